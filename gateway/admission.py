@@ -1,0 +1,213 @@
+"""May this request enter, and as what: from a decoded body to a job that is recorded and queued.
+
+Above: the API, which knows HTTP and dialects. Below: queue (admit, release) and store (create). 202 means kept: it is
+sent only once all three steps are through. Not here: reading bodies, showing jobs.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from shared.clock import Clock
+from shared.errors import InvalidRequest, JobNotFound, ModelNotFound
+from shared.events import encode_data
+from shared.jobs import CHAT, Job, JobSpec, new_job_id
+from shared.lanes import DEFAULT_LANE
+from shared.queue import Queue
+from shared.store import Store
+
+KINDS = (CHAT,)
+LANES = (DEFAULT_LANE,)
+_RANDOM_BITS = 80
+_MAX_KEY = 255
+_MAX_METADATA = 16
+_MAX_CHOICES = 128
+_MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
+# Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
+_NOT_YET = ("webhook", "after", "conversation", "abandon_after_s", "on_stream_failure")
+_NATIVE = frozenset({"kind", "lane", "timeout_s", "metadata", "on_disconnect", *_NOT_YET})
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What admission is held to."""
+
+    timeout_s: float
+    max_timeout_s: float
+    retention_s: float
+    max_depth: int
+    models: Sequence[str]
+
+
+class Admission:
+    """Lets jobs in."""
+
+    def __init__(self, store: Store, queue: Queue, clock: Clock, limits: Limits) -> None:
+        self._store = store
+        self._queue = queue
+        self._clock = clock
+        self._limits = limits
+
+    def native(self, body: Mapping[str, Any], tenant: str, key: str | None) -> JobSpec:
+        """A spec from the body of `POST /v1/jobs`.
+
+        Raises:
+            InvalidRequest: names the field and what would be right.
+        """
+        kind = body.get("kind", CHAT)
+        if kind not in KINDS:
+            raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")
+        lane = body.get("lane", DEFAULT_LANE)
+        if lane not in LANES:
+            raise InvalidRequest(f"lane must be one of: {', '.join(LANES)}.", param="lane")
+        for name in _NOT_YET:
+            if name in body:
+                raise InvalidRequest(f"{name} is not available in this version; leave it out.", param=name)
+        if body.get("on_disconnect", "continue") != "continue":
+            raise InvalidRequest("on_disconnect must be continue in this version.", param="on_disconnect")
+        return self._spec(
+            {name: value for name, value in body.items() if name not in _NATIVE},
+            tenant,
+            key,
+            lane=lane,
+            timeout_s=self._timeout(body.get("timeout_s")),
+            metadata=_metadata(body.get("metadata")),
+            fingerprint=_fingerprint("jobs", body),
+        )
+
+    def chat(self, body: Mapping[str, Any], tenant: str, key: str | None, *, abandon_after_s: float) -> JobSpec:
+        """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller."""
+        return self._spec(
+            body,
+            tenant,
+            key,
+            lane=DEFAULT_LANE,
+            timeout_s=self._limits.timeout_s,
+            metadata={},
+            fingerprint=_fingerprint("chat.completions", body),
+            abandon_after_s=abandon_after_s,
+        )
+
+    def _spec(
+        self,
+        body: Mapping[str, Any],
+        tenant: str,
+        key: str | None,
+        *,
+        lane: str,
+        timeout_s: float,
+        metadata: Mapping[str, str],
+        fingerprint: str,
+        abandon_after_s: float | None = None,
+    ) -> JobSpec:
+        _check_chat(body)
+        model = body["model"]
+        if self._limits.models and model not in self._limits.models:
+            raise ModelNotFound(
+                f"The model {model!r} does not exist; there are: {', '.join(self._limits.models)}.",
+                param="model",
+            )
+        request = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        return JobSpec(
+            id=new_job_id(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS)),
+            kind=CHAT,
+            tenant=tenant,
+            lane=lane,
+            model=model,
+            request=encode_data(request),
+            timeout_s=timeout_s,
+            metadata=metadata,
+            abandon_after_s=abandon_after_s,
+            fingerprint=fingerprint,
+            idempotency_key=None if key is None else _idempotency_key(key),
+        )
+
+    def _timeout(self, value: object) -> float:
+        if value is None:
+            return self._limits.timeout_s
+        longest = self._limits.max_timeout_s
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= longest:
+            raise InvalidRequest(
+                f"timeout_s must be a number of seconds, more than 0 and at most {longest:g}.",
+                param="timeout_s",
+            )
+        return float(value)
+
+    async def submit(self, spec: JobSpec) -> Job:
+        """Admit, create, release: the job as it then is.
+
+        Raises:
+            QueueFull, IdempotencyConflict: nothing was stored.
+        """
+        admission = await self._queue.admit(
+            spec, max_depth=self._limits.max_depth, retention_s=self._limits.retention_s
+        )
+        if admission.existing:
+            try:
+                return await self._store.load(admission.job_id)
+            except JobNotFound:
+                # A crash between `admit` and `create`: made again under the same id.
+                spec = replace(spec, id=admission.job_id)
+        await self._store.create(spec, max(admission.position, 1))
+        await self._queue.release(spec.id, spec.lane)
+        return await self._store.load(spec.id)
+
+
+def _check_chat(body: Mapping[str, Any]) -> None:
+    model, messages = body.get("model"), body.get("messages")
+    if not isinstance(model, str) or not 0 < len(model) <= _MAX_KEY:
+        raise InvalidRequest("model must be the name of a model.", param="model")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("messages must be a list of at least one message.", param="messages")
+    for position, message in enumerate(messages):
+        _check_message(message, f"messages[{position}]")
+    n = body.get("n")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _MAX_CHOICES):
+        raise InvalidRequest(f"n must be a whole number from 1 to {_MAX_CHOICES}.", param="n")
+
+
+def _check_message(message: object, where: str) -> None:
+    if not isinstance(message, dict):
+        raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
+    if message.get("role") not in _ROLES:
+        raise InvalidRequest(f"{where}.role must be one of: {', '.join(_ROLES)}.", param=f"{where}.role")
+    content = message.get("content")
+    if content is None and message["role"] == "assistant":
+        return  # it may have called tools instead
+    if not isinstance(content, str | list):
+        raise InvalidRequest(f"{where}.content must be a text or a list of parts.", param=f"{where}.content")
+
+
+def _metadata(value: object) -> Mapping[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or len(value) > _MAX_METADATA:
+        raise InvalidRequest(f"metadata must be an object of at most {_MAX_METADATA} texts.", param="metadata")
+    for name, text in value.items():
+        if len(name) > _MAX_METADATA_KEY or not isinstance(text, str) or len(text) > _MAX_METADATA_VALUE:
+            raise InvalidRequest(
+                f"metadata.{name[:_MAX_METADATA_KEY]} must be a text of at most {_MAX_METADATA_VALUE} characters, "
+                f"under a name of at most {_MAX_METADATA_KEY}.",
+                param="metadata",
+            )
+    return value
+
+
+def _idempotency_key(key: str) -> str:
+    """The header's value; the draft writes it in quotes, most clients don't: both mean the same."""
+    bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
+    if not 0 < len(bare) <= _MAX_KEY or not bare.isascii() or not bare.isprintable():
+        raise InvalidRequest(
+            f"Idempotency-Key must be 1 to {_MAX_KEY} printable ASCII characters.", param="Idempotency-Key"
+        )
+    return bare
+
+
+def _fingerprint(route: str, body: Mapping[str, Any]) -> str:
+    """The same for bodies that mean the same: the order of fields does not count."""
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(f"{route}\n{canonical}".encode()).hexdigest()

@@ -1,0 +1,206 @@
+"""The job API: submit, look, list, cancel, and the events as they are in the log.
+
+Above: app.py, which routes here and turns errors into problem+json. Below: admission, store, hub. Native readers get
+the log's bytes: no decoding on this path.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from gateway.api.bodies import read_json
+from gateway.api.services import Services, services_of
+from gateway.auth import Links
+from gateway.sse import STREAM_HEADERS, EventStream, encode_headers
+from shared.errors import Cancelled, InvalidRequest, JobNotFound, Unauthenticated
+from shared.events import EventId, parse_cursor
+from shared.jobs import Job, is_job_id
+from shared.lifecycle import State
+
+_CANCEL_WAIT_S = 2.0
+_LIST_DEFAULT, _LIST_MOST = 20, 100
+JOB_HEADER = "x-tailrace-job"
+
+
+async def submit(request: Request) -> Response:
+    """`POST /v1/jobs`."""
+    services = services_of(request)
+    services.refuse_if_draining()
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    body = await read_json(request, services.settings.max_body_bytes)
+    spec = services.admission.native(body, caller.tenant, request.headers.get("idempotency-key"))
+    job = await services.admission.submit(spec)
+    shown = show(job, services.links)
+    return JSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
+
+
+async def get(request: Request) -> Response:
+    """`GET /v1/jobs/{id}`."""
+    services = services_of(request)
+    return JSONResponse(show(await _own_job(request, services), services.links))
+
+
+async def listing(request: Request) -> Response:
+    """`GET /v1/jobs?status=&kind=&limit=&after=`, newest first."""
+    services = services_of(request)
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    status, kind, limit, after = _list_query(request)
+    found: list[Job] = []
+    while len(found) <= limit:
+        ids = await services.queue.listed(caller.tenant, after=after, limit=_LIST_MOST)
+        jobs = await services.store.load_many(ids)
+        await services.queue.unlist(caller.tenant, [i for i, job in zip(ids, jobs, strict=True) if job is None])
+        found += [
+            job for job in jobs if isinstance(job, Job) and status in (None, job.status) and kind in (None, job.kind)
+        ]
+        if len(ids) < _LIST_MOST:
+            break
+        after = ids[-1]
+    page = found[:limit]
+    return JSONResponse(
+        {
+            "object": "list",
+            "data": [show(job, services.links) for job in page],
+            "has_more": len(found) > limit,
+            "first_id": page[0].id if page else None,
+            "last_id": page[-1].id if page else None,
+        }
+    )
+
+
+async def cancel(request: Request) -> Response:
+    """`POST /v1/jobs/{id}/cancel`: idempotent; waits a moment for the end, then shows the job as it is."""
+    services = services_of(request)
+    job = await _own_job(request, services)
+    if not job.ended:
+        verdict = await services.store.cancel(job.id, Cancelled.because("cancelled"))
+        if verdict == "cancelled":
+            await services.queue.done(job.id, job.lane)
+        elif verdict == "cancelling":
+            await services.queue.look([job.id], _CANCEL_WAIT_S)
+            await services.hub.ended(job.id, job.last, _CANCEL_WAIT_S)
+        job = await services.store.load(job.id)
+    return JSONResponse(show(job, services.links))
+
+
+async def events(request: Request) -> Response:
+    """`GET /v1/jobs/{id}/events` (WHATWG HTML §9.2): the log after the cursor, then live, until the terminal event."""
+    services = services_of(request)
+    services.refuse_if_draining()
+    token = request.query_params.get("token")
+    job_id: str = request.path_params["job_id"]
+    if token is None:
+        job = await _own_job(request, services)
+    elif services.links.opens(token, job_id):
+        job = await services.store.load(job_id)
+    else:
+        raise Unauthenticated("This link does not open this job's events.", param="token")
+    cursor = _cursor(request)
+    headers = {JOB_HEADER: job.id}
+    if job.ended and cursor == job.last:
+        return Response(status_code=204, headers=headers)
+    if request.method == "HEAD":
+        response = Response()
+        response.raw_headers = encode_headers({**STREAM_HEADERS, **headers})
+        return response
+    return JobEvents(services, job.id, cursor, headers)
+
+
+class JobEvents(Response):
+    """The response that streams one job to one native reader."""
+
+    def __init__(self, services: Services, job_id: str, cursor: EventId, headers: dict[str, str]) -> None:
+        self.background = None
+        self._services = services
+        self._job_id = job_id
+        self._cursor = cursor
+        self._extra = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the end of the job, or of the connection."""
+        async with self._services.hub.reader(self._job_id, self._cursor) as reader:
+            stream = EventStream(reader, reader, self._services.clock, headers=self._extra, farewell=True)
+            await stream(scope, receive, send)
+
+
+def _cursor(request: Request) -> EventId:
+    header = request.headers.get("last-event-id")
+    return parse_cursor(request.query_params.get("last_event_id") if header is None else header)
+
+
+async def _own_job(request: Request, services: Services) -> Job:
+    """The job of this address, if it is the caller's: another's looks like none (invariant 11)."""
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    job_id: str = request.path_params["job_id"]
+    missing = JobNotFound(f"There is no job {job_id}.")
+    if not is_job_id(job_id):
+        raise missing
+    job = await services.store.load(job_id)
+    if job.tenant != caller.tenant:
+        raise missing
+    return job
+
+
+def _list_query(request: Request) -> tuple[State | None, str | None, int, str | None]:
+    query = request.query_params
+    for name in query:
+        if name not in ("status", "kind", "limit", "after"):
+            raise InvalidRequest(f"{name} is not a filter; there are: status, kind, limit, after.", param=name)
+    try:
+        status = State(query["status"]) if "status" in query else None
+    except ValueError:
+        raise InvalidRequest(f"status must be one of: {', '.join(State)}.", param="status") from None
+    limit = query.get("limit", str(_LIST_DEFAULT))
+    if not limit.isdigit() or not 1 <= int(limit[:6]) <= _LIST_MOST:
+        raise InvalidRequest(f"limit must be a whole number from 1 to {_LIST_MOST}.", param="limit")
+    after = query.get("after")
+    if after is not None and not is_job_id(after):
+        raise InvalidRequest("after must be the id of a job.", param="after")
+    return status, query.get("kind"), int(limit), after
+
+
+def show(job: Job, links: Links) -> dict[str, Any]:
+    """A job as its caller sees it. Times are RFC 3339, in UTC."""
+    address = f"/v1/jobs/{job.id}"
+    return {
+        "id": job.id,
+        "object": "job",
+        "kind": job.kind,
+        "status": job.status.value,
+        "model": job.model,
+        "lane": job.lane,
+        "created_at": _time(job.created_ms),
+        "started_at": _time(job.started_ms),
+        "ended_at": _time(job.ended_ms),
+        "deadline_at": _time(job.deadline_ms),
+        "attempts": job.attempts,
+        "last_event_id": str(job.last),
+        "metadata": dict(job.metadata),
+        "finish_reason": job.outcome.get("finish_reason"),
+        "usage": job.outcome.get("usage"),
+        "error": job.outcome.get("error"),
+        "events": job.outcome.get("events"),
+        "sha256": job.outcome.get("sha256"),
+        "links": {
+            "self": address,
+            "events": f"{address}/events?token={links.token(job.id)}",
+            "cancel": f"{address}/cancel",
+        },
+    }
+
+
+def _time(ms: int) -> str | None:
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds") if ms else None
+
+
+routes = [
+    Route("/v1/jobs", submit, methods=["POST"]),
+    Route("/v1/jobs", listing, methods=["GET"]),
+    Route("/v1/jobs/{job_id}", get, methods=["GET"]),
+    Route("/v1/jobs/{job_id}/events", events, methods=["GET", "HEAD"]),
+    Route("/v1/jobs/{job_id}/cancel", cancel, methods=["POST"]),
+]

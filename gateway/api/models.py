@@ -1,0 +1,45 @@
+"""`/v1/models`: what can be asked for, from the settings or from what the workers last saw.
+
+Above: app.py. Below: shared/catalogue.py. Not here: providers; the gateway never talks to one.
+"""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.api.services import Services, services_of
+from shared.errors import ModelNotFound
+
+# OpenAI's clients require the field; we do not know when a model was made.
+_CREATED = 0
+
+
+async def _models(request: Request, services: Services) -> list[str]:
+    services.keyring.caller(request.headers.get("authorization"))
+    return sorted(services.settings.models) or await services.catalogue.models()
+
+
+async def listing(request: Request) -> Response:
+    """`GET /v1/models` (OpenAI API reference, models/list)."""
+    models = await _models(request, services_of(request))
+    return JSONResponse({"object": "list", "data": [_show(name) for name in models]})
+
+
+async def get(request: Request) -> Response:
+    """`GET /v1/models/{id}`; an id may hold slashes."""
+    name: str = request.path_params["model"]
+    if name not in await _models(request, services_of(request)):
+        raise ModelNotFound(f"The model {name!r} does not exist.", param="model")
+    return JSONResponse(_show(name))
+
+
+def _show(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": _CREATED, "owned_by": "tailrace"}
+
+
+routes = [
+    Route("/v1/models", listing, methods=["GET"]),
+    Route("/v1/models/{model:path}", get, methods=["GET"]),
+]

@@ -1,0 +1,37 @@
+"""Health: is this process alive, and may it be sent requests.
+
+Above: app.py. Below: queue, hub. Liveness says nothing about Redis: restarting a gateway does not mend it.
+"""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from gateway.api.services import services_of
+from shared.errors import RedisUnavailable
+
+_PING_S = 2.0
+
+
+async def live(_: Request) -> Response:
+    """`GET /health/live`."""
+    return JSONResponse({"status": "ok"})
+
+
+async def ready(request: Request) -> Response:
+    """`GET /health/ready`: 503 while Redis is away or this process drains."""
+    services = services_of(request)
+    services.refuse_if_draining()
+    try:
+        async with asyncio.timeout(_PING_S):
+            await services.queue.ping()
+    except TimeoutError as error:
+        raise RedisUnavailable("Redis does not answer.") from error
+    if not services.hub.connected:
+        raise RedisUnavailable("The live feed has no connection to Redis.")
+    return JSONResponse({"status": "ok"})
+
+
+routes = [Route("/health/live", live, methods=["GET"]), Route("/health/ready", ready, methods=["GET"])]

@@ -1,0 +1,46 @@
+"""What the API's handlers work with, put together once by app.py and found on the application's state."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from starlette.requests import Request
+
+from gateway.admission import Admission
+from gateway.auth import Keyring, Links
+from gateway.hub import Hub
+from gateway.presence import Presence
+from shared.catalogue import Catalogue
+from shared.clock import Clock
+from shared.errors import Draining
+from shared.queue import Queue
+from shared.settings import Settings
+from shared.store import Store
+
+
+@dataclass
+class Services:
+    """The parts of one gateway. `draining` is set once, on the way out."""
+
+    settings: Settings
+    clock: Clock
+    store: Store
+    queue: Queue
+    hub: Hub
+    admission: Admission
+    presence: Presence
+    keyring: Keyring
+    links: Links
+    catalogue: Catalogue
+    draining: bool = False
+
+    def refuse_if_draining(self) -> None:
+        """Raises:
+        Draining: this process takes no new work.
+        """
+        if self.draining:
+            raise Draining("This gateway is shutting down; try again, another one answers.")
+
+
+def services_of(request: Request) -> Services:
+    """The services of the application that this request came to."""
+    return cast(Services, request.app.state.services)

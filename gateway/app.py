@@ -1,0 +1,306 @@
+"""The gateway's composition root: parts, routes, error mapping, and the way out.
+
+Above: cli.py. Below: everything in gateway/. `running` puts the parts together, `build_app` makes the ASGI application
+of them, `serve` runs it under uvicorn with its own signal handling. Not here: what any part does.
+"""
+
+import asyncio
+import contextlib
+import errno
+import gc
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
+
+from gateway.admission import Admission, Limits
+from gateway.api import chat_completions, jobs, models, ops, page
+from gateway.api.services import Services
+from gateway.auth import Keyring, Links
+from gateway.dialects.openai_errors import body_of, failure_of, headers_of
+from gateway.hub import Hub
+from gateway.middleware import RequestLog
+from gateway.presence import Presence
+from shared.catalogue import Catalogue
+from shared.clock import SystemClock
+from shared.errors import (
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    QueueFull,
+    RedisUnavailable,
+    RequestError,
+    StartupError,
+    TailraceError,
+    Unavailable,
+)
+from shared.keys import Keys
+from shared.queue import Queue
+from shared.replay import ReplayLog
+from shared.settings import Settings
+from shared.store import Store
+from shared.valkey import REDIS_DOWN, REDIS_FULL, Client, Functions, check_server, open_client
+
+log = structlog.get_logger()
+
+_NATIVE = ("/v1/jobs", "/v1/dead-letters")
+# Without it the kernel takes megabytes for a reader that reads nothing, and back-pressure never reaches us.
+_SEND_BUFFER = 16 * 1024
+_BACKLOG = 2048
+_CLOSE_S = 2
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Services]:
+    """The parts of one gateway, connected and at work.
+
+    Raises:
+        StartupError: Redis is unfit.
+        RedisUnavailable: Redis does not answer.
+    """
+    if settings.redis_url is None:
+        raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a gateway does not.")
+    async with AsyncExitStack() as stack:
+
+        def client(url: str, *, connections: int, command_timeout_s: float | None = 5.0) -> Client:
+            opened = open_client(url, connections=connections, command_timeout_s=command_timeout_s)
+            stack.push_async_callback(opened.aclose)
+            return opened
+
+        stream_url = settings.stream_redis_url or settings.redis_url
+        queue_client = client(settings.redis_url, connections=32)
+        job_client = client(stream_url, connections=32)
+        feed_client = client(stream_url, connections=1, command_timeout_s=None)
+        for each in (queue_client, job_client):
+            await check_server(each)
+            await Functions(each).load()
+        keys, clock = Keys(settings.key_prefix), SystemClock()
+        store = Store(job_client, keys, retention_s=settings.retention_s)
+        queue = Queue(queue_client, keys)
+        hub = Hub(
+            feed_client,
+            ReplayLog(job_client, keys),
+            keys,
+            clock,
+            reader_bytes=settings.reader_bytes,
+            heartbeat_s=settings.heartbeat_s,
+            tail_check_s=settings.tail_check_s,
+            redis_patience_s=settings.redis_patience_s,
+            send_timeout_s=settings.send_timeout_s,
+        )
+        limits = Limits(
+            timeout_s=settings.timeout_s,
+            max_timeout_s=settings.max_timeout_s,
+            retention_s=settings.retention_s,
+            max_depth=settings.max_depth,
+            models=settings.models,
+        )
+        presence = Presence(store, queue, grace_s=settings.disconnect_grace_s)
+        services = Services(
+            settings=settings,
+            clock=clock,
+            store=store,
+            queue=queue,
+            hub=hub,
+            admission=Admission(store, queue, clock, limits),
+            presence=presence,
+            keyring=Keyring(settings.api_keys),
+            links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
+            catalogue=Catalogue(queue_client, keys),
+        )
+        tasks = [asyncio.create_task(hub.run()), asyncio.create_task(presence.run())]
+        try:
+            yield services
+            await presence.settle()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+
+def build_app(services: Services) -> ASGIApp:
+    """The ASGI application of these parts."""
+    handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+        TailraceError: _on_error,
+        HTTPException: _on_http_exception,
+        ClientDisconnect: _on_departure,
+    }
+    handlers |= dict.fromkeys((*REDIS_DOWN, *REDIS_FULL), _on_redis_error)
+    app = Starlette(
+        routes=[*jobs.routes, *chat_completions.routes, *models.routes, *ops.routes, *page.routes],
+        exception_handlers=handlers,
+    )
+    app.router.redirect_slashes = False
+    app.state.services = services
+    return RequestLog(app, services.clock, on_defect=_on_defect)
+
+
+def _on_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TailraceError)  # noqa: S101  # what it is registered for
+    return error_response(request.url.path, error)
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # what it is registered for
+    path, method = request.url.path, request.method
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return error_response(path, NotFound(f"There is nothing at {path}."))
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        return error_response(path, MethodNotAllowed(f"{method} is not allowed here; {allowed} is.", allowed=allowed))
+    return error_response(path, InvalidRequest(error.detail))
+
+
+def _on_redis_error(request: Request, error: Exception) -> Response:
+    log.warning("request.redis_unavailable", error=type(error).__name__)
+    return error_response(request.url.path, RedisUnavailable("Redis can't be reached just now; try again."))
+
+
+def _on_departure(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; the log counts it
+
+
+def _on_defect(path: str) -> Response:
+    return error_response(path, InternalError("Tailrace failed inside; its log has the cause."))
+
+
+def error_response(path: str, error: TailraceError) -> Response:
+    """An error in the caller's dialect: problem+json (RFC 9457), or OpenAI's envelope."""
+    if path.startswith("/v1/") and not path.startswith(_NATIVE):
+        failure = failure_of(error)
+        response: Response = JSONResponse(body_of(failure), failure.status, headers_of(failure))
+    else:
+        response = _problem(error)
+    if isinstance(error, MethodNotAllowed):
+        response.headers["allow"] = error.allowed
+    return response
+
+
+def _problem(error: TailraceError) -> Response:
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status).phrase if error.status != 499 else "Client Closed Request",
+        "status": error.status,
+        "detail": str(error),
+        "code": error.code,
+    }
+    if isinstance(error, RequestError) and error.param is not None:
+        body["param"] = error.param
+    headers = {}
+    if isinstance(error, Unavailable | QueueFull):
+        headers["retry-after"] = str(error.retry_after_s)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(body, error.status, headers, media_type="application/problem+json")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handling: draining is ours (facts: it would wait for streams for ever)."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Nothing: `serve` below has its handlers in place."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell when the sockets are served."""
+        await super().startup(sockets)
+        self._on_ready()
+
+
+async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None) -> int:
+    """Run the gateway until SIGINT or SIGTERM; the process's exit code.
+
+    Raises:
+        StartupError: Redis is unfit, or the port is taken.
+        RedisUnavailable: Redis does not answer.
+    """
+    with contextlib.closing(listen(settings.host, settings.port)) as listener:
+        async with running(settings) as services:
+            config = uvicorn.Config(
+                build_app(services),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=_CLOSE_S,
+            )
+
+            def on_ready() -> None:
+                gc.collect()
+                gc.freeze()
+                log.info("gateway.ready", port=listener.getsockname()[1])
+                ready()
+
+            server = _Server(config, on_ready)
+            stop, now = asyncio.Event(), asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def on_signal() -> None:
+                (now if stop.is_set() else stop).set()
+
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(signum, on_signal)
+            draining = asyncio.create_task(_drain(services, server, stop, now))
+            await server.serve(sockets=[listener])
+            draining.cancel()
+    log.info("gateway.stopped")
+    return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket with small send buffers.
+
+    Raises:
+        StartupError: the address can't be bound; the sentence says why.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise StartupError(f"Port {port} on {host} is in use; set TAILRACE_PORT to another one.") from error
+        raise StartupError(f"The gateway can't listen on {host}, port {port}: {error.strerror}.") from error
+    return listener
+
+
+async def _drain(services: Services, server: uvicorn.Server, stop: asyncio.Event, now: asyncio.Event) -> None:
+    """On the first signal let readers go who can come back, wait for the others; the second cuts that short."""
+    await stop.wait()
+    services.draining = True
+    readers = services.hub.readers
+    log.info("gateway.draining", readers=len(readers))
+    for reader in readers:
+        if reader.resumable:
+            reader.break_off("This gateway is shutting down.")
+    waits = [asyncio.create_task(services.hub.emptied()), asyncio.create_task(now.wait())]
+    await asyncio.wait(waits, timeout=services.settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    for reader in services.hub.readers:
+        reader.break_off("This gateway is shutting down.")
+    server.should_exit = True

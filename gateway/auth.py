@@ -1,0 +1,72 @@
+"""Who is calling: API keys to tenants, and signed links to one job's events.
+
+Above: admission and the API. Keys are kept as SHA-256 and compared in constant time; a link carries a token that opens
+one job's events and nothing else, because `EventSource` can't send headers. Not here: what a tenant may do.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.errors import Unauthenticated
+
+_TOKEN_BYTES = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a key belongs to."""
+
+    tenant: str
+    admin: bool = False
+
+
+class Keyring:
+    """All API keys, from `key:tenant` and `key:tenant:admin` entries."""
+
+    def __init__(self, entries: Sequence[str]) -> None:
+        self._keys: list[tuple[bytes, Caller]] = []
+        for entry in entries:
+            key, _, rest = entry.partition(":")
+            tenant, _, role = rest.partition(":")
+            self._keys.append((_digest(key), Caller(tenant, role == "admin")))
+
+    def caller(self, authorization: str | None) -> Caller:
+        """The caller of an `Authorization: Bearer <key>` header (RFC 6750 §2.1).
+
+        Raises:
+            Unauthenticated: the header is missing, or nobody issued this key.
+        """
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise Unauthenticated("Send your API key as `Authorization: Bearer <key>`.", param="Authorization")
+        presented = _digest(key.strip())
+        found: Caller | None = None
+        for digest, caller in self._keys:  # all of them, always: the time says nothing about which one fits
+            if hmac.compare_digest(digest, presented):
+                found = caller
+        if found is None:
+            raise Unauthenticated("This API key is not known.", param="Authorization")
+        return found
+
+
+class Links:
+    """Signed links to jobs' events, good as long as the job can be read."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret.encode()
+
+    def token(self, job_id: str) -> str:
+        """What opens this job's events."""
+        mac = hmac.digest(self._secret, b"events:" + job_id.encode(), "sha256")
+        return base64.urlsafe_b64encode(mac[:_TOKEN_BYTES]).decode()
+
+    def opens(self, token: str, job_id: str) -> bool:
+        """Whether the token was made for this job."""
+        return hmac.compare_digest(token.encode(), self.token(job_id).encode())
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -1,0 +1,128 @@
+/* The gateway's HTTP API, as this page needs it: models, submit, look, cancel. Above it: chat.js.
+   It decides what is worth repeating; it keeps no state but the way to the key. */
+
+import { backOff } from "./stream.js";
+
+const REPEATABLE = [408, 429, 502, 503, 504];
+// A request that says nothing for this long is given up and, where that is safe, sent again.
+const REQUEST_MS = 30_000;
+
+/** What the gateway refused, as a sentence. `status` 0: it could not be reached. */
+export class ApiError extends Error {
+  constructor(status, message, { code = null, retryAfterMs = null, repeat = null } = {}) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.retryAfterMs = retryAfterMs;
+    this.repeatable = repeat ?? (status === 0 || REPEATABLE.includes(status));
+  }
+}
+
+export class Api {
+  #key;
+  #refused;
+
+  /** `key()` gives the API key or null; `refused()` is called when the gateway answers 401. */
+  constructor(key, refused) {
+    this.#key = key;
+    this.#refused = refused;
+  }
+
+  /** The model names the gateway offers. */
+  async models() {
+    const { data } = await this.#call("GET", "/v1/models");
+    return data.map(({ id }) => id);
+  }
+
+  /**
+   * Submits a job, with patience: the same body under the same idempotency key is the same job, however often it
+   * is sent. `waiting(error, ms)` is told before each wait and `wanted()` asked after it: null when no longer wanted.
+   */
+  async submit(request, idempotencyKey, waiting, wanted) {
+    const send = () => this.#call("POST", "/v1/jobs", request, { "Idempotency-Key": idempotencyKey });
+    return this.#patiently(send, waiting, wanted);
+  }
+
+  /** The job, or null when the gateway doesn't know it (any more). */
+  async job(link) {
+    return this.#orNull(this.#call("GET", link));
+  }
+
+  /** Asks for the job's end; it is ended when its terminal event comes. Null when the gateway doesn't know it. */
+  async cancel(link, wanted) {
+    return this.#orNull(this.#patiently(() => this.#call("POST", link), () => {}, wanted));
+  }
+
+  async #patiently(send, waiting, wanted) {
+    for (let failures = 0; ; failures += 1) {
+      try {
+        return await send();
+      } catch (error) {
+        if (!error.repeatable) throw error;
+        if (!wanted()) return null;
+        const ms = error.retryAfterMs ?? backOff(failures);
+        waiting(error, ms);
+        await pause(ms, wanted);
+        if (!wanted()) return null;
+      }
+    }
+  }
+
+  async #orNull(answer) {
+    try {
+      return await answer;
+    } catch (error) {
+      if (error.status === 404) return null;
+      throw error;
+    }
+  }
+
+  async #call(method, link, body, headers = {}) {
+    const options = { method, headers: { ...headers, Authorization: `Bearer ${this.#key()}` }, cache: "no-store" };
+    if (body) {
+      options.body = JSON.stringify(body);
+      options.headers["Content-Type"] = "application/json";
+    }
+    options.signal = AbortSignal.timeout(REQUEST_MS);
+    let response, text;
+    try {
+      response = await fetch(link, options);
+      text = await response.text();
+    } catch {
+      throw new ApiError(0, "The gateway can't be reached.");
+    }
+    if (response.ok) return JSON.parse(text);
+    if (response.status === 401) this.#refused();
+    throw refusal(response, text);
+  }
+}
+
+/** An answer that is not a success, as an ApiError; reads problem+json (RFC 9457) and OpenAI's envelope. */
+function refusal(response, text) {
+  const { status, headers } = response;
+  let body = {};
+  if (/\bjson\b/.test(headers.get("Content-Type") ?? "")) body = JSON.parse(text);
+  const message = body.detail ?? body.error?.message ?? body.title ?? `The gateway answered ${status}.`;
+  const said = headers.get("x-should-retry");
+  return new ApiError(status, message, {
+    code: body.code ?? body.error?.code ?? null,
+    retryAfterMs: retryAfterMs(headers.get("Retry-After")),
+    repeat: said ? said === "true" : null,
+  });
+}
+
+/** Retry-After (RFC 9110, 10.2.3), seconds or a date, as milliseconds from now; at most a minute. */
+function retryAfterMs(value) {
+  if (!value) return null;
+  const seconds = Number(value);
+  const ms = Number.isNaN(seconds) ? Date.parse(value) - Date.now() : seconds * 1000;
+  return Number.isNaN(ms) ? null : Math.min(60_000, Math.max(250, ms));
+}
+
+/** Waits, but not past the moment when nobody wants the answer any more. */
+async function pause(ms, wanted) {
+  const end = performance.now() + ms;
+  while (wanted() && performance.now() < end) {
+    await new Promise((resolve) => setTimeout(resolve, Math.min(200, end - performance.now())));
+  }
+}

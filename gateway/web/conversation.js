@@ -1,0 +1,131 @@
+/* The conversation: its turns, kept in localStorage, the same in every tab. Above it: chat.js.
+   It is not the stream: the text of a running answer lives in its transcript and comes here when the job ends. */
+
+import { TERMINAL } from "./transcript.js";
+
+const NAME = "tailrace.conversation";
+
+/** localStorage; where the browser refuses it or it is full, the page's memory, and `kept` says so. */
+export const storage = {
+  kept: true,
+  memory: new Map(),
+  get(name) {
+    if (this.memory.has(name)) return this.memory.get(name);
+    try {
+      return localStorage.getItem(name);
+    } catch {
+      return null;
+    }
+  },
+  set(name, value) {
+    try {
+      localStorage.setItem(name, value);
+      this.memory.delete(name);
+    } catch {
+      this.memory.set(name, value);
+      this.kept = false;
+    }
+  },
+};
+
+/** 128 random bits in hex; unlike crypto.randomUUID, also where the page came over plain HTTP. */
+export function randomId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function hasEnded(turn) {
+  return TERMINAL.includes(turn.status) || turn.status === "gone";
+}
+
+/**
+ * A turn is {id, role: "user", text} or an answer:
+ * {id, role: "assistant", status, text, ...}. Its status:
+ *   sending   the POST has no answer yet; `request` and `key` are kept, to send exactly the same again
+ *   reading   it is a `job` {id, self, events, cancel}
+ *   stopping  a cancel was asked for
+ *   completed | failed | cancelled | expired   as the job ended
+ *   gone      the gateway no longer keeps the job
+ */
+export class Conversation {
+  #turns = [];
+
+  /** `changed()` is called when another tab changed the conversation. */
+  constructor(changed) {
+    this.#load();
+    addEventListener("storage", (event) => {
+      if (event.key !== NAME && event.key !== null) return;
+      this.#load();
+      changed();
+    });
+  }
+
+  get turns() {
+    return this.#turns;
+  }
+
+  turn(id) {
+    return this.#turns.find((turn) => turn.id === id);
+  }
+
+  /** The answer that is still to come, if any. */
+  get running() {
+    return this.#turns.find((turn) => turn.role === "assistant" && !hasEnded(turn));
+  }
+
+  /** Adds a question and the answer to be sent for; null while another answer is still to come, in any tab. */
+  ask(text, model) {
+    this.#load();
+    if (this.running) return null;
+    this.#turns.push({ id: randomId(), role: "user", text });
+    return this.#expect(model);
+  }
+
+  /** Replaces the last answer by one to be sent for, which becomes a new job; null as for `ask`. */
+  askAgain(model) {
+    this.#load();
+    if (this.running || this.#turns.at(-1)?.role !== "assistant") return null;
+    this.#turns.pop();
+    return this.#expect(model);
+  }
+
+  #expect(model) {
+    const messages = this.#turns.filter(({ text }) => text).map(({ role, text }) => ({ role, content: text }));
+    const request = { kind: "chat", model, messages };
+    const turn = { id: randomId(), role: "assistant", status: "sending", text: "", key: randomId(), request };
+    this.#turns.push(turn);
+    this.#save();
+    return turn;
+  }
+
+  /** Changes an answer, and returns it; undefined when it is no longer there. What has ended stays as it is. */
+  change(id, patch) {
+    this.#load();
+    const turn = this.turn(id);
+    if (!turn || hasEnded(turn)) return turn;
+    Object.assign(turn, patch);
+    this.#save();
+    return turn;
+  }
+
+  /** Replaces all turns (by none: a new conversation), and returns the former ones. */
+  replace(turns) {
+    this.#load();
+    const former = this.#turns;
+    this.#turns = turns;
+    this.#save();
+    return former;
+  }
+
+  #load() {
+    try {
+      this.#turns = JSON.parse(storage.get(NAME) ?? "[]");
+    } catch {
+      this.#turns = []; // written by something else: begin anew rather than fail at every start
+    }
+  }
+
+  #save() {
+    storage.set(NAME, JSON.stringify(this.#turns));
+  }
+}

@@ -1,0 +1,360 @@
+/* What the page looks like: the conversation's turns as DOM, and the few things around them.
+   Above it: chat.js, which says what to show. It knows no network and no storage. Model output only ever becomes
+   text nodes: nothing here parses HTML. */
+
+import { hasEnded } from "./conversation.js";
+
+const find = (selector, root = document) => root.querySelector(selector);
+
+/** Text split at fenced code blocks: [{code: boolean, text}]. A fence still open runs to the end. */
+function segments(text) {
+  const parts = [];
+  let fence = null;
+  let lines = [];
+  const close = () => {
+    const joined = lines.join("\n");
+    if (fence || joined.trim()) parts.push({ code: Boolean(fence), text: fence ? joined : joined.replace(/^\n+/, "") });
+    lines = [];
+  };
+  for (const line of text.split("\n")) {
+    const mark = /^\s*(`{3,}|~{3,})\s*([^`\s]*)\s*$/.exec(line);
+    const closes = fence && mark && !mark[2] && mark[1].startsWith(fence);
+    if (!(fence ? closes : mark)) lines.push(line);
+    else {
+      close();
+      fence = fence ? null : mark[1];
+    }
+  }
+  close();
+  return parts;
+}
+
+/** Makes `root` show `text`, touching only what changed, so that a selection in a growing answer survives. */
+function showText(root, text) {
+  const parts = segments(text);
+  parts.forEach((part, i) => {
+    const tag = part.code ? "PRE" : "P";
+    let block = root.children[i];
+    if (block?.tagName !== tag) {
+      while (root.children.length > i) root.lastElementChild.remove();
+      block = root.appendChild(document.createElement(tag));
+      block.appendChild(document.createTextNode(""));
+      if (part.code) block.tabIndex = 0; // a scroller must be reachable by keyboard
+    }
+    const node = block.firstChild;
+    const grown = part.code ? part.text : part.text.trimEnd();
+    if (grown.startsWith(node.data)) node.appendData(grown.slice(node.data.length));
+    else node.data = grown;
+  });
+  while (root.children.length > parts.length) root.lastElementChild.remove();
+}
+
+function show(element, visible) {
+  element.hidden = !visible;
+}
+
+function seconds(ms) {
+  return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
+}
+
+function counted(n, word) {
+  return `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
+}
+
+/** The small print: what was counted and measured, as far as this page knows it. */
+function figures({ tokens, perSecond, about = "", firstMs, events }) {
+  const parts = [];
+  if (tokens != null) parts.push(counted(tokens, "token"));
+  if (perSecond != null) parts.push(`${about}${perSecond.toFixed(perSecond < 10 ? 1 : 0)} tokens/s`);
+  if (firstMs != null) parts.push(`first token after ${seconds(firstMs)}`);
+  if (events) parts.push(counted(events, "event"));
+  return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · "); // breaks between the parts only
+}
+
+/** What an answer that is still to come is waiting for, as a sentence; "" while its text is flowing. */
+function waitingFor(turn, stream, delay) {
+  if (turn.status === "sending") return delay ?? "Sending…";
+  const lost = stream?.connection === "lost";
+  if (turn.status === "stopping") return lost ? "Stopping… The connection is lost, reconnecting." : "Stopping…";
+  if (lost) return "Connection lost. Reconnecting…";
+  const { transcript } = stream ?? {};
+  if (!transcript?.lastId) return "Connecting…";
+  const { rollback, progress, started, position, deltas } = transcript;
+  if (rollback) return "The worker had to start over. The answer begins again…";
+  if (progress) return [progress.message, progress.total && `${progress.done} of ${progress.total}`].filter(Boolean).join(", ");
+  if (deltas.length) return "";
+  if (started) return started.attempt > 1 ? `Waiting for the first token, attempt ${started.attempt}…` : "Waiting for the first token…";
+  return position > 0 ? `Queued, position ${position}…` : "Queued…";
+}
+
+/** What there is to say about an ended answer, beside its text. */
+function remark(turn) {
+  if (turn.status === "cancelled") return "Stopped.";
+  if (turn.finish === "length") return "Cut off at the length limit.";
+  if (turn.finish === "content_filter") return "Cut off by the provider's content filter.";
+  if (turn.status === "completed" && !turn.text && !turn.refusal && !turn.tools?.length) return "The answer is empty.";
+  return "";
+}
+
+/** What went wrong, as {sentence, code}, or null. */
+function trouble(turn) {
+  if (turn.status === "gone") {
+    return { sentence: "The gateway no longer keeps this job, so the rest of the answer can't be read." };
+  }
+  if (turn.status === "expired") return { sentence: "The job ran out of time.", code: turn.error?.code };
+  if (turn.status === "failed") {
+    return { sentence: turn.error?.message || "The job failed.", code: turn.error?.code };
+  }
+  return null;
+}
+
+function spoken(turn, waiting) {
+  if (!turn) return "";
+  if (!hasEnded(turn)) return waiting || "Answering…";
+  return trouble(turn)?.sentence ?? (remark(turn) || "The answer is complete.");
+}
+
+/** Everything an answer has shown or will show, in one shape for running and ended ones. */
+function contents(turn, stream) {
+  const { transcript } = stream ?? {};
+  const source = !hasEnded(turn) && transcript?.lastId ? transcript : turn;
+  const calls = (source.tools ?? []).map((tool) => `${tool.name}(${tool.arguments})`);
+  const text = (source === turn ? turn.text : source.content) || source.refusal || "";
+  return { text: calls.length ? `${text}\n\`\`\`\n${calls.join("\n")}\n\`\`\`` : text, reasoning: source.reasoning ?? "" };
+}
+
+export class View {
+  #hooks;
+  #items = new Map(); // turn id -> {element, turn}: the turn it shows, once that has ended
+  #following = true;
+  #top = 0;
+  #frame = 0;
+  #draw = () => {};
+
+  /** Hooks: `send(text)`, `stop()`, `again()`, `reset()`, `key(text)`, `model(name)`. */
+  constructor(hooks) {
+    this.#hooks = hooks;
+    this.#listen();
+  }
+
+  /** Draws at the next frame; `draw` calls `render`. */
+  soon(draw) {
+    this.#draw = draw;
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#draw();
+    });
+  }
+
+  /**
+   * Shows `turns`. `streams` maps an answer's id to its JobStream, `delays` to why its sending waits.
+   * `gate`: null, or why a key is asked for. `ready`: whether a message could be sent.
+   */
+  render({ turns, streams, delays, gate, ready }) {
+    const last = turns.at(-1);
+    const running = Boolean(last && last.role === "assistant" && !hasEnded(last));
+    this.#renderTurns(turns, streams, delays);
+    show(find("#welcome"), !turns.length);
+    show(find("#examples"), !gate);
+    show(find("#new"), turns.length > 0);
+    show(find("#send"), !running);
+    show(find("#stop"), running);
+    find("#stop").disabled = last?.status === "stopping";
+    find("#send").disabled = !ready;
+    this.#renderGate(gate);
+    const waiting = running ? waitingFor(last, streams.get(last.id), delays.get(last.id)) : "";
+    const status = find("#status");
+    const sentence = spoken(last, waiting);
+    if (status.textContent !== sentence) status.textContent = sentence;
+    if (this.#following) this.#toEnd();
+  }
+
+  /** Offers `names`; one alone needs no choice, and when there are none the name is typed. */
+  offerModels(names, chosen) {
+    const options = names.map((name) => new Option(name, name, name === chosen, name === chosen));
+    find("#model").replaceChildren(...options);
+    find("#model-name").value = chosen;
+    show(find("#model"), names.length > 1);
+    show(find("#model-name"), !names.length);
+    show(find("#model-choice"), names.length !== 1);
+  }
+
+  /** A line above the composer, with an optional action; "" takes it away. */
+  notify(text, action = "", act = null) {
+    const notice = find("#notice");
+    const button = find("button", notice);
+    find("span", notice).textContent = text;
+    button.textContent = action;
+    button.onclick = act;
+    show(button, Boolean(act));
+    show(notice, Boolean(text));
+  }
+
+  /** Puts `text` into the composer. */
+  draft(text) {
+    const prompt = find("#prompt");
+    prompt.value = text;
+    this.#grow();
+    prompt.focus();
+  }
+
+  follow() {
+    this.#following = true;
+    this.#toEnd();
+  }
+
+  #renderTurns(turns, streams, delays) {
+    const list = find("#turns");
+    const ids = new Set(turns.map(({ id }) => id));
+    for (const [id, { element }] of this.#items) {
+      if (ids.has(id)) continue;
+      element.remove();
+      this.#items.delete(id);
+    }
+    turns.forEach((turn, i) => {
+      const isLast = i === turns.length - 1;
+      const item = this.#items.get(turn.id) ?? this.#add(turn);
+      if (list.children[i] !== item.element) list.insertBefore(item.element, list.children[i] ?? null);
+      if (item.shown === turn && item.wasLast === isLast) return;
+      if (turn.role === "user") showText(find(".words", item.element), turn.text);
+      else this.#renderAnswer(item.element, turn, streams.get(turn.id), delays.get(turn.id), isLast);
+      item.shown = turn.role === "user" || hasEnded(turn) ? turn : null;
+      item.wasLast = isLast;
+    });
+  }
+
+  #add(turn) {
+    const template = find(turn.role === "user" ? "#question" : "#answer");
+    const element = template.content.firstElementChild.cloneNode(true);
+    const item = { element, shown: null, wasLast: false };
+    this.#items.set(turn.id, item);
+    if (turn.role === "assistant") {
+      this.#acts(find(".again", element), this.#hooks.again);
+      find(".copy", element).onclick = () => copy(item.shown.text, element);
+    }
+    return item;
+  }
+
+  #renderAnswer(element, turn, stream, delay, isLast) {
+    const ended = hasEnded(turn);
+    const { text, reasoning } = contents(turn, stream);
+    const details = find(".reasoning", element);
+    show(details, Boolean(reasoning));
+    showText(find(".words", details), reasoning);
+    find("summary", details).textContent = !ended && !text ? "Reasoning…" : "Reasoning";
+    showText(find(":scope > .words", element), text);
+    element.classList.toggle("live", !ended);
+
+    const note = find(".note", element);
+    note.textContent = ended ? remark(turn) : waitingFor(turn, stream, delay);
+    show(note, Boolean(note.textContent));
+
+    const problem = ended ? trouble(turn) : null;
+    show(find(".trouble", element), Boolean(problem));
+    find(".sentence", element).textContent = problem?.sentence ?? "";
+    find(".code", element).textContent = problem?.code ?? "";
+    show(find(".code", element), Boolean(problem?.code));
+    show(find(".again", element), isLast);
+
+    find(".figures", element).textContent = figures(ended ? turn.figures ?? {} : liveFigures(stream));
+    show(find(".verified", element), turn.status === "completed" && turn.verified);
+    show(find(".copy", element), ended && Boolean(text));
+  }
+
+  #renderGate(gate) {
+    const form = find("#gate");
+    const composer = find("#composer");
+    const asks = form.hidden && gate;
+    const opens = composer.hidden && !gate;
+    // On a touch screen, focus at load would only bring up the keyboard.
+    const focuses = opens && (!form.hidden || matchMedia("(pointer: fine)").matches);
+    show(form, Boolean(gate));
+    show(composer, !gate);
+    show(find("#hint"), !gate);
+    if (gate) {
+      find("#gate-title").textContent = gate.title;
+      find("#gate-text").textContent = gate.text;
+    }
+    if (asks) find("#key").focus();
+    if (focuses) find("#prompt").focus();
+  }
+
+  #listen() {
+    const prompt = find("#prompt");
+    prompt.addEventListener("input", () => this.#grow());
+    prompt.addEventListener("keydown", (event) => {
+      // Enter while an input method composes belongs to the input method.
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      find("#composer").requestSubmit();
+    });
+    find("#composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (prompt.value.trim() && this.#hooks.send(prompt.value.trim())) this.draft("");
+    });
+    for (const button of document.querySelectorAll("#examples button")) {
+      button.onclick = () => this.#hooks.send(button.textContent) || this.draft(button.textContent);
+    }
+    find("#gate").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#hooks.key(find("#key").value.trim());
+      find("#key").value = "";
+    });
+    find("#model-choice").addEventListener("input", (event) => this.#hooks.model(event.target.value.trim()));
+    this.#acts(find("#stop"), this.#hooks.stop);
+    this.#acts(find("#new"), this.#hooks.reset);
+    find("#latest").onclick = () => this.follow();
+    find("#scroller").addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => this.#following && this.#toEnd()).observe(find("#scroller"));
+  }
+
+  /** Any move up by the reader ends the following; reaching the end begins it again. */
+  #scrolled() {
+    const scroller = find("#scroller");
+    const atEnd = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 8;
+    if (atEnd) this.#following = true;
+    else if (scroller.scrollTop < this.#top) this.#following = false;
+    this.#top = scroller.scrollTop;
+    show(find("#latest"), !atEnd && !this.#following);
+  }
+
+  #toEnd() {
+    const scroller = find("#scroller");
+    scroller.scrollTop = scroller.scrollHeight;
+    this.#top = scroller.scrollTop;
+    show(find("#latest"), false);
+  }
+
+  /** A button that its own action takes away: who pressed it by keyboard (detail 0) goes on in the composer. */
+  #acts(button, act) {
+    button.onclick = (event) => {
+      act();
+      if (event.detail === 0) find("#prompt").focus();
+    };
+  }
+
+  #grow() {
+    const prompt = find("#prompt");
+    prompt.style.height = "auto";
+    prompt.style.height = `${prompt.scrollHeight}px`;
+  }
+}
+
+/** While it runs, a delta is taken for a token; the usage that comes with the end knows better. */
+function liveFigures(stream) {
+  if (!stream) return {};
+  const { transcript, pace, firstMs } = stream;
+  return { perSecond: pace, about: "≈ ", firstMs, events: transcript.events };
+}
+
+async function copy(text, element) {
+  const button = find(".copy", element);
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else {
+    // Plain HTTP from another machine: no clipboard API, but the old command still works.
+    getSelection().selectAllChildren(find(":scope > .words", element));
+    document.execCommand("copy");
+  }
+  button.textContent = "Copied";
+  setTimeout(() => (button.textContent = "Copy"), 1500);
+}

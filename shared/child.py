@@ -1,0 +1,81 @@
+"""A child process that does not outlive its parent.
+
+Above: the embedded Valkey and the supervisor's parts. A child has a session of its own, so that Ctrl-C in the
+terminal reaches only the parent, which then stops its children in order. Not here: when to start one.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO
+
+# prctl(2): "set the parent-death signal of the calling process".
+_PR_SET_PDEATHSIG = 1
+
+
+async def start_child(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: int = DEVNULL,
+    output: IO[bytes] | int | None = None,
+    pass_fds: Sequence[int] = (),
+    death_signal: signal.Signals = signal.SIGKILL,
+) -> Process:
+    """Start `argv`; its stdout and stderr both go to `output` (None: to ours).
+
+    On Linux it gets `death_signal` when this process ends, however that comes about. Call it from the main
+    thread: the kernel takes the end of the thread that started a child for the end of its parent.
+
+    Raises:
+        OSError: it can't be executed.
+    """
+    return await asyncio.create_subprocess_exec(
+        *argv,
+        env=env,
+        stdin=stdin,
+        stdout=output,
+        stderr=output,
+        pass_fds=pass_fds,
+        start_new_session=True,
+        preexec_fn=_die_with_parent(death_signal),
+    )
+
+
+async def stop_child(process: Process, timeout_s: float) -> int:
+    """SIGTERM, and SIGKILL for one that has not ended after `timeout_s` seconds. Returns its exit status."""
+    signal_child(process, signal.SIGTERM)
+    try:
+        return await asyncio.wait_for(process.wait(), timeout_s)
+    except TimeoutError:
+        signal_child(process, signal.SIGKILL)
+        return await process.wait()
+
+
+def signal_child(process: Process, number: signal.Signals) -> None:
+    """Send a signal to a child that may have ended already."""
+    # Not Process.send_signal: it may reap the child before asyncio does, and lose its exit status.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+
+
+def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+    if sys.platform != "linux":
+        return None
+    # Looked up here: between fork and exec nothing may be imported or loaded.
+    prctl = ctypes.CDLL(None).prctl
+    parent = os.getpid()
+
+    def in_child() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(death_signal))
+        # The parent may have died before the call above.
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return in_child

@@ -1,0 +1,331 @@
+"""Every error of Tailrace, as one tree.
+
+Raised anywhere above; turned into HTTP by `gateway/app.py` and into terminal events by `worker/attempt.py`.
+This module knows neither of them: an error is a code, a sentence, a status and whether trying again can help.
+
+    TailraceError
+    ├── RequestError            the caller's fault: 4xx
+    │   ├── InvalidRequest        400, names the field
+    │   │   └── BadCursor
+    │   ├── Unauthenticated       401
+    │   ├── Forbidden             403
+    │   ├── NotFound              404
+    │   │   ├── JobNotFound
+    │   │   └── ModelNotFound
+    │   ├── MethodNotAllowed      405
+    │   ├── BodyTooLarge          413
+    │   ├── IdempotencyConflict   422
+    │   └── QueueFull             429
+    ├── Unavailable             503: ours, and passing
+    │   ├── RedisUnavailable
+    │   └── Draining
+    ├── AttemptFailed           why an attempt, and with it perhaps the job, ended badly
+    │   ├── ProviderTimeout
+    │   ├── ProviderUnreachable
+    │   ├── ProviderRefused
+    │   ├── ProviderTruncated
+    │   ├── ProviderGarbage
+    │   ├── OutputTooLarge
+    │   ├── AttemptsExhausted
+    │   ├── BrokenJob
+    │   ├── DeadlinePassed
+    │   ├── Cancelled
+    │   │   └── Abandoned
+    │   └── InternalError
+    └── StartupError            this process can't start; the sentence says what to change
+"""
+
+from typing import ClassVar
+
+
+class TailraceError(Exception):
+    """The root. `str(error)` is a sentence for the person who has to act on it."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+
+class RequestError(TailraceError):
+    """The request can't be served as it is; nothing was changed.
+
+    `param` names the offending field, in the caller's own spelling.
+    """
+
+    code = "invalid_request"
+    status = 400
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InvalidRequest(RequestError):
+    """A field is missing, of the wrong type, out of range, or not there yet."""
+
+
+class BadCursor(InvalidRequest):
+    """The cursor is not an event id (`<epoch>-<seq>`, `-1` or `0`)."""
+
+    code = "bad_cursor"
+
+
+class Unauthenticated(RequestError):
+    """No key, or one that nobody issued."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class Forbidden(RequestError):
+    """A good key that may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(RequestError):
+    """There is nothing at this address, or nothing that this key may see."""
+
+    code = "not_found"
+    status = 404
+
+
+class JobNotFound(NotFound):
+    """Unknown, expired or another tenant's: the three look alike from outside (invariant 11)."""
+
+    code = "job_not_found"
+
+
+class ModelNotFound(NotFound):
+    """No route serves a model of this name."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """The address exists, the method does not. `allowed` goes into the `Allow` header."""
+
+    code = "method_not_allowed"
+    status = 405
+
+    def __init__(self, message: str, *, allowed: str) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class BodyTooLarge(RequestError):
+    """The body is over `max_body_bytes`."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class IdempotencyConflict(RequestError):
+    """The Idempotency-Key was used before with another body (draft-ietf-httpapi-idempotency-key-header §2.7)."""
+
+    code = "idempotency_conflict"
+    status = 422
+
+
+class QueueFull(RequestError):
+    """The lane holds as many jobs as it may."""
+
+    code = "queue_full"
+    status = 429
+    retryable = True
+    retry_after_s: ClassVar[int] = 5
+
+
+class Unavailable(TailraceError):
+    """Not now, and not the caller's fault. `retry_after_s` goes into `Retry-After`."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+    retry_after_s: ClassVar[int] = 2
+
+
+class RedisUnavailable(Unavailable):
+    """Redis did not answer."""
+
+    code = "redis_unavailable"
+
+
+class Draining(Unavailable):
+    """This process is on its way out; another one answers."""
+
+    code = "draining"
+
+
+class AttemptFailed(TailraceError):
+    """An attempt ended without success. `code` and `retryable` go into the job's error."""
+
+    code = "attempt_failed"
+    status = 502
+
+
+class ProviderTimeout(AttemptFailed):
+    """The provider was silent for too long: before the first token, between two, or in all."""
+
+    code = "provider_timeout"
+    status = 504
+    retryable = True
+
+
+class ProviderUnreachable(AttemptFailed):
+    """The connection to the provider could not be made, or broke."""
+
+    code = "provider_unreachable"
+    retryable = True
+
+
+class ProviderRefused(AttemptFailed):
+    """The provider answered with an error.
+
+    `code` is one of `REFUSALS`; `param` the field it blames; `retry_after_s` what it asked us to wait, in seconds.
+    """
+
+    code: str  # type: ignore[misc]  # the one error whose class can't know its code
+    retryable: bool  # type: ignore[misc]
+    status: int  # type: ignore[misc]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "provider_error",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status, self.retryable = REFUSALS[code]
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class ProviderTruncated(AttemptFailed):
+    """The provider's stream ended without a finish reason: never success (invariant 6)."""
+
+    code = "provider_truncated"
+    retryable = True
+
+
+class ProviderGarbage(AttemptFailed):
+    """The provider sent something that is not its protocol."""
+
+    code = "provider_garbage"
+    retryable = True
+
+
+class OutputTooLarge(AttemptFailed):
+    """The job's log would pass `max_log_bytes`."""
+
+    code = "output_too_large"
+
+
+class AttemptsExhausted(AttemptFailed):
+    """Every allowed attempt died without an end of its own."""
+
+    code = "attempts_exhausted"
+
+
+class BrokenJob(AttemptFailed):
+    """The job's record or request can't be read by this version."""
+
+    code = "broken_job"
+
+
+class DeadlinePassed(AttemptFailed):
+    """`timeout_s` went by since submit."""
+
+    code = "deadline_passed"
+    status = 504
+
+
+class Cancelled(AttemptFailed):
+    """Somebody asked for the end."""
+
+    code = "cancelled"
+    status = 499
+
+    @staticmethod
+    def because(code: str) -> "Cancelled":
+        """The error for a record's `cancel_code`."""
+        if code == Abandoned.code:
+            return Abandoned("The caller left, so the job was cancelled.")
+        return Cancelled("The job was cancelled on request.")
+
+
+class Abandoned(Cancelled):
+    """Everybody left."""
+
+    code = "abandoned"
+
+
+class InternalError(AttemptFailed):
+    """A defect of ours; the log has the traceback."""
+
+    code = "internal_error"
+    status = 500
+
+
+class StartupError(TailraceError):
+    """This process refuses to start."""
+
+    code = "startup_failed"
+
+
+REFUSALS: dict[str, tuple[int, bool]] = {
+    "invalid_request": (400, False),
+    "context_length_exceeded": (400, False),
+    "content_policy_violation": (400, False),
+    "model_not_found": (404, False),
+    "rate_limit_exceeded": (429, True),
+    "insufficient_quota": (429, False),
+    "upstream_auth": (502, False),
+    "provider_error": (502, False),
+    "provider_overloaded": (503, True),
+}
+"""What a provider's refusal means to our caller: code -> (HTTP status, whether trying again can help).
+
+`upstream_auth` is a 502, since it is our key that the provider refused and not the caller's.
+"""
+
+
+def problem_of(error: TailraceError) -> dict[str, object]:
+    """An error as data: the `error` object of a terminal event and of a job's record.
+
+    `type` is the error's family, for programs that only want to know whose fault it was.
+    """
+    family = "provider_error" if isinstance(error, _PROVIDER_FAULTS) else "job_error"
+    problem: dict[str, object] = {
+        "type": family,
+        "code": error.code,
+        "message": str(error),
+        "retryable": error.retryable,
+    }
+    if isinstance(error, RequestError | ProviderRefused) and error.param is not None:
+        problem["param"] = error.param
+    return problem
+
+
+_PROVIDER_FAULTS = (ProviderTimeout, ProviderUnreachable, ProviderRefused, ProviderTruncated, ProviderGarbage)
+
+
+def status_of(code: str) -> int:
+    """The HTTP status of an error code that was read back from a job; 500 for one that this version doesn't know."""
+    if code in REFUSALS:
+        return REFUSALS[code][0]
+    return _STATUSES.get(code, 500)
+
+
+def _statuses(root: type[TailraceError]) -> dict[str, int]:
+    found = {root.code: root.status} if "code" in vars(root) and isinstance(root.code, str) else {}
+    for child in root.__subclasses__():
+        found |= _statuses(child)
+    return found
+
+
+_STATUSES = _statuses(TailraceError)

@@ -1,0 +1,402 @@
+#!lua name=tailrace_1
+-- The atomic steps of Tailrace, as Redis Functions. Each is one step of design: it happens whole or not at all.
+-- Above: shared/store.py and shared/replay.py call the job side, shared/queue.py the queue side; no function touches
+-- both, so that the two may live on different servers. The version is in every function's name: two libraries can't
+-- share a name, and in a rolling deploy the old and the new one are loaded side by side.
+
+local VERSION = '_1'
+local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
+local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
+
+-- shared/lifecycle.py, TRANSITIONS: a contract test compares the two, pair by pair.
+local ENDS_FROM = {
+  completed = { running = true },
+  failed = { queued = true, running = true },
+  expired = { queued = true, running = true },
+  cancelled = { cancelling = true },
+}
+
+local function is_terminal(status) return ENDS_FROM[status] ~= nil end
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Lua writes large numbers as 1.7e+12; Redis wants digits.
+local function digits(number) return string.format('%.0f', number) end
+
+local function frame(event, data, epoch, seq)
+  return 'event: ' .. event .. '\ndata: ' .. data .. '\nid: ' .. digits(epoch) .. '-' .. digits(seq) .. '\n\n'
+end
+
+local function publish(channel, bytes)
+  if #bytes > NUDGE_OVER then bytes = '' end
+  redis.call('PUBLISH', channel, bytes)
+end
+
+-- JSON text of a string that our own side wrote (ids and lane names): nothing in it needs escaping.
+local function quoted(text) return '"' .. text .. '"' end
+
+---------------------------------------------------------------------------------------------------- queue side
+
+-- KEYS lane, active, arq job, tenant's jobs [, idempotency]
+-- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, look in ms, forget before ms
+-- -> {'admitted', job, position} | {'existing', job} | {'conflict', job} | {'full', depth}
+local function admit(keys, args)
+  local job, now = args[1], now_ms()
+  if keys[5] then
+    local used = redis.call('GET', keys[5])
+    if used then
+      local former, fingerprint = string.match(used, '^(%S+) (%S*)$')
+      if fingerprint ~= args[2] then return { 'conflict', former } end
+      if former ~= job then return { 'existing', former } end
+    end
+  end
+  local depth = redis.call('ZCOUNT', keys[1], '-inf', now)
+  if depth >= tonumber(args[4]) then return { 'full', depth } end
+  if keys[5] then redis.call('SET', keys[5], job .. ' ' .. args[2], 'PX', args[3]) end
+  redis.call('SET', keys[3], args[5])
+  redis.call('ZADD', keys[1], 'NX', digits(now + tonumber(args[6])), job)
+  redis.call('ZADD', keys[2], 'NX', digits(now + tonumber(args[7])), job)
+  redis.call('ZADD', keys[4], 'NX', digits(now), job)
+  redis.call('ZREMRANGEBYSCORE', keys[4], '-inf', digits(now - tonumber(args[8])))
+  return { 'admitted', job, depth + 1 }
+end
+
+-- KEYS lane, bell, claim; ARGV job -> 1, or 0 if it was taken or ended meanwhile
+local function release(keys, args)
+  if redis.call('EXISTS', keys[3]) == 1 or not redis.call('ZSCORE', keys[1], args[1]) then return 0 end
+  redis.call('ZADD', keys[1], 'XX', digits(now_ms()), args[1])
+  redis.call('LPUSH', keys[2], '1')
+  redis.call('LTRIM', keys[2], 0, MAX_BELLS - 1)
+  return 1
+end
+
+-- KEYS bell, lane ...; ARGV owner, lease ms, claim prefix
+-- -> {lane index from 1, job, due ms} | {0, ms until the next is due, or -1}
+-- A taken job stays in its lane, due again when its lease ends: a worker that dies needs no sweeper to be replaced.
+local function take(keys, args)
+  local now, lease, nearest = now_ms(), tonumber(args[2]), -1
+  for lane = 2, #keys do
+    while true do
+      local head = redis.call('ZRANGE', keys[lane], 0, 0, 'WITHSCORES')
+      if #head == 0 then break end
+      local job, due = head[1], tonumber(head[2])
+      if due > now then
+        if nearest < 0 or due - now < nearest then nearest = due - now end
+        break
+      end
+      if redis.call('SET', args[3] .. job, args[1], 'NX', 'PX', lease) then
+        redis.call('ZADD', keys[lane], 'XX', digits(now + lease), job)
+        return { lane - 1, job, digits(due) }
+      end
+      -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
+      local left = redis.call('PTTL', args[3] .. job)
+      if left < 0 then redis.call('PEXPIRE', args[3] .. job, lease) left = lease end
+      redis.call('ZADD', keys[lane], 'XX', digits(now + math.max(left, 1)), job)
+    end
+  end
+  -- Nothing is ready, so whatever rang has been answered.
+  redis.call('DEL', keys[1])
+  return { 0, nearest }
+end
+
+-- KEYS (claim, lane) per job; ARGV lease ms, then (job, owner) per job -> 'ok' | 'lost' | 'gone' per job
+-- Only for jobs whose record says that the caller still runs them: a claim that merely expired is taken again.
+local function renew(keys, args)
+  local until_ms, answers = digits(now_ms() + tonumber(args[1])), {}
+  for i = 1, #keys / 2 do
+    local claim, lane, job, owner = keys[2 * i - 1], keys[2 * i], args[2 * i], args[2 * i + 1]
+    local holder = redis.call('GET', claim)
+    if not redis.call('ZSCORE', lane, job) then
+      answers[i] = 'gone'
+    elseif holder and holder ~= owner then
+      answers[i] = 'lost'
+    else
+      redis.call('SET', claim, owner, 'PX', args[1])
+      redis.call('ZADD', lane, 'XX', until_ms, job)
+      answers[i] = 'ok'
+    end
+  end
+  return answers
+end
+
+-- KEYS lane, bell, claim; ARGV job, owner -> 1 if it was the owner's to give
+local function give_back(keys, args)
+  if redis.call('GET', keys[3]) ~= args[2] then return 0 end
+  redis.call('DEL', keys[3])
+  redis.call('ZADD', keys[1], 'XX', digits(now_ms()), args[1])
+  redis.call('LPUSH', keys[2], '1')
+  redis.call('LTRIM', keys[2], 0, MAX_BELLS - 1)
+  return 1
+end
+
+-- KEYS lane, active, arq job, claim, arq retry; ARGV job. The epilogue's last step; idempotent.
+local function done(keys, args)
+  redis.call('ZREM', keys[2], args[1])
+  redis.call('ZREM', keys[1], args[1])
+  redis.call('DEL', keys[3], keys[4], keys[5])
+  return 1
+end
+
+-- KEYS active; ARGV then (job, in ms) per job: the reaper should look no later than this
+local function look(keys, args)
+  local now = now_ms()
+  for i = 1, #args / 2 do
+    redis.call('ZADD', keys[1], 'XX', 'LT', digits(now + tonumber(args[2 * i])), args[2 * i - 1])
+  end
+  return 1
+end
+
+-- KEYS active; ARGV hold ms, limit -> {now, job ...}: due for a look, and hidden from other reapers for the hold
+local function due(keys, args)
+  local now = now_ms()
+  local jobs = redis.call('ZRANGE', keys[1], '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, args[2])
+  for _, job in ipairs(jobs) do redis.call('ZADD', keys[1], 'XX', digits(now + tonumber(args[1])), job) end
+  table.insert(jobs, 1, digits(now))
+  return jobs
+end
+
+-- KEYS lane, active, arq job, bell; ARGV job, arq message, look in ms -> 1 if the queue had lost the job
+local function restore(keys, args)
+  local now = now_ms()
+  redis.call('ZADD', keys[2], digits(now + tonumber(args[3])), args[1])
+  if redis.call('ZSCORE', keys[1], args[1]) and redis.call('EXISTS', keys[3]) == 1 then return 0 end
+  redis.call('SET', keys[3], args[2])
+  redis.call('ZADD', keys[1], 'NX', digits(now), args[1])
+  redis.call('LPUSH', keys[4], '1')
+  return 1
+end
+
+------------------------------------------------------------------------------------------------------ job side
+
+-- KEYS record, request, log, channel
+-- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandon in ms (0 never), metadata, position
+-- -> 'created' | 'exists'
+local function create(keys, args)
+  if redis.call('EXISTS', keys[1]) == 1 then return 'exists' end
+  local now = now_ms()
+  local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
+  redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
+    'model', args[6], 'epoch', 0, 'owner', '', 'seq', 1, 'base', 0, 'attempts', 0, 'created', digits(now),
+    'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10])
+  redis.call('SET', keys[2], args[7])
+  local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
+  local bytes = frame('queued', data, 0, 1)
+  redis.call('XADD', keys[3], '0-1', 'f', bytes)
+  publish(keys[4], bytes)
+  return 'created'
+end
+
+-- KEYS record, log, channel; ARGV owner, 'run' | 'end', model JSON, provider JSON, max attempts
+-- -> {'ok', epoch, seq, base, attempt, ms to the deadline} | {'missing' | 'ended' | 'cancelling' | 'expired' | 'exhausted'}
+-- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
+local function begin(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline')
+  local status = record[1]
+  if not status then return { 'missing' } end
+  if is_terminal(status) then return { 'ended' } end
+  local old, now = tonumber(record[2]), now_ms()
+  local left, attempts = tonumber(record[7]) - now, tonumber(record[5])
+  local running = args[2] == 'run'
+  if running then
+    if status == 'cancelling' then return { 'cancelling' } end
+    if left <= 0 then return { 'expired' } end
+    if attempts >= tonumber(args[5]) then return { 'exhausted' } end
+  end
+  -- At least the job's age in seconds: ids stay unique even where Redis lost its last second.
+  local epoch = math.max(old + 1, math.floor((now - tonumber(record[6])) / 1000))
+  local base, seq = tonumber(record[4]) + tonumber(record[3]), 0
+  if running then
+    attempts = attempts + 1
+    local bytes = ''
+    if old > 0 then
+      seq = 1
+      bytes = frame('rollback', '{"to":"0-1","reason":"worker_lost"}', epoch, seq)
+    end
+    seq = seq + 1
+    bytes = bytes .. frame('started', '{"attempt":' .. attempts .. ',"model":' .. args[3] .. ',"provider":' .. args[4]
+      .. ',"resumed_from":null}', epoch, seq)
+    redis.call('XADD', keys[2], digits(epoch) .. '-' .. seq, 'f', bytes)
+    redis.call('HSETNX', keys[1], 'started', digits(now))
+    redis.call('HSET', keys[1], 'status', 'running', 'attempts', attempts)
+    publish(keys[3], bytes)
+  end
+  redis.call('HSET', keys[1], 'epoch', digits(epoch), 'owner', args[1], 'seq', seq, 'base', base)
+  return { 'ok', epoch, seq, base, attempts, digits(math.max(left, 0)) }
+end
+
+-- Who may write: record's status, epoch and owner against the caller's. -> nil if he may, else the refusal.
+local function fence(record, epoch, owner)
+  if not record[1] then return 'missing' end
+  if is_terminal(record[1]) then return 'ended' end
+  if record[2] ~= epoch or record[3] ~= owner then return 'fenced' end
+  return nil
+end
+
+-- One job's part of an append. -> 'ok' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
+local function append_one(record_key, log, channel, epoch, owner, first, last, bytes)
+  local record = redis.call('HMGET', record_key, 'status', 'epoch', 'owner', 'seq')
+  local refusal = fence(record, epoch, owner)
+  if refusal then return refusal end
+  if record[1] == 'cancelling' then return 'cancelled' end
+  local seq = tonumber(record[4])
+  if tonumber(last) <= seq then return 'have ' .. record[4] end
+  if tonumber(first) ~= seq + 1 then return 'behind ' .. record[4] end
+  local added = redis.pcall('XADD', log, epoch .. '-' .. last, 'f', bytes)
+  if type(added) == 'table' and added.err then return 'busy ' .. added.err end
+  redis.call('HSET', record_key, 'seq', last)
+  publish(channel, bytes)
+  return 'ok'
+end
+
+-- KEYS (record, log, channel) per entry; ARGV (epoch, owner, first, last, bytes) per entry -> an answer per entry
+local function append(keys, args)
+  local answers = {}
+  for i = 0, #keys / 3 - 1 do
+    local k, a = 3 * i, 5 * i
+    local ok, answer = pcall(append_one, keys[k + 1], keys[k + 2], keys[k + 3],
+      args[a + 1], args[a + 2], args[a + 3], args[a + 4], args[a + 5])
+    if not ok then
+      answer = 'busy ' .. (type(answer) == 'table' and answer.err or tostring(answer))
+    end
+    answers[i + 1] = answer
+  end
+  return answers
+end
+
+-- Ends the job's keys together: a reader never finds a record without its log.
+local function retain(keys, retention)
+  local at = digits(now_ms() + tonumber(retention))
+  for _, key in ipairs(keys) do redis.call('PEXPIREAT', key, at) end
+end
+
+-- KEYS record, log, channel, request, result; ARGV epoch, owner, seq, frame, status, outcome, retention ms [, result]
+-- -> 'ok' | 'have' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'refused' | 'missing'
+local function finish(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
+  local refusal = fence(record, args[1], args[2])
+  if refusal == 'ended' and record[2] == args[1] and record[3] == args[2] and record[4] == args[3] then return 'have' end
+  if refusal then return refusal end
+  if record[1] == 'cancelling' and args[5] ~= 'cancelled' then return 'cancelled' end
+  if not (ENDS_FROM[args[5]] and ENDS_FROM[args[5]][record[1]]) then return 'refused' end
+  if tonumber(args[3]) ~= tonumber(record[4]) + 1 then return 'behind ' .. record[4] end
+  redis.call('XADD', keys[2], args[1] .. '-' .. args[3], 'f', args[4])
+  redis.call('HSET', keys[1], 'status', args[5], 'seq', args[3], 'outcome', args[6], 'ended', digits(now_ms()))
+  if args[8] then redis.call('SET', keys[5], args[8]) end
+  publish(keys[3], args[4])
+  retain({ keys[1], keys[2], keys[4], keys[5] }, args[7])
+  return 'ok'
+end
+
+-- KEYS record, log, channel, request, result
+-- ARGV job, control channel, code, outcome (the terminal data of a job that never began, without its count), retention ms
+-- -> 'missing' | 'ended' | 'cancelled' (ended at once) | 'cancelling' (its worker was told)
+local function cancel(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq')
+  local status = record[1]
+  if not status then return 'missing' end
+  if is_terminal(status) then return 'ended' end
+  if status == 'queued' and record[2] == '0' then
+    local seq = tonumber(record[3]) + 1
+    local data = string.gsub(args[4], '}$', ',"events":' .. seq .. '}')
+    local bytes = frame('cancelled', data, 0, seq)
+    redis.call('XADD', keys[2], '0-' .. seq, 'f', bytes)
+    redis.call('HSET', keys[1], 'status', 'cancelled', 'seq', seq, 'outcome', data, 'ended', digits(now_ms()))
+    publish(keys[3], bytes)
+    retain({ keys[1], keys[2], keys[4], keys[5] }, args[5])
+    return 'cancelled'
+  end
+  if status ~= 'cancelling' then
+    redis.call('HSET', keys[1], 'status', 'cancelling', 'cancel_code', args[3], 'cancel_at', digits(now_ms()))
+  end
+  -- Told again on every call: a control message can be lost.
+  redis.call('PUBLISH', args[2], args[1])
+  return 'cancelling'
+end
+
+-- KEYS record per job; ARGV (epoch, owner) per job -> 'ok' | 'cancelled' | 'fenced' | 'ended' | 'missing' per job
+local function beat(keys, args)
+  local answers = {}
+  for i, key in ipairs(keys) do
+    local record = redis.call('HMGET', key, 'status', 'epoch', 'owner')
+    local refusal = fence(record, args[2 * i - 1], args[2 * i])
+    answers[i] = refusal or (record[1] == 'cancelling' and 'cancelled') or 'ok'
+  end
+  return answers
+end
+
+-- KEYS record; ARGV epoch, owner -> 1 if the execution was still the caller's. It ends without having cost an attempt.
+local function hand_back(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'attempts')
+  if fence(record, args[1], args[2]) then return 0 end
+  redis.call('HSET', keys[1], 'owner', '', 'attempts', tonumber(record[4]) - 1)
+  return 1
+end
+
+-- KEYS record per job; ARGV in ms -> jobs that are still alive and now end at that time unless told otherwise
+local function abandon(keys, args)
+  local at, alive = digits(now_ms() + tonumber(args[1])), 0
+  for _, key in ipairs(keys) do
+    local status = redis.call('HGET', key, 'status')
+    if status and not is_terminal(status) then
+      redis.call('HSET', key, 'abandon_at', at)
+      alive = alive + 1
+    end
+  end
+  return alive
+end
+
+-- KEYS record, log; ARGV cursor, max bytes
+-- -> {'missing'} | {status, last id, first id of the log, 1 if there is more, entry ...}
+-- Every entry after the cursor, until the bytes are reached: at least one, so that a reader always gets on.
+local function read(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq')
+  if not record[1] then return { 'missing' } end
+  local first = redis.call('XRANGE', keys[2], '-', '+', 'COUNT', 1)[1]
+  local earliest = first and string.match(first[2][2], '\nid: (%d+%-%d+)') or ''
+  local last = redis.call('XREVRANGE', keys[2], '+', '-', 'COUNT', 1)[1]
+  local reply = { record[1], last and last[1] or '', earliest, 0 }
+  local room, from = tonumber(args[2]), args[1]
+  while true do
+    local page = redis.call('XRANGE', keys[2], '(' .. from, '+', 'COUNT', 64)
+    for _, entry in ipairs(page) do
+      if room <= 0 then
+        reply[4] = 1
+        return reply
+      end
+      reply[#reply + 1] = entry[2][2]
+      room = room - #entry[2][2]
+      from = entry[1]
+    end
+    if #page < 64 then return reply end
+  end
+end
+
+------------------------------------------------------------------------------------------------- registration
+
+local function register(name, callback, flags)
+  redis.register_function { function_name = 'tailrace_' .. name .. VERSION, callback = callback, flags = flags or {} }
+end
+
+-- What must work for a job to end carries `allow-oom`. `append` and `create` do not: refused for memory is
+-- back-pressure there, and a server that is full takes no new jobs.
+register('admit', admit)
+register('release', release, { 'allow-oom' })
+register('take', take, { 'allow-oom' })
+register('renew', renew, { 'allow-oom' })
+register('give_back', give_back, { 'allow-oom' })
+register('done', done, { 'allow-oom' })
+register('look', look, { 'allow-oom' })
+register('due', due, { 'allow-oom' })
+register('restore', restore, { 'allow-oom' })
+register('create', create)
+register('begin', begin, { 'allow-oom' })
+register('append', append)
+register('finish', finish, { 'allow-oom' })
+register('cancel', cancel, { 'allow-oom' })
+register('beat', beat, { 'allow-oom' })
+register('hand_back', hand_back, { 'allow-oom' })
+register('abandon', abandon, { 'allow-oom' })
+register('read', read, { 'no-writes' })

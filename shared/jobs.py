@@ -1,0 +1,142 @@
+"""What a job is, as frozen records: what a client asked for, and what has become of it.
+
+Above: admission makes a `JobSpec`, the store reads a `Job`, the API shows it. Not here: how either is kept in Redis
+(store.py), or what may follow what (lifecycle.py). Pure: time and randomness come in as numbers.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.errors import BrokenJob
+from shared.events import EventId
+from shared.lifecycle import TERMINAL, State
+
+CHAT = "chat"
+RECORD_VERSION = 1
+"""Written into every record; a reader that meets a newer one ends the job as `broken_job` and goes on."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ID_CHARS = 26
+_RANDOM_BITS = 80
+_PREFIX = "job_"
+
+
+def new_job_id(now_ms: int, randomness: int) -> str:
+    """`job_` and a ULID in lower case: 48 bits of time, 80 of `randomness`, so that ids sort by creation."""
+    number = (now_ms << _RANDOM_BITS) | (randomness & ((1 << _RANDOM_BITS) - 1))
+    digits = [_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_ID_CHARS - 1), -1, -5)]
+    return _PREFIX + "".join(digits)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether this could be a job's id; says nothing about whether there is such a job."""
+    bare = text.removeprefix(_PREFIX)
+    return len(text) == len(_PREFIX) + _ID_CHARS and len(bare) == _ID_CHARS and all(c in _ALPHABET for c in bare)
+
+
+def created_ms(job_id: str) -> int:
+    """When the id was made, in milliseconds since the Unix epoch: an id tells by itself."""
+    number = 0
+    for char in job_id.removeprefix(_PREFIX):
+        number = number << 5 | _ALPHABET.index(char)
+    return number >> _RANDOM_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one job. `source` says who counted: `provider`, `estimated` or `partial` (cut off on the way)."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    source: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `usage` object of a terminal event: OpenAI's fields, and the source."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            **self.details,
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A request that has been admitted: what becomes a record.
+
+    `request` is the JSON body for the provider; `timeout_s` counts from submit; `abandon_after_s`, when set, is how
+    long the job lives without a sign of its caller (foreground calls only).
+    """
+
+    id: str
+    kind: str
+    tenant: str
+    lane: str
+    model: str
+    request: bytes
+    timeout_s: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    abandon_after_s: float | None = None
+    fingerprint: str = ""
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's record, as read. Times are milliseconds since the Unix epoch, 0 = not yet."""
+
+    id: str
+    kind: str
+    tenant: str
+    lane: str
+    model: str
+    status: State
+    last: EventId
+    attempts: int
+    created_ms: int
+    started_ms: int
+    ended_ms: int
+    deadline_ms: int
+    abandon_ms: int
+    metadata: Mapping[str, str]
+    outcome: Mapping[str, Any]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event is written."""
+        return self.status in TERMINAL
+
+
+def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
+    """Read a record's fields.
+
+    Raises:
+        BrokenJob: a newer version wrote it, or a field is not what it should be.
+    """
+    version = record.get(b"v", b"")
+    if version != b"%d" % RECORD_VERSION:
+        raise BrokenJob(f"The job's record has version {version.decode('ascii', 'replace')!r}, not {RECORD_VERSION}.")
+    try:
+        return Job(
+            id=job_id,
+            kind=record[b"kind"].decode(),
+            tenant=record[b"tenant"].decode(),
+            lane=record[b"lane"].decode(),
+            model=record[b"model"].decode(),
+            status=State(record[b"status"].decode()),
+            last=EventId(int(record[b"epoch"]), int(record[b"seq"])),
+            attempts=int(record[b"attempts"]),
+            created_ms=int(record[b"created"]),
+            started_ms=int(record.get(b"started", 0)),
+            ended_ms=int(record.get(b"ended", 0)),
+            deadline_ms=int(record[b"deadline"]),
+            abandon_ms=int(record.get(b"abandon_at", 0)),
+            metadata=json.loads(record.get(b"metadata", b"{}")),
+            outcome=json.loads(record.get(b"outcome", b"{}")),
+        )
+    except (KeyError, ValueError) as error:
+        raise BrokenJob(f"The job's record can't be read: {error!r}.") from error

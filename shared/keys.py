@@ -1,0 +1,76 @@
+"""Every Redis key, channel and time to live of Tailrace, in one place.
+
+The keys of one job carry its hash tag, so that a job lives in one cluster slot; the queue side lives on one primary.
+Above: store, replay, queue, catalogue. Pure.
+"""
+
+from dataclasses import dataclass
+
+# arq builds these names itself (arq.constants); they are written here because the atomic steps touch them too.
+ARQ_JOB = "arq:job:"
+ARQ_IN_PROGRESS = "arq:in-progress:"
+ARQ_RETRY = "arq:retry:"
+
+
+@dataclass(frozen=True, slots=True)
+class JobKeys:
+    """The keys of one job."""
+
+    record: str
+    request: str
+    log: str
+    result: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """All names under one prefix; a test has a prefix of its own."""
+
+    prefix: str = "tailrace"
+
+    def job(self, job_id: str) -> JobKeys:
+        """The keys of `job_id`."""
+        base = f"{self.prefix}:{{{job_id}}}:"
+        return JobKeys(base + "record", base + "request", base + "log", base + "result", base + "live")
+
+    def channel(self, job_id: str) -> str:
+        """The job's live channel."""
+        return f"{self.prefix}:{{{job_id}}}:live"
+
+    def lane(self, name: str) -> str:
+        """The arq queue of a lane."""
+        return f"{self.prefix}:lane:{name}"
+
+    def idempotency(self, tenant: str, key: str) -> str:
+        """What an Idempotency-Key was used for."""
+        return f"{self.prefix}:idem:{tenant}:{key}"
+
+    def tenant_jobs(self, tenant: str) -> str:
+        """A tenant's jobs, by creation time."""
+        return f"{self.prefix}:tenant:{tenant}:jobs"
+
+    @property
+    def control(self) -> str:
+        """The channel of cancel orders to workers."""
+        return f"{self.prefix}:control"
+
+    @property
+    def bell(self) -> str:
+        """The doorbell: a list without content."""
+        return f"{self.prefix}:bell"
+
+    @property
+    def active(self) -> str:
+        """Jobs that have not ended, by the time when the reaper should look."""
+        return f"{self.prefix}:active"
+
+    @property
+    def models(self) -> str:
+        """The catalogue of models that the workers publish."""
+        return f"{self.prefix}:models"
+
+    @property
+    def secret(self) -> str:
+        """The signing secret, where none is configured."""
+        return f"{self.prefix}:secret"

@@ -1,0 +1,205 @@
+"""The arq side: enqueue, take, renew, give back, and the jobs that need a look. The queue side of the atomic steps.
+
+Above: admission in the gateway, lane_worker and reaper in the worker. Below: functions.lua. A lane is an arq queue with
+arq's own keys, so that arq's `run_job` runs what `take` picked; the arq message holds the job's id and nothing else.
+Not here: what a job is or how far it got (store.py).
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from shared.errors import IdempotencyConflict, QueueFull
+from shared.jobs import Job, JobSpec, created_ms
+from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
+from shared.valkey import Functions
+
+ARQ_FUNCTION = "run_job"
+"""The name under which every lane worker registers its one arq function."""
+
+# A crash between `admit` and `release` leaves a job that runs by itself after this long.
+_ADMITTED_DUE_MS = 5_000
+_LIST_SLACK_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What `admit` says: the job's id, whether it was there before, and its place in the lane."""
+
+    job_id: str
+    existing: bool
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A job that this worker may run now. `due_ms` is when it was due, in milliseconds since the Unix epoch."""
+
+    lane: str
+    job_id: str
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on a job."""
+
+    job_id: str
+    lane: str
+    owner: str
+
+
+def serialize(message: dict[str, Any]) -> bytes:
+    """arq's message as JSON; never pickle, which would let whoever writes to Redis run code here."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def deserialize(raw: bytes) -> dict[str, Any]:
+    """The inverse of `serialize`."""
+    message: dict[str, Any] = json.loads(raw)
+    return message
+
+
+def _arq_message(job_id: str) -> bytes:
+    return serialize({"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)})
+
+
+class Queue:
+    """All lanes, and the arq keys of the jobs in them."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._functions = Functions(client)
+        self._keys = keys
+
+    async def admit(self, spec: JobSpec, *, max_depth: int, retention_s: float) -> Admission:
+        """Let a job into its lane, due in 5 s; a refusal stores nothing.
+
+        Raises:
+            QueueFull: the lane holds `max_depth` waiting jobs.
+            IdempotencyConflict: the key was used with another body.
+        """
+        keys = [
+            self._keys.lane(spec.lane),
+            self._keys.active,
+            ARQ_JOB + spec.id,
+            self._keys.tenant_jobs(spec.tenant),
+        ]
+        if spec.idempotency_key is not None:
+            keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
+        retention_ms = int(retention_s * 1000)
+        look_ms = int(min(spec.timeout_s, spec.abandon_after_s or math.inf) * 1000)
+        # A job is listed while it can be read: from its creation, at most for its time-out and the retention.
+        forget_ms = int(spec.timeout_s * 1000) + retention_ms + _LIST_SLACK_MS
+        answer = await self._functions.call(
+            "admit",
+            keys,
+            spec.id,
+            spec.fingerprint,
+            retention_ms + int(spec.timeout_s * 1000),
+            max_depth,
+            _arq_message(spec.id),
+            _ADMITTED_DUE_MS,
+            look_ms,
+            forget_ms,
+        )
+        verdict, value = answer[0], answer[1]
+        if verdict == b"full":
+            raise QueueFull(f"The lane {spec.lane} already holds {int(value)} waiting jobs.")
+        if verdict == b"conflict":
+            raise IdempotencyConflict(
+                "This Idempotency-Key was used before with another body; use a new key for a new request.",
+                param="Idempotency-Key",
+            )
+        if verdict == b"existing":
+            return Admission(value.decode(), existing=True, position=0)
+        return Admission(value.decode(), existing=False, position=int(answer[2]))
+
+    async def release(self, job_id: str, lane: str) -> bool:
+        """Make an admitted job due now and ring the bell; False if it was taken already."""
+        keys = [self._keys.lane(lane), self._keys.bell, ARQ_IN_PROGRESS + job_id]
+        return bool(await self._functions.call("release", keys, job_id))
+
+    async def take(self, lanes: Sequence[str], owner: str, lease_s: float) -> Taken | float | None:
+        """Claim the next ready job of the first lane that has one.
+
+        Returns the seconds until a deferred job is due, or None if none waits, where nothing is ready.
+        """
+        keys = [self._keys.bell, *(self._keys.lane(lane) for lane in lanes)]
+        index, value, *due = await self._functions.call("take", keys, owner, int(lease_s * 1000), ARQ_IN_PROGRESS)
+        if index:
+            return Taken(lanes[index - 1], value.decode(), int(due[0]))
+        return None if value < 0 else value / 1000
+
+    async def hear_bell(self, client: Redis, timeout_s: float) -> None:
+        """Wait for a ring, at most so long. `client` is one of its own: it blocks."""
+        await client.execute_command("BLPOP", self._keys.bell, timeout_s)
+
+    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[str]:
+        """Hold on to jobs that the store says are still ours: `ok`, `lost` or `gone` for each."""
+        if not claims:
+            return []
+        keys = [key for c in claims for key in (ARQ_IN_PROGRESS + c.job_id, self._keys.lane(c.lane))]
+        args = [part for c in claims for part in (c.job_id, c.owner)]
+        answers: list[bytes] = await self._functions.call("renew", keys, int(lease_s * 1000), *args)
+        return [answer.decode() for answer in answers]
+
+    async def give_back(self, claim: Claim) -> bool:
+        """Let another worker take the job at once."""
+        keys = [self._keys.lane(claim.lane), self._keys.bell, ARQ_IN_PROGRESS + claim.job_id]
+        return bool(await self._functions.call("give_back", keys, claim.job_id, claim.owner))
+
+    async def done(self, job_id: str, lane: str) -> None:
+        """Forget a job that has ended: the epilogue's last step; idempotent."""
+        keys = [
+            self._keys.lane(lane),
+            self._keys.active,
+            ARQ_JOB + job_id,
+            ARQ_IN_PROGRESS + job_id,
+            ARQ_RETRY + job_id,
+        ]
+        await self._functions.call("done", keys, job_id)
+
+    async def look(self, job_ids: Iterable[str], in_s: float) -> None:
+        """Ask the reaper to look at these jobs in so many seconds, or earlier."""
+        args = [part for job_id in job_ids for part in (job_id, int(in_s * 1000))]
+        if args:
+            await self._functions.call("look", [self._keys.active], *args)
+
+    async def due_for_a_look(self, *, hold_s: float, limit: int) -> tuple[int, list[str]]:
+        """Redis's time in ms, and the jobs the reaper should look at; others do not see them for `hold_s`."""
+        now, *jobs = await self._functions.call("due", [self._keys.active], int(hold_s * 1000), limit)
+        return int(now), [job.decode() for job in jobs]
+
+    async def restore(self, job: Job, look_in_s: float) -> bool:
+        """Set when to look next; a job that the queue had lost is put back, which True tells."""
+        keys = [self._keys.lane(job.lane), self._keys.active, ARQ_JOB + job.id, self._keys.bell]
+        return bool(await self._functions.call("restore", keys, job.id, _arq_message(job.id), int(look_in_s * 1000)))
+
+    async def depth(self, lane: str) -> int:
+        """Jobs in the lane, running ones included."""
+        return int(await self._client.zcard(self._keys.lane(lane)))
+
+    async def listed(self, tenant: str, *, after: str | None, limit: int) -> list[str]:
+        """A tenant's job ids, newest first; with `after`, those that follow it in that order."""
+        key = self._keys.tenant_jobs(tenant)
+        if after is None:
+            ids = await self._client.zrevrange(key, 0, limit - 1)
+        elif (rank := await self._client.zrevrank(key, after)) is not None:
+            ids = await self._client.zrevrange(key, rank + 1, rank + limit)
+        else:  # dropped meanwhile: its own time still says where it stood
+            ids = await self._client.zrevrangebyscore(key, created_ms(after), "-inf", start=0, num=limit)
+        return [job_id.decode() for job_id in ids]
+
+    async def unlist(self, tenant: str, job_ids: Sequence[str]) -> None:
+        """Drop ids whose jobs are gone."""
+        if job_ids:
+            await self._client.zrem(self._keys.tenant_jobs(tenant), *job_ids)
+
+    async def ping(self) -> None:
+        """Raise what `REDIS_DOWN` names if the server can't be reached."""
+        await self._client.ping()

@@ -1,0 +1,237 @@
+"""The replay log and its live feed: append, read after a cursor, and the one pub/sub connection of a process.
+
+Above: the pump writes here, hub and subscriber read here; for tokens, this is all that the two processes share. Below:
+functions.lua and a redis-py connection. Not here: what a frame means (events.py) and who may read it.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import structlog
+from redis.asyncio import Connection, Redis
+from redis.exceptions import OutOfMemoryError
+
+from shared.clock import Clock
+from shared.errors import JobNotFound
+from shared.events import START, EventId, parse_id
+from shared.keys import Keys
+from shared.lifecycle import State
+from shared.valkey import REDIS_FAULTS, Functions
+
+log = structlog.get_logger()
+
+_RECONNECT_FIRST_S = 0.05
+_RECONNECT_MOST_S = 1.0
+
+
+class Entry(NamedTuple):
+    """Frames of one execution, to be appended as one log entry: events `first` to `last` of `epoch`."""
+
+    job_id: str
+    epoch: int
+    owner: str
+    first: int
+    last: int
+    frames: bytes
+
+
+class Page(NamedTuple):
+    """What the log holds after a cursor. `latest` is the log's last id, `earliest` its first; `more` follows."""
+
+    status: State
+    earliest: EventId
+    latest: EventId
+    entries: list[bytes]
+    more: bool
+
+
+class ReplayLog:
+    """The logs of all jobs."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._functions = Functions(client)
+        self._keys = keys
+
+    async def append(self, entries: Sequence[Entry]) -> list[str]:
+        """Log and publish each entry if its execution may write it, in one round trip.
+
+        Returns for each: `ok`, `have k` (the identical entry, sent again), `behind k` (the log ends at k: Redis
+        forgot), `busy why` (try again later), or `fenced`, `cancelled`, `ended`, `missing`: the execution is over.
+        """
+        keys: list[str] = []
+        args: list[int | str | bytes] = []
+        for entry in entries:
+            job = self._keys.job(entry.job_id)
+            keys += (job.record, job.log, job.channel)
+            args += (entry.epoch, entry.owner, entry.first, entry.last, entry.frames)
+        try:
+            answers: list[bytes] = await self._functions.call("append", keys, *args)
+        except OutOfMemoryError as error:
+            return [f"busy {error}"] * len(entries)
+        return [answer.decode() for answer in answers]
+
+    async def read_after(self, job_id: str, cursor: EventId, *, max_bytes: int) -> Page:
+        """The entries that hold events after `cursor`, at least one if there is any, up to about `max_bytes`.
+
+        The first entry may begin before the cursor: see `events.after_cursor`. Raises:
+            JobNotFound: the job is gone.
+        """
+        job = self._keys.job(job_id)
+        reply = await self._functions.call("read", [job.record, job.log], str(cursor), max_bytes)
+        if reply[0] == b"missing":
+            raise JobNotFound(f"There is no job {job_id}.")
+        status, latest, earliest, more, *entries = reply
+        return Page(
+            State(status.decode()),
+            parse_id(earliest) if earliest else START,
+            parse_id(latest) if latest else START,
+            entries,
+            bool(more),
+        )
+
+    async def tails(self, job_ids: Sequence[str]) -> list[EventId | None]:
+        """Where each job's log stands, in one round trip; None for a job that is gone."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(self._keys.job(job_id).record, ["epoch", "seq"])
+            records = await pipe.execute()
+        return [EventId(int(epoch), int(seq)) if epoch else None for epoch, seq in records]
+
+
+class LiveFeed:
+    """One pub/sub connection for any number of channels; it reconnects by itself and never silently.
+
+    `on_message(channel, bytes)` for every message; `on_confirmed(channel)` when the server has confirmed a
+    subscription, again after every reconnect: what was published meanwhile is lost, and only the log has it.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        clock: Clock,
+        *,
+        on_message: Callable[[str, bytes], None],
+        on_confirmed: Callable[[str], None],
+        watchdog_s: float = 5.0,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._on_message = on_message
+        self._on_confirmed = on_confirmed
+        self._watchdog_s = watchdog_s
+        self._wanted: set[str] = set()
+        self._unconfirmed: dict[str, int] = {}
+        self._commands: list[tuple[str, str]] = []
+        self._changed = asyncio.Event()
+        self._connection: Connection | None = None
+        self._heard_at = clock.monotonic()
+        self.lost_at: float | None = self._heard_at
+        """Since when (monotonic seconds) there is no connection; None while there is one."""
+
+    def subscribe(self, channel: str) -> None:
+        """Ask for a channel; `on_confirmed` follows."""
+        self._wanted.add(channel)
+        self._enqueue("SUBSCRIBE", channel)
+
+    def unsubscribe(self, channel: str) -> None:
+        """Let a channel go."""
+        self._wanted.discard(channel)
+        self._enqueue("UNSUBSCRIBE", channel)
+
+    def _enqueue(self, command: str, channel: str) -> None:
+        if self._connection is not None:
+            self._commands.append((command, channel))
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Keep the feed alive until cancelled."""
+        pause = _RECONNECT_FIRST_S
+        while True:
+            connection = self._client.connection_pool.make_connection()
+            try:
+                await connection.connect()
+                pause = _RECONNECT_FIRST_S
+                await self._serve(connection)
+            except REDIS_FAULTS as error:
+                log.warning("feed.lost", error=type(error).__name__)
+            finally:
+                self._connection = None
+                if self.lost_at is None:
+                    self.lost_at = self._clock.monotonic()
+                await asyncio.shield(connection.disconnect(nowait=True))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _RECONNECT_MOST_S)
+
+    async def _serve(self, connection: Connection) -> None:
+        self._connection = connection
+        self._heard_at = self._clock.monotonic()
+        self._unconfirmed = {}
+        self._commands = [("SUBSCRIBE", channel) for channel in self._wanted]
+        self._changed.set()
+        tasks = [asyncio.create_task(part(connection)) for part in (self._listen, self._tell, self._watch)]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
+                raise outcome
+
+    async def _listen(self, connection: Connection) -> None:
+        while True:
+            reply = await connection.read_response(disable_decoding=True)
+            self._heard_at = self._clock.monotonic()
+            if not isinstance(reply, list):  # the PONG of a connection without subscriptions
+                self.lost_at = None
+                continue
+            kind, channel, payload = reply[0], reply[1], reply[-1]
+            if kind == b"message":
+                self._on_message(channel.decode(), payload)
+            else:
+                self.lost_at = None
+                if kind == b"subscribe":
+                    self._confirm(channel.decode())
+
+    def _confirm(self, channel: str) -> None:
+        # Only the answer to the latest SUBSCRIBE counts: an UNSUBSCRIBE may lie between it and an earlier one.
+        left = self._unconfirmed.get(channel, 0) - 1
+        if left > 0:
+            self._unconfirmed[channel] = left
+            return
+        self._unconfirmed.pop(channel, None)
+        if channel in self._wanted:
+            self._on_confirmed(channel)
+
+    async def _tell(self, connection: Connection) -> None:
+        await connection.send_command("PING", check_health=False)
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            commands, self._commands = self._commands, []
+            for command, channels in _runs(commands):
+                if command == "SUBSCRIBE":
+                    for channel in channels:
+                        self._unconfirmed[channel] = self._unconfirmed.get(channel, 0) + 1
+                await connection.send_command(command, *channels, check_health=False)
+
+    async def _watch(self, connection: Connection) -> None:
+        # A half-open connection never errs by itself (redis-py sends PING, but nobody waits for the PONG).
+        while True:
+            await asyncio.sleep(self._watchdog_s)
+            if self._clock.monotonic() - self._heard_at > 2 * self._watchdog_s:
+                raise TimeoutError("The pub/sub connection is silent.")
+            await connection.send_command("PING", check_health=False)
+
+
+def _runs(commands: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
+    """Neighbours with the same command, joined into one; the order stays."""
+    runs: list[tuple[str, list[str]]] = []
+    for command, channel in commands:
+        if not runs or runs[-1][0] != command:
+            runs.append((command, []))
+        runs[-1][1].append(channel)
+    return runs

@@ -1,0 +1,161 @@
+"""The settings: the only reader of the environment and of `tailrace.toml`.
+
+Read once by a composition root (gateway/cli.py, worker/__main__.py) and passed in. Every field has a description; the
+README's table is tested against them. Not here: anything that acts on a setting.
+"""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from shared.errors import StartupError
+
+TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class Settings(BaseSettings):
+    """All settings, with their defaults. Durations are seconds, sizes bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TAILRACE_", toml_file="tailrace.toml", extra="forbid", frozen=True, populate_by_name=True
+    )
+
+    redis_url: str | None = Field(
+        None, description="Redis or Valkey (≥ 7.2, noeviction) for the queue; unset: `tailrace up` embeds one"
+    )
+    stream_redis_url: str | None = Field(
+        None, description="Redis or Valkey for jobs and logs; unset: the same as `redis_url`"
+    )
+    key_prefix: str = Field("tailrace", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every Redis key")
+
+    host: str = Field("127.0.0.1", description="address the gateway binds to; only loopback without API keys")
+    port: int = Field(8080, ge=0, le=65535, description="port of the gateway; 0 picks a free one")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="`key:tenant` or `key:tenant:admin`, separated by commas; unset: one development key is made",
+    )
+    secret: str | None = Field(None, min_length=16, description="signs event links; unset: made once and kept in Redis")
+
+    upstream_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("TAILRACE_UPSTREAM_URL", "OPENAI_BASE_URL"),
+        description="base URL of an OpenAI-compatible upstream, or `scripted:`; falls back to `OPENAI_BASE_URL`",
+    )
+    upstream_api_key: str | None = Field(
+        None,
+        validation_alias=AliasChoices("TAILRACE_UPSTREAM_API_KEY", "OPENAI_API_KEY"),
+        description="its key; falls back to `OPENAI_API_KEY`",
+    )
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="the model names that are served, separated by commas; unset: whatever the upstream knows",
+    )
+
+    workers: int = Field(1, ge=1, le=64, description="worker processes that `tailrace up` starts")
+    worker_slots: int = Field(100, ge=1, le=10_000, description="jobs that one worker process runs at once")
+    lease_s: float = Field(
+        10.0, ge=0.5, le=300, description="a worker that is silent for this long loses its jobs to another"
+    )
+    max_attempts: int = Field(3, ge=1, le=100, description="attempts of a job, before it ends as failed")
+    drain_s: float = Field(10.0, ge=0, le=3600, description="how long a stopping process waits for what is running")
+
+    timeout_s: float = Field(
+        600.0, gt=0, le=86_400, description="a job's time from submit to its end, where it does not say"
+    )
+    max_timeout_s: float = Field(86_400.0, gt=0, le=604_800, description="the longest `timeout_s` a job may ask for")
+    first_token_timeout_s: float = Field(120.0, gt=0, description="how long a provider may take to its first token")
+    gap_timeout_s: float = Field(60.0, gt=0, description="how long a provider may be silent between two tokens")
+    retention_s: float = Field(86_400.0, gt=0, description="how long a job can be read after its end")
+    disconnect_grace_s: float = Field(
+        5.0, ge=0, description="a foreground call's job is cancelled this long after its caller left"
+    )
+
+    heartbeat_s: float = Field(15.0, gt=0, le=60, description="a silent stream gets a comment line this often")
+    headers_hold_s: float = Field(
+        15.0,
+        ge=0,
+        description="how long an OpenAI stream waits for its first delta before its headers go out",
+    )
+    redis_patience_s: float = Field(30.0, ge=0, description="readers wait this long for a lost Redis, then are broken")
+    send_timeout_s: float = Field(30.0, gt=0, description="a reader that takes nothing for this long is broken")
+    tail_check_s: float = Field(15.0, gt=0, description="silent streams are compared with their logs this often")
+
+    max_body_bytes: int = Field(MIB, ge=KIB, description="the largest request body")
+    max_log_bytes: int = Field(
+        16 * MIB, ge=KIB, description="the largest log of one job; beyond it fails as `output_too_large`"
+    )
+    max_depth: int = Field(10_000, ge=1, description="jobs that may wait in one lane; beyond it 429")
+    pump_bytes: int = Field(
+        256 * KIB,
+        ge=4 * KIB,
+        description="frames of one job that may wait for Redis, before its provider has to",
+    )
+    reader_bytes: int = Field(
+        256 * KIB,
+        ge=4 * KIB,
+        description="frames that may wait for one reader, before it is sent back to the log",
+    )
+
+    data_dir: str = Field(".tailrace", description="where `tailrace up` keeps the embedded Valkey's files")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    log_format: str = Field(
+        "auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal"
+    )
+
+    @field_validator("api_keys", "models", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _well_formed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            key, _, rest = entry.partition(":")
+            tenant, _, role = rest.partition(":")
+            if not key or not TENANT.fullmatch(tenant) or role not in ("", "admin"):
+                raise ValueError("each entry is key:tenant or key:tenant:admin; a tenant has only A-Z a-z 0-9 _ . -")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is said in code wins over the environment, and that over `tailrace.toml`."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the environment and `tailrace.toml`.
+
+    Raises:
+        StartupError: a value is wrong; the sentence names the setting, never its value (it may be a secret).
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        wrong = "; ".join(f"{_shown(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
+        raise StartupError(f"These settings are wrong: {wrong}.") from None
+
+
+def _shown(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else "settings"
+    return name if name.isupper() else f"TAILRACE_{name.upper()}"

@@ -1,0 +1,222 @@
+"""Job records: how a job is created, begun, ended, cancelled and read. The job side of the atomic steps.
+
+Above: admission and the job API in the gateway, attempt and reaper in the worker. Below: functions.lua, which decides;
+nothing is decided here. Not here: the log's bytes (replay.py) and who runs when (queue.py).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+
+from shared.errors import BrokenJob, Cancelled, JobNotFound, TailraceError, problem_of
+from shared.events import encode_data
+from shared.jobs import RECORD_VERSION, Job, JobSpec, job_from_record
+from shared.keys import Keys
+from shared.lifecycle import State
+from shared.valkey import Functions
+
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of a job, from `begin` to its end: the fence, and where its log stands.
+
+    `base` events were logged before this epoch, `seq` in it so far; `left_ms` remain until the deadline.
+    """
+
+    job_id: str
+    epoch: int
+    owner: str
+    seq: int
+    base: int
+    attempt: int
+    left_ms: int
+
+
+BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "exhausted"]
+
+
+class Store:
+    """The records of all jobs."""
+
+    def __init__(self, client: Redis, keys: Keys, *, retention_s: float) -> None:
+        self._client = client
+        self._functions = Functions(client)
+        self._keys = keys
+        self._retention_ms = int(retention_s * 1000)
+
+    async def create(self, spec: JobSpec, position: int) -> bool:
+        """Write record, request and the `queued` event; False if they are there already."""
+        keys = self._keys.job(spec.id)
+        answer = await self._functions.call(
+            "create",
+            [keys.record, keys.request, keys.log, keys.channel],
+            spec.id,
+            RECORD_VERSION,
+            spec.kind,
+            spec.tenant,
+            spec.lane,
+            spec.model,
+            spec.request,
+            int(spec.timeout_s * 1000),
+            int((spec.abandon_after_s or 0) * 1000),
+            encode_data(dict(spec.metadata)),
+            position,
+        )
+        return bool(answer == b"created")
+
+    async def load(self, job_id: str) -> Job:
+        """Read a record.
+
+        Raises:
+            JobNotFound: there is none (any more).
+            BrokenJob: this version can't read it.
+        """
+        record = await self._client.hgetall(self._keys.job(job_id).record)  # type: ignore[misc]
+        if not record:
+            raise JobNotFound(f"There is no job {job_id}.")
+        return job_from_record(job_id, record)
+
+    async def load_many(self, job_ids: Sequence[str]) -> list[Job | BrokenJob | None]:
+        """Read many records in one round trip; None for those that are gone."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(self._keys.job(job_id).record)
+            records = await pipe.execute()
+        return [_readable(job_id, record) for job_id, record in zip(job_ids, records, strict=True)]
+
+    async def request(self, job_id: str) -> dict[str, Any]:
+        """The body for the provider.
+
+        Raises:
+            BrokenJob: it is gone, or no JSON object.
+        """
+        raw = await self._client.get(self._keys.job(job_id).request)
+        try:
+            request = json.loads(raw or b"")
+        except ValueError as error:
+            raise BrokenJob("The job's request can't be read.") from error
+        if not isinstance(request, dict):
+            raise BrokenJob("The job's request is not an object.")
+        return request
+
+    async def begin(
+        self, job_id: str, owner: str, *, model: str, provider: str, max_attempts: int
+    ) -> Execution | BeginRefusal:
+        """Take the next epoch and write `started`; what the former execution showed is rolled back."""
+        return await self._begin(job_id, owner, "run", model, provider, max_attempts)
+
+    async def take_over(self, job_id: str, owner: str) -> Execution | BeginRefusal:
+        """Take the next epoch without `started`, in order to end the job in a worker's place."""
+        return await self._begin(job_id, owner, "end", "", "", 0)
+
+    async def _begin(
+        self, job_id: str, owner: str, mode: str, model: str, provider: str, max_attempts: int
+    ) -> Execution | BeginRefusal:
+        keys = self._keys.job(job_id)
+        answer = await self._functions.call(
+            "begin",
+            [keys.record, keys.log, keys.channel],
+            owner,
+            mode,
+            encode_data(model),
+            encode_data(provider),
+            max_attempts,
+        )
+        if answer[0] != b"ok":
+            refusal: BeginRefusal = answer[0].decode()
+            return refusal
+        epoch, seq, base, attempt, left_ms = (int(part) for part in answer[1:])
+        return Execution(job_id, epoch, owner, seq, base, attempt, left_ms)
+
+    async def finish(
+        self,
+        execution: Execution,
+        *,
+        seq: int,
+        frame: bytes,
+        status: State,
+        outcome: bytes,
+        result: bytes | None = None,
+    ) -> str:
+        """Write the terminal event and everything that ends with it.
+
+        Returns `ok`, or `have` for the identical call sent again; `behind k`, `fenced`, `cancelled`, `ended`, `missing`
+        or `refused` mean that nothing was written.
+        """
+        keys = self._keys.job(execution.job_id)
+        extra = () if result is None else (result,)
+        answer: bytes = await self._functions.call(
+            "finish",
+            [keys.record, keys.log, keys.channel, keys.request, keys.result],
+            execution.epoch,
+            execution.owner,
+            seq,
+            frame,
+            status.value,
+            outcome,
+            self._retention_ms,
+            *extra,
+        )
+        return answer.decode()
+
+    async def cancel(self, job_id: str, reason: Cancelled) -> Literal["missing", "ended", "cancelled", "cancelling"]:
+        """Decide that the job is to end: at once if it never began, else through its worker."""
+        keys = self._keys.job(job_id)
+        outcome = {"error": problem_of(reason), "usage": None, "sha256": EMPTY_SHA256}
+        answer: bytes = await self._functions.call(
+            "cancel",
+            [keys.record, keys.log, keys.channel, keys.request, keys.result],
+            job_id,
+            self._keys.control,
+            reason.code,
+            encode_data(outcome),
+            self._retention_ms,
+        )
+        return answer.decode()  # type: ignore[return-value]
+
+    async def cancel_state(self, job_id: str) -> tuple[str, int]:
+        """Why and when (ms) the job was cancelled."""
+        code, at = await self._client.hmget(self._keys.job(job_id).record, ["cancel_code", "cancel_at"])  # type: ignore[misc]
+        return (code or b"cancelled").decode(), int(at or 0)
+
+    async def beat(self, executions: Sequence[Execution]) -> list[str]:
+        """For each execution: `ok`, or why it must stop (`cancelled`, `fenced`, `ended`, `missing`)."""
+        if not executions:
+            return []
+        records = [self._keys.job(execution.job_id).record for execution in executions]
+        fences = [part for execution in executions for part in (execution.epoch, execution.owner)]
+        answers: list[bytes] = await self._functions.call("beat", records, *fences)
+        return [answer.decode() for answer in answers]
+
+    async def hand_back(self, execution: Execution) -> bool:
+        """End this execution without an end of the job, and without having cost an attempt."""
+        record = self._keys.job(execution.job_id).record
+        return bool(await self._functions.call("hand_back", [record], execution.epoch, execution.owner))
+
+    async def abandon(self, job_ids: Sequence[str], after_s: float) -> int:
+        """Let these jobs end after `after_s` seconds unless told otherwise; the number that are still alive."""
+        if not job_ids:
+            return 0
+        records = [self._keys.job(job_id).record for job_id in job_ids]
+        return int(await self._functions.call("abandon", records, int(after_s * 1000)))
+
+    async def secret(self, fresh: str) -> str:
+        """The signing secret that all gateways share; `fresh` becomes it if there is none."""
+        await self._client.set(self._keys.secret, fresh, nx=True)
+        secret: bytes | None = await self._client.get(self._keys.secret)
+        if secret is None:
+            raise TailraceError("Redis did not keep the signing secret.")
+        return secret.decode()
+
+
+def _readable(job_id: str, record: Mapping[bytes, bytes]) -> Job | BrokenJob | None:
+    try:
+        return job_from_record(job_id, record) if record else None
+    except BrokenJob as error:
+        return error

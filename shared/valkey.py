@@ -1,0 +1,106 @@
+"""Connections to Redis or Valkey, with limits and time-outs, and the Functions loaded on them.
+
+Above: store, replay, queue, catalogue, and the composition roots, which open clients here. Below: redis-py. Not here:
+what a key means (keys.py) or what a function does (functions.lua).
+"""
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any, cast
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shared.errors import RedisUnavailable, StartupError
+
+Client = Redis
+"""What the layers above hold without knowing redis-py; its answers are bytes."""
+
+FUNCTIONS_VERSION = 1
+REDIS_DOWN: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError)
+"""What redis-py raises when the server can't be reached; a refused connection is a bare OSError."""
+
+REDIS_FAULTS: tuple[type[Exception], ...] = (RedisError, OSError)
+"""That, and every error that it answers with."""
+REDIS_FULL: tuple[type[Exception], ...] = (OutOfMemoryError,)
+"""What it raises when the server is up and takes nothing more."""
+
+# A pooled connection that died while idle is found by its first command; one more try makes that invisible.
+_RETRIES = 1
+_CONNECT_TIMEOUT_S = 2.0
+_COMMAND_TIMEOUT_S = 5.0
+_OLDEST = (7, 2)
+
+log = structlog.get_logger()
+
+
+def open_client(url: str, *, connections: int = 32, command_timeout_s: float | None = _COMMAND_TIMEOUT_S) -> Redis:
+    """A client with its own bounded pool; it connects when first used.
+
+    `command_timeout_s` None is for connections that block on purpose.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=connections,
+        timeout=_COMMAND_TIMEOUT_S,
+        socket_connect_timeout=_CONNECT_TIMEOUT_S,
+        socket_timeout=command_timeout_s,
+        socket_keepalive=True,
+        health_check_interval=0,
+        retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), _RETRIES),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
+    )
+    return Redis.from_pool(pool)
+
+
+class Functions:
+    """The atomic steps of functions.lua, called by name on one client."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    async def call(self, name: str, keys: Sequence[str], *args: str | bytes | int) -> Any:
+        """Run one step; a server that lost its functions (a new replica, a flush) gets them again.
+
+        Raises:
+            RedisError, OSError: the server can't be reached or refused; see `REDIS_DOWN`.
+        """
+        command = ("FCALL", f"tailrace_{name}_{FUNCTIONS_VERSION}", len(keys), *keys, *args)
+        try:
+            return await self._client.execute_command(*command)
+        except ResponseError as error:
+            if "Function not found" not in str(error):
+                raise
+        await self.load()
+        return await self._client.execute_command(*command)
+
+    async def load(self) -> None:
+        """Load the library, or replace what stands there under this version."""
+        code = resources.files("shared").joinpath("functions.lua").read_text("utf-8")
+        await self._client.execute_command("FUNCTION", "LOAD", "REPLACE", code)
+
+
+async def check_server(client: Redis) -> None:
+    """Refuse a server that could lose or evict what we promise to keep.
+
+    Raises:
+        StartupError: it is older than 7.2, or evicts; the sentence says what to change.
+        RedisUnavailable: it does not answer.
+    """
+    try:
+        server = cast(dict[str, Any], await client.info("server"))
+        memory = cast(dict[str, Any], await client.info("memory"))
+    except REDIS_FAULTS as error:
+        raise RedisUnavailable(f"Redis does not answer: {error}.") from error
+    version = str(server["redis_version"])
+    major, minor, *_ = (int(part) for part in version.split("."))
+    if (major, minor) < _OLDEST:
+        raise StartupError(f"This Redis is version {version}; Tailrace needs Redis 7.2 or Valkey 7.2, or newer.")
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise StartupError(f"This Redis has maxmemory-policy {policy}, which would evict jobs; set it to noeviction.")

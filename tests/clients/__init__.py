@@ -1,0 +1,1 @@
+"""Tests that drive real clients against real processes."""

@@ -1,0 +1,62 @@
+"""What every test can ask for: a Redis, a key prefix of its own, and settings that read no environment."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from shared.settings import Settings
+from tests.support.valkey import fresh_prefix, running_valkey
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no process that a test starts, reads the developer's environment or `tailrace.toml`."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ:
+            if name.upper().startswith(("TAILRACE_", "OPENAI_")):
+                patch.delenv(name)
+        patch.chdir(tmp_path_factory.mktemp("cwd"))
+        yield
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URL of the run's one Valkey."""
+    async with running_valkey(tmp_path_factory.mktemp("valkey")) as valkey:
+        yield valkey.url
+
+
+@pytest.fixture
+def key_prefix() -> str:
+    """A prefix for this test's keys."""
+    return fresh_prefix()
+
+
+@pytest.fixture
+def settings(redis_url: str, key_prefix: str, tmp_path: Path) -> Settings:
+    """Settings for a gateway or a worker in this process, with short times. Change one with `model_copy`."""
+    return Settings(
+        redis_url=redis_url,
+        key_prefix=key_prefix,
+        port=0,
+        api_keys=("sk-alice:alice", "sk-bob:bob", "sk-root:root:admin"),
+        secret="a secret for tests only",
+        upstream_url="scripted:",
+        lease_s=2.0,
+        drain_s=1.0,
+        timeout_s=30.0,
+        first_token_timeout_s=5.0,
+        gap_timeout_s=5.0,
+        retention_s=60.0,
+        disconnect_grace_s=0.2,
+        heartbeat_s=1.0,
+        headers_hold_s=1.0,
+        redis_patience_s=2.0,
+        send_timeout_s=5.0,
+        tail_check_s=1.0,
+        data_dir=str(tmp_path / "data"),
+        log_level="warning",
+    )

@@ -1,0 +1,1 @@
+"""Recorded bytes that outputs are compared with."""

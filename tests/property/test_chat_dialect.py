@@ -1,0 +1,258 @@
+"""The chat dialect under arbitrary answers: pure, complete, and the same by the short way and the long."""
+
+import json
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletion as ChatCompletionModel
+from openai.types.chat import ChatCompletionChunk
+
+from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
+from shared.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
+from shared.jobs import new_job_id
+
+JOB = new_job_id(1_700_000_000_000, 7)
+HEAD = {
+    "id": "chatcmpl-" + JOB.removeprefix("job_"),
+    "object": "chat.completion.chunk",
+    "created": 1_700_000_000,
+}
+DONE = b"data: [DONE]\n\n"
+
+# Words that could be taken for the protocol's own, and characters that some clients take for a line break.
+AWKWARD = [
+    '"index":',
+    '"logprobs":',
+    '"role":',
+    '"delta":{}',
+    "index",
+    "logprobs",
+    "data: [DONE]\n\n",
+    "\r\n\u2028",
+    "\ud83d",
+]
+texts = st.text(max_size=8) | st.sampled_from(AWKWARD)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+keys = st.sampled_from(["role", "content", "reasoning_content", "tool_calls", "refusal", "audio"]) | texts
+any_delta = st.builds(
+    lambda delta, index, logprobs: (
+        {name: value for name, value in delta.items() if name not in ("index", "logprobs")}
+        | ({"logprobs": logprobs} if logprobs is not None else {})
+        | ({"index": index} if index else {})
+    ),
+    st.dictionaries(keys, values, max_size=3) | st.builds(lambda text: {"content": text}, texts),
+    st.sampled_from([0, 0, 0, 1, 2]),
+    st.none() | values,
+)
+options = st.builds(
+    ChatOptions,
+    job_id=st.just(JOB),
+    model=texts,
+    include_usage=st.booleans(),
+    choices=st.integers(1, 3),
+)
+
+words = st.text(min_size=1, max_size=4)
+honest_delta = st.one_of(
+    st.builds(lambda text: {"content": text}, words),
+    st.builds(lambda text: {"reasoning_content": text}, words),
+    st.builds(lambda text: {"refusal": text}, words),
+    st.builds(lambda text: {"content": text, "logprobs": {"content": [token(text)], "refusal": None}}, words),
+)
+
+
+def token(text: str) -> dict[str, Any]:
+    return {"token": text, "logprob": -1.0, "bytes": list(text.encode()), "top_logprobs": []}
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[int, list[dict[str, Any]]]:
+    """What a provider that keeps to the rules sends: some choices, interleaved, with words and tool calls."""
+    count = draw(st.integers(1, 3))
+    calls: dict[int, int] = {}
+    sent = []
+    for index in draw(st.lists(st.integers(0, count - 1), max_size=12)):
+        made = calls.get(index, 0)
+        what = draw(st.sampled_from(["words", "call", "arguments"]))
+        if what == "call":
+            calls[index] = made + 1
+            function = {"name": "f", "arguments": draw(words)}
+            delta = {"tool_calls": [{"index": made, "id": f"call_{made}", "type": "function", "function": function}]}
+        elif what == "arguments" and made:
+            number = draw(st.integers(0, made - 1))
+            delta = {"tool_calls": [{"index": number, "function": {"arguments": draw(words)}}]}
+        else:
+            delta = draw(honest_delta)
+        sent.append(delta | ({"index": index} if index else {}))
+    return count, sent
+
+
+def log_of(deltas: list[dict[str, Any]], *ends: Event) -> list[Event]:
+    """A job's events, with these deltas in its first execution."""
+    events = [Event(EventType.QUEUED, EventId(0, 1), b"{}"), Event(EventType.STARTED, EventId(1, 1), b"{}")]
+    events += [Event(EventType.DELTA, EventId(1, seq), encode_data(data)) for seq, data in enumerate(deltas, 2)]
+    return events + list(ends)
+
+
+def completed(choices: int = 1) -> Event:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "source": "provider"}
+    data = {"finish_reason": "stop", "finish_reasons": ["stop"] * choices, "usage": usage}
+    return Event(EventType.COMPLETED, EventId(9, 1), encode_data(data))
+
+
+FAILED = Event(
+    EventType.FAILED,
+    EventId(9, 1),
+    encode_data({"error": {"code": "x", "message": "No.", "retryable": False}}),
+)
+ROLLBACK = Event(EventType.ROLLBACK, EventId(2, 1), b'{"to":"0-1","reason":"worker_lost"}')
+
+
+def stream_of(options: ChatOptions, events: list[Event]) -> bytes:
+    return b"".join(map(ChatStream(options).translate, events))
+
+
+def body_of(events: list[Event]) -> dict[str, Any]:
+    completion = ChatCompletion(ChatOptions(JOB, "fast"))
+    for event in events:
+        completion.accept(event)
+    return completion.body()
+
+
+def the_long_way(options: ChatOptions, delta: dict[str, Any]) -> bytes:
+    """The chunk of one delta, made from its decoded data alone."""
+    given = {name: value for name, value in delta.items() if name not in ("index", "logprobs", "role")}
+    choice = {"index": delta.get("index", 0), "delta": given}
+    if delta.get("logprobs") is not None:
+        choice["logprobs"] = delta["logprobs"]
+    chunk = HEAD | {"model": options.model, "choices": [choice | {"finish_reason": None}]}
+    if options.include_usage:
+        chunk["usage"] = None
+    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode("ascii") + b"\n\n"
+
+
+@given(options, any_delta)
+def test_the_short_way_gives_the_bytes_of_the_long_way(options: ChatOptions, delta: dict[str, Any]) -> None:
+    stream = ChatStream(options)
+    for index in range(3):
+        stream.translate(Event(EventType.DELTA, EventId(1, 1), encode_data({"content": "a", "index": index})))
+
+    assert stream.translate(Event(EventType.DELTA, EventId(1, 2), encode_data(delta))) == the_long_way(options, delta)
+
+
+@given(options, st.lists(any_delta, max_size=8), st.sets(st.integers(1, 10)))
+def test_a_replay_gives_the_same_bytes_however_the_log_was_cut(
+    options: ChatOptions, deltas: list[dict[str, Any]], cuts: set[int]
+) -> None:
+    events = log_of(deltas, completed())
+    frames = [encode_frame(event.type, event.data, event.id) for event in events if event.id]
+    edges = sorted({0, len(frames), *(cut for cut in cuts if cut < len(frames))})
+    entries = [b"".join(frames[start:end]) for start, end in pairwise(edges)]
+    replayed = [decode_frame(frame) for entry in entries for frame in split_frames(entry)]
+
+    assert stream_of(options, replayed) == stream_of(options, events)
+
+
+@given(
+    options,
+    st.lists(any_delta, max_size=6),
+    st.sampled_from([[], [completed()], [FAILED], [ROLLBACK, completed()], [completed(), FAILED]]),
+)
+def test_a_stream_says_how_it_ended_and_nothing_after_it(
+    options: ChatOptions, deltas: list[dict[str, Any]], ends: list[Event]
+) -> None:
+    stream = ChatStream(options)
+    frames = b"".join(map(stream.translate, log_of(deltas, *ends)))
+
+    *payloads, rest = frames.split(b"\n\n")
+    assert rest == b""
+    assert all(payload.startswith(b"data: ") and b"\n" not in payload for payload in payloads)
+    said = [json.loads(payload[6:]) for payload in payloads if payload != b"data: [DONE]"]
+    errors = [data for data in said if "error" in data]
+    assert stream.ended == bool(ends)
+    assert stream.shown == bool(deltas)
+    assert (DONE in frames) == frames.endswith(DONE) == (stream.ended and stream.failure is None and bool(frames))
+    assert frames.count(DONE) <= 1
+    assert bool(errors) == (stream.failure is not None and stream.shown)
+    assert errors == said[len(said) - len(errors) :]
+    assert len(errors) <= 1
+
+
+@given(options, st.lists(any_delta, max_size=8))
+def test_each_choice_of_a_completed_stream_has_one_role_first_and_one_finish_reason_last(
+    options: ChatOptions, deltas: list[dict[str, Any]]
+) -> None:
+    frames = stream_of(options, log_of(deltas, completed()))
+
+    chunks = [json.loads(payload[6:]) for payload in frames.removesuffix(DONE).split(b"\n\n")[:-1]]
+    by_index: dict[int, list[Any]] = {}
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        by_index.setdefault(choice["index"], []).append(choice)
+    for choices in by_index.values():
+        assert ["role" in choice["delta"] for choice in choices] == [True] + [False] * (len(choices) - 1)
+        assert [choice["finish_reason"] for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
+    assert [bool(chunk.get("usage")) for chunk in chunks] == [False] * (len(chunks) - 1) + [options.include_usage]
+
+
+@given(answers())
+def test_the_completion_is_what_the_official_client_makes_of_the_stream(
+    answer: tuple[int, list[dict[str, Any]]],
+) -> None:
+    count, deltas = answer
+    events = log_of(deltas, completed(count))
+    frames = stream_of(ChatOptions(JOB, "fast", include_usage=True, choices=count), events)
+    state = ChatCompletionStreamState()
+    for payload in frames.removesuffix(DONE).split(b"\n\n")[:-1]:
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(payload[6:]))
+
+    helped = state.get_final_completion().to_dict()
+
+    body = body_of(events)
+    assert ChatCompletionModel.model_validate(body, strict=True).to_dict() == body
+    assert gist(helped) == gist(body)
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), any_delta), max_size=8), st.integers(0, 5), st.integers(0, 9))
+def test_a_rollback_leaves_what_a_list_cut_at_its_id_leaves(
+    parts: list[tuple[int, dict[str, Any]]], epoch: int, seq: int
+) -> None:
+    deltas = [
+        Event(EventType.DELTA, EventId(part, number), encode_data(data))
+        for number, (part, data) in enumerate(sorted(parts, key=lambda part: part[0]), 1)
+    ]
+    to = EventId(epoch, seq)
+    rollback = Event(EventType.ROLLBACK, EventId(6, 1), encode_data({"to": str(to), "reason": "worker_lost"}))
+    surviving = [delta for delta in deltas if delta.id and delta.id <= to]
+
+    assert body_of([*deltas, rollback, completed()]) == body_of([*surviving, completed()])
+
+
+@given(st.lists(any_delta, max_size=8))
+def test_whatever_a_provider_sends_can_be_put_together(deltas: list[dict[str, Any]]) -> None:
+    body = body_of(log_of(deltas, completed()))
+
+    assert json.loads(encode_data(body)) == body
+    assert {choice["index"] for choice in body["choices"]} == {0} | {delta.get("index", 0) for delta in deltas}
+
+
+def gist(completion: dict[str, Any]) -> list[Any]:
+    """What a stream and a completion must agree on; for null, a stream may say an empty text."""
+    choices = []
+    for choice in completion["choices"]:
+        message = choice["message"]
+        texts = [message.get(name) or None for name in ("content", "reasoning_content", "refusal")]
+        calls = [
+            (call["id"], call["type"], call["function"]["name"], call["function"]["arguments"])
+            for call in message.get("tool_calls") or ()
+        ]
+        tokens = [entry["token"] for entry in (choice.get("logprobs") or {}).get("content") or ()]
+        choices.append((choice["index"], message["role"], texts, calls, tokens, choice["finish_reason"]))
+    return [choices, completion["usage"], completion["created"], completion["model"], completion["id"]]

@@ -1,0 +1,1 @@
+"""What tests share: fixtures, an embedded Valkey, upstreams that misbehave."""

@@ -1,0 +1,420 @@
+"""An OpenAI-compatible upstream that does, over HTTP, what the request's script says.
+
+The vocabulary is the scripted provider's (worker/providers/scripted.py) plus what takes a wire to go wrong
+(`WireScript`). In a test's own process: `async with running_upstream() as upstream`. As a process of its own:
+`python -m tests.support.upstream --port 0` prints its base URL; `GET /observations?closed=1` waits until one
+stream was closed by its client. It speaks just enough HTTP/1.1 to stay out of a benchmark's way.
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import uvloop
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.errors import ProviderRefused
+from worker.providers.scripted import MODEL, Script, perform, script_of, text_of
+
+PATIENCE_S = 5.0
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
+    b"Transfer-Encoding: chunked\r\nX-Request-Id: req_scripted\r\n\r\n"
+)
+_BAD_DATA = {
+    "nonsense": b'["nonsense"]',
+    "bad_json": b'{"choices": [{"delta": {"content": "half a',
+    "bad_utf8": b'{"choices": [{"delta": {"content": "\xff"}}]}',
+}
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+class Answer(BaseModel):
+    """A whole HTTP answer in place of a stream. A `body` that is a text is sent as it is, others as JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    status: int = 200
+    headers: dict[str, str] = {}
+    body: Any = None
+
+
+class WireScript(Script):
+    """`Script` with the faults that only a wire has; like the others they come after `after` deltas.
+
+    `hang` never sends the headers, `whole` sends JSON in place of a stream; `reset` and `cut` end the
+    connection with a RST and a FIN, before the headers where `after` is 0; `error` is an error object;
+    `bad_json` and `bad_utf8` are lines that are none; `keepalives` are comments for ever, `endless_line` is a
+    line for ever. `no_done` leaves out `[DONE]`, `never_close` also leaves the body open.
+    """
+
+    FAULTS: ClassVar[tuple[str, ...]] = (
+        *Script.FAULTS,
+        *("hang", "whole", "reset", "cut", "error", "bad_json", "bad_utf8", "keepalives", "endless_line"),
+        *("no_done", "never_close"),
+    )
+    error: Any = Field(None, description="the error object of an `error`")
+    http: Answer | None = Field(None, description="answered in place of everything")
+    burst: int = Field(1, ge=1, description="unpaced chunks that are written at once")
+
+
+def ask(*, model: str = MODEL, **script: Any) -> dict[str, Any]:
+    """A chat request that carries this script."""
+    return {"model": model, "messages": [{"role": "user", "content": json.dumps({"script": script})}]}
+
+
+def expected_text(request: Mapping[str, Any], choice: int = 0) -> str:
+    """What the answer to this request says, to the letter, when nothing goes wrong."""
+    return text_of(request, script_of(request, WireScript), choice)
+
+
+@dataclass
+class Seen:
+    """One request, as the upstream saw it. Times are `time.monotonic()`, which all processes share."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    started: float
+    sent: int = 0
+    """Chunks that were written."""
+    ended: float | None = None
+    """When the answer, or the client's interest in it, ended."""
+    closed: bool = False
+    """The client closed its socket before the answer had ended."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `/observations` shows."""
+        shown = {"path": self.path, "model": self.body.get("model"), "sent": self.sent}
+        return {**shown, "started": self.started, "ended": self.ended, "closed": self.closed}
+
+
+class Upstream:
+    """What the tests ask of a running upstream. `key`: the only API key that is let in; None: each is."""
+
+    def __init__(self, base_url: str, key: str | None) -> None:
+        self.base_url = base_url
+        self.key = key
+        self.requests: list[Seen] = []
+        self.sockets = 0
+        self._changed = asyncio.Event()
+
+    @property
+    def closed(self) -> int:
+        """How many streams were closed by their clients."""
+        return sum(seen.closed for seen in self.requests)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until this is so, for at most `PATIENCE_S`.
+
+        Raises:
+            TimeoutError: it never was.
+        """
+        async with asyncio.timeout(PATIENCE_S):
+            while not condition():
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def request(self, number: int = 0) -> Seen:
+        """The request of this number, once it is there."""
+        await self.until(lambda: len(self.requests) > number)
+        return self.requests[number]
+
+    def notice(self) -> None:
+        """Something has changed."""
+        self._changed.set()
+
+    def observations(self) -> dict[str, Any]:
+        """What `/observations` shows."""
+        requests = [seen.as_dict() for seen in self.requests]
+        return {"requests": requests, "closed": self.closed, "sockets": self.sockets}
+
+
+@asynccontextmanager
+async def running_upstream(port: int = 0, *, key: str | None = None) -> AsyncIterator[Upstream]:
+    """An upstream on 127.0.0.1, in this process and event loop."""
+    upstream = Upstream("", key)
+    loop = asyncio.get_running_loop()
+    connections: set[_Connection] = set()
+    server = await loop.create_server(lambda: _Connection(upstream, connections), "127.0.0.1", port, backlog=2048)
+    upstream.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    try:
+        yield upstream
+    finally:
+        server.close()
+        for connection in list(connections):
+            connection.transport.abort()
+        await upstream.until(lambda: not connections)
+
+
+class _Connection(asyncio.Protocol):
+    """One client's socket: requests come one after the other, each is answered by a task."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, upstream: Upstream, connections: "set[_Connection]") -> None:
+        self._upstream = upstream
+        self._connections = connections
+        self._buffer = b""
+        self._task: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._counted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's has another base
+        self._connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self)
+        self._upstream.sockets -= self._counted
+        if self._task is not None:
+            self._task.cancel()
+        self._upstream.notice()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if self._task is None:
+            self._serve_next()
+
+    def _serve_next(self) -> None:
+        head, end, rest = self._buffer.partition(b"\r\n\r\n")
+        if not end:
+            return
+        line, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)}
+        length = int(headers.get("content-length", 0))
+        if len(rest) < length:
+            return
+        self._buffer = rest[length:]
+        self._task = asyncio.create_task(self._serve(line.split(" ")[1], headers, rest[:length]))
+
+    async def _serve(self, target: str, headers: dict[str, str], raw: bytes) -> None:
+        url = urlsplit(target)
+        if url.path == "/observations":
+            await self._observe(dict(parse_qsl(url.query)))
+        else:
+            if not self._counted:
+                self._counted = True
+                self._upstream.sockets += 1
+            seen = Seen(url.path, headers, json.loads(raw) if raw else {}, time.monotonic())
+            self._upstream.requests.append(seen)
+            self._upstream.notice()
+            try:
+                await self._answer(seen)
+            except asyncio.CancelledError:
+                seen.closed = True
+                raise
+            finally:
+                seen.ended = time.monotonic()
+                self._upstream.notice()
+        self._task = None
+        self._serve_next()
+
+    async def _observe(self, wanted: dict[str, str]) -> None:
+        upstream = self._upstream
+        with suppress(TimeoutError):
+            await upstream.until(
+                lambda: (
+                    len(upstream.requests) >= int(wanted.get("requests", 0))
+                    and upstream.closed >= int(wanted.get("closed", 0))
+                )
+            )
+        self._send(Answer(body=upstream.observations()))
+
+    async def _answer(self, seen: Seen) -> None:
+        given = seen.headers.get("authorization", "").removeprefix("Bearer ")
+        if self._upstream.key not in (None, given):
+            self._send(_refusal(401, f"Incorrect API key provided: {given}.", "invalid_api_key"))
+        elif seen.path.endswith("/models"):
+            model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "tailrace"}
+            self._send(Answer(body={"object": "list", "data": [model]}))
+        elif seen.path.endswith("/chat/completions"):
+            await self._complete(seen)
+        else:
+            self._send(_refusal(404, f"There is nothing at {seen.path}.", None))
+
+    async def _complete(self, seen: Seen) -> None:
+        try:
+            script = script_of(seen.body, WireScript)
+        except ProviderRefused as error:
+            self._send(_refusal(error.status, str(error), error.code, error.param))
+            return
+        if script.http is not None:
+            self._send(script.http)
+        elif script.fault == "refuse" and not script.after:
+            refusal = ProviderRefused(script.message, code=script.code)
+            self._send(_refusal(refusal.status, script.message, script.code))
+        elif script.fault == "hang":
+            await asyncio.Event().wait()
+        elif script.fault in ("reset", "cut") and not script.after:
+            self._break_off(script)
+        elif script.fault == "whole" or not seen.body.get("stream"):
+            self._send(Answer(body=_whole(seen.body, script)))
+        else:
+            await self._stream(seen, script)
+
+    async def _stream(self, seen: Seen, script: WireScript) -> None:
+        self.transport.write(_STREAM_HEAD)
+        if not (seen.body.get("stream_options") or {}).get("include_usage"):
+            script = script.model_copy(update={"usage": False})
+        start = time.monotonic()
+        burst: list[bytes] = []
+        for chunk in perform(seen.body, script):
+            if chunk is None:
+                self._write(b"".join(burst))
+                burst.clear()
+                if not await self._suffer(script):
+                    return
+                continue
+            if script.rate and seen.sent > 1:  # a role and a first token come at once
+                await asyncio.sleep(start + (seen.sent - 1) / script.rate - time.monotonic())
+            burst.append(_event(_encode(chunk).encode()))
+            seen.sent += 1
+            if script.rate or len(burst) >= script.burst:
+                self._write(b"".join(burst))
+                burst.clear()
+                await asyncio.sleep(0)
+                await self._writable.wait()
+        self._write(b"".join(burst))
+        if script.fault not in ("no_done", "never_close"):
+            self._write(_event(b"[DONE]"))
+        if script.fault == "never_close":
+            await asyncio.Event().wait()
+        self._end_body()
+
+    async def _suffer(self, script: WireScript) -> bool:
+        """Let the fault happen. False: the answer has ended with it."""
+        match script.fault:
+            case "stall":
+                await asyncio.sleep(float("inf") if script.stall_s is None else script.stall_s)
+            case "refuse":
+                self._write(_event(_encode(_error(script.message, script.code)).encode()))
+            case "error":
+                self._write(_event(_encode({"error": script.error}).encode()))
+            case "nonsense" | "bad_json" | "bad_utf8":
+                self._write(_event(_BAD_DATA[script.fault]))
+            case "truncate":
+                self._end_body()
+                return False
+            case "reset" | "cut":
+                self._break_off(script)
+                return False
+            case "keepalives":
+                while True:
+                    self._write(b": still here\n\n")
+                    await asyncio.sleep(0.01)
+            case "endless_line":
+                self._write(b"data: ")
+                while True:
+                    self._write(b"x" * 65_536)
+                    await asyncio.sleep(0)
+                    await self._writable.wait()
+        return True
+
+    def _break_off(self, script: WireScript) -> None:
+        if script.fault == "cut":
+            self.transport.close()
+        else:
+            linger = struct.pack("ii", 1, 0)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.transport.abort()
+
+    def _write(self, data: bytes) -> None:
+        if data:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def _end_body(self) -> None:
+        self.transport.write(b"0\r\n\r\n")
+
+    def _send(self, answer: Answer) -> None:
+        is_text = isinstance(answer.body, str)
+        body = answer.body.encode() if is_text else json.dumps(answer.body).encode()
+        headers = {"Content-Type": "text/plain" if is_text else "application/json", **answer.headers}
+        lines = [f"HTTP/1.1 {answer.status} {_reason(answer.status)}", f"Content-Length: {len(body)}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        self.transport.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
+
+
+def _event(data: bytes) -> bytes:
+    return b"data: %b\n\n" % data
+
+
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unheard Of"
+
+
+def _error(message: str, code: str | None, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+def _refusal(status: int, message: str, code: str | None, param: str | None = None) -> Answer:
+    return Answer(status=status, body=_error(message, code, param))
+
+
+def _whole(request: Mapping[str, Any], script: WireScript) -> dict[str, Any]:
+    """The stream's chunks, added up to one `chat.completion`."""
+    chunks = [chunk for chunk in perform(request, script) if chunk is not None]
+    messages: dict[int, dict[str, Any]] = {}
+    reasons: dict[int, str] = {}
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        message = messages.setdefault(choice["index"], {"role": "assistant", "content": ""})
+        _add(message, choice["delta"])
+        if reason := choice.get("finish_reason"):
+            reasons[choice["index"]] = reason
+    return {
+        **chunks[0],
+        "object": "chat.completion",
+        "choices": [{"index": i, "message": m, "finish_reason": reasons[i]} for i, m in messages.items()],
+        "usage": chunks[-1].get("usage"),
+    }
+
+
+def _add(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    for name in ("content", "reasoning_content"):
+        if name in delta:
+            message[name] = message.get(name, "") + delta[name]
+    for part in delta.get("tool_calls", ()):
+        calls = message.setdefault("tool_calls", [])
+        if "id" in part:
+            calls.append({"id": part["id"], "type": "function", "function": {**part["function"]}})
+        else:
+            calls[part["index"]]["function"]["arguments"] += part["function"]["arguments"]
+
+
+async def _main() -> None:
+    parser = argparse.ArgumentParser(description="A scripted, OpenAI-compatible upstream on 127.0.0.1.")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--key", help="the only API key that is let in; without: each is")
+    parser.add_argument("--for", type=float, default=600, dest="seconds", help="it ends itself after so long")
+    options = parser.parse_args()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with running_upstream(options.port, key=options.key) as upstream:
+        print(upstream.base_url, flush=True)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), options.seconds)
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

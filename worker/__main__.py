@@ -1,0 +1,219 @@
+"""The worker process: reads the settings, opens the connections, puts the parts together and runs them.
+
+`python -m worker`, or `tailrace worker`. Below: everything in worker/. Not here: what any part does.
+"""
+
+import argparse
+import asyncio
+import gc
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import structlog
+import uvloop
+from arq.connections import ArqRedis
+
+from shared.catalogue import Catalogue
+from shared.clock import SystemClock
+from shared.errors import AttemptFailed, RedisUnavailable, StartupError, TailraceError
+from shared.keys import Keys
+from shared.lanes import DEFAULT_LANE, Lane
+from shared.logs import configure_logs
+from shared.queue import Queue, deserialize, serialize
+from shared.ready import tell_ready
+from shared.replay import LiveFeed, ReplayLog
+from shared.settings import Settings, load_settings
+from shared.store import Store
+from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, open_client
+from worker.attempt import Attempts, Limits
+from worker.fallback import Chain, Routes
+from worker.lane_worker import Dispatcher
+from worker.providers.base import Provider
+from worker.providers.openai_compatible import OpenAICompatible
+from worker.providers.scripted import Scripted
+from worker.pump import Pump
+from worker.reaper import Reaper
+
+log = structlog.get_logger()
+
+LANES = (Lane(DEFAULT_LANE),)
+SCRIPTED_URL = "scripted:"
+_CATALOGUE_S = 30.0
+
+
+def make_provider(settings: Settings) -> Provider:
+    """The one upstream of the settings.
+
+    Raises:
+        StartupError: none is configured.
+    """
+    if settings.upstream_url is None:
+        raise StartupError(
+            "No upstream is configured: set TAILRACE_UPSTREAM_URL (or OPENAI_BASE_URL) to an OpenAI-compatible one."
+        )
+    if settings.upstream_url == SCRIPTED_URL:
+        return Scripted()
+    return OpenAICompatible("upstream", settings.upstream_url, settings.upstream_api_key)
+
+
+async def run_worker(settings: Settings, *, ready: Callable[[], None], stop: asyncio.Event, now: asyncio.Event) -> None:
+    """Run until `stop` is set, then drain; `now` cuts the draining short.
+
+    Raises:
+        StartupError: Redis is unfit, or no upstream is configured.
+        RedisUnavailable: Redis does not answer.
+    """
+    if settings.redis_url is None:
+        raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a worker does not.")
+    async with AsyncExitStack() as stack:
+
+        def client(url: str, **options: float | None) -> Client:
+            opened = open_client(url, **options)  # type: ignore[arg-type]
+            stack.push_async_callback(opened.aclose)
+            return opened
+
+        stream_url = settings.stream_redis_url or settings.redis_url
+        queue_client, job_client = client(settings.redis_url), client(stream_url)
+        writer = client(stream_url, connections=1)
+        bell_client = client(settings.redis_url, connections=1, command_timeout_s=None)
+        feed_client = client(stream_url, connections=1, command_timeout_s=None)
+        for each in (queue_client, job_client):
+            await check_server(each)
+            await Functions(each).load()
+
+        provider = make_provider(settings)
+        routes = Routes(
+            Chain([provider], first_token_s=settings.first_token_timeout_s, gap_s=settings.gap_timeout_s),
+            settings.models,
+        )
+        stack.push_async_callback(routes.close)
+        clock, keys = SystemClock(), Keys(settings.key_prefix)
+        store = Store(job_client, keys, retention_s=settings.retention_s)
+        queue = Queue(queue_client, keys)
+        replay_log = ReplayLog(job_client, keys)
+        pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes)
+        attempts = Attempts(
+            store, replay_log, queue, pump, routes, Limits(settings.max_attempts, settings.max_log_bytes)
+        )
+        arq_pool = ArqRedis(
+            connection_pool=queue_client.connection_pool,
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+        )
+        dispatcher = Dispatcher(
+            queue,
+            store,
+            attempts,
+            keys,
+            arq_pool=arq_pool,
+            bell_client=bell_client,
+            lanes=LANES,
+            slots=settings.worker_slots,
+            lease_s=settings.lease_s,
+        )
+        reaper_owner = f"reaper-{uuid.uuid4().hex[:12]}"
+        reaper = Reaper(
+            store,
+            queue,
+            clock,
+            lambda job_id, error: attempts.end(job_id, reaper_owner, error),
+            lanes=tuple(lane.name for lane in LANES),
+            lease_s=settings.lease_s,
+        )
+        feed = LiveFeed(
+            feed_client,
+            clock,
+            on_message=lambda _, order: dispatcher.cancel(order.decode()),
+            on_confirmed=lambda _: dispatcher.beat_soon(),
+        )
+        feed.subscribe(keys.control)
+
+        async with asyncio.TaskGroup() as group:
+            side = [
+                group.create_task(part)
+                for part in (
+                    pump.run(),
+                    feed.run(),
+                    dispatcher.beat(),
+                    reaper.run(),
+                    publish_models(Catalogue(queue_client, keys), routes),
+                )
+            ]
+            taking = group.create_task(dispatcher.run())
+            gc.collect()
+            gc.freeze()
+            ready()
+            await stop.wait()
+            log.info("worker.draining", jobs=dispatcher.busy, drain_s=settings.drain_s)
+            taking.cancel()
+            await drain(dispatcher, settings.drain_s, now)
+            for task in side:
+                task.cancel()
+    log.info("worker.stopped")
+
+
+async def drain(dispatcher: Dispatcher, drain_s: float, now: asyncio.Event) -> None:
+    """Let the jobs end, or hand them back; `now` means at once."""
+    patient = asyncio.create_task(dispatcher.drain(drain_s))
+    impatient = asyncio.create_task(now.wait())
+    await asyncio.wait([patient, impatient], return_when=asyncio.FIRST_COMPLETED)
+    for task in (patient, impatient):
+        task.cancel()
+    await dispatcher.drain(0)
+    await dispatcher.stopped()
+
+
+async def publish_models(catalogue: Catalogue, routes: Routes) -> None:
+    """Keep the catalogue fresh until cancelled."""
+    while True:
+        try:
+            await catalogue.publish(await routes.models())
+        except AttemptFailed as error:
+            log.warning("worker.no_models", reason=str(error))
+        except REDIS_FAULTS as error:
+            log.warning("worker.models_not_told", error=type(error).__name__)
+        await asyncio.sleep(_CATALOGUE_S)
+
+
+async def main(settings: Settings, ready_fd: int | None) -> int:
+    """Run with signal handling; the process's exit code."""
+    stop, now = asyncio.Event(), asyncio.Event()
+
+    def on_signal() -> None:
+        (now if stop.is_set() else stop).set()
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, on_signal)
+
+    def ready() -> None:
+        log.info("worker.ready", slots=settings.worker_slots)
+        tell_ready(ready_fd)
+
+    try:
+        await run_worker(settings, ready=ready, stop=stop, now=now)
+    except (StartupError, RedisUnavailable) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def cli() -> int:
+    """`python -m worker`."""
+    parser = argparse.ArgumentParser(prog="tailrace worker", description="Run one worker process.")
+    parser.add_argument("--ready-fd", type=int, default=None, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    try:
+        settings = load_settings()
+    except TailraceError as error:
+        print(error, file=sys.stderr)
+        return 2
+    configure_logs(settings.log_level, settings.log_format)
+    return uvloop.run(main(settings, arguments.ready_fd))
+
+
+if __name__ == "__main__":
+    sys.exit(cli())

@@ -1,0 +1,253 @@
+"""One try of one job, from `begin` to the terminal event: the story a reader follows.
+
+Above: lane_worker.py, which took the job and calls `Attempts.run`. Below: fallback (the provider's chunks), pump (their
+way into the log), ending (the terminal event), store (the fence). Not here: which job is next, leases.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from anyio import CancelScope
+
+from shared.errors import (
+    AttemptFailed,
+    AttemptsExhausted,
+    BrokenJob,
+    Cancelled,
+    DeadlinePassed,
+    InternalError,
+    JobNotFound,
+    OutputTooLarge,
+    ProviderGarbage,
+    TailraceError,
+)
+from shared.events import EventType, encode_data
+from shared.jobs import CHAT, Job, Usage
+from shared.queue import Claim, Queue
+from shared.replay import ReplayLog
+from shared.store import BeginRefusal, Execution, Store
+from worker.ending import (
+    Ending,
+    Tally,
+    completed,
+    ended_badly,
+    estimate_tokens,
+    finish,
+    finish_from_log,
+    persistently,
+)
+from worker.fallback import Chain, Routes
+from worker.providers.base import Chunk
+from worker.pump import Pump
+
+log = structlog.get_logger()
+
+# Why an execution stops before its provider is through.
+CANCELLED = "cancelled"
+DRAIN = "drain"
+BEHIND = "behind"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a job may cost."""
+
+    max_attempts: int
+    max_log_bytes: int
+
+
+class Attempt:
+    """One execution, while it runs. `stop` may be called from anywhere in this process."""
+
+    def __init__(
+        self, execution: Execution, chain: Chain, request: Mapping[str, Any], pump: Pump, limits: Limits
+    ) -> None:
+        self.execution = execution
+        self.stopped: str | None = None
+        self._chain = chain
+        self._request = request
+        self._limits = limits
+        self._outbox = pump.open(execution, self.stop)
+        self._scope = CancelScope()
+        self._tally = Tally()
+        self._finish_reasons: dict[int, str] = {}
+        self._usage: Mapping[str, Any] | None = None
+
+    def stop(self, reason: str) -> None:
+        """End this execution: `cancelled` and `drain` are ours to carry out, any other reason means it was taken away."""
+        if self.stopped is None:
+            self.stopped = reason
+            self._scope.cancel()
+
+    async def run(self) -> Ending | None:
+        """Generate until the end; None if it was stopped. Everything put is in the log when this returns."""
+        error: AttemptFailed | None = None
+        with self._scope:
+            try:
+                await self._generate()
+            except AttemptFailed as failure:
+                error = failure
+            await self._outbox.flushed()
+        if self.stopped is not None:
+            return None
+        if error is not None:
+            usage = self._counted("partial") if self._tally.deltas else None
+            return ended_badly(error, usage, self._tally)
+        return completed(self._reasons(), self._counted("estimated"), self._tally)
+
+    @property
+    def next_seq(self) -> int:
+        """The number of the event that follows what was put."""
+        return self._outbox.seq + 1
+
+    async def _generate(self) -> None:
+        async with self._chain.stream(self._request, total_s=self.execution.left_ms / 1000) as chunks:
+            async for chunk in chunks:
+                await self._put(chunk)
+
+    async def _put(self, chunk: Chunk) -> None:
+        for delta in chunk.deltas:
+            try:
+                data = encode_data(delta)
+            except ValueError as error:
+                raise ProviderGarbage("The provider sent a number that JSON has no word for.") from error
+            self._tally.add(data)
+            await self._outbox.put(EventType.DELTA, data)
+        if self._outbox.log_bytes > self._limits.max_log_bytes:
+            raise OutputTooLarge(f"The job's log would pass {self._limits.max_log_bytes} bytes.")
+        self._finish_reasons.update(chunk.finished)
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+
+    def _reasons(self) -> list[str | None]:
+        return [self._finish_reasons.get(index) for index in range(max(self._finish_reasons, default=-1) + 1)]
+
+    def _counted(self, otherwise: str) -> Usage:
+        """The provider's count, or ours, which says so."""
+        usage = self._usage or {}
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if isinstance(prompt, int) and isinstance(completion, int):
+            details = {name: value for name, value in usage.items() if name.endswith("_details")}
+            return Usage(prompt, completion, "provider", details)
+        return Usage(estimate_tokens(self._request), self._tally.deltas, otherwise)
+
+
+class Attempts:
+    """All executions of this process."""
+
+    def __init__(
+        self, store: Store, replay_log: ReplayLog, queue: Queue, pump: Pump, routes: Routes, limits: Limits
+    ) -> None:
+        self._store = store
+        self._log = replay_log
+        self._queue = queue
+        self._pump = pump
+        self._routes = routes
+        self._limits = limits
+        self.running: dict[str, Attempt] = {}
+
+    async def run(self, claim: Claim) -> None:
+        """Run a job that was taken, to its end or until it is taken away."""
+        try:
+            over = await self._run(claim)
+        except Exception:  # the top of the job's task: a defect must not leave the job without an end
+            log.exception("attempt.crashed")
+            over = await self.end(
+                claim.job_id, claim.owner, InternalError("Tailrace failed inside; its log has the cause.")
+            )
+        if over:
+            await persistently(lambda: self._queue.done(claim.job_id, claim.lane))
+
+    async def end(self, job_id: str, owner: str, error: TailraceError) -> bool:
+        """End a job that is not being run, with the next epoch; True if it has ended now, by whomever."""
+        execution = await persistently(lambda: self._store.take_over(job_id, owner))
+        if isinstance(execution, str):
+            return execution in ("ended", "missing")
+        answer = await finish_from_log(self._store, self._log, execution, error, await self._prompt_tokens(job_id))
+        if answer == CANCELLED:
+            return await self._end_cancelled(execution)
+        return answer in ("ok", "have", "ended", "missing")
+
+    async def _run(self, claim: Claim) -> bool:
+        job_id = claim.job_id
+        try:
+            job = await persistently(lambda: self._store.load(job_id))
+            request = await persistently(lambda: self._store.request(job_id))
+            if job.kind != CHAT:
+                raise BrokenJob(f"This version knows no jobs of kind {job.kind!r}.")
+            chain = self._routes.chain(job.model)
+        except JobNotFound:
+            log.info("attempt.no_record")
+            return True
+        except TailraceError as error:
+            return await self.end(job_id, claim.owner, error)
+        begun = await persistently(lambda: self._begin(job, claim, chain))
+        if isinstance(begun, str):
+            return await self._refused(job, claim, begun)
+        return await self._execute(begun, chain, request, claim)
+
+    async def _begin(self, job: Job, claim: Claim, chain: Chain) -> Execution | BeginRefusal:
+        return await self._store.begin(
+            job.id, claim.owner, model=job.model, provider=chain.name, max_attempts=self._limits.max_attempts
+        )
+
+    async def _refused(self, job: Job, claim: Claim, refusal: BeginRefusal) -> bool:
+        if refusal in ("ended", "missing"):
+            return True
+        error: TailraceError
+        if refusal == "cancelling":
+            error = await self._cancelled(job.id)
+        elif refusal == "expired":
+            error = DeadlinePassed("The job's time was over before it could run.")
+        else:
+            error = AttemptsExhausted(f"{job.attempts} attempts died without an end of their own.")
+        return await self.end(job.id, claim.owner, error)
+
+    async def _execute(self, execution: Execution, chain: Chain, request: Mapping[str, Any], claim: Claim) -> bool:
+        log.info("attempt.started", attempt=execution.attempt, epoch=execution.epoch, provider=chain.name)
+        attempt = Attempt(execution, chain, request, self._pump, self._limits)
+        self.running[execution.job_id] = attempt
+        try:
+            ending = await attempt.run()
+        finally:
+            del self.running[execution.job_id]
+        if ending is None:
+            return await self._after_stop(attempt, claim)
+        answer = await finish(self._store, execution, ending, attempt.next_seq)
+        log.info("attempt.finished", status=ending.state.value, answer=answer)
+        if answer == CANCELLED:
+            return await self._end_cancelled(execution)
+        if answer.startswith(BEHIND):
+            return await self._hand_back(execution, claim)
+        return answer in ("ok", "have", "ended", "missing")
+
+    async def _after_stop(self, attempt: Attempt, claim: Claim) -> bool:
+        log.info("attempt.stopped", reason=attempt.stopped)
+        if attempt.stopped == CANCELLED:
+            return await self._end_cancelled(attempt.execution)
+        if attempt.stopped in (DRAIN, BEHIND):
+            return await self._hand_back(attempt.execution, claim)
+        return attempt.stopped in ("ended", "missing")
+
+    async def _end_cancelled(self, execution: Execution) -> bool:
+        error = await self._cancelled(execution.job_id)
+        tokens = await self._prompt_tokens(execution.job_id)
+        answer = await finish_from_log(self._store, self._log, execution, error, tokens)
+        return answer in ("ok", "have", "ended", "missing")
+
+    async def _hand_back(self, execution: Execution, claim: Claim) -> bool:
+        await persistently(lambda: self._store.hand_back(execution))
+        await persistently(lambda: self._queue.give_back(claim))
+        return False
+
+    async def _cancelled(self, job_id: str) -> Cancelled:
+        code, _ = await persistently(lambda: self._store.cancel_state(job_id))
+        return Cancelled.because(code)
+
+    async def _prompt_tokens(self, job_id: str) -> int:
+        try:
+            return estimate_tokens(await persistently(lambda: self._store.request(job_id)))
+        except BrokenJob:
+            return 0

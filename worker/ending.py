@@ -1,0 +1,169 @@
+"""How a job ends: the terminal event with its proof (count and hash), written by whoever may.
+
+Above: attempt.py ends what it ran, reaper.py what nobody runs any more. Below: store (which decides whether it is
+accepted) and the log, from which count and hash are read where the caller does not know them. Not here: when to end.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from shared.errors import Cancelled, DeadlinePassed, TailraceError, problem_of
+from shared.events import (
+    START,
+    Event,
+    EventId,
+    EventType,
+    decode_frame,
+    encode_data,
+    encode_frame,
+    parse_id,
+    split_frames,
+)
+from shared.jobs import Usage
+from shared.lifecycle import State
+from shared.replay import ReplayLog
+from shared.store import Execution, Store
+from shared.valkey import REDIS_DOWN
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+_PAGE_BYTES = 256 * 1024
+_PAUSE_FIRST_S = 0.05
+_PAUSE_MOST_S = 1.0
+# How many characters make a token, where nobody counted: good enough to be called an estimate.
+_CHARS_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A terminal event, before it has its place in the log."""
+
+    state: State
+    data: Mapping[str, Any]
+
+
+class Tally:
+    """What a terminal event proves: how many deltas survive, and the SHA-256 over their data bytes, in order."""
+
+    def __init__(self) -> None:
+        self.deltas = 0
+        self._hash = hashlib.sha256()
+
+    def add(self, data: bytes) -> None:
+        """A delta was logged."""
+        self.deltas += 1
+        self._hash.update(data)
+
+    @property
+    def sha256(self) -> str:
+        """The hash so far."""
+        return self._hash.hexdigest()
+
+
+def completed(finish_reasons: list[str | None], usage: Usage, tally: Tally) -> Ending:
+    """The job did what it was asked for."""
+    return Ending(
+        State.COMPLETED,
+        {
+            "finish_reason": finish_reasons[0] if finish_reasons else None,
+            "finish_reasons": finish_reasons,
+            "usage": usage.as_dict(),
+            "sha256": tally.sha256,
+        },
+    )
+
+
+def ended_badly(error: TailraceError, usage: Usage | None, tally: Tally) -> Ending:
+    """The job ended without success."""
+    state = State.FAILED
+    if isinstance(error, Cancelled):
+        state = State.CANCELLED
+    elif isinstance(error, DeadlinePassed):
+        state = State.EXPIRED
+    return Ending(
+        state,
+        {
+            "error": problem_of(error),
+            "usage": None if usage is None else usage.as_dict(),
+            "sha256": tally.sha256,
+        },
+    )
+
+
+async def finish(store: Store, execution: Execution, ending: Ending, seq: int) -> str:
+    """Write the terminal event as number `seq` of the execution; waits for a Redis that is away.
+
+    Returns the store's answer, see `Store.finish`.
+    """
+    data = encode_data({**ending.data, "events": execution.base + seq})
+    frame = encode_frame(EventType(ending.state.value), data, EventId(execution.epoch, seq))
+    return await persistently(lambda: store.finish(execution, seq=seq, frame=frame, status=ending.state, outcome=data))
+
+
+async def finish_from_log(
+    store: Store, replay_log: ReplayLog, execution: Execution, error: TailraceError, prompt_tokens: int
+) -> str:
+    """End a job badly, with the count and hash of what its log really holds."""
+    tally, latest = await persistently(lambda: read_tally(replay_log, execution.job_id))
+    usage = Usage(prompt_tokens, tally.deltas, "partial") if tally.deltas else None
+    seq = latest.seq + 1 if latest.epoch == execution.epoch else 1
+    return await finish(store, execution, ended_badly(error, usage, tally), seq)
+
+
+async def read_tally(replay_log: ReplayLog, job_id: str) -> tuple[Tally, EventId]:
+    """Count and hash of the surviving deltas, and the log's last id."""
+    deltas: list[tuple[EventId, bytes]] = []
+    cursor, more = START, True
+    while more:
+        page = await replay_log.read_after(job_id, cursor, max_bytes=_PAGE_BYTES)
+        for entry in page.entries:
+            for event in map(decode_frame, split_frames(entry)):
+                cursor = _apply(deltas, event, cursor)
+        more = page.more
+    tally = Tally()
+    for _, data in deltas:
+        tally.add(data)
+    return tally, cursor
+
+
+def _apply(deltas: list[tuple[EventId, bytes]], event: Event, cursor: EventId) -> EventId:
+    if event.id is None:
+        return cursor
+    if event.type is EventType.DELTA:
+        deltas.append((event.id, event.data))
+    elif event.type is EventType.ROLLBACK:
+        to = parse_id(event.json()["to"])
+        while deltas and deltas[-1][0] > to:
+            deltas.pop()
+    return event.id
+
+
+def estimate_tokens(request: Mapping[str, Any]) -> int:
+    """About how many tokens a prompt has, where the provider did not say."""
+    return -(-_characters(request.get("messages")) // _CHARS_PER_TOKEN)
+
+
+def _characters(value: object) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_characters, value.values()))
+    return sum(map(_characters, value)) if isinstance(value, list) else 0
+
+
+async def persistently(call: Callable[[], Awaitable[T]]) -> T:
+    """Do this as soon as Redis can be reached; the call must bear being made twice."""
+    pause = _PAUSE_FIRST_S
+    while True:
+        try:
+            return await call()
+        except REDIS_DOWN as error:
+            log.warning("worker.waits_for_redis", error=type(error).__name__)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _PAUSE_MOST_S)

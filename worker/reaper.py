@@ -1,0 +1,105 @@
+"""Ends what nobody else ends: jobs past their deadline, abandoned ones, cancels that got no answer, lost queue entries.
+
+Every worker runs one; a job that is due for a look is hidden from the others for a while. It walks `tailrace:active`,
+never arq's keys, and needs no reader and no restart. Above: lane_worker. Below: store, queue, and `Attempts.end` passed in.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from shared.clock import Clock
+from shared.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceError
+from shared.jobs import Job
+from shared.lifecycle import State
+from shared.queue import Queue
+from shared.store import Store
+from shared.valkey import REDIS_FAULTS
+
+log = structlog.get_logger()
+
+_SWEEP_S = 0.5
+_HOLD_S = 5.0
+_LIMIT = 100
+# A cancelled job whose worker says nothing, and a running one whose worker does not see to its deadline.
+_CANCEL_PATIENCE_MS = 2_000
+_DEADLINE_PATIENCE_MS = 2_000
+_LOOK_AGAIN_S = 30.0
+
+EndJob = Callable[[str, TailraceError], Awaitable[bool]]
+
+
+class Reaper:
+    """One process's share of the reaping."""
+
+    def __init__(
+        self, store: Store, queue: Queue, clock: Clock, end: EndJob, *, lanes: tuple[str, ...], lease_s: float
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._clock = clock
+        self._end = end
+        self._lanes = lanes
+        self._lease_s = lease_s
+        self._trust_at = 0.0
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            try:
+                await self.sweep()
+            except REDIS_FAULTS as error:
+                # After an outage, workers and gateways first get a lease to say that they are still there.
+                self._trust_at = self._clock.monotonic() + self._lease_s
+                log.warning("reaper.redis_lost", error=type(error).__name__)
+
+    async def sweep(self) -> None:
+        """Look at everything that is due once."""
+        now_ms, job_ids = await self._queue.due_for_a_look(hold_s=_HOLD_S, limit=_LIMIT)
+        if not job_ids:
+            return
+        patient = self._clock.monotonic() < self._trust_at
+        for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
+            if isinstance(job, BrokenJob):
+                log.warning("reaper.broken_job", job=job_id, reason=str(job))
+            elif job is None or job.ended:
+                await self._forget(job_id, job)
+            elif not patient:
+                await self._look(job, now_ms)
+
+    async def _forget(self, job_id: str, job: Job | None) -> None:
+        for lane in (job.lane,) if job else self._lanes:
+            await self._queue.done(job_id, lane)
+
+    async def _look(self, job: Job, now_ms: int) -> None:
+        if job.status is State.CANCELLING:
+            await self._look_at_cancelling(job, now_ms)
+        elif now_ms >= job.deadline_ms + (_DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0):
+            await self._end_now(job, DeadlinePassed("The job's time was over."))
+        elif job.abandon_ms and now_ms >= job.abandon_ms:
+            log.info("reaper.abandoned", job=job.id)
+            if await self._store.cancel(job.id, Cancelled.because("abandoned")) == "cancelling":
+                await self._queue.look([job.id], _CANCEL_PATIENCE_MS / 1000)
+            else:
+                await self._queue.done(job.id, job.lane)
+        else:
+            times = [job.deadline_ms + _DEADLINE_PATIENCE_MS] if job.status is State.RUNNING else [job.deadline_ms]
+            times += [job.abandon_ms] if job.abandon_ms else []
+            in_s = min(max((min(times) - now_ms) / 1000, 0.05), _LOOK_AGAIN_S)
+            if await self._queue.restore(job, in_s):
+                log.warning("reaper.restored", job=job.id)
+
+    async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
+        code, cancelled_at = await self._store.cancel_state(job.id)
+        left_ms = cancelled_at + _CANCEL_PATIENCE_MS - now_ms
+        if left_ms > 0:
+            await self._queue.look([job.id], left_ms / 1000)
+        else:
+            await self._end_now(job, Cancelled.because(code))
+
+    async def _end_now(self, job: Job, error: TailraceError) -> None:
+        log.warning("reaper.ends", job=job.id, code=error.code)
+        if await self._end(job.id, error):
+            await self._queue.done(job.id, job.lane)
