@@ -223,6 +223,20 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
 
+def make_server(services: Services, on_ready: Callable[[], None]) -> uvicorn.Server:
+    """uvicorn for these parts, as every gateway runs it."""
+    config = uvicorn.Config(
+        build_app(services),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_CLOSE_S,
+    )
+    return _Server(config, on_ready)
+
+
 async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None) -> int:
     """Run the gateway until SIGINT or SIGTERM; the process's exit code.
 
@@ -232,15 +246,6 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None)
     """
     with contextlib.closing(listen(settings.host, settings.port)) as listener:
         async with running(settings) as services:
-            config = uvicorn.Config(
-                build_app(services),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                server_header=False,
-                backlog=_BACKLOG,
-                timeout_graceful_shutdown=_CLOSE_S,
-            )
 
             def on_ready() -> None:
                 gc.collect()
@@ -248,7 +253,7 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None)
                 log.info("gateway.ready", port=listener.getsockname()[1])
                 ready()
 
-            server = _Server(config, on_ready)
+            server = make_server(services, on_ready)
             stop, now = asyncio.Event(), asyncio.Event()
             loop = asyncio.get_running_loop()
 

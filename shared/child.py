@@ -10,7 +10,7 @@ import ctypes
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, Process
+from asyncio.subprocess import DEVNULL, STDOUT, Process
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO
 
@@ -40,7 +40,7 @@ async def start_child(
         env=env,
         stdin=stdin,
         stdout=output,
-        stderr=output,
+        stderr=STDOUT if output is not None else None,
         pass_fds=pass_fds,
         start_new_session=True,
         preexec_fn=_die_with_parent(death_signal),

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import random
 import secrets
 import signal
 from asyncio.subprocess import PIPE, Process
@@ -22,18 +21,14 @@ from redis.exceptions import RedisError
 
 from shared.child import signal_child, start_child, stop_child
 from shared.errors import StartupError
+from shared.ports import free_port
 from shared.secret_file import kept_secret
 
-LOOPBACK = "127.0.0.1"
+HOST = "127.0.0.1"
 # A big AOF takes its time to load.
 START_S = 60.0
 STOP_S = 10.0
 _POLL_S = 0.02
-
-# Below the range from which the kernel takes ports for outgoing connections: while the server restarts, its
-# clients try its port again and again, and could otherwise be given that very port, or connect to themselves.
-_PORTS = range(20_000, 30_000)
-_PORT_TRIES = 3
 _LOG_TAIL_BYTES = 2000
 
 
@@ -55,7 +50,7 @@ class EmbeddedValkey:
     @property
     def url(self) -> str:
         """Where it answers, password included. Known once `start` has returned."""
-        return f"redis://:{self._password}@{LOOPBACK}:{self._port}/0"
+        return f"redis://:{self._password}@{HOST}:{self._port}/0"
 
     @property
     def pid(self) -> int | None:
@@ -144,19 +139,14 @@ class EmbeddedValkey:
         return pid
 
     async def _launch(self, program: Path, server_lock: int) -> None:
+        self._port = self._port or free_port()
         log = self._dir / "valkey.log"
-        said = ""
-        for port in [self._port] if self._port else random.sample(_PORTS, _PORT_TRIES):
-            self._port = port
-            log_start = log.stat().st_size if log.exists() else 0
-            process = await self._spawn(program, server_lock)
-            if await self._answers(process):
-                return
+        log_start = log.stat().st_size if log.exists() else 0
+        process = await self._spawn(program, server_lock)
+        if not await self._answers(process):
             await stop_child(process, STOP_S)
             said = log.read_bytes()[log_start:][-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
-            if "Address already in use" not in said:
-                break
-        raise StartupError(f"The embedded Valkey did not start; the end of {log}:\n{said}")
+            raise StartupError(f"The embedded Valkey did not start; the end of {log}:\n{said}")
 
     async def _spawn(self, program: Path, server_lock: int) -> Process:
         with (self._dir / "valkey.log").open("ab") as log:
@@ -178,7 +168,7 @@ class EmbeddedValkey:
 
     def _config(self) -> str:
         lines = (
-            f"bind {LOOPBACK}",
+            f"bind {HOST}",
             f"port {self._port}",
             f"requirepass {self._password}",
             f"dir {_quoted(self._dir)}",

@@ -40,8 +40,8 @@ TERMINAL_EVENTS: frozenset[EventType] = frozenset(
 _TERMINAL_HEADS = tuple(b"event: %s\n" % event.encode() for event in sorted(TERMINAL_EVENTS))
 _ID_LINE = b"\nid: "
 _FRAME_END = b"\n\n"
-# Redis keeps both halves of a stream id in 64 bits.
-_MAX_HALF = 2**64 - 1
+# Redis keeps both halves of a stream id in 64 bits; the very last id has no successor that a read could begin at.
+_MAX_HALF = 2**64 - 2
 
 
 class EventId(NamedTuple):

@@ -294,16 +294,17 @@ end
 -- ARGV job, control channel, code, outcome (the terminal data of a job that never began, without its count), retention ms
 -- -> 'missing' | 'ended' | 'cancelled' (ended at once) | 'cancelling' (its worker was told)
 local function cancel(keys, args)
-  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq')
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base')
   local status = record[1]
   if not status then return 'missing' end
   if is_terminal(status) then return 'ended' end
-  if status == 'queued' and record[2] == '0' then
+  if status == 'queued' then -- whoever took it over in order to end it finds it ended
     local seq = tonumber(record[3]) + 1
-    local data = string.gsub(args[4], '}$', ',"events":' .. seq .. '}')
-    local bytes = frame('cancelled', data, 0, seq)
-    redis.call('XADD', keys[2], '0-' .. seq, 'f', bytes)
-    redis.call('HSET', keys[1], 'status', 'cancelled', 'seq', seq, 'outcome', data, 'ended', digits(now_ms()))
+    local data = string.gsub(args[4], '}$', ',"events":' .. tonumber(record[4]) + seq .. '}')
+    local bytes = frame('cancelled', data, record[2], seq)
+    redis.call('XADD', keys[2], record[2] .. '-' .. seq, 'f', bytes)
+    redis.call('HSET', keys[1], 'status', 'cancelled', 'owner', '', 'seq', seq, 'outcome', data,
+      'ended', digits(now_ms()))
     publish(keys[3], bytes)
     retain({ keys[1], keys[2], keys[4], keys[5] }, args[5])
     return 'cancelled'

@@ -5,6 +5,7 @@ README's table is tested against them. Not here: anything that acts on a setting
 """
 
 import re
+from tomllib import TOMLDecodeError
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, Field, ValidationError, field_validator
@@ -154,6 +155,8 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{_shown(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
         raise StartupError(f"These settings are wrong: {wrong}.") from None
+    except (TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise StartupError(f"tailrace.toml can't be read: {error}.") from None
 
 
 def _shown(location: tuple[int | str, ...]) -> str:

@@ -33,7 +33,7 @@ from worker.fallback import Chain, Routes
 from worker.lane_worker import Dispatcher
 from worker.providers.base import Provider
 from worker.providers.openai_compatible import OpenAICompatible
-from worker.providers.scripted import Scripted
+from worker.providers.scripted import ScriptedProvider
 from worker.pump import Pump
 from worker.reaper import Reaper
 
@@ -42,6 +42,10 @@ log = structlog.get_logger()
 LANES = (Lane(DEFAULT_LANE),)
 SCRIPTED_URL = "scripted:"
 _CATALOGUE_S = 30.0
+# Tokens a second of the scripted provider: a pace that a reader can follow.
+_SCRIPTED_RATE = 30.0
+# Without Redis nothing can be handed back; then the leases see to it.
+_HAND_BACK_S = 5.0
 
 
 def make_provider(settings: Settings) -> Provider:
@@ -55,7 +59,7 @@ def make_provider(settings: Settings) -> Provider:
             "No upstream is configured: set TAILRACE_UPSTREAM_URL (or OPENAI_BASE_URL) to an OpenAI-compatible one."
         )
     if settings.upstream_url == SCRIPTED_URL:
-        return Scripted()
+        return ScriptedProvider(rate=_SCRIPTED_RATE)
     return OpenAICompatible("upstream", settings.upstream_url, settings.upstream_api_key)
 
 
@@ -163,7 +167,7 @@ async def drain(dispatcher: Dispatcher, drain_s: float, now: asyncio.Event) -> N
     for task in (patient, impatient):
         task.cancel()
     await dispatcher.drain(0)
-    await dispatcher.stopped()
+    await dispatcher.stopped(_HAND_BACK_S)
 
 
 async def publish_models(catalogue: Catalogue, routes: Routes) -> None:

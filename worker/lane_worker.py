@@ -207,6 +207,13 @@ class Dispatcher:
         """Jobs that run here now."""
         return len(self._tasks)
 
-    async def stopped(self) -> None:
-        """Wait until nothing runs here any more."""
-        await self._idle.wait()
+    async def stopped(self, within_s: float) -> None:
+        """Wait until nothing runs here any more; what takes longer is dropped, and taken up when its lease ends."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("dispatcher.dropped", jobs=len(self._tasks))
+            for task in self._tasks:
+                task.cancel()
+            await self._idle.wait()

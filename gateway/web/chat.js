@@ -1,4 +1,4 @@
-/* The chat page: what happens when. It brings together the conversation (kept), the API (asked), one stream per
+/* The chat page: what happens when. It brings together the conversation (kept), the API (asked), a stream per
    unfinished answer (followed) and the view (shown). Nothing here is needed for a job to go on: closing the page
    loses its connection, and opening it again reads the job from its first event. */
 
@@ -16,12 +16,18 @@ const FOREIGN_MS = 5_000;
 
 const NO_KEY = {
   title: "This page needs an API key",
-  text: "Open the address that Tailrace printed when it started, which carries the key (it ends in /#key=…), or paste the key here.",
+  text:
+    "Open the address that Tailrace printed when it started, which carries the key (it ends in /#key=…), " +
+    "or paste the key here.",
 };
 const BAD_KEY = {
   title: "The gateway does not know this key",
-  text: "It may have been started anew with another one. Open the address it printed (it ends in /#key=…), or paste its key here.",
+  text:
+    "It may have been started anew with another one. Open the address it printed (it ends in /#key=…), " +
+    "or paste its key here.",
 };
+const NOT_KEPT =
+  "This browser keeps no data for this page, or has no room left: a reload will lose the conversation.";
 
 const streams = new Map(); // answer id -> JobStream
 const delays = new Map(); // answer id -> why its sending waits
@@ -33,7 +39,7 @@ let awayTimer = 0;
 
 const api = new Api(() => storage.get(KEY), () => showGate(BAD_KEY));
 const conversation = new Conversation(() => sync(FOREIGN_MS));
-const view = new View({ send, stop, again, reset, key: acceptKey, model: (name) => storage.set(MODEL, name) });
+const view = new View({ send, stop, again, reset, key: acceptKey, model: chooseModel });
 
 function draw() {
   const ready = Boolean(models && !gate && chosenModel());
@@ -44,7 +50,7 @@ function changed() {
   view.soon(draw);
 }
 
-// ── The key and the models ───────────────────────────────────────────────────────────────────────────────────────
+// ── The key and the models ──
 
 /** The banner's address carries the key in its fragment; it does not stay in the address bar or the history. */
 function takeKeyFromAddress() {
@@ -75,6 +81,11 @@ function useKey() {
   if (conversation.running?.status === "stopping") stop();
 }
 
+function chooseModel(name) {
+  storage.set(MODEL, name);
+  changed();
+}
+
 function chosenModel() {
   const kept = storage.get(MODEL);
   return models?.length && !models.includes(kept) ? models[0] : kept;
@@ -96,10 +107,10 @@ async function loadModels() {
 }
 
 function tellStorage() {
-  view.notify(storage.kept ? "" : "This browser keeps no data for this page, or has no room left: a reload will lose the conversation.");
+  view.notify(storage.kept ? "" : NOT_KEPT);
 }
 
-// ── A question and its answer ────────────────────────────────────────────────────────────────────────────────────
+// ── A question and its answer ──
 
 /** Sends a message; false when that can't be done now. */
 function send(text) {
@@ -173,7 +184,8 @@ async function finish(id, stream, name, data) {
   const deltas = transcript.deltas.length;
   const perSecond = pace && tokens && deltas ? (pace * tokens) / deltas : pace;
   const figures = { tokens, perSecond, firstMs, events: data.events };
-  settle(id, { status: name, ...kept(stream), error: data.error, finish: data.finish_reason, figures, verified });
+  const { error, finish_reason: finish } = data;
+  settle(id, { status: name, ...kept(stream), error, finish, figures, verified });
 }
 
 function settle(id, patch) {
@@ -184,7 +196,7 @@ function settle(id, patch) {
   changed();
 }
 
-/** The part of a stream that the conversation keeps; nothing while it has nothing, so that a kept text stays. */
+/** What the conversation keeps of a stream; nothing while it has nothing, so that a kept text stays. */
 function kept({ transcript }) {
   if (!transcript.lastId) return {};
   const { content, reasoning, refusal, tools } = transcript;
@@ -223,9 +235,9 @@ function reset() {
   });
 }
 
-// ── The same in every tab, and after every interruption ──────────────────────────────────────────────────────────
+// ── The same in every tab, and after every interruption ──
 
-/** Follows what is unfinished and lets go what is not; a turn still being sent is sent (again) after `delayMs`. */
+/** Follows what is unfinished, lets go what is not; a turn still being sent is sent (again) after `delayMs`. */
 function sync(delayMs) {
   for (const [id, stream] of streams) {
     const turn = conversation.turn(id);

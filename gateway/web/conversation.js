@@ -1,5 +1,5 @@
 /* The conversation: its turns, kept in localStorage, the same in every tab. Above it: chat.js.
-   It is not the stream: the text of a running answer lives in its transcript and comes here when the job ends. */
+   It is not the stream: a running answer's text lives in its transcript and comes here when the job ends. */
 
 import { TERMINAL } from "./transcript.js";
 

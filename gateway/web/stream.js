@@ -33,7 +33,7 @@ export class JobStream {
   #pace = null; // {from, until, count}: deltas seen live
 
   /**
-   * `events`: the job's event link. `sentAt`: performance.now() of the POST, or null when the page was opened later.
+   * `events`: the job's event link. `sentAt`: performance.now() of the POST, or null when the page came later.
    * Hooks: `look()` resolves to the job, null when it is no longer kept, and rejects when nobody can tell;
    * `changed()`; `ended(name, data)`, once; `gone()`, once.
    */

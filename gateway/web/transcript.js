@@ -1,6 +1,6 @@
 /* What one reader knows of one job: its events, folded into an answer. Pure: no network, no DOM, no clock.
-   Above it: stream.js, which feeds it. It keeps the reader's rules (an id is applied once; `rollback` forgets the
-   deltas after `to`; `gap` forgets everything) and the proof that nothing was lost (SHA-256 over the deltas). */
+   Above it: stream.js, which feeds it. It keeps the reader's rules (an id is applied once; `rollback` forgets
+   the deltas after `to`; `gap` forgets everything) and the proof that nothing was lost (a hash over the deltas). */
 
 export const TERMINAL = ["completed", "failed", "cancelled", "expired"];
 
@@ -99,7 +99,7 @@ export class Transcript {
     }
   }
 
-  /** True when the terminal event's hash proves that every surviving delta arrived. False also means "can't tell". */
+  /** True when the end's SHA-256 proves that every surviving delta arrived; false also for "can't tell". */
   async isProven() {
     const expected = this.end?.data.sha256;
     if (!expected || !this.whole || !globalThis.crypto?.subtle) return false;

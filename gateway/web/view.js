@@ -2,6 +2,7 @@
    Above it: chat.js, which says what to show. It knows no network and no storage. Model output only ever becomes
    text nodes: nothing here parses HTML. */
 
+import { contents, figures, remark, spoken, trouble, waitingFor } from "./answer.js";
 import { hasEnded } from "./conversation.js";
 
 const find = (selector, root = document) => root.querySelector(selector);
@@ -13,7 +14,8 @@ function segments(text) {
   let lines = [];
   const close = () => {
     const joined = lines.join("\n");
-    if (fence || joined.trim()) parts.push({ code: Boolean(fence), text: fence ? joined : joined.replace(/^\n+/, "") });
+    if (fence) parts.push({ code: true, text: joined });
+    else if (joined.trim()) parts.push({ code: false, text: joined.replace(/^\n+/, "") });
     lines = [];
   };
   for (const line of text.split("\n")) {
@@ -51,76 +53,6 @@ function showText(root, text) {
 
 function show(element, visible) {
   element.hidden = !visible;
-}
-
-function seconds(ms) {
-  return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
-}
-
-function counted(n, word) {
-  return `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
-}
-
-/** The small print: what was counted and measured, as far as this page knows it. */
-function figures({ tokens, perSecond, about = "", firstMs, events }) {
-  const parts = [];
-  if (tokens != null) parts.push(counted(tokens, "token"));
-  if (perSecond != null) parts.push(`${about}${perSecond.toFixed(perSecond < 10 ? 1 : 0)} tokens/s`);
-  if (firstMs != null) parts.push(`first token after ${seconds(firstMs)}`);
-  if (events) parts.push(counted(events, "event"));
-  return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · "); // breaks between the parts only
-}
-
-/** What an answer that is still to come is waiting for, as a sentence; "" while its text is flowing. */
-function waitingFor(turn, stream, delay) {
-  if (turn.status === "sending") return delay ?? "Sending…";
-  const lost = stream?.connection === "lost";
-  if (turn.status === "stopping") return lost ? "Stopping… The connection is lost, reconnecting." : "Stopping…";
-  if (lost) return "Connection lost. Reconnecting…";
-  const { transcript } = stream ?? {};
-  if (!transcript?.lastId) return "Connecting…";
-  const { rollback, progress, started, position, deltas } = transcript;
-  if (rollback) return "The worker had to start over. The answer begins again…";
-  if (progress) return [progress.message, progress.total && `${progress.done} of ${progress.total}`].filter(Boolean).join(", ");
-  if (deltas.length) return "";
-  if (started) return started.attempt > 1 ? `Waiting for the first token, attempt ${started.attempt}…` : "Waiting for the first token…";
-  return position > 0 ? `Queued, position ${position}…` : "Queued…";
-}
-
-/** What there is to say about an ended answer, beside its text. */
-function remark(turn) {
-  if (turn.status === "cancelled") return "Stopped.";
-  if (turn.finish === "length") return "Cut off at the length limit.";
-  if (turn.finish === "content_filter") return "Cut off by the provider's content filter.";
-  if (turn.status === "completed" && !turn.text && !turn.refusal && !turn.tools?.length) return "The answer is empty.";
-  return "";
-}
-
-/** What went wrong, as {sentence, code}, or null. */
-function trouble(turn) {
-  if (turn.status === "gone") {
-    return { sentence: "The gateway no longer keeps this job, so the rest of the answer can't be read." };
-  }
-  if (turn.status === "expired") return { sentence: "The job ran out of time.", code: turn.error?.code };
-  if (turn.status === "failed") {
-    return { sentence: turn.error?.message || "The job failed.", code: turn.error?.code };
-  }
-  return null;
-}
-
-function spoken(turn, waiting) {
-  if (!turn) return "";
-  if (!hasEnded(turn)) return waiting || "Answering…";
-  return trouble(turn)?.sentence ?? (remark(turn) || "The answer is complete.");
-}
-
-/** Everything an answer has shown or will show, in one shape for running and ended ones. */
-function contents(turn, stream) {
-  const { transcript } = stream ?? {};
-  const source = !hasEnded(turn) && transcript?.lastId ? transcript : turn;
-  const calls = (source.tools ?? []).map((tool) => `${tool.name}(${tool.arguments})`);
-  const text = (source === turn ? turn.text : source.content) || source.refusal || "";
-  return { text: calls.length ? `${text}\n\`\`\`\n${calls.join("\n")}\n\`\`\`` : text, reasoning: source.reasoning ?? "" };
 }
 
 export class View {
@@ -256,7 +188,7 @@ export class View {
     show(find(".code", element), Boolean(problem?.code));
     show(find(".again", element), isLast);
 
-    find(".figures", element).textContent = figures(ended ? turn.figures ?? {} : liveFigures(stream));
+    find(".figures", element).textContent = figures(turn, stream);
     show(find(".verified", element), turn.status === "completed" && turn.verified);
     show(find(".copy", element), ended && Boolean(text));
   }
@@ -338,13 +270,6 @@ export class View {
     prompt.style.height = "auto";
     prompt.style.height = `${prompt.scrollHeight}px`;
   }
-}
-
-/** While it runs, a delta is taken for a token; the usage that comes with the end knows better. */
-function liveFigures(stream) {
-  if (!stream) return {};
-  const { transcript, pace, firstMs } = stream;
-  return { perSecond: pace, about: "≈ ", firstMs, events: transcript.events };
 }
 
 async function copy(text, element) {

@@ -36,6 +36,7 @@ _BAD_DATA = {
     "bad_json": b'{"choices": [{"delta": {"content": "half a',
     "bad_utf8": b'{"choices": [{"delta": {"content": "\xff"}}]}',
 }
+_MODEL = {"id": MODEL, "object": "model", "created": 0, "owned_by": "tailrace"}
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -55,13 +56,13 @@ class WireScript(Script):
     `hang` never sends the headers, `whole` sends JSON in place of a stream; `reset` and `cut` end the
     connection with a RST and a FIN, before the headers where `after` is 0; `error` is an error object;
     `bad_json` and `bad_utf8` are lines that are none; `keepalives` are comments for ever, `endless_line` is a
-    line for ever. `no_done` leaves out `[DONE]`, `never_close` also leaves the body open.
+    line for ever. `no_done` leaves out `[DONE]`, `no_end` leaves the body open, `never_close` does both.
     """
 
     FAULTS: ClassVar[tuple[str, ...]] = (
         *Script.FAULTS,
         *("hang", "whole", "reset", "cut", "error", "bad_json", "bad_utf8", "keepalives", "endless_line"),
-        *("no_done", "never_close"),
+        *("no_done", "no_end", "never_close"),
     )
     error: Any = Field(None, description="the error object of an `error`")
     http: Answer | None = Field(None, description="answered in place of everything")
@@ -88,6 +89,8 @@ class Seen:
     started: float
     sent: int = 0
     """Chunks that were written."""
+    silent: bool = False
+    """It has said what it will say, and does not end."""
     ended: float | None = None
     """When the answer, or the client's interest in it, ended."""
     closed: bool = False
@@ -100,13 +103,18 @@ class Seen:
 
 
 class Upstream:
-    """What the tests ask of a running upstream. `key`: the only API key that is let in; None: each is."""
+    """A running upstream, as its tests see it. `key`: the only API key that is let in; None: each is."""
 
     def __init__(self, base_url: str, key: str | None) -> None:
         self.base_url = base_url
         self.key = key
+        self.models: object = {"object": "list", "data": [_MODEL]}
+        """What `/models` answers; None: nothing, for ever."""
         self.requests: list[Seen] = []
         self.sockets = 0
+        """Open connections that have carried a request."""
+        self.connections = 0
+        """All that ever did."""
         self._changed = asyncio.Event()
 
     @property
@@ -213,6 +221,7 @@ class _Connection(asyncio.Protocol):
             if not self._counted:
                 self._counted = True
                 self._upstream.sockets += 1
+                self._upstream.connections += 1
             seen = Seen(url.path, headers, json.loads(raw) if raw else {}, time.monotonic())
             self._upstream.requests.append(seen)
             self._upstream.notice()
@@ -243,8 +252,9 @@ class _Connection(asyncio.Protocol):
         if self._upstream.key not in (None, given):
             self._send(_refusal(401, f"Incorrect API key provided: {given}.", "invalid_api_key"))
         elif seen.path.endswith("/models"):
-            model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "tailrace"}
-            self._send(Answer(body={"object": "list", "data": [model]}))
+            if self._upstream.models is None:
+                await asyncio.Event().wait()
+            self._send(Answer(body=self._upstream.models))
         elif seen.path.endswith("/chat/completions"):
             await self._complete(seen)
         else:
@@ -262,7 +272,7 @@ class _Connection(asyncio.Protocol):
             refusal = ProviderRefused(script.message, code=script.code)
             self._send(_refusal(refusal.status, script.message, script.code))
         elif script.fault == "hang":
-            await asyncio.Event().wait()
+            await self._say_no_more(seen)
         elif script.fault in ("reset", "cut") and not script.after:
             self._break_off(script)
         elif script.fault == "whole" or not seen.body.get("stream"):
@@ -280,7 +290,7 @@ class _Connection(asyncio.Protocol):
             if chunk is None:
                 self._write(b"".join(burst))
                 burst.clear()
-                if not await self._suffer(script):
+                if not await self._suffer(seen, script):
                     return
                 continue
             if script.rate and seen.sent > 1:  # a role and a first token come at once
@@ -295,15 +305,22 @@ class _Connection(asyncio.Protocol):
         self._write(b"".join(burst))
         if script.fault not in ("no_done", "never_close"):
             self._write(_event(b"[DONE]"))
-        if script.fault == "never_close":
-            await asyncio.Event().wait()
+        if script.fault in ("never_close", "no_end"):
+            await self._say_no_more(seen)
         self._end_body()
 
-    async def _suffer(self, script: WireScript) -> bool:
+    async def _say_no_more(self, seen: Seen) -> None:
+        seen.silent = True
+        self._upstream.notice()
+        await asyncio.Event().wait()
+
+    async def _suffer(self, seen: Seen, script: WireScript) -> bool:
         """Let the fault happen. False: the answer has ended with it."""
         match script.fault:
+            case "stall" if script.stall_s is None:
+                await self._say_no_more(seen)
             case "stall":
-                await asyncio.sleep(float("inf") if script.stall_s is None else script.stall_s)
+                await asyncio.sleep(script.stall_s or 0)
             case "refuse":
                 self._write(_event(_encode(_error(script.message, script.code)).encode()))
             case "error":
@@ -317,7 +334,9 @@ class _Connection(asyncio.Protocol):
                 self._break_off(script)
                 return False
             case "keepalives":
+                seen.silent = True
                 while True:
+                    self._upstream.notice()
                     self._write(b": still here\n\n")
                     await asyncio.sleep(0.01)
             case "endless_line":
@@ -374,31 +393,31 @@ def _refusal(status: int, message: str, code: str | None, param: str | None = No
 def _whole(request: Mapping[str, Any], script: WireScript) -> dict[str, Any]:
     """The stream's chunks, added up to one `chat.completion`."""
     chunks = [chunk for chunk in perform(request, script) if chunk is not None]
-    messages: dict[int, dict[str, Any]] = {}
+    said: dict[int, list[dict[str, Any]]] = {}
     reasons: dict[int, str] = {}
     for choice in (choice for chunk in chunks for choice in chunk["choices"]):
-        message = messages.setdefault(choice["index"], {"role": "assistant", "content": ""})
-        _add(message, choice["delta"])
+        said.setdefault(choice["index"], []).append(choice["delta"])
         if reason := choice.get("finish_reason"):
             reasons[choice["index"]] = reason
     return {
         **chunks[0],
         "object": "chat.completion",
-        "choices": [{"index": i, "message": m, "finish_reason": reasons[i]} for i, m in messages.items()],
+        "choices": [{"index": i, "message": _message(said[i]), "finish_reason": reasons[i]} for i in said],
         "usage": chunks[-1].get("usage"),
     }
 
 
-def _add(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
-    for name in ("content", "reasoning_content"):
-        if name in delta:
-            message[name] = message.get(name, "") + delta[name]
-    for part in delta.get("tool_calls", ()):
+def _message(deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": "".join(d.get("content", "") for d in deltas)}
+    if thoughts := [d["reasoning_content"] for d in deltas if "reasoning_content" in d]:
+        message["reasoning_content"] = "".join(thoughts)
+    for part in (part for d in deltas for part in d.get("tool_calls", ())):
         calls = message.setdefault("tool_calls", [])
         if "id" in part:
             calls.append({"id": part["id"], "type": "function", "function": {**part["function"]}})
         else:
             calls[part["index"]]["function"]["arguments"] += part["function"]["arguments"]
+    return message
 
 
 async def _main() -> None:

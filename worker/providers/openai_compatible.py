@@ -1,8 +1,8 @@
 """An upstream that speaks OpenAI's chat completions, through the official client.
 
-Above: fallback.py, which owns the time-outs, so none here waits but the one for a connection. The client does
-authentication, connections and errors; its models are left out (they cost more than the rest of a token's way),
-and so is its event reader, which takes a line of any length. Retries are the worker's, never the client's.
+Above: fallback.py, which owns the time-outs: none here waits, but the one for a connection. The client does
+authentication, connections and errors. Its models are left out, since they cost more than the rest of a
+token's way, and so is its event reader, which takes a line of any length. Retries are the worker's.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import httpx2
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, OpenAIError
+from openai import APIStatusError, AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, OpenAIError
 
 from shared.errors import (
     AttemptFailed,
@@ -28,14 +28,16 @@ from worker.providers.base import Chunk, read_chunk
 CONNECT_S = 5.0
 MODELS_S = 10.0
 MAX_BYTES = 8 * 1024 * 1024
-"""The largest event, error or list of models: an upstream may not fill the memory (design.md, invariant 7)."""
+"""The largest event, error or whole answer: no upstream may fill the memory (design.md, invariant 7)."""
 
 _DRAIN_S = 0.1
 _MAX_SENTENCE = 500
+# What can come out of the client, and of reading what came.
+_FAULTS = (OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
 
 
 class OpenAICompatible:
-    """The upstream at `base_url`, as in `https://api.openai.com/v1`. Local servers need no `api_key`."""
+    """The upstream at `base_url`, as in `https://api.openai.com/v1`. A local server may need no `api_key`."""
 
     def __init__(self, name: str, base_url: str, api_key: str | None = None) -> None:
         """Nothing is sent yet.
@@ -49,16 +51,15 @@ class OpenAICompatible:
             base_url=_checked_url(base_url),
             api_key=_checked_key(api_key),
             max_retries=0,
-            # Compression only delays tokens.
-            default_headers={"Accept-Encoding": "identity"},
+            default_headers={"Accept-Encoding": "identity"},  # compression holds tokens back
             http_client=DefaultAsyncHttpxClient(
                 timeout=httpx2.Timeout(None, connect=CONNECT_S),
                 # The worker's slots are the limit.
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0),
                 event_hooks={"response": [_bound]},
             ),
         )
-        # The client has read them from the environment; only shared/settings.py does.
+        # The client took these from the environment, which only shared/settings.py reads.
         self._client.organization = self._client.project = None
 
     @property
@@ -68,19 +69,19 @@ class OpenAICompatible:
 
     @asynccontextmanager
     async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """Send a chat request when the first chunk is asked for.
+        """Send a chat request, when the first chunk is asked for.
 
         Raises:
-            ProviderUnreachable: no connection, or a broken one.
-            ProviderRefused: an error, before the stream or in it.
+            ProviderUnreachable: there is no connection, or it broke.
+            ProviderRefused: the answer is an error, or one comes in mid-stream.
             ProviderTimeout: the upstream says that something behind it took too long.
-            ProviderGarbage: an answer that is not the protocol.
+            ProviderGarbage: the answer is not the protocol.
         """
         chunks = self._chunks(request)
         try:
             yield chunks
         finally:
-            # A cancelled scope must not stop us from closing the socket.
+            # In a cancelled scope, too, the socket must be closed.
             with anyio.CancelScope(shield=True):
                 await chunks.aclose()
 
@@ -88,10 +89,10 @@ class OpenAICompatible:
         """The names of the models, from `GET /models`. Raises as `stream` does."""
         try:
             with anyio.fail_after(MODELS_S):
-                answer = await self._client.get("/models", cast_to=object)
-            return _model_ids(answer)
+                return _model_ids(await self._client.get("/models", cast_to=object))
         except TimeoutError:
-            raise ProviderTimeout(f"{self._name} did not list its models in {MODELS_S:g} s.") from None
+            sentence = f"The provider {self._name} did not list its models within {MODELS_S:g} s."
+            raise ProviderTimeout(sentence) from None
         except _FAULTS as error:
             raise self._fault(error) from error
 
@@ -99,24 +100,255 @@ class OpenAICompatible:
         """Close all connections."""
         await self._client.close()
 
+    @asynccontextmanager
+    async def _opened(self, request: Mapping[str, Any]) -> AsyncIterator[httpx2.Response]:
+        path, body = "/chat/completions", _body(request)
+        async with await self._client.post(
+            path, cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object]
+        ) as stream:
+            yield stream.response
+
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
-        options = {**(request.get("stream_options") or {}), "include_usage": True}
-        body = json.dumps({**request, "stream": True, "stream_options": options}).encode()
         try:
-            async with await self._client.post(
-                "/chat/completions", cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object]
-            ) as stream:
-                response = stream.response
-                match response.headers.get("content-type", "").partition(";")[0]:
-                    case "application/json":  # it can't stream, or is at odds with the request
-                        yield self._chunk(_streamed(json.loads(await response.aread())))
-                    case "text/html":
-                        raise ProviderGarbage(
-                            f"{self._name} answered with a web page: its URL is not that of an API, as in http://host/v1."
-                        )
-                    case _:
-                        async with aclosing(response.aiter_bytes()) as pieces:
-                            async for chunk in self._read(pieces):
-                                yield chunk
+            async with self._opened(request) as response, aclosing(response.aiter_bytes()) as pieces:
+                if _media_type(response) == "text/html":
+                    raise ProviderGarbage(f"The provider {self._name} answered with a web page: is its URL right?")
+                if _media_type(response) == "application/json":
+                    yield self._chunk(_as_chunk(json.loads(b"".join([piece async for piece in pieces]))))
+                    return
+                events = EventReader()
+                async for piece in pieces:
+                    for data in events.feed(piece):
+                        if data == b"[DONE]":
+                            await _drain(pieces)
+                            return
+                        yield self._chunk(json.loads(data.decode()))
         except _FAULTS as error:
             raise self._fault(error) from error
+
+    def _chunk(self, data: object) -> Chunk:
+        if isinstance(data, dict) and (error := data.get("error")):
+            raise self._refused(error)
+        return read_chunk(data)
+
+    def _fault(self, error: Exception) -> AttemptFailed:
+        if isinstance(error, APIStatusError):
+            return self._refused(error.body, error.response)
+        if isinstance(error, OpenAIError | httpx2.HTTPError):
+            cause = error.__cause__ or error
+            why = self._shown(str(cause)) or type(cause).__name__
+            return ProviderUnreachable(f"The connection to the provider {self._name} failed: {why}")
+        return ProviderGarbage(f"The provider {self._name} sent something that is no JSON.")
+
+    def _refused(self, error: object, response: httpx2.Response | None = None) -> AttemptFailed:
+        """An upstream's error object, from an HTTP answer or in mid-stream."""
+        about = error if isinstance(error, dict) else {"message": error}
+        status = response.status_code if response is not None else _as_status(about.get("code"))
+        said = self._shown(about.get("message") or about.get("detail"))
+        answered = f"The provider {self._name} answered with {status or 'an error'}"
+        sentence = f"{answered}: {said}" if said else f"{answered}."
+        if status in (408, 504):
+            return ProviderTimeout(sentence)
+        param = about.get("param")
+        return ProviderRefused(
+            sentence,
+            code=_refusal(status, about.get("code"), about.get("type")),
+            param=param if isinstance(param, str) and len(param) <= _MAX_SENTENCE else None,
+            retry_after_s=_retry_after_s(response.headers) if response is not None else None,
+        )
+
+    def _shown(self, said: object) -> str:
+        """What the upstream says, fit for our callers' eyes: bounded, on one line, without our key."""
+        if not isinstance(said, str) or said.lstrip().startswith("<"):
+            return ""
+        bare = said.replace(self._key, "***") if self._key else said
+        line = " ".join(bare.split())
+        return line if len(line) <= _MAX_SENTENCE else line[:_MAX_SENTENCE] + "…"
+
+
+class EventReader:
+    """Takes Server-Sent Events apart (WHATWG HTML §9.2.6) as far as their data: pieces of bytes in, data out."""
+
+    def __init__(self) -> None:
+        self._tail = bytearray()
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The data of the events that this piece completes.
+
+        Raises:
+            ProviderGarbage: an event is over `MAX_BYTES`.
+        """
+        events: list[bytes] = []
+        for line in self._lines(piece):
+            if line.startswith(b"data:"):
+                self._data.append(line[5:].strip())
+                self._size += len(line)
+            elif not line and self._data:
+                events.append(b"\n".join(self._data))
+                self._data.clear()
+                self._size = 0
+        if self._size + len(self._tail) > MAX_BYTES:
+            raise ProviderGarbage(f"The provider sent an event of over {MAX_BYTES} bytes.")
+        return events
+
+    def _lines(self, piece: bytes) -> list[bytes]:
+        if b"\n" not in piece and b"\r" not in piece:
+            self._tail += piece
+            return []
+        lines = b"".join((self._tail, piece)).splitlines(keepends=True)
+        self._tail.clear()
+        # A carriage return at the very end may be half of a line's end.
+        if not lines[-1].endswith(b"\n"):
+            self._tail += lines.pop()
+        return [line.rstrip(b"\r\n") for line in lines]
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A response's body that may not be over `MAX_BYTES`."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._stream:
+            size += len(piece)
+            if size > MAX_BYTES:
+                raise ProviderGarbage(f"The provider sent an answer of over {MAX_BYTES} bytes.")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _bound(response: httpx2.Response) -> None:
+    is_stream = response.is_success and _media_type(response) != "application/json"
+    if not is_stream and isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _Bounded(response.stream)
+
+
+def _media_type(response: httpx2.Response) -> str:
+    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _drain(pieces: AsyncIterator[bytes]) -> None:
+    """Read to the end of the body, if it comes at once: only then can the connection be used again."""
+    with anyio.move_on_after(_DRAIN_S):
+        async for _ in pieces:
+            pass
+
+
+def _checked_url(base_url: str) -> str:
+    try:
+        url = httpx2.URL(base_url)
+    except httpx2.InvalidURL:
+        url = httpx2.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise StartupError("The upstream's URL must be like https://api.openai.com/v1.")
+    return base_url
+
+
+def _checked_key(api_key: str | None) -> str:
+    if api_key and not (api_key.isascii() and api_key.isprintable()):
+        raise StartupError("The upstream's API key may hold only printable ASCII characters.")
+    return api_key or "none"  # the client insists on one
+
+
+def _body(request: Mapping[str, Any]) -> bytes:
+    given = request.get("stream_options")
+    options = {**(given if isinstance(given, dict) else {}), "include_usage": True}
+    return json.dumps({**request, "stream": True, "stream_options": options}).encode()
+
+
+def _as_chunk(completion: object) -> object:
+    """A whole `chat.completion`, from an upstream that can't stream, as if it were one chunk."""
+    choices = completion.get("choices") if isinstance(completion, dict) else None
+    if not isinstance(completion, dict) or not isinstance(choices, list):
+        return completion
+    return {**completion, "choices": [_as_streamed(choice) for choice in choices]}
+
+
+def _as_streamed(choice: object) -> object:
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        return choice
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):  # in a stream, a call says which it is
+        calls = [{"index": i, **call} if isinstance(call, dict) else call for i, call in enumerate(calls)]
+    return {**choice, "delta": {**message, "tool_calls": calls}}
+
+
+def _model_ids(answer: object) -> list[str]:
+    models = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(models, list):
+        raise ProviderGarbage("The provider's list of models is none.")
+    ids = [model.get("id") for model in models if isinstance(model, dict)]
+    return [model_id for model_id in ids if isinstance(model_id, str)]
+
+
+# What upstreams call it -> what we call it (shared/errors.py, REFUSALS). An error's code and type say most; its
+# status says the rest; `invalid_request_error` says least, since OpenAI gives this type to each status from 400 on.
+_NAMES = {
+    "context_length_exceeded": "context_length_exceeded",
+    "exceed_context_size_error": "context_length_exceeded",
+    "content_filter": "content_policy_violation",
+    "content_policy_violation": "content_policy_violation",
+    "model_not_found": "model_not_found",
+    "rate_limit_exceeded": "rate_limit_exceeded",
+    "rate_limit_error": "rate_limit_exceeded",
+    "insufficient_quota": "insufficient_quota",
+    "billing_hard_limit_reached": "insufficient_quota",
+    "invalid_api_key": "upstream_auth",
+    "authentication_error": "upstream_auth",
+    "permission_error": "upstream_auth",
+    "overloaded": "provider_overloaded",
+    "overloaded_error": "provider_overloaded",
+}
+_STATUSES = {
+    400: "invalid_request",
+    401: "upstream_auth",
+    402: "insufficient_quota",
+    403: "upstream_auth",
+    404: "model_not_found",
+    413: "invalid_request",
+    422: "invalid_request",
+    429: "rate_limit_exceeded",
+    503: "provider_overloaded",
+    529: "provider_overloaded",
+}
+
+
+def _refusal(status: int | None, code: object, kind: object) -> str:
+    for name in (code, kind):
+        if isinstance(name, str) and name in _NAMES:
+            return _NAMES[name]
+    if status is None and kind == "invalid_request_error":
+        return "invalid_request"
+    return _STATUSES.get(status or 0, "provider_error")
+
+
+def _as_status(code: object) -> int | None:
+    """Some upstreams give an error in mid-stream the HTTP status that it would have had."""
+    try:
+        status = int(str(code))
+    except ValueError:
+        return None
+    return status if 400 <= status <= 599 else None
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """How long to wait, in seconds, from `retry-after-ms` (OpenAI) or `Retry-After` (RFC 9110 §10.2.3)."""
+    after = headers.get("retry-after", "")
+    for text, unit in ((headers.get("retry-after-ms", ""), 0.001), (after, 1.0)):
+        try:
+            seconds = float(text) * unit
+        except ValueError:
+            continue
+        return seconds if 0 <= seconds < float("inf") else None
+    try:  # a date, told by the same clock as `Date`
+        wait = parsedate_to_datetime(after) - parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, wait.total_seconds())

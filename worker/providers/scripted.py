@@ -77,7 +77,7 @@ class Script(BaseModel):
 S = TypeVar("S", bound=Script)
 
 
-class ScriptedProvider:
+class Scripted:
     """Plays scripts. `rate` (tokens a second) is the pace of plain answers; `sleep` is how time passes."""
 
     def __init__(

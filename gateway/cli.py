@@ -1,0 +1,246 @@
+"""The command line: `tailrace up`, `tailrace serve`, `tailrace worker`.
+
+Above: a person at a terminal, or a service manager. Below: the supervisor for `up`, app.py for `serve`; the worker is
+another program. Exit status: 0, 2 when the settings or the surroundings are wrong (one sentence says what to
+change), 1 for a defect of ours. Not here: how anything runs once it has started.
+"""
+
+import argparse
+import asyncio
+import ipaddress
+import os
+import secrets
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from gateway import app
+from gateway.supervisor import Program, Supervisor
+from shared.clock import SystemClock
+from shared.embedded import EmbeddedValkey
+from shared.errors import StartupError, Unavailable
+from shared.logs import configure_logs, redact, wants_console
+from shared.ports import free_port, port_taken
+from shared.ready import tell_ready
+from shared.secret_file import kept_secret
+from shared.settings import Settings, load_settings
+
+LOCAL_MODEL = "smollm2-135m-instruct"
+SCRIPTED_MODEL = "scripted"
+SCRIPTED_URL = "scripted:"
+
+# -P: a package called `worker` in the folder where Tailrace is started is none of ours.
+_PYTHON = (sys.executable, "-P", "-m")
+_START_S = 30.0
+_MODEL_STOP_S = 3.0
+# What a draining gateway or worker takes beyond `drain_s`, to tell its readers and to hand back its jobs.
+_STOP_MARGIN_S = 8.0
+
+log = structlog.get_logger()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the process's exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        if options.command == "worker":
+            return _become_worker()
+        settings = load_settings()
+        configure_logs(settings.log_level, settings.log_format)
+        if options.command == "serve":
+            return uvloop.run(_serve(settings, options.ready_fd))
+        return asyncio.run(up(settings))
+    except (StartupError, Unavailable) as error:
+        print(f"tailrace: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tailrace",
+        description="A self-hosted, streaming-first gateway between web chat frontends and language models.",
+        epilog="Settings come from TAILRACE_* environment variables and from tailrace.toml; the README lists them.",
+    )
+    parser.add_argument("--version", action="version", version=f"tailrace {version('tailrace')}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser(
+        "up",
+        help="run everything on this machine: Valkey, a local model, gateway and workers",
+        description="Run everything on this machine: gateway and workers; an embedded Valkey, unless "
+        "TAILRACE_REDIS_URL is set; a small local model, unless TAILRACE_UPSTREAM_URL or OPENAI_BASE_URL is set. "
+        "Ctrl-C stops it all.",
+    )
+    serve = commands.add_parser(
+        "serve",
+        help="run one gateway against TAILRACE_REDIS_URL",
+        description="Run one gateway: the HTTP process. It needs TAILRACE_REDIS_URL. SIGTERM drains it.",
+    )
+    serve.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    commands.add_parser(
+        "worker",
+        help="run one worker against TAILRACE_REDIS_URL",
+        description="Run one worker: the process that calls the models. It needs TAILRACE_REDIS_URL and an upstream. "
+        "SIGTERM drains it.",
+    )
+    return parser
+
+
+def _become_worker() -> int:
+    # Not imported: gateway and worker know nothing of each other.
+    os.execv(sys.executable, [*_PYTHON, "worker"])  # noqa: S606
+
+
+async def _serve(settings: Settings, ready_fd: int | None) -> int:
+    if settings.redis_url is None:
+        raise StartupError(
+            "TAILRACE_REDIS_URL is not set; `tailrace up` brings its own Valkey, `tailrace serve` does not."
+        )
+    key = development_key(settings)
+    if key is not None:
+        settings = settings.model_copy(update={"api_keys": (_entry(key),)})
+        print(f"No API key is configured. This one works on this machine: {key}", flush=True)
+    return await app.serve(settings, ready=partial(tell_ready, ready_fd))
+
+
+def development_key(settings: Settings) -> str | None:
+    """The key made for a gateway that has none configured, kept so that pages and restarts go on working.
+
+    Raises:
+        StartupError: such a gateway may not be reached from other machines, or the key can't be kept.
+    """
+    if settings.api_keys:
+        return None
+    if not _is_loopback(settings.host):
+        raise StartupError(
+            f"TAILRACE_HOST is {settings.host}, and no API keys are configured: anybody could come in. "
+            "Set TAILRACE_API_KEYS=<key>:<tenant>, or leave TAILRACE_HOST at 127.0.0.1."
+        )
+    folder = Path(settings.data_dir)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return kept_secret(folder / "development.key", lambda: f"sk-tailrace-dev-{secrets.token_urlsafe(18)}")
+    except OSError as error:
+        raise StartupError(f"The data directory {folder.resolve()} can't be used: {error.strerror}.") from error
+
+
+def _entry(key: str) -> str:
+    return f"{key}:dev:admin"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def choose_port(settings: Settings) -> int:
+    """The gateway's port; for 0 a free one.
+
+    Raises:
+        StartupError: it is in use, or can't be used.
+    """
+    host, port = settings.host, settings.port
+    try:
+        if port == 0:
+            return free_port(host)
+        taken = port_taken(host, port)
+    except OSError as error:
+        raise StartupError(f"The gateway can't listen on {host}, port {port}: {error.strerror}.") from error
+    if taken:
+        raise StartupError(f"Port {port} on {host} is in use; set TAILRACE_PORT to another one (0: any free one).")
+    return port
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where the workers send their requests: settings for them, and for people a model's name and a place."""
+
+    env: Mapping[str, str]
+    model: str
+    place: str
+
+
+async def up(settings: Settings) -> int:
+    """`tailrace up`: everything on this machine, until a signal.
+
+    Raises:
+        StartupError: a part can't start; then nothing is left running.
+    """
+    key = development_key(settings)
+    port = choose_port(settings)
+    async with Supervisor(SystemClock()) as supervisor:
+        env = {"TAILRACE_LOG_FORMAT": "console" if wants_console(settings.log_format) else "json"}
+        if settings.redis_url is None:
+            valkey = EmbeddedValkey(Path(settings.data_dir))
+            await supervisor.start(valkey)
+            env["TAILRACE_REDIS_URL"] = valkey.url
+        upstream = await _start_upstream(settings, supervisor)
+        env |= upstream.env
+        await supervisor.start(
+            *(_part(settings, f"worker {n}", ("worker",), env) for n in range(1, settings.workers + 1))
+        )
+        env = env | {"TAILRACE_HOST": settings.host, "TAILRACE_PORT": str(port)}
+        if key is not None:
+            env["TAILRACE_API_KEYS"] = _entry(key)
+        await supervisor.start(_part(settings, "gateway", ("gateway", "serve"), env))
+        print(banner(settings.host, port, key, upstream), flush=True)
+        await supervisor.watch()
+    return 0
+
+
+def _part(settings: Settings, name: str, program: Sequence[str], env: Mapping[str, str]) -> Program:
+    return Program(name, (*_PYTHON, *program), env, start_s=_START_S, stop_s=settings.drain_s + _STOP_MARGIN_S)
+
+
+async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstream:
+    """The configured upstream; else the local model; where that can't run, the scripted provider."""
+    if settings.upstream_url == SCRIPTED_URL:
+        return Upstream({}, SCRIPTED_MODEL, "scripted answers, no model")
+    if settings.upstream_url is not None:
+        return Upstream({}, settings.models[0] if settings.models else "<model>", redact(settings.upstream_url))
+    port = free_port()
+    program = (*_PYTHON, "worker.local_model", "--name", LOCAL_MODEL, "--port", str(port))
+    try:
+        await supervisor.start(Program("local model", program, {}, start_s=_START_S, stop_s=_MODEL_STOP_S))
+    except StartupError as error:
+        log.warning("local_model.missing", why=str(error))
+        place = "scripted answers, since the local model can't run here; set TAILRACE_UPSTREAM_URL for a real one"
+        return Upstream(_upstream_env(SCRIPTED_URL, SCRIPTED_MODEL), SCRIPTED_MODEL, place)
+    return Upstream(_upstream_env(f"http://127.0.0.1:{port}/v1", LOCAL_MODEL), LOCAL_MODEL, "on this machine")
+
+
+def _upstream_env(url: str, model: str) -> dict[str, str]:
+    # A key for somebody else's API, OPENAI_API_KEY, is none of this upstream's business.
+    return {"TAILRACE_UPSTREAM_URL": url, "TAILRACE_UPSTREAM_API_KEY": "none", "TAILRACE_MODELS": model}
+
+
+def banner(host: str, port: int, key: str | None, upstream: Upstream) -> str:
+    """What `tailrace up` says when everything is ready."""
+    url = _base_url(host, port)
+    page = f"{url}/#key={key}" if key else f"{url}/ (it asks for an API key)"
+    return f"""
+Tailrace is running at {url}
+
+  Chat    {page}
+  Model   {upstream.model} ({upstream.place})
+  Try     curl -N {url}/v1/chat/completions \\
+            -H 'Authorization: Bearer {key or "<key>"}' -H 'Content-Type: application/json' \\
+            -d '{{"model": "{upstream.model}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+Ctrl-C stops everything; a second Ctrl-C stops it at once.
+"""
+
+
+def _base_url(host: str, port: int) -> str:
+    # An address that means "all of mine" can't be called; loopback is one of them.
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    return f"http://{shown}:{port}"

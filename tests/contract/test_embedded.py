@@ -1,0 +1,184 @@
+"""The embedded Valkey: what it promises about its folder, its files and its end."""
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError
+
+from shared import embedded
+from shared.embedded import EmbeddedValkey
+from shared.errors import StartupError
+from tests.support.processes import PATIENCE_S, gone
+from tests.support.valkey import running_valkey
+
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child's life to its parent's")
+
+# Starts a server, says where it is, and then waits to be killed.
+OWNER = """
+import asyncio, json, sys
+from pathlib import Path
+from shared.embedded import EmbeddedValkey
+
+async def own():
+    valkey = EmbeddedValkey(Path(sys.argv[1]))
+    await valkey.start()
+    print(json.dumps({"url": valkey.url, "pid": valkey.pid}), flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(own())
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data directory, with a name that a configuration file would stumble over."""
+    return tmp_path / 'a "data" dir, naïve\\x'
+
+
+def rights(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def content(path: Path | str) -> str:
+    return Path(path).read_text()
+
+
+async def test_it_answers_at_its_url_and_only_there(folder: Path) -> None:
+    async with running_valkey(folder) as valkey, Redis.from_url(valkey.url) as redis:
+        assert await redis.ping()
+        assert await redis.config_get("dir") == {"dir": str(folder)}
+        wanted = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
+        assert await redis.config_get(*wanted) == wanted
+        assert await redis.config_get("bind") == {"bind": "127.0.0.1"}
+        async with Redis.from_url(valkey.url.replace("//:", "//:not-")) as stranger:
+            with pytest.raises(AuthenticationError):
+                await stranger.ping()
+
+
+@linux_only
+async def test_nobody_else_can_read_its_password(folder: Path) -> None:
+    async with running_valkey(folder) as valkey:
+        password = (folder / "valkey.password").read_text().strip()
+        assert password in valkey.url
+        assert rights(folder / "valkey.password") == 0o600
+        assert rights(folder) == 0o700
+        for public in (f"/proc/{valkey.pid}/cmdline", f"/proc/{valkey.pid}/environ", folder / "valkey.log"):
+            assert password not in content(public)
+
+
+async def test_what_it_was_told_is_there_after_a_stop_and_a_start(folder: Path) -> None:
+    async with running_valkey(folder) as valkey, Redis.from_url(valkey.url) as redis:
+        await redis.set("kept", "yes")
+    assert not (folder / "valkey.pid").exists()
+    async with running_valkey(folder) as valkey, Redis.from_url(valkey.url) as redis:
+        assert await redis.get("kept") == b"yes"
+
+
+async def test_after_its_death_it_starts_again_at_the_same_url_with_what_it_knew(folder: Path) -> None:
+    async with running_valkey(folder) as valkey:
+        url = valkey.url
+        async with Redis.from_url(url) as redis:
+            await redis.set("kept", "yes")
+        valkey.kill()
+        assert await asyncio.wait_for(valkey.died(), PATIENCE_S) == -signal.SIGKILL
+        assert await valkey.start() == url
+        async with Redis.from_url(url) as redis:
+            assert await redis.get("kept") == b"yes"
+
+
+async def test_a_second_owner_of_a_folder_is_refused_and_the_first_is_not_disturbed(folder: Path) -> None:
+    async with running_valkey(folder) as valkey, Redis.from_url(valkey.url) as redis:
+        with pytest.raises(StartupError, match=r"Another `tailrace up` is using .*; stop it, or set TAILRACE_DATA_DIR"):
+            await EmbeddedValkey(folder).start()
+        assert await redis.ping()
+    async with running_valkey(folder):
+        pass  # given back by the first
+
+
+async def orphan(folder: Path, *, frozen: bool) -> AsyncIterator[tuple[str, int]]:
+    """A server whose owner was killed. Frozen before, it could not hear of that."""
+    owner = await asyncio.create_subprocess_exec(sys.executable, "-c", OWNER, str(folder), stdout=PIPE)
+    assert owner.stdout is not None
+    try:
+        told = json.loads(await asyncio.wait_for(owner.stdout.readline(), 30))
+        async with Redis.from_url(told["url"]) as redis:
+            await redis.set("kept", "yes")
+        if frozen:
+            os.kill(told["pid"], signal.SIGSTOP)
+    finally:
+        owner.kill()
+        await owner.wait()
+    yield told["url"], told["pid"]
+
+
+@linux_only
+async def test_a_killed_owner_leaves_no_server_behind(folder: Path) -> None:
+    async for _, pid in orphan(folder, frozen=False):
+        await gone([pid])
+
+
+@linux_only
+async def test_a_server_that_outlived_its_owner_is_ended_before_the_next_one_starts(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "STOP_S", 0.2)
+    async for url, pid in orphan(folder, frozen=True):
+        async with running_valkey(folder) as valkey:
+            await gone([pid])
+            assert valkey.url != url
+            async with Redis.from_url(valkey.url) as redis:
+                assert await redis.get("kept") == b"yes"
+
+
+@linux_only
+async def test_a_process_that_only_has_an_old_servers_id_is_left_alone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "STOP_S", 0.2)
+    async for _, pid in orphan(folder, frozen=True):
+        bystander = await asyncio.create_subprocess_exec("sleep", "60")
+        (folder / "valkey.pid").write_text(f"{bystander.pid}\n")
+        with pytest.raises(StartupError, match="A Valkey of a former run still uses"):
+            await EmbeddedValkey(folder).start()
+        assert bystander.returncode is None
+        bystander.terminate()
+        assert await bystander.wait() == -signal.SIGTERM
+        os.kill(pid, signal.SIGKILL)
+        await gone([pid])
+
+
+async def test_a_server_that_cannot_start_says_why_and_gives_the_folder_back(folder: Path) -> None:
+    async with running_valkey(folder):
+        pass
+    aof = next((folder / "appendonlydir").glob("*.manifest"))
+    kept = aof.read_bytes()
+    aof.write_text("this is no manifest\n")
+    with pytest.raises(StartupError, match=r"The embedded Valkey did not start; the end of .*(?s:.*)AOF"):
+        await EmbeddedValkey(folder).start()
+    aof.write_bytes(kept)
+    async with running_valkey(folder):
+        pass
+
+
+async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartupError, match=r"The data directory .*/file/data can't be used: Not a directory"):
+        await EmbeddedValkey(tmp_path / "file" / "data").start()
+
+
+async def test_a_platform_without_the_wheel_is_told_what_to_set(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "find_spec", lambda name: None)
+    with pytest.raises(StartupError, match="no embedded Valkey for this platform; set TAILRACE_REDIS_URL"):
+        await EmbeddedValkey(folder).start()
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,623 @@
+"""The real openai client against an upstream that misbehaves on a real socket."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import (
+    AttemptFailed,
+    ProviderGarbage,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderTruncated,
+    ProviderUnreachable,
+    StartupError,
+)
+from tests.support.upstream import PATIENCE_S, Upstream, ask, expected_text, running_upstream
+from worker import fallback
+from worker.fallback import Chain
+from worker.providers import openai_compatible
+from worker.providers.base import Chunk
+from worker.providers.openai_compatible import EventReader, OpenAICompatible
+
+KEY = "sk-of-the-upstream"
+Reading = Callable[[], Coroutine[Any, Any, object]]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with running_upstream() as running:
+        yield running
+
+
+@pytest.fixture
+async def provider(upstream: Upstream) -> AsyncIterator[OpenAICompatible]:
+    opened = OpenAICompatible("mock", upstream.base_url, KEY)
+    yield opened
+    await opened.close()
+
+
+async def read(provider: OpenAICompatible, request: dict[str, Any]) -> list[Chunk]:
+    async with asyncio.timeout(PATIENCE_S), provider.stream(request) as chunks:
+        return [chunk async for chunk in chunks]
+
+
+async def read_through_chain(provider: OpenAICompatible, request: dict[str, Any]) -> list[Chunk]:
+    chain = Chain([provider], first_token_s=PATIENCE_S, gap_s=PATIENCE_S)
+    async with chain.stream(request, total_s=PATIENCE_S) as chunks:
+        return [chunk async for chunk in chunks]
+
+
+def deltas(chunks: list[Chunk]) -> list[dict[str, Any]]:
+    return [delta for chunk in chunks for delta in chunk.deltas]
+
+
+def text(chunks: list[Chunk], choice: int = 0) -> str:
+    return "".join(delta.get("content", "") for delta in deltas(chunks) if delta.get("index", 0) == choice)
+
+
+def finished(chunks: list[Chunk]) -> dict[int, str]:
+    return dict(end for chunk in chunks for end in chunk.finished)
+
+
+# --- What comes through
+
+
+async def test_a_text_comes_through_to_the_letter(provider: OpenAICompatible) -> None:
+    request = ask(tokens=500, seed=3)
+    chunks = await read(provider, request)
+    assert text(chunks) == expected_text(request)
+    assert len(deltas(chunks)) == 500
+    assert finished(chunks) == {0: "stop"}
+    assert chunks[-1].usage == {"prompt_tokens": 5, "completion_tokens": 500, "total_tokens": 505}
+
+
+async def test_tokens_that_come_in_one_packet_are_told_apart(provider: OpenAICompatible) -> None:
+    request = ask(tokens=500, burst=50)
+    chunks = await read(provider, request)
+    assert (text(chunks), len(deltas(chunks))) == (expected_text(request), 500)
+
+
+async def test_choices_reasoning_tool_calls_and_logprobs_come_through(provider: OpenAICompatible) -> None:
+    arguments = {"city": "東京", "days": [1, 2]}
+    request = {
+        **ask(tokens=3, reasoning=2, tool_calls=[{"name": "weather", "arguments": arguments}]),
+        "n": 2,
+        "logprobs": True,
+    }
+    chunks = await read(provider, request)
+    for choice in (0, 1):
+        said = [delta for delta in deltas(chunks) if delta.get("index", 0) == choice]
+        assert "".join(d.get("content", "") for d in said) == expected_text(request, choice)
+        assert "".join(d.get("reasoning_content", "") for d in said) == "thought 0. thought 1. "
+        assert all(d["logprobs"]["content"][0]["token"] == d["content"] for d in said if "content" in d)
+        calls = [call for d in said for call in d.get("tool_calls", ())]
+        assert calls[0]["function"]["name"] == "weather"
+        assert json.loads("".join(call["function"]["arguments"] for call in calls)) == arguments
+    assert finished(chunks) == {0: "tool_calls", 1: "tool_calls"}
+
+
+async def test_lone_surrogates_pass_in_both_directions(provider: OpenAICompatible, upstream: Upstream) -> None:
+    event = 'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"},"finish_reason":"stop"}]}\n\n'
+    headers = {"Content-Type": "text/event-stream"}
+    request = {**ask(http={"headers": headers, "body": event}), "user": "\ud83d"}
+    assert text(await read(provider, request)) == "\ud83d"
+    assert upstream.requests[0].body["user"] == "\ud83d"
+
+
+async def test_the_request_is_sent_as_it_is_but_always_asks_for_a_stream_with_usage(
+    provider: OpenAICompatible, upstream: Upstream
+) -> None:
+    options = {"include_usage": False, "include_obfuscation": False}
+    request = {**ask(tokens=1), "temperature": 0.5, "x_vendor": {"any": None}, "stream_options": options}
+    await read(provider, request)
+    sent = {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}}
+    assert upstream.requests[0].body == {**request, **sent}
+    assert upstream.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert upstream.requests[0].headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize("options", [None, "yes", []])
+async def test_stream_options_that_are_none_do_not_matter(provider: OpenAICompatible, options: object) -> None:
+    assert (await read(provider, {**ask(tokens=1), "stream_options": options}))[-1].usage
+
+
+async def test_nothing_but_the_settings_says_who_we_are(monkeypatch: pytest.MonkeyPatch, upstream: Upstream) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "from-the-environment")
+    provider = OpenAICompatible("local", upstream.base_url)
+    await read(provider, ask(tokens=1))
+    await provider.close()
+    assert "from-the-environment" not in upstream.requests[0].headers.values()
+
+
+async def test_an_upstream_that_cannot_stream_is_understood_all_the_same(provider: OpenAICompatible) -> None:
+    call = {"name": "weather", "arguments": {"city": "Paris"}}
+    request = {**ask(fault="whole", tokens=5, tool_calls=[call, call]), "n": 2}
+    chunks = await read_through_chain(provider, request)
+    assert len(chunks) == 1
+    for choice in (0, 1):
+        assert text(chunks, choice) == expected_text(request, choice)
+    assert [call["index"] for call in chunks[0].deltas[0]["tool_calls"]] == [0, 1]
+    assert finished(chunks) == {0: "tool_calls", 1: "tool_calls"}
+    assert chunks[0].usage
+
+
+async def test_an_answer_without_done_is_whole_if_it_has_finished(provider: OpenAICompatible) -> None:
+    request = ask(tokens=5, fault="no_done")
+    assert text(await read_through_chain(provider, request)) == expected_text(request)
+
+
+async def test_an_answer_that_never_ends_is_whole_if_it_has_finished(
+    provider: OpenAICompatible, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fallback, "LAST_WORDS_S", 0.05)
+    request = ask(tokens=5, fault="never_close")
+    chunks = await read_through_chain(provider, request)
+    assert text(chunks) == expected_text(request)
+    assert chunks[-1].usage
+    await upstream.until(lambda: upstream.requests[0].closed)
+
+
+async def test_done_is_the_end_even_if_the_connection_stays_open(
+    provider: OpenAICompatible, upstream: Upstream
+) -> None:
+    request = ask(tokens=5, fault="no_end")
+    assert text(await read(provider, request)) == expected_text(request)
+    await upstream.until(lambda: upstream.requests[0].closed)
+
+
+async def test_one_connection_serves_one_answer_after_the_other(provider: OpenAICompatible, upstream: Upstream) -> None:
+    for _ in range(3):
+        await read_through_chain(provider, ask(tokens=5))
+    assert upstream.connections == 1
+
+
+async def test_hundreds_of_streams_run_at_once(provider: OpenAICompatible, upstream: Upstream) -> None:
+    streams = 300
+    spoke = asyncio.Semaphore(0)
+
+    async def read_until_cancelled() -> None:
+        async with provider.stream(ask(tokens=5, fault="stall", after=1)) as chunks:
+            async for _ in chunks:
+                spoke.release()
+
+    async with asyncio.timeout(30), anyio.create_task_group() as tasks:
+        for _ in range(streams):
+            tasks.start_soon(read_until_cancelled)
+        for _ in range(2 * streams):  # a role's chunk and a token's
+            await spoke.acquire()
+        assert upstream.sockets == streams
+        tasks.cancel_scope.cancel()
+    await upstream.until(lambda: upstream.closed == streams and not upstream.sockets)
+
+
+# --- Leaving closes the upstream's socket (design.md, invariant 9)
+
+SILENT = {
+    "before the headers": ask(fault="hang"),
+    "before the first token": ask(fault="stall"),
+    "in mid-answer": ask(fault="stall", after=3),
+    "among keep-alives": ask(fault="keepalives", after=3),
+}
+
+
+async def cancel_task(reading: Reading, upstream: Upstream) -> None:
+    task = asyncio.create_task(reading())
+    await fallen_silent(upstream)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def cancel_scope(reading: Reading, upstream: Upstream) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(reading)
+        await fallen_silent(upstream)
+        tasks.cancel_scope.cancel()
+
+
+async def fallen_silent(upstream: Upstream) -> None:
+    seen = await upstream.request()
+    await upstream.until(lambda: seen.silent)
+
+
+@pytest.mark.parametrize("cancel", [cancel_task, cancel_scope])
+@pytest.mark.parametrize("request_", SILENT.values(), ids=SILENT.keys())
+async def test_a_cancel_closes_the_socket(
+    provider: OpenAICompatible,
+    upstream: Upstream,
+    cancel: Callable[..., Awaitable[None]],
+    request_: dict[str, Any],
+) -> None:
+    await cancel(lambda: read(provider, request_), upstream)
+    await upstream.until(lambda: upstream.requests[0].closed and not upstream.sockets)
+
+
+async def test_a_cancel_closes_the_socket_while_the_caller_is_busy(
+    provider: OpenAICompatible, upstream: Upstream
+) -> None:
+    with anyio.CancelScope() as scope:
+        async with provider.stream(ask(tokens=5, fault="stall", after=3)) as chunks:
+            async for chunk in chunks:
+                if chunk.deltas:
+                    scope.cancel()
+                    await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    await upstream.until(lambda: upstream.requests[0].closed and not upstream.sockets)
+
+
+async def test_leaving_early_closes_the_socket(provider: OpenAICompatible, upstream: Upstream) -> None:
+    async with provider.stream(ask(tokens=100_000)) as chunks:
+        async for chunk in chunks:
+            if chunk.deltas:
+                break
+    await upstream.until(lambda: upstream.requests[0].closed and not upstream.sockets)
+
+
+async def test_a_time_out_closes_the_socket(provider: OpenAICompatible, upstream: Upstream) -> None:
+    chain = Chain([provider], first_token_s=0.1, gap_s=0.1)
+    with pytest.raises(ProviderTimeout, match="The provider mock sent no token"):
+        async with chain.stream(ask(fault="keepalives"), total_s=PATIENCE_S) as chunks:
+            await anext(chunks)
+    await upstream.until(lambda: upstream.requests[0].closed and not upstream.sockets)
+
+
+async def test_an_upstream_of_its_own_process_sees_the_close(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.support.upstream", "--for", "60"]
+    root = Path(__file__).parents[2]
+    process = await asyncio.create_subprocess_exec(*command, cwd=root, stdout=asyncio.subprocess.PIPE, env=os.environ)
+    try:
+        assert process.stdout is not None
+        base_url = (await process.stdout.readline()).decode().strip()
+        provider = OpenAICompatible("mock", base_url)
+        request = ask(tokens=50)
+        assert text(await read(provider, request)) == expected_text(request)
+        async with provider.stream(ask(tokens=5, fault="stall", after=1)) as chunks:
+            await anext(chunks)
+        await provider.close()
+        async with httpx2.AsyncClient() as client:
+            seen = (await client.get(base_url.removesuffix("v1") + "observations?closed=1&requests=2")).json()
+        assert [request["closed"] for request in seen["requests"]] == [False, True]
+        assert seen["requests"][1]["started"] < seen["requests"][1]["ended"]
+        assert seen["sockets"] == 0
+    finally:
+        process.terminate()
+        assert await process.wait() == 0
+
+
+# --- What goes wrong
+
+
+def body(message: str, **fields: object) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None, **fields}}
+
+
+REFUSED: list[tuple[int, object, str]] = [
+    (400, body("Bad."), "invalid_request"),
+    (400, body("Too long.", code="context_length_exceeded"), "context_length_exceeded"),
+    (400, body("Too long.", type="exceed_context_size_error", code=400), "context_length_exceeded"),
+    (400, body("Not that.", code="content_filter"), "content_policy_violation"),
+    (400, body("Not that.", code="content_policy_violation"), "content_policy_violation"),
+    (401, body("Who?", code="invalid_api_key"), "upstream_auth"),
+    (402, {"detail": "Pay."}, "insufficient_quota"),
+    (403, body("No."), "upstream_auth"),
+    (404, body("What?", code="model_not_found"), "model_not_found"),
+    (404, {"error": "model 'x' not found"}, "model_not_found"),
+    (404, {"detail": "Not Found"}, "model_not_found"),
+    (409, body("Now?"), "provider_error"),
+    (413, body("Too much."), "invalid_request"),
+    (422, {"detail": [{"loc": ["body", "n"]}]}, "invalid_request"),
+    (429, body("Slow.", type="requests", code="rate_limit_exceeded"), "rate_limit_exceeded"),
+    (429, body("Pay.", type="insufficient_quota", code="insufficient_quota"), "insufficient_quota"),
+    (429, "slow down", "rate_limit_exceeded"),
+    (500, body("Oops.", type="server_error"), "provider_error"),
+    (502, "<html><body>Bad Gateway</body></html>", "provider_error"),
+    (503, body("Busy.", type="overloaded_error"), "provider_overloaded"),
+    (503, None, "provider_overloaded"),
+    (529, {"error": {"type": "overloaded_error", "message": ["no", "text"], "code": ["x"]}}, "provider_overloaded"),
+    (418, {"error": {"code": {"a": 1}}}, "provider_error"),
+]
+
+
+@pytest.mark.parametrize(("status", "answer", "code"), REFUSED)
+async def test_an_error_becomes_a_refusal(provider: OpenAICompatible, status: int, answer: object, code: str) -> None:
+    with pytest.raises(ProviderRefused, match=f"^The provider mock answered with {status}") as refused:
+        await read(provider, ask(http={"status": status, "body": answer}))
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize("status", [408, 504])
+async def test_an_upstream_that_waited_for_its_own_upstream_timed_out(provider: OpenAICompatible, status: int) -> None:
+    with pytest.raises(ProviderTimeout, match=f"answered with {status}: Too slow."):
+        await read(provider, ask(http={"status": status, "body": body("Too slow.")}))
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"message": "Slow.", "type": "tokens", "code": "rate_limit_exceeded"}, "rate_limit_exceeded"),
+        ({"message": "Busy.", "type": "overloaded_error"}, "provider_overloaded"),
+        ({"message": "Busy.", "code": 503}, "provider_overloaded"),
+        ({"message": "Bad.", "type": "BadRequestError", "code": 400}, "invalid_request"),
+        ({"message": "Bad.", "type": "invalid_request_error", "code": None}, "invalid_request"),
+        ({"message": "Oops.", "type": "server_error", "code": "server_error"}, "provider_error"),
+        ({"message": "Oops.", "code": 12}, "provider_error"),
+        ("Oops.", "provider_error"),
+        (["Oops."], "provider_error"),
+    ],
+)
+@pytest.mark.parametrize("after", [0, 3])
+async def test_an_error_in_mid_stream_becomes_a_refusal(
+    provider: OpenAICompatible, upstream: Upstream, error: object, code: str, after: int
+) -> None:
+    with pytest.raises(ProviderRefused, match=r"^The provider mock answered with") as refused:
+        await read(provider, ask(tokens=5, fault="error", error=error, after=after))
+    assert refused.value.code == code
+
+
+async def test_a_timeout_told_in_mid_stream_is_one(provider: OpenAICompatible) -> None:
+    with pytest.raises(ProviderTimeout):
+        await read(provider, ask(fault="error", error={"message": "Slow.", "code": 504}))
+
+
+async def test_an_error_in_place_of_a_whole_answer_becomes_a_refusal(provider: OpenAICompatible) -> None:
+    with pytest.raises(ProviderRefused, match="an error: Busy"):
+        await read(provider, ask(http={"body": body("Busy.")}))
+
+
+async def test_a_model_that_nobody_knows_is_not_found(provider: OpenAICompatible) -> None:
+    with pytest.raises(ProviderRefused, match="answered with 404: There is no model 'unknown-7b'") as refused:
+        await read(provider, ask(model="unknown-7b"))
+    assert (refused.value.code, refused.value.status, refused.value.param) == ("model_not_found", 404, "model")
+
+
+@pytest.mark.parametrize("param", [None, 5, "x" * 1000])
+async def test_a_param_that_is_no_name_is_not_passed_on(provider: OpenAICompatible, param: object) -> None:
+    with pytest.raises(ProviderRefused) as refused:
+        await read(provider, ask(http={"status": 400, "body": body("Bad.", param=param)}))
+    assert refused.value.param is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "0.5"}, 0.5),
+        ({"Retry-After": "7", "retry-after-ms": "250"}, 0.25),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:29:00 GMT"}, 0.0),
+        ({"Retry-After": "Wed, 21 Oct 2026 07:28:30", "Date": "Wed, 21 Oct 2026 07:29:00 GMT"}, None),
+    ],
+)
+async def test_a_refusal_says_how_long_to_wait(
+    provider: OpenAICompatible, headers: dict[str, str], seconds: float | None
+) -> None:
+    with pytest.raises(ProviderRefused) as refused:
+        await read(provider, ask(http={"status": 429, "headers": headers, "body": body("Slow.")}))
+    assert refused.value.retry_after_s == seconds
+
+
+async def test_nothing_is_retried_here(provider: OpenAICompatible, upstream: Upstream) -> None:
+    with pytest.raises(ProviderRefused):
+        await read(provider, ask(http={"status": 503, "headers": {"x-should-retry": "true"}}))
+    with pytest.raises(ProviderUnreachable):
+        await read(provider, ask(fault="reset"))
+    assert len(upstream.requests) == 2
+
+
+async def test_our_key_is_not_told_to_the_caller() -> None:
+    async with running_upstream(key="sk-right") as upstream:
+        provider = OpenAICompatible("mock", upstream.base_url, "sk-wrong")
+        with pytest.raises(ProviderRefused, match=r"Incorrect API key provided: \*\*\*\.$") as refused:
+            await read(provider, ask())
+        assert refused.value.code == "upstream_auth"
+        await provider.close()
+
+
+async def test_a_long_message_is_cut_and_put_on_one_line(provider: OpenAICompatible) -> None:
+    with pytest.raises(ProviderRefused) as refused:
+        await read(provider, ask(http={"status": 400, "body": body("a\r\nb " * 10_000)}))
+    assert str(refused.value).startswith("The provider mock answered with 400: a b a b ")
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize(("fault", "after"), [("reset", 0), ("cut", 0), ("reset", 3), ("cut", 3)])
+async def test_a_broken_connection_is_told_as_one(provider: OpenAICompatible, fault: str, after: int) -> None:
+    with pytest.raises(ProviderUnreachable, match=r"^The connection to the provider mock failed: "):
+        await read(provider, ask(tokens=5, fault=fault, after=after))
+
+
+async def test_an_upstream_that_is_not_there_is_told_as_such(upstream: Upstream) -> None:
+    async with running_upstream() as gone:
+        provider = OpenAICompatible("mock", gone.base_url)
+    with pytest.raises(ProviderUnreachable, match=r"^The connection to the provider mock failed: "):
+        await read(provider, ask())
+    await provider.close()
+
+
+async def test_a_name_that_does_not_resolve_is_told_as_unreachable() -> None:
+    provider = OpenAICompatible("mock", "http://upstream.invalid/v1")
+    with pytest.raises(ProviderUnreachable):
+        await read(provider, ask())
+    await provider.close()
+
+
+@pytest.mark.parametrize("after", [0, 3])
+async def test_a_clean_end_without_a_finish_reason_is_no_success(provider: OpenAICompatible, after: int) -> None:
+    with pytest.raises(ProviderTruncated):
+        await read_through_chain(provider, ask(tokens=5, fault="truncate", after=after))
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("nonsense", "a chunk that is no object"),
+        ("bad_json", "The provider mock sent something that is no JSON"),
+        ("bad_utf8", "The provider mock sent something that is no JSON"),
+    ],
+)
+async def test_what_is_not_the_protocol_is_called_garbage(
+    provider: OpenAICompatible, upstream: Upstream, fault: str, sentence: str
+) -> None:
+    with pytest.raises(ProviderGarbage, match=sentence):
+        await read(provider, ask(tokens=5, fault=fault, after=2))
+    await upstream.until(lambda: not upstream.sockets)
+
+
+@pytest.mark.parametrize(
+    ("media_type", "answer", "sentence"),
+    [
+        ("text/html; charset=utf-8", "<html></html>", "a web page: is its URL right"),
+        ("application/json", "half a", "no JSON"),
+        ("application/json", "[" * 100_000, "no JSON"),
+        ("application/json", "[]", "a chunk that is no object"),
+        ("application/json", '{"choices": ["a"]}', "a choice that is no object"),
+        ("application/json", '{"choices": [{"message": {"tool_calls": ["a"]}, "index": "b"}]}', "index is no number"),
+        ("text/event-stream", f"data: {'[' * 100_000}\n\n", "no JSON"),
+    ],
+)
+async def test_an_answer_that_is_no_stream_is_called_garbage(
+    provider: OpenAICompatible, media_type: str, answer: str, sentence: str
+) -> None:
+    with pytest.raises(ProviderGarbage, match=sentence):
+        await read(provider, ask(http={"headers": {"Content-Type": media_type}, "body": answer}))
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ask(fault="endless_line", after=2),
+        ask(http={"status": 500, "body": "x" * 100_000}),
+        ask(fault="whole", tokens=50_000),
+    ],
+    ids=["line", "error", "answer"],
+)
+async def test_no_upstream_fills_our_memory(
+    provider: OpenAICompatible, upstream: Upstream, request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_compatible, "MAX_BYTES", 50_000)
+    with pytest.raises(ProviderGarbage, match="of over 50000 bytes"):
+        await read(provider, request_)
+    await upstream.until(lambda: not upstream.sockets)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1"])
+def test_an_address_that_is_none_is_refused_at_the_start(url: str) -> None:
+    with pytest.raises(StartupError, match="must be like https://api"):
+        OpenAICompatible("mock", url)
+
+
+@pytest.mark.parametrize("key", ["sk-\n", "sk-é", "sk-\x7f"])
+def test_a_key_that_can_be_none_is_refused_at_the_start(key: str) -> None:
+    with pytest.raises(StartupError, match="printable ASCII") as refused:
+        OpenAICompatible("mock", "http://host/v1", key)
+    assert key not in str(refused.value)
+
+
+# --- Models
+
+
+async def test_models_are_listed(provider: OpenAICompatible) -> None:
+    assert await provider.models() == ["scripted"]
+    assert provider.name == "mock"
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"object": "list"}, ProviderGarbage),
+        ([], ProviderGarbage),
+        ("half a", ProviderGarbage),
+    ],
+)
+async def test_a_list_of_models_that_is_none_is_called_garbage(
+    upstream: Upstream, answer: object, error: type[AttemptFailed]
+) -> None:
+    upstream.models = answer
+    provider = OpenAICompatible("mock", upstream.base_url)
+    with pytest.raises(error):
+        await provider.models()
+    await provider.close()
+
+
+async def test_models_without_a_name_are_left_out(upstream: Upstream, provider: OpenAICompatible) -> None:
+    upstream.models = {"data": [{"id": "a"}, {"id": 5}, "b", {}, {"id": "c"}]}
+    assert await provider.models() == ["a", "c"]
+
+
+async def test_models_of_an_upstream_that_refuses_are_an_error() -> None:
+    async with running_upstream(key="sk-right") as upstream:
+        provider = OpenAICompatible("mock", upstream.base_url)
+        with pytest.raises(ProviderRefused) as refused:
+            await provider.models()
+        assert refused.value.code == "upstream_auth"
+        await provider.close()
+
+
+async def test_models_of_an_upstream_that_is_silent_are_an_error(
+    upstream: Upstream, provider: OpenAICompatible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_compatible, "MODELS_S", 0.05)
+    upstream.models = None
+    with pytest.raises(ProviderTimeout, match=r"did not list its models within 0\.05 s\.$"):
+        await provider.models()
+
+
+# --- Events in pieces
+
+
+@given(st.data(), st.sampled_from(["\n", "\r\n", "\r"]))
+def test_however_a_stream_is_cut_the_same_events_come_out(data: st.DataObject, end: str) -> None:
+    payloads = data.draw(st.lists(st.binary(max_size=8).map(lambda b: json.dumps(b.hex()).encode()), max_size=5))
+    parts = [b": comment", b"", b"event: chunk", b"id: 5", b"retry: 10", b""]
+    for payload in payloads:
+        parts += [b"data:" + data.draw(st.sampled_from([b"", b" "])) + payload, b": hb", b""]
+    stream = end.encode().join([*parts, b"", b""])
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    reader = EventReader()
+    events = []
+    for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        events += reader.feed(stream[start:stop])
+    assert events == payloads
+
+
+def test_data_on_several_lines_is_one_event() -> None:
+    assert EventReader().feed(b'data: {"a":\ndata: 1}\n\ndata: [DONE]\n\n') == [b'{"a":\n1}', b"[DONE]"]
+
+
+def test_an_event_that_its_stream_cuts_off_never_comes() -> None:
+    assert EventReader().feed(b"data: 1\n\ndata: 2\n") == [b"1"]
+
+
+def test_comments_do_not_count_against_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_compatible, "MAX_BYTES", 100)
+    reader = EventReader()
+    for _ in range(100):
+        assert reader.feed(b": still here\n\n") == []
+    assert reader.feed(b"data: 1\n\n") == [b"1"]
+
+
+def test_lines_add_up_to_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_compatible, "MAX_BYTES", 100)
+    reader = EventReader()
+    for _ in range(12):
+        assert reader.feed(b"data: 1\n") == []
+    with pytest.raises(ProviderGarbage, match="an event of over 100 bytes"):
+        reader.feed(b"data: 1\n" * 3)

@@ -1,0 +1,367 @@
+"""The replay log: what is accepted, what is published, and what a reader finds after its cursor."""
+
+import asyncio
+
+import pytest
+
+from shared.embedded import EmbeddedValkey
+from shared.errors import JobNotFound
+from shared.events import START, EventId, EventType, after_cursor, encode_data, encode_frame
+from shared.lifecycle import State
+from shared.replay import Entry, Page
+from shared.store import Execution
+from shared.valkey import REDIS_FULL
+from tests.support.core import WORKER, Core, fresh_job_id, frames_of, make_spec
+
+ALL = 1 << 30
+
+
+def ids_of(page: Page) -> list[str]:
+    """The ids of the page's events."""
+    text = b"".join(page.entries).decode()
+    return [line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: ")]
+
+
+# Append.
+
+
+async def test_what_is_accepted_is_logged_and_published_as_it_is(core: Core) -> None:
+    execution = await core.running()
+    one, two = frames_of(execution, 2, "a"), frames_of(execution, 3, "b", "c")
+    async with core.listening(core.keys.channel(execution.job_id)) as listener:
+        assert await core.append(one) == ["ok"]
+        assert await core.append(two) == ["ok"]
+        assert await listener.heard() == [one.frames, two.frames]
+
+    entries = await core.client.xrange(core.keys.job(execution.job_id).log)
+    assert entries[2:] == [(b"1-2", {b"f": one.frames}), (b"1-4", {b"f": two.frames})]
+    assert (await core.job(execution.job_id)).last == EventId(1, 4)
+
+
+async def test_the_identical_entry_sent_again_is_there_already(core: Core) -> None:
+    execution = await core.running()
+    entry = frames_of(execution, 2, "a", "b")
+
+    assert [await core.append(entry) for _ in range(3)] == [["ok"], ["have 3"], ["have 3"]]
+
+    assert (await core.story(execution.job_id))[2:] == ["1-2 delta", "1-3 delta"]
+
+
+async def test_an_entry_that_leaves_a_gap_is_told_where_the_log_ends(core: Core) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, "a"))
+
+    assert await core.append(frames_of(execution, 4, "c")) == ["behind 2"]
+    assert (await core.job(execution.job_id)).last == EventId(1, 2)
+
+
+async def test_an_entry_that_begins_in_what_is_there_is_not_logged_twice(core: Core) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, "a"))
+
+    assert await core.append(frames_of(execution, 2, "a", "b")) == ["behind 2"]
+    assert await core.append(frames_of(execution, 3, "b")) == ["ok"]
+
+
+async def test_the_refusals_say_why_the_execution_is_over(core: Core) -> None:
+    fenced, cancelled, ended = [await core.running() for _ in range(3)]
+    await core.begin(fenced.job_id, "another")
+    await core.cancel(cancelled.job_id)
+    await core.finish(ended, State.COMPLETED)
+    missing = Execution(fresh_job_id(), 1, WORKER, 1, 1, 1, 1)
+
+    answers = await core.append(*(frames_of(each, 3, "late") for each in (fenced, cancelled, ended, missing)))
+
+    assert answers == ["fenced", "cancelled", "ended", "missing"]
+    assert not await core.client.exists(core.keys.job(missing.job_id).log)
+
+
+@pytest.mark.parametrize("change", [{"epoch": 2}, {"epoch": 0}, {"owner": "worker.2"}, {"owner": ""}], ids=str)
+async def test_epoch_and_owner_must_both_be_the_records(core: Core, change: dict[str, str | int]) -> None:
+    execution = await core.running()
+
+    assert await core.append(frames_of(execution, 2, "a")._replace(**change)) == ["fenced"]  # type: ignore[arg-type]
+    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started"]
+
+
+async def test_nothing_is_accepted_after_the_terminal_event(core: Core) -> None:
+    execution = await core.running()
+    await core.finish(execution, State.COMPLETED, seq=2)
+
+    assert await core.append(frames_of(execution, 3, "late")) == ["ended"]
+    assert (await core.story(execution.job_id))[-1] == "1-2 completed"
+
+
+async def test_the_entries_of_one_call_are_judged_apart_from_each_other(core: Core) -> None:
+    fine, fenced, odd, also_fine = [await core.running() for _ in range(4)]
+    await core.begin(fenced.job_id, "another")
+    await core.client.set(core.keys.job(odd.job_id).log, "not a stream")
+    entries = [frames_of(each, 2, "a") for each in (fine, fenced, odd, also_fine)]
+
+    answers = await core.append(*entries)
+
+    assert (answers[0], answers[1], answers[3]) == ("ok", "fenced", "ok")
+    assert answers[2].startswith("busy ")
+    assert [str(tail) for tail in await core.tails(fine.job_id, odd.job_id, also_fine.job_id)] == ["1-2", "1-1", "1-2"]
+
+
+async def test_two_entries_of_one_job_may_share_a_call(core: Core) -> None:
+    execution = await core.running()
+
+    assert await core.append(frames_of(execution, 2, "a"), frames_of(execution, 3, "b")) == ["ok", "ok"]
+    assert await core.append() == []
+
+
+async def test_a_subscriber_hears_exactly_what_was_accepted(core: Core) -> None:
+    execution = await core.running()
+    good, after = frames_of(execution, 2, "good"), frames_of(execution, 3, "after")
+    async with core.listening(core.keys.channel(execution.job_id)) as listener:
+        await core.append(good, good, frames_of(execution, 5, "gap"), good._replace(owner="zombie"), after)
+        await core.cancel(execution.job_id)
+        await core.append(frames_of(execution, 4, "late"))
+        heard = await listener.heard()
+
+    assert heard == [good.frames, after.frames]
+    assert b"".join(heard) == (await core.log_bytes(execution.job_id)).split(b"id: 1-1\n\n")[1]
+
+
+async def test_a_new_execution_announces_itself_on_the_channel(core: Core) -> None:
+    former = await core.running("w.1")
+    async with core.listening(core.keys.channel(former.job_id)) as listener:
+        await core.begin(former.job_id, "w.2")
+        (heard,) = await listener.heard()
+
+    assert (await core.log_bytes(former.job_id)).endswith(heard)
+    assert heard.startswith(b"event: rollback\n")
+
+
+@pytest.mark.parametrize(("size", "carried"), [(16_384, True), (16_385, False)])
+async def test_a_large_entry_is_logged_whole_and_the_channel_only_nudges(core: Core, size: int, carried: bool) -> None:
+    execution = await core.running()
+    bare = len(frames_of(execution, 2, "").frames)
+    entry = frames_of(execution, 2, "x" * (size - bare))
+    assert len(entry.frames) == size
+    async with core.listening(core.keys.channel(execution.job_id)) as listener:
+        assert await core.append(entry) == ["ok"]
+        assert await listener.heard() == [entry.frames if carried else b""]
+
+    assert (await core.log_bytes(execution.job_id)).endswith(entry.frames)
+
+
+async def test_any_bytes_of_a_frame_come_through(core: Core) -> None:
+    execution = await core.running()
+    frames = encode_frame(EventType.DELTA, bytes(range(32, 256)), EventId(1, 2))
+
+    await core.append(Entry(execution.job_id, 1, WORKER, 2, 2, frames))
+
+    assert (await core.log_bytes(execution.job_id)).endswith(frames)
+
+
+async def test_many_large_entries_go_in_one_call(core: Core) -> None:
+    executions = [await core.running() for _ in range(20)]
+    entries = [frames_of(each, 2, "x" * 60_000) for each in executions]
+
+    assert await core.append(*entries) == ["ok"] * 20
+
+
+# Memory.
+
+
+async def test_a_server_without_room_refuses_new_work_and_lets_what_there_is_end(own_core: Core) -> None:
+    core = own_core
+    finishing, cancelling, draining = [await core.running() for _ in range(3)]
+    queued, late = await core.queued(), make_spec()
+    await core.queue.admit(make_spec(id=queued), max_depth=9, retention_s=60)
+    await core.queue.release(queued, "default")
+    await core.client.config_set("maxmemory", 1)
+
+    answers = await core.append(frames_of(finishing, 2, "a"), frames_of(cancelling, 2, "b"))
+    assert [answer.partition(" ")[0] for answer in answers] == ["busy", "busy"]
+    for refused in (core.store.create(late, 1), core.queue.admit(late, max_depth=9, retention_s=60)):
+        with pytest.raises(REDIS_FULL):
+            await refused
+    assert await core.client.exists(core.keys.job(late.id).record, f"arq:job:{late.id}") == 0
+
+    assert await core.finish(finishing, State.FAILED) == "ok"
+    assert await core.cancel(cancelling.job_id) == "cancelling"
+    assert await core.finish(cancelling, State.CANCELLED) == "ok"
+    assert await core.store.beat([draining]) == ["ok"]
+    assert await core.store.hand_back(draining)
+    assert await core.queue.take(["default"], "w.9", 1.0) is not None
+    assert (await core.begin(queued)).epoch == 1
+    await core.queue.done(queued, "default")
+
+    await core.client.config_set("maxmemory", 0)
+    assert await core.append(frames_of(await core.begin(draining.job_id, "w.2"), 3, "a")) == ["ok"]
+
+
+# Read.
+
+
+async def test_a_reader_from_the_start_gets_the_whole_log(core: Core) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, "a", "b"))
+
+    page = await core.log.read_after(execution.job_id, START, max_bytes=ALL)
+
+    assert ids_of(page) == ["0-1", "1-1", "1-2", "1-3"]
+    assert (page.status, page.earliest, page.latest, page.more) == (State.RUNNING, EventId(0, 1), EventId(1, 3), False)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "ids"),
+    [
+        (EventId(0, 1), ["1-1", "1-2", "1-3", "1-4", "1-5"]),
+        (EventId(0, 99), ["1-1", "1-2", "1-3", "1-4", "1-5"]),
+        (EventId(1, 0), ["1-1", "1-2", "1-3", "1-4", "1-5"]),
+        (EventId(1, 1), ["1-2", "1-3", "1-4", "1-5"]),
+        (EventId(1, 2), ["1-2", "1-3", "1-4", "1-5"]),
+        (EventId(1, 3), ["1-2", "1-3", "1-4", "1-5"]),
+        (EventId(1, 4), ["1-5"]),
+        (EventId(1, 5), []),
+        (EventId(1, 6), []),
+        (EventId(2, 0), []),
+        (EventId(2**63, 2**63), []),
+        (EventId(1, 2**64 - 2), []),
+        (EventId(2**64 - 2, 2**64 - 2), []),
+    ],
+)
+async def test_a_reader_gets_the_entries_that_hold_what_lies_after_its_cursor(
+    core: Core, cursor: EventId, ids: list[str]
+) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, "a", "b", "c"), frames_of(execution, 5, "d"))
+
+    page = await core.log.read_after(execution.job_id, cursor, max_bytes=ALL)
+
+    assert ids_of(page) == ids
+    assert (page.earliest, page.latest, page.more) == (EventId(0, 1), EventId(1, 5), False)
+
+
+async def test_a_cursor_inside_an_entry_loses_and_repeats_nothing(core: Core) -> None:
+    execution = await core.running()
+    entry = frames_of(execution, 2, "a", "b", "c")
+    await core.append(entry)
+
+    (found,) = (await core.log.read_after(execution.job_id, EventId(1, 3), max_bytes=ALL)).entries
+
+    assert found == entry.frames
+    assert after_cursor(found, EventId(1, 3)) == frames_of(execution, 4, "c").frames
+
+
+@pytest.mark.parametrize("max_bytes", [1, 100, 1_000, 5_000, ALL])
+async def test_a_long_log_is_read_page_by_page_without_gap_or_repeat(core: Core, max_bytes: int) -> None:
+    execution = await core.running()
+    # More than one XRANGE of the function, with an exact multiple of it among them.
+    await core.append(*(frames_of(execution, seq, f"{seq}") for seq in range(2, 192)))
+    found, cursor, more = [], START, True
+
+    while more:
+        page = await core.log.read_after(execution.job_id, cursor, max_bytes=max_bytes)
+        assert page.entries
+        assert sum(map(len, page.entries[:-1])) < max(max_bytes, 1)
+        found += ids_of(page)
+        cursor, more = EventId(*map(int, found[-1].split("-"))), page.more
+
+    assert found == ["0-1"] + [f"1-{seq}" for seq in range(1, 192)]
+
+
+@pytest.mark.parametrize("length", [63, 64, 65, 128])
+async def test_the_last_page_says_that_it_is_the_last(core: Core, length: int) -> None:
+    execution = await core.running()
+    await core.append(*(frames_of(execution, seq, "x") for seq in range(2, length + 2)))
+
+    page = await core.log.read_after(execution.job_id, EventId(1, 1), max_bytes=ALL)
+
+    assert (len(page.entries), page.more) == (length, False)
+
+
+async def test_an_entry_larger_than_a_page_is_still_read(core: Core) -> None:
+    execution = await core.running()
+    entry = frames_of(execution, 2, "x" * 10_000)
+    await core.append(entry, frames_of(execution, 3, "y"))
+
+    page = await core.log.read_after(execution.job_id, EventId(1, 1), max_bytes=10)
+
+    assert (page.entries, page.more) == ([entry.frames], True)
+
+
+async def test_a_trimmed_log_says_where_it_begins(core: Core) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, "a"), frames_of(execution, 3, "b", "c"), frames_of(execution, 5, "d"))
+    await core.client.xtrim(core.keys.job(execution.job_id).log, maxlen=2, approximate=False)
+
+    page = await core.log.read_after(execution.job_id, EventId(1, 1), max_bytes=ALL)
+
+    # Where the first entry begins, not where it ends: its id would be 1-4.
+    assert (page.earliest, page.latest) == (EventId(1, 3), EventId(1, 5))
+    assert ids_of(page) == ["1-3", "1-4", "1-5"]
+
+
+async def test_a_log_that_was_lost_altogether_is_empty_and_not_an_error(core: Core) -> None:
+    execution = await core.running()
+    await core.client.delete(core.keys.job(execution.job_id).log)
+
+    page = await core.log.read_after(execution.job_id, EventId(1, 1), max_bytes=ALL)
+
+    assert page == Page(State.RUNNING, START, START, [], False)
+
+
+async def test_a_page_tells_the_jobs_state(core: Core) -> None:
+    execution = await core.running()
+    await core.finish(execution, State.COMPLETED, seq=2)
+
+    page = await core.log.read_after(execution.job_id, EventId(1, 2), max_bytes=ALL)
+
+    assert (page.status, page.entries, page.latest) == (State.COMPLETED, [], EventId(1, 2))
+
+
+async def test_the_log_of_a_job_that_is_gone_is_not_found(core: Core) -> None:
+    with pytest.raises(JobNotFound):
+        await core.log.read_after(fresh_job_id(), START, max_bytes=ALL)
+
+
+async def test_tails_tell_where_many_logs_stand(core: Core) -> None:
+    running, queued, gone = await core.running(), await core.queued(), fresh_job_id()
+    await core.append(frames_of(running, 2, "a", "b"))
+
+    assert await core.log.tails([running.job_id, gone, queued]) == [EventId(1, 3), None, EventId(0, 1)]
+    assert await core.log.tails([]) == []
+
+
+async def test_reading_while_another_writes_never_sees_half_a_step(core: Core) -> None:
+    execution = await core.running()
+
+    async def write() -> None:
+        for seq in range(2, 102, 2):
+            await core.append(frames_of(execution, seq, "a", "b"))
+
+    async def read() -> None:
+        cursor = START
+        while cursor < EventId(1, 101):
+            page = await core.log.read_after(execution.job_id, cursor, max_bytes=ALL)
+            new = [id for id in ids_of(page) if EventId(*map(int, id.split("-"))) > cursor]
+            if new:
+                assert new[-1] == str(page.latest)
+                found.extend(new)
+                cursor = page.latest
+
+    found: list[str] = []
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        group.create_task(write())
+        group.create_task(read())
+
+    assert found == ["0-1"] + [f"1-{seq}" for seq in range(1, 102)]
+
+
+async def test_a_job_and_its_log_outlive_a_crash_of_the_server(own_valkey: EmbeddedValkey, own_core: Core) -> None:
+    execution = await own_core.running()
+    await own_core.finish(execution, State.COMPLETED, seq=2)
+    before = await own_core.log_bytes(execution.job_id)
+    assert await own_core.client.execute_command("WAITAOF", 1, 0, 2_000) == [1, 0]
+    own_valkey.kill()
+    await own_valkey.died()
+
+    await own_valkey.start()
+
+    assert await own_core.log_bytes(execution.job_id) == before

@@ -1,0 +1,518 @@
+"""Job records: created, begun, ended, cancelled and read, on the real server."""
+
+import asyncio
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from shared.errors import Abandoned, BrokenJob, Cancelled, JobNotFound
+from shared.events import EventId, EventType, encode_data, encode_frame, is_terminal
+from shared.jobs import Job, JobSpec
+from shared.lifecycle import State
+from shared.store import EMPTY_SHA256, Execution, Store
+from tests.support.core import RETENTION_S, WORKER, Core, fresh_job_id, frames_of, make_spec
+
+
+async def refused(core: Core, job_id: str, **changes: Any) -> object:
+    """What `begin` says to a job that may not begin."""
+    options = {"model": "m", "provider": "p", "max_attempts": 3} | changes
+    return await core.store.begin(job_id, "another", **options)
+
+
+async def set_field(core: Core, job_id: str, **fields: str | int) -> None:
+    await core.client.hset(core.keys.job(job_id).record, mapping=fields)  # type: ignore[misc,arg-type]
+
+
+async def expiries(core: Core, spec_or_id: JobSpec | str) -> list[int]:
+    """When each of the job's keys goes (ms), -1 never, -2 not there."""
+    keys = core.keys.job(spec_or_id if isinstance(spec_or_id, str) else spec_or_id.id)
+    return [await core.client.pexpiretime(key) for key in (keys.record, keys.request, keys.log, keys.result)]
+
+
+# Create, load.
+
+
+async def test_a_created_job_has_a_record_a_request_and_its_first_event(core: Core) -> None:
+    spec = make_spec(metadata={"who": "Zoë\u2028"}, timeout_s=12.5, abandon_after_s=5.0, request=b'{"model":"a-model"}')
+
+    assert await core.store.create(spec, 4)
+
+    job = await core.job(spec.id)
+    assert (job.status, job.last, job.attempts) == (State.QUEUED, EventId(0, 1), 0)
+    assert (job.kind, job.tenant, job.lane, job.model) == (spec.kind, spec.tenant, spec.lane, spec.model)
+    assert job.metadata == {"who": "Zoë\u2028"}
+    assert job.deadline_ms - job.created_ms == 12_500
+    assert job.abandon_ms - job.created_ms == 5_000
+    assert (job.started_ms, job.ended_ms, job.outcome) == (0, 0, {})
+    assert await core.store.request(spec.id) == {"model": "a-model"}
+    (queued,) = await core.events(spec.id)
+    assert (queued.type, queued.id) == (EventType.QUEUED, EventId(0, 1))
+    assert queued.json() == {"job": spec.id, "lane": "default", "position": 4}
+
+
+async def test_metadata_is_kept_as_it_came(core: Core) -> None:
+    job_id = await core.queued(metadata={"a": "\ud83d", "b": "}"})
+
+    raw = await core.client.hget(core.keys.job(job_id).record, "metadata")  # type: ignore[misc]
+    assert json.loads(raw) == {"a": "\ud83d", "b": "}"} == (await core.job(job_id)).metadata
+
+
+async def test_a_job_that_is_not_to_be_abandoned_says_so(core: Core) -> None:
+    assert (await core.job(await core.queued())).abandon_ms == 0
+
+
+async def test_creating_a_job_again_changes_nothing(core: Core) -> None:
+    execution = await core.running()
+
+    assert not await core.store.create(make_spec(id=execution.job_id, model="another"), 1)
+
+    assert (await core.job(execution.job_id)).model == "a-model"
+    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started"]
+
+
+async def test_a_job_that_has_not_ended_never_expires(core: Core) -> None:
+    execution = await core.running()
+
+    assert await expiries(core, execution.job_id) == [-1, -1, -1, -2]
+
+
+async def test_an_unknown_job_is_not_found(core: Core) -> None:
+    with pytest.raises(JobNotFound):
+        await core.store.load(fresh_job_id())
+
+
+async def test_a_record_of_a_newer_version_is_broken(core: Core) -> None:
+    job_id = await core.queued()
+    await set_field(core, job_id, v=2)
+
+    with pytest.raises(BrokenJob, match="version '2'"):
+        await core.store.load(job_id)
+
+
+async def test_many_jobs_are_read_together_gone_and_broken_ones_among_them(core: Core) -> None:
+    first, gone, broken, last = await core.queued(), fresh_job_id(), await core.queued(), await core.queued()
+    await set_field(core, broken, status="paused")
+
+    jobs = await core.store.load_many([first, gone, broken, last])
+
+    assert isinstance(jobs[0], Job) and jobs[0].id == first
+    assert jobs[1] is None
+    assert isinstance(jobs[2], BrokenJob)
+    assert isinstance(jobs[3], Job) and jobs[3].id == last
+    assert await core.store.load_many([]) == []
+
+
+@pytest.mark.parametrize("raw", [None, b"", b"{", b"\xff\xfe", b"[]", b"null", b'"text"'])
+async def test_a_request_that_can_not_be_read_is_a_broken_job(core: Core, raw: bytes | None) -> None:
+    job_id = await core.queued()
+    key = core.keys.job(job_id).request
+    await (core.client.delete(key) if raw is None else core.client.set(key, raw))
+
+    with pytest.raises(BrokenJob):
+        await core.store.request(job_id)
+
+
+# Begin.
+
+
+async def test_the_first_execution_starts_at_its_epochs_first_event(core: Core) -> None:
+    job_id = await core.queued(timeout_s=30.0)
+
+    execution = await core.begin(job_id, "w.1")
+
+    assert (execution.epoch, execution.owner, execution.seq, execution.base, execution.attempt) == (1, "w.1", 1, 1, 1)
+    assert 0 < execution.left_ms <= 30_000
+    job = await core.job(job_id)
+    assert (job.status, job.last, job.attempts) == (State.RUNNING, EventId(1, 1), 1)
+    assert job.started_ms >= job.created_ms
+    started = (await core.events(job_id))[-1]
+    assert (started.type, started.id) == (EventType.STARTED, EventId(1, 1))
+    assert started.json() == {"attempt": 1, "model": "a-model", "provider": "a-provider", "resumed_from": None}
+
+
+async def test_names_with_any_characters_stay_one_line_of_json(core: Core) -> None:
+    job_id = await core.queued()
+    name = 'a "model"\n\nid: 9-9\u2028'
+
+    await core.store.begin(job_id, WORKER, model=name, provider=name, max_attempts=1)
+
+    started = (await core.events(job_id))[-1]
+    assert started.id == EventId(1, 1)
+    assert (started.json()["model"], started.json()["provider"]) == (name, name)
+
+
+async def test_a_later_execution_first_takes_back_what_the_former_one_showed(core: Core) -> None:
+    former = await core.running("w.1")
+    await core.append(frames_of(former, 2, "a", "b"))
+    started_ms = (await core.job(former.job_id)).started_ms
+
+    later = await core.begin(former.job_id, "w.2")
+
+    assert (later.epoch, later.seq, later.base, later.attempt) == (2, 2, 4, 2)
+    assert await core.story(former.job_id) == [
+        "0-1 queued", "1-1 started", "1-2 delta", "1-3 delta", "2-1 rollback", "2-2 started",
+    ]  # fmt: skip
+    events = await core.events(former.job_id)
+    assert events[-2].json() == {"to": "0-1", "reason": "worker_lost"}
+    assert events[-1].json()["attempt"] == 2
+    job = await core.job(former.job_id)
+    assert (job.last, job.attempts, job.started_ms) == (EventId(2, 2), 2, started_ms)
+
+
+async def test_rollback_and_started_are_one_entry(core: Core) -> None:
+    former = await core.running("w.1")
+
+    await core.begin(former.job_id, "w.2")
+
+    entries = await core.client.xrange(core.keys.job(former.job_id).log)
+    assert [entry[0] for entry in entries] == [b"0-1", b"1-1", b"2-2"]
+
+
+async def test_the_epoch_is_never_less_than_the_jobs_age_in_seconds(core: Core) -> None:
+    job_id = await core.queued(timeout_s=10_000.0)
+    await core.age(job_id, by_s=1_000.0)
+
+    first = await core.begin(job_id, "w.1")
+    second = await core.begin(job_id, "w.2")
+
+    # Within the same second, and however slow this machine is.
+    assert 1_000 <= first.epoch < 1_060
+    assert second.epoch > first.epoch
+    assert (await core.story(job_id))[1] == f"{first.epoch}-1 started"
+
+
+async def test_a_taken_over_job_is_fenced_and_shows_nothing_new(core: Core) -> None:
+    former = await core.running("w.1")
+    before = await core.log_bytes(former.job_id)
+
+    taken = await core.take_over(former.job_id)
+
+    assert (taken.epoch, taken.seq, taken.base, taken.attempt) == (2, 0, 2, 1)
+    assert await core.log_bytes(former.job_id) == before
+    assert await core.append(frames_of(former, 2, "zombie")) == ["fenced"]
+    assert await core.store.beat([former, taken]) == ["fenced", "ok"]
+
+
+async def test_a_taken_over_job_can_still_be_begun(core: Core) -> None:
+    job_id = await core.queued()
+    await core.take_over(job_id)
+
+    execution = await core.begin(job_id)
+
+    assert (execution.epoch, execution.attempt) == (2, 1)
+    assert await core.story(job_id) == ["0-1 queued", "2-1 rollback", "2-2 started"]
+
+
+async def test_a_job_that_is_gone_can_neither_begin_nor_be_taken_over(core: Core) -> None:
+    job_id = fresh_job_id()
+
+    assert await refused(core, job_id) == "missing"
+    assert await core.store.take_over(job_id, WORKER) == "missing"
+    assert await core.client.exists(core.keys.job(job_id).record, core.keys.job(job_id).log) == 0
+
+
+async def test_a_job_that_has_ended_can_neither_begin_nor_be_taken_over(core: Core) -> None:
+    execution = await core.running()
+    await core.finish(execution, State.COMPLETED)
+
+    assert await refused(core, execution.job_id) == "ended"
+    assert await core.store.take_over(execution.job_id, WORKER) == "ended"
+
+
+async def test_a_job_that_is_being_cancelled_does_not_begin_but_can_be_taken_over(core: Core) -> None:
+    execution = await core.running()
+    await core.cancel(execution.job_id)
+
+    assert await refused(core, execution.job_id) == "cancelling"
+    assert (await core.take_over(execution.job_id)).epoch == 2
+
+
+async def test_a_job_whose_time_is_over_does_not_begin_but_can_be_taken_over(core: Core) -> None:
+    job_id = await core.queued()
+    await core.client.hincrby(core.keys.job(job_id).record, "deadline", -60_000)  # type: ignore[misc]
+
+    assert await refused(core, job_id) == "expired"
+    assert (await core.take_over(job_id)).left_ms == 0
+    assert await core.story(job_id) == ["0-1 queued"]
+
+
+async def test_a_job_has_only_so_many_attempts(core: Core) -> None:
+    job_id = await core.queued()
+    for attempt in (1, 2):
+        assert (await core.begin(job_id, f"w.{attempt}", max_attempts=2)).attempt == attempt
+
+    assert await refused(core, job_id, max_attempts=2) == "exhausted"
+    assert (await core.job(job_id)).attempts == 2
+
+
+# Hand back, beat, abandon.
+
+
+async def test_a_handed_back_job_has_cost_no_attempt_and_fences_who_gave_it(core: Core) -> None:
+    execution = await core.running("w.1")
+
+    assert await core.store.hand_back(execution)
+
+    assert (await core.job(execution.job_id)).attempts == 0
+    assert await core.append(frames_of(execution, 2, "late")) == ["fenced"]
+    assert await core.store.beat([execution]) == ["fenced"]
+    assert await core.finish(execution, State.COMPLETED, seq=2) == "fenced"
+    assert (await core.begin(execution.job_id, "w.2")).attempt == 1
+
+
+async def test_handing_back_twice_counts_once(core: Core) -> None:
+    execution = await core.running("w.1")
+    await core.store.hand_back(execution)
+
+    assert not await core.store.hand_back(execution)
+    assert (await core.job(execution.job_id)).attempts == 0
+
+
+async def test_nobody_hands_back_what_another_one_runs(core: Core) -> None:
+    former = await core.running("w.1")
+    await core.begin(former.job_id, "w.2")
+
+    assert not await core.store.hand_back(former)
+    assert (await core.job(former.job_id)).attempts == 2
+
+
+async def test_a_beat_tells_each_execution_whether_to_go_on(core: Core) -> None:
+    fine, cancelled, fenced, ended = [await core.running() for _ in range(4)]
+    await core.cancel(cancelled.job_id)
+    await core.begin(fenced.job_id, "another")
+    await core.finish(ended, State.FAILED)
+    missing = Execution(fresh_job_id(), 1, WORKER, 1, 1, 1, 1)
+
+    answers = await core.store.beat([fine, cancelled, fenced, ended, missing])
+
+    assert answers == ["ok", "cancelled", "fenced", "ended", "missing"]
+    assert await core.store.beat([]) == []
+
+
+async def test_jobs_that_are_still_alive_can_be_left_to_end_later(core: Core) -> None:
+    running, ended = await core.running(), await core.running()
+    await core.finish(ended, State.COMPLETED)
+
+    assert await core.store.abandon([running.job_id, ended.job_id, fresh_job_id()], 7.5) == 1
+
+    job = await core.job(running.job_id)
+    assert job.abandon_ms - job.created_ms >= 7_500
+    assert (await core.job(ended.job_id)).abandon_ms == 0
+    assert await core.store.abandon([], 1.0) == 0
+
+
+async def test_a_caller_that_shows_itself_moves_the_time_of_abandoning(core: Core) -> None:
+    job_id = await core.queued(abandon_after_s=1.0)
+    before = (await core.job(job_id)).abandon_ms
+
+    await core.store.abandon([job_id], 60.0)
+
+    assert (await core.job(job_id)).abandon_ms > before
+
+
+# Finish.
+
+
+async def test_a_finished_job_has_its_terminal_event_its_outcome_and_one_expiry_for_all_its_keys(core: Core) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, "a"))
+    data = encode_data({"finish_reason": "stop", "events": 4})
+    frame = encode_frame(EventType.COMPLETED, data, EventId(1, 3))
+
+    answer = await core.store.finish(
+        execution, seq=3, frame=frame, status=State.COMPLETED, outcome=data, result=b"a result"
+    )
+
+    assert answer == "ok"
+    job = await core.job(execution.job_id)
+    assert (job.status, job.last, job.outcome) == (State.COMPLETED, EventId(1, 3), {"finish_reason": "stop", "events": 4})
+    assert (await core.log_bytes(execution.job_id)).endswith(frame)
+    assert await core.client.get(core.keys.job(execution.job_id).result) == b"a result"
+    (at,) = set(await expiries(core, execution.job_id))
+    assert job.ended_ms <= at - int(RETENTION_S * 1000) <= job.ended_ms + 1_000
+
+
+async def test_a_job_without_a_result_has_no_result_key(core: Core) -> None:
+    execution = await core.running()
+    await core.finish(execution, State.COMPLETED)
+
+    *kept, result = await expiries(core, execution.job_id)
+    assert result == -2
+    assert len(set(kept)) == 1
+
+
+async def test_finishing_again_with_the_identical_call_is_success(core: Core) -> None:
+    execution = await core.running()
+
+    answers = [await core.finish(execution, State.COMPLETED, seq=2) for _ in range(3)]
+
+    assert answers == ["ok", "have", "have"]
+    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 completed"]
+
+
+async def test_finishing_another_number_after_the_end_is_refused(core: Core) -> None:
+    execution = await core.running()
+    await core.finish(execution, State.COMPLETED, seq=2)
+
+    assert await core.finish(execution, State.FAILED, seq=3) == "ended"
+    assert (await core.job(execution.job_id)).status is State.COMPLETED
+
+
+@pytest.mark.parametrize("seq", [1, 3, 4])
+async def test_a_terminal_event_must_follow_the_last_event(core: Core, seq: int) -> None:
+    execution = await core.running()
+
+    assert await core.finish(execution, State.COMPLETED, seq=seq) == "behind 1"
+    assert (await core.job(execution.job_id)).status is State.RUNNING
+    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started"]
+
+
+async def test_a_former_execution_can_not_finish(core: Core) -> None:
+    former = await core.running("w.1")
+    later = await core.begin(former.job_id, "w.2")
+    impostor = Execution(later.job_id, later.epoch, "w.3", later.seq, later.base, later.attempt, later.left_ms)
+
+    assert await core.finish(former, State.COMPLETED, seq=2) == "fenced"
+    assert await core.finish(impostor, State.COMPLETED, seq=3) == "fenced"
+    assert await core.finish(later, State.COMPLETED, seq=3) == "ok"
+
+
+async def test_a_job_that_is_being_cancelled_finishes_as_cancelled_only(core: Core) -> None:
+    execution = await core.running()
+    await core.cancel(execution.job_id)
+
+    for status in (State.COMPLETED, State.FAILED, State.EXPIRED):
+        assert await core.finish(execution, status) == "cancelled"
+    assert await core.finish(execution, State.CANCELLED) == "ok"
+    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 cancelled"]
+
+
+@pytest.mark.parametrize("status", [State.CANCELLED, State.RUNNING, State.QUEUED, State.CANCELLING])
+async def test_a_running_job_can_not_be_finished_as_something_that_does_not_follow(core: Core, status: State) -> None:
+    execution = await core.running()
+    frame = encode_frame(EventType.FAILED, b"{}", EventId(1, 2))
+
+    answer = await core.store.finish(execution, seq=2, frame=frame, status=status, outcome=b"{}")
+
+    assert answer == "refused"
+    assert (await core.job(execution.job_id)).status is State.RUNNING
+
+
+async def test_a_job_that_is_gone_can_not_be_finished(core: Core) -> None:
+    execution = Execution(fresh_job_id(), 1, WORKER, 1, 1, 1, 1)
+
+    assert await core.finish(execution, State.FAILED, seq=2) == "missing"
+    assert await expiries(core, execution.job_id) == [-2, -2, -2, -2]
+
+
+async def test_the_terminal_event_is_published_once_however_often_it_is_sent(core: Core) -> None:
+    execution = await core.running()
+    async with core.listening(core.keys.channel(execution.job_id)) as listener:
+        for _ in range(3):
+            await core.finish(execution, State.COMPLETED, seq=2)
+        (heard,) = await listener.heard()
+
+    assert is_terminal(heard)
+
+
+# Cancel.
+
+
+async def test_a_queued_job_is_cancelled_at_once(core: Core) -> None:
+    job_id = await core.queued()
+    async with core.listening(core.keys.channel(job_id)) as listener:
+        assert await core.cancel(job_id) == "cancelled"
+        heard = await listener.heard()
+
+    job = await core.job(job_id)
+    assert (job.status, job.last) == (State.CANCELLED, EventId(0, 2))
+    assert job.ended_ms >= job.created_ms
+    assert await core.story(job_id) == ["0-1 queued", "0-2 cancelled"]
+    cancelled = (await core.events(job_id))[-1].json()
+    assert cancelled == job.outcome
+    assert cancelled["error"]["code"] == "cancelled"
+    assert (cancelled["usage"], cancelled["events"], cancelled["sha256"]) == (None, 2, EMPTY_SHA256)
+    assert heard == [(await core.log_bytes(job_id)).split(b"\n\n", 1)[1]]
+    *kept, _ = await expiries(core, job_id)
+    assert len(set(kept)) == 1
+    assert kept[0] > job.ended_ms
+
+
+async def test_nothing_survives_of_nothing() -> None:
+    assert hashlib.sha256().hexdigest() == EMPTY_SHA256
+
+
+async def test_a_queued_job_that_was_taken_over_is_cancelled_at_once_under_the_new_epoch(core: Core) -> None:
+    job_id = await core.queued()
+    execution = await core.take_over(job_id)
+
+    assert await core.cancel(job_id) == "cancelled"
+
+    assert await core.story(job_id) == ["0-1 queued", "1-1 cancelled"]
+    assert (await core.job(job_id)).outcome["events"] == 2
+    assert await core.finish(execution, State.EXPIRED, seq=1) == "ended"
+
+
+async def test_a_running_job_is_cancelled_through_its_worker_which_is_told_each_time(core: Core) -> None:
+    execution = await core.running()
+    async with core.listening(core.keys.control) as listener:
+        assert await core.cancel(execution.job_id) == "cancelling"
+        assert await core.cancel(execution.job_id) == "cancelling"
+        orders = await listener.heard()
+
+    assert orders == [execution.job_id.encode()] * 2
+    assert (await core.job(execution.job_id)).status is State.CANCELLING
+    assert await core.append(frames_of(execution, 2, "late")) == ["cancelled"]
+    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started"]
+
+
+async def test_the_first_cancel_says_why_and_when(core: Core) -> None:
+    execution = await core.running()
+    assert await core.store.cancel_state(execution.job_id) == ("cancelled", 0)
+
+    await core.store.cancel(execution.job_id, Abandoned("Everybody left."))
+    code, at = await core.store.cancel_state(execution.job_id)
+    await core.cancel(execution.job_id)
+
+    assert code == "abandoned"
+    assert at >= (await core.job(execution.job_id)).started_ms
+    assert await core.store.cancel_state(execution.job_id) == (code, at)
+
+
+async def test_a_job_that_ended_or_is_gone_can_not_be_cancelled_and_nobody_is_told(core: Core) -> None:
+    execution = await core.running()
+    await core.finish(execution, State.COMPLETED)
+    async with core.listening(core.keys.control) as listener:
+        assert await core.cancel(execution.job_id) == "ended"
+        assert await core.cancel(fresh_job_id()) == "missing"
+        assert await listener.heard() == []
+
+    assert (await core.job(execution.job_id)).status is State.COMPLETED
+
+
+async def test_an_abandoned_queued_job_says_that_everybody_left(core: Core) -> None:
+    job_id = await core.queued()
+
+    await core.store.cancel(job_id, Cancelled.because("abandoned"))
+
+    assert (await core.job(job_id)).outcome["error"] == {
+        "type": "job_error",
+        "code": "abandoned",
+        "message": "The caller left, so the job was cancelled.",
+        "retryable": False,
+    }
+
+
+# The signing secret.
+
+
+async def test_gateways_that_start_together_share_one_secret(core: Core) -> None:
+    stores = [Store(core.client, core.keys, retention_s=RETENTION_S) for _ in range(8)]
+
+    found = await asyncio.gather(*(store.secret(f"fresh {n}") for n, store in enumerate(stores)))
+
+    assert len(set(found)) == 1
+    assert found[0].startswith("fresh ")
+    assert await core.store.secret("later") == found[0]

@@ -1,0 +1,178 @@
+"""`tailrace up`, for real: one command brings everything up, keeps it up, and leaves nothing behind."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from tests.support.processes import Command, gone, offspring
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the parts in /proc"),
+    pytest.mark.timeout(120),
+]
+
+SCRIPTED = {"TAILRACE_UPSTREAM_URL": "scripted:"}
+CHAT = "/v1/chat/completions"
+
+
+class Site(NamedTuple):
+    """A running `tailrace up`, and how to call it."""
+
+    command: Command
+    url: str
+    key: str
+
+    def client(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30)
+
+    def part(self, words: str) -> int:
+        """The process id of the part whose command line has these words."""
+        (pid,) = [pid for pid, line in offspring(self.command.pid).items() if words in line]
+        return pid
+
+
+@asynccontextmanager
+async def up(data_dir: Path, env: dict[str, str] | None = None) -> AsyncIterator[Site]:
+    """`tailrace up` on a free port, up to its banner."""
+    command = await Command.run("up", env=environment(data_dir, env))
+    try:
+        said = await command.until("Ctrl-C stops")
+        found = re.search(r"(http://127\.0\.0\.1:\d+)/#key=(sk-tailrace-dev-\S+)", said)
+        assert found, said
+        yield Site(command, found[1], found[2])
+    finally:
+        await command.close()
+
+
+def environment(data_dir: Path, env: dict[str, str] | None = None) -> dict[str, str]:
+    common = {"TAILRACE_PORT": "0", "TAILRACE_DATA_DIR": str(data_dir), "TAILRACE_DRAIN_S": "1"}
+    return common | (SCRIPTED if env is None else env)
+
+
+def question(model: str, text: str = "Say something.", **parameters: Any) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **parameters}
+
+
+async def ask(site: Site, model: str = "scripted") -> str:
+    async with site.client() as client:
+        answer = await client.post(CHAT, json=question(model))
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+
+async def test_ctrl_c_stops_everything_in_order_and_the_next_start_knows_what_was(tmp_path: Path) -> None:
+    async with up(tmp_path) as site:
+        async with site.client() as client:
+            made = await client.post("/v1/jobs", json=question("scripted"))
+            assert made.status_code == 202, made.text
+            job = made.headers["location"]
+            before = (await client.get(job + "/events")).content
+            assert b"event: completed" in before
+        parts = offspring(site.command.pid)
+        assert len(parts) == 3  # Valkey, worker, gateway
+        site.command.press_ctrl_c()
+        assert await site.command.ended() == 0
+        await gone(parts)
+        assert "Traceback" not in site.command.said
+        assert "part.died" not in site.command.said
+    async with up(tmp_path) as again:
+        assert again.key == site.key
+        async with again.client() as client:
+            assert (await client.get(job + "/events")).content == before
+
+
+async def test_with_nothing_configured_a_real_model_answers(tmp_path: Path) -> None:
+    async with up(tmp_path, env={}) as site, site.client() as client:
+        assert "smollm2-135m-instruct (on this machine)" in site.command.said
+        asked = question("smollm2-135m-instruct", "What is the capital of France?", stream=True, temperature=0)
+        async with client.stream("POST", CHAT, json=asked) as answer:
+            lines = [line async for line in answer.aiter_lines() if line.startswith("data: ")]
+        assert lines[-1] == "data: [DONE]"
+        chunks = [json.loads(line.removeprefix("data: ")) for line in lines[:-1]]
+        text = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
+        assert "Paris" in text
+        assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_where_the_local_model_cannot_run_the_scripted_one_answers_and_it_is_said(tmp_path: Path) -> None:
+    missing = tmp_path / "xllamacpp.py"
+    missing.write_text("raise ImportError('no wheel for this platform')\n")
+    async with up(tmp_path / "data", env={"PYTHONPATH": str(tmp_path)}) as site:
+        assert "scripted answers, since the local model can't run here" in site.command.said
+        assert "no wheel for this platform" in site.command.said
+        assert await ask(site)
+
+
+@pytest.mark.parametrize("part", ["worker", "gateway serve", "valkey-server"])
+async def test_a_part_that_is_killed_is_started_again(part: str, tmp_path: Path) -> None:
+    async with up(tmp_path) as site:
+        first = site.part(part)
+        os.kill(first, signal.SIGKILL)
+        await site.command.until("part.restarted")
+        assert site.part(part) != first
+        assert await ask(site)
+
+
+async def test_a_killed_tailrace_leaves_nothing_running(tmp_path: Path) -> None:
+    async with up(tmp_path) as site:
+        parts = offspring(site.command.pid)
+        site.command.send(signal.SIGKILL)
+        assert await site.command.ended() == -signal.SIGKILL
+        await gone(parts, timeout_s=15)
+
+
+async def test_a_part_that_cannot_start_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    nowhere = {**SCRIPTED, "TAILRACE_STREAM_REDIS_URL": "redis://127.0.0.1:1"}
+    command = await Command.run("up", env=environment(tmp_path, nowhere))
+    try:
+        assert await command.ended() == 2
+    finally:
+        await command.close()
+    assert "tailrace: The worker 1 did not start (exit status 2): Redis does not answer" in command.said
+    assert "Traceback" not in command.said
+    assert "#key=" not in command.said
+    assert not (tmp_path / "valkey.pid").exists()
+
+
+async def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        command = await Command.run("up", env={**environment(tmp_path), "TAILRACE_PORT": str(port)})
+        assert await command.ended() == 2
+    assert command.said.startswith(f"tailrace: Port {port} on 127.0.0.1 is in use; set TAILRACE_PORT")
+    assert command.said.count("\n") == 1
+    assert not (tmp_path / "valkey.log").exists()
+
+
+async def test_a_second_one_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    async with up(tmp_path) as site:
+        second = await Command.run("up", env=environment(tmp_path))
+        assert await second.ended() == 2
+        assert second.said.startswith("tailrace: Another `tailrace up` is using")
+        assert second.said.count("\n") == 1
+        assert await ask(site)
+
+
+async def test_a_second_ctrl_c_does_not_wait_for_what_is_running(tmp_path: Path) -> None:
+    async with up(tmp_path, env={**SCRIPTED, "TAILRACE_DRAIN_S": "60"}) as site, site.client() as client:
+        endless = json.dumps({"script": {"tokens": 1_000_000, "rate": 20}})
+        async with client.stream("POST", CHAT, json=question("scripted", endless, stream=True)) as answer:
+            lines = answer.aiter_lines()
+            await anext(lines)
+            parts = offspring(site.command.pid)
+            site.command.press_ctrl_c()
+            await site.command.until("gateway.draining")
+            site.command.press_ctrl_c()
+            assert await asyncio.wait_for(site.command.ended(), 5) == 0
+            await gone(parts)

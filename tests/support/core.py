@@ -1,0 +1,254 @@
+"""The core on one test's own keys: store, log and queue, ready to use, and what to look at them with.
+
+For the tests of shared/ and of what stands directly on it. Not here: gateways and workers.
+"""
+
+import asyncio
+import secrets
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from os import kill
+from typing import Any, NoReturn
+
+import structlog
+
+from shared.embedded import EmbeddedValkey
+from shared.errors import Cancelled
+from shared.events import START, Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
+from shared.jobs import Job, JobSpec, new_job_id
+from shared.keys import Keys
+from shared.lanes import DEFAULT_LANE
+from shared.lifecycle import State
+from shared.queue import Queue
+from shared.replay import Entry, ReplayLog
+from shared.store import Execution, Store
+from shared.valkey import Client, Functions, open_client
+
+PATIENCE_S = 5.0
+"""How long a test waits for anything."""
+RETENTION_S = 60.0
+WORKER = "worker.1"
+_ALL = 1 << 30
+_END_OF_LISTENING = b"the test has heard enough"
+
+
+def fresh_job_id() -> str:
+    """A job id that nobody used before."""
+    return new_job_id(time.time_ns() // 1_000_000, secrets.randbits(80))
+
+
+def make_spec(**changes: Any) -> JobSpec:
+    """A job that somebody might ask for."""
+    spec = JobSpec(
+        id=fresh_job_id(),
+        kind="chat",
+        tenant="alice",
+        lane=DEFAULT_LANE,
+        model="a-model",
+        request=b'{"model":"a-model","messages":[{"role":"user","content":"Hi"}]}',
+        timeout_s=30.0,
+        fingerprint="f1",
+    )
+    return replace(spec, **changes)
+
+
+def frames_of(execution: Execution, first: int, *texts: str) -> Entry:
+    """One entry of deltas, the first of them event `first` of the execution."""
+    frames = [
+        encode_frame(EventType.DELTA, encode_data({"content": text}), EventId(execution.epoch, seq))
+        for seq, text in enumerate(texts, first)
+    ]
+    last = first + len(texts) - 1
+    return Entry(execution.job_id, execution.epoch, execution.owner, first, last, b"".join(frames))
+
+
+@dataclass(frozen=True)
+class Core:
+    """The core's objects on one connection pool."""
+
+    client: Client
+    keys: Keys
+    functions: Functions
+    store: Store
+    log: ReplayLog
+    queue: Queue
+
+    async def queued(self, **changes: Any) -> str:
+        """A job that has a record and waits; it is in no lane."""
+        spec = make_spec(**changes)
+        assert await self.store.create(spec, 1)
+        return spec.id
+
+    async def begin(self, job_id: str, owner: str = WORKER, *, max_attempts: int = 3) -> Execution:
+        """Begin a job that may begin."""
+        execution = await self.store.begin(
+            job_id, owner, model="a-model", provider="a-provider", max_attempts=max_attempts
+        )
+        assert isinstance(execution, Execution), execution
+        return execution
+
+    async def running(self, owner: str = WORKER, **changes: Any) -> Execution:
+        """A job that runs."""
+        return await self.begin(await self.queued(**changes), owner)
+
+    async def take_over(self, job_id: str, owner: str = "reaper") -> Execution:
+        """Take over a job that may be taken over."""
+        execution = await self.store.take_over(job_id, owner)
+        assert isinstance(execution, Execution), execution
+        return execution
+
+    async def cancel(self, job_id: str) -> str:
+        """Cancel a job on request."""
+        return await self.store.cancel(job_id, Cancelled("The job was cancelled on request."))
+
+    async def finish(self, execution: Execution, status: State, *, seq: int | None = None) -> str:
+        """Finish an execution, by default right after what it has logged."""
+        if seq is None:
+            latest = (await self.tails(execution.job_id))[0]
+            seq = latest.seq + 1
+        data = encode_data({"sha256": "", "events": execution.base + seq})
+        frame = encode_frame(EventType(status.value), data, EventId(execution.epoch, seq))
+        return await self.store.finish(execution, seq=seq, frame=frame, status=status, outcome=data)
+
+    async def tails(self, *job_ids: str) -> list[EventId]:
+        """Where the jobs' logs stand."""
+        return [tail for tail in await self.log.tails(job_ids) if tail is not None]
+
+    async def append(self, *entries: Entry) -> list[str]:
+        """Append as the pump does."""
+        return await self.log.append(entries)
+
+    async def job(self, job_id: str) -> Job:
+        """The job's record."""
+        return await self.store.load(job_id)
+
+    async def log_bytes(self, job_id: str) -> bytes:
+        """The whole log, as one text."""
+        page = await self.log.read_after(job_id, START, max_bytes=_ALL)
+        return b"".join(page.entries)
+
+    async def events(self, job_id: str) -> list[Event]:
+        """The whole log, taken apart."""
+        return [decode_frame(frame) for frame in split_frames(await self.log_bytes(job_id))]
+
+    async def story(self, job_id: str) -> list[str]:
+        """The whole log, as `0-1 queued`, `1-1 started` and so on."""
+        return [f"{event.id} {event.type}" for event in await self.events(job_id)]
+
+    async def age(self, job_id: str, by_s: float) -> None:
+        """Let the job have been created earlier than it was."""
+        await self.client.hincrby(self.keys.job(job_id).record, "created", -int(by_s * 1000))  # type: ignore[misc]
+
+    @asynccontextmanager
+    async def listening(self, channel: str) -> AsyncIterator["Listener"]:
+        """Hear what is published on a channel from here on."""
+        async with self.client.pubsub() as pubsub:
+            await pubsub.subscribe(channel)
+            assert (await anext(pubsub.listen()))["type"] == "subscribe"
+            yield Listener(self.client, channel, pubsub.listen())
+
+
+class Listener:
+    """A channel's messages since listening began."""
+
+    def __init__(self, client: Client, channel: str, messages: AsyncIterator[dict[str, Any]]) -> None:
+        self._client = client
+        self._channel = channel
+        self._messages = messages
+
+    async def heard(self) -> list[bytes]:
+        """Everything that was published so far, and not told yet."""
+        await self._client.publish(self._channel, _END_OF_LISTENING)
+        found: list[bytes] = []
+        async with asyncio.timeout(PATIENCE_S):
+            async for message in self._messages:
+                if message["data"] == _END_OF_LISTENING:
+                    break
+                found.append(message["data"])
+        return found
+
+
+@asynccontextmanager
+async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core]:
+    """The core's objects under a key prefix; `options` go to `open_client`."""
+    client = open_client(url, **options)
+    keys = Keys(prefix)
+    async with client:
+        yield Core(
+            client,
+            keys,
+            Functions(client),
+            Store(client, keys, retention_s=RETENTION_S),
+            ReplayLog(client, keys),
+            Queue(client, keys),
+        )
+
+
+class LogEvents:
+    """What is logged while a test runs, as something that can be waited for."""
+
+    def __init__(self) -> None:
+        self._seen: list[dict[str, Any]] = []
+        self._more = asyncio.Event()
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> NoReturn:
+        """What structlog calls."""
+        self._seen.append(dict(event))
+        self._more.set()
+        raise structlog.DropEvent
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        """All log events of this name so far."""
+        return [event for event in self._seen if event["event"] == name]
+
+    async def wait_for(self, name: str, times: int = 1) -> None:
+        """Wait until this was logged so many times."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.named(name)) < times:
+                self._more.clear()
+                await self._more.wait()
+
+
+@contextmanager
+def captured_logs() -> Iterator[LogEvents]:
+    """Take what is logged in this block."""
+    former = structlog.get_config()
+    events = LogEvents()
+    structlog.configure(processors=[events])
+    try:
+        yield events
+    finally:
+        structlog.configure(**former)
+
+
+class Watched:
+    """Something that changes, and can be waited for."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def change(self) -> None:
+        """Let those who wait look again."""
+        self._changed.set()
+
+    async def until(self, so: Callable[[], bool]) -> None:
+        """Wait until it is so."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not so():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@contextmanager
+def frozen(valkey: EmbeddedValkey) -> Iterator[Callable[[], None]]:
+    """A server that keeps its connections and answers nothing, until the yielded function is called."""
+    assert valkey.pid is not None
+    pid = valkey.pid
+    kill(pid, signal.SIGSTOP)
+    try:
+        yield lambda: kill(pid, signal.SIGCONT)
+    finally:
+        kill(pid, signal.SIGCONT)

@@ -1,0 +1,56 @@
+"""A gateway in the test's own process and event loop: gateway.app's own pieces under a real uvicorn, on a real socket."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+from gateway.api.services import Services
+from gateway.app import listen, make_server, running
+from shared.settings import Settings
+from tests.support.client import PATIENCE_S, Client
+
+
+@dataclass
+class Gateway:
+    """A running gateway and a client of it, whose key is Alice's."""
+
+    services: Services
+    server: uvicorn.Server
+    client: Client
+
+    @property
+    def connections(self) -> int:
+        """How many sockets its clients have."""
+        return len(self.server.server_state.connections)
+
+
+@asynccontextmanager
+async def running_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+    """A gateway on a free port. Whatever still reads from it is cut off at the end, and must let go of everything."""
+    with contextlib.closing(listen("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        async with running(settings) as services:
+            server = make_server(services, lambda: None)
+            server.config.load()
+            server.lifespan = server.config.lifespan_class(server.config)
+            # Not `server.serve`: its loop and its shutdown would cost each test a third of a second.
+            await server.startup(sockets=[listener])
+            try:
+                yield Gateway(services, server, Client(port))
+            finally:
+                await _stop(server)
+                assert services.hub.readers == []
+
+
+async def _stop(server: uvicorn.Server) -> None:
+    for each in server.servers:
+        each.close()
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()
+    if tasks := list(server.server_state.tasks):
+        _, slow = await asyncio.wait(tasks, timeout=PATIENCE_S)
+        assert not slow, slow

@@ -1,0 +1,219 @@
+"""Real processes for tests: gateways, workers, upstreams and command lines that end with their test.
+
+`Processes` starts them with a test's settings; `Command` is a person's `tailrace …` at a terminal. They die with this
+process too, should it be killed. Not here: the run's own Valkey (valkey.py).
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gateway.supervisor import Program
+from shared.child import signal_child, start_child, stop_child
+from shared.embedded import EmbeddedValkey
+from shared.ports import free_port
+from shared.settings import Settings
+
+START_S = 30.0
+STOP_S = 10.0
+PATIENCE_S = 5.0
+PYTHON = (sys.executable, "-P", "-m")
+
+
+class Running(Program):
+    """A gateway or a worker, and what a test may do to it. `url` is a gateway's address."""
+
+    def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str], url: str = "") -> None:
+        super().__init__(name, argv, env, start_s=START_S, stop_s=STOP_S)
+        self.url = url
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def freeze(self) -> None:
+        """SIGSTOP: it is there, and does nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    async def crash(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        self.kill()
+        await self.died()
+
+    async def stop(self) -> None:
+        """In order; a frozen one is thawed first."""
+        if self._process is not None:
+            signal_child(self._process, signal.SIGCONT)
+        await super().stop()
+
+
+class Processes:
+    """Processes that share a test's settings; all of them end with the `async with` block.
+
+    Keyword arguments are settings: `await processes.worker(lease_s=1)`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._started: list[Running | EmbeddedValkey | Process] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for started in reversed(self._started):
+            if isinstance(started, Process):
+                await stop_child(started, STOP_S)
+            else:
+                await started.stop()
+
+    async def gateway(self, **changes: Any) -> Running:
+        """A gateway that is ready, at `url`."""
+        port = changes.setdefault("port", free_port())
+        program = Running("gateway", (*PYTHON, "gateway", "serve"), self._env(changes), url=f"http://127.0.0.1:{port}")
+        return await self._start(program)
+
+    async def worker(self, **changes: Any) -> Running:
+        """A worker that is ready."""
+        return await self._start(Running("worker", (*PYTHON, "worker"), self._env(changes)))
+
+    async def upstream(self, *options: str) -> str:
+        """The scripted upstream (upstream.py) as a process; its base URL."""
+        root = Path(__file__).parents[2]
+        process = await start_child(
+            [sys.executable, "-m", "tests.support.upstream", *options],
+            env={**os.environ, "PYTHONPATH": str(root)},
+            output=PIPE,
+        )
+        self._started.append(process)
+        assert process.stdout is not None
+        return (await asyncio.wait_for(process.stdout.readline(), START_S)).decode().strip()
+
+    async def valkey(self, data_dir: Path) -> EmbeddedValkey:
+        """A Valkey of this test's own, to be stopped, killed or frozen."""
+        valkey = EmbeddedValkey(data_dir)
+        self._started.append(valkey)
+        await valkey.start()
+        return valkey
+
+    async def _start(self, program: Running) -> Running:
+        self._started.append(program)
+        await program.start()
+        return program
+
+    def _env(self, changes: Mapping[str, Any]) -> dict[str, str]:
+        return as_env(self._settings.model_copy(update=dict(changes)))
+
+
+def as_env(settings: Settings) -> dict[str, str]:
+    """Settings as the environment of a process; what is at its default is left out."""
+    values = settings.model_dump(exclude_defaults=True)
+    return {
+        f"TAILRACE_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+class Command:
+    """A `tailrace` command in a session of its own, as at a terminal. `said` is what it has written so far."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.said = ""
+
+    @classmethod
+    async def run(cls, *arguments: str, env: Mapping[str, str]) -> Self:
+        """Start `tailrace` with these arguments and, on top of ours, this environment."""
+        process = await start_child([*PYTHON, "gateway", *arguments], env={**os.environ, **env}, output=PIPE)
+        return cls(process)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def until(self, text: str, *, times: int = 1, timeout_s: float = START_S) -> str:
+        """Wait until it has written `text` so many times; all that it has said."""
+        async with asyncio.timeout(timeout_s):
+            while self.said.count(text) < times:
+                assert await self._read(), f"It ended without saying {text!r}:\n{self.said}"
+        return self.said
+
+    async def ended(self, timeout_s: float = START_S) -> int:
+        """Wait for its end; its exit status."""
+        async with asyncio.timeout(timeout_s):
+            while await self._read():
+                pass
+            return await self._process.wait()
+
+    def press_ctrl_c(self) -> None:
+        """SIGINT for the whole foreground process group, as a terminal sends it."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        signal_child(self._process, number)
+
+    async def close(self) -> None:
+        """End it, if it has not ended."""
+        await stop_child(self._process, STOP_S)
+
+    async def _read(self) -> bool:
+        assert self._process.stdout is not None
+        chunk = await self._process.stdout.read(64 * 1024)
+        self.said += chunk.decode(errors="replace")
+        return bool(chunk)
+
+
+def offspring(pid: int) -> dict[int, str]:
+    """The processes below `pid`, as process id -> command line (Linux)."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            # The name in parentheses may hold anything; the parent's id is the second field after it.
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found: dict[int, str] = {}
+    new = {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new}
+        for child in new:
+            with suppress(OSError):
+                found[child] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ").strip()
+    return found
+
+
+async def gone(pids: Iterable[int], timeout_s: float = PATIENCE_S) -> None:
+    """Wait until none of these processes runs any more (Linux); they need not be our children."""
+    async with asyncio.timeout(timeout_s):
+        await asyncio.gather(*(_gone(pid) for pid in pids))
+
+
+async def _gone(pid: int) -> None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)

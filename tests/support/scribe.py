@@ -1,0 +1,131 @@
+"""A job's log, written as its worker would write it, so that a test decides what is said and when.
+
+`Desk` is a connection to Redis with the job side on it; `Scribe` is one execution of one job. Messages can be lost on
+purpose: a desk that is `unheard` logs what it writes and publishes nothing that a reader hears. Not here: providers.
+"""
+
+import dataclasses
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from shared.clock import SystemClock
+from shared.errors import TailraceError
+from shared.events import EventId, EventType, encode_data, encode_frame
+from shared.jobs import CHAT, JobSpec, Usage, new_job_id
+from shared.keys import JobKeys, Keys
+from shared.lanes import DEFAULT_LANE
+from shared.queue import Queue
+from shared.replay import Entry, ReplayLog
+from shared.settings import Settings
+from shared.store import Execution, Store
+from shared.valkey import Client, open_client
+from worker.ending import Ending, Tally, completed, ended_badly, finish
+
+OWNER = "scribe"
+PROMPT = [{"role": "user", "content": "Hello?"}]
+
+
+class UnheardKeys(Keys):
+    """Keys of which nobody subscribes to the channels: what is written with them is in the log only."""
+
+    def job(self, job_id: str) -> JobKeys:
+        """The keys of `job_id`, but for its channel."""
+        return dataclasses.replace(super().job(job_id), channel=self.channel(job_id) + ":unheard")
+
+
+class Desk:
+    """The job side of Redis, in a worker's place."""
+
+    def __init__(self, client: Client, settings: Settings, *, unheard: bool = False) -> None:
+        self.client = client
+        self.keys = (UnheardKeys if unheard else Keys)(settings.key_prefix)
+        self.store = Store(client, self.keys, retention_s=settings.retention_s)
+        self.log = ReplayLog(client, self.keys)
+        self.queue = Queue(client, self.keys)
+
+    async def create(self, *, tenant: str = "alice", job_id: str | None = None) -> str:
+        """A queued job that is in no lane, so that no worker takes it; its id."""
+        job_id = job_id or new_job_id(SystemClock().wall_ms(), secrets.randbits(80))
+        request = encode_data({"model": "scripted", "messages": PROMPT})
+        spec = JobSpec(job_id, CHAT, tenant, DEFAULT_LANE, "scripted", request, timeout_s=60.0)
+        await self.store.create(spec, 1)
+        return job_id
+
+    async def begin(self, job_id: str) -> "Scribe":
+        """The next execution of a job."""
+        execution = await self.store.begin(job_id, OWNER, model="scripted", provider="test", max_attempts=9)
+        assert isinstance(execution, Execution), execution
+        return Scribe(self, execution)
+
+    async def started(self, **options: Any) -> "Scribe":
+        """A new job that runs. Options: see `create`."""
+        return await self.begin(await self.create(**options))
+
+    async def entries(self, job_id: str) -> list[bytes]:
+        """The job's whole log, entry by entry."""
+        raw: Sequence[tuple[bytes, dict[bytes, bytes]]] = await self.client.xrange(self.keys.job(job_id).log)
+        return [fields[b"f"] for _, fields in raw]
+
+    async def logged(self, job_id: str) -> bytes:
+        """The job's whole log, as bytes."""
+        return b"".join(await self.entries(job_id))
+
+
+class Scribe:
+    """One execution of one job."""
+
+    def __init__(self, desk: Desk, execution: Execution) -> None:
+        self.desk = desk
+        self.execution = execution
+        self.job_id = execution.job_id
+        self._seq = execution.seq
+        self._tally = Tally()
+
+    @property
+    def last(self) -> EventId:
+        """The last event that was written."""
+        return EventId(self.execution.epoch, self._seq)
+
+    def entry(self, *deltas: Any) -> Entry:
+        """One entry with a delta for each text, or for each delta object; it must be appended before the next."""
+        first, frames = self._seq + 1, []
+        for delta in deltas:
+            data = encode_data(delta if isinstance(delta, dict) else {"content": delta})
+            self._seq += 1
+            self._tally.add(data)
+            frames.append(encode_frame(EventType.DELTA, data, self.last))
+        return Entry(self.job_id, self.execution.epoch, OWNER, first, self._seq, b"".join(frames))
+
+    async def say(self, *deltas: Any) -> bytes:
+        """Append one entry, see `entry`; its frames."""
+        entry = self.entry(*deltas)
+        answers = await self.desk.log.append([entry])
+        assert answers == ["ok"], answers
+        return entry.frames
+
+    async def complete(self, finish_reason: str = "stop") -> None:
+        """The terminal event of success."""
+        usage = Usage(prompt_tokens=1, completion_tokens=self._tally.deltas, source="provider")
+        await self._end(completed([finish_reason], usage, self._tally))
+
+    async def fail(self, error: TailraceError) -> None:
+        """A bad end."""
+        await self._end(ended_badly(error, None, self._tally))
+
+    async def _end(self, ending: Ending) -> None:
+        answer = await finish(self.desk.store, self.execution, ending, self._seq + 1)
+        assert answer == "ok", answer
+        self._seq += 1
+
+
+@asynccontextmanager
+async def desk(settings: Settings, *, unheard: bool = False) -> AsyncIterator[Desk]:
+    """A desk of its own connections."""
+    assert settings.redis_url is not None
+    client = open_client(settings.redis_url)
+    try:
+        yield Desk(client, settings, unheard=unheard)
+    finally:
+        await client.aclose()

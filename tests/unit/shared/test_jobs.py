@@ -1,0 +1,120 @@
+"""Job ids, and records as they are read."""
+
+import pytest
+
+from shared.errors import BrokenJob
+from shared.events import EventId
+from shared.jobs import RECORD_VERSION, Usage, created_ms, is_job_id, job_from_record, new_job_id
+from shared.lifecycle import TERMINAL, State
+
+NOW_MS = 1_700_000_000_123
+MOST_RANDOM = (1 << 80) - 1
+JOB = new_job_id(NOW_MS, 7)
+
+
+def record(**changes: bytes | None) -> dict[bytes, bytes]:
+    """A record as Redis gives it; a change to None leaves the field out."""
+    fields: dict[str, bytes | None] = {
+        "v": b"%d" % RECORD_VERSION,
+        "status": b"running",
+        "kind": b"chat",
+        "tenant": b"alice",
+        "lane": b"default",
+        "model": "modèle".encode(),
+        "epoch": b"2",
+        "seq": b"17",
+        "attempts": b"1",
+        "created": b"1000",
+        "started": b"1001",
+        "deadline": b"31000",
+        "abandon_at": b"0",
+        "metadata": b'{"a":"b"}',
+    }
+    return {name.encode(): value for name, value in (fields | changes).items() if value is not None}
+
+
+def test_ids_sort_by_the_time_they_were_made_whatever_the_randomness() -> None:
+    times = [0, 1, 31, 32, 1023, NOW_MS, NOW_MS + 1, 2**48 - 1]
+    ids = [new_job_id(time, randomness) for time in times for randomness in (0, MOST_RANDOM)]
+
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
+    assert {len(job_id) for job_id in ids} == {len("job_") + 26}
+
+
+@pytest.mark.parametrize("time", [0, 1, NOW_MS, 2**48 - 1])
+def test_an_id_tells_when_it_was_made(time: int) -> None:
+    assert created_ms(new_job_id(time, MOST_RANDOM)) == time
+
+
+def test_too_much_randomness_does_not_move_an_id_in_time() -> None:
+    assert created_ms(new_job_id(NOW_MS, 1 << 200 | 5)) == NOW_MS
+    assert new_job_id(NOW_MS, 1 << 200 | 5) == new_job_id(NOW_MS, 5)
+
+
+def test_an_id_is_known_as_one() -> None:
+    assert is_job_id(JOB)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "job_", JOB[:-1], JOB + "0", JOB.upper(), JOB.removeprefix("job_"), "resp_" + JOB[4:], JOB[:-1] + "u",
+        JOB[:-1] + "\n", JOB[:-1] + "é", "job_job_" + JOB[8:], JOB[4:] + "0000", f"{JOB[:-1]}}}",
+    ],
+)  # fmt: skip
+def test_what_is_no_id_is_not_taken_for_one(text: str) -> None:
+    assert not is_job_id(text)
+
+
+def test_a_record_is_read_field_by_field() -> None:
+    job = job_from_record(JOB, record(ended=b"5000", outcome=b'{"usage":null}', abandon_at=b"77", status=b"failed"))
+
+    assert (job.id, job.kind, job.tenant, job.lane, job.model) == (JOB, "chat", "alice", "default", "modèle")
+    assert (job.status, job.last, job.attempts) == (State.FAILED, EventId(2, 17), 1)
+    assert (job.created_ms, job.started_ms, job.ended_ms) == (1000, 1001, 5000)
+    assert (job.deadline_ms, job.abandon_ms) == (31000, 77)
+    assert (job.metadata, job.outcome) == ({"a": "b"}, {"usage": None})
+
+
+def test_what_a_young_job_does_not_have_yet_is_zero_or_empty() -> None:
+    job = job_from_record(JOB, record(started=None, abandon_at=None, metadata=None))
+
+    assert (job.started_ms, job.ended_ms, job.abandon_ms) == (0, 0, 0)
+    assert (job.metadata, job.outcome) == ({}, {})
+
+
+@pytest.mark.parametrize("status", State)
+def test_a_job_has_ended_in_exactly_the_terminal_states(status: State) -> None:
+    assert job_from_record(JOB, record(status=status.encode())).ended == (status in TERMINAL)
+
+
+@pytest.mark.parametrize("version", [None, b"", b"2", b"\xff", b"01"])
+def test_a_record_of_another_version_is_broken_and_says_so(version: bytes | None) -> None:
+    with pytest.raises(BrokenJob, match="has version"):
+        job_from_record(JOB, record(v=version))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("status", None), ("status", b"paused"), ("status", b"\xff"), ("kind", None), ("tenant", b"\xff"), ("lane", None),
+        ("model", None), ("epoch", b""), ("epoch", b"one"), ("seq", None), ("attempts", b"1.5"), ("created", None),
+        ("deadline", b"soon"), ("started", b""), ("metadata", b"{"), ("outcome", b"\xff"),
+    ],
+)  # fmt: skip
+def test_a_record_with_a_broken_field_is_broken(field: str, value: bytes | None) -> None:
+    with pytest.raises(BrokenJob, match="can't be read"):
+        job_from_record(JOB, record(**{field: value}))
+
+
+def test_usage_adds_up_and_says_who_counted() -> None:
+    usage = Usage(3, 4, "provider", {"completion_tokens_details": {"reasoning_tokens": 2}})
+
+    assert usage.as_dict() == {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+        "completion_tokens_details": {"reasoning_tokens": 2},
+        "source": "provider",
+    }

@@ -1,0 +1,148 @@
+"""Settings: from the environment and `tailrace.toml`, and what is said about wrong ones."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import StartupError
+from shared.settings import Settings, load_settings
+
+
+@pytest.fixture
+def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a `tailrace.toml` would be read from; there is none yet."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "tailrace.toml"
+
+
+def test_without_anything_set_the_defaults_hold() -> None:
+    settings = load_settings()
+
+    assert (settings.redis_url, settings.host, settings.port, settings.api_keys) == (None, "127.0.0.1", 8080, ())
+    assert (settings.lease_s, settings.retention_s, settings.max_body_bytes) == (10.0, 86_400.0, 1 << 20)
+    assert settings.upstream_url is None
+
+
+def test_every_setting_has_a_description() -> None:
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_PORT", "9000")
+    monkeypatch.setenv("TAILRACE_LEASE_S", "2.5")
+    monkeypatch.setenv("TAILRACE_API_KEYS", " sk-a:tenant-a, sk-b:tenant_b:admin ,")
+    monkeypatch.setenv("TAILRACE_MODELS", "small,large")
+
+    settings = load_settings()
+
+    assert (settings.port, settings.lease_s) == (9000, 2.5)
+    assert settings.api_keys == ("sk-a:tenant-a", "sk-b:tenant_b:admin")
+    assert settings.models == ("small", "large")
+
+
+def test_what_other_programs_set_is_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1")
+    monkeypatch.setenv("TAILRACE_SOMETHING_ELSE", "1")
+
+    assert load_settings().port == 8080
+
+
+def test_the_upstream_falls_back_to_the_openai_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://openai.test/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    assert load_settings().upstream_url == "http://openai.test/v1"
+    assert load_settings().upstream_api_key == "sk-openai"
+
+    monkeypatch.setenv("TAILRACE_UPSTREAM_URL", "http://ours.test/v1")
+    monkeypatch.setenv("TAILRACE_UPSTREAM_API_KEY", "sk-ours")
+    assert load_settings().upstream_url == "http://ours.test/v1"
+    assert load_settings().upstream_api_key == "sk-ours"
+
+
+def test_settings_are_read_from_tailrace_toml_and_the_environment_wins(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml.write_text('port = 9001\nlease_s = 3\napi_keys = ["sk-a:a"]\nmodels = "small,large"\n')
+    monkeypatch.setenv("TAILRACE_PORT", "9002")
+
+    settings = load_settings(lease_s=4.0)
+
+    assert (settings.port, settings.lease_s) == (9002, 4.0)
+    assert (settings.api_keys, settings.models) == (("sk-a:a",), ("small", "large"))
+
+
+def test_the_upstream_can_stand_in_tailrace_toml(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text('upstream_url = "http://toml.test/v1"\nupstream_api_key = "sk-toml"\n')
+    assert (load_settings().upstream_url, load_settings().upstream_api_key) == ("http://toml.test/v1", "sk-toml")
+
+    monkeypatch.setenv("TAILRACE_UPSTREAM_URL", "http://ours.test/v1")
+    assert load_settings().upstream_url == "http://ours.test/v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TAILRACE_PORT", "a-secret"),
+        ("TAILRACE_PORT", "65536"),
+        ("TAILRACE_LEASE_S", "0.1"),
+        ("TAILRACE_LEASE_S", "nan"),
+        ("TAILRACE_TIMEOUT_S", "-0.5"),
+        ("TAILRACE_WORKERS", "0"),
+        ("TAILRACE_WORKER_SLOTS", "1.5"),
+        ("TAILRACE_API_KEYS", "hunter2"),
+        ("TAILRACE_API_KEYS", "hunter2:"),
+        ("TAILRACE_API_KEYS", ":hunter2"),
+        ("TAILRACE_API_KEYS", "sk-a:hunter2:root"),
+        ("TAILRACE_API_KEYS", "sk-a:hunter 2"),
+        ("TAILRACE_API_KEYS", "sk-a:a,hunter2"),
+        ("TAILRACE_SECRET", "hunter2"),
+        ("TAILRACE_KEY_PREFIX", "hunter{2}"),
+        ("TAILRACE_LOG_LEVEL", "hunter2"),
+        ("TAILRACE_LOG_FORMAT", "hunter2"),
+        ("TAILRACE_MAX_BODY_BYTES", "1023"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_sentence_that_names_the_setting_and_not_the_value(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(StartupError) as refusal:
+        load_settings()
+
+    sentence = str(refusal.value)
+    assert name in sentence
+    assert value not in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert refusal.value.__suppress_context__
+
+
+def test_several_wrong_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_PORT", "x")
+    monkeypatch.setenv("TAILRACE_WORKERS", "x")
+
+    with pytest.raises(StartupError, match=r"TAILRACE_PORT: .+; TAILRACE_WORKERS: .+\.$"):
+        load_settings()
+
+
+def test_an_unknown_name_in_tailrace_toml_is_refused_by_name(toml: Path) -> None:
+    toml.write_text("prot = 9001\n")
+
+    with pytest.raises(StartupError, match="TAILRACE_PROT"):
+        load_settings()
+
+
+@pytest.mark.parametrize("text", [b"port = \n", b'secret = "hunter2 hunter2\n', b'secret = "\xff"\n'])
+def test_a_tailrace_toml_that_is_no_toml_is_refused_in_one_sentence(toml: Path, text: bytes) -> None:
+    toml.write_bytes(text)
+
+    with pytest.raises(StartupError, match=r"tailrace\.toml") as refusal:
+        load_settings()
+
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_settings_can_not_be_changed_once_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().port = 1  # type: ignore[misc]

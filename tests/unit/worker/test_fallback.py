@@ -1,0 +1,413 @@
+"""How long a provider may be silent, and what counts as a whole answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from shared.errors import DeadlinePassed, ModelNotFound, ProviderTimeout, ProviderTruncated, ProviderUnreachable
+from worker.fallback import LAST_WORDS_S, Chain, Routes
+from worker.providers.base import Chunk
+
+FIRST_TOKEN_S = 20.0
+GAP_S = 5.0
+TOTAL_S = 1000.0
+STOP = Chunk(finished=((0, "stop"),))
+USAGE = Chunk(usage={"prompt_tokens": 1, "completion_tokens": 1})
+ROLE = Chunk()
+
+
+def token(text: str = "a", **fields: Any) -> Chunk:
+    return Chunk(deltas=({"content": text, **fields},))
+
+
+class Told:
+    """A provider that says what a test tells it to, when it does. An exception is raised, None is the end."""
+
+    name = "told"
+
+    def __init__(self, *said: Chunk | Exception | None) -> None:
+        self._said: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
+        self.asked = asyncio.Event()
+        self.waiting = asyncio.Event()
+        self.closed = asyncio.Event()
+        for each in said:
+            self.say(each)
+
+    def say(self, chunk: Chunk | Exception | None) -> None:
+        self._said.put_nowait(chunk)
+
+    @asynccontextmanager
+    async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Chunk]]:
+        self.asked.set()
+        try:
+            async with aclosing(self._chunks()) as chunks:
+                yield chunks
+        finally:
+            self.closed.set()
+
+    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
+        while True:
+            if self._said.empty():
+                self.waiting.set()
+            said = await self._said.get()
+            self.waiting.clear()
+            if said is None:
+                return
+            if isinstance(said, Exception):
+                raise said
+            yield said
+
+    async def models(self) -> list[str]:
+        return ["one", "two"]
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
+class Unconnected(Told):
+    """A provider that does not get as far as a stream."""
+
+    @asynccontextmanager
+    async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Chunk]]:
+        self.waiting.set()
+        try:
+            await asyncio.Event().wait()
+            yield self._chunks()
+        finally:
+            self.closed.set()
+
+
+def chain(provider: Told) -> Chain:
+    return Chain([provider], first_token_s=FIRST_TOKEN_S, gap_s=GAP_S)
+
+
+def asking(
+    provider: Told, *, n: int = 1, total_s: float = TOTAL_S
+) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+    return chain(provider).stream({"model": "m", "n": n}, total_s=total_s)
+
+
+async def read(provider: Told, *, n: int = 1, total_s: float = TOTAL_S) -> list[Chunk]:
+    async with asking(provider, n=n, total_s=total_s) as chunks:
+        return [chunk async for chunk in chunks]
+
+
+@pytest.fixture
+async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Moves the event loop's clock forward, at once."""
+    loop = asyncio.get_running_loop()
+    real, ahead = loop.time, 0.0
+    monkeypatch.setattr(loop, "time", lambda: real() + ahead)
+
+    def forward(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+
+    return forward
+
+
+async def let_timers_fire() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_chunks_come_in_order_and_the_upstream_is_closed_after_them() -> None:
+    provider = Told(ROLE, token("a"), token("b"), STOP, USAGE, None)
+    assert await read(provider) == [token("a"), token("b"), STOP, USAGE]
+    assert provider.closed.is_set()
+
+
+async def test_a_chunk_may_say_everything_at_once() -> None:
+    whole = Chunk(deltas=({"content": "a"},), finished=((0, "stop"),), usage={"prompt_tokens": 1})
+    assert await read(Told(whole, None)) == [whole]
+
+
+async def test_a_provider_that_says_nothing_times_out(pass_time: Callable[[float], None]) -> None:
+    provider = Told()
+    reading = asyncio.create_task(read(provider))
+    await provider.waiting.wait()
+    pass_time(FIRST_TOKEN_S - 1)
+    await let_timers_fire()
+    assert not reading.done()
+    pass_time(1)
+    with pytest.raises(ProviderTimeout, match=r"^The provider told sent no token for 20 s\.$"):
+        await reading
+    assert provider.closed.is_set()
+
+
+async def test_a_provider_that_does_not_connect_times_out(pass_time: Callable[[float], None]) -> None:
+    provider = Unconnected()
+    reading = asyncio.create_task(read(provider))
+    await provider.waiting.wait()
+    pass_time(FIRST_TOKEN_S)
+    with pytest.raises(ProviderTimeout, match="no token for 20 s"):
+        await reading
+    assert provider.closed.is_set()
+
+
+async def test_a_provider_that_stops_talking_times_out(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token(), token())
+    reading = asyncio.create_task(read(provider))
+    await provider.waiting.wait()
+    pass_time(GAP_S)
+    with pytest.raises(ProviderTimeout, match=r"^The provider told sent no further token for 5 s\.$"):
+        await reading
+    assert provider.closed.is_set()
+
+
+@pytest.mark.parametrize("empty", [ROLE, USAGE, Chunk(finished=((1, "stop"),))])
+async def test_what_is_no_token_does_not_end_a_silence(empty: Chunk, pass_time: Callable[[float], None]) -> None:
+    provider = Told(token())
+    reading = asyncio.create_task(read(provider, n=2))
+    for _ in range(5):
+        await provider.waiting.wait()
+        provider.say(empty)
+        provider.waiting.clear()
+        pass_time(1)
+        await let_timers_fire()
+    with pytest.raises(ProviderTimeout, match="no further token"):
+        await reading
+
+
+async def test_tokens_that_come_in_time_go_on_for_ever(pass_time: Callable[[float], None]) -> None:
+    provider = Told()
+    reading = asyncio.create_task(read(provider))
+    for _ in range(20):
+        await provider.waiting.wait()
+        pass_time(GAP_S - 1)
+        await let_timers_fire()
+        provider.waiting.clear()
+        provider.say(token())
+    provider.say(STOP)
+    provider.say(None)
+    assert len(await reading) == 21
+
+
+async def test_the_clock_stands_still_while_the_caller_is_busy(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token(), token(), STOP, None)
+    got = []
+    async with asking(provider) as chunks:
+        async for chunk in chunks:
+            got.append(chunk)
+            if chunk.deltas:
+                pass_time(10 * GAP_S)
+                await let_timers_fire()
+    assert got == [token(), token(), STOP]
+
+
+async def test_after_a_busy_caller_the_provider_has_its_whole_time_again(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token())
+    busy = asyncio.Event()
+
+    async def read_slowly() -> None:
+        async with asking(provider) as chunks:
+            async for _ in chunks:
+                pass_time(3.5 * GAP_S)
+                await let_timers_fire()
+                busy.set()
+
+    reading = asyncio.create_task(read_slowly())
+    await busy.wait()
+    await provider.waiting.wait()
+    pass_time(GAP_S - 1)
+    await let_timers_fire()
+    assert not reading.done()
+    pass_time(1)
+    with pytest.raises(ProviderTimeout):
+        await reading
+
+
+async def test_the_deadline_passes_while_the_caller_waits(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token())
+    reading = asyncio.create_task(read(provider, total_s=3))
+    await provider.waiting.wait()
+    pass_time(3)
+    with pytest.raises(DeadlinePassed, match=r"^The answer was not whole after 3 s\.$"):
+        await reading
+    assert provider.closed.is_set()
+
+
+async def test_the_deadline_passes_while_the_caller_is_busy(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token(), token())
+    busy = asyncio.Event()
+
+    async def get_stuck() -> None:
+        async with asking(provider, total_s=3) as chunks:
+            async for _ in chunks:
+                busy.set()
+                await asyncio.Event().wait()
+
+    stuck = asyncio.create_task(get_stuck())
+    await busy.wait()
+    pass_time(3)
+    with pytest.raises(DeadlinePassed):
+        await stuck
+    assert provider.closed.is_set()
+
+
+async def test_a_deadline_that_has_passed_before_passes_at_once() -> None:
+    with pytest.raises(DeadlinePassed):
+        await read(Told(), total_s=-1)
+
+
+@pytest.mark.parametrize(
+    ("n", "said"),
+    [
+        (1, []),
+        (1, [ROLE, USAGE]),
+        (1, [token(), token()]),
+        (2, [token(), token(index=1), STOP]),
+        (2, [Chunk(finished=((1, "stop"),)), token()]),
+    ],
+)
+async def test_an_end_without_a_finish_reason_is_no_success(n: int, said: list[Chunk]) -> None:
+    with pytest.raises(ProviderTruncated, match="The provider told ended its stream without a finish reason"):
+        await read(Told(*said, None), n=n)
+
+
+async def test_a_provider_that_gives_fewer_choices_than_were_asked_for_has_answered() -> None:
+    assert await read(Told(token(), STOP, None), n=3) == [token(), STOP]
+
+
+@pytest.mark.parametrize("n", [None, "two", -1])
+async def test_a_strange_number_of_choices_is_the_providers_to_judge(n: Any) -> None:
+    assert await read(Told(token(), STOP, None), n=n) == [token(), STOP]
+
+
+async def test_each_choice_has_its_end() -> None:
+    said = [token(), token(index=1), Chunk(finished=((1, "length"),)), token(), STOP, USAGE]
+    assert await read(Told(*said, None), n=2) == said
+
+
+async def test_an_answer_that_is_finished_but_never_ends_is_whole(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token(), STOP, ROLE)
+    reading = asyncio.create_task(read(provider))
+    await provider.waiting.wait()
+    assert not reading.done()
+    pass_time(LAST_WORDS_S)
+    assert await reading == [token(), STOP]
+    assert provider.closed.is_set()
+
+
+async def test_an_answer_that_breaks_after_its_finish_is_whole() -> None:
+    assert await read(Told(token(), STOP, ProviderUnreachable("reset"))) == [token(), STOP]
+
+
+async def test_a_provider_that_finishes_before_it_ends_is_heard_out(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token("a"), STOP)
+    reading = asyncio.create_task(read(provider))
+    for text in "bcd":
+        await provider.waiting.wait()
+        provider.waiting.clear()
+        pass_time(LAST_WORDS_S - 0.5)
+        await let_timers_fire()
+        provider.say(token(text))
+    provider.say(STOP)
+    provider.say(None)
+    assert await reading == [token("a"), STOP, token("b"), token("c"), token("d"), STOP]
+
+
+async def test_errors_of_the_provider_pass_through() -> None:
+    error = ProviderUnreachable("reset")
+    with pytest.raises(ProviderUnreachable) as raised:
+        await read(Told(token(), error))
+    assert raised.value is error
+
+
+async def test_a_time_out_of_the_callers_own_is_not_taken_for_ours() -> None:
+    async def fail() -> None:
+        async with asking(Told(token())) as chunks:
+            async for _ in chunks:
+                raise TimeoutError("mine")
+
+    with pytest.raises(TimeoutError, match="mine"):
+        await fail()
+
+
+async def test_a_caller_that_leaves_early_closes_the_upstream() -> None:
+    provider = Told(token(), token())
+    async with asking(provider) as chunks:
+        async for _ in chunks:
+            break
+    assert provider.closed.is_set()
+
+
+async def test_a_caller_that_never_reads_asks_nothing() -> None:
+    provider = Told()
+    async with asking(provider):
+        pass
+    assert not provider.asked.is_set()
+
+
+@pytest.mark.parametrize("provider_type", [Told, Unconnected])
+async def test_a_cancelled_scope_closes_the_upstream_of_a_waiting_caller(provider_type: type[Told]) -> None:
+    provider = provider_type()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read, provider)
+            await provider.waiting.wait()
+            scope.cancel()
+    assert scope.cancelled_caught
+    assert provider.closed.is_set()
+
+
+async def test_a_cancelled_scope_closes_the_upstream_of_a_busy_caller() -> None:
+    provider = Told(token())
+    with anyio.CancelScope() as scope:
+        async with asking(provider) as chunks:
+            async for _ in chunks:
+                scope.cancel()
+                await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert provider.closed.is_set()
+
+
+async def test_a_cancelled_task_closes_the_upstream_and_stays_cancelled() -> None:
+    provider = Told(token())
+    reading = asyncio.create_task(read(provider))
+    await provider.waiting.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert provider.closed.is_set()
+
+
+async def test_a_cancel_wins_over_a_silence_that_ends_with_it(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token())
+    reading = asyncio.create_task(read(provider))
+    await provider.waiting.wait()
+    pass_time(GAP_S)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+
+def test_a_chain_has_one_provider() -> None:
+    with pytest.raises(ValueError, match="values to unpack"):
+        Chain([], first_token_s=1, gap_s=1)
+    assert chain(Told()).name == "told"
+
+
+async def test_one_chain_serves_whatever_is_asked_for_where_no_models_are_named() -> None:
+    routes = Routes(chain(Told()))
+    assert routes.chain("one") is routes.chain("anything")
+    assert await routes.models() == ["one", "two"]
+
+
+async def test_only_named_models_are_served_where_some_are() -> None:
+    routes = Routes(chain(Told()), ("gpt-a", "gpt-b"))
+    assert routes.chain("gpt-b").name == "told"
+    assert await routes.models() == ["gpt-a", "gpt-b"]
+    with pytest.raises(ModelNotFound, match=r"'gpt-c'. There are: gpt-a, gpt-b\.") as missing:
+        routes.chain("gpt-c")
+    assert missing.value.param == "model"
+
+
+async def test_closing_the_routes_closes_the_providers() -> None:
+    provider = Told()
+    await Routes(chain(provider)).close()
+    assert provider.closed.is_set()
