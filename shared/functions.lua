@@ -41,7 +41,7 @@ local function quoted(text) return '"' .. text .. '"' end
 ---------------------------------------------------------------------------------------------------- queue side
 
 -- KEYS lane, active, arq job, tenant's jobs [, idempotency]
--- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, look in ms, forget before ms
+-- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, look in ms, oldest id that is listed
 -- -> {'admitted', job, position} | {'existing', job} | {'conflict', job} | {'full', depth}
 local function admit(keys, args)
   local job, now = args[1], now_ms()
@@ -59,8 +59,8 @@ local function admit(keys, args)
   redis.call('SET', keys[3], args[5])
   redis.call('ZADD', keys[1], 'NX', digits(now + tonumber(args[6])), job)
   redis.call('ZADD', keys[2], 'NX', digits(now + tonumber(args[7])), job)
-  redis.call('ZADD', keys[4], 'NX', digits(now), job)
-  redis.call('ZREMRANGEBYSCORE', keys[4], '-inf', digits(now - tonumber(args[8])))
+  redis.call('ZADD', keys[4], 0, job) -- ids sort by creation
+  redis.call('ZREMRANGEBYLEX', keys[4], '-', '(' .. args[8])
   return { 'admitted', job, depth + 1 }
 end
 

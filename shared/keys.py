@@ -47,7 +47,7 @@ class Keys:
         return f"{self.prefix}:idem:{tenant}:{key}"
 
     def tenant_jobs(self, tenant: str) -> str:
-        """A tenant's jobs, by creation time."""
+        """A tenant's jobs; their ids sort by creation."""
         return f"{self.prefix}:tenant:{tenant}:jobs"
 
     @property

@@ -14,7 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shared.errors import IdempotencyConflict, QueueFull
-from shared.jobs import Job, JobSpec, created_ms
+from shared.jobs import Job, JobSpec, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
 from shared.valkey import Functions
 
@@ -94,7 +94,7 @@ class Queue:
         retention_ms = int(retention_s * 1000)
         look_ms = int(min(spec.timeout_s, spec.abandon_after_s or math.inf) * 1000)
         # A job is listed while it can be read: from its creation, at most for its time-out and the retention.
-        forget_ms = int(spec.timeout_s * 1000) + retention_ms + _LIST_SLACK_MS
+        listed_ms = int(spec.timeout_s * 1000) + retention_ms + _LIST_SLACK_MS
         answer = await self._functions.call(
             "admit",
             keys,
@@ -105,7 +105,7 @@ class Queue:
             _arq_message(spec.id),
             _ADMITTED_DUE_MS,
             look_ms,
-            forget_ms,
+            new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
         )
         verdict, value = answer[0], answer[1]
         if verdict == b"full":
@@ -186,13 +186,8 @@ class Queue:
 
     async def listed(self, tenant: str, *, after: str | None, limit: int) -> list[str]:
         """A tenant's job ids, newest first; with `after`, those that follow it in that order."""
-        key = self._keys.tenant_jobs(tenant)
-        if after is None:
-            ids = await self._client.zrevrange(key, 0, limit - 1)
-        elif (rank := await self._client.zrevrank(key, after)) is not None:
-            ids = await self._client.zrevrange(key, rank + 1, rank + limit)
-        else:  # dropped meanwhile: its own time still says where it stood
-            ids = await self._client.zrevrangebyscore(key, created_ms(after), "-inf", start=0, num=limit)
+        newest = "+" if after is None else f"({after}"
+        ids = await self._client.zrevrangebylex(self._keys.tenant_jobs(tenant), newest, "-", start=0, num=limit)
         return [job_id.decode() for job_id in ids]
 
     async def unlist(self, tenant: str, job_ids: Sequence[str]) -> None:

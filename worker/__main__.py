@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack
 
 import structlog
 import uvloop
-from arq.connections import ArqRedis
 
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
@@ -22,7 +21,7 @@ from shared.errors import AttemptFailed, RedisUnavailable, StartupError, Tailrac
 from shared.keys import Keys
 from shared.lanes import DEFAULT_LANE, Lane
 from shared.logs import configure_logs
-from shared.queue import Queue, deserialize, serialize
+from shared.queue import Queue
 from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
 from shared.settings import Settings, load_settings
@@ -33,7 +32,7 @@ from worker.fallback import Chain, Routes
 from worker.lane_worker import Dispatcher
 from worker.providers.base import Provider
 from worker.providers.openai_compatible import OpenAICompatible
-from worker.providers.scripted import ScriptedProvider
+from worker.providers.scripted import Scripted
 from worker.pump import Pump
 from worker.reaper import Reaper
 
@@ -59,7 +58,7 @@ def make_provider(settings: Settings) -> Provider:
             "No upstream is configured: set TAILRACE_UPSTREAM_URL (or OPENAI_BASE_URL) to an OpenAI-compatible one."
         )
     if settings.upstream_url == SCRIPTED_URL:
-        return ScriptedProvider(rate=_SCRIPTED_RATE)
+        return Scripted(rate=_SCRIPTED_RATE)
     return OpenAICompatible("upstream", settings.upstream_url, settings.upstream_api_key)
 
 
@@ -102,17 +101,12 @@ async def run_worker(settings: Settings, *, ready: Callable[[], None], stop: asy
         attempts = Attempts(
             store, replay_log, queue, pump, routes, Limits(settings.max_attempts, settings.max_log_bytes)
         )
-        arq_pool = ArqRedis(
-            connection_pool=queue_client.connection_pool,
-            job_serializer=serialize,
-            job_deserializer=deserialize,
-        )
         dispatcher = Dispatcher(
             queue,
             store,
             attempts,
             keys,
-            arq_pool=arq_pool,
+            client=queue_client,
             bell_client=bell_client,
             lanes=LANES,
             slots=settings.worker_slots,

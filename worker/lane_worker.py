@@ -71,7 +71,7 @@ class Dispatcher:
         attempts: Attempts,
         keys: Keys,
         *,
-        arq_pool: ArqRedis,
+        client: Client,
         bell_client: Client,
         lanes: Sequence[Lane],
         slots: int,
@@ -92,6 +92,9 @@ class Dispatcher:
         self._idle.set()
         self._beat_now = asyncio.Event()
         self._owners = (f"{uuid.uuid4().hex[:12]}.{n}" for n in itertools.count(1))
+        arq_pool = ArqRedis(
+            connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize
+        )
         self._workers = {
             lane.name: LaneWorker(lane.name, keys.lane(lane.name), arq_pool, self, slots) for lane in lanes
         }

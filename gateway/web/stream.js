@@ -35,7 +35,7 @@ export class JobStream {
   /**
    * `events`: the job's event link. `sentAt`: performance.now() of the POST, or null when the page came later.
    * Hooks: `look()` resolves to the job, null when it is no longer kept, and rejects when nobody can tell;
-   * `changed()`; `ended(name, data)`, once; `gone()`, once.
+   * `changed()`; `ended(name, data)`, once, data as in the terminal event; `gone()`, once.
    */
   constructor(events, sentAt, hooks) {
     this.#events = events;
@@ -137,7 +137,7 @@ export class JobStream {
     if (!job) return this.#hooks.gone();
     this.#events = job.links?.events ?? this.#events;
     if (!TERMINAL.includes(job.status)) return this.#connect();
-    if (this.#replayed) return this.#hooks.ended(job.status, job.outcome ?? {});
+    if (this.#replayed) return this.#hooks.ended(job.status, job);
     this.#replayed = true;
     this.transcript.forget();
     this.#connect();
