@@ -151,7 +151,9 @@ class LiveFeed:
         while True:
             connection = self._client.connection_pool.make_connection()
             try:
-                await connection.connect()
+                # A server that accepts and then says nothing would hold this up for as long as it stays there.
+                async with asyncio.timeout(2 * self._watchdog_s):
+                    await connection.connect()
                 pause = _RECONNECT_FIRST_S
                 await self._serve(connection)
             except REDIS_FAULTS as error:

@@ -62,11 +62,13 @@ def make_provider(settings: Settings) -> Provider:
     return OpenAICompatible("upstream", settings.upstream_url, settings.upstream_api_key)
 
 
-async def run_worker(settings: Settings, *, ready: Callable[[], None], stop: asyncio.Event, now: asyncio.Event) -> None:
-    """Run until `stop` is set, then drain; `now` cuts the draining short.
+async def run_worker(
+    settings: Settings, provider: Provider, *, ready: Callable[[], None], stop: asyncio.Event, now: asyncio.Event
+) -> None:
+    """Run until `stop` is set, then drain; `now` cuts the draining short. The provider is closed at the end.
 
     Raises:
-        StartupError: Redis is unfit, or no upstream is configured.
+        StartupError: Redis is unfit.
         RedisUnavailable: Redis does not answer.
     """
     if settings.redis_url is None:
@@ -87,7 +89,6 @@ async def run_worker(settings: Settings, *, ready: Callable[[], None], stop: asy
             await check_server(each)
             await Functions(each).load()
 
-        provider = make_provider(settings)
         routes = Routes(
             Chain([provider], first_token_s=settings.first_token_timeout_s, gap_s=settings.gap_timeout_s),
             settings.models,
@@ -192,7 +193,7 @@ async def main(settings: Settings, ready_fd: int | None) -> int:
         tell_ready(ready_fd)
 
     try:
-        await run_worker(settings, ready=ready, stop=stop, now=now)
+        await run_worker(settings, make_provider(settings), ready=ready, stop=stop, now=now)
     except (StartupError, RedisUnavailable) as error:
         print(error, file=sys.stderr)
         return 2

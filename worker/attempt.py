@@ -76,7 +76,7 @@ class Attempt:
         self._usage: Mapping[str, Any] | None = None
 
     def stop(self, reason: str) -> None:
-        """End this execution: `cancelled` and `drain` are ours to carry out, any other reason means it was taken away."""
+        """End this execution: `cancelled` and `drain` are ours to carry out, other reasons say it was taken away."""
         if self.stopped is None:
             self.stopped = reason
             self._scope.cancel()
@@ -129,9 +129,17 @@ class Attempt:
         usage = self._usage or {}
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if isinstance(prompt, int) and isinstance(completion, int):
-            details = {name: value for name, value in usage.items() if name.endswith("_details")}
+            details = {name: value for name, value in usage.items() if name.endswith("_details") and _is_json(value)}
             return Usage(prompt, completion, "provider", details)
         return Usage(estimate_tokens(self._request), self._tally.deltas, otherwise)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        encode_data(value)
+    except ValueError:
+        return False
+    return True
 
 
 class Attempts:

@@ -1,7 +1,8 @@
 """Ends what nobody else ends: jobs past their deadline, abandoned ones, cancels that got no answer, lost queue entries.
 
 Every worker runs one; a job that is due for a look is hidden from the others for a while. It walks `tailrace:active`,
-never arq's keys, and needs no reader and no restart. Above: lane_worker. Below: store, queue, and `Attempts.end` passed in.
+never arq's keys, and needs no reader and no restart. Above: __main__. Below: store and queue; who ends a job is
+passed in.
 """
 
 import asyncio

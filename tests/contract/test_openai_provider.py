@@ -153,6 +153,12 @@ async def test_an_upstream_that_cannot_stream_is_understood_all_the_same(provide
     assert chunks[0].usage
 
 
+async def test_a_text_that_is_not_streamed_is_one_delta(provider: OpenAICompatible) -> None:
+    request = ask(fault="whole", tokens=5)
+    chunks = await read_through_chain(provider, request)
+    assert deltas(chunks) == [{"content": expected_text(request)}]
+
+
 async def test_an_answer_without_done_is_whole_if_it_has_finished(provider: OpenAICompatible) -> None:
     request = ask(tokens=5, fault="no_done")
     assert text(await read_through_chain(provider, request)) == expected_text(request)
@@ -265,11 +271,22 @@ async def test_leaving_early_closes_the_socket(provider: OpenAICompatible, upstr
     await upstream.until(lambda: upstream.requests[0].closed and not upstream.sockets)
 
 
-async def test_a_time_out_closes_the_socket(provider: OpenAICompatible, upstream: Upstream) -> None:
-    chain = Chain([provider], first_token_s=0.1, gap_s=0.1)
-    with pytest.raises(ProviderTimeout, match="The provider mock sent no token"):
-        async with chain.stream(ask(fault="keepalives"), total_s=PATIENCE_S) as chunks:
+async def test_a_time_out_closes_the_socket(
+    provider: OpenAICompatible, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = Chain([provider], first_token_s=1000, gap_s=1000)
+
+    async def read_silence() -> None:
+        async with chain.stream(ask(fault="keepalives"), total_s=10_000) as chunks:
             await anext(chunks)
+
+    reading = asyncio.create_task(read_silence())
+    await fallen_silent(upstream)
+    loop = asyncio.get_running_loop()
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + 1000)
+    with pytest.raises(ProviderTimeout, match="The provider mock sent no token for 1000 s"):
+        await reading
     await upstream.until(lambda: upstream.requests[0].closed and not upstream.sockets)
 
 
@@ -585,17 +602,17 @@ async def test_models_of_an_upstream_that_is_silent_are_an_error(
 
 @given(st.data(), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_however_a_stream_is_cut_the_same_events_come_out(data: st.DataObject, end: str) -> None:
-    payloads = data.draw(st.lists(st.binary(max_size=8).map(lambda b: json.dumps(b.hex()).encode()), max_size=5))
-    parts = [b": comment", b"", b"event: chunk", b"id: 5", b"retry: 10", b""]
+    payloads = data.draw(st.lists(st.lists(st.sampled_from([b"{}", b"[1,", b"2]"]), min_size=1), max_size=5))
+    lines = [b": comment", b"", b"event: chunk", b"id: 5", b"retry: 10", b""]
     for payload in payloads:
-        parts += [b"data:" + data.draw(st.sampled_from([b"", b" "])) + payload, b": hb", b""]
-    stream = end.encode().join([*parts, b"", b""])
+        lines += [b": hb", *(b"data:" + data.draw(st.sampled_from([b"", b" "])) + line for line in payload), b""]
+    stream = b"".join(line + end.encode() for line in [*lines, b": bye"])
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     reader = EventReader()
     events = []
     for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         events += reader.feed(stream[start:stop])
-    assert events == payloads
+    assert events == [b"\n".join(payload) for payload in payloads]
 
 
 def test_data_on_several_lines_is_one_event() -> None:
@@ -612,6 +629,12 @@ def test_comments_do_not_count_against_an_event(monkeypatch: pytest.MonkeyPatch)
     for _ in range(100):
         assert reader.feed(b": still here\n\n") == []
     assert reader.feed(b"data: 1\n\n") == [b"1"]
+
+
+def test_events_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_compatible, "MAX_BYTES", 100)
+    reader = EventReader()
+    assert [reader.feed(b"data: 1\n\n") for _ in range(100)] == [[b"1"]] * 100
 
 
 def test_lines_add_up_to_an_event(monkeypatch: pytest.MonkeyPatch) -> None:

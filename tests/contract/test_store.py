@@ -327,7 +327,11 @@ async def test_a_finished_job_has_its_terminal_event_its_outcome_and_one_expiry_
 
     assert answer == "ok"
     job = await core.job(execution.job_id)
-    assert (job.status, job.last, job.outcome) == (State.COMPLETED, EventId(1, 3), {"finish_reason": "stop", "events": 4})
+    assert (job.status, job.last, job.outcome) == (
+        State.COMPLETED,
+        EventId(1, 3),
+        {"finish_reason": "stop", "events": 4},
+    )
     assert (await core.log_bytes(execution.job_id)).endswith(frame)
     assert await core.client.get(core.keys.job(execution.job_id).result) == b"a result"
     (at,) = set(await expiries(core, execution.job_id))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from tests.support.processes import Command, gone, offspring
+from tests.support.processes import START_S, Command, gone, offspring
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds the parts in /proc"),
@@ -130,6 +130,25 @@ async def test_a_killed_tailrace_leaves_nothing_running(tmp_path: Path) -> None:
         site.command.send(signal.SIGKILL)
         assert await site.command.ended() == -signal.SIGKILL
         await gone(parts, timeout_s=15)
+
+
+async def test_ctrl_c_while_a_part_is_starting_leaves_nothing_running(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        door.setblocking(False)
+        knocks = f"import socket, time\nknock = socket.create_connection({door.getsockname()})\ntime.sleep(60)\n"
+        (tmp_path / "xllamacpp.py").write_text(knocks)
+        command = await Command.run("up", env=environment(tmp_path / "data", {"PYTHONPATH": str(tmp_path)}))
+        try:
+            starting, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(door), START_S)
+            with starting:
+                parts = offspring(command.pid)
+                assert len(parts) == 2  # Valkey and the local model
+                command.press_ctrl_c()
+                assert await command.ended() == 0
+                await gone(parts)
+        finally:
+            await command.close()
+    assert "Traceback" not in command.said
 
 
 async def test_a_part_that_cannot_start_is_named_and_nothing_is_left(tmp_path: Path) -> None:

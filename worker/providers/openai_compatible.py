@@ -77,13 +77,8 @@ class OpenAICompatible:
             ProviderTimeout: the upstream says that something behind it took too long.
             ProviderGarbage: the answer is not the protocol.
         """
-        chunks = self._chunks(request)
-        try:
+        async with aclosing(self._chunks(request)) as chunks:
             yield chunks
-        finally:
-            # In a cancelled scope, too, the socket must be closed.
-            with anyio.CancelScope(shield=True):
-                await chunks.aclose()
 
     async def models(self) -> list[str]:
         """The names of the models, from `GET /models`. Raises as `stream` does."""

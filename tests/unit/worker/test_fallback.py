@@ -111,8 +111,15 @@ async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 async def let_timers_fire() -> None:
-    for _ in range(5):
+    for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def ending(reading: asyncio.Task[list[Chunk]]) -> list[Chunk]:
+    """What comes of it, now and not later."""
+    await let_timers_fire()
+    assert reading.done()
+    return await reading
 
 
 async def test_chunks_come_in_order_and_the_upstream_is_closed_after_them() -> None:
@@ -135,7 +142,7 @@ async def test_a_provider_that_says_nothing_times_out(pass_time: Callable[[float
     assert not reading.done()
     pass_time(1)
     with pytest.raises(ProviderTimeout, match=r"^The provider told sent no token for 20 s\.$"):
-        await reading
+        await ending(reading)
     assert provider.closed.is_set()
 
 
@@ -145,7 +152,7 @@ async def test_a_provider_that_does_not_connect_times_out(pass_time: Callable[[f
     await provider.waiting.wait()
     pass_time(FIRST_TOKEN_S)
     with pytest.raises(ProviderTimeout, match="no token for 20 s"):
-        await reading
+        await ending(reading)
     assert provider.closed.is_set()
 
 
@@ -155,7 +162,7 @@ async def test_a_provider_that_stops_talking_times_out(pass_time: Callable[[floa
     await provider.waiting.wait()
     pass_time(GAP_S)
     with pytest.raises(ProviderTimeout, match=r"^The provider told sent no further token for 5 s\.$"):
-        await reading
+        await ending(reading)
     assert provider.closed.is_set()
 
 
@@ -170,7 +177,7 @@ async def test_what_is_no_token_does_not_end_a_silence(empty: Chunk, pass_time: 
         pass_time(1)
         await let_timers_fire()
     with pytest.raises(ProviderTimeout, match="no further token"):
-        await reading
+        await ending(reading)
 
 
 async def test_tokens_that_come_in_time_go_on_for_ever(pass_time: Callable[[float], None]) -> None:
@@ -203,12 +210,13 @@ async def test_after_a_busy_caller_the_provider_has_its_whole_time_again(pass_ti
     provider = Told(token())
     busy = asyncio.Event()
 
-    async def read_slowly() -> None:
+    async def read_slowly() -> list[Chunk]:
         async with asking(provider) as chunks:
             async for _ in chunks:
                 pass_time(3.5 * GAP_S)
                 await let_timers_fire()
                 busy.set()
+        return []
 
     reading = asyncio.create_task(read_slowly())
     await busy.wait()
@@ -218,7 +226,7 @@ async def test_after_a_busy_caller_the_provider_has_its_whole_time_again(pass_ti
     assert not reading.done()
     pass_time(1)
     with pytest.raises(ProviderTimeout):
-        await reading
+        await ending(reading)
 
 
 async def test_the_deadline_passes_while_the_caller_waits(pass_time: Callable[[float], None]) -> None:
@@ -289,8 +297,25 @@ async def test_an_answer_that_is_finished_but_never_ends_is_whole(pass_time: Cal
     await provider.waiting.wait()
     assert not reading.done()
     pass_time(LAST_WORDS_S)
-    assert await reading == [token(), STOP]
+    assert await ending(reading) == [token(), STOP]
     assert provider.closed.is_set()
+
+
+async def test_after_the_finish_no_token_is_owed(pass_time: Callable[[float], None]) -> None:
+    provider = Told(token(), STOP)
+    impatient = Chain([provider], first_token_s=LAST_WORDS_S / 4, gap_s=LAST_WORDS_S / 4)
+
+    async def read_it() -> list[Chunk]:
+        async with impatient.stream({}, total_s=TOTAL_S) as chunks:
+            return [chunk async for chunk in chunks]
+
+    reading = asyncio.create_task(read_it())
+    await provider.waiting.wait()
+    pass_time(LAST_WORDS_S / 2)
+    await let_timers_fire()
+    provider.say(USAGE)
+    provider.say(None)
+    assert await ending(reading) == [token(), STOP, USAGE]
 
 
 async def test_an_answer_that_breaks_after_its_finish_is_whole() -> None:
@@ -374,6 +399,20 @@ async def test_a_cancelled_task_closes_the_upstream_and_stays_cancelled() -> Non
     with pytest.raises(asyncio.CancelledError):
         await reading
     assert provider.closed.is_set()
+
+
+async def test_nobody_watches_a_stream_that_was_left(pass_time: Callable[[float], None]) -> None:
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+    provider = Told()
+    reading = asyncio.create_task(read(provider))
+    await provider.waiting.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    pass_time(TOTAL_S)
+    await let_timers_fire()
+    assert faults == []
 
 
 async def test_a_cancel_wins_over_a_silence_that_ends_with_it(pass_time: Callable[[float], None]) -> None:

@@ -1,0 +1,81 @@
+"""Real processes for all clients' tests, started once in a run: upstream, gateways, workers."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from shared.settings import Settings
+from tests.clients.system import KEY, ObservedUpstream, System
+from tests.support.processes import Processes
+from tests.support.valkey import fresh_prefix
+
+GRACE_S = 0.5
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
+    """What starts them; keyword arguments are settings."""
+    settings = Settings(
+        redis_url=redis_url,
+        api_keys=(f"{KEY}:alice", "sk-bob:bob"),
+        secret="a secret for tests only",
+        lease_s=2.0,
+        drain_s=1.0,
+        disconnect_grace_s=GRACE_S,
+        heartbeat_s=1.0,
+        data_dir=str(tmp_path_factory.mktemp("data")),
+        log_level="warning",
+    )
+    async with Processes(settings) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def upstream(processes: Processes) -> ObservedUpstream:
+    """The upstream of all systems."""
+    return ObservedUpstream(await processes.upstream())
+
+
+@pytest.fixture(scope="session")
+def main_prefix() -> str:
+    """The key prefix of `system`: another gateway with it serves the same jobs."""
+    return fresh_prefix()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def system(processes: Processes, upstream: ObservedUpstream, main_prefix: str) -> System:
+    """Gateway and worker; whatever model the upstream knows is served."""
+    gateway, _ = await asyncio.gather(
+        processes.gateway(key_prefix=main_prefix),
+        processes.worker(key_prefix=main_prefix, upstream_url=upstream.base_url),
+    )
+    return System(gateway.url, upstream)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def hasty(processes: Processes, system: System, main_prefix: str) -> System:
+    """`system` through a gateway that sends its headers at once, and heartbeats all the time."""
+    gateway = await processes.gateway(key_prefix=main_prefix, headers_hold_s=0.01, heartbeat_s=0.05)
+    return System(gateway.url, system.upstream)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def impatient(processes: Processes, upstream: ObservedUpstream) -> System:
+    """Gateway and worker; the upstream may be silent for half a second only."""
+    prefix = fresh_prefix()
+    gateway, _ = await asyncio.gather(
+        processes.gateway(key_prefix=prefix),
+        processes.worker(
+            key_prefix=prefix, upstream_url=upstream.base_url, first_token_timeout_s=0.5, gap_timeout_s=0.5
+        ),
+    )
+    return System(gateway.url, upstream)
+
+
+@pytest.fixture
+def model() -> str:
+    """A model's name that only this test uses."""
+    return f"model-{secrets.token_hex(4)}"

@@ -1,0 +1,134 @@
+"""OpenAI's two Python clients behind one face, so that each test runs with both.
+
+Above: test_openai_sdk.py. Below: the official clients, unchanged but for their address and key. The synchronous one
+works in a thread of its own. Not here: expectations.
+"""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+from openai import AsyncOpenAI, OpenAI
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+
+class OpenStream:
+    """A stream that is being read."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    @property
+    def headers(self) -> Any:
+        """The response's headers."""
+        return self._stream.response.headers
+
+    async def next(self) -> ChatCompletionChunk | None:
+        """The next chunk; None at the end. Raises what the client raises."""
+        if hasattr(self._stream, "__anext__"):
+            chunk: ChatCompletionChunk | None = await anext(self._stream, None)
+        else:
+            chunk = await asyncio.to_thread(next, self._stream, None)
+        return chunk
+
+    async def rest(self) -> list[ChatCompletionChunk]:
+        """The chunks from here to the end."""
+        chunks = []
+        while chunk := await self.next():
+            chunks.append(chunk)
+        return chunks
+
+    async def until_text(self, wanted: str) -> None:
+        """Read on until this is what the first choice has said."""
+        said = ""
+        while said != wanted:
+            chunk = await self.next()
+            assert chunk is not None, said
+            said += text_of([chunk])
+            assert wanted.startswith(said)
+
+    async def close(self) -> None:
+        """Leave."""
+        await _done(self._stream.close)
+
+
+class Sdk:
+    """`OpenAI` or `AsyncOpenAI`."""
+
+    def __init__(self, client: OpenAI | AsyncOpenAI) -> None:
+        self.client: Any = client
+
+    def with_options(self, **options: Any) -> Self:
+        """The same with other options; it shares the connections."""
+        return type(self)(self.client.with_options(**options))
+
+    async def create(self, **parameters: Any) -> ChatCompletion:
+        """`chat.completions.create`."""
+        completion = await _done(lambda: self.client.chat.completions.create(**parameters))
+        assert isinstance(completion, ChatCompletion)
+        return completion
+
+    async def raw(self, **parameters: Any) -> Any:
+        """`chat.completions.with_raw_response.create`."""
+        return await _done(lambda: self.client.chat.completions.with_raw_response.create(**parameters))
+
+    @asynccontextmanager
+    async def stream(self, **parameters: Any) -> AsyncIterator[OpenStream]:
+        """`chat.completions.create` with `stream=True`; it is closed at the end."""
+        stream = OpenStream(await _done(lambda: self.client.chat.completions.create(stream=True, **parameters)))
+        try:
+            yield stream
+        finally:
+            await stream.close()
+
+    async def chunks(self, **parameters: Any) -> list[ChatCompletionChunk]:
+        """All chunks of a stream."""
+        async with self.stream(**parameters) as stream:
+            return await stream.rest()
+
+    async def helped(self, **parameters: Any) -> tuple[list[Any], Any]:
+        """`chat.completions.stream()`: the helper's events, and the completion that it made of them."""
+        manager = self.client.chat.completions.stream(**parameters)
+        if isinstance(self.client, AsyncOpenAI):
+            async with manager as helper:
+                return [event async for event in helper], await helper.get_final_completion()
+
+        def read() -> tuple[list[Any], Any]:
+            with manager as helper:
+                return list(helper), helper.get_final_completion()
+
+        return await asyncio.to_thread(read)
+
+    async def models(self) -> list[Any]:
+        """`models.list`, all pages of it."""
+        page = await _done(self.client.models.list)
+        return list(page.data)
+
+    async def model(self, name: str) -> Any:
+        """`models.retrieve`."""
+        return await _done(lambda: self.client.models.retrieve(name))
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await _done(self.client.close)
+
+
+async def _done(call: Callable[[], Any]) -> Any:
+    """The result of either client's method."""
+    # Nothing is sent before the asynchronous client's result is awaited, so its call may happen in a thread too.
+    result = await asyncio.to_thread(call)
+    return await result if inspect.isawaitable(result) else result
+
+
+def text_of(chunks: list[ChatCompletionChunk], choice: int = 0) -> str:
+    """What a choice said."""
+    return "".join(each.delta.content or "" for chunk in chunks for each in chunk.choices if each.index == choice)
+
+
+def finish_of(chunks: list[ChatCompletionChunk], choice: int = 0) -> list[str]:
+    """A choice's finish reasons: one, in a good stream."""
+    return [
+        each.finish_reason for chunk in chunks for each in chunk.choices if each.index == choice and each.finish_reason
+    ]

@@ -1,0 +1,77 @@
+"""The system that clients are tested against: a gateway's address, and what the upstream behind it saw.
+
+Above: conftest.py, which starts the processes, and the tests. Not here: any client that is under test.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from shared.events import Event
+from tests.support.client import PATIENCE_S, Client
+
+KEY = "sk-alice"
+
+
+class ObservedUpstream:
+    """The scripted upstream in its own process. Requests are told apart by their model: each test asks for its own."""
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._address = base_url.removesuffix("/v1") + "/observations"
+
+    async def requests(self, model: str) -> list[dict[str, Any]]:
+        """The requests for this model up to now."""
+        return self._of(model, await self._observe())
+
+    async def until_asked(self, model: str) -> dict[str, Any]:
+        """Wait for the first request for this model."""
+        async with asyncio.timeout(PATIENCE_S):
+            seen = await self._observe()
+            while not self._of(model, seen):
+                seen = await self._observe(requests=len(seen["requests"]) + 1)
+        return self._of(model, seen)[0]
+
+    async def until_closed(self, model: str) -> dict[str, Any]:
+        """Wait until a request for this model was closed by Tailrace before its answer had ended."""
+        async with asyncio.timeout(PATIENCE_S):
+            seen = await self._observe()
+            while not (closed := [each for each in self._of(model, seen) if each["closed"]]):
+                seen = await self._observe(closed=seen["closed"] + 1)
+        return closed[0]
+
+    async def _observe(self, **wanted: int) -> Any:
+        async with httpx2.AsyncClient(timeout=2 * PATIENCE_S) as client:
+            return (await client.get(self._address, params=wanted)).json()
+
+    @staticmethod
+    def _of(model: str, seen: Any) -> list[dict[str, Any]]:
+        return [each for each in seen["requests"] if each["model"] == model]
+
+
+@dataclass(frozen=True)
+class System:
+    """A gateway at `url` with a worker behind it, and the upstream behind that."""
+
+    url: str
+    upstream: ObservedUpstream
+
+    @property
+    def base_url(self) -> str:
+        """What OpenAI's clients are told."""
+        return f"{self.url}/v1"
+
+    @property
+    def client(self) -> Client:
+        """A caller of the native API."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        return Client(port, KEY)
+
+    async def end_of(self, job_id: str) -> Event:
+        """Wait for a job's terminal event."""
+        async with self.client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+            return (await response.events())[-1]

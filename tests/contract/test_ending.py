@@ -1,0 +1,276 @@
+"""How a job ends: one terminal event, whose count and hash prove what the log holds."""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from shared.embedded import EmbeddedValkey
+from shared.errors import Cancelled, DeadlinePassed, InternalError, ProviderRefused, TailraceError
+from shared.events import START, Event, EventId, EventType, encode_data
+from shared.jobs import Usage
+from shared.lifecycle import State
+from shared.store import EMPTY_SHA256
+from tests.support.core import PATIENCE_S, Core, captured_logs, frames_of, frozen
+from worker.ending import (
+    Ending,
+    Tally,
+    completed,
+    ended_badly,
+    estimate_tokens,
+    finish,
+    finish_from_log,
+    persistently,
+    read_tally,
+)
+
+LOST = InternalError("It was lost.")
+
+
+def sha256_of(*texts: str) -> str:
+    """What a reader who got exactly these deltas computes."""
+    return hashlib.sha256(b"".join(encode_data({"content": text}) for text in texts)).hexdigest()
+
+
+def tally_of(*texts: str) -> Tally:
+    tally = Tally()
+    for text in texts:
+        tally.add(encode_data({"content": text}))
+    return tally
+
+
+async def last_event(core: Core, job_id: str) -> Event:
+    return (await core.events(job_id))[-1]
+
+
+# What it says.
+
+
+def test_a_tally_counts_and_hashes_the_deltas_in_order() -> None:
+    assert (tally_of().deltas, tally_of().sha256) == (0, EMPTY_SHA256)
+    assert (tally_of("a", "b").deltas, tally_of("a", "b").sha256) == (2, sha256_of("a", "b"))
+    assert tally_of("a", "b").sha256 != tally_of("b", "a").sha256
+
+
+def test_a_success_tells_why_each_choice_finished() -> None:
+    usage = Usage(3, 4, "provider")
+
+    ending = completed(["stop", None, "length"], usage, tally_of("a"))
+
+    assert ending.state is State.COMPLETED
+    assert ending.data == {
+        "finish_reason": "stop",
+        "finish_reasons": ["stop", None, "length"],
+        "usage": usage.as_dict(),
+        "sha256": sha256_of("a"),
+    }
+    assert completed([], usage, tally_of()).data["finish_reason"] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (ProviderRefused("No."), State.FAILED),
+        (LOST, State.FAILED),
+        (Cancelled.because("cancelled"), State.CANCELLED),
+        (Cancelled.because("abandoned"), State.CANCELLED),
+        (DeadlinePassed("Over."), State.EXPIRED),
+    ],
+    ids=lambda value: getattr(value, "code", str(value)),
+)
+def test_the_error_decides_how_a_job_ended(error: TailraceError, state: State) -> None:
+    ending = ended_badly(error, None, tally_of("a"))
+
+    assert ending.state is state
+    assert ending.data["error"] == {
+        "type": "provider_error" if isinstance(error, ProviderRefused) else "job_error",
+        "code": error.code,
+        "message": str(error),
+        "retryable": False,
+    }
+    assert (ending.data["usage"], ending.data["sha256"]) == (None, sha256_of("a"))
+    assert ended_badly(error, Usage(1, 1, "partial"), tally_of("a")).data["usage"]["source"] == "partial"
+
+
+@pytest.mark.parametrize(
+    ("messages", "tokens"),
+    [
+        (None, 0),
+        ([], 0),
+        ([{"content": None}], 0),
+        ([{"content": "12345678"}], 2),
+        ([{"content": "123456789"}], 3),
+        ([{"role": "user", "content": [{"type": "text", "text": "1234"}, {"n": 5}]}], 3),
+    ],
+    ids=str,
+)
+def test_tokens_are_estimated_from_all_texts_of_the_messages(messages: object, tokens: int) -> None:
+    assert estimate_tokens({"messages": messages, "model": "does not count"}) == tokens
+
+
+# Writing it.
+
+
+async def test_the_terminal_event_counts_all_logged_events_itself_included(core: Core) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, "a", "b"))
+
+    answer = await finish(core.store, execution, Ending(State.COMPLETED, {"sha256": "x"}), 4)
+
+    assert answer == "ok"
+    event = await last_event(core, execution.job_id)
+    assert (event.type, event.id) == (EventType.COMPLETED, EventId(1, 4))
+    assert event.json() == {"sha256": "x", "events": len(await core.events(execution.job_id))}
+    assert (await core.job(execution.job_id)).outcome == event.json()
+
+
+async def test_the_count_goes_on_over_several_executions(core: Core) -> None:
+    first = await core.running("w.1")
+    await core.append(frames_of(first, 2, "a", "b"))
+    second = await core.begin(first.job_id, "w.2")
+    await core.append(frames_of(second, 3, "c"))
+
+    await finish(core.store, second, Ending(State.COMPLETED, {}), 4)
+
+    assert (await last_event(core, first.job_id)).json()["events"] == len(await core.events(first.job_id)) == 8
+
+
+# From the log.
+
+
+async def test_a_job_that_never_began_ends_with_nothing(core: Core) -> None:
+    job_id = await core.queued()
+    execution = await core.take_over(job_id)
+
+    assert await finish_from_log(core.store, core.log, execution, DeadlinePassed("Over."), 7) == "ok"
+
+    event = await last_event(core, job_id)
+    assert (event.type, event.id) == (EventType.EXPIRED, EventId(1, 1))
+    assert event.json() == {**event.json(), "usage": None, "events": 2, "sha256": EMPTY_SHA256}
+
+
+async def test_a_job_that_is_ended_in_its_workers_place_keeps_what_it_showed(core: Core) -> None:
+    former = await core.running()
+    await core.append(frames_of(former, 2, "a", "b"), frames_of(former, 4, "c"))
+    execution = await core.take_over(former.job_id)
+
+    assert await finish_from_log(core.store, core.log, execution, LOST, 7) == "ok"
+
+    event = await last_event(core, former.job_id)
+    assert (event.type, event.id) == (EventType.FAILED, EventId(2, 1))
+    assert event.json()["events"] == len(await core.events(former.job_id))
+    assert event.json()["sha256"] == sha256_of("a", "b", "c")
+    assert event.json()["usage"] == Usage(7, 3, "partial").as_dict()
+
+
+async def test_a_cancelled_execution_ends_right_after_what_it_logged(core: Core) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, "a"))
+    await core.cancel(execution.job_id)
+
+    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("cancelled"), 1) == "ok"
+
+    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 delta", "1-3 cancelled"]
+    assert (await last_event(core, execution.job_id)).json()["sha256"] == sha256_of("a")
+
+
+async def test_what_was_rolled_back_does_not_count(core: Core) -> None:
+    first = await core.running("w.1")
+    await core.append(frames_of(first, 2, "wrong", "way"))
+    second = await core.begin(first.job_id, "w.2")
+    await core.append(frames_of(second, 3, "right"))
+
+    tally, latest = await read_tally(core.log, first.job_id)
+
+    assert (tally.deltas, tally.sha256, latest) == (1, sha256_of("right"), EventId(2, 3))
+
+
+async def test_a_job_that_has_ended_stays_as_it_ended(core: Core) -> None:
+    execution = await core.running()
+
+    async def end(error: TailraceError) -> str:
+        return await finish_from_log(core.store, core.log, execution, error, 0)
+
+    assert await end(LOST) == "ok"
+    assert await end(LOST) == "ended"
+    assert await end(DeadlinePassed("Over.")) == "ended"
+    assert (await core.job(execution.job_id)).status is State.FAILED
+
+
+async def test_a_job_that_is_being_cancelled_does_not_end_otherwise(core: Core) -> None:
+    execution = await core.running()
+    await core.cancel(execution.job_id)
+
+    assert await finish_from_log(core.store, core.log, execution, LOST, 0) == "cancelled"
+    assert (await core.job(execution.job_id)).status is State.CANCELLING
+
+
+async def test_a_long_log_is_tallied_over_many_pages(core: Core) -> None:
+    execution = await core.running()
+    texts = [f"{n}" * 10_000 for n in range(10)] * 10
+    for seq, text in enumerate(texts, 2):
+        assert await core.append(frames_of(execution, seq, text)) == ["ok"]
+    assert (await core.log.read_after(execution.job_id, START, max_bytes=256 * 1024)).more
+
+    tally, latest = await read_tally(core.log, execution.job_id)
+
+    assert (tally.deltas, tally.sha256, latest) == (100, sha256_of(*texts), EventId(1, 101))
+
+
+# Persistence.
+
+
+async def test_a_job_can_be_ended_as_soon_as_redis_is_back(own_valkey: EmbeddedValkey, own_core: Core) -> None:
+    execution = await own_core.running()
+    with captured_logs() as logs, frozen(own_valkey) as thaw:
+        ending = asyncio.create_task(finish_from_log(own_core.store, own_core.log, execution, LOST, 0))
+        await logs.wait_for("worker.waits_for_redis")
+        assert not ending.done()
+        thaw()
+        assert await asyncio.wait_for(ending, PATIENCE_S) == "ok"
+
+    assert await own_core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 failed"]
+
+
+async def test_an_end_whose_acknowledgement_was_lost_is_sent_again_and_is_success(core: Core) -> None:
+    execution = await core.running()
+    answers: list[str] = []
+
+    async def finish_and_lose_the_answer() -> str:
+        answers.append(await core.finish(execution, State.COMPLETED, seq=2))
+        if len(answers) == 1:
+            raise RedisConnectionError("The connection broke before the answer came.")
+        return answers[-1]
+
+    with captured_logs():
+        assert await persistently(finish_and_lose_the_answer) == "have"
+
+    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 completed"]
+
+
+@pytest.mark.parametrize("error", [RedisConnectionError("gone"), ConnectionRefusedError(), TimeoutError()], ids=repr)
+async def test_an_outage_is_waited_for(error: Exception) -> None:
+    with captured_logs() as logs:
+        assert await persistently(failing(error, times=2)) == "done"
+
+    assert len(logs.named("worker.waits_for_redis")) == 2
+
+
+async def test_an_answer_that_is_an_error_is_not_waited_for() -> None:
+    with pytest.raises(ResponseError):
+        await persistently(failing(ResponseError("WRONGTYPE"), times=1))
+
+
+def failing(error: Exception, *, times: int) -> Callable[[], Awaitable[str]]:
+    """A call that raises so many times, and then succeeds."""
+    left = iter([error] * times)
+
+    async def call() -> str:
+        if (failure := next(left, None)) is not None:
+            raise failure
+        return "done"
+
+    return call

@@ -1,0 +1,304 @@
+"""The live feed: one connection for any number of channels, which heals by itself and never silently."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from shared.clock import SystemClock
+from shared.embedded import EmbeddedValkey
+from shared.replay import LiveFeed
+from shared.valkey import open_client
+from tests.support.core import Core, Watched, captured_logs, frozen
+
+# Far more than a test takes: the watchdog has no part in it.
+NEVER_S = 60.0
+SOON_S = 0.05
+
+
+class Ear(Watched):
+    """Everything a feed has told, and the feed."""
+
+    feed: LiveFeed
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[tuple[str, bytes]] = []
+        self.confirmed: list[str] = []
+        self.readings = 0
+        """How often the feed has looked at its clock: with every reply, and every round of its watchdog."""
+
+    def on_message(self, channel: str, message: bytes) -> None:
+        self.messages.append((channel, message))
+        self.change()
+
+    def on_confirmed(self, channel: str) -> None:
+        self.confirmed.append(channel)
+        self.change()
+
+    async def subscribe(self, *channels: str) -> None:
+        """Subscribe and wait until all of it is confirmed."""
+        before = len(self.confirmed)
+        for channel in channels:
+            self.feed.subscribe(channel)
+        await self.until(lambda: len(self.confirmed) == before + len(channels))
+
+    async def heard(self, count: int) -> list[bytes]:
+        """Wait for so many messages in all."""
+        await self.until(lambda: len(self.messages) >= count)
+        return [message for _, message in self.messages]
+
+
+class TellingClock(SystemClock):
+    """A clock by which one can wait for the feed to have heard something."""
+
+    def __init__(self, ear: Ear) -> None:
+        self._ear = ear
+
+    def monotonic(self) -> float:
+        self._ear.readings += 1
+        self._ear.change()
+        return super().monotonic()
+
+
+@asynccontextmanager
+async def listening(url: str, watchdog_s: float = NEVER_S) -> AsyncIterator[Ear]:
+    """A feed that runs, on a client as the processes open it."""
+    ear = Ear()
+    async with open_client(url, connections=1, command_timeout_s=None) as client:
+        ear.feed = LiveFeed(
+            client,
+            TellingClock(ear),
+            on_message=ear.on_message,
+            on_confirmed=ear.on_confirmed,
+            watchdog_s=watchdog_s,
+        )
+        task = asyncio.create_task(ear.feed.run())
+        try:
+            yield ear
+            assert not task.done()
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+
+@pytest.fixture
+async def ear(own_valkey: EmbeddedValkey) -> AsyncIterator[Ear]:
+    async with listening(own_valkey.url) as running:
+        yield running
+
+
+async def pubsub_clients(core: Core) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = await core.client.client_list(_type="pubsub")
+    return found
+
+
+# Messages and confirmations.
+
+
+async def test_messages_come_in_the_order_in_which_they_were_published(ear: Ear, own_core: Core) -> None:
+    await ear.subscribe("a", "b")
+
+    async with own_core.client.pipeline(transaction=False) as pipe:
+        for n in range(500):
+            pipe.publish("ab"[n % 2], b"\x00\r\n%d" % n)
+        await pipe.execute()
+
+    assert await ear.heard(500) == [b"\x00\r\n%d" % n for n in range(500)]
+    assert {channel for channel, _ in ear.messages} == {"a", "b"}
+
+
+async def test_what_is_published_after_the_confirmation_is_heard(ear: Ear, own_core: Core) -> None:
+    for n in range(100):
+        await ear.subscribe(f"channel {n}")
+        await own_core.client.publish(f"channel {n}", b"first")
+
+    await ear.heard(100)
+
+    assert ear.messages == [(f"channel {n}", b"first") for n in range(100)]
+
+
+async def test_channels_asked_for_before_there_is_a_connection_are_confirmed_once_there_is(
+    own_valkey: EmbeddedValkey,
+) -> None:
+    async with listening(own_valkey.url) as ear:
+        await ear.subscribe("a", "b")
+
+    assert sorted(ear.confirmed) == ["a", "b"]
+
+
+async def test_a_feed_without_channels_knows_that_it_is_connected(ear: Ear) -> None:
+    await ear.until(lambda: ear.feed.lost_at is None)
+
+
+async def test_a_channel_that_was_let_go_is_not_heard_any_more(ear: Ear, own_core: Core) -> None:
+    await ear.subscribe("a")
+    ear.feed.unsubscribe("a")
+    await ear.subscribe("b")
+
+    await own_core.client.publish("a", "unheard")
+    await own_core.client.publish("b", "heard")
+
+    assert await ear.heard(1) == [b"heard"]
+    assert ear.confirmed == ["a", "b"]
+
+
+async def test_a_channel_taken_let_go_and_taken_again_is_confirmed_by_its_last_subscription_only(
+    ear: Ear, own_valkey: EmbeddedValkey, own_core: Core
+) -> None:
+    await ear.subscribe("other")
+    with frozen(own_valkey):  # so that no answer comes before everything is said
+        for change in (ear.feed.subscribe, ear.feed.unsubscribe, ear.feed.subscribe, ear.feed.subscribe):
+            change("a")
+            await asyncio.sleep(0)
+
+    await ear.until(lambda: "a" in ear.confirmed)
+    await own_core.client.publish("a", "heard")
+
+    assert await ear.heard(1) == [b"heard"]
+    assert ear.confirmed == ["other", "a"]
+
+
+async def test_a_channel_let_go_before_its_confirmation_is_not_confirmed(ear: Ear, own_valkey: EmbeddedValkey) -> None:
+    await ear.subscribe("other")
+    with frozen(own_valkey):
+        ear.feed.subscribe("a")
+        ear.feed.unsubscribe("a")
+
+    await ear.subscribe("b")
+
+    assert ear.confirmed == ["other", "b"]
+
+
+async def test_every_quick_change_of_mind_ends_as_it_was_meant(ear: Ear, own_core: Core) -> None:
+    for _ in range(50):
+        ear.feed.subscribe("a")
+        await asyncio.sleep(0)
+        ear.feed.unsubscribe("a")
+    confirmed = len(ear.confirmed)
+    ear.feed.subscribe("a")
+
+    await ear.until(lambda: len(ear.confirmed) > confirmed)
+    await ear.subscribe("b")
+    await own_core.client.publish("a", "heard")
+
+    assert await ear.heard(1) == [b"heard"]
+
+
+async def test_thousands_of_channels_share_one_connection(ear: Ear, own_core: Core) -> None:
+    channels = [f"channel {n}" for n in range(5_000)]
+    await ear.subscribe(*channels)
+
+    (client,) = await pubsub_clients(own_core)
+    assert client["sub"] == "5000"
+    assert sorted(ear.confirmed) == sorted(channels)
+
+    await own_core.client.publish("channel 4999", "heard")
+    assert await ear.heard(1) == [b"heard"]
+
+
+# Losses.
+
+
+async def test_after_a_lost_connection_every_channel_is_confirmed_again(ear: Ear, own_core: Core) -> None:
+    await ear.subscribe("a", "b", "c")
+    ear.feed.unsubscribe("c")
+    with captured_logs() as logs:
+        await own_core.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await logs.wait_for("feed.lost")
+        assert ear.feed.lost_at is not None
+        await own_core.client.publish("a", "lost")
+        await ear.until(lambda: len(ear.confirmed) == 5)
+
+    assert sorted(ear.confirmed[3:]) == ["a", "b"]
+    assert ear.feed.lost_at is None
+    await own_core.client.publish("a", "heard")
+    assert await ear.heard(1) == [b"heard"]
+
+
+async def test_what_changes_while_there_is_no_connection_holds_afterwards(
+    ear: Ear, own_valkey: EmbeddedValkey, own_core: Core
+) -> None:
+    await ear.subscribe("a", "b")
+    with captured_logs() as logs:
+        await own_valkey.stop()
+        await logs.wait_for("feed.lost")
+        ear.feed.unsubscribe("a")
+        ear.feed.subscribe("c")
+        await own_valkey.start()
+        await ear.until(lambda: len(ear.confirmed) == 4)
+
+    assert sorted(ear.confirmed[2:]) == ["b", "c"]
+    for channel in ("a", "b", "c"):
+        await own_core.client.publish(channel, channel)
+    assert await ear.heard(2) == [b"b", b"c"]
+
+
+async def test_how_long_the_connection_is_lost_counts_from_the_first_loss(ear: Ear, own_valkey: EmbeddedValkey) -> None:
+    await ear.subscribe("a")
+    with captured_logs() as logs:
+        await own_valkey.stop()
+        await logs.wait_for("feed.lost")
+        lost_at = ear.feed.lost_at
+        await logs.wait_for("feed.lost", times=3)
+
+        assert ear.feed.lost_at == lost_at is not None
+        await own_valkey.start()
+        await ear.until(lambda: ear.feed.lost_at is None)
+
+
+async def test_a_server_that_falls_silent_is_found_by_the_watchdog_and_heals(
+    own_valkey: EmbeddedValkey, own_core: Core
+) -> None:
+    async with listening(own_valkey.url, watchdog_s=SOON_S) as ear:
+        await ear.subscribe("a")
+        with captured_logs() as logs, frozen(own_valkey) as thaw:
+            await logs.wait_for("feed.lost")
+            assert ear.feed.lost_at is not None
+            thaw()
+            await ear.until(lambda: len(ear.confirmed) >= 2)
+
+        assert ear.feed.lost_at is None
+        await own_core.client.publish("a", "heard")
+        assert await ear.heard(1) == [b"heard"]
+
+
+async def test_the_watchdog_leaves_a_quiet_connection_alone(own_valkey: EmbeddedValkey, own_core: Core) -> None:
+    async with listening(own_valkey.url, watchdog_s=4 * SOON_S) as ear:
+        await ear.subscribe("a")
+        before = await pubsub_clients(own_core)
+        seen = ear.readings
+        await ear.until(lambda: ear.readings > seen + 8)
+        after = await pubsub_clients(own_core)
+
+    assert [client["id"] for client in after] == [client["id"] for client in before]
+    assert ear.confirmed == ["a"]
+
+
+async def test_a_server_that_accepts_and_then_says_nothing_is_left_for_another_try(
+    own_valkey: EmbeddedValkey,
+) -> None:
+    url = urlsplit(own_valkey.url)
+    tries: list[asyncio.StreamWriter] = []
+
+    async def first_silent_then_honest(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(writer)
+        if len(tries) > 1:
+            from_redis, to_redis = await asyncio.open_connection(url.hostname, url.port)
+            await asyncio.gather(carry(reader, to_redis), carry(from_redis, writer))
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            writer.write(data)
+        writer.close()
+
+    server = await asyncio.start_server(first_silent_then_honest, "127.0.0.1", 0)
+    through = own_valkey.url.replace(str(url.port), str(server.sockets[0].getsockname()[1]))
+    async with server:
+        async with listening(through, watchdog_s=SOON_S) as ear:
+            await ear.subscribe("a")
+        tries[0].close()
+
+    assert len(tries) >= 2

@@ -1,0 +1,460 @@
+"""A job's way through the worker: what a reader gets of it, whatever the provider, the record or the queue is like."""
+
+import math
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.events import EventType
+from shared.keys import ARQ_JOB
+from shared.lifecycle import State
+from shared.settings import Settings
+from tests.support.core import make_spec
+from tests.support.system import System, ask, running_system, running_worker
+from tests.support.told import Call, Told, chunk_of
+from tests.support.upstream import ask as scripted
+from tests.support.upstream import expected_text, running_upstream
+
+SOON_S = 0.3
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+# A job's way.
+
+
+async def test_a_job_is_queued_started_told_and_completed(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit(temperature=0.5)
+        call = await told.call()
+        call.say("The ", "end", ".")
+        call.end(usage={"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 5}})
+        story = await system.story(job_id)
+
+    assert call.request == ask(temperature=0.5)
+    assert [f"{event.id} {event.type}" for event in story.events] == [
+        "0-1 queued",
+        "1-1 started",
+        "1-2 delta",
+        "1-3 delta",
+        "1-4 delta",
+        "1-5 completed",
+    ]
+    assert story.events[0].json() == {"job": job_id, "lane": "default", "position": 1}
+    assert story.events[1].json() == {"attempt": 1, "model": "told", "provider": "told", "resumed_from": None}
+    assert story.text == "The end."
+    assert story.end["finish_reason"] == "stop"
+    assert story.end["finish_reasons"] == ["stop"]
+    assert story.end["usage"] == {
+        "prompt_tokens": 7,
+        "completion_tokens": 3,
+        "total_tokens": 10,
+        "prompt_tokens_details": {"cached_tokens": 5},
+        "source": "provider",
+    }
+    job = await system.job(job_id)
+    assert (job.status, job.attempts) == (State.COMPLETED, 1)
+    assert dict(job.outcome) == story.end
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_tokens_reach_a_reader_while_the_provider_still_speaks(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        call = await told.call()
+        async with system.reading(job_id) as read:
+            assert [(await read()).type for _ in range(2)] == [EventType.QUEUED, EventType.STARTED]
+            for word in ("one ", "two ", "three"):
+                call.say(word)
+                assert (await read()).json() == {"content": word}
+            call.end()
+            assert (await read()).type is EventType.COMPLETED
+
+
+async def test_what_nobody_counted_is_estimated(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit(text="x" * 36)
+        call = await told.call()
+        call.say("a", "b")
+        call.end("length")
+        story = await system.story(job_id)
+
+    assert story.end["finish_reason"] == "length"
+    # "user" and 36 characters, at four to a token.
+    assert story.end["usage"] == {
+        "prompt_tokens": 10,
+        "completion_tokens": 2,
+        "total_tokens": 12,
+        "source": "estimated",
+    }
+
+
+async def test_each_choice_has_its_deltas_and_its_finish_reason(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit(n=3)
+        call = await told.call()
+        for index in (2, 0, 1):
+            call.send(chunk_of({"content": f"choice {index}"}, index=index))
+        for index, reason in ((1, "length"), (0, "stop"), (2, "content_filter")):
+            call.send(chunk_of({}, reason, index))
+        call.stop()
+        story = await system.story(job_id)
+
+    assert [event.json() for event in story.deltas] == [
+        {"content": "choice 2", "index": 2},
+        {"content": "choice 0"},
+        {"content": "choice 1", "index": 1},
+    ]
+    assert story.end["finish_reason"] == "stop"
+    assert story.end["finish_reasons"] == ["stop", "length", "content_filter"]
+
+
+async def test_an_answer_without_a_word_is_complete_all_the_same(system: System) -> None:
+    told = Told(on_call=lambda call: call.end("content_filter"))
+    async with running_worker(system.settings, told):
+        story = await system.story(await system.submit())
+
+    assert story.types == ["queued", "started", "completed"]
+    assert story.end["finish_reason"] == "content_filter"
+
+
+async def test_a_text_that_could_break_a_stream_arrives_to_the_letter(system: System) -> None:
+    body = scripted(tokens=300, seed=7, reasoning=3)
+    async with running_worker(system.settings):
+        story = await system.story(await system.submit(body))
+
+    assert story.text == expected_text(body)
+    assert len(story.deltas) == 303
+
+
+async def test_tool_calls_and_logprobs_come_as_the_provider_sent_them(system: System) -> None:
+    sent = [
+        {"tool_calls": [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": '{"a'}}]},
+        {"refusal": "No."},
+    ]
+    logprobs = {"content": [{"token": "x", "logprob": -0.5, "bytes": [120], "top_logprobs": []}]}
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        call = await told.call()
+        for delta in sent:
+            call.send(chunk_of(delta))
+        call.send({"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": logprobs}]})
+        call.end("tool_calls")
+        story = await system.story(job_id)
+
+    assert [event.json() for event in story.deltas] == [*sent, {"content": "x", "logprobs": logprobs}]
+
+
+# What goes wrong with a provider.
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ({"fault": "refuse"}, "provider_error"),
+        ({"fault": "refuse", "code": "rate_limit_exceeded"}, "rate_limit_exceeded"),
+        ({"fault": "refuse", "code": "context_length_exceeded"}, "context_length_exceeded"),
+        ({"fault": "truncate"}, "provider_truncated"),
+        ({"fault": "nonsense"}, "provider_garbage"),
+        ({"fault": "stall"}, "provider_timeout"),
+    ],
+    ids=lambda value: "-".join(value.values()) if isinstance(value, dict) else "",
+)
+async def test_a_providers_fault_is_one_failed_event_with_its_code(
+    system: System, script: dict[str, Any], code: str, after: int
+) -> None:
+    impatient = system.settings.model_copy(update={"first_token_timeout_s": SOON_S, "gap_timeout_s": SOON_S})
+    async with running_worker(impatient):
+        story = await system.story(await system.submit(scripted(tokens=5, after=after, **script)))
+
+    assert story.types == ["queued", "started", *["delta"] * after, "failed"]
+    assert story.code == code
+    assert story.end["error"]["type"] == "provider_error"
+    if after:
+        assert story.end["usage"]["completion_tokens"] == after
+        assert story.end["usage"]["source"] == "partial"
+    else:
+        assert story.end["usage"] is None
+
+
+async def test_a_provider_that_cannot_be_reached_is_one_failed_event(system: System) -> None:
+    nowhere = system.settings.model_copy(update={"upstream_url": "http://127.0.0.1:1/v1"})
+    async with running_worker(nowhere):
+        story = await system.story(await system.submit())
+
+    assert story.types == ["queued", "started", "failed"]
+    assert (story.code, story.end["error"]["retryable"]) == ("provider_unreachable", True)
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": [{"index": 0, "delta": {"content": "b", "score": math.nan}}]},
+        {"choices": [{"index": 0, "delta": {"content": "b"}, "logprobs": {"content": [{"logprob": -math.inf}]}}]},
+    ],
+    ids=["delta", "logprobs"],
+)
+async def test_a_number_that_json_has_no_word_for_is_the_providers_fault(
+    system: System, chunk: dict[str, Any]
+) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        call = await told.call()
+        call.say("a")
+        call.send(chunk)
+        call.end()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "failed"]
+    assert story.code == "provider_garbage"
+
+
+async def test_a_whole_answer_is_not_spoiled_by_what_is_told_about_its_usage(system: System) -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "x_details": {"x": math.nan}, "y_details": {"y": 3}}
+    told = Told(on_call=lambda call: call.end(usage=usage))
+    async with running_worker(system.settings, told):
+        story = await system.story(await system.submit())
+
+    assert story.types == ["queued", "started", "completed"]
+    counted = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "y_details": {"y": 3}}
+    assert story.end["usage"] == {**counted, "source": "provider"}
+
+
+async def test_a_log_that_would_grow_too_large_ends_the_job_and_its_upstream(system: System) -> None:
+    async with running_upstream() as upstream:
+        small = {"upstream_url": upstream.base_url, "max_log_bytes": 4096}
+        async with running_worker(system.settings.model_copy(update=small)):
+            story = await system.story(await system.submit(scripted(tokens=1_000_000, rate=2000)))
+            await upstream.until(lambda: upstream.closed == 1)
+
+    assert story.types[-1] == "failed"
+    assert story.code == "output_too_large"
+    logged = sum(len(event.data) for event in story.deltas)
+    assert logged <= 4096 + 200
+    assert story.end["usage"]["source"] == "partial"
+
+
+# Deadlines.
+
+
+async def test_a_running_job_whose_time_is_over_expires_and_its_upstream_is_closed(system: System) -> None:
+    async with running_upstream() as upstream:
+        settings = system.settings.model_copy(update={"upstream_url": upstream.base_url})
+        async with running_worker(settings):
+            body = scripted(tokens=9, fault="stall", after=2)
+            story = await system.story(await system.submit({**body, "timeout_s": SOON_S}))
+            await upstream.until(lambda: upstream.closed == 1)
+
+    assert story.types == ["queued", "started", "delta", "delta", "expired"]
+    assert story.code == "deadline_passed"
+    assert story.end["usage"]["source"] == "partial"
+
+
+async def test_a_job_whose_time_was_over_before_it_was_taken_expires_without_being_asked(system: System) -> None:
+    job_id = await system.submit()
+    await system.core.client.hset(system.core.keys.job(job_id).record, "deadline", 1)  # type: ignore[misc]
+    told = Told()
+    async with running_worker(system.settings, told):
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "expired"]
+    assert told.calls == []
+
+
+# Jobs that can't be run.
+
+
+async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_goes_on(system: System) -> None:
+    core = system.core
+    newer, kind, garbage, no_object, gone, fine = [await system.submit(model=name) for name in "abcdef"]
+    await core.client.hset(core.keys.job(newer).record, "v", 2)  # type: ignore[misc]
+    await core.client.hset(core.keys.job(kind).record, "kind", "astrology")  # type: ignore[misc]
+    await core.client.set(core.keys.job(garbage).request, b'{"model": ')
+    await core.client.set(core.keys.job(no_object).request, b'["a"]')
+    await core.client.delete(core.keys.job(gone).request)
+    told = Told(on_call=lambda call: call.end())
+    async with running_worker(system.settings, told):
+        for broken in (kind, garbage, no_object, gone):
+            story = await system.story(broken)
+            assert story.types == ["queued", "failed"]
+            assert story.code == "broken_job"
+            assert await system.queue_keys(broken) == []
+        assert (await system.story(fine)).types[-1] == "completed"
+        # The gateway can't read a newer record either; the log is there all the same.
+        events = await core.events(newer)
+
+    assert [event.type for event in events] == [EventType.QUEUED, EventType.FAILED]
+    assert events[-1].json()["error"]["code"] == "broken_job"
+    assert [call.model for call in told.calls] == ["f"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        b"",
+        b"\x80\x04nonsense",
+        b"[]",
+        b"{}",
+        b'{"t":null,"f":"another","a":["%s"],"k":{},"et":1}',
+        b'{"t":null,"f":"run_job","a":["job_00000000000000000000000000"],"k":{},"et":1}',
+        b'{"t":null,"f":"run_job","a":[],"k":{},"et":1}',
+        b'{"t":null,"f":"run_job","a":7,"k":{},"et":1}',
+        b'{"t":null,"f":"run_job","a":["%s"],"k":{"x":1},"et":1}',
+        b'{"t":null,"f":"run_job","a":["%s"],"k":{},"et":"soon"}',
+        b'{"t":"x","f":"run_job","a":["%s"],"k":{},"et":1}',
+    ],
+)
+async def test_a_queue_message_that_is_gone_or_garbage_ends_the_job(system: System, message: bytes | None) -> None:
+    job_id = await system.submit()
+    if message is None:
+        await system.core.client.delete(ARQ_JOB + job_id)
+    else:
+        await system.core.client.set(ARQ_JOB + job_id, message.replace(b"%s", job_id.encode()))
+    told = Told(on_call=lambda call: call.end())
+    async with running_worker(system.settings, told):
+        story = await system.story(job_id)
+        after = await system.story(await system.submit())
+
+    assert story.types == ["queued", "failed"]
+    assert story.code == "broken_job"
+    assert after.types[-1] == "completed"
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_that_was_admitted_but_never_made_is_removed_by_the_worker_that_takes_it(system: System) -> None:
+    ghost = make_spec()
+    await system.core.queue.admit(ghost, max_depth=10, retention_s=60)
+    await system.due(ghost.id)
+    told = Told(on_call=lambda call: call.end())
+    assert await system.queue_keys(ghost.id) == ["lane", "active", "message"]
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), told):
+        # The only slot has seen to the ghost before.
+        await system.story(await system.submit())
+
+    assert await system.queue_keys(ghost.id) == []
+    assert len(told.calls) == 1
+
+
+async def test_a_job_that_was_made_but_never_released_runs_by_itself(system: System) -> None:
+    spec = replace(make_spec(), model="told")
+    await system.core.queue.admit(spec, max_depth=10, retention_s=60)
+    await system.core.store.create(spec, 1)
+    told = Told(on_call=lambda call: call.end())
+    async with running_worker(system.settings, told):
+        await system.due(spec.id)  # five seconds later
+        story = await system.story(spec.id)
+
+    assert story.types[-1] == "completed"
+
+
+# Defects.
+
+
+async def test_a_defect_in_the_code_ends_the_job_as_internal_error_and_the_worker_goes_on(system: System) -> None:
+    def on_call(call: Call) -> None:
+        if call.model == "defect":
+            call.say("a", "b")
+            call.fail(RuntimeError("a defect of ours"))
+        else:
+            call.end()
+
+    async with running_worker(system.settings, Told(on_call)):
+        story = await system.story(await system.submit(model="defect"))
+        after = await system.story(await system.submit())
+
+    assert story.code == "internal_error"
+    assert story.types.count("failed") == 1
+    assert "defect of ours" not in str(story.end)
+    assert after.types[-1] == "completed"
+
+
+# Slots.
+
+
+async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 3}), told):
+        job_ids = [await system.submit(model=f"m{number}") for number in range(10)]
+        for number in range(10):
+            call = await told.call(number)
+            await told.until(lambda number=number: len(told.running) == min(3, 10 - number))  # type: ignore[misc]
+            call.say(call.model)
+            call.end()
+            story = await system.story(job_ids[number])
+            assert story.text == f"m{number}"
+
+
+async def test_no_slot_is_lost_whatever_becomes_of_jobs(system: System) -> None:
+    def on_call(call: Call) -> None:
+        match call.model:
+            case "defect":
+                call.fail(RuntimeError("a defect of ours"))
+            case "garbage":
+                call.send({"choices": 7})
+            case "truncated":
+                call.say("a")
+                call.stop()
+            case "fine":
+                call.end()
+
+    told = Told(on_call)
+    slots = 3
+    settings = system.settings.model_copy(update={"worker_slots": slots, "first_token_timeout_s": SOON_S})
+    async with running_worker(settings, told):
+        for _ in range(slots):
+            ended = [await system.submit(model=model) for model in ("defect", "garbage", "truncated", "silent", "fine")]
+            lost = await system.submit(model="fine")
+            await system.core.client.delete(ARQ_JOB + lost)
+            ended.append(lost)
+            cancelled = await system.submit(model="cancelled")
+            for job_id in ended:
+                await system.story(job_id)
+            await system.cancel(cancelled)
+            await system.story(cancelled)
+            ghost = make_spec()
+            await system.core.queue.admit(ghost, max_depth=10, retention_s=60)
+            await system.due(ghost.id)
+        last = [await system.submit(model=f"last {number}") for number in range(slots + 1)]
+        await told.until(lambda: len(told.running) == slots)
+        assert all(model.startswith("last") for model in told.running)
+        for number, job_id in enumerate(last):
+            (await told.call_for(f"last {number}")).end()
+            assert (await system.story(job_id)).types[-1] == "completed"
+
+
+# The catalogue.
+
+
+async def test_the_models_of_the_provider_can_be_asked_for(system: System) -> None:
+    async with system.commands() as seen, running_worker(system.settings, Told()):
+        await seen(f"SET {system.core.keys.models}")
+        listed = (await system.client.get("/v1/models")).json()
+
+    assert [model["id"] for model in listed["data"]] == ["told"]
+
+
+async def test_where_models_are_settings_these_are_published(system: System) -> None:
+    settings = system.settings.model_copy(update={"models": ("large", "small")})
+    async with system.commands() as seen, running_worker(settings, Told()):
+        await seen(f"SET {system.core.keys.models}")
+        listed = (await system.client.get("/v1/models")).json()
+        story = await system.story(await system.submit(model="huge"))
+
+    assert [model["id"] for model in listed["data"]] == ["large", "small"]
+    assert (story.types, story.code) == (["queued", "failed"], "model_not_found")

@@ -1,0 +1,262 @@
+"""The append protocol against a plain list: any steps, by any owners, in any order, on the real server.
+
+The list is what the log must be after each step, and what is published is what is logged: nothing more, nothing else.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared.events import START, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
+from shared.lifecycle import TERMINAL, State
+from shared.replay import Entry
+from shared.store import Execution
+from tests.support.core import Core, Listener, frames_of, open_core
+from tests.support.valkey import fresh_prefix
+
+T = TypeVar("T")
+OWNERS = st.sampled_from(["w.1", "w.2", "reaper"])
+ENDINGS = st.sampled_from(sorted(TERMINAL))
+# Some are over 16 KiB: their channel carries a nudge.
+TEXTS = st.lists(st.sampled_from(["a", "é\u2028", "\n\nid: 9-9\n\n", "x" * 9_000]), min_size=1, max_size=3)
+MAX_ATTEMPTS = 4
+
+
+@dataclass
+class Model:
+    """What Redis should hold: the record's fields that matter, and the log as a list of frames."""
+
+    log: list[bytes]
+    published: list[bytes]
+    status: State = State.QUEUED
+    epoch: int = 0
+    owner: str = ""
+    seq: int = 1
+    attempts: int = 0
+
+    def refusal(self, epoch: int, owner: str) -> str | None:
+        if self.status in TERMINAL:
+            return "ended"
+        return None if (epoch, owner) == (self.epoch, self.owner) else "fenced"
+
+    def add(self, frames: bytes, last: int) -> None:
+        self.log += split_frames(frames)
+        self.published.append(frames if len(frames) <= 16_384 else b"")
+        self.seq = last
+
+    def append(self, entry: Entry) -> str:
+        """What the log must answer; accepted frames are added."""
+        if refusal := self.refusal(entry.epoch, entry.owner):
+            return refusal
+        if self.status is State.CANCELLING:
+            return "cancelled"
+        if entry.last <= self.seq:
+            return f"have {self.seq}"
+        if entry.first != self.seq + 1:
+            return f"behind {self.seq}"
+        self.add(entry.frames, entry.last)
+        return "ok"
+
+    def finish(self, execution: Execution, seq: int, status: State, frame: bytes) -> str:
+        """What `finish` must answer; an accepted terminal event is added."""
+        refusal = self.refusal(execution.epoch, execution.owner)
+        if refusal == "ended" and (execution.epoch, execution.owner, seq) == (self.epoch, self.owner, self.seq):
+            return "have"
+        if refusal:
+            return refusal
+        if self.status is State.CANCELLING and status is not State.CANCELLED:
+            return "cancelled"
+        allowed = {
+            State.QUEUED: {State.FAILED, State.EXPIRED},
+            State.RUNNING: {State.COMPLETED, State.FAILED, State.EXPIRED},
+            State.CANCELLING: {State.CANCELLED},
+        }
+        if status not in allowed[self.status]:
+            return "refused"
+        if seq != self.seq + 1:
+            return f"behind {self.seq}"
+        self.add(frame, seq)
+        self.status = status
+        return "ok"
+
+
+class AppendProtocol(RuleBasedStateMachine):
+    """Several owners at one job."""
+
+    redis_url = ""
+    executions = Bundle("executions")
+    sent = Bundle("sent")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Carry out one step."""
+        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+
+    def read(self) -> list[bytes]:
+        """The real log, as a list of frames."""
+        page = self.run(self.core.log.read_after(self.job_id, START, max_bytes=1 << 30))
+        assert page.status is self.model.status
+        return [frame for entry in page.entries for frame in split_frames(entry)]
+
+    @initialize(target=executions)
+    def submit(self) -> Any:
+        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.job_id = self.run(self.core.queued())
+        channel = self.core.keys.channel(self.job_id)
+        self.listener: Listener = self.run(self.stack.enter_async_context(self.core.listening(channel)))
+        queued = encode_data({"job": self.job_id, "lane": "default", "position": 1})
+        self.model = Model([encode_frame(EventType.QUEUED, queued, EventId(0, 1))], [])
+        return multiple()
+
+    @rule(target=executions, owner=OWNERS)
+    def begin(self, owner: str) -> Any:
+        model = self.model
+        answer = self.run(self.core.store.begin(self.job_id, owner, model="m", provider="p", max_attempts=MAX_ATTEMPTS))
+        if model.status in TERMINAL:
+            assert answer == "ended"
+        elif model.status is State.CANCELLING:
+            assert answer == "cancelling"
+        elif model.attempts == MAX_ATTEMPTS:
+            assert answer == "exhausted"
+        else:
+            return self.began(answer, owner)
+        return multiple()
+
+    def began(self, answer: object, owner: str) -> Execution:
+        model = self.model
+        assert isinstance(answer, Execution)
+        assert answer.epoch > model.epoch
+        assert answer.base == len(model.log)
+        model.attempts += 1
+        frames = []
+        if model.epoch > 0:
+            frames.append((EventType.ROLLBACK, {"to": "0-1", "reason": "worker_lost"}))
+        started = {"attempt": model.attempts, "model": "m", "provider": "p", "resumed_from": None}
+        frames.append((EventType.STARTED, started))
+        model.status, model.epoch, model.owner = State.RUNNING, answer.epoch, owner
+        entry = [
+            encode_frame(event, encode_data(data), EventId(answer.epoch, seq))
+            for seq, (event, data) in enumerate(frames, 1)
+        ]
+        model.add(b"".join(entry), len(entry))
+        assert (answer.seq, answer.attempt) == (model.seq, model.attempts)
+        return answer
+
+    @rule(target=executions, owner=OWNERS)
+    def take_over(self, owner: str) -> Any:
+        answer = self.run(self.core.store.take_over(self.job_id, owner))
+        if self.model.status in TERMINAL:
+            assert answer == "ended"
+            return multiple()
+        assert isinstance(answer, Execution)
+        assert answer.epoch > self.model.epoch
+        assert answer.base == len(self.model.log)
+        self.model.epoch, self.model.owner, self.model.seq = answer.epoch, owner, 0
+        return answer
+
+    @rule(execution=executions)
+    def hand_back(self, execution: Execution) -> None:
+        mine = self.model.refusal(execution.epoch, execution.owner) is None
+        assert self.run(self.core.store.hand_back(execution)) == mine
+        if mine:
+            self.model.owner = ""
+            self.model.attempts -= 1
+
+    @rule(target=sent, execution=executions, skipped=st.sampled_from([0, 0, 0, 0, -1, 1]), texts=TEXTS)
+    def append(self, execution: Execution, skipped: int, texts: list[str]) -> Entry:
+        entry = frames_of(execution, max(self.model.seq + 1 + skipped, 1), *texts)
+        self.send(entry)
+        return entry
+
+    @rule(entry=sent)
+    def send_again(self, entry: Entry) -> None:
+        self.send(entry)
+
+    @rule(entries=st.lists(sent, min_size=2, max_size=4))
+    def send_many_in_one_call(self, entries: list[Entry]) -> None:
+        self.send(*entries)
+
+    def send(self, *entries: Entry) -> None:
+        expected = [self.model.append(entry) for entry in entries]
+        assert self.run(self.core.append(*entries)) == expected
+
+    @rule(execution=executions, status=ENDINGS, skipped=st.sampled_from([0, 0, 0, -1, 1]))
+    def finish(self, execution: Execution, status: State, skipped: int) -> None:
+        seq = max(self.model.seq + 1 + skipped, 1)
+        data = encode_data({"status": status})
+        frame = encode_frame(EventType(status.value), data, EventId(execution.epoch, seq))
+        expected = self.model.finish(execution, seq, status, frame)
+
+        answer = self.run(self.core.store.finish(execution, seq=seq, frame=frame, status=status, outcome=data))
+
+        assert answer == expected
+
+    @rule()
+    def cancel(self) -> None:
+        model = self.model
+        answer = self.run(self.core.cancel(self.job_id))
+        if model.status in TERMINAL:
+            assert answer == "ended"
+        elif model.status is State.QUEUED:
+            assert answer == "cancelled"
+            frame = self.read_unchecked()[-1]
+            assert decode_frame(frame).id == (model.epoch, model.seq + 1)
+            model.add(frame, model.seq + 1)
+            model.status, model.owner = State.CANCELLED, ""
+        else:
+            assert answer == "cancelling"
+            model.status = State.CANCELLING
+
+    def read_unchecked(self) -> list[bytes]:
+        return list(split_frames(self.run(self.core.log_bytes(self.job_id))))
+
+    @invariant()
+    def the_log_is_the_list(self) -> None:
+        log = self.read()
+        assert log == self.model.log
+        ids = [decode_frame(frame).id for frame in log]
+        assert ids == sorted(set(ids), key=lambda id: id or START)
+
+    @invariant()
+    def what_is_published_is_what_is_logged(self) -> None:
+        assert self.run(self.listener.heard()) == self.model.published
+        self.model.published.clear()
+
+    @invariant()
+    def nothing_follows_a_terminal_event(self) -> None:
+        types = [decode_frame(frame).type.value for frame in self.model.log]
+        assert not TERMINAL & set(types[:-1])
+        assert (types[-1] in TERMINAL) == (self.model.status in TERMINAL)
+
+    def teardown(self) -> None:
+        self.run(self.stack.aclose())
+        self.loop.close()
+
+
+def test_whatever_owners_do_the_log_is_a_plain_list_and_what_is_published_is_logged(redis_url: str) -> None:
+    machine = type("OnThisServer", (AppendProtocol,), {"redis_url": redis_url})
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )

@@ -1,0 +1,51 @@
+"""The lifecycle under any sequence of actions."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.lifecycle import TERMINAL, Action, IllegalTransition, State, advance
+
+actions = st.lists(st.sampled_from(Action), max_size=30)
+
+
+def walk(chosen: list[Action]) -> list[State]:
+    """The states that a job goes through; refused actions change nothing."""
+    states = [State.QUEUED]
+    for action in chosen:
+        try:
+            states.append(advance(states[-1], action))
+        except IllegalTransition:
+            continue
+    return states
+
+
+@given(actions)
+def test_a_job_ends_at_most_once_and_nothing_follows(chosen: list[Action]) -> None:
+    states = walk(chosen)
+
+    assert not TERMINAL & set(states[:-1])
+
+
+@given(actions)
+def test_a_job_that_was_told_to_stop_is_never_anything_else_than_cancelled(chosen: list[Action]) -> None:
+    states = walk(chosen)
+
+    if State.CANCELLING in states:
+        after = states[states.index(State.CANCELLING) :]
+        assert set(after) <= {State.CANCELLING, State.CANCELLED}
+
+
+@given(actions)
+def test_only_a_job_that_ran_completes(chosen: list[Action]) -> None:
+    states = walk(chosen)
+
+    if states[-1] is State.COMPLETED:
+        assert states[-2] is State.RUNNING
+
+
+@given(actions)
+def test_every_job_can_still_be_brought_to_an_end(chosen: list[Action]) -> None:
+    state = walk(chosen)[-1]
+
+    while state not in TERMINAL:
+        state = advance(state, Action.FINISH_CANCELLED if state is State.CANCELLING else Action.CANCEL)
