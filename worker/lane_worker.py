@@ -16,6 +16,7 @@ from arq.connections import ArqRedis
 from arq.worker import Function, Worker
 
 from shared.errors import BrokenJob
+from shared.jobs import created_ms
 from shared.keys import Keys
 from shared.lanes import Lane, Rota
 from shared.queue import ARQ_FUNCTION, Claim, Queue, Taken, deserialize, serialize
@@ -48,7 +49,7 @@ class LaneWorker(Worker):
             keep_result=0,
             log_results=False,
             job_serializer=serialize,
-            job_deserializer=deserialize,
+            job_deserializer=_read_message,
         )
         self.lane = lane
         self._dispatcher = dispatcher
@@ -59,6 +60,16 @@ class LaneWorker(Worker):
     async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
         """arq could not read its own message: the job ends properly, or never would."""
         await self._dispatcher.end_unreadable(job_id)
+
+
+def _read_message(raw: bytes) -> dict[str, Any]:
+    """A message that the queue wrote. Where it raises, arq calls `finish_failed_job`; what it let through and then
+    stumbled over would have no end."""
+    message = deserialize(raw)
+    (job_id,) = message["a"]
+    if message != {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}:
+        raise ValueError("This message is not ours.")
+    return message
 
 
 class Dispatcher:
@@ -147,11 +158,14 @@ class Dispatcher:
 
     async def run_job(self, ctx: dict[Any, Any], *args: Any) -> None:
         """What arq calls, with its message's only argument: the job's id."""
-        (job_id,) = args
-        await self._attempts.run(self._claims[job_id])
+        job_id = ctx["job_id"]
+        if args == (job_id,):
+            await self._attempts.run(self._claims[job_id])
+        else:
+            await self.end_unreadable(job_id)
 
     async def end_unreadable(self, job_id: str) -> None:
-        """The arq message is gone or garbage."""
+        """The arq message is gone, garbage or another job's."""
         claim = self._claims[job_id]
         if await self._attempts.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
             await self._queue.done(job_id, claim.lane)

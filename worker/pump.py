@@ -1,7 +1,7 @@
 """The bounded buffer between providers' streams and the replay log: one batched append per flush for all jobs.
 
-Self-batching: the next flush starts when the last one is acknowledged, so that a busy process sends large batches and an
-idle one adds no delay. An outbox that is full makes its provider wait. Above: attempt.py. Below: shared/replay.py.
+Self-batching: the next flush starts when the last one is acknowledged, so that a busy process sends large batches and
+an idle one adds no delay. An outbox that is full makes its provider wait. Above: attempt.py. Below: shared/replay.py.
 Not here: what a frame says, and when a job ends.
 """
 

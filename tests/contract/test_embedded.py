@@ -8,6 +8,7 @@ import stat
 import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,7 @@ async def test_a_second_owner_of_a_folder_is_refused_and_the_first_is_not_distur
         pass  # given back by the first
 
 
+@asynccontextmanager
 async def orphan(folder: Path, *, frozen: bool) -> AsyncIterator[tuple[str, int]]:
     """A server whose owner was killed. Frozen before, it could not hear of that."""
     owner = await asyncio.create_subprocess_exec(sys.executable, "-c", OWNER, str(folder), stdout=PIPE)
@@ -117,12 +119,16 @@ async def orphan(folder: Path, *, frozen: bool) -> AsyncIterator[tuple[str, int]
     finally:
         owner.kill()
         await owner.wait()
-    yield told["url"], told["pid"]
+    try:
+        yield told["url"], told["pid"]
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(told["pid"], signal.SIGKILL)
 
 
 @linux_only
 async def test_a_killed_owner_leaves_no_server_behind(folder: Path) -> None:
-    async for _, pid in orphan(folder, frozen=False):
+    async with orphan(folder, frozen=False) as (_, pid):
         await gone([pid])
 
 
@@ -131,7 +137,7 @@ async def test_a_server_that_outlived_its_owner_is_ended_before_the_next_one_sta
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "STOP_S", 0.2)
-    async for url, pid in orphan(folder, frozen=True):
+    async with orphan(folder, frozen=True) as (url, pid):
         async with running_valkey(folder) as valkey:
             await gone([pid])
             assert valkey.url != url
@@ -144,7 +150,7 @@ async def test_a_process_that_only_has_an_old_servers_id_is_left_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "STOP_S", 0.2)
-    async for _, pid in orphan(folder, frozen=True):
+    async with orphan(folder, frozen=True):
         bystander = await asyncio.create_subprocess_exec("sleep", "60")
         (folder / "valkey.pid").write_text(f"{bystander.pid}\n")
         with pytest.raises(StartupError, match="A Valkey of a former run still uses"):
@@ -152,8 +158,6 @@ async def test_a_process_that_only_has_an_old_servers_id_is_left_alone(
         assert bystander.returncode is None
         bystander.terminate()
         assert await bystander.wait() == -signal.SIGTERM
-        os.kill(pid, signal.SIGKILL)
-        await gone([pid])
 
 
 async def test_a_server_that_cannot_start_says_why_and_gives_the_folder_back(folder: Path) -> None:

@@ -312,7 +312,7 @@ async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_goes_on(
         b"[]",
         b"{}",
         b'{"t":null,"f":"another","a":["%s"],"k":{},"et":1}',
-        b'{"t":null,"f":"run_job","a":["job_00000000000000000000000000"],"k":{},"et":1}',
+        b'{"t":null,"f":"run_job","a":["job_00000000000000000000000000"],"k":{},"et":0}',
         b'{"t":null,"f":"run_job","a":[],"k":{},"et":1}',
         b'{"t":null,"f":"run_job","a":7,"k":{},"et":1}',
         b'{"t":null,"f":"run_job","a":["%s"],"k":{"x":1},"et":1}',
