@@ -83,7 +83,7 @@ async def run_worker(
         stream_url = settings.stream_redis_url or settings.redis_url
         queue_client, job_client = client(settings.redis_url), client(stream_url)
         writer = client(stream_url, connections=1)
-        bell_client = client(settings.redis_url, connections=1, command_timeout_s=None)
+        bell_client = client(settings.redis_url, connections=1)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
         for each in (queue_client, job_client):
             await check_server(each)

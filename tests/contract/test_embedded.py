@@ -137,12 +137,11 @@ async def test_a_server_that_outlived_its_owner_is_ended_before_the_next_one_sta
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "STOP_S", 0.2)
-    async with orphan(folder, frozen=True) as (url, pid):
-        async with running_valkey(folder) as valkey:
-            await gone([pid])
-            assert valkey.url != url
-            async with Redis.from_url(valkey.url) as redis:
-                assert await redis.get("kept") == b"yes"
+    async with orphan(folder, frozen=True) as (url, pid), running_valkey(folder) as valkey:
+        await gone([pid])
+        assert valkey.url != url
+        async with Redis.from_url(valkey.url) as redis:
+            assert await redis.get("kept") == b"yes"
 
 
 @linux_only

@@ -6,12 +6,12 @@ import pytest
 
 from shared.embedded import EmbeddedValkey
 from shared.errors import JobNotFound
-from shared.events import START, EventId, EventType, after_cursor, encode_data, encode_frame
+from shared.events import START, EventId, EventType, after_cursor, encode_frame, parse_id
 from shared.lifecycle import State
 from shared.replay import Entry, Page
 from shared.store import Execution
 from shared.valkey import REDIS_FULL
-from tests.support.core import WORKER, Core, fresh_job_id, frames_of, make_spec
+from tests.support.core import WORKER, Core, frames_of, fresh_job_id, make_spec
 
 ALL = 1 << 30
 
@@ -261,7 +261,7 @@ async def test_a_long_log_is_read_page_by_page_without_gap_or_repeat(core: Core,
         assert page.entries
         assert sum(map(len, page.entries[:-1])) < max(max_bytes, 1)
         found += ids_of(page)
-        cursor, more = EventId(*map(int, found[-1].split("-"))), page.more
+        cursor, more = parse_id(found[-1]), page.more
 
     assert found == ["0-1"] + [f"1-{seq}" for seq in range(1, 192)]
 
@@ -340,7 +340,7 @@ async def test_reading_while_another_writes_never_sees_half_a_step(core: Core) -
         cursor = START
         while cursor < EventId(1, 101):
             page = await core.log.read_after(execution.job_id, cursor, max_bytes=ALL)
-            new = [id for id in ids_of(page) if EventId(*map(int, id.split("-"))) > cursor]
+            new = [name for name in ids_of(page) if parse_id(name) > cursor]
             if new:
                 assert new[-1] == str(page.latest)
                 found.extend(new)

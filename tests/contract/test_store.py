@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import json
-from typing import Any
 
 import pytest
 
@@ -12,23 +11,23 @@ from shared.events import EventId, EventType, encode_data, encode_frame, is_term
 from shared.jobs import Job, JobSpec
 from shared.lifecycle import State
 from shared.store import EMPTY_SHA256, Execution, Store
-from tests.support.core import RETENTION_S, WORKER, Core, fresh_job_id, frames_of, make_spec
+from tests.support.core import RETENTION_S, WORKER, Core, frames_of, fresh_job_id, make_spec
 
 
-async def refused(core: Core, job_id: str, **changes: Any) -> object:
+async def refused(core: Core, job_id: str, *, max_attempts: int = 3) -> object:
     """What `begin` says to a job that may not begin."""
-    options = {"model": "m", "provider": "p", "max_attempts": 3} | changes
-    return await core.store.begin(job_id, "another", **options)
+    return await core.store.begin(job_id, "another", model="m", provider="p", max_attempts=max_attempts)
 
 
 async def set_field(core: Core, job_id: str, **fields: str | int) -> None:
-    await core.client.hset(core.keys.job(job_id).record, mapping=fields)  # type: ignore[misc,arg-type]
+    await core.client.hset(core.keys.job(job_id).record, mapping=fields)  # type: ignore[misc]
 
 
 async def expiries(core: Core, spec_or_id: JobSpec | str) -> list[int]:
     """When each of the job's keys goes (ms), -1 never, -2 not there."""
     keys = core.keys.job(spec_or_id if isinstance(spec_or_id, str) else spec_or_id.id)
-    return [await core.client.pexpiretime(key) for key in (keys.record, keys.request, keys.log, keys.result)]
+    names = (keys.record, keys.request, keys.log, keys.result)
+    return [int(await core.client.execute_command("PEXPIRETIME", name)) for name in names]
 
 
 # Create, load.
@@ -97,10 +96,11 @@ async def test_many_jobs_are_read_together_gone_and_broken_ones_among_them(core:
 
     jobs = await core.store.load_many([first, gone, broken, last])
 
-    assert isinstance(jobs[0], Job) and jobs[0].id == first
+    assert isinstance(jobs[0], Job)
     assert jobs[1] is None
     assert isinstance(jobs[2], BrokenJob)
-    assert isinstance(jobs[3], Job) and jobs[3].id == last
+    assert isinstance(jobs[3], Job)
+    assert (jobs[0].id, jobs[3].id) == (first, last)
     assert await core.store.load_many([]) == []
 
 

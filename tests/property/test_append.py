@@ -146,7 +146,7 @@ class AppendProtocol(RuleBasedStateMachine):
         assert answer.epoch > model.epoch
         assert answer.base == len(model.log)
         model.attempts += 1
-        frames = []
+        frames: list[tuple[EventType, dict[str, object]]] = []
         if model.epoch > 0:
             frames.append((EventType.ROLLBACK, {"to": "0-1", "reason": "worker_lost"}))
         started = {"attempt": model.attempts, "model": "m", "provider": "p", "resumed_from": None}
@@ -233,7 +233,7 @@ class AppendProtocol(RuleBasedStateMachine):
         log = self.read()
         assert log == self.model.log
         ids = [decode_frame(frame).id for frame in log]
-        assert ids == sorted(set(ids), key=lambda id: id or START)
+        assert ids == sorted(set(ids), key=lambda event_id: event_id or START)
 
     @invariant()
     def what_is_published_is_what_is_logged(self) -> None:

@@ -59,7 +59,9 @@ def in_json(value: Any) -> Any:
 
 def parse_as_a_browser(frame: bytes) -> list[tuple[str, str, str]]:
     """Type, data and id of each event, as WHATWG HTML §9.2.6 reads a stream."""
-    found, event, data, last_event_id = [], "", [], ""
+    found: list[tuple[str, str, str]] = []
+    data: list[str] = []
+    event = last_event_id = ""
     for line in frame.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").split("\n"):
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")

@@ -49,7 +49,7 @@ def class_of(name: str) -> type[TailraceError]:
     return found
 
 
-CLASSES = [TailraceError, *map(class_of, tree(TailraceError))]
+CLASSES: list[type[TailraceError]] = [TailraceError, *map(class_of, tree(TailraceError))]
 
 
 def test_the_docstring_draws_the_tree_as_it_is() -> None:

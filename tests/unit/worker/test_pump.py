@@ -75,9 +75,14 @@ def text_of(size: int) -> str:
 async def settled(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
     """Start this and let it come as far as it comes by itself."""
     task = asyncio.create_task(work)
+    await a_few_turns()
+    return task
+
+
+async def a_few_turns() -> None:
+    """Let everybody come as far as they come by themselves."""
     for _ in range(5):
         await asyncio.sleep(0)
-    return task
 
 
 # Entries.
@@ -166,7 +171,7 @@ async def test_put_waits_on_while_what_waits_is_still_too_much() -> None:
     more = await settled(bench.put(text_of(80 * KIB)))
 
     bench.answer("ok")
-    await settled(asyncio.sleep(0))
+    await a_few_turns()
     assert not putting.done()
     assert not more.done()
 
@@ -181,7 +186,7 @@ async def test_flushed_waits_for_the_last_frame_and_not_longer() -> None:
 
     flushing = await settled(bench.outbox.flushed())
     bench.answer("ok")
-    await settled(asyncio.sleep(0))
+    await a_few_turns()
     assert not flushing.done()
 
     bench.answer("ok")
