@@ -29,11 +29,10 @@ from shared.logs import configure_logs, redact, wants_console
 from shared.ports import free_port, port_taken
 from shared.ready import tell_ready
 from shared.secret_file import kept_secret
-from shared.settings import Settings, load_settings
+from shared.settings import SCRIPTED_URL, Settings, load_settings
 
 LOCAL_MODEL = "smollm2-135m-instruct"
 SCRIPTED_MODEL = "scripted"
-SCRIPTED_URL = "scripted:"
 
 # -P: a package called `worker` in the folder where Tailrace is started is none of ours.
 _PYTHON = (sys.executable, "-P", "-m")

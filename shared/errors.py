@@ -286,11 +286,13 @@ REFUSALS: dict[str, tuple[int, bool]] = {
     "insufficient_quota": (429, False),
     "upstream_auth": (502, False),
     "provider_error": (502, False),
+    "server_error": (502, True),
     "provider_overloaded": (503, True),
 }
 """What a provider's refusal means to our caller: code -> (HTTP status, whether trying again can help).
 
-`upstream_auth` is a 502, since it is our key that the provider refused and not the caller's.
+`server_error` is the upstream's own trouble, `provider_error` what nobody has a word for. `upstream_auth` is a 502,
+since it is our key that the provider refused and not the caller's.
 """
 
 

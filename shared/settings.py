@@ -21,6 +21,9 @@ from shared.errors import StartupError
 
 TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
+SCRIPTED_URL = "scripted:"
+"""The `upstream_url` of the provider that plays scripts instead of asking a model."""
+
 KIB = 1024
 MIB = 1024 * KIB
 

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from shared.settings import Settings
+from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix, running_valkey
 
 
@@ -60,3 +61,10 @@ def settings(redis_url: str, key_prefix: str, tmp_path: Path) -> Settings:
         data_dir=str(tmp_path / "data"),
         log_level="warning",
     )
+
+
+@pytest.fixture
+async def processes(settings: Settings) -> AsyncIterator[Processes]:
+    """Starts gateways, workers and upstreams as real processes, with this test's settings; they end with the test."""
+    async with Processes(settings) as started:
+        yield started

@@ -24,7 +24,7 @@ from shared.logs import configure_logs
 from shared.queue import Queue
 from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
-from shared.settings import Settings, load_settings
+from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, open_client
 from worker.attempt import Attempts, Limits
@@ -39,7 +39,6 @@ from worker.reaper import Reaper
 log = structlog.get_logger()
 
 LANES = (Lane(DEFAULT_LANE),)
-SCRIPTED_URL = "scripted:"
 _CATALOGUE_S = 30.0
 # Tokens a second of the scripted provider: a pace that a reader can follow.
 _SCRIPTED_RATE = 30.0

@@ -44,7 +44,7 @@ export function waitingFor(turn, stream, delay) {
   if (deltas.length) return "";
   if (started?.attempt > 1) return `Waiting for the first token, attempt ${started.attempt}…`;
   if (started) return "Waiting for the first token…";
-  return position > 0 ? `Queued, position ${position}…` : "Queued…";
+  return position > 1 ? `Queued, position ${position}…` : "Queued…";
 }
 
 function progressed({ done, total, message }) {

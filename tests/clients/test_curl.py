@@ -254,7 +254,7 @@ async def test_a_gateway_that_shuts_down_breaks_its_readers_off_and_another_has_
     processes: Processes, main_prefix: str, system: System, model: str
 ) -> None:
     gateway = await processes.gateway(key_prefix=main_prefix)
-    request = ask(model=model, text="one two three four five", rate=5)
+    request = ask(model=model, text="one two three four five", fault="stall", after=2, stall_s=2.0)
     job = await submit(system, request)
 
     async with curling(*events_of(gateway.url, job["id"])) as process:

@@ -1,14 +1,14 @@
 """Invariant 3 against a plain list: whatever is lost, repeated, reordered or read slowly, a reader gets the log.
 
-The model is a list of entries and a heap of messages on their way. Hypothesis decides what is appended, which messages
+The model is a list of entries and a list of messages on their way. Hypothesis decides what is appended, which messages
 arrive, when the log is read in how large pages, and where the reader begins.
 """
 
 import itertools
+from collections.abc import Callable
 
-from hypothesis import settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.subscriber import Live, Phase, Subscriber, read_live
 from shared.events import (
@@ -25,187 +25,32 @@ from shared.events import (
 
 Snapshot = tuple[list[bytes], EventId, EventId, bool, bool]
 
-_NOW = 7
-_PADDING = st.integers(0, 60)
-_EVENTS = st.lists(_PADDING, min_size=1, max_size=4)
 
+class JobLog:
+    """The worker's side: a log, and the live messages that are on their way."""
 
-def frame(event: EventType, event_id: EventId, padding: int) -> bytes:
-    return encode_frame(event, b'{"content":"%s"}' % (b"x" * padding), event_id)
-
-
-class Reading(RuleBasedStateMachine):
-    """One job's log, its live channel, and one reader."""
-
-    @initialize(
-        max_bytes=st.integers(1, 600),
-        history=st.lists(_EVENTS, max_size=6),
-        trim=st.integers(0, 3),
-        cursor=st.one_of(st.none(), st.tuples(st.integers(0, 3), st.integers(0, 14)), st.integers(0, 40)),
-    )
-    def open(
-        self, max_bytes: int, history: list[list[int]], trim: int, cursor: tuple[int, int] | int | None
-    ) -> None:
-        """A log with a past, perhaps without its head, and a cursor: none, any, or one that was really issued."""
+    def __init__(self) -> None:
         self.entries = [frame(EventType.QUEUED, EventId(0, 1), 0)]
         self.last = EventId(0, 1)
         self.in_flight: list[Live | None] = []
         self.over = False
-        for number, paddings in enumerate(history):
-            if number % 3 == 0:
-                self.next_epoch(1)
-            self.append(paddings)
-        ids = [first_id(each) for entry in self.entries for each in split_frames(entry)]
-        del self.entries[: min(trim, len(self.entries) - 1)]
-        self.in_flight.clear()
-        if isinstance(cursor, int):
-            self.cursor = ids[cursor % len(ids)]
-        else:
-            self.cursor = START if cursor is None else EventId(*cursor)
-        self.max_bytes = max_bytes
-        self.subscriber = Subscriber(self.cursor, max_bytes=max_bytes)
-        self.reply: Snapshot | None = None
-        self.asked: EventId | None = None
-        self.gap: bytes | None = None
-        self.first_reply_came = False
-        self.got = b""
 
-    # The worker.
+    def deltas(self, number: int) -> None:
+        """One to four deltas of some size, as one entry and one message."""
+        seqs = range(self.last.seq + 1, self.last.seq + 2 + number % 4)
+        self._write(*(frame(EventType.DELTA, EventId(self.last.epoch, seq), number % 61) for seq in seqs))
 
-    def write(self, entry: bytes) -> None:
-        self.entries.append(entry)
-        self.last = last_id(entry)
-        self.in_flight.append(read_live(entry))
+    def begin_again(self, number: int) -> None:
+        """Another execution: rollback and started in one entry, sometimes of an epoch that skips some."""
+        epoch = self.last.epoch + 1 + number % 3
+        rollback = frame(EventType.ROLLBACK, EventId(epoch, 1), 0)
+        self._write(rollback, frame(EventType.STARTED, EventId(epoch, 2), 0))
 
-    @precondition(lambda self: not self.over)
-    @rule(paddings=_EVENTS)
-    def append(self, paddings: list[int]) -> None:
-        """Deltas, as one entry and one message."""
-        ids = [EventId(self.last.epoch, self.last.seq + n) for n in range(1, len(paddings) + 1)]
-        self.write(b"".join(frame(EventType.DELTA, i, padding) for i, padding in zip(ids, paddings, strict=True)))
-
-    @precondition(lambda self: not self.over)
-    @rule(skip=st.integers(1, 3))
-    def next_epoch(self, skip: int) -> None:
-        """The job is begun again: rollback and started, in one entry."""
-        epoch = self.last.epoch + skip
-        self.write(
-            frame(EventType.ROLLBACK, EventId(epoch, 1), 0) + frame(EventType.STARTED, EventId(epoch, 2), 0)
-        )
-
-    @precondition(lambda self: not self.over)
-    @rule(paddings=_EVENTS)
-    def append_and_deliver(self, paddings: list[int]) -> None:
-        """The ordinary case."""
-        self.append(paddings)
-        self.deliver_in_order()
-
-    @precondition(lambda self: not self.over)
-    @rule(taken_over=st.booleans(), luck=st.integers(0, 9))
-    def end(self, taken_over: bool, luck: int = _NOW) -> None:
-        """The terminal event, by the job's worker or by somebody in its place; seldom, since it is the last."""
-        if luck != _NOW:
-            return
-        at = EventId(self.last.epoch + 1, 1) if taken_over else self.last.next()
-        self.write(frame(EventType.COMPLETED, at, 0))
+    def end(self, number: int) -> None:
+        """The terminal event, by the job's worker or, under an epoch of its own, by somebody in its place."""
+        at = EventId(self.last.epoch + 1, 1) if number % 2 else self.last.next()
+        self._write(frame(EventType.COMPLETED, at, 0))
         self.over = True
-
-    # The live channel.
-
-    @precondition(lambda self: self.in_flight)
-    @rule(which=st.integers(0, 50), again=st.booleans())
-    def deliver(self, which: int, again: bool) -> None:
-        """Any message that is under way arrives: in its turn or not, and perhaps once more later."""
-        message = self.in_flight[which % len(self.in_flight)] if again else None
-        if not again:
-            message = self.in_flight.pop(which % len(self.in_flight))
-        self.subscriber.offer(message)
-
-    @precondition(lambda self: self.in_flight)
-    @rule()
-    def deliver_in_order(self) -> None:
-        """Everything that is under way arrives as it should."""
-        for message in self.in_flight:
-            self.subscriber.offer(message)
-        self.in_flight.clear()
-
-    @precondition(lambda self: self.in_flight)
-    @rule(which=st.integers(0, 50))
-    def nudge(self, which: int) -> None:
-        """A message was too large for the channel."""
-        self.in_flight[which % len(self.in_flight)] = None
-
-    @rule()
-    def reconnect(self) -> None:
-        """The connection broke: what was under way is lost, and the hub says so."""
-        self.in_flight.clear()
-        self.subscriber.lose()
-
-    @precondition(lambda self: self.in_flight)
-    @rule(which=st.integers(0, 50))
-    def lose_silently(self, which: int) -> None:
-        """A message is lost and nobody knows."""
-        del self.in_flight[which % len(self.in_flight)]
-
-    @rule()
-    def check_tail(self) -> None:
-        """The hub's timer compares reader and log."""
-        if self.subscriber.behind(self.last):
-            assert self.subscriber.position < self.last
-            self.subscriber.lose()
-
-    # The reader.
-
-    @rule()
-    def take(self) -> None:
-        """The reader's socket has room."""
-        self.got += self.subscriber.take()
-
-    @precondition(lambda self: self.asked is None and self.subscriber.phase is Phase.REPLAY)
-    @rule()
-    def ask(self) -> None:
-        """The reader, having taken what there was, asks the log."""
-        if frames := self.subscriber.take():
-            self.got += frames
-        elif self.subscriber.phase is Phase.REPLAY:
-            self.asked = self.subscriber.start_reading()
-
-    @precondition(lambda self: self.asked is not None and self.reply is None)
-    @rule()
-    def read(self) -> None:
-        """The server reads a page."""
-        assert self.asked is not None
-        self.reply = self.page(self.asked, self.max_bytes)
-
-    @precondition(lambda self: self.reply is not None)
-    @rule()
-    def receive(self) -> None:
-        """The page arrives."""
-        assert self.reply is not None
-        entries, earliest, latest, more, over = self.reply
-        if not self.first_reply_came:
-            self.first_reply_came = True
-            self.gap = self.expected_gap(earliest, latest)
-        self.asked = self.reply = None
-        self.subscriber.replayed(entries, earliest, latest, more=more, over=over)
-
-    @precondition(lambda self: self.asked is not None)
-    @rule()
-    def fail_to_read(self) -> None:
-        """Redis is away."""
-        self.asked = self.reply = None
-        self.subscriber.stop_reading()
-
-    @precondition(lambda self: self.asked is None)
-    @rule()
-    def catch_up(self) -> None:
-        """The reader does what it does all the time: take what there is, else ask the log and wait for it."""
-        self.take()
-        if self.subscriber.phase is Phase.REPLAY:
-            self.ask()
-        if self.asked is not None:
-            self.read()
-            self.receive()
 
     def page(self, cursor: EventId, room: int) -> Snapshot:
         """What `read` of functions.lua answers."""
@@ -214,52 +59,182 @@ class Reading(RuleBasedStateMachine):
         entries = [entry for entry, before in zip(after, sizes, strict=False) if before < room]
         return entries, first_id(self.entries[0]), self.last, len(entries) < len(after), self.over
 
-    def expected_gap(self, earliest: EventId, latest: EventId) -> bytes | None:
-        """The frame that must come first, said in other words than the subscriber's."""
-        head_is_gone = earliest != EventId(0, 1)
-        missed = head_is_gone and self.cursor < earliest and self.cursor != (earliest.epoch, earliest.seq - 1)
-        if missed or self.cursor > latest:
-            return encode_gap(self.cursor, earliest, latest)
-        return None
+    def _write(self, *frames: bytes) -> None:
+        entry = b"".join(frames)
+        self.entries.append(entry)
+        self.last = last_id(entry)
+        self.in_flight.append(read_live(entry))
+
+
+class World:
+    """One job, one reader, and everything that can happen between them. Each step takes a number to choose by."""
+
+    def __init__(self, log: JobLog, cursor: EventId, max_bytes: int) -> None:
+        self.log = log
+        self.cursor = cursor
+        self.max_bytes = max_bytes
+        self.subscriber = Subscriber(cursor, max_bytes=max_bytes)
+        self.got = b""
+        self.gap: bytes | None = None
+        self.asked: EventId | None = None
+        self.reply: Snapshot | None = None
+        self.replies = 0
+
+    # The worker.
+
+    def append(self, number: int) -> None:
+        if not self.log.over:
+            self.log.deltas(number)
+
+    def begin_again(self, number: int) -> None:
+        if not self.log.over:
+            self.log.begin_again(number)
+
+    def end(self, number: int) -> None:
+        if not self.log.over and number > 200:
+            self.log.end(number)
+
+    # The live channel.
+
+    def deliver_all(self, _: int) -> None:
+        for message in self.log.in_flight:
+            self.subscriber.offer(message)
+        self.log.in_flight.clear()
+
+    def deliver_one(self, number: int) -> None:
+        """Any of them, in its turn or not."""
+        if messages := self.log.in_flight:
+            self.subscriber.offer(messages.pop(number % len(messages)))
+
+    def deliver_twice(self, number: int) -> None:
+        """Now, and perhaps once more later."""
+        if messages := self.log.in_flight:
+            self.subscriber.offer(messages[number % len(messages)])
+
+    def nudge(self, number: int) -> None:
+        """A message that is too large for the channel."""
+        if messages := self.log.in_flight:
+            messages[number % len(messages)] = None
+
+    def lose_one(self, number: int) -> None:
+        """A message is lost, and nobody knows."""
+        if messages := self.log.in_flight:
+            del messages[number % len(messages)]
+
+    def reconnect(self, _: int) -> None:
+        """What was on its way is lost, and the hub says so."""
+        self.log.in_flight.clear()
+        self.subscriber.lose()
+
+    def check_tail(self, _: int) -> None:
+        if self.subscriber.behind(self.log.last):
+            assert self.subscriber.position < self.log.last
+            self.subscriber.lose()
+
+    # The reader: takes what there is; when there is nothing and it does not follow the live feed, it asks the log.
+
+    def take(self, _: int) -> None:
+        if self.asked is None:
+            self.got += self.subscriber.take()
+
+    def ask(self, number: int) -> None:
+        self.take(number)
+        if self.asked is None and self.subscriber.phase is Phase.REPLAY:
+            self.take(number)
+            self.asked = self.subscriber.start_reading()
+
+    def read(self, _: int) -> None:
+        """The server reads a page, between the question and the answer's arrival."""
+        if self.asked is not None and self.reply is None:
+            self.reply = self.log.page(self.asked, self.max_bytes)
+
+    def receive(self, _: int) -> None:
+        if self.reply is None:
+            return
+        entries, earliest, latest, more, over = self.reply
+        if not self.replies:
+            self.gap = expected_gap(self.cursor, earliest, latest)
+        self.replies += 1
+        self.asked = self.reply = None
+        self.subscriber.replayed(entries, earliest, latest, more=more, over=over)
+
+    def fail_to_read(self, _: int) -> None:
+        if self.asked is not None:
+            self.asked = self.reply = None
+            self.subscriber.stop_reading()
+
+    def catch_up(self, number: int) -> None:
+        for step in (self.ask, self.read, self.receive, self.take):
+            step(number)
 
     # What must hold.
 
-    @invariant()
-    def what_waits_is_bounded(self) -> None:
-        """Invariant 7: the room that was given, and one entry."""
-        if not hasattr(self, "subscriber"):
-            return
+    def check(self) -> None:
+        """Invariants 3 and 7, at any moment."""
+        assert self.expected().startswith(self.got)
         pending = sum(map(len, self.subscriber._pending))
         held = sum(len(message.frames) for message in self.subscriber._held)
-        assert pending + held <= self.max_bytes + max(map(len, self.entries))
+        assert pending + held <= self.max_bytes + max(map(len, self.log.entries))
         assert (pending, held) == (self.subscriber._pending_bytes, self.subscriber._held_bytes)
-
-    @invariant()
-    def what_was_got_is_the_beginning_of_what_should_be(self) -> None:
-        """Invariant 3, at each moment."""
-        if hasattr(self, "subscriber"):
-            assert self.expected().startswith(self.got)
 
     def expected(self) -> bytes:
         """The log after the cursor; after a gap, all of it."""
         if self.gap is not None:
-            return self.gap + b"".join(self.entries)
-        return b"".join(after_cursor(entry, self.cursor) for entry in self.entries)
+            return self.gap + b"".join(self.log.entries)
+        return b"".join(after_cursor(entry, self.cursor) for entry in self.log.entries)
 
-    def teardown(self) -> None:
-        """However it went so far: once the job has ended, the tail check and the log bring every reader to the end."""
-        if not hasattr(self, "subscriber"):
-            return
-        if not self.over:
-            self.end(taken_over=False)
-        self.in_flight.clear()
-        if self.asked is not None:
-            self.fail_to_read()
+    def finish(self) -> None:
+        """However it went: the job ends, its last message is lost, and the tail check brings the reader to the end."""
+        if not self.log.over:
+            self.log.end(0)
+        self.log.in_flight.clear()
         while self.subscriber.phase is not Phase.CLOSED:
-            self.check_tail()
-            self.catch_up()
-        assert self.got == self.expected()
+            self.check_tail(0)
+            self.catch_up(0)
+            self.check()
 
 
-Reading.TestCase.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
-test_a_reader_gets_exactly_the_log_after_its_cursor = Reading.TestCase
+Step = Callable[[World, int], None]
+# The ordinary ones more often, since what goes wrong goes wrong on their way.
+STEPS: tuple[Step, ...] = (
+    *(World.append, World.append, World.append, World.deliver_all, World.deliver_all, World.catch_up, World.catch_up),
+    *(World.begin_again, World.end, World.deliver_one, World.deliver_twice, World.nudge, World.lose_one),
+    *(World.reconnect, World.check_tail, World.take, World.ask, World.read, World.receive, World.fail_to_read),
+)
+
+
+def frame(event: EventType, event_id: EventId, padding: int) -> bytes:
+    return encode_frame(event, b'{"content":"%s"}' % (b"x" * padding), event_id)
+
+
+def expected_gap(cursor: EventId, earliest: EventId, latest: EventId) -> bytes | None:
+    """The frame that must come first, said in other words than the subscriber's."""
+    head_is_gone = earliest != EventId(0, 1)
+    missed = head_is_gone and cursor < earliest and cursor != (earliest.epoch, earliest.seq - 1)
+    return encode_gap(cursor, earliest, latest) if missed or cursor > latest else None
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """A log with a past, perhaps without its head, and a cursor: none, an id that was issued, or any other."""
+    log = JobLog()
+    for number in draw(st.lists(st.integers(0, 255), max_size=5)):
+        (log.begin_again if number % 3 == 0 else log.deltas)(number)
+    issued = [first_id(each) for entry in log.entries for each in split_frames(entry)]
+    del log.entries[: min(draw(st.sampled_from((0, 0, 0, 1, 2))), len(log.entries) - 1)]
+    log.in_flight.clear()
+    any_id = st.builds(EventId, st.integers(0, 4), st.integers(0, 20))
+    cursor = draw(st.one_of(st.just(START), st.sampled_from(issued), any_id))
+    return World(log, cursor, draw(st.integers(1, 800)))
+
+
+@settings(max_examples=600, deadline=None)
+@given(worlds(), st.binary(max_size=240))
+def test_whatever_happens_a_reader_gets_exactly_the_log_after_its_cursor(world: World, choices: bytes) -> None:
+    for choice, number in zip(choices[::2], choices[1::2], strict=False):
+        step = STEPS[choice % len(STEPS)]
+        note(f"{step.__name__} {number}")
+        step(world, number)
+        world.check()
+    world.finish()
+    assert world.got == world.expected()

@@ -300,6 +300,7 @@ _NAMES = {
     "permission_error": "upstream_auth",
     "overloaded": "provider_overloaded",
     "overloaded_error": "provider_overloaded",
+    "server_error": "server_error",
 }
 _STATUSES = {
     400: "invalid_request",
@@ -307,6 +308,7 @@ _STATUSES = {
     402: "insufficient_quota",
     403: "upstream_auth",
     404: "model_not_found",
+    409: "server_error",
     413: "invalid_request",
     422: "invalid_request",
     429: "rate_limit_exceeded",
@@ -321,7 +323,8 @@ def _refusal(status: int | None, code: object, kind: object) -> str:
             return _NAMES[name]
     if status is None and kind == "invalid_request_error":
         return "invalid_request"
-    return _STATUSES.get(status or 0, "provider_error")
+    otherwise = "server_error" if status is not None and status >= 500 else "provider_error"
+    return _STATUSES.get(status or 0, otherwise)
 
 
 def _as_status(code: object) -> int | None:

@@ -99,8 +99,8 @@ def test_a_record_of_another_version_is_broken_and_says_so(version: bytes | None
     ("field", "value"),
     [
         ("status", None), ("status", b"paused"), ("status", b"\xff"), ("kind", None), ("tenant", b"\xff"),
-        ("lane", None), ("model", None), ("epoch", b""), ("epoch", b"one"), ("seq", None), ("attempts", b"1.5"), ("created", None),
-        ("deadline", b"soon"), ("started", b""), ("metadata", b"{"), ("outcome", b"\xff"),
+        ("lane", None), ("model", None), ("epoch", b""), ("epoch", b"one"), ("seq", None), ("attempts", b"1.5"),
+        ("created", None), ("deadline", b"soon"), ("started", b""), ("metadata", b"{"), ("outcome", b"\xff"),
     ],
 )  # fmt: skip
 def test_a_record_with_a_broken_field_is_broken(field: str, value: bytes | None) -> None:

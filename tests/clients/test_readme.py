@@ -1,0 +1,186 @@
+"""The README's examples, run as they stand there."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from shared.child import start_child, stop_child
+from shared.events import EventId, EventType, decode_frame, parse_id, split_frames
+from tests.clients.system import KEY, ObservedUpstream, System
+from tests.support.client import PATIENCE_S
+from tests.support.processes import Processes
+from tests.support.upstream import expected_text
+from tests.support.valkey import fresh_prefix
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+JS = Path(__file__).parent / "js"
+MODEL = "smollm2-135m-instruct"
+PROMPT = "Name three rivers."
+# A program that starts on a busy machine takes its time.
+PROGRAM_S = 20.0
+
+# What the page tells the test about: some events, and at the end the text and whether the EventSource is closed.
+REPORT = """
+for (const name of ["delta", "rollback"]) events.addEventListener(name, () => console.log(name));
+events.addEventListener("completed", () => {
+  const text = deltas.map((d) => d.text).join("");
+  console.log(JSON.stringify({ text, closed: events.readyState === 2 }));
+});
+"""
+
+
+def blocks(language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert found
+    return found
+
+
+def shell_statements() -> list[str]:
+    lines = "".join(blocks("sh")).replace("\\\n", "").splitlines()
+    return [line for line in lines if line.startswith(("curl ", "export "))]
+
+
+def answer_to(prompt: str) -> str:
+    return expected_text({"model": MODEL, "messages": [{"role": "user", "content": prompt}]})
+
+
+async def run(argv: list[str], env: Mapping[str, str]) -> bytes:
+    """What a program prints; it must succeed."""
+    process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **env}, stdout=PIPE, stderr=PIPE)
+    try:
+        async with asyncio.timeout(PROGRAM_S):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.communicate()
+        raise
+    assert process.returncode == 0, errors.decode()
+    return output
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def site(processes: Processes, system: System, main_prefix: str) -> System:
+    """What `make run` starts, as far as a client can tell."""
+    gateway = await processes.gateway(key_prefix=main_prefix, models=(MODEL,))
+    return System(gateway.url, system.upstream)
+
+
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash")
+async def test_the_shell_examples_print_what_the_readme_says(site: System) -> None:
+    env = {"TAILRACE": site.url, "KEY": KEY}
+    named: set[str] = set()
+    printed: list[bytes] = []
+    for statement in shell_statements():
+        if statement.startswith("export "):
+            named.update(re.findall(r"(\w+)=", statement))
+            continue
+        assert set(re.findall(r"\$(\w+)", statement)) <= named, "the reader has not been told"
+        printed.append(await run(["bash", "-c", statement], env))
+        if printed[-1].startswith(b'{"id":"job_'):
+            env["JOB"] = json.loads(printed[-1])["id"]
+
+    chat, submitted, whole, rest = printed
+    assert named == {"TAILRACE", "KEY", "JOB"}
+    *chunks, done = chat.decode().strip().split("\n\n")
+    pieces = [json.loads(chunk.removeprefix("data: "))["choices"][0]["delta"].get("content", "") for chunk in chunks]
+    assert ("".join(pieces), done) == (answer_to(PROMPT), "data: [DONE]")
+    assert json.loads(submitted)["links"]["events"].startswith(f"/v1/jobs/{env['JOB']}/events?token=")
+    events = [decode_frame(frame) for frame in split_frames(whole)]
+    said = [event.json().get("content", "") for event in events if event.type is EventType.DELTA]
+    assert ("".join(said), events[-1].type) == (answer_to(PROMPT), EventType.COMPLETED)
+    assert rest.startswith(b"event: delta\n")
+    assert whole.endswith(rest)
+    assert parse_id(rest.split(b"\n\n")[0].rpartition(b"id: ")[2]) == EventId(1, 18)
+
+
+async def test_the_openai_example_prints_the_answer(site: System) -> None:
+    (program,) = blocks("python")
+
+    printed = await run([sys.executable, "-c", program], {"TAILRACE": site.url, "KEY": KEY})
+
+    assert printed.decode() == answer_to(PROMPT)
+
+
+@pytest.fixture(scope="session")
+def js(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a page's program can run."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    folder = tmp_path_factory.mktemp("js")
+    shutil.copytree(JS, folder, dirs_exist_ok=True)
+    options = ("--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error")
+    npm = ("npm", "install", *options)
+    done = subprocess.run(npm, check=False, cwd=folder, capture_output=True, text=True, timeout=50)
+    if done.returncode:
+        pytest.skip(f"npm can't install the eventsource package here: {done.stderr.strip()[-200:]}")
+    return folder
+
+
+@asynccontextmanager
+async def open_page(folder: Path, site: System, prompt: str = PROMPT) -> AsyncIterator[Process]:
+    """The README's page, with this prompt."""
+    (example,) = blocks("js")
+    example = example.replace(json.dumps(PROMPT), json.dumps(prompt))
+    assert json.dumps(prompt) in example
+    (folder / "example.js").write_text('import "./page.js";\n' + example + REPORT)
+    env = {**os.environ, "TAILRACE": site.url, "KEY": KEY}
+    page = await start_child(["node", str(folder / "example.js")], env=env, output=PIPE)
+    try:
+        yield page
+    finally:
+        await stop_child(page, PATIENCE_S)
+
+
+async def read_until(page: Process, wanted: str) -> str:
+    """The page's next line that starts like this."""
+    assert page.stdout is not None
+    said = b""
+    async with asyncio.timeout(PROGRAM_S):
+        while line := await page.stdout.readline():
+            said += line
+            if line.startswith(wanted.encode()):
+                return line.decode()
+    raise AssertionError(said.decode())
+
+
+async def test_the_event_source_example_collects_the_answer(site: System, js: Path) -> None:
+    async with open_page(js, site) as page:
+        collected = json.loads(await read_until(page, "{"))
+
+    assert collected == {"text": answer_to(PROMPT), "closed": True}
+
+
+@pytest.mark.timeout(120)
+async def test_the_event_source_example_loses_nothing_when_a_worker_and_a_gateway_die(
+    processes: Processes, upstream: ObservedUpstream, js: Path
+) -> None:
+    prefix = fresh_prefix()
+    worker = {"key_prefix": prefix, "upstream_url": upstream.base_url, "lease_s": 0.5}
+    first_worker, gateway = await asyncio.gather(processes.worker(**worker), processes.gateway(key_prefix=prefix))
+    prompt = json.dumps({"script": {"text": "one two three four five six seven eight nine ten", "rate": 4}})
+
+    async with open_page(js, System(gateway.url, upstream), prompt) as page:
+        await read_until(page, "delta")
+        await first_worker.crash()
+        await processes.worker(**worker)
+        await read_until(page, "rollback")
+        await read_until(page, "delta")
+        await gateway.crash()
+        await processes.gateway(key_prefix=prefix, port=int(gateway.url.rpartition(":")[2]))
+        collected = json.loads(await read_until(page, "{"))
+
+    assert collected == {"text": answer_to(prompt), "closed": True}
