@@ -153,8 +153,12 @@ class Admission:
                 # A crash between `admit` and `create`: made again under the same id.
                 spec = replace(spec, id=admission.job_id)
         await self._store.create(spec, max(admission.position, 1))
-        await self._queue.release(spec.id, spec.lane)
-        return await self._store.load(spec.id)
+        released = await self._queue.release(spec.id, spec.lane)
+        job = await self._store.load(spec.id)
+        if not released and not job.ended:
+            # We were so slow that a worker took the job before its record was there, and forgot it; or it runs already.
+            await self._queue.restore(job, min(spec.timeout_s, spec.abandon_after_s or spec.timeout_s))
+        return job
 
 
 def _check_chat(body: Mapping[str, Any]) -> None:

@@ -100,7 +100,7 @@ class Queue:
             keys,
             spec.id,
             spec.fingerprint,
-            retention_ms + int(spec.timeout_s * 1000),
+            retention_ms,  # the record lives longer: a key without a record means a crash, never old age
             max_depth,
             _arq_message(spec.id),
             _ADMITTED_DUE_MS,

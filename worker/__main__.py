@@ -124,7 +124,7 @@ async def run_worker(
         feed = LiveFeed(
             feed_client,
             clock,
-            on_message=lambda _, order: dispatcher.cancel(order.decode()),
+            on_message=lambda _, order: dispatcher.cancel(order.decode("ascii", "replace")),
             on_confirmed=lambda _: dispatcher.beat_soon(),
         )
         feed.subscribe(keys.control)

@@ -200,7 +200,8 @@ class Dispatcher:
         claims = [c for c in self._claims.values() if c.job_id not in running or running[c.job_id].stopped is None]
         for claim, answer in zip(claims, await self._queue.renew(claims, self._lease_s), strict=True):
             holder = self._attempts.running.get(claim.job_id)
-            if answer != "ok" and holder is not None and self._claims.get(claim.job_id) is claim:
+            # `gone`: the queue has lost the job, or it has just ended. The fence is ours, so it goes on.
+            if answer == "lost" and holder is not None and self._claims.get(claim.job_id) is claim:
                 holder.stop(answer)
 
     def cancel(self, job_id: str) -> None:

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser
 
 from shared.settings import Settings
+from tests.clients.browser import CHROMIUM, Visitor, running_chromium, visiting
 from tests.clients.system import KEY, ObservedUpstream, System
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
@@ -79,3 +81,20 @@ async def impatient(processes: Processes, upstream: ObservedUpstream) -> System:
 def model() -> str:
     """A model's name that only this test uses."""
     return f"model-{secrets.token_hex(4)}"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """A headless Chromium."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    async with running_chromium() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
+    """Somebody with a fresh browser profile. What their browser complains of, and the test did not, fails it."""
+    async with visiting(browser) as somebody:
+        yield somebody
+    assert somebody.complaints == []

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
@@ -31,7 +32,7 @@ PARTIAL_FILE, HTTP_ERROR = 18, 22
 
 
 class Said(NamedTuple):
-    """What curl printed, and its exit status."""
+    """What curl printed, heartbeats left out, and its exit status."""
 
     output: bytes
     status: int
@@ -61,7 +62,11 @@ async def rest_of(process: Process) -> Said:
     async with asyncio.timeout(2 * PATIENCE_S):
         output, _ = await process.communicate()
     assert process.returncode is not None
-    return Said(output, process.returncode)
+    return Said(without_heartbeats(output), process.returncode)
+
+
+def without_heartbeats(printed: bytes) -> bytes:
+    return re.sub(rb"^: hb\n", b"", printed, flags=re.MULTILINE)
 
 
 async def curl(*arguments: str) -> Said:
@@ -77,8 +82,9 @@ async def read_until(process: Process, wanted: bytes) -> bytes:
 
 
 async def read_delta(process: Process, text: str) -> bytes:
-    """What it prints up to and including the event that says this."""
-    return await read_until(process, b'"content":"%b"}' % text.encode()) + await read_until(process, b"\n\n")
+    """What it prints up to and including the event that says this, without heartbeats."""
+    said = await read_until(process, b'"content":"%b"}' % text.encode())
+    return without_heartbeats(said + await read_until(process, b"\n\n"))
 
 
 def chat(url: str, request: dict[str, Any]) -> tuple[str, ...]:

@@ -288,7 +288,7 @@ async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_goes_on(
     await core.client.set(core.keys.job(no_object).request, b'["a"]')
     await core.client.delete(core.keys.job(gone).request)
     told = Told(on_call=lambda call: call.end())
-    async with running_worker(system.settings, told):
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), told):
         for broken in (kind, garbage, no_object, gone):
             story = await system.story(broken)
             assert story.types == ["queued", "failed"]

@@ -1,0 +1,192 @@
+"""Leases: a worker that dies or falls silent loses its jobs to another, and a reader gets each text whole and once."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.events import EventType
+from shared.keys import ARQ_IN_PROGRESS
+from shared.lifecycle import State
+from shared.settings import Settings
+from tests.support.processes import Processes
+from tests.support.system import System, ask, running_system, running_worker
+from tests.support.told import Told, told_upstream
+
+LEASE_S = 0.6
+LONG_S = 60.0
+BEATS_PER_LEASE = 4
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[tuple[Told, str]]:
+    """What all workers ask."""
+    async with told_upstream() as opened:
+        yield opened
+
+
+@pytest.fixture
+def told(upstream: tuple[Told, str]) -> Told:
+    """What it says."""
+    return upstream[0]
+
+
+@pytest.fixture
+def settings(settings: Settings, upstream: tuple[Told, str]) -> Settings:
+    """Settings with a short lease."""
+    return settings.model_copy(update={"lease_s": LEASE_S, "upstream_url": upstream[1]})
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def processes(system: System) -> AsyncIterator[Processes]:
+    """Workers that can be killed and frozen."""
+    async with Processes(system.settings) as opened:
+        yield opened
+
+
+async def test_a_killed_workers_job_is_run_again_and_the_text_is_whole_and_told_once(
+    system: System, told: Told, processes: Processes
+) -> None:
+    doomed = await processes.worker()
+    job_id = await system.submit()
+    (await told.call()).say("Half of ", "it")
+    async with system.reading(job_id) as read:
+        seen = [await read() for _ in range(4)]
+        await processes.worker()
+        await doomed.crash()
+        again = await told.call(1)
+        again.say("Half of ", "it ", "and the rest.")
+        again.end()
+        while seen[-1].type is not EventType.COMPLETED:
+            seen.append(await read())
+    story = await system.story(job_id)
+
+    assert seen == story.events
+    assert story.types == ["queued", "started", *["delta"] * 2, "rollback", "started", *["delta"] * 3, "completed"]
+    assert story.text == "Half of it and the rest."
+    rollback, started = story.events[4:6]
+    assert rollback.json() == {"to": "0-1", "reason": "worker_lost"}
+    assert started.json()["attempt"] == 2
+    assert [call.request for call in told.calls] == [ask(stream=True, stream_options={"include_usage": True})] * 2
+    assert (await system.job(job_id)).attempts == 2
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_a_frozen_worker_that_wakes_up_late_writes_nothing_more(
+    system: System, told: Told, processes: Processes
+) -> None:
+    zombie = await processes.worker()
+    job_id = await system.submit()
+    first = await told.call()
+    first.say("Zombie ")
+    await system.until(job_id, EventType.DELTA)
+    heir = await processes.worker()
+    zombie.freeze()
+    first.say("never ", "to be ", "seen")
+    second = await told.call(1)
+    second.say("The heir ")
+    await system.until(job_id, EventType.DELTA, count=2)
+    async with system.commands() as command:
+        for _ in range(3 * BEATS_PER_LEASE):  # the only one who is awake renews what it holds
+            await command("FCALL tailrace_renew")
+    zombie.thaw()
+    await first.until_closed()
+    second.say("speaks.")
+    second.end()
+    story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "delta", "completed"]
+    assert story.text == "The heir speaks."
+    assert len(told.calls) == 2
+    # It is as good as new.
+    await heir.crash()
+    job_id = await system.submit()
+    (await told.call(2)).end()
+    assert (await system.story(job_id)).types == ["queued", "started", "completed"]
+
+
+@pytest.mark.parametrize("due", [False, True], ids=["claim", "claim and lane"])
+async def test_a_claim_that_merely_expired_is_taken_again_and_the_job_goes_on(
+    system: System, told: Told, due: bool
+) -> None:
+    async with running_worker(system.settings):
+        job_id = await system.submit()
+        call = await told.call()
+        call.say("One ")
+        await system.until(job_id, EventType.DELTA)
+        claim = ARQ_IN_PROGRESS + job_id
+        async with system.commands() as command:
+            await system.core.client.delete(claim)
+            if due:
+                await system.due(job_id)
+            for _ in range(2):
+                await command(f"SET {claim} ")
+        call.say("text")
+        call.end()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "delta", "completed"]
+    assert story.text == "One text"
+    assert len(told.calls) == 1
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_that_outlives_many_leases_is_run_once(system: System, told: Told) -> None:
+    async with running_worker(system.settings), running_worker(system.settings):
+        job_id = await system.submit()
+        call = await told.call()
+        async with system.commands() as command:
+            for _ in range(3 * BEATS_PER_LEASE):
+                await command(f"SET {ARQ_IN_PROGRESS}{job_id} ")
+        call.say("Patience.")
+        call.end()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "completed"]
+    assert len(told.calls) == 1
+
+
+async def test_a_claim_that_another_worker_holds_ends_the_execution(system: System, told: Told) -> None:
+    async with running_worker(system.settings):
+        job_id = await system.submit()
+        call = await told.call()
+        await system.core.client.set(ARQ_IN_PROGRESS + job_id, "another.1")
+        await call.until_closed()
+
+    assert (await system.job(job_id)).status is State.RUNNING
+
+
+async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, told: Told) -> None:
+    async with running_worker(system.settings):
+        job_id = await system.submit()
+        call = await told.call()
+        async with system.commands() as command:
+            await system.lose(job_id)
+            for _ in range(2):
+                await command("FCALL tailrace_renew")
+        call.say("Nevertheless.")
+        call.end()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "completed"]
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_whose_every_worker_died_fails(system: System, told: Told) -> None:
+    job_id = await system.submit()
+    for number in range(2):
+        await system.core.begin(job_id, f"dead.{number}")
+    async with running_worker(system.settings.model_copy(update={"max_attempts": 2})):
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "rollback", "started", "failed"]
+    assert story.code == "attempts_exhausted"
+    assert story.end["error"]["message"] == "2 attempts died without an end of their own."
+    assert told.calls == []
+    assert await system.queue_keys(job_id) == []

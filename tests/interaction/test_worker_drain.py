@@ -1,0 +1,205 @@
+"""A worker's way out: what runs may end, the rest is handed back and costs nothing, and the process always ends."""
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.events import EventType
+from shared.lifecycle import State
+from shared.settings import Settings
+from tests.support.core import frozen
+from tests.support.processes import Processes, gone
+from tests.support.system import STOP_S, System, running_system, running_worker
+from tests.support.told import Told, told_upstream
+
+LONG_S = 60.0
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[tuple[Told, str]]:
+    """What all workers ask."""
+    async with told_upstream() as opened:
+        yield opened
+
+
+@pytest.fixture
+def told(upstream: tuple[Told, str]) -> Told:
+    """What it says."""
+    return upstream[0]
+
+
+@pytest.fixture
+def settings(settings: Settings, upstream: tuple[Told, str]) -> Settings:
+    """Settings with a lease that no test waits for, and a patient drain."""
+    changes = {"lease_s": LONG_S, "drain_s": LONG_S, "upstream_url": upstream[1]}
+    return settings.model_copy(update=changes)
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def processes(system: System) -> AsyncIterator[Processes]:
+    """Workers that get real signals."""
+    async with Processes(system.settings) as opened:
+        yield opened
+
+
+async def test_a_draining_worker_ends_what_runs_and_takes_nothing_more(system: System, told: Told) -> None:
+    async with running_worker(system.settings) as worker:
+        running = await system.submit(model="running")
+        call = await told.call_for("running")
+        worker.drain()
+        waiting = await system.submit(model="waiting")
+        call.say("The end.")
+        call.end()
+        await worker.stopped()
+        story = await system.story(running)
+
+    assert (story.types[-1], story.text) == ("completed", "The end.")
+    assert [each.model for each in told.calls] == ["running"]
+    assert (await system.job(waiting)).status is State.QUEUED
+    assert await system.queue_keys(running) == []
+    assert await system.queue_keys(waiting) == ["lane", "active", "message"]
+
+
+async def test_what_takes_too_long_is_handed_back_and_costs_no_attempt(system: System, told: Told) -> None:
+    async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
+        job_id = await system.submit()
+        first = await told.call()
+        first.say("Lost ")
+        await system.until(job_id, EventType.DELTA)
+        worker.drain()
+        await worker.stopped()
+        assert first.closed
+    job = await system.job(job_id)
+    assert (job.status, job.attempts) == (State.RUNNING, 0)
+    assert await system.queue_keys(job_id) == ["lane", "active", "message"]
+
+    async with running_worker(system.settings):
+        second = await told.call(1)
+        second.say("Found.")
+        second.end()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "completed"]
+    assert [event.json()["attempt"] for event in story.events if event.type is EventType.STARTED] == [1, 1]
+    assert story.text == "Found."
+    assert (await system.job(job_id)).attempts == 1
+
+
+async def test_a_worker_that_waits_takes_what_another_hands_back_at_once(system: System, told: Told) -> None:
+    """Long before the lease would end."""
+    job_ids = []
+    async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
+        for number in range(5):
+            job_ids.append(await system.submit(model=f"m{number}"))
+            await told.call_for(f"m{number}")
+        async with running_worker(system.settings):
+            worker.drain()
+            for number in range(5, 10):
+                (await told.call(number)).end()
+            await worker.stopped()
+            stories = [await system.story(job_id) for job_id in job_ids]
+
+    assert [story.types for story in stories] == [["queued", "started", "rollback", "started", "completed"]] * 5
+
+
+async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(system: System, told: Told) -> None:
+    job_id = await system.submit()
+    hasty = system.settings.model_copy(update={"drain_s": 0.0, "max_attempts": 2})
+    for number in range(4):
+        async with running_worker(hasty):
+            await told.call(number)
+    async with running_worker(hasty):
+        (await told.call(4)).end()
+        story = await system.story(job_id)
+
+    assert story.types[-1] == "completed"
+    assert (await system.job(job_id)).attempts == 1
+
+
+async def test_a_second_order_hands_back_at_once(system: System, told: Told) -> None:
+    async with running_worker(system.settings) as worker:
+        job_id = await system.submit()
+        await told.call()
+        worker.drain()
+        worker.hurry()
+        await worker.stopped()
+
+    assert (await system.job(job_id)).attempts == 0
+
+
+async def test_a_cancel_is_heard_while_draining(system: System, told: Told) -> None:
+    async with running_worker(system.settings) as worker:
+        job_id = await system.submit()
+        await told.call()
+        worker.drain()
+        assert (await system.cancel(job_id))["status"] == "cancelled"
+        await worker.stopped()
+
+    assert (await system.story(job_id)).types == ["queued", "started", "cancelled"]
+
+
+async def test_an_idle_worker_is_gone_at_once(system: System) -> None:
+    async with running_worker(system.settings) as worker:
+        worker.drain()
+        await worker.stopped()
+
+
+# Real signals.
+
+
+async def test_sigterm_lets_a_job_end_and_the_exit_status_is_0(
+    system: System, told: Told, processes: Processes
+) -> None:
+    worker = await processes.worker()
+    job_id = await system.submit()
+    call = await told.call()
+    os.kill(worker.pid, signal.SIGTERM)
+    call.say("The end.")
+    call.end()
+
+    assert (await system.story(job_id)).text == "The end."
+    await gone([worker.pid])
+    assert await worker.died() == 0
+
+
+async def test_a_second_signal_ends_it_at_once_and_the_exit_status_is_0(
+    system: System, told: Told, processes: Processes
+) -> None:
+    worker = await processes.worker()
+    job_id = await system.submit()
+    await told.call()
+    # Two signals that the kernel can't take for one.
+    os.kill(worker.pid, signal.SIGTERM)
+    os.kill(worker.pid, signal.SIGINT)
+    await gone([worker.pid])
+
+    assert await worker.died() == 0
+    assert (await system.job(job_id)).attempts == 0
+
+
+async def test_a_worker_whose_redis_is_away_ends_all_the_same(
+    system: System, told: Told, processes: Processes, tmp_path: Path
+) -> None:
+    valkey = await processes.valkey(tmp_path / "own-valkey")
+    settings = system.settings.model_copy(update={"redis_url": valkey.url})
+    worker = await processes.worker(redis_url=valkey.url, drain_s=0.0)
+    async with running_system(settings) as own:
+        job_id = await own.submit()
+        await told.call()
+        with frozen(valkey):
+            os.kill(worker.pid, signal.SIGTERM)
+            await gone([worker.pid], timeout_s=STOP_S)
+            assert await worker.died() == 0
+        # Nothing could be handed back; the lease would see to it.
+        assert (await own.job(job_id)).status is State.RUNNING
+        assert await own.queue_keys(job_id) == ["lane", "active", "message", "claim"]

@@ -1,0 +1,125 @@
+"""The README against the code: what it lists is there, and what is there is listed."""
+
+import pkgutil
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from starlette.routing import Route
+
+import gateway.api
+from gateway.api import page
+from gateway.cli import main
+from shared.events import EventType
+from shared.lifecycle import TRANSITIONS
+from shared.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+# Everything between backticks: in a line, and in blocks.
+CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+# Named, but made by the reader or by a command.
+MADE_LATER = {".venv", ".tailrace", "tailrace.toml"}
+
+
+def table(*heads: str) -> Iterator[list[str]]:
+    """The cells of each row of the table that begins like this."""
+    _, begin, rest = README.partition(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n")
+    assert begin, heads
+    for row in rest.split("\n\n")[0].splitlines():
+        yield [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def shown(default: object) -> str:
+    """A setting's default as the environment would have it."""
+    if default is None or default == ():
+        return ""
+    return f"`{default:g}`" if isinstance(default, float) and not default.is_integer() else f"`{_whole(default)}`"
+
+
+def _whole(default: object) -> str:
+    return str(int(default)) if isinstance(default, float) else str(default)
+
+
+def without_names(path: str) -> str:
+    """An address, whatever its parameters are called."""
+    return re.sub(r"\{[^}]*\}", "{}", path.partition("?")[0])
+
+
+def test_the_settings_table_is_the_settings() -> None:
+    rows = [tuple(cells) for cells in table("setting", "default", "meaning")]
+
+    assert rows == [
+        (f"`TAILRACE_{name.upper()}`", shown(field.default), field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def test_the_address_of_the_examples_is_the_default() -> None:
+    fields = Settings.model_fields
+
+    assert f"TAILRACE=http://{fields['host'].default}:{fields['port'].default} " in README
+
+
+def test_the_table_of_a_jobs_life_is_the_lifecycle() -> None:
+    rows = [tuple(cells) for cells in table("from", "action", "to")]
+
+    assert rows == [(state.value, action.value, after.value) for (state, action), after in TRANSITIONS.items()]
+
+
+def test_the_events_are_those_that_a_reader_can_see() -> None:
+    named = {name for cells in table("event", "meaning") for name in re.findall(r"`(\w+)`", cells[0])}
+
+    assert named == set(EventType) - {EventType.PROGRESS}  # no kind of job counts yet
+
+
+def test_the_http_table_is_the_routes() -> None:
+    listed: set[tuple[str, str]] = set()
+    for call, _ in table("call", "answer"):
+        method = ""
+        for code in re.findall(r"`([^`]+)`", call):
+            *words, path = code.split(" ")
+            method = words[0] if words else method
+            listed.add((method, without_names(path)))
+
+    modules = [import_module(f"gateway.api.{module.name}") for module in pkgutil.iter_modules(gateway.api.__path__)]
+    routes: list[Route] = [route for module in modules if module is not page for route in getattr(module, "routes", [])]
+    there = {
+        (method, without_names(route.path)) for route in routes for method in route.methods or () if method != "HEAD"
+    }
+
+    assert listed == there
+
+
+def test_the_files_that_it_names_exist() -> None:
+    files = [ROOT / link for link in re.findall(r"\]\((?!https?:)([^)#]+)", README)]
+    modules = {path.name for folder in ("gateway", "shared", "worker") for path in (ROOT / folder).glob("*.py")}
+    for code in set(CODE) - MADE_LATER:
+        if not re.fullmatch(r"[\w.-]+(/[\w.-]*)+|[\w-]*\.(py|md|toml|yaml|lua)|[A-Z]\w+file", code):
+            continue
+        if code not in modules:
+            files += [ROOT / code if (ROOT / code).exists() else ROOT / f"{code}.py"]
+
+    assert len(files) > 10
+    assert [file for file in files if not file.exists()] == []
+
+
+def test_the_make_targets_that_it_names_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {target for text in (*CODE, *BLOCKS) for target in re.findall(r"\bmake ([a-z]+)", text)}
+
+    assert {"run", "test", "help", "check"} <= named <= targets
+
+
+def test_the_tailrace_commands_that_it_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    named = {command for text in (*CODE, *BLOCKS) for command in re.findall(r"\btailrace ([a-z]+)", text)}
+
+    assert named == {"up", "serve", "worker"}
+    for command in named:
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert f"tailrace {command}" in capsys.readouterr().out
