@@ -54,6 +54,7 @@ class Reader:
     __slots__ = (
         "_channel",
         "_hub",
+        "_page_bytes",
         "_quiet",
         "_subscriber",
         "_wake",
@@ -72,6 +73,7 @@ class Reader:
         self._hub = hub
         self._channel = channel
         self._subscriber = Subscriber(cursor, max_bytes=max_bytes)
+        self._page_bytes = min(_PAGE_BYTES, max_bytes)
         self._wake: asyncio.Future[None] | None = None
         self._quiet = True
         self.job_id = job_id
@@ -150,7 +152,7 @@ class Reader:
         try:
             await self._confirmed()
             cursor = self._subscriber.start_reading()
-            page = await self._hub.replay_log.read_after(self.job_id, cursor, max_bytes=_PAGE_BYTES)
+            page = await self._hub.replay_log.read_after(self.job_id, cursor, max_bytes=self._page_bytes)
         except REDIS_DOWN as error:
             self._subscriber.stop_reading()
             log.debug("reader.waits_for_redis", job=self.job_id, error=type(error).__name__)
@@ -341,5 +343,5 @@ class Hub:
                 while await reader.chunk():
                     pass
                 return reader.ended
-        except TimeoutError:
+        except (TimeoutError, StreamBroken):
             return False

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from sse_starlette import EventSourceResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.hub import Reader, StreamBroken
 from shared.clock import Clock
@@ -89,26 +89,35 @@ class EventStream(EventSourceResponse):
 
     async def stream(self, send: Send) -> None:
         """Send until the end; a break returns in mid-body, so that every client sees a fault and resumes."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
             async with asyncio.timeout(None) as self._reader.timeout:
-                if self._first:
-                    await self._send(send, self._first)
-                while data := await self._source.chunk():
-                    await self._send(send, data)
-                if not self._reader.gone:
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except (StreamBroken, JobNotFound):
-            if self._farewell and not self._reader.gone:
-                await self._send(send, b"retry: %d\n\n" % random.randint(*_RETRY_MS))
+                await self._stream(send)
         except TimeoutError:
             # The hub's timer saw that a send did not come back: a frozen reader.
             return
 
-    async def _send(self, send: Send, data: bytes) -> None:
+    async def _stream(self, send: Send) -> None:
+        await self._send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            if self._first:
+                await self._send_body(send, self._first)
+            while data := await self._source.chunk():
+                await self._send_body(send, data)
+            if not self._reader.gone:
+                await self._send_body(send, b"", more=False)
+        except (StreamBroken, JobNotFound):
+            if self._farewell and not self._reader.gone:
+                await self._send_body(send, b"retry: %d\n\n" % random.randint(*_RETRY_MS))
+
+    async def _send_body(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        await self._send(send, {"type": "http.response.body", "body": data, "more_body": more})
+
+    async def _send(self, send: Send, message: Message) -> None:
         self._reader.sending_since = self._clock.monotonic()
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-        self._reader.sending_since = None
+        try:
+            await send(message)
+        finally:
+            self._reader.sending_since = None
 
 
 def encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

@@ -31,14 +31,11 @@ class Rota:
         return sorted(due, key=lambda name: -due[name])
 
     def charge(self, name: str) -> None:
-        """A job was taken from this lane: those asked before it were empty, and lose what they were owed.
+        """A job was taken from this lane. Those asked before it were empty and are owed nothing for it.
 
         Otherwise a lane that was empty for long would then starve all others for as long.
         """
         asked = self.order()
-        turn = asked.index(name)
-        for lane in asked[:turn]:
-            self._credit[lane] = min(self._credit[lane], 0)
-        for lane in asked[turn:]:
+        for lane in asked[asked.index(name) :]:
             self._credit[lane] += self._weights[lane]
             self._credit[name] -= self._weights[lane]

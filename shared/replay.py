@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import structlog
 from redis.asyncio import Connection, Redis
 from redis.exceptions import OutOfMemoryError
 
@@ -17,9 +16,7 @@ from shared.errors import JobNotFound
 from shared.events import START, EventId, parse_id
 from shared.keys import Keys
 from shared.lifecycle import State
-from shared.valkey import REDIS_FAULTS, Functions
-
-log = structlog.get_logger()
+from shared.valkey import REDIS_FAULTS, Functions, Outage
 
 _RECONNECT_FIRST_S = 0.05
 _RECONNECT_MOST_S = 1.0
@@ -127,6 +124,7 @@ class LiveFeed:
         self._changed = asyncio.Event()
         self._connection: Connection | None = None
         self._heard_at = clock.monotonic()
+        self._outage = Outage("feed.lost", "feed.back")
         self.lost_at: float | None = self._heard_at
         """Since when (monotonic seconds) there is no connection; None while there is one."""
 
@@ -157,7 +155,7 @@ class LiveFeed:
                 pause = _RECONNECT_FIRST_S
                 await self._serve(connection)
             except REDIS_FAULTS as error:
-                log.warning("feed.lost", error=type(error).__name__)
+                self._outage.goes_on(error)
             finally:
                 self._connection = None
                 if self.lost_at is None:
@@ -188,15 +186,19 @@ class LiveFeed:
             reply = await connection.read_response(disable_decoding=True)
             self._heard_at = self._clock.monotonic()
             if not isinstance(reply, list):  # the PONG of a connection without subscriptions
-                self.lost_at = None
+                self._found()
                 continue
             kind, channel, payload = reply[0], reply[1], reply[-1]
             if kind == b"message":
                 self._on_message(channel.decode(), payload)
             else:
-                self.lost_at = None
+                self._found()
                 if kind == b"subscribe":
                     self._confirm(channel.decode())
+
+    def _found(self) -> None:
+        self.lost_at = None
+        self._outage.is_over()
 
     def _confirm(self, channel: str) -> None:
         # Only the answer to the latest SUBSCRIBE counts: an UNSUBSCRIBE may lie between it and an earlier one.

@@ -4,12 +4,14 @@ Above: store, replay, queue, catalogue, and the composition roots, which open cl
 what a key means (keys.py) or what a function does (functions.lua).
 """
 
+import asyncio
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any, cast
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -55,7 +57,47 @@ def open_client(url: str, *, connections: int = 32, command_timeout_s: float | N
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), _RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
     )
+    pool.connection_class = type("Connection", (_Cancellable, pool.connection_class), {})
     return Redis.from_pool(pool)
+
+
+class _Cancellable(AbstractConnection):
+    """A connection on which a cancelled send stays cancelled.
+
+    redis-py bounds a send by `asyncio.wait_for`, which before Python 3.12 may swallow a cancellation
+    (python/cpython#86296): a loop that is cancelled once, as all of ours are, would then never end.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        timeout_s, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(timeout_s):
+                await super().send_packed_command(command, check_health)
+        finally:
+            self.socket_timeout = timeout_s
+
+
+class Outage:
+    """Tells once that a part has lost Redis, and once that it has it back; each try in between is for debugging.
+
+    `lost` and `back` are the names of the log's events.
+    """
+
+    def __init__(self, lost: str, back: str) -> None:
+        self._lost, self._back = lost, back
+        self._lasts = False
+
+    def goes_on(self, error: Exception) -> None:
+        """Another try failed."""
+        tell = log.debug if self._lasts else log.warning
+        tell(self._lost, error=type(error).__name__)
+        self._lasts = True
+
+    def is_over(self) -> None:
+        """A try succeeded."""
+        if self._lasts:
+            log.info(self._back)
+            self._lasts = False
 
 
 class Functions:

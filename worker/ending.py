@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import structlog
-
 from shared.errors import Cancelled, DeadlinePassed, TailraceError, problem_of
 from shared.events import (
     START,
@@ -28,9 +26,8 @@ from shared.jobs import Usage
 from shared.lifecycle import State
 from shared.replay import ReplayLog
 from shared.store import Execution, Store
-from shared.valkey import REDIS_DOWN
+from shared.valkey import REDIS_DOWN, Outage
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 _PAGE_BYTES = 256 * 1024
@@ -159,11 +156,14 @@ def _characters(value: object) -> int:
 
 async def persistently(call: Callable[[], Awaitable[T]]) -> T:
     """Do this as soon as Redis can be reached; the call must bear being made twice."""
+    outage = Outage("worker.waits_for_redis", "worker.waited_for_redis")
     pause = _PAUSE_FIRST_S
     while True:
         try:
-            return await call()
+            result = await call()
+            outage.is_over()
+            return result
         except REDIS_DOWN as error:
-            log.warning("worker.waits_for_redis", error=type(error).__name__)
+            outage.goes_on(error)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _PAUSE_MOST_S)

@@ -21,7 +21,7 @@ from shared.keys import Keys
 from shared.lanes import Lane, Rota
 from shared.queue import ARQ_FUNCTION, Claim, Queue, Taken, deserialize, serialize
 from shared.store import Store
-from shared.valkey import REDIS_FAULTS, Client
+from shared.valkey import REDIS_FAULTS, Client, Outage
 from worker.attempt import DRAIN, Attempts
 
 log = structlog.get_logger()
@@ -112,6 +112,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Take jobs until cancelled; what runs goes on."""
+        outage = Outage("dispatcher.redis_lost", "dispatcher.redis_back")
         while True:
             await self._room.wait()
             owner = next(self._owners)
@@ -121,8 +122,9 @@ class Dispatcher:
                     self._start(found, owner)
                 else:
                     await self._queue.hear_bell(self._bell_client, _SWEEP_S if found is None else min(found, _SWEEP_S))
+                outage.is_over()
             except REDIS_FAULTS as error:
-                log.warning("dispatcher.redis_lost", error=type(error).__name__)
+                outage.goes_on(error)
                 await asyncio.sleep(_PAUSE_S)
 
     def _start(self, taken: Taken, owner: str) -> None:
@@ -174,11 +176,13 @@ class Dispatcher:
 
     async def beat(self) -> None:
         """Renew until cancelled, every quarter of a lease."""
+        outage = Outage("dispatcher.beat_lost", "dispatcher.beat_back")
         while True:
             try:
                 await self._beat_once()
+                outage.is_over()
             except REDIS_FAULTS as error:
-                log.warning("dispatcher.beat_failed", error=type(error).__name__)
+                outage.goes_on(error)
             self._beat_now.clear()
             try:
                 async with asyncio.timeout(self._lease_s / _BEATS_PER_LEASE):

@@ -16,7 +16,7 @@ from shared.clock import Clock
 from shared.events import EventId, EventType, encode_frame
 from shared.replay import Entry, ReplayLog
 from shared.store import Execution
-from shared.valkey import REDIS_FAULTS
+from shared.valkey import REDIS_FAULTS, Outage
 
 log = structlog.get_logger()
 
@@ -173,6 +173,7 @@ class Pump:
         self._max_bytes = max_bytes
         self._dirty: dict[str, Outbox] = {}
         self._bell = asyncio.Event()
+        self._outage = Outage("pump.redis_lost", "pump.redis_back")
         self.clock = clock
 
     def open(self, execution: Execution, on_verdict: Callable[[str], None]) -> Outbox:
@@ -207,8 +208,9 @@ class Pump:
         try:
             answers = await self._log.append([entry for _, entry in batch])
         except REDIS_FAULTS as error:
-            log.warning("pump.redis_lost", error=type(error).__name__, jobs=len(batch))
+            self._outage.goes_on(error)
             return False
+        self._outage.is_over()
         fine = True
         for (outbox, entry), answer in zip(batch, answers, strict=True):
             fine &= outbox.acknowledge(answer, entry)

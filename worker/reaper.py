@@ -16,7 +16,7 @@ from shared.jobs import Job
 from shared.lifecycle import State
 from shared.queue import Queue
 from shared.store import Store
-from shared.valkey import REDIS_FAULTS
+from shared.valkey import REDIS_FAULTS, Outage
 
 log = structlog.get_logger()
 
@@ -47,14 +47,16 @@ class Reaper:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
+        outage = Outage("reaper.redis_lost", "reaper.redis_back")
         while True:
             await asyncio.sleep(_SWEEP_S)
             try:
                 await self.sweep()
+                outage.is_over()
             except REDIS_FAULTS as error:
                 # After an outage, workers and gateways first get a lease to say that they are still there.
                 self._trust_at = self._clock.monotonic() + self._lease_s
-                log.warning("reaper.redis_lost", error=type(error).__name__)
+                outage.goes_on(error)
 
     async def sweep(self) -> None:
         """Look at everything that is due once."""

@@ -27,7 +27,8 @@ export function figures(turn, stream) {
   if (perSecond != null) parts.push(`${about}${perSecond.toFixed(perSecond < 10 ? 1 : 0)} tokens/s`);
   if (firstMs != null) parts.push(`first token after ${seconds(firstMs)}`);
   if (events) parts.push(counted(events, "event"));
-  return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · "); // lines break between parts only
+  // Lines break between parts only, and an em space, unlike a dot, is not seen at the end of one.
+  return parts.map((part) => part.replaceAll(" ", "\u00a0")).join("\u2003");
 }
 
 /** What an answer that is still to come is waiting for, as a sentence; "" while its text is flowing. */

@@ -72,6 +72,6 @@ class System:
         return Client(port, KEY)
 
     async def end_of(self, job_id: str) -> Event:
-        """Wait for a job's terminal event."""
-        async with self.client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+        """Wait for a job's terminal event, whatever else comes meanwhile."""
+        async with asyncio.timeout(PATIENCE_S), self.client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
             return (await response.events())[-1]

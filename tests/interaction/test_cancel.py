@@ -37,8 +37,8 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 def settings(settings: Settings, upstream: Upstream) -> Settings:
-    """Settings whose worker asks that upstream."""
-    return settings.model_copy(update={"upstream_url": upstream.base_url})
+    """Settings whose worker asks that upstream, and no beat to help out where an order should do."""
+    return settings.model_copy(update={"upstream_url": upstream.base_url, "lease_s": 300.0})
 
 
 @pytest.fixture
@@ -232,8 +232,7 @@ async def _patiently(client: Client, job_id: str) -> str:
 
 
 async def test_an_order_that_is_lost_is_told_by_the_next_append(system: System, upstream: Upstream) -> None:
-    slow_beat = system.settings.model_copy(update={"lease_s": 300.0})
-    async with running_worker(slow_beat):
+    async with running_worker(system.settings):
         job_id = await system.submit(scripted(tokens=1_000_000, rate=100))
         await system.until(job_id, EventType.DELTA)
         assert await cancel_unheard(system, job_id) == "cancelling"
@@ -244,7 +243,7 @@ async def test_an_order_that_is_lost_is_told_by_the_next_append(system: System, 
 
 
 async def test_an_order_that_is_lost_is_told_by_the_next_beat(system: System, upstream: Upstream) -> None:
-    async with running_worker(system.settings):
+    async with running_worker(system.settings.model_copy(update={"lease_s": 2.0})):
         job_id = await system.submit(scripted(fault="stall", tokens=3, after=1))
         await system.until(job_id, EventType.DELTA)
         assert await cancel_unheard(system, job_id) == "cancelling"
@@ -257,7 +256,7 @@ async def test_an_order_that_is_lost_is_told_by_the_next_beat(system: System, up
 async def test_an_order_is_asked_for_when_the_control_channel_comes_back(
     settings: Settings, upstream: Upstream, own_valkey: EmbeddedValkey
 ) -> None:
-    own = settings.model_copy(update={"redis_url": own_valkey.url, "lease_s": 300.0})
+    own = settings.model_copy(update={"redis_url": own_valkey.url})
     async with running_system(own) as system, running_worker(own):
         job_id = await system.submit(scripted(fault="stall"))
         await upstream.until(lambda: any(seen.silent for seen in upstream.requests))

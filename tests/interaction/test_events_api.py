@@ -1,7 +1,9 @@
 """x"""
+
 from shared.settings import Settings
 from tests.support.gateway import running_gateway
 from tests.support.scribe import desk
+
 
 async def test_smoke(settings: Settings) -> None:
     async with running_gateway(settings) as gateway, desk(settings) as d:

@@ -208,9 +208,7 @@ async def test_a_provider_that_cannot_be_reached_is_one_failed_event(system: Sys
     ],
     ids=["delta", "logprobs"],
 )
-async def test_a_number_that_json_has_no_word_for_is_the_providers_fault(
-    system: System, chunk: dict[str, Any]
-) -> None:
+async def test_a_number_that_json_has_no_word_for_is_the_providers_fault(system: System, chunk: dict[str, Any]) -> None:
     told = Told()
     async with running_worker(system.settings, told):
         job_id = await system.submit()
@@ -222,6 +220,22 @@ async def test_a_number_that_json_has_no_word_for_is_the_providers_fault(
 
     assert story.types == ["queued", "started", "delta", "failed"]
     assert story.code == "provider_garbage"
+
+
+@pytest.mark.parametrize(("index", "code"), [(127, None), (128, "provider_garbage"), (10**12, "provider_garbage")])
+async def test_a_choice_has_an_index_that_somebody_could_have_asked_for(
+    system: System, index: int, code: str | None
+) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        call = await told.call()
+        call.send(chunk_of({"content": "x"}, "stop", index))
+        call.stop()
+        story = await system.story(job_id)
+
+    assert story.code == code
+    assert code or len(story.end["finish_reasons"]) == index + 1
 
 
 async def test_a_whole_answer_is_not_spoiled_by_what_is_told_about_its_usage(system: System) -> None:
@@ -267,7 +281,7 @@ async def test_a_running_job_whose_time_is_over_expires_and_its_upstream_is_clos
 
 async def test_a_job_whose_time_was_over_before_it_was_taken_expires_without_being_asked(system: System) -> None:
     job_id = await system.submit()
-    await system.core.client.hset(system.core.keys.job(job_id).record, "deadline", 1)  # type: ignore[misc]
+    await system.write(job_id, deadline=1)
     told = Told()
     async with running_worker(system.settings, told):
         story = await system.story(job_id)
@@ -282,8 +296,8 @@ async def test_a_job_whose_time_was_over_before_it_was_taken_expires_without_bei
 async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_goes_on(system: System) -> None:
     core = system.core
     newer, kind, garbage, no_object, gone, fine = [await system.submit(model=name) for name in "abcdef"]
-    await core.client.hset(core.keys.job(newer).record, "v", 2)  # type: ignore[misc]
-    await core.client.hset(core.keys.job(kind).record, "kind", "astrology")  # type: ignore[misc]
+    await system.write(newer, v=2)
+    await system.write(kind, kind="astrology")
     await core.client.set(core.keys.job(garbage).request, b'{"model": ')
     await core.client.set(core.keys.job(no_object).request, b'["a"]')
     await core.client.delete(core.keys.job(gone).request)

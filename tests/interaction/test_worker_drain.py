@@ -1,5 +1,6 @@
 """A worker's way out: what runs may end, the rest is handed back and costs nothing, and the process always ends."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -10,7 +11,7 @@ import pytest
 from shared.events import EventType
 from shared.lifecycle import State
 from shared.settings import Settings
-from tests.support.core import frozen
+from tests.support.core import PATIENCE_S, frozen
 from tests.support.processes import Processes, gone
 from tests.support.system import STOP_S, System, running_system, running_worker
 from tests.support.told import Told, told_upstream
@@ -152,6 +153,32 @@ async def test_an_idle_worker_is_gone_at_once(system: System) -> None:
     async with running_worker(system.settings) as worker:
         worker.drain()
         await worker.stopped()
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 4))
+async def test_a_worker_that_is_stopped_at_whatever_moment_stops(system: System, turns: int) -> None:
+    """Each of its loops is cancelled once, and must not lose that."""
+    async with running_worker(system.settings) as worker:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        worker.drain()
+        await worker.stopped()
+
+
+async def test_a_command_that_is_cancelled_at_whatever_moment_stays_cancelled(system: System) -> None:
+    client = system.core.client
+
+    async def ping_for_ever() -> None:
+        while True:
+            await client.ping()
+
+    for turns in range(50):
+        task = asyncio.create_task(ping_for_ever())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task], timeout=PATIENCE_S)
+        assert task.cancelled(), turns
 
 
 # Real signals.

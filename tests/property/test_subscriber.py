@@ -79,6 +79,7 @@ class World:
         self.asked: EventId | None = None
         self.reply: Snapshot | None = None
         self.replies = 0
+        self.lost_silently = False
 
     # The worker.
 
@@ -120,6 +121,7 @@ class World:
         """A message is lost, and nobody knows."""
         if messages := self.log.in_flight:
             del messages[number % len(messages)]
+            self.lost_silently = True
 
     def reconnect(self, _: int) -> None:
         """What was on its way is lost, and the hub says so."""
@@ -170,12 +172,16 @@ class World:
     # What must hold.
 
     def check(self) -> None:
-        """Invariants 3 and 7, at any moment."""
+        """At any moment: invariants 3 and 7, and only what is lost silently leaves a live reader behind."""
         assert self.expected().startswith(self.got)
         pending = sum(map(len, self.subscriber._pending))
         held = sum(len(message.frames) for message in self.subscriber._held)
         assert pending + held <= self.max_bytes + max(map(len, self.log.entries))
         assert (pending, held) == (self.subscriber._pending_bytes, self.subscriber._held_bytes)
+
+        self.lost_silently &= self.subscriber.position < self.log.last
+        if self.subscriber.phase is Phase.LIVE and not self.log.in_flight and not self.lost_silently:
+            assert self.subscriber.position == self.log.last
 
     def expected(self) -> bytes:
         """The log after the cursor; after a gap, all of it."""

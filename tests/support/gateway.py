@@ -1,4 +1,4 @@
-"""A gateway in the test's own process and event loop: gateway.app's own pieces under a real uvicorn, on a real socket."""
+"""A gateway in the test's own process and event loop: gateway.app's own pieces, a real uvicorn and a real socket."""
 
 import asyncio
 import contextlib

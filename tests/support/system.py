@@ -164,7 +164,12 @@ class System:
 
             yield seen
 
-    # What a test does to the queue.
+    # What a test does to the record and to the queue.
+
+    async def write(self, job_id: str, **fields: int | str) -> None:
+        """Write fields of the record."""
+        record = self.core.keys.job(job_id).record
+        await self.core.client.hset(record, mapping=dict(fields))  # type: ignore[misc]
 
     async def due(self, job_id: str) -> None:
         """Let the lane's entry be due, without a ring."""
@@ -182,7 +187,7 @@ class System:
     async def queue_keys(self, job_id: str) -> list[str]:
         """What the queue still holds of a job."""
         client, keys = self.core.client, self.core.keys
-        found = [
+        return [
             name
             for name, there in (
                 ("lane", await client.zscore(self.lane, job_id) is not None),
@@ -192,7 +197,6 @@ class System:
             )
             if there
         ]
-        return found
 
 
 @asynccontextmanager

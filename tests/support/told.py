@@ -161,7 +161,11 @@ async def told_upstream() -> AsyncIterator[tuple[Told, str]]:
 
 async def _serve(told: Told, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return  # it has changed its mind
+        line, *lines = head.decode("latin-1").lower().split("\r\n")
         headers = dict(each.split(": ", 1) for each in lines if each)
         if line.startswith("get"):
             body = json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}).encode()

@@ -86,10 +86,14 @@ def _choices(chunk: dict[str, Any]) -> list[dict[str, Any]]:
     return choices
 
 
+# The largest `n` of OpenAI's API. A list with a place for each index is made of them.
+_MOST_CHOICES = 128
+
+
 def _index(choice: dict[str, Any]) -> int:
     index = choice.get("index") or 0
-    if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        raise ProviderGarbage("The provider sent a choice whose index is no number.")
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < _MOST_CHOICES:
+        raise ProviderGarbage(f"The provider sent a choice whose index is no number below {_MOST_CHOICES}.")
     return index
 
 

@@ -25,6 +25,11 @@ def live(payload: bytes) -> Live:
     return message
 
 
+def phase_of(subscriber: Subscriber) -> Phase:
+    """For a type checker that believes that a phase stays what it was."""
+    return subscriber.phase
+
+
 def replay(subscriber: Subscriber, *entries: bytes, latest: EventId, more: bool = False, over: bool = False) -> None:
     subscriber.start_reading()
     subscriber.replayed(entries, FIRST, latest, more=more, over=over)
@@ -49,17 +54,17 @@ def test_an_empty_message_is_a_nudge() -> None:
 
 def test_a_reader_gets_the_log_and_then_follows_the_live_feed() -> None:
     subscriber = Subscriber(START, max_bytes=ROOM)
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.start_reading() == START
     subscriber.replayed([frame(0, 1), entry(1, 1, 3)], FIRST, EventId(1, 3), more=False, over=False)
-    assert subscriber.phase is Phase.LIVE
+    assert phase_of(subscriber) is Phase.LIVE
     assert subscriber.position == EventId(1, 3)
     assert subscriber.take() == frame(0, 1) + entry(1, 1, 3)
     assert subscriber.offer(live(entry(1, 4, 5)))
     assert subscriber.offer(live(frame(1, 6)))
     assert subscriber.take() == entry(1, 4, 6)
     assert subscriber.take() == b""
-    assert subscriber.phase is Phase.LIVE
+    assert phase_of(subscriber) is Phase.LIVE
 
 
 def test_a_cursor_inside_an_entry_gets_the_rest_of_it() -> None:
@@ -89,20 +94,20 @@ def test_messages_that_come_while_the_log_is_read_follow_it_in_order() -> None:
     assert not subscriber.offer(live(frame(1, 2)))
     subscriber.replayed([frame(0, 1), frame(1, 1)], FIRST, EventId(1, 1), more=False, over=False)
     assert subscriber.take() == frame(0, 1) + entry(1, 1, 2)
-    assert subscriber.phase is Phase.LIVE
+    assert phase_of(subscriber) is Phase.LIVE
 
 
 def test_a_repeated_message_is_dropped() -> None:
     subscriber = live_reader()
     assert not subscriber.offer(live(frame(1, 1)))
     assert subscriber.take() == b""
-    assert subscriber.phase is Phase.LIVE
+    assert phase_of(subscriber) is Phase.LIVE
 
 
 def test_a_message_that_skips_one_sends_the_reader_to_the_log() -> None:
     subscriber = live_reader()
     assert subscriber.offer(live(frame(1, 3)))
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.start_reading() == EventId(1, 1)
     subscriber.replayed([entry(1, 2, 3)], FIRST, EventId(1, 3), more=False, over=False)
     assert subscriber.take() == entry(1, 2, 3)
@@ -111,13 +116,13 @@ def test_a_message_that_skips_one_sends_the_reader_to_the_log() -> None:
 def test_a_new_epoch_sends_the_reader_to_the_log() -> None:
     subscriber = live_reader()
     assert subscriber.offer(live(frame(2, 1)))
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
 
 
 def test_a_nudge_sends_the_reader_to_the_log_once() -> None:
     subscriber = live_reader()
     assert subscriber.offer(None)
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
     assert not subscriber.offer(None)
 
 
@@ -125,12 +130,12 @@ def test_a_nudge_while_the_log_is_read_has_it_read_again() -> None:
     subscriber = Subscriber(START, max_bytes=ROOM)
     subscriber.start_reading()
     subscriber.offer(None)
-    subscriber.offer(live(frame(1, 1)))  # no use: what the nudge stands for is missing before it
+    subscriber.offer(live(frame(1, 3)))  # no use: what the nudge stands for is missing before it
     subscriber.replayed([frame(0, 1)], FIRST, FIRST, more=False, over=False)
-    assert subscriber.phase is Phase.REPLAY
-    replay(subscriber, entry(1, 1, 2), latest=EventId(1, 2))
-    assert subscriber.phase is Phase.LIVE
-    assert subscriber.take() == frame(0, 1) + entry(1, 1, 2)
+    assert phase_of(subscriber) is Phase.REPLAY
+    replay(subscriber, entry(1, 1, 3), latest=EventId(1, 3))
+    assert phase_of(subscriber) is Phase.LIVE
+    assert subscriber.take() == frame(0, 1) + entry(1, 1, 3)
 
 
 def test_a_reconnect_while_the_log_is_read_has_it_read_again() -> None:
@@ -138,30 +143,30 @@ def test_a_reconnect_while_the_log_is_read_has_it_read_again() -> None:
     subscriber.start_reading()
     assert not subscriber.lose()
     subscriber.replayed([frame(0, 1)], FIRST, FIRST, more=False, over=False)
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
 
 
 def test_a_reconnect_before_the_log_is_asked_changes_nothing() -> None:
     subscriber = Subscriber(START, max_bytes=ROOM)
     assert not subscriber.lose()
     replay(subscriber, frame(0, 1), latest=FIRST)
-    assert subscriber.phase is Phase.LIVE
+    assert phase_of(subscriber) is Phase.LIVE
 
 
 def test_more_held_messages_than_there_is_room_for_have_the_log_read_again() -> None:
     subscriber = Subscriber(START, max_bytes=2 * len(frame(1, 1)))
     subscriber.start_reading()
-    for seq in (1, 2, 3):
-        subscriber.offer(live(frame(1, seq)))
+    for seq in (2, 3, 4):
+        subscriber.offer(live(frame(0, seq)))
     subscriber.replayed([frame(0, 1)], FIRST, FIRST, more=False, over=False)
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.take() == frame(0, 1)
 
 
 def test_a_page_that_is_not_the_last_is_followed_by_the_next() -> None:
     subscriber = Subscriber(START, max_bytes=ROOM)
     replay(subscriber, frame(0, 1), latest=EventId(1, 2), more=True)
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.start_reading() == FIRST
 
 
@@ -170,7 +175,7 @@ def test_a_failed_read_counts_for_nothing() -> None:
     subscriber.start_reading()
     subscriber.offer(live(frame(0, 1)))
     subscriber.stop_reading()
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.start_reading() == START
     subscriber.replayed([], START, START, more=False, over=False)
     assert subscriber.take() == b""
@@ -181,7 +186,7 @@ def test_a_slow_reader_is_sent_back_to_the_log_and_nothing_waits_for_it() -> Non
     assert subscriber.offer(live(frame(1, 2)))
     assert subscriber.offer(live(frame(1, 3)))
     assert subscriber.offer(live(frame(1, 4)))
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.take() == b""
     assert subscriber.start_reading() == EventId(1, 1)
 
@@ -194,16 +199,15 @@ def test_a_message_larger_than_the_room_is_delivered_when_nothing_else_waits() -
 
 def test_after_the_terminal_event_the_reader_is_closed_and_hears_nothing() -> None:
     subscriber = live_reader()
-    assert not subscriber.ended
     assert subscriber.offer(live(end(1, 2)))
     assert subscriber.ended
     assert not subscriber.offer(live(frame(1, 3)))
     assert not subscriber.lose()
     assert not subscriber.behind(EventId(1, 3))
     assert subscriber.take() == end(1, 2)
-    assert subscriber.phase is Phase.LIVE
+    assert phase_of(subscriber) is Phase.LIVE
     assert subscriber.take() == b""
-    assert subscriber.phase is Phase.CLOSED
+    assert phase_of(subscriber) is Phase.CLOSED
     assert not subscriber.offer(live(frame(1, 3)))
 
 
@@ -212,7 +216,7 @@ def test_a_log_that_holds_the_terminal_event_closes_the_reader() -> None:
     replay(subscriber, frame(0, 1), end(1, 1), latest=EventId(1, 1), over=True)
     assert subscriber.take() == frame(0, 1) + end(1, 1)
     assert subscriber.take() == b""
-    assert subscriber.phase is Phase.CLOSED
+    assert phase_of(subscriber) is Phase.CLOSED
 
 
 def test_a_terminal_event_among_the_held_messages_closes_the_reader() -> None:
@@ -229,13 +233,15 @@ def test_a_reader_that_has_the_terminal_event_already_is_closed_at_once() -> Non
     subscriber = Subscriber(EventId(1, 1), max_bytes=ROOM)
     replay(subscriber, latest=EventId(1, 1), over=True)
     assert subscriber.take() == b""
-    assert subscriber.phase is Phase.CLOSED
+    assert phase_of(subscriber) is Phase.CLOSED
 
 
 def test_a_page_of_an_ended_job_is_not_its_end_while_more_follows() -> None:
     subscriber = Subscriber(START, max_bytes=ROOM)
     replay(subscriber, frame(0, 1), latest=EventId(1, 2), more=True, over=True)
-    assert not subscriber.ended
+    assert subscriber.take() == frame(0, 1)
+    assert subscriber.take() == b""
+    assert phase_of(subscriber) is Phase.REPLAY
     replay(subscriber, frame(1, 1), end(1, 2), latest=EventId(1, 2), over=True)
     assert subscriber.ended
 
@@ -257,7 +263,7 @@ def test_a_cursor_ahead_of_the_log_gets_a_gap_and_then_the_whole_log() -> None:
     subscriber.start_reading()
     subscriber.offer(live(frame(1, 4)))  # what is held fits to nothing any more
     subscriber.replayed([], FIRST, EventId(1, 3), more=False, over=False)
-    assert subscriber.phase is Phase.REPLAY
+    assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.take() == encode_gap(EventId(1, 9), FIRST, EventId(1, 3))
     assert subscriber.start_reading() == START
     subscriber.replayed([frame(0, 1), entry(1, 1, 4)], FIRST, EventId(1, 4), more=False, over=False)
@@ -280,7 +286,7 @@ def test_a_cursor_before_a_log_whose_head_is_gone_gets_a_gap_and_then_what_is_le
     assert subscriber.start_reading() == EventId(1, 4)
     subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), more=False, over=False)
     assert subscriber.take() == entry(1, 5, 6)
-    assert subscriber.phase is Phase.LIVE
+    assert phase_of(subscriber) is Phase.LIVE
 
 
 def test_a_cursor_just_before_what_is_left_of_a_log_needs_no_gap() -> None:

@@ -98,6 +98,10 @@ def test_the_status_of_a_refusal_can_be_read_back_from_its_code(code: str) -> No
     assert (error.status, error.retryable) == REFUSALS[code]
 
 
+def test_a_key_of_ours_that_the_provider_refuses_is_no_fault_of_our_callers() -> None:
+    assert REFUSALS["upstream_auth"] == (502, False)
+
+
 def test_an_unknown_code_is_our_own_fault() -> None:
     assert status_of("from a newer version") == 500
 

@@ -1,0 +1,480 @@
+"""The hub on a real server: the hand-off under races, lost connections and lost messages; and that it stays small."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from gateway import hub as hub_module
+from gateway.hub import HEARTBEAT, Hub, Reader, StreamBroken
+from shared.clock import SystemClock
+from shared.embedded import EmbeddedValkey
+from shared.errors import JobNotFound
+from shared.events import START, EventId, after_cursor
+from shared.keys import Keys
+from shared.replay import Entry, ReplayLog
+from shared.settings import Settings
+from shared.valkey import Client, open_client
+from tests.support.scribe import Desk, Scribe, desk
+from tests.support.valkey import running_valkey
+
+# So long that in a test it never happens.
+NEVER_S = 3600.0
+PATIENCE_S = 5.0
+
+
+@pytest.fixture(autouse=True)
+def quick_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's timer ticks a hundred times faster than it does for people."""
+    monkeypatch.setattr(hub_module, "_TICK_S", 0.005)
+
+
+@asynccontextmanager
+async def running_hub(settings: Settings, **times: float) -> AsyncIterator[Hub]:
+    """A hub at work. Nothing happens by its timer but what the test asks for."""
+    assert settings.redis_url is not None
+    defaults = dict.fromkeys(("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s"), NEVER_S)
+    feed = open_client(settings.redis_url, connections=1, command_timeout_s=None)
+    client = open_client(settings.redis_url)
+    keys = Keys(settings.key_prefix)
+    log, clock = ReplayLog(client, keys), SystemClock()
+    hub = Hub(feed, log, keys, clock, reader_bytes=settings.reader_bytes, **{**defaults, **times})
+    task = asyncio.create_task(hub.run())
+    try:
+        yield hub
+        assert not task.done(), task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+        await client.aclose()
+        await feed.aclose()
+
+
+@pytest.fixture
+async def hub(settings: Settings) -> AsyncIterator[Hub]:
+    async with running_hub(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def redaction(settings: Settings) -> AsyncIterator[Desk]:
+    """Where the test writes its jobs' logs."""
+    async with desk(settings) as opened:
+        yield opened
+
+
+async def read(reader: Reader, *, until: bytes = b"", least: int = 0) -> bytes:
+    """What the reader gets, to the end, or until these bytes are among it, or so many of them; without heartbeats."""
+    got = b""
+    async with asyncio.timeout(PATIENCE_S):
+        while chunk := await reader.chunk():
+            got += b"" if chunk is HEARTBEAT else chunk
+            if (until and until in got) or (least and len(got) >= least):
+                break
+    return got
+
+
+async def pubsub_clients(client: Client) -> list[dict[str, str]]:
+    """The connections that subscribe to something."""
+    return [each for each in await client.client_list(_type="pubsub") if int(each["sub"]) > 0]
+
+
+async def kill_pubsub(client: Client) -> None:
+    """Break all pub/sub connections, as a failover would."""
+    await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+async def test_a_reader_gets_history_and_then_what_is_written_until_the_end(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with hub.reader(scribe.job_id, START) as reader:
+        assert await read(reader, until=b"started") == await redaction.logged(scribe.job_id)
+        said = await scribe.say("a", "b")
+        assert await read(reader, until=said) == said
+        await scribe.complete()
+        rest = await read(reader)
+        assert rest.startswith(b"event: completed\n")
+        assert reader.ended
+        assert await reader.chunk() == b""
+
+
+async def test_everything_that_waits_is_one_chunk(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    for number in range(100):
+        await scribe.say(str(number))
+    await scribe.complete()
+    async with hub.reader(scribe.job_id, START) as reader:
+        assert await reader.chunk() == await redaction.logged(scribe.job_id)
+
+
+async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_lost(hub: Hub, redaction: Desk) -> None:
+    asyncio.get_running_loop().set_debug(False)  # it would take a minute
+    jobs, rounds = 50, 200
+    scribes = [await redaction.started() for _ in range(jobs)]
+    rng = random.Random(1)
+
+    async def first_event(scribe: Scribe, cursor: EventId, delay: int) -> bytes:
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        # Each reader is alone, so that each of them subscribes anew, and the last one's UNSUBSCRIBE may be under way.
+        async with hub.reader(scribe.job_id, cursor) as reader:
+            return await read(reader, least=1)
+
+    async def publish(entries: list[Entry], delay: int) -> None:
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        assert set(await redaction.log.append(entries)) == {"ok"}
+
+    for number in range(rounds):
+        cursors = [scribe.last for scribe in scribes]
+        entries = [scribe.entry(str(number)) for scribe in scribes]
+
+        publishing = asyncio.create_task(publish(entries, rng.randrange(20)))
+        reads = [first_event(*each, rng.randrange(20)) for each in zip(scribes, cursors, strict=True)]
+        got = await asyncio.gather(*reads)
+        await publishing
+        assert got == [entry.frames for entry in entries]
+
+
+async def test_all_readers_of_a_process_share_one_pubsub_connection(hub: Hub, redaction: Desk) -> None:
+    scribes = [await redaction.started() for _ in range(20)]
+    async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE_S):
+        ready = asyncio.Barrier(101)
+
+        async def follow(scribe: Scribe) -> None:
+            async with hub.reader(scribe.job_id, START) as reader:
+                await read(reader, until=b"started")
+                await ready.wait()
+                await ready.wait()
+
+        for number in range(100):
+            group.create_task(follow(scribes[number % 20]))
+        await ready.wait()
+        (connection,) = await pubsub_clients(redaction.client)
+        assert connection["sub"] == "20"
+        await ready.wait()
+
+
+async def test_a_channel_without_readers_is_let_go(hub: Hub, redaction: Desk) -> None:
+    scribe, other = await redaction.started(), await redaction.started()
+    async with hub.reader(scribe.job_id, START) as first, hub.reader(scribe.job_id, START) as second:
+        await read(first, until=b"started")
+        await read(second, until=b"started")
+    async with hub.reader(other.job_id, START) as reader:
+        await read(reader, until=b"started")  # its SUBSCRIBE comes after the other's UNSUBSCRIBE
+        assert await redaction.client.pubsub_numsub(redaction.keys.channel(scribe.job_id)) == [
+            (redaction.keys.channel(scribe.job_id).encode(), 0)
+        ]
+
+
+async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, redaction: Desk) -> None:
+    """Invariant 3 against the list itself: each reader leaves whenever it likes and resumes with the id it had."""
+    asyncio.get_running_loop().set_debug(False)
+    scribes = [await redaction.started() for _ in range(3)]
+    connections = [0]
+
+    async def write(scribe: Scribe, rng: random.Random) -> None:
+        for number in range(300):
+            await scribe.say(*(f"{number}.{n} " for n in range(rng.randint(1, 5))))
+            for _ in range(rng.randrange(4)):
+                await asyncio.sleep(0)
+        await scribe.complete()
+
+    async def follow(scribe: Scribe, rng: random.Random) -> bytes:
+        got, cursor = b"", START
+        async with asyncio.timeout(20):
+            while True:
+                connections[0] += 1
+                async with hub.reader(scribe.job_id, cursor) as reader:
+                    for _ in range(rng.randint(1, 6)):
+                        chunk = await reader.chunk()
+                        if not chunk:
+                            return got
+                        got += chunk
+                    cursor = reader._subscriber.sent
+
+    async with asyncio.TaskGroup() as group:
+        readings = [
+            (scribe, group.create_task(follow(scribe, random.Random(n)))) for scribe in scribes for n in range(25)
+        ]
+        for number, scribe in enumerate(scribes):
+            group.create_task(write(scribe, random.Random(number)))
+    for scribe, reading in readings:
+        assert reading.result() == await redaction.logged(scribe.job_id)
+
+
+async def test_a_slow_reader_is_sent_to_the_log_and_ends_exact(settings: Settings, redaction: Desk) -> None:
+    small = settings.model_copy(update={"reader_bytes": 4096})
+    scribe = await redaction.started()
+    async with running_hub(small) as hub, hub.reader(scribe.job_id, START) as slow:
+        got = await read(slow, until=b"started")
+        async with hub.reader(scribe.job_id, scribe.last) as quick:
+            for number in range(50):
+                said = await scribe.say(f"{number} " + "x" * 300)
+                assert await read(quick, until=said) == said
+                waiting = slow._subscriber._pending_bytes + slow._subscriber._held_bytes
+                assert waiting <= 4096 + len(said)
+        assert not slow.live
+        await scribe.complete()
+        assert got + await read(slow) == await redaction.logged(scribe.job_id)
+
+
+async def test_a_page_of_the_log_is_no_larger_than_what_may_wait_for_a_reader(
+    settings: Settings, redaction: Desk
+) -> None:
+    small = settings.model_copy(update={"reader_bytes": 4096})
+    scribe = await redaction.started()
+    for _ in range(40):
+        await scribe.say("x" * 300)
+    await scribe.complete()
+    log = await redaction.logged(scribe.job_id)
+    largest = max(map(len, await redaction.entries(scribe.job_id)))
+    async with running_hub(small) as hub, hub.reader(scribe.job_id, START) as reader:
+        got = b""
+        async with asyncio.timeout(PATIENCE_S):
+            while chunk := await reader.chunk():
+                assert len(chunk) <= 4096 + largest
+                got += chunk
+    assert got == log
+
+
+async def test_a_frame_too_large_for_the_channel_is_read_from_the_log(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with hub.reader(scribe.job_id, scribe.last) as reader:
+        await scribe.say("before")
+        await read(reader, until=b"before")
+        large = await scribe.say("x" * 100_000)
+        assert await read(reader, until=large) == large
+        after = await scribe.say("after")
+        assert await read(reader, until=after) == after
+
+
+async def test_readers_lose_nothing_when_the_pubsub_connection_is_killed_again_and_again(
+    hub: Hub, redaction: Desk
+) -> None:
+    scribe = await redaction.started()
+
+    async def follow() -> bytes:
+        async with hub.reader(scribe.job_id, START) as reader:
+            return await read(reader)
+
+    async with asyncio.TaskGroup() as group:
+        readings = [group.create_task(follow()) for _ in range(10)]
+        for number in range(200):
+            await scribe.say(str(number))
+            if number % 40 == 20:
+                await kill_pubsub(redaction.client)
+        await scribe.complete()
+    log = await redaction.logged(scribe.job_id)
+    assert all(reading.result() == log for reading in readings)
+
+
+async def test_a_terminal_event_whose_message_was_lost_is_found_by_the_tail_check(
+    settings: Settings, redaction: Desk
+) -> None:
+    scribe = await redaction.started()
+    async with (
+        running_hub(settings, tail_check_s=0.02) as hub,
+        desk(settings, unheard=True) as unheard,
+        hub.reader(scribe.job_id, START) as reader,
+    ):
+        await read(reader, until=b"started")
+        scribe.desk = unheard
+        await scribe.complete()
+        assert (await read(reader)).startswith(b"event: completed\n")
+
+
+async def test_a_lost_message_with_a_successor_is_found_by_it(hub: Hub, settings: Settings, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with desk(settings, unheard=True) as unheard, hub.reader(scribe.job_id, START) as reader:
+        await read(reader, until=b"started")
+        scribe.desk = unheard
+        lost = await scribe.say("lost")
+        scribe.desk = redaction
+        heard = await scribe.say("heard")
+        assert await read(reader, until=b"heard") == lost + heard
+
+
+async def test_a_job_that_is_begun_again_is_read_across_its_epochs(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with hub.reader(scribe.job_id, START) as reader:
+        got = await read(reader, until=b"started")
+        await scribe.say("lost to a rollback")
+        successor = await redaction.begin(scribe.job_id)
+        await successor.say("kept")
+        await successor.complete()
+        assert got + await read(reader) == await redaction.logged(scribe.job_id)
+
+
+async def test_a_cursor_inside_an_entry_gets_what_follows_it(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    await scribe.say("a", "b", "c", "d")
+    await scribe.complete()
+    cursor = EventId(scribe.execution.epoch, 3)
+    async with hub.reader(scribe.job_id, cursor) as reader:
+        log = [after_cursor(entry, cursor) for entry in await redaction.entries(scribe.job_id)]
+        assert await read(reader) == b"".join(log)
+
+
+async def test_a_reader_of_a_job_that_is_gone_is_told(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with hub.reader(scribe.job_id, START) as reader:
+        await read(reader, until=b"started")
+        await redaction.client.delete(redaction.keys.job(scribe.job_id).record, redaction.keys.job(scribe.job_id).log)
+        reader.lose()
+        with pytest.raises(JobNotFound):
+            await read(reader)
+
+
+# Heartbeats.
+
+
+async def test_a_quiet_reader_gets_a_heartbeat_and_a_busy_one_gets_none(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with hub.reader(scribe.job_id, START) as reader:
+        await read(reader, until=b"started")
+        reader.heartbeat()  # it heard something in this period
+        reader.heartbeat()  # but nothing in that one
+        assert await reader.chunk() == HEARTBEAT
+        said = await scribe.say("a")
+        assert await reader.chunk() == said
+        reader.heartbeat()
+        said = await scribe.say("b")
+        assert await reader.chunk() == said
+
+
+async def test_a_heartbeat_is_one_comment_line_without_a_blank_one(settings: Settings, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with running_hub(settings, heartbeat_s=0.01) as hub, hub.reader(scribe.job_id, scribe.last) as reader:
+        async with asyncio.timeout(PATIENCE_S):
+            assert [await reader.chunk() for _ in range(5)] == [b": hb\n"] * 5
+
+
+async def test_a_reader_that_waits_for_redis_gets_heartbeats_too(settings: Settings, tmp_path: Path) -> None:
+    async with (
+        running_valkey(tmp_path) as valkey,
+        a_private_job(settings, valkey) as (private, scribe),
+        running_hub(private, heartbeat_s=0.01) as hub,
+        hub.reader(scribe.job_id, START) as reader,
+    ):
+        await read(reader, until=b"started")
+        await valkey.stop()
+        async with asyncio.timeout(PATIENCE_S):
+            while hub.connected:
+                assert await reader.chunk() == HEARTBEAT
+            assert await reader.chunk() == HEARTBEAT
+
+
+# Redis away.
+
+
+@asynccontextmanager
+async def a_private_job(settings: Settings, valkey: EmbeddedValkey) -> AsyncIterator[tuple[Settings, Scribe]]:
+    """A running job on a server that the test may stop."""
+    private = settings.model_copy(update={"redis_url": valkey.url})
+    async with desk(private) as writing:
+        yield private, await writing.started()
+
+
+async def test_readers_are_broken_when_redis_is_away_for_longer_than_their_patience(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with (
+        running_valkey(tmp_path) as valkey,
+        a_private_job(settings, valkey) as (private, scribe),
+        running_hub(private, redis_patience_s=0.2) as hub,
+        hub.reader(scribe.job_id, START) as reader,
+    ):
+        await read(reader, until=b"started")
+        await valkey.stop()
+        with pytest.raises(StreamBroken, match="Redis is away"):
+            await read(reader)
+        assert not hub.connected
+
+
+async def test_readers_go_on_when_redis_comes_back_before_their_patience_ends(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with (
+        running_valkey(tmp_path) as valkey,
+        a_private_job(settings, valkey) as (private, scribe),
+        running_hub(private, redis_patience_s=30) as hub,
+        hub.reader(scribe.job_id, START) as reader,
+    ):
+        got = await read(reader, until=b"started")
+        await valkey.stop()
+        await valkey.start()
+        await scribe.say("after the restart")
+        await scribe.complete()
+        assert got + await read(reader) == await scribe.desk.logged(scribe.job_id)
+
+
+# Letting go.
+
+
+async def test_a_reader_that_is_broken_off_gets_what_waits_first(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with hub.reader(scribe.job_id, START) as reader, hub.reader(scribe.job_id, START) as other:
+        await read(reader, until=b"started")
+        await read(other, until=b"started")
+        said = await scribe.say("a")
+        await read(other, until=said)
+        reader.break_off("We close.")
+        assert await reader.chunk() == said
+        with pytest.raises(StreamBroken, match="We close"):
+            await reader.chunk()
+
+
+async def test_a_reader_that_has_the_terminal_event_is_not_broken_any_more(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    await scribe.complete()
+    async with hub.reader(scribe.job_id, START) as reader:
+        assert await reader.chunk()
+        reader.break_off("We close.")
+        assert await reader.chunk() == b""
+
+
+async def test_waiting_for_the_end_of_a_job_ends_with_it_or_in_time(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    assert not await hub.ended(scribe.job_id, scribe.last, 0.01)
+    waiting = asyncio.create_task(hub.ended(scribe.job_id, scribe.last, PATIENCE_S))
+    await scribe.complete()
+    assert await waiting
+
+
+async def test_waiting_for_the_end_of_a_job_bears_being_broken_off(hub: Hub, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    waiting = asyncio.create_task(hub.ended(scribe.job_id, scribe.last, PATIENCE_S))
+    await asyncio.sleep(0)
+    (reader,) = hub.readers
+    reader.break_off("We close.")
+    assert not await waiting
+
+
+async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, redaction: Desk) -> None:
+    await hub.emptied()
+    scribe = await redaction.started()
+    async with hub.reader(scribe.job_id, START) as reader:
+        waiting = asyncio.create_task(hub.emptied())
+        await read(reader, until=b"started")
+        assert not waiting.done()
+        assert hub.readers == [reader]
+    async with asyncio.timeout(PATIENCE_S):
+        await waiting
+
+
+async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settings, redaction: Desk) -> None:
+    scribe = await redaction.started()
+    async with running_hub(settings, send_timeout_s=0.05) as hub, hub.reader(scribe.job_id, START) as reader:
+
+        async def send() -> None:
+            async with asyncio.timeout(PATIENCE_S), asyncio.timeout(None) as reader.timeout:
+                reader.sending_since = SystemClock().monotonic()
+                await asyncio.Event().wait()
+
+        with capture_logs() as logs, pytest.raises(TimeoutError):
+            await send()
+        assert [line["event"] for line in logs] == ["reader.frozen"]

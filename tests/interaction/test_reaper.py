@@ -1,0 +1,356 @@
+"""The reaper: what nobody else ends is ended, what the queue lost is found, what it kept for nothing is forgotten."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.errors import TailraceError
+from shared.events import EventType
+from shared.jobs import created_ms
+from shared.keys import ARQ_JOB
+from shared.lanes import DEFAULT_LANE
+from shared.lifecycle import State
+from shared.queue import ARQ_FUNCTION, serialize
+from shared.settings import Settings
+from shared.store import EMPTY_SHA256
+from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core
+from tests.support.processes import Processes
+from tests.support.system import System, ask, running_system, running_worker
+from tests.support.told import Told, told_upstream
+from tests.support.valkey import running_valkey
+from worker.reaper import Reaper
+
+LONG_S = 60.0
+SOON_S = 0.3
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys, for workers whose leases no test waits for."""
+    async with running_system(settings.model_copy(update={"lease_s": LONG_S, "worker_slots": 1})) as opened:
+        yield opened
+
+
+async def out_of_reach(system: System, job_id: str) -> None:
+    """Let no worker take the job."""
+    await system.core.client.zadd(system.lane, {job_id: 1e15}, xx=True)
+
+
+async def left_behind(system: System, job_id: str, *words: str) -> None:
+    """Let the job run in a worker that died, or is as silent: it showed these words."""
+    execution = await system.core.begin(job_id, "silent.1")
+    assert await system.core.append(frames_of(execution, 2, *words)) == ["ok"]
+    await out_of_reach(system, job_id)
+
+
+async def over(system: System, job_id: str) -> None:
+    """Let the job's time have been over for long."""
+    await system.write(job_id, deadline=1)
+
+
+class Time:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall_ms(self) -> int:
+        raise NotImplementedError("Redis tells the time of day.")
+
+
+class Reaping:
+    """A reaper that writes down what it would end."""
+
+    def __init__(self, core: Core, lease_s: float = 10.0) -> None:
+        self.ended: list[tuple[str, str]] = []
+        self.time = Time()
+        reaper = Reaper(core.store, core.queue, self.time, self._end, lanes=(DEFAULT_LANE,), lease_s=lease_s)
+        self.run, self.sweep = reaper.run, reaper.sweep
+
+    async def _end(self, job_id: str, error: TailraceError) -> bool:
+        self.ended.append((job_id, error.code))
+        return True
+
+
+# Deadlines.
+
+
+async def test_a_job_that_waits_past_its_deadline_expires_though_no_slot_is_free(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        running = await system.submit(model="running")
+        await told.call_for("running")
+        waiting = await system.submit(model="waiting", timeout_s=SOON_S)
+        story = await system.story(waiting)
+        assert await system.queue_keys(waiting) == []
+        (await told.call_for("running")).end()
+        assert (await system.story(running)).types[-1] == "completed"
+
+    assert (story.types, story.code) == (["queued", "expired"], "deadline_passed")
+    assert (story.end["usage"], story.end["sha256"]) == (None, EMPTY_SHA256)
+    assert len(told.calls) == 1
+
+
+async def test_a_running_job_whose_worker_does_not_see_to_its_deadline_expires(system: System) -> None:
+    job_id = await system.submit()
+    await left_behind(system, job_id, "some ", "words")
+    await over(system, job_id)
+    await system.look(job_id)
+    async with running_worker(system.settings, Told()):
+        story = await system.story(job_id)
+
+    assert (story.types, story.code) == (["queued", "started", "delta", "delta", "expired"], "deadline_passed")
+    assert story.end["usage"]["source"] == "partial"
+    assert story.end["usage"]["completion_tokens"] == 2
+    assert await system.queue_keys(job_id) == []
+
+
+# Abandoned jobs.
+
+
+async def test_an_abandoned_job_that_runs_is_cancelled_as_abandoned(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        call = await told.call()
+        call.say("Is anybody there?")
+        await system.until(job_id, EventType.DELTA)
+        assert await system.core.store.abandon([job_id], 0) == 1
+        await system.core.queue.look([job_id], 0)
+        story = await system.story(job_id)
+        await call.until_closed()
+
+    assert (story.types, story.code) == (["queued", "started", "delta", "cancelled"], "abandoned")
+    assert story.end["usage"]["source"] == "partial"
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_an_abandoned_job_that_waits_is_cancelled_as_abandoned(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        await system.submit(model="running")
+        await told.call_for("running")
+        waiting = await system.submit(model="waiting")
+        assert await system.core.store.abandon([waiting], 0) == 1
+        await system.core.queue.look([waiting], 0)
+        story = await system.story(waiting)
+
+    assert (story.types, story.code) == (["queued", "cancelled"], "abandoned")
+
+
+async def test_a_caller_that_comes_back_in_time_keeps_its_job(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        kept, abandoned = [await system.submit(model=model) for model in ("kept", "abandoned")]
+        call = await told.call_for("kept")
+        for job_id, score in ((kept, 1), (abandoned, 2)):
+            await system.core.store.abandon([job_id], 0)
+            await system.core.store.abandon([kept], LONG_S)
+            await system.look(job_id, score)
+        # The reaper has seen the other one first.
+        assert (await system.story(abandoned)).code == "abandoned"
+        call.end()
+        assert (await system.story(kept)).types[-1] == "completed"
+
+
+# Cancels that get no answer.
+
+
+async def test_a_cancel_that_a_frozen_worker_does_not_answer_is_carried_out_by_another(system: System) -> None:
+    async with told_upstream() as (told, url), Processes(system.settings) as processes:
+        frozen = await processes.worker(upstream_url=url)
+        job_id = await system.submit()
+        call = await told.call()
+        call.say("some ", "words")
+        await system.until(job_id, EventType.DELTA, count=2)
+        await processes.worker(upstream_url=url)
+        frozen.freeze()
+        assert (await system.cancel(job_id))["status"] in ("cancelling", "cancelled")
+        story = await system.story(job_id)
+        assert await system.queue_keys(job_id) == []
+        call.say("never to be seen")
+        frozen.thaw()
+        await call.until_closed()
+
+    assert story.types == ["queued", "started", "delta", "delta", "cancelled"]
+    assert story.code == "cancelled"
+    assert story.end["usage"]["completion_tokens"] == 2
+    assert (await system.story(job_id)).events == story.events
+
+
+# What the queue lost.
+
+
+async def test_a_job_that_the_queue_has_lost_is_found_and_run(system: System) -> None:
+    job_id = await system.submit()
+    await system.lose(job_id)
+    assert await system.queue_keys(job_id) == ["active"]
+    await system.look(job_id)
+    with captured_logs() as logs:
+        async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+            story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "completed"]
+    assert len(logs.named("reaper.restored")) == 1
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_whose_message_alone_is_lost_is_found_and_run(system: System) -> None:
+    job_id = await system.submit()
+    await system.core.client.delete(ARQ_JOB + job_id)
+    await out_of_reach(system, job_id)
+    reaper = Reaping(system.core)
+    await system.look(job_id)
+    await reaper.sweep()
+    assert await system.core.client.get(ARQ_JOB + job_id) == serialize(
+        {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}
+    )
+    await system.due(job_id)
+    async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+        assert (await system.story(job_id)).types[-1] == "completed"
+
+
+# What it kept for nothing.
+
+
+async def test_what_is_left_of_a_job_that_has_ended_is_removed(system: System) -> None:
+    told = Told(on_call=lambda call: call.end())
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        before = (await system.story(job_id)).events
+    # As if its worker had died between the terminal event and the epilogue's last step.
+    client = system.core.client
+    await client.set(ARQ_JOB + job_id, b"{}")
+    await client.zadd(system.lane, {job_id: 1e15})
+    await client.zadd(system.core.keys.active, {job_id: 1})
+    witness = await system.submit()
+    await out_of_reach(system, witness)
+    await over(system, witness)
+    await system.look(witness, 2)
+    async with running_worker(system.settings, told):
+        assert (await system.story(witness)).types[-1] == "expired"
+
+    assert await system.queue_keys(job_id) == []
+    assert (await system.story(job_id)).events == before
+    assert len(told.calls) == 1
+
+
+async def test_a_job_that_has_ended_is_not_run_again_by_the_worker_that_takes_it(system: System) -> None:
+    told = Told(on_call=lambda call: call.end())
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        before = (await system.story(job_id)).events
+        client = system.core.client
+        message: dict[str, Any] = {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}
+        await client.set(ARQ_JOB + job_id, serialize(message))
+        await client.zadd(system.core.keys.active, {job_id: 1e15})
+        await client.zadd(system.lane, {job_id: 1})
+        # The only slot sees to it before.
+        await system.story(await system.submit(model="next"))
+
+    assert await system.queue_keys(job_id) == []
+    assert (await system.story(job_id)).events == before
+    assert [call.model for call in told.calls] == ["told", "next"]
+
+
+async def test_a_job_without_a_record_is_forgotten(system: System) -> None:
+    ghost = fresh_job_id()
+    await system.core.client.zadd(system.core.keys.active, {ghost: 1})
+    await system.core.client.set(ARQ_JOB + ghost, b"{}")
+    reaper = Reaping(system.core)
+    await reaper.sweep()
+
+    assert await system.queue_keys(ghost) == []
+
+
+# One reaper, step by step.
+
+
+async def test_a_job_that_is_due_for_a_look_is_looked_at_by_one_reaper_only(system: System) -> None:
+    job_id = await system.submit()
+    await over(system, job_id)
+    await system.look(job_id)
+    one, other = Reaping(system.core), Reaping(system.core)
+    await asyncio.gather(one.sweep(), other.sweep(), one.sweep(), other.sweep())
+
+    assert one.ended + other.ended == [(job_id, "deadline_passed")]
+
+
+async def test_a_running_job_gets_a_moment_more_than_its_deadline_for_its_worker_to_end_it(system: System) -> None:
+    job_id = await system.submit()
+    await left_behind(system, job_id, "x")
+    seconds, _ = await system.core.client.time()
+    reaper = Reaping(system.core)
+    for age_s, ended in ((1, []), (3, [(job_id, "deadline_passed")])):
+        await system.write(job_id, deadline=(seconds - age_s) * 1000)
+        await system.look(job_id)
+        await reaper.sweep()
+        assert reaper.ended == ended
+
+
+async def test_a_cancelled_job_gets_a_moment_for_its_worker_to_end_it(system: System) -> None:
+    job_id = await system.submit()
+    await left_behind(system, job_id, "x")
+    await system.core.cancel(job_id)
+    seconds, _ = await system.core.client.time()
+    reaper = Reaping(system.core)
+    for age_s, ended in ((0, []), (3, [(job_id, "cancelled")])):
+        await system.write(job_id, cancel_at=(seconds - age_s) * 1000)
+        await system.look(job_id)
+        await reaper.sweep()
+        assert reaper.ended == ended
+
+
+async def test_after_an_outage_everybody_first_has_a_lease_to_say_that_they_are_there(tmp_path: Path) -> None:
+    async with running_valkey(tmp_path / "own-valkey") as valkey, open_core(valkey.url, "own") as core:
+        job_id = await core.queued()
+        await core.client.hset(core.keys.job(job_id).record, mapping={"deadline": 1})  # type: ignore[misc]
+        reaper = Reaping(core, lease_s=10.0)
+        with captured_logs() as logs:
+            await valkey.stop()
+            running = asyncio.create_task(reaper.run())
+            await logs.wait_for("reaper.redis_lost")
+            running.cancel()
+            await asyncio.wait([running])
+        await valkey.start()
+        for passed_s, ended in ((9.0, []), (1.5, [(job_id, "deadline_passed")])):
+            reaper.time.now += passed_s
+            await core.client.zadd(core.keys.active, {job_id: 1})
+            await reaper.sweep()
+            assert reaper.ended == ended
+
+
+async def test_jobs_that_nobody_can_read_do_not_stop_the_others(system: System) -> None:
+    broken, waiting = [await system.submit(model=model) for model in ("broken", "waiting")]
+    await system.write(broken, v=99)
+    await over(system, waiting)
+    await system.look(broken, 1)
+    await system.look(waiting, 2)
+    reaper = Reaping(system.core)
+    await reaper.sweep()
+
+    assert reaper.ended == [(waiting, "deadline_passed")]
+
+
+async def test_a_job_that_is_in_order_is_left_alone(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit(ask(timeout_s=LONG_S))
+        await told.call()
+        await system.look(job_id)
+        with captured_logs() as logs:
+            reaper = Reaping(system.core)
+            await reaper.sweep()
+        assert reaper.ended == []
+        assert logs.named("reaper.restored") == []
+        (await told.call()).end()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "completed"]
+    assert (await system.job(job_id)).status is State.COMPLETED

@@ -1,0 +1,162 @@
+"""Restarts: what was said stays said, from every gateway, whatever was started anew meanwhile."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import structlog
+from structlog.stdlib import add_log_level
+
+from shared.events import EventType, decode_frame
+from shared.settings import Settings
+from tests.support.client import Client
+from tests.support.core import captured_logs
+from tests.support.gateway import running_gateway
+from tests.support.processes import Processes, Running
+from tests.support.system import System, ask, proven, read_story, running_system, running_worker
+from tests.support.told import Told
+from tests.support.upstream import ask as scripted
+from tests.support.upstream import expected_text
+from tests.support.valkey import running_valkey
+
+
+def client_of(gateway: Running) -> Client:
+    port = urlsplit(gateway.url).port
+    assert port is not None
+    return Client(port)
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+async def test_a_finished_job_replays_byte_for_byte_after_everything_was_restarted(
+    settings: Settings, tmp_path: Path
+) -> None:
+    body = scripted(tokens=500, seed=3, reasoning=5)
+    async with Processes(settings) as outer:
+        valkey = await outer.valkey(tmp_path / "own-valkey")
+        own = settings.model_copy(update={"redis_url": valkey.url})
+        async with Processes(own) as processes:
+            gateway, _ = await processes.gateway(), await processes.worker()
+            client = client_of(gateway)
+            made = await client.post("/v1/jobs", body)
+            path = f"/v1/jobs/{made.json()['id']}"
+            before = await client.get(f"{path}/events")
+            shown = (await client.get(path)).json()
+        await valkey.stop()
+        await valkey.start()
+        async with Processes(own) as processes:
+            for again in (await processes.gateway(), await processes.gateway()):
+                client = client_of(again)
+                after = await client.get(f"{path}/events")
+                assert (after.status, after.body) == (200, before.body)
+                assert (await client.get(path)).json() == shown
+                last = (await client.get(path)).json()["last_event_id"]
+                assert (await client.get(f"{path}/events", headers={"Last-Event-ID": last})).status == 204
+
+    events = [decode_frame(frame + b"\n\n") for frame in before.body.split(b"\n\n") if frame.startswith(b"event:")]
+    assert proven(events).text == expected_text(body)
+
+
+async def test_a_job_that_waited_through_a_restart_of_everything_is_run(settings: Settings, tmp_path: Path) -> None:
+    async with running_valkey(tmp_path / "own-valkey") as valkey:
+        own = settings.model_copy(update={"redis_url": valkey.url})
+        async with running_system(own) as system:
+            job_id = await system.submit()
+        await valkey.stop()
+        await valkey.start()
+        async with running_system(own) as system, running_worker(own, Told(on_call=lambda call: call.end())):
+            assert (await system.story(job_id)).types == ["queued", "started", "completed"]
+
+
+async def test_half_of_a_running_job_from_each_of_two_gateways(system: System) -> None:
+    told = Told()
+    async with running_gateway(system.settings) as other, running_worker(system.settings, told):
+        job_id = await system.submit()
+        call = await told.call()
+        call.say("One ", "half ")
+        async with system.reading(job_id) as read:
+            first = [await read() for _ in range(4)]
+        call.say("and ", "the other.")
+        headers = {"Last-Event-ID": str(first[-1].id)}
+        async with other.client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
+            second = [decode_frame(frame) for frame in await response.frames(2)]
+            call.end()
+            second += await response.events()
+
+    assert [event.type for event in second] == [EventType.DELTA, EventType.DELTA, EventType.COMPLETED]
+    assert proven(first + second).text == "One half and the other."
+
+
+async def test_redis_restarts_in_mid_stream_and_nobody_notices(settings: Settings, tmp_path: Path) -> None:
+    told = Told()
+    async with running_valkey(tmp_path / "own-valkey") as valkey:
+        own = settings.model_copy(update={"redis_url": valkey.url})
+        async with running_system(own) as system, running_worker(own, told):
+            job_id = await system.submit()
+            call = await told.call()
+            call.say("Before, ")
+            async with system.reading(job_id) as read:
+                seen = [await read() for _ in range(3)]
+                await valkey.stop()
+                call.say("meanwhile ")
+                await valkey.start()
+                call.say("and after.")
+                call.end()
+                while seen[-1].type is not EventType.COMPLETED:
+                    seen.append(await read())
+            story = await system.story(job_id)
+
+    assert seen == story.events
+    assert story.types == ["queued", "started", *["delta"] * 3, "completed"]
+    assert story.text == "Before, meanwhile and after."
+
+
+async def test_each_part_of_a_worker_tells_once_that_redis_is_lost_and_once_that_it_is_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    told = Told()
+    parts = ("dispatcher.redis", "dispatcher.beat", "pump.redis", "reaper.redis")
+    names = [*(f"{part}_{what}" for part in parts for what in ("lost", "back")), "feed.lost", "feed.back"]
+    async with running_valkey(tmp_path / "own-valkey") as valkey:
+        own = settings.model_copy(update={"redis_url": valkey.url, "lease_s": 0.5})
+        async with running_system(own) as system:
+            with captured_logs() as logs:
+                structlog.configure(processors=[add_log_level, logs])
+                async with running_worker(own, told):
+                    job_id = await system.submit()
+                    call = await told.call()
+                    await valkey.stop()
+                    call.say("x")
+                    for part in parts:
+                        await logs.wait_for(f"{part}_lost", times=2)
+                    await logs.wait_for("feed.lost", times=4)
+                    await valkey.start()
+                    for part in parts:
+                        await logs.wait_for(f"{part}_back")
+                    call.end()
+                    story = await system.story(job_id)
+                    await logs.wait_for("feed.back", times=2)  # the gateway's, too
+
+    assert story.types[-1] == "completed"
+    loud = Counter(name for name in names for event in logs.named(name) if event["level"] != "debug")
+    once = {name: 1 for part in parts for name in (f"{part}_lost", f"{part}_back")}
+    assert loud == {**once, "feed.lost": 2, "feed.back": 2}
+
+
+async def test_a_story_is_the_same_for_whoever_reads_it_whenever(system: System) -> None:
+    told = Told()
+    async with running_gateway(system.settings) as other, running_worker(system.settings, told):
+        job_id = await system.submit(ask("Who reads?"))
+        call = await told.call()
+        call.say("Everybody.")
+        call.end()
+        stories = [await read_story(client, job_id) for client in (system.client, other.client) for _ in range(2)]
+
+    assert all(story.events == stories[0].events for story in stories)

@@ -1,0 +1,224 @@
+"""From a decoded body to a spec, or an error that names the field and what would be right."""
+
+import itertools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway.admission import Admission, Limits
+from shared.errors import InvalidRequest, ModelNotFound, RequestError
+from shared.jobs import JobSpec, is_job_id
+from shared.keys import Keys
+from shared.queue import Queue
+from shared.store import Store
+from shared.valkey import open_client
+
+MESSAGES = [{"role": "user", "content": "Hello?"}]
+BODY: dict[str, Any] = {"model": "m", "messages": MESSAGES}
+LIMITS = Limits(timeout_s=600.0, max_timeout_s=3600.0, retention_s=60.0, max_depth=10, models=())
+
+
+class FixedClock:
+    """Time stands still."""
+
+    def wall_ms(self) -> int:
+        return 1_700_000_000_000
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def admission(limits: Limits = LIMITS) -> Admission:
+    """An admission that is never asked to submit, so that its Redis is never reached."""
+    client, keys = open_client("redis://127.0.0.1:1"), Keys()
+    return Admission(Store(client, keys, retention_s=60), Queue(client, keys), FixedClock(), limits)
+
+
+def native(body: Mapping[str, Any], key: str | None = None) -> JobSpec:
+    return admission().native(body, "alice", key)
+
+
+def chat(body: Mapping[str, Any], key: str | None = None) -> JobSpec:
+    return admission().chat(body, "alice", key, abandon_after_s=30)
+
+
+def with_(**fields: Any) -> dict[str, Any]:
+    return {**BODY, **fields}
+
+
+def refusal(body: Mapping[str, Any]) -> RequestError:
+    with pytest.raises(InvalidRequest) as caught:
+        native(body)
+    return caught.value
+
+
+def test_a_native_job_has_the_defaults_of_the_settings_and_lives_without_a_reader() -> None:
+    spec = native(BODY)
+    assert is_job_id(spec.id)
+    assert (spec.kind, spec.tenant, spec.lane, spec.model) == ("chat", "alice", "default", "m")
+    assert (spec.timeout_s, spec.metadata, spec.abandon_after_s, spec.idempotency_key) == (600.0, {}, None, None)
+
+
+def test_a_chat_call_lives_as_long_as_its_caller() -> None:
+    assert chat(BODY).abandon_after_s == 30
+
+
+def test_each_job_has_an_id_of_its_own() -> None:
+    ids = {native(BODY).id for _ in range(1000)}
+    assert len(ids) == 1000
+
+
+def test_any_chat_parameter_is_passed_through_and_ours_are_not() -> None:
+    extra = {"temperature": 0.5, "tools": [{"type": "function"}], "n": 2, "something_new": {"a": [1]}}
+    ours = {"kind": "chat", "lane": "default", "timeout_s": 5, "metadata": {"a": "b"}, "on_disconnect": "continue"}
+    ways = {"stream": True, "stream_options": {"include_usage": True}}
+    assert json.loads(native(with_(**extra, **ours, **ways)).request) == {**BODY, **extra}
+    assert json.loads(chat(with_(**extra, **ways)).request) == {**BODY, **extra}
+
+
+def test_a_chat_call_passes_fields_through_that_mean_something_in_the_job_api() -> None:
+    assert json.loads(chat(with_(metadata={"a": 1}, lane="x")).request) == with_(metadata={"a": 1}, lane="x")
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [{"role": role, "content": "x"} for role in ("system", "developer", "user", "assistant", "tool", "function")],
+        [{"role": "user", "content": [{"type": "text", "text": "x"}]}],
+        [{"role": "assistant", "content": None, "tool_calls": []}],
+        [{"role": "assistant", "tool_calls": []}],
+        [{"role": "user", "content": ""}],
+    ],
+)
+def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
+    assert json.loads(native(with_(messages=messages)).request)["messages"] == messages
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "hint"),
+    [
+        ({"model": None}, "model", "name of a model"),
+        ({"model": ""}, "model", "name of a model"),
+        ({"model": 7}, "model", "name of a model"),
+        ({"model": "x" * 256}, "model", "name of a model"),
+        ({"messages": None}, "messages", "at least one message"),
+        ({"messages": []}, "messages", "at least one message"),
+        ({"messages": "Hello?"}, "messages", "at least one message"),
+        ({"messages": {}}, "messages", "at least one message"),
+        ({"messages": ["Hello?"]}, "messages[0]", "an object with a role"),
+        ({"messages": [*MESSAGES, None]}, "messages[1]", "an object with a role"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role", "system, developer, user"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", "system, developer, user"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role", "system, developer, user"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "a text or a list of parts"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "a text or a list of parts"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", "a text or a list of parts"),
+        ({"messages": [{"role": "assistant", "content": {}}]}, "messages[0].content", "a text or a list of parts"),
+        ({"n": 0}, "n", "from 1 to 128"),
+        ({"n": 129}, "n", "from 1 to 128"),
+        ({"n": True}, "n", "from 1 to 128"),
+        ({"n": "2"}, "n", "from 1 to 128"),
+        ({"n": 1.5}, "n", "from 1 to 128"),
+        ({"kind": "embeddings"}, "kind", "one of: chat"),
+        ({"kind": None}, "kind", "one of: chat"),
+        ({"kind": ["chat"]}, "kind", "one of: chat"),
+        ({"lane": "express"}, "lane", "one of: default"),
+        ({"lane": 1}, "lane", "one of: default"),
+        ({"timeout_s": 0}, "timeout_s", "at most 3600"),
+        ({"timeout_s": -1}, "timeout_s", "at most 3600"),
+        ({"timeout_s": 3601}, "timeout_s", "at most 3600"),
+        ({"timeout_s": 10**400}, "timeout_s", "at most 3600"),
+        ({"timeout_s": "5"}, "timeout_s", "at most 3600"),
+        ({"timeout_s": True}, "timeout_s", "at most 3600"),
+        ({"metadata": []}, "metadata", "at most 16 texts"),
+        ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "at most 16 texts"),
+        ({"metadata": {"a": 1}}, "metadata", "metadata.a must be a text"),
+        ({"metadata": {"a": None}}, "metadata", "metadata.a must be a text"),
+        ({"metadata": {"a": "x" * 513}}, "metadata", "at most 512 characters"),
+        ({"metadata": {"x" * 65: "a"}}, "metadata", "name of at most 64"),
+        ({"on_disconnect": "cancel"}, "on_disconnect", "must be continue"),
+        ({"webhook": {"url": "https://example.com"}}, "webhook", "not available in this version"),
+        ({"after": []}, "after", "not available in this version"),
+        ({"conversation": None}, "conversation", "not available in this version"),
+        ({"abandon_after_s": 5}, "abandon_after_s", "not available in this version"),
+        ({"on_stream_failure": "end"}, "on_stream_failure", "not available in this version"),
+    ],
+)
+def test_a_wrong_field_is_named_with_what_would_be_right(fields: dict[str, Any], param: str, hint: str) -> None:
+    error = refusal(with_(**fields))
+    assert error.param == param
+    assert hint in str(error)
+    assert (error.status, error.code) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize("missing", ["model", "messages"])
+def test_a_missing_field_is_named(missing: str) -> None:
+    assert refusal({name: value for name, value in BODY.items() if name != missing}).param == missing
+
+
+@pytest.mark.parametrize("timeout_s", [0.5, 1, 3600])
+def test_a_time_out_is_any_number_up_to_the_longest(timeout_s: float) -> None:
+    assert native(with_(timeout_s=timeout_s)).timeout_s == timeout_s
+
+
+def test_metadata_may_be_as_large_as_it_says() -> None:
+    metadata = {"x" * 62 + f"{n:02}": "y" * 512 for n in range(16)}
+    assert native(with_(metadata=metadata)).metadata == metadata
+
+
+def test_where_models_are_named_no_other_is_taken() -> None:
+    strict = admission(Limits(**{**vars_of(LIMITS), "models": ("m", "vendor/m-2")}))
+    assert strict.native(with_(model="vendor/m-2"), "alice", None).model == "vendor/m-2"
+    with pytest.raises(ModelNotFound, match="there are: m, vendor/m-2") as caught:
+        strict.native(with_(model="other"), "alice", None)
+    assert (caught.value.param, caught.value.status) == ("model", 404)
+
+
+def vars_of(limits: Limits) -> dict[str, Any]:
+    return {name: getattr(limits, name) for name in Limits.__slots__}
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [("abc", "abc"), ('"abc"', "abc"), ("a b", "a b"), ('"', '"'), ("x" * 255, "x" * 255), ('a"b', 'a"b')],
+)
+def test_an_idempotency_key_means_the_same_with_and_without_quotes(header: str, key: str) -> None:
+    assert native(BODY, header).idempotency_key == key
+
+
+@pytest.mark.parametrize("header", ["", '""', "x" * 256, "naïve", "a\tb", "a\x00b"])
+def test_an_idempotency_key_that_nobody_can_repeat_is_refused(header: str) -> None:
+    with pytest.raises(InvalidRequest, match="1 to 255 printable ASCII") as caught:
+        native(BODY, header)
+    assert caught.value.param == "Idempotency-Key"
+
+
+def test_bodies_that_mean_the_same_have_the_same_fingerprint() -> None:
+    fields = [("model", "m"), ("messages", [{"role": "user", "content": "x"}]), ("metadata", {"a": "1", "b": "2"})]
+    fields_reversed = [
+        ("metadata", {"b": "2", "a": "1"}),
+        ("messages", [{"content": "x", "role": "user"}]),
+        ("model", "m"),
+    ]
+    assert native(dict(fields)).fingerprint == native(dict(fields_reversed)).fingerprint
+
+
+def test_bodies_that_mean_different_things_have_different_fingerprints() -> None:
+    bodies: list[dict[str, Any]] = [
+        BODY,
+        with_(model="m2"),
+        with_(messages=[*MESSAGES, *MESSAGES]),
+        with_(timeout_s=5),
+        with_(metadata={"a": "b"}),
+        with_(temperature=1),
+        with_(temperature="1"),
+        with_(stream=True),
+    ]
+    fingerprints = [native(body).fingerprint for body in bodies]
+    assert all(one != other for one, other in itertools.combinations(fingerprints, 2))
+
+
+def test_the_same_body_at_another_address_has_another_fingerprint() -> None:
+    assert native(BODY).fingerprint != chat(BODY).fingerprint

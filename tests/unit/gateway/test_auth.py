@@ -1,0 +1,69 @@
+"""Keys to tenants, and tokens that open one job's events."""
+
+import pytest
+
+from gateway.auth import Caller, Keyring, Links
+from shared.errors import Unauthenticated
+
+JOB, OTHER_JOB = "job_0000000000000000000000000a", "job_0000000000000000000000000b"
+
+keyring = Keyring(["sk-alice:alice", "sk-alice-2:alice", "sk-root:root:admin"])
+links = Links("a secret for tests only")
+
+
+@pytest.mark.parametrize(
+    ("header", "caller"),
+    [
+        ("Bearer sk-alice", Caller("alice")),
+        ("bearer sk-alice-2", Caller("alice")),
+        ("BEARER  sk-root ", Caller("root", admin=True)),
+    ],
+)
+def test_a_key_says_who_is_calling(header: str, caller: Caller) -> None:
+    assert keyring.caller(header) == caller
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "sk-alice", "Basic sk-alice", "Bearersk-alice"])
+def test_without_a_bearer_key_the_caller_is_told_how_to_send_one(header: str | None) -> None:
+    with pytest.raises(Unauthenticated, match="Authorization: Bearer <key>"):
+        keyring.caller(header)
+
+
+@pytest.mark.parametrize("key", ["sk-alic", "sk-alicee", "SK-ALICE", "sk-alice:alice", "alice", "sk-naïve"])
+def test_a_key_that_nobody_issued_opens_nothing_and_is_not_repeated(key: str) -> None:
+    with pytest.raises(Unauthenticated, match="not known") as caught:
+        keyring.caller(f"Bearer {key}")
+    assert key not in str(caught.value)
+    assert caught.value.param == "Authorization"
+
+
+def test_no_key_is_kept_in_the_clear() -> None:
+    assert b"sk-alice" not in repr(vars(keyring)).encode()
+
+
+def test_a_token_opens_the_job_it_was_made_for() -> None:
+    assert links.opens(links.token(JOB), JOB)
+
+
+def test_a_token_opens_no_other_job() -> None:
+    assert not links.opens(links.token(JOB), OTHER_JOB)
+
+
+@pytest.mark.parametrize("token", ["", "x", "ünïcode", "=" * 24])
+def test_what_is_no_token_opens_nothing(token: str) -> None:
+    assert not links.opens(token, JOB)
+
+
+def test_a_token_with_one_character_changed_opens_nothing() -> None:
+    token = links.token(JOB)
+    for position, char in enumerate(token):
+        forged = token[:position] + ("A" if char != "A" else "B") + token[position + 1 :]
+        assert not links.opens(forged, JOB)
+
+
+def test_a_token_signed_with_another_secret_opens_nothing() -> None:
+    assert not links.opens(Links("another secret, for tests").token(JOB), JOB)
+
+
+def test_a_token_needs_no_quoting_in_an_address() -> None:
+    assert links.token(JOB).replace("-", "").replace("_", "").isalnum()

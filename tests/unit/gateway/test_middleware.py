@@ -1,0 +1,99 @@
+"""The outermost layer: every answer has a request id, and the log has one line without the query."""
+
+import re
+from typing import Any
+
+import pytest
+import structlog
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from gateway.middleware import RequestLog
+from shared.clock import SystemClock
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("hello")(scope, receive, send)
+
+
+async def serve(app: Any, *, path: str = "/v1/jobs", headers: tuple[tuple[bytes, bytes], ...] = ()) -> list[Message]:
+    """Send one request through the layer; what it sent."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"token=secret", "headers": headers}
+    await RequestLog(app, SystemClock())(scope, receive, send)
+    return sent
+
+
+def request_id(sent: list[Message]) -> bytes:
+    headers: dict[bytes, bytes] = dict(sent[0]["headers"])
+    return headers[b"x-request-id"]
+
+
+async def test_an_answer_carries_a_fresh_request_id() -> None:
+    first, second = request_id(await serve(hello)), request_id(await serve(hello))
+    assert re.fullmatch(rb"req_[0-9a-f]{24}", first)
+    assert first != second
+
+
+async def test_the_callers_own_request_id_is_kept() -> None:
+    assert request_id(await serve(hello, headers=((b"x-request-id", b"mine:1.2_3-4"),))) == b"mine:1.2_3-4"
+
+
+@pytest.mark.parametrize("given", [b"", b"a b", b"a\x00b", b"x" * 129, b"<script>", "naïve".encode()])
+async def test_a_request_id_that_could_do_harm_is_replaced(given: bytes) -> None:
+    assert request_id(await serve(hello, headers=((b"x-request-id", given),))).startswith(b"req_")
+
+
+async def test_a_request_is_one_line_in_the_log_without_its_query() -> None:
+    with capture_logs() as logs:
+        await serve(hello)
+    (line,) = logs
+    assert (line["event"], line["method"], line["path"], line["status"]) == ("request", "GET", "/v1/jobs", 200)
+    assert "secret" not in repr(line)
+
+
+async def test_health_checks_are_not_logged() -> None:
+    with capture_logs() as logs:
+        await serve(hello, path="/health/live")
+    assert logs == []
+
+
+async def test_what_a_request_logs_carries_its_id() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert structlog.contextvars.get_contextvars() == {"request": "mine"}
+        await hello(scope, receive, send)
+
+    await serve(app, headers=((b"x-request-id", b"mine"),))
+    assert structlog.contextvars.get_contextvars() == {}
+
+
+async def test_a_defect_after_the_headers_breaks_off_and_is_logged() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("boom")
+
+    with capture_logs() as logs:
+        sent = await serve(app)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    assert [line["event"] for line in logs] == ["request.crashed", "request"]
+
+
+async def test_other_protocols_pass_untouched() -> None:
+    passed: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        passed.append(scope["type"])
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError("nobody sends or receives here")
+
+    await RequestLog(app, SystemClock())({"type": "lifespan"}, nothing, nothing)
+    assert passed == ["lifespan"]
