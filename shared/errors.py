@@ -299,7 +299,8 @@ since it is our key that the provider refused and not the caller's.
 def problem_of(error: TailraceError) -> dict[str, object]:
     """An error as data: the `error` object of a terminal event and of a job's record.
 
-    `type` is the error's family, for programs that only want to know whose fault it was.
+    `type` is the error's family, for programs that only want to know whose fault it was; `param` and `retry_after_s`
+    (seconds) are there where they are known.
     """
     family = "provider_error" if isinstance(error, _PROVIDER_FAULTS) else "job_error"
     problem: dict[str, object] = {
@@ -310,6 +311,8 @@ def problem_of(error: TailraceError) -> dict[str, object]:
     }
     if isinstance(error, RequestError | ProviderRefused) and error.param is not None:
         problem["param"] = error.param
+    if isinstance(error, ProviderRefused) and error.retry_after_s is not None:
+        problem["retry_after_s"] = error.retry_after_s
     return problem
 
 

@@ -57,6 +57,7 @@ def failure_in(event: Event) -> Failure:
         status=status_of(error["code"]),
         retryable=error["retryable"],
         param=error.get("param"),
+        retry_after_s=error.get("retry_after_s"),
     )
 
 

@@ -134,6 +134,13 @@ def test_a_problem_names_the_field_that_is_to_blame() -> None:
     assert "param" not in problem_of(BadCursor("That is no cursor."))
 
 
+def test_a_problem_tells_when_to_come_back_where_the_provider_said_so() -> None:
+    slow = ProviderRefused("Slow down.", code="rate_limit_exceeded", retry_after_s=7.0)
+
+    assert problem_of(slow)["retry_after_s"] == 7.0
+    assert "retry_after_s" not in problem_of(ProviderRefused("Slow down.", code="rate_limit_exceeded"))
+
+
 def test_a_method_that_is_not_allowed_says_which_are() -> None:
     error = MethodNotAllowed("Use GET.", allowed="GET, HEAD")
 
