@@ -1,18 +1,26 @@
-"""Request bodies: JSON objects of a bounded size, or an error that says what is wrong.
+"""Bodies: JSON objects of a bounded size come in, or an error says what is wrong; JSON goes out.
 
 Above: the handlers. Below: Starlette. Not here: what the fields mean (admission.py).
 """
 
 import json
+import math
+import re
 from typing import Any, NoReturn
 
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 from shared.errors import BodyTooLarge, InvalidRequest
+from shared.events import encode_data
+
+MAX_DEPTH = 128
+"""How deep the objects and lists of a body may be nested: far less than breaks who reads it next."""
 
 # What is still read, and thrown away, of a body that is too large: a client that is cut off while it sends sees a
 # broken connection instead of the answer.
 _DRAIN_BYTES = 64 * 1024 * 1024
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
@@ -25,13 +33,16 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
     """
     raw = await _read(request, max_bytes)
     try:
-        body = json.loads(raw, parse_constant=_refuse_constant)
+        body = json.loads(raw.decode(), parse_constant=_refuse_number, parse_float=_finite)
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.") from None
+        raise _too_deep() from None
     except ValueError as error:
         raise InvalidRequest(f"The body must be JSON: {error}.") from None
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
+    _check_depth(body)
+    if _SURROGATE.search(raw):
+        _check_texts(body)
     return body
 
 
@@ -49,5 +60,43 @@ async def _read(request: Request, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
+def _refuse_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    return number if math.isfinite(number := float(text)) else _refuse_number(text)
+
+
+def _check_depth(body: dict[str, Any]) -> None:
+    level: list[Any] = [body]
+    for _ in range(MAX_DEPTH):
+        children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
+        level = [child for child in children if isinstance(child, dict | list)]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"The body is nested too deeply; at most {MAX_DEPTH} levels are read.")
+
+
+def _check_texts(body: dict[str, Any]) -> None:
+    """A `\\u` escape may be half of a character (RFC 8259 §8.2): no UTF-8, so neither Redis nor a provider takes it."""
+    try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest("The body has half of a surrogate pair in one of its texts.") from None
+
+
+class AsciiJSONResponse(JSONResponse):
+    r"""An answer in ASCII-only JSON, like the frames.
+
+    A provider may have torn a character in two: `"\ud83c"` in one delta, `"\udf0a"` in the next. Side by side they are
+    whole again for whoever reads them; as UTF-8 they could not even be written.
+    """
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return encode_data(content)
