@@ -11,7 +11,7 @@ import gc
 import secrets
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 
@@ -20,11 +20,13 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from gateway.admission import Admission, Limits
 from gateway.api import chat_completions, jobs, models, ops, page
+from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
 from gateway.auth import Keyring, Links
 from gateway.dialects.openai_errors import body_of, failure_of, headers_of
@@ -131,10 +133,11 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
 
 def build_app(services: Services) -> ASGIApp:
     """The ASGI application of these parts."""
-    handlers: dict[type[Exception], Callable[[Request, Exception], Response]] = {
+    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
         TailraceError: _on_error,
         HTTPException: _on_http_exception,
         ClientDisconnect: _on_departure,
+        Exception: _on_defect,
     }
     handlers |= dict.fromkeys((*REDIS_DOWN, *REDIS_FULL), _on_redis_error)
     app = Starlette(
@@ -143,43 +146,53 @@ def build_app(services: Services) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.services = services
-    return RequestLog(app, services.clock, on_defect=_on_defect)
+    return RequestLog(app, services.clock)
 
 
-def _on_error(request: Request, error: Exception) -> Response:
+# They are coroutines, since Starlette would run plain functions in a thread.
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TailraceError)  # noqa: S101  # what it is registered for
     return error_response(request.url.path, error)
 
 
-def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # what it is registered for
     path, method = request.url.path, request.method
     if error.status_code == HTTPStatus.NOT_FOUND:
         return error_response(path, NotFound(f"There is nothing at {path}."))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = _allowed(request)
         return error_response(path, MethodNotAllowed(f"{method} is not allowed here; {allowed} is.", allowed=allowed))
     return error_response(path, InvalidRequest(error.detail))
 
 
-def _on_redis_error(request: Request, error: Exception) -> Response:
+def _allowed(request: Request) -> str:
+    """All methods of this address; Starlette only tells those of the first of its routes."""
+    routes = [each for each in request.app.routes if isinstance(each, Route)]
+    here = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for each in here for method in each.methods or ()}))
+
+
+async def _on_redis_error(request: Request, error: Exception) -> Response:
     log.warning("request.redis_unavailable", error=type(error).__name__)
     return error_response(request.url.path, RedisUnavailable("Redis can't be reached just now; try again."))
 
 
-def _on_departure(_: Request, __: Exception) -> Response:
+async def _on_departure(_: Request, __: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it; the log counts it
 
 
-def _on_defect(path: str) -> Response:
-    return error_response(path, InternalError("Tailrace failed inside; its log has the cause."))
+async def _on_defect(request: Request, _: Exception) -> Response:
+    return error_response(request.url.path, InternalError("Tailrace failed inside; its log has the cause."))
 
 
 def error_response(path: str, error: TailraceError) -> Response:
     """An error in the caller's dialect: problem+json (RFC 9457), or OpenAI's envelope."""
     if path.startswith("/v1/") and not path.startswith(_NATIVE):
         failure = failure_of(error)
-        response: Response = JSONResponse(body_of(failure), failure.status, headers_of(failure))
+        response: Response = AsciiJSONResponse(body_of(failure), failure.status, headers_of(failure))
     else:
         response = _problem(error)
     if isinstance(error, MethodNotAllowed):
@@ -202,7 +215,7 @@ def _problem(error: TailraceError) -> Response:
         headers["retry-after"] = str(error.retry_after_s)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(body, error.status, headers, media_type="application/problem+json")
+    return AsciiJSONResponse(body, error.status, headers, media_type="application/problem+json")
 
 
 class _Server(uvicorn.Server):

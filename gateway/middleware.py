@@ -1,4 +1,4 @@
-"""What wraps every request: an id, one line in the log, and an answer even to a defect.
+"""What wraps every request: an id, and one line in the log.
 
 Pure ASGI: a BaseHTTPMiddleware would cost more per event than everything else on the way (facts, C). Above: uvicorn.
 Below: the application. Query strings are not logged: event links carry a token there.
@@ -6,10 +6,8 @@ Below: the application. Query strings are not logged: event links carry a token 
 
 import re
 import secrets
-from collections.abc import Callable
 
 import structlog
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.clock import Clock
@@ -23,10 +21,9 @@ _QUIET = ("/health/", "/metrics")
 class RequestLog:
     """The outermost layer."""
 
-    def __init__(self, app: ASGIApp, clock: Clock, *, on_defect: Callable[[str], Response]) -> None:
+    def __init__(self, app: ASGIApp, clock: Clock) -> None:
         self._app = app
         self._clock = clock
-        self._on_defect = on_defect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -47,10 +44,8 @@ class RequestLog:
         with structlog.contextvars.bound_contextvars(request=request_id.decode()):
             try:
                 await self._app(scope, receive, send_with_id)
-            except Exception:  # the top of the request's task
+            except Exception:  # the top of the request's task; the application has answered, if it still could
                 log.exception("request.crashed", path=scope["path"])
-                if not status:
-                    await self._on_defect(scope["path"])(scope, receive, send_with_id)
             finally:
                 if not scope["path"].startswith(_QUIET):
                     ms = round((self._clock.monotonic() - started_at) * 1000, 1)

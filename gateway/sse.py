@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 from sse_starlette import EventSourceResponse
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.hub import Reader, StreamBroken
@@ -107,7 +108,7 @@ class EventStream(EventSourceResponse):
                 await self._send_body(send, b"", more=False)
         except (StreamBroken, JobNotFound):
             if self._farewell and not self._reader.gone:
-                await self._send_body(send, b"retry: %d\n\n" % random.randint(*_RETRY_MS))
+                await self._send_body(send, _retry())
 
     async def _send_body(self, send: Send, data: bytes, *, more: bool = True) -> None:
         await self._send(send, {"type": "http.response.body", "body": data, "more_body": more})
@@ -118,6 +119,27 @@ class EventStream(EventSourceResponse):
             await send(message)
         finally:
             self._reader.sending_since = None
+
+
+class Farewell(Response):
+    """A native stream that is broken before it began: this process is on its way out.
+
+    Not a 503: any status but 200 closes an `EventSource` for good, a broken 200 lets it come back (WHATWG HTML §9.2.3).
+    """
+
+    def __init__(self) -> None:
+        self.background = None
+        self.status_code = 200
+        self.raw_headers = encode_headers(STREAM_HEADERS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say when to come back, and break."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": _retry(), "more_body": True})
+
+
+def _retry() -> bytes:
+    return b"retry: %d\n\n" % random.randint(*_RETRY_MS)
 
 
 def encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:

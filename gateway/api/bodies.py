@@ -83,7 +83,7 @@ def _too_deep() -> InvalidRequest:
 
 
 def _check_texts(body: dict[str, Any]) -> None:
-    """A `\\u` escape may be half of a character (RFC 8259 §8.2): no UTF-8, so neither Redis nor a provider takes it."""
+    """A surrogate escape may be half of a character (RFC 8259 §8.2): no UTF-8, so neither Redis nor a provider takes it."""
     try:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:

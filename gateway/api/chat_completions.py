@@ -8,11 +8,11 @@ import asyncio
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.bodies import read_json
+from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.jobs import JOB_HEADER
 from gateway.api.services import Services, services_of
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
@@ -136,10 +136,10 @@ class ForegroundChat(Response):
                     completion.accept(decode_frame(frame))
         if completion.failure is not None:
             return self._failed(completion.failure)
-        return JSONResponse(completion.body(), headers=self._extra)
+        return AsciiJSONResponse(completion.body(), headers=self._extra)
 
     def _failed(self, failure: Failure) -> Response:
-        return JSONResponse(body_of(failure), failure.status, {**headers_of(failure), **self._extra})
+        return AsciiJSONResponse(body_of(failure), failure.status, {**headers_of(failure), **self._extra})
 
 
 class LateFailure:

@@ -8,14 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.bodies import read_json
+from gateway.admission import KINDS
+from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.services import Services, services_of
 from gateway.auth import Links
-from gateway.sse import STREAM_HEADERS, EventStream, encode_headers
+from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
 from shared.errors import Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.events import EventId, parse_cursor
 from shared.jobs import Job, is_job_id
@@ -35,13 +36,13 @@ async def submit(request: Request) -> Response:
     spec = services.admission.native(body, caller.tenant, request.headers.get("idempotency-key"))
     job = await services.admission.submit(spec)
     shown = show(job, services.links)
-    return JSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
+    return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
 
 
 async def get(request: Request) -> Response:
     """`GET /v1/jobs/{id}`."""
     services = services_of(request)
-    return JSONResponse(show(await _own_job(request, services), services.links))
+    return AsciiJSONResponse(show(await _own_job(request, services), services.links))
 
 
 async def listing(request: Request) -> Response:
@@ -61,7 +62,7 @@ async def listing(request: Request) -> Response:
             break
         after = ids[-1]
     page = found[:limit]
-    return JSONResponse(
+    return AsciiJSONResponse(
         {
             "object": "list",
             "data": [show(job, services.links) for job in page],
@@ -84,13 +85,14 @@ async def cancel(request: Request) -> Response:
             await services.queue.look([job.id], _CANCEL_WAIT_S)
             await services.hub.ended(job.id, job.last, _CANCEL_WAIT_S)
         job = await services.store.load(job.id)
-    return JSONResponse(show(job, services.links))
+    return AsciiJSONResponse(show(job, services.links))
 
 
 async def events(request: Request) -> Response:
     """`GET /v1/jobs/{id}/events` (WHATWG HTML §9.2): the log after the cursor, then live, until the terminal event."""
     services = services_of(request)
-    services.refuse_if_draining()
+    if services.draining:
+        return Farewell()
     token = request.query_params.get("token")
     job_id: str = request.path_params["job_id"]
     if token is None:
@@ -155,12 +157,15 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
     except ValueError:
         raise InvalidRequest(f"status must be one of: {', '.join(State)}.", param="status") from None
     limit = query.get("limit", str(_LIST_DEFAULT))
-    if not limit.isdigit() or not 1 <= int(limit[:6]) <= _LIST_MOST:
+    if not limit.isdecimal() or not 1 <= int(limit[:6]) <= _LIST_MOST:
         raise InvalidRequest(f"limit must be a whole number from 1 to {_LIST_MOST}.", param="limit")
+    kind = query.get("kind")
+    if kind is not None and kind not in KINDS:
+        raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")
     after = query.get("after")
     if after is not None and not is_job_id(after):
         raise InvalidRequest("after must be the id of a job.", param="after")
-    return status, query.get("kind"), int(limit), after
+    return status, kind, int(limit), after
 
 
 def show(job: Job, links: Links) -> dict[str, Any]:

@@ -61,7 +61,7 @@ async def hub(settings: Settings) -> AsyncIterator[Hub]:
 
 
 @pytest.fixture
-async def redaction(settings: Settings) -> AsyncIterator[Desk]:
+async def writing(settings: Settings) -> AsyncIterator[Desk]:
     """Where the test writes its jobs' logs."""
     async with desk(settings) as opened:
         yield opened
@@ -88,10 +88,10 @@ async def kill_pubsub(client: Client) -> None:
     await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
 
-async def test_a_reader_gets_history_and_then_what_is_written_until_the_end(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_reader_gets_history_and_then_what_is_written_until_the_end(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     async with hub.reader(scribe.job_id, START) as reader:
-        assert await read(reader, until=b"started") == await redaction.logged(scribe.job_id)
+        assert await read(reader, until=b"started") == await writing.logged(scribe.job_id)
         said = await scribe.say("a", "b")
         assert await read(reader, until=said) == said
         await scribe.complete()
@@ -101,19 +101,19 @@ async def test_a_reader_gets_history_and_then_what_is_written_until_the_end(hub:
         assert await reader.chunk() == b""
 
 
-async def test_everything_that_waits_is_one_chunk(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_everything_that_waits_is_one_chunk(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     for number in range(100):
         await scribe.say(str(number))
     await scribe.complete()
     async with hub.reader(scribe.job_id, START) as reader:
-        assert await reader.chunk() == await redaction.logged(scribe.job_id)
+        assert await reader.chunk() == await writing.logged(scribe.job_id)
 
 
-async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_lost(hub: Hub, redaction: Desk) -> None:
+async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_lost(hub: Hub, writing: Desk) -> None:
     asyncio.get_running_loop().set_debug(False)  # it would take a minute
     jobs, rounds = 50, 200
-    scribes = [await redaction.started() for _ in range(jobs)]
+    scribes = [await writing.started() for _ in range(jobs)]
     rng = random.Random(1)
 
     async def first_event(scribe: Scribe, cursor: EventId, delay: int) -> bytes:
@@ -126,7 +126,7 @@ async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_l
     async def publish(entries: list[Entry], delay: int) -> None:
         for _ in range(delay):
             await asyncio.sleep(0)
-        assert set(await redaction.log.append(entries)) == {"ok"}
+        assert set(await writing.log.append(entries)) == {"ok"}
 
     for number in range(rounds):
         cursors = [scribe.last for scribe in scribes]
@@ -139,8 +139,8 @@ async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_l
         assert got == [entry.frames for entry in entries]
 
 
-async def test_all_readers_of_a_process_share_one_pubsub_connection(hub: Hub, redaction: Desk) -> None:
-    scribes = [await redaction.started() for _ in range(20)]
+async def test_all_readers_of_a_process_share_one_pubsub_connection(hub: Hub, writing: Desk) -> None:
+    scribes = [await writing.started() for _ in range(20)]
     async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE_S):
         ready = asyncio.Barrier(101)
 
@@ -153,27 +153,27 @@ async def test_all_readers_of_a_process_share_one_pubsub_connection(hub: Hub, re
         for number in range(100):
             group.create_task(follow(scribes[number % 20]))
         await ready.wait()
-        (connection,) = await pubsub_clients(redaction.client)
+        (connection,) = await pubsub_clients(writing.client)
         assert connection["sub"] == "20"
         await ready.wait()
 
 
-async def test_a_channel_without_readers_is_let_go(hub: Hub, redaction: Desk) -> None:
-    scribe, other = await redaction.started(), await redaction.started()
+async def test_a_channel_without_readers_is_let_go(hub: Hub, writing: Desk) -> None:
+    scribe, other = await writing.started(), await writing.started()
     async with hub.reader(scribe.job_id, START) as first, hub.reader(scribe.job_id, START) as second:
         await read(first, until=b"started")
         await read(second, until=b"started")
     async with hub.reader(other.job_id, START) as reader:
         await read(reader, until=b"started")  # its SUBSCRIBE comes after the other's UNSUBSCRIBE
-        assert await redaction.client.pubsub_numsub(redaction.keys.channel(scribe.job_id)) == [
-            (redaction.keys.channel(scribe.job_id).encode(), 0)
+        assert await writing.client.pubsub_numsub(writing.keys.channel(scribe.job_id)) == [
+            (writing.keys.channel(scribe.job_id).encode(), 0)
         ]
 
 
-async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, redaction: Desk) -> None:
+async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, writing: Desk) -> None:
     """Invariant 3 against the list itself: each reader leaves whenever it likes and resumes with the id it had."""
     asyncio.get_running_loop().set_debug(False)
-    scribes = [await redaction.started() for _ in range(3)]
+    scribes = [await writing.started() for _ in range(3)]
     connections = [0]
 
     async def write(scribe: Scribe, rng: random.Random) -> None:
@@ -203,12 +203,12 @@ async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, reda
         for number, scribe in enumerate(scribes):
             group.create_task(write(scribe, random.Random(number)))
     for scribe, reading in readings:
-        assert reading.result() == await redaction.logged(scribe.job_id)
+        assert reading.result() == await writing.logged(scribe.job_id)
 
 
-async def test_a_slow_reader_is_sent_to_the_log_and_ends_exact(settings: Settings, redaction: Desk) -> None:
+async def test_a_slow_reader_is_sent_to_the_log_and_ends_exact(settings: Settings, writing: Desk) -> None:
     small = settings.model_copy(update={"reader_bytes": 4096})
-    scribe = await redaction.started()
+    scribe = await writing.started()
     async with running_hub(small) as hub, hub.reader(scribe.job_id, START) as slow:
         got = await read(slow, until=b"started")
         async with hub.reader(scribe.job_id, scribe.last) as quick:
@@ -219,19 +219,19 @@ async def test_a_slow_reader_is_sent_to_the_log_and_ends_exact(settings: Setting
                 assert waiting <= 4096 + len(said)
         assert not slow.live
         await scribe.complete()
-        assert got + await read(slow) == await redaction.logged(scribe.job_id)
+        assert got + await read(slow) == await writing.logged(scribe.job_id)
 
 
 async def test_a_page_of_the_log_is_no_larger_than_what_may_wait_for_a_reader(
-    settings: Settings, redaction: Desk
+    settings: Settings, writing: Desk
 ) -> None:
     small = settings.model_copy(update={"reader_bytes": 4096})
-    scribe = await redaction.started()
+    scribe = await writing.started()
     for _ in range(40):
         await scribe.say("x" * 300)
     await scribe.complete()
-    log = await redaction.logged(scribe.job_id)
-    largest = max(map(len, await redaction.entries(scribe.job_id)))
+    log = await writing.logged(scribe.job_id)
+    largest = max(map(len, await writing.entries(scribe.job_id)))
     async with running_hub(small) as hub, hub.reader(scribe.job_id, START) as reader:
         got = b""
         async with asyncio.timeout(PATIENCE_S):
@@ -241,8 +241,8 @@ async def test_a_page_of_the_log_is_no_larger_than_what_may_wait_for_a_reader(
     assert got == log
 
 
-async def test_a_frame_too_large_for_the_channel_is_read_from_the_log(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_frame_too_large_for_the_channel_is_read_from_the_log(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     async with hub.reader(scribe.job_id, scribe.last) as reader:
         await scribe.say("before")
         await read(reader, until=b"before")
@@ -253,9 +253,9 @@ async def test_a_frame_too_large_for_the_channel_is_read_from_the_log(hub: Hub, 
 
 
 async def test_readers_lose_nothing_when_the_pubsub_connection_is_killed_again_and_again(
-    hub: Hub, redaction: Desk
+    hub: Hub, writing: Desk
 ) -> None:
-    scribe = await redaction.started()
+    scribe = await writing.started()
 
     async def follow() -> bytes:
         async with hub.reader(scribe.job_id, START) as reader:
@@ -266,16 +266,16 @@ async def test_readers_lose_nothing_when_the_pubsub_connection_is_killed_again_a
         for number in range(200):
             await scribe.say(str(number))
             if number % 40 == 20:
-                await kill_pubsub(redaction.client)
+                await kill_pubsub(writing.client)
         await scribe.complete()
-    log = await redaction.logged(scribe.job_id)
+    log = await writing.logged(scribe.job_id)
     assert all(reading.result() == log for reading in readings)
 
 
 async def test_a_terminal_event_whose_message_was_lost_is_found_by_the_tail_check(
-    settings: Settings, redaction: Desk
+    settings: Settings, writing: Desk
 ) -> None:
-    scribe = await redaction.started()
+    scribe = await writing.started()
     async with (
         running_hub(settings, tail_check_s=0.02) as hub,
         desk(settings, unheard=True) as unheard,
@@ -287,43 +287,43 @@ async def test_a_terminal_event_whose_message_was_lost_is_found_by_the_tail_chec
         assert (await read(reader)).startswith(b"event: completed\n")
 
 
-async def test_a_lost_message_with_a_successor_is_found_by_it(hub: Hub, settings: Settings, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_lost_message_with_a_successor_is_found_by_it(hub: Hub, settings: Settings, writing: Desk) -> None:
+    scribe = await writing.started()
     async with desk(settings, unheard=True) as unheard, hub.reader(scribe.job_id, START) as reader:
         await read(reader, until=b"started")
         scribe.desk = unheard
         lost = await scribe.say("lost")
-        scribe.desk = redaction
+        scribe.desk = writing
         heard = await scribe.say("heard")
         assert await read(reader, until=b"heard") == lost + heard
 
 
-async def test_a_job_that_is_begun_again_is_read_across_its_epochs(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_job_that_is_begun_again_is_read_across_its_epochs(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     async with hub.reader(scribe.job_id, START) as reader:
         got = await read(reader, until=b"started")
         await scribe.say("lost to a rollback")
-        successor = await redaction.begin(scribe.job_id)
+        successor = await writing.begin(scribe.job_id)
         await successor.say("kept")
         await successor.complete()
-        assert got + await read(reader) == await redaction.logged(scribe.job_id)
+        assert got + await read(reader) == await writing.logged(scribe.job_id)
 
 
-async def test_a_cursor_inside_an_entry_gets_what_follows_it(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_cursor_inside_an_entry_gets_what_follows_it(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     await scribe.say("a", "b", "c", "d")
     await scribe.complete()
     cursor = EventId(scribe.execution.epoch, 3)
     async with hub.reader(scribe.job_id, cursor) as reader:
-        log = [after_cursor(entry, cursor) for entry in await redaction.entries(scribe.job_id)]
+        log = [after_cursor(entry, cursor) for entry in await writing.entries(scribe.job_id)]
         assert await read(reader) == b"".join(log)
 
 
-async def test_a_reader_of_a_job_that_is_gone_is_told(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_reader_of_a_job_that_is_gone_is_told(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     async with hub.reader(scribe.job_id, START) as reader:
         await read(reader, until=b"started")
-        await redaction.client.delete(redaction.keys.job(scribe.job_id).record, redaction.keys.job(scribe.job_id).log)
+        await writing.client.delete(writing.keys.job(scribe.job_id).record, writing.keys.job(scribe.job_id).log)
         reader.lose()
         with pytest.raises(JobNotFound):
             await read(reader)
@@ -332,8 +332,8 @@ async def test_a_reader_of_a_job_that_is_gone_is_told(hub: Hub, redaction: Desk)
 # Heartbeats.
 
 
-async def test_a_quiet_reader_gets_a_heartbeat_and_a_busy_one_gets_none(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_quiet_reader_gets_a_heartbeat_and_a_busy_one_gets_none(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     async with hub.reader(scribe.job_id, START) as reader:
         await read(reader, until=b"started")
         reader.heartbeat()  # it heard something in this period
@@ -346,8 +346,8 @@ async def test_a_quiet_reader_gets_a_heartbeat_and_a_busy_one_gets_none(hub: Hub
         assert await reader.chunk() == said
 
 
-async def test_a_heartbeat_is_one_comment_line_without_a_blank_one(settings: Settings, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_heartbeat_is_one_comment_line_without_a_blank_one(settings: Settings, writing: Desk) -> None:
+    scribe = await writing.started()
     async with running_hub(settings, heartbeat_s=0.01) as hub, hub.reader(scribe.job_id, scribe.last) as reader:
         async with asyncio.timeout(PATIENCE_S):
             assert [await reader.chunk() for _ in range(5)] == [b": hb\n"] * 5
@@ -415,8 +415,8 @@ async def test_readers_go_on_when_redis_comes_back_before_their_patience_ends(
 # Letting go.
 
 
-async def test_a_reader_that_is_broken_off_gets_what_waits_first(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_reader_that_is_broken_off_gets_what_waits_first(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     async with hub.reader(scribe.job_id, START) as reader, hub.reader(scribe.job_id, START) as other:
         await read(reader, until=b"started")
         await read(other, until=b"started")
@@ -428,8 +428,8 @@ async def test_a_reader_that_is_broken_off_gets_what_waits_first(hub: Hub, redac
             await reader.chunk()
 
 
-async def test_a_reader_that_has_the_terminal_event_is_not_broken_any_more(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_reader_that_has_the_terminal_event_is_not_broken_any_more(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     await scribe.complete()
     async with hub.reader(scribe.job_id, START) as reader:
         assert await reader.chunk()
@@ -437,16 +437,16 @@ async def test_a_reader_that_has_the_terminal_event_is_not_broken_any_more(hub: 
         assert await reader.chunk() == b""
 
 
-async def test_waiting_for_the_end_of_a_job_ends_with_it_or_in_time(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_waiting_for_the_end_of_a_job_ends_with_it_or_in_time(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     assert not await hub.ended(scribe.job_id, scribe.last, 0.01)
     waiting = asyncio.create_task(hub.ended(scribe.job_id, scribe.last, PATIENCE_S))
     await scribe.complete()
     assert await waiting
 
 
-async def test_waiting_for_the_end_of_a_job_bears_being_broken_off(hub: Hub, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_waiting_for_the_end_of_a_job_bears_being_broken_off(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
     waiting = asyncio.create_task(hub.ended(scribe.job_id, scribe.last, PATIENCE_S))
     await asyncio.sleep(0)
     (reader,) = hub.readers
@@ -454,9 +454,9 @@ async def test_waiting_for_the_end_of_a_job_bears_being_broken_off(hub: Hub, red
     assert not await waiting
 
 
-async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, redaction: Desk) -> None:
+async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, writing: Desk) -> None:
     await hub.emptied()
-    scribe = await redaction.started()
+    scribe = await writing.started()
     async with hub.reader(scribe.job_id, START) as reader:
         waiting = asyncio.create_task(hub.emptied())
         await read(reader, until=b"started")
@@ -466,8 +466,8 @@ async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, redaction: 
         await waiting
 
 
-async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settings, redaction: Desk) -> None:
-    scribe = await redaction.started()
+async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settings, writing: Desk) -> None:
+    scribe = await writing.started()
     async with running_hub(settings, send_timeout_s=0.05) as hub, hub.reader(scribe.job_id, START) as reader:
 
         async def send() -> None:

@@ -37,8 +37,9 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 def settings(settings: Settings, upstream: Upstream) -> Settings:
-    """Settings whose worker asks that upstream, and no beat to help out where an order should do."""
-    return settings.model_copy(update={"upstream_url": upstream.base_url, "lease_s": 300.0})
+    """Settings whose worker asks that upstream; no beat and no time-out helps out where an order should do."""
+    patient = {"lease_s": 300.0, "first_token_timeout_s": 300.0, "gap_timeout_s": 300.0}
+    return settings.model_copy(update={"upstream_url": upstream.base_url, **patient})
 
 
 @pytest.fixture

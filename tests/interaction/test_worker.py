@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -366,15 +365,17 @@ async def test_a_job_that_was_admitted_but_never_made_is_removed_by_the_worker_t
 
 
 async def test_a_job_that_was_made_but_never_released_runs_by_itself(system: System) -> None:
-    spec = replace(make_spec(), model="told")
-    await system.core.queue.admit(spec, max_depth=10, retention_s=60)
-    await system.core.store.create(spec, 1)
+    """Nobody rings for it; the worker has heard nothing for long."""
+    spec = make_spec()
     told = Told(on_call=lambda call: call.end())
-    async with running_worker(system.settings, told):
+    async with system.commands() as seen, running_worker(system.settings, told):
+        await seen(f"BLPOP {system.core.keys.bell}")
+        await system.core.queue.admit(spec, max_depth=10, retention_s=60)
+        await system.core.store.create(spec, 1)
         await system.due(spec.id)  # five seconds later
         story = await system.story(spec.id)
 
-    assert story.types[-1] == "completed"
+    assert story.types == ["queued", "started", "completed"]
 
 
 # Defects.
