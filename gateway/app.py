@@ -11,6 +11,7 @@ import gc
 import secrets
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
@@ -257,7 +258,7 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None)
         StartupError: Redis is unfit, or the port is taken.
         RedisUnavailable: Redis does not answer.
     """
-    with contextlib.closing(listen(settings.host, settings.port)) as listener:
+    with contextlib.closing(listen(settings.host, settings.port, settings.send_timeout_s)) as listener:
         async with running(settings) as services:
 
             def on_ready() -> None:
@@ -282,8 +283,8 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None)
     return 0
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket with small send buffers.
+def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:
+    """A listening socket with small send buffers, whose connections end when a peer takes nothing for so long.
 
     Raises:
         StartupError: the address can't be bound; the sentence says why.
@@ -295,6 +296,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if sys.platform == "linux":
+            # uvicorn closes a connection in good order, which for a frozen reader would take for ever: RFC 5482.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout_s * 1000))
         listener.bind((host, port))
         listener.listen(_BACKLOG)
         listener.setblocking(False)

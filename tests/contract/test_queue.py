@@ -571,6 +571,22 @@ async def test_jobs_of_one_millisecond_are_each_listed_once(core: Core) -> None:
     assert await core.queue.listed("alice", after=ids[3], limit=9) == ids[2::-1]
 
 
+async def test_the_list_goes_by_the_ids_whenever_the_jobs_came_in(core: Core) -> None:
+    base = make_spec()
+    ids = [new_job_id(created_ms(base.id) - ago_ms, 1) for ago_ms in (30, 0, 50, 10, 40, 20)]
+    for job_id in ids:
+        await admit(core, replace(base, id=job_id))
+        await next_millisecond(core)
+
+    assert await listing(core, 2) == sorted(ids, reverse=True)
+
+
+async def next_millisecond(core: Core) -> None:
+    now = await server_ms(core)
+    while await server_ms(core) == now:
+        pass
+
+
 async def test_a_tenant_without_jobs_has_an_empty_list(core: Core) -> None:
     assert await core.queue.listed("nobody", after=None, limit=5) == []
     assert await core.queue.listed("nobody", after=fresh_job_id(), limit=5) == []

@@ -11,7 +11,7 @@ from shared.embedded import EmbeddedValkey
 from shared.errors import RedisUnavailable, StartupError
 from shared.ports import free_port
 from shared.valkey import REDIS_DOWN, REDIS_FAULTS, REDIS_FULL, Client, Functions, check_server, open_client
-from tests.support.core import Core, fresh_job_id, frozen
+from tests.support.core import PATIENCE_S, Core, fresh_job_id, frozen
 
 
 async def beat(core: Core) -> object:
@@ -122,6 +122,25 @@ async def test_a_connection_that_died_while_idle_is_replaced_unnoticed(core: Cor
         await core.client.execute_command("CLIENT", "KILL", "ID", mine)
 
         assert await client.client_id() != mine
+
+
+async def test_a_command_whose_connection_breaks_under_way_is_sent_once_more(core: Core, redis_url: str) -> None:
+    async with open_client(redis_url, connections=1) as client:
+        mine = await client.client_id()
+        hearing = asyncio.create_task(client.execute_command("BLPOP", core.keys.bell, 4))
+        async with asyncio.timeout(PATIENCE_S):
+            while "b" not in await flags_of(core, mine):
+                pass
+        await core.client.execute_command("CLIENT", "KILL", "ID", mine)
+        await core.client.lpush(core.keys.bell, "rung")  # type: ignore[misc]
+
+        assert list(await hearing) == [core.keys.bell.encode(), b"rung"]
+
+
+async def flags_of(core: Core, client_id: int) -> str:
+    """A connection's flags as CLIENT LIST gives them: b while it waits in a blocking command."""
+    (connection,) = await core.client.client_list(client_id=[str(client_id)])
+    return str(connection["flags"])
 
 
 async def test_a_frozen_server_and_one_that_is_gone_both_count_as_down(

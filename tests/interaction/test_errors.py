@@ -235,9 +235,7 @@ async def test_a_lane_that_is_full_says_when_to_come_back(settings: Settings, wr
         ("GET", "/v1/models/scripted"),
     ],
 )
-async def test_without_a_good_key_every_door_is_closed(
-    client: Client, method: str, path: str, key: str | None
-) -> None:
+async def test_without_a_good_key_every_door_is_closed(client: Client, method: str, path: str, key: str | None) -> None:
     answer = await client.as_(key).request(method, path, json_body=BODY if method == "POST" else None)
     assert answer.status == 401
     error = said(answer, path)

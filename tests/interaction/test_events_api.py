@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway import hub as hub_module
-from shared.events import Event, EventId, EventType, decode_frame, parse_id, split_frames
+from shared.events import Event, EventType, decode_frame, split_frames
 from shared.settings import Settings
 from tests.support.client import PATIENCE_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway
@@ -165,7 +165,22 @@ async def test_the_header_wins_over_the_address_since_it_is_newer(client: Client
 
 @pytest.mark.parametrize(
     "cursor",
-    ["x", "1", "-2", "1-", "-1-1", "1-2-3", "1_2", "1-x", "1-1e3", "+1-1", "1- 2", "18446744073709551616-1", "1" * 5000],
+    [
+        "x",
+        "1",
+        "-2",
+        "1-",
+        "-1-1",
+        "1-2-3",
+        "1_2",
+        "1-x",
+        "1-1e3",
+        "+1-1",
+        "1- 2",
+        "18446744073709551616-1",
+        "1" * 5000,
+        "18446744073709551615-1",
+    ],
 )
 @pytest.mark.parametrize("where", ["header", "address"])
 async def test_a_malformed_cursor_is_refused(client: Client, finished: Scribe, cursor: str, where: str) -> None:
@@ -193,7 +208,7 @@ async def test_a_finished_job_with_nothing_after_the_cursor_stops_the_reader(cli
     assert answer.headers["x-tailrace-job"] == finished.job_id
 
 
-@pytest.mark.parametrize("cursor", ["1-7", "1-999", "2-1", "18446744073709551615-18446744073709551615"])
+@pytest.mark.parametrize("cursor", ["1-7", "1-999", "2-1", "18446744073709551614-18446744073709551614"])
 async def test_a_cursor_ahead_of_the_log_gets_a_gap_and_then_everything(
     client: Client, finished: Scribe, cursor: str
 ) -> None:
@@ -416,10 +431,8 @@ async def test_a_frozen_reader_is_let_go_and_costs_no_memory(
                 await gateway.services.hub.emptied()
                 while gateway.connections:  # the kernel gives the socket up, not the client
                     await asyncio.sleep(0.01)
-            got = await stream.rest()
+            assert b"completed" not in await stream.rest()
             assert stream.complete is False
-        last = parse_id(got.rpartition(b"\nid: ")[2].partition(b"\n")[0])
-        assert last < EventId(1, 400)
 
 
 async def test_a_slow_reader_gets_everything_in_the_end(settings: Settings, writing: Desk) -> None:

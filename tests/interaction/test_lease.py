@@ -8,6 +8,7 @@ from shared.events import EventType
 from shared.keys import ARQ_IN_PROGRESS
 from shared.lifecycle import State
 from shared.settings import Settings
+from tests.support.core import frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
@@ -189,12 +190,15 @@ async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, tol
 
 async def test_a_job_whose_every_worker_died_fails(system: System, told: Told) -> None:
     job_id = await system.submit()
-    for number in range(2):
-        await system.core.begin(job_id, f"dead.{number}")
+    for first, words in ((2, ("rolled ", "back")), (3, ("what ", "is ", "left"))):
+        execution = await system.core.begin(job_id, f"dead.{first}")
+        assert await system.core.append(frames_of(execution, first, *words)) == ["ok"]
     async with running_worker(system.settings.model_copy(update={"max_attempts": 2})):
         story = await system.story(job_id)
 
-    assert story.types == ["queued", "started", "rollback", "started", "failed"]
+    assert story.types == ["queued", *["started", "delta", "delta", "rollback"], "started", *["delta"] * 3, "failed"]
+    assert story.text == "what is left"
+    assert story.end["usage"]["completion_tokens"] == 3
     assert story.code == "attempts_exhausted"
     assert story.end["error"]["message"] == "2 attempts died without an end of their own."
     assert told.calls == []

@@ -136,6 +136,15 @@ class Response:
             assert self.complete, "the body was cut off"
         return Answer(self.status, self.raw_headers, body)
 
+    def nothing_came(self) -> bool:
+        """Whether the server has sent nothing that was not read, not even headers."""
+        if self._raw:
+            return False
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK) and False
+        except BlockingIOError:
+            return True
+
     def close(self) -> None:
         """Leave."""
         self._sock.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -28,10 +28,17 @@ class Gateway:
         return len(self.server.server_state.connections)
 
 
+async def until(so: Callable[[], bool]) -> None:
+    """Wait for what nobody tells of: look again and again, for at most `PATIENCE_S`."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not so():
+            await asyncio.sleep(0)
+
+
 @asynccontextmanager
 async def running_gateway(settings: Settings) -> AsyncIterator[Gateway]:
     """A gateway on a free port. Whatever still reads from it is cut off at the end, and must let go of everything."""
-    with contextlib.closing(listen("127.0.0.1", 0)) as listener:
+    with contextlib.closing(listen("127.0.0.1", 0, settings.send_timeout_s)) as listener:
         port = listener.getsockname()[1]
         async with running(settings) as services:
             server = make_server(services, lambda: None)

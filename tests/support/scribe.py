@@ -4,6 +4,7 @@
 purpose: a desk that is `unheard` logs what it writes and publishes nothing that a reader hears. Not here: providers.
 """
 
+import asyncio
 import dataclasses
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -16,7 +17,7 @@ from shared.events import EventId, EventType, encode_data, encode_frame
 from shared.jobs import CHAT, JobSpec, Usage, new_job_id
 from shared.keys import JobKeys, Keys
 from shared.lanes import DEFAULT_LANE
-from shared.queue import Queue
+from shared.queue import Queue, Taken
 from shared.replay import Entry, ReplayLog
 from shared.settings import Settings
 from shared.store import Execution, Store
@@ -24,6 +25,7 @@ from shared.valkey import Client, open_client
 from worker.ending import Ending, Tally, completed, ended_badly, finish
 
 OWNER = "scribe"
+PATIENCE_S = 5.0
 PROMPT = [{"role": "user", "content": "Hello?"}]
 
 
@@ -56,6 +58,19 @@ class Desk:
     async def begin(self, job_id: str) -> "Scribe":
         """The next execution of a job."""
         execution = await self.store.begin(job_id, OWNER, model="scripted", provider="test", max_attempts=9)
+        assert isinstance(execution, Execution), execution
+        return Scribe(self, execution)
+
+    async def take(self) -> "Scribe":
+        """Wait for the next job of the lane and begin it."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not isinstance(taken := await self.queue.take([DEFAULT_LANE], OWNER, lease_s=60), Taken):
+                await self.queue.hear_bell(self.client, PATIENCE_S)
+        return await self.begin(taken.job_id)
+
+    async def begin_the_end(self, job_id: str) -> "Scribe":
+        """The next epoch of a job, for somebody who ends it in its worker's place."""
+        execution = await self.store.take_over(job_id, OWNER)
         assert isinstance(execution, Execution), execution
         return Scribe(self, execution)
 

@@ -1,0 +1,474 @@
+"""`/v1/chat/completions` byte by byte: when headers go out, how failures are told, and what becomes of a job whose
+caller leaves. The format itself is the golden tests' and the SDKs' matter."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.hub import Reader
+from gateway.presence import LEASE_S
+from shared.clock import SystemClock
+from shared.errors import REFUSALS, AttemptFailed, Cancelled, DeadlinePassed, ProviderRefused, ProviderTimeout
+from shared.events import EventId
+from shared.settings import Settings
+from tests.support.client import HEARTBEAT, PATIENCE_S, Client, Response
+from tests.support.gateway import Gateway, running_gateway, until
+from tests.support.processes import Processes
+from tests.support.scribe import PROMPT, Desk, Scribe
+from tests.support.system import System, running_system, running_worker
+from tests.support.told import Told
+from tests.support.valkey import running_valkey
+
+CHAT = "/v1/chat/completions"
+BODY: dict[str, Any] = {"model": "scripted", "messages": PROMPT}
+STREAM = {**BODY, "stream": True}
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Headers are held for longer than any test takes; who wants them earlier says so."""
+    return settings.model_copy(update={"headers_hold_s": 60.0, "heartbeat_s": 60.0})
+
+
+@asynccontextmanager
+async def calling(client: Client, body: dict[str, Any], **options: Any) -> AsyncIterator[Response]:
+    """A call whose headers have not been read."""
+    response = await client.send("POST", CHAT, json_body=body, **options)
+    try:
+        yield response
+    finally:
+        response.close()
+
+
+async def reader_at(gateway: Gateway, position: EventId) -> Reader:
+    """The only reader, once it has taken the events up to this one."""
+    await until(lambda: [reader._subscriber.sent for reader in gateway.services.hub.readers] == [position])
+    return gateway.services.hub.readers[0]
+
+
+def content(frame: bytes) -> str | None:
+    data: dict[str, Any] = json.loads(frame.removeprefix(b"data: "))
+    text: str | None = data["choices"][0]["delta"].get("content")
+    return text
+
+
+def error_in(body: bytes) -> dict[str, Any]:
+    """The error of an envelope."""
+    found: dict[str, Any] = json.loads(body)["error"]
+    assert found.keys() == {"message", "type", "param", "code"}
+    return found
+
+
+# An answer.
+
+
+async def test_a_stream_has_the_headers_of_a_stream_and_ends_after_done(client: Client, writing: Desk) -> None:
+    async with calling(client, STREAM, headers={"X-Request-Id": "mine"}) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello", " there")
+        await call.read_head()
+        assert call.status == 200
+        assert call.headers == {
+            "content-type": "text/event-stream",
+            "cache-control": "no-cache, no-transform",
+            "x-accel-buffering": "no",
+            "x-content-type-options": "nosniff",
+            "x-tailrace-job": scribe.job_id,
+            "x-request-id": "mine",
+            "transfer-encoding": "chunked",
+        }
+        assert [content(frame) for frame in await call.frames(3)] == ["", "Hello", " there"]
+        await scribe.complete()
+        assert b'"finish_reason":"stop"' in await call.frame()
+        assert await call.frame() == DONE
+        assert await call.frame() == b""
+        assert call.complete
+
+
+async def test_a_whole_answer_comes_when_the_job_has_ended(client: Client, writing: Desk) -> None:
+    async with calling(client, BODY) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello", " there")
+        assert call.nothing_came()
+        await scribe.complete()
+        await call.read_head()
+        answer = await call.whole()
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-tailrace-job"] == scribe.job_id
+    assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello there"
+    assert answer.json()["id"] == "chatcmpl-" + scribe.job_id.removeprefix("job_")
+
+
+async def test_a_call_is_an_ordinary_job_that_can_be_read_natively_meanwhile(client: Client, writing: Desk) -> None:
+    async with calling(client, STREAM) as call:
+        scribe = await writing.take()
+        async with client.stream("GET", f"/v1/jobs/{scribe.job_id}/events") as native:
+            await scribe.say("Hello")
+            await scribe.complete()
+            assert [event.type for event in await native.events()] == ["queued", "started", "delta", "completed"]
+        await call.read_head()
+        assert (await call.rest()).endswith(DONE)
+    assert (await client.get(f"/v1/jobs/{scribe.job_id}")).json()["status"] == "completed"
+    assert (await client.as_("sk-bob").get(f"/v1/jobs/{scribe.job_id}")).status == 404
+
+
+async def test_halves_of_a_character_find_each_other_in_a_whole_answer(client: Client, writing: Desk) -> None:
+    async with calling(client, BODY) as call:
+        scribe = await writing.take()
+        await scribe.say("a \ud83c", "\udf0a b")
+        await scribe.complete()
+        await call.read_head()
+        assert (await call.whole()).json()["choices"][0]["message"]["content"] == "a 🌊 b"
+
+
+# When the headers go out.
+
+
+async def test_the_headers_of_a_stream_are_held_until_its_first_delta(
+    gateway: Gateway, client: Client, writing: Desk
+) -> None:
+    async with calling(client, STREAM) as call:
+        scribe = await writing.take()
+        reader = await reader_at(gateway, scribe.last)
+        reader.heartbeat()
+        reader.heartbeat()  # not even a heartbeat lets them go
+        await until(lambda: not reader.heartbeat_due)
+        assert call.nothing_came()
+        await scribe.say("Hello")
+        await call.read_head()
+        assert content(await call.frame()) == ""
+        assert content(await call.frame()) == "Hello"
+
+
+async def test_headers_that_were_held_long_enough_go_out_with_a_heartbeat(settings: Settings, writing: Desk) -> None:
+    async with running_gateway(settings.model_copy(update={"headers_hold_s": 0.02})) as gateway:
+        async with calling(gateway.client, STREAM) as call:
+            scribe = await writing.take()
+            await call.read_head()
+            assert call.status == 200
+            assert await call.chunk() == HEARTBEAT
+            await scribe.say("Hello")
+            await scribe.complete()
+            assert [content(frame) for frame in await call.frames(2)] == ["", "Hello"]
+            assert (await call.rest()).endswith(DONE)
+            assert call.complete
+
+
+async def test_a_silent_stream_gets_heartbeats_once_its_headers_are_out(settings: Settings, writing: Desk) -> None:
+    quick = settings.model_copy(update={"headers_hold_s": 0.0, "heartbeat_s": 0.01})
+    async with running_gateway(quick) as gateway, calling(gateway.client, STREAM) as call:
+        scribe = await writing.take()
+        await call.read_head()
+        for _ in range(2):
+            await call.heartbeat()
+        await scribe.say("Hello")
+        assert [content(frame) for frame in await call.frames(2)] == ["", "Hello"]
+
+
+# Failures.
+
+FAILURES: list[AttemptFailed] = [
+    *(ProviderRefused("They say no.", code=code) for code in REFUSALS),
+    ProviderTimeout("They say nothing."),
+    DeadlinePassed("It took too long."),
+    Cancelled("Somebody stopped it."),
+]
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: error.code)
+async def test_a_failure_before_the_first_delta_is_a_status(
+    client: Client, writing: Desk, error: AttemptFailed, body: dict[str, Any]
+) -> None:
+    async with calling(client, body) as call:
+        scribe = await writing.take()
+        if isinstance(error, Cancelled):
+            await writing.store.cancel(scribe.job_id, error)
+        await scribe.fail(error)
+        await call.read_head()
+        answer = await call.whole()
+    assert answer.status == error.status
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-tailrace-job"] == scribe.job_id
+    found = error_in(answer.body)
+    assert found["message"] == str(error)
+    assert found["code"]
+    # OpenAI's clients repeat a call unless they are told not to.
+    assert answer.headers.get("x-should-retry") == (
+        "false" if not error.retryable and (error.status >= 500 or error.status == 429) else None
+    )
+    assert ("retry-after" in answer.headers) == error.retryable
+
+
+async def test_a_whole_answer_that_fails_after_a_delta_is_a_status_too(client: Client, writing: Desk) -> None:
+    async with calling(client, BODY) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await scribe.fail(ProviderTimeout("They say nothing more."))
+        await call.read_head()
+        answer = await call.whole()
+    assert (answer.status, error_in(answer.body)["code"]) == (504, "provider_timeout")
+
+
+async def test_a_stream_that_fails_after_a_delta_says_so_in_a_frame_and_is_not_done(
+    client: Client, writing: Desk
+) -> None:
+    async with calling(client, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        await call.frames(2)
+        await scribe.fail(ProviderTimeout("They say nothing more."))
+        frame = await call.frame()
+        assert error_in(frame.removeprefix(b"data: "))["code"] == "provider_timeout"
+        assert await call.rest() == b""
+        assert call.complete
+
+
+async def test_a_stream_whose_headers_are_out_says_in_a_frame_that_it_failed_without_a_delta(
+    settings: Settings, writing: Desk
+) -> None:
+    async with running_gateway(settings.model_copy(update={"headers_hold_s": 0.0})) as gateway:
+        async with calling(gateway.client, STREAM) as call:
+            scribe = await writing.take()
+            await call.read_head()
+            assert await call.chunk() == HEARTBEAT
+            await scribe.fail(ProviderRefused("Too many.", code="rate_limit_exceeded"))
+            frame = await call.frame()
+            assert error_in(frame.removeprefix(b"data: "))["code"] == "rate_limit_exceeded"
+            assert await call.rest() == b""
+            assert call.complete
+
+
+async def test_a_second_attempt_is_not_noticed_while_nothing_was_shown(client: Client, writing: Desk) -> None:
+    async with calling(client, STREAM) as call:
+        first = await writing.take()
+        second = await writing.begin(first.job_id)
+        await second.say("Hello")
+        await second.complete()
+        await call.read_head()
+        assert [content(frame) for frame in await call.frames(2)] == ["", "Hello"]
+        assert (await call.rest()).endswith(DONE)
+
+
+async def test_a_second_attempt_ends_a_stream_that_has_shown_something(client: Client, writing: Desk) -> None:
+    async with calling(client, STREAM) as call:
+        first = await writing.take()
+        await first.say("Hello")
+        await call.read_head()
+        await call.frames(2)
+        await writing.begin(first.job_id)
+        frame = await call.frame()
+        assert error_in(frame.removeprefix(b"data: "))["code"] == "rollback"
+        assert await call.rest() == b""
+
+
+async def test_a_stream_that_must_be_let_go_never_ends_properly(
+    gateway: Gateway, client: Client, writing: Desk
+) -> None:
+    async with calling(client, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        await call.frames(2)
+        (reader,) = gateway.services.hub.readers
+        reader.break_off("We close.")
+        assert await call.rest() == b"", "no `retry:` line: OpenAI's clients fall over it"
+        assert call.complete is False
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
+async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_back(
+    gateway: Gateway, client: Client, writing: Desk, body: dict[str, Any]
+) -> None:
+    async with calling(client, body) as call:
+        scribe = await writing.take()
+        (await reader_at(gateway, scribe.last)).break_off("We close.")
+        await call.read_head()
+        answer = await call.whole()
+    assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+    assert error_in(answer.body)["message"] == "We close."
+
+
+async def test_without_redis_a_call_is_refused_with_a_time_to_come_back(settings: Settings, tmp_path: Path) -> None:
+    async with running_valkey(tmp_path) as valkey:
+        private = settings.model_copy(update={"redis_url": valkey.url})
+        async with running_gateway(private) as gateway:
+            await valkey.stop()
+            for body in (BODY, STREAM):
+                answer = await gateway.client.post(CHAT, body)
+                assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+                assert error_in(answer.body)["code"] == "redis_unavailable"
+
+
+# Idempotency.
+
+
+async def test_a_repeated_call_gets_the_whole_answer_of_the_same_job(client: Client, writing: Desk) -> None:
+    key = {"Idempotency-Key": "k"}
+    async with calling(client, STREAM, headers=key) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello", " there")
+        await call.read_head()
+        await call.frame()
+    async with calling(client, STREAM, headers=key) as again:
+        await scribe.complete()
+        await again.read_head()
+        assert again.headers["x-tailrace-job"] == scribe.job_id
+        assert [content(frame) for frame in await again.frames(3)] == ["", "Hello", " there"]
+    other = await client.post(CHAT, {**STREAM, "temperature": 1}, headers=key)
+    assert (other.status, error_in(other.body)["param"]) == (422, "Idempotency-Key")
+    assert other.headers.get("x-should-retry") is None
+
+
+# Callers who leave.
+
+
+@pytest.fixture
+async def told() -> Told:
+    """A provider that says what the test tells it to."""
+    return Told()
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway with a look behind it."""
+    async with running_system(settings) as running:
+        yield running
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
+async def test_a_caller_who_leaves_before_the_first_token_takes_the_job_along(
+    settings: Settings, system: System, told: Told, body: dict[str, Any]
+) -> None:
+    async with running_worker(settings, told), calling(system.client, body) as call:
+        asked = await told.call()
+        call.close()
+        await asked.until_closed()
+        (job,) = (await system.client.get("/v1/jobs")).json()["data"]
+        story = await system.story(job["id"])
+    assert (story.types, story.code) == (["queued", "started", "cancelled"], "abandoned")
+
+
+async def test_a_caller_who_leaves_in_mid_answer_takes_the_job_along(
+    settings: Settings, system: System, told: Told
+) -> None:
+    async with running_worker(settings, told), calling(system.client, STREAM) as call:
+        asked = await told.call()
+        asked.say("Hello")
+        await call.read_head()
+        await call.frames(2)
+        call.close()
+        await asked.until_closed()
+        story = await system.story(call.headers["x-tailrace-job"])
+    assert (story.types[-1], story.code, story.text) == ("cancelled", "abandoned", "Hello")
+
+
+async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
+    settings: Settings, system: System, told: Told
+) -> None:
+    async with calling(system.client, STREAM):
+        await until(lambda: bool(system.gateway.services.hub.readers))
+        (job,) = (await system.client.get("/v1/jobs")).json()["data"]
+    await system.gateway.services.hub.emptied()
+    await system.core.client.zrem(system.lane, job["id"])  # no worker takes it: the reaper has it alone
+    async with running_worker(settings, told):
+        story = await system.story(job["id"])
+    assert (story.types, story.code) == (["queued", "cancelled"], "abandoned")
+    assert told.calls == []
+
+
+async def test_a_caller_who_comes_back_in_time_keeps_the_job(
+    settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_REFRESH_MOST_S", "_REFRESH_LEAST_S"):
+        monkeypatch.setattr(f"gateway.presence.{name}", 0.01)
+    key = {"Idempotency-Key": "k"}
+    patient = settings.model_copy(update={"disconnect_grace_s": 20.0})
+    async with running_gateway(patient) as gateway:
+        async with calling(gateway.client, STREAM, headers=key):
+            scribe = await writing.take()
+            await reader_at(gateway, scribe.last)
+        await gateway.services.hub.emptied()
+        await gateway.services.presence.settle()
+        assert 0 < await abandoned_in_s(writing, scribe) <= 20
+        async with calling(gateway.client, STREAM, headers=key):
+            await until(lambda: bool(gateway.services.hub.readers))
+            async with asyncio.timeout(PATIENCE_S):
+                while await abandoned_in_s(writing, scribe) <= 20:
+                    pass
+
+
+async def abandoned_in_s(writing: Desk, scribe: Scribe) -> float:
+    """In how many seconds the job is given up."""
+    job = await writing.store.load(scribe.job_id)
+    return (job.abandon_ms - SystemClock().wall_ms()) / 1000
+
+
+async def test_one_caller_of_two_may_leave(gateway: Gateway, client: Client, writing: Desk) -> None:
+    key = {"Idempotency-Key": "k"}
+    async with calling(client, STREAM, headers=key) as one, calling(client, STREAM, headers=key) as two:
+        scribe = await writing.take()
+        await until(lambda: len(gateway.services.hub.readers) == 2)
+        one.close()
+        await until(lambda: len(gateway.services.hub.readers) == 1)
+        await gateway.services.presence.settle()
+        assert await abandoned_in_s(writing, scribe) > gateway.services.settings.disconnect_grace_s
+        await scribe.say("Hello")
+        await scribe.complete()
+        await two.read_head()
+        assert (await two.rest()).endswith(DONE)
+
+
+async def test_a_caller_who_leaves_after_the_end_changes_nothing(
+    gateway: Gateway, client: Client, writing: Desk
+) -> None:
+    async with calling(client, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await scribe.complete()
+        await call.read_head()
+        await call.rest()
+        before = await writing.store.load(scribe.job_id)
+    await gateway.services.hub.emptied()
+    await gateway.services.presence.settle()
+    assert await writing.store.load(scribe.job_id) == before
+
+
+async def test_a_native_job_goes_on_without_a_reader(gateway: Gateway, client: Client, writing: Desk) -> None:
+    job_id = (await client.post("/v1/jobs", BODY)).json()["id"]
+    async with client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+        await stream.frame()
+    await gateway.services.hub.emptied()
+    await gateway.services.presence.settle()
+    assert (await writing.store.load(job_id)).abandon_ms == 0
+
+
+async def test_a_gateway_that_dies_leaves_no_ghost(settings: Settings, system: System, told: Told) -> None:
+    async with Processes(settings) as processes, running_worker(settings, told):
+        gateway = await processes.gateway()
+        client = Client(int(gateway.url.rpartition(":")[2]))
+        async with calling(client, STREAM) as call:
+            asked = await told.call()
+            asked.say("Hello")
+            await call.read_head()
+            await call.frames(2)
+            await gateway.crash()
+            assert await call.rest() == b""
+            assert call.complete is False
+        job_id = call.headers["x-tailrace-job"]
+        given_up_at = (await system.job(job_id)).abandon_ms
+        assert given_up_at <= SystemClock().wall_ms() + LEASE_S * 1000
+        assert not asked.closed
+        await system.write(job_id, abandon_at=1)  # that time has come
+        await system.look(job_id)
+        await asked.until_closed()
+        assert (await system.story(job_id)).code == "abandoned"

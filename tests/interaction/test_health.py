@@ -1,0 +1,79 @@
+"""`/health`: alive says nothing about Redis, ready says everything."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from shared.settings import Settings
+from tests.support.client import PATIENCE_S, Answer, Client
+from tests.support.gateway import Gateway, running_gateway, until
+from tests.support.valkey import running_valkey
+
+LIVE, READY = "/health/live", "/health/ready"
+
+
+async def ready(client: Client) -> Answer:
+    """Ask until the gateway is ready; then that answer."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (answer := await client.get(READY)).status != 200:
+            pass
+    return answer
+
+
+def check_unready(answer: Answer, code: str) -> None:
+    assert answer.status == 503
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["retry-after"] == "2"
+    assert answer.json()["code"] == code
+
+
+async def test_a_gateway_is_alive_and_ready_and_tells_anybody(client: Client) -> None:
+    nobody = client.as_(None)
+    assert (await ready(nobody)).json() == {"status": "ok"}
+    answer = await nobody.get(LIVE)
+    assert (answer.status, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_without_redis_a_gateway_is_alive_but_not_ready_until_it_is_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with running_valkey(tmp_path) as valkey:
+        async with running_gateway(settings.model_copy(update={"redis_url": valkey.url})) as gateway:
+            await ready(gateway.client)
+            await valkey.stop()
+            check_unready(await gateway.client.get(READY), "redis_unavailable")
+            assert (await gateway.client.get(LIVE)).status == 200
+            await valkey.start()
+            await ready(gateway.client)
+
+
+async def test_a_redis_that_does_not_answer_is_as_good_as_away(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.api.ops._PING_S", 0.05)
+    async with running_valkey(tmp_path) as valkey:
+        async with running_gateway(settings.model_copy(update={"redis_url": valkey.url})) as gateway:
+            await ready(gateway.client)
+            assert valkey.pid is not None
+            os.kill(valkey.pid, signal.SIGSTOP)
+            try:
+                check_unready(await gateway.client.get(READY), "redis_unavailable")
+            finally:
+                os.kill(valkey.pid, signal.SIGCONT)
+            await ready(gateway.client)
+
+
+async def test_a_gateway_whose_live_feed_has_no_connection_is_not_ready(gateway: Gateway) -> None:
+    await until(lambda: gateway.services.hub.connected)
+    gateway.services.hub._feed.lost_at = 0.0
+    check_unready(await gateway.client.get(READY), "redis_unavailable")
+
+
+async def test_a_gateway_on_its_way_out_is_not_ready(gateway: Gateway) -> None:
+    await ready(gateway.client)
+    gateway.services.draining = True
+    check_unready(await gateway.client.get(READY), "draining")
+    assert (await gateway.client.get(LIVE)).status == 200
