@@ -193,7 +193,8 @@ end
 -- -> {'ok', epoch, seq, base, attempt, ms to the deadline} | {'missing' | 'ended' | 'cancelling' | 'expired' | 'exhausted'}
 -- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
 local function begin(keys, args)
-  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline')
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
+    'owner')
   local status = record[1]
   if not status then return { 'missing' } end
   if is_terminal(status) then return { 'ended' } end
@@ -202,6 +203,10 @@ local function begin(keys, args)
   local running = args[2] == 'run'
   if running then
     if status == 'cancelling' then return { 'cancelling' } end
+    -- An owner begins once: this is the same call, sent again after a lost acknowledgement.
+    if status == 'running' and record[8] == args[1] then
+      return { 'ok', old, tonumber(record[3]), tonumber(record[4]), attempts, digits(math.max(left, 0)) }
+    end
     if left <= 0 then return { 'expired' } end
     if attempts >= tonumber(args[5]) then return { 'exhausted' } end
   end

@@ -14,6 +14,9 @@ from shared.events import EventId
 from shared.lifecycle import TERMINAL, State
 
 CHAT = "chat"
+LONGEST_TIMEOUT_S = 604_800.0
+"""No setting allows a job to take longer than this week."""
+
 RECORD_VERSION = 1
 """Written into every record; a reader that meets a newer one ends the job as `broken_job` and goes on."""
 

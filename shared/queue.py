@@ -14,7 +14,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shared.errors import IdempotencyConflict, QueueFull
-from shared.jobs import Job, JobSpec, created_ms, new_job_id
+from shared.jobs import LONGEST_TIMEOUT_S, Job, JobSpec, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
 from shared.valkey import Functions
 
@@ -93,8 +93,8 @@ class Queue:
             keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
         retention_ms = int(retention_s * 1000)
         look_ms = int(min(spec.timeout_s, spec.abandon_after_s or math.inf) * 1000)
-        # A job is listed while it can be read: from its creation, at most for its time-out and the retention.
-        listed_ms = int(spec.timeout_s * 1000) + retention_ms + _LIST_SLACK_MS
+        # A job is listed while it can be read; the tenant's other jobs may have had longer time-outs than this one.
+        listed_ms = int(LONGEST_TIMEOUT_S * 1000) + retention_ms + _LIST_SLACK_MS
         answer = await self._functions.call(
             "admit",
             keys,

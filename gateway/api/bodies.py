@@ -83,7 +83,7 @@ def _too_deep() -> InvalidRequest:
 
 
 def _check_texts(body: dict[str, Any]) -> None:
-    """A surrogate escape may be half of a character (RFC 8259 §8.2): no UTF-8, so neither Redis nor a provider takes it."""
+    """An escape may be half of a character (RFC 8259 §8.2), which has no UTF-8: neither Redis nor providers take it."""
     try:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:

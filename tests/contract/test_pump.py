@@ -383,3 +383,21 @@ async def test_a_verdict_lets_a_waiting_provider_go(core: Core) -> None:
 
     assert verdicts == ["cancelled"]
     assert await texts_of(core, execution) == []
+
+
+async def test_a_verdict_while_more_is_waiting_leaves_nothing_behind_that_stops_the_pump(core: Core) -> None:
+    gate = Gate(core)
+    fenced, fine = await core.running("w.1"), await core.running("w.2")
+    async with pumping(gate) as pump:
+        fenced_box, verdicts = open_outbox(pump, fenced)
+        await put(fenced_box, "a")
+        await asyncio.wait_for(gate.asked.wait(), PATIENCE_S)
+        await put(fenced_box, "b")
+        await core.begin(fenced.job_id, "another")
+        gate.opened.set()
+        await flushed(fenced_box)
+        await put_and_flush(open_outbox(pump, fine)[0], "c")
+
+    assert verdicts == ["fenced"]
+    assert gate.batches == [1, 1]
+    assert await texts_of(core, fine) == ["c"]

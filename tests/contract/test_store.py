@@ -143,6 +143,16 @@ async def test_names_with_any_characters_stay_one_line_of_json(core: Core) -> No
     assert (started.json()["model"], started.json()["provider"]) == (name, name)
 
 
+async def test_a_begin_that_is_sent_again_gives_the_execution_it_has_begun(core: Core) -> None:
+    job_id = await core.queued()
+    first = await core.begin(job_id, "w.1", max_attempts=1)
+
+    again = await core.begin(job_id, "w.1", max_attempts=1)
+
+    assert (again.epoch, again.seq, again.base, again.attempt) == (first.epoch, first.seq, first.base, first.attempt)
+    assert await core.story(job_id) == ["0-1 queued", "1-1 started"]
+
+
 async def test_a_later_execution_first_takes_back_what_the_former_one_showed(core: Core) -> None:
     former = await core.running("w.1")
     await core.append(frames_of(former, 2, "a", "b"))

@@ -39,11 +39,8 @@ def settings(settings: Settings) -> Settings:
 @asynccontextmanager
 async def calling(client: Client, body: dict[str, Any], **options: Any) -> AsyncIterator[Response]:
     """A call whose headers have not been read."""
-    response = await client.send("POST", CHAT, json_body=body, **options)
-    try:
+    async with client.calling(CHAT, body, **options) as response:
         yield response
-    finally:
-        response.close()
 
 
 async def reader_at(gateway: Gateway, position: EventId) -> Reader:
@@ -149,17 +146,17 @@ async def test_the_headers_of_a_stream_are_held_until_its_first_delta(
 
 
 async def test_headers_that_were_held_long_enough_go_out_with_a_heartbeat(settings: Settings, writing: Desk) -> None:
-    async with running_gateway(settings.model_copy(update={"headers_hold_s": 0.02})) as gateway:
-        async with calling(gateway.client, STREAM) as call:
-            scribe = await writing.take()
-            await call.read_head()
-            assert call.status == 200
-            assert await call.chunk() == HEARTBEAT
-            await scribe.say("Hello")
-            await scribe.complete()
-            assert [content(frame) for frame in await call.frames(2)] == ["", "Hello"]
-            assert (await call.rest()).endswith(DONE)
-            assert call.complete
+    brief = settings.model_copy(update={"headers_hold_s": 0.02})
+    async with running_gateway(brief) as gateway, calling(gateway.client, STREAM) as call:
+        scribe = await writing.take()
+        await call.read_head()
+        assert call.status == 200
+        assert await call.chunk() == HEARTBEAT
+        await scribe.say("Hello")
+        await scribe.complete()
+        assert [content(frame) for frame in await call.frames(2)] == ["", "Hello"]
+        assert (await call.rest()).endswith(DONE)
+        assert call.complete
 
 
 async def test_a_silent_stream_gets_heartbeats_once_its_headers_are_out(settings: Settings, writing: Desk) -> None:
@@ -236,16 +233,16 @@ async def test_a_stream_that_fails_after_a_delta_says_so_in_a_frame_and_is_not_d
 async def test_a_stream_whose_headers_are_out_says_in_a_frame_that_it_failed_without_a_delta(
     settings: Settings, writing: Desk
 ) -> None:
-    async with running_gateway(settings.model_copy(update={"headers_hold_s": 0.0})) as gateway:
-        async with calling(gateway.client, STREAM) as call:
-            scribe = await writing.take()
-            await call.read_head()
-            assert await call.chunk() == HEARTBEAT
-            await scribe.fail(ProviderRefused("Too many.", code="rate_limit_exceeded"))
-            frame = await call.frame()
-            assert error_in(frame.removeprefix(b"data: "))["code"] == "rate_limit_exceeded"
-            assert await call.rest() == b""
-            assert call.complete
+    none = settings.model_copy(update={"headers_hold_s": 0.0})
+    async with running_gateway(none) as gateway, calling(gateway.client, STREAM) as call:
+        scribe = await writing.take()
+        await call.read_head()
+        assert await call.chunk() == HEARTBEAT
+        await scribe.fail(ProviderRefused("Too many.", code="rate_limit_exceeded"))
+        frame = await call.frame()
+        assert error_in(frame.removeprefix(b"data: "))["code"] == "rate_limit_exceeded"
+        assert await call.rest() == b""
+        assert call.complete
 
 
 async def test_a_second_attempt_is_not_noticed_while_nothing_was_shown(client: Client, writing: Desk) -> None:

@@ -1,6 +1,5 @@
 """Whatever goes wrong is said in the caller's dialect, with a request id, and changes nothing."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +7,6 @@ from structlog.testing import capture_logs
 
 from gateway.api.bodies import MAX_DEPTH
 from shared.errors import QueueFull
-from shared.keys import Keys
 from shared.settings import Settings
 from tests.support.client import Answer, Client
 from tests.support.gateway import Gateway, running_gateway
@@ -297,14 +295,13 @@ async def test_every_answer_has_a_request_id_and_the_callers_own_is_kept(client:
 
 
 @pytest.fixture
-def defect(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def defect(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something of ours is broken."""
 
     async def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("a secret of the inside")
 
     monkeypatch.setattr(gateway.services.admission, "submit", broken)
-    yield
 
 
 @BOTH
@@ -318,9 +315,3 @@ async def test_a_defect_is_said_in_the_callers_dialect_and_explained_in_the_log_
     (crash,) = [line for line in logs if line["event"] == "request.crashed"]
     assert crash["path"] == path
     assert [line["status"] for line in logs if line["event"] == "request"] == [500]
-
-
-async def test_a_key_prefix_keeps_one_installation_out_of_anothers_sight(client: Client, writing: Desk) -> None:
-    await client.post(NATIVE, BODY)
-    assert await everything(writing)
-    assert writing.keys.prefix != Keys().prefix

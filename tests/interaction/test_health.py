@@ -3,10 +3,13 @@
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from shared.embedded import EmbeddedValkey
 from shared.settings import Settings
 from tests.support.client import PATIENCE_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
@@ -21,6 +24,15 @@ async def ready(client: Client) -> Answer:
         while (answer := await client.get(READY)).status != 200:
             pass
     return answer
+
+
+@asynccontextmanager
+async def private_gateway(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[EmbeddedValkey, Gateway]]:
+    """A gateway whose Redis the test may stop."""
+    async with running_valkey(tmp_path) as valkey:
+        own = settings.model_copy(update={"redis_url": valkey.url})
+        async with running_gateway(own) as gateway:
+            yield valkey, gateway
 
 
 def check_unready(answer: Answer, code: str) -> None:
@@ -40,30 +52,28 @@ async def test_a_gateway_is_alive_and_ready_and_tells_anybody(client: Client) ->
 async def test_without_redis_a_gateway_is_alive_but_not_ready_until_it_is_back(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with running_valkey(tmp_path) as valkey:
-        async with running_gateway(settings.model_copy(update={"redis_url": valkey.url})) as gateway:
-            await ready(gateway.client)
-            await valkey.stop()
-            check_unready(await gateway.client.get(READY), "redis_unavailable")
-            assert (await gateway.client.get(LIVE)).status == 200
-            await valkey.start()
-            await ready(gateway.client)
+    async with private_gateway(settings, tmp_path) as (valkey, gateway):
+        await ready(gateway.client)
+        await valkey.stop()
+        check_unready(await gateway.client.get(READY), "redis_unavailable")
+        assert (await gateway.client.get(LIVE)).status == 200
+        await valkey.start()
+        await ready(gateway.client)
 
 
 async def test_a_redis_that_does_not_answer_is_as_good_as_away(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.api.ops._PING_S", 0.05)
-    async with running_valkey(tmp_path) as valkey:
-        async with running_gateway(settings.model_copy(update={"redis_url": valkey.url})) as gateway:
-            await ready(gateway.client)
-            assert valkey.pid is not None
-            os.kill(valkey.pid, signal.SIGSTOP)
-            try:
-                check_unready(await gateway.client.get(READY), "redis_unavailable")
-            finally:
-                os.kill(valkey.pid, signal.SIGCONT)
-            await ready(gateway.client)
+    async with private_gateway(settings, tmp_path) as (valkey, gateway):
+        await ready(gateway.client)
+        assert valkey.pid is not None
+        os.kill(valkey.pid, signal.SIGSTOP)
+        try:
+            check_unready(await gateway.client.get(READY), "redis_unavailable")
+        finally:
+            os.kill(valkey.pid, signal.SIGCONT)
+        await ready(gateway.client)
 
 
 async def test_a_gateway_whose_live_feed_has_no_connection_is_not_ready(gateway: Gateway) -> None:

@@ -95,7 +95,7 @@ async def test_a_frozen_worker_that_wakes_up_late_writes_nothing_more(
     await system.until(job_id, EventType.DELTA, count=2)
     async with system.commands() as command:
         for _ in range(3 * BEATS_PER_LEASE):  # the only one who is awake renews what it holds
-            await command("FCALL tailrace_renew")
+            await command(f"GET {ARQ_IN_PROGRESS}{job_id}")
     zombie.thaw()
     await first.until_closed()
     second.say("speaks.")
@@ -179,7 +179,7 @@ async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, tol
         async with system.commands() as command:
             await system.lose(job_id)
             for _ in range(2):
-                await command("FCALL tailrace_renew")
+                await command(f"GET {ARQ_IN_PROGRESS}{job_id}")
         call.say("Nevertheless.")
         call.end()
         story = await system.story(job_id)

@@ -12,6 +12,7 @@ from gateway.presence import LEASE_S, Presence
 from shared.clock import SystemClock
 from shared.settings import Settings
 from tests.support.client import PATIENCE_S
+from tests.support.gateway import until
 from tests.support.scribe import Desk, Scribe, desk
 from tests.support.valkey import running_valkey
 
@@ -59,7 +60,7 @@ async def abandoned_in_s(writing: Desk, job: Scribe) -> float | None:
 
 async def looked_at_in_s(writing: Desk, job: Scribe) -> float:
     """In how many seconds the reaper looks at it."""
-    score = await writing.client.zscore(writing.keys.active, job.job_id)
+    score: float | None = await writing.client.zscore(writing.keys.active, job.job_id)
     assert score is not None
     return score / 1000 - SystemClock().wall_ms() / 1000
 
@@ -134,8 +135,7 @@ async def test_a_lost_redis_ends_nothing_and_the_lease_goes_on_when_it_is_back(
             async with presence.of(job.job_id, lambda: False), asyncio.timeout(PATIENCE_S):
                 await valkey.stop()
                 with capture_logs() as logs:
-                    while not any(line["event"] == "presence.not_told" for line in logs):
-                        await asyncio.sleep(0)
+                    await until(lambda: any(line["event"] == "presence.not_told" for line in logs))
                 await valkey.start()
                 before = (await writing.store.load(job.job_id)).abandon_ms
                 while (await writing.store.load(job.job_id)).abandon_ms <= before:

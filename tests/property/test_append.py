@@ -134,6 +134,9 @@ class AppendProtocol(RuleBasedStateMachine):
             assert answer == "ended"
         elif model.status is State.CANCELLING:
             assert answer == "cancelling"
+        elif model.status is State.RUNNING and model.owner == owner:  # the same call, sent again
+            assert isinstance(answer, Execution)
+            assert (answer.epoch, answer.seq, answer.attempt) == (model.epoch, model.seq, model.attempts)
         elif model.attempts == MAX_ATTEMPTS:
             assert answer == "exhausted"
         else:

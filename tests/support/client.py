@@ -236,6 +236,15 @@ class Client:
         finally:
             response.close()
 
+    @asynccontextmanager
+    async def calling(self, target: str, json_body: Any, **options: Any) -> AsyncIterator[Response]:
+        """A `POST` whose headers may take their time: read them yourself. Options: see `send`."""
+        response = await self.send("POST", target, json_body=json_body, **options)
+        try:
+            yield response
+        finally:
+            response.close()
+
     async def request(self, method: str, target: str, **options: Any) -> Answer:
         """A whole answer. Options: see `send`."""
         async with self.stream(method, target, **options) as response:

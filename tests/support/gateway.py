@@ -31,8 +31,8 @@ class Gateway:
 async def until(so: Callable[[], bool]) -> None:
     """Wait for what nobody tells of: look again and again, for at most `PATIENCE_S`."""
     async with asyncio.timeout(PATIENCE_S):
-        while not so():
-            await asyncio.sleep(0)
+        while not so():  # noqa: ASYNC110  # if there were an event, one would wait for it
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

@@ -119,5 +119,5 @@ async def test_a_client_that_leaves_in_the_middle_is_told_nothing() -> None:
 def test_an_answer_is_ascii_so_that_halves_of_a_character_find_each_other() -> None:
     response = AsciiJSONResponse({"a": "\ud83c" + "\udf0a", "b": "東京"})
     assert response.body == b'{"a":"\\ud83c\\udf0a","b":"\\u6771\\u4eac"}'
-    assert json.loads(response.body)["a"] == "🌊"
+    assert json.loads(bytes(response.body))["a"] == "🌊"
     assert response.headers["content-type"] == "application/json"

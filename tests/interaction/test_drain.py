@@ -1,0 +1,228 @@
+"""The way out of a gateway: a real signal, readers who can come back are let go, the others are waited for."""
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gateway.app import serve
+from shared.errors import StartupError
+from shared.ports import free_port
+from shared.settings import Settings
+from tests.support.client import PATIENCE_S, Client
+from tests.support.gateway import Gateway
+from tests.support.scribe import PROMPT, Desk
+
+RETRY = re.compile(rb"retry: \d{3,4}\n\n")
+CHAT, JOBS = "/v1/chat/completions", "/v1/jobs"
+BODY: dict[str, Any] = {"model": "scripted", "messages": PROMPT}
+STREAM = {**BODY, "stream": True}
+
+
+class Serving:
+    """A gateway as its process runs it, here in the test's. Its signals are real ones."""
+
+    def __init__(self, client: Client, task: "asyncio.Task[int]") -> None:
+        self.client = client
+        self._task = task
+
+    async def drain(self) -> None:
+        """The first signal, and wait until new work is refused."""
+        self.signal()
+        async with asyncio.timeout(PATIENCE_S):
+            while (await self.client.get("/health/ready")).status != 503:
+                pass
+
+    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """A signal to this process."""
+        signal.raise_signal(number)
+
+    async def stopped(self) -> int:
+        """Wait for its end; the exit status."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self._task
+
+
+@asynccontextmanager
+async def serving(settings: Settings, **changes: Any) -> AsyncIterator[Serving]:
+    port, ready = free_port(), asyncio.Event()
+    task = asyncio.create_task(serve(settings.model_copy(update={"port": port, **changes}), ready=ready.set))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
+    running = Serving(Client(port), task)
+    try:
+        assert ready.is_set(), task
+        yield running
+    finally:
+        waiting.cancel()
+        if not task.done():
+            running.signal()
+            running.signal()
+        assert await running.stopped() == 0
+
+
+@pytest.fixture
+def patient(settings: Settings) -> Settings:
+    """A gateway that waits for longer than any test."""
+    return settings.model_copy(update={"drain_s": 600.0, "headers_hold_s": 60.0})
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_gateway_without_readers_stops_at_the_first_signal(patient: Settings, number: signal.Signals) -> None:
+    async with serving(patient) as gateway:
+        assert (await gateway.client.get("/health/live")).status == 200
+        gateway.signal(number)
+        assert await gateway.stopped() == 0
+        with pytest.raises(ConnectionRefusedError):
+            await gateway.client.get("/health/live")
+
+
+async def test_a_native_reader_is_told_when_to_come_back_broken_and_goes_on_elsewhere(
+    patient: Settings, gateway: Gateway, writing: Desk
+) -> None:
+    scribe = await writing.started()
+    async with serving(patient) as leaving:
+        async with leaving.client.stream("GET", f"{JOBS}/{scribe.job_id}/events") as stream:
+            first = b"".join(await stream.frames(2))
+            leaving.signal()
+            assert RETRY.fullmatch(await stream.rest())
+            assert stream.complete is False
+        assert await leaving.stopped() == 0
+    await scribe.say("while nobody read")
+    await scribe.complete()
+    headers = {"Last-Event-ID": "1-1"}
+    async with gateway.client.stream("GET", f"{JOBS}/{scribe.job_id}/events", headers=headers) as stream:
+        assert first + await stream.rest() == await writing.logged(scribe.job_id)
+
+
+async def test_a_caller_who_cannot_come_back_gets_the_whole_answer_first(patient: Settings, writing: Desk) -> None:
+    async with serving(patient) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        await call.frames(2)
+        await gateway.drain()
+        await scribe.say(" there")
+        assert b" there" in await call.frame()
+        await scribe.complete()
+        assert (await call.rest()).endswith(b"data: [DONE]\n\n")
+        assert call.complete
+        assert await gateway.stopped() == 0
+
+
+async def test_a_caller_who_waits_for_a_whole_answer_gets_it_first(patient: Settings, writing: Desk) -> None:
+    async with serving(patient) as gateway, gateway.client.calling(CHAT, BODY) as call:
+        scribe = await writing.take()
+        await gateway.drain()
+        await scribe.say("Hello")
+        await scribe.complete()
+        await call.read_head()
+        assert (await call.whole()).json()["choices"][0]["message"]["content"] == "Hello"
+        assert await gateway.stopped() == 0
+
+
+async def test_a_draining_gateway_takes_nothing_new(patient: Settings, writing: Desk) -> None:
+    async with serving(patient) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        await gateway.drain()
+        native = await gateway.client.post(JOBS, BODY)
+        assert (native.status, native.headers["retry-after"]) == (503, "2")
+        assert native.headers["content-type"] == "application/problem+json"
+        assert native.json()["code"] == "draining"
+        chat = await gateway.client.post(CHAT, BODY)
+        assert (chat.status, chat.headers["retry-after"]) == (503, "2")
+        assert chat.json()["error"]["code"] == "draining"
+        # Looking is allowed, and an EventSource must not see a status that closes it for good.
+        assert (await gateway.client.get(f"{JOBS}/{scribe.job_id}")).status == 200
+        async with gateway.client.stream("GET", f"{JOBS}/{scribe.job_id}/events") as stream:
+            assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream")
+            assert RETRY.fullmatch(await stream.rest())
+            assert stream.complete is False
+        await scribe.complete()
+
+
+async def test_cancelling_on_a_draining_gateway_shows_the_job_as_it_is(patient: Settings, writing: Desk) -> None:
+    async with serving(patient) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        async with asyncio.TaskGroup() as group, writing.client.pubsub() as orders:
+            await orders.subscribe(writing.keys.control)
+            await orders.get_message(timeout=PATIENCE_S)
+            cancelling = group.create_task(gateway.client.post(f"{JOBS}/{scribe.job_id}/cancel"))
+            assert await orders.get_message(timeout=PATIENCE_S) is not None
+            await gateway.client.get("/health/live")  # by then it waits for the job's end
+            gateway.signal()
+        assert (cancelling.result().status, cancelling.result().json()["status"]) == (200, "cancelling")
+
+
+async def test_a_stream_that_does_not_end_in_time_is_broken(patient: Settings, writing: Desk) -> None:
+    async with serving(patient, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        await call.frames(2)
+        gateway.signal()
+        assert await call.rest() == b""
+        assert call.complete is False
+        assert await gateway.stopped() == 0
+
+
+async def test_a_call_whose_headers_are_still_held_in_the_end_is_told_to_come_back(
+    patient: Settings, writing: Desk
+) -> None:
+    async with serving(patient, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+        await writing.take()
+        gateway.signal()
+        await call.read_head()
+        answer = await call.whole()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        assert "shutting down" in answer.json()["error"]["message"]
+
+
+async def test_the_second_signal_cuts_the_waiting_short(patient: Settings, writing: Desk) -> None:
+    async with serving(patient) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        await call.frames(2)
+        await gateway.drain()
+        gateway.signal()
+        assert await call.rest() == b""
+        assert call.complete is False
+        assert await gateway.stopped() == 0
+
+
+async def test_the_caller_of_a_broken_stream_has_left_so_that_its_job_is_given_up(
+    patient: Settings, writing: Desk
+) -> None:
+    async with serving(patient, drain_s=0.0) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        before = (await writing.store.load(scribe.job_id)).abandon_ms
+        gateway.signal()
+        await gateway.stopped()
+        assert (await writing.store.load(scribe.job_id)).abandon_ms < before
+
+
+async def test_a_port_that_is_taken_is_said_plainly(gateway: Gateway, settings: Settings) -> None:
+    port = gateway.client.port
+    with pytest.raises(StartupError, match=rf"Port {port} on 127.0.0.1 is in use; set TAILRACE_PORT"):
+        await serve(settings.model_copy(update={"port": port}))
+
+
+async def test_an_address_that_is_not_ours_is_said_plainly(settings: Settings) -> None:
+    with pytest.raises(StartupError, match=r"can't listen on 203\.0\.113\.1"):
+        await serve(settings.model_copy(update={"host": "203.0.113.1"}))
+
+
+async def test_a_gateway_without_a_redis_to_go_to_says_which_setting_is_missing(settings: Settings) -> None:
+    with pytest.raises(StartupError, match="TAILRACE_REDIS_URL"):
+        await serve(settings.model_copy(update={"redis_url": None}))
