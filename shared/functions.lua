@@ -64,16 +64,22 @@ local function admit(keys, args)
   return { 'admitted', job, depth + 1 }
 end
 
+-- A job is due now: somebody who waits shall hear it.
+local function ring(lane, bell, job)
+  redis.call('ZADD', lane, 'XX', digits(now_ms()), job)
+  redis.call('LPUSH', bell, '1')
+  redis.call('LTRIM', bell, 0, MAX_BELLS - 1)
+end
+
 -- KEYS lane, bell, claim; ARGV job -> 1, or 0 if it was taken or ended meanwhile
 local function release(keys, args)
   if redis.call('EXISTS', keys[3]) == 1 or not redis.call('ZSCORE', keys[1], args[1]) then return 0 end
-  redis.call('ZADD', keys[1], 'XX', digits(now_ms()), args[1])
-  redis.call('LPUSH', keys[2], '1')
-  redis.call('LTRIM', keys[2], 0, MAX_BELLS - 1)
+  ring(keys[1], keys[2], args[1])
   return 1
 end
 
--- KEYS bell, lane ...; ARGV owner, lease ms, claim prefix
+-- KEYS bell, lane ...; ARGV owner, lease ms, claim prefix, retry prefix or ''
+-- With a retry prefix, jobs that ran before stay where they are for one lease: after an outage their workers come first.
 -- -> {lane index from 1, job, due ms} | {0, ms until the next is due, or -1}
 -- A taken job stays in its lane, due again when its lease ends: a worker that dies needs no sweeper to be replaced.
 local function take(keys, args)
@@ -87,14 +93,17 @@ local function take(keys, args)
         if nearest < 0 or due - now < nearest then nearest = due - now end
         break
       end
-      if redis.call('SET', args[3] .. job, args[1], 'NX', 'PX', lease) then
-        redis.call('ZADD', keys[lane], 'XX', digits(now + lease), job)
-        return { lane - 1, job, digits(due) }
+      local again = now + lease
+      if args[4] == '' or redis.call('EXISTS', args[4] .. job) == 0 then
+        if redis.call('SET', args[3] .. job, args[1], 'NX', 'PX', lease) then
+          redis.call('ZADD', keys[lane], 'XX', digits(again), job)
+          return { lane - 1, job, digits(due) }
+        end
+        -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
+        local left = redis.call('PTTL', args[3] .. job)
+        if left < 0 then redis.call('PEXPIRE', args[3] .. job, lease) else again = now + math.max(left, 1) end
       end
-      -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
-      local left = redis.call('PTTL', args[3] .. job)
-      if left < 0 then redis.call('PEXPIRE', args[3] .. job, lease) left = lease end
-      redis.call('ZADD', keys[lane], 'XX', digits(now + math.max(left, 1)), job)
+      redis.call('ZADD', keys[lane], 'XX', digits(again), job)
     end
   end
   -- Nothing is ready, so whatever rang has been answered.
@@ -126,9 +135,7 @@ end
 local function give_back(keys, args)
   if redis.call('GET', keys[3]) ~= args[2] then return 0 end
   redis.call('DEL', keys[3])
-  redis.call('ZADD', keys[1], 'XX', digits(now_ms()), args[1])
-  redis.call('LPUSH', keys[2], '1')
-  redis.call('LTRIM', keys[2], 0, MAX_BELLS - 1)
+  ring(keys[1], keys[2], args[1])
   return 1
 end
 
@@ -165,7 +172,7 @@ local function restore(keys, args)
   if redis.call('ZSCORE', keys[1], args[1]) and redis.call('EXISTS', keys[3]) == 1 then return 0 end
   redis.call('SET', keys[3], args[2])
   redis.call('ZADD', keys[1], 'NX', digits(now), args[1])
-  redis.call('LPUSH', keys[4], '1')
+  ring(keys[1], keys[4], args[1])
   return 1
 end
 
@@ -194,7 +201,7 @@ end
 -- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
 local function begin(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
-    'owner')
+    'owner', 'left')
   local status = record[1]
   if not status then return { 'missing' } end
   if is_terminal(status) then return { 'ended' } end
@@ -218,7 +225,8 @@ local function begin(keys, args)
     local bytes = ''
     if old > 0 then
       seq = 1
-      bytes = frame('rollback', '{"to":"0-1","reason":"worker_lost"}', epoch, seq)
+      bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(record[9] or 'worker_lost') .. '}', epoch, seq)
+      redis.call('HDEL', keys[1], 'left')
     end
     seq = seq + 1
     bytes = bytes .. frame('started', '{"attempt":' .. attempts .. ',"model":' .. args[3] .. ',"provider":' .. args[4]
@@ -333,11 +341,11 @@ local function beat(keys, args)
   return answers
 end
 
--- KEYS record; ARGV epoch, owner -> 1 if the execution was still the caller's. It ends without having cost an attempt.
+-- KEYS record; ARGV epoch, owner, reason -> 1 if the execution was still the caller's. It ends without having cost an attempt.
 local function hand_back(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'attempts')
   if fence(record, args[1], args[2]) then return 0 end
-  redis.call('HSET', keys[1], 'owner', '', 'attempts', tonumber(record[4]) - 1)
+  redis.call('HSET', keys[1], 'owner', '', 'attempts', tonumber(record[4]) - 1, 'left', args[3])
   return 1
 end
 

@@ -124,13 +124,18 @@ class Queue:
         keys = [self._keys.lane(lane), self._keys.bell, ARQ_IN_PROGRESS + job_id]
         return bool(await self._functions.call("release", keys, job_id))
 
-    async def take(self, lanes: Sequence[str], owner: str, lease_s: float) -> Taken | float | None:
+    async def take(
+        self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False
+    ) -> Taken | float | None:
         """Claim the next ready job of the first lane that has one.
 
+        With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first.
         Returns the seconds until a deferred job is due, or None if none waits, where nothing is ready.
         """
         keys = [self._keys.bell, *(self._keys.lane(lane) for lane in lanes)]
-        index, value, *due = await self._functions.call("take", keys, owner, int(lease_s * 1000), ARQ_IN_PROGRESS)
+        index, value, *due = await self._functions.call(
+            "take", keys, owner, int(lease_s * 1000), ARQ_IN_PROGRESS, ARQ_RETRY if spare else ""
+        )
         if index:
             return Taken(lanes[index - 1], value.decode(), int(due[0]))
         return None if value < 0 else value / 1000

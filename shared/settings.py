@@ -78,7 +78,9 @@ class Settings(BaseSettings):
     timeout_s: float = Field(
         600.0, gt=0, le=86_400, description="a job's time from submit to its end, where it does not say"
     )
-    max_timeout_s: float = Field(86_400.0, gt=0, le=LONGEST_TIMEOUT_S, description="the longest `timeout_s` a job may ask for")
+    max_timeout_s: float = Field(
+        86_400.0, gt=0, le=LONGEST_TIMEOUT_S, description="the longest `timeout_s` a job may ask for"
+    )
     first_token_timeout_s: float = Field(120.0, gt=0, description="how long a provider may take to its first token")
     gap_timeout_s: float = Field(60.0, gt=0, description="how long a provider may be silent between two tokens")
     retention_s: float = Field(86_400.0, gt=0, description="how long a job can be read after its end")

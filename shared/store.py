@@ -194,10 +194,13 @@ class Store:
         answers: list[bytes] = await self._functions.call("beat", records, *fences)
         return [answer.decode() for answer in answers]
 
-    async def hand_back(self, execution: Execution) -> bool:
-        """End this execution without an end of the job, and without having cost an attempt."""
+    async def hand_back(self, execution: Execution, reason: str) -> bool:
+        """End this execution without an end of the job, and without having cost an attempt.
+
+        `reason` is what the next one's `rollback` will say.
+        """
         record = self._keys.job(execution.job_id).record
-        return bool(await self._functions.call("hand_back", [record], execution.epoch, execution.owner))
+        return bool(await self._functions.call("hand_back", [record], execution.epoch, execution.owner, reason))
 
     async def abandon(self, job_ids: Sequence[str], after_s: float) -> int:
         """Let these jobs end after `after_s` seconds unless told otherwise; the number that are still alive."""

@@ -6,6 +6,7 @@ way into the log), ending (the terminal event), store (the fence). Not here: whi
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import structlog
@@ -48,6 +49,10 @@ log = structlog.get_logger()
 CANCELLED = "cancelled"
 DRAIN = "drain"
 BEHIND = "behind"
+# The store's answers that mean that the job has its end.
+ENDED = ("ok", "have", "ended", "missing")
+# When the reaper looks at a job whose record came late.
+LOOK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,8 @@ class Attempt:
         error: AttemptFailed | None = None
         with self._scope:
             try:
-                await self._generate()
+                if self.stopped is None:
+                    await self._generate()
             except AttemptFailed as failure:
                 error = failure
             await self._outbox.flushed()
@@ -142,6 +148,19 @@ def _is_json(value: object) -> bool:
     return True
 
 
+class Fate(Enum):
+    """What becomes of a taken job in the queue."""
+
+    OVER = "it has ended"
+    BACK = "another worker may have it at once"
+    LEFT = "another worker has it, or will"
+    UNKNOWN = "it has no record"
+
+
+def _fate(ended: bool) -> Fate:
+    return Fate.OVER if ended else Fate.LEFT
+
+
 class Attempts:
     """All executions of this process."""
 
@@ -155,31 +174,72 @@ class Attempts:
         self._routes = routes
         self._limits = limits
         self.running: dict[str, Attempt] = {}
+        self._starting: dict[str, str | None] = {}
+        self._draining = False
 
-    async def run(self, claim: Claim) -> None:
-        """Run a job that was taken, to its end or until it is taken away."""
+    async def run(self, claim: Claim) -> bool:
+        """Run a job that was taken, to its end or until it is taken away.
+
+        True if another worker may have it at once; else the queue has forgotten it, or somebody else runs it.
+        """
+        self._starting[claim.job_id] = None
         try:
-            over = await self._run(claim)
+            fate = await self._run(claim)
         except Exception:  # the top of the job's task: a defect must not leave the job without an end
             log.exception("attempt.crashed")
-            over = await self.end(
-                claim.job_id, claim.owner, InternalError("Tailrace failed inside; its log has the cause.")
-            )
-        if over:
+            defect = InternalError("Tailrace failed inside; its log has the cause.")
+            fate = _fate(await self.end(claim.job_id, claim.owner, defect))
+        finally:
+            self._starting.pop(claim.job_id, None)
+        if fate is Fate.OVER:
             await persistently(lambda: self._queue.done(claim.job_id, claim.lane))
+        elif fate is Fate.UNKNOWN:
+            await self._forget(claim)
+        return fate is Fate.BACK
+
+    def stop(self, job_id: str, reason: str) -> None:
+        """Stop a job if it runs or is about to run here; see `Attempt.stop`."""
+        if (attempt := self.running.get(job_id)) is not None:
+            attempt.stop(reason)
+        elif job_id in self._starting:
+            self._starting[job_id] = reason
+
+    def drain(self) -> None:
+        """Hand back what runs and what is about to."""
+        self._draining = True
+        for attempt in list(self.running.values()):
+            attempt.stop(DRAIN)
 
     async def end(self, job_id: str, owner: str, error: TailraceError) -> bool:
         """End a job that is not being run, with the next epoch; True if it has ended now, by whomever."""
         execution = await persistently(lambda: self._store.take_over(job_id, owner))
         if isinstance(execution, str):
             return execution in ("ended", "missing")
-        answer = await finish_from_log(self._store, self._log, execution, error, await self._prompt_tokens(job_id))
-        if answer == CANCELLED:
-            return await self._end_cancelled(execution)
-        return answer in ("ok", "have", "ended", "missing")
+        try:
+            tokens = await self._prompt_tokens(job_id)
+            answer = await finish_from_log(self._store, self._log, execution, error, tokens)
+            if answer == CANCELLED:
+                return await self._end_cancelled(execution)
+        except JobNotFound:
+            return True
+        return answer in ENDED
 
-    async def _run(self, claim: Claim) -> bool:
+    async def _forget(self, claim: Claim) -> None:
+        """A job without a record leaves the queue; if its record comes late, it is put back."""
+        await persistently(lambda: self._queue.done(claim.job_id, claim.lane))
+        # Whoever writes the record looks at the queue afterwards, we look at the record: one of us sees the other.
+        try:
+            job = await persistently(lambda: self._store.load(claim.job_id))
+        except JobNotFound:
+            log.info("attempt.no_record")
+            return
+        if not job.ended:
+            await persistently(lambda: self._queue.restore(job, LOOK_S))
+
+    async def _run(self, claim: Claim) -> Fate:
         job_id = claim.job_id
+        if self._draining:
+            return Fate.BACK
         try:
             job = await persistently(lambda: self._store.load(job_id))
             request = await persistently(lambda: self._store.request(job_id))
@@ -187,23 +247,22 @@ class Attempts:
                 raise BrokenJob(f"This version knows no jobs of kind {job.kind!r}.")
             chain = self._routes.chain(job.model)
         except JobNotFound:
-            log.info("attempt.no_record")
-            return True
+            return Fate.UNKNOWN
         except TailraceError as error:
-            return await self.end(job_id, claim.owner, error)
+            return _fate(await self.end(job_id, claim.owner, error))
         begun = await persistently(lambda: self._begin(job, claim, chain))
         if isinstance(begun, str):
             return await self._refused(job, claim, begun)
-        return await self._execute(begun, chain, request, claim)
+        return await self._execute(begun, chain, request)
 
     async def _begin(self, job: Job, claim: Claim, chain: Chain) -> Execution | BeginRefusal:
         return await self._store.begin(
             job.id, claim.owner, model=job.model, provider=chain.name, max_attempts=self._limits.max_attempts
         )
 
-    async def _refused(self, job: Job, claim: Claim, refusal: BeginRefusal) -> bool:
-        if refusal in ("ended", "missing"):
-            return True
+    async def _refused(self, job: Job, claim: Claim, refusal: BeginRefusal) -> Fate:
+        if refusal in ENDED:
+            return Fate.OVER
         error: TailraceError
         if refusal == "cancelling":
             error = await self._cancelled(job.id)
@@ -211,44 +270,46 @@ class Attempts:
             error = DeadlinePassed("The job's time was over before it could run.")
         else:
             error = AttemptsExhausted(f"{job.attempts} attempts died without an end of their own.")
-        return await self.end(job.id, claim.owner, error)
+        return _fate(await self.end(job.id, claim.owner, error))
 
-    async def _execute(self, execution: Execution, chain: Chain, request: Mapping[str, Any], claim: Claim) -> bool:
+    async def _execute(self, execution: Execution, chain: Chain, request: Mapping[str, Any]) -> Fate:
         log.info("attempt.started", attempt=execution.attempt, epoch=execution.epoch, provider=chain.name)
         attempt = Attempt(execution, chain, request, self._pump, self._limits)
         self.running[execution.job_id] = attempt
+        if self._draining:
+            attempt.stop(DRAIN)
+        elif (order := self._starting.pop(execution.job_id, None)) is not None:
+            attempt.stop(order)
         try:
             ending = await attempt.run()
         finally:
             del self.running[execution.job_id]
         if ending is None:
-            return await self._after_stop(attempt, claim)
+            return await self._after_stop(attempt)
         answer = await finish(self._store, execution, ending, attempt.next_seq)
         log.info("attempt.finished", status=ending.state.value, answer=answer)
         if answer == CANCELLED:
-            return await self._end_cancelled(execution)
+            return _fate(await self._end_cancelled(execution))
         if answer.startswith(BEHIND):
-            return await self._hand_back(execution, claim)
-        return answer in ("ok", "have", "ended", "missing")
+            return await self._hand_back(execution, BEHIND)
+        return _fate(answer in ENDED)
 
-    async def _after_stop(self, attempt: Attempt, claim: Claim) -> bool:
+    async def _after_stop(self, attempt: Attempt) -> Fate:
         log.info("attempt.stopped", reason=attempt.stopped)
         if attempt.stopped == CANCELLED:
-            return await self._end_cancelled(attempt.execution)
+            return _fate(await self._end_cancelled(attempt.execution))
         if attempt.stopped in (DRAIN, BEHIND):
-            return await self._hand_back(attempt.execution, claim)
-        return attempt.stopped in ("ended", "missing")
+            return await self._hand_back(attempt.execution, attempt.stopped)
+        return _fate(attempt.stopped in ENDED)
 
     async def _end_cancelled(self, execution: Execution) -> bool:
         error = await self._cancelled(execution.job_id)
         tokens = await self._prompt_tokens(execution.job_id)
-        answer = await finish_from_log(self._store, self._log, execution, error, tokens)
-        return answer in ("ok", "have", "ended", "missing")
+        return await finish_from_log(self._store, self._log, execution, error, tokens) in ENDED
 
-    async def _hand_back(self, execution: Execution, claim: Claim) -> bool:
-        await persistently(lambda: self._store.hand_back(execution))
-        await persistently(lambda: self._queue.give_back(claim))
-        return False
+    async def _hand_back(self, execution: Execution, reason: str) -> Fate:
+        await persistently(lambda: self._store.hand_back(execution, reason))
+        return Fate.BACK
 
     async def _cancelled(self, job_id: str) -> Cancelled:
         code, _ = await persistently(lambda: self._store.cancel_state(job_id))

@@ -22,7 +22,8 @@ from shared.lanes import Lane, Rota
 from shared.queue import ARQ_FUNCTION, Claim, Queue, Taken, deserialize, serialize
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, Outage
-from worker.attempt import DRAIN, Attempts
+from worker.attempt import CANCELLED, Attempts
+from worker.ending import persistently
 
 log = structlog.get_logger()
 
@@ -102,6 +103,9 @@ class Dispatcher:
         self._idle = asyncio.Event()
         self._idle.set()
         self._beat_now = asyncio.Event()
+        # A renewal that overtakes a hand-back would claim the job again, for a worker that is leaving.
+        self._renewing = asyncio.Lock()
+        self._spare_until = 0.0
         self._owners = (f"{uuid.uuid4().hex[:12]}.{n}" for n in itertools.count(1))
         arq_pool = ArqRedis(
             connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize
@@ -115,17 +119,39 @@ class Dispatcher:
         outage = Outage("dispatcher.redis_lost", "dispatcher.redis_back")
         while True:
             await self._room.wait()
-            owner = next(self._owners)
             try:
-                found = await self._queue.take(self._rota.order(), owner, self._lease_s)
-                if isinstance(found, Taken):
-                    self._start(found, owner)
-                else:
-                    await self._queue.hear_bell(self._bell_client, _SWEEP_S if found is None else min(found, _SWEEP_S))
+                wait_s = await self._take_once()
+                if wait_s is not None:
+                    await self._queue.hear_bell(self._bell_client, min(wait_s, _SWEEP_S))
                 outage.is_over()
             except REDIS_FAULTS as error:
                 outage.goes_on(error)
+                # Claims have run out while Redis was away; whoever holds one renews it before others take the job.
+                self._spare_until = self._now() + self._lease_s
+                self.beat_soon()
                 await asyncio.sleep(_PAUSE_S)
+
+    async def _take_once(self) -> float | None:
+        """Take a job and start it, or the seconds until one may be due."""
+        taking = asyncio.create_task(self._take())
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # What this call claims on the server must not be dropped here: it is started, then handed back.
+            await asyncio.wait([taking])
+            raise
+
+    async def _take(self) -> float | None:
+        owner = next(self._owners)
+        spare = self._now() < self._spare_until
+        found = await self._queue.take(self._rota.order(), owner, self._lease_s, spare=spare)
+        if not isinstance(found, Taken):
+            return _SWEEP_S if found is None else found
+        self._start(found, owner)
+        return None
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def _start(self, taken: Taken, owner: str) -> None:
         held = taken.job_id in self._claims
@@ -161,10 +187,13 @@ class Dispatcher:
     async def run_job(self, ctx: dict[Any, Any], *args: Any) -> None:
         """What arq calls, with its message's only argument: the job's id."""
         job_id = ctx["job_id"]
-        if args == (job_id,):
-            await self._attempts.run(self._claims[job_id])
-        else:
+        if args != (job_id,):
             await self.end_unreadable(job_id)
+        elif await self._attempts.run(self._claims[job_id]):
+            async with self._renewing:
+                # The claim as it is now: it may have been taken anew while the job ran.
+                claim = self._claims.pop(job_id)
+                await persistently(lambda: self._queue.give_back(claim))
 
     async def end_unreadable(self, job_id: str) -> None:
         """The arq message is gone, garbage or another job's."""
@@ -201,8 +230,10 @@ class Dispatcher:
             if answer != "ok":
                 attempt.stop(answer)
         running = self._attempts.running
-        claims = [c for c in self._claims.values() if c.job_id not in running or running[c.job_id].stopped is None]
-        for claim, answer in zip(claims, await self._queue.renew(claims, self._lease_s), strict=True):
+        async with self._renewing:
+            claims = [c for c in self._claims.values() if c.job_id not in running or running[c.job_id].stopped is None]
+            renewed = await self._queue.renew(claims, self._lease_s)
+        for claim, answer in zip(claims, renewed, strict=True):
             holder = self._attempts.running.get(claim.job_id)
             # `gone`: the queue has lost the job, or it has just ended. The fence is ours, so it goes on.
             if answer == "lost" and holder is not None and self._claims.get(claim.job_id) is claim:
@@ -210,8 +241,7 @@ class Dispatcher:
 
     def cancel(self, job_id: str) -> None:
         """An order came: this job is to end."""
-        if (attempt := self._attempts.running.get(job_id)) is not None:
-            attempt.stop("cancelled")
+        self._attempts.stop(job_id, CANCELLED)
 
     # The way out.
 
@@ -221,8 +251,7 @@ class Dispatcher:
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
         except TimeoutError:
-            for attempt in list(self._attempts.running.values()):
-                attempt.stop(DRAIN)
+            self._attempts.drain()
 
     @property
     def busy(self) -> int:

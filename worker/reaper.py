@@ -48,29 +48,40 @@ class Reaper:
     async def run(self) -> None:
         """Sweep until cancelled."""
         outage = Outage("reaper.redis_lost", "reaper.redis_back")
+        full = False
         while True:
-            await asyncio.sleep(_SWEEP_S)
+            if not full:
+                await asyncio.sleep(_SWEEP_S)
             try:
-                await self.sweep()
+                full = await self.sweep()
                 outage.is_over()
             except REDIS_FAULTS as error:
                 # After an outage, workers and gateways first get a lease to say that they are still there.
+                full = False
                 self._trust_at = self._clock.monotonic() + self._lease_s
                 outage.goes_on(error)
 
-    async def sweep(self) -> None:
-        """Look at everything that is due once."""
+    async def sweep(self) -> bool:
+        """Look at what is due, once; True if there may be more."""
         now_ms, job_ids = await self._queue.due_for_a_look(hold_s=_HOLD_S, limit=_LIMIT)
-        if not job_ids:
-            return
         patient = self._clock.monotonic() < self._trust_at
         for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
-            if isinstance(job, BrokenJob):
-                log.warning("reaper.broken_job", job=job_id, reason=str(job))
-            elif job is None or job.ended:
-                await self._forget(job_id, job)
-            elif not patient:
-                await self._look(job, now_ms)
+            try:
+                await self._look_once(job_id, job, now_ms, patient=patient)
+            except REDIS_FAULTS:
+                raise
+            except Exception:  # the top of one job's look: the others must not wait for a job that can't be looked at
+                log.exception("reaper.look_failed", job=job_id)
+        return len(job_ids) == _LIMIT
+
+    async def _look_once(self, job_id: str, job: Job | BrokenJob | None, now_ms: int, *, patient: bool) -> None:
+        if isinstance(job, BrokenJob):
+            # Perhaps a newer version's, which runs it well; whoever takes it and can't read it ends it.
+            log.warning("reaper.broken_job", job=job_id, reason=str(job))
+        elif job is None or job.ended:
+            await self._forget(job_id, job)
+        elif not patient:
+            await self._look(job, now_ms)
 
     async def _forget(self, job_id: str, job: Job | None) -> None:
         for lane in (job.lane,) if job else self._lanes:

@@ -103,7 +103,7 @@ async def test_a_queued_job_that_was_taken_over_is_still_a_queued_job(core: Core
 @pytest.mark.parametrize("action", Action)
 async def test_a_running_job_that_was_handed_back_is_still_a_running_job(core: Core, action: Action) -> None:
     execution = await core.running()
-    assert await core.store.hand_back(execution)
+    assert await core.store.hand_back(execution, "drain")
 
     accepted = await act(core, execution.job_id, action)
 

@@ -186,7 +186,7 @@ async def test_a_server_without_room_refuses_new_work_and_lets_what_there_is_end
     assert await core.cancel(cancelling.job_id) == "cancelling"
     assert await core.finish(cancelling, State.CANCELLED) == "ok"
     assert await core.store.beat([draining]) == ["ok"]
-    assert await core.store.hand_back(draining)
+    assert await core.store.hand_back(draining, "drain")
     assert await core.queue.take(["default"], "w.9", 1.0) is not None
     assert (await core.begin(queued)).epoch == 1
     await core.queue.done(queued, "default")

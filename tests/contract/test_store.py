@@ -263,7 +263,7 @@ async def test_a_job_has_only_so_many_attempts(core: Core) -> None:
 async def test_a_handed_back_job_has_cost_no_attempt_and_fences_who_gave_it(core: Core) -> None:
     execution = await core.running("w.1")
 
-    assert await core.store.hand_back(execution)
+    assert await core.store.hand_back(execution, "drain")
 
     assert (await core.job(execution.job_id)).attempts == 0
     assert await core.append(frames_of(execution, 2, "late")) == ["fenced"]
@@ -274,9 +274,9 @@ async def test_a_handed_back_job_has_cost_no_attempt_and_fences_who_gave_it(core
 
 async def test_handing_back_twice_counts_once(core: Core) -> None:
     execution = await core.running("w.1")
-    await core.store.hand_back(execution)
+    await core.store.hand_back(execution, "drain")
 
-    assert not await core.store.hand_back(execution)
+    assert not await core.store.hand_back(execution, "drain")
     assert (await core.job(execution.job_id)).attempts == 0
 
 
@@ -284,7 +284,7 @@ async def test_nobody_hands_back_what_another_one_runs(core: Core) -> None:
     former = await core.running("w.1")
     await core.begin(former.job_id, "w.2")
 
-    assert not await core.store.hand_back(former)
+    assert not await core.store.hand_back(former, "drain")
     assert (await core.job(former.job_id)).attempts == 2
 
 

@@ -284,6 +284,33 @@ async def test_a_job_that_was_cancelled_while_nobody_ran_it_ends_when_it_is_take
     assert (await system.job(job_id)).status is State.CANCELLED
 
 
+async def test_who_was_told_stopping_never_reads_completed(system: System) -> None:
+    """The order is lost, and the provider's answer is whole before anybody notices."""
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        call = await told.call()
+        call.say("whole")
+        await system.until(job_id, EventType.DELTA)
+        assert await cancel_unheard(system, job_id) == "cancelling"
+        call.end()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "cancelled"]
+    assert story.end["usage"]["source"] == "partial"
+
+
+async def test_a_cancelled_job_that_nobody_can_read_any_more_is_cancelled_and_not_failed(system: System) -> None:
+    job_id = await system.submit()
+    await system.core.begin(job_id, "dead.1")
+    assert await system.core.cancel(job_id) == "cancelling"
+    await system.core.client.delete(system.core.keys.job(job_id).request)
+    async with running_worker(system.settings, Told()):
+        story = await system.story(job_id)
+
+    assert (story.types, story.code) == (["queued", "started", "cancelled"], "cancelled")
+
+
 async def test_nonsense_on_the_control_channel_harms_nobody(system: System) -> None:
     told = Told()
     async with running_worker(system.settings, told):

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.events import EventType
-from shared.keys import ARQ_IN_PROGRESS
+from shared.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.lifecycle import State
 from shared.settings import Settings
-from tests.support.core import frames_of
+from tests.support.core import captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
@@ -203,3 +203,39 @@ async def test_a_job_whose_every_worker_died_fails(system: System, told: Told) -
     assert story.end["error"]["message"] == "2 attempts died without an end of their own."
     assert told.calls == []
     assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_that_redis_kept_from_starting_is_taken_again_after_its_lease(system: System, told: Told) -> None:
+    job_id = await system.submit()
+    await system.core.client.lpush(ARQ_RETRY + job_id, "no number")  # type: ignore[misc]
+    with captured_logs() as logs:
+        async with running_worker(system.settings):
+            await logs.wait_for("dispatcher.not_started")
+            await system.core.client.delete(ARQ_RETRY + job_id)
+            (await told.call()).end()
+            story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "completed"]
+    assert story.events[1].json()["attempt"] == 1
+
+
+async def test_a_job_whose_last_words_redis_forgot_is_run_again_and_costs_no_attempt(
+    system: System, told: Told
+) -> None:
+    async with running_worker(system.settings):
+        job_id = await system.submit()
+        first = await told.call()
+        first.say("forgotten")
+        await system.until(job_id, EventType.DELTA)
+        # What it acknowledged is gone.
+        await system.core.client.xdel(system.core.keys.job(job_id).log, "1-2")
+        await system.write(job_id, seq=1)
+        first.end()
+        second = await told.call(1)
+        second.say("kept")
+        second.end()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "rollback", "started", "delta", "completed"]
+    assert story.text == "kept"
+    assert (await system.job(job_id)).attempts == 1

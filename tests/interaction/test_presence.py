@@ -32,6 +32,7 @@ async def running_presence(writing: Desk, grace_s: float = GRACE_S) -> AsyncIter
     task = asyncio.create_task(presence.run())
     try:
         yield presence
+        await presence.settle()
         assert not task.done(), task
     finally:
         task.cancel()

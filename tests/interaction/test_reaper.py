@@ -242,12 +242,17 @@ async def test_what_is_left_of_a_job_that_has_ended_is_removed(system: System) -
     assert len(told.calls) == 1
 
 
-async def test_a_job_that_has_ended_is_not_run_again_by_the_worker_that_takes_it(system: System) -> None:
+@pytest.mark.parametrize("request_is_gone", [False, True])
+async def test_a_job_that_has_ended_is_not_run_again_by_the_worker_that_takes_it(
+    system: System, request_is_gone: bool
+) -> None:
     told = Told(on_call=lambda call: call.end())
     async with running_worker(system.settings, told):
         job_id = await system.submit()
         before = (await system.story(job_id)).events
         client = system.core.client
+        if request_is_gone:
+            await client.delete(system.core.keys.job(job_id).request)
         message: dict[str, Any] = {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}
         await client.set(ARQ_JOB + job_id, serialize(message))
         await client.zadd(system.core.keys.active, {job_id: 1e15})

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,7 +11,9 @@ import structlog
 from structlog.stdlib import add_log_level
 
 from shared.events import EventType, decode_frame
+from shared.keys import ARQ_IN_PROGRESS
 from shared.settings import Settings
+from shared.valkey import REDIS_DOWN
 from tests.support.client import Client
 from tests.support.core import captured_logs
 from tests.support.gateway import running_gateway
@@ -116,6 +119,42 @@ async def test_redis_restarts_in_mid_stream_and_nobody_notices(settings: Setting
     assert seen == story.events
     assert story.types == ["queued", "started", *["delta"] * 3, "completed"]
     assert story.text == "Before, meanwhile and after."
+
+
+async def test_a_redis_that_was_away_for_longer_than_a_lease_costs_no_running_job_its_start(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Their claims have ended, and each worker could take what the other still runs."""
+    told = Told()
+    async with running_valkey(tmp_path / "own-valkey") as valkey:
+        own = settings.model_copy(update={"redis_url": valkey.url, "lease_s": 4.0})
+        async with running_system(own) as system, running_worker(own, told), running_worker(own, told):
+            job_ids = [await system.submit(model=f"m{number}") for number in range(10)]
+            calls = [await told.call_for(f"m{number}") for number in range(10)]
+            with captured_logs() as logs:
+                await end_all_leases_and_the_server(system, job_ids)
+                await valkey.died()
+                await logs.wait_for("dispatcher.redis_lost", times=16)  # the control feed is in no hurry any more
+                await valkey.start()
+                await logs.wait_for("dispatcher.redis_back", times=2)
+            for call in calls:
+                call.say(call.model)
+                call.end()
+            stories = [await system.story(job_id) for job_id in job_ids]
+
+    assert [story.types for story in stories] == [["queued", "started", "delta", "completed"]] * 10
+    assert len(told.calls) == 10
+
+
+async def end_all_leases_and_the_server(system: System, job_ids: list[str]) -> None:
+    """In one go, so that no worker sees the one without the other."""
+    async with system.core.client.pipeline(transaction=False) as pipe:
+        for job_id in job_ids:
+            pipe.delete(ARQ_IN_PROGRESS + job_id)
+            pipe.zadd(system.lane, {job_id: 0}, xx=True)
+        pipe.execute_command("SHUTDOWN", "NOSAVE", "NOW")
+        with suppress(*REDIS_DOWN):
+            await pipe.execute()
 
 
 async def test_each_part_of_a_worker_tells_once_that_redis_is_lost_and_once_that_it_is_back(

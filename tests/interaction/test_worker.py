@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from shared.errors import ProviderUnreachable, StartupError
 from shared.events import EventType
 from shared.keys import ARQ_JOB
 from shared.lifecycle import State
 from shared.settings import Settings
-from tests.support.core import make_spec
+from tests.support.core import captured_logs, make_spec
+from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told, chunk_of
 from tests.support.upstream import ask as scripted
@@ -473,3 +475,39 @@ async def test_where_models_are_settings_these_are_published(system: System) -> 
 
     assert [model["id"] for model in listed["data"]] == ["large", "small"]
     assert (story.types, story.code) == (["queued", "failed"], "model_not_found")
+
+
+async def test_a_provider_that_does_not_list_its_models_answers_all_the_same(system: System) -> None:
+    class Silent(Told):
+        async def models(self) -> list[str]:
+            raise ProviderUnreachable("Not now.")
+
+    with captured_logs() as logs:
+        async with running_worker(system.settings, Silent(on_call=lambda call: call.end())):
+            await logs.wait_for("worker.no_models")
+            assert (await system.story(await system.submit())).types[-1] == "completed"
+
+
+# What it refuses to start with.
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"upstream_url": None}, "No upstream is configured: set TAILRACE_UPSTREAM_URL"),
+        ({"upstream_url": "nowhere"}, "upstream"),
+        ({"redis_url": None}, "TAILRACE_REDIS_URL is not set"),
+        ({"redis_url": "redis://127.0.0.1:1"}, "Redis does not answer"),
+    ],
+    ids=["upstream", "bad upstream", "redis", "bad redis"],
+)
+async def test_a_worker_that_cannot_work_says_why_and_its_exit_status_is_2(
+    settings: Settings, changes: dict[str, Any], sentence: str
+) -> None:
+    async with Processes(settings) as processes:
+        with pytest.raises(StartupError) as refused:
+            await processes.worker(**changes)
+
+    assert "(exit status 2)" in str(refused.value)
+    assert sentence in str(refused.value)
+    assert "Traceback" not in str(refused.value)

@@ -178,7 +178,7 @@ class AppendProtocol(RuleBasedStateMachine):
     @rule(execution=executions)
     def hand_back(self, execution: Execution) -> None:
         mine = self.model.refusal(execution.epoch, execution.owner) is None
-        assert self.run(self.core.store.hand_back(execution)) == mine
+        assert self.run(self.core.store.hand_back(execution, "drain")) == mine
         if mine:
             self.model.owner = ""
             self.model.attempts -= 1

@@ -24,7 +24,6 @@ from shared.store import Execution, Store
 from shared.valkey import Client, open_client
 from worker.ending import Ending, Tally, completed, ended_badly, finish
 
-OWNER = "scribe"
 PATIENCE_S = 5.0
 PROMPT = [{"role": "user", "content": "Hello?"}]
 
@@ -57,20 +56,20 @@ class Desk:
 
     async def begin(self, job_id: str) -> "Scribe":
         """The next execution of a job."""
-        execution = await self.store.begin(job_id, OWNER, model="scripted", provider="test", max_attempts=9)
+        execution = await self.store.begin(job_id, _owner(), model="scripted", provider="test", max_attempts=9)
         assert isinstance(execution, Execution), execution
         return Scribe(self, execution)
 
     async def take(self) -> "Scribe":
         """Wait for the next job of the lane and begin it."""
         async with asyncio.timeout(PATIENCE_S):
-            while not isinstance(taken := await self.queue.take([DEFAULT_LANE], OWNER, lease_s=60), Taken):
+            while not isinstance(taken := await self.queue.take([DEFAULT_LANE], _owner(), lease_s=60), Taken):
                 await self.queue.hear_bell(self.client, PATIENCE_S)
         return await self.begin(taken.job_id)
 
     async def begin_the_end(self, job_id: str) -> "Scribe":
         """The next epoch of a job, for somebody who ends it in its worker's place."""
-        execution = await self.store.take_over(job_id, OWNER)
+        execution = await self.store.take_over(job_id, _owner())
         assert isinstance(execution, Execution), execution
         return Scribe(self, execution)
 
@@ -111,7 +110,7 @@ class Scribe:
             self._seq += 1
             self._tally.add(data)
             frames.append(encode_frame(EventType.DELTA, data, self.last))
-        return Entry(self.job_id, self.execution.epoch, OWNER, first, self._seq, b"".join(frames))
+        return Entry(self.job_id, self.execution.epoch, self.execution.owner, first, self._seq, b"".join(frames))
 
     async def say(self, *deltas: Any) -> bytes:
         """Append one entry, see `entry`; its frames."""
@@ -133,6 +132,11 @@ class Scribe:
         answer = await finish(self.desk.store, self.execution, ending, self._seq + 1)
         assert answer == "ok", answer
         self._seq += 1
+
+
+def _owner() -> str:
+    """A new one for each execution, as a worker has them."""
+    return f"scribe-{secrets.token_hex(6)}"
 
 
 @asynccontextmanager
