@@ -23,6 +23,7 @@ KINDS = (CHAT,)
 LANES = (DEFAULT_LANE,)
 _RANDOM_BITS = 80
 _MAX_KEY = 255
+_MAX_MODEL = 255
 _MAX_METADATA = 16
 _MAX_CHOICES = 128
 _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
@@ -163,7 +164,7 @@ class Admission:
 
 def _check_chat(body: Mapping[str, Any]) -> None:
     model, messages = body.get("model"), body.get("messages")
-    if not isinstance(model, str) or not 0 < len(model) <= _MAX_KEY:
+    if not isinstance(model, str) or not 0 < len(model) <= _MAX_MODEL:
         raise InvalidRequest("model must be the name of a model.", param="model")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages must be a list of at least one message.", param="messages")

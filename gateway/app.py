@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import re
 import secrets
 import signal
 import socket
@@ -34,6 +35,7 @@ from gateway.dialects.openai_errors import body_of, failure_of, headers_of
 from gateway.hub import Hub
 from gateway.middleware import RequestLog
 from gateway.presence import Presence
+from gateway.protocol import BoundedHttp
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
 from shared.errors import (
@@ -57,7 +59,7 @@ from shared.valkey import REDIS_DOWN, REDIS_FULL, Client, Functions, check_serve
 
 log = structlog.get_logger()
 
-_NATIVE = ("/v1/jobs", "/v1/dead-letters")
+_NATIVE = re.compile(r"/v1/(jobs|dead-letters)(/|$)")
 # Without it the kernel takes megabytes for a reader that reads nothing, and back-pressure never reaches us.
 _SEND_BUFFER = 16 * 1024
 _BACKLOG = 2048
@@ -122,7 +124,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
             catalogue=Catalogue(queue_client, keys),
         )
-        tasks = [asyncio.create_task(hub.run()), asyncio.create_task(presence.run())]
+        tasks = services.tasks = [asyncio.create_task(hub.run()), asyncio.create_task(presence.run())]
         try:
             yield services
             await presence.settle()
@@ -191,7 +193,7 @@ async def _on_defect(request: Request, _: Exception) -> Response:
 
 def error_response(path: str, error: TailraceError) -> Response:
     """An error in the caller's dialect: problem+json (RFC 9457), or OpenAI's envelope."""
-    if path.startswith("/v1/") and not path.startswith(_NATIVE):
+    if path.startswith("/v1/") and not _NATIVE.match(path):
         failure = failure_of(error)
         response: Response = AsciiJSONResponse(body_of(failure), failure.status, headers_of(failure))
     else:
@@ -241,6 +243,7 @@ def make_server(services: Services, on_ready: Callable[[], None]) -> uvicorn.Ser
     """uvicorn for these parts, as every gateway runs it."""
     config = uvicorn.Config(
         build_app(services),
+        http=BoundedHttp,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -277,10 +280,21 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None)
             for signum in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(signum, on_signal)
             draining = asyncio.create_task(_drain(services, server, stop, now))
+            watching = asyncio.create_task(_watch(services, server))
             await server.serve(sockets=[listener])
             draining.cancel()
-    log.info("gateway.stopped")
-    return 0
+            watching.cancel()
+            status = 1 if watching.done() and not watching.cancelled() else 0
+    log.info("gateway.stopped", status=status)
+    return status
+
+
+async def _watch(services: Services, server: uvicorn.Server) -> None:
+    """End the process when a part of it has died: a gateway without its feed or its timer only looks alive."""
+    done, _ = await asyncio.wait(services.tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        log.critical("gateway.part_died", exc_info=None if task.cancelled() else task.exception())
+    server.should_exit = True
 
 
 def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:

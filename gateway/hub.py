@@ -19,7 +19,7 @@ from shared.events import EventId
 from shared.keys import Keys
 from shared.lifecycle import TERMINAL
 from shared.replay import LiveFeed, ReplayLog
-from shared.valkey import REDIS_DOWN, Client
+from shared.valkey import REDIS_DOWN, REDIS_FAULTS, Client
 
 log = structlog.get_logger()
 
@@ -30,6 +30,7 @@ HEARTBEAT: Final = b": hb\n"
 _PAGE_BYTES = 256 * 1024
 _TICK_S = 0.5
 _RETRY_S = 0.2
+_QUIET_LOOKS = 2
 
 
 class StreamBroken(TailraceError):
@@ -75,7 +76,7 @@ class Reader:
         self._subscriber = Subscriber(cursor, max_bytes=max_bytes)
         self._page_bytes = min(_PAGE_BYTES, max_bytes)
         self._wake: asyncio.Future[None] | None = None
-        self._quiet = True
+        self._quiet = 0
         self.job_id = job_id
         self.resumable = resumable
         """Whether the client can come back to where it was: a draining gateway lets those go first."""
@@ -125,8 +126,10 @@ class Reader:
             JobNotFound: the job is gone.
         """
         while not self.gone:
+            if self.broken is not None and self.resumable:
+                raise StreamBroken(self.broken)  # what waits is in the log
             if frames := self._subscriber.take():
-                self._quiet = False
+                self._quiet = 0
                 return frames
             if self._subscriber.phase is Phase.CLOSED:
                 return b""
@@ -141,11 +144,12 @@ class Reader:
         return b""
 
     def heartbeat(self) -> None:
-        """Called once a heartbeat period: a reader that heard nothing since gets one."""
-        if self._quiet:
+        """Called twice a heartbeat period: a reader that heard nothing since the last but one gets one."""
+        self._quiet += 1
+        if self._quiet >= _QUIET_LOOKS:
+            self._quiet = 0
             self.heartbeat_due = True
             self.wake()
-        self._quiet = True
 
     async def _replay(self) -> bool:
         """Read the log once; False if Redis can't be reached now."""
@@ -277,12 +281,18 @@ class Hub:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._feed.run())
             group.create_task(self._tick())
+            group.create_task(self._compare_tails())
 
     def _on_message(self, name: str, payload: bytes) -> None:
         channel = self._channels.get(name)
         if channel is None:
             return
-        message = read_live(payload)
+        try:
+            message = read_live(payload)
+        except ValueError:
+            # Nothing that we publish; whatever it is, the log tells what is true.
+            log.warning("hub.unreadable_message", channel=name)
+            message = None
         for reader in channel.readers:
             reader.offer(message)
 
@@ -295,20 +305,24 @@ class Hub:
             reader.lose()
 
     async def _tick(self) -> None:
-        now = self._clock.monotonic()
-        heartbeat_at, tails_at = now + self._heartbeat_s, now + self._tail_check_s
+        # Twice a period: a frame just after a look must not make two periods of silence.
+        look_s = self._heartbeat_s / 2
+        look_at = self._clock.monotonic() + look_s
         while True:
-            await asyncio.sleep(_TICK_S)
+            await asyncio.sleep(min(_TICK_S, look_s))
             now = self._clock.monotonic()
             readers = self.readers
-            if now >= heartbeat_at:
-                heartbeat_at = now + self._heartbeat_s
+            if now >= look_at:
+                look_at = now + look_s
                 for reader in readers:
                     reader.heartbeat()
-            if now >= tails_at:
-                tails_at = now + self._tail_check_s
-                await self._check_tails(readers)
             self._let_go(readers, now)
+
+    async def _compare_tails(self) -> None:
+        # A task of its own: a Redis that does not answer must not hold up the heartbeats.
+        while True:
+            await asyncio.sleep(self._tail_check_s)
+            await self._check_tails(self.readers)
 
     def _let_go(self, readers: list[Reader], now: float) -> None:
         lost_at = self._feed.lost_at
@@ -330,7 +344,7 @@ class Hub:
         job_ids = sorted({reader.job_id for reader in silent})
         try:
             tails = dict(zip(job_ids, await self.replay_log.tails(job_ids), strict=True))
-        except REDIS_DOWN as error:
+        except REDIS_FAULTS as error:
             log.debug("hub.tail_check_failed", error=type(error).__name__)
             return
         for reader in silent:

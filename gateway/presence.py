@@ -14,7 +14,7 @@ import structlog
 
 from shared.queue import Queue
 from shared.store import Store
-from shared.valkey import REDIS_DOWN
+from shared.valkey import REDIS_FAULTS, Outage
 
 log = structlog.get_logger()
 
@@ -33,12 +33,18 @@ class Presence:
         self._grace_s = grace_s
         self._callers: Counter[str] = Counter()
         self._leaving: set[asyncio.Task[None]] = set()
+        self._outage = Outage("presence.not_told", "presence.told_again")
 
     @asynccontextmanager
-    async def of(self, job_id: str, ended: Callable[[], bool]) -> AsyncIterator[None]:
-        """A caller waits for this job as long as the context is open; `ended` says that there is nothing to cancel."""
+    async def of(self, job_id: str, ended: Callable[[], bool], *, returning: bool = False) -> AsyncIterator[None]:
+        """A caller waits for this job as long as the context is open; `ended` says that there is nothing to cancel.
+
+        One who is `returning` comes to a job that was there before, and that may be about to be abandoned.
+        """
         self._callers[job_id] += 1
         try:
+            if returning:
+                await self._push_on([job_id])
             yield
         finally:
             self._callers[job_id] -= 1
@@ -54,9 +60,16 @@ class Presence:
         try:
             if await self._store.abandon([job_id], self._grace_s):
                 await self._queue.look([job_id], self._grace_s)
-        except REDIS_DOWN as error:
+        except REDIS_FAULTS as error:
             # Nothing is lost: nobody pushes `abandon_at` on any more.
-            log.warning("presence.leave_not_told", job=job_id, error=type(error).__name__)
+            log.info("presence.leave_not_told", job=job_id, error=type(error).__name__)
+
+    async def _push_on(self, job_ids: list[str]) -> None:
+        try:
+            await self._store.abandon(job_ids, LEASE_S)
+            self._outage.is_over()
+        except REDIS_FAULTS as error:
+            self._outage.goes_on(error)
 
     async def run(self) -> None:
         """Push on until cancelled."""
@@ -64,10 +77,7 @@ class Presence:
         period_s = max(_REFRESH_LEAST_S, min(_REFRESH_MOST_S, self._grace_s / 2))
         while True:
             await asyncio.sleep(period_s)
-            try:
-                await self._store.abandon(list(self._callers), LEASE_S)
-            except REDIS_DOWN as error:
-                log.warning("presence.not_told", error=type(error).__name__)
+            await self._push_on(list(self._callers))
 
     async def settle(self) -> None:
         """Wait until all departures are told."""

@@ -27,6 +27,8 @@ STREAM_HEADERS: Mapping[str, str] = {
     "x-content-type-options": "nosniff",
 }
 
+_PIECE_BYTES = 64 * 1024
+
 # A broken EventSource reconnects after this long, spread out so that a deploy makes no herd.
 _RETRY_MS = (500, 3000)
 
@@ -111,6 +113,10 @@ class EventStream(EventSourceResponse):
                 await self._send_body(send, _retry())
 
     async def _send_body(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        # In pieces: the send time-out is for a reader that takes nothing, not for one that takes a lot slowly.
+        while len(data) > _PIECE_BYTES:
+            await self._send(send, {"type": "http.response.body", "body": data[:_PIECE_BYTES], "more_body": True})
+            data = data[_PIECE_BYTES:]
         await self._send(send, {"type": "http.response.body", "body": data, "more_body": more})
 
     async def _send(self, send: Send, message: Message) -> None:

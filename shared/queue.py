@@ -189,6 +189,11 @@ class Queue:
         """Jobs in the lane, running ones included."""
         return int(await self._client.zcard(self._keys.lane(lane)))
 
+    async def position(self, job_id: str, lane: str) -> int | None:
+        """The job's place among those that wait, from 1; None if it is not in the lane."""
+        rank = await self._client.zrank(self._keys.lane(lane), job_id)
+        return None if rank is None else int(rank) + 1
+
     async def listed(self, tenant: str, *, after: str | None, limit: int) -> list[str]:
         """A tenant's job ids, newest first; with `after`, those that follow it in that order."""
         newest = "+" if after is None else f"({after}"

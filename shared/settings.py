@@ -4,11 +4,13 @@ Read once by a composition root (gateway/cli.py, worker/__main__.py) and passed 
 README's table is tested against them. Not here: anything that acts on a setting.
 """
 
+import os
 import re
 from tomllib import TOMLDecodeError
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -54,12 +56,10 @@ class Settings(BaseSettings):
 
     upstream_url: str | None = Field(
         None,
-        validation_alias=AliasChoices("TAILRACE_UPSTREAM_URL", "OPENAI_BASE_URL"),
         description="base URL of an OpenAI-compatible upstream, or `scripted:`; falls back to `OPENAI_BASE_URL`",
     )
     upstream_api_key: str | None = Field(
         None,
-        validation_alias=AliasChoices("TAILRACE_UPSTREAM_API_KEY", "OPENAI_API_KEY"),
         description="its key; falls back to `OPENAI_API_KEY`",
     )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -120,6 +120,13 @@ class Settings(BaseSettings):
         "auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal"
     )
 
+    @field_validator("redis_url", "stream_redis_url")
+    @classmethod
+    def _has_a_scheme(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("it starts with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0")
+        return value
+
     @field_validator("api_keys", "models", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -146,8 +153,23 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What is said in code wins over the environment, and that over `tailrace.toml`."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """Code wins over the environment, that over `tailrace.toml`, and that over what was set for OpenAI's client."""
+        toml = TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, toml, _OpenAISource(settings_cls)
+
+
+class _OpenAISource(PydanticBaseSettingsSource):
+    """The environment of OpenAI's own client, where Tailrace was told nothing."""
+
+    _NAMES: ClassVar[dict[str, str]] = {"upstream_url": "OPENAI_BASE_URL", "upstream_api_key": "OPENAI_API_KEY"}
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """One field's value, its name, and that it is no JSON."""
+        return os.environ.get(self._NAMES.get(field_name, "")), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The values that are there."""
+        return {field: os.environ[name] for field, name in self._NAMES.items() if os.environ.get(name)}
 
 
 def load_settings(**overrides: Any) -> Settings:

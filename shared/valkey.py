@@ -14,8 +14,15 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    ClusterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.errors import RedisUnavailable, StartupError
@@ -31,6 +38,10 @@ REDIS_FAULTS: tuple[type[Exception], ...] = (RedisError, OSError)
 """That, and every error that it answers with."""
 REDIS_FULL: tuple[type[Exception], ...] = (OutOfMemoryError,)
 """What it raises when the server is up and takes nothing more."""
+
+# Answers that a fail-over, a full disk or a long script makes; redis-py has classes for some of them.
+_PASSING_CLASSES = (ReadOnlyError, ClusterDownError, TryAgainError)
+_PASSING_CODES = ("NOREPLICAS", "MISCONF", "BUSY ")
 
 # A pooled connection that died while idle is found by its first command; one more try makes that invisible.
 _RETRIES = 1
@@ -57,16 +68,29 @@ def open_client(url: str, *, connections: int = 32, command_timeout_s: float | N
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), _RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
     )
-    pool.connection_class = type("Connection", (_Cancellable, pool.connection_class), {})
+    pool.connection_class = type("Connection", (_Connection, pool.connection_class), {})
     return Redis.from_pool(pool)
 
 
-class _Cancellable(AbstractConnection):
-    """A connection on which a cancelled send stays cancelled.
+class PassingRefusal(RedisConnectionError):
+    """The server is there and can't serve just now: a fail-over, a full disk, a script that takes too long."""
 
-    redis-py bounds a send by `asyncio.wait_for`, which before Python 3.12 may swallow a cancellation
-    (python/cpython#86296): a loop that is cancelled once, as all of ours are, would then never end.
+
+class _Connection(AbstractConnection):
+    """redis-py's connection, with two of its ways mended.
+
+    A cancelled send stays cancelled: it is bounded by `asyncio.wait_for`, which before Python 3.12 may swallow a
+    cancellation (python/cpython#86296), and a loop that is cancelled once, as all of ours are, would never end. And an
+    answer that only says "not now" is an outage, for everybody who waits one out.
     """
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*args, **options)
+        except ResponseError as error:
+            if isinstance(error, _PASSING_CLASSES) or str(error).startswith(_PASSING_CODES):
+                raise PassingRefusal(str(error)) from error
+            raise
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         timeout_s, self.socket_timeout = self.socket_timeout, None

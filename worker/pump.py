@@ -13,6 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from shared.clock import Clock
+from shared.errors import Unavailable
 from shared.events import EventId, EventType, encode_frame
 from shared.replay import Entry, ReplayLog
 from shared.store import Execution
@@ -116,7 +117,7 @@ class Outbox:
         """Act on the log's answer; False asks for a pause before the next flush."""
         word, _, detail = answer.partition(" ")
         if word == "busy":
-            log.warning("pump.busy", job=entry.job_id, reason=detail)
+            log.debug("pump.busy", job=entry.job_id, reason=detail)
             return False
         self._entry = None
         if word in ("ok", "have"):
@@ -174,6 +175,7 @@ class Pump:
         self._dirty: dict[str, Outbox] = {}
         self._bell = asyncio.Event()
         self._outage = Outage("pump.redis_lost", "pump.redis_back")
+        self._busy = Outage("pump.redis_busy", "pump.redis_takes_again")
         self.clock = clock
 
     def open(self, execution: Execution, on_verdict: Callable[[str], None]) -> Outbox:
@@ -216,4 +218,8 @@ class Pump:
             fine &= outbox.acknowledge(answer, entry)
             if not outbox.waits:
                 self._dirty.pop(outbox.execution.owner, None)
+        if fine:
+            self._busy.is_over()
+        else:
+            self._busy.goes_on(Unavailable("The log takes nothing now."))
         return fine

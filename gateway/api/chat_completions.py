@@ -35,7 +35,7 @@ async def create(request: Request) -> Response:
     spec = services.admission.chat(body, caller.tenant, key, abandon_after_s=LEASE_S)
     job = await services.admission.submit(spec)
     options = ChatOptions(job.id, job.model, include_usage, body.get("n") or 1)
-    return ForegroundChat(services, options, streaming=streaming)
+    return ForegroundChat(services, options, streaming=streaming, returning=job.id != spec.id)
 
 
 def _stream_options(body: dict[str, Any]) -> tuple[bool, bool]:
@@ -82,11 +82,12 @@ class ChatSource:
 class ForegroundChat(Response):
     """One caller's answer: while it is being given the job lives, a little longer when the caller leaves."""
 
-    def __init__(self, services: Services, options: ChatOptions, *, streaming: bool) -> None:
+    def __init__(self, services: Services, options: ChatOptions, *, streaming: bool, returning: bool) -> None:
         self.background = None
         self._services = services
         self._options = options
         self._streaming = streaming
+        self._returning = returning
         self._extra = {JOB_HEADER: options.job_id}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -94,7 +95,7 @@ class ForegroundChat(Response):
         job_id, services = self._options.job_id, self._services
         async with (
             services.hub.reader(job_id, START, resumable=False) as reader,
-            services.presence.of(job_id, lambda: reader.ended),
+            services.presence.of(job_id, lambda: reader.ended, returning=self._returning),
             watching(receive, reader),
         ):
             try:

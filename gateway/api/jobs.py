@@ -19,11 +19,14 @@ from gateway.auth import Links
 from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
 from shared.errors import Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.events import EventId, parse_cursor
-from shared.jobs import Job, is_job_id
+from shared.jobs import Job, created_ms, is_job_id
 from shared.lifecycle import State
+from shared.valkey import REDIS_DOWN
 
 _CANCEL_WAIT_S = 2.0
 _LIST_DEFAULT, _LIST_MOST = 20, 100
+_LIST_ROUNDS = 10
+_UNLIST_AFTER_MS = 60_000
 JOB_HEADER = "x-tailrace-job"
 
 
@@ -42,33 +45,44 @@ async def submit(request: Request) -> Response:
 async def get(request: Request) -> Response:
     """`GET /v1/jobs/{id}`."""
     services = services_of(request)
-    return AsciiJSONResponse(show(await _own_job(request, services), services.links))
+    job = await _own_job(request, services)
+    position = await services.queue.position(job.id, job.lane) if job.status is State.QUEUED else None
+    return AsciiJSONResponse({**show(job, services.links), "position": position})
 
 
 async def listing(request: Request) -> Response:
-    """`GET /v1/jobs?status=&kind=&limit=&after=`, newest first."""
+    """`GET /v1/jobs?status=&kind=&limit=&after=`, newest first.
+
+    A filter that little passes may give a short page, or an empty one, with `has_more`: go on after `last_id`.
+    """
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
     status, kind, limit, after = _list_query(request)
     found: list[Job] = []
-    while len(found) <= limit:
-        ids = await services.queue.listed(caller.tenant, after=after, limit=_LIST_MOST)
+    looked_at, over = after, False
+    for _ in range(_LIST_ROUNDS):
+        ids = await services.queue.listed(caller.tenant, after=looked_at, limit=_LIST_MOST)
         jobs = await services.store.load_many(ids)
-        await services.queue.unlist(caller.tenant, [i for i, job in zip(ids, jobs, strict=True) if job is None])
+        gone = [job_id for job_id, job in zip(ids, jobs, strict=True) if job is None]
+        # A young one may be on its way in: listed, and its record not yet written.
+        old_ms = services.clock.wall_ms() - _UNLIST_AFTER_MS
+        await services.queue.unlist(caller.tenant, [job_id for job_id in gone if created_ms(job_id) < old_ms])
         found += [
             job for job in jobs if isinstance(job, Job) and status in (None, job.status) and kind in (None, job.kind)
         ]
-        if len(ids) < _LIST_MOST:
+        over = len(ids) < _LIST_MOST
+        looked_at = ids[-1] if ids else looked_at
+        if over or len(found) > limit:
             break
-        after = ids[-1]
     page = found[:limit]
+    cut = len(found) > limit
     return AsciiJSONResponse(
         {
             "object": "list",
             "data": [show(job, services.links) for job in page],
-            "has_more": len(found) > limit,
+            "has_more": cut or not over,
             "first_id": page[0].id if page else None,
-            "last_id": page[-1].id if page else None,
+            "last_id": page[-1].id if page and (cut or over) else looked_at if not over else None,
         }
     )
 
@@ -93,6 +107,14 @@ async def events(request: Request) -> Response:
     services = services_of(request)
     if services.draining:
         return Farewell()
+    try:
+        return await _events(request, services)
+    except REDIS_DOWN:
+        # As for a draining gateway: a 503 would close an EventSource for good, just because Redis is away.
+        return Farewell()
+
+
+async def _events(request: Request, services: Services) -> Response:
     token = request.query_params.get("token")
     job_id: str = request.path_params["job_id"]
     if token is None:
@@ -157,7 +179,7 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
     except ValueError:
         raise InvalidRequest(f"status must be one of: {', '.join(State)}.", param="status") from None
     limit = query.get("limit", str(_LIST_DEFAULT))
-    if not limit.isdecimal() or not 1 <= int(limit[:6]) <= _LIST_MOST:
+    if len(limit) > len(str(_LIST_MOST)) or not limit.isdecimal() or not 1 <= int(limit) <= _LIST_MOST:
         raise InvalidRequest(f"limit must be a whole number from 1 to {_LIST_MOST}.", param="limit")
     kind = query.get("kind")
     if kind is not None and kind not in KINDS:

@@ -1,6 +1,7 @@
 """What the API's handlers work with, put together once by app.py and found on the application's state."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from typing import cast
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from shared.store import Store
 
 @dataclass
 class Services:
-    """The parts of one gateway. `draining` is set once, on the way out."""
+    """The parts of one gateway, and the tasks that run them. `draining` is set once, on the way out."""
 
     settings: Settings
     clock: Clock
@@ -32,6 +33,7 @@ class Services:
     links: Links
     catalogue: Catalogue
     draining: bool = False
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def refuse_if_draining(self) -> None:
         """Raises:

@@ -11,7 +11,7 @@ from typing import Any
 from shared.errors import ProviderRefused, QueueFull, RequestError, TailraceError, Unavailable, status_of
 from shared.events import Event
 
-_TYPES = {"insufficient_quota": "insufficient_quota", "cancelled": "cancelled"}
+_TYPES = {"insufficient_quota": "insufficient_quota", "cancelled": "cancelled", "abandoned": "cancelled"}
 # Codes that OpenAI's clients know under another name.
 _CODES = {"queue_full": "rate_limit_exceeded"}
 _TRIED_AGAIN = frozenset({408, 409, 429})

@@ -235,7 +235,7 @@ def worlds(draw: st.DrawFn) -> World:
     return World(log, cursor, draw(st.integers(1, 800)))
 
 
-@settings(max_examples=20000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(worlds(), st.binary(min_size=200, max_size=200))
 def test_whatever_happens_a_reader_gets_exactly_the_log_after_its_cursor(world: World, choices: bytes) -> None:
     for choice, number in zip(choices[::2], choices[1::2], strict=False):
