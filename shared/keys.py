@@ -65,6 +65,10 @@ class Keys:
         """Jobs that have not ended, by the time when the reaper should look."""
         return f"{self.prefix}:active"
 
+    def worker(self, host: str) -> str:
+        """There as long as a worker on this host is at work; health checks look at it."""
+        return f"{self.prefix}:worker:{host}"
+
     @property
     def models(self) -> str:
         """The catalogue of models that the workers publish."""

@@ -21,6 +21,9 @@ from shared.valkey import Functions
 ARQ_FUNCTION = "run_job"
 """The name under which every lane worker registers its one arq function."""
 
+LOOK_S = 30.0
+"""The reaper looks at every job at least this often: a job that the queue has lost is found."""
+
 # A crash between `admit` and `release` leaves a job that runs by itself after this long.
 _ADMITTED_DUE_MS = 5_000
 _LIST_SLACK_MS = 3_600_000
@@ -92,7 +95,7 @@ class Queue:
         if spec.idempotency_key is not None:
             keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
         retention_ms = int(retention_s * 1000)
-        look_ms = int(min(spec.timeout_s, spec.abandon_after_s or math.inf) * 1000)
+        look_ms = int(min(spec.timeout_s, spec.abandon_after_s or math.inf, LOOK_S) * 1000)
         # A job is listed while it can be read; the tenant's other jobs may have had longer time-outs than this one.
         listed_ms = int(LONGEST_TIMEOUT_S * 1000) + retention_ms + _LIST_SLACK_MS
         answer = await self._functions.call(
@@ -204,6 +207,10 @@ class Queue:
         """Drop ids whose jobs are gone."""
         if job_ids:
             await self._client.zrem(self._keys.tenant_jobs(tenant), *job_ids)
+
+    async def tell_alive(self, host: str, for_s: float) -> None:
+        """A worker on this host is at work, and will tell so again before `for_s` seconds are over."""
+        await self._client.set(self._keys.worker(host), "1", px=int(for_s * 1000))
 
     async def ping(self) -> None:
         """Raise what `REDIS_DOWN` names if the server can't be reached."""

@@ -39,7 +39,7 @@ from worker.reaper import Reaper
 log = structlog.get_logger()
 
 LANES = (Lane(DEFAULT_LANE),)
-_CATALOGUE_S = 30.0
+_CATALOGUE_S, _CATALOGUE_RETRY_S = 30.0, 3.0
 # Tokens a second of the scripted provider: a pace that a reader can follow.
 _SCRIPTED_RATE = 30.0
 # Without Redis nothing can be handed back; then the leases see to it.
@@ -167,13 +167,15 @@ async def drain(dispatcher: Dispatcher, drain_s: float, now: asyncio.Event) -> N
 async def publish_models(catalogue: Catalogue, routes: Routes) -> None:
     """Keep the catalogue fresh until cancelled."""
     while True:
+        pause_s = _CATALOGUE_RETRY_S
         try:
             await catalogue.publish(await routes.models())
+            pause_s = _CATALOGUE_S
         except AttemptFailed as error:
             log.warning("worker.no_models", reason=str(error))
         except REDIS_FAULTS as error:
             log.warning("worker.models_not_told", error=type(error).__name__)
-        await asyncio.sleep(_CATALOGUE_S)
+        await asyncio.sleep(pause_s)
 
 
 async def main(settings: Settings, ready_fd: int | None) -> int:

@@ -7,6 +7,7 @@ all running jobs cost). Above: worker/__main__.py. Below: attempt.py runs a job.
 
 import asyncio
 import itertools
+import socket
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +31,7 @@ log = structlog.get_logger()
 # A lost ring costs one of these; a deferred job is due earlier than this or waits for the next.
 _SWEEP_S = 1.0
 _BEATS_PER_LEASE = 4
+_ALIVE_LEASES = 2
 # arq's own limits, set so that they never end a job: deadlines and attempts are the store's.
 _PRACTICALLY_NEVER = 10**8
 _PAUSE_S = 0.2
@@ -95,6 +97,7 @@ class Dispatcher:
         self._bell_client = bell_client
         self._rota = Rota(lanes)
         self._slots = slots
+        self._host = socket.gethostname()
         self._lease_s = lease_s
         self._claims: dict[str, Claim] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -209,6 +212,7 @@ class Dispatcher:
         while True:
             try:
                 await self._beat_once()
+                await self._queue.tell_alive(self._host, _ALIVE_LEASES * self._lease_s)
                 outage.is_over()
             except REDIS_FAULTS as error:
                 outage.goes_on(error)

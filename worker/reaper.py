@@ -14,7 +14,7 @@ from shared.clock import Clock
 from shared.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceError
 from shared.jobs import Job
 from shared.lifecycle import State
-from shared.queue import Queue
+from shared.queue import LOOK_S, Queue
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Outage
 
@@ -26,7 +26,6 @@ _LIMIT = 100
 # A cancelled job whose worker says nothing, and a running one whose worker does not see to its deadline.
 _CANCEL_PATIENCE_MS = 2_000
 _DEADLINE_PATIENCE_MS = 2_000
-_LOOK_AGAIN_S = 30.0
 
 EndJob = Callable[[str, TailraceError], Awaitable[bool]]
 
@@ -101,7 +100,7 @@ class Reaper:
         else:
             times = [job.deadline_ms + _DEADLINE_PATIENCE_MS] if job.status is State.RUNNING else [job.deadline_ms]
             times += [job.abandon_ms] if job.abandon_ms else []
-            in_s = min(max((min(times) - now_ms) / 1000, 0.05), _LOOK_AGAIN_S)
+            in_s = min(max((min(times) - now_ms) / 1000, 0.05), LOOK_S)
             if await self._queue.restore(job, in_s):
                 log.warning("reaper.restored", job=job.id)
 

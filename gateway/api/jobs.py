@@ -204,6 +204,7 @@ def show(job: Job, links: Links) -> dict[str, Any]:
         "started_at": _time(job.started_ms),
         "ended_at": _time(job.ended_ms),
         "deadline_at": _time(job.deadline_ms),
+        "position": None,
         "attempts": job.attempts,
         "last_event_id": str(job.last),
         "metadata": dict(job.metadata),

@@ -416,17 +416,26 @@ async def test_readers_go_on_when_redis_comes_back_before_their_patience_ends(
 # Letting go.
 
 
-async def test_a_reader_that_is_broken_off_gets_what_waits_first(hub: Hub, writing: Desk) -> None:
+async def test_a_reader_that_can_come_back_is_broken_off_at_once_and_another_gets_what_waits_first(
+    hub: Hub, writing: Desk
+) -> None:
     scribe = await writing.started()
-    async with hub.reader(scribe.job_id, START) as reader, hub.reader(scribe.job_id, START) as other:
-        await read(reader, until=b"started")
-        await read(other, until=b"started")
+    async with (
+        hub.reader(scribe.job_id, START) as resumable,
+        hub.reader(scribe.job_id, START, resumable=False) as foreground,
+        hub.reader(scribe.job_id, START) as other,
+    ):
+        for each in (resumable, foreground, other):
+            await read(each, until=b"started")
         said = await scribe.say("a")
         await read(other, until=said)
-        reader.break_off("We close.")
-        assert await reader.chunk() == said
+        resumable.break_off("We close.")
+        foreground.break_off("We close.")
         with pytest.raises(StreamBroken, match="We close"):
-            await reader.chunk()
+            await resumable.chunk()  # what waited is in the log
+        assert await foreground.chunk() == said
+        with pytest.raises(StreamBroken, match="We close"):
+            await foreground.chunk()
 
 
 async def test_a_reader_that_has_the_terminal_event_is_not_broken_any_more(hub: Hub, writing: Desk) -> None:

@@ -47,6 +47,7 @@ class Model:
     owner: str = ""
     seq: int = 1
     attempts: int = 0
+    left: str = "worker_lost"
 
     def refusal(self, epoch: int, owner: str) -> str | None:
         if self.status in TERMINAL:
@@ -151,7 +152,8 @@ class AppendProtocol(RuleBasedStateMachine):
         model.attempts += 1
         frames: list[tuple[EventType, dict[str, object]]] = []
         if model.epoch > 0:
-            frames.append((EventType.ROLLBACK, {"to": "0-1", "reason": "worker_lost"}))
+            frames.append((EventType.ROLLBACK, {"to": "0-1", "reason": model.left}))
+            model.left = "worker_lost"
         started = {"attempt": model.attempts, "model": "m", "provider": "p", "resumed_from": None}
         frames.append((EventType.STARTED, started))
         model.status, model.epoch, model.owner = State.RUNNING, answer.epoch, owner
@@ -180,7 +182,7 @@ class AppendProtocol(RuleBasedStateMachine):
         mine = self.model.refusal(execution.epoch, execution.owner) is None
         assert self.run(self.core.store.hand_back(execution, "drain")) == mine
         if mine:
-            self.model.owner = ""
+            self.model.owner, self.model.left = "", "drain"
             self.model.attempts -= 1
 
     @rule(target=sent, execution=executions, skipped=st.sampled_from([0, 0, 0, 0, -1, 1]), texts=TEXTS)
