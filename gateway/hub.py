@@ -14,7 +14,7 @@ import structlog
 
 from gateway.subscriber import Live, Phase, Subscriber, read_live
 from shared.clock import Clock
-from shared.errors import TailraceError
+from shared.errors import BadCursor, TailraceError
 from shared.events import EventId
 from shared.keys import Keys
 from shared.lifecycle import TERMINAL
@@ -289,7 +289,7 @@ class Hub:
             return
         try:
             message = read_live(payload)
-        except ValueError:
+        except (ValueError, BadCursor):
             # Nothing that we publish; whatever it is, the log tells what is true.
             log.warning("hub.unreadable_message", channel=name)
             message = None

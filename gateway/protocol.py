@@ -18,8 +18,10 @@ class BoundedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
+        in_head = self._in_head
         super().data_received(data)
-        if self._in_head:
+        # What a head begins in may be the end of a large body: it is not counted.
+        if in_head and self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.transport.write(_REFUSAL)

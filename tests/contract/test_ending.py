@@ -10,9 +10,10 @@ from redis.exceptions import ResponseError
 
 from shared.embedded import EmbeddedValkey
 from shared.errors import Cancelled, DeadlinePassed, InternalError, ProviderRefused, TailraceError
-from shared.events import START, Event, EventId, EventType, encode_data
+from shared.events import START, Event, EventId, EventType, decode_frame, encode_data, split_frames
 from shared.jobs import Usage
 from shared.lifecycle import State
+from shared.replay import Entry
 from shared.store import EMPTY_SHA256
 from tests.support.core import PATIENCE_S, Core, captured_logs, frames_of, frozen
 from worker.ending import (
@@ -186,6 +187,25 @@ async def test_what_was_rolled_back_does_not_count(core: Core) -> None:
     tally, latest = await read_tally(core.log, first.job_id)
 
     assert (tally.deltas, tally.sha256, latest) == (1, sha256_of("right"), EventId(2, 3))
+
+
+async def test_events_that_only_a_newer_version_knows_count_and_the_job_ends_as_it_should(core: Core) -> None:
+    execution = await core.running()
+    news = b"event: thought\ndata: {}\nid: 1-3\n\n"
+    answers = await core.append(
+        frames_of(execution, 2, "a"),
+        Entry(execution.job_id, execution.epoch, execution.owner, 3, 3, news),
+        frames_of(execution, 4, "b"),
+    )
+    assert answers == ["ok"] * 3
+    await core.cancel(execution.job_id)
+
+    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("cancelled"), 1) == "ok"
+
+    frames = list(split_frames(await core.log_bytes(execution.job_id)))
+    end = decode_frame(frames[-1])
+    assert (end.type, end.id) == (EventType.CANCELLED, EventId(1, 5))
+    assert (end.json()["events"], end.json()["sha256"]) == (len(frames), sha256_of("a", "b"))
 
 
 async def test_a_job_that_has_ended_stays_as_it_ended(core: Core) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from gateway import hub as hub_module
@@ -16,7 +17,7 @@ from shared.embedded import EmbeddedValkey
 from shared.errors import JobNotFound
 from shared.events import START, EventId, after_cursor
 from shared.keys import Keys
-from shared.replay import Entry, ReplayLog
+from shared.replay import Entry, Page, ReplayLog
 from shared.settings import Settings
 from shared.valkey import Client, open_client
 from tests.support.scribe import Desk, Scribe, desk
@@ -33,15 +34,33 @@ def quick_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "_TICK_S", 0.005)
 
 
+async def dawdle(rng: random.Random, most: int) -> None:
+    """Let the others go first, a random number of times."""
+    for _ in range(rng.randrange(most)):
+        await asyncio.sleep(0)
+
+
+class DawdlingLog(ReplayLog):
+    """A log whose answers take their time on the way: the live feed overtakes them."""
+
+    async def read_after(self, job_id: str, cursor: EventId, *, max_bytes: int) -> Page:
+        """See `ReplayLog`."""
+        page = await super().read_after(job_id, cursor, max_bytes=max_bytes)
+        await dawdle(random.Random(), 50)
+        return page
+
+
 @asynccontextmanager
-async def running_hub(settings: Settings, **times: float) -> AsyncIterator[Hub]:
+async def running_hub(
+    settings: Settings, *, log_type: type[ReplayLog] = ReplayLog, **times: float
+) -> AsyncIterator[Hub]:
     """A hub at work. Nothing happens by its timer but what the test asks for."""
     assert settings.redis_url is not None
     defaults = dict.fromkeys(("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s"), NEVER_S)
     feed = open_client(settings.redis_url, connections=1, command_timeout_s=None)
     client = open_client(settings.redis_url)
     keys = Keys(settings.key_prefix)
-    log, clock = ReplayLog(client, keys), SystemClock()
+    log, clock = log_type(client, keys), SystemClock()
     hub = Hub(feed, log, keys, clock, reader_bytes=settings.reader_bytes, **{**defaults, **times})
     task = asyncio.create_task(hub.run())
     try:
@@ -110,33 +129,32 @@ async def test_everything_that_waits_is_one_chunk(hub: Hub, writing: Desk) -> No
         assert await reader.chunk() == await writing.logged(scribe.job_id)
 
 
-async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_lost(hub: Hub, writing: Desk) -> None:
+async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_lost(
+    settings: Settings, writing: Desk
+) -> None:
     asyncio.get_running_loop().set_debug(False)  # it would take a minute
     jobs, rounds = 50, 200
     scribes = [await writing.started() for _ in range(jobs)]
     rng = random.Random(1)
 
-    async def first_event(scribe: Scribe, cursor: EventId, delay: int) -> bytes:
-        for _ in range(delay):
-            await asyncio.sleep(0)
+    async def first_event(hub: Hub, scribe: Scribe, cursor: EventId) -> bytes:
+        await dawdle(rng, 20)
         # Each reader is alone, so that each of them subscribes anew, and the last one's UNSUBSCRIBE may be under way.
         async with hub.reader(scribe.job_id, cursor) as reader:
             return await read(reader, least=1)
 
-    async def publish(entries: list[Entry], delay: int) -> None:
-        for _ in range(delay):
-            await asyncio.sleep(0)
+    async def publish(entries: list[Entry]) -> None:
+        await dawdle(rng, 100)
         assert set(await writing.log.append(entries)) == {"ok"}
 
-    for number in range(rounds):
-        cursors = [scribe.last for scribe in scribes]
-        entries = [scribe.entry(str(number)) for scribe in scribes]
-
-        publishing = asyncio.create_task(publish(entries, rng.randrange(20)))
-        reads = [first_event(*each, rng.randrange(20)) for each in zip(scribes, cursors, strict=True)]
-        got = await asyncio.gather(*reads)
-        await publishing
-        assert got == [entry.frames for entry in entries]
+    async with running_hub(settings, log_type=DawdlingLog) as hub:
+        for number in range(rounds):
+            cursors = [scribe.last for scribe in scribes]
+            entries = [scribe.entry(str(number)) for scribe in scribes]
+            publishing = asyncio.create_task(publish(entries))
+            got = await asyncio.gather(*(first_event(hub, *each) for each in zip(scribes, cursors, strict=True)))
+            await publishing
+            assert got == [entry.frames for entry in entries]
 
 
 async def test_all_readers_of_a_process_share_one_pubsub_connection(hub: Hub, writing: Desk) -> None:
@@ -288,6 +306,30 @@ async def test_a_terminal_event_whose_message_was_lost_is_found_by_the_tail_chec
         assert (await read(reader)).startswith(b"event: completed\n")
 
 
+async def test_a_tail_check_that_is_answered_with_an_error_is_not_the_last(
+    settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scribe = await writing.started()
+    async with (
+        running_hub(settings, tail_check_s=0.02) as hub,
+        desk(settings, unheard=True) as unheard,
+        hub.reader(scribe.job_id, START) as reader,
+    ):
+        await read(reader, until=b"started")
+        tails, errors = hub.replay_log.tails, [ResponseError("WRONGTYPE")]
+
+        async def refused_once(job_ids: Sequence[str]) -> list[EventId | None]:
+            if errors:
+                raise errors.pop()
+            return await tails(job_ids)
+
+        monkeypatch.setattr(hub.replay_log, "tails", refused_once)
+        scribe.desk = unheard
+        await scribe.complete()
+        assert (await read(reader)).startswith(b"event: completed\n")
+        assert errors == []
+
+
 async def test_a_lost_message_with_a_successor_is_found_by_it(hub: Hub, settings: Settings, writing: Desk) -> None:
     scribe = await writing.started()
     async with desk(settings, unheard=True) as unheard, hub.reader(scribe.job_id, START) as reader:
@@ -297,6 +339,16 @@ async def test_a_lost_message_with_a_successor_is_found_by_it(hub: Hub, settings
         scribe.desk = writing
         heard = await scribe.say("heard")
         assert await read(reader, until=b"heard") == lost + heard
+
+
+async def test_a_message_that_is_none_of_ours_sends_readers_to_the_log(hub: Hub, writing: Desk) -> None:
+    scribe = await writing.started()
+    async with hub.reader(scribe.job_id, START) as reader:
+        await read(reader, until=b"started")
+        for nonsense in (b"nonsense", b"event: delta\n\n", b"\nid: x-y\n\n"):
+            await writing.client.publish(writing.keys.channel(scribe.job_id), nonsense)
+            said = await scribe.say("a")
+            assert await read(reader, until=said) == said
 
 
 async def test_a_job_that_is_begun_again_is_read_across_its_epochs(hub: Hub, writing: Desk) -> None:
@@ -487,4 +539,6 @@ async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settin
 
         with capture_logs() as logs, pytest.raises(TimeoutError):
             await send()
+        assert reader.timeout is not None
+        assert reader.timeout.expired()
         assert [line["event"] for line in logs] == ["reader.frozen"]

@@ -320,6 +320,23 @@ async def test_a_claimed_job_at_the_head_does_not_block_those_behind_it(core: Co
     assert (await take(core)).job_id == behind.id
 
 
+async def test_after_an_outage_jobs_that_ran_before_are_left_to_their_workers_for_a_lease(core: Core) -> None:
+    ran, fresh = await enqueue(core), await enqueue(core)
+    await move(core, ran.id, -100)
+    await core.client.set(ARQ_RETRY + ran.id, 1)
+
+    taken = await core.queue.take([LANE], "w.1", LEASE_S, spare=True)
+    assert isinstance(taken, Taken)
+    assert taken.job_id == fresh.id
+    wait = await core.queue.take([LANE], "w.1", LEASE_S, spare=True)
+    assert isinstance(wait, float)
+    assert 0 < wait <= LEASE_S
+    assert not await core.client.exists(ARQ_IN_PROGRESS + ran.id)
+
+    await move(core, ran.id, -int(LEASE_S * 1000))
+    assert (await take(core)).job_id == ran.id
+
+
 async def test_when_nothing_is_ready_the_next_deferred_job_is_told(core: Core) -> None:
     assert await core.queue.take([LANE], "w.1", LEASE_S) is None
     later, sooner = await enqueue(core), await enqueue(core, lane="other")
@@ -439,6 +456,27 @@ async def test_of_a_job_that_is_done_the_queue_keeps_nothing(core: Core) -> None
     assert await core.client.zscore(core.keys.active, spec.id) is None
     # It stays listed: it can still be read.
     assert await core.queue.listed("alice", after=None, limit=9) == [spec.id]
+
+
+async def test_a_job_that_waits_has_its_place_and_others_have_none(core: Core) -> None:
+    first, second, third = [await enqueue(core) for _ in range(3)]
+    for place, spec in enumerate((first, second, third)):
+        await move(core, spec.id, place - 10)
+    assert [await core.queue.position(spec.id, LANE) for spec in (first, second, third)] == [1, 2, 3]
+
+    assert (await take(core)).job_id == first.id
+    await core.queue.done(second.id, LANE)
+
+    assert await core.queue.position(third.id, LANE) == 1
+    assert await core.queue.position(second.id, LANE) is None
+    assert await core.queue.position(third.id, "other") is None
+
+
+async def test_a_worker_counts_as_alive_for_as_long_as_it_says(core: Core) -> None:
+    await core.queue.tell_alive("a-host", 5.0)
+
+    assert 0 < await core.client.pttl(core.keys.worker("a-host")) <= 5_000
+    assert not await core.client.exists(core.keys.worker("another-host"))
 
 
 # The reaper's side.

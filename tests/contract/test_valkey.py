@@ -10,7 +10,16 @@ import pytest
 from shared.embedded import EmbeddedValkey
 from shared.errors import RedisUnavailable, StartupError
 from shared.ports import free_port
-from shared.valkey import REDIS_DOWN, REDIS_FAULTS, REDIS_FULL, Client, Functions, check_server, open_client
+from shared.valkey import (
+    REDIS_DOWN,
+    REDIS_FAULTS,
+    REDIS_FULL,
+    Client,
+    Functions,
+    PassingRefusal,
+    check_server,
+    open_client,
+)
 from tests.support.core import PATIENCE_S, Core, fresh_job_id, frozen
 
 
@@ -169,6 +178,20 @@ async def test_a_server_without_room_is_full_and_not_down(own_core: Core) -> Non
         await own_core.client.set("a", "b")
 
     assert not isinstance(full.value, REDIS_DOWN)
+
+
+async def test_a_server_that_waits_for_its_replicas_is_down_until_they_are_there(own_core: Core) -> None:
+    await own_core.functions.load()
+    await own_core.client.config_set("min-replicas-to-write", 1)
+
+    with pytest.raises(PassingRefusal, match="NOREPLICAS") as refusal:
+        await own_core.client.set("a", "b")
+    assert isinstance(refusal.value, REDIS_DOWN)
+    with pytest.raises(REDIS_DOWN):
+        await own_core.queued()
+
+    await own_core.client.config_set("min-replicas-to-write", 0)
+    assert await own_core.client.set("a", "b")
 
 
 async def test_a_client_never_opens_more_connections_than_it_may(own_valkey: EmbeddedValkey) -> None:

@@ -1,7 +1,9 @@
 """Cancel: in every phase, told in every way, it reaches the provider's socket, and the job has one proven end."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,13 +14,14 @@ from shared.lifecycle import State
 from shared.settings import Settings
 from shared.store import EMPTY_SHA256, Store
 from tests.support.client import Client
-from tests.support.core import RETENTION_S, captured_logs, fresh_job_id
+from tests.support.core import PATIENCE_S, RETENTION_S, captured_logs, fresh_job_id
 from tests.support.gateway import running_gateway
 from tests.support.system import System, Unheard, ask, running_system, running_worker
 from tests.support.told import Told
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.upstream import ask as scripted
 from tests.support.valkey import running_valkey
+from worker.attempt import Attempts
 
 ON_REQUEST = {
     "type": "job_error",
@@ -125,6 +128,36 @@ async def test_while_it_waits(system: System) -> None:
     assert shown["status"] == "cancelled"
     assert (story.types, story.end["error"]) == (["queued", "cancelled"], ON_REQUEST)
     assert [call.model for call in told.calls] == ["running", "last"]
+
+
+async def test_between_its_begin_and_its_first_request(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, ordered = asyncio.Event(), asyncio.Event()
+    begin, stop = Store.begin, Attempts.stop
+
+    async def slow_begin(*args: Any, **options: Any) -> Any:
+        execution = await begin(*args, **options)
+        begun.set()
+        await ordered.wait()
+        return execution
+
+    def stop_and_tell(attempts: Attempts, job_id: str, reason: str) -> None:
+        stop(attempts, job_id, reason)
+        ordered.set()
+
+    monkeypatch.setattr(Store, "begin", slow_begin)
+    monkeypatch.setattr(Attempts, "stop", stop_and_tell)
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        await asyncio.wait_for(begun.wait(), PATIENCE_S)
+        shown = await system.cancel(job_id)
+        story = await system.story(job_id)
+
+    assert shown["status"] == "cancelled"
+    assert (story.types, story.code) == (["queued", "started", "cancelled"], "cancelled")
+    # By the execution itself, and nobody in its place.
+    assert str(story.events[-1].id) == "1-2"
+    assert told.calls == []
 
 
 async def test_a_finished_job_stays_as_it_is(system: System) -> None:

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.app import serve
+from gateway.hub import Hub
 from shared.errors import StartupError
 from shared.ports import free_port
 from shared.settings import Settings
@@ -48,7 +50,7 @@ class Serving:
 
 
 @asynccontextmanager
-async def serving(settings: Settings, **changes: Any) -> AsyncIterator[Serving]:
+async def serving(settings: Settings, *, status: int = 0, **changes: Any) -> AsyncIterator[Serving]:
     port, ready = free_port(), asyncio.Event()
     task = asyncio.create_task(serve(settings.model_copy(update={"port": port, **changes}), ready=ready.set))
     waiting = asyncio.create_task(ready.wait())
@@ -62,7 +64,7 @@ async def serving(settings: Settings, **changes: Any) -> AsyncIterator[Serving]:
         if not task.done():
             running.signal()
             running.signal()
-        assert await running.stopped() == 0
+        assert await running.stopped() == status
 
 
 @pytest.fixture
@@ -210,6 +212,24 @@ async def test_the_caller_of_a_broken_stream_has_left_so_that_its_job_is_given_u
         gateway.signal()
         await gateway.stopped()
         assert (await writing.store.load(scribe.job_id)).abandon_ms < before
+
+
+async def test_a_gateway_whose_part_has_died_does_not_go_on_half_alive(
+    patient: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dies = asyncio.Event()
+
+    async def run(_: Hub) -> None:
+        await dies.wait()
+        raise ZeroDivisionError("a defect of the hub")
+
+    monkeypatch.setattr(Hub, "run", run)
+    with capture_logs() as logs:
+        async with serving(patient, status=1) as gateway:
+            assert (await gateway.client.get("/health/live")).status == 200
+            dies.set()
+            assert await gateway.stopped() == 1
+    assert "gateway.part_died" in [line["event"] for line in logs]
 
 
 async def test_a_port_that_is_taken_is_said_plainly(gateway: Gateway, settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Whatever goes wrong is said in the caller's dialect, with a request id, and changes nothing."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from structlog.testing import capture_logs
 from gateway.api.bodies import MAX_DEPTH
 from shared.errors import QueueFull
 from shared.settings import Settings
-from tests.support.client import Answer, Client
+from tests.support.client import PATIENCE_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import PROMPT, Desk
 
@@ -213,6 +214,41 @@ async def test_a_lane_that_is_full_says_when_to_come_back(settings: Settings, wr
         assert answer.headers["retry-after"] == str(QueueFull.retry_after_s)
         assert said(answer, path)["code"] in ("queue_full", "rate_limit_exceeded")
         await writing.client.delete(*before)
+
+
+# Heads.
+
+
+@pytest.mark.parametrize("head", [b"GET /", b"GET / HTTP/1.1\r\nX: "], ids=["address", "header"])
+async def test_a_head_that_does_not_end_is_refused(client: Client, head: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    async with asyncio.timeout(PATIENCE_S):
+        writer.write(head + b"x" * 66_000)
+        assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+        assert (await reader.read()).endswith(b"connection: close\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_large_head_is_read(client: Client) -> None:
+    assert (await client.get("/health/live", headers={f"X-{n}": "x" * 1000 for n in range(60)})).status == 200
+
+
+async def test_what_comes_before_a_head_is_not_counted_as_part_of_it(client: Client) -> None:
+    """A client that sends its next request before it has the answer to a large one."""
+    body = b" " * 300_000
+    first = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-alice\r\nContent-Length: %d\r\n\r\n%b"
+    second = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
+    async with asyncio.timeout(PATIENCE_S):
+        writer.write(first % (len(body), body) + second)
+        status = await reader.readline()
+        writer.write(b"\r\n")
+        rest = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    assert status.startswith(b"HTTP/1.1 400")
+    assert b"HTTP/1.1 200" in rest
 
 
 # Keys.

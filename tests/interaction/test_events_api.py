@@ -125,11 +125,14 @@ async def test_a_quiet_stream_gets_heartbeats_between_frames(settings: Settings,
         assert await stream.frame() == said
 
 
-async def test_a_head_request_gets_the_headers_and_nothing_else(client: Client, running: Scribe) -> None:
-    answer = await client.request("HEAD", address(running.job_id))
-    assert answer.status == 200
-    assert answer.headers["content-type"] == "text/event-stream"
-    assert answer.headers["x-tailrace-job"] == running.job_id
+async def test_a_head_request_gets_the_headers_and_nothing_else(
+    gateway: Gateway, client: Client, running: Scribe
+) -> None:
+    async with client.stream("HEAD", address(running.job_id)) as answer:
+        assert answer.status == 200
+        assert answer.headers["content-type"] == "text/event-stream"
+        assert answer.headers["x-tailrace-job"] == running.job_id
+        assert gateway.services.hub.readers == []
     await running.complete()
     assert (await client.request("HEAD", address(running.job_id, last_event_id="1-6"))).status == 204
 

@@ -276,6 +276,21 @@ async def test_a_narrowed_list_looks_further_than_its_first_hundred(client: Clie
     assert await ids(client, "?status=completed") == [oldest]
 
 
+async def test_a_list_that_is_narrowed_much_may_give_empty_pages_on_the_way(
+    client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.api.jobs._LIST_ROUNDS", 1)
+    monkeypatch.setattr("gateway.api.jobs._LIST_MOST", 5)
+    mine = [await submitted(client) for _ in range(12)]
+    await (await writing.begin(mine[0])).complete()
+    pages: list[dict[str, Any]] = []
+    after = ""
+    while not pages or pages[-1]["has_more"]:
+        pages.append((await client.get(f"{JOBS}?status=completed&limit=2{after}")).json())
+        after = f"&after={pages[-1]['last_id']}"
+    assert [[job["id"] for job in page["data"]] for page in pages] == [[], [], [mine[0]]]
+
+
 async def test_jobs_that_are_gone_leave_the_list(client: Client, writing: Desk) -> None:
     mine = [await submitted(client) for _ in range(3)][::-1]
     await writing.client.delete(writing.keys.job(mine[1]).record)
@@ -288,6 +303,20 @@ async def test_jobs_that_are_gone_leave_the_list(client: Client, writing: Desk) 
     assert await ids(client, f"?after={mine[1]}") == [mine[2]]
 
 
+async def test_a_job_that_waits_tells_its_place(client: Client, writing: Desk) -> None:
+    async def place(job_id: str) -> int | None:
+        position: int | None = (await client.get(f"{JOBS}/{job_id}")).json()["position"]
+        return position
+
+    mine = [await submitted(client) for _ in range(3)]
+    assert {await place(job_id) for job_id in mine} == {1, 2, 3}
+    running = await writing.take()
+    assert {await place(job_id) for job_id in mine if job_id != running.job_id} == {1, 2}
+    assert await place(running.job_id) is None
+    await running.complete()
+    assert await place(running.job_id) is None
+
+
 @pytest.mark.parametrize(
     ("query", "param", "hint"),
     [
@@ -297,6 +326,7 @@ async def test_jobs_that_are_gone_leave_the_list(client: Client, writing: Desk) 
         ("limit=0", "limit", "from 1 to 100"),
         ("limit=101", "limit", "from 1 to 100"),
         ("limit=1000000", "limit", "from 1 to 100"),
+        ("limit=000001999999", "limit", "from 1 to 100"),
         ("limit=-1", "limit", "from 1 to 100"),
         ("limit=x", "limit", "from 1 to 100"),
         ("limit=", "limit", "from 1 to 100"),

@@ -1,19 +1,22 @@
 """Who is still there: a job lives while somebody waits for it, and for a bounded time after the last sign of that."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
+from gateway.app import running
 from gateway.presence import LEASE_S, Presence
 from shared.clock import SystemClock
 from shared.settings import Settings
+from shared.valkey import PassingRefusal
 from tests.support.client import PATIENCE_S
-from tests.support.gateway import until
-from tests.support.scribe import Desk, Scribe, desk
+from tests.support.gateway import running_gateway, until
+from tests.support.scribe import PROMPT, Desk, Scribe, desk
 from tests.support.valkey import running_valkey
 
 GRACE_S = 5.0
@@ -85,6 +88,35 @@ async def test_when_the_caller_leaves_the_job_has_the_grace_and_the_reaper_is_to
     assert 0 < await looked_at_in_s(writing, job) <= GRACE_S
 
 
+async def test_a_caller_who_comes_back_has_the_lease_at_once(writing: Desk, job: Scribe) -> None:
+    presence = Presence(writing.store, writing.queue, grace_s=GRACE_S)
+    await writing.store.abandon([job.job_id], GRACE_S)
+    async with presence.of(job.job_id, lambda: True, returning=True):
+        left = await abandoned_in_s(writing, job)
+    assert left is not None
+    assert left > GRACE_S
+
+
+async def test_a_repeated_call_is_not_cancelled_because_its_first_caller_left(
+    settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.presence._REFRESH_LEAST_S", 3600.0)  # the next sign of life comes too late
+    body, key = {"model": "scripted", "messages": PROMPT}, {"Idempotency-Key": "once"}
+    async with running_gateway(settings.model_copy(update={"disconnect_grace_s": GRACE_S})) as gateway:
+        async with gateway.client.calling("/v1/chat/completions", body, headers=key):
+            job = await writing.take()
+        async with asyncio.timeout(PATIENCE_S):
+            while (await abandoned_in_s(writing, job) or 0) > GRACE_S:
+                pass
+        async with gateway.client.calling("/v1/chat/completions", body, headers=key) as again:
+            async with asyncio.timeout(PATIENCE_S):
+                while (await abandoned_in_s(writing, job) or 0) <= GRACE_S:
+                    pass
+            await job.complete()
+            await again.read_head()
+            assert again.status == 200
+
+
 async def test_the_last_of_many_callers_counts(presence: Presence, writing: Desk, job: Scribe) -> None:
     async with presence.of(job.job_id, lambda: False):
         async with presence.of(job.job_id, lambda: False):
@@ -126,6 +158,14 @@ async def test_a_job_that_has_ended_is_left_alone(presence: Presence, writing: D
     assert await writing.store.load(job.job_id) == before
 
 
+async def test_a_gateway_that_stops_tells_of_all_departures_first(
+    settings: Settings, writing: Desk, job: Scribe
+) -> None:
+    async with running(settings) as services, services.presence.of(job.job_id, lambda: False):
+        pass
+    assert await looked_at_in_s(writing, job) <= GRACE_S
+
+
 async def test_a_lost_redis_ends_nothing_and_the_lease_goes_on_when_it_is_back(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -141,6 +181,26 @@ async def test_a_lost_redis_ends_nothing_and_the_lease_goes_on_when_it_is_back(
                 before = (await writing.store.load(job.job_id)).abandon_ms
                 while (await writing.store.load(job.job_id)).abandon_ms <= before:
                     pass
+
+
+@pytest.mark.parametrize(
+    "error", [PassingRefusal("NOREPLICAS Not enough good replicas to write."), ResponseError("WRONGTYPE")], ids=repr
+)
+async def test_an_error_of_redis_does_not_end_the_signs_of_life(
+    presence: Presence, writing: Desk, job: Scribe, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abandon, errors = writing.store.abandon, [error]
+
+    async def refused_once(job_ids: Sequence[str], after_s: float) -> int:
+        if job_ids and errors:
+            raise errors.pop()
+        return await abandon(job_ids, after_s)
+
+    monkeypatch.setattr(writing.store, "abandon", refused_once)
+    async with presence.of(job.job_id, lambda: True), asyncio.timeout(PATIENCE_S):
+        while await abandoned_in_s(writing, job) is None:
+            pass
+    assert errors == []
 
 
 async def test_a_departure_that_redis_did_not_hear_of_is_left_to_the_lease(settings: Settings, tmp_path: Path) -> None:

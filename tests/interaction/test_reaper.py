@@ -65,16 +65,18 @@ class Time:
 
 
 class Reaping:
-    """A reaper that writes down what it would end, and may find that it can't."""
+    """A reaper that writes down what it would end, and may find that it can't; over `odd` it stumbles."""
 
-    def __init__(self, core: Core, *, lease_s: float = 10.0, ends: bool = True) -> None:
-        self._ends = ends
+    def __init__(self, core: Core, *, lease_s: float = 10.0, ends: bool = True, odd: str | None = None) -> None:
+        self._ends, self._odd = ends, odd
         self.ended: list[tuple[str, str]] = []
         self.time = Time()
         reaper = Reaper(core.store, core.queue, self.time, self._end, lanes=(DEFAULT_LANE,), lease_s=lease_s)
         self.run, self.sweep = reaper.run, reaper.sweep
 
     async def _end(self, job_id: str, error: TailraceError) -> bool:
+        if job_id == self._odd:
+            raise RuntimeError("There is something about this job.")
         self.ended.append((job_id, error.code))
         return self._ends
 
@@ -288,6 +290,19 @@ async def test_a_job_that_is_due_for_a_look_is_looked_at_by_one_reaper_only(syst
 
     assert one.ended == [(job_id, "deadline_passed")]
     assert other.ended == []
+
+
+async def test_a_job_that_cannot_be_looked_at_does_not_keep_the_reaper_from_the_others(system: System) -> None:
+    odd, other = [await system.submit() for _ in range(2)]
+    for score, job_id in enumerate((odd, other), 1):
+        await over(system, job_id)
+        await system.look(job_id, score)
+    reaper = Reaping(system.core, odd=odd)
+    with captured_logs() as logs:
+        await reaper.sweep()
+
+    assert reaper.ended == [(other, "deadline_passed")]
+    assert [line["job"] for line in logs.named("reaper.look_failed")] == [odd]
 
 
 async def test_a_running_job_gets_a_moment_more_than_its_deadline_for_its_worker_to_end_it(system: System) -> None:

@@ -1,5 +1,6 @@
 """A job's way through the worker: what a reader gets of it, whatever the provider, the record or the queue is like."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,8 +11,9 @@ from shared.errors import ProviderUnreachable, StartupError
 from shared.events import EventType
 from shared.keys import ARQ_JOB
 from shared.lifecycle import State
+from shared.queue import Queue
 from shared.settings import Settings
-from tests.support.core import captured_logs, make_spec
+from tests.support.core import PATIENCE_S, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told, chunk_of
@@ -364,6 +366,33 @@ async def test_a_job_that_was_admitted_but_never_made_is_removed_by_the_worker_t
 
     assert await system.queue_keys(ghost.id) == []
     assert len(told.calls) == 1
+
+
+async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the_same(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = make_spec()
+    done, made, forgotten = Queue.done, asyncio.Event(), list[str]()
+
+    async def done_too_late(queue: Queue, job_id: str, lane: str) -> None:
+        if not forgotten:
+            # What a slow gateway does, in its order, between the worker's look at the record and this.
+            forgotten.append(job_id)
+            await system.core.store.create(late, 1)
+            assert not await system.core.queue.release(late.id, late.lane)
+            assert not await system.core.queue.restore(await system.job(late.id), 30.0)
+            made.set()
+        await done(queue, job_id, lane)
+
+    monkeypatch.setattr(Queue, "done", done_too_late)
+    await system.core.queue.admit(late, max_depth=10, retention_s=60)
+    await system.due(late.id)
+    async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+        await asyncio.wait_for(made.wait(), PATIENCE_S)
+        story = await system.story(late.id)
+
+    assert forgotten == [late.id]
+    assert story.types == ["queued", "started", "completed"]
 
 
 async def test_a_job_that_was_made_but_never_released_runs_by_itself(system: System) -> None:

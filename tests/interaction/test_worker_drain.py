@@ -5,16 +5,20 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared.events import EventType
 from shared.lifecycle import State
+from shared.queue import Queue, Taken
 from shared.settings import Settings
+from shared.store import Store
 from tests.support.core import PATIENCE_S, frozen
 from tests.support.processes import Processes, gone
 from tests.support.system import STOP_S, System, running_system, running_worker
 from tests.support.told import Told, told_upstream
+from worker.attempt import Attempts
 
 LONG_S = 60.0
 
@@ -125,6 +129,70 @@ async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(syste
 
     assert story.types[-1] == "completed"
     assert (await system.job(job_id)).attempts == 1
+
+
+@pytest.mark.parametrize("step", ["load", "begin"])
+async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
+    system: System, told: Told, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await system.submit()
+    taken, drained = asyncio.Event(), asyncio.Event()
+    real_step, real_drain = getattr(Store, step), Attempts.drain
+
+    async def slow_step(*args: Any, **options: Any) -> Any:
+        taken.set()
+        await drained.wait()
+        return await real_step(*args, **options)
+
+    def drain(attempts: Attempts) -> None:
+        real_drain(attempts)
+        drained.set()
+
+    monkeypatch.setattr(Store, step, slow_step)
+    monkeypatch.setattr(Attempts, "drain", drain)
+    async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
+        await asyncio.wait_for(taken.wait(), PATIENCE_S)
+        worker.drain()
+        await worker.stopped()
+    assert told.calls == []
+    assert (await system.job(job_id)).attempts == 0
+    assert await system.queue_keys(job_id) == ["lane", "active", "message"]
+
+    async with running_worker(system.settings):
+        (await told.call()).end()
+        assert (await system.story(job_id)).types[-1] == "completed"
+
+
+@pytest.mark.parametrize("drain_s", [0.0, LONG_S])
+async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_not_lost(
+    system: System, told: Told, drain_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await system.submit()
+    claimed, answered = asyncio.Event(), asyncio.Event()
+    real_take = Queue.take
+
+    async def slow_take(*args: Any, **options: Any) -> Taken | float | None:
+        found = await real_take(*args, **options)
+        if isinstance(found, Taken) and not claimed.is_set():
+            claimed.set()
+            await answered.wait()
+        return found
+
+    monkeypatch.setattr(Queue, "take", slow_take)
+    async with running_worker(system.settings.model_copy(update={"drain_s": drain_s})) as worker:
+        await asyncio.wait_for(claimed.wait(), PATIENCE_S)
+        worker.drain()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        answered.set()
+        if drain_s:
+            (await told.call()).end()
+        await worker.stopped()
+    if drain_s:
+        assert (await system.story(job_id)).types[-1] == "completed"
+    else:
+        assert (await system.job(job_id)).attempts == 0
+        assert await system.queue_keys(job_id) == ["lane", "active", "message"]
 
 
 async def test_a_second_order_hands_back_at_once(system: System, told: Told) -> None:

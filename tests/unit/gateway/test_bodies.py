@@ -16,12 +16,12 @@ LIMIT = 1000
 
 def request(parts: Iterable[bytes], *, leaves: bool = False) -> Request:
     """A request whose body comes in these parts; a client that leaves does so before the last is there."""
-    messages: list[Message] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
-    messages.append({"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b""})
-    waiting = iter(messages)
+    end: Message = {"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b""}
+    waiting = iter(parts)
 
     async def receive() -> Message:
-        return next(waiting)
+        part = next(waiting, None)
+        return end if part is None else {"type": "http.request", "body": part, "more_body": True}
 
     return Request({"type": "http", "method": "POST", "headers": []}, receive)
 

@@ -93,6 +93,13 @@ async def test_a_stream_is_headers_then_bytes_as_they_come_then_a_proper_end() -
     assert caller.complete
 
 
+async def test_a_lot_is_sent_in_pieces_so_that_a_slow_reader_is_not_taken_for_a_frozen_one() -> None:
+    caller, lot = Caller(), bytes(range(250)) * 1000
+    await stream(caller, lot)
+    assert b"".join(caller.bodies) == lot
+    assert max(map(len, caller.bodies)) == 65_536
+
+
 async def test_the_headers_are_exactly_those_of_a_stream() -> None:
     caller = Caller()
     await stream(caller)

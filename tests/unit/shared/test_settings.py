@@ -79,9 +79,19 @@ def test_the_upstream_can_stand_in_tailrace_toml(toml: Path, monkeypatch: pytest
     assert load_settings().upstream_url == "http://ours.test/v1"
 
 
+def test_tailrace_toml_wins_over_the_openai_names(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    toml.write_text('upstream_url = "http://toml.test/v1"\n')
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://openai.test/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+
+    assert (load_settings().upstream_url, load_settings().upstream_api_key) == ("http://toml.test/v1", "sk-openai")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("TAILRACE_REDIS_URL", "hunter2:6379"),
+        ("TAILRACE_STREAM_REDIS_URL", "http://hunter2"),
         ("TAILRACE_PORT", "a-secret"),
         ("TAILRACE_PORT", "65536"),
         ("TAILRACE_LEASE_S", "0.1"),

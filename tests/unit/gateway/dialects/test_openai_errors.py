@@ -5,6 +5,7 @@ import pytest
 from gateway.dialects.openai_errors import Failure, body_of, envelope, failure_in, failure_of, headers_of
 from shared.errors import (
     REFUSALS,
+    Abandoned,
     BodyTooLarge,
     Cancelled,
     DeadlinePassed,
@@ -53,6 +54,7 @@ def test_the_envelope_has_openais_four_fields() -> None:
         (InternalError("No."), 500, "server_error", "internal_error", NOT_AGAIN),
         (DeadlinePassed("No."), 504, "server_error", "deadline_passed", NOT_AGAIN),
         (Cancelled("No."), 499, "cancelled", "cancelled", {}),
+        (Abandoned("No."), 499, "cancelled", "abandoned", {}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, TailraceError) else "",
 )
