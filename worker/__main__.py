@@ -147,6 +147,8 @@ async def run_worker(
             await stop.wait()
             log.info("worker.draining", jobs=dispatcher.busy, drain_s=settings.drain_s)
             taking.cancel()
+            # A take that is under way ends first: what it claims is drained with the rest.
+            await asyncio.wait([taking], timeout=_HAND_BACK_S)
             await drain(dispatcher, settings.drain_s, now)
             for task in side:
                 task.cancel()
