@@ -97,11 +97,6 @@ class Reader:
         """Whether this reader follows the live feed just now."""
         return self._subscriber.phase is Phase.LIVE
 
-    @property
-    def position(self) -> EventId:
-        """The last event that was taken or waits."""
-        return self._subscriber.position
-
     def wake(self) -> None:
         """Let a waiting `chunk()` look again."""
         if self._wake is not None and not self._wake.done():

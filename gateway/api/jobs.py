@@ -17,7 +17,7 @@ from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.services import Services, services_of
 from gateway.auth import Links
 from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
-from shared.errors import Cancelled, InvalidRequest, JobNotFound, Unauthenticated
+from shared.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.events import EventId, parse_cursor
 from shared.jobs import Job, created_ms, is_job_id
 from shared.lifecycle import State
@@ -163,7 +163,10 @@ async def _own_job(request: Request, services: Services) -> Job:
     missing = JobNotFound(f"There is no job {job_id}.")
     if not is_job_id(job_id):
         raise missing
-    job = await services.store.load(job_id)
+    try:
+        job = await services.store.load(job_id)
+    except BrokenJob:
+        raise missing from None  # whose it is can't be read either
     if job.tenant != caller.tenant:
         raise missing
     return job

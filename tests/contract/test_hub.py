@@ -17,7 +17,7 @@ from shared.embedded import EmbeddedValkey
 from shared.errors import JobNotFound
 from shared.events import START, EventId, after_cursor
 from shared.keys import Keys
-from shared.replay import Entry, Page, ReplayLog
+from shared.replay import Entry, LiveFeed, Page, ReplayLog
 from shared.settings import Settings
 from shared.valkey import Client, open_client
 from tests.support.scribe import Desk, Scribe, desk
@@ -130,12 +130,18 @@ async def test_everything_that_waits_is_one_chunk(hub: Hub, writing: Desk) -> No
 
 
 async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_lost(
-    settings: Settings, writing: Desk
+    settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.get_running_loop().set_debug(False)  # it would take a minute
     jobs, rounds = 50, 200
     scribes = [await writing.started() for _ in range(jobs)]
     rng = random.Random(1)
+    subscribe = LiveFeed.subscribe
+
+    def subscribe_late(feed: LiveFeed, channel: str) -> None:
+        asyncio.get_running_loop().call_later(rng.random() / 500, subscribe, feed, channel)
+
+    monkeypatch.setattr(LiveFeed, "subscribe", subscribe_late)
 
     async def first_event(hub: Hub, scribe: Scribe, cursor: EventId) -> bytes:
         await dawdle(rng, 20)

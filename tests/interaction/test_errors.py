@@ -1,6 +1,7 @@
 """Whatever goes wrong is said in the caller's dialect, with a request id, and changes nothing."""
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from gateway.api.bodies import MAX_DEPTH
 from shared.errors import QueueFull
 from shared.settings import Settings
 from tests.support.client import PATIENCE_S, Answer, Client
-from tests.support.gateway import Gateway, running_gateway
+from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import PROMPT, Desk
 
 BODY = {"model": "scripted", "messages": PROMPT}
@@ -183,6 +184,17 @@ async def test_a_body_that_is_too_large_is_refused_and_the_client_hears_it(
     assert answer.status == 413
     assert said(answer, path)["code"] == "body_too_large"
     assert str(limit) in said(answer, path)["message"]
+
+
+@BOTH
+@pytest.mark.usefixtures("unchanged")
+async def test_a_client_that_leaves_before_its_body_has_ended_has_asked_for_nothing(client: Client, path: str) -> None:
+    body = json.dumps(BODY).encode()
+    with capture_logs() as logs:
+        response = await client.send("POST", path, headers={"Content-Length": str(len(body) + 1)})
+        response.close()
+        await until(lambda: any(line["event"] == "request" for line in logs))
+    assert [(line["event"], line["status"]) for line in logs] == [("request", 499)]
 
 
 async def test_how_large_a_body_may_be_is_a_setting(settings: Settings) -> None:

@@ -485,3 +485,12 @@ async def test_a_redis_that_is_full_takes_no_job_and_says_so(settings: Settings,
             await client.config_set("maxmemory", "0")
             assert (answer.status, answer.json()["code"]) == (503, "redis_unavailable")
             assert (await submit(gateway.client)).status == 202
+
+
+async def test_a_job_that_this_version_can_not_read_looks_like_none(client: Client, writing: Desk) -> None:
+    job_id = await submitted(client)
+    await writing.client.hset(writing.keys.job(job_id).record, "v", "99")  # type: ignore[misc]
+    for key in ("sk-alice", "sk-bob"):
+        answer = await client.as_(key).get(f"{JOBS}/{job_id}")
+        assert answer.status == 404
+        assert answer.json()["code"] == "job_not_found"
