@@ -100,7 +100,9 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(MIB, ge=KIB, description="the largest request body")
     max_log_bytes: int = Field(
-        16 * MIB, ge=KIB, description="the largest log of one job; beyond it fails as `output_too_large`"
+        16 * MIB,
+        ge=KIB,
+        description="what one execution of a job may log; beyond it the job fails as `output_too_large`",
     )
     max_depth: int = Field(10_000, ge=1, description="jobs that may wait in one lane; beyond it 429")
     pump_bytes: int = Field(

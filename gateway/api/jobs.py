@@ -76,13 +76,16 @@ async def listing(request: Request) -> Response:
             break
     page = found[:limit]
     cut = len(found) > limit
+    last_id = page[-1].id if page else None
+    if not (cut or over):
+        last_id = looked_at
     return AsciiJSONResponse(
         {
             "object": "list",
             "data": [show(job, services.links) for job in page],
             "has_more": cut or not over,
             "first_id": page[0].id if page else None,
-            "last_id": page[-1].id if page and (cut or over) else looked_at if not over else None,
+            "last_id": last_id,
         }
     )
 
