@@ -78,12 +78,15 @@ local function release(keys, args)
   return 1
 end
 
--- KEYS bell, lane ...; ARGV owner, lease ms, claim prefix, retry prefix or ''
+-- KEYS bell, lane ...; ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or ''
 -- With a retry prefix, jobs that ran before stay where they are for one lease: after an outage their workers come first.
--- -> {lane index from 1, job, due ms} | {0, ms until the next is due, or -1}
+-- A call that waited past its time in a server that was frozen claims nothing: claims have run out meanwhile that their
+-- holders could not renew, and its caller has given it up.
+-- -> {lane index from 1, now, job, due ms} | {0, now, ms until the next is due, or -1} | {-1, now} (too late)
 -- A taken job stays in its lane, due again when its lease ends: a worker that dies needs no sweeper to be replaced.
 local function take(keys, args)
   local now, lease, nearest = now_ms(), tonumber(args[2]), -1
+  if args[5] ~= '' and now > tonumber(args[5]) then return { -1, digits(now) } end
   for lane = 2, #keys do
     while true do
       local head = redis.call('ZRANGE', keys[lane], 0, 0, 'WITHSCORES')
@@ -97,7 +100,7 @@ local function take(keys, args)
       if args[4] == '' or redis.call('EXISTS', args[4] .. job) == 0 then
         if redis.call('SET', args[3] .. job, args[1], 'NX', 'PX', lease) then
           redis.call('ZADD', keys[lane], 'XX', digits(again), job)
-          return { lane - 1, job, digits(due) }
+          return { lane - 1, digits(now), job, digits(due) }
         end
         -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
         local left = redis.call('PTTL', args[3] .. job)
@@ -108,7 +111,7 @@ local function take(keys, args)
   end
   -- Nothing is ready, so whatever rang has been answered.
   redis.call('DEL', keys[1])
-  return { 0, nearest }
+  return { 0, digits(now), nearest }
 end
 
 -- KEYS (claim, lane) per job; ARGV lease ms, then (job, owner) per job -> 'ok' | 'lost' | 'gone' per job
@@ -196,8 +199,11 @@ local function create(keys, args)
   return 'created'
 end
 
--- KEYS record, log, channel; ARGV owner, 'run' | 'end', model JSON, provider JSON, max attempts
--- -> {'ok', epoch, seq, base, attempt, ms to the deadline} | {'missing' | 'ended' | 'cancelling' | 'expired' | 'exhausted'}
+-- KEYS record, log, channel; ARGV owner, 'run' | 'end', model JSON, provider JSON, max attempts, epoch
+-- -> {'ok', epoch, seq, base, attempt, ms to the deadline}
+--  | {'missing' | 'ended' | 'cancelling' | 'expired' | 'exhausted' | 'stale'}
+-- To run, the caller names the epoch that the record had while its claim was good: if another one began since, it is
+-- that one's, and the caller was frozen in between.
 -- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
 local function begin(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
@@ -214,6 +220,7 @@ local function begin(keys, args)
     if status == 'running' and record[8] == args[1] then
       return { 'ok', old, tonumber(record[3]), tonumber(record[4]), attempts, digits(math.max(left, 0)) }
     end
+    if old ~= tonumber(args[6]) then return { 'stale' } end
     if left <= 0 then return { 'expired' } end
     if attempts >= tonumber(args[5]) then return { 'exhausted' } end
   end

@@ -5,6 +5,7 @@ arq's own keys, so that arq's `run_job` runs what `take` picked; the arq message
 Not here: what a job is or how far it got (store.py).
 """
 
+import asyncio
 import json
 import math
 from collections.abc import Iterable, Sequence
@@ -23,6 +24,9 @@ ARQ_FUNCTION = "run_job"
 
 LOOK_S = 30.0
 """The reaper looks at every job at least this often: a job that the queue has lost is found."""
+
+PATIENCE_LEASES = 0.5
+"""Claims are renewed every quarter of a lease: while calls take less than this, none that is alive runs out."""
 
 # A crash between `admit` and `release` leaves a job that runs by itself after this long.
 _ADMITTED_DUE_MS = 5_000
@@ -49,11 +53,12 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on a job."""
+    """A worker's hold on a job. Until `good_until` (the loop's clock, seconds) nobody else can have taken it."""
 
     job_id: str
     lane: str
     owner: str
+    good_until: float
 
 
 def serialize(message: dict[str, Any]) -> bytes:
@@ -78,6 +83,7 @@ class Queue:
         self._client = client
         self._functions = Functions(client)
         self._keys = keys
+        self._ahead_ms: float | None = None
 
     async def admit(self, spec: JobSpec, *, max_depth: int, retention_s: float) -> Admission:
         """Let a job into its lane, due in 5 s; a refusal stores nothing.
@@ -134,14 +140,32 @@ class Queue:
 
         With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first.
         Returns the seconds until a deferred job is due, or None if none waits, where nothing is ready.
+
+        Raises:
+            TimeoutError: the call waited for so long in a server that did not answer that claims may have run out
+                meanwhile; it claimed nothing.
         """
         keys = [self._keys.bell, *(self._keys.lane(lane) for lane in lanes)]
-        index, value, *due = await self._functions.call(
-            "take", keys, owner, int(lease_s * 1000), ARQ_IN_PROGRESS, ARQ_RETRY if spare else ""
+        sent_ms = asyncio.get_running_loop().time() * 1000
+        patience_ms = 1000 * lease_s * PATIENCE_LEASES
+        index, now, *found = await self._functions.call(
+            "take",
+            keys,
+            owner,
+            int(lease_s * 1000),
+            ARQ_IN_PROGRESS,
+            ARQ_RETRY if spare else "",
+            "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + patience_ms),
         )
+        if asyncio.get_running_loop().time() * 1000 - sent_ms < patience_ms:
+            # Learnt from answers that came in time only, so that the server's clock may be set while we run.
+            self._ahead_ms = int(now) - sent_ms
+        if index < 0:
+            raise TimeoutError("Redis was away.")
         if index:
-            return Taken(lanes[index - 1], value.decode(), int(due[0]))
-        return None if value < 0 else value / 1000
+            job_id, due = found
+            return Taken(lanes[index - 1], job_id.decode(), int(due))
+        return None if found[0] < 0 else found[0] / 1000
 
     async def hear_bell(self, client: Redis, timeout_s: float) -> None:
         """Wait for a ring, at most so long. `client` is one of its own: it blocks."""

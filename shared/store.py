@@ -38,7 +38,7 @@ class Execution:
     left_ms: int
 
 
-BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "exhausted"]
+BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "exhausted", "stale"]
 
 
 class Store:
@@ -106,17 +106,20 @@ class Store:
         return request
 
     async def begin(
-        self, job_id: str, owner: str, *, model: str, provider: str, max_attempts: int
+        self, job_id: str, owner: str, *, epoch: int, model: str, provider: str, max_attempts: int
     ) -> Execution | BeginRefusal:
-        """Take the next epoch and write `started`; what the former execution showed is rolled back."""
-        return await self._begin(job_id, owner, "run", model, provider, max_attempts)
+        """Take the epoch after `epoch` and write `started`; what the former execution showed is rolled back.
+
+        `epoch` is the record's as it was read while the claim was good: `stale` if somebody has begun since.
+        """
+        return await self._begin(job_id, owner, "run", model, provider, max_attempts, epoch)
 
     async def take_over(self, job_id: str, owner: str) -> Execution | BeginRefusal:
         """Take the next epoch without `started`, in order to end the job in a worker's place."""
-        return await self._begin(job_id, owner, "end", "", "", 0)
+        return await self._begin(job_id, owner, "end", "", "", 0, 0)
 
     async def _begin(
-        self, job_id: str, owner: str, mode: str, model: str, provider: str, max_attempts: int
+        self, job_id: str, owner: str, mode: str, model: str, provider: str, max_attempts: int, epoch: int
     ) -> Execution | BeginRefusal:
         keys = self._keys.job(job_id)
         answer = await self._functions.call(
@@ -127,6 +130,7 @@ class Store:
             encode_data(model),
             encode_data(provider),
             max_attempts,
+            epoch,
         )
         if answer[0] != b"ok":
             refusal: BeginRefusal = answer[0].decode()

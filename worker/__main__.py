@@ -99,7 +99,13 @@ async def run_worker(
         replay_log = ReplayLog(job_client, keys)
         pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes)
         attempts = Attempts(
-            store, replay_log, queue, pump, routes, Limits(settings.max_attempts, settings.max_log_bytes)
+            store,
+            replay_log,
+            queue,
+            pump,
+            routes,
+            Limits(settings.max_attempts, settings.max_log_bytes),
+            lease_s=settings.lease_s,
         )
         dispatcher = Dispatcher(
             queue,

@@ -4,6 +4,7 @@ Above: lane_worker.py, which took the job and calls `Attempts.run`. Below: fallb
 way into the log), ending (the terminal event), store (the fence). Not here: which job is next, leases.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -165,7 +166,15 @@ class Attempts:
     """All executions of this process."""
 
     def __init__(
-        self, store: Store, replay_log: ReplayLog, queue: Queue, pump: Pump, routes: Routes, limits: Limits
+        self,
+        store: Store,
+        replay_log: ReplayLog,
+        queue: Queue,
+        pump: Pump,
+        routes: Routes,
+        limits: Limits,
+        *,
+        lease_s: float,
     ) -> None:
         self._store = store
         self._log = replay_log
@@ -173,6 +182,7 @@ class Attempts:
         self._pump = pump
         self._routes = routes
         self._limits = limits
+        self._lease_s = lease_s
         self.running: dict[str, Attempt] = {}
         self._starting: dict[str, str | None] = {}
         self._draining = False
@@ -250,19 +260,35 @@ class Attempts:
             return Fate.UNKNOWN
         except TailraceError as error:
             return _fate(await self.end(job_id, claim.owner, error))
+        # The record's epoch counts only if it was read while the job was ours.
+        if not await self._holds(claim):
+            return Fate.LEFT
         begun = await persistently(lambda: self._begin(job, claim, chain))
         if isinstance(begun, str):
             return await self._refused(job, claim, begun)
         return await self._execute(begun, chain, request)
 
+    async def _holds(self, claim: Claim) -> bool:
+        if asyncio.get_running_loop().time() < claim.good_until:
+            return True
+        (answer,) = await persistently(lambda: self._queue.renew([claim], self._lease_s))
+        return answer == "ok"
+
     async def _begin(self, job: Job, claim: Claim, chain: Chain) -> Execution | BeginRefusal:
         return await self._store.begin(
-            job.id, claim.owner, model=job.model, provider=chain.name, max_attempts=self._limits.max_attempts
+            job.id,
+            claim.owner,
+            epoch=job.last.epoch,
+            model=job.model,
+            provider=chain.name,
+            max_attempts=self._limits.max_attempts,
         )
 
     async def _refused(self, job: Job, claim: Claim, refusal: BeginRefusal) -> Fate:
         if refusal in ENDED:
             return Fate.OVER
+        if refusal == "stale":
+            return Fate.LEFT
         error: TailraceError
         if refusal == "cancelling":
             error = await self._cancelled(job.id)

@@ -20,7 +20,7 @@ from shared.errors import BrokenJob
 from shared.jobs import created_ms
 from shared.keys import Keys
 from shared.lanes import Lane, Rota
-from shared.queue import ARQ_FUNCTION, Claim, Queue, Taken, deserialize, serialize
+from shared.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, Outage
 from worker.attempt import CANCELLED, Attempts
@@ -125,7 +125,7 @@ class Dispatcher:
             try:
                 wait_s = await self._take_once()
                 if wait_s is not None:
-                    await self._queue.hear_bell(self._bell_client, min(wait_s, _SWEEP_S))
+                    await self._hear_bell(min(wait_s, _SWEEP_S))
                 outage.is_over()
             except REDIS_FAULTS as error:
                 outage.goes_on(error)
@@ -133,6 +133,13 @@ class Dispatcher:
                 self._spare_until = self._now() + self._lease_s
                 self.beat_soon()
                 await asyncio.sleep(_PAUSE_S)
+
+    async def _hear_bell(self, wait_s: float) -> None:
+        asked_at = self._now()
+        await self._queue.hear_bell(self._bell_client, wait_s)
+        if self._now() - asked_at > wait_s + self._lease_s * PATIENCE_LEASES:
+            # It was frozen, or we were: claims may have run out that nobody could renew.
+            raise TimeoutError("Redis was away.")
 
     async def _take_once(self) -> float | None:
         """Take a job and start it, or the seconds until one may be due."""
@@ -145,20 +152,20 @@ class Dispatcher:
             raise
 
     async def _take(self) -> float | None:
-        owner = next(self._owners)
-        spare = self._now() < self._spare_until
+        owner, asked_at = next(self._owners), self._now()
+        spare = asked_at < self._spare_until
         found = await self._queue.take(self._rota.order(), owner, self._lease_s, spare=spare)
         if not isinstance(found, Taken):
             return _SWEEP_S if found is None else found
-        self._start(found, owner)
+        self._start(found, Claim(found.job_id, found.lane, owner, asked_at + self._lease_s))
         return None
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
-    def _start(self, taken: Taken, owner: str) -> None:
+    def _start(self, taken: Taken, claim: Claim) -> None:
         held = taken.job_id in self._claims
-        self._claims[taken.job_id] = Claim(taken.job_id, taken.lane, owner)
+        self._claims[taken.job_id] = claim
         if held:
             # Ours still: its claim expired while Redis was away. The record's fence has not moved.
             return

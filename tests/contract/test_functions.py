@@ -51,7 +51,9 @@ async def finish(core: Core, job_id: str, status: State) -> str:
 async def act(core: Core, job_id: str, action: Action) -> bool:
     """Carry out an action; whether it was accepted."""
     if action is Action.BEGIN:
-        return isinstance(await core.store.begin(job_id, "another", model="m", provider="p", max_attempts=9), Execution)
+        epoch = (await core.job(job_id)).last.epoch
+        begun = await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p", max_attempts=9)
+        return isinstance(begun, Execution)
     if action is Action.CANCEL:
         return await core.cancel(job_id) in ("cancelled", "cancelling")
     return await finish(core, job_id, ENDINGS[action]) == "ok"

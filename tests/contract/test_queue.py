@@ -17,7 +17,7 @@ from tests.support.core import PATIENCE_S, RETENTION_S, Core, fresh_job_id, make
 LANE = "default"
 LEASE_S = 10.0
 # Long enough to be seen, short enough to be waited for.
-SHORT_LEASE_S = 0.05
+SHORT_LEASE_S = 0.5
 
 
 async def admit(core: Core, spec: JobSpec, max_depth: int = 1_000) -> Admission:
@@ -337,6 +337,19 @@ async def test_after_an_outage_jobs_that_ran_before_are_left_to_their_workers_fo
     assert (await take(core)).job_id == ran.id
 
 
+async def test_a_call_that_was_stuck_in_a_frozen_server_claims_nothing(core: Core) -> None:
+    """Its caller has given it up, and claims may have run out that nobody could renew."""
+    spec = await enqueue(core)
+    assert await core.queue.take(["another"], "w.1", LEASE_S) is None  # what the server's clock shows is learnt here
+    await core.client.execute_command("CLIENT", "PAUSE", 400, "ALL")
+
+    with pytest.raises(TimeoutError):
+        await core.queue.take([LANE], "w.1", lease_s=0.5)
+
+    assert not await core.client.exists(ARQ_IN_PROGRESS + spec.id)
+    assert (await take(core)).job_id == spec.id
+
+
 async def test_when_nothing_is_ready_the_next_deferred_job_is_told(core: Core) -> None:
     assert await core.queue.take([LANE], "w.1", LEASE_S) is None
     later, sooner = await enqueue(core), await enqueue(core, lane="other")
@@ -374,7 +387,7 @@ async def test_hearing_the_bell_takes_one_ring_and_silence_is_no_error(core: Cor
 
 
 def claim(taken: Taken, owner: str = "w.1") -> Claim:
-    return Claim(taken.job_id, taken.lane, owner)
+    return Claim(taken.job_id, taken.lane, owner, good_until=0.0)
 
 
 async def test_a_renewed_claim_and_its_place_in_the_lane_last_another_lease(core: Core) -> None:

@@ -14,9 +14,9 @@ from shared.store import EMPTY_SHA256, Execution, Store
 from tests.support.core import RETENTION_S, WORKER, Core, frames_of, fresh_job_id, make_spec
 
 
-async def refused(core: Core, job_id: str, *, max_attempts: int = 3) -> object:
+async def refused(core: Core, job_id: str, *, max_attempts: int = 3, epoch: int = 0) -> object:
     """What `begin` says to a job that may not begin."""
-    return await core.store.begin(job_id, "another", model="m", provider="p", max_attempts=max_attempts)
+    return await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p", max_attempts=max_attempts)
 
 
 async def set_field(core: Core, job_id: str, **fields: str | int) -> None:
@@ -136,7 +136,7 @@ async def test_names_with_any_characters_stay_one_line_of_json(core: Core) -> No
     job_id = await core.queued()
     name = 'a "model"\n\nid: 9-9\u2028'
 
-    await core.store.begin(job_id, WORKER, model=name, provider=name, max_attempts=1)
+    await core.store.begin(job_id, WORKER, epoch=0, model=name, provider=name, max_attempts=1)
 
     started = (await core.events(job_id))[-1]
     assert started.id == EventId(1, 1)
@@ -151,6 +151,18 @@ async def test_a_begin_that_is_sent_again_gives_the_execution_it_has_begun(core:
 
     assert (again.epoch, again.seq, again.base, again.attempt) == (first.epoch, first.seq, first.base, first.attempt)
     assert await core.story(job_id) == ["0-1 queued", "1-1 started"]
+
+
+async def test_who_was_frozen_before_its_begin_changes_nothing_of_an_execution_that_began_since(core: Core) -> None:
+    job_id = await core.queued()
+    await core.begin(job_id, "w.2")
+    story = await core.story(job_id)
+
+    late = await core.store.begin(job_id, "w.1", epoch=0, model="m", provider="p", max_attempts=3)
+
+    assert late == "stale"
+    assert await core.story(job_id) == story
+    assert (await core.job(job_id)).attempts == 1
 
 
 async def test_a_later_execution_first_takes_back_what_the_former_one_showed(core: Core) -> None:
@@ -253,7 +265,7 @@ async def test_a_job_has_only_so_many_attempts(core: Core) -> None:
     for attempt in (1, 2):
         assert (await core.begin(job_id, f"w.{attempt}", max_attempts=2)).attempt == attempt
 
-    assert await refused(core, job_id, max_attempts=2) == "exhausted"
+    assert await refused(core, job_id, max_attempts=2, epoch=2) == "exhausted"
     assert (await core.job(job_id)).attempts == 2
 
 

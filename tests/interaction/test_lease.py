@@ -1,6 +1,8 @@
 """Leases: a worker that dies or falls silent loses its jobs to another, and a reader gets each text whole and once."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -8,10 +10,12 @@ from shared.events import EventType
 from shared.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.lifecycle import State
 from shared.settings import Settings
-from tests.support.core import captured_logs, frames_of
+from shared.store import Store
+from tests.support.core import PATIENCE_S, captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
+from worker.attempt import Attempts
 
 LEASE_S = 0.6
 LONG_S = 60.0
@@ -203,6 +207,35 @@ async def test_a_job_whose_every_worker_died_fails(system: System, told: Told) -
     assert story.end["error"]["message"] == "2 attempts died without an end of their own."
     assert told.calls == []
     assert await system.queue_keys(job_id) == []
+
+
+@pytest.mark.parametrize(("kind", "step"), [(Attempts, "_run"), (Store, "request")], ids=["just taken", "record read"])
+async def test_a_worker_that_is_frozen_before_its_begin_does_not_take_the_job_from_its_heir(
+    system: System, told: Told, monkeypatch: pytest.MonkeyPatch, kind: type, step: str
+) -> None:
+    frozen, thawed = asyncio.Event(), asyncio.Event()
+    go_on = getattr(kind, step)
+
+    async def freeze(*args: Any) -> Any:
+        frozen.set()
+        await thawed.wait()
+        return await go_on(*args)
+
+    monkeypatch.setattr(kind, step, freeze)
+    async with running_worker(system.settings):
+        job_id = await system.submit()
+        await asyncio.wait_for(frozen.wait(), PATIENCE_S)
+        await system.core.client.set(ARQ_IN_PROGRESS + job_id, "heir.1", px=60_000)
+        await system.core.begin(job_id, "heir.1")
+        async with system.commands() as command:
+            for _ in range(2 * BEATS_PER_LEASE):  # its lease is over long since
+                await command(f"GET {ARQ_IN_PROGRESS}{job_id}")
+        thawed.set()
+
+    assert await system.core.story(job_id) == ["0-1 queued", "1-1 started"]
+    assert (await system.job(job_id)).attempts == 1
+    assert await system.core.client.get(ARQ_IN_PROGRESS + job_id) == b"heir.1"
+    assert told.calls == []
 
 
 async def test_a_job_that_redis_kept_from_starting_is_taken_again_after_its_lease(system: System, told: Told) -> None:

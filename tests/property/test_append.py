@@ -127,10 +127,13 @@ class AppendProtocol(RuleBasedStateMachine):
         self.model = Model([encode_frame(EventType.QUEUED, queued, EventId(0, 1))], [])
         return multiple()
 
-    @rule(target=executions, owner=OWNERS)
-    def begin(self, owner: str) -> Any:
+    @rule(target=executions, owner=OWNERS, late=st.booleans())
+    def begin(self, owner: str, late: bool) -> Any:
         model = self.model
-        answer = self.run(self.core.store.begin(self.job_id, owner, model="m", provider="p", max_attempts=MAX_ATTEMPTS))
+        seen = model.epoch - 1 if late else model.epoch
+        answer = self.run(
+            self.core.store.begin(self.job_id, owner, epoch=seen, model="m", provider="p", max_attempts=MAX_ATTEMPTS)
+        )
         if model.status in TERMINAL:
             assert answer == "ended"
         elif model.status is State.CANCELLING:
@@ -138,6 +141,8 @@ class AppendProtocol(RuleBasedStateMachine):
         elif model.status is State.RUNNING and model.owner == owner:  # the same call, sent again
             assert isinstance(answer, Execution)
             assert (answer.epoch, answer.seq, answer.attempt) == (model.epoch, model.seq, model.attempts)
+        elif late:
+            assert answer == "stale"
         elif model.attempts == MAX_ATTEMPTS:
             assert answer == "exhausted"
         else:

@@ -84,8 +84,9 @@ class Core:
 
     async def begin(self, job_id: str, owner: str = WORKER, *, max_attempts: int = 3) -> Execution:
         """Begin a job that may begin."""
+        epoch = (await self.job(job_id)).last.epoch
         execution = await self.store.begin(
-            job_id, owner, model="a-model", provider="a-provider", max_attempts=max_attempts
+            job_id, owner, epoch=epoch, model="a-model", provider="a-provider", max_attempts=max_attempts
         )
         assert isinstance(execution, Execution), execution
         return execution

@@ -56,7 +56,10 @@ class Desk:
 
     async def begin(self, job_id: str) -> "Scribe":
         """The next execution of a job."""
-        execution = await self.store.begin(job_id, _owner(), model="scripted", provider="test", max_attempts=9)
+        epoch = (await self.store.load(job_id)).last.epoch
+        execution = await self.store.begin(
+            job_id, _owner(), epoch=epoch, model="scripted", provider="test", max_attempts=9
+        )
         assert isinstance(execution, Execution), execution
         return Scribe(self, execution)
 
