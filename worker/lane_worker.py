@@ -51,7 +51,7 @@ class LaneWorker(Worker):
             max_tries=_PRACTICALLY_NEVER,
             keep_result=0,
             log_results=False,
-            job_serializer=serialize,
+            job_serializer=_no_result,
             job_deserializer=_read_message,
         )
         self.lane = lane
@@ -63,6 +63,11 @@ class LaneWorker(Worker):
     async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
         """arq could not read its own message: the job ends properly, or never would."""
         await self._dispatcher.end_unreadable(job_id)
+
+
+def _no_result(_: dict[str, Any]) -> bytes:
+    """Results are not kept, and arq's own (its exceptions) are no JSON."""
+    return b""
 
 
 def _read_message(raw: bytes) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 The vocabulary is the scripted provider's (worker/providers/scripted.py) plus what takes a wire to go wrong
 (`WireScript`). In a test's own process: `async with running_upstream() as upstream`. As a process of its own:
 `python -m tests.support.upstream --port 0` prints its base URL; `GET /observations?closed=1` waits until one
-stream was closed by its client. It speaks just enough HTTP/1.1 to stay out of a benchmark's way.
+stream was closed by its client, `GET /open` counts the requests that are not over. It speaks just enough HTTP/1.1
+to stay out of a benchmark's way.
 """
 
 import argparse
@@ -217,6 +218,8 @@ class _Connection(asyncio.Protocol):
         url = urlsplit(target)
         if url.path == "/observations":
             await self._observe(dict(parse_qsl(url.query)))
+        elif url.path == "/open":
+            self._send(Answer(body=sum(seen.ended is None for seen in self._upstream.requests)))
         else:
             if not self._counted:
                 self._counted = True

@@ -1,0 +1,43 @@
+"""`make faults`: run the faults of a seed and print the score; exit status 1 if the promise was not kept."""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import uvloop
+
+from tests.faults.run import CLIENTS, run
+
+
+def main() -> int:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(prog="make faults", description="Put a fleet under load and under faults.")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed plans the same faults")
+    parser.add_argument("--seconds", type=float, default=120.0, help="how long faults happen")
+    parser.add_argument("--tokens", type=int, default=0, help="go on until so many tokens were expected")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help="clients at once")
+    parser.add_argument("--spare-valkey", action="store_true", help="Valkey is never killed: no gap may be told")
+    parser.add_argument("--json", type=Path, help="write the score there")
+    parser.add_argument("--keep", type=Path, help="keep logs and data in this new folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="tailrace-faults-") as scratch:
+        score = uvloop.run(
+            run(
+                options.keep or Path(scratch) / "run",
+                seed=options.seed,
+                seconds=options.seconds,
+                tokens=options.tokens,
+                clients=options.clients,
+                spare_valkey=options.spare_valkey,
+            )
+        )
+    print(score.table())
+    if options.json is not None:
+        options.json.write_text(json.dumps(score.as_dict(), indent=2) + "\n")
+    return 0 if score.kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

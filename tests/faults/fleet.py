@@ -1,0 +1,207 @@
+"""The fleet: two gateways, two workers, a Valkey with AOF and an upstream, and how a fault is done to each.
+
+Real processes and real signals. What a part writes goes to a file of its own: a traceback in it is a problem. Above:
+run.py. Below: tests/support/processes.py.
+"""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from shared.embedded import EmbeddedValkey
+from shared.errors import StartupError
+from shared.ports import free_port
+from shared.settings import Settings
+from tests.faults.http import request
+from tests.faults.schedule import CONNECTIONS, GATEWAYS, VALKEY, WORKERS, Fault
+from tests.support.processes import PYTHON, Processes, Running, as_env
+
+LEASE_S = 2.0
+DRAIN_S = 2.0
+_STOP_MARGIN_S = 8.0
+_RETRY_S = 0.3
+_REVIVE_S = 60.0
+_PAUSE_MS = 200
+_UNSYNCED_S = 1.0
+
+
+def settings_of(data_dir: Path) -> Settings:
+    """Short times, so that a run of minutes sees many recoveries."""
+    return Settings(
+        api_keys=("sk-alice:alice",),
+        secret="a secret for this run only",
+        lease_s=LEASE_S,
+        drain_s=DRAIN_S,
+        worker_slots=50,
+        max_attempts=100,  # a job may be unlucky: this is about what its readers see
+        timeout_s=600.0,
+        disconnect_grace_s=2.0,
+        heartbeat_s=1.0,
+        tail_check_s=2.0,
+        redis_patience_s=5.0,
+        send_timeout_s=4.0,
+        data_dir=str(data_dir),
+        log_level="warning",
+        log_format="console",
+    )
+
+
+class Member(Running):
+    """A gateway or a worker that can be started again at the same address."""
+
+    def __init__(self, name: str, program: tuple[str, ...], settings: Settings, log: Path) -> None:
+        url = f"http://127.0.0.1:{settings.port}" if settings.port else ""
+        super().__init__(name, (*PYTHON, *program), as_env(settings), url)
+        self._log = log
+
+    def _show(self, said: bytes) -> None:
+        with self._log.open("ab") as log:
+            log.write(said)
+
+    async def terminate(self) -> int | None:
+        """SIGTERM, and its exit status; None if it did not end in time."""
+        os.kill(self.pid, signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self.died(), DRAIN_S + _STOP_MARGIN_S)
+        except TimeoutError:
+            await self.crash()
+            return None
+
+    async def revive(self) -> None:
+        """Start it again, as a supervisor does: until it comes up."""
+        async with asyncio.timeout(_REVIVE_S):
+            while True:
+                try:
+                    await self.start()
+                except StartupError:  # Redis may be away
+                    await asyncio.sleep(_RETRY_S)
+                else:
+                    return
+
+
+class Fleet:
+    """All parts. `problems` collects what should never happen, as sentences."""
+
+    def __init__(self, members: dict[str, Member], valkey: EmbeddedValkey, upstream_url: str, folder: Path) -> None:
+        self._members = members
+        self._valkey = valkey
+        self._folder = folder / "valkey"
+        self._logs = folder / "logs"
+        self._upstream_port = int(upstream_url.removesuffix("/v1").rpartition(":")[2])
+        self.ports = [int(members[name].url.rpartition(":")[2]) for name in GATEWAYS]
+        self.problems: list[str] = []
+
+    async def suffer(self, fault: Fault, chance: random.Random) -> None:
+        """Let a fault happen, and let its part come back."""
+        if fault.part == VALKEY:
+            await self._suffer_valkey(fault)
+        elif fault.part == CONNECTIONS:
+            await self._cut(fault.kind, chance)
+        else:
+            await self._suffer_member(self._members[fault.part], fault)
+
+    async def _suffer_member(self, member: Member, fault: Fault) -> None:
+        if fault.kind == "freeze":
+            member.freeze()
+            await asyncio.sleep(fault.lasts_s)
+            member.thaw()
+            return
+        if fault.kind == "kill":
+            await member.crash()
+        elif (status := await member.terminate()) != 0:
+            self.problems.append(f"The {fault.part} ended with {status} when it was stopped at {fault.at_s} s.")
+        await asyncio.sleep(fault.lasts_s)
+        await member.revive()
+
+    async def _suffer_valkey(self, fault: Fault) -> None:
+        if fault.kind == "freeze":
+            assert self._valkey.pid is not None
+            os.kill(self._valkey.pid, signal.SIGSTOP)
+            await asyncio.sleep(fault.lasts_s)
+            os.kill(self._valkey.pid, signal.SIGCONT)
+        elif fault.kind == "slow":
+            # Killing connections may hit this one too.
+            async with self._admin() as client:
+                for _ in range(int(fault.lasts_s * 1000 / _PAUSE_MS / 2)):
+                    with suppress(RedisError, OSError):
+                        await client.execute_command("CLIENT", "PAUSE", _PAUSE_MS, "ALL")
+                    await asyncio.sleep(2 * _PAUSE_MS / 1000)
+        else:
+            await self._end_valkey(fault.kind)
+            await asyncio.sleep(fault.lasts_s)
+            await self._valkey.start()
+
+    async def _end_valkey(self, kind: str) -> None:
+        if kind == "stop":
+            await self._valkey.stop()
+            return
+        synced = self._aof.stat().st_size
+        if kind == "crash":
+            await asyncio.sleep(_UNSYNCED_S)
+        self._valkey.kill()
+        await self._valkey.died()
+        if kind == "crash":
+            os.truncate(self._aof, synced)
+
+    @property
+    def _aof(self) -> Path:
+        """What Valkey appends to just now."""
+        return max(self._folder.glob("appendonlydir/*.incr.aof"), key=lambda file: file.stat().st_mtime)
+
+    async def _cut(self, kind: str, chance: random.Random) -> None:
+        with suppress(RedisError, OSError):  # it may be away just now
+            async with self._admin() as client:
+                if kind == "cut one":
+                    ids = [each["id"] for each in await client.client_list()]
+                    await client.execute_command("CLIENT", "KILL", "ID", chance.choice(ids), "SKIPME", "yes")
+                else:
+                    await client.execute_command("CLIENT", "KILL", "TYPE", kind.removeprefix("cut "), "SKIPME", "yes")
+
+    def _admin(self) -> Any:
+        return Redis.from_url(self._valkey.url, socket_timeout=2.0, socket_connect_timeout=2.0)
+
+    async def open_calls(self, within_s: float) -> int:
+        """How many upstream calls are still open after at most so long."""
+        for _ in range(int(within_s / _RETRY_S)):
+            if not await self._open_calls():
+                return 0
+            await asyncio.sleep(_RETRY_S)
+        return await self._open_calls()
+
+    async def _open_calls(self) -> int:
+        async with request(self._upstream_port, "GET", "/open") as response:
+            return int(await response.whole())
+
+    def tracebacks(self) -> list[str]:
+        """A sentence for each part that wrote one."""
+        found = ((log.stem, log.read_bytes().count(b"Traceback")) for log in sorted(self._logs.glob("*.log")))
+        return [f"The {name} wrote {count} tracebacks, see {name}.log." for name, count in found if count]
+
+
+@asynccontextmanager
+async def running_fleet(folder: Path) -> AsyncIterator[Fleet]:
+    """A fleet at work; everything of it ends with the block. Its files are in `folder`."""
+    settings = settings_of(folder / "data")
+    logs = folder / "logs"
+    logs.mkdir(parents=True)
+    async with AsyncExitStack() as stack:
+        processes = await stack.enter_async_context(Processes(settings))
+        valkey = await processes.valkey(folder / "valkey")
+        upstream_url = await processes.upstream("--for", "7200")
+        own = settings.model_copy(update={"redis_url": valkey.url, "upstream_url": upstream_url})
+        members: dict[str, Member] = {}
+        for name in (*WORKERS, *GATEWAYS):
+            program = ("worker",) if name in WORKERS else ("gateway", "serve")
+            changes = {} if name in WORKERS else {"port": free_port()}
+            members[name] = Member(name, program, own.model_copy(update=changes), logs / f"{name}.log")
+            stack.push_async_callback(members[name].stop)
+            await members[name].start()
+        yield Fleet(members, valkey, upstream_url, folder)

@@ -1,0 +1,58 @@
+"""Just enough of an HTTP/1.1 client: it knows whether a body ended properly, and gives up on a silent one.
+
+tests/support/client.py keeps every byte for tests to look at; this one reads a million tokens.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+SILENCE_S = 5.0
+"""Streams have a heartbeat each second: who hears nothing for so long goes to another gateway."""
+
+NET_FAULTS = (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError)
+
+
+class Response:
+    """A response whose headers have come. `complete` says whether its body ended properly."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], reader: asyncio.StreamReader) -> None:
+        self.status = status
+        self.headers = headers
+        self.complete = False
+        self._reader = reader
+
+    async def chunk(self) -> bytes:
+        """The next piece of a chunked body; empty at its proper end. Raises one of `NET_FAULTS` at any other."""
+        async with asyncio.timeout(SILENCE_S):
+            size = int(await self._reader.readuntil(b"\r\n"), 16)
+            data = await self._reader.readexactly(size + 2)
+        self.complete = not size
+        return data[:-2]
+
+    async def whole(self) -> bytes:
+        """A body with a length."""
+        async with asyncio.timeout(SILENCE_S):
+            return await self._reader.readexactly(int(self.headers.get("content-length", 0)))
+
+
+@asynccontextmanager
+async def request(
+    port: int, method: str, path: str, *, body: Any = None, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[Response]:
+    """Ask 127.0.0.1. Raises one of `NET_FAULTS`."""
+    async with asyncio.timeout(SILENCE_S):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=256 * 1024)
+    try:
+        content = b"" if body is None else json.dumps(body).encode()
+        lines = [f"{method} {path} HTTP/1.1", "host: faults.test", "authorization: Bearer sk-alice"]
+        lines += [f"content-length: {len(content)}", *(f"{name}: {value}" for name, value in (headers or {}).items())]
+        writer.write("\r\n".join([*lines, "", ""]).encode() + content)
+        async with asyncio.timeout(4 * SILENCE_S):  # a chat completion's headers are held for its first token
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        fields = (line.partition(":") for line in head[1:] if line)
+        yield Response(int(head[0].split(" ")[1]), {n.lower(): v.strip() for n, _, v in fields}, reader)
+    finally:
+        writer.transport.abort()

@@ -1,0 +1,214 @@
+"""The load: clients that submit jobs, and readers that leave, stall and come back, each from a seed of its own.
+
+A client does what the README tells clients to do, and nothing cleverer: it repeats a POST under its Idempotency-Key,
+resumes with `Last-Event-ID`, goes to another gateway when one is silent. Above: run.py. Below: transcript.py says what
+came of it.
+"""
+
+import asyncio
+import json
+import random
+import time
+from typing import Any
+
+from shared.events import decode_frame
+from tests.faults.http import NET_FAULTS, Response, request
+from tests.faults.score import Score
+from tests.faults.transcript import Transcript
+from tests.support.upstream import WireScript, ask, expected_text
+from worker.providers.scripted import perform, script_of
+
+MODEL = "scripted"
+_RATES = (0.0, 0.0, 0.0, 50.0, 150.0, 400.0)
+_MOST_TOKENS = 2_000
+_CHAT_SHARE, _SECOND_READER, _LEAVES, _STALLS = 0.15, 0.3, 0.5, 0.1
+_PAUSE_S = (0.05, 0.5)
+
+
+def truth_of(body: dict[str, Any]) -> list[str]:
+    """What the upstream says to this request, token by token."""
+    chunks = perform(body, script_of(body, WireScript))
+    choices = (choice for chunk in chunks if chunk is not None for choice in chunk["choices"])
+    return [choice["delta"]["content"] for choice in choices if choice["delta"].get("content")]
+
+
+class Client:
+    """One client: job after job, until it is told to stop."""
+
+    def __init__(self, seed: str, ports: list[int], score: Score) -> None:
+        self._chance = random.Random(seed)
+        self._seed = seed
+        self._ports = ports
+        self._score = score
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Make jobs and read them; what was begun is read to its end."""
+        number = 0
+        while not stop.is_set():
+            number += 1
+            tokens = min(_MOST_TOKENS, 1 + int(self._chance.lognormvariate(5.2, 1.0)))
+            body = ask(model=MODEL, tokens=tokens, seed=self._chance.randrange(2**31), rate=self._chance.choice(_RATES))
+            if self._chance.random() < _CHAT_SHARE:
+                await self._chat(body)
+            else:
+                await self._job(body, f"{self._seed}-{number}")
+
+    # Native jobs.
+
+    async def _job(self, body: dict[str, Any], key: str) -> None:
+        job_id = await self._submit(body, key)
+        self._score.accepted += 1
+        truth = truth_of(body)
+        self._score.tokens += len(truth)
+        readers = [self._read(job_id, body, key, truth, random.Random(f"{key}/1"))]
+        if self._chance.random() < _SECOND_READER:
+            readers.append(self._read(job_id, body, key, truth, random.Random(f"{key}/2")))
+        completed = await asyncio.gather(*readers)
+        self._score.ended += all(completed)
+
+    async def _submit(self, body: dict[str, Any], key: str) -> str:
+        """The job's id, once there is a 202."""
+        while True:
+            try:
+                port = self._chance.choice(self._ports)
+                async with request(port, "POST", "/v1/jobs", body=body, headers={"idempotency-key": key}) as response:
+                    said = await response.whole()
+                    if response.status == 202:
+                        job_id: str = json.loads(said)["id"]
+                        return job_id
+                    if response.status not in (429, 503):
+                        self._score.problems.append(f"A submit was answered with {response.status}: {said[:200]!r}.")
+            except NET_FAULTS:
+                pass
+            await asyncio.sleep(self._chance.uniform(*_PAUSE_S))
+
+    async def _read(self, job_id: str, body: dict[str, Any], key: str, truth: list[str], chance: random.Random) -> bool:
+        """Read a job to its end, with all that may come between; whether it was completed."""
+        reader = Reader(self._score, chance)
+        self._score.readers += 1
+        while not reader.over:
+            path = f"/v1/jobs/{job_id}/events"
+            headers = {"last-event-id": str(reader.transcript.cursor)} if reader.transcript.events else {}
+            try:
+                async with request(chance.choice(self._ports), "GET", path, headers=headers) as response:
+                    if response.status == 200:
+                        await reader.follow(response)
+                    elif response.status == 404:
+                        self._score.forgotten += 1
+                        reader.transcript.start_over()
+                        job_id = await self._submit(body, key)
+                    elif response.status not in (429, 503):
+                        self._score.problems.append(f"A read was answered with {response.status}.")
+                        return False
+            except NET_FAULTS:
+                pass
+            if not reader.over:
+                self._score.reconnects += 1
+                await asyncio.sleep(chance.uniform(*_PAUSE_S))
+        return self._judge(job_id, reader.transcript, truth)
+
+    def _judge(self, job_id: str, transcript: Transcript, truth: list[str]) -> bool:
+        score, found = self._score, transcript.compare(truth)
+        score.lost += found.lost
+        score.repeated += found.repeated
+        score.gaps += transcript.gaps
+        score.rollbacks += transcript.rollbacks
+        if found.lost or found.repeated or not found.proven:
+            end = transcript.end.data[:300].decode() if transcript.end else "no end"
+            score.problems.append(
+                f"{job_id}: lost {found.lost}, repeated {found.repeated}, proven {found.proven}; {end}"
+            )
+        return transcript.end is not None
+
+    # Chat calls.
+
+    async def _chat(self, body: dict[str, Any]) -> None:
+        """A foreground call: it gets everything, or is told that it does not. What it must never get is a clean lie."""
+        self._score.chats += 1
+        self._score.readers += 1
+        text, done = "", False
+        try:
+            port = self._chance.choice(self._ports)
+            async with request(port, "POST", "/v1/chat/completions", body={**body, "stream": True}) as response:
+                if response.status != 200:
+                    self._score.chats_told += 1
+                    return
+                text, done = await _chat_text(response)
+                if response.complete and not done:
+                    self._score.problems.append("A chat stream ended cleanly without [DONE] or an error.")
+        except ChatFailed:
+            self._score.chats_told += 1
+            return
+        except NET_FAULTS:
+            self._score.chats_told += 1
+            await asyncio.sleep(self._chance.uniform(*_PAUSE_S))
+            return
+        if done and text == expected_text(body):
+            self._score.chats_complete += 1
+        else:
+            self._score.problems.append("A chat stream said [DONE], and its text is not what the upstream said.")
+
+
+class ChatFailed(Exception):
+    """The stream told of an error, as it should."""
+
+
+async def _chat_text(response: Response) -> tuple[str, bool]:
+    """The text of a chat stream, and whether it said [DONE]."""
+    parts: list[str] = []
+    done = False
+    tail = b""
+    while data := await response.chunk():
+        *lines, tail = (tail + data).split(b"\n")
+        for line in lines:
+            if line == b"data: [DONE]":
+                done = True
+            elif line.startswith(b"data: "):
+                chunk = json.loads(line[6:])
+                if "error" in chunk:
+                    raise ChatFailed
+                parts += [choice["delta"].get("content") or "" for choice in chunk["choices"]]
+    return "".join(parts), done
+
+
+class Reader:
+    """One reader of one job over all its connections."""
+
+    def __init__(self, score: Score, chance: random.Random) -> None:
+        self.transcript = Transcript()
+        self._score = score
+        self._chance = chance
+        self._heard_at = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has the terminal event."""
+        return self.transcript.end is not None
+
+    async def follow(self, response: Response) -> None:
+        """Read until the end, or until it leaves. Raises one of `NET_FAULTS` where the stream breaks."""
+        leaves_after = self._chance.expovariate(1 / 300) if self._chance.random() < _LEAVES else float("inf")
+        stalls_after = self._chance.expovariate(1 / 100) if self._chance.random() < _STALLS else float("inf")
+        seen, tail = 0, b""
+        while data := await response.chunk():
+            *frames, tail = (tail + data).split(b"\n\n")
+            for frame in frames:
+                bare = frame[frame.find(b"event:") :] if frame.startswith(b":") else frame
+                if bare.startswith(b"event:"):
+                    self.transcript.apply(decode_frame(bare + b"\n\n"))
+                    seen += 1
+            if frames:
+                self._heard()
+            if seen >= stalls_after:
+                stalls_after = float("inf")
+                await asyncio.sleep(self._chance.uniform(0.2, 3.0))
+                self._heard_at = time.monotonic()
+            if seen >= leaves_after and not self.over:
+                return
+        if not self.over:
+            self._score.problems.append("A stream ended cleanly without a terminal event.")
+
+    def _heard(self) -> None:
+        now = time.monotonic()
+        self._score.longest_stall_s = max(self._score.longest_stall_s, now - self._heard_at)
+        self._heard_at = now

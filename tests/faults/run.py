@@ -1,0 +1,76 @@
+"""One run: a fleet, a load, a plan of faults, and the score. Below: fleet.py, load.py, schedule.py."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from pathlib import Path
+
+from tests.faults.fleet import Fleet, running_fleet
+from tests.faults.load import Client
+from tests.faults.schedule import Fault, plan
+from tests.faults.score import Score
+
+CLIENTS = 40
+SETTLE_S = 90.0
+"""Jobs that were accepted end within this time after the last fault."""
+_CLOSE_S = 10.0
+
+
+async def run(
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    tokens: int = 0,
+    clients: int = CLIENTS,
+    spare_valkey: bool = False,
+) -> Score:
+    """Put a fleet under load and under the seed's faults, for `seconds` or longer until `tokens` were expected."""
+    score = Score(seed, seconds)
+    longest_s = seconds if not tokens else 10 * seconds
+    faults = plan(seed, longest_s, spare_valkey=spare_valkey)
+    async with running_fleet(folder) as fleet:
+        stop = asyncio.Event()
+        load = [asyncio.create_task(Client(f"{seed}-{n}", fleet.ports, score).run(stop)) for n in range(clients)]
+        plight = [asyncio.create_task(_afflict(fleet, each, seed, score, stop)) for each in faults.values()]
+        started_at = time.monotonic()
+        timer = asyncio.create_task(_stop_when_done(stop, score, seconds, longest_s, tokens))
+        await asyncio.gather(timer, *plight)
+        score.seconds = time.monotonic() - started_at
+        _, late = await asyncio.wait(load, timeout=SETTLE_S)
+        for task in late:
+            task.cancel()
+        outcomes = await asyncio.gather(*load, return_exceptions=True)
+        score.problems += [repr(each) for each in outcomes if isinstance(each, Exception)]
+        score.open_calls = await fleet.open_calls(_CLOSE_S)
+        score.problems += [*fleet.problems, *fleet.tracebacks()]
+    return score
+
+
+async def _stop_when_done(stop: asyncio.Event, score: Score, seconds: float, longest_s: float, tokens: int) -> None:
+    await asyncio.sleep(seconds)
+    for _ in range(int(longest_s - seconds)):
+        if score.tokens >= tokens:
+            break
+        await asyncio.sleep(1)
+    stop.set()
+
+
+async def _afflict(fleet: Fleet, faults: list[Fault], seed: int, score: Score, stop: asyncio.Event) -> None:
+    """One part's faults, each at its time or as soon as the one before is over."""
+    started_at = time.monotonic()
+    counts: Counter[str] = Counter()
+    for fault in faults:
+        try:
+            async with asyncio.timeout(max(0.0, fault.at_s - (time.monotonic() - started_at))):
+                await stop.wait()
+        except TimeoutError:
+            pass
+        if stop.is_set():
+            break
+        score.may_forget |= fault.forgets
+        counts[f"{fault.part.partition(' ')[0]} {fault.kind}"] += 1
+        await fleet.suffer(fault, random.Random(f"{seed}/{fault.at_s}"))
+    for name, count in counts.items():
+        score.faults[name] = score.faults.get(name, 0) + count

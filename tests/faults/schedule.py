@@ -1,0 +1,59 @@
+"""What goes wrong when: a seeded plan of faults for each part of the fleet. Pure.
+
+Parts fail independently of each other, so that faults overlap; those of one part come one after the other.
+"""
+
+import random
+from dataclasses import dataclass
+
+GATEWAYS = ("gateway 1", "gateway 2")
+WORKERS = ("worker 1", "worker 2")
+VALKEY = "valkey"
+CONNECTIONS = "connections"
+
+_PARTS: dict[str, tuple[tuple[str, float], ...]] = {
+    # What may happen to a part, and how long at most (s) until it is whole again.
+    "gateway": (("kill", 1.5), ("freeze", 3.0), ("stop", 1.0)),
+    "worker": (("kill", 1.5), ("freeze", 6.0), ("stop", 1.0)),
+    # `crash` is what a machine's end does with `appendfsync everysec`: the last second is gone.
+    VALKEY: (("kill", 2.0), ("crash", 2.0), ("stop", 2.0), ("freeze", 4.0), ("slow", 3.0), ("outage", 10.0)),
+    CONNECTIONS: (("cut pubsub", 0.0), ("cut normal", 0.0), ("cut one", 0.0)),
+}
+_PAUSES_S = {"gateway": (3.0, 9.0), "worker": (3.0, 12.0), VALKEY: (10.0, 25.0), CONNECTIONS: (0.5, 4.0)}
+_DEADLY = {(VALKEY, "kill"), (VALKEY, "crash"), (VALKEY, "outage")}
+# A part needs about so long to come back by itself.
+_RETURN_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`kind` happens to `part` at `at_s` (s) for `lasts_s`; what is killed or stopped is then started again."""
+
+    part: str
+    kind: str
+    at_s: float
+    lasts_s: float
+
+    @property
+    def forgets(self) -> bool:
+        """Whether Redis may lose what it has acknowledged: it is killed, with `appendfsync everysec`."""
+        return (self.part, self.kind) in _DEADLY
+
+
+def plan(seed: int, seconds: float, *, spare_valkey: bool = False) -> dict[str, list[Fault]]:
+    """The faults of each part, in order; the same for the same seed. With `spare_valkey` it is never killed."""
+    return {part: _plan_of(part, seed, seconds, spare_valkey) for part in (*GATEWAYS, *WORKERS, VALKEY, CONNECTIONS)}
+
+
+def _plan_of(part: str, seed: int, seconds: float, spare_valkey: bool) -> list[Fault]:
+    chance = random.Random(f"{seed}/{part}")
+    sort = part.partition(" ")[0]
+    kinds = [kind for kind in _PARTS[sort] if not (spare_valkey and (sort, kind[0]) in _DEADLY)]
+    faults: list[Fault] = []
+    at_s = chance.uniform(*_PAUSES_S[sort])
+    while at_s < seconds:
+        kind, most_s = chance.choice(kinds)
+        lasts_s = chance.uniform(most_s / 4, most_s)
+        faults.append(Fault(part, kind, round(at_s, 2), round(lasts_s, 2)))
+        at_s += lasts_s + _RETURN_S + chance.uniform(*_PAUSES_S[sort])
+    return faults

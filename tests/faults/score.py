@@ -1,0 +1,68 @@
+"""The score of a run: what was promised, what came, and whether the promise was kept."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class Score:
+    """Counted from the readers' side. `problems` are sentences for a person; there should be none."""
+
+    seed: int
+    seconds: float
+    accepted: int = 0
+    ended: int = 0
+    readers: int = 0
+    tokens: int = 0
+    lost: int = 0
+    repeated: int = 0
+    gaps: int = 0
+    forgotten: int = 0
+    """Jobs that Redis forgot when it was killed: the reader got a 404, and submitted again under its key."""
+    rollbacks: int = 0
+    reconnects: int = 0
+    chats: int = 0
+    chats_complete: int = 0
+    chats_told: int = 0
+    """Chat calls that could not be completed, and whose caller was told so or cut off."""
+    open_calls: int = 0
+    longest_stall_s: float = 0.0
+    faults: dict[str, int] = field(default_factory=dict)
+    may_forget: bool = False
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def unended(self) -> int:
+        """Accepted jobs without an end that a reader saw."""
+        return self.accepted - self.ended
+
+    @property
+    def kept(self) -> bool:
+        """Whether the promise was kept."""
+        silent = self.lost or self.repeated or self.unended or self.open_calls or self.problems
+        told = (self.gaps or self.forgotten) and not self.may_forget
+        return bool(self.tokens) and not silent and not told
+
+    def as_dict(self) -> dict[str, Any]:
+        """For machines."""
+        return {**asdict(self), "unended": self.unended, "kept": self.kept}
+
+    def table(self) -> str:
+        """For people."""
+        rows: list[tuple[str, object]] = [
+            ("seed, seconds", f"{self.seed}, {self.seconds:.0f}"),
+            ("jobs accepted, ended", f"{self.accepted:,}, {self.ended:,}"),
+            ("readers, reconnects", f"{self.readers:,}, {self.reconnects:,}"),
+            ("tokens expected", f"{self.tokens:,}"),
+            ("tokens lost, repeated", f"{self.lost:,}, {self.repeated:,}"),
+            ("jobs unended", self.unended),
+            ("rollbacks obeyed", f"{self.rollbacks:,}"),
+            ("`gap`s told, jobs forgotten by a killed Valkey", f"{self.gaps}, {self.forgotten}"),
+            ("chat calls: complete, told or cut off", f"{self.chats_complete:,}, {self.chats_told:,}"),
+            ("upstream calls left open", self.open_calls),
+            ("longest stall of a reader", f"{self.longest_stall_s:.1f} s"),
+            ("faults", ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))),
+        ]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"{name:<{width}}  {value}" for name, value in rows]
+        return "\n".join([*lines, *(f"PROBLEM: {problem}" for problem in self.problems)])

@@ -1,0 +1,85 @@
+"""What one reader makes of a job's events, by the rules of the README, and how far it is from the truth. Pure.
+
+It checks each event as it comes (nothing twice, nothing left out inside an epoch), obeys `rollback` and `gap`, and in
+the end compares with what the upstream said and with the proof in the terminal event.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+
+from shared.events import START, TERMINAL_EVENTS, Event, EventId, EventType, parse_id
+
+
+@dataclass
+class Transcript:
+    """One reader's view. `cursor` is what it would send as `Last-Event-ID`."""
+
+    cursor: EventId = START
+    gaps: int = 0
+    rollbacks: int = 0
+    events: int = 0
+    lost_events: int = 0
+    repeated_events: int = 0
+    end: Event | None = None
+    _deltas: list[tuple[EventId, Event]] = field(default_factory=list)
+
+    def apply(self, event: Event) -> None:
+        """The next event came."""
+        if event.id is None:
+            self._forget()
+            return
+        self.events += 1
+        if event.id <= self.cursor or self.end is not None:
+            self.repeated_events += 1
+        elif event.id.epoch != self.cursor.epoch:
+            self.lost_events += event.id.seq - 1
+        else:
+            self.lost_events += event.id.seq - self.cursor.seq - 1
+        self.cursor = event.id
+        if event.type is EventType.DELTA:
+            self._deltas.append((event.id, event))
+        elif event.type is EventType.ROLLBACK:
+            self.rollbacks += 1
+            to = parse_id(event.json()["to"])
+            while self._deltas and self._deltas[-1][0] > to:
+                self._deltas.pop()
+        elif event.type in TERMINAL_EVENTS:
+            self.end = event
+
+    def start_over(self) -> None:
+        """The job was forgotten, and submitted again."""
+        self.end = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.gaps += 1
+        self.events = 0
+        self.cursor = START
+        self._deltas.clear()
+
+    def compare(self, truth: Sequence[str]) -> "Difference":
+        """How this differs from what the upstream said, token by token."""
+        told = [event.json().get("content", "") for _, event in self._deltas]
+        lost = repeated = 0
+        if told != list(truth):
+            same = sum(block.size for block in SequenceMatcher(None, truth, told, autojunk=False).get_matching_blocks())
+            lost, repeated = len(truth) - same, len(told) - same
+        return Difference(lost + self.lost_events, repeated + self.repeated_events, self._proven())
+
+    def _proven(self) -> bool:
+        if self.end is None or self.end.type is not EventType.COMPLETED:
+            return False
+        proof = self.end.json()
+        digest = hashlib.sha256(b"".join(event.data for _, event in self._deltas)).hexdigest()
+        return bool(proof["sha256"] == digest and proof["events"] == self.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Tokens and events that are missing or too many, and whether the terminal event proves what was read."""
+
+    lost: int
+    repeated: int
+    proven: bool
