@@ -160,7 +160,12 @@ class Reader:
             self._subscriber.stop_reading()
             raise
         self._subscriber.replayed(
-            page.entries, page.earliest, page.latest, more=page.more, over=page.status in TERMINAL
+            page.entries,
+            page.earliest,
+            page.latest,
+            known=page.known,
+            more=page.more,
+            over=page.status in TERMINAL,
         )
         return True
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
-from shared.events import START, EventId, after_cursor, encode_gap, first_id, is_terminal, last_id
+from shared.events import EventId, after_cursor, encode_gap, first_id, is_terminal, last_id
 
 
 class Live(NamedTuple):
@@ -116,9 +116,14 @@ class Subscriber:
         self._held = []
         self._held_bytes = 0
 
-    def replayed(self, entries: Sequence[bytes], earliest: EventId, latest: EventId, *, more: bool, over: bool) -> None:
-        """The log's answer to the read that `start_reading` announced; `over` says that the job has ended."""
-        if gap := _gap(self.position, earliest, latest):
+    def replayed(
+        self, entries: Sequence[bytes], earliest: EventId, latest: EventId, *, known: bool, more: bool, over: bool
+    ) -> None:
+        """The log's answer to the read that `start_reading` announced.
+
+        `known` says that the log holds the event at our position, `over` that the job has ended.
+        """
+        if gap := _gap(self.position, earliest, latest, known=known):
             self._push(gap)
             # This page was read after a cursor that does not exist; the next one starts at what is left.
             self.position = EventId(earliest.epoch, max(earliest.seq - 1, 0))
@@ -178,9 +183,9 @@ class Subscriber:
         self.position = self.sent
 
 
-def _gap(cursor: EventId, earliest: EventId, latest: EventId) -> bytes | None:
-    """The gap frame, if the log can't serve this cursor: it is ahead of the log, or before what is left of it."""
-    ahead = cursor > latest
-    # The log starts with 0-1; where it does not, its head is gone, and only its very neighbour can be served.
-    trimmed = earliest not in (START, EventId(0, 1)) and cursor < earliest and cursor.next() != earliest
-    return encode_gap(cursor, earliest, latest) if ahead or trimmed else None
+def _gap(cursor: EventId, earliest: EventId, latest: EventId, *, known: bool) -> bytes | None:
+    """The gap frame, if the log can't serve this cursor: it is ahead of the log, before what is left of it, or an event
+    that Redis has forgotten, though another execution has gone on since."""
+    # The very neighbour of the log's head can be served: nothing lies between. An empty log is served from its start.
+    served = known or earliest in (cursor, cursor.next())
+    return None if served else encode_gap(cursor, earliest, latest)

@@ -7,6 +7,7 @@
 local VERSION = '_1'
 local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
 local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
+local TICK_MS = 50       -- a server takes longer than this to start again
 
 -- shared/lifecycle.py, TRANSITIONS: a contract test compares the two, pair by pair.
 local ENDS_FROM = {
@@ -18,9 +19,14 @@ local ENDS_FROM = {
 
 local function is_terminal(status) return ENDS_FROM[status] ~= nil end
 
+-- When a function was first called since this server started. What happened to a job that is older may be forgotten.
+local awake_since
+
 local function now_ms()
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  awake_since = awake_since or now
+  return now
 end
 
 -- Lua writes large numbers as 1.7e+12; Redis wants digits.
@@ -224,8 +230,9 @@ local function begin(keys, args)
     if left <= 0 then return { 'expired' } end
     if attempts >= tonumber(args[5]) then return { 'exhausted' } end
   end
-  -- At least the job's age in seconds: ids stay unique even where Redis lost its last second.
-  local epoch = math.max(old + 1, math.floor((now - tonumber(record[6])) / 1000))
+  local epoch, created = old + 1, tonumber(record[6])
+  -- A server that was killed may have forgotten executions: the job's age in ticks is an epoch that none of them had.
+  if created < awake_since then epoch = math.max(epoch, math.floor((now - created) / TICK_MS)) end
   local base, seq = tonumber(record[4]) + tonumber(record[3]), 0
   if running then
     attempts = attempts + 1
@@ -369,8 +376,17 @@ local function abandon(keys, args)
   return alive
 end
 
+-- Whether the log holds the event of this id, perhaps inside an entry, whose id is that of its last event.
+local function holds(log, id)
+  local entry = redis.call('XRANGE', log, id, '+', 'COUNT', 1)[1]
+  if not entry or entry[1] == id then return entry ~= nil end
+  local first_epoch, first_seq = string.match(entry[2][2], '\nid: (%d+)%-(%d+)')
+  local epoch, seq = string.match(id, '^(%d+)%-(%d+)$')
+  return epoch == first_epoch and tonumber(seq) >= tonumber(first_seq)
+end
+
 -- KEYS record, log; ARGV cursor, max bytes
--- -> {'missing'} | {status, last id, first id of the log, 1 if there is more, entry ...}
+-- -> {'missing'} | {status, last id, first id of the log, 1 if it holds the cursor, 1 if there is more, entry ...}
 -- Every entry after the cursor, until the bytes are reached: at least one, so that a reader always gets on.
 local function read(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq')
@@ -378,13 +394,13 @@ local function read(keys, args)
   local first = redis.call('XRANGE', keys[2], '-', '+', 'COUNT', 1)[1]
   local earliest = first and string.match(first[2][2], '\nid: (%d+%-%d+)') or ''
   local last = redis.call('XREVRANGE', keys[2], '+', '-', 'COUNT', 1)[1]
-  local reply = { record[1], last and last[1] or '', earliest, 0 }
+  local reply = { record[1], last and last[1] or '', earliest, holds(keys[2], args[1]) and 1 or 0, 0 }
   local room, from = tonumber(args[2]), args[1]
   while true do
     local page = redis.call('XRANGE', keys[2], '(' .. from, '+', 'COUNT', 64)
     for _, entry in ipairs(page) do
       if room <= 0 then
-        reply[4] = 1
+        reply[5] = 1
         return reply
       end
       reply[#reply + 1] = entry[2][2]

@@ -34,11 +34,15 @@ class Entry(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What the log holds after a cursor. `latest` is the log's last id, `earliest` its first; `more` follows."""
+    """What the log holds after a cursor. `latest` is the log's last id, `earliest` its first; `more` follows.
+
+    `known` says whether the log holds the cursor's event: what a reader has that Redis forgot, it does not.
+    """
 
     status: State
     earliest: EventId
     latest: EventId
+    known: bool
     entries: list[bytes]
     more: bool
 
@@ -79,11 +83,12 @@ class ReplayLog:
         reply = await self._functions.call("read", [job.record, job.log], str(cursor), max_bytes)
         if reply[0] == b"missing":
             raise JobNotFound(f"There is no job {job_id}.")
-        status, latest, earliest, more, *entries = reply
+        status, latest, earliest, known, more, *entries = reply
         return Page(
             State(status.decode()),
             parse_id(earliest) if earliest else START,
             parse_id(latest) if latest else START,
+            bool(known),
             entries,
             bool(more),
         )

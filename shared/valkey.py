@@ -146,8 +146,17 @@ class Functions:
         return await self._client.execute_command(*command)
 
     async def load(self) -> None:
-        """Load the library, or replace what stands there under this version."""
+        """Load the library, or replace what stands there under this version.
+
+        One that is there already is left alone: it knows since when its server has been awake.
+        """
         code = resources.files("shared").joinpath("functions.lua").read_text("utf-8")
+        name = f"tailrace_{FUNCTIONS_VERSION}"
+        found = await self._client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")
+        if not any(code.encode() in library for library in found):
+            await self._load(code)
+
+    async def _load(self, code: str) -> None:
         await self._client.execute_command("FUNCTION", "LOAD", "REPLACE", code)
 
 

@@ -238,6 +238,18 @@ async def test_a_reader_gets_the_entries_that_hold_what_lies_after_its_cursor(
     assert (page.earliest, page.latest, page.more) == (EventId(0, 1), EventId(1, 5), False)
 
 
+async def test_a_cursor_is_known_if_the_log_holds_its_event_at_an_entrys_end_or_inside_it(core: Core) -> None:
+    former = await core.running("w.1")
+    await core.append(frames_of(former, 2, "a", "b", "c"), frames_of(former, 5, "d"))
+    await core.begin(former.job_id, "w.2")
+    held = [EventId(0, 1), *(EventId(1, seq) for seq in range(1, 6)), EventId(2, 1), EventId(2, 2)]
+    others = [START, EventId(0, 2), EventId(1, 0), EventId(1, 6), EventId(1, 900), EventId(2, 0), EventId(2, 3)]
+
+    pages = [await core.log.read_after(former.job_id, cursor, max_bytes=ALL) for cursor in held + others]
+
+    assert [page.known for page in pages] == [True] * len(held) + [False] * len(others)
+
+
 async def test_a_cursor_inside_an_entry_loses_and_repeats_nothing(core: Core) -> None:
     execution = await core.running()
     entry = frames_of(execution, 2, "a", "b", "c")
@@ -304,7 +316,7 @@ async def test_a_log_that_was_lost_altogether_is_empty_and_not_an_error(core: Co
 
     page = await core.log.read_after(execution.job_id, EventId(1, 1), max_bytes=ALL)
 
-    assert page == Page(State.RUNNING, START, START, [], False)
+    assert page == Page(State.RUNNING, START, START, False, [], False)
 
 
 async def test_a_page_tells_the_jobs_state(core: Core) -> None:

@@ -143,13 +143,13 @@ class Fleet:
         if kind == "stop":
             await self._valkey.stop()
             return
-        synced = self._aof.stat().st_size
+        file, synced = self._aof, self._aof.stat().st_size
         if kind == "crash":
             await asyncio.sleep(_UNSYNCED_S)
         self._valkey.kill()
         await self._valkey.died()
-        if kind == "crash":
-            os.truncate(self._aof, synced)
+        if kind == "crash" and file == self._aof:  # else it has just been rewritten
+            os.truncate(file, synced)
 
     @property
     def _aof(self) -> Path:

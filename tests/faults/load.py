@@ -58,13 +58,16 @@ class Client:
     async def _job(self, body: dict[str, Any], key: str) -> None:
         job_id = await self._submit(body, key)
         self._score.accepted += 1
+        self._score.unread.add(job_id)
         truth = truth_of(body)
         self._score.tokens += len(truth)
         readers = [self._read(job_id, body, key, truth, random.Random(f"{key}/1"))]
         if self._chance.random() < _SECOND_READER:
             readers.append(self._read(job_id, body, key, truth, random.Random(f"{key}/2")))
         completed = await asyncio.gather(*readers)
-        self._score.ended += all(completed)
+        if all(completed):
+            self._score.ended += 1
+            self._score.unread.discard(job_id)
 
     async def _submit(self, body: dict[str, Any], key: str) -> str:
         """The job's id, once there is a 202."""

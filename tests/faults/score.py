@@ -29,6 +29,8 @@ class Score:
     longest_stall_s: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
     may_forget: bool = False
+    unread: set[str] = field(default_factory=set)
+    """Accepted jobs whose end nobody has read yet."""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -45,7 +47,7 @@ class Score:
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
-        return {**asdict(self), "unended": self.unended, "kept": self.kept}
+        return {**asdict(self), "unread": sorted(self.unread), "unended": self.unended, "kept": self.kept}
 
     def table(self) -> str:
         """For people."""
@@ -65,4 +67,5 @@ class Score:
         ]
         width = max(len(name) for name, _ in rows)
         lines = [f"{name:<{width}}  {value}" for name, value in rows]
+        lines += [f"UNENDED: {job_id}" for job_id in sorted(self.unread)]
         return "\n".join([*lines, *(f"PROBLEM: {problem}" for problem in self.problems)])

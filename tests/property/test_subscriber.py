@@ -23,7 +23,7 @@ from shared.events import (
     split_frames,
 )
 
-Snapshot = tuple[list[bytes], EventId, EventId, bool, bool]
+Snapshot = tuple[list[bytes], EventId, EventId, bool, bool, bool]
 
 
 class JobLog:
@@ -57,7 +57,12 @@ class JobLog:
         after = [entry for entry in self.entries if last_id(entry) > cursor]
         sizes = itertools.accumulate(map(len, after), initial=0)
         entries = [entry for entry, before in zip(after, sizes, strict=False) if before < room]
-        return entries, first_id(self.entries[0]), self.last, len(entries) < len(after), self.over
+        return entries, first_id(self.entries[0]), self.last, cursor in self.ids, len(entries) < len(after), self.over
+
+    @property
+    def ids(self) -> list[EventId]:
+        """The events that it holds."""
+        return [first_id(each) for entry in self.entries for each in split_frames(entry)]
 
     def _write(self, *frames: bytes) -> None:
         entry = b"".join(frames)
@@ -153,12 +158,12 @@ class World:
     def receive(self, _: int) -> None:
         if self.reply is None:
             return
-        entries, earliest, latest, more, over = self.reply
+        entries, earliest, latest, known, more, over = self.reply
         if not self.replies:
-            self.gap = expected_gap(self.cursor, earliest, latest)
+            self.gap = expected_gap(self.cursor, self.log.ids, latest)
         self.replies += 1
         self.asked = self.reply = None
-        self.subscriber.replayed(entries, earliest, latest, more=more, over=over)
+        self.subscriber.replayed(entries, earliest, latest, known=known, more=more, over=over)
 
     def fail_to_read(self, _: int) -> None:
         if self.asked is not None:
@@ -214,11 +219,10 @@ def frame(event: EventType, event_id: EventId, padding: int) -> bytes:
     return encode_frame(event, b'{"content":"%s"}' % (b"x" * padding), event_id)
 
 
-def expected_gap(cursor: EventId, earliest: EventId, latest: EventId) -> bytes | None:
+def expected_gap(cursor: EventId, ids: list[EventId], latest: EventId) -> bytes | None:
     """The frame that must come first, said in other words than the subscriber's."""
-    head_is_gone = earliest != EventId(0, 1)
-    missed = head_is_gone and cursor < earliest and cursor != (earliest.epoch, earliest.seq - 1)
-    return encode_gap(cursor, earliest, latest) if missed or cursor > latest else None
+    before_the_head = EventId(ids[0].epoch, ids[0].seq - 1)
+    return None if cursor in (before_the_head, *ids) else encode_gap(cursor, ids[0], latest)
 
 
 @st.composite
@@ -227,7 +231,7 @@ def worlds(draw: st.DrawFn) -> World:
     log = JobLog()
     for number in draw(st.lists(st.integers(0, 255), max_size=5)):
         (log.begin_again if number % 3 == 0 else log.deltas)(number)
-    issued = [first_id(each) for entry in log.entries for each in split_frames(entry)]
+    issued = log.ids
     del log.entries[: min(draw(st.sampled_from((0, 0, 0, 1, 2))), len(log.entries) - 1)]
     log.in_flight.clear()
     any_id = st.builds(EventId, st.integers(0, 4), st.integers(0, 20))

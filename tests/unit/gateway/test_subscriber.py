@@ -30,9 +30,16 @@ def phase_of(subscriber: Subscriber) -> Phase:
     return subscriber.phase
 
 
-def replay(subscriber: Subscriber, *entries: bytes, latest: EventId, more: bool = False, over: bool = False) -> None:
+def replay(
+    subscriber: Subscriber,
+    *entries: bytes,
+    latest: EventId,
+    known: bool = True,
+    more: bool = False,
+    over: bool = False,
+) -> None:
     subscriber.start_reading()
-    subscriber.replayed(entries, FIRST, latest, more=more, over=over)
+    subscriber.replayed(entries, FIRST, latest, known=known, more=more, over=over)
 
 
 def live_reader(*, max_bytes: int = ROOM) -> Subscriber:
@@ -56,7 +63,7 @@ def test_a_reader_gets_the_log_and_then_follows_the_live_feed() -> None:
     subscriber = Subscriber(START, max_bytes=ROOM)
     assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.start_reading() == START
-    subscriber.replayed([frame(0, 1), entry(1, 1, 3)], FIRST, EventId(1, 3), more=False, over=False)
+    subscriber.replayed([frame(0, 1), entry(1, 1, 3)], FIRST, EventId(1, 3), known=True, more=False, over=False)
     assert phase_of(subscriber) is Phase.LIVE
     assert subscriber.position == EventId(1, 3)
     assert subscriber.take() == frame(0, 1) + entry(1, 1, 3)
@@ -92,7 +99,7 @@ def test_messages_that_come_while_the_log_is_read_follow_it_in_order() -> None:
     subscriber.start_reading()
     assert not subscriber.offer(live(frame(1, 1)))  # the page has it too
     assert not subscriber.offer(live(frame(1, 2)))
-    subscriber.replayed([frame(0, 1), frame(1, 1)], FIRST, EventId(1, 1), more=False, over=False)
+    subscriber.replayed([frame(0, 1), frame(1, 1)], FIRST, EventId(1, 1), known=True, more=False, over=False)
     assert subscriber.take() == frame(0, 1) + entry(1, 1, 2)
     assert phase_of(subscriber) is Phase.LIVE
 
@@ -109,7 +116,7 @@ def test_a_message_that_skips_one_sends_the_reader_to_the_log() -> None:
     assert subscriber.offer(live(frame(1, 3)))
     assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.start_reading() == EventId(1, 1)
-    subscriber.replayed([entry(1, 2, 3)], FIRST, EventId(1, 3), more=False, over=False)
+    subscriber.replayed([entry(1, 2, 3)], FIRST, EventId(1, 3), known=True, more=False, over=False)
     assert subscriber.take() == entry(1, 2, 3)
 
 
@@ -131,7 +138,7 @@ def test_a_nudge_while_the_log_is_read_has_it_read_again() -> None:
     subscriber.start_reading()
     subscriber.offer(None)
     subscriber.offer(live(frame(1, 3)))  # no use: what the nudge stands for is missing before it
-    subscriber.replayed([frame(0, 1)], FIRST, FIRST, more=False, over=False)
+    subscriber.replayed([frame(0, 1)], FIRST, FIRST, known=True, more=False, over=False)
     assert phase_of(subscriber) is Phase.REPLAY
     replay(subscriber, entry(1, 1, 3), latest=EventId(1, 3))
     assert phase_of(subscriber) is Phase.LIVE
@@ -142,7 +149,7 @@ def test_a_reconnect_while_the_log_is_read_has_it_read_again() -> None:
     subscriber = Subscriber(START, max_bytes=ROOM)
     subscriber.start_reading()
     assert not subscriber.lose()
-    subscriber.replayed([frame(0, 1)], FIRST, FIRST, more=False, over=False)
+    subscriber.replayed([frame(0, 1)], FIRST, FIRST, known=True, more=False, over=False)
     assert phase_of(subscriber) is Phase.REPLAY
 
 
@@ -158,7 +165,7 @@ def test_more_held_messages_than_there_is_room_for_have_the_log_read_again() -> 
     subscriber.start_reading()
     for seq in (2, 3, 4):
         subscriber.offer(live(frame(0, seq)))
-    subscriber.replayed([frame(0, 1)], FIRST, FIRST, more=False, over=False)
+    subscriber.replayed([frame(0, 1)], FIRST, FIRST, known=True, more=False, over=False)
     assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.take() == frame(0, 1)
 
@@ -177,7 +184,7 @@ def test_a_failed_read_counts_for_nothing() -> None:
     subscriber.stop_reading()
     assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.start_reading() == START
-    subscriber.replayed([], START, START, more=False, over=False)
+    subscriber.replayed([], START, START, known=True, more=False, over=False)
     assert subscriber.take() == b""
 
 
@@ -224,7 +231,7 @@ def test_a_terminal_event_among_the_held_messages_closes_the_reader() -> None:
     subscriber.start_reading()
     subscriber.offer(live(end(0, 2)))
     subscriber.offer(live(frame(0, 3)))
-    subscriber.replayed([frame(0, 1)], FIRST, FIRST, more=False, over=False)
+    subscriber.replayed([frame(0, 1)], FIRST, FIRST, known=True, more=False, over=False)
     assert subscriber.take() == frame(0, 1) + end(0, 2)
     assert subscriber.ended
 
@@ -262,17 +269,17 @@ def test_a_cursor_ahead_of_the_log_gets_a_gap_and_then_the_whole_log() -> None:
     subscriber = Subscriber(EventId(1, 9), max_bytes=ROOM)
     subscriber.start_reading()
     subscriber.offer(live(frame(1, 4)))  # what is held fits to nothing any more
-    subscriber.replayed([], FIRST, EventId(1, 3), more=False, over=False)
+    subscriber.replayed([], FIRST, EventId(1, 3), known=False, more=False, over=False)
     assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.take() == encode_gap(EventId(1, 9), FIRST, EventId(1, 3))
     assert subscriber.start_reading() == START
-    subscriber.replayed([frame(0, 1), entry(1, 1, 4)], FIRST, EventId(1, 4), more=False, over=False)
+    subscriber.replayed([frame(0, 1), entry(1, 1, 4)], FIRST, EventId(1, 4), known=True, more=False, over=False)
     assert subscriber.take() == frame(0, 1) + entry(1, 1, 4)
 
 
 def test_a_cursor_ahead_of_an_ended_log_gets_a_gap_too() -> None:
     subscriber = Subscriber(EventId(5, 1), max_bytes=ROOM)
-    replay(subscriber, latest=EventId(1, 1), over=True)
+    replay(subscriber, latest=EventId(1, 1), known=False, over=True)
     assert subscriber.take() == encode_gap(EventId(5, 1), FIRST, EventId(1, 1))
     replay(subscriber, frame(0, 1), end(1, 1), latest=EventId(1, 1), over=True)
     assert subscriber.take() == frame(0, 1) + end(1, 1)
@@ -281,10 +288,10 @@ def test_a_cursor_ahead_of_an_ended_log_gets_a_gap_too() -> None:
 def test_a_cursor_before_a_log_whose_head_is_gone_gets_a_gap_and_then_what_is_left() -> None:
     subscriber = Subscriber(EventId(1, 2), max_bytes=ROOM)
     subscriber.start_reading()
-    subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), more=False, over=False)
+    subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), known=False, more=False, over=False)
     assert subscriber.take() == encode_gap(EventId(1, 2), EventId(1, 5), EventId(1, 6))
     assert subscriber.start_reading() == EventId(1, 4)
-    subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), more=False, over=False)
+    subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), known=False, more=False, over=False)
     assert subscriber.take() == entry(1, 5, 6)
     assert phase_of(subscriber) is Phase.LIVE
 
@@ -292,15 +299,25 @@ def test_a_cursor_before_a_log_whose_head_is_gone_gets_a_gap_and_then_what_is_le
 def test_a_cursor_just_before_what_is_left_of_a_log_needs_no_gap() -> None:
     subscriber = Subscriber(EventId(1, 4), max_bytes=ROOM)
     subscriber.start_reading()
-    subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), more=False, over=False)
+    subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), known=False, more=False, over=False)
     assert subscriber.take() == entry(1, 5, 6)
 
 
 def test_a_cursor_inside_what_is_left_of_a_log_needs_no_gap() -> None:
     subscriber = Subscriber(EventId(1, 5), max_bytes=ROOM)
     subscriber.start_reading()
-    subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), more=False, over=False)
+    subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), known=True, more=False, over=False)
     assert subscriber.take() == frame(1, 6)
+
+
+def test_events_that_redis_forgot_are_a_gap_though_a_later_execution_has_gone_on() -> None:
+    """The text would be whole by its rollback; the reader would have events that no log holds."""
+    subscriber = Subscriber(EventId(1, 9), max_bytes=ROOM)
+    again = [frame(0, 1), entry(1, 1, 3), entry(2, 1, 2)]
+    replay(subscriber, again[-1], latest=EventId(2, 2), known=False)
+    assert subscriber.take() == encode_gap(EventId(1, 9), FIRST, EventId(2, 2))
+    replay(subscriber, *again, latest=EventId(2, 2), known=False)
+    assert subscriber.take() == b"".join(again)
 
 
 def test_what_was_taken_is_told_apart_from_what_waits() -> None:
