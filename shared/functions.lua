@@ -174,14 +174,14 @@ local function due(keys, args)
   return jobs
 end
 
--- KEYS lane, active, arq job, bell; ARGV job, arq message, look in ms -> 1 if the queue had lost the job
+-- KEYS lane, active, arq job, bell; ARGV job, arq message, look in ms, due in ms -> 1 if the queue had lost the job
 local function restore(keys, args)
   local now = now_ms()
   redis.call('ZADD', keys[2], digits(now + tonumber(args[3])), args[1])
   if redis.call('ZSCORE', keys[1], args[1]) and redis.call('EXISTS', keys[3]) == 1 then return 0 end
   redis.call('SET', keys[3], args[2])
-  redis.call('ZADD', keys[1], 'NX', digits(now), args[1])
-  ring(keys[1], keys[4], args[1])
+  redis.call('ZADD', keys[1], 'NX', digits(now + tonumber(args[4])), args[1])
+  if args[4] == '0' then ring(keys[1], keys[4], args[1]) end
   return 1
 end
 

@@ -75,6 +75,16 @@ class Keys:
         return f"{self.prefix}:models"
 
     @property
+    def walked(self) -> str:
+        """The queue's server with which all jobs were last compared; on the jobs' side."""
+        return f"{self.prefix}:walked"
+
+    @property
+    def walking(self) -> str:
+        """There while a worker compares them."""
+        return f"{self.prefix}:walking"
+
+    @property
     def secret(self) -> str:
         """The signing secret, where none is configured."""
         return f"{self.prefix}:secret"

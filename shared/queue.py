@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from shared.errors import IdempotencyConflict, QueueFull
 from shared.jobs import LONGEST_TIMEOUT_S, Job, JobSpec, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
+from shared.lifecycle import State
 from shared.valkey import Functions
 
 ARQ_FUNCTION = "run_job"
@@ -59,6 +60,14 @@ class Claim:
     lane: str
     owner: str
     good_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The queue's server: it has another `run_id` after each start. `up_s` counts whole seconds."""
+
+    run_id: str
+    up_s: float
 
 
 def serialize(message: dict[str, Any]) -> bytes:
@@ -207,10 +216,15 @@ class Queue:
         now, *jobs = await self._functions.call("due", [self._keys.active], int(hold_s * 1000), limit)
         return int(now), [job.decode() for job in jobs]
 
-    async def restore(self, job: Job, look_in_s: float) -> bool:
-        """Set when to look next; a job that the queue had lost is put back, which True tells."""
+    async def restore(self, job: Job, look_in_s: float, *, lease_s: float = 0.0) -> bool:
+        """Set when to look next; a job that the queue had lost is put back, which True tells.
+
+        One that runs is due after `lease_s`: its worker, if it is alive, renews it until then.
+        """
         keys = [self._keys.lane(job.lane), self._keys.active, ARQ_JOB + job.id, self._keys.bell]
-        return bool(await self._functions.call("restore", keys, job.id, _arq_message(job.id), int(look_in_s * 1000)))
+        due_ms = int(lease_s * 1000) if job.status is not State.QUEUED else 0
+        args = (job.id, _arq_message(job.id), int(look_in_s * 1000), due_ms)
+        return bool(await self._functions.call("restore", keys, *args))
 
     async def depth(self, lane: str) -> int:
         """Jobs in the lane, running ones included."""
@@ -235,6 +249,11 @@ class Queue:
     async def tell_alive(self, host: str, for_s: float) -> None:
         """A worker on this host is at work, and will tell so again before `for_s` seconds are over."""
         await self._client.set(self._keys.worker(host), "1", px=int(for_s * 1000))
+
+    async def server(self) -> Server:
+        """Which server this is, and for how long it has been up."""
+        info = await self._client.info("server")
+        return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
 
     async def ping(self) -> None:
         """Raise what `REDIS_DOWN` names if the server can't be reached."""

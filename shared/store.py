@@ -6,7 +6,7 @@ nothing is decided here. Not here: the log's bytes (replay.py) and who runs when
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,8 @@ from shared.keys import Keys
 from shared.lifecycle import State
 from shared.valkey import Functions
 
+# Keys that one step of a walk looks at: short enough for a server that has other things to do.
+_WALK_PAGE = 500
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -212,6 +214,29 @@ class Store:
             return 0
         records = [self._keys.job(job_id).record for job_id in job_ids]
         return int(await self._functions.call("abandon", records, int(after_s * 1000)))
+
+    async def may_walk(self, server: str, for_s: float) -> bool:
+        """Whether the jobs are to be compared with this queue server, by the caller and for so long by nobody else."""
+        if await self._client.get(self._keys.walked) == server.encode():
+            return False
+        return bool(await self._client.set(self._keys.walking, server, nx=True, px=int(for_s * 1000)))
+
+    async def walked(self, server: str) -> None:
+        """They were compared."""
+        await self._client.set(self._keys.walked, server)
+        await self._client.delete(self._keys.walking)
+
+    async def unended(self) -> AsyncIterator[Job]:
+        """All jobs that have not ended, in no order. It reads every record, page by page: seldom, in the background."""
+        prefix, suffix = self._keys.job("*").record.split("*")
+        cursor, begun = 0, False
+        while cursor or not begun:
+            begun = True
+            cursor, names = await self._client.scan(cursor, match=f"{prefix}*{suffix}", count=_WALK_PAGE)
+            ids = [name.decode().removeprefix(prefix).removesuffix(suffix) for name in names]
+            for job in await self.load_many(ids):
+                if isinstance(job, Job) and not job.ended:
+                    yield job
 
     async def secret(self, fresh: str) -> str:
         """The signing secret that all gateways share; `fresh` becomes it if there is none."""

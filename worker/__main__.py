@@ -35,6 +35,7 @@ from worker.providers.openai_compatible import OpenAICompatible
 from worker.providers.scripted import Scripted
 from worker.pump import Pump
 from worker.reaper import Reaper
+from worker.recovery import Recovery
 
 log = structlog.get_logger()
 
@@ -107,6 +108,8 @@ async def run_worker(
             Limits(settings.max_attempts, settings.max_log_bytes),
             lease_s=settings.lease_s,
         )
+        # A server that has just started: whoever held a job has had no lease yet to say so.
+        wait_s = max(0.0, settings.lease_s - (await queue.server()).up_s)
         dispatcher = Dispatcher(
             queue,
             store,
@@ -117,6 +120,7 @@ async def run_worker(
             lanes=LANES,
             slots=settings.worker_slots,
             lease_s=settings.lease_s,
+            wait_s=wait_s,
         )
         reaper_owner = f"reaper-{uuid.uuid4().hex[:12]}"
         reaper = Reaper(
@@ -126,6 +130,7 @@ async def run_worker(
             lambda job_id, error: attempts.end(job_id, reaper_owner, error),
             lanes=tuple(lane.name for lane in LANES),
             lease_s=settings.lease_s,
+            wait_s=wait_s,
         )
         feed = LiveFeed(
             feed_client,
@@ -143,6 +148,7 @@ async def run_worker(
                     feed.run(),
                     dispatcher.beat(),
                     reaper.run(),
+                    Recovery(store, queue, lease_s=settings.lease_s).run(),
                     publish_models(Catalogue(queue_client, keys), routes),
                 )
             ]

@@ -95,7 +95,9 @@ class Dispatcher:
         lanes: Sequence[Lane],
         slots: int,
         lease_s: float,
+        wait_s: float = 0.0,
     ) -> None:
+        """With `wait_s`, jobs that ran before are left to their workers for so long: the server has just come back."""
         self._queue = queue
         self._store = store
         self._attempts = attempts
@@ -113,7 +115,7 @@ class Dispatcher:
         self._beat_now = asyncio.Event()
         # A renewal that overtakes a hand-back would claim the job again, for a worker that is leaving.
         self._renewing = asyncio.Lock()
-        self._spare_until = 0.0
+        self._spare_until = self._now() + wait_s
         self._owners = (f"{uuid.uuid4().hex[:12]}.{n}" for n in itertools.count(1))
         arq_pool = ArqRedis(
             connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize

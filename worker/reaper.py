@@ -34,15 +34,24 @@ class Reaper:
     """One process's share of the reaping."""
 
     def __init__(
-        self, store: Store, queue: Queue, clock: Clock, end: EndJob, *, lanes: tuple[str, ...], lease_s: float
+        self,
+        store: Store,
+        queue: Queue,
+        clock: Clock,
+        end: EndJob,
+        *,
+        lanes: tuple[str, ...],
+        lease_s: float,
+        wait_s: float = 0.0,
     ) -> None:
+        """With `wait_s`, it trusts the times that it reads only after so long: the server has just come back."""
         self._store = store
         self._queue = queue
         self._clock = clock
         self._end = end
         self._lanes = lanes
         self._lease_s = lease_s
-        self._trust_at = 0.0
+        self._trust_at = clock.monotonic() + wait_s
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -101,7 +110,7 @@ class Reaper:
             times = [job.deadline_ms + _DEADLINE_PATIENCE_MS] if job.status is State.RUNNING else [job.deadline_ms]
             times += [job.abandon_ms] if job.abandon_ms else []
             in_s = min(max((min(times) - now_ms) / 1000, 0.05), LOOK_S)
-            if await self._queue.restore(job, in_s):
+            if await self._queue.restore(job, in_s, lease_s=self._lease_s):
                 log.warning("reaper.restored", job=job.id)
 
     async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:

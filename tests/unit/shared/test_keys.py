@@ -20,6 +20,8 @@ def all_names(keys: Keys) -> list[str]:
         keys.bell,
         keys.active,
         keys.models,
+        keys.walked,
+        keys.walking,
         keys.secret,
     ]
 

@@ -1,0 +1,59 @@
+"""Finds the jobs that the queue's server has forgotten, once it has become another one: restarted, or failed over to.
+
+Where queue and jobs live on different servers, the queue's may lose its last second and with it what lane, reaper and
+bell knew of a job whose record is kept. One worker of the fleet then walks all records and puts back what has not
+ended. Above: __main__. Below: store and queue. Not here: what is due for a look in ordinary times (reaper.py).
+"""
+
+import asyncio
+
+import structlog
+
+from shared.jobs import Job
+from shared.queue import LOOK_S, Queue
+from shared.store import Store
+from shared.valkey import REDIS_FAULTS, Outage
+
+log = structlog.get_logger()
+
+_CHECK_S = 2.0
+# A worker that dies in mid-walk is replaced after this long; two that walk at once do no harm.
+_WALK_S = 60.0
+
+
+class Recovery:
+    """One process's share: it walks if no other does."""
+
+    def __init__(self, store: Store, queue: Queue, *, lease_s: float) -> None:
+        self._store = store
+        self._queue = queue
+        self._lease_s = lease_s
+
+    async def run(self) -> None:
+        """Look at the queue's server now and then, until cancelled."""
+        outage = Outage("recovery.redis_lost", "recovery.redis_back")
+        while True:
+            try:
+                await self.check()
+                outage.is_over()
+            except REDIS_FAULTS as error:
+                outage.goes_on(error)
+            await asyncio.sleep(_CHECK_S)
+
+    async def check(self) -> bool:
+        """Walk if the queue's server is not the one that the jobs were last compared with; whether it was done."""
+        server = (await self._queue.server()).run_id
+        if not await self._store.may_walk(server, _WALK_S):
+            return False
+        restored = 0
+        async for job in self._store.unended():
+            restored += await self._restore(job)
+        await self._store.walked(server)
+        log.info("recovery.walked", restored=restored)
+        return True
+
+    async def _restore(self, job: Job) -> bool:
+        restored = await self._queue.restore(job, LOOK_S, lease_s=self._lease_s)
+        if restored:
+            log.warning("recovery.restored", job=job.id)
+        return restored
