@@ -140,10 +140,11 @@ local function renew(keys, args)
   return answers
 end
 
--- KEYS lane, bell, claim; ARGV job, owner -> 1 if it was the owner's to give
+-- KEYS lane, bell, claim, arq retry; ARGV job, owner -> 1 if it was the owner's to give. Nobody runs it any more, so
+-- that there is no worker to whom `take` would have to leave it.
 local function give_back(keys, args)
   if redis.call('GET', keys[3]) ~= args[2] then return 0 end
-  redis.call('DEL', keys[3])
+  redis.call('DEL', keys[3], keys[4])
   ring(keys[1], keys[2], args[1])
   return 1
 end

@@ -191,7 +191,8 @@ class Queue:
 
     async def give_back(self, claim: Claim) -> bool:
         """Let another worker take the job at once."""
-        keys = [self._keys.lane(claim.lane), self._keys.bell, ARQ_IN_PROGRESS + claim.job_id]
+        arq_keys = [ARQ_IN_PROGRESS + claim.job_id, ARQ_RETRY + claim.job_id]
+        keys = [self._keys.lane(claim.lane), self._keys.bell, *arq_keys]
         return bool(await self._functions.call("give_back", keys, claim.job_id, claim.owner))
 
     async def done(self, job_id: str, lane: str) -> None:

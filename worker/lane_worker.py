@@ -10,6 +10,7 @@ import itertools
 import socket
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -107,6 +108,8 @@ class Dispatcher:
         self._host = socket.gethostname()
         self._lease_s = lease_s
         self._claims: dict[str, Claim] = {}
+        # Whose claim it is: a job that was handed back can be taken again before its former task has ended.
+        self._holders: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._room.set()
@@ -156,6 +159,8 @@ class Dispatcher:
         except asyncio.CancelledError:
             # What this call claims on the server must not be dropped here: it is started, then handed back.
             await asyncio.wait([taking])
+            with suppress(*REDIS_FAULTS):
+                taking.result()
             raise
 
     async def _take(self) -> float | None:
@@ -179,6 +184,7 @@ class Dispatcher:
         self._rota.charge(taken.lane)
         task = asyncio.create_task(self._run_arq(taken))
         self._tasks.add(task)
+        self._holders[taken.job_id] = task
         self._idle.clear()
         if len(self._tasks) >= self._slots:
             self._room.clear()
@@ -193,7 +199,9 @@ class Dispatcher:
             log.warning("dispatcher.not_started", error=type(error).__name__)
 
     def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
-        self._claims.pop(job_id, None)
+        if self._holders.get(job_id) is task:
+            del self._holders[job_id]
+            self._claims.pop(job_id, None)
         self._tasks.discard(task)
         self._room.set()
         if not self._tasks:

@@ -1,9 +1,11 @@
 """A gateway, and a desk at which a test writes its jobs' logs."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
+from shared.queue import Queue, Server
 from shared.settings import Settings
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
@@ -28,3 +30,14 @@ async def writing(settings: Settings) -> AsyncIterator[Desk]:
     """Where the logs are written."""
     async with desk(settings) as opened:
         yield opened
+
+
+@pytest.fixture
+def an_old_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run's Valkey may be younger than a test's lease: to the workers of this process it is not."""
+    server = Queue.server
+
+    async def aged(queue: Queue) -> Server:
+        return replace(await server(queue), up_s=86_400.0)
+
+    monkeypatch.setattr(Queue, "server", aged)

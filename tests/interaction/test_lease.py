@@ -9,6 +9,7 @@ import pytest
 from shared.events import EventType
 from shared.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.lifecycle import State
+from shared.queue import Claim, Queue
 from shared.settings import Settings
 from shared.store import Store
 from tests.support.core import PATIENCE_S, captured_logs, frames_of
@@ -16,6 +17,8 @@ from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from worker.attempt import Attempts
+
+pytestmark = pytest.mark.usefixtures("an_old_server")
 
 LEASE_S = 0.6
 LONG_S = 60.0
@@ -207,6 +210,37 @@ async def test_a_job_whose_every_worker_died_fails(system: System, told: Told) -
     assert story.end["error"]["message"] == "2 attempts died without an end of their own."
     assert told.calls == []
     assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_that_is_taken_again_while_it_is_handed_back_is_held_like_any_other(
+    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_back = Queue.give_back
+
+    async def slow_give_back(queue: Queue, claim: Claim) -> bool:
+        given = await give_back(queue, claim)
+        await told.call(1)
+        return given
+
+    monkeypatch.setattr(Queue, "give_back", slow_give_back)
+    async with running_worker(system.settings):
+        job_id = await system.submit()
+        first = await told.call()
+        first.say("forgotten")
+        await system.until(job_id, EventType.DELTA)
+        await system.core.client.xdel(system.core.keys.job(job_id).log, "1-2")
+        await system.write(job_id, seq=1)
+        first.end()
+        second = await told.call(1)
+        async with system.commands() as command:
+            for _ in range(3 * BEATS_PER_LEASE):
+                await command(f"GET {ARQ_IN_PROGRESS}{job_id}")
+        second.say("kept")
+        second.end()
+        story = await system.story(job_id)
+
+    assert story.text == "kept"
+    assert len(told.calls) == 2
 
 
 @pytest.mark.parametrize(("kind", "step"), [(Attempts, "_run"), (Store, "request")], ids=["just taken", "record read"])

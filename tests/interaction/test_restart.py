@@ -172,6 +172,25 @@ async def test_after_an_outage_a_running_job_is_left_to_its_worker_for_a_lease(
     assert [call.model for call in told.calls] == ["new"]
 
 
+async def test_a_worker_that_starts_after_its_redis_leaves_a_running_job_to_its_worker_for_a_lease(
+    settings: Settings, tmp_path: Path
+) -> None:
+    told = Told(on_call=lambda call: call.end())
+    async with running_valkey(tmp_path / "own-valkey") as valkey:
+        own = settings.model_copy(update={"redis_url": valkey.url, "lease_s": 60.0})
+        async with running_system(own) as system:
+            job_id = await system.submit(model="running elsewhere")
+            execution = await system.core.begin(job_id, "other.1")
+            await system.core.client.set(ARQ_RETRY + job_id, 1)
+            await system.due(job_id)
+            async with running_worker(own, told):
+                story = await system.story(await system.submit(model="new"))
+                assert await system.core.append(frames_of(execution, 2, "still ", "mine")) == ["ok"]
+
+    assert story.types == ["queued", "started", "completed"]
+    assert [call.model for call in told.calls] == ["new"]
+
+
 async def end_all_leases_and_the_server(system: System, job_ids: list[str]) -> None:
     """In one go, so that no worker sees the one without the other."""
     async with system.core.client.pipeline(transaction=False) as pipe:
