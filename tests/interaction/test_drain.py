@@ -4,7 +4,7 @@ import asyncio
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from shared.ports import free_port
 from shared.settings import Settings
 from tests.support.client import PATIENCE_S, Client
 from tests.support.gateway import Gateway
+from tests.support.processes import Processes, at_peace
 from tests.support.scribe import PROMPT, Desk
 
 RETRY = re.compile(rb"retry: \d{3,4}\n\n")
@@ -230,6 +231,32 @@ async def test_a_gateway_whose_part_has_died_does_not_go_on_half_alive(
             dies.set()
             assert await gateway.stopped() == 1
     assert "gateway.part_died" in [line["event"] for line in logs]
+
+
+async def test_a_gateway_that_breaks_open_streams_has_nothing_to_complain_of(
+    processes: Processes, writing: Desk
+) -> None:
+    """A process of its own: one reader can come back, one can't, and one has no headers yet."""
+    gateway = await processes.gateway(drain_s=0.1, headers_hold_s=60.0, log_level="info")
+    client = Client(int(gateway.url.rpartition(":")[2]))
+    async with AsyncExitStack() as readers:
+        call = await readers.enter_async_context(client.calling(CHAT, STREAM))
+        scribe = await writing.take()
+        await scribe.say("Half of ")
+        await call.read_head()
+        await call.frames(2)
+        held = await readers.enter_async_context(client.calling(CHAT, STREAM))
+        await writing.take()
+        native = await readers.enter_async_context(client.stream("GET", f"{JOBS}/{scribe.job_id}/events"))
+        await native.frames(3)
+
+        assert await gateway.terminated() == 0
+        assert RETRY.fullmatch(await native.rest())
+        assert await call.rest() == b""
+        assert (native.complete, call.complete) == (False, False)
+        await held.read_head()
+        assert held.status == 503
+    assert at_peace(gateway)
 
 
 async def test_a_port_that_is_taken_is_said_plainly(gateway: Gateway, settings: Settings) -> None:

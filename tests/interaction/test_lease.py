@@ -272,6 +272,27 @@ async def test_a_worker_that_is_frozen_before_its_begin_does_not_take_the_job_fr
     assert told.calls == []
 
 
+async def test_a_job_that_kills_each_worker_that_runs_it_fails_and_the_next_one_lives(
+    system: System, told: Told, processes: Processes
+) -> None:
+    job_id = await system.submit(model="poison")
+    for number in range(2):
+        victim = await processes.worker(max_attempts=2)
+        (await told.call(number)).say("x")
+        await system.until(job_id, EventType.DELTA, count=number + 1)
+        await victim.crash()
+    await processes.worker(max_attempts=2)
+    story = await system.story(job_id)
+    after = await system.submit(model="harmless")
+    (await told.call_for("harmless")).end()
+
+    assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "failed"]
+    assert story.code == "attempts_exhausted"
+    assert (await system.story(after)).types == ["queued", "started", "completed"]
+    assert [call.model for call in told.calls] == ["poison", "poison", "harmless"]
+    assert await system.queue_keys(job_id) == []
+
+
 async def test_a_job_that_redis_kept_from_starting_is_taken_again_after_its_lease(system: System, told: Told) -> None:
     job_id = await system.submit()
     await system.core.client.lpush(ARQ_RETRY + job_id, "no number")  # type: ignore[misc]

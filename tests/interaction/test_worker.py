@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
 
 import pytest
@@ -444,6 +445,27 @@ async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run
             call.end()
             story = await system.story(job_ids[number])
             assert story.text == f"m{number}"
+
+
+async def test_a_worker_that_joins_a_fleet_full_of_long_jobs_fills_its_slots(system: System) -> None:
+    """arq alone looks at the first hundred jobs of a queue, in which running ones stay."""
+    told = Told(on_call=lambda call: call.say("Long."))
+    patient = {"first_token_timeout_s": 60.0, "gap_timeout_s": 60.0}
+
+    def worker(slots: int) -> AbstractAsyncContextManager[object]:
+        return running_worker(system.settings.model_copy(update={**patient, "worker_slots": slots}), told)
+
+    async with AsyncExitStack() as fleet:
+        for _ in range(3):
+            await fleet.enter_async_context(worker(40))
+        for _ in range(190):
+            await system.submit()
+        await told.until(lambda: len(told.running) == 120)
+        for slots, running in ((40, 160), (30, 190)):
+            await fleet.enter_async_context(worker(slots))
+            await told.until(lambda running=running: len(told.running) == running)  # type: ignore[misc]
+        # No job has made room for another.
+        assert len(told.calls) == 190
 
 
 async def test_no_slot_is_lost_whatever_becomes_of_jobs(system: System) -> None:

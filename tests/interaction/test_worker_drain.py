@@ -15,7 +15,7 @@ from shared.queue import Queue, Taken
 from shared.settings import Settings
 from shared.store import Store
 from tests.support.core import PATIENCE_S, frozen
-from tests.support.processes import Processes, gone
+from tests.support.processes import Processes, at_peace, gone
 from tests.support.system import STOP_S, System, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from worker.attempt import Attempts
@@ -265,6 +265,20 @@ async def test_sigterm_lets_a_job_end_and_the_exit_status_is_0(
     assert (await system.story(job_id)).text == "The end."
     await gone([worker.pid])
     assert await worker.died() == 0
+
+
+async def test_a_worker_that_hands_back_what_it_streams_has_nothing_to_complain_of(
+    system: System, told: Told, processes: Processes
+) -> None:
+    worker = await processes.worker(drain_s=0.1, log_level="info")
+    job_ids = [await system.submit(model=f"m{number}") for number in range(3)]
+    for number, job_id in enumerate(job_ids):
+        (await told.call_for(f"m{number}")).say("Half of ")
+        await system.until(job_id, EventType.DELTA)
+
+    assert await worker.terminated() == 0
+    assert {"worker.draining", "attempt.stopped", "worker.stopped"} <= {line["event"] for line in at_peace(worker)}
+    assert [(await system.job(job_id)).attempts for job_id in job_ids] == [0, 0, 0]
 
 
 async def test_a_second_signal_ends_it_at_once_and_the_exit_status_is_0(

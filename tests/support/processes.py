@@ -5,6 +5,7 @@ process too, should it be killed. Not here: the run's own Valkey (valkey.py).
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -28,11 +29,15 @@ PYTHON = (sys.executable, "-P", "-m")
 
 
 class Running(Program):
-    """A gateway or a worker, and what a test may do to it. `url` is a gateway's address."""
+    """A gateway or a worker, and what a test may do to it.
+
+    `url` is a gateway's address; `said` is what it has written since it was ready.
+    """
 
     def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str], url: str = "") -> None:
         super().__init__(name, argv, env, start_s=START_S, stop_s=STOP_S)
         self.url = url
+        self.said = ""
 
     @property
     def pid(self) -> int:
@@ -53,11 +58,31 @@ class Running(Program):
         self.kill()
         await self.died()
 
+    async def terminated(self) -> int:
+        """SIGTERM, and wait for its end and its last words; its exit status."""
+        os.kill(self.pid, signal.SIGTERM)
+        async with asyncio.timeout(STOP_S):
+            status = await self.died()
+        await self.stop()
+        return status
+
+    def _show(self, said: bytes) -> None:
+        self.said += said.decode(errors="replace")
+        super()._show(said)
+
     async def stop(self) -> None:
         """In order; a frozen one is thawed first."""
         if self._process is not None:
             signal_child(self._process, signal.SIGCONT)
         await super().stop()
+
+
+def at_peace(program: Running) -> list[dict[str, Any]]:
+    """What a program has logged: nothing else was written, no traceback, and nothing at level error."""
+    lines: list[dict[str, Any]] = [json.loads(line) for line in program.said.splitlines()]
+    bad = [line for line in lines if line["level"] in ("error", "critical") or "exception" in line]
+    assert not bad, bad
+    return lines
 
 
 class Processes:
