@@ -1,0 +1,1 @@
+"""Load: programs that measure, started by make."""

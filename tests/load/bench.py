@@ -1,0 +1,131 @@
+"""`make bench`: measures a stream straight from an upstream and the same one through Tailrace, in one run.
+
+`python -m tests.load.bench --help` lists the options, README.md beside this file says what the rows mean. It ends with
+1 when a stream was not whole; a missed budget is told, and ends with 0, since a busy machine misses it too.
+Above: make. Below: stand.py, scenarios.py, sheet.py. Not here: what is measured.
+"""
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import platform
+import resource
+import sys
+import tempfile
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tests.load.generator import Broken
+from tests.load.scenarios import FULL, QUICK, SCENARIOS, TINY, Size, scale
+from tests.load.sheet import Sheet
+from tests.load.stand import SLOTS, Peer, running_stand
+
+_SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
+_WORKERS = (1, 2)
+
+
+async def measure(names: Iterable[str], size: Size, data_dir: Path, peer: Peer | None, upstream_port: int) -> Sheet:
+    """Run these scenarios on one stand."""
+    sheet = Sheet()
+    async with running_stand(data_dir, peer=peer, upstream_port=upstream_port) as stand:
+        for name in names:
+            print(f"… {name}", file=sys.stderr, flush=True)
+            try:
+                await SCENARIOS[name](stand, sheet, size)
+            except (Broken, TimeoutError) as error:
+                sheet.faults.append(f"{name} did not finish: {error!r}")
+    return sheet
+
+
+async def measure_scaling(size: Size, data_dir: Path, upstream_port: int) -> Sheet:
+    """More streams and more workers, a stand for each number of workers."""
+    sheet = Sheet()
+    for workers in _WORKERS:
+        print(f"… {workers} worker(s)", file=sys.stderr, flush=True)
+        async with running_stand(data_dir / str(workers), workers=workers, upstream_port=upstream_port) as stand:
+            try:
+                await scale(stand, sheet, size, workers)
+            except TimeoutError:
+                sheet.faults.append(f"Scaling with {workers} worker(s) did not finish.")
+    return sheet
+
+
+def about() -> dict[str, Any]:
+    """The machine and the day, without which no figure means anything."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "worker_slots": SLOTS,
+    }
+
+
+def _header(facts: dict[str, Any]) -> str:
+    return (
+        f"Tailrace bench, {facts['date']}, Python {facts['python']}, {facts['processors']} processors, "
+        f"load before {facts['load_before']:.1f}.\n"
+        "Load generator, mock upstream, gateway, worker and Valkey share these processors: compare within a row.\n"
+    )
+
+
+def _report(sheet: Sheet, facts: dict[str, Any], to: Path | None) -> int:
+    print(_header(facts))
+    print(sheet.table())
+    missed = [line.name for line in sheet.lines() if line.met is False]
+    judged = sum(line.met is not None for line in sheet.lines())
+    print(f"\n{judged - len(missed)} of {judged} budgets met." + (f" Missed: {'; '.join(missed)}." if missed else ""))
+    if sheet.faults:
+        print(f"{len(sheet.faults)} faults in streams; the first ones:", *sheet.faults[:10], sep="\n  ")
+    else:
+        print("Every stream had all its tokens, in order.")
+    if to is not None:
+        to.write_text(json.dumps({"about": facts, **sheet.as_dict()}, indent=1))
+    return 1 if sheet.faults else 0
+
+
+def _options(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench",
+        description="Measure Tailrace against its upstream, both on 127.0.0.1.",
+        epilog="BENCH_PEER=http://127.0.0.1:4000/v1 measures another gateway beside it: see tests/load/README.md.",
+    )
+    parser.add_argument("--quick", action="store_const", dest="size", const="quick", help="one round, a few minutes")
+    parser.add_argument("--tiny", action="store_const", dest="size", const="tiny", help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=f"of: {', '.join(SCENARIOS)}")
+    parser.add_argument("--scaling", action="store_true", help="50 to 400 streams with 1 and 2 workers instead")
+    parser.set_defaults(size="full")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and report; the exit status."""
+    options = _options(argv)
+    to = options.json.resolve() if options.json else None
+    peer_url, port = os.environ.get("BENCH_PEER"), int(os.environ.get("BENCH_UPSTREAM_PORT", "0"))
+    peer = None
+    if peer_url:
+        peer = Peer(peer_url, os.environ.get("BENCH_PEER_KEY", "none"), os.environ.get("BENCH_PEER_MODEL", "mock"))
+    for name in [name for name in os.environ if name.upper().startswith(("TAILRACE_", "OPENAI_"))]:
+        del os.environ[name]  # the stand's settings are its own
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 10,000 readers are as many sockets
+    facts, size = about(), _SIZES[options.size]
+    with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder, contextlib.chdir(folder):
+        gc.freeze()
+        if options.scaling:
+            sheet = uvloop.run(measure_scaling(size, Path(folder), port))
+        else:
+            sheet = uvloop.run(measure(options.only or SCENARIOS, size, Path(folder), peer, port))
+    return _report(sheet, facts, to)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

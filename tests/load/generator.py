@@ -1,0 +1,414 @@
+"""The load: calls that cost little, streams whose every token is checked, and three ways to make many of them.
+
+`Caller` speaks HTTP/1.1 to one port over kept connections; `Hearing` is one stream as its reader hears it; `chat` and
+`native` ask for a stream in either dialect; `paced`, `unpaced` and `steady` are loads, each bounded in number.
+Above: scenarios.py says which loads make which row. Not here: processes, rows.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, TypeVar, cast
+
+import httptools
+
+from tests.load.mock_upstream import Order
+
+LIMIT_S = 120.0
+"""No load takes longer than this: then it is cut off, with a `TimeoutError`."""
+# uvicorn closes a connection that was idle for five seconds; one that is younger is safe to use.
+_FRESH_S = 2.0
+_TOKEN = re.compile(rb'"content":\s*" (\d{5})"')
+_ENDS = re.compile(rb"^(?:data: \[DONE\]|event: completed)$", re.MULTILINE)
+# A job that starts over would make the numbers begin again; so would nothing else that is said here.
+_BAD_ENDS = re.compile(rb"^event: (?:failed|cancelled|expired|rollback|gap)$", re.MULTILINE)
+
+
+T = TypeVar("T")
+
+
+class Broken(Exception):
+    """A call did not get the answer it needs."""
+
+
+@dataclass
+class Answer:
+    """What came back. Times are `time.monotonic()`."""
+
+    asked_at: float
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    parts: list[bytes] = field(default_factory=list)
+    chunks: int = 0
+    """HTTP chunks of the body: how often the server sent."""
+    first_at: float | None = None
+    """When the body began."""
+    ended_at: float | None = None
+
+    def json(self) -> dict[str, Any]:
+        """The body."""
+        body: dict[str, Any] = json.loads(b"".join(self.parts))
+        return body
+
+
+class _Connection(asyncio.Protocol):
+    """One kept connection; one call at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: Answer | None = None
+        self._on_body: Callable[[bytes], None] | None = None
+        self._whole: asyncio.Future[Answer] | None = None
+        self.idle_since = 0.0
+        self.reusable = True
+
+    async def ask(self, request: bytes, on_body: Callable[[bytes], None] | None) -> Answer:
+        self._on_body = on_body
+        self._whole = asyncio.get_running_loop().create_future()
+        self._answer = Answer(time.monotonic())
+        self.transport.write(request)
+        return await self._whole
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._fail(str(error))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
+        self._fail("The connection ended before the answer did.")
+
+    def on_status(self, _: bytes) -> None:
+        assert self._answer is not None
+        self._answer.status = self._parser.get_status_code()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        assert self._answer is not None
+        self._answer.headers[name.decode().lower()] = value.decode("latin-1")
+
+    def on_chunk_header(self) -> None:
+        assert self._answer is not None
+        self._answer.chunks += 1
+
+    def on_body(self, data: bytes) -> None:
+        answer = self._answer
+        assert answer is not None
+        if answer.first_at is None:
+            answer.first_at = time.monotonic()
+        if self._on_body is None or answer.status >= 300:
+            answer.parts.append(data)
+        else:
+            self._on_body(data)
+
+    def on_message_complete(self) -> None:
+        answer = self._answer
+        assert answer is not None
+        answer.ended_at = self.idle_since = time.monotonic()
+        self.reusable = self.reusable and self._parser.should_keep_alive()
+        if self._whole is not None and not self._whole.done():
+            self._whole.set_result(answer)
+
+    def _fail(self, why: str) -> None:
+        if self._whole is not None and not self._whole.done():
+            self._whole.set_exception(Broken(why))
+        self.transport.abort()
+
+
+class Caller:
+    """A caller of one server on 127.0.0.1. `base` goes before each path."""
+
+    def __init__(self, port: int, key: str = "", *, base: str = "", model: str = "mock") -> None:
+        self._port = port
+        self._base = base
+        self._key = key
+        self._idle: list[_Connection] = []
+        self._all: set[_Connection] = set()
+        self.model = model
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        on_body: Callable[[bytes], None] | None = None,
+        expect: int = 200,
+    ) -> Answer:
+        """Send a request and wait for the end of its answer; the body goes to `on_body` as it comes.
+
+        Raises:
+            Broken: the connection ended, or the status is not the expected one.
+        """
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {self._base}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {self._key}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        connection = await self._connection()
+        try:
+            answer = await connection.ask(head.encode() + data, on_body)
+        except BaseException:
+            connection.transport.abort()
+            self._all.discard(connection)
+            raise
+        if connection.reusable:
+            self._idle.append(connection)
+        if answer.status != expect:
+            raise Broken(f"{method} {path}: {answer.status} {b''.join(answer.parts)[:300]!r}")
+        return answer
+
+    async def _connection(self) -> _Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable and time.monotonic() - connection.idle_since < _FRESH_S:
+                return connection
+            connection.transport.abort()
+            self._all.discard(connection)
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(_Connection, "127.0.0.1", self._port)
+        self._all.add(connection)
+        return connection
+
+    def close(self) -> None:
+        """Leave."""
+        for connection in self._all:
+            connection.transport.abort()
+        self._all.clear()
+        self._idle.clear()
+
+
+class Hearing:
+    """One stream as its reader hears it. `faults` says what is wrong with it: a missing token, one too many."""
+
+    def __init__(self, tokens: int) -> None:
+        self._tokens = tokens
+        self._next = 0
+        self._rest = b""
+        self._ended = False
+        self.asked_at = 0.0
+        self.arrivals: list[tuple[float, int]] = []
+        """When tokens came, and how many at once."""
+        self.faults: list[str] = []
+
+    @property
+    def count(self) -> int:
+        """Tokens that were heard."""
+        return sum(count for _, count in self.arrivals)
+
+    @property
+    def first_s(self) -> float:
+        """From the request to the first token."""
+        return self.arrivals[0][0] - self.asked_at
+
+    def hear(self, data: bytes) -> None:
+        """A piece of the stream, cut anywhere."""
+        whole, cut, self._rest = (self._rest + data).rpartition(b"\n\n")
+        if not cut:
+            return
+        numbers = [int(number) for number in _TOKEN.findall(whole)]
+        if numbers:
+            self.arrivals.append((time.monotonic(), len(numbers)))
+            self._check(numbers)
+        if b"event: " in whole and (bad := _BAD_ENDS.search(whole)):
+            self.faults.append(f"{bad[0].decode()} after {self._next} tokens")
+        self._ended = self._ended or _ENDS.search(whole) is not None
+
+    def _check(self, numbers: list[int]) -> None:
+        expected = list(range(self._next, self._next + len(numbers)))
+        if numbers != expected:
+            wrong = next((n, e) for n, e in zip(numbers, expected, strict=True) if n != e)
+            self.faults.append(f"token {wrong[0]} where {wrong[1]} was due")
+        self._next = numbers[-1] + 1
+
+    def end(self) -> "Hearing":
+        """The body has ended: so must the stream have, with all its tokens."""
+        if not self._ended:
+            self.faults.append(f"it ended without saying so, after {self._next} tokens")
+        elif self._next != self._tokens:
+            self.faults.append(f"it ended after {self._next} of {self._tokens} tokens")
+        return self
+
+
+Asking = Callable[[Order], Awaitable[Hearing]]
+"""Asks for a stream, and hears it to its end."""
+
+
+def chat(caller: Caller) -> Asking:
+    """`POST /v1/chat/completions`, at any OpenAI-compatible server."""
+
+    async def ask(order: Order) -> Hearing:
+        hearing = Hearing(order.tokens)
+        hearing.asked_at = time.monotonic()
+        body = order.request(caller.model)
+        await _hearing(hearing, caller.ask("POST", "/v1/chat/completions", body, on_body=hearing.hear))
+        return hearing
+
+    return ask
+
+
+def native(caller: Caller) -> Asking:
+    """`POST /v1/jobs`, then the job's events."""
+
+    async def ask(order: Order) -> Hearing:
+        hearing = Hearing(order.tokens)
+        hearing.asked_at = time.monotonic()
+        job = await submit(caller, order)
+        await _hearing(hearing, caller.ask("GET", f"/v1/jobs/{job}/events", on_body=hearing.hear))
+        return hearing
+
+    return ask
+
+
+async def _hearing(hearing: Hearing, call: Awaitable[Answer]) -> None:
+    try:
+        await call
+    except Broken as error:
+        hearing.faults.append(str(error))
+    else:
+        hearing.end()
+
+
+async def submit(caller: Caller, order: Order) -> str:
+    """A job; its id."""
+    body = order.request(caller.model)
+    del body["stream"]
+    job: str = (await caller.ask("POST", "/v1/jobs", body, expect=202)).json()["id"]
+    return job
+
+
+@dataclass(frozen=True)
+class Pace:
+    """So many streams at once, at so many tokens a second each, for as long as the window is.
+
+    New streams begin evenly spaced, whatever becomes of the former (an open loop: a slow server does not get less to
+    do). Each has `tokens` tokens; the window opens when the first ends, since from then on the number is steady.
+    """
+
+    streams: int
+    rate: float
+    tokens: int
+    window_s: float
+
+    @property
+    def length_s(self) -> float:
+        """How long a stream takes."""
+        return self.tokens / self.rate
+
+    @property
+    def starts(self) -> list[float]:
+        """When each stream begins, in seconds from the beginning."""
+        spacing = self.length_s / self.streams
+        return [number * spacing for number in range(self.streams + int(self.window_s / spacing))]
+
+
+@dataclass
+class Heard:
+    """What a load has heard within its window."""
+
+    hearings: list[Hearing]
+    begin: float
+    end: float
+
+    @property
+    def faults(self) -> list[str]:
+        """What was wrong, over all streams, the window left aside."""
+        return [fault for hearing in self.hearings for fault in hearing.faults]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that came."""
+        arrivals = (arrival for hearing in self.hearings for arrival in hearing.arrivals)
+        return sum(count for at, count in arrivals if self.begin <= at < self.end)
+
+    @property
+    def seconds(self) -> float:
+        """How long the window was."""
+        return self.end - self.begin
+
+    @property
+    def first_s(self) -> list[float]:
+        """First-token times of the streams that were asked for."""
+        return [h.first_s for h in self.hearings if h.arrivals and self.begin <= h.asked_at < self.end]
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """Times between tokens; those that came together have none."""
+        gaps: list[float] = []
+        for hearing in self.hearings:
+            for (before, _), (at, count) in pairwise(hearing.arrivals):
+                if self.begin <= at < self.end:
+                    gaps.append(at - before)
+                    gaps.extend([0.0] * (count - 1))
+        return gaps
+
+
+Watch = Callable[[], None]
+"""Called when the window opens, and when it closes."""
+
+
+def _nothing() -> None:
+    pass
+
+
+async def paced(ask: Asking, pace: Pace, *, watch: Watch = _nothing) -> Heard:
+    """Streams at a steady pace."""
+    loop = asyncio.get_running_loop()
+    began = loop.time() + 0.01
+
+    async def one(start_s: float) -> Hearing:
+        await asyncio.sleep(began + start_s - loop.time())
+        return await ask(Order(pace.tokens, pace.rate))
+
+    begin, end = began + pace.length_s, began + pace.length_s + pace.window_s
+    timers = [loop.call_at(at, watch) for at in (begin, end)]
+    try:
+        return Heard(await _all([one(start) for start in pace.starts]), begin, end)
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+async def unpaced(ask: Asking, *, at_once: int, each: int, tokens: int, watch: Watch = _nothing) -> Heard:
+    """So many readers at once, each of which asks for `each` streams, one after the other."""
+
+    async def one() -> list[Hearing]:
+        return [await ask(Order(tokens)) for _ in range(each)]
+
+    watch()
+    begin = time.monotonic()
+    hearings = await _all([one() for _ in range(at_once)])
+    watch()
+    return Heard([hearing for reader in hearings for hearing in reader], begin, time.monotonic())
+
+
+async def steady(each: Callable[[int], Awaitable[T]], *, count: int, every_s: float) -> list[T]:
+    """The same thing again and again, evenly spaced, whether or not the former is through."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def one(number: int) -> T:
+        await asyncio.sleep(began + number * every_s - loop.time())
+        return await each(number)
+
+    return await _all([one(number) for number in range(count)])
+
+
+async def _all(parts: Sequence[Awaitable[T]]) -> list[T]:
+    async with asyncio.timeout(LIMIT_S):
+        return list(await asyncio.gather(*parts))
+
+
+async def leave(task: asyncio.Task[Any]) -> None:
+    """End what would go on, and wait for it."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

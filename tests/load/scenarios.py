@@ -1,0 +1,292 @@
+"""What is measured: each scenario puts a load on the stand and notes its rows on the sheet.
+
+The ways to ask for a stream (direct, chat, native, a peer) alternate within each round, so that a noisy machine is
+noisy for all of them. Above: bench.py chooses. Below: generator.py makes the load, stand.py counts CPU and memory.
+Budgets are those of the design. Not here: processes.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from tests.load.generator import Broken, Heard, Hearing, Pace, leave, paced, steady, submit, unpaced
+from tests.load.mock_upstream import Order
+from tests.load.sheet import Budget, Sheet
+from tests.load.stand import Stand, resident_bytes
+
+RATE: Final = 50.0
+"""Tokens a second of a paced stream."""
+_CROWD_RATE: Final = 10.0
+_SHORT: Final = 5
+_AT_ONCE: Final = 20
+_CONNECTING: Final = 100
+_FOREVER_S: Final = 100.0
+
+_FIRST_TOKEN_MS = {1: 6.0, 16: 8.0, 64: 15.0, 200: 40.0}
+_BEGIN = {50: Budget("at most", 3), 99: Budget("at most", 10)}
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is done. Every load is bounded by it."""
+
+    rounds: int = 3
+    window_s: float = 5.0
+    # Fewer streams have shorter ones: else there would be too few first tokens to tell a percentile.
+    levels: tuple[tuple[int, int], ...] = ((1, 5), (16, 50), (64, 100), (200, 250))
+    unpaced_tokens: int = 1000
+    unpaced_each: int = 3
+    short_each: int = 50
+    samples: int = 200
+    crowd: int = 500
+    readers: int = 10_000
+    reader_jobs: int = 100
+    logs: tuple[int, ...] = (1_000, 10_000)
+    scaling: tuple[int, ...] = (50, 100, 200, 400)
+    scaling_tokens: int = 250
+
+
+FULL: Final = Size()
+QUICK: Final = Size(rounds=1, window_s=3.0, unpaced_each=2, short_each=25, samples=100, readers=1_000, reader_jobs=10)
+TINY: Final = Size(
+    rounds=1,
+    window_s=0.2,
+    levels=((2, 5),),
+    unpaced_tokens=50,
+    unpaced_each=1,
+    short_each=1,
+    samples=3,
+    crowd=3,
+    readers=4,
+    reader_jobs=2,
+    logs=(20,),
+    scaling=(2,),
+    scaling_tokens=5,
+)
+"""Enough to see that the harness counts right; its figures say nothing."""
+
+
+async def streams(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """First tokens, gaps and CPU a token, with paced streams."""
+    for _ in range(size.rounds):
+        for count, tokens in size.levels:
+            for who, ask in stand.asking.items():
+                meter = stand.meter()
+                heard = await paced(ask, Pace(count, RATE, tokens, size.window_s), watch=meter.look)
+                load = f"{count} × {RATE:g} tok/s"
+                most = _FIRST_TOKEN_MS.get(count)
+                budget = Budget("direct +", most, of="chat") if most else None
+                sheet.spread(f"first token, {load}", who, heard.first_s, {50: budget})
+                if count == size.levels[-1][0]:
+                    _note_heard(sheet, load, who, heard, Budget("direct +", 10))
+                    _note_cpu(sheet, f"CPU a token, {load}", who, meter.spent_s, heard.tokens, 1e6, "µs", 100)
+                sheet.faults += heard.faults
+
+
+async def throughput(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """As many tokens as go through, with 20 streams."""
+    for _ in range(size.rounds):
+        for who, ask in stand.asking.items():
+            meter = stand.meter()
+            heard = await unpaced(
+                ask, at_once=_AT_ONCE, each=size.unpaced_each, tokens=size.unpaced_tokens, watch=meter.look
+            )
+            load = f"unpaced, {_AT_ONCE} streams"
+            sheet.note(load, "tokens/s", who, heard.tokens / heard.seconds, Budget("at least", 15_000))
+            _note_cpu(sheet, f"CPU a token, {load}", who, meter.spent_s, heard.tokens, 1e6, "µs", 60)
+            sheet.faults += heard.faults
+
+
+async def short_jobs(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """Many small jobs, 20 at once."""
+    for _ in range(size.rounds):
+        for who, ask in stand.asking.items():
+            meter = stand.meter()
+            heard = await unpaced(ask, at_once=_AT_ONCE, each=size.short_each, tokens=_SHORT, watch=meter.look)
+            jobs = len(heard.hearings)
+            label = f"short jobs, {_AT_ONCE} at once"
+            sheet.note(label, "jobs/s", who, jobs / heard.seconds, Budget("at least", 250))
+            _note_cpu(sheet, "CPU a job", who, meter.spent_s, jobs, 1e3, "ms", 5)
+            sheet.faults += heard.faults
+
+
+async def begin(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """How soon a job begins on an idle system."""
+    seconds = await steady(lambda _: _begin_s(stand, sheet), count=size.samples, every_s=0.03)
+    sheet.spread("submit → begin, idle", "tailrace", seconds, dict(_BEGIN))
+
+
+async def crowd(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """How soon a job begins, and how fast a job is read, while 500 others are streamed."""
+    ramp_s, every_s = size.crowd * 0.01, 0.02
+    length_s = ramp_s + 2 * size.samples * every_s + 2
+    order = Order(int(length_s * _CROWD_RATE), _CROWD_RATE)
+    humming = asyncio.create_task(steady(lambda _: stand.asking["native"](order), count=size.crowd, every_s=0.01))
+    try:
+        await asyncio.sleep(ramp_s)
+        await stand.upstream.ask("GET", f"/observations?open={size.crowd}")
+        others = f"with {size.crowd} jobs at {_CROWD_RATE:g} tok/s"
+        seconds = await steady(lambda _: _begin_s(stand, sheet), count=size.samples, every_s=every_s)
+        sheet.spread(f"submit → begin, {others}", "tailrace", seconds, dict(_BEGIN))
+        job = await submit(stand.tailrace, order)
+        seconds = await steady(lambda _: _read_s(stand, job), count=size.samples, every_s=every_s)
+        sheet.spread(f"GET /v1/jobs/{{id}}, {others}", "tailrace", seconds, {99: Budget("at most", 20)})
+        await stand.tailrace.ask("POST", f"/v1/jobs/{job}/cancel")
+        sheet.faults += [fault for hearing in await humming for fault in hearing.faults]
+    finally:
+        await leave(humming)
+
+
+async def resume(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """A finished job, read again from its start."""
+    for tokens in size.logs:
+        job = await submit(stand.tailrace, Order(tokens))
+        await stand.tailrace.ask("GET", f"/v1/jobs/{job}/events")
+        first: list[float] = []
+        whole: list[float] = []
+        for _ in range(max(3, size.samples // 10)):
+            hearing = Hearing(tokens)
+            answer = await stand.tailrace.ask("GET", f"/v1/jobs/{job}/events", on_body=hearing.hear)
+            assert answer.first_at is not None and answer.ended_at is not None
+            first.append(answer.first_at - answer.asked_at)
+            whole.append(answer.ended_at - answer.asked_at)
+            sheet.faults += hearing.end().faults
+            sheet.note(f"resume of {tokens:,} tokens, sends", "", "tailrace", answer.chunks)
+        budget = Budget("at most", 10) if tokens == 1_000 else None
+        sheet.spread(f"resume of {tokens:,} tokens, first byte", "tailrace", first, {50: budget})
+        sheet.spread(f"resume of {tokens:,} tokens, all of it", "tailrace", whole)
+
+
+async def cancel(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """From `POST …/cancel` to the end of the upstream's socket."""
+    seconds = await steady(lambda number: _cancel_s(stand, f"cancel-{number}"), count=size.samples, every_s=0.05)
+    sheet.spread("cancel → upstream closed", "tailrace", seconds, {99: Budget("at most", 50)})
+
+
+async def memory(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """What an idle reader keeps in a gateway that nothing else has used."""
+    caller, pid = await stand.fresh_gateway()
+    jobs = [await submit(caller, Order(2, 1 / _FOREVER_S)) for _ in range(size.reader_jobs)]
+    connected, doors = asyncio.Event(), asyncio.Semaphore(_CONNECTING)
+    inside = 0
+
+    async def read(number: int) -> None:
+        nonlocal inside
+        heard = asyncio.Event()
+
+        def hear(data: bytes) -> None:
+            if b'"content"' in data:
+                heard.set()
+
+        async with doors:
+            reading = asyncio.create_task(
+                caller.ask("GET", f"/v1/jobs/{jobs[number % len(jobs)]}/events", on_body=hear)
+            )
+            await heard.wait()
+        inside += 1
+        if inside == size.readers:
+            connected.set()
+        await reading
+
+    before = resident_bytes(pid)
+    readers = asyncio.gather(*(read(number) for number in range(size.readers)))
+    try:
+        async with asyncio.timeout(_FOREVER_S):
+            await connected.wait()
+        each = (resident_bytes(pid) - before) / size.readers / 1024
+        sheet.note(f"memory an idle reader, {size.readers:,}", "KiB", "tailrace", each, Budget("at most", 20))
+        for job in jobs:
+            await caller.ask("POST", f"/v1/jobs/{job}/cancel")
+        async with asyncio.timeout(_FOREVER_S):
+            await readers
+    finally:
+        readers.cancel()
+
+
+SCENARIOS: Final[dict[str, Callable[[Stand, Sheet, Size], Awaitable[None]]]] = {
+    "streams": streams,
+    "throughput": throughput,
+    "short_jobs": short_jobs,
+    "begin": begin,
+    "crowd": crowd,
+    "resume": resume,
+    "cancel": cancel,
+    "memory": memory,
+}
+
+
+async def scale(stand: Stand, sheet: Sheet, size: Size, workers: int) -> None:
+    """Cost a token with ever more streams; once for each number of workers."""
+    for count in size.scaling:
+        meter = stand.meter()
+        pace = Pace(count, RATE, size.scaling_tokens, size.window_s)
+        heard = await paced(stand.asking["chat"], pace, watch=meter.look)
+        load = f"{count} × {RATE:g} tok/s, {workers} worker{'s' * (workers > 1)}"
+        sheet.spread(f"first token, {load}", "chat", heard.first_s)
+        _note_heard(sheet, load, "chat", heard)
+        _note_cpu(sheet, f"CPU a token, {load}", "chat", meter.spent_s, heard.tokens, 1e6, "µs", None)
+        sheet.faults += heard.faults
+
+
+def _note_heard(sheet: Sheet, load: str, who: str, heard: Heard, gap: Budget | None = None) -> None:
+    sheet.spread(f"gap, {load}", who, heard.gaps_s, {99: gap})
+    sheet.note(f"tokens, {load}", "tokens/s", who, heard.tokens / heard.seconds)
+
+
+def _note_cpu(
+    sheet: Sheet,
+    label: str,
+    who: str,
+    spent_s: dict[str, float],
+    count: int,
+    per_s: float,
+    unit: str,
+    most: float | None,
+) -> None:
+    if who in ("chat", "native") and count:
+        budget = None if most is None else Budget("at most", most)
+        sheet.note(f"{label}: all", unit, who, per_s * sum(spent_s.values()) / count, budget)
+        for part, seconds in spent_s.items():
+            sheet.note(f"{label}: {part}", unit, who, per_s * seconds / count)
+
+
+async def _begin_s(stand: Stand, sheet: Sheet) -> float:
+    """From the job's making to its beginning, as its record has them: to a millisecond."""
+    job = await submit(stand.tailrace, Order(1))
+    hearing = Hearing(1)
+    await stand.tailrace.ask("GET", f"/v1/jobs/{job}/events", on_body=hearing.hear)
+    sheet.faults += hearing.end().faults
+    record = (await stand.tailrace.ask("GET", f"/v1/jobs/{job}")).json()
+    return (_time(record["started_at"]) - _time(record["created_at"])).total_seconds()
+
+
+def _time(text: Any) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+async def _read_s(stand: Stand, job: str) -> float:
+    answer = await stand.tailrace.ask("GET", f"/v1/jobs/{job}")
+    assert answer.ended_at is not None
+    return answer.ended_at - answer.asked_at
+
+
+async def _cancel_s(stand: Stand, name: str) -> float:
+    job = await submit(stand.tailrace, Order(1000, _CROWD_RATE, name))
+    streaming = asyncio.Event()
+
+    def hear(data: bytes) -> None:
+        if b'"content"' in data:
+            streaming.set()
+
+    reading = asyncio.create_task(stand.tailrace.ask("GET", f"/v1/jobs/{job}/events", on_body=hear))
+    await streaming.wait()
+    ordered_at = time.monotonic()
+    await stand.tailrace.ask("POST", f"/v1/jobs/{job}/cancel")
+    closed: float | None = (await stand.upstream.ask("GET", f"/closed?name={name}")).json().get("at")
+    await reading
+    if closed is None:
+        raise Broken(f"The upstream's socket of {job} was not closed.")
+    return closed - ordered_at

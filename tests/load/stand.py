@@ -1,0 +1,153 @@
+"""The test stand: Valkey, the mock upstream, a gateway and workers, each a process of its own, and what they cost.
+
+Above: scenarios.py measures on it. Below: tests/support/processes.py starts and ends the parts. Not here: load, rows.
+"""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from shared.child import start_child, stop_child
+from shared.settings import Settings
+from tests.load.generator import Asking, Caller, chat, native
+from tests.support.processes import START_S, STOP_S, Processes, Running
+
+KEY: Final = "sk-bench"
+SLOTS: Final = 1000
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another OpenAI-compatible gateway, that somebody has put in front of the same mock."""
+
+    url: str
+    key: str
+    model: str
+
+    def caller(self) -> Caller:
+        """A caller of it.
+
+        Raises:
+            ValueError: it is not on this machine.
+        """
+        url = urlsplit(self.url)
+        if url.scheme != "http" or url.hostname not in ("127.0.0.1", "localhost") or url.port is None:
+            raise ValueError("BENCH_PEER must be like http://127.0.0.1:4000/v1: no load leaves this machine.")
+        return Caller(url.port, self.key, base=url.path.rstrip("/").removesuffix("/v1"), model=self.model)
+
+
+@dataclass
+class Stand:
+    """What is measured, and who calls it. `asking` has the ways to ask for a stream, the direct one first."""
+
+    upstream: Caller
+    tailrace: Caller
+    asking: dict[str, Asking]
+    pids: dict[str, list[int]]
+    """Process ids by part: `gateway`, `worker` (all workers together), `valkey`."""
+    processes: Processes
+    callers: list[Caller]
+
+    async def fresh_gateway(self) -> tuple[Caller, int]:
+        """One more gateway, that nothing has used yet; its process id."""
+        gateway = await self.processes.gateway()
+        caller = _caller_of(gateway)
+        self.callers.append(caller)
+        return caller, gateway.pid
+
+    def meter(self) -> "Meter":
+        """Measures the parts' CPU time."""
+        return Meter(lambda: {part: sum(map(cpu_s, pids)) for part, pids in self.pids.items()})
+
+
+class Meter:
+    """CPU seconds by part, between the first call of `look` and the last."""
+
+    def __init__(self, read: Callable[[], dict[str, float]]) -> None:
+        self._read = read
+        self._looks: list[dict[str, float]] = []
+
+    def look(self) -> None:
+        """Read now."""
+        self._looks.append(self._read())
+
+    @property
+    def spent_s(self) -> dict[str, float]:
+        """What each part has spent."""
+        first, last = self._looks[0], self._looks[-1]
+        return {part: last[part] - first[part] for part in first}
+
+
+@asynccontextmanager
+async def running_stand(
+    data_dir: Path, *, workers: int = 1, peer: Peer | None = None, upstream_port: int = 0
+) -> AsyncIterator[Stand]:
+    """All parts, ready; they end with the block."""
+    settings = Settings(
+        api_keys=(f"{KEY}:bench",),
+        secret="a secret for the bench only",
+        worker_slots=SLOTS,
+        data_dir=str(data_dir),
+        log_level="warning",
+        log_format="json",
+    )
+    async with AsyncExitStack() as stack:
+        valkey = await (await stack.enter_async_context(Processes(settings))).valkey(data_dir)
+        mock_url = await stack.enter_async_context(_mock_process(upstream_port))
+        settings = settings.model_copy(update={"redis_url": valkey.url, "upstream_url": mock_url})
+        processes = await stack.enter_async_context(Processes(settings))
+        gateway = await processes.gateway()
+        worked = [await processes.worker() for _ in range(workers)]
+        upstream, tailrace = Caller(int(urlsplit(mock_url).port or 0)), _caller_of(gateway)
+        asking = {"direct": chat(upstream), "chat": chat(tailrace), "native": native(tailrace)}
+        peer_caller = peer.caller() if peer else None
+        if peer_caller is not None:
+            asking["peer"] = chat(peer_caller)
+        assert valkey.pid is not None
+        pids = {"gateway": [gateway.pid], "worker": [worker.pid for worker in worked], "valkey": [valkey.pid]}
+        callers = [caller for caller in (upstream, tailrace, peer_caller) if caller is not None]
+        stand = Stand(upstream, tailrace, asking, pids, processes, callers)
+        try:
+            yield stand
+        finally:
+            for caller in stand.callers:
+                caller.close()
+
+
+@asynccontextmanager
+async def _mock_process(port: int) -> AsyncIterator[str]:
+    argv = [sys.executable, "-m", "tests.load.mock_upstream", "--port", str(port)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = await start_child(argv, env=env, output=PIPE)
+    try:
+        assert process.stdout is not None
+        said = (await asyncio.wait_for(process.stdout.readline(), START_S)).decode().strip()
+        if not said.startswith("http"):
+            raise RuntimeError(f"The mock upstream did not start: {said}")
+        yield said
+    finally:
+        await stop_child(process, STOP_S)
+
+
+def _caller_of(gateway: Running) -> Caller:
+    return Caller(int(urlsplit(gateway.url).port or 0), KEY)
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time of a process, all its threads, user and system (Linux), in seconds; to a tick, 10 ms."""
+    # The name in parentheses may hold anything; utime and stime are fields 14 and 15.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    """A process's resident memory (Linux)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
