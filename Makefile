@@ -17,7 +17,7 @@ PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint check fix lock clean
+.PHONY: help install run test lint check fix bench lock clean
 
 help: ## Show this list
 	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
@@ -53,6 +53,9 @@ check: lint ## Everything that must hold before a change is shared: lint, then t
 fix: $(DEV_READY) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+bench: $(DEV_READY) ## Measure Tailrace against its upstream; ARGS=--quick is shorter
+	@$(BIN)/python -m tests.load.bench $(ARGS)
 
 LOCK = $(VENV)-lock/bin/uv pip compile pyproject.toml --group build --quiet --universal --python-version 3.11 \
 	--no-build --generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS)

@@ -9,7 +9,7 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -238,7 +238,7 @@ class Hearing:
         return self
 
 
-Asking = Callable[[Order], Awaitable[Hearing]]
+Asking = Callable[[Order], Coroutine[Any, Any, Hearing]]
 """Asks for a stream, and hears it to its end."""
 
 

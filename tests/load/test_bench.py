@@ -1,0 +1,257 @@
+"""The bench counts right, and a stream that is not whole is found. How fast anything is, is not asserted here."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+from tests.load.bench import main
+from tests.load.generator import Broken, Caller, Heard, Hearing, Pace, chat, native, paced, steady, unpaced
+from tests.load.mock_upstream import Order, running_mock
+from tests.load.scenarios import SCENARIOS, TINY, scale
+from tests.load.sheet import Budget, Sheet, percentile
+from tests.load.stand import Peer, Stand, running_stand
+
+on_the_stand = pytest.mark.asyncio(loop_scope="module")
+"""One stand serves all tests: it takes seconds to start."""
+
+
+@pytest.fixture
+async def mock() -> AsyncIterator[Caller]:
+    """A caller of a mock upstream."""
+    async with running_mock() as base_url:
+        caller = Caller(urlsplit(base_url).port or 0)
+        yield caller
+        caller.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stand(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stand]:
+    """All the processes of a run."""
+    async with running_stand(tmp_path_factory.mktemp("stand")) as running:
+        yield running
+
+
+def token(number: int) -> bytes:
+    return b'data: {"choices":[{"delta":{"content":" %05d"}}]}\n\n' % number
+
+
+def heard(*pieces: bytes, tokens: int) -> Hearing:
+    """A stream that came in these pieces and has ended."""
+    hearing = Hearing(tokens)
+    for piece in pieces:
+        hearing.hear(piece)
+    return hearing.end()
+
+
+# The check of a stream.
+
+
+@pytest.mark.parametrize("size", [1, 7, 48, 10_000])
+def test_a_whole_stream_has_no_faults_however_it_is_cut(size: int) -> None:
+    stream = b"".join(map(token, range(5))) + b"data: [DONE]\n\n"
+
+    hearing = heard(*(stream[at : at + size] for at in range(0, len(stream), size)), tokens=5)
+
+    assert hearing.faults == []
+    assert hearing.count == 5
+
+
+def test_what_a_native_stream_says_besides_tokens_is_no_fault() -> None:
+    queued, end = b"event: queued\ndata: {}\nid: 0-1\n\n", b"event: completed\ndata: {}\nid: 1-2\n\n"
+
+    assert (
+        heard(queued, b": hb\n", b'event: delta\ndata: {"content":" 00000"}\nid: 1-1\n\n', end, tokens=1).faults == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("pieces", "fault"),
+    [
+        ([token(0), token(2)], "token 2 where 1 was due"),
+        ([token(0), token(0)], "token 0 where 1 was due"),
+        ([token(1) + token(0)], "token 1 where 0 was due"),
+        ([token(0)], "it ended after 1 of 2 tokens"),
+        ([token(0), token(1), token(2)], "it ended after 3 of 2 tokens"),
+        ([token(0), b"event: rollback\ndata: {}\n\n", token(1)], "event: rollback after 1 tokens"),
+    ],
+    ids=["missing", "repeated", "swapped", "too_few", "too_many", "rolled_back"],
+)
+def test_a_stream_that_is_not_whole_is_faulty(pieces: list[bytes], fault: str) -> None:
+    assert fault in heard(*pieces, b"data: [DONE]\n\n", tokens=2).faults
+
+
+def test_a_stream_that_does_not_say_that_it_ended_is_faulty() -> None:
+    assert heard(token(0), tokens=1).faults == ["it ended without saying so, after 1 tokens"]
+
+
+# The mock and the loads.
+
+
+async def test_the_mock_sends_what_was_ordered(mock: Caller) -> None:
+    unpaced_stream = await chat(mock)(Order(100))
+    paced_stream = await chat(mock)(Order(5, rate=500))
+
+    assert unpaced_stream.faults == paced_stream.faults == []
+    assert (unpaced_stream.count, paced_stream.count) == (100, 5)
+
+
+@pytest.mark.parametrize(
+    ("order", "fault"),
+    [
+        (Order(10, skip=3), "token 4 where 3 was due"),
+        (Order(10, skip=0), "token 1 where 0 was due"),
+        (Order(10, skip=9), "it ended after 9 of 10 tokens"),
+        (Order(10, repeat=3), "token 3 where 4 was due"),
+    ],
+    ids=["skipped", "first_skipped", "last_skipped", "repeated"],
+)
+async def test_a_token_that_the_mock_skips_or_repeats_is_found(mock: Caller, order: Order, fault: str) -> None:
+    assert fault in (await chat(mock)(order)).faults
+
+
+async def test_the_mock_refuses_an_order_without_bounds(mock: Caller) -> None:
+    with pytest.raises(Broken, match="400"):
+        await mock.ask("POST", "/v1/chat/completions", Order(1).request() | {"messages": [{"content": '{"tokens":0}'}]})
+
+
+async def test_the_mock_tells_which_streams_are_open_and_which_were_closed_by_their_client(mock: Caller) -> None:
+    reading = asyncio.create_task(chat(mock)(Order(100, rate=1, name="left")))
+    opened = (await mock.ask("GET", "/observations?open=1")).json()
+    reading.cancel()
+    closed = (await mock.ask("GET", "/closed?name=left")).json()
+    after = (await mock.ask("GET", "/observations")).json()
+
+    assert opened == {"open": 1, "streams": 1}
+    assert closed["at"] > 0
+    assert after == {"open": 0, "streams": 1}
+
+
+async def test_a_paced_load_has_so_many_streams_at_once_and_counts_only_its_window(mock: Caller) -> None:
+    looks: list[float] = []
+    pace = Pace(streams=4, rate=100, tokens=10, window_s=0.2)
+
+    load = await paced(chat(mock), pace, watch=lambda: looks.append(asyncio.get_running_loop().time()))
+
+    assert len(load.hearings) == len(pace.starts) == 4 + 8
+    assert load.faults == []
+    assert len(looks) == 2
+    assert 0 < load.tokens < sum(hearing.count for hearing in load.hearings) == 120
+
+
+async def test_an_unpaced_load_counts_every_token(mock: Caller) -> None:
+    load = await unpaced(chat(mock), at_once=3, each=2, tokens=20)
+
+    assert load.tokens == 3 * 2 * 20
+    assert len(load.first_s) == 6
+
+
+async def test_a_steady_load_does_each_thing_once() -> None:
+    assert await steady(lambda number: asyncio.sleep(0, number), count=3, every_s=0.001) == [0, 1, 2]
+
+
+def test_tokens_that_come_together_have_no_gap_between_them() -> None:
+    hearing = Hearing(4)
+    hearing.arrivals = [(1.0, 1), (1.5, 2), (9.0, 1)]
+
+    assert Heard([hearing], begin=1.0, end=2.0).gaps_s == [0.5, 0.0]
+    assert Heard([hearing], begin=1.0, end=2.0).tokens == 3
+
+
+# Through Tailrace.
+
+
+@on_the_stand
+async def test_both_dialects_give_every_token(stand: Stand) -> None:
+    for ask in (chat(stand.tailrace), native(stand.tailrace)):
+        hearing = await ask(Order(50))
+
+        assert hearing.faults == []
+        assert hearing.count == 50
+
+
+@on_the_stand
+async def test_a_token_that_the_upstream_skips_is_found_behind_tailrace_too(stand: Stand) -> None:
+    for ask in (chat(stand.tailrace), native(stand.tailrace)):
+        assert "token 4 where 3 was due" in (await ask(Order(10, skip=3))).faults
+
+
+@on_the_stand
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_each_scenario_fills_in_its_rows(stand: Stand, name: str) -> None:
+    sheet = Sheet()
+
+    await SCENARIOS[name](stand, sheet, TINY)
+
+    assert sheet.faults == []
+    assert all(line.through >= 0 for line in sheet.lines())
+    assert len(list(sheet.lines())) >= 1
+
+
+@on_the_stand
+async def test_scaling_has_a_cost_for_each_number_of_streams(stand: Stand) -> None:
+    sheet = Sheet()
+
+    await scale(stand, sheet, TINY, workers=1)
+
+    assert sheet.faults == []
+    assert "CPU a token, 2 × 50 tok/s, 1 worker: all" in sheet.rows
+
+
+def test_the_command_prints_a_table_and_writes_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--tiny", "--only", "cancel", "--json", str(tmp_path / "bench.json")]) == 0
+
+    assert "cancel → upstream closed p99 [ms]" in capsys.readouterr().out
+    written = json.loads((tmp_path / "bench.json").read_text())
+    assert [line["name"] for line in written["lines"]] == [f"cancel → upstream closed p{p}" for p in (50, 99)]
+    assert written["about"]["processors"] >= 1
+
+
+def test_a_peer_off_this_machine_is_refused() -> None:
+    with pytest.raises(ValueError, match="no load leaves this machine"):
+        Peer("https://api.openai.com/v1", "", "").caller()
+
+
+# The sheet.
+
+
+def test_a_row_has_the_median_of_its_rounds_and_a_ratio() -> None:
+    sheet = Sheet()
+    for value in (5.0, 1.0, 3.0):
+        sheet.note("first token", "ms", "direct", 1.0)
+        sheet.note("first token", "ms", "chat", value)
+
+    (line,) = sheet.lines()
+
+    assert (line.name, line.direct, line.through, line.ratio) == ("first token, chat", 1.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "good", "bad"),
+    [(Budget("at most", 3), 3.0, 3.1), (Budget("at least", 3), 3.0, 2.9), (Budget("direct +", 3), 13.0, 13.1)],
+    ids=["at_most", "at_least", "direct_plus"],
+)
+def test_a_budget_is_met_or_missed(budget: Budget, good: float, bad: float) -> None:
+    assert budget.met(good, 10.0)
+    assert not budget.met(bad, 10.0)
+
+
+def test_a_budget_of_one_dialect_does_not_judge_the_other() -> None:
+    sheet = Sheet()
+    for who in ("direct", "chat", "native"):
+        sheet.note("first token", "ms", who, 9.0, Budget("direct +", 1, of="chat"))
+
+    assert [(line.name, line.met) for line in sheet.lines()] == [
+        ("first token, chat", True),
+        ("first token, native", None),
+    ]
+
+
+def test_percentiles_are_of_the_nearest_rank() -> None:
+    values = [float(number) for number in range(1, 101)]
+
+    assert (percentile(values, 50), percentile(values, 99), percentile([7.0], 99)) == (50.0, 99.0, 7.0)
