@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from shared.bounds import CHOICES
 from shared.clock import Clock
 from shared.errors import InvalidRequest, JobNotFound, ModelNotFound
 from shared.events import encode_data
@@ -25,7 +26,6 @@ _RANDOM_BITS = 80
 _MAX_KEY = 255
 _MAX_MODEL = 255
 _MAX_METADATA = 16
-_MAX_CHOICES = 128
 _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
 # Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
 _NOT_YET = ("webhook", "after", "conversation", "abandon_after_s", "on_stream_failure")
@@ -171,8 +171,8 @@ def _check_chat(body: Mapping[str, Any]) -> None:
     for position, message in enumerate(messages):
         _check_message(message, f"messages[{position}]")
     n = body.get("n")
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= _MAX_CHOICES):
-        raise InvalidRequest(f"n must be a whole number from 1 to {_MAX_CHOICES}.", param="n")
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= CHOICES):
+        raise InvalidRequest(f"n must be a whole number from 1 to {CHOICES}.", param="n")
 
 
 def _check_message(message: object, where: str) -> None:

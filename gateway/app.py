@@ -36,6 +36,7 @@ from gateway.hub import Hub
 from gateway.middleware import RequestLog
 from gateway.presence import Presence
 from gateway.protocol import BoundedHttp
+from shared.bounds import LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
 from shared.errors import (
@@ -60,9 +61,6 @@ from shared.valkey import REDIS_DOWN, REDIS_FULL, Client, Functions, check_serve
 log = structlog.get_logger()
 
 _NATIVE = re.compile(r"/v1/(jobs|dead-letters)(/|$)")
-# Without it the kernel takes megabytes for a reader that reads nothing, and back-pressure never reaches us.
-_SEND_BUFFER = 16 * 1024
-_BACKLOG = 2048
 _CLOSE_S = 2
 
 
@@ -84,8 +82,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             return opened
 
         stream_url = settings.stream_redis_url or settings.redis_url
-        queue_client = client(settings.redis_url, connections=32)
-        job_client = client(stream_url, connections=32)
+        queue_client = client(settings.redis_url, connections=REDIS_CONNECTIONS)
+        job_client = client(stream_url, connections=REDIS_CONNECTIONS)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
         for each in (queue_client, job_client):
             await check_server(each)
@@ -248,7 +246,7 @@ def make_server(services: Services, on_ready: Callable[[], None]) -> uvicorn.Ser
         access_log=False,
         lifespan="off",
         server_header=False,
-        backlog=_BACKLOG,
+        backlog=LISTEN_BACKLOG,
         timeout_graceful_shutdown=_CLOSE_S,
     )
     return _Server(config, on_ready)
@@ -307,14 +305,14 @@ def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if sys.platform == "linux":
             # uvicorn closes a connection in good order, which for a frozen reader would take for ever: RFC 5482.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout_s * 1000))
         listener.bind((host, port))
-        listener.listen(_BACKLOG)
+        listener.listen(LISTEN_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

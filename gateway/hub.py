@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from gateway.subscriber import Live, Phase, Subscriber, read_live
+from shared.bounds import PAGE_BYTES
 from shared.clock import Clock
 from shared.errors import BadCursor, TailraceError
 from shared.events import EventId
@@ -26,8 +27,6 @@ log = structlog.get_logger()
 HEARTBEAT: Final = b": hb\n"
 """One comment line without a blank one: the only heartbeat that no client trips over (design, Frames)."""
 
-# A page of the log that is read for one reader at a time; bounds what a resuming reader costs.
-_PAGE_BYTES = 256 * 1024
 _TICK_S = 0.5
 _RETRY_S = 0.2
 _QUIET_LOOKS = 2
@@ -74,7 +73,7 @@ class Reader:
         self._hub = hub
         self._channel = channel
         self._subscriber = Subscriber(cursor, max_bytes=max_bytes)
-        self._page_bytes = min(_PAGE_BYTES, max_bytes)
+        self._page_bytes = min(PAGE_BYTES, max_bytes)
         self._wake: asyncio.Future[None] | None = None
         self._quiet = 0
         self.job_id = job_id

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.hub import Reader, StreamBroken
+from shared.bounds import PIECE_BYTES
 from shared.clock import Clock
 from shared.errors import JobNotFound
 
@@ -26,8 +27,6 @@ STREAM_HEADERS: Mapping[str, str] = {
     "x-accel-buffering": "no",
     "x-content-type-options": "nosniff",
 }
-
-_PIECE_BYTES = 64 * 1024
 
 # A broken EventSource reconnects after this long, spread out so that a deploy makes no herd.
 _RETRY_MS = (500, 3000)
@@ -114,10 +113,11 @@ class EventStream(EventSourceResponse):
 
     async def _send_body(self, send: Send, data: bytes, *, more: bool = True) -> None:
         # In pieces: the send time-out is for a reader that takes nothing, not for one that takes a lot slowly.
-        while len(data) > _PIECE_BYTES:
-            await self._send(send, {"type": "http.response.body", "body": data[:_PIECE_BYTES], "more_body": True})
-            data = data[_PIECE_BYTES:]
-        await self._send(send, {"type": "http.response.body", "body": data, "more_body": more})
+        last = max(len(data) - 1, 0) // PIECE_BYTES * PIECE_BYTES
+        for start in range(0, last, PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send(send, {"type": "http.response.body", "body": data[last:], "more_body": more})
 
     async def _send(self, send: Send, message: Message) -> None:
         self._reader.sending_since = self._clock.monotonic()

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 
 import structlog
 
+from shared.bounds import OUTPUT_BYTES, TAIL_BYTES
 from shared.child import signal_child, start_child, stop_child
 from shared.clock import Clock
 from shared.errors import StartupError
@@ -29,8 +30,6 @@ LONGEST_DELAY_S = 10.0
 STABLE_S = 30.0
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_TAIL_BYTES = 2000
-_CHUNK_BYTES = 64 * 1024
 _LAST_WORDS_S = 1.0
 
 
@@ -255,11 +254,11 @@ class Program:
 
     async def _forward(self, process: Process) -> None:
         assert process.stdout is not None  # noqa: S101  # asked for above
-        while chunk := await process.stdout.read(_CHUNK_BYTES):
+        while chunk := await process.stdout.read(OUTPUT_BYTES):
             if self._unseen is None:
                 self._show(chunk)
             else:
-                self._unseen = (self._unseen + chunk)[-_TAIL_BYTES:]
+                self._unseen = (self._unseen + chunk)[-TAIL_BYTES:]
 
     def _show(self, said: bytes) -> None:
         # Nobody may be reading us; a part must be able to write all the same.

@@ -19,6 +19,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from shared.bounds import TAIL_BYTES
 from shared.child import signal_child, start_child, stop_child
 from shared.errors import StartupError
 from shared.ports import free_port
@@ -29,7 +30,6 @@ HOST = "127.0.0.1"
 START_S = 60.0
 STOP_S = 10.0
 _POLL_S = 0.02
-_LOG_TAIL_BYTES = 2000
 
 
 class EmbeddedValkey:
@@ -145,8 +145,7 @@ class EmbeddedValkey:
         process = await self._spawn(program, server_lock)
         if not await self._answers(process):
             await stop_child(process, STOP_S)
-            said = log.read_bytes()[log_start:][-_LOG_TAIL_BYTES:].decode(errors="replace").strip()
-            raise StartupError(f"The embedded Valkey did not start; the end of {log}:\n{said}")
+            raise StartupError(f"The embedded Valkey did not start; the end of {log}:\n{_tail(log, log_start)}")
 
     async def _spawn(self, program: Path, server_lock: int) -> Process:
         with (self._dir / "valkey.log").open("ab") as log:
@@ -222,6 +221,13 @@ def _try_lock(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _tail(log: Path, start: int) -> str:
+    """The last words of a log of any size, from `start` on."""
+    with log.open("rb") as file:
+        file.seek(max(start, log.stat().st_size - TAIL_BYTES))
+        return file.read(TAIL_BYTES).decode(errors="replace").strip()
 
 
 def _quoted(path: Path) -> str:

@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from shared.bounds import BODY_BYTES, DEPTH, KIB, LOG_BYTES, PUMP_BYTES, READER_BYTES, WORKER_SLOTS
 from shared.errors import StartupError
 from shared.jobs import LONGEST_TIMEOUT_S
 
@@ -26,9 +27,6 @@ TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 SCRIPTED_URL = "scripted:"
 """The `upstream_url` of the provider that plays scripts instead of asking a model."""
-
-KIB = 1024
-MIB = 1024 * KIB
 
 
 class Settings(BaseSettings):
@@ -68,7 +66,7 @@ class Settings(BaseSettings):
     )
 
     workers: int = Field(1, ge=1, le=64, description="worker processes that `tailrace up` starts")
-    worker_slots: int = Field(100, ge=1, le=10_000, description="jobs that one worker process runs at once")
+    worker_slots: int = Field(WORKER_SLOTS, ge=1, le=10_000, description="jobs that one worker process runs at once")
     lease_s: float = Field(
         10.0, ge=0.5, le=300, description="a worker that is silent for this long loses its jobs to another"
     )
@@ -98,20 +96,20 @@ class Settings(BaseSettings):
     send_timeout_s: float = Field(30.0, gt=0, description="a reader that takes nothing for this long is broken")
     tail_check_s: float = Field(15.0, gt=0, description="silent streams are compared with their logs this often")
 
-    max_body_bytes: int = Field(MIB, ge=KIB, description="the largest request body")
+    max_body_bytes: int = Field(BODY_BYTES, ge=KIB, description="the largest request body")
     max_log_bytes: int = Field(
-        16 * MIB,
+        LOG_BYTES,
         ge=KIB,
         description="what one execution of a job may log; beyond it the job fails as `output_too_large`",
     )
-    max_depth: int = Field(10_000, ge=1, description="jobs that may wait in one lane; beyond it 429")
+    max_depth: int = Field(DEPTH, ge=1, description="jobs that may wait in one lane; beyond it 429")
     pump_bytes: int = Field(
-        256 * KIB,
+        PUMP_BYTES,
         ge=4 * KIB,
         description="frames of one job that may wait for Redis, before its provider has to",
     )
     reader_bytes: int = Field(
-        256 * KIB,
+        READER_BYTES,
         ge=4 * KIB,
         description="frames that may wait for one reader, before it is sent back to the log",
     )

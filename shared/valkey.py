@@ -25,6 +25,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from shared.bounds import REDIS_CONNECTIONS
 from shared.errors import RedisUnavailable, StartupError
 
 Client = Redis
@@ -52,7 +53,9 @@ _OLDEST = (7, 2)
 log = structlog.get_logger()
 
 
-def open_client(url: str, *, connections: int = 32, command_timeout_s: float | None = _COMMAND_TIMEOUT_S) -> Redis:
+def open_client(
+    url: str, *, connections: int = REDIS_CONNECTIONS, command_timeout_s: float | None = _COMMAND_TIMEOUT_S
+) -> Redis:
     """A client with its own bounded pool; it connects when first used.
 
     `command_timeout_s` None is for connections that block on purpose.

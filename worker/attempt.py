@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 from anyio import CancelScope
 
+from shared.bounds import USAGE_BYTES
 from shared.errors import (
     AttemptFailed,
     AttemptsExhausted,
@@ -136,17 +137,17 @@ class Attempt:
         usage = self._usage or {}
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if isinstance(prompt, int) and isinstance(completion, int):
-            details = {name: value for name, value in usage.items() if name.endswith("_details") and _is_json(value)}
+            details = {name: value for name, value in usage.items() if name.endswith("_details") and _is_kept(value)}
             return Usage(prompt, completion, "provider", details)
         return Usage(estimate_tokens(self._request), self._tally.deltas, otherwise)
 
 
-def _is_json(value: object) -> bool:
+def _is_kept(value: object) -> bool:
+    """Whether it is JSON, and not too large for a job's record."""
     try:
-        encode_data(value)
+        return len(encode_data(value)) <= USAGE_BYTES
     except ValueError:
         return False
-    return True
 
 
 class Fate(Enum):

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from shared.bounds import PAGE_BYTES
 from shared.errors import Cancelled, DeadlinePassed, TailraceError, problem_of
 from shared.events import (
     START,
@@ -30,7 +31,6 @@ from shared.valkey import REDIS_DOWN, Outage
 
 T = TypeVar("T")
 
-_PAGE_BYTES = 256 * 1024
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MOST_S = 1.0
 # How many characters make a token, where nobody counted: good enough to be called an estimate.
@@ -115,29 +115,27 @@ async def finish_from_log(
 
 async def read_tally(replay_log: ReplayLog, job_id: str) -> tuple[Tally, EventId]:
     """Count and hash of the surviving deltas, and the log's last id."""
-    deltas: list[tuple[EventId, bytes]] = []
-    cursor, more = START, True
+    return await _tally_to(replay_log, job_id, None)
+
+
+async def _tally_to(replay_log: ReplayLog, job_id: str, end: EventId | None) -> tuple[Tally, EventId]:
+    """The same, of the log up to `end`. It holds no more than a page: what survives a rollback is read again."""
+    tally, cursor, more = Tally(), START, True
     while more:
-        page = await replay_log.read_after(job_id, cursor, max_bytes=_PAGE_BYTES)
-        for entry in page.entries:
-            for frame in split_frames(entry):
-                cursor = first_id(frame)
-                _apply(deltas, frame, cursor)
+        page = await replay_log.read_after(job_id, cursor, max_bytes=PAGE_BYTES)
+        for frame in (frame for entry in page.entries for frame in split_frames(entry)):
+            event_id = first_id(frame)
+            if end is not None and event_id > end:
+                return tally, cursor
+            # Events that a newer version wrote count; what they say does not matter here.
+            if frame.startswith(b"event: delta\n"):
+                tally.add(decode_frame(frame).data)
+            elif frame.startswith(b"event: rollback\n"):
+                to = parse_id(decode_frame(frame).json()["to"])
+                tally, _ = await _tally_to(replay_log, job_id, min(to, cursor))
+            cursor = event_id
         more = page.more
-    tally = Tally()
-    for _, data in deltas:
-        tally.add(data)
     return tally, cursor
-
-
-def _apply(deltas: list[tuple[EventId, bytes]], frame: bytes, event_id: EventId) -> None:
-    # Events that a newer version wrote count; what they say does not matter here.
-    if frame.startswith(b"event: delta\n"):
-        deltas.append((event_id, decode_frame(frame).data))
-    elif frame.startswith(b"event: rollback\n"):
-        to = parse_id(decode_frame(frame).json()["to"])
-        while deltas and deltas[-1][0] > to:
-            deltas.pop()
 
 
 def estimate_tokens(request: Mapping[str, Any]) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import structlog
 
+from shared.bounds import ENTRY_BYTES, FLUSH_BYTES, KEEP_BYTES
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.events import EventId, EventType, encode_frame
@@ -21,11 +22,8 @@ from shared.valkey import REDIS_FAULTS, Outage
 
 log = structlog.get_logger()
 
-# What one job may put into one flush; with 100 jobs this keeps a batch at a few megabytes.
-_ENTRY_BYTES = 64 * 1024
 # What a Redis with `appendfsync everysec` may forget when it is killed is kept for so long, to be sent again.
 _KEEP_S = 2.0
-_KEEP_BYTES = 256 * 1024
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MOST_S = 1.0
 
@@ -97,7 +95,7 @@ class Outbox:
         frames: list[bytes] = []
         size = 0
         for sealed in self._waiting:
-            if frames and size + len(sealed.frame) > _ENTRY_BYTES:
+            if frames and size + len(sealed.frame) > ENTRY_BYTES:
                 break
             frames.append(sealed.frame)
             size += len(sealed.frame)
@@ -145,7 +143,7 @@ class Outbox:
             self._waiting_bytes -= len(sealed.frame)
             self._kept.append(sealed._replace(at=now))
             self._kept_bytes += len(sealed.frame)
-        while self._kept and (self._kept_bytes > _KEEP_BYTES or now - self._kept[0].at > _KEEP_S):
+        while self._kept and (self._kept_bytes > KEEP_BYTES or now - self._kept[0].at > _KEEP_S):
             self._kept_bytes -= len(self._kept.popleft().frame)
         if self._waiting_bytes < self._max_bytes:
             self._room.set()
@@ -203,7 +201,7 @@ class Pump:
 
     async def _flush(self) -> bool:
         """One batch; False if Redis could not take it now. Unacknowledged entries are sent again, identically."""
-        batch = [(outbox, entry) for outbox in self._dirty.values() if (entry := outbox.next_entry()) is not None]
+        batch = self._batch()
         if not batch:
             self._dirty.clear()
             return True
@@ -216,10 +214,23 @@ class Pump:
         fine = True
         for (outbox, entry), answer in zip(batch, answers, strict=True):
             fine &= outbox.acknowledge(answer, entry)
-            if not outbox.waits:
-                self._dirty.pop(outbox.execution.owner, None)
+            self._dirty.pop(outbox.execution.owner, None)
+            if outbox.waits:
+                self._dirty[outbox.execution.owner] = outbox  # behind those that this batch had no room for
         if fine:
             self._busy.is_over()
         else:
             self._busy.goes_on(Unavailable("The log takes nothing now."))
         return fine
+
+    def _batch(self) -> list[tuple[Outbox, Entry]]:
+        """The next entry of each outbox, as far as they fit into one flush."""
+        batch: list[tuple[Outbox, Entry]] = []
+        size = 0
+        for outbox in self._dirty.values():
+            if size >= FLUSH_BYTES:
+                break
+            if (entry := outbox.next_entry()) is not None:
+                batch.append((outbox, entry))
+                size += len(entry.frames)
+        return batch

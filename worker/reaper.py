@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from shared.bounds import LOOKS
 from shared.clock import Clock
 from shared.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceError
 from shared.jobs import Job
@@ -22,7 +23,6 @@ log = structlog.get_logger()
 
 _SWEEP_S = 0.5
 _HOLD_S = 5.0
-_LIMIT = 100
 # A cancelled job whose worker says nothing, and a running one whose worker does not see to its deadline.
 _CANCEL_PATIENCE_MS = 2_000
 _DEADLINE_PATIENCE_MS = 2_000
@@ -71,7 +71,7 @@ class Reaper:
 
     async def sweep(self) -> bool:
         """Look at what is due, once; True if there may be more."""
-        now_ms, job_ids = await self._queue.due_for_a_look(hold_s=_HOLD_S, limit=_LIMIT)
+        now_ms, job_ids = await self._queue.due_for_a_look(hold_s=_HOLD_S, limit=LOOKS)
         patient = self._clock.monotonic() < self._trust_at
         for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
             try:
@@ -80,7 +80,7 @@ class Reaper:
                 raise
             except Exception:  # the top of one job's look: the others must not wait for a job that can't be looked at
                 log.exception("reaper.look_failed", job=job_id)
-        return len(job_ids) == _LIMIT
+        return len(job_ids) == LOOKS
 
     async def _look_once(self, job_id: str, job: Job | BrokenJob | None, now_ms: int, *, patient: bool) -> None:
         if isinstance(job, BrokenJob):

@@ -11,15 +11,13 @@ from typing import Any, NoReturn
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from shared.bounds import REFUSED_BODY_BYTES
 from shared.errors import BodyTooLarge, InvalidRequest
 from shared.events import encode_data
 
 MAX_DEPTH = 128
 """How deep the objects and lists of a body may be nested: far less than breaks who reads it next."""
 
-# What is still read, and thrown away, of a body that is too large: a client that is cut off while it sends sees a
-# broken connection instead of the answer.
-_DRAIN_BYTES = 64 * 1024 * 1024
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -47,17 +45,17 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
-    parts: list[bytes] = []
+    body = bytearray()  # a list of parts that are a few bytes each would be many times as large
     size = 0
     async for part in request.stream():
         size += len(part)
         if size <= max_bytes:
-            parts.append(part)
-        elif size > max_bytes + _DRAIN_BYTES:
+            body += part
+        elif size > max_bytes + REFUSED_BODY_BYTES:
             break
     if size > max_bytes:
         raise BodyTooLarge(f"The body must be at most {max_bytes} bytes.")
-    return b"".join(parts)
+    return bytes(body)
 
 
 def _refuse_number(text: str) -> NoReturn:

@@ -17,6 +17,7 @@ from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.services import Services, services_of
 from gateway.auth import Links
 from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
+from shared.bounds import LIST_MOST, LIST_ROUNDS
 from shared.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.events import EventId, parse_cursor
 from shared.jobs import Job, created_ms, is_job_id
@@ -24,8 +25,7 @@ from shared.lifecycle import State
 from shared.valkey import REDIS_DOWN
 
 _CANCEL_WAIT_S = 2.0
-_LIST_DEFAULT, _LIST_MOST = 20, 100
-_LIST_ROUNDS = 10
+_LIST_DEFAULT = 20
 _UNLIST_AFTER_MS = 60_000
 JOB_HEADER = "x-tailrace-job"
 
@@ -60,8 +60,8 @@ async def listing(request: Request) -> Response:
     status, kind, limit, after = _list_query(request)
     found: list[Job] = []
     looked_at, over = after, False
-    for _ in range(_LIST_ROUNDS):
-        ids = await services.queue.listed(caller.tenant, after=looked_at, limit=_LIST_MOST)
+    for _ in range(LIST_ROUNDS):
+        ids = await services.queue.listed(caller.tenant, after=looked_at, limit=LIST_MOST)
         jobs = await services.store.load_many(ids)
         gone = [job_id for job_id, job in zip(ids, jobs, strict=True) if job is None]
         # A young one may be on its way in: listed, and its record not yet written.
@@ -70,7 +70,7 @@ async def listing(request: Request) -> Response:
         found += [
             job for job in jobs if isinstance(job, Job) and status in (None, job.status) and kind in (None, job.kind)
         ]
-        over = len(ids) < _LIST_MOST
+        over = len(ids) < LIST_MOST
         looked_at = ids[-1] if ids else looked_at
         if over or len(found) > limit:
             break
@@ -185,8 +185,8 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
     except ValueError:
         raise InvalidRequest(f"status must be one of: {', '.join(State)}.", param="status") from None
     limit = query.get("limit", str(_LIST_DEFAULT))
-    if len(limit) > len(str(_LIST_MOST)) or not limit.isdecimal() or not 1 <= int(limit) <= _LIST_MOST:
-        raise InvalidRequest(f"limit must be a whole number from 1 to {_LIST_MOST}.", param="limit")
+    if len(limit) > len(str(LIST_MOST)) or not limit.isdecimal() or not 1 <= int(limit) <= LIST_MOST:
+        raise InvalidRequest(f"limit must be a whole number from 1 to {LIST_MOST}.", param="limit")
     kind = query.get("kind")
     if kind is not None and kind not in KINDS:
         raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")

@@ -14,9 +14,9 @@ import pytest
 import pytest_asyncio
 from openai import AsyncOpenAI, Omit, OpenAI
 
+from shared.bounds import MIB
 from shared.child import start_child
 from shared.events import EventType
-from shared.settings import MIB
 from tests.clients.sdk import Sdk, finish_of, text_of
 from tests.clients.system import KEY, System
 from tests.support.client import PATIENCE_S

@@ -2,15 +2,17 @@
 
 import asyncio
 import hashlib
+import tracemalloc
 from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from shared.bounds import PAGE_BYTES
 from shared.embedded import EmbeddedValkey
 from shared.errors import Cancelled, DeadlinePassed, InternalError, ProviderRefused, TailraceError
-from shared.events import START, Event, EventId, EventType, decode_frame, encode_data, split_frames
+from shared.events import START, Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from shared.jobs import Usage
 from shared.lifecycle import State
 from shared.replay import Entry
@@ -226,6 +228,43 @@ async def test_a_job_that_is_being_cancelled_does_not_end_otherwise(core: Core) 
 
     assert await finish_from_log(core.store, core.log, execution, LOST, 0) == "cancelled"
     assert (await core.job(execution.job_id)).status is State.CANCELLING
+
+
+async def test_a_rollback_may_go_back_to_the_middle_again_and_again(core: Core) -> None:
+    execution = await core.running()
+
+    def rollback(seq: int, to: int) -> Entry:
+        frame = encode_frame(EventType.ROLLBACK, encode_data({"to": f"1-{to}"}), EventId(1, seq))
+        return Entry(execution.job_id, execution.epoch, execution.owner, seq, seq, frame)
+
+    answers = await core.append(
+        frames_of(execution, 2, "a", "b", "c"),
+        rollback(5, to=3),
+        frames_of(execution, 6, "d", "e"),
+        rollback(8, to=6),  # what it goes back to has a rollback of its own
+        frames_of(execution, 9, "f"),
+        rollback(10, to=99),  # nothing is after it
+    )
+    assert answers == ["ok"] * 6
+
+    tally, latest = await read_tally(core.log, execution.job_id)
+
+    assert (tally.deltas, tally.sha256, latest) == (4, sha256_of("a", "b", "d", "f"), EventId(1, 10))
+
+
+async def test_a_log_of_any_length_is_tallied_in_the_memory_of_a_page(core: Core) -> None:
+    execution = await core.running()
+    for seq in range(2, 102):
+        assert await core.append(frames_of(execution, seq, "x" * 60_000)) == ["ok"]
+    tracemalloc.start()
+    try:
+        tally, _ = await read_tally(core.log, execution.job_id)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert tally.deltas == 100
+    assert peak < 5 * PAGE_BYTES  # the log is more than twenty
 
 
 async def test_a_long_log_is_tallied_over_many_pages(core: Core) -> None:

@@ -529,7 +529,7 @@ async def test_an_answer_that_is_no_stream_is_called_garbage(
 async def test_no_upstream_fills_our_memory(
     provider: OpenAICompatible, upstream: Upstream, request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_compatible, "MAX_BYTES", 50_000)
+    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 50_000)
     with pytest.raises(ProviderGarbage, match="of over 50000 bytes"):
         await read(provider, request_)
     await upstream.until(lambda: not upstream.sockets)
@@ -624,7 +624,7 @@ def test_an_event_that_its_stream_cuts_off_never_comes() -> None:
 
 
 def test_comments_do_not_count_against_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "MAX_BYTES", 100)
+    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 100)
     reader = EventReader()
     for _ in range(100):
         assert reader.feed(b": still here\n\n") == []
@@ -632,13 +632,13 @@ def test_comments_do_not_count_against_an_event(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_events_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "MAX_BYTES", 100)
+    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 100)
     reader = EventReader()
     assert [reader.feed(b"data: 1\n\n") for _ in range(100)] == [[b"1"]] * 100
 
 
 def test_lines_add_up_to_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "MAX_BYTES", 100)
+    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 100)
     reader = EventReader()
     for _ in range(12):
         assert reader.feed(b"data: 1\n") == []

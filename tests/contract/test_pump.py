@@ -15,6 +15,7 @@ from shared.lifecycle import State
 from shared.replay import Entry, ReplayLog
 from shared.store import Execution
 from tests.support.core import PATIENCE_S, Core, captured_logs, frozen
+from worker import pump as pump_module
 from worker.pump import Outbox, Pump
 
 KIB = 1024
@@ -275,6 +276,40 @@ async def test_one_full_outbox_does_not_hold_up_another(core: Core) -> None:
 
     assert await texts_of(core, full) == ["x" * 5 * KIB, "after"]
     assert await texts_of(core, other) == ["a"]
+
+
+async def test_a_flush_is_bounded_whatever_waits(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pump_module, "FLUSH_BYTES", 8 * KIB)
+    gate = Gate(core)
+    executions = [await core.running(f"w.{n}") for n in range(9)]
+    async with pumping(gate) as pump:
+        outboxes = [open_outbox(pump, execution)[0] for execution in executions]
+        for outbox in outboxes:
+            await put(outbox, "x" * 3 * KIB)
+        gate.opened.set()
+        await flushed(*outboxes)
+
+    assert gate.batches == [3, 3, 3]
+    assert [await texts_of(core, execution) for execution in executions] == [["x" * 3 * KIB]] * 9
+
+
+async def test_a_job_with_much_to_send_leaves_the_next_flush_to_others(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump_module, "FLUSH_BYTES", 1)
+    log = Forgetful(core, 0)
+    much, little = await core.running("w.1"), await core.running("w.2")
+    async with pumping(log) as pump:
+        much_box, little_box = open_outbox(pump, much)[0], open_outbox(pump, little)[0]
+        await put(much_box, *["x" * 40 * KIB] * 4)
+        await put(little_box, "a")
+        await flushed(much_box, little_box)
+
+    assert [[entry.job_id for entry in batch] for batch in log.given] == [
+        [much.job_id],
+        [little.job_id],
+        *[[much.job_id]] * 3,
+    ]
 
 
 # Lost acknowledgements.

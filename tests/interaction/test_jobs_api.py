@@ -279,8 +279,8 @@ async def test_a_narrowed_list_looks_further_than_its_first_hundred(client: Clie
 async def test_a_list_that_is_narrowed_much_may_give_empty_pages_on_the_way(
     client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.api.jobs._LIST_ROUNDS", 1)
-    monkeypatch.setattr("gateway.api.jobs._LIST_MOST", 5)
+    monkeypatch.setattr("gateway.api.jobs.LIST_ROUNDS", 1)
+    monkeypatch.setattr("gateway.api.jobs.LIST_MOST", 5)
     mine = [await submitted(client) for _ in range(12)]
     await (await writing.begin(mine[0])).complete()
     pages: list[dict[str, Any]] = []

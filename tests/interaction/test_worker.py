@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from shared.bounds import USAGE_BYTES
 from shared.errors import ProviderUnreachable, StartupError
 from shared.events import EventType
 from shared.keys import ARQ_JOB
@@ -243,7 +244,8 @@ async def test_a_choice_has_an_index_that_somebody_could_have_asked_for(
 
 
 async def test_a_whole_answer_is_not_spoiled_by_what_is_told_about_its_usage(system: System) -> None:
-    usage = {"prompt_tokens": 1, "completion_tokens": 2, "x_details": {"x": math.nan}, "y_details": {"y": 3}}
+    spoilt = {"x_details": {"x": math.nan}, "z_details": {"z": "z" * USAGE_BYTES}}
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "y_details": {"y": 3}, **spoilt}
     told = Told(on_call=lambda call: call.end(usage=usage))
     async with running_worker(system.settings, told):
         story = await system.story(await system.submit())

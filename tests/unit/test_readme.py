@@ -2,7 +2,7 @@
 
 import pkgutil
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from starlette.routing import Route
 import gateway.api
 from gateway.api import page
 from gateway.cli import main
+from shared import bounds
 from shared.events import EventType
 from shared.lifecycle import TRANSITIONS
 from shared.settings import Settings
@@ -74,6 +75,23 @@ def test_the_events_are_those_that_a_reader_can_see() -> None:
     named = {name for cells in table("event", "meaning") for name in re.findall(r"`(\w+)`", cells[0])}
 
     assert named == set(EventType) - {EventType.PROGRESS}  # no kind of job counts yet
+
+
+def test_the_memory_table_adds_up() -> None:
+    sizes: dict[str, int] = {}
+    for what, most, sum_of in table("what", "holds at most", "which is"):
+        terms = re.findall(r"(?:(\d+|`\w+`) × )?(`\w+_BYTES`|reader|job)", sum_of)
+        sizes[what] = sum(_value(factor or "1", sizes) * _value(unit, sizes) for factor, unit in terms)
+        assert most == f"{sizes[what] / bounds.MIB:.9g} MiB"
+
+    assert list(sizes) == ["reader", "job", "gateway", "worker"]
+
+
+def _value(term: str, sizes: Mapping[str, int]) -> int:
+    """A number, a bound's or that of a row above."""
+    if term.isdecimal():
+        return int(term)
+    return sizes[term] if term in sizes else int(getattr(bounds, term.strip("`")))
 
 
 def test_the_http_table_is_the_routes() -> None:

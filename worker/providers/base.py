@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from shared.bounds import CHOICES, REASON_CHARS
 from shared.errors import ProviderGarbage
 
 
@@ -69,8 +70,10 @@ def read_chunk(chunk: object) -> Chunk:
             deltas.append(delta)
         # Some providers say "" where others say null.
         if reason := choice.get("finish_reason"):
-            if not isinstance(reason, str):
-                raise ProviderGarbage("The provider sent a finish reason that is no text.")
+            if not isinstance(reason, str) or len(reason) > REASON_CHARS:
+                raise ProviderGarbage(
+                    f"The provider sent a finish reason that is no text of {REASON_CHARS} characters."
+                )
             finished.append((index, reason))
     usage = chunk.get("usage")
     return Chunk(tuple(deltas), tuple(finished), usage if usage and isinstance(usage, dict) else None)
@@ -86,14 +89,10 @@ def _choices(chunk: dict[str, Any]) -> list[dict[str, Any]]:
     return choices
 
 
-# The largest `n` of OpenAI's API. A list with a place for each index is made of them.
-_MOST_CHOICES = 128
-
-
 def _index(choice: dict[str, Any]) -> int:
     index = choice.get("index") or 0
-    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < _MOST_CHOICES:
-        raise ProviderGarbage(f"The provider sent a choice whose index is no number below {_MOST_CHOICES}.")
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < CHOICES:
+        raise ProviderGarbage(f"The provider sent a choice whose index is no number below {CHOICES}.")
     return index
 
 

@@ -15,6 +15,7 @@ import anyio
 import httpx2
 from openai import APIStatusError, AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, OpenAIError
 
+from shared.bounds import EVENT_BYTES, SENTENCE_CHARS, UPSTREAM_IDLE_CONNECTIONS
 from shared.errors import (
     AttemptFailed,
     ProviderGarbage,
@@ -27,11 +28,8 @@ from worker.providers.base import Chunk, read_chunk
 
 CONNECT_S = 5.0
 MODELS_S = 10.0
-MAX_BYTES = 8 * 1024 * 1024
-"""The largest event, error or whole answer: no upstream may fill the memory (design.md, invariant 7)."""
 
 _DRAIN_S = 0.1
-_MAX_SENTENCE = 500
 # What can come out of the client, and of reading what came.
 _FAULTS = (OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
 
@@ -55,7 +53,9 @@ class OpenAICompatible:
             http_client=DefaultAsyncHttpxClient(
                 timeout=httpx2.Timeout(None, connect=CONNECT_S),
                 # The worker's slots are the limit.
-                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=30.0),
+                limits=httpx2.Limits(
+                    max_connections=None, max_keepalive_connections=UPSTREAM_IDLE_CONNECTIONS, keepalive_expiry=30.0
+                ),
                 event_hooks={"response": [_bound]},
             ),
         )
@@ -148,7 +148,7 @@ class OpenAICompatible:
         return ProviderRefused(
             sentence,
             code=_refusal(status, about.get("code"), about.get("type")),
-            param=param if isinstance(param, str) and len(param) <= _MAX_SENTENCE else None,
+            param=param if isinstance(param, str) and len(param) <= SENTENCE_CHARS else None,
             retry_after_s=_retry_after_s(response.headers) if response is not None else None,
         )
 
@@ -158,7 +158,7 @@ class OpenAICompatible:
             return ""
         bare = said.replace(self._key, "***") if self._key else said
         line = " ".join(bare.split())
-        return line if len(line) <= _MAX_SENTENCE else line[:_MAX_SENTENCE] + "…"
+        return line if len(line) <= SENTENCE_CHARS else line[:SENTENCE_CHARS] + "…"
 
 
 class EventReader:
@@ -173,7 +173,7 @@ class EventReader:
         """The data of the events that this piece completes.
 
         Raises:
-            ProviderGarbage: an event is over `MAX_BYTES`.
+            ProviderGarbage: an event is over `EVENT_BYTES`.
         """
         events: list[bytes] = []
         for line in self._lines(piece):
@@ -184,8 +184,8 @@ class EventReader:
                 events.append(b"\n".join(self._data))
                 self._data.clear()
                 self._size = 0
-        if self._size + len(self._tail) > MAX_BYTES:
-            raise ProviderGarbage(f"The provider sent an event of over {MAX_BYTES} bytes.")
+        if self._size + len(self._tail) > EVENT_BYTES:
+            raise ProviderGarbage(f"The provider sent an event of over {EVENT_BYTES} bytes.")
         return events
 
     def _lines(self, piece: bytes) -> list[bytes]:
@@ -201,7 +201,7 @@ class EventReader:
 
 
 class _Bounded(httpx2.AsyncByteStream):
-    """A response's body that may not be over `MAX_BYTES`."""
+    """A response's body that may not be over `EVENT_BYTES`."""
 
     def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
@@ -210,8 +210,8 @@ class _Bounded(httpx2.AsyncByteStream):
         size = 0
         async for piece in self._stream:
             size += len(piece)
-            if size > MAX_BYTES:
-                raise ProviderGarbage(f"The provider sent an answer of over {MAX_BYTES} bytes.")
+            if size > EVENT_BYTES:
+                raise ProviderGarbage(f"The provider sent an answer of over {EVENT_BYTES} bytes.")
             yield piece
 
     async def aclose(self) -> None:

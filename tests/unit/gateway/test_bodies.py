@@ -1,6 +1,7 @@
 """Bodies: JSON objects of a bounded size, or a sentence that says what is wrong."""
 
 import json
+import tracemalloc
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,6 +38,21 @@ def nested(depth: int) -> bytes:
 
 async def test_an_object_is_read_from_as_many_parts_as_it_comes_in() -> None:
     assert await read_json(request([b'{"a"', b":", b"1}"]), LIMIT) == {"a": 1}
+
+
+async def test_a_body_costs_its_size_however_small_its_parts_are() -> None:
+    size = 64 * 1024
+    body = json.dumps({"a": "x" * (size - 9)}).encode()
+    # Made while they are read, as by a socket.
+    parts = (bytes(body[at : at + 2]) for at in range(0, size, 2))
+    tracemalloc.start()
+    try:
+        await read_json(request(parts), size)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 6 * size
 
 
 async def test_all_of_unicode_passes() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from shared.bounds import REASON_CHARS
 from shared.errors import ProviderGarbage
 from worker.providers.base import Chunk, read_chunk
 
@@ -88,6 +89,7 @@ def test_a_chunk_without_choices_is_empty(chunk: object) -> None:
         (choice(index={"a": 1}, delta={}), "index is no number"),
         (choice(index=0, delta="text"), "a delta that is no object"),
         (choice(index=0, delta={}, finish_reason={"why": "stop"}), "a finish reason that is no text"),
+        (choice(index=0, delta={}, finish_reason="x" * (REASON_CHARS + 1)), "a finish reason that is no text of 64"),
     ],
 )
 def test_what_is_no_chunk_is_called_garbage(chunk: object, sentence: str) -> None:

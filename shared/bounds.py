@@ -1,0 +1,137 @@
+"""Bounds: how much any buffer of Tailrace may hold, and why so much. Sizes are bytes, the rest are counts.
+
+Above: whoever holds something for others; settings.py takes the defaults of the bounds that are settings from here.
+What is bounded by something else is named at the end. Pure. Not here: how long anything may take, what a field of a
+request may say, and what Redis holds.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- Connections
+
+CONNECTIONS: Final = 16_384
+"""Open connections of one gateway process: the 10,000 readers it is made for, and room for callers. One more is broken
+off at once, so that its client comes back, to another gateway with luck. Readers, callers and channels are no more."""
+
+LISTEN_BACKLOG: Final = 2048
+"""Connections that the kernel holds until they are accepted: a herd that reconnects after a deploy."""
+
+HEAD_BYTES: Final = 64 * KIB
+"""A request's line and headers, which come from anybody, key or not. Common servers take from 8 to 64 KiB."""
+
+PIPELINED: Final = 16
+"""Requests that a connection may send ahead of its answers. Hardly a client does; thousands fit into one read."""
+
+REDIS_CONNECTIONS: Final = 32
+"""Connections of one pool. A command takes a fraction of a millisecond: more would only queue in Redis."""
+
+UPSTREAM_IDLE_CONNECTIONS: Final = 100
+"""Connections to an upstream that are kept for the next job: as many as a worker has slots by default."""
+
+# --- Requests and answers
+
+BODY_BYTES: Final = MIB
+"""A request's body, by default: the longest contexts are some hundred thousand tokens of about four bytes."""
+
+REFUSED_BODY_BYTES: Final = 64 * MIB
+"""What is still read, and thrown away, of a body that is too large: a client that is cut off while it sends sees a
+broken connection instead of the answer."""
+
+LIST_MOST: Final = 100
+"""Jobs in one page of a listing, and records in one read of them."""
+
+LIST_ROUNDS: Final = 10
+"""Reads for one page: a filter that little passes must not walk through a tenant's whole history."""
+
+# --- Readers
+
+READER_BYTES: Final = 256 * KIB
+"""Frames that wait for one reader, by default; beyond it they are dropped, and it goes back to the log. The same again
+holds the live messages that come while it reads there. A minute of a fast model is about as much."""
+
+PAGE_BYTES: Final = 256 * KIB
+"""What is read of a log at once, and the entry that passes it: large enough that a resume takes few round trips."""
+
+NUDGE_OVER: Final = 16 * KIB
+"""A larger frame is not published, but an empty nudge: from here on Valkey 9.1 does not count a message against a
+subscriber's output buffer limit. functions.lua has it too; a test compares."""
+
+PIECE_BYTES: Final = 64 * KIB
+"""What is handed to a connection at once, for two reasons: its buffer holds what it may (64 KiB, asyncio's own bound)
+and one piece more; and the send time-out is for a reader that takes nothing, not for one that takes a lot slowly."""
+
+SEND_BUFFER_BYTES: Final = 16 * KIB
+"""The kernel's send buffer of a connection, which Linux doubles. Without it, the kernel takes megabytes for a reader
+that reads nothing, and back-pressure never reaches us."""
+
+# --- Jobs
+
+DEPTH: Final = 10_000
+"""Jobs that wait in one lane, by default: more would wait for longer than their callers do."""
+
+WORKER_SLOTS: Final = 100
+"""Jobs that one worker process runs at once, by default. There are no more claims, attempts, outboxes and calls."""
+
+LOG_BYTES: Final = 16 * MIB
+"""What one execution of a job may log, by default, and the frame that passes it: a few hundred thousand tokens."""
+
+EVENT_BYTES: Final = 8 * MIB
+"""An upstream's largest event, error or whole answer: room for a picture. Its frame, in ASCII, may be three or four
+times as large, and passes through all that follows whole."""
+
+CHOICES: Final = 128
+"""The largest `n` of OpenAI's API: a list with a place for each index is made of what an upstream says."""
+
+REASON_CHARS: Final = 64
+"""An upstream's finish reason. A job's record keeps one for each choice, and listings show them."""
+
+USAGE_BYTES: Final = 4 * KIB
+"""An upstream's details of a usage, each; larger ones are left out. They are kept where finish reasons are."""
+
+SENTENCE_CHARS: Final = 500
+"""What is shown of an upstream's own words on an error."""
+
+PUMP_BYTES: Final = 256 * KIB
+"""Frames of one job that wait for Redis, by default, and the frame that passes it; then its provider has to wait."""
+
+KEEP_BYTES: Final = 256 * KIB
+"""Frames of one job that are kept after Redis has them, to be sent again: a Redis with `appendfsync everysec` that is
+killed may forget some. pump.py has for how long."""
+
+ENTRY_BYTES: Final = 64 * KIB
+"""What one job puts into one flush, unless a single frame is larger: one entry of the log, which readers get whole."""
+
+FLUSH_BYTES: Final = 8 * MIB
+"""What one flush carries for all jobs, and the entry that passes it; the others wait for the next. It exists about
+three times, in our hands, in redis-py's and in the server's, and holds up every job for as long as it takes."""
+
+LOOKS: Final = 100
+"""Jobs that a reaper looks at in one sweep; where there are more, the next sweep follows at once."""
+
+BELLS: Final = 1000
+"""Rings that wait at the doorbell: more than free workers can hear are noise. functions.lua has it; a test compares."""
+
+# --- Programs
+
+TAIL_BYTES: Final = 2000
+"""A program's last words, quoted where it did not start: about a screenful."""
+
+OUTPUT_BYTES: Final = 64 * KIB
+"""What is passed on at once of what a program of ours says: a pipe holds as much."""
+
+# --- What is bounded by something above
+#
+# gateway/hub.py         channels, readers: connections. What live readers wait for is one copy for all of them.
+# gateway/presence.py    callers: connections. Departures that are being told: the same, for as long as Redis may take.
+# gateway/dialects       a stream keeps which choices it has opened; a whole completion keeps its deltas: one
+#                        execution's log. A chat's chunk is several times as large as its frame: it names the model.
+# shared/replay.py       the live feed's channels: the hub's. Subscriptions not sent or not confirmed: one for each
+#                        reader that came or left since the feed's server was last heard, about ten seconds at most.
+# shared/valkey.py       callers who wait for a connection: requests and jobs. An answer: a page of the log, a body, or
+#                        `LIST_MOST` records. redis-py reads 64 KiB at a time.
+# shared/catalogue.py    names of models: an upstream's answer.
+# worker/attempt.py      running, starting: slots. A request: a body. Of what was said, hash and count are kept.
+# worker/ending.py       a page of the log.
