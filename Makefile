@@ -17,7 +17,7 @@ PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint check fix bench lock clean
+.PHONY: help install run test lint check fix faults bench lock clean
 
 help: ## Show this list
 	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
@@ -53,6 +53,9 @@ check: lint ## Everything that must hold before a change is shared: lint, then t
 fix: $(DEV_READY) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+faults: $(DEV_READY) ## Kill, freeze and cut everything under load, and score it; ARGS="--seed 7 --seconds 300"
+	@$(BIN)/python -m tests.faults $(ARGS)
 
 bench: $(DEV_READY) ## Measure Tailrace against its upstream; ARGS=--quick is shorter
 	@$(BIN)/python -m tests.load.bench $(ARGS)
