@@ -102,7 +102,7 @@ class Fleet:
     async def suffer(self, fault: Fault, chance: random.Random) -> None:
         """Let a fault happen, and let its part come back."""
         if fault.part == VALKEY:
-            await self._suffer_valkey(fault)
+            await self.suffer_outage(fault)
         elif fault.part == CONNECTIONS:
             await self._cut(fault.kind, chance)
         else:
@@ -121,7 +121,8 @@ class Fleet:
         await asyncio.sleep(fault.lasts_s)
         await member.revive()
 
-    async def _suffer_valkey(self, fault: Fault) -> None:
+    async def suffer_outage(self, fault: Fault) -> None:
+        """What happens to Valkey."""
         if fault.kind == "freeze":
             assert self._valkey.pid is not None
             os.kill(self._valkey.pid, signal.SIGSTOP)
@@ -187,9 +188,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running_fleet(folder: Path) -> AsyncIterator[Fleet]:
-    """A fleet at work; everything of it ends with the block. Its files are in `folder`."""
-    settings = settings_of(folder / "data")
+async def running_fleet(folder: Path, **changes: Any) -> AsyncIterator[Fleet]:
+    """A fleet at work; everything of it ends with the block. Its files are in `folder`; `changes` are settings."""
+    settings = settings_of(folder / "data").model_copy(update=changes)
     logs = folder / "logs"
     logs.mkdir(parents=True)
     async with AsyncExitStack() as stack:
@@ -200,8 +201,8 @@ async def running_fleet(folder: Path) -> AsyncIterator[Fleet]:
         members: dict[str, Member] = {}
         for name in (*WORKERS, *GATEWAYS):
             program = ("worker",) if name in WORKERS else ("gateway", "serve")
-            changes = {} if name in WORKERS else {"port": free_port()}
-            members[name] = Member(name, program, own.model_copy(update=changes), logs / f"{name}.log")
+            port = {} if name in WORKERS else {"port": free_port()}
+            members[name] = Member(name, program, own.model_copy(update=port), logs / f"{name}.log")
             stack.push_async_callback(members[name].stop)
             await members[name].start()
         yield Fleet(members, valkey, upstream_url, folder)

@@ -55,6 +55,10 @@ class Client:
 
     # Native jobs.
 
+    async def job(self, body: dict[str, Any]) -> None:
+        """One job, read to its end."""
+        await self._job(body, f"{self._seed}-only")
+
     async def _job(self, body: dict[str, Any], key: str) -> None:
         job_id = await self._submit(body, key)
         self._score.accepted += 1
