@@ -203,9 +203,8 @@ class Reader:
                 bare = frame[frame.find(b"event:") :] if frame.startswith(b":") else frame
                 if bare.startswith(b"event:"):
                     self.transcript.apply(decode_frame(bare + b"\n\n"))
+                    self._heard()
                     seen += 1
-            if frames:
-                self._heard()
             if seen >= stalls_after:
                 stalls_after = float("inf")
                 await asyncio.sleep(self._chance.uniform(0.2, 3.0))
