@@ -246,6 +246,7 @@ def make_server(services: Services, on_ready: Callable[[], None]) -> uvicorn.Ser
         access_log=False,
         lifespan="off",
         server_header=False,
+        proxy_headers=False,  # nobody asks for a caller's address, and each reader would keep a frame of it
         backlog=LISTEN_BACKLOG,
         timeout_graceful_shutdown=_CLOSE_S,
     )

@@ -1,4 +1,4 @@
-"""What wraps every request: an id, and one line in the log.
+"""What wraps every request: an id, one line in the log, and room for answers that take long.
 
 Pure ASGI: a BaseHTTPMiddleware would cost more per event than everything else on the way (facts, C). Above: uvicorn.
 Below: the application. Query strings are not logged: event links carry a token there.
@@ -13,6 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.clock import Clock
 
 log = structlog.get_logger()
+
+AFTERWARDS = "tailrace.afterwards"
+"""Where in the scope a handler may leave an ASGI application, to be called when the one that routed to it has returned.
+A stream that waits inside keeps the frames and the request of all its layers: 5 KiB for each reader."""
 
 _FOREIGN_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _QUIET = ("/health/", "/metrics")
@@ -44,6 +48,8 @@ class RequestLog:
         with structlog.contextvars.bound_contextvars(request=request_id.decode()):
             try:
                 await self._app(scope, receive, send_with_id)
+                if (afterwards := scope.pop(AFTERWARDS, None)) is not None:
+                    await afterwards(scope, receive, send_with_id)
             except Exception:  # the top of the request's task; the application has answered, if it still could
                 log.exception("request.crashed", path=scope["path"])
             finally:

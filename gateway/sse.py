@@ -82,7 +82,7 @@ class EventStream(EventSourceResponse):
         self._clock = clock
         self._first = first
         self._farewell = farewell
-        self.raw_headers = encode_headers({**STREAM_HEADERS, **headers})
+        self.raw_headers = [*_STREAM_HEADERS, *encode_headers(headers)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream to one client and watch for its departure."""
@@ -136,7 +136,7 @@ class Farewell(Response):
     def __init__(self) -> None:
         self.background = None
         self.status_code = 200
-        self.raw_headers = encode_headers(STREAM_HEADERS)
+        self.raw_headers = _STREAM_HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Say when to come back, and break."""
@@ -151,3 +151,6 @@ def _retry() -> bytes:
 def encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
     """ASGI's form of headers."""
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+_STREAM_HEADERS = encode_headers(STREAM_HEADERS)  # once: a reader keeps its headers for as long as it stays

@@ -16,6 +16,7 @@ from gateway.admission import KINDS
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.services import Services, services_of
 from gateway.auth import Links
+from gateway.middleware import AFTERWARDS
 from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
 from shared.bounds import LIST_MOST, LIST_ROUNDS
 from shared.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
@@ -148,6 +149,10 @@ class JobEvents(Response):
         self._extra = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream as soon as nobody waits for us to return."""
+        scope[AFTERWARDS] = self.stream
+
+    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the end of the job, or of the connection."""
         async with self._services.hub.reader(self._job_id, self._cursor) as reader:
             stream = EventStream(reader, reader, self._services.clock, headers=self._extra, farewell=True)

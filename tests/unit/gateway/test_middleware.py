@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from gateway.middleware import RequestLog
+from gateway.middleware import AFTERWARDS, RequestLog
 from shared.clock import SystemClock
 
 
@@ -97,3 +97,22 @@ async def test_other_protocols_pass_untouched() -> None:
 
     await RequestLog(app, SystemClock())({"type": "lifespan"}, nothing, nothing)
     assert passed == ["lifespan"]
+
+
+async def test_an_answer_that_takes_long_comes_after_the_application_has_returned() -> None:
+    returned = False
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        assert returned
+        await hello(scope, receive, send)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal returned
+        scope[AFTERWARDS] = answer
+        returned = True
+
+    with capture_logs() as logs:
+        sent = await serve(application)
+
+    assert request_id(sent).startswith(b"req_")
+    assert [(line["event"], line["status"]) for line in logs] == [("request", 200)]
