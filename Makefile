@@ -17,7 +17,7 @@ PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint check fix faults bench lock clean
+.PHONY: help install run test lint check fix faults readers bench lock clean
 
 help: ## Show this list
 	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
@@ -36,6 +36,9 @@ test: $(DEV_READY) ## Run all tests with coverage; ARGS go to pytest
 # Speaks only when something is missing, so that pytest's last line stays the last.
 PURE_COVERED = report=$$($(BIN)/coverage report --include='$(PURE)' --fail-under=100 2>&1) || { \
 	echo "The pure modules must be covered completely:"; echo "$$report"; exit 1; }
+
+readers: $(DEV_READY) ## Weigh 10,000 idle readers and a frozen one on one gateway (Linux; a minute); ARGS=--readers=1000
+	@$(BIN)/python -m tests.load.readers $(ARGS)
 
 lint: $(DEV_READY) ## Check format, style, types, architecture and compose.yaml
 	$(BIN)/ruff format --check .

@@ -1,0 +1,18 @@
+"""The readers' program with a few hundred of them: what it asserts holds, whatever the machine's speed."""
+
+import pytest
+
+from shared.settings import Settings
+from tests.load.readers import measure
+
+READERS = 300
+
+
+@pytest.mark.timeout(120)
+async def test_many_idle_readers_and_a_frozen_one_cost_little_and_hold_nobody_up(settings: Settings) -> None:
+    own = settings.model_copy(update={"send_timeout_s": 1.0, "first_token_timeout_s": 30.0})
+
+    report = await measure(own, READERS, rate=0)
+
+    assert report.failures == []
+    assert report.stream_mib > 8  # more than any socket takes: the frozen one was held back by the gateway
