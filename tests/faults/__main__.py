@@ -8,6 +8,7 @@ from pathlib import Path
 
 import uvloop
 
+from tests.faults.load import MEDIAN
 from tests.faults.run import CLIENTS, run
 
 
@@ -18,6 +19,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0, help="how long faults happen")
     parser.add_argument("--tokens", type=int, default=0, help="go on until so many tokens were expected")
     parser.add_argument("--clients", type=int, default=CLIENTS, help="clients at once")
+    parser.add_argument("--median", type=int, default=MEDIAN, help="tokens of an answer: half of them have more")
     parser.add_argument("--spare-valkey", action="store_true", help="Valkey is never killed: no gap may be told")
     parser.add_argument("--json", type=Path, help="write the score there")
     parser.add_argument("--keep", type=Path, help="keep logs and data in this new folder")
@@ -30,6 +32,7 @@ def main() -> int:
                 seconds=options.seconds,
                 tokens=options.tokens,
                 clients=options.clients,
+                median=options.median,
                 spare_valkey=options.spare_valkey,
             )
         )

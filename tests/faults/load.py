@@ -7,6 +7,7 @@ came of it.
 
 import asyncio
 import json
+import math
 import random
 import time
 from typing import Any
@@ -19,8 +20,10 @@ from tests.support.upstream import WireScript, ask, expected_text
 from worker.providers.scripted import perform, script_of
 
 MODEL = "scripted"
+MEDIAN = 180
+"""Tokens of an answer, by default."""
 _RATES = (0.0, 0.0, 0.0, 50.0, 150.0, 400.0)
-_MOST_TOKENS = 2_000
+_MOST_TOKENS = 5_000
 _CHAT_SHARE, _SECOND_READER, _LEAVES, _STALLS = 0.15, 0.3, 0.5, 0.1
 _PAUSE_S = (0.05, 0.5)
 
@@ -35,7 +38,9 @@ def truth_of(body: dict[str, Any]) -> list[str]:
 class Client:
     """One client: job after job, until it is told to stop."""
 
-    def __init__(self, seed: str, ports: list[int], score: Score) -> None:
+    def __init__(self, seed: str, ports: list[int], score: Score, *, median: int = MEDIAN) -> None:
+        """Half of its answers have more than `median` tokens."""
+        self._median = median
         self._chance = random.Random(seed)
         self._seed = seed
         self._ports = ports
@@ -46,7 +51,7 @@ class Client:
         number = 0
         while not stop.is_set():
             number += 1
-            tokens = min(_MOST_TOKENS, 1 + int(self._chance.lognormvariate(5.2, 1.0)))
+            tokens = min(_MOST_TOKENS, 1 + int(self._chance.lognormvariate(math.log(self._median), 1.0)))
             body = ask(model=MODEL, tokens=tokens, seed=self._chance.randrange(2**31), rate=self._chance.choice(_RATES))
             if self._chance.random() < _CHAT_SHARE:
                 await self._chat(body)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.faults.fleet import Fleet, running_fleet
-from tests.faults.load import Client
+from tests.faults.load import MEDIAN, Client
 from tests.faults.schedule import Fault, plan
 from tests.faults.score import Score
 
@@ -24,6 +24,7 @@ async def run(
     seconds: float,
     tokens: int = 0,
     clients: int = CLIENTS,
+    median: int = MEDIAN,
     spare_valkey: bool = False,
 ) -> Score:
     """Put a fleet under load and under the seed's faults, for `seconds` or longer until `tokens` were expected."""
@@ -32,7 +33,8 @@ async def run(
     faults = plan(seed, longest_s, spare_valkey=spare_valkey)
     async with running_fleet(folder) as fleet:
         stop = asyncio.Event()
-        load = [asyncio.create_task(Client(f"{seed}-{n}", fleet.ports, score).run(stop)) for n in range(clients)]
+        crowd = [Client(f"{seed}-{n}", fleet.ports, score, median=median) for n in range(clients)]
+        load = [asyncio.create_task(client.run(stop)) for client in crowd]
         plight = [asyncio.create_task(_afflict(fleet, each, seed, score, stop)) for each in faults.values()]
         started_at = time.monotonic()
         timer = asyncio.create_task(_stop_when_done(stop, score, seconds, longest_s, tokens))
