@@ -78,9 +78,8 @@ def _header(facts: dict[str, Any]) -> str:
 def _report(sheet: Sheet, facts: dict[str, Any], to: Path | None) -> int:
     print(_header(facts))
     print(sheet.table())
-    missed = [line.name for line in sheet.lines() if line.met is False]
-    judged = sum(line.met is not None for line in sheet.lines())
-    print(f"\n{judged - len(missed)} of {judged} budgets met." + (f" Missed: {'; '.join(missed)}." if missed else ""))
+    verdicts = [line.met for line in sheet.lines() if line.met is not None]
+    print(f"\n{sum(verdicts)} of {len(verdicts)} budgets met.")
     if sheet.faults:
         print(f"{len(sheet.faults)} faults in streams; the first ones:", *sheet.faults[:10], sep="\n  ")
     else:

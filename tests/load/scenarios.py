@@ -127,7 +127,8 @@ async def crowd(stand: Stand, sheet: Sheet, size: Size) -> None:
     humming = asyncio.create_task(steady(lambda _: stand.asking["native"](order), count=size.crowd, every_s=0.01))
     try:
         await asyncio.sleep(ramp_s)
-        await stand.upstream.ask("GET", f"/observations?open={size.crowd}")
+        there = (await stand.upstream.ask("GET", f"/observations?open={size.crowd}")).json()["open"]
+        sheet.note(f"streams open, of {size.crowd}", "", "tailrace", there, Budget("at least", size.crowd))
         others = f"with {size.crowd} jobs at {_CROWD_RATE:g} tok/s"
         seconds = await steady(lambda _: _begin_s(stand, sheet), count=size.samples, every_s=every_s)
         sheet.spread(f"submit → begin, {others}", "tailrace", seconds, dict(_BEGIN))
