@@ -111,7 +111,15 @@ class Reaper:
             times += [job.abandon_ms] if job.abandon_ms else []
             in_s = min(max((min(times) - now_ms) / 1000, 0.05), LOOK_S)
             if await self._queue.restore(job, in_s, lease_s=self._lease_s):
-                log.warning("reaper.restored", job=job.id)
+                await self._after_restore(job.id)
+
+    async def _after_restore(self, job_id: str) -> None:
+        # It may have ended since its record was read: then the queue had not lost it, but let it go.
+        (job,) = await self._store.load_many([job_id])
+        if job is None or (isinstance(job, Job) and job.ended):
+            await self._forget(job_id, job)
+        else:
+            log.warning("reaper.restored", job=job_id)
 
     async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
         code, cancelled_at = await self._store.cancel_state(job.id)

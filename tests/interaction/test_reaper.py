@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from shared.errors import TailraceError
+from shared.errors import BrokenJob, TailraceError
 from shared.events import EventType
-from shared.jobs import created_ms
+from shared.jobs import Job, created_ms
 from shared.keys import ARQ_JOB
 from shared.lanes import DEFAULT_LANE
 from shared.lifecycle import State
 from shared.queue import ARQ_FUNCTION, serialize
 from shared.settings import Settings
-from shared.store import EMPTY_SHA256
+from shared.store import EMPTY_SHA256, Store
 from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
@@ -335,6 +335,28 @@ async def test_a_cancelled_job_gets_a_moment_for_its_worker_to_end_it(system: Sy
         await system.look(job_id)
         await reaper.sweep()
         assert reaper.ended == ended
+
+
+async def test_a_job_that_ends_while_it_is_looked_at_is_not_put_back(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await system.submit()
+    load_many = Store.load_many
+
+    async def slow_load_many(store: Store, job_ids: list[str]) -> list[Job | BrokenJob | None]:
+        stale = await load_many(store, job_ids)
+        monkeypatch.setattr(Store, "load_many", load_many)
+        assert await system.core.cancel(job_id) == "cancelled"
+        await system.core.queue.done(job_id, DEFAULT_LANE)
+        return stale
+
+    monkeypatch.setattr(Store, "load_many", slow_load_many)
+    await system.look(job_id)
+    with captured_logs() as logs:
+        await Reaping(system.core).sweep()
+
+    assert await system.queue_keys(job_id) == []
+    assert logs.named("reaper.restored") == []
 
 
 async def test_after_its_servers_start_everybody_first_has_a_lease_to_say_that_they_are_there(system: System) -> None:
