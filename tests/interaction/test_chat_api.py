@@ -377,6 +377,7 @@ async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
         (job,) = (await system.client.get("/v1/jobs")).json()["data"]
     await system.gateway.services.hub.emptied()
     await system.core.client.zrem(system.lane, job["id"])  # no worker takes it: the reaper has it alone
+    await system.forgo_recovery()
     async with running_worker(settings, told):
         story = await system.story(job["id"])
     assert (story.types, story.code) == (["queued", "cancelled"], "abandoned")

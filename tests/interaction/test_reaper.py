@@ -33,8 +33,7 @@ SOON_S = 0.3
 async def system(settings: Settings) -> AsyncIterator[System]:
     """A gateway on this test's keys, for workers whose leases no test waits for."""
     async with running_system(settings.model_copy(update={"lease_s": LONG_S, "worker_slots": 1})) as opened:
-        # What the queue has lost is the reaper's to find, and no walk's (recovery.py).
-        await opened.core.store.walked((await opened.core.queue.server()).run_id)
+        await opened.forgo_recovery()
         yield opened
 
 

@@ -179,6 +179,10 @@ class System:
         """Let the reaper look at the job next."""
         await self.core.client.zadd(self.core.keys.active, {job_id: score}, xx=True)
 
+    async def forgo_recovery(self) -> None:
+        """What the queue has lost is the reaper's to find, and no walk's (worker/recovery.py)."""
+        await self.core.store.walked((await self.core.queue.server()).run_id)
+
     async def lose(self, job_id: str) -> None:
         """The queue forgets the job."""
         await self.core.client.zrem(self.lane, job_id)
