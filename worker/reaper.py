@@ -71,8 +71,11 @@ class Reaper:
 
     async def sweep(self) -> bool:
         """Look at what is due, once; True if there may be more."""
-        now_ms, job_ids = await self._queue.due_for_a_look(hold_s=_HOLD_S, limit=LOOKS)
-        patient = self._clock.monotonic() < self._trust_at
+        patience_s = self._trust_at - self._clock.monotonic()
+        patient = patience_s > 0
+        # What is not looked at yet is hidden for no longer than that lasts.
+        hold_s = min(_HOLD_S, patience_s) if patient else _HOLD_S
+        now_ms, job_ids = await self._queue.due_for_a_look(hold_s=hold_s, limit=LOOKS)
         for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
             try:
                 await self._look_once(job_id, job, now_ms, patient=patient)
