@@ -56,7 +56,7 @@ from shared.queue import Queue
 from shared.replay import ReplayLog
 from shared.settings import Settings
 from shared.store import Store
-from shared.valkey import REDIS_DOWN, REDIS_FULL, Client, Functions, check_server, open_client
+from shared.valkey import REDIS_DOWN, REDIS_FULL, Client, Functions, check_server, must_answer, open_client
 
 log = structlog.get_logger()
 
@@ -85,9 +85,10 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         queue_client = client(settings.redis_url, connections=REDIS_CONNECTIONS)
         job_client = client(stream_url, connections=REDIS_CONNECTIONS)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
-        for each in (queue_client, job_client):
-            await check_server(each)
-            await Functions(each).load()
+        with must_answer():
+            for each in (queue_client, job_client):
+                await check_server(each)
+                await Functions(each).load()
         keys, clock = Keys(settings.key_prefix), SystemClock()
         store = Store(job_client, keys, retention_s=settings.retention_s)
         queue = Queue(queue_client, keys)

@@ -175,10 +175,16 @@ local function due(keys, args)
   return jobs
 end
 
--- KEYS lane, active, arq job, bell; ARGV job, arq message, look in ms, due in ms -> 1 if the queue had lost the job
+-- KEYS lane, active, arq job, bell; ARGV job, arq message, look in ms, due in ms, held until (ms) or '' -> 1 if the
+-- queue had lost the job. Only whoever holds it (due) puts the look off; who asked for an earlier one meanwhile gets it.
 local function restore(keys, args)
   local now = now_ms()
-  redis.call('ZADD', keys[2], digits(now + tonumber(args[3])), args[1])
+  local look_at = digits(now + tonumber(args[3]))
+  if redis.call('ZSCORE', keys[2], args[1]) == args[5] then
+    redis.call('ZADD', keys[2], look_at, args[1])
+  else
+    redis.call('ZADD', keys[2], 'LT', look_at, args[1])
+  end
   if redis.call('ZSCORE', keys[1], args[1]) and redis.call('EXISTS', keys[3]) == 1 then return 0 end
   redis.call('SET', keys[3], args[2])
   redis.call('ZADD', keys[1], 'NX', digits(now + tonumber(args[4])), args[1])

@@ -217,14 +217,17 @@ class Queue:
         now, *jobs = await self._functions.call("due", [self._keys.active], int(hold_s * 1000), limit)
         return int(now), [job.decode() for job in jobs]
 
-    async def restore(self, job: Job, look_in_s: float, *, lease_s: float = 0.0) -> bool:
-        """Set when to look next; a job that the queue had lost is put back, which True tells.
+    async def restore(
+        self, job: Job, look_in_s: float, *, lease_s: float = 0.0, held_until_ms: int | None = None
+    ) -> bool:
+        """Look no later than that; a job that the queue had lost is put back, which True tells.
 
-        One that runs is due after `lease_s`: its worker, if it is alive, renews it until then.
+        One that runs is due after `lease_s`: its worker, if it is alive, renews it until then. `held_until_ms` is when
+        the caller's hold (`due_for_a_look`) ends: unless an earlier look was asked for meanwhile, it is put off.
         """
         keys = [self._keys.lane(job.lane), self._keys.active, ARQ_JOB + job.id, self._keys.bell]
         due_ms = int(lease_s * 1000) if job.status is not State.QUEUED else 0
-        args = (job.id, _arq_message(job.id), int(look_in_s * 1000), due_ms)
+        args = (job.id, _arq_message(job.id), int(look_in_s * 1000), due_ms, held_until_ms or "")
         return bool(await self._functions.call("restore", keys, *args))
 
     async def depth(self, lane: str) -> int:

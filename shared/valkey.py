@@ -5,7 +5,8 @@ what a key means (keys.py) or what a function does (functions.lua).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
 from typing import Any, cast
 
@@ -163,6 +164,15 @@ class Functions:
         await self._client.execute_command("FUNCTION", "LOAD", "REPLACE", code)
 
 
+@contextmanager
+def must_answer() -> Iterator[None]:
+    """Make any of `REDIS_FAULTS` a RedisUnavailable: at a start there is nothing yet that could wait for Redis."""
+    try:
+        yield
+    except REDIS_FAULTS as error:
+        raise RedisUnavailable(f"Redis does not answer: {error}.") from error
+
+
 async def check_server(client: Redis) -> None:
     """Refuse a server that could lose or evict what we promise to keep.
 
@@ -170,11 +180,9 @@ async def check_server(client: Redis) -> None:
         StartupError: it is older than 7.2, or evicts; the sentence says what to change.
         RedisUnavailable: it does not answer.
     """
-    try:
+    with must_answer():
         server = cast(dict[str, Any], await client.info("server"))
         memory = cast(dict[str, Any], await client.info("memory"))
-    except REDIS_FAULTS as error:
-        raise RedisUnavailable(f"Redis does not answer: {error}.") from error
     version = str(server["redis_version"])
     major, minor, *_ = (int(part) for part in version.split("."))
     if (major, minor) < _OLDEST:

@@ -26,7 +26,7 @@ from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
-from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, open_client
+from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, must_answer, open_client
 from worker.attempt import Attempts, Limits
 from worker.fallback import Chain, Routes
 from worker.lane_worker import Dispatcher
@@ -85,9 +85,10 @@ async def run_worker(
         writer = client(stream_url, connections=1)
         bell_client = client(settings.redis_url, connections=1)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
-        for each in (queue_client, job_client):
-            await check_server(each)
-            await Functions(each).load()
+        with must_answer():
+            for each in (queue_client, job_client):
+                await check_server(each)
+                await Functions(each).load()
 
         routes = Routes(
             Chain([provider], first_token_s=settings.first_token_timeout_s, gap_s=settings.gap_timeout_s),
@@ -109,7 +110,8 @@ async def run_worker(
             lease_s=settings.lease_s,
         )
         # A server that has just started: whoever held a job has had no lease yet to say so.
-        wait_s = max(0.0, settings.lease_s - (await queue.server()).up_s)
+        with must_answer():
+            wait_s = max(0.0, settings.lease_s - (await queue.server()).up_s)
         dispatcher = Dispatcher(
             queue,
             store,

@@ -1,8 +1,8 @@
 """Ends what nobody else ends: jobs past their deadline, abandoned ones, cancels that got no answer, lost queue entries.
 
 Every worker runs one; a job that is due for a look is hidden from the others for a while. It walks `tailrace:active`,
-never arq's keys, and needs no reader and no restart. Above: __main__. Below: store and queue; who ends a job is
-passed in.
+never arq's keys, and needs no reader and no restart. Above: __main__. Below: recovery (which puts back what the queue
+lost), store and queue; who ends a job is passed in.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from shared.lifecycle import State
 from shared.queue import LOOK_S, Queue
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Outage
+from worker.recovery import put_back
 
 log = structlog.get_logger()
 
@@ -113,16 +114,8 @@ class Reaper:
             times = [job.deadline_ms + _DEADLINE_PATIENCE_MS] if job.status is State.RUNNING else [job.deadline_ms]
             times += [job.abandon_ms] if job.abandon_ms else []
             in_s = min(max((min(times) - now_ms) / 1000, 0.05), LOOK_S)
-            if await self._queue.restore(job, in_s, lease_s=self._lease_s):
-                await self._after_restore(job.id)
-
-    async def _after_restore(self, job_id: str) -> None:
-        # It may have ended since its record was read: then the queue had not lost it, but let it go.
-        (job,) = await self._store.load_many([job_id])
-        if job is None or (isinstance(job, Job) and job.ended):
-            await self._forget(job_id, job)
-        else:
-            log.warning("reaper.restored", job=job_id)
+            held_until_ms = now_ms + int(_HOLD_S * 1000)
+            await put_back(self._store, self._queue, job, in_s, lease_s=self._lease_s, held_until_ms=held_until_ms)
 
     async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
         code, cancelled_at = await self._store.cancel_state(job.id)

@@ -2,7 +2,8 @@
 
 Where queue and jobs live on different servers, the queue's may lose its last second and with it what lane, reaper and
 bell knew of a job whose record is kept. One worker of the fleet then walks all records and puts back what has not
-ended. Above: __main__. Below: store and queue. Not here: what is due for a look in ordinary times (reaper.py).
+ended. Above: __main__ and reaper. Below: store and queue. Not here: what is due for a look in ordinary times
+(reaper.py).
 """
 
 import asyncio
@@ -47,13 +48,22 @@ class Recovery:
             return False
         restored = 0
         async for job in self._store.unended():
-            restored += await self._restore(job)
+            restored += await put_back(self._store, self._queue, job, LOOK_S, lease_s=self._lease_s)
         await self._store.walked(server)
         log.info("recovery.walked", restored=restored)
         return True
 
-    async def _restore(self, job: Job) -> bool:
-        restored = await self._queue.restore(job, LOOK_S, lease_s=self._lease_s)
-        if restored:
-            log.warning("recovery.restored", job=job.id)
-        return restored
+
+async def put_back(
+    store: Store, queue: Queue, job: Job, look_in_s: float, *, lease_s: float, held_until_ms: int | None = None
+) -> bool:
+    """Give the queue a job that it had lost; whether it had. The arguments are `Queue.restore`'s."""
+    if not await queue.restore(job, look_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
+        return False
+    # It may have ended since its record was read: then the queue had not lost it, but let it go.
+    (now,) = await store.load_many([job.id])
+    if now is None or (isinstance(now, Job) and now.ended):
+        await queue.done(job.id, job.lane)
+        return False
+    log.warning("recovery.put_back", job=job.id)
+    return True

@@ -421,6 +421,9 @@ async def test_what_may_pass_is_sent_again_by_the_client_and_then_raised(sdk: Sd
             await (sdk.chunks if stream else sdk.create)(**ask(model=name, http={"status": upstream_says, "body": {}}))
         assert (raised.value.status_code, raised.value.code) == (status, code)
         assert int(raised.value.response.headers["retry-after"]) > 0
+        listed = (await system.client.get("/v1/jobs?limit=100")).json()["data"]
+        failures = [job["error"]["code"] for job in listed if job["model"] == name]
+        assert failures == [code] * 3
         assert len(await system.upstream.requests(name)) == 3
 
     # At once, since the clients take their time.

@@ -555,12 +555,27 @@ async def test_what_the_queue_still_has_is_only_looked_at_later(core: Core) -> N
     await core.store.create(spec, 1)
     await take(core, "w.1")
     score = await core.client.zscore(core.keys.lane(LANE), spec.id)
+    await core.queue.look([spec.id], 0)
+    now, _ = await core.queue.due_for_a_look(hold_s=5, limit=10)
 
-    assert not await core.queue.restore(await core.job(spec.id), 25.0)
+    assert not await core.queue.restore(await core.job(spec.id), 25.0, held_until_ms=now + 5_000)
 
     assert await core.client.zscore(core.keys.lane(LANE), spec.id) == score
-    now = await server_ms(core)
-    assert now + 20_000 < await looks(core, spec.id) <= now + 25_000
+    assert now + 25_000 <= await looks(core, spec.id) <= await server_ms(core) + 25_000
+
+
+async def test_a_look_that_was_asked_for_while_the_reaper_held_the_job_is_not_put_off(core: Core) -> None:
+    spec = await enqueue(core)
+    await core.store.create(spec, 1)
+    await core.queue.look([spec.id], 0)
+    now, _ = await core.queue.due_for_a_look(hold_s=5, limit=10)
+    await core.queue.look([spec.id], 2.0)
+    asked = await looks(core, spec.id)
+
+    await core.queue.restore(await core.job(spec.id), 25.0, held_until_ms=now + 5_000)
+    await core.queue.restore(await core.job(spec.id), 25.0)
+
+    assert await looks(core, spec.id) == asked
 
 
 @pytest.mark.parametrize("lost", ["lane", "message", "all"])

@@ -206,7 +206,7 @@ async def test_a_job_that_the_queue_has_lost_is_found_and_run(system: System) ->
             story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "completed"]
-    assert len(logs.named("reaper.restored")) == 1
+    assert len(logs.named("recovery.put_back")) == 1
     assert await system.queue_keys(job_id) == []
 
 
@@ -355,7 +355,7 @@ async def test_a_job_that_ends_while_it_is_looked_at_is_not_put_back(
         await Reaping(system.core).sweep()
 
     assert await system.queue_keys(job_id) == []
-    assert logs.named("reaper.restored") == []
+    assert logs.named("recovery.put_back") == []
 
 
 async def test_after_its_servers_start_everybody_first_has_a_lease_to_say_that_they_are_there(system: System) -> None:
@@ -411,7 +411,7 @@ async def test_a_job_that_is_in_order_is_left_alone(system: System) -> None:
             reaper = Reaping(system.core)
             await reaper.sweep()
         assert reaper.ended == []
-        assert logs.named("reaper.restored") == []
+        assert logs.named("recovery.put_back") == []
         (await told.call()).end()
         story = await system.story(job_id)
 

@@ -50,7 +50,7 @@ async def test_jobs_that_the_queue_forgot_are_run_and_a_running_one_goes_on(
         waiting = [await system.submit(model=f"waiting-{number}") for number in range(3)]
         with captured_logs() as logs:
             await forget(queue_server, tmp_path)
-            await logs.wait_for("recovery.restored", times=4)
+            await logs.wait_for("recovery.put_back", times=4)
         call.say("and after")
         call.end()
         story = await system.story(running)
