@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.auth import Caller
 from shared.bounds import CHOICES
 from shared.clock import Clock
-from shared.errors import InvalidRequest, JobNotFound, ModelNotFound
+from shared.errors import Forbidden, InvalidRequest, JobNotFound, ModelNotFound
 from shared.events import encode_data
 from shared.jobs import CHAT, Job, JobSpec, new_job_id
 from shared.lanes import DEFAULT_LANE
@@ -21,7 +22,8 @@ from shared.queue import Queue
 from shared.store import Store
 
 KINDS = (CHAT,)
-LANES = (DEFAULT_LANE,)
+LANE_HEADER = "X-Tailrace-Lane"
+"""Where a dialect whose bodies are not ours has the lane."""
 _RANDOM_BITS = 80
 _MAX_KEY = 255
 _MAX_MODEL = 255
@@ -42,6 +44,7 @@ class Limits:
     retention_s: float
     max_depth: int
     models: Sequence[str]
+    lanes: Sequence[str]
 
 
 class Admission:
@@ -53,18 +56,16 @@ class Admission:
         self._clock = clock
         self._limits = limits
 
-    def native(self, body: Mapping[str, Any], tenant: str, key: str | None) -> JobSpec:
+    def native(self, body: Mapping[str, Any], caller: Caller, key: str | None) -> JobSpec:
         """A spec from the body of `POST /v1/jobs`.
 
         Raises:
-            InvalidRequest: names the field and what would be right.
+            InvalidRequest, Forbidden: names the field and what would be right.
         """
         kind = body.get("kind", CHAT)
         if kind not in KINDS:
             raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")
-        lane = body.get("lane", DEFAULT_LANE)
-        if lane not in LANES:
-            raise InvalidRequest(f"lane must be one of: {', '.join(LANES)}.", param="lane")
+        lane = self._lane(body["lane"], caller, "lane") if "lane" in body else self._preferred_lane(caller)
         for name in _NOT_YET:
             if name in body:
                 raise InvalidRequest(f"{name} is not available in this version; leave it out.", param=name)
@@ -72,7 +73,7 @@ class Admission:
             raise InvalidRequest("on_disconnect must be continue in this version.", param="on_disconnect")
         return self._spec(
             {name: value for name, value in body.items() if name not in _NATIVE},
-            tenant,
+            caller.tenant,
             key,
             lane=lane,
             timeout_s=self._timeout(body.get("timeout_s")),
@@ -80,13 +81,21 @@ class Admission:
             fingerprint=_fingerprint("jobs", body),
         )
 
-    def chat(self, body: Mapping[str, Any], tenant: str, key: str | None, *, abandon_after_s: float) -> JobSpec:
-        """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller."""
+    def chat(
+        self, body: Mapping[str, Any], caller: Caller, key: str | None, *, lane: str | None, abandon_after_s: float
+    ) -> JobSpec:
+        """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller.
+
+        `lane` is the header's value, if it is there.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
         return self._spec(
             body,
-            tenant,
+            caller.tenant,
             key,
-            lane=DEFAULT_LANE,
+            lane=self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata={},
             fingerprint=_fingerprint("chat.completions", body),
@@ -126,6 +135,22 @@ class Admission:
             fingerprint=fingerprint,
             idempotency_key=None if key is None else _idempotency_key(key),
         )
+
+    def _allowed_lanes(self, caller: Caller) -> Sequence[str]:
+        return caller.lanes or self._limits.lanes
+
+    def _preferred_lane(self, caller: Caller) -> str:
+        allowed = self._allowed_lanes(caller)
+        return DEFAULT_LANE if DEFAULT_LANE in allowed else allowed[0]
+
+    def _lane(self, asked: object, caller: Caller, param: str) -> str:
+        allowed = self._allowed_lanes(caller)
+        must = f"{param} must be one of: {', '.join(allowed)}."
+        if not isinstance(asked, str) or asked not in self._limits.lanes:
+            raise InvalidRequest(must, param=param)
+        if asked not in allowed:
+            raise Forbidden(f"This key may not use the lane {asked}; {must}", param=param)
+        return asked
 
     def _timeout(self, value: object) -> float:
         if value is None:

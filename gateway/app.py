@@ -52,6 +52,7 @@ from shared.errors import (
     Unavailable,
 )
 from shared.keys import Keys
+from shared.lanes import parse_lanes
 from shared.queue import Queue
 from shared.replay import ReplayLog
 from shared.settings import Settings
@@ -109,6 +110,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             retention_s=settings.retention_s,
             max_depth=settings.max_depth,
             models=settings.models,
+            lanes=[lane.name for lane in parse_lanes(settings.lanes)],
         )
         presence = Presence(store, queue, grace_s=settings.disconnect_grace_s)
         services = Services(

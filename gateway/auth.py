@@ -1,4 +1,4 @@
-"""Who is calling: API keys to tenants, and signed links to one job's events.
+"""Who is calling: API keys to tenants and plans, and signed links to one job's events.
 
 Above: admission and the API. Keys are kept as SHA-256 and compared in constant time; a link carries a token that opens
 one job's events and nothing else, because `EventSource` can't send headers. Not here: what a tenant may do.
@@ -10,6 +10,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.api_keys import parse_api_key
 from shared.errors import Unauthenticated
 
 _TOKEN_BYTES = 18
@@ -17,21 +18,20 @@ _TOKEN_BYTES = 18
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a key belongs to."""
+    """Whom a key belongs to, and its plan: the `lanes` that it may use, the preferred one first; empty: all."""
 
     tenant: str
     admin: bool = False
+    lanes: tuple[str, ...] = ()
 
 
 class Keyring:
-    """All API keys, from `key:tenant` and `key:tenant:admin` entries."""
+    """All API keys, from the entries of the settings (shared/api_keys.py)."""
 
     def __init__(self, entries: Sequence[str]) -> None:
         self._keys: list[tuple[bytes, Caller]] = []
-        for entry in entries:
-            key, _, rest = entry.partition(":")
-            tenant, _, role = rest.partition(":")
-            self._keys.append((_digest(key), Caller(tenant, role == "admin")))
+        for entry in map(parse_api_key, entries):
+            self._keys.append((_digest(entry.key), Caller(entry.tenant, entry.admin, entry.lanes)))
 
     def caller(self, authorization: str | None) -> Caller:
         """The caller of an `Authorization: Bearer <key>` header (RFC 6750 §2.1).

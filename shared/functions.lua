@@ -84,7 +84,9 @@ local function release(keys, args)
   return 1
 end
 
--- KEYS bell, lane ...; ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or ''
+-- KEYS bell, lane ...; ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or '', '1' if the caller
+-- asks only some of its lanes
+-- The first lane that has a ready job is served: in which order they are asked is the caller's (shared/lanes.py).
 -- With a retry prefix, jobs that ran before stay where they are for one lease: after an outage their workers come first.
 -- A call that waited past its time in a server that was frozen claims nothing: claims have run out meanwhile that their
 -- holders could not renew, and its caller has given it up.
@@ -115,8 +117,8 @@ local function take(keys, args)
       redis.call('ZADD', keys[lane], 'XX', digits(again), job)
     end
   end
-  -- Nothing is ready, so whatever rang has been answered.
-  redis.call('DEL', keys[1])
+  -- Nothing is ready, so whatever rang has been answered; unless it rang for a lane that was not asked.
+  if args[6] ~= '1' then redis.call('DEL', keys[1]) end
   return { 0, digits(now), nearest }
 end
 

@@ -1,41 +1,102 @@
 """Lanes and the order in which they are asked: smooth weighted round robin.
 
 The order is worked out here and carried out by `take` in one step, so that it is work-conserving: an empty lane costs
-nothing. Above: lane_worker.py. Pure.
+nothing. Above: settings.py, which has the lanes as text, and lane_worker.py. Pure.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 DEFAULT_LANE = "default"
 
+_ENTRY = re.compile(r"([a-z][a-z0-9_-]{0,31}):([0-9]{1,4})(?::([0-9]{1,5}))?")
+_LARGEST_WEIGHT = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A priority queue and its share of the slots, relative to the other lanes' weights."""
+    """A priority queue and its share of the slots, relative to the other lanes' weights.
+
+    `cap` is how many slots of one worker process it may hold at most; None: all of them.
+    """
 
     name: str
     weight: int = 1
+    cap: int | None = None
+
+
+def parse_lanes(entries: Sequence[str]) -> tuple[Lane, ...]:
+    """Lanes from `name:weight` and `name:weight:cap` entries.
+
+    Raises:
+        ValueError: the sentence says what would be right.
+    """
+    lanes = tuple(map(_parse, entries))
+    names = [lane.name for lane in lanes]
+    if DEFAULT_LANE not in names:
+        raise ValueError(f"one of the lanes must be {DEFAULT_LANE}, where jobs go that ask for none")
+    if len(set(names)) < len(names):
+        raise ValueError("each lane may be named only once")
+    return lanes
+
+
+def _parse(entry: str) -> Lane:
+    match = _ENTRY.fullmatch(entry)
+    if match is None:
+        raise ValueError(
+            "each lane is name:weight or name:weight:cap, as in low:1 or low:1:20; "
+            "a name has at most 32 of a-z 0-9 _ -, the first of them a letter"
+        )
+    name, weight, cap = match[1], int(match[2]), None if match[3] is None else int(match[3])
+    if not 1 <= weight <= _LARGEST_WEIGHT:
+        raise ValueError(f"a lane's weight is a whole number from 1 to {_LARGEST_WEIGHT}")
+    if cap == 0:
+        raise ValueError("a lane's cap is at least 1 slot, or nobody would serve it")
+    return Lane(name, weight, cap)
 
 
 class Rota:
-    """Smooth weighted round robin (as in nginx's upstream balancer): each lane gets its share, evenly spread."""
+    """Who gets the next of one process's slots.
 
-    def __init__(self, lanes: Sequence[Lane]) -> None:
-        self._weights = {lane.name: lane.weight for lane in lanes}
-        self._credit = dict.fromkeys(self._weights, 0)
+    Smooth weighted round robin (as in nginx's upstream balancer): each lane gets its share, evenly spread.
+    """
+
+    def __init__(self, lanes: Iterable[Lane], slots: int) -> None:
+        self._slots = slots
+        self._lanes: dict[str, Lane] = {}
+        self._credit: dict[str, int] = {}
+        self._held: dict[str, int] = {}
+        for lane in lanes:
+            self.add(lane)
+
+    def add(self, lane: Lane) -> None:
+        """From now on this lane is asked too, as if it had been empty so far."""
+        self._lanes[lane.name] = lane
+        self._credit[lane.name] = 0
+        self._held[lane.name] = 0
 
     def order(self) -> list[str]:
-        """The lanes, the one whose turn it is first."""
-        due = {name: self._credit[name] + weight for name, weight in self._weights.items()}
+        """The lanes that may have another slot, the one whose turn it is first; none while no slot is free."""
+        if sum(self._held.values()) >= self._slots:
+            return []
+        due = {lane.name: self._credit[lane.name] + lane.weight for lane in self._lanes.values() if self._open(lane)}
         return sorted(due, key=lambda name: -due[name])
 
+    def _open(self, lane: Lane) -> bool:
+        return lane.cap is None or self._held[lane.name] < lane.cap
+
     def charge(self, name: str) -> None:
-        """A job was taken from this lane. Those asked before it were empty and are owed nothing for it.
+        """A job was taken from this lane: it holds a slot. Those asked before it were empty and are owed nothing.
 
         Otherwise a lane that was empty for long would then starve all others for as long.
         """
         asked = self.order()
         for lane in asked[asked.index(name) :]:
-            self._credit[lane] += self._weights[lane]
-            self._credit[name] -= self._weights[lane]
+            self._credit[lane] += self._lanes[lane].weight
+            self._credit[name] -= self._lanes[lane].weight
+        self._held[name] += 1
+
+    def free(self, name: str) -> None:
+        """A job of this lane gave its slot back."""
+        self._held[name] -= 1

@@ -143,11 +143,12 @@ class Queue:
         return bool(await self._functions.call("release", keys, job_id))
 
     async def take(
-        self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False
+        self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False, partly: bool = False
     ) -> Taken | float | None:
         """Claim the next ready job of the first lane that has one.
 
-        With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first.
+        With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first. With
+        `partly`, there are other lanes with jobs for whoever hears the bell.
         Returns the seconds until a deferred job is due, or None if none waits, where nothing is ready.
 
         Raises:
@@ -165,6 +166,7 @@ class Queue:
             ARQ_IN_PROGRESS,
             ARQ_RETRY if spare else "",
             "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + patience_ms),
+            int(partly),
         )
         if asyncio.get_running_loop().time() * 1000 - sent_ms < patience_ms:
             # Learnt from answers that came in time only, so that the server's clock may be set while we run.

@@ -5,11 +5,10 @@ README's table is tested against them. Not here: anything that acts on a setting
 """
 
 import os
-import re
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -19,11 +18,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from shared.api_keys import parse_api_key
 from shared.bounds import BODY_BYTES, DEPTH, KIB, LOG_BYTES, PUMP_BYTES, READER_BYTES, WORKER_SLOTS
 from shared.errors import StartupError
 from shared.jobs import LONGEST_TIMEOUT_S
-
-TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+from shared.lanes import parse_lanes
 
 SCRIPTED_URL = "scripted:"
 """The `upstream_url` of the provider that plays scripts instead of asking a model."""
@@ -48,7 +47,8 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65535, description="port of the gateway; 0 picks a free one")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="`key:tenant` or `key:tenant:admin`, separated by commas; unset: one development key is made",
+        description="`key:tenant`, then `:admin` or `:lanes=<lane>+<lane>` or both, separated by commas; "
+        "unset: one development key is made",
     )
     secret: str | None = Field(None, min_length=16, description="signs event links; unset: made once and kept in Redis")
 
@@ -67,6 +67,11 @@ class Settings(BaseSettings):
 
     workers: int = Field(1, ge=1, le=64, description="worker processes that `tailrace up` starts")
     worker_slots: int = Field(WORKER_SLOTS, ge=1, le=10_000, description="jobs that one worker process runs at once")
+    lanes: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("high:4", "default:2", "low:1"),
+        description="`name:weight` or `name:weight:cap`, separated by commas: the lanes' shares of the slots, and how "
+        "many slots of one worker process a lane may hold",
+    )
     lease_s: float = Field(
         10.0, ge=0.5, le=300, description="a worker that is silent for this long loses its jobs to another"
     )
@@ -127,7 +132,7 @@ class Settings(BaseSettings):
             raise ValueError("it starts with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0")
         return value
 
-    @field_validator("api_keys", "models", mode="before")
+    @field_validator("api_keys", "models", "lanes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -138,10 +143,21 @@ class Settings(BaseSettings):
     @classmethod
     def _well_formed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for entry in value:
-            key, _, rest = entry.partition(":")
-            tenant, _, role = rest.partition(":")
-            if not key or not TENANT.fullmatch(tenant) or role not in ("", "admin"):
-                raise ValueError("each entry is key:tenant or key:tenant:admin; a tenant has only A-Z a-z 0-9 _ . -")
+            parse_api_key(entry)
+        return value
+
+    @field_validator("lanes")
+    @classmethod
+    def _fit_together(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        lanes = parse_lanes(value)
+        slots = info.data.get("worker_slots", max(lane.cap or 0 for lane in lanes))
+        if any(lane.cap is not None and lane.cap > slots for lane in lanes):
+            raise ValueError(f"a lane's cap is at most TAILRACE_WORKER_SLOTS, which is {slots}")
+        planned = {lane for entry in info.data.get("api_keys", ()) for lane in parse_api_key(entry).lanes}
+        if missing := planned - {lane.name for lane in lanes}:
+            raise ValueError(
+                f"a key in TAILRACE_API_KEYS may use {', '.join(sorted(missing))}, which must be a lane here"
+            )
         return value
 
     @classmethod

@@ -19,7 +19,7 @@ from shared.catalogue import Catalogue
 from shared.clock import SystemClock
 from shared.errors import AttemptFailed, RedisUnavailable, StartupError, TailraceError
 from shared.keys import Keys
-from shared.lanes import DEFAULT_LANE, Lane
+from shared.lanes import parse_lanes
 from shared.logs import configure_logs
 from shared.queue import Queue
 from shared.ready import tell_ready
@@ -39,7 +39,6 @@ from worker.recovery import Recovery
 
 log = structlog.get_logger()
 
-LANES = (Lane(DEFAULT_LANE),)
 _CATALOGUE_S, _CATALOGUE_RETRY_S = 30.0, 3.0
 # Tokens a second of the scripted provider: a pace that a reader can follow.
 _SCRIPTED_RATE = 30.0
@@ -112,6 +111,7 @@ async def run_worker(
         # A server that has just started: whoever held a job has had no lease yet to say so.
         with must_answer():
             wait_s = max(0.0, settings.lease_s - (await queue.server()).up_s)
+        lanes = parse_lanes(settings.lanes)
         dispatcher = Dispatcher(
             queue,
             store,
@@ -119,7 +119,7 @@ async def run_worker(
             keys,
             client=queue_client,
             bell_client=bell_client,
-            lanes=LANES,
+            lanes=lanes,
             slots=settings.worker_slots,
             lease_s=settings.lease_s,
             wait_s=wait_s,
@@ -130,7 +130,8 @@ async def run_worker(
             queue,
             clock,
             lambda job_id, error: attempts.end(job_id, reaper_owner, error),
-            lanes=tuple(lane.name for lane in LANES),
+            dispatcher.serve,
+            lanes=tuple(lane.name for lane in lanes),
             lease_s=settings.lease_s,
             wait_s=wait_s,
         )

@@ -103,7 +103,7 @@ class Dispatcher:
         self._store = store
         self._attempts = attempts
         self._bell_client = bell_client
-        self._rota = Rota(lanes)
+        self._keys = keys
         self._slots = slots
         self._host = socket.gethostname()
         self._lease_s = lease_s
@@ -112,7 +112,8 @@ class Dispatcher:
         self._holders: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
-        self._room.set()
+        # A lane that was at its cap has room again: nobody will ring for what waits in it.
+        self._freed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._beat_now = asyncio.Event()
@@ -120,12 +121,25 @@ class Dispatcher:
         self._renewing = asyncio.Lock()
         self._spare_until = self._now() + wait_s
         self._owners = (f"{uuid.uuid4().hex[:12]}.{n}" for n in itertools.count(1))
-        arq_pool = ArqRedis(
+        self._arq_pool = ArqRedis(
             connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize
         )
-        self._workers = {
-            lane.name: LaneWorker(lane.name, keys.lane(lane.name), arq_pool, self, slots) for lane in lanes
-        }
+        self._rota = Rota([], slots)
+        self._workers: dict[str, LaneWorker] = {}
+        for lane in lanes:
+            self._add(lane)
+
+    def _add(self, lane: Lane) -> None:
+        queue_name = self._keys.lane(lane.name)
+        self._workers[lane.name] = LaneWorker(lane.name, queue_name, self._arq_pool, self, self._slots)
+        self._rota.add(lane)
+        self._look_for_room()
+
+    def serve(self, lane: str) -> None:
+        """A job was found in this lane: where it is not configured (any more), serve it too, with the least weight."""
+        if lane not in self._workers:
+            log.warning("dispatcher.lane_not_configured", lane=lane)
+            self._add(Lane(lane))
 
     async def run(self) -> None:
         """Take jobs until cancelled; what runs goes on."""
@@ -146,7 +160,16 @@ class Dispatcher:
 
     async def _hear_bell(self, wait_s: float) -> None:
         asked_at = self._now()
-        await self._queue.hear_bell(self._bell_client, wait_s)
+        ringing = asyncio.create_task(self._queue.hear_bell(self._bell_client, wait_s))
+        freed = asyncio.create_task(self._freed.wait())
+        try:
+            await asyncio.wait([ringing, freed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            freed.cancel()
+            ringing.cancel()  # a ring that is lost with it was for a job that is asked for next
+            await asyncio.wait([ringing])
+        if not ringing.cancelled():
+            ringing.result()
         if self._now() - asked_at > wait_s + self._lease_s * PATIENCE_LEASES:
             # It was frozen, or we were: claims may have run out that nobody could renew.
             raise TimeoutError("Redis was away.")
@@ -166,11 +189,20 @@ class Dispatcher:
     async def _take(self) -> float | None:
         owner, asked_at = next(self._owners), self._now()
         spare = asked_at < self._spare_until
-        found = await self._queue.take(self._rota.order(), owner, self._lease_s, spare=spare)
+        self._freed.clear()
+        lanes = self._rota.order()
+        partly = len(lanes) < len(self._workers)
+        found = await self._queue.take(lanes, owner, self._lease_s, spare=spare, partly=partly)
         if not isinstance(found, Taken):
             return _SWEEP_S if found is None else found
         self._start(found, Claim(found.job_id, found.lane, owner, asked_at + self._lease_s))
         return None
+
+    def _look_for_room(self) -> None:
+        if self._rota.order():
+            self._room.set()
+        else:
+            self._room.clear()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -186,9 +218,8 @@ class Dispatcher:
         self._tasks.add(task)
         self._holders[taken.job_id] = task
         self._idle.clear()
-        if len(self._tasks) >= self._slots:
-            self._room.clear()
-        task.add_done_callback(lambda done: self._ended(taken.job_id, done))
+        self._look_for_room()
+        task.add_done_callback(lambda done: self._ended(taken.job_id, taken.lane, done))
 
     async def _run_arq(self, taken: Taken) -> None:
         structlog.contextvars.bind_contextvars(job=taken.job_id)
@@ -198,12 +229,15 @@ class Dispatcher:
             # Before our own code ran: the claim ends by itself, and the job is taken again.
             log.warning("dispatcher.not_started", error=type(error).__name__)
 
-    def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
+    def _ended(self, job_id: str, lane: str, task: asyncio.Task[None]) -> None:
         if self._holders.get(job_id) is task:
             del self._holders[job_id]
             self._claims.pop(job_id, None)
+        if lane not in self._rota.order():
+            self._freed.set()
+        self._rota.free(lane)
         self._tasks.discard(task)
-        self._room.set()
+        self._look_for_room()
         if not self._tasks:
             self._idle.set()
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -2,7 +2,7 @@
 
 Every worker runs one; a job that is due for a look is hidden from the others for a while. It walks `tailrace:active`,
 never arq's keys, and needs no reader and no restart. Above: __main__. Below: recovery (which puts back what the queue
-lost), store and queue; who ends a job is passed in.
+lost), store and queue; who ends a job, and who serves the lane of one, is passed in.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ class Reaper:
         queue: Queue,
         clock: Clock,
         end: EndJob,
+        serve: Callable[[str], None],
         *,
         lanes: tuple[str, ...],
         lease_s: float,
@@ -50,6 +51,7 @@ class Reaper:
         self._queue = queue
         self._clock = clock
         self._end = end
+        self._serve = serve
         self._lanes = lanes
         self._lease_s = lease_s
         self._trust_at = clock.monotonic() + wait_s
@@ -100,6 +102,7 @@ class Reaper:
             await self._queue.done(job_id, lane)
 
     async def _look(self, job: Job, now_ms: int) -> None:
+        self._serve(job.lane)
         if job.status is State.CANCELLING:
             await self._look_at_cancelling(job, now_ms)
         elif now_ms >= job.deadline_ms + (_DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0):

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from gateway.admission import LANE_HEADER
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.jobs import JOB_HEADER
 from gateway.api.services import Services, services_of
@@ -32,7 +33,8 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes)
     streaming, include_usage = _stream_options(body)
     key = request.headers.get("idempotency-key")
-    spec = services.admission.chat(body, caller.tenant, key, abandon_after_s=LEASE_S)
+    lane = request.headers.get(LANE_HEADER)
+    spec = services.admission.chat(body, caller, key, lane=lane, abandon_after_s=LEASE_S)
     job = await services.admission.submit(spec)
     options = ChatOptions(job.id, job.model, include_usage, body.get("n") or 1)
     return ForegroundChat(services, options, streaming=streaming, returning=job.id != spec.id)

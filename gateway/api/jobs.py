@@ -37,7 +37,7 @@ async def submit(request: Request) -> Response:
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
     body = await read_json(request, services.settings.max_body_bytes)
-    spec = services.admission.native(body, caller.tenant, request.headers.get("idempotency-key"))
+    spec = services.admission.native(body, caller, request.headers.get("idempotency-key"))
     job = await services.admission.submit(spec)
     shown = show(job, services.links)
     return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})

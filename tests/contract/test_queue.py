@@ -1,6 +1,7 @@
 """The queue: who gets in, who gets what, and that nothing is lost or run twice on the way."""
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from arq.jobs import deserialize_job_raw
 from shared.errors import IdempotencyConflict, QueueFull
 from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
+from shared.lanes import Rota, parse_lanes
 from shared.queue import ARQ_FUNCTION, Admission, Claim, Taken, deserialize, serialize
 from tests.support.core import PATIENCE_S, RETENTION_S, Core, fresh_job_id, make_spec
 
@@ -263,6 +265,47 @@ async def test_the_first_lane_that_has_a_job_is_served(core: Core) -> None:
     assert not isinstance(await core.queue.take(lanes, "w.1", LEASE_S), Taken)
 
 
+async def test_takers_with_a_rota_each_share_a_backlog_by_weight_and_no_job_is_taken_twice(core: Core) -> None:
+    lanes = parse_lanes(["high:4", "default:2", "low:1"])
+    for lane in lanes:
+        for _ in range(70):
+            await enqueue(core, lane=lane.name)
+
+    async def taker(name: int) -> Counter[str]:
+        rota, served = Rota(lanes, 1), Counter[str]()
+        for _ in range(35):
+            taken = await take(core, f"w.{name}", lanes=tuple(rota.order()))
+            rota.charge(taken.lane)
+            rota.free(taken.lane)
+            served[taken.lane] += 1
+        return served
+
+    fleet = await asyncio.gather(*map(taker, range(3)))
+
+    assert fleet == [Counter(high=20, default=10, low=5)] * 3
+
+
+async def test_a_lane_whose_jobs_are_all_claimed_does_not_stop_those_after_it(core: Core) -> None:
+    held = await enqueue(core, lane="high")
+    await take(core, lanes=("high",))
+    await move(core, held.id, -60_000, "high")
+    low = await enqueue(core, lane="low")
+
+    assert (await take(core, "w.2", lanes=("high", "low"))).job_id == low.id
+
+
+async def test_a_jobs_place_and_a_lanes_depth_are_those_of_its_lane(core: Core) -> None:
+    await enqueue(core, lane="high")
+    first, second = await enqueue(core, lane="low"), await enqueue(core, lane="low")
+    await move(core, first.id, -10, "low")
+
+    assert [await core.queue.position(each.id, "low") for each in (first, second)] == [1, 2]
+    assert [await core.queue.depth(lane) for lane in ("high", "low", LANE)] == [1, 2, 0]
+    with pytest.raises(QueueFull, match="lane low already holds 2"):
+        await admit(core, make_spec(lane="low"), max_depth=2)
+    assert not (await admit(core, make_spec(lane="high"), max_depth=2)).existing
+
+
 async def test_taking_claims_the_job_for_its_owner_and_its_lease(core: Core) -> None:
     spec = await enqueue(core)
     score = await core.client.zscore(core.keys.lane(LANE), spec.id)
@@ -370,6 +413,22 @@ async def test_rings_that_have_been_answered_are_forgotten(core: Core) -> None:
     assert not isinstance(await core.queue.take([LANE], "w.1", LEASE_S), Taken)
 
     assert await bells(core) == 0
+
+
+async def test_a_ring_for_a_lane_that_was_not_asked_is_left_to_others(core: Core) -> None:
+    low = await enqueue(core, lane="low")
+
+    assert await core.queue.take([LANE], "w.1", LEASE_S, partly=True) is None
+
+    assert await bells(core) == 1
+    assert (await take(core, "w.2", lanes=(LANE, "low"))).job_id == low.id
+
+
+async def test_who_may_ask_no_lane_gets_nothing(core: Core) -> None:
+    await enqueue(core)
+
+    assert await core.queue.take([], "w.1", LEASE_S, partly=True) is None
+    assert await bells(core) == 1
 
 
 async def test_hearing_the_bell_takes_one_ring_and_silence_is_no_error(core: Core) -> None:

@@ -75,9 +75,11 @@ class Reaping:
     ) -> None:
         self._ends, self._odd = ends, odd
         self.ended: list[tuple[str, str]] = []
+        self.served: list[str] = []
         self.time = Time()
         lanes = (DEFAULT_LANE,)
-        reaper = Reaper(core.store, core.queue, self.time, self._end, lanes=lanes, lease_s=lease_s, wait_s=wait_s)
+        parts = (core.store, core.queue, self.time, self._end, self.served.append)
+        reaper = Reaper(*parts, lanes=lanes, lease_s=lease_s, wait_s=wait_s)
         self.run, self.sweep = reaper.run, reaper.sweep
 
     async def _end(self, job_id: str, error: TailraceError) -> bool:

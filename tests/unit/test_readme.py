@@ -42,6 +42,8 @@ def shown(default: object) -> str:
 
 
 def _whole(default: object) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default)
     return str(int(default)) if isinstance(default, float) else str(default)
 
 

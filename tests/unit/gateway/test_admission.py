@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.admission import Admission, Limits
-from shared.errors import InvalidRequest, ModelNotFound, RequestError
+from gateway.auth import Caller
+from shared.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
 from shared.jobs import JobSpec, is_job_id
 from shared.keys import Keys
 from shared.queue import Queue
@@ -17,7 +18,9 @@ from shared.valkey import open_client
 
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 BODY: dict[str, Any] = {"model": "m", "messages": MESSAGES}
-LIMITS = Limits(timeout_s=600.0, max_timeout_s=3600.0, retention_s=60.0, max_depth=10, models=())
+LANES = ("high", "default", "low")
+LIMITS = Limits(timeout_s=600.0, max_timeout_s=3600.0, retention_s=60.0, max_depth=10, models=(), lanes=LANES)
+ALICE = Caller("alice")
 
 
 class FixedClock:
@@ -36,12 +39,12 @@ def admission(limits: Limits = LIMITS) -> Admission:
     return Admission(Store(client, keys, retention_s=60), Queue(client, keys), FixedClock(), limits)
 
 
-def native(body: Mapping[str, Any], key: str | None = None) -> JobSpec:
-    return admission().native(body, "alice", key)
+def native(body: Mapping[str, Any], key: str | None = None, caller: Caller = ALICE) -> JobSpec:
+    return admission().native(body, caller, key)
 
 
-def chat(body: Mapping[str, Any], key: str | None = None) -> JobSpec:
-    return admission().chat(body, "alice", key, abandon_after_s=30)
+def chat(body: Mapping[str, Any], key: str | None = None, caller: Caller = ALICE, lane: str | None = None) -> JobSpec:
+    return admission().chat(body, caller, key, lane=lane, abandon_after_s=30)
 
 
 def with_(**fields: Any) -> dict[str, Any]:
@@ -124,8 +127,10 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"kind": "embeddings"}, "kind", "one of: chat"),
         ({"kind": None}, "kind", "one of: chat"),
         ({"kind": ["chat"]}, "kind", "one of: chat"),
-        ({"lane": "express"}, "lane", "one of: default"),
-        ({"lane": 1}, "lane", "one of: default"),
+        ({"lane": "express"}, "lane", "one of: high, default, low"),
+        ({"lane": None}, "lane", "one of: high, default, low"),
+        ({"lane": ["low"]}, "lane", "one of: high, default, low"),
+        ({"lane": 1}, "lane", "one of: high, default, low"),
         ({"timeout_s": 0}, "timeout_s", "at most 3600"),
         ({"timeout_s": -1}, "timeout_s", "at most 3600"),
         ({"timeout_s": 3601}, "timeout_s", "at most 3600"),
@@ -153,6 +158,39 @@ def test_a_wrong_field_is_named_with_what_would_be_right(fields: dict[str, Any],
     assert (error.status, error.code) == (400, "invalid_request")
 
 
+@pytest.mark.parametrize("lane", LANES)
+def test_without_a_plan_a_key_may_use_every_lane(lane: str) -> None:
+    assert native(with_(lane=lane)).lane == lane
+    assert chat(BODY, lane=lane).lane == lane
+
+
+@pytest.mark.parametrize(
+    ("plan", "lane"),
+    [((), "default"), (("low", "default"), "default"), (("low",), "low"), (("low", "high"), "low")],
+)
+def test_who_names_no_lane_gets_the_default_one_or_the_first_of_his_plan(plan: tuple[str, ...], lane: str) -> None:
+    caller = Caller("alice", lanes=plan)
+    assert native(BODY, caller=caller).lane == lane
+    assert chat(BODY, caller=caller).lane == lane
+
+
+def test_a_lane_that_the_plan_does_not_have_is_forbidden_and_those_that_it_has_are_named() -> None:
+    caller = Caller("alice", lanes=("default", "low"))
+    with pytest.raises(Forbidden, match=r"may not use the lane high; lane must be one of: default, low\.") as caught:
+        native(with_(lane="high"), caller=caller)
+    assert (caught.value.param, caught.value.status) == ("lane", 403)
+    with pytest.raises(Forbidden, match="X-Tailrace-Lane must be one of: default, low") as caught:
+        chat(BODY, caller=caller, lane="high")
+    assert caught.value.param == "X-Tailrace-Lane"
+
+
+@pytest.mark.parametrize("lane", ["", "express", "default,low"])
+def test_a_lane_that_is_nobodys_is_a_wrong_header(lane: str) -> None:
+    with pytest.raises(InvalidRequest, match="X-Tailrace-Lane must be one of: high, default, low") as caught:
+        chat(BODY, lane=lane)
+    assert caught.value.param == "X-Tailrace-Lane"
+
+
 @pytest.mark.parametrize("missing", ["model", "messages"])
 def test_a_missing_field_is_named(missing: str) -> None:
     assert refusal({name: value for name, value in BODY.items() if name != missing}).param == missing
@@ -170,9 +208,9 @@ def test_metadata_may_be_as_large_as_it_says() -> None:
 
 def test_where_models_are_named_no_other_is_taken() -> None:
     strict = admission(Limits(**{**vars_of(LIMITS), "models": ("m", "vendor/m-2")}))
-    assert strict.native(with_(model="vendor/m-2"), "alice", None).model == "vendor/m-2"
+    assert strict.native(with_(model="vendor/m-2"), ALICE, None).model == "vendor/m-2"
     with pytest.raises(ModelNotFound, match="there are: m, vendor/m-2") as caught:
-        strict.native(with_(model="other"), "alice", None)
+        strict.native(with_(model="other"), ALICE, None)
     assert (caught.value.param, caught.value.status) == ("model", 404)
 
 

@@ -7,7 +7,7 @@ from shared.errors import Unauthenticated
 
 JOB, OTHER_JOB = "job_0000000000000000000000000a", "job_0000000000000000000000000b"
 
-keyring = Keyring(["sk-alice:alice", "sk-alice-2:alice", "sk-root:root:admin"])
+keyring = Keyring(["sk-alice:alice", "sk-alice-2:alice:lanes=low+default", "sk-root:root:admin"])
 links = Links("a secret for tests only")
 
 
@@ -15,7 +15,7 @@ links = Links("a secret for tests only")
     ("header", "caller"),
     [
         ("Bearer sk-alice", Caller("alice")),
-        ("bearer sk-alice-2", Caller("alice")),
+        ("bearer sk-alice-2", Caller("alice", lanes=("low", "default"))),
         ("BEARER  sk-root ", Caller("root", admin=True)),
     ],
 )

@@ -105,6 +105,12 @@ def test_tailrace_toml_wins_over_the_openai_names(toml: Path, monkeypatch: pytes
         ("TAILRACE_API_KEYS", "sk-a:hunter2:root"),
         ("TAILRACE_API_KEYS", "sk-a:hunter 2"),
         ("TAILRACE_API_KEYS", "sk-a:a,hunter2"),
+        ("TAILRACE_LANES", "default"),
+        ("TAILRACE_LANES", "default:0"),
+        ("TAILRACE_LANES", "default:1001"),
+        ("TAILRACE_LANES", "default:2:0"),
+        ("TAILRACE_LANES", "default:2:101"),
+        ("TAILRACE_LANES", "default:2,Hunter:2"),
         ("TAILRACE_SECRET", "hunter2"),
         ("TAILRACE_KEY_PREFIX", "hunter{2}"),
         ("TAILRACE_LOG_LEVEL", "hunter2"),
@@ -126,6 +132,26 @@ def test_a_wrong_value_is_refused_in_one_sentence_that_names_the_setting_and_not
     assert sentence.endswith(".")
     assert "\n" not in sentence
     assert refusal.value.__suppress_context__
+
+
+def test_a_plan_may_name_only_lanes_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_API_KEYS", "sk-a:a:lanes=default+express,sk-b:b:lanes=low")
+
+    with pytest.raises(
+        StartupError, match=r"TAILRACE_LANES: .*TAILRACE_API_KEYS may use express, which must be a lane"
+    ):
+        load_settings()
+
+    monkeypatch.setenv("TAILRACE_LANES", "express:8, default:2,low:1:100")
+    assert load_settings().lanes == ("express:8", "default:2", "low:1:100")
+
+
+def test_a_cap_is_held_against_the_slots_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_LANES", "default:2,low:1:5")
+    assert load_settings(worker_slots=5).lanes == ("default:2", "low:1:5")
+
+    with pytest.raises(StartupError, match="cap is at most TAILRACE_WORKER_SLOTS, which is 4"):
+        load_settings(worker_slots=4)
 
 
 def test_several_wrong_values_are_named_together(monkeypatch: pytest.MonkeyPatch) -> None:
