@@ -1,0 +1,267 @@
+"""Lanes through gateway and workers: who gets the next slot, how many a lane may hold, and which key may use it."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared.events import EventType
+from shared.settings import Settings
+from tests.support.core import captured_logs, make_spec
+from tests.support.processes import Processes
+from tests.support.system import STOP_S, System, ask, running_system, running_worker
+from tests.support.told import Call, Told, told_upstream
+from worker import lane_worker
+
+JOBS, CHAT = "/v1/jobs", "/v1/chat/completions"
+WEIGHTS = {"high": 4, "default": 2, "low": 1}
+WITHIN = 0.05
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Keys with and without a plan."""
+    keys = ("sk-alice:alice", "sk-batch:alice:lanes=low", "sk-plain:alice:lanes=low+default")
+    return settings.model_copy(update={"api_keys": keys})
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def no_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks by himself for what waits: who is not told waits for longer than any test does."""
+    monkeypatch.setattr(lane_worker, "_SWEEP_S", 60.0)
+
+
+def changed(system: System, **changes: Any) -> Settings:
+    return system.settings.model_copy(update=changes)
+
+
+async def backlog(system: System, counts: dict[str, int]) -> None:
+    """Jobs that wait; the model of each is called like its lane."""
+    for lane, count in counts.items():
+        for _ in range(count):
+            spec = make_spec(lane=lane, model=lane, request=json.dumps(ask(model=lane)).encode())
+            await system.core.queue.admit(spec, max_depth=10_000, retention_s=60)
+            await system.core.store.create(spec, 1)
+            await system.core.queue.release(spec.id, lane)
+
+
+async def drained(system: System) -> None:
+    """Wait until nothing is left in any lane."""
+    async with asyncio.timeout(STOP_S):
+        while sum([await system.core.queue.depth(lane) for lane in WEIGHTS]):
+            pass
+
+
+def short() -> Told:
+    """A provider whose answers have no words."""
+    return Told(on_call=lambda call: call.end())
+
+
+def assert_shared(served: list[str]) -> None:
+    """By weight, to within 5 %, all along the way."""
+    for count in range(70, len(served) + 1, 70):
+        found = Counter(served[:count])
+        for lane, weight in WEIGHTS.items():
+            assert abs(found[lane] / count - weight / 7) <= WITHIN, (count, found)
+
+
+# Shares.
+
+
+async def test_under_backlog_the_slots_are_shared_by_weight_in_each_worker_and_in_the_fleet(system: System) -> None:
+    fleet: list[tuple[str, str]] = []
+    counts = {"high": 400, "default": 200, "low": 100}
+
+    def worker(name: str) -> Told:
+        def on_call(call: Call) -> None:
+            fleet.append((name, call.model))
+            call.end()
+
+        return Told(on_call)
+
+    one, other = worker("one"), worker("other")
+    await backlog(system, counts)
+    settings = changed(system, worker_slots=5)
+    async with running_worker(settings, one), running_worker(settings, other):
+        for told in (one, other):  # each is told of its own calls only
+            await told.until(lambda told=told: len(told.calls) >= 140)  # type: ignore[misc]
+        await drained(system)
+
+    assert Counter(lane for _, lane in fleet) == counts
+    # Towards the end one lane or another has run dry.
+    contested = fleet[:630]
+    assert_shared([lane for _, lane in contested])
+    for name in ("one", "other"):
+        assert_shared([lane for worker_name, lane in contested if worker_name == name])
+
+
+async def test_a_worker_process_shares_its_slots_by_weight(system: System) -> None:
+    async with told_upstream() as (told, url), Processes(system.settings) as processes:
+        told._on_call = lambda call: call.end()
+        await backlog(system, {"high": 80, "default": 80, "low": 80})
+        await processes.worker(upstream_url=url, worker_slots=3)
+        await told.until(lambda: len(told.calls) >= 140)
+
+    assert_shared([call.model for call in told.calls[:140]])
+
+
+@pytest.mark.parametrize("lane", list(WEIGHTS))
+async def test_a_lane_that_alone_has_jobs_has_all_slots(system: System, lane: str) -> None:
+    told = Told()
+    await backlog(system, {lane: 7})
+    async with running_worker(changed(system, worker_slots=6), told):
+        await told.until(lambda: len(told.running) == 6)
+        told.calls[0].end()
+        await told.until(lambda: len(told.calls) == 7)
+
+    assert {call.model for call in told.calls} == {lane}
+
+
+async def test_a_high_job_takes_the_next_slot_whatever_waits(system: System) -> None:
+    told = Told()
+    await backlog(system, {"default": 30, "low": 30})
+    async with running_worker(changed(system, worker_slots=2), told):
+        for number in range(12):
+            (await told.call(number + 1)).end()
+        await told.until(lambda: len(told.calls) == 14)
+        assert "high" not in [call.model for call in told.calls]
+        high = await system.submit(model="high", lane="high")
+        told.calls[0].end()
+        assert (await told.call(14)).model == "high"
+        told.calls[14].end()
+        assert (await system.story(high)).types[-1] == "completed"
+
+
+async def test_a_job_in_any_lane_wakes_a_worker(system: System, no_sweeps: None) -> None:
+    async with system.commands() as seen, running_worker(system.settings, short()):
+        await seen(f"BLPOP {system.core.keys.bell}")
+        for lane in WEIGHTS:
+            assert (await system.story(await system.submit(lane=lane))).types[-1] == "completed"
+
+
+# Caps.
+
+
+async def test_a_capped_lane_holds_no_more_slots_and_blocks_nobody(system: System, no_sweeps: None) -> None:
+    told = Told()
+    await backlog(system, {"low": 5})
+    settings = changed(system, worker_slots=4, lanes=("high:4", "default:2", "low:1:2"))
+    async with running_worker(settings, told):
+        await told.until(lambda: told.running == ["low", "low"])
+        await system.submit(model="default")
+        await told.until(lambda: Counter(told.running) == {"low": 2, "default": 1})
+        for number in range(3):  # nobody rings for those that still wait
+            next(call for call in told.calls if call.model == "low" and not call.closed).end()
+            await told.until(lambda number=number: len(told.calls) == number + 4)  # type: ignore[misc]
+            assert Counter(told.running) == {"low": 2, "default": 1}
+
+
+async def test_a_capped_lane_is_served_by_other_workers_too(system: System) -> None:
+    told, other = Told(), Told()
+    await backlog(system, {"default": 3, "low": 3})
+    settings = changed(system, worker_slots=4, lanes=("default:2", "low:1:1"))
+    async with running_worker(settings, told):
+        await told.until(lambda: Counter(told.running) == {"default": 3, "low": 1})
+        async with running_worker(settings, other):
+            await other.until(lambda: other.running == ["low"])
+            assert Counter(told.running) == {"default": 3, "low": 1}
+
+
+# Plans.
+
+
+async def test_a_key_may_use_the_lanes_of_its_plan_and_no_other(system: System) -> None:
+    client = system.client.as_("sk-plain")
+    assert (await client.post(JOBS, ask(lane="low"))).json()["lane"] == "low"
+    assert (await client.post(JOBS, ask())).json()["lane"] == "default"
+    assert (await system.client.as_("sk-batch").post(JOBS, ask())).json()["lane"] == "low"
+
+    refused = await client.post(JOBS, ask(lane="high"))
+
+    assert refused.status == 403
+    assert refused.headers["content-type"] == "application/problem+json"
+    problem = refused.json()
+    assert (problem["code"], problem["param"]) == ("forbidden", "lane")
+    assert problem["detail"] == "This key may not use the lane high; lane must be one of: low, default."
+    assert await system.core.queue.depth("high") == 0
+
+
+async def test_a_lane_that_there_is_not_is_a_wrong_request(system: System) -> None:
+    refused = await system.client.post(JOBS, ask(lane="express"))
+
+    assert (refused.status, refused.json()["param"]) == (400, "lane")
+    assert refused.json()["detail"] == "lane must be one of: high, default, low."
+
+
+async def test_a_chat_call_names_its_lane_in_a_header(system: System) -> None:
+    async with running_worker(system.settings, short()):
+        answer = await system.client.post(CHAT, ask(), headers={"X-Tailrace-Lane": "high"})
+    assert answer.status == 200, answer.body
+    assert (await system.job(answer.headers["x-tailrace-job"])).lane == "high"
+
+    refused = await system.client.as_("sk-batch").post(CHAT, ask(), headers={"x-tailrace-lane": "high"})
+
+    assert refused.status == 403
+    error = refused.json()["error"]
+    assert (error["type"], error["code"], error["param"]) == ("invalid_request_error", "forbidden", "X-Tailrace-Lane")
+    assert "must be one of: low." in error["message"]
+
+
+# Places.
+
+
+async def test_a_job_is_told_its_place_in_its_own_lane(system: System) -> None:
+    high = [await system.submit(lane="high") for _ in range(3)]
+    low = await system.submit(lane="low")
+
+    assert (await system.until(low, EventType.QUEUED))[0].json() == {"job": low, "lane": "low", "position": 1}
+    assert (await system.until(high[2], EventType.QUEUED))[0].json()["position"] == 3
+    assert (await system.client.get(f"{JOBS}/{low}")).json()["position"] == 1
+
+
+async def test_a_full_lane_leaves_the_others_open(settings: Settings) -> None:
+    async with running_system(settings.model_copy(update={"max_depth": 2})) as system:
+        for _ in range(2):
+            await system.submit(lane="low")
+        full = await system.client.post(JOBS, ask(lane="low"))
+        assert (full.status, full.json()["code"]) == (429, "queue_full")
+        await system.submit(lane="high")
+
+
+# Lanes that are not configured (any more).
+
+
+async def test_a_job_in_a_lane_that_no_worker_knows_is_found_and_runs_and_it_is_said_once(settings: Settings) -> None:
+    old = settings.model_copy(update={"lanes": ("default:2", "old:1")})
+    async with running_system(old) as system, running_worker(settings, short()):
+        with captured_logs() as logs:
+            stray = await system.submit(lane="old")
+            await system.look(stray)
+            assert (await system.story(stray)).types == ["queued", "started", "completed"]
+            # From now on it is a lane like the others.
+            assert (await system.story(await system.submit(lane="old"))).types[-1] == "completed"
+
+        assert [event["lane"] for event in logs.named("dispatcher.lane_not_configured")] == ["old"]
+        assert await system.core.queue.depth("old") == 0
+
+
+async def test_a_job_in_a_lane_that_nobody_serves_expires(settings: Settings) -> None:
+    """All slots are taken, so that finding its lane does not help it."""
+    old = settings.model_copy(update={"lanes": ("default:2", "old:1")})
+    told = Told()
+    async with running_system(old) as system, running_worker(settings.model_copy(update={"worker_slots": 1}), told):
+        await system.submit()
+        await told.call()
+        story = await system.story(await system.submit(lane="old", timeout_s=0.3))
+        assert (story.types, story.code) == (["queued", "expired"], "deadline_passed")
+        assert await system.core.queue.depth("old") == 0
