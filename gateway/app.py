@@ -256,14 +256,17 @@ def make_server(services: Services, on_ready: Callable[[], None]) -> uvicorn.Ser
     return _Server(config, on_ready)
 
 
-async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None) -> int:
+async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None, share_port: bool = False) -> int:
     """Run the gateway until SIGINT or SIGTERM; the process's exit code.
+
+    With `share_port`, other gateways may listen on the same port: the kernel spreads connections over them.
 
     Raises:
         StartupError: Redis is unfit, or the port is taken.
         RedisUnavailable: Redis does not answer.
     """
-    with contextlib.closing(listen(settings.host, settings.port, settings.send_timeout_s)) as listener:
+    listener = listen(settings.host, settings.port, settings.send_timeout_s, share=share_port)
+    with contextlib.closing(listener):
         async with running(settings) as services:
 
             def on_ready() -> None:
@@ -299,8 +302,11 @@ async def _watch(services: Services, server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
-def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:
+def listen(host: str, port: int, send_timeout_s: float, *, share: bool = False) -> socket.socket:
     """A listening socket with small send buffers, whose connections end when a peer takes nothing for so long.
+
+    One that shares its port is only bound: it listens when it is served. Connections are better off with the others
+    until then.
 
     Raises:
         StartupError: the address can't be bound; the sentence says why.
@@ -315,8 +321,11 @@ def listen(host: str, port: int, send_timeout_s: float) -> socket.socket:
         if sys.platform == "linux":
             # uvicorn closes a connection in good order, which for a frozen reader would take for ever: RFC 5482.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout_s * 1000))
+        if share:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
-        listener.listen(LISTEN_BACKLOG)
+        if not share:
+            listener.listen(LISTEN_BACKLOG)
         listener.setblocking(False)
     except OSError as error:
         listener.close()

@@ -11,7 +11,8 @@ import ipaddress
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -26,7 +27,7 @@ from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
 from shared.errors import StartupError, Unavailable
 from shared.logs import configure_logs, redact, wants_console
-from shared.ports import free_port, port_taken
+from shared.ports import free_port, hold_port, port_taken
 from shared.ready import tell_ready
 from shared.secret_file import kept_secret
 from shared.settings import SCRIPTED_URL, Settings, load_settings
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings()
         configure_logs(settings.log_level, settings.log_format)
         if options.command == "serve":
-            return uvloop.run(_serve(settings, options.ready_fd))
+            return uvloop.run(_serve(settings, options.ready_fd, share_port=options.share_port))
         return asyncio.run(up(settings))
     except (StartupError, Unavailable) as error:
         print(f"tailrace: {error}", file=sys.stderr)
@@ -72,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser(
         "up",
-        help="run everything on this machine: Valkey, a local model, gateway and workers",
-        description="Run everything on this machine: gateway and workers; an embedded Valkey, unless "
+        help="run everything on this machine: Valkey, a local model, gateways and workers",
+        description="Run everything on this machine: gateways and workers; an embedded Valkey, unless "
         "TAILRACE_REDIS_URL is set; a small local model, unless TAILRACE_UPSTREAM_URL or OPENAI_BASE_URL is set. "
         "Ctrl-C stops it all.",
     )
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run one gateway: the HTTP process. It needs TAILRACE_REDIS_URL. SIGTERM drains it.",
     )
     serve.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+    serve.add_argument("--share-port", action="store_true", help=argparse.SUPPRESS)
     commands.add_parser(
         "worker",
         help="run one worker against TAILRACE_REDIS_URL",
@@ -97,7 +99,7 @@ def _become_worker() -> int:
     os.execv(sys.executable, [*_PYTHON, "worker"])  # noqa: S606
 
 
-async def _serve(settings: Settings, ready_fd: int | None) -> int:
+async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) -> int:
     if settings.redis_url is None:
         raise StartupError(
             "TAILRACE_REDIS_URL is not set; `tailrace up` brings its own Valkey, `tailrace serve` does not."
@@ -106,7 +108,7 @@ async def _serve(settings: Settings, ready_fd: int | None) -> int:
     if key is not None:
         settings = settings.model_copy(update={"api_keys": (_entry(key),)})
         print(f"No API key is configured. This one works on this machine: {key}", flush=True)
-    return await app.serve(settings, ready=partial(tell_ready, ready_fd))
+    return await app.serve(settings, ready=partial(tell_ready, ready_fd), share_port=share_port)
 
 
 def development_key(settings: Settings) -> str | None:
@@ -159,6 +161,25 @@ def choose_port(settings: Settings) -> int:
     return port
 
 
+@contextmanager
+def kept_port(settings: Settings) -> Iterator[int]:
+    """The gateways' port, as chosen; where they are several, nobody else gets it while one of them restarts.
+
+    Raises:
+        StartupError: it is in use, or can't be used.
+    """
+    port = choose_port(settings)
+    if settings.gateways == 1:
+        yield port
+        return
+    try:
+        holder = hold_port(settings.host, port)
+    except OSError as error:
+        raise StartupError(f"The gateways can't share {settings.host}, port {port}: {error.strerror}.") from error
+    with holder:
+        yield port
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """Where the workers send their requests: settings for them, and for people a model's name and a place."""
@@ -175,7 +196,12 @@ async def up(settings: Settings) -> int:
         StartupError: a part can't start; then nothing is left running.
     """
     key = development_key(settings)
-    port = choose_port(settings)
+    with kept_port(settings) as port:
+        await _up(settings, key, port)
+    return 0
+
+
+async def _up(settings: Settings, key: str | None, port: int) -> None:
     async with Supervisor(SystemClock()) as supervisor:
         env = {"TAILRACE_LOG_FORMAT": "console" if wants_console(settings.log_format) else "json"}
         if settings.redis_url is None:
@@ -190,10 +216,12 @@ async def up(settings: Settings) -> int:
         env = env | {"TAILRACE_HOST": settings.host, "TAILRACE_PORT": str(port)}
         if key is not None:
             env["TAILRACE_API_KEYS"] = _entry(key)
-        await supervisor.start(_part(settings, "gateway", ("gateway", "serve"), env))
+        program = ("gateway", "serve", *(("--share-port",) if settings.gateways > 1 else ()))
+        await supervisor.start(
+            *(_part(settings, f"gateway {n}", program, env) for n in range(1, settings.gateways + 1))
+        )
         print(banner(settings.host, port, key, upstream), flush=True)
         await supervisor.watch()
-    return 0
 
 
 def _part(settings: Settings, name: str, program: Sequence[str], env: Mapping[str, str]) -> Program:

@@ -1,4 +1,4 @@
-"""TCP ports: finding a free one, and knowing that one is taken before it hurts.
+"""TCP ports: finding a free one, knowing that one is taken before it hurts, and keeping one for several processes.
 
 Above: the embedded Valkey and `tailrace up`. Not here: listening on them.
 """
@@ -6,6 +6,7 @@ Above: the embedded Valkey and `tailrace up`. Not here: listening on them.
 import errno
 import random
 import socket
+from typing import Any
 
 # Below the range from which the kernel takes ports for outgoing connections: while a part restarts, its clients
 # try its port again and again, and could otherwise be given that very port, or connect to themselves.
@@ -30,10 +31,8 @@ def port_taken(host: str, port: int) -> bool:
     Raises:
         OSError: `host` is no address of this machine, or the port needs more rights than we have.
     """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        # As servers do: the remains of closed connections don't count.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe, address = _socket_for(host, port)
+    with probe:
         try:
             probe.bind(address)
         except OSError as error:
@@ -41,3 +40,30 @@ def port_taken(host: str, port: int) -> bool:
                 raise
             return True
     return False
+
+
+def hold_port(host: str, port: int) -> socket.socket:
+    """Keep a port, until the socket is closed, for processes of ours that come and go and share it.
+
+    They set `SO_REUSEPORT` (socket(7)) as it does. It does not listen, so that it is given no connections. Ask first
+    whether the port is taken (`port_taken`): another program of the same user could share it too, unasked.
+
+    Raises:
+        OSError: it can't be bound.
+    """
+    holder, address = _socket_for(host, port)
+    try:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        holder.bind(address)
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
+def _socket_for(host: str, port: int) -> tuple[socket.socket, Any]:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    opened = socket.socket(family, kind, protocol)
+    # As servers do: the remains of closed connections don't count.
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return opened, address

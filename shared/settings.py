@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         description="the model names that are served, separated by commas; unset: whatever the upstream knows",
     )
 
+    gateways: int = Field(
+        1, ge=1, le=64, description="gateway processes that `tailrace up` starts; they share the port"
+    )
     workers: int = Field(1, ge=1, le=64, description="worker processes that `tailrace up` starts")
     worker_slots: int = Field(WORKER_SLOTS, ge=1, le=10_000, description="jobs that one worker process runs at once")
     lanes: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -15,7 +15,13 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
+from shared.events import TERMINAL_EVENTS, Event, decode_frame
+from tests.support.client import Client
+from tests.support.core import Watched
 from tests.support.processes import START_S, Command, gone, offspring
+from tests.support.system import proven
+from tests.support.upstream import ask as scripted
+from tests.support.upstream import expected_text
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds the parts in /proc"),
@@ -38,8 +44,12 @@ class Site(NamedTuple):
 
     def part(self, words: str) -> int:
         """The process id of the part whose command line has these words."""
-        (pid,) = [pid for pid, line in offspring(self.command.pid).items() if words in line]
+        (pid,) = self.parts(words)
         return pid
+
+    def parts(self, words: str) -> list[int]:
+        """The process ids of the parts whose command lines have these words."""
+        return [pid for pid, line in offspring(self.command.pid).items() if words in line]
 
 
 @asynccontextmanager
@@ -164,14 +174,87 @@ async def test_a_part_that_cannot_start_is_named_and_nothing_is_left(tmp_path: P
     assert not (tmp_path / "valkey.pid").exists()
 
 
-async def test_a_port_in_use_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+@pytest.mark.parametrize("gateways", [1, 2])
+async def test_a_port_in_use_is_refused_before_anything_starts(gateways: int, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
         port = listener.getsockname()[1]
-        command = await Command.run("up", env={**environment(tmp_path), "TAILRACE_PORT": str(port)})
+        ours = {"TAILRACE_PORT": str(port), "TAILRACE_GATEWAYS": str(gateways)}
+        command = await Command.run("up", env={**environment(tmp_path), **ours})
         assert await command.ended() == 2
     assert command.said.startswith(f"tailrace: Port {port} on 127.0.0.1 is in use; set TAILRACE_PORT")
     assert command.said.count("\n") == 1
     assert not (tmp_path / "valkey.log").exists()
+
+
+class Reader:
+    """Somebody who reads a job to its end, and comes back when he is cut off."""
+
+    def __init__(self, client: Client, job_id: str, changed: Watched) -> None:
+        self._client, self._path, self._changed = client, f"/v1/jobs/{job_id}/events", changed
+        self.events: list[Event] = []
+        self.cuts = 0
+
+    async def read(self) -> None:
+        while not self.events or self.events[-1].type not in TERMINAL_EVENTS:
+            cursor = {"Last-Event-ID": str(self.events[-1].id)} if self.events else {}
+            async with self._client.stream("GET", self._path, headers=cursor) as response:
+                while frame := await response.frame():
+                    self.events.append(decode_frame(frame))
+                    self._changed.change()
+                self.cuts += not response.complete
+
+
+async def test_gateways_share_the_port_and_when_one_is_killed_only_its_readers_are_cut_off_and_lose_nothing(
+    tmp_path: Path,
+) -> None:
+    async with up(tmp_path, env={**SCRIPTED, "TAILRACE_GATEWAYS": "2"}) as site:
+        first, second = site.parts("gateway serve")
+        client = Client(int(site.url.rpartition(":")[2]), site.key)
+        body = scripted(tokens=60, rate=20)
+        job_id = (await client.post("/v1/jobs", body)).json()["id"]
+        changed = Watched()
+        # Enough of them that each gateway has some, and more.
+        readers = [Reader(client, job_id, changed) for _ in range(30)]
+        async with asyncio.TaskGroup() as group:
+            for reader in readers:
+                group.create_task(reader.read())
+            await changed.until(lambda: all(len(reader.events) > 2 for reader in readers))
+            os.kill(first, signal.SIGKILL)
+            await gone([first])
+            # There is no time without somebody who answers.
+            for _ in range(10):
+                assert (await client.get("/health/ready")).status == 200
+
+        for reader in readers:
+            assert proven(reader.events).text == expected_text(body)
+        assert {reader.cuts for reader in readers} == {0, 1}
+
+        await site.command.until("part.restarted")
+        os.kill(second, signal.SIGKILL)
+        await gone([second])
+        assert await ask(site)  # by the one that came back
+        await site.command.until("part.restarted", times=2)
+        assert len(set(site.parts("gateway serve")) - {first, second}) == 2
+
+
+async def test_a_gateway_that_was_not_told_to_share_finds_the_port_in_use(tmp_path: Path) -> None:
+    async with up(tmp_path, env={**SCRIPTED, "TAILRACE_GATEWAYS": "2"}) as site:
+        port = site.url.rpartition(":")[2]
+        alone = {"TAILRACE_PORT": port, "TAILRACE_REDIS_URL": "redis://127.0.0.1:1"}
+        command = await Command.run("serve", env={**environment(tmp_path), **alone})
+        assert await command.ended() == 2
+        assert f"tailrace: Port {port} on 127.0.0.1 is in use; set TAILRACE_PORT" in command.said
+
+
+async def test_ctrl_c_stops_every_gateway(tmp_path: Path) -> None:
+    async with up(tmp_path, env={**SCRIPTED, "TAILRACE_GATEWAYS": "3", "TAILRACE_WORKERS": "2"}) as site:
+        parts = offspring(site.command.pid)
+        assert len(parts) == 6
+        site.command.press_ctrl_c()
+        assert await site.command.ended() == 0
+        await gone(parts)
+        assert "Traceback" not in site.command.said
+        assert "part.died" not in site.command.said
 
 
 async def test_a_second_one_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:

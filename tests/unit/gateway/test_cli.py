@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
-from gateway.cli import Upstream, banner, choose_port, development_key, main
+from gateway.app import listen
+from gateway.cli import Upstream, banner, choose_port, development_key, kept_port, main
 from shared.errors import StartupError
 from shared.settings import Settings
 
@@ -127,6 +128,30 @@ def test_port_0_is_a_free_one(keyless: Settings) -> None:
     port = choose_port(keyless.model_copy(update={"port": 0}))
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+def test_one_gateway_keeps_its_port_by_itself(keyless: Settings) -> None:
+    with kept_port(keyless.model_copy(update={"port": 0})) as port, socket.create_server(("127.0.0.1", port)):
+        pass
+
+
+def test_a_port_that_gateways_share_is_kept_for_them(keyless: Settings) -> None:
+    several = keyless.model_copy(update={"port": 0, "gateways": 2})
+    with kept_port(several) as port:
+        with listen("127.0.0.1", port, 5.0, share=True), listen("127.0.0.1", port, 5.0, share=True) as second:
+            second.listen()
+            with pytest.raises(StartupError, match=rf"Port {port} on 127\.0\.0\.1 is in use"):
+                listen("127.0.0.1", port, 5.0)
+        with listen("127.0.0.1", port, 5.0, share=True):
+            pass
+
+
+def test_a_port_that_another_program_would_share_is_in_use(keyless: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as foreign:
+        port = foreign.getsockname()[1]
+        several = keyless.model_copy(update={"port": port, "gateways": 2})
+        with pytest.raises(StartupError, match=rf"Port {port} on 127\.0\.0\.1 is in use"), kept_port(several):
+            pass
 
 
 @pytest.mark.parametrize("port", [0, 8080])

@@ -97,6 +97,7 @@ def test_tailrace_toml_wins_over_the_openai_names(toml: Path, monkeypatch: pytes
         ("TAILRACE_LEASE_S", "0.1"),
         ("TAILRACE_LEASE_S", "nan"),
         ("TAILRACE_TIMEOUT_S", "-0.5"),
+        ("TAILRACE_GATEWAYS", "0"),
         ("TAILRACE_WORKERS", "0"),
         ("TAILRACE_WORKER_SLOTS", "1.5"),
         ("TAILRACE_API_KEYS", "hunter2"),
