@@ -106,10 +106,12 @@ class QueueSteps(RuleBasedStateMachine):
 
     # Having it.
 
-    @rule(owner=OWNERS, lanes=st.permutations(LANES), spare=st.booleans())
-    def take(self, owner: str, lanes: list[str], spare: bool) -> None:
+    @rule(owner=OWNERS, lanes=st.permutations(LANES), asked=st.integers(0, len(LANES)), spare=st.booleans())
+    def take(self, owner: str, lanes: list[str], asked: int, spare: bool) -> None:
+        """Of the lanes, the first `asked` are asked: the others are at their caps."""
+        lanes, partly = lanes[:asked], asked < len(lanes)
         expected = self.next_job(lanes, spare)
-        found = self.run(self.core.queue.take(lanes, owner, LEASE_S, spare=spare))
+        found = self.run(self.core.queue.take(lanes, owner, LEASE_S, spare=spare, partly=partly))
         if expected is None:
             assert not isinstance(found, Taken)
             return

@@ -139,9 +139,9 @@ async def _read(chunks: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, 
 
 
 @asynccontextmanager
-async def told_upstream() -> AsyncIterator[tuple[Told, str]]:
+async def told_upstream(on_call: Callable[[Call], None] = lambda _: None) -> AsyncIterator[tuple[Told, str]]:
     """A told provider behind an OpenAI-compatible address, which is its second half."""
-    told = Told()
+    told = Told(on_call)
     tasks: set[asyncio.Task[None]] = set()
 
     def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
