@@ -192,16 +192,23 @@ class Reader:
     def __init__(self, client: Client, job_id: str, changed: Watched) -> None:
         self._client, self._path, self._changed = client, f"/v1/jobs/{job_id}/events", changed
         self.events: list[Event] = []
-        self.cuts = 0
+        self.cut_off = False
 
     async def read(self) -> None:
         while not self.events or self.events[-1].type not in TERMINAL_EVENTS:
-            cursor = {"Last-Event-ID": str(self.events[-1].id)} if self.events else {}
-            async with self._client.stream("GET", self._path, headers=cursor) as response:
-                while frame := await response.frame():
-                    self.events.append(decode_frame(frame))
-                    self._changed.change()
-                self.cuts += not response.complete
+            try:
+                await self._read_on()
+            except (ConnectionError, EOFError):
+                # Who is so quick to come back that the dying gateway's socket still takes him is cut off once more.
+                self.cut_off = True
+
+    async def _read_on(self) -> None:
+        cursor = {"Last-Event-ID": str(self.events[-1].id)} if self.events else {}
+        async with self._client.stream("GET", self._path, headers=cursor) as response:
+            while frame := await response.frame():
+                self.events.append(decode_frame(frame))
+                self._changed.change()
+            self.cut_off |= not response.complete
 
 
 async def test_gateways_share_the_port_and_when_one_is_killed_only_its_readers_are_cut_off_and_lose_nothing(
@@ -227,7 +234,7 @@ async def test_gateways_share_the_port_and_when_one_is_killed_only_its_readers_a
 
         for reader in readers:
             assert proven(reader.events).text == expected_text(body)
-        assert {reader.cuts for reader in readers} == {0, 1}
+        assert 0 < sum(reader.cut_off for reader in readers) < len(readers)
 
         await site.command.until("part.restarted")
         os.kill(second, signal.SIGKILL)
