@@ -1,0 +1,280 @@
+"""Every metric of Tailrace, each defined once, and the cells in which a process counts.
+
+A cell is a plain object: to count is an addition, to observe a bisection and two of them; whoever does it often keeps
+the cell. Nothing is encoded before somebody asks for the samples. Label values come from bounded sets (lanes, routes,
+providers, codes of errors.py), never from a caller. A `Metrics` that nobody asks is the one for where none is wanted.
+Above: whoever counts; fleet.py carries the samples of all processes, the gateway's scrape.py shows them. Pure.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+# Upper bounds of buckets, in seconds. A bucket costs one series for each process, so that there are few.
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_TOKENS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0)
+_ANSWERS = (0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+_WAITS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
+
+
+class Kind(Enum):
+    """How a metric behaves (Prometheus, metric types)."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric. `bounds` are the upper bounds of a histogram's buckets; there is one more, without a bound."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many numbers make a sample."""
+        return len(self.bounds) + 2 if self.kind is Kind.HISTOGRAM else 1
+
+
+class Sample(NamedTuple):
+    """One series' numbers: its value; of a histogram, what each bucket holds for itself, then the sum."""
+
+    labels: tuple[str, ...]
+    numbers: tuple[float, ...]
+
+
+Samples = Mapping[str, Sequence[Sample]]
+"""Families' names, and their samples."""
+
+
+class Count:
+    """A counter's cell."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def add(self, amount: float = 1) -> None:
+        """So many more."""
+        self.value += amount
+
+    def numbers(self) -> tuple[float, ...]:
+        """The value."""
+        return (self.value,)
+
+
+class Reading:
+    """A gauge's cell: read when somebody asks, so that nobody keeps it up to date."""
+
+    __slots__ = ("read",)
+
+    def __init__(self) -> None:
+        self.read: Callable[[], float] = float
+
+    def numbers(self) -> tuple[float, ...]:
+        """The value now."""
+        return (float(self.read()),)
+
+
+class Buckets:
+    """A histogram's cell."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """One more, of this size."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def numbers(self) -> tuple[float, ...]:
+        """What each bucket holds for itself, and the sum."""
+        return (*self._counts, self._sum)
+
+
+class Cell(Protocol):
+    """One series in this process."""
+
+    def numbers(self) -> tuple[float, ...]:
+        """See `Sample`."""
+        ...
+
+
+C = TypeVar("C", bound=Cell)
+
+
+class Cells(Generic[C]):
+    """A metric's series in this process, one for each set of labels."""
+
+    def __init__(self, family: Family, make: Callable[[], C]) -> None:
+        self.family = family
+        self._make = make
+        self._cells: dict[tuple[str, ...], C] = {}
+
+    def of(self, *labels: str) -> C:
+        """The cell of these labels. From its first use on there is a series: of a counter, one that starts at 0."""
+        if (cell := self._cells.get(labels)) is None:
+            if len(labels) != len(self.family.labels):
+                raise TypeError(f"{self.family.name} has the labels {self.family.labels}, not {labels}.")
+            cell = self._cells[labels] = self._make()
+        return cell
+
+    def samples(self) -> list[Sample]:
+        """What is in the cells now."""
+        return [Sample(labels, cell.numbers()) for labels, cell in self._cells.items()]
+
+
+class _Registry:
+    """The metrics that a class defines, in their order."""
+
+    def __init__(self) -> None:
+        self._all: list[Cells[Count] | Cells[Reading] | Cells[Buckets]] = []
+
+    @property
+    def families(self) -> list[Family]:
+        """All of them."""
+        return [cells.family for cells in self._all]
+
+    def samples(self) -> Samples:
+        """Everything that was counted so far."""
+        return {cells.family.name: found for cells in self._all if (found := cells.samples())}
+
+    def _counter(self, name: str, text: str, *labels: str) -> Cells[Count]:
+        cells = Cells(Family(name, Kind.COUNTER, text, labels), Count)
+        self._all.append(cells)
+        return cells
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Cells[Reading]:
+        cells = Cells(Family(name, Kind.GAUGE, text, labels), Reading)
+        self._all.append(cells)
+        return cells
+
+    def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Cells[Buckets]:
+        cells = Cells(Family(name, Kind.HISTOGRAM, text, labels, bounds), lambda: Buckets(bounds))
+        self._all.append(cells)
+        return cells
+
+
+class Metrics(_Registry):
+    """What one process counts. Its series get the label `process` when they are shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The life of jobs; each is counted once, by the process whose step it was.
+        self.submitted = self._counter("tailrace_jobs_submitted_total", "jobs accepted", "lane")
+        self.wait = self._histogram(
+            "tailrace_job_wait_seconds", "from submit to the first start of a job", _WAITS, "lane"
+        )
+        self.executions = self._counter(
+            "tailrace_executions_total", "executions begun; more than jobs are retries, hand-backs and lost workers"
+        )
+        self.rollbacks = self._counter(
+            "tailrace_rollbacks_total", "executions that took back what a former one had shown"
+        )
+        self.ended = self._counter(
+            "tailrace_jobs_ended_total", "jobs ended, by status and error code (none when completed)", "status", "code"
+        )
+        self.tokens = self._counter(
+            "tailrace_tokens_total", "tokens of ended jobs, as their usage says: prompt or completion", "type"
+        )
+        # Providers.
+        self.first_token = self._histogram(
+            "tailrace_first_token_seconds", "from the start of an execution to its first delta", _ANSWERS, "provider"
+        )
+        self.gap = self._histogram(
+            "tailrace_token_gap_seconds",
+            "between two reads of a provider that brought deltas, back-pressure included",
+            _TOKENS,
+            "provider",
+        )
+        self.deltas = self._counter("tailrace_deltas_total", "deltas that providers sent", "provider")
+        self.provider_failures = self._counter(
+            "tailrace_provider_failures_total", "attempts that failed by their provider's fault", "provider", "code"
+        )
+        # Redis.
+        self.append = self._histogram(
+            "tailrace_append_seconds", "from a flush of the pump to Redis' acknowledgement", _FAST
+        )
+        self.pump_bytes = self._gauge("tailrace_pump_waiting_bytes", "frames that wait for Redis")
+        self.command = self._histogram(
+            "tailrace_redis_command_seconds",
+            "round trip of a command, the wait for a connection included; pipelines, pub/sub and appends are not",
+            _FAST,
+            "side",
+        )
+        self.feed_connects = self._counter(
+            "tailrace_feed_connects_total", "connections of the live feed; each but the first is a reconnect"
+        )
+        # Readers and callers.
+        self.http = self._histogram(
+            "tailrace_http_response_seconds",
+            "from a request to the start of its answer (a stream's rest is its job's), by status class",
+            _ANSWERS,
+            "method",
+            "route",
+            "status",
+        )
+        self.readers = self._gauge("tailrace_readers", "readers connected, callers of chat completions included")
+        self.resumes = self._counter("tailrace_reader_resumes_total", "readers that came back with a cursor")
+        self.gaps = self._counter("tailrace_gaps_total", "`gap` frames told to readers: history that is gone")
+        self.frozen = self._counter("tailrace_readers_frozen_total", "readers broken off because they took nothing")
+        # The process.
+        self.slots = self._gauge("tailrace_worker_slots", "jobs that a worker may run at once")
+        self.slots_in_use = self._gauge("tailrace_worker_slots_in_use", "jobs that it runs")
+        self.draining = self._gauge("tailrace_draining", "1 while the process is on its way out")
+        self.started = self._gauge("tailrace_process_start_time_seconds", "when it started, in Unix time")
+
+
+class FleetMetrics(_Registry):
+    """What a scrape finds in Redis, of no process in particular. Shown without the label `process`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = self._gauge("tailrace_lane_waiting_jobs", "jobs that are due and not taken", "lane")
+        self.oldest = self._gauge(
+            "tailrace_lane_oldest_age_seconds", "how long the first of them has been due; 0 if none waits", "lane"
+        )
+        self.redis_up = self._gauge(
+            "tailrace_redis_up", "1 if Redis answered this scrape; if 0, only the scraped gateway's series are here"
+        )
+
+
+def encode_samples(samples: Samples) -> bytes:
+    """Samples on their way to another process."""
+    return json.dumps(samples, separators=(",", ":")).encode()
+
+
+def decode_samples(raw: bytes, families: Sequence[Family]) -> Samples:
+    """The inverse; what these families do not know, another version's, is left out.
+
+    Raises:
+        ValueError: these are no samples.
+    """
+    found = json.loads(raw)
+    if not isinstance(found, dict):
+        raise ValueError("Samples are an object.")
+    return {family.name: list(_decode(family, found.get(family.name, []))) for family in families}
+
+
+def _decode(family: Family, found: object) -> Iterator[Sample]:
+    for each in found if isinstance(found, list) else ():
+        labels, numbers = each if isinstance(each, list) and len(each) == 2 else ((), ())
+        if _fits(labels, str, len(family.labels)) and _fits(numbers, (int, float), family.size):
+            yield Sample(tuple(labels), tuple(numbers))
+
+
+def _fits(values: object, kind: type | tuple[type, ...], size: int) -> bool:
+    return isinstance(values, list) and len(values) == size and all(isinstance(value, kind) for value in values)
