@@ -114,6 +114,9 @@ LOOKS: Final = 100
 BELLS: Final = 1000
 """Rings that wait at the doorbell: more than free workers can hear are noise. functions.lua has it; a test compares."""
 
+PROCESSES: Final = 256
+"""Processes whose metrics one scrape shows: those that told theirs last. Each tells a few KiB."""
+
 # --- Programs
 
 TAIL_BYTES: Final = 2000

@@ -194,6 +194,26 @@ local function restore(keys, args)
   return 1
 end
 
+-- KEYS lane ... -> {jobs that are due and not taken, ms since the first of them was due} per lane
+local function backlog(keys)
+  local now, answers = now_ms(), {}
+  for i, lane in ipairs(keys) do
+    local head = redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')
+    local age = head[2] and math.max(now - tonumber(head[2]), 0) or 0
+    answers[i] = { redis.call('ZCOUNT', lane, '-inf', digits(now)), age }
+  end
+  return answers
+end
+
+-- KEYS processes, metrics of one; ARGV process, its metrics, ttl ms. Those that have been silent for so long are dropped.
+local function tell(keys, args)
+  local now = now_ms()
+  redis.call('SET', keys[2], args[2], 'PX', args[3])
+  redis.call('ZADD', keys[1], digits(now + tonumber(args[3])), args[1])
+  redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now))
+  return 1
+end
+
 ------------------------------------------------------------------------------------------------------ job side
 
 -- KEYS record, request, log, channel
@@ -437,6 +457,8 @@ register('done', done, { 'allow-oom' })
 register('look', look, { 'allow-oom' })
 register('due', due, { 'allow-oom' })
 register('restore', restore, { 'allow-oom' })
+register('backlog', backlog, { 'no-writes' })
+register('tell', tell, { 'allow-oom' })
 register('create', create)
 register('begin', begin, { 'allow-oom' })
 register('append', append)

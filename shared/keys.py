@@ -1,7 +1,7 @@
 """Every Redis key, channel and time to live of Tailrace, in one place.
 
 The keys of one job carry its hash tag, so that a job lives in one cluster slot; the queue side lives on one primary.
-Above: store, replay, queue, catalogue. Pure.
+Above: store, replay, queue, catalogue, fleet. Pure.
 """
 
 from dataclasses import dataclass
@@ -68,6 +68,15 @@ class Keys:
     def worker(self, host: str) -> str:
         """There as long as a worker on this host is at work; health checks look at it."""
         return f"{self.prefix}:worker:{host}"
+
+    @property
+    def processes(self) -> str:
+        """The processes that publish their metrics, by the time when they are given up."""
+        return f"{self.prefix}:processes"
+
+    def metrics(self, process: str) -> str:
+        """What a process last published of its metrics."""
+        return f"{self.prefix}:metrics:{process}"
 
     @property
     def models(self) -> str:

@@ -63,6 +63,15 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """The jobs of a lane that are due and not taken, and for how long the first of them has been due."""
+
+    lane: str
+    jobs: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Server:
     """The queue's server: it has another `run_id` after each start. `up_s` counts whole seconds."""
 
@@ -235,6 +244,11 @@ class Queue:
     async def depth(self, lane: str) -> int:
         """Jobs in the lane, running ones included."""
         return int(await self._client.zcard(self._keys.lane(lane)))
+
+    async def backlog(self, lanes: Sequence[str]) -> list[Backlog]:
+        """What waits in these lanes, in one round trip."""
+        answers = await self._functions.call("backlog", [self._keys.lane(lane) for lane in lanes])
+        return [Backlog(lane, jobs, age_ms / 1000) for lane, (jobs, age_ms) in zip(lanes, answers, strict=True)]
 
     async def position(self, job_id: str, lane: str) -> int | None:
         """The job's place among those that wait, from 1; None if it is not in the lane."""
