@@ -19,6 +19,7 @@ from shared.errors import BadCursor, TailraceError
 from shared.events import EventId
 from shared.keys import Keys
 from shared.lifecycle import TERMINAL
+from shared.metrics import Metrics
 from shared.replay import LiveFeed, ReplayLog
 from shared.valkey import REDIS_DOWN, REDIS_FAULTS, Client
 
@@ -158,7 +159,7 @@ class Reader:
         except BaseException:
             self._subscriber.stop_reading()
             raise
-        self._subscriber.replayed(
+        told_gap = self._subscriber.replayed(
             page.entries,
             page.earliest,
             page.latest,
@@ -166,6 +167,7 @@ class Reader:
             more=page.more,
             over=page.status in TERMINAL,
         )
+        self._hub.gaps.add(told_gap)
         return True
 
     async def _confirmed(self) -> None:
@@ -221,7 +223,11 @@ class Hub:
         tail_check_s: float,
         redis_patience_s: float,
         send_timeout_s: float,
+        metrics: Metrics | None = None,
     ) -> None:
+        metrics = metrics or Metrics()
+        self.gaps, self._frozen = metrics.gaps.of(), metrics.frozen.of()
+        metrics.readers.of().read = lambda: len(self.readers)
         self.replay_log = replay_log
         self._keys = keys
         self._clock = clock
@@ -238,6 +244,7 @@ class Hub:
             clock,
             on_message=self._on_message,
             on_confirmed=self._on_confirmed,
+            connects=metrics.feed_connects.of(),
         )
 
     @asynccontextmanager
@@ -331,6 +338,7 @@ class Hub:
         for reader in readers:
             since = reader.sending_since
             if since is not None and now - since > self._send_timeout_s and reader.timeout is not None:
+                self._frozen.add()
                 log.info("reader.frozen", job=reader.job_id, seconds=round(now - since, 1))
                 reader.sending_since = None
                 reader.timeout.reschedule(0)

@@ -11,6 +11,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.clock import Clock
+from shared.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -20,14 +21,17 @@ A stream that waits inside keeps the frames and the request of all its layers: 5
 
 _FOREIGN_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _QUIET = ("/health/", "/metrics")
+# What a label may be called after: a caller may send any word as its method.
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class RequestLog:
     """The outermost layer."""
 
-    def __init__(self, app: ASGIApp, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, clock: Clock, metrics: Metrics | None = None) -> None:
         self._app = app
         self._clock = clock
+        self._metrics = metrics or Metrics()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -42,6 +46,7 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                self._answered(scope, status, started_at)
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
@@ -56,6 +61,11 @@ class RequestLog:
                 if not scope["path"].startswith(_QUIET):
                     ms = round((self._clock.monotonic() - started_at) * 1000, 1)
                     log.info("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
+
+    def _answered(self, scope: Scope, status: int, started_at: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route = scope["route"].path if "route" in scope else "none"
+        self._metrics.http.of(method, route, f"{status // 100}xx").observe(self._clock.monotonic() - started_at)
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -118,8 +118,8 @@ class Subscriber:
 
     def replayed(
         self, entries: Sequence[bytes], earliest: EventId, latest: EventId, *, known: bool, more: bool, over: bool
-    ) -> None:
-        """The log's answer to the read that `start_reading` announced.
+    ) -> bool:
+        """The log's answer to the read that `start_reading` announced; whether the reader is told a gap.
 
         `known` says that the log holds the event at our position, `over` that the job has ended.
         """
@@ -128,7 +128,7 @@ class Subscriber:
             # This page was read after a cursor that does not exist; the next one starts at what is left.
             self.position = EventId(earliest.epoch, max(earliest.seq - 1, 0))
             self.stop_reading()
-            return
+            return True
         for entry in entries:
             if frames := after_cursor(entry, self.position):
                 self._push(frames)
@@ -139,10 +139,11 @@ class Subscriber:
         if over and not more:
             self._ended = True
         if self._ended or more or missed:
-            return
+            return False
         self.phase = Phase.LIVE
         for message in held:
             self.offer(message)
+        return False
 
     def take(self) -> bytes:
         """Everything that waits, joined, or nothing. After the terminal event the subscriber is closed."""

@@ -302,7 +302,7 @@ def problem_of(error: TailraceError) -> dict[str, object]:
     `type` is the error's family, for programs that only want to know whose fault it was; `param` and `retry_after_s`
     (seconds) are there where they are known.
     """
-    family = "provider_error" if isinstance(error, _PROVIDER_FAULTS) else "job_error"
+    family = "provider_error" if is_provider_fault(error) else "job_error"
     problem: dict[str, object] = {
         "type": family,
         "code": error.code,
@@ -314,6 +314,11 @@ def problem_of(error: TailraceError) -> dict[str, object]:
     if isinstance(error, ProviderRefused) and error.retry_after_s is not None:
         problem["retry_after_s"] = error.retry_after_s
     return problem
+
+
+def is_provider_fault(error: TailraceError) -> bool:
+    """Whether the upstream is to blame."""
+    return isinstance(error, _PROVIDER_FAULTS)
 
 
 _PROVIDER_FAULTS = (ProviderTimeout, ProviderUnreachable, ProviderRefused, ProviderTruncated, ProviderGarbage)

@@ -16,6 +16,7 @@ from shared.errors import JobNotFound
 from shared.events import START, EventId, parse_id
 from shared.keys import Keys
 from shared.lifecycle import State
+from shared.metrics import Count
 from shared.valkey import REDIS_FAULTS, Functions, Outage
 
 _RECONNECT_FIRST_S = 0.05
@@ -117,12 +118,14 @@ class LiveFeed:
         on_message: Callable[[str, bytes], None],
         on_confirmed: Callable[[str], None],
         watchdog_s: float = 5.0,
+        connects: Count | None = None,
     ) -> None:
         self._client = client
         self._clock = clock
         self._on_message = on_message
         self._on_confirmed = on_confirmed
         self._watchdog_s = watchdog_s
+        self._connects = connects or Count()
         self._wanted: set[str] = set()
         self._unconfirmed: dict[str, int] = {}
         self._commands: list[tuple[str, str]] = []
@@ -202,6 +205,8 @@ class LiveFeed:
                     self._confirm(channel.decode())
 
     def _found(self) -> None:
+        if self.lost_at is not None:
+            self._connects.add()
         self.lost_at = None
         self._outage.is_over()
 

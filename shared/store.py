@@ -17,6 +17,7 @@ from shared.events import encode_data
 from shared.jobs import RECORD_VERSION, Job, JobSpec, job_from_record
 from shared.keys import Keys
 from shared.lifecycle import State
+from shared.metrics import Metrics
 from shared.valkey import Functions
 
 # Keys that one step of a walk looks at: short enough for a server that has other things to do.
@@ -46,7 +47,9 @@ BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "exhausted",
 class Store:
     """The records of all jobs."""
 
-    def __init__(self, client: Redis, keys: Keys, *, retention_s: float) -> None:
+    def __init__(self, client: Redis, keys: Keys, *, retention_s: float, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics or Metrics()
+        self._executions, self._rollbacks = self._metrics.executions.of(), self._metrics.rollbacks.of()
         self._client = client
         self._functions = Functions(client)
         self._keys = keys
@@ -70,7 +73,10 @@ class Store:
             encode_data(dict(spec.metadata)),
             position,
         )
-        return bool(answer == b"created")
+        if answer != b"created":
+            return False
+        self._metrics.submitted.of(spec.lane).add()
+        return True
 
     async def load(self, job_id: str) -> Job:
         """Read a record.
@@ -138,6 +144,9 @@ class Store:
             refusal: BeginRefusal = answer[0].decode()
             return refusal
         epoch, seq, base, attempt, left_ms = (int(part) for part in answer[1:])
+        if mode == "run":
+            self._executions.add()
+            self._rollbacks.add(seq > 1)
         return Execution(job_id, epoch, owner, seq, base, attempt, left_ms)
 
     async def finish(
@@ -169,22 +178,33 @@ class Store:
             self._retention_ms,
             *extra,
         )
+        if answer in (b"ok", b"have"):
+            self._count_end(status, outcome)
         return answer.decode()
 
     async def cancel(self, job_id: str, reason: Cancelled) -> Literal["missing", "ended", "cancelled", "cancelling"]:
         """Decide that the job is to end: at once if it never began, else through its worker."""
         keys = self._keys.job(job_id)
-        outcome = {"error": problem_of(reason), "usage": None, "sha256": EMPTY_SHA256}
+        outcome = encode_data({"error": problem_of(reason), "usage": None, "sha256": EMPTY_SHA256})
         answer: bytes = await self._functions.call(
             "cancel",
             [keys.record, keys.log, keys.channel, keys.request, keys.result],
             job_id,
             self._keys.control,
             reason.code,
-            encode_data(outcome),
+            outcome,
             self._retention_ms,
         )
+        if answer == b"cancelled":
+            self._count_end(State.CANCELLED, outcome)
         return answer.decode()  # type: ignore[return-value]
+
+    def _count_end(self, status: State, outcome: bytes) -> None:
+        end = json.loads(outcome)
+        self._metrics.ended.of(status.value, (end.get("error") or {}).get("code", "")).add()
+        usage = end.get("usage") or {}
+        for kind in ("prompt", "completion"):
+            self._metrics.tokens.of(kind).add(usage.get(f"{kind}_tokens", 0))
 
     async def cancel_state(self, job_id: str) -> tuple[str, int]:
         """Why and when (ms) the job was cancelled."""

@@ -1,14 +1,14 @@
 """Connections to Redis or Valkey, with limits and time-outs, and the Functions loaded on them.
 
-Above: store, replay, queue, catalogue, and the composition roots, which open clients here. Below: redis-py. Not here:
-what a key means (keys.py) or what a function does (functions.lua).
+Above: store, replay, queue, catalogue, fleet, and the composition roots, which open clients here. Below: redis-py. Not
+here: what a key means (keys.py) or what a function does (functions.lua).
 """
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -27,7 +27,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.bounds import REDIS_CONNECTIONS
+from shared.clock import SystemClock
 from shared.errors import RedisUnavailable, StartupError
+from shared.metrics import Buckets
 
 Client = Redis
 """What the layers above hold without knowing redis-py; its answers are bytes."""
@@ -54,12 +56,19 @@ _OLDEST = (7, 2)
 log = structlog.get_logger()
 
 
+_CLOCK: Final = SystemClock()
+
+
 def open_client(
-    url: str, *, connections: int = REDIS_CONNECTIONS, command_timeout_s: float | None = _COMMAND_TIMEOUT_S
+    url: str,
+    *,
+    connections: int = REDIS_CONNECTIONS,
+    command_timeout_s: float | None = _COMMAND_TIMEOUT_S,
+    latency: Buckets | None = None,
 ) -> Redis:
     """A client with its own bounded pool; it connects when first used.
 
-    `command_timeout_s` None is for connections that block on purpose.
+    `command_timeout_s` None is for connections that block on purpose. `latency` observes each command's round trip.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -73,7 +82,25 @@ def open_client(
         retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
     )
     pool.connection_class = type("Connection", (_Connection, pool.connection_class), {})
-    return Redis.from_pool(pool)
+    if latency is None:
+        return Redis.from_pool(pool)
+    return _Timed(pool, latency)
+
+
+class _Timed(Redis):
+    """A client that observes how long its commands take; pipelines and pub/sub are not seen here."""
+
+    def __init__(self, pool: BlockingConnectionPool, latency: Buckets) -> None:
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True  # as `Redis.from_pool` does
+        self._latency = latency
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        asked_at = _CLOCK.monotonic()
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        finally:
+            self._latency.observe(_CLOCK.monotonic() - asked_at)
 
 
 class PassingRefusal(RedisConnectionError):

@@ -18,9 +18,11 @@ import uvloop
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
 from shared.errors import AttemptFailed, RedisUnavailable, StartupError, TailraceError
+from shared.fleet import Fleet, Publisher
 from shared.keys import Keys
 from shared.lanes import parse_lanes
 from shared.logs import configure_logs
+from shared.metrics import Buckets, Metrics
 from shared.queue import Queue
 from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
@@ -74,13 +76,15 @@ async def run_worker(
         raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a worker does not.")
     async with AsyncExitStack() as stack:
 
-        def client(url: str, **options: float | None) -> Client:
+        def client(url: str, **options: float | Buckets | None) -> Client:
             opened = open_client(url, **options)  # type: ignore[arg-type]
             stack.push_async_callback(opened.aclose)
             return opened
 
         stream_url = settings.stream_redis_url or settings.redis_url
-        queue_client, job_client = client(settings.redis_url), client(stream_url)
+        metrics = Metrics()
+        queue_client = client(settings.redis_url, latency=metrics.command.of("queue"))
+        job_client = client(stream_url, latency=metrics.command.of("jobs"))
         writer = client(stream_url, connections=1)
         bell_client = client(settings.redis_url, connections=1)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
@@ -95,10 +99,10 @@ async def run_worker(
         )
         stack.push_async_callback(routes.close)
         clock, keys = SystemClock(), Keys(settings.key_prefix)
-        store = Store(job_client, keys, retention_s=settings.retention_s)
+        store = Store(job_client, keys, retention_s=settings.retention_s, metrics=metrics)
         queue = Queue(queue_client, keys)
         replay_log = ReplayLog(job_client, keys)
-        pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes)
+        pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes, metrics=metrics)
         attempts = Attempts(
             store,
             replay_log,
@@ -107,6 +111,7 @@ async def run_worker(
             routes,
             Limits(settings.max_attempts, settings.max_log_bytes),
             lease_s=settings.lease_s,
+            metrics=metrics,
         )
         # A server that has just started: whoever held a job has had no lease yet to say so.
         with must_answer():
@@ -140,8 +145,13 @@ async def run_worker(
             clock,
             on_message=lambda _, order: dispatcher.cancel(order.decode("ascii", "replace")),
             on_confirmed=lambda _: dispatcher.beat_soon(),
+            connects=metrics.feed_connects.of(),
         )
         feed.subscribe(keys.control)
+        metrics.slots.of().read = lambda: settings.worker_slots
+        metrics.slots_in_use.of().read = lambda: dispatcher.busy
+        metrics.draining.of().read = stop.is_set
+        publisher = Publisher(Fleet(queue_client, keys), metrics, clock, "worker")
 
         async with asyncio.TaskGroup() as group:
             side = [
@@ -153,6 +163,7 @@ async def run_worker(
                     reaper.run(),
                     Recovery(store, queue, lease_s=settings.lease_s).run(),
                     publish_models(Catalogue(queue_client, keys), routes),
+                    publisher.run(),
                 )
             ]
             taking = group.create_task(dispatcher.run())
@@ -167,6 +178,7 @@ async def run_worker(
             await drain(dispatcher, settings.drain_s, now)
             for task in side:
                 task.cancel()
+        await publisher.last_words()
     log.info("worker.stopped")
 
 

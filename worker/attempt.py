@@ -28,6 +28,7 @@ from shared.errors import (
 )
 from shared.events import EventType, encode_data
 from shared.jobs import CHAT, Job, Usage
+from shared.metrics import Metrics
 from shared.queue import Claim, Queue
 from shared.replay import ReplayLog
 from shared.store import BeginRefusal, Execution, Store
@@ -42,6 +43,7 @@ from worker.ending import (
     persistently,
 )
 from worker.fallback import Chain, Routes
+from worker.pace import Pace
 from worker.providers.base import Chunk
 from worker.pump import Pump
 
@@ -69,13 +71,20 @@ class Attempt:
     """One execution, while it runs. `stop` may be called from anywhere in this process."""
 
     def __init__(
-        self, execution: Execution, chain: Chain, request: Mapping[str, Any], pump: Pump, limits: Limits
+        self,
+        execution: Execution,
+        chain: Chain,
+        request: Mapping[str, Any],
+        pump: Pump,
+        limits: Limits,
+        metrics: Metrics,
     ) -> None:
         self.execution = execution
         self.stopped: str | None = None
         self._chain = chain
         self._request = request
         self._limits = limits
+        self._pace = Pace(metrics, pump.clock, chain.name)
         self._outbox = pump.open(execution, self.stop)
         self._scope = CancelScope()
         self._tally = Tally()
@@ -97,6 +106,7 @@ class Attempt:
                     await self._generate()
             except AttemptFailed as failure:
                 error = failure
+                self._pace.failed(failure)
             await self._outbox.flushed()
         if self.stopped is not None:
             return None
@@ -116,6 +126,8 @@ class Attempt:
                 await self._put(chunk)
 
     async def _put(self, chunk: Chunk) -> None:
+        if chunk.deltas:
+            self._pace.came(len(chunk.deltas))
         for delta in chunk.deltas:
             try:
                 data = encode_data(delta)
@@ -176,7 +188,9 @@ class Attempts:
         limits: Limits,
         *,
         lease_s: float,
+        metrics: Metrics | None = None,
     ) -> None:
+        self._metrics = metrics or Metrics()
         self._store = store
         self._log = replay_log
         self._queue = queue
@@ -267,6 +281,10 @@ class Attempts:
         begun = await persistently(lambda: self._begin(job, claim, chain))
         if isinstance(begun, str):
             return await self._refused(job, claim, begun)
+        if not job.started_ms:
+            # Both times are the server's: what is left until the deadline says when it began.
+            wait_ms = job.deadline_ms - begun.left_ms - job.created_ms
+            self._metrics.wait.of(job.lane).observe(wait_ms / 1000)
         return await self._execute(begun, chain, request)
 
     async def _holds(self, claim: Claim) -> bool:
@@ -301,7 +319,7 @@ class Attempts:
 
     async def _execute(self, execution: Execution, chain: Chain, request: Mapping[str, Any]) -> Fate:
         log.info("attempt.started", attempt=execution.attempt, epoch=execution.epoch, provider=chain.name)
-        attempt = Attempt(execution, chain, request, self._pump, self._limits)
+        attempt = Attempt(execution, chain, request, self._pump, self._limits, self._metrics)
         self.running[execution.job_id] = attempt
         if self._draining:
             attempt.stop(DRAIN)

@@ -16,6 +16,7 @@ from shared.bounds import ENTRY_BYTES, FLUSH_BYTES, KEEP_BYTES
 from shared.clock import Clock
 from shared.errors import Unavailable
 from shared.events import EventId, EventType, encode_frame
+from shared.metrics import Metrics
 from shared.replay import Entry, ReplayLog
 from shared.store import Execution
 from shared.valkey import REDIS_FAULTS, Outage
@@ -82,6 +83,11 @@ class Outbox:
             await self._room.wait()
 
     # The pump's side.
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Frames that Redis has not acknowledged."""
+        return self._waiting_bytes
 
     @property
     def waits(self) -> bool:
@@ -167,7 +173,10 @@ class Outbox:
 class Pump:
     """All outboxes of this process, and the task that empties them."""
 
-    def __init__(self, replay_log: ReplayLog, clock: Clock, *, max_bytes: int) -> None:
+    def __init__(self, replay_log: ReplayLog, clock: Clock, *, max_bytes: int, metrics: Metrics | None = None) -> None:
+        metrics = metrics or Metrics()
+        self._round_trip = metrics.append.of()
+        metrics.pump_bytes.of().read = lambda: sum(outbox.waiting_bytes for outbox in self._dirty.values())
         self._log = replay_log
         self._max_bytes = max_bytes
         self._dirty: dict[str, Outbox] = {}
@@ -205,11 +214,13 @@ class Pump:
         if not batch:
             self._dirty.clear()
             return True
+        sent_at = self.clock.monotonic()
         try:
             answers = await self._log.append([entry for _, entry in batch])
         except REDIS_FAULTS as error:
             self._outage.goes_on(error)
             return False
+        self._round_trip.observe(self.clock.monotonic() - sent_at)
         self._outage.is_over()
         fine = True
         for (outbox, entry), answer in zip(batch, answers, strict=True):

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
@@ -56,7 +57,9 @@ async def running_hub(
 ) -> AsyncIterator[Hub]:
     """A hub at work. Nothing happens by its timer but what the test asks for."""
     assert settings.redis_url is not None
-    defaults = dict.fromkeys(("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s"), NEVER_S)
+    defaults: dict[str, Any] = dict.fromkeys(
+        ("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s"), NEVER_S
+    )
     feed = open_client(settings.redis_url, connections=1, command_timeout_s=None)
     client = open_client(settings.redis_url)
     keys = Keys(settings.key_prefix)

@@ -66,7 +66,7 @@ class Caller:
 async def a_reader() -> AsyncIterator[Reader]:
     """A reader of a hub that never runs."""
     client, keys, clock = open_client("redis://127.0.0.1:1"), Keys(), SystemClock()
-    times = dict.fromkeys(("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s"), 60.0)
+    times: dict[str, Any] = dict.fromkeys(("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s"), 60.0)
     hub = Hub(client, ReplayLog(client, keys), keys, clock, reader_bytes=1000, **times)
     async with hub.reader("job", START) as reader:
         yield reader
