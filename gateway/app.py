@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from gateway.admission import Admission, Limits
+from gateway.admission import LANES, Admission, Limits
 from gateway.api import chat_completions, jobs, models, ops, page
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
@@ -36,6 +36,7 @@ from gateway.hub import Hub
 from gateway.middleware import RequestLog
 from gateway.presence import Presence
 from gateway.protocol import BoundedHttp
+from gateway.scrape import Scrape
 from shared.bounds import LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
@@ -51,8 +52,10 @@ from shared.errors import (
     TailraceError,
     Unavailable,
 )
+from shared.fleet import Fleet, Publisher
 from shared.keys import Keys
 from shared.lanes import parse_lanes
+from shared.metrics import Buckets, Metrics
 from shared.queue import Queue
 from shared.replay import ReplayLog
 from shared.settings import Settings
@@ -77,21 +80,26 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a gateway does not.")
     async with AsyncExitStack() as stack:
 
-        def client(url: str, *, connections: int, command_timeout_s: float | None = 5.0) -> Client:
-            opened = open_client(url, connections=connections, command_timeout_s=command_timeout_s)
+        def client(
+            url: str, *, connections: int, command_timeout_s: float | None = 5.0, latency: Buckets | None = None
+        ) -> Client:
+            opened = open_client(url, connections=connections, command_timeout_s=command_timeout_s, latency=latency)
             stack.push_async_callback(opened.aclose)
             return opened
 
         stream_url = settings.stream_redis_url or settings.redis_url
-        queue_client = client(settings.redis_url, connections=REDIS_CONNECTIONS)
-        job_client = client(stream_url, connections=REDIS_CONNECTIONS)
+        metrics = Metrics()
+        queue_client, job_client = (
+            client(url, connections=REDIS_CONNECTIONS, latency=metrics.command.of(side))
+            for url, side in ((settings.redis_url, "queue"), (stream_url, "jobs"))
+        )
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
         with must_answer():
             for each in (queue_client, job_client):
                 await check_server(each)
                 await Functions(each).load()
         keys, clock = Keys(settings.key_prefix), SystemClock()
-        store = Store(job_client, keys, retention_s=settings.retention_s)
+        store = Store(job_client, keys, retention_s=settings.retention_s, metrics=metrics)
         queue = Queue(queue_client, keys)
         hub = Hub(
             feed_client,
@@ -103,6 +111,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             tail_check_s=settings.tail_check_s,
             redis_patience_s=settings.redis_patience_s,
             send_timeout_s=settings.send_timeout_s,
+            metrics=metrics,
         )
         limits = Limits(
             timeout_s=settings.timeout_s,
@@ -113,6 +122,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             lanes=[lane.name for lane in parse_lanes(settings.lanes)],
         )
         presence = Presence(store, queue, grace_s=settings.disconnect_grace_s)
+        fleet = Fleet(queue_client, keys)
+        publisher = Publisher(fleet, metrics, clock, "gateway")
         services = Services(
             settings=settings,
             clock=clock,
@@ -124,11 +135,15 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             keyring=Keyring(settings.api_keys),
             links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
             catalogue=Catalogue(queue_client, keys),
+            metrics=metrics,
+            scrape=Scrape(publisher, fleet, queue, LANES),
         )
-        tasks = services.tasks = [asyncio.create_task(hub.run()), asyncio.create_task(presence.run())]
+        metrics.draining.of().read = lambda: services.draining
+        tasks = services.tasks = [asyncio.create_task(part.run()) for part in (hub, presence, publisher)]
         try:
             yield services
             await presence.settle()
+            await publisher.last_words()
         finally:
             for task in tasks:
                 task.cancel()
@@ -150,7 +165,7 @@ def build_app(services: Services) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.services = services
-    return RequestLog(app, services.clock)
+    return RequestLog(app, services.clock, services.metrics)
 
 
 # They are coroutines, since Starlette would run plain functions in a thread.

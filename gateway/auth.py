@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.api_keys import parse_api_key
-from shared.errors import Unauthenticated
+from shared.errors import Forbidden, Unauthenticated
 
 _TOKEN_BYTES = 18
 
@@ -50,6 +50,18 @@ class Keyring:
         if found is None:
             raise Unauthenticated("This API key is not known.", param="Authorization")
         return found
+
+    def admin(self, authorization: str | None) -> Caller:
+        """The same, for what only admin keys may do.
+
+        Raises:
+            Unauthenticated: see `caller`.
+            Forbidden: the key is no admin's.
+        """
+        caller = self.caller(authorization)
+        if not caller.admin:
+            raise Forbidden("This needs an admin key: one that is configured as key:tenant:admin.")
+        return caller
 
 
 class Links:

@@ -106,7 +106,8 @@ async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) 
         )
     key = development_key(settings)
     if key is not None:
-        settings = settings.model_copy(update={"api_keys": (_entry(key),)})
+        metrics_open = settings.metrics_open is not False
+        settings = settings.model_copy(update={"api_keys": (_entry(key),), "metrics_open": metrics_open})
         print(f"No API key is configured. This one works on this machine: {key}", flush=True)
     return await app.serve(settings, ready=partial(tell_ready, ready_fd), share_port=share_port)
 
@@ -216,6 +217,7 @@ async def _up(settings: Settings, key: str | None, port: int) -> None:
         env = env | {"TAILRACE_HOST": settings.host, "TAILRACE_PORT": str(port)}
         if key is not None:
             env["TAILRACE_API_KEYS"] = _entry(key)
+            env["TAILRACE_METRICS_OPEN"] = str(settings.metrics_open is not False)
         program = ("gateway", "serve", *(("--share-port",) if settings.gateways > 1 else ()))
         await supervisor.start(
             *(_part(settings, f"gateway {n}", program, env) for n in range(1, settings.gateways + 1))

@@ -52,6 +52,12 @@ class Settings(BaseSettings):
     )
     secret: str | None = Field(None, min_length=16, description="signs event links; unset: made once and kept in Redis")
 
+    metrics_open: bool | None = Field(
+        None,
+        description="whether anybody may read `/metrics`; if not, an admin key is needed; "
+        "unset: only where no API keys are configured",
+    )
+
     upstream_url: str | None = Field(
         None,
         description="base URL of an OpenAI-compatible upstream, or `scripted:`; falls back to `OPENAI_BASE_URL`",

@@ -20,7 +20,7 @@ from gateway.middleware import AFTERWARDS
 from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
 from shared.bounds import LIST_MOST, LIST_ROUNDS
 from shared.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
-from shared.events import EventId, parse_cursor
+from shared.events import START, EventId, parse_cursor
 from shared.jobs import Job, created_ms, is_job_id
 from shared.lifecycle import State
 from shared.valkey import REDIS_DOWN
@@ -154,6 +154,7 @@ class JobEvents(Response):
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the end of the job, or of the connection."""
+        self._services.metrics.resumes.of().add(self._cursor > START)
         async with self._services.hub.reader(self._job_id, self._cursor) as reader:
             stream = EventStream(reader, reader, self._services.clock, headers=self._extra, farewell=True)
             await stream(scope, receive, send)

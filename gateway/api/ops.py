@@ -1,6 +1,6 @@
-"""Health: is this process alive, and may it be sent requests.
+"""Health and metrics: is this process alive, may it be sent requests, and what has the whole fleet counted.
 
-Above: app.py. Below: queue, hub. Liveness says nothing about Redis: restarting a gateway does not mend it.
+Above: app.py. Below: queue, hub, scrape. Liveness says nothing about Redis: restarting a gateway does not mend it.
 """
 
 import asyncio
@@ -34,4 +34,17 @@ async def ready(request: Request) -> Response:
     return JSONResponse({"status": "ok"})
 
 
-routes = [Route("/health/live", live, methods=["GET"]), Route("/health/ready", ready, methods=["GET"])]
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`, for Prometheus: of all processes, also while this one drains or Redis is away."""
+    services = services_of(request)
+    if not services.settings.metrics_open:
+        services.keyring.admin(request.headers.get("authorization"))
+    body, content_type = await services.scrape.answer(request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": content_type})
+
+
+routes = [
+    Route("/health/live", live, methods=["GET"]),
+    Route("/health/ready", ready, methods=["GET"]),
+    Route("/metrics", metrics, methods=["GET"]),
+]

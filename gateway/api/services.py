@@ -10,9 +10,11 @@ from gateway.admission import Admission
 from gateway.auth import Keyring, Links
 from gateway.hub import Hub
 from gateway.presence import Presence
+from gateway.scrape import Scrape
 from shared.catalogue import Catalogue
 from shared.clock import Clock
 from shared.errors import Draining
+from shared.metrics import Metrics
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.store import Store
@@ -32,6 +34,8 @@ class Services:
     keyring: Keyring
     links: Links
     catalogue: Catalogue
+    metrics: Metrics
+    scrape: Scrape
     draining: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 

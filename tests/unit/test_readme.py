@@ -15,6 +15,7 @@ from gateway.cli import main
 from shared import bounds
 from shared.events import EventType
 from shared.lifecycle import TRANSITIONS
+from shared.metrics import FleetMetrics, Metrics
 from shared.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +95,22 @@ def _value(term: str, sizes: Mapping[str, int]) -> int:
     if term.isdecimal():
         return int(term)
     return sizes[term] if term in sizes else int(getattr(bounds, term.strip("`")))
+
+
+def test_the_metrics_table_is_the_metrics() -> None:
+    rows = [tuple(cells) for cells in table("metric", "type", "labels", "meaning")]
+    families = [family for metrics in (FleetMetrics(), Metrics()) for family in metrics.families]
+
+    assert rows == [
+        (f"`{family.name}`", family.kind.value, ", ".join(f"`{label}`" for label in family.labels), family.help)
+        for family in families
+    ]
+
+
+def test_the_metrics_that_it_names_exist() -> None:
+    named = {name for text in (*CODE, *BLOCKS) for name in re.findall(r"\btailrace_\w+", text)}
+
+    assert named == {family.name for metrics in (FleetMetrics(), Metrics()) for family in metrics.families}
 
 
 def test_the_http_table_is_the_routes() -> None:

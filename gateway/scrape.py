@@ -1,0 +1,129 @@
+"""What `GET /metrics` answers: the series of all processes, in Prometheus's text format or in OpenMetrics.
+
+The only importer of prometheus_client, of which it uses the encoders. Above: api/ops.py. Below: fleet, queue. A scrape
+publishes before it reads, so that no later one, at whichever gateway, tells an earlier count: a counter that goes back
+would look like a restart. Not here: what is counted (shared/metrics.py).
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+
+import structlog
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from shared.fleet import Fleet, Publisher
+from shared.metrics import Family, FleetMetrics, Kind, Metrics, Sample, Samples, decode_samples
+from shared.queue import Queue
+from shared.valkey import REDIS_FAULTS
+
+log = structlog.get_logger()
+
+_PATIENCE_S = 2.0
+_FAMILIES = Metrics().families
+
+
+class Scrape:
+    """The answers of one gateway."""
+
+    def __init__(self, publisher: Publisher, fleet: Fleet, queue: Queue, lanes: Sequence[str]) -> None:
+        self._publisher = publisher
+        self._fleet = fleet
+        self._queue = queue
+        self._lanes = lanes
+
+    async def answer(self, accept: str) -> tuple[bytes, str]:
+        """Body and content type, for a caller that accepts this; without Redis, of this process alone."""
+        whole = FleetMetrics()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                own, published = await self._read(whole)
+            up = 1
+        except REDIS_FAULTS as error:
+            log.info("scrape.without_redis", error=type(error).__name__)
+            whole, own, published, up = FleetMetrics(), self._publisher.samples(), {}, 0
+        whole.redis_up.of().read = partial(float, up)
+        # In a thread: a large fleet takes longer than a token may wait.
+        return await asyncio.to_thread(self._encode, accept, whole, own, published)
+
+    async def _read(self, whole: FleetMetrics) -> tuple[Samples, dict[str, bytes]]:
+        own = await self._publisher.publish()
+        for backlog in await self._queue.backlog(self._lanes):
+            whole.waiting.of(backlog.lane).read = partial(float, backlog.jobs)
+            whole.oldest.of(backlog.lane).read = partial(float, backlog.oldest_s)
+        return own, await self._fleet.published()
+
+    def _encode(
+        self, accept: str, whole: FleetMetrics, own: Samples, published: Mapping[str, bytes]
+    ) -> tuple[bytes, str]:
+        processes = {**readable(published), self._publisher.process: own}
+        return encode([*shown(whole.families, whole.samples()), *merged(processes)], accept)
+
+
+def readable(published: Mapping[str, bytes]) -> dict[str, Samples]:
+    """The samples of each process, without those that can't be read."""
+    found: dict[str, Samples] = {}
+    for process, raw in published.items():
+        try:
+            found[process] = decode_samples(raw, _FAMILIES)
+        except ValueError:
+            log.warning("scrape.unreadable", process=process)
+    return found
+
+
+def merged(processes: Mapping[str, Samples]) -> Iterator[Metric]:
+    """Each metric once, with the series of all processes."""
+    for family in _FAMILIES:
+        metric = _metric(family)
+        for process in sorted(processes):
+            _add(metric, family, processes[process].get(family.name, ()), {"process": process})
+        yield metric
+
+
+def shown(families: Iterable[Family], samples: Samples) -> Iterator[Metric]:
+    """Each metric, with series of no process."""
+    for family in families:
+        metric = _metric(family)
+        _add(metric, family, samples.get(family.name, ()), {})
+        yield metric
+
+
+def _metric(family: Family) -> Metric:
+    # OpenMetrics names a counter without the suffix that its samples have.
+    name = family.name.removesuffix("_total") if family.kind is Kind.COUNTER else family.name
+    return Metric(name, family.help, family.kind.value)
+
+
+def _add(metric: Metric, family: Family, samples: Iterable[Sample], extra: Mapping[str, str]) -> None:
+    for sample in samples:
+        labels = {**dict(zip(family.labels, sample.labels, strict=True)), **extra}
+        if family.kind is not Kind.HISTOGRAM:
+            metric.add_sample(family.name, labels, sample.numbers[0])
+            continue
+        *counts, total = sample.numbers
+        for bound, count in zip((*family.bounds, "+Inf"), accumulate(counts), strict=True):
+            metric.add_sample(f"{family.name}_bucket", {**labels, "le": str(bound)}, count)
+        metric.add_sample(f"{family.name}_count", labels, sum(counts))
+        metric.add_sample(f"{family.name}_sum", labels, total)
+
+
+class _Ready(Collector):
+    """Metrics that are made already."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+def encode(metrics: Iterable[Metric], accept: str) -> tuple[bytes, str]:
+    """Metrics in the format that a scraper asks for (`Accept`), and that format's content type."""
+    try:
+        encoder, content_type = choose_encoder(accept)
+    except ValueError:  # it asks for a version that is no number
+        encoder, content_type = choose_encoder("")
+    return encoder(_Ready(metrics)), content_type
