@@ -124,6 +124,6 @@ def encode(metrics: Iterable[Metric], accept: str) -> tuple[bytes, str]:
     """Metrics in the format that a scraper asks for (`Accept`), and that format's content type."""
     try:
         encoder, content_type = choose_encoder(accept)
-    except ValueError:  # it asks for a version that is no number
+    except (TypeError, ValueError):  # it asks for a version that is no number
         encoder, content_type = choose_encoder("")
     return encoder(_Ready(metrics)), content_type

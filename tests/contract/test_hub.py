@@ -18,6 +18,7 @@ from shared.embedded import EmbeddedValkey
 from shared.errors import JobNotFound
 from shared.events import START, EventId, after_cursor
 from shared.keys import Keys
+from shared.metrics import Metrics
 from shared.replay import Entry, LiveFeed, Page, ReplayLog
 from shared.settings import Settings
 from shared.valkey import Client, open_client
@@ -53,18 +54,17 @@ class DawdlingLog(ReplayLog):
 
 @asynccontextmanager
 async def running_hub(
-    settings: Settings, *, log_type: type[ReplayLog] = ReplayLog, **times: float
+    settings: Settings, *, log_type: type[ReplayLog] = ReplayLog, metrics: Metrics | None = None, **times: float
 ) -> AsyncIterator[Hub]:
     """A hub at work. Nothing happens by its timer but what the test asks for."""
     assert settings.redis_url is not None
-    defaults: dict[str, Any] = dict.fromkeys(
-        ("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s"), NEVER_S
-    )
+    names = ("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s")
+    options: dict[str, Any] = {**dict.fromkeys(names, NEVER_S), **times, "metrics": metrics}
     feed = open_client(settings.redis_url, connections=1, command_timeout_s=None)
     client = open_client(settings.redis_url)
     keys = Keys(settings.key_prefix)
     log, clock = log_type(client, keys), SystemClock()
-    hub = Hub(feed, log, keys, clock, reader_bytes=settings.reader_bytes, **{**defaults, **times})
+    hub = Hub(feed, log, keys, clock, reader_bytes=settings.reader_bytes, **options)
     task = asyncio.create_task(hub.run())
     try:
         yield hub
@@ -539,7 +539,11 @@ async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, writing: De
 
 async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settings, writing: Desk) -> None:
     scribe = await writing.started()
-    async with running_hub(settings, send_timeout_s=0.05) as hub, hub.reader(scribe.job_id, START) as reader:
+    metrics = Metrics()
+    async with (
+        running_hub(settings, metrics=metrics, send_timeout_s=0.05) as hub,
+        hub.reader(scribe.job_id, START) as reader,
+    ):
 
         async def send() -> None:
             async with asyncio.timeout(PATIENCE_S), asyncio.timeout(None) as reader.timeout:
@@ -551,3 +555,4 @@ async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settin
         assert reader.timeout is not None
         assert reader.timeout.expired()
         assert [line["event"] for line in logs] == ["reader.frozen"]
+        assert metrics.frozen.of().value == 1

@@ -13,7 +13,7 @@ from shared.errors import IdempotencyConflict, QueueFull
 from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
 from shared.lanes import Rota, parse_lanes
-from shared.queue import ARQ_FUNCTION, Admission, Claim, Taken, deserialize, serialize
+from shared.queue import ARQ_FUNCTION, Admission, Backlog, Claim, Taken, deserialize, serialize
 from tests.support.core import PATIENCE_S, RETENTION_S, Core, fresh_job_id, make_spec
 
 LANE = "default"
@@ -732,3 +732,42 @@ async def test_jobs_that_can_no_longer_be_read_leave_the_list_by_themselves(core
 
 async def test_a_server_that_is_there_answers(core: Core) -> None:
     await core.queue.ping()
+
+
+# What waits.
+
+
+async def test_an_empty_lane_has_no_backlog(core: Core) -> None:
+    assert await core.queue.backlog([LANE]) == [Backlog(LANE, 0, 0.0)]
+
+
+async def test_a_backlog_is_what_is_due_and_its_age_that_of_the_first(core: Core) -> None:
+    specs = [await enqueue(core) for _ in range(3)]
+    await move(core, specs[1].id, -60_000)
+    (backlog,) = await core.queue.backlog([LANE])
+    assert backlog.jobs == 3
+    assert 60.0 <= backlog.oldest_s < 60.0 + PATIENCE_S
+
+    assert (await take(core)).job_id == specs[1].id
+    (backlog,) = await core.queue.backlog([LANE])
+    assert backlog.jobs == 2
+    assert backlog.oldest_s < PATIENCE_S
+
+
+async def test_what_is_admitted_deferred_or_running_does_not_wait(core: Core) -> None:
+    await admit(core, make_spec())
+    deferred = await enqueue(core)
+    await move(core, deferred.id, 60_000)
+    await enqueue(core)
+    await take(core)
+
+    assert await core.queue.backlog([LANE]) == [Backlog(LANE, 0, 0.0)]
+
+
+async def test_each_lane_has_its_own_backlog(core: Core) -> None:
+    await enqueue(core, lane="fast")
+    await enqueue(core, lane="slow")
+    await enqueue(core, lane="slow")
+
+    found = await core.queue.backlog(["slow", "none", "fast"])
+    assert [(each.lane, each.jobs) for each in found] == [("slow", 2), ("none", 0), ("fast", 1)]

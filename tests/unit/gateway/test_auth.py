@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.auth import Caller, Keyring, Links
-from shared.errors import Unauthenticated
+from shared.errors import Forbidden, Unauthenticated
 
 JOB, OTHER_JOB = "job_0000000000000000000000000a", "job_0000000000000000000000000b"
 
@@ -35,6 +35,14 @@ def test_a_key_that_nobody_issued_opens_nothing_and_is_not_repeated(key: str) ->
         keyring.caller(f"Bearer {key}")
     assert key not in str(caught.value)
     assert caught.value.param == "Authorization"
+
+
+def test_only_an_admin_key_passes_where_one_is_needed() -> None:
+    assert keyring.admin("Bearer sk-root") == Caller("root", admin=True)
+    with pytest.raises(Forbidden, match="key:tenant:admin"):
+        keyring.admin("Bearer sk-alice")
+    with pytest.raises(Unauthenticated):
+        keyring.admin(None)
 
 
 def test_no_key_is_kept_in_the_clear() -> None:

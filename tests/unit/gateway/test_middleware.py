@@ -6,18 +6,27 @@ from typing import Any
 import pytest
 import structlog
 from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from gateway.middleware import AFTERWARDS, RequestLog
 from shared.clock import SystemClock
+from shared.metrics import Metrics
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("hello")(scope, receive, send)
 
 
-async def serve(app: Any, *, path: str = "/v1/jobs", headers: tuple[tuple[bytes, bytes], ...] = ()) -> list[Message]:
+async def serve(
+    app: Any,
+    *,
+    path: str = "/v1/jobs",
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+    method: str = "GET",
+    metrics: Metrics | None = None,
+) -> list[Message]:
     """Send one request through the layer; what it sent."""
     sent: list[Message] = []
 
@@ -27,8 +36,8 @@ async def serve(app: Any, *, path: str = "/v1/jobs", headers: tuple[tuple[bytes,
     async def send(message: Message) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"token=secret", "headers": headers}
-    await RequestLog(app, SystemClock())(scope, receive, send)
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"token=secret", "headers": headers}
+    await RequestLog(app, SystemClock(), metrics)(scope, receive, send)
     return sent
 
 
@@ -116,3 +125,19 @@ async def test_an_answer_that_takes_long_comes_after_the_application_has_returne
 
     assert request_id(sent).startswith(b"req_")
     assert [(line["event"], line["status"]) for line in logs] == [("request", 200)]
+
+
+async def test_an_answer_is_counted_by_method_route_and_status_class_and_nothing_that_a_caller_made_up() -> None:
+    metrics = Metrics()
+
+    async def routed(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = Route("/v1/jobs/{job_id}", hello)
+        await hello(scope, receive, send)
+
+    await serve(routed, path="/v1/jobs/job_1", metrics=metrics)
+    await serve(hello, method="BREW-ME-A-COFFEE", metrics=metrics)
+
+    assert [(sample.labels, sum(sample.numbers[:-1])) for sample in metrics.http.samples()] == [
+        (("GET", "/v1/jobs/{job_id}", "2xx"), 1),
+        (("other", "none", "2xx"), 1),
+    ]

@@ -1,0 +1,131 @@
+"""The fleet's metrics in Redis: there while their process says so, and never older than what was told before."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from shared import fleet as fleet_module
+from shared.bounds import PROCESSES
+from shared.clock import SystemClock
+from shared.embedded import EmbeddedValkey
+from shared.fleet import KEEP_S, Fleet, Publisher
+from shared.metrics import Metrics, decode_samples, encode_samples
+from tests.support.core import PATIENCE_S, Core, captured_logs, frozen
+
+
+def publisher_of(core: Core, metrics: Metrics) -> Publisher:
+    return Publisher(Fleet(core.client, core.keys), metrics, SystemClock(), "worker")
+
+
+async def told(core: Core) -> dict[str, bytes]:
+    return await Fleet(core.client, core.keys).published()
+
+
+async def test_nobody_has_published_anything_at_first(core: Core) -> None:
+    assert await told(core) == {}
+
+
+async def test_what_a_process_published_last_is_what_the_others_read(core: Core) -> None:
+    metrics = Metrics()
+    publisher, count = publisher_of(core, metrics), metrics.executions.of()
+    for _ in range(2):
+        count.add()
+        await publisher.publish()
+
+    (raw,) = (await told(core)).values()
+    assert decode_samples(raw, metrics.families)["tailrace_executions_total"][0].numbers == (2.0,)
+
+
+async def test_two_processes_never_share_a_name_though_host_and_process_id_are_the_same(core: Core) -> None:
+    one, other = (publisher_of(core, Metrics()) for _ in range(2))
+    await one.publish()
+    await other.publish()
+
+    assert set(await told(core)) == {one.process, other.process}
+    assert one.process.startswith("worker-")
+
+
+async def test_a_process_that_is_silent_for_so_long_is_gone(core: Core) -> None:
+    await Fleet(core.client, core.keys, keep_s=0.05).publish("worker-dead", {})
+    await Fleet(core.client, core.keys).publish("worker-alive", {})
+    async with asyncio.timeout(PATIENCE_S):
+        while "worker-dead" in await told(core):
+            pass
+
+    assert set(await told(core)) == {"worker-alive"}
+    assert 0 < await core.client.pttl(core.keys.metrics("worker-alive")) <= KEEP_S * 1000
+
+
+async def test_the_index_forgets_who_is_gone_when_another_publishes(core: Core) -> None:
+    await Fleet(core.client, core.keys, keep_s=0.001).publish("worker-dead", {})
+    async with asyncio.timeout(PATIENCE_S):
+        while await core.client.zcard(core.keys.processes) != 1 or await told(core) != {"worker-alive": b"{}"}:
+            await Fleet(core.client, core.keys).publish("worker-alive", {})
+
+    assert await core.client.zrange(core.keys.processes, 0, -1) == [b"worker-alive"]
+
+
+async def test_a_read_is_bounded_to_those_who_published_last(core: Core) -> None:
+    fleet = Fleet(core.client, core.keys)
+    for number in range(PROCESSES):
+        await Fleet(core.client, core.keys, keep_s=60).publish(f"worker-{number}", {})
+    await fleet.publish("worker-too-many", {})
+
+    found = await fleet.published()
+    assert len(found) == PROCESSES
+    assert "worker-too-many" not in found
+
+
+async def test_a_redis_without_room_still_takes_metrics(own_core: Core) -> None:
+    await own_core.functions.load()
+    await own_core.client.config_set("maxmemory", 1)
+    await publisher_of(own_core, Metrics()).publish()
+
+    assert len(await told(own_core)) == 1
+
+
+async def test_publishing_goes_on_after_an_outage(own_core: Core, own_valkey: EmbeddedValkey) -> None:
+    metrics = Metrics()
+    with pytest.MonkeyPatch.context() as patch, captured_logs() as logs:
+        patch.setattr(fleet_module, "PERIOD_S", 0.01)
+        await own_valkey.stop()
+        task = asyncio.create_task(publisher_of(own_core, metrics).run())
+        await logs.wait_for("metrics.redis_lost")
+        await own_valkey.start()
+        await logs.wait_for("metrics.redis_back")
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert len(await told(own_core)) == 1
+
+
+async def test_the_last_words_are_published(core: Core) -> None:
+    await publisher_of(core, Metrics()).last_words()
+
+    assert len(await told(core)) == 1
+
+
+async def test_without_redis_there_are_no_last_words_and_nobody_waits_for_them(
+    own_core: Core, own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_module, "_LAST_WORDS_S", 0.05)
+    await own_core.functions.load()
+    with capture_logs() as logs, frozen(own_valkey):
+        async with asyncio.timeout(PATIENCE_S):
+            await publisher_of(own_core, Metrics()).last_words()
+
+    assert logs == []
+
+
+async def test_what_was_counted_earlier_is_never_published_later(core: Core) -> None:
+    metrics = Metrics()
+    publisher, count = publisher_of(core, metrics), metrics.executions.of()
+
+    async def publish_one_more() -> None:
+        count.add()
+        await publisher.publish()
+
+    await asyncio.gather(*(publish_one_more() for _ in range(20)))
+
+    assert await told(core) == {publisher.process: encode_samples(publisher.samples())}

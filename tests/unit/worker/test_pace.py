@@ -1,0 +1,47 @@
+"""The pace of a provider: its first token, then its gaps, and whose fault an end is."""
+
+import pytest
+
+from shared.errors import AttemptFailed, OutputTooLarge, ProviderRefused, ProviderTruncated
+from shared.metrics import Metrics, Sample
+from tests.unit.worker.test_pump import ManualClock
+from worker.pace import Pace
+
+PROVIDER = "a-provider"
+
+
+def test_the_first_read_is_the_first_token_and_each_further_one_a_gap() -> None:
+    metrics, clock = Metrics(), ManualClock()
+    pace = Pace(metrics, clock, PROVIDER)
+    for passes, deltas in ((2.0, 1), (0.5, 3), (0.25, 1)):
+        clock.now += passes
+        pace.came(deltas)
+
+    first, gap = metrics.first_token.of(PROVIDER).numbers(), metrics.gap.of(PROVIDER).numbers()
+    assert sum(first[:-1]) == 1 and first[-1] == pytest.approx(2.0)
+    assert sum(gap[:-1]) == 2 and gap[-1] == pytest.approx(0.75)
+    assert metrics.deltas.samples() == [Sample((PROVIDER,), (5.0,))]
+
+
+def test_the_series_of_a_provider_that_said_nothing_are_there() -> None:
+    metrics = Metrics()
+    Pace(metrics, ManualClock(), PROVIDER)
+
+    assert metrics.deltas.samples() == [Sample((PROVIDER,), (0.0,))]
+    assert metrics.provider_failures.samples() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [
+        (ProviderTruncated("It ended."), [Sample((PROVIDER, "provider_truncated"), (1.0,))]),
+        (ProviderRefused("No.", code="rate_limit_exceeded"), [Sample((PROVIDER, "rate_limit_exceeded"), (1.0,))]),
+        (OutputTooLarge("It is too much."), []),
+    ],
+    ids=["truncated", "refused", "too_large"],
+)
+def test_only_the_providers_own_failures_are_counted_as_such(error: AttemptFailed, counted: list[Sample]) -> None:
+    metrics = Metrics()
+    Pace(metrics, ManualClock(), PROVIDER).failed(error)
+
+    assert metrics.provider_failures.samples() == counted
