@@ -9,6 +9,7 @@ import pytest
 
 from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
+from shared.metrics import Count
 from shared.replay import LiveFeed
 from shared.valkey import open_client
 from tests.support.core import Core, Watched, captured_logs, frozen
@@ -27,6 +28,7 @@ class Ear(Watched):
         super().__init__()
         self.messages: list[tuple[str, bytes]] = []
         self.confirmed: list[str] = []
+        self.connects = Count()
         self.readings = 0
         """How often the feed has looked at its clock: with every reply, and every round of its watchdog."""
 
@@ -78,6 +80,7 @@ async def listening(url: str, watchdog_s: float = NEVER_S) -> AsyncIterator[Ear]
             on_message=ear.on_message,
             on_confirmed=ear.on_confirmed,
             watchdog_s=watchdog_s,
+            connects=ear.connects,
         )
         task = asyncio.create_task(ear.feed.run())
         try:
@@ -218,6 +221,7 @@ async def test_after_a_lost_connection_every_channel_is_confirmed_again(ear: Ear
 
     assert sorted(ear.confirmed[3:]) == ["a", "b"]
     assert not ear.lost()
+    assert ear.connects.value == 2
     await own_core.client.publish("a", "heard")
     assert await ear.heard(1) == [b"heard"]
 

@@ -12,6 +12,7 @@ from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
 from shared.events import EventType, encode_data
 from shared.lifecycle import State
+from shared.metrics import Metrics
 from shared.replay import Entry, ReplayLog
 from shared.store import Execution
 from tests.support.core import PATIENCE_S, Core, captured_logs, frozen
@@ -23,9 +24,9 @@ ROOMY = 256 * KIB
 
 
 @asynccontextmanager
-async def pumping(log: ReplayLog, max_bytes: int = ROOMY) -> AsyncIterator[Pump]:
+async def pumping(log: ReplayLog, max_bytes: int = ROOMY, metrics: Metrics | None = None) -> AsyncIterator[Pump]:
     """A pump that runs."""
-    pump = Pump(log, SystemClock(), max_bytes=max_bytes)
+    pump = Pump(log, SystemClock(), max_bytes=max_bytes, metrics=metrics)
     task = asyncio.create_task(pump.run())
     try:
         yield pump
@@ -436,3 +437,23 @@ async def test_a_verdict_while_more_is_waiting_leaves_nothing_behind_that_stops_
     assert verdicts == ["fenced"]
     assert gate.batches == [1, 1]
     assert await texts_of(core, fine) == ["c"]
+
+
+async def test_the_metrics_say_what_waits_for_redis_and_how_long_each_flush_took(core: Core) -> None:
+    metrics, gate = Metrics(), Gate(core)
+    async with pumping(gate, metrics=metrics) as pump:
+        outboxes = [open_outbox(pump, await core.running(f"w.{number}"))[0] for number in range(2)]
+        for outbox in outboxes:
+            await put(outbox, "Hel", "lo")
+        waiting = sum(outbox.log_bytes for outbox in outboxes)
+        async with asyncio.timeout(PATIENCE_S):
+            await gate.asked.wait()
+        assert metrics.pump_bytes.of().numbers() == (waiting,)
+        assert sum(metrics.append.of().numbers()) == 0
+        gate.opened.set()
+        await flushed(*outboxes)
+        assert metrics.pump_bytes.of().numbers() == (0,)
+
+    *flushes, seconds = metrics.append.of().numbers()
+    assert sum(flushes) == len(gate.batches)
+    assert 0 < seconds < PATIENCE_S

@@ -10,6 +10,7 @@ from shared.errors import Abandoned, BrokenJob, Cancelled, JobNotFound
 from shared.events import EventId, EventType, encode_data, encode_frame, is_terminal
 from shared.jobs import Job, JobSpec
 from shared.lifecycle import State
+from shared.metrics import Cells, Count, Metrics
 from shared.store import EMPTY_SHA256, Execution, Store
 from shared.valkey import FUNCTIONS_VERSION
 from tests.support.core import RETENTION_S, WORKER, Core, frames_of, fresh_job_id, make_spec
@@ -549,3 +550,74 @@ async def test_gateways_that_start_together_share_one_secret(core: Core) -> None
     assert len(set(found)) == 1
     assert found[0].startswith("fresh ")
     assert await core.store.secret("later") == found[0]
+
+
+# What is counted.
+
+
+def counting_store(core: Core) -> tuple[Store, Metrics]:
+    """The store of a process that has just begun to count."""
+    metrics = Metrics()
+    return Store(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics), metrics
+
+
+def counts(cells: Cells[Count]) -> dict[tuple[str, ...], float]:
+    """What is not 0."""
+    return {labels: number for labels, (number,) in cells.samples() if number}
+
+
+async def test_a_job_is_counted_when_its_record_is_made_and_not_again(core: Core) -> None:
+    store, metrics = counting_store(core)
+    spec = make_spec(lane="fast")
+    for _ in range(2):
+        await store.create(spec, 1)
+
+    assert counts(metrics.submitted) == {("fast",): 1}
+
+
+async def test_an_execution_is_counted_when_it_begins_and_its_rollback_with_it(core: Core) -> None:
+    store, metrics = counting_store(core)
+    job_id = await core.queued()
+    for epoch, owner in ((0, "w.1"), (0, "w.2"), (1, "w.3")):  # the second one comes too late
+        await store.begin(job_id, owner, epoch=epoch, model="m", provider="p", max_attempts=9)
+    await store.take_over(job_id, "reaper")
+
+    assert (counts(metrics.executions), counts(metrics.rollbacks)) == ({(): 2}, {(): 1})
+
+
+async def finish(store: Store, execution: Execution, status: State, outcome: dict[str, object]) -> str:
+    data = encode_data(outcome)
+    frame = encode_frame(EventType(status.value), data, EventId(execution.epoch, 2))
+    return await store.finish(execution, seq=2, frame=frame, status=status, outcome=data)
+
+
+async def test_an_end_is_counted_with_its_status_its_code_and_its_tokens(core: Core) -> None:
+    store, metrics = counting_store(core)
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    await finish(store, await core.running(), State.COMPLETED, {"usage": usage})
+    await finish(store, await core.running(), State.FAILED, {"error": {"code": "server_error"}, "usage": None})
+    await store.cancel(await core.queued(), Cancelled.because("abandoned"))
+
+    ended = {("completed", ""): 1, ("failed", "server_error"): 1, ("cancelled", "abandoned"): 1}
+    assert counts(metrics.ended) == ended
+    assert counts(metrics.tokens) == {("prompt",): 7, ("completion",): 3}
+
+
+async def test_an_end_whose_acknowledgement_was_lost_is_counted_by_whoever_sends_it_again(core: Core) -> None:
+    store, metrics = counting_store(core)
+    execution = await core.running()
+    outcome: dict[str, object] = {"usage": None}
+    assert await finish(core.store, execution, State.COMPLETED, outcome) == "ok"  # nobody heard it
+    assert await finish(store, execution, State.COMPLETED, outcome) == "have"
+
+    assert counts(metrics.ended) == {("completed", ""): 1}
+
+
+async def test_an_end_that_is_refused_is_not_counted(core: Core) -> None:
+    store, metrics = counting_store(core)
+    execution = await core.running()
+    await core.take_over(execution.job_id)
+    assert await finish(store, execution, State.COMPLETED, {}) == "fenced"
+    await store.cancel(execution.job_id, Cancelled.because("cancelled"))
+
+    assert counts(metrics.ended) == {}

@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
+from redis.exceptions import ResponseError
 
 from shared.embedded import EmbeddedValkey
 from shared.errors import RedisUnavailable, StartupError
+from shared.metrics import Metrics
 from shared.ports import free_port
 from shared.valkey import (
     REDIS_DOWN,
@@ -199,3 +201,28 @@ async def test_a_client_never_opens_more_connections_than_it_may(own_valkey: Emb
         await asyncio.gather(*(client.ping() for _ in range(50)))
 
         assert len(await client.client_list()) == 3
+
+
+async def test_each_command_of_a_client_that_is_asked_to_is_timed_whatever_becomes_of_it(redis_url: str) -> None:
+    latency = Metrics().command.of("queue")
+    async with open_client(redis_url, latency=latency) as client:
+        await client.ping()
+        with pytest.raises(ResponseError):
+            await client.execute_command("NO-SUCH-COMMAND")
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.get("nothing")
+            await pipe.execute()
+
+    *counts, seconds = latency.numbers()
+    assert sum(counts) == 2
+    assert 0 < seconds < PATIENCE_S
+
+
+async def test_a_client_that_times_its_commands_closes_its_connections_like_any_other(
+    redis_url: str, core: Core
+) -> None:
+    async with open_client(redis_url, latency=Metrics().command.of("queue")) as client:
+        connection = await client.client_id()
+    async with asyncio.timeout(PATIENCE_S):
+        while connection in [int(each["id"]) for each in await core.client.client_list()]:
+            pass

@@ -89,6 +89,8 @@ async def test_ctrl_c_stops_everything_in_order_and_the_next_start_knows_what_wa
             job = made.headers["location"]
             before = (await client.get(job + "/events")).content
             assert b"event: completed" in before
+        async with httpx2.AsyncClient(base_url=site.url) as anybody:
+            assert "tailrace_redis_up 1" in (await anybody.get("/metrics")).text
         parts = offspring(site.command.pid)
         assert len(parts) == 3  # Valkey, worker, gateway
         site.command.press_ctrl_c()

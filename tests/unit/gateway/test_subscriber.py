@@ -269,11 +269,12 @@ def test_a_cursor_ahead_of_the_log_gets_a_gap_and_then_the_whole_log() -> None:
     subscriber = Subscriber(EventId(1, 9), max_bytes=ROOM)
     subscriber.start_reading()
     subscriber.offer(live(frame(1, 4)))  # what is held fits to nothing any more
-    subscriber.replayed([], FIRST, EventId(1, 3), known=False, more=False, over=False)
+    assert subscriber.replayed([], FIRST, EventId(1, 3), known=False, more=False, over=False)
     assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.take() == encode_gap(EventId(1, 9), FIRST, EventId(1, 3))
     assert subscriber.start_reading() == START
-    subscriber.replayed([frame(0, 1), entry(1, 1, 4)], FIRST, EventId(1, 4), known=True, more=False, over=False)
+    whole = [frame(0, 1), entry(1, 1, 4)]
+    assert not subscriber.replayed(whole, FIRST, EventId(1, 4), known=True, more=False, over=False)
     assert subscriber.take() == frame(0, 1) + entry(1, 1, 4)
 
 
