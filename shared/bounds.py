@@ -136,5 +136,6 @@ OUTPUT_BYTES: Final = 64 * KIB
 # shared/valkey.py       callers who wait for a connection: requests and jobs. An answer: a page of the log, a body, or
 #                        `LIST_MOST` records. redis-py reads 64 KiB at a time.
 # shared/catalogue.py    names of models: an upstream's answer.
+# gateway/scrape.py      an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text.
 # worker/attempt.py      running, starting: slots. A request: a body. Of what was said, hash and count are kept.
 # worker/ending.py       a page of the log.

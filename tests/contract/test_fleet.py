@@ -10,7 +10,7 @@ from shared.bounds import PROCESSES
 from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
 from shared.fleet import KEEP_S, Fleet, Publisher
-from shared.metrics import Metrics, decode_samples, encode_samples
+from shared.metrics import Metrics, Samples, decode_samples, encode_samples
 from tests.support.core import PATIENCE_S, Core, captured_logs, frozen
 
 
@@ -118,14 +118,30 @@ async def test_without_redis_there_are_no_last_words_and_nobody_waits_for_them(
     assert logs == []
 
 
+class Slow(Fleet):
+    """A fleet that holds the first samples up until it is let."""
+
+    def __init__(self, core: Core) -> None:
+        super().__init__(core.client, core.keys)
+        self.asked, self.let = asyncio.Event(), asyncio.Event()
+
+    async def publish(self, process: str, samples: Samples) -> None:
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.let.wait()
+        await super().publish(process, samples)
+
+
 async def test_what_was_counted_earlier_is_never_published_later(core: Core) -> None:
-    metrics = Metrics()
-    publisher, count = publisher_of(core, metrics), metrics.executions.of()
-
-    async def publish_one_more() -> None:
-        count.add()
-        await publisher.publish()
-
-    await asyncio.gather(*(publish_one_more() for _ in range(20)))
+    fleet, metrics = Slow(core), Metrics()
+    publisher, count = Publisher(fleet, metrics, SystemClock(), "worker"), metrics.executions.of()
+    earlier = asyncio.create_task(publisher.publish())
+    await fleet.asked.wait()
+    count.add()
+    later = asyncio.create_task(publisher.publish())
+    await asyncio.sleep(0)  # its turn
+    fleet.let.set()
+    async with asyncio.timeout(PATIENCE_S):
+        await asyncio.gather(earlier, later)
 
     assert await told(core) == {publisher.process: encode_samples(publisher.samples())}
