@@ -89,10 +89,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
 
         stream_url = settings.stream_redis_url or settings.redis_url
         metrics = Metrics()
-        queue_client, job_client = (
-            client(url, connections=REDIS_CONNECTIONS, latency=metrics.command.of(side))
-            for url, side in ((settings.redis_url, "queue"), (stream_url, "jobs"))
-        )
+        queue_client = client(settings.redis_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
+        job_client = client(stream_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("jobs"))
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
         with must_answer():
             for each in (queue_client, job_client):

@@ -248,7 +248,8 @@ class FleetMetrics(_Registry):
             "tailrace_lane_oldest_age_seconds", "how long the first of them has been due; 0 if none waits", "lane"
         )
         self.redis_up = self._gauge(
-            "tailrace_redis_up", "1 if Redis answered this scrape; if 0, only the scraped gateway's series are here"
+            "tailrace_redis_up",
+            "1 if the queue's Redis answered this scrape; if 0, only the scraped gateway's series are here",
         )
 
 

@@ -52,11 +52,9 @@ _RETRIES = 1
 _CONNECT_TIMEOUT_S = 2.0
 _COMMAND_TIMEOUT_S = 5.0
 _OLDEST = (7, 2)
+_CLOCK: Final = SystemClock()
 
 log = structlog.get_logger()
-
-
-_CLOCK: Final = SystemClock()
 
 
 def open_client(

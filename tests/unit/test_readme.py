@@ -107,6 +107,11 @@ def test_the_metrics_table_is_the_metrics() -> None:
     ]
 
 
+def test_the_metrics_of_no_process_are_the_first_ones() -> None:
+    assert "All but the first three have the label `process` too" in README
+    assert len(FleetMetrics().families) == 3
+
+
 def test_the_metrics_that_it_names_exist() -> None:
     named = {name for text in (*CODE, *BLOCKS) for name in re.findall(r"\btailrace_\w+", text)}
 
