@@ -26,7 +26,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
-from gateway.admission import LANES, Admission, Limits
+from gateway.admission import Admission, Limits
 from gateway.api import chat_completions, jobs, models, ops, page
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
@@ -111,13 +111,14 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             send_timeout_s=settings.send_timeout_s,
             metrics=metrics,
         )
+        lanes = [lane.name for lane in parse_lanes(settings.lanes)]
         limits = Limits(
             timeout_s=settings.timeout_s,
             max_timeout_s=settings.max_timeout_s,
             retention_s=settings.retention_s,
             max_depth=settings.max_depth,
             models=settings.models,
-            lanes=[lane.name for lane in parse_lanes(settings.lanes)],
+            lanes=lanes,
         )
         presence = Presence(store, queue, grace_s=settings.disconnect_grace_s)
         fleet = Fleet(queue_client, keys)
@@ -134,7 +135,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
             catalogue=Catalogue(queue_client, keys),
             metrics=metrics,
-            scrape=Scrape(publisher, fleet, queue, LANES),
+            scrape=Scrape(publisher, fleet, queue, lanes),
         )
         metrics.draining.of().read = lambda: services.draining
         tasks = services.tasks = [asyncio.create_task(part.run()) for part in (hub, presence, publisher)]
