@@ -28,9 +28,6 @@ PIPELINED: Final = 16
 REDIS_CONNECTIONS: Final = 32
 """Connections of one pool. A command takes a fraction of a millisecond: more would only queue in Redis."""
 
-UPSTREAM_IDLE_CONNECTIONS: Final = 100
-"""Connections to an upstream that are kept for the next job: as many as a worker has slots by default."""
-
 # --- Requests and answers
 
 BODY_BYTES: Final = MIB

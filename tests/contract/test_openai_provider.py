@@ -521,7 +521,7 @@ async def test_an_answer_that_is_no_stream_is_called_garbage(
     "request_",
     [
         ask(fault="endless_line", after=2),
-        ask(http={"status": 500, "body": "x" * 100_000}),
+        ask(http={"status": 500, "body": "x" * 900_000}),
         ask(fault="whole", tokens=50_000),
     ],
     ids=["line", "error", "answer"],
