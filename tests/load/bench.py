@@ -30,9 +30,10 @@ _SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 _WORKERS = (1, 2)
 
 
-async def measure(names: Iterable[str], size: Size, data_dir: Path, peer: Peer | None, upstream_port: int) -> Sheet:
-    """Run these scenarios on one stand."""
-    sheet = Sheet()
+async def measure(
+    sheet: Sheet, names: Iterable[str], size: Size, data_dir: Path, peer: Peer | None, upstream_port: int
+) -> None:
+    """Run these scenarios on one stand, and note in the sheet what they measured."""
     async with running_stand(data_dir, peer=peer, upstream_port=upstream_port) as stand:
         for name in names:
             print(f"… {name}", file=sys.stderr, flush=True)
@@ -40,12 +41,10 @@ async def measure(names: Iterable[str], size: Size, data_dir: Path, peer: Peer |
                 await SCENARIOS[name](stand, sheet, size)
             except (Broken, TimeoutError) as error:
                 sheet.faults.append(f"{name} did not finish: {error!r}")
-    return sheet
 
 
-async def measure_scaling(size: Size, data_dir: Path, upstream_port: int) -> Sheet:
+async def measure_scaling(sheet: Sheet, size: Size, data_dir: Path, upstream_port: int) -> None:
     """More streams and more workers, a stand for each number of workers."""
-    sheet = Sheet()
     for workers in _WORKERS:
         print(f"… {workers} worker(s)", file=sys.stderr, flush=True)
         async with running_stand(data_dir / str(workers), workers=workers, upstream_port=upstream_port) as stand:
@@ -53,7 +52,6 @@ async def measure_scaling(size: Size, data_dir: Path, upstream_port: int) -> She
                 await scale(stand, sheet, size, workers)
             except TimeoutError:
                 sheet.faults.append(f"Scaling with {workers} worker(s) did not finish.")
-    return sheet
 
 
 def about() -> dict[str, Any]:
@@ -116,13 +114,17 @@ def main(argv: list[str] | None = None) -> int:
         del os.environ[name]  # the stand's settings are its own
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 10,000 readers are as many sockets
-    facts, size = about(), _SIZES[options.size]
+    facts, size, sheet = about(), _SIZES[options.size], Sheet()
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder, contextlib.chdir(folder):
         gc.freeze()
         if options.scaling:
-            sheet = uvloop.run(measure_scaling(size, Path(folder), port))
+            work = measure_scaling(sheet, size, Path(folder), port)
         else:
-            sheet = uvloop.run(measure(options.only or SCENARIOS, size, Path(folder), peer, port))
+            work = measure(sheet, options.only or SCENARIOS, size, Path(folder), peer, port)
+        try:
+            uvloop.run(work)
+        except KeyboardInterrupt:
+            sheet.faults.append("It was interrupted: what was measured until then is shown.")
     return _report(sheet, facts, to)
 
 

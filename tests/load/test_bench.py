@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import signal
+import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
+from shared.child import signal_child, start_child
 from tests.load.bench import main
 from tests.load.generator import Broken, Caller, Heard, Hearing, Pace, chat, native, paced, steady, unpaced
 from tests.load.mock_upstream import Order, running_mock
@@ -209,6 +213,21 @@ def test_the_command_prints_a_table_and_writes_its_json(tmp_path: Path, capsys: 
     written = json.loads((tmp_path / "bench.json").read_text())
     assert [line["name"] for line in written["lines"]] == [f"cancel → upstream closed p{p}" for p in (50, 99)]
     assert written["about"]["processors"] >= 1
+
+
+async def test_a_run_that_is_interrupted_shows_what_it_has() -> None:
+    argv = [sys.executable, "-m", "tests.load.bench", "--tiny", "--only", "cancel", "crowd"]
+    process = await start_child(argv, output=PIPE)
+    assert process.stdout is not None
+    async with asyncio.timeout(30):
+        while b"crowd" not in (line := await process.stdout.readline()):
+            assert line
+        signal_child(process, signal.SIGINT)
+        said = (await process.stdout.read()).decode()
+
+    assert "cancel → upstream closed p99 [ms]" in said
+    assert "It was interrupted" in said
+    assert await process.wait() == 1
 
 
 def test_a_peer_off_this_machine_is_refused() -> None:
