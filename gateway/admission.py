@@ -164,7 +164,7 @@ class Admission:
         return float(value)
 
     async def submit(self, spec: JobSpec) -> Job:
-        """Admit, create, release: the job as it then is.
+        """Admit, create, release: the job, as it was created or as it is meanwhile.
 
         Raises:
             QueueFull, IdempotencyConflict: nothing was stored.
@@ -178,10 +178,11 @@ class Admission:
             except JobNotFound:
                 # A crash between `admit` and `create`: made again under the same id.
                 spec = replace(spec, id=admission.job_id)
-        await self._store.create(spec, max(admission.position, 1))
-        released = await self._queue.release(spec.id, spec.lane)
+        created = await self._store.create(spec, max(admission.position, 1))
+        if await self._queue.release(spec.id, spec.lane):
+            return created.job
         job = await self._store.load(spec.id)
-        if not released and not job.ended:
+        if not job.ended:
             # We were so slow that a worker took the job before its record was there, and forgot it; or it runs already.
             await self._queue.restore(job, min(spec.timeout_s, spec.abandon_after_s or spec.timeout_s))
         return job

@@ -218,9 +218,9 @@ end
 
 -- KEYS record, request, log, channel
 -- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandon in ms (0 never), metadata, position
--- -> 'created' | 'exists'
+-- -> {'created' | 'exists', the record}
 local function create(keys, args)
-  if redis.call('EXISTS', keys[1]) == 1 then return 'exists' end
+  if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
   local now = now_ms()
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
@@ -231,7 +231,7 @@ local function create(keys, args)
   local bytes = frame('queued', data, 0, 1)
   redis.call('XADD', keys[3], '0-1', 'f', bytes)
   publish(keys[4], bytes)
-  return 'created'
+  return { 'created', redis.call('HGETALL', keys[1]) }
 end
 
 -- KEYS record, log, channel; ARGV owner, 'run' | 'end', model JSON, provider JSON, max attempts, epoch

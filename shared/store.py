@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -44,6 +44,13 @@ class Execution:
 BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "exhausted", "stale"]
 
 
+class Created(NamedTuple):
+    """A job's record; `new` if this call wrote it."""
+
+    job: Job
+    new: bool
+
+
 class Store:
     """The records of all jobs."""
 
@@ -55,10 +62,10 @@ class Store:
         self._keys = keys
         self._retention_ms = int(retention_s * 1000)
 
-    async def create(self, spec: JobSpec, position: int) -> bool:
-        """Write record, request and the `queued` event; False if they are there already."""
+    async def create(self, spec: JobSpec, position: int) -> Created:
+        """Write record, request and the `queued` event, unless they are there already."""
         keys = self._keys.job(spec.id)
-        answer = await self._functions.call(
+        answer, record = await self._functions.call(
             "create",
             [keys.record, keys.request, keys.log, keys.channel],
             spec.id,
@@ -73,10 +80,10 @@ class Store:
             encode_data(dict(spec.metadata)),
             position,
         )
-        if answer != b"created":
-            return False
-        self._metrics.submitted.of(spec.lane).add()
-        return True
+        if answer == b"created":
+            self._metrics.submitted.of(spec.lane).add()
+        job = job_from_record(spec.id, dict(zip(record[::2], record[1::2], strict=True)))
+        return Created(job, answer == b"created")
 
     async def load(self, job_id: str) -> Job:
         """Read a record.
@@ -85,10 +92,7 @@ class Store:
             JobNotFound: there is none (any more).
             BrokenJob: this version can't read it.
         """
-        record = await self._client.hgetall(self._keys.job(job_id).record)  # type: ignore[misc]
-        if not record:
-            raise JobNotFound(f"There is no job {job_id}.")
-        return job_from_record(job_id, record)
+        return _job(job_id, await self._client.hgetall(self._keys.job(job_id).record))  # type: ignore[misc]
 
     async def load_many(self, job_ids: Sequence[str]) -> list[Job | BrokenJob | None]:
         """Read many records in one round trip; None for those that are gone."""
@@ -98,20 +102,22 @@ class Store:
             records = await pipe.execute()
         return [_readable(job_id, record) for job_id, record in zip(job_ids, records, strict=True)]
 
+    async def load_with_request(self, job_id: str) -> tuple[Job, dict[str, Any]]:
+        """Read a record and the body for the provider, in one round trip. Raises as `load` and `request` do."""
+        keys = self._keys.job(job_id)
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.record)
+            pipe.get(keys.request)
+            record, request = await pipe.execute()
+        return _job(job_id, record), _request(request)
+
     async def request(self, job_id: str) -> dict[str, Any]:
         """The body for the provider.
 
         Raises:
             BrokenJob: it is gone, or no JSON object.
         """
-        raw = await self._client.get(self._keys.job(job_id).request)
-        try:
-            request = json.loads(raw or b"")
-        except ValueError as error:
-            raise BrokenJob("The job's request can't be read.") from error
-        if not isinstance(request, dict):
-            raise BrokenJob("The job's request is not an object.")
-        return request
+        return _request(await self._client.get(self._keys.job(job_id).request))
 
     async def begin(
         self, job_id: str, owner: str, *, epoch: int, model: str, provider: str, max_attempts: int
@@ -265,6 +271,22 @@ class Store:
         if secret is None:
             raise TailraceError("Redis did not keep the signing secret.")
         return secret.decode()
+
+
+def _job(job_id: str, record: Mapping[bytes, bytes]) -> Job:
+    if not record:
+        raise JobNotFound(f"There is no job {job_id}.")
+    return job_from_record(job_id, record)
+
+
+def _request(raw: bytes | None) -> dict[str, Any]:
+    try:
+        request = json.loads(raw or b"")
+    except ValueError as error:
+        raise BrokenJob("The job's request can't be read.") from error
+    if not isinstance(request, dict):
+        raise BrokenJob("The job's request is not an object.")
+    return request
 
 
 def _readable(job_id: str, record: Mapping[bytes, bytes]) -> Job | BrokenJob | None:

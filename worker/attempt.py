@@ -266,8 +266,7 @@ class Attempts:
         if self._draining:
             return Fate.BACK
         try:
-            job = await persistently(lambda: self._store.load(job_id))
-            request = await persistently(lambda: self._store.request(job_id))
+            job, request = await persistently(lambda: self._store.load_with_request(job_id))
             if job.kind != CHAT:
                 raise BrokenJob(f"This version knows no jobs of kind {job.kind!r}.")
             chain = self._routes.chain(job.model)

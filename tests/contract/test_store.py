@@ -38,9 +38,10 @@ async def expiries(core: Core, spec_or_id: JobSpec | str) -> list[int]:
 async def test_a_created_job_has_a_record_a_request_and_its_first_event(core: Core) -> None:
     spec = make_spec(metadata={"who": "Zoë\u2028"}, timeout_s=12.5, abandon_after_s=5.0, request=b'{"model":"a-model"}')
 
-    assert await core.store.create(spec, 4)
+    created = await core.store.create(spec, 4)
 
     job = await core.job(spec.id)
+    assert created == (job, True)
     assert (job.status, job.last, job.attempts) == (State.QUEUED, EventId(0, 1), 0)
     assert (job.kind, job.tenant, job.lane, job.model) == (spec.kind, spec.tenant, spec.lane, spec.model)
     assert job.metadata == {"who": "Zoë\u2028"}
@@ -67,9 +68,10 @@ async def test_a_job_that_is_not_to_be_abandoned_says_so(core: Core) -> None:
 async def test_creating_a_job_again_changes_nothing(core: Core) -> None:
     execution = await core.running()
 
-    assert not await core.store.create(make_spec(id=execution.job_id, model="another"), 1)
+    again = await core.store.create(make_spec(id=execution.job_id, model="another"), 1)
 
-    assert (await core.job(execution.job_id)).model == "a-model"
+    assert again == (await core.job(execution.job_id), False)
+    assert again.job.model == "a-model"
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started"]
 
 

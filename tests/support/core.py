@@ -79,7 +79,7 @@ class Core:
     async def queued(self, **changes: Any) -> str:
         """A job that has a record and waits; it is in no lane."""
         spec = make_spec(**changes)
-        assert await self.store.create(spec, 1)
+        assert (await self.store.create(spec, 1)).new
         return spec.id
 
     async def begin(self, job_id: str, owner: str = WORKER, *, max_attempts: int = 3) -> Execution:
