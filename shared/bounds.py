@@ -79,6 +79,9 @@ EVENT_BYTES: Final = 8 * MIB
 """An upstream's largest event, error or whole answer: room for a picture. Its frame, in ASCII, may be three or four
 times as large, and passes through all that follows whole."""
 
+FRAME_BYTES: Final = 4 * EVENT_BYTES
+"""The largest frame that the command line takes: that of the largest event, in ASCII."""
+
 CHOICES: Final = 128
 """The largest `n` of OpenAI's API: a list with a place for each index is made of what an upstream says."""
 
@@ -125,6 +128,7 @@ OUTPUT_BYTES: Final = 64 * KIB
 # --- What is bounded by something above
 #
 # gateway/hub.py         channels, readers: connections. What live readers wait for is one copy for all of them.
+# gateway/client         a transcript keeps a job's deltas for the proof: one execution's log.
 # gateway/presence.py    callers: connections. Departures that are being told: the same, for as long as Redis may take.
 # gateway/dialects       a stream keeps which choices it has opened; a whole completion keeps its deltas: one
 #                        execution's log. A chat's chunk is several times as large as its frame: it names the model.

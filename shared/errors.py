@@ -32,6 +32,12 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   ├── Cancelled
     │   │   └── Abandoned
     │   └── InternalError
+    ├── ClientError             why the command line could not do what it was asked
+    │   ├── GatewayUnreachable    nobody answers, or not for long enough
+    │   ├── GatewayRefused        the gateway's own error, as it told it
+    │   ├── GatewayGarbage        what answers is no gateway of Tailrace
+    │   └── AnswerNotWhole        the answer can't be proven, or was taken back
+    ├── EventTooLarge           an event of a stream is larger than its reader takes
     └── StartupError            this process can't start; the sentence says what to change
 """
 
@@ -269,6 +275,47 @@ class InternalError(AttemptFailed):
 
     code = "internal_error"
     status = 500
+
+
+class ClientError(TailraceError):
+    """The command line could not do what it was asked."""
+
+    code = "client_error"
+
+
+class GatewayUnreachable(ClientError):
+    """Nobody answers at the gateway's address, or not for as long as the caller has patience."""
+
+    code = "gateway_unreachable"
+
+
+class GatewayRefused(ClientError):
+    """The gateway answered with an error. `answered` is its HTTP status, `told` its code where it told one."""
+
+    code = "gateway_refused"
+
+    def __init__(self, message: str, *, answered: int, told: str | None = None) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.told = told
+
+
+class GatewayGarbage(ClientError):
+    """What answers at the gateway's address does not speak Tailrace's protocol."""
+
+    code = "gateway_garbage"
+
+
+class AnswerNotWhole(ClientError):
+    """The terminal event does not prove what was read, or a part that was written has been taken back since."""
+
+    code = "answer_not_whole"
+
+
+class EventTooLarge(TailraceError):
+    """An event of a stream is larger than its reader takes; what that means, the reader's owner says."""
+
+    code = "event_too_large"
 
 
 class StartupError(TailraceError):

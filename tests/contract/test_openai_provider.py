@@ -11,8 +11,6 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from shared.errors import (
     AttemptFailed,
@@ -28,7 +26,7 @@ from worker import fallback
 from worker.fallback import Chain
 from worker.providers import openai_compatible
 from worker.providers.base import Chunk
-from worker.providers.openai_compatible import EventReader, OpenAICompatible
+from worker.providers.openai_compatible import OpenAICompatible
 
 KEY = "sk-of-the-upstream"
 Reading = Callable[[], Coroutine[Any, Any, object]]
@@ -595,52 +593,3 @@ async def test_models_of_an_upstream_that_is_silent_are_an_error(
     upstream.models = None
     with pytest.raises(ProviderTimeout, match=r"did not list its models within 0\.05 s\.$"):
         await provider.models()
-
-
-# --- Events in pieces
-
-
-@given(st.data(), st.sampled_from(["\n", "\r\n", "\r"]))
-def test_however_a_stream_is_cut_the_same_events_come_out(data: st.DataObject, end: str) -> None:
-    payloads = data.draw(st.lists(st.lists(st.sampled_from([b"{}", b"[1,", b"2]"]), min_size=1), max_size=5))
-    lines = [b": comment", b"", b"event: chunk", b"id: 5", b"retry: 10", b""]
-    for payload in payloads:
-        lines += [b": hb", *(b"data:" + data.draw(st.sampled_from([b"", b" "])) + line for line in payload), b""]
-    stream = b"".join(line + end.encode() for line in [*lines, b": bye"])
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
-    reader = EventReader()
-    events = []
-    for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-        events += reader.feed(stream[start:stop])
-    assert events == [b"\n".join(payload) for payload in payloads]
-
-
-def test_data_on_several_lines_is_one_event() -> None:
-    assert EventReader().feed(b'data: {"a":\ndata: 1}\n\ndata: [DONE]\n\n') == [b'{"a":\n1}', b"[DONE]"]
-
-
-def test_an_event_that_its_stream_cuts_off_never_comes() -> None:
-    assert EventReader().feed(b"data: 1\n\ndata: 2\n") == [b"1"]
-
-
-def test_comments_do_not_count_against_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 100)
-    reader = EventReader()
-    for _ in range(100):
-        assert reader.feed(b": still here\n\n") == []
-    assert reader.feed(b"data: 1\n\n") == [b"1"]
-
-
-def test_events_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 100)
-    reader = EventReader()
-    assert [reader.feed(b"data: 1\n\n") for _ in range(100)] == [[b"1"]] * 100
-
-
-def test_lines_add_up_to_an_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 100)
-    reader = EventReader()
-    for _ in range(12):
-        assert reader.feed(b"data: 1\n") == []
-    with pytest.raises(ProviderGarbage, match="an event of over 100 bytes"):
-        reader.feed(b"data: 1\n" * 3)

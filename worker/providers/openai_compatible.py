@@ -19,12 +19,14 @@ from openai import APIStatusError, AsyncOpenAI, AsyncStream, DefaultAioHttpClien
 from shared.bounds import EVENT_BYTES, SENTENCE_CHARS
 from shared.errors import (
     AttemptFailed,
+    EventTooLarge,
     ProviderGarbage,
     ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
     StartupError,
 )
+from shared.sse_reader import DataReader
 from worker.providers.base import Chunk, read_chunk
 
 CONNECT_S = 5.0
@@ -110,13 +112,15 @@ class OpenAICompatible:
                 if _media_type(response) == "application/json":
                     yield self._chunk(_as_chunk(json.loads(b"".join([piece async for piece in pieces]))))
                     return
-                events = EventReader()
+                events = DataReader(EVENT_BYTES)
                 async for piece in pieces:
                     for data in events.feed(piece):
                         if data == b"[DONE]":
                             await _drain(pieces)
                             return
                         yield self._chunk(json.loads(data.decode()))
+        except EventTooLarge as error:
+            raise ProviderGarbage(f"The provider {self._name} sent an event of over {EVENT_BYTES} bytes.") from error
         except _FAULTS as error:
             raise self._fault(error) from error
 
@@ -158,45 +162,6 @@ class OpenAICompatible:
         bare = said.replace(self._key, "***") if self._key else said
         line = " ".join(bare.split())
         return line if len(line) <= SENTENCE_CHARS else line[:SENTENCE_CHARS] + "…"
-
-
-class EventReader:
-    """Takes Server-Sent Events apart (WHATWG HTML §9.2.6) as far as their data: pieces of bytes in, data out."""
-
-    def __init__(self) -> None:
-        self._tail = bytearray()
-        self._data: list[bytes] = []
-        self._size = 0
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        """The data of the events that this piece completes.
-
-        Raises:
-            ProviderGarbage: an event is over `EVENT_BYTES`.
-        """
-        events: list[bytes] = []
-        for line in self._lines(piece):
-            if line.startswith(b"data:"):
-                self._data.append(line[5:].strip())
-                self._size += len(line)
-            elif not line and self._data:
-                events.append(b"\n".join(self._data))
-                self._data.clear()
-                self._size = 0
-        if self._size + len(self._tail) > EVENT_BYTES:
-            raise ProviderGarbage(f"The provider sent an event of over {EVENT_BYTES} bytes.")
-        return events
-
-    def _lines(self, piece: bytes) -> list[bytes]:
-        if b"\n" not in piece and b"\r" not in piece:
-            self._tail += piece
-            return []
-        lines = b"".join((self._tail, piece)).splitlines(keepends=True)
-        self._tail.clear()
-        # A carriage return at the very end may be half of a line's end.
-        if not lines[-1].endswith(b"\n"):
-            self._tail += lines.pop()
-        return [line.rstrip(b"\r\n") for line in lines]
 
 
 class _Bounded(httpx2.AsyncByteStream):

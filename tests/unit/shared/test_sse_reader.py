@@ -1,0 +1,118 @@
+"""Server-Sent Events in pieces: whatever cuts them, the same come out."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import EventTooLarge
+from shared.sse_reader import DataReader, EventReader, SentEvent
+
+MUCH = 1 << 20
+ENDS = st.sampled_from(["\n", "\r\n", "\r"])
+
+
+def cut(data: st.DataObject, stream: bytes) -> list[bytes]:
+    """The stream in pieces, some of them empty."""
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    return [stream[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+
+
+@given(st.data(), ENDS)
+def test_however_a_stream_is_cut_the_same_data_comes_out(data: st.DataObject, end: str) -> None:
+    payloads = data.draw(st.lists(st.lists(st.sampled_from([b"{}", b"[1,", b"2]"]), min_size=1), max_size=5))
+    lines = [b": comment", b"", b"event: chunk", b"id: 5", b"retry: 10", b""]
+    for payload in payloads:
+        lines += [b": hb", *(b"data:" + data.draw(st.sampled_from([b"", b" "])) + line for line in payload), b""]
+    stream = b"".join(line + end.encode() for line in [*lines, b": bye"])
+    reader = DataReader(MUCH)
+
+    events = [event for piece in cut(data, stream) for event in reader.feed(piece)]
+
+    assert events == [b"\n".join(payload) for payload in payloads]
+
+
+NAMES = st.sampled_from(["delta", "completed", "message"])
+IDS = st.none() | st.sampled_from(["1-1", "12-345"])
+DATA = st.lists(st.sampled_from([b"{}", b' {"a": "b: c"}', b"", b"caf\xc3\xa9"]), min_size=1, max_size=3)
+SENT = st.builds(SentEvent, NAMES, DATA.map(b"\n".join), IDS)
+
+
+@given(st.data(), st.lists(SENT, max_size=5), ENDS)
+def test_however_a_stream_is_cut_the_same_events_come_out(
+    data: st.DataObject, events: list[SentEvent], end: str
+) -> None:
+    lines: list[bytes] = []
+    for event in events:
+        lines += [b": hb", b"data: " + event.data.replace(b"\n", b"\ndata: ")]
+        lines += [] if event.name == "message" else [b"event: " + event.name.encode()]
+        lines += [] if event.id is None else [b"id: " + event.id.encode()]
+        lines += [b""]
+    stream = b"".join(line.replace(b"\n", end.encode()) + end.encode() for line in [*lines, b": bye"])
+    reader = EventReader(MUCH)
+
+    assert [event for piece in cut(data, stream) for event in reader.feed(piece)] == events
+
+
+def test_data_on_several_lines_is_one_event() -> None:
+    assert DataReader(MUCH).feed(b'data: {"a":\ndata: 1}\n\ndata: [DONE]\n\n') == [b'{"a":\n1}', b"[DONE]"]
+
+
+def test_an_event_that_its_stream_cuts_off_never_comes() -> None:
+    assert DataReader(MUCH).feed(b"data: 1\n\ndata: 2\n") == [b"1"]
+    assert EventReader(MUCH).feed(b"data: 1\n\ndata: 2\nid: 1-2\n") == [SentEvent("message", b"1", None)]
+
+
+def test_an_event_has_only_what_it_brought_itself() -> None:
+    events = EventReader(MUCH).feed(b"event: delta\ndata: 1\nid: 1-1\n\ndata: 2\n\n")
+
+    assert events == [SentEvent("delta", b"1", "1-1"), SentEvent("message", b"2", None)]
+
+
+def test_without_data_there_is_no_event_and_nothing_of_it_stays() -> None:
+    assert EventReader(MUCH).feed(b"event: delta\nid: 1-1\n\ndata: 2\n\n") == [SentEvent("message", b"2", None)]
+
+
+def test_fields_that_nobody_knows_and_ids_that_can_be_none_are_left_out() -> None:
+    stream = b"event\nflavour: mint\n: data: no\ndata:x\nid: 1\x002\nretry: soon\nretry: 9999999999\n\n"
+    reader = EventReader(MUCH)
+
+    assert reader.feed(stream) == [SentEvent("message", b"x", None)]
+    assert reader.retry_ms is None
+
+
+def test_the_time_to_come_back_needs_no_event() -> None:
+    reader = EventReader(MUCH)
+
+    assert reader.feed(b"retry: 1234\n\n") == []
+    assert reader.retry_ms == 1234
+
+
+@pytest.mark.parametrize("kind", [DataReader, EventReader])
+def test_comments_do_not_count_against_an_event(kind: type[DataReader] | type[EventReader]) -> None:
+    reader = kind(100)
+    for _ in range(100):
+        assert reader.feed(b": still here\n\n") == []
+    assert len(reader.feed(b"data: 1\n\n")) == 1
+
+
+@pytest.mark.parametrize("kind", [DataReader, EventReader])
+def test_events_do_not_add_up(kind: type[DataReader] | type[EventReader]) -> None:
+    reader = kind(100)
+    assert [len(reader.feed(b"data: 1\n\n")) for _ in range(100)] == [1] * 100
+
+
+@pytest.mark.parametrize("kind", [DataReader, EventReader])
+def test_lines_add_up_to_an_event(kind: type[DataReader] | type[EventReader]) -> None:
+    reader = kind(100)
+    for _ in range(12):
+        assert reader.feed(b"data: 1\n") == []
+    with pytest.raises(EventTooLarge, match="An event of over 100 bytes"):
+        reader.feed(b"data: 1\n" * 3)
+
+
+@pytest.mark.parametrize("kind", [DataReader, EventReader])
+def test_a_line_without_an_end_is_bounded(kind: type[DataReader] | type[EventReader]) -> None:
+    reader = kind(100)
+    reader.feed(b"x" * 100)
+    with pytest.raises(EventTooLarge):
+        reader.feed(b"x")
