@@ -1,15 +1,14 @@
-"""The command line: `tailrace up`, `tailrace serve`, `tailrace worker`.
+"""The command line: `tailrace up`, `tailrace serve`, `tailrace worker`, and the client's commands.
 
-Above: a person at a terminal, or a service manager. Below: the supervisor for `up`, app.py for `serve`; the worker is
-another program. Exit status: 0, 2 when the settings or the surroundings are wrong (one sentence says what to
-change), 1 for a defect of ours. Not here: how anything runs once it has started.
+Above: a person at a terminal, or a service manager. Below: the supervisor for `up`, app.py for `serve`, client/ for
+what talks to a gateway, with exit statuses of its own; the worker is another program. Exit status: 0, 2 when the
+settings or the surroundings are wrong (one sentence says what to change), 1 for a defect of ours. Not here: how
+anything runs once it has started.
 """
 
 import argparse
 import asyncio
-import ipaddress
 import os
-import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,10 @@ import structlog
 import uvloop
 
 from gateway import app
+from gateway.address import base_url
+from gateway.client.arguments import COMMANDS, add_commands
+from gateway.client.commands import run
+from gateway.development_key import development_key
 from gateway.supervisor import Program, Supervisor
 from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
@@ -29,7 +32,6 @@ from shared.errors import StartupError, Unavailable
 from shared.logs import configure_logs, redact, wants_console
 from shared.ports import free_port, hold_port, port_taken
 from shared.ready import tell_ready
-from shared.secret_file import kept_secret
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 
 LOCAL_MODEL = "smollm2-135m-instruct"
@@ -48,6 +50,8 @@ log = structlog.get_logger()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the process's exit status."""
     options = _parser().parse_args(argv)
+    if options.command in COMMANDS:
+        return run(options)
     try:
         if options.command == "worker":
             return _become_worker()
@@ -91,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Run one worker: the process that calls the models. It needs TAILRACE_REDIS_URL and an upstream. "
         "SIGTERM drains it.",
     )
+    add_commands(commands)
     return parser
 
 
@@ -112,36 +117,8 @@ async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) 
     return await app.serve(settings, ready=partial(tell_ready, ready_fd), share_port=share_port)
 
 
-def development_key(settings: Settings) -> str | None:
-    """The key made for a gateway that has none configured, kept so that pages and restarts go on working.
-
-    Raises:
-        StartupError: such a gateway may not be reached from other machines, or the key can't be kept.
-    """
-    if settings.api_keys:
-        return None
-    if not _is_loopback(settings.host):
-        raise StartupError(
-            f"TAILRACE_HOST is {settings.host}, and no API keys are configured: anybody could come in. "
-            "Set TAILRACE_API_KEYS=<key>:<tenant>, or leave TAILRACE_HOST at 127.0.0.1."
-        )
-    folder = Path(settings.data_dir)
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return kept_secret(folder / "development.key", lambda: f"sk-tailrace-dev-{secrets.token_urlsafe(18)}")
-    except OSError as error:
-        raise StartupError(f"The data directory {folder.resolve()} can't be used: {error.strerror}.") from error
-
-
 def _entry(key: str) -> str:
     return f"{key}:dev:admin"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def choose_port(settings: Settings) -> int:
@@ -254,7 +231,7 @@ def _upstream_env(url: str, model: str) -> dict[str, str]:
 
 def banner(host: str, port: int, key: str | None, upstream: Upstream) -> str:
     """What `tailrace up` says when everything is ready."""
-    url = _base_url(host, port)
+    url = base_url(host, port)
     page = f"{url}/#key={key}" if key else f"{url}/ (it asks for an API key)"
     return f"""
 Tailrace is running at {url}
@@ -267,9 +244,3 @@ Tailrace is running at {url}
 
 Ctrl-C stops everything; a second Ctrl-C stops it at once.
 """
-
-
-def _base_url(host: str, port: int) -> str:
-    # An address that means "all of mine" can't be called; loopback is one of them.
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{shown}:{port}"

@@ -57,6 +57,14 @@ class Settings(BaseSettings):
         description="whether anybody may read `/metrics`; if not, an admin key is needed; "
         "unset: only where no API keys are configured",
     )
+    url: str | None = Field(
+        None,
+        description="the gateway that `tailrace submit` and its like talk to; unset: the one at `host` and `port`",
+    )
+    api_key: str | None = Field(
+        None,
+        description="their API key; unset: the development key of a gateway on this machine",
+    )
 
     upstream_url: str | None = Field(
         None,
@@ -215,3 +223,13 @@ def load_settings(**overrides: Any) -> Settings:
 def _shown(location: tuple[int | str, ...]) -> str:
     name = str(location[0]) if location else "settings"
     return name if name.isupper() else f"TAILRACE_{name.upper()}"
+
+
+def colour_is_wanted() -> bool:
+    """Whether a program may write in colour where it can: NO_COLOR is not set (no-color.org)."""
+    return not os.environ.get("NO_COLOR")
+
+
+def terminal_is_dumb() -> bool:
+    """Whether the terminal, if there is one, knows no escape sequences (terminfo's `dumb`)."""
+    return os.environ.get("TERM", "dumb") == "dumb"

@@ -1,0 +1,190 @@
+"""The client's part of the command line: its commands, their options, and the request that they make.
+
+Above: gateway/cli.py, whose parser this extends, and commands.py. A mistake in an option is said by argparse, with
+exit status 2. Not here: reading stdin, settings, and anything that is sent.
+"""
+
+import argparse
+import json
+import math
+import textwrap
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from typing import Any
+
+from gateway.client.exit_status import MEANINGS
+from shared.errors import BadCursor
+from shared.events import EventId, parse_cursor
+from shared.jobs import is_job_id
+from shared.lifecycle import State
+
+COMMANDS = ("submit", "tail", "cancel", "jobs")
+STDIN = "-"
+_JOBS = 20
+_COLUMNS = 80
+# Fields of a job's body that have an option of their own, or none on purpose.
+_NO_PARAM = {
+    "messages": "the prompt and --system",
+    "model": "--model",
+    "lane": "--lane",
+    "timeout_s": "--timeout",
+    "on_disconnect": "--on-disconnect",
+}
+
+_STREAM = "write to a pipe as the text comes, not when it is proven; a text that is taken back is then an error"
+EXIT_STATUSES = "exit status:\n" + "".join(f"  {status.value:<5}{meaning}\n" for status, meaning in MEANINGS.items())
+_EPILOG = EXIT_STATUSES + "\nTAILRACE_URL and TAILRACE_API_KEY say which gateway; unset: the one on this machine.\n"
+
+
+# argparse's own type of what `add_subparsers` returns is private.
+def add_commands(commands: "argparse._SubParsersAction[ArgumentParser]") -> None:
+    """Add the client's commands."""
+    patience = ArgumentParser(add_help=False)
+    patience.add_argument(
+        "--patience",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long to wait for a gateway that does not answer (default: not at all, or 60 once it has answered)",
+    )
+    _add_submit(commands, patience)
+    _add_tail(commands, patience)
+    cancel = _add(
+        commands,
+        "cancel",
+        patience,
+        "cancel jobs",
+        "Cancel jobs, also running ones: the upstream's connection is closed at once. Prints what each then is.",
+    )
+    cancel.add_argument("jobs", nargs="+", type=_job_id, metavar="JOB", help="a job's id")
+    jobs = _add(
+        commands,
+        "jobs",
+        patience,
+        "list your jobs",
+        "List your jobs, newest first: as a table, or as JSON lines.",
+    )
+    jobs.add_argument("--status", choices=[state.value for state in State], help="only those with this status")
+    jobs.add_argument("--limit", type=_count, default=_JOBS, metavar="N", help=f"at most so many (default: {_JOBS})")
+    jobs.add_argument("--json", action="store_true", help="one JSON object a line, as GET /v1/jobs/{id} shows it")
+
+
+def _add_submit(commands: "argparse._SubParsersAction[ArgumentParser]", patience: ArgumentParser) -> None:
+    submit = _add(
+        commands,
+        "submit",
+        patience,
+        "submit a prompt and print its answer",
+        "Submit a prompt as a job and print its answer: to a terminal as it comes, to a pipe once it is proven to be "
+        "whole. Lost connections and gateways that restart are waited for. Ctrl-C leaves; the job goes on.",
+    )
+    submit.add_argument("prompt", nargs="*", metavar="PROMPT", help="the prompt; - or nothing: it is read from stdin")
+    submit.add_argument("--model", type=_text, help="the model's name (default: the only one that the gateway serves)")
+    submit.add_argument("--system", metavar="TEXT", help="a system message that goes before the prompt")
+    submit.add_argument(
+        "--param",
+        type=_param,
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="another field of the job's body, as in temperature=0.2 or 'stop=[\"END\"]'; may be repeated",
+    )
+    submit.add_argument("--lane", help="the lane to queue in")
+    submit.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="the job's time from submit to its end")
+    submit.add_argument("--on-disconnect", metavar="HOW", help="what becomes of the job when its readers leave")
+    submit.add_argument(
+        "--idempotency-key", type=_text, metavar="KEY", help="the same key is the same job (default: a new one)"
+    )
+    how = submit.add_mutually_exclusive_group()
+    how.add_argument("--detach", action="store_true", help="print the job's id, and do not wait for its answer")
+    how.add_argument("--stream", action="store_true", help=_STREAM)
+
+
+def _add_tail(commands: "argparse._SubParsersAction[ArgumentParser]", patience: ArgumentParser) -> None:
+    tail = _add(
+        commands,
+        "tail",
+        patience,
+        "print a job's answer, from its start",
+        "Print the answer of a job, running or ended, from its start; then go on as `tailrace submit` does.",
+    )
+    tail.add_argument("job", type=_job_id, metavar="JOB", help="the job's id")
+    tail.add_argument(
+        "--from", type=_cursor, dest="cursor", metavar="CURSOR", help="only what follows this event id, as in 1-17"
+    )
+    how = tail.add_mutually_exclusive_group()
+    how.add_argument("--events", action="store_true", help="the events themselves, as JSON lines, as they come")
+    how.add_argument("--stream", action="store_true", help=_STREAM)
+
+
+def _add(
+    commands: "argparse._SubParsersAction[ArgumentParser]",
+    name: str,
+    patience: ArgumentParser,
+    what: str,
+    description: str,
+) -> ArgumentParser:
+    return commands.add_parser(
+        name,
+        parents=[patience],
+        help=what,
+        description=textwrap.fill(description, _COLUMNS),
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def request_of(options: Namespace, prompt: str, model: str) -> dict[str, Any]:
+    """The body of `POST /v1/jobs` for `tailrace submit` with these options."""
+    system = [] if options.system is None else [{"role": "system", "content": options.system}]
+    request: dict[str, Any] = dict(options.param)
+    request |= {"model": model, "messages": [*system, {"role": "user", "content": prompt}]}
+    own = {"lane": options.lane, "timeout_s": options.timeout, "on_disconnect": options.on_disconnect}
+    return request | {name: value for name, value in own.items() if value is not None}
+
+
+def _text(text: str) -> str:
+    if not text.strip():
+        raise ArgumentTypeError("it must not be empty")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not (seconds >= 0 and math.isfinite(seconds)):
+        raise ArgumentTypeError(f"{text!r} is no number of seconds, as in 30 or 0.5")
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
+        raise ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
+def _job_id(text: str) -> str:
+    if not is_job_id(text):
+        raise ArgumentTypeError(f"{text!r} is no job's id, which is job_ and 26 characters")
+    return text
+
+
+def _cursor(text: str) -> EventId:
+    try:
+        return parse_cursor(text)
+    except BadCursor as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise ArgumentTypeError(f"{text!r} is not NAME=JSON, as in temperature=0.2")
+    if name in _NO_PARAM:
+        raise ArgumentTypeError(f"{name} is set by {_NO_PARAM[name]}")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        raise ArgumentTypeError(
+            f"the value of {name} is no JSON; a text needs its quotes, as in '{name}=\"text\"'"
+        ) from None

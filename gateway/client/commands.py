@@ -1,0 +1,233 @@
+"""The client's commands: `submit`, `tail`, `cancel` and `jobs`, from options to an exit status.
+
+Above: gateway/cli.py. Below: connection.py, which asks the gateway, transcript.py, which understands its events,
+terminal.py, which writes. Each failure is one sentence on stderr and a status of its own (exit_status.py).
+"""
+
+import json
+import os
+import secrets
+import shlex
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import BinaryIO, TextIO
+
+import httpx2
+
+from gateway.address import base_url, is_loopback
+from gateway.client.arguments import STDIN, request_of
+from gateway.client.connection import Connection, Json
+from gateway.client.exit_status import ExitStatus, of_end, of_error
+from gateway.client.patience import Patience
+from gateway.client.table import table
+from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
+from gateway.client.text import one_line
+from gateway.client.transcript import Proof, Transcript
+from gateway.development_key import kept_development_key
+from shared.clock import SystemClock
+from shared.errors import AnswerNotWhole, InvalidRequest, StartupError, TailraceError
+from shared.events import START, EventId, EventType
+from shared.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
+
+PATIENCE_S = 60.0
+_NATURAL = ("stop", "tool_calls", "function_call", None)
+
+
+def run(options: Namespace) -> int:
+    """Run the client's command in `options`; the process's exit status."""
+    console = Console(_raw(sys.stdout), _raw(sys.stderr), colour=colour_is_wanted(), escapes=not terminal_is_dumb())
+    try:
+        return _run(options, console)
+    except OSError as error:
+        # Python would try to write what is left when it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return ExitStatus.BROKEN_PIPE
+        console.fail(f"The output can't be written: {error.strerror}.")
+        return ExitStatus.USAGE
+
+
+def _raw(stream: TextIO | None) -> BinaryIO:
+    return open(os.devnull, "wb") if stream is None else stream.buffer  # None: it was closed by whoever started us
+
+
+def _run(options: Namespace, console: Console) -> int:
+    try:
+        settings = load_settings()
+        with _connect(options, settings, console) as connection:
+            return _COMMANDS[options.command](options, settings, connection, console)
+    except TailraceError as error:
+        console.fail(str(error))
+        return of_error(error)
+    except KeyboardInterrupt:
+        console.end_line()
+        return ExitStatus.INTERRUPTED
+
+
+def _connect(options: Namespace, settings: Settings, console: Console) -> Connection:
+    first_s, later_s = (0.0, PATIENCE_S) if options.patience is None else (options.patience, options.patience)
+    url = _url(settings)
+    return Connection(url, _key(url, settings), Patience(first_s, later_s), SystemClock(), console.note)
+
+
+def _url(settings: Settings) -> str:
+    if settings.url is not None:
+        return settings.url
+    if settings.port == 0:
+        raise StartupError("TAILRACE_PORT is 0: set TAILRACE_URL to the address that `tailrace up` has printed.")
+    return base_url(settings.host, settings.port)
+
+
+def _key(url: str, settings: Settings) -> str:
+    """The key for this gateway: the configured one; the development key is for this machine only."""
+    if settings.api_key is not None:
+        return settings.api_key
+    if settings.api_keys or not is_loopback(httpx2.URL(url).host):
+        raise StartupError("TAILRACE_API_KEY is not set, and this gateway wants one.")
+    return kept_development_key(settings.data_dir)
+
+
+def _submit(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+    prompt = _prompt(options.prompt)
+    model = options.model or _only_model(settings, connection)
+    key = options.idempotency_key or secrets.token_hex(16)
+    try:
+        job_id = connection.submit(request_of(options, prompt, model), key)
+    except KeyboardInterrupt:
+        again = f"the same command with --idempotency-key {shlex.quote(key)}"
+        console.note(f"Whether the gateway has taken the job is not known; {again} makes no second one.")
+        raise
+    if options.detach:
+        console.write(f"{job_id}\n")
+        return ExitStatus.COMPLETE
+    return _follow(job_id, START, _output(options, console), connection, console)
+
+
+def _prompt(words: list[str]) -> str:
+    if words not in ([], [STDIN]):
+        prompt = " ".join(words)
+    elif not words and sys.stdin.isatty():
+        raise InvalidRequest("There is no prompt: give one, or pipe one in.", param="prompt")
+    else:
+        prompt = _read_stdin()
+    if not prompt.strip():
+        raise InvalidRequest("The prompt is empty.", param="prompt")
+    return prompt
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode().rstrip("\n")
+    except UnicodeDecodeError:
+        raise InvalidRequest("The prompt on stdin must be UTF-8.", param="prompt") from None
+    except OSError as error:
+        raise InvalidRequest(f"The prompt can't be read from stdin: {error.strerror}.", param="prompt") from None
+
+
+def _only_model(settings: Settings, connection: Connection) -> str:
+    models = list(settings.models) or connection.models()
+    if len(models) != 1:
+        some = f"it serves {', '.join(map(one_line, models[:10]))}" if models else "it names none"
+        raise InvalidRequest(f"Say which model with --model: the gateway has no only one; {some}.", param="model")
+    return models[0]
+
+
+def _tail(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+    output = EventLines(console) if options.events else _output(options, console)
+    return _follow(options.job, options.cursor or START, output, connection, console)
+
+
+def _output(options: Namespace, console: Console) -> Output:
+    if console.is_terminal:
+        return OnScreen(console)
+    return AsItComes(console) if options.stream else AtTheEnd(console)
+
+
+def _follow(job_id: str, cursor: EventId, output: Output, connection: Connection, console: Console) -> int:
+    """Read a job to its end and write its answer; the exit status."""
+    transcript = Transcript(cursor)
+    try:
+        with closing(connection.events(job_id, cursor)) as events:
+            for event in events:
+                output.heard(event, transcript.apply(event), transcript)
+    except KeyboardInterrupt:
+        console.note(f"The job goes on. To read it: tailrace tail {job_id}; to end it: tailrace cancel {job_id}")
+        raise
+    except AnswerNotWhole as error:
+        raise AnswerNotWhole(f"{error} To read it: tailrace tail {job_id}") from None
+    if transcript.end is None:  # it had ended, and nothing follows the cursor
+        job = connection.job(job_id)
+        return _ended(job_id, str(job.get("status")), job, console)
+    if transcript.end.type is EventType.COMPLETED:
+        if transcript.proof is Proof.BROKEN or (transcript.proof is Proof.PARTIAL and cursor == START):
+            raise AnswerNotWhole(f"What came of {job_id} is not what was sent: its end does not prove it.")
+        output.complete(transcript)
+        _remark(job_id, transcript, console)
+    return _ended(job_id, transcript.end.type, transcript.end.data, console)
+
+
+def _remark(job_id: str, transcript: Transcript, console: Console) -> None:
+    """What a person should know of a complete answer."""
+    end = transcript.end.data if transcript.end else {}
+    reason = end.get("finish_reason")
+    if reason not in _NATURAL:
+        console.note(f"The answer was cut off: {reason}.")
+    calls = transcript.tool_calls
+    if calls and not console.is_terminal:
+        console.note(
+            f"The model calls tools ({', '.join(call.name for call in calls)}): tailrace tail {job_id} --events"
+        )
+    if console.is_terminal:
+        usage = end.get("usage")
+        tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        console.note(job_id if tokens is None else f"{job_id}, {tokens} tokens")
+
+
+def _ended(job_id: str, how: str, data: Json, console: Console) -> int:
+    """The exit status for a job that ended so; a bad end is told."""
+    if how != EventType.COMPLETED:
+        error = data.get("error")
+        said = error.get("message") if isinstance(error, Mapping) else None
+        console.fail(f"The job {job_id} {_ENDS.get(how, how)}" + (f": {said}" if isinstance(said, str) else "."))
+    return of_end(how)
+
+
+_ENDS = {
+    EventType.FAILED.value: "failed",
+    EventType.CANCELLED.value: "was cancelled",
+    EventType.EXPIRED.value: "has expired",
+}
+
+
+def _cancel(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+    worst: int = ExitStatus.COMPLETE
+    for job_id in options.jobs:
+        try:
+            job = connection.cancel(job_id)
+        except TailraceError as error:
+            console.fail(str(error))
+            worst = worst or of_error(error)
+        else:
+            console.write(f"{job_id} {one_line(str(job.get('status')))}\n")
+    return worst
+
+
+def _jobs(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+    found = connection.jobs(options.status, options.limit)
+    if options.json:
+        for job in found:
+            console.write(json.dumps(job, ensure_ascii=True) + "\n")
+    elif jobs := list(found):
+        console.write(table(jobs, datetime.now(UTC)))
+    return ExitStatus.COMPLETE
+
+
+_COMMANDS: Mapping[str, Callable[[Namespace, Settings, Connection, Console], int]] = {
+    "submit": _submit,
+    "tail": _tail,
+    "cancel": _cancel,
+    "jobs": _jobs,
+}

@@ -1,0 +1,259 @@
+"""The client's way to a gateway: the native job API over HTTP, asked again for as long as there is patience.
+
+Every call may be repeated: a POST of a job carries an Idempotency-Key, and events are read on from the last id. So a
+gateway that restarts, is replaced, or loses its Redis for a while is only a delay. Above: commands.py. Below: httpx2.
+Not here: what events mean (transcript.py), how long patience lasts (patience.py).
+"""
+
+import random
+import re
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from gateway.address import is_loopback
+from gateway.client.patience import Patience
+from gateway.client.text import one_line
+from shared.bounds import FRAME_BYTES, LIST_MOST, SENTENCE_CHARS
+from shared.clock import Clock
+from shared.errors import GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
+from shared.events import TERMINAL_EVENTS, EventId
+from shared.jobs import is_job_id
+from shared.sse_reader import EventReader, SentEvent
+
+CONNECT_S = 5.0
+SILENCE_S = 45.0
+"""Streams have a heartbeat each 15 s by default, and an answer takes 2 s at most: whoever is silent longer is gone."""
+TOLD_AFTER_S = 2.0
+"""A person is told of an outage that lasts longer than this."""
+
+# What a gateway, or a proxy before it, says of something that passes.
+_PASSING = (429, 502, 503, 504)
+
+Json = Mapping[str, Any]
+
+
+class Connection:
+    """A gateway and a key. `told` gets a sentence for people once an outage has lasted for a while."""
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        patience: Patience,
+        clock: Clock,
+        told: Callable[[str], None],
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Raises:
+            StartupError: the address or the key can't be one.
+        """
+        address = _checked_url(url)
+        self._place = f"The gateway at {address.scheme}://{address.netloc.decode('ascii')}"
+        self._patience = patience
+        self._clock = clock
+        self._told = told
+        self._told_once = False
+        self._sleep = sleep
+        self._client = httpx2.Client(
+            base_url=address,
+            headers={"Authorization": f"Bearer {_checked_key(key)}", "Accept-Encoding": "identity"},
+            timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S),
+            # A proxy that the environment names is for other machines.
+            trust_env=not is_loopback(address.host),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    # Each of these raises GatewayUnreachable, GatewayRefused or GatewayGarbage.
+
+    def submit(self, request: Json, idempotency_key: str) -> str:
+        """`POST /v1/jobs`: the job's id, the same for a repeated key."""
+        job = self._ask("POST", "/v1/jobs", json=dict(request), headers={"Idempotency-Key": idempotency_key})
+        if not is_job_id(job_id := str(job.get("id"))):
+            raise self._garbage()
+        return job_id
+
+    def job(self, job_id: str) -> Json:
+        """`GET /v1/jobs/{id}`."""
+        return self._ask("GET", f"/v1/jobs/{job_id}")
+
+    def cancel(self, job_id: str) -> Json:
+        """`POST /v1/jobs/{id}/cancel`: the job as it then is."""
+        return self._ask("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def jobs(self, status: str | None, limit: int) -> Iterator[Json]:
+        """`GET /v1/jobs`, newest first, at most `limit` of them, page by page."""
+        query: dict[str, str | int] = {} if status is None else {"status": status}
+        left = limit
+        while left > 0:
+            page = self._ask("GET", "/v1/jobs", params={**query, "limit": min(left, LIST_MOST)})
+            found = self._listed(page)
+            yield from found
+            left -= len(found)
+            if not page.get("has_more") or not page.get("last_id"):
+                return
+            query["after"] = str(page["last_id"])
+
+    def models(self) -> list[str]:
+        """`GET /v1/models`: their names."""
+        return [str(model.get("id")) for model in self._listed(self._ask("GET", "/v1/models"))]
+
+    def events(self, job_id: str, cursor: EventId) -> Generator[SentEvent, None, None]:
+        """`GET /v1/jobs/{id}/events`, over as many connections as it takes, up to the terminal event.
+
+        There are none where the job had ended and nothing follows the cursor. What was not read from one connection
+        comes from the next; after a `gap`, that is the log from its earliest event.
+        """
+        last_id = str(cursor)
+        while True:
+            reader = EventReader(FRAME_BYTES)
+            why = "its stream broke off"
+            asked_s = None
+            try:
+                with self._client.stream(
+                    "GET", f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last_id}
+                ) as response:
+                    if response.status_code == httpx2.codes.NO_CONTENT:
+                        return
+                    if response.status_code != httpx2.codes.OK:
+                        response.read()
+                        why, asked_s = self._passing(response)
+                    elif not _is_stream(response):
+                        raise self._garbage()
+                    else:
+                        for event in self._heard(response, reader):
+                            last_id = event.id or last_id
+                            yield event
+                            if event.name in TERMINAL_EVENTS:
+                                return
+            except httpx2.RequestError as error:
+                why = self._fault(error)
+            if reader.retry_ms is not None:
+                asked_s = reader.retry_ms / 1000
+            self._wait(why, asked_s)
+
+    def _heard(self, response: httpx2.Response, reader: EventReader) -> Iterator[SentEvent]:
+        self._patience.reached()
+        for piece in response.iter_bytes():
+            events = reader.feed(piece)
+            # A gateway on its way out, or one without its Redis, has nothing to say but when to come back.
+            if events or reader.retry_ms is None:
+                self._answered()
+            yield from events
+
+    def _ask(self, method: str, path: str, **options: Any) -> Json:
+        while True:
+            try:
+                response = self._client.request(method, path, **options)
+            except httpx2.RequestError as error:
+                self._wait(self._fault(error), None)
+                continue
+            if response.is_success:
+                self._answered()
+                return self._json(response)
+            self._wait(*self._passing(response))
+
+    def _answered(self) -> None:
+        self._patience.answered()
+        self._told_once = False
+
+    def _wait(self, why: str, asked_s: float | None) -> None:
+        now = self._clock.monotonic()
+        wait_s = self._patience.wait_s(now, random.random(), asked_s)
+        if wait_s is None:
+            raise GatewayUnreachable(f"{self._place} can't be reached: {why}.")
+        if not self._told_once and self._patience.silent_s(now) >= TOLD_AFTER_S:
+            self._told_once = True
+            self._told(f"{self._place} can't be reached: {why}. Trying again; Ctrl-C ends it.")
+        self._sleep(wait_s)
+
+    def _fault(self, error: httpx2.RequestError) -> str:
+        """Why a request failed, for a sentence."""
+        if not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            self._patience.reached()
+        why = re.sub(r"^\[Errno -?\d+\] ", "", one_line(str(error)))
+        return why.rstrip(".") or type(error).__name__
+
+    def _passing(self, response: httpx2.Response) -> tuple[str, float | None]:
+        """What an answer that is none says, and when to come back, in seconds.
+
+        Raises:
+            GatewayRefused: it won't pass.
+        """
+        self._patience.reached()
+        code, said = _problem(response)
+        if response.status_code not in _PASSING:
+            raise GatewayRefused(
+                said or f"{self._place} answered with {response.status_code}; is TAILRACE_URL right?",
+                answered=response.status_code,
+                told=code,
+            )
+        after = response.headers.get("retry-after", "")
+        why = said.rstrip(".") or f"it answered with {response.status_code}"
+        return why, float(after) if after.isdecimal() and len(after) < 5 else None
+
+    def _json(self, response: httpx2.Response) -> Json:
+        try:
+            body = response.json()
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            raise self._garbage()
+        return body
+
+    def _listed(self, page: Json) -> list[Json]:
+        data = page.get("data")
+        if not isinstance(data, list) or not all(isinstance(each, dict) for each in data):
+            raise self._garbage()
+        return data
+
+    def _garbage(self) -> GatewayGarbage:
+        return GatewayGarbage(f"{self._place} does not answer as Tailrace does; is TAILRACE_URL right?")
+
+
+def _problem(response: httpx2.Response) -> tuple[str | None, str]:
+    """An error's code and sentence: from problem+json (RFC 9457) or OpenAI's envelope."""
+    try:
+        body = response.json()
+    except (ValueError, RecursionError):
+        return None, ""
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return None, ""
+    code, said = error.get("code"), error.get("detail") or error.get("message")
+    sentence = one_line(said) if isinstance(said, str) else ""
+    return code if isinstance(code, str) else None, sentence[:SENTENCE_CHARS]
+
+
+def _is_stream(response: httpx2.Response) -> bool:
+    media_type: str = response.headers.get("content-type", "")
+    return media_type.partition(";")[0].strip().lower() == "text/event-stream"
+
+
+def _checked_url(text: str) -> httpx2.URL:
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        url = httpx2.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise StartupError("TAILRACE_URL must be like http://127.0.0.1:8080.")
+    return url
+
+
+def _checked_key(key: str) -> str:
+    if not (key.isascii() and key.isprintable() and key.strip()):
+        raise StartupError("TAILRACE_API_KEY may hold only printable ASCII characters.")
+    return key

@@ -1,0 +1,118 @@
+"""What of a text may be shown on a terminal, and how much room it takes there. Pure.
+
+Above: terminal.py. A model says whatever it likes, escape sequences included: none of them may reach a terminal, where
+they could move the cursor, change the title or paste into the shell. A pipe gets a text as it is.
+"""
+
+import unicodedata
+
+_LOST = "\ufffd"
+_ESCAPED = (
+    *range(0x20),
+    *range(0x7F, 0xA0),
+    # These change in which direction everything after them reads.
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+    # Halves of characters.
+    *range(0xD800, 0xE000),
+)
+_SAFE = {
+    **dict.fromkeys(_ESCAPED, _LOST),
+    **{code: chr(0x2400 + code) for code in range(0x20)},  # their pictures, as in ␛
+    0x7F: "\u2421",
+    ord("\r"): None,
+    **{ord(kept): kept for kept in "\n\t"},
+    **{ord(line_end): "\n" for line_end in "\x85\u2028\u2029"},
+}
+
+_TAB = 8
+# East Asian Width (UAX #11), and what a terminal takes for such a character: columns at least, and at most.
+_WIDTHS = {"W": (2, 2), "F": (2, 2), "A": (1, 2)}
+_WITHOUT_WIDTH = ("Mn", "Me", "Cf")
+_EMOJI = range(0x1F000, 0x20000)
+
+
+def safe(text: str) -> str:
+    """A text without control characters, but for line ends and tabs; pictures of them stand in their place."""
+    return text.translate(_SAFE)
+
+
+def one_line(text: str) -> str:
+    """A text of somebody else's for one line of ours: safe, without line ends."""
+    return " ".join(safe(text).split())
+
+
+def whole_characters(text: str) -> str:
+    """A text in which no character is torn: halves that stand side by side become one, others are replaced."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+class Joiner:
+    """Joins the pieces of a text whose characters may be torn: a first half is held back until the second comes."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def feed(self, text: str) -> str:
+        """What can be shown after this piece."""
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
+        return whole_characters(text.removesuffix(self._half))
+
+    def rest(self) -> str:
+        """What is left when nothing more comes."""
+        half, self._half = self._half, ""
+        return whole_characters(half)
+
+
+def rows(text: str, columns: int) -> tuple[int, int]:
+    """How many rows of a terminal a safe text takes, at least and at most: terminals differ in what is how wide.
+
+    It begins in the first column of the first row. The row that the cursor stands in counts, even if it is empty.
+    """
+    fewest, most = _Row(columns), _Row(columns)
+    for char in text:
+        if char == "\n":
+            fewest.end()
+            most.end()
+        elif char == "\t":
+            fewest.tab()
+            most.tab()
+        else:
+            least, greatest = _width(char)
+            fewest.put(least)
+            most.put(greatest)
+    return fewest.number, most.number
+
+
+class _Row:
+    """Where the cursor is. A row that is just full is not left before the next character comes."""
+
+    def __init__(self, columns: int) -> None:
+        self.number = 1
+        self._columns = columns
+        self._used = 0
+
+    def put(self, width: int) -> None:
+        if self._used + width > self._columns:
+            self.end()
+        self._used += width
+
+    def tab(self) -> None:
+        self._used = min(self._columns - 1, (self._used // _TAB + 1) * _TAB)
+
+    def end(self) -> None:
+        self.number += 1
+        self._used = 0
+
+
+def _width(char: str) -> tuple[int, int]:
+    if char.isascii():
+        return 1, 1
+    if unicodedata.category(char) in _WITHOUT_WIDTH:
+        return 0, 1
+    if ord(char) in _EMOJI:
+        return 0, 2  # several of them may be drawn as one
+    return _WIDTHS.get(unicodedata.east_asian_width(char), (1, 1))
