@@ -1,0 +1,176 @@
+"""`tailrace submit` and its like as a person or a script runs them: real processes, with a pipe or a terminal.
+
+Above: test_tailrace_cli.py. Not here: expectations.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import termios
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.client import PATIENCE_S
+from tests.support.processes import PYTHON
+
+END_S = 4 * PATIENCE_S
+"""How long a command may take, where the machine is busy and a worker was lost."""
+ROWS, COLUMNS = 24, 80
+
+
+class Ended(NamedTuple):
+    """What a command has written, and its exit status. A terminal's output holds what went to stderr too."""
+
+    status: int
+    output: str
+    errors: str
+
+
+class Running:
+    """A command that runs."""
+
+    def __init__(self, process: Process, terminal: int | None) -> None:
+        self.process = process
+        self._terminal = terminal
+        self.said = ""
+
+    async def until(self, text: str, *, times: int = 1) -> str:
+        """Wait until it has written this so many times; all that it has written."""
+        async with asyncio.timeout(END_S):
+            while self.said.count(text) < times:
+                assert await self._more(), f"It ended without saying {text!r}: {self.said!r}"
+        return self.said
+
+    async def ended(self) -> Ended:
+        """Wait for its end."""
+        async with asyncio.timeout(END_S):
+            while await self._more():
+                pass
+            errors = await self.process.stderr.read() if self.process.stderr is not None else b""
+            return Ended(await self.process.wait(), self.said, errors.decode())
+
+    async def status(self) -> tuple[int, str]:
+        """Wait for its end without reading its output; its exit status, and what went to stderr."""
+        assert self.process.stderr is not None
+        async with asyncio.timeout(END_S):
+            errors = await self.process.stderr.read()
+            return await self.process.wait(), errors.decode()
+
+    def leave(self) -> None:
+        """Close the pipe that it writes to."""
+        # The only way that asyncio has.
+        transport = self.process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        transport.close()
+
+    def press_ctrl_c(self) -> None:
+        """SIGINT, as a terminal sends it."""
+        self.process.send_signal(signal.SIGINT)
+
+    async def _more(self) -> bool:
+        if self._terminal is not None:
+            data = await _read_terminal(self._terminal)
+        else:
+            assert self.process.stdout is not None
+            data = await self.process.stdout.read(64 * 1024)
+        self.said += data.decode()
+        return bool(data)
+
+
+class Tailrace:
+    """The command line of somebody with this gateway and key."""
+
+    def __init__(self, url: str, key: str | None = "sk-alice", **env: str) -> None:
+        self._env = {"TAILRACE_URL": url, "TERM": "xterm", **env}
+        if key is not None:
+            self._env["TAILRACE_API_KEY"] = key
+
+    @asynccontextmanager
+    async def running(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        output: Path | None = None,
+        terminal: bool = False,
+        rows: int = ROWS,
+    ) -> AsyncIterator[Running]:
+        """`tailrace` with these arguments; it has ended when the block has. `terminal`: in a window of 80 columns."""
+        if terminal:
+            master, slave = os.openpty()
+            termios.tcsetwinsize(slave, (rows, COLUMNS))
+            process = await self._start(arguments, DEVNULL, slave, slave)
+            os.close(slave)
+        else:
+            master = None
+            stdout = PIPE if output is None else os.open(output, os.O_WRONLY)
+            process = await self._start(arguments, DEVNULL if stdin is None else PIPE, stdout, PIPE)
+            if stdout != PIPE:
+                os.close(stdout)
+        if stdin is not None:
+            assert process.stdin is not None
+            process.stdin.write(stdin)
+            process.stdin.close()
+        try:
+            yield Running(process, master)
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            if master is not None:
+                os.close(master)
+
+    async def __call__(self, *arguments: str, stdin: bytes | None = None, terminal: bool = False) -> Ended:
+        """Run it to its end."""
+        async with self.running(*arguments, stdin=stdin, terminal=terminal) as command:
+            return await command.ended()
+
+    async def _start(self, arguments: tuple[str, ...], stdin: int, stdout: int, stderr: int) -> Process:
+        env = {**without_colour_settings(os.environ), **self._env}
+        argv = (*PYTHON, "gateway", *arguments)
+        return await asyncio.create_subprocess_exec(*argv, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+
+
+def without_colour_settings(env: Mapping[str, str]) -> dict[str, str]:
+    """What the developer likes is none of the tests' business."""
+    return {name: value for name, value in env.items() if name not in ("NO_COLOR", "TERM")}
+
+
+async def _read_terminal(descriptor: int) -> bytes:
+    """What was written to the other side; empty once nobody holds it."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        await ready.wait()
+        return os.read(descriptor, 64 * 1024).replace(b"\r\n", b"\n")
+    except OSError:  # Linux says EIO
+        return b""
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def screen(written: str) -> str:
+    """What stands on a terminal after all this, as far as our own escape sequences go; colours are left out."""
+    lines, row, column = [""], 0, 0
+    for token in re.findall(r"\x1b\[\d*[A-Za-z]|.|\n", written):
+        if token == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif token == "\r":
+            column = 0
+        elif token.endswith("A") and len(token) > 1:
+            row -= int(token[2:-1])
+            assert row >= 0, "above the command's first line"
+        elif token == "\x1b[J":
+            lines[row:] = [lines[row][:column]]
+        elif not token.endswith("m") or len(token) == 1:
+            assert not token.startswith("\x1b"), token
+            if column == COLUMNS:
+                row, column = row + 1, 0
+                lines += [""] * (row + 1 - len(lines))
+            lines[row] = lines[row][:column].ljust(column) + token
+            column += 1
+    return "\n".join(lines)

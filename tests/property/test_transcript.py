@@ -1,0 +1,127 @@
+"""The client's transcript against a plain model: whatever happens on the way, it ends with what the log says.
+
+The model is the log itself, a list of events: the answer is what its deltas say after each rollback has been obeyed.
+Hypothesis decides what is logged, where a connection breaks, what comes twice, and how much of its end Redis forgets.
+"""
+
+import hashlib
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.client.text import whole_characters
+from gateway.client.transcript import Proof, TakenBack, Transcript
+from shared.events import START, EventId, EventType, encode_data, parse_id
+from shared.sse_reader import SentEvent
+
+TEXTS = st.sampled_from(["a", "b ", "naïve ", "\n", "🌊", ""])
+
+
+class JobLog:
+    """What the worker and Redis do."""
+
+    def __init__(self) -> None:
+        self.events = [SentEvent("queued", b"{}", "0-1")]
+        self._epoch = 0
+
+    @property
+    def last(self) -> EventId:
+        return id_of(self.events[-1])
+
+    def delta(self, text: str) -> None:
+        self._write(EventType.DELTA, {"content": text})
+
+    def roll_back(self, where: int) -> None:
+        """Another execution begins; it keeps what came up to some event."""
+        to = self.events[where % len(self.events)].id
+        self._epoch = max(self._epoch, self.last.epoch) + 1
+        self._write(EventType.ROLLBACK, {"to": to}, EventId(self._epoch, 1))
+
+    def forget(self, count: int) -> None:
+        """A killed Redis loses its last events; the next execution's ids are new."""
+        del self.events[max(1, len(self.events) - count) :]
+        self.roll_back(0)
+
+    def finish(self) -> None:
+        """The terminal event, with its proof."""
+        digest = hashlib.sha256(b"".join(event.data for event in self.surviving())).hexdigest()
+        self._write(EventType.COMPLETED, {"events": len(self.events) + 1, "sha256": digest})
+
+    def surviving(self) -> list[SentEvent]:
+        """The deltas that hold."""
+        kept: list[SentEvent] = []
+        for event in self.events:
+            if event.name == EventType.DELTA:
+                kept.append(event)
+            elif event.name == EventType.ROLLBACK:
+                to = parse_id(json.loads(event.data)["to"])
+                kept = [delta for delta in kept if id_of(delta) <= to]
+        return kept
+
+    def after(self, cursor: EventId) -> list[SentEvent]:
+        """What the gateway sends to a reader with this cursor: where the log does not hold it, a gap and all of it."""
+        if cursor != START and str(cursor) not in {event.id for event in self.events}:
+            return [SentEvent("gap", b"{}", None), *self.events]
+        return [event for event in self.events if id_of(event) > cursor]
+
+    def _write(self, name: EventType, data: object, event_id: EventId | None = None) -> None:
+        at = event_id or EventId(max(self._epoch, self.last.epoch), self.last.seq + 1)
+        self.events.append(SentEvent(name.value, encode_data(data), str(at)))
+
+
+def id_of(event: SentEvent) -> EventId:
+    assert event.id is not None
+    return parse_id(event.id)
+
+
+class Screen:
+    """What somebody has before his eyes who does what the changes say."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self._transcript = transcript
+        self.text = ""
+
+    def hear(self, event: SentEvent) -> None:
+        for change in self._transcript.apply(event):
+            if isinstance(change, TakenBack):
+                self.text = "".join(said.text for said in self._transcript.said)
+            else:
+                self.text += change.text
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("delta"), TEXTS),
+    st.tuples(st.just("roll_back"), st.integers(0, 30)),
+    st.tuples(st.just("forget"), st.integers(0, 5)),
+    st.tuples(st.just("read"), st.integers(0, 10)),
+    st.tuples(st.just("repeat"), st.integers(0, 30)),
+)
+
+
+@given(st.lists(STEPS, max_size=40))
+def test_the_transcript_ends_with_what_the_log_says(steps: list[tuple[str, int | str]]) -> None:
+    log, transcript = JobLog(), Transcript()
+    screen = Screen(transcript)
+    for step, value in steps:
+        if step == "read":  # a connection, and how much comes before it breaks
+            for event in log.after(transcript.cursor)[: int(value)]:
+                screen.hear(event)
+        elif step == "repeat":
+            event = log.events[int(value) % len(log.events)]
+            if id_of(event) <= transcript.cursor:
+                screen.hear(event)
+        elif step == "delta":
+            log.delta(str(value))
+        else:
+            getattr(log, step)(int(value))
+    log.finish()
+
+    for event in log.after(transcript.cursor):
+        screen.hear(event)
+
+    said = whole_characters("".join(json.loads(event.data)["content"] for event in log.surviving()))
+    assert transcript.text == said
+    assert screen.text == said
+    assert transcript.proof is Proof.WHOLE
+    assert transcript.end is not None
