@@ -33,6 +33,7 @@ from shared.events import START, EventId, EventType
 from shared.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
 
 PATIENCE_S = 60.0
+_NAMED = 10
 _NATURAL = ("stop", "tool_calls", "function_call", None)
 
 
@@ -130,8 +131,8 @@ def _read_stdin() -> str:
 def _only_model(settings: Settings, connection: Connection) -> str:
     models = list(settings.models) or connection.models()
     if len(models) != 1:
-        some = f"it serves {', '.join(map(one_line, models[:10]))}" if models else "it names none"
-        raise InvalidRequest(f"Say which model with --model: the gateway has no only one; {some}.", param="model")
+        some = ", ".join(map(one_line, models[:_NAMED])) + (" …" if len(models) > _NAMED else "")
+        raise InvalidRequest(f"Say which model with --model; the gateway serves: {some or 'none'}.", param="model")
     return models[0]
 
 

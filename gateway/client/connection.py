@@ -175,7 +175,7 @@ class Connection:
         wait_s = self._patience.wait_s(now, random.random(), asked_s)
         if wait_s is None:
             raise GatewayUnreachable(f"{self._place} can't be reached: {why}.")
-        if not self._told_once and self._patience.silent_s(now) >= TOLD_AFTER_S:
+        if not self._told_once and self._patience.silent_s(now) + wait_s >= TOLD_AFTER_S:
             self._told_once = True
             self._told(f"{self._place} can't be reached: {why}. Trying again; Ctrl-C ends it.")
         self._sleep(wait_s)

@@ -143,7 +143,7 @@ class OnScreen:
         if self._console.erase():
             self._console.show(f"[{change.why} The answer starts anew.]\n", YELLOW)
         else:
-            self._console.show(f"\n[{change.why} What stands above is void; the answer starts anew.]\n", YELLOW)
+            self._console.show(f"\n[{change.why} What stands above is void.]\n", YELLOW)
         for said in transcript.said:
             self._say(said)
 

@@ -1,0 +1,90 @@
+"""The client's command line: what it takes, what it refuses, and the request it makes."""
+
+import argparse
+from typing import Any
+
+import pytest
+
+from gateway.client.arguments import COMMANDS, EXIT_STATUSES, add_commands, request_of
+from shared.events import EventId
+
+JOB = "job_" + "0" * 26
+
+
+def parse(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="tailrace")
+    add_commands(parser.add_subparsers(dest="command", required=True))
+    return parser.parse_args(arguments)
+
+
+def request(*arguments: str) -> dict[str, Any]:
+    return request_of(parse("submit", *arguments), "Hello?", "small")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_each_command_has_the_exit_statuses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(command, "--help")
+
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert EXIT_STATUSES in said
+    assert "TAILRACE_URL" in said
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_a_prompt_alone_is_a_request_with_one_message() -> None:
+    assert request("Hello?") == {"model": "small", "messages": [{"role": "user", "content": "Hello?"}]}
+
+
+def test_each_option_has_its_field() -> None:
+    options = ("--system", "Be brief.", "--lane", "fast", "--timeout", "30", "--on-disconnect", "continue")
+
+    assert request(*options, "--param", "n=2", "--param", 'stop=["a=b"]', "Hello?") == {
+        "model": "small",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}],
+        "lane": "fast",
+        "timeout_s": 30.0,
+        "on_disconnect": "continue",
+        "n": 2,
+        "stop": ["a=b"],
+    }
+
+
+def test_a_cursor_is_an_event_id() -> None:
+    assert parse("tail", JOB, "--from", "1-17").cursor == EventId(1, 17)
+    assert parse("tail", JOB).cursor is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("submit", "--param", "temperature"), "argument --param: 'temperature' is not NAME=JSON"),
+        (("submit", "--param", "=1"), "argument --param: '=1' is not NAME=JSON"),
+        (("submit", "--param", "stop=END"), "argument --param: the value of stop is no JSON; a text needs its quotes"),
+        (("submit", "--param", "model=1"), "argument --param: model is set by --model"),
+        (("submit", "--param", "messages=[]"), "argument --param: messages is set by the prompt and --system"),
+        (("submit", "--timeout", "soon"), "argument --timeout: 'soon' is no number of seconds"),
+        (("submit", "--timeout", "-1"), "argument --timeout: "),
+        (("submit", "--patience", "inf"), "argument --patience: 'inf' is no number of seconds"),
+        (("submit", "--patience", "nan"), "argument --patience: 'nan' is no number of seconds"),
+        (("submit", "--model", " "), "argument --model: it must not be empty"),
+        (("submit", "--idempotency-key", ""), "argument --idempotency-key: it must not be empty"),
+        (("submit", "--detach", "--stream", "hi"), "argument --stream: not allowed with argument --detach"),
+        (("tail", JOB, "--events", "--stream"), "argument --stream: not allowed with argument --events"),
+        (("tail", "../jobs"), "argument JOB: '../jobs' is no job's id"),
+        (("tail", JOB, "--from", "17"), "argument --from: A cursor is an event id"),
+        (("tail",), "the following arguments are required: JOB"),
+        (("cancel",), "the following arguments are required: JOB"),
+        (("cancel", JOB, "x"), "argument JOB: 'x' is no job's id"),
+        (("jobs", "--limit", "0"), "argument --limit: '0' is no whole number from 1 on"),
+        (("jobs", "--limit", "9" * 5000), "argument --limit: "),
+        (("jobs", "--status", "asleep"), "argument --status: invalid choice: 'asleep'"),
+    ],
+)
+def test_a_mistake_is_named(arguments: tuple[str, ...], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(*arguments)
+
+    assert end.value.code == 2
+    assert f"tailrace {arguments[0]}: error: {sentence}" in capsys.readouterr().err
