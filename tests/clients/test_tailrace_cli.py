@@ -361,9 +361,9 @@ async def test_an_answer_that_a_killed_worker_began_is_taken_back_wherever_it_ca
 ) -> None:
     prefix = fresh_prefix()
     worker = {"key_prefix": prefix, "upstream_url": upstream.base_url, "lease_s": 0.5}
-    first, gateway = await asyncio.gather(processes.worker(**worker), processes.gateway(key_prefix=prefix))
+    gateway = await processes.gateway(key_prefix=prefix)
     tailrace = Tailrace(gateway.url)
-    prompt = script(text=TEN.replace(" ", "\n"), rate=5)
+    prompt = script(text=TEN.replace(" ", "\n"), fault="stall", after=4, stall_s=4)
     job_id = await detached(tailrace, "--model", "small", prompt)
 
     async with AsyncExitStack() as stack:
@@ -372,6 +372,7 @@ async def test_an_answer_that_a_killed_worker_began_is_taken_back_wherever_it_ca
         streamed = await enter(tailrace.running("tail", job_id, "--stream"))
         large = await enter(tailrace.running("tail", job_id, terminal=True))
         small = await enter(tailrace.running("tail", job_id, terminal=True, rows=3))
+        first = await processes.worker(**worker)
         for reader in (streamed, large, small):
             await reader.until("four\n")
         await first.crash()

@@ -15,6 +15,7 @@ from shared.events import encode_data
 from shared.sse_reader import SentEvent
 
 ROWS, COLUMNS = 5, 20
+_MARK = b"\0"
 
 
 class Window:
@@ -33,11 +34,11 @@ class Window:
 
     def written(self) -> str:
         """What was written since it was last asked."""
-        os.set_blocking(self._master, False)
-        try:
-            return os.read(self._master, 1 << 16).decode()
-        except BlockingIOError:
-            return ""
+        self.stream.write(_MARK)  # what is written comes out a moment later
+        said = b""
+        while not said.endswith(_MARK):
+            said += os.read(self._master, 1 << 16)
+        return said.removesuffix(_MARK).decode()
 
     def close(self) -> None:
         self.stream.close()
