@@ -19,7 +19,7 @@ import httpx2
 
 from gateway.address import base_url, is_loopback
 from gateway.client.arguments import STDIN, request_of
-from gateway.client.connection import Connection, Json
+from gateway.client.connection import Connection, Json, address_of
 from gateway.client.exit_status import ExitStatus, of_end, of_error
 from gateway.client.patience import Patience
 from gateway.client.table import table
@@ -70,8 +70,9 @@ def _run(options: Namespace, console: Console) -> int:
 
 def _connect(options: Namespace, settings: Settings, console: Console) -> Connection:
     first_s, later_s = (0.0, PATIENCE_S) if options.patience is None else (options.patience, options.patience)
-    url = _url(settings)
-    return Connection(url, _key(url, settings), Patience(first_s, later_s), SystemClock(), console.note)
+    address = address_of(_url(settings))
+    patience = Patience(first_s, later_s)
+    return Connection(address, _key(address, settings), patience, SystemClock(), console.note)
 
 
 def _url(settings: Settings) -> str:
@@ -82,11 +83,11 @@ def _url(settings: Settings) -> str:
     return base_url(settings.host, settings.port)
 
 
-def _key(url: str, settings: Settings) -> str:
+def _key(address: httpx2.URL, settings: Settings) -> str:
     """The key for this gateway: the configured one; the development key is for this machine only."""
     if settings.api_key is not None:
         return settings.api_key
-    if settings.api_keys or not is_loopback(httpx2.URL(url).host):
+    if settings.api_keys or not is_loopback(address.host):
         raise StartupError("TAILRACE_API_KEY is not set, and this gateway wants one.")
     return kept_development_key(settings.data_dir)
 

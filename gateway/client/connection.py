@@ -36,12 +36,27 @@ _PASSING = (429, 502, 503, 504)
 Json = Mapping[str, Any]
 
 
+def address_of(text: str) -> httpx2.URL:
+    """A gateway's address.
+
+    Raises:
+        StartupError: it can't be one.
+    """
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL:
+        url = httpx2.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise StartupError("TAILRACE_URL must be like http://127.0.0.1:8080.")
+    return url
+
+
 class Connection:
     """A gateway and a key. `told` gets a sentence for people once an outage has lasted for a while."""
 
     def __init__(
         self,
-        url: str,
+        address: httpx2.URL,
         key: str,
         patience: Patience,
         clock: Clock,
@@ -52,9 +67,8 @@ class Connection:
         """Nothing is sent yet.
 
         Raises:
-            StartupError: the address or the key can't be one.
+            StartupError: the key can't be one.
         """
-        address = _checked_url(url)
         self._place = f"The gateway at {address.scheme}://{address.netloc.decode('ascii')}"
         self._patience = patience
         self._clock = clock
@@ -241,16 +255,6 @@ def _problem(response: httpx2.Response) -> tuple[str | None, str]:
 def _is_stream(response: httpx2.Response) -> bool:
     media_type: str = response.headers.get("content-type", "")
     return media_type.partition(";")[0].strip().lower() == "text/event-stream"
-
-
-def _checked_url(text: str) -> httpx2.URL:
-    try:
-        url = httpx2.URL(text)
-    except httpx2.InvalidURL:
-        url = httpx2.URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise StartupError("TAILRACE_URL must be like http://127.0.0.1:8080.")
-    return url
 
 
 def _checked_key(key: str) -> str:

@@ -106,6 +106,26 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
     assert parse_id(rest.split(b"\n\n")[0].rpartition(b"id: ")[2]) == EventId(1, 18)
 
 
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+async def test_the_command_line_examples_run_as_they_stand(
+    site: System, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (program,) = (block for block in blocks("sh") if "tailrace submit" in block)
+    tools = tmp_path_factory.mktemp("tools")
+    for name, command in (("tailrace", f"exec {sys.executable} -P -m gateway"), ("git", "echo a")):
+        (tools / name).write_text(f'#!/bin/sh\n{command} "$@"\n')
+        (tools / name).chmod(0o755)
+    env = {"TAILRACE_URL": site.url, "TAILRACE_API_KEY": KEY, "PATH": f"{tools}:{os.environ['PATH']}"}
+
+    printed = (await run(["bash", "-euo", "pipefail", "-c", f'{program}echo "$summary $job"'], env)).decode()
+
+    answer = answer_to(PROMPT)
+    first, review, tail, rest = printed.split("\n", 3)
+    assert (first, review, tail) == (answer, answer_to("a diff"), answer)
+    assert re.search(rf"^{re.escape(answer)} (job_\w+)\n\Z", rest, re.MULTILINE)
+    assert re.match(r"job_\w+ completed\n", rest)
+
+
 async def test_the_openai_example_prints_the_answer(site: System) -> None:
     (program,) = blocks("python")
 

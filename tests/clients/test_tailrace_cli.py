@@ -520,6 +520,7 @@ async def test_a_mistake_in_the_request_is_one_sentence(
     ("key", "env", "sentence"),
     [
         ("sk-x", {"TAILRACE_URL": "localhost:8080"}, "TAILRACE_URL must be like http://127.0.0.1:8080."),
+        (None, {"TAILRACE_URL": "http://host:port"}, "TAILRACE_URL must be like http://127.0.0.1:8080."),
         ("sk-\n", {}, "TAILRACE_API_KEY may hold only printable ASCII characters."),
         (None, {"TAILRACE_URL": "http://tailrace.example"}, "TAILRACE_API_KEY is not set, and this gateway wants one."),
         (None, {"TAILRACE_API_KEYS": "sk-a:a"}, "TAILRACE_API_KEY is not set, and this gateway wants one."),

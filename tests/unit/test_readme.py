@@ -12,6 +12,8 @@ from starlette.routing import Route
 import gateway.api
 from gateway.api import page
 from gateway.cli import main
+from gateway.client.arguments import COMMANDS
+from gateway.client.exit_status import MEANINGS
 from shared import bounds
 from shared.events import EventType
 from shared.lifecycle import TRANSITIONS
@@ -136,6 +138,28 @@ def test_the_http_table_is_the_routes() -> None:
     assert listed == there
 
 
+def test_the_exit_statuses_are_those_of_the_client() -> None:
+    rows = [(int(status), meaning) for status, meaning in table("exit status", "meaning")]
+
+    assert rows == [(status.value, meaning) for status, meaning in MEANINGS.items()]
+
+
+def test_the_options_of_the_client_that_it_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [line.partition(" #")[0] for text in (*CODE, *BLOCKS) for line in text.splitlines() if "tailrace " in line]
+    named = {
+        (command, option)
+        for line in lines
+        for command, rest in re.findall(r"\btailrace ([a-z]+)([^|)]*)", line)
+        for option in re.findall(r"--[a-z-]+", rest)
+    }
+
+    assert {("submit", "--detach"), ("tail", "--events")} <= named
+    for command, option in named:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert f"{option} " in re.sub(r"[],\n]", " ", capsys.readouterr().out)
+
+
 def test_the_files_that_it_names_exist() -> None:
     files = [ROOT / link for link in re.findall(r"\]\((?!https?:)([^)#]+)", README)]
     modules = {path.name for folder in ("gateway", "shared", "worker") for path in (ROOT / folder).glob("*.py")}
@@ -159,7 +183,7 @@ def test_the_make_targets_that_it_names_exist() -> None:
 def test_the_tailrace_commands_that_it_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
     named = {command for text in (*CODE, *BLOCKS) for command in re.findall(r"\btailrace ([a-z]+)", text)}
 
-    assert named == {"up", "serve", "worker"}
+    assert named == {"up", "serve", "worker", *COMMANDS}
     for command in named:
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import StartupError
-from shared.settings import Settings, load_settings
+from shared.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
 
 
 @pytest.fixture
@@ -183,3 +183,25 @@ def test_a_tailrace_toml_that_is_no_toml_is_refused_in_one_sentence(toml: Path, 
 def test_settings_can_not_be_changed_once_read() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(None, True), ("", True), ("1", False), ("0", False)])
+def test_colour_is_wanted_unless_no_color_is_set_to_anything(
+    value: str | None, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+
+    assert colour_is_wanted() is wanted
+
+
+@pytest.mark.parametrize(("value", "dumb"), [(None, True), ("dumb", True), ("xterm-256color", False)])
+def test_a_terminal_that_does_not_say_what_it_knows_is_dumb(
+    value: str | None, dumb: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TERM", raising=False)
+    if value is not None:
+        monkeypatch.setenv("TERM", value)
+
+    assert terminal_is_dumb() is dumb

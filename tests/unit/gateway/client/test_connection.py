@@ -1,0 +1,331 @@
+"""The way to a gateway: what is asked again, what is given up, and what is told meanwhile.
+
+The gateway is a socket that plays canned answers; time passes only where the connection waits.
+"""
+
+import json
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from gateway.client import connection
+from gateway.client.connection import Connection, address_of
+from gateway.client.patience import Patience
+from shared.errors import EventTooLarge, GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
+from shared.events import START, EventId
+
+JOB = "job_" + "0" * 26
+PATIENCE_S = 60.0
+BOUND_S = 5.0
+
+
+def answer(status: int, body: object = b"", *headers: str, kind: str = "application/json") -> bytes:
+    """A whole answer."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [f"HTTP/1.1 {status} Canned", f"Content-Type: {kind}", f"Content-Length: {len(content)}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode() + content
+
+
+def problem(status: int, detail: str, *headers: str, code: str = "canned") -> bytes:
+    return answer(status, {"detail": detail, "code": code}, *headers, kind="application/problem+json")
+
+
+def stream(*frames: bytes, ends: bool = False) -> bytes:
+    """An event stream that breaks off, unless it `ends`."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames) + (b"0\r\n\r\n" if ends else b"")
+
+
+def delta(seq: int) -> bytes:
+    return b'event: delta\ndata: {"content":"%d"}\nid: 1-%d\n\n' % (seq, seq)
+
+
+END = b"event: completed\ndata: {}\nid: 1-9\n\n"
+FAREWELL = b"retry: 700\n\n"
+LOST = b""
+"""No answer: the connection is closed once the request is there."""
+
+
+class Canned:
+    """Plays one answer for each connection, then closes it. `asked` are the requests: first line and headers."""
+
+    def __init__(self, answers: Sequence[bytes]) -> None:
+        self._answers = answers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(BOUND_S)
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked: list[str] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        for each in self._answers:
+            connected, _ = self._listener.accept()
+            with connected:
+                connected.settimeout(BOUND_S)
+                head, _, body = self._until(connected, b"").partition(b"\r\n\r\n")
+                text = head.decode()
+                length = int(text.lower().partition("content-length: ")[2].partition("\r\n")[0] or 0)
+                while len(body) < length:
+                    body += connected.recv(1 << 16)
+                self.asked.append(text)
+                connected.sendall(each)
+        self._listener.close()  # from here on, nobody is there
+
+    def _until(self, connected: socket.socket, data: bytes) -> bytes:
+        while b"\r\n\r\n" not in data:
+            data += connected.recv(1 << 16)
+        return data
+
+    def header(self, name: str) -> list[str]:
+        """What each request said there."""
+        return [each.partition(f"{name}: ")[2].partition("\r\n")[0] for each in self.asked]
+
+    def close(self) -> None:
+        self._thread.join(BOUND_S)
+        self._listener.close()
+
+
+class Scene:
+    """A canned gateway, a connection to it, and the time. `waited` and `told` are what the connection did."""
+
+    def __init__(self, answers: Sequence[bytes], before_s: float) -> None:
+        self.gateway = Canned(answers)
+        self.now = 0.0
+        self.waited: list[float] = []
+        self.told: list[str] = []
+        patience = Patience(before_s, PATIENCE_S)
+        self.connection = Connection(
+            address_of(self.gateway.url), "sk-alice", patience, self, self.told.append, sleep=self._sleep
+        )
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall_ms(self) -> int:
+        return 0
+
+    def _sleep(self, seconds: float) -> None:
+        self.waited.append(seconds)
+        self.now += seconds
+
+
+class Stage:
+    """Makes scenes; they end with the test."""
+
+    def __init__(self) -> None:
+        self._scenes: list[Scene] = []
+
+    def __call__(self, *answers: bytes, before_s: float = 0.0) -> Scene:
+        self._scenes.append(Scene(answers, before_s))
+        return self._scenes[-1]
+
+    def close(self) -> None:
+        for scene in self._scenes:
+            scene.connection.__exit__(None, None, None)
+            scene.gateway.close()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.close()
+
+
+def ids(scene: Scene, cursor: EventId = START) -> list[str | None]:
+    return [event.id for event in scene.connection.events(JOB, cursor)]
+
+
+def test_events_go_on_where_a_connection_broke(stage: Stage) -> None:
+    scene = stage(stream(delta(1), delta(2)), stream(delta(3), END, ends=True))
+
+    assert ids(scene, EventId(0, 1)) == ["1-1", "1-2", "1-3", "1-9"]
+    assert scene.gateway.header("Last-Event-ID") == ["0-1", "1-2"]
+    assert scene.gateway.header("Authorization") == ["Bearer sk-alice"] * 2
+    assert scene.told == []
+
+
+def test_an_event_that_was_cut_off_is_asked_for_again(stage: Stage) -> None:
+    scene = stage(stream(delta(1), delta(2)[:-1]), stream(delta(2), END))
+
+    assert ids(scene) == ["1-1", "1-2", "1-9"]
+
+
+def test_a_stream_that_ends_without_a_terminal_event_has_not_ended(stage: Stage) -> None:
+    scene = stage(stream(delta(1), ends=True), stream(END, ends=True))
+
+    assert ids(scene) == ["1-1", "1-9"]
+
+
+def test_a_gap_does_not_move_the_cursor(stage: Stage) -> None:
+    scene = stage(stream(delta(5)), stream(b"event: gap\ndata: {}\n\n"), stream(delta(2), END))
+
+    assert ids(scene) == ["1-5", None, "1-2", "1-9"]
+    assert scene.gateway.header("Last-Event-ID") == ["0-0", "1-5", "1-5"]
+
+
+def test_the_gateway_says_when_to_come_back(stage: Stage) -> None:
+    scene = stage(stream(delta(1), FAREWELL), problem(503, "No.", "Retry-After: 3"), stream(END))
+
+    assert ids(scene) == ["1-1", "1-9"]
+    assert scene.waited == [0.7, 3.0]
+
+
+def test_nothing_follows_the_cursor(stage: Stage) -> None:
+    assert ids(stage(b"HTTP/1.1 204 No Content\r\n\r\n")) == []
+
+
+def test_a_gateway_that_only_says_farewell_is_given_up_in_the_end(stage: Stage) -> None:
+    scene = stage(*[stream(FAREWELL)] * 87)
+
+    with pytest.raises(GatewayUnreachable, match="can't be reached: peer closed connection"):
+        ids(scene)
+    assert sum(scene.waited) == pytest.approx(PATIENCE_S)
+
+
+def test_heartbeats_are_an_answer(stage: Stage) -> None:
+    scene = stage(*[stream(b": hb\n")] * 100, stream(END))
+
+    assert ids(scene) == ["1-9"]
+
+
+def test_a_gateway_that_was_there_is_waited_for_and_people_are_told_once(stage: Stage) -> None:
+    scene = stage(stream(delta(1)))
+
+    with pytest.raises(GatewayUnreachable, match=r"^The gateway at http://127.0.0.1:\d+ can't be reached: Connection"):
+        ids(scene)
+    assert sum(scene.waited) == pytest.approx(PATIENCE_S)
+    (told,) = scene.told
+    assert told.endswith(": Connection refused. Trying again; Ctrl-C ends it.")
+
+
+def test_a_gateway_that_was_never_there_is_not(stage: Stage) -> None:
+    scene = stage()
+    scene.gateway.close()
+
+    with pytest.raises(GatewayUnreachable):
+        scene.connection.models()
+    assert scene.waited == []
+
+
+def test_an_event_that_is_too_large_is_not_taken(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FRAME_BYTES", 100)
+
+    with pytest.raises(EventTooLarge):
+        ids(stage(stream(b"data: " + b"x" * 100)))
+
+
+def test_a_post_whose_answer_was_lost_is_repeated_with_its_key(stage: Stage) -> None:
+    scene = stage(LOST, answer(202, {"id": JOB}))
+
+    assert scene.connection.submit({"model": "small"}, "key-1") == JOB
+    assert scene.gateway.header("Idempotency-Key") == ["key-1", "key-1"]
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_what_passes_is_asked_again(stage: Stage, status: int) -> None:
+    scene = stage(answer(status, b"<html>", kind="text/html"), answer(200, {"status": "cancelled"}))
+
+    assert scene.connection.cancel(JOB) == {"status": "cancelled"}
+    assert scene.gateway.asked[0].startswith(f"POST /v1/jobs/{JOB}/cancel ")
+
+
+def test_what_does_not_pass_is_given_up_with_the_gateways_own_sentence(stage: Stage) -> None:
+    scene = stage(*[problem(503, "Redis does not answer.", "Retry-After: 30")] * 3)
+
+    with pytest.raises(GatewayUnreachable, match=r"can't be reached: Redis does not answer\.$"):
+        scene.connection.job(JOB)
+    assert scene.waited == [30.0, 30.0]
+
+
+@pytest.mark.parametrize(
+    ("canned", "code", "sentence"),
+    [
+        (problem(404, "There is no job.", code="job_not_found"), "job_not_found", "There is no job."),
+        (
+            answer(401, {"error": {"message": "No \x1b key.", "code": "invalid_api_key"}}),
+            "invalid_api_key",
+            "No ␛ key.",
+        ),
+        (answer(500, b"oh"), None, " answered with 500; is TAILRACE_URL right?"),
+        (answer(301, b"", "Location: /login"), None, " answered with 301; is TAILRACE_URL right?"),
+        (answer(403, ["no"]), None, " answered with 403; is TAILRACE_URL right?"),
+        (answer(403, {"error": "no"}), None, " answered with 403; is TAILRACE_URL right?"),
+        (answer(403, {"detail": 1, "code": 2}), None, " answered with 403; is TAILRACE_URL right?"),
+    ],
+)
+def test_a_refusal_is_told_as_the_gateway_told_it(stage: Stage, canned: bytes, code: str | None, sentence: str) -> None:
+    with pytest.raises(GatewayRefused) as refused:
+        stage(canned).connection.job(JOB)
+
+    assert str(refused.value).endswith(sentence)
+    assert refused.value.told == code
+
+
+def test_a_job_that_is_gone_ends_its_events(stage: Stage) -> None:
+    scene = stage(stream(delta(1)), problem(404, "There is no job."))
+
+    with pytest.raises(GatewayRefused, match="There is no job"):
+        ids(scene)
+
+
+def test_jobs_come_page_by_page(stage: Stage) -> None:
+    pages: list[dict[str, Any]] = [
+        {"data": [{"id": n} for n in range(100)], "has_more": True, "last_id": "job_a"},
+        {"data": [], "has_more": True, "last_id": "job_b"},  # a filter that little passes
+        {"data": [{"id": 100}], "has_more": True, "last_id": None},
+    ]
+    scene = stage(*[answer(200, page) for page in pages])
+
+    assert [job["id"] for job in scene.connection.jobs("failed", 150)] == list(range(101))
+    assert [each.split(" ")[1] for each in scene.gateway.asked] == [
+        "/v1/jobs?status=failed&limit=100",
+        "/v1/jobs?status=failed&after=job_a&limit=50",
+        "/v1/jobs?status=failed&after=job_b&limit=50",
+    ]
+
+
+def test_no_more_jobs_are_asked_for_than_are_wanted(stage: Stage) -> None:
+    scene = stage(answer(200, {"data": [{"id": 1}], "has_more": True, "last_id": "job_a"}))
+
+    assert len(list(scene.connection.jobs(None, 1))) == 1
+
+
+@pytest.mark.parametrize("body", [b"Welcome", [], {"data": {}}, {"data": ["x"]}, b"[" * 100_000])
+def test_what_is_no_answer_of_tailrace_is_told(stage: Stage, body: object) -> None:
+    with pytest.raises(GatewayGarbage, match=r"does not answer as Tailrace does; is TAILRACE_URL right\?"):
+        stage(answer(200, body)).connection.models()
+
+
+def test_neither_is_another_id_nor_a_page_in_place_of_a_stream(stage: Stage) -> None:
+    with pytest.raises(GatewayGarbage):
+        stage(answer(202, {"id": "../.."})).connection.submit({}, "key-1")
+    with pytest.raises(GatewayGarbage):
+        ids(stage(answer(200, b"Welcome", kind="text/html")))
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://", "http://host:port"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(StartupError, match=r"TAILRACE_URL must be like http://127\.0\.0\.1:8080\."):
+        address_of(url)
+
+
+@pytest.mark.parametrize("key", ["", " ", "sk-\n", "sk-é"])
+def test_a_key_that_can_be_none_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(StartupError, match="printable ASCII") as refused:
+        Connection(address_of("http://host"), key, Patience(0, 0), Clockless(), print)
+    assert not key.strip() or key not in str(refused.value)
+
+
+class Clockless:
+    """Time that nobody asks for."""
+
+    def monotonic(self) -> float:
+        raise AssertionError
+
+    def wall_ms(self) -> int:
+        raise AssertionError
