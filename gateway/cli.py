@@ -20,7 +20,6 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from gateway import app
 from gateway.address import base_url
 from gateway.client.arguments import COMMANDS, add_commands
 from gateway.client.commands import run
@@ -114,6 +113,9 @@ async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) 
         metrics_open = settings.metrics_open is not False
         settings = settings.model_copy(update={"api_keys": (_entry(key),), "metrics_open": metrics_open})
         print(f"No API key is configured. This one works on this machine: {key}", flush=True)
+    # Here, since it takes a while, which the client's commands need not wait for.
+    from gateway import app  # noqa: PLC0415
+
     return await app.serve(settings, ready=partial(tell_ready, ready_fd), share_port=share_port)
 
 

@@ -13,6 +13,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import BinaryIO, TextIO
 
 import httpx2
@@ -28,12 +29,15 @@ from gateway.client.text import one_line
 from gateway.client.transcript import Proof, Transcript
 from gateway.development_key import kept_development_key
 from shared.clock import SystemClock
-from shared.errors import AnswerNotWhole, InvalidRequest, StartupError, TailraceError
+from shared.errors import AnswerNotWhole, GatewayRefused, InvalidRequest, JobNotFound, StartupError, TailraceError
 from shared.events import START, EventId, EventType
 from shared.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
+from shared.sse_reader import SentEvent
 
 PATIENCE_S = 60.0
 _NAMED = 10
+# A job that is gone, as its readers would be told of a log that is.
+_FORGOTTEN = SentEvent(EventType.GAP, b"{}", None)
 _NATURAL = ("stop", "tool_calls", "function_call", None)
 
 
@@ -96,8 +100,9 @@ def _submit(options: Namespace, settings: Settings, connection: Connection, cons
     prompt = _prompt(options.prompt)
     model = options.model or _only_model(settings, connection)
     key = options.idempotency_key or secrets.token_hex(16)
+    submit = partial(connection.submit, request_of(options, prompt, model), key)
     try:
-        job_id = connection.submit(request_of(options, prompt, model), key)
+        job_id = submit()
     except KeyboardInterrupt:
         again = f"the same command with --idempotency-key {shlex.quote(key)}"
         console.note(f"Whether the gateway has taken the job is not known; {again} makes no second one.")
@@ -105,7 +110,7 @@ def _submit(options: Namespace, settings: Settings, connection: Connection, cons
     if options.detach:
         console.write(f"{job_id}\n")
         return ExitStatus.COMPLETE
-    return _follow(job_id, START, _output(options, console), connection, console)
+    return _follow(job_id, START, _output(options, console), connection, console, submit)
 
 
 def _prompt(words: list[str]) -> str:
@@ -148,13 +153,28 @@ def _output(options: Namespace, console: Console) -> Output:
     return AsItComes(console) if options.stream else AtTheEnd(console)
 
 
-def _follow(job_id: str, cursor: EventId, output: Output, connection: Connection, console: Console) -> int:
-    """Read a job to its end and write its answer; the exit status."""
+def _follow(
+    job_id: str,
+    cursor: EventId,
+    output: Output,
+    connection: Connection,
+    console: Console,
+    submit: Callable[[], str] | None = None,
+) -> int:
+    """Read a job to its end and write its answer; the exit status.
+
+    A job that the gateway has forgotten on the way, as a killed Redis makes it, is submitted again, where we can.
+    """
     transcript = Transcript(cursor)
     try:
-        with closing(connection.events(job_id, cursor)) as events:
-            for event in events:
-                output.heard(event, transcript.apply(event), transcript)
+        try:
+            _read(job_id, transcript, output, connection)
+        except GatewayRefused as error:
+            if submit is None or error.told != JobNotFound.code:
+                raise
+            job_id = submit()
+            output.heard(_FORGOTTEN, transcript.apply(_FORGOTTEN), transcript)
+            _read(job_id, transcript, output, connection)
     except KeyboardInterrupt:
         console.note(f"The job goes on. To read it: tailrace tail {job_id}; to end it: tailrace cancel {job_id}")
         raise
@@ -169,6 +189,12 @@ def _follow(job_id: str, cursor: EventId, output: Output, connection: Connection
         output.complete(transcript)
         _remark(job_id, transcript, console)
     return _ended(job_id, transcript.end.type, transcript.end.data, console)
+
+
+def _read(job_id: str, transcript: Transcript, output: Output, connection: Connection) -> None:
+    with closing(connection.events(job_id, transcript.cursor)) as events:
+        for event in events:
+            output.heard(event, transcript.apply(event), transcript)
 
 
 def _remark(job_id: str, transcript: Transcript, console: Console) -> None:

@@ -27,11 +27,11 @@ class ObservedUpstream:
         """The requests for this model up to now."""
         return self._of(model, await self._observe())
 
-    async def until_asked(self, model: str) -> dict[str, Any]:
-        """Wait for the first request for this model."""
+    async def until_asked(self, model: str, *, times: int = 1) -> dict[str, Any]:
+        """Wait for a request for this model, or for so many; the first of them."""
         async with asyncio.timeout(PATIENCE_S):
             seen = await self._observe()
-            while not self._of(model, seen):
+            while len(self._of(model, seen)) < times:
                 seen = await self._observe(requests=len(seen["requests"]) + 1)
         return self._of(model, seen)[0]
 

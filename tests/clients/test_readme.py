@@ -57,11 +57,11 @@ def answer_to(prompt: str) -> str:
     return expected_text({"model": MODEL, "messages": [{"role": "user", "content": prompt}]})
 
 
-async def run(argv: list[str], env: Mapping[str, str]) -> bytes:
+async def run(argv: list[str], env: Mapping[str, str], *, within_s: float = PROGRAM_S) -> bytes:
     """What a program prints; it must succeed."""
     process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **env}, stdout=PIPE, stderr=PIPE)
     try:
-        async with asyncio.timeout(PROGRAM_S):
+        async with asyncio.timeout(within_s):
             output, errors = await process.communicate()
     except TimeoutError:
         process.kill()
@@ -107,6 +107,7 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+@pytest.mark.timeout(120)
 async def test_the_command_line_examples_run_as_they_stand(
     site: System, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -117,7 +118,8 @@ async def test_the_command_line_examples_run_as_they_stand(
         (tools / name).chmod(0o755)
     env = {"TAILRACE_URL": site.url, "TAILRACE_API_KEY": KEY, "PATH": f"{tools}:{os.environ['PATH']}"}
 
-    printed = (await run(["bash", "-euo", "pipefail", "-c", f'{program}echo "$summary $job"'], env)).decode()
+    shell = ["bash", "-euo", "pipefail", "-c", f'{program}echo "$summary $job"']
+    printed = (await run(shell, env, within_s=5 * PROGRAM_S)).decode()
 
     answer = answer_to(PROMPT)
     first, review, tail, rest = printed.split("\n", 3)

@@ -14,6 +14,7 @@ from gateway.client.exit_status import ExitStatus
 from shared.ports import free_port
 from tests.clients.commands import Ended, Tailrace, screen
 from tests.clients.system import ObservedUpstream, System
+from tests.support.core import open_core
 from tests.support.processes import Processes
 from tests.support.upstream import expected_text
 from tests.support.valkey import fresh_prefix
@@ -388,6 +389,30 @@ async def test_an_answer_that_a_killed_worker_began_is_taken_back_wherever_it_ca
     assert kept.startswith("one\ntwo\nthree\nfour\n")
     assert anew.startswith(answer(prompt))
     assert (erased.status, told.status) == (0, 0)
+
+
+async def test_a_job_that_a_killed_redis_forgot_is_submitted_again(
+    processes: Processes, upstream: ObservedUpstream, redis_url: str, model: str
+) -> None:
+    prefix, port = fresh_prefix(), free_port()
+    worker, gateway = {"key_prefix": prefix, "upstream_url": upstream.base_url}, {"key_prefix": prefix, "port": port}
+    parts = await asyncio.gather(processes.worker(**worker), processes.gateway(**gateway))
+    tailrace = Tailrace(f"http://127.0.0.1:{port}")
+    prompt = script(text="one two three", fault="stall", after=2, stall_s=2)
+    arguments = ("submit", "--patience", "30", "--model", model, prompt)
+    async with tailrace.running(*arguments, terminal=True) as shown, tailrace.running(*arguments) as piped:
+        await shown.until("two ")
+        await upstream.until_asked(model, times=2)
+        for part in parts:
+            await part.crash()
+        async with open_core(redis_url, prefix) as core:
+            await core.client.delete(*[key async for key in core.client.scan_iter(f"{prefix}:*")])
+        await asyncio.gather(processes.worker(**worker), processes.gateway(**gateway))
+        seen, whole = await asyncio.gather(shown.ended(), piped.ended())
+
+    why = "The gateway's log does not hold what was read."
+    assert screen(seen.output).partition(f"[{why} The answer starts anew.]\n")[2].startswith(answer(prompt))
+    assert (whole.status, whole.output) == (0, answer(prompt))
 
 
 @pytest.mark.parametrize("key", ["sk-nobody", "sk-bob"])
