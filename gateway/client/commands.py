@@ -4,6 +4,7 @@ Above: gateway/cli.py. Below: connection.py, which asks the gateway, transcript.
 terminal.py, which writes. Each failure is one sentence on stderr and a status of its own (exit_status.py).
 """
 
+import io
 import json
 import os
 import secrets
@@ -48,7 +49,8 @@ def run(options: Namespace) -> int:
         return _run(options, console)
     except OSError as error:
         # Python would try to write what is left when it ends, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return ExitStatus.BROKEN_PIPE
         console.fail(f"The output can't be written: {error.strerror}.")
@@ -56,7 +58,7 @@ def run(options: Namespace) -> int:
 
 
 def _raw(stream: TextIO | None) -> BinaryIO:
-    return open(os.devnull, "wb") if stream is None else stream.buffer  # None: it was closed by whoever started us
+    return io.BytesIO() if stream is None else stream.buffer  # None: whoever started us has closed it
 
 
 def _run(options: Namespace, console: Console) -> int:

@@ -255,7 +255,7 @@ async def test_jobs_are_a_table_for_people_and_json_lines_for_scripts(processes:
 async def test_a_terminal_shows_the_answer_as_it_comes_reasoning_dimmed(
     tailrace: Tailrace, system: System, model: str
 ) -> None:
-    prompt = script(text="one two three", reasoning=2, fault="stall", after=4, stall_s=0.2)
+    prompt = script(text="one two three", reasoning=2, fault="stall", after=4, stall_s=2)
     async with tailrace.running("submit", "--model", model, prompt, terminal=True) as command:
         await command.until("one two ")
         (seen,) = await system.upstream.requests(model)
@@ -307,7 +307,7 @@ async def test_a_gateway_that_is_killed_in_mid_answer_is_waited_for(
     port = free_port()
     gateway = await processes.gateway(key_prefix=main_prefix, port=port)
     tailrace = Tailrace(gateway.url)
-    prompt = script(text=TEN, rate=8)
+    prompt = script(text=TEN, rate=4)
     piped = tailrace.running("submit", "--model", model, prompt)
     streamed = tailrace.running("submit", "--stream", "--model", model, prompt)
     async with piped as first, streamed as second:
@@ -447,7 +447,7 @@ async def test_a_model_that_the_upstream_does_not_know_fails_the_job(tailrace: T
 async def test_ctrl_c_leaves_and_says_how_to_go_on_and_the_job_does(
     tailrace: Tailrace, system: System, model: str, terminal: bool
 ) -> None:
-    prompt = script(text="one two three", fault="stall", after=2, stall_s=0.5)
+    prompt = script(text="one two three", fault="stall", after=2, stall_s=2)
     arguments = ("submit", "--stream", "--model", model, prompt)
     async with tailrace.running(*arguments, terminal=terminal) as command:
         await command.until("one two ")
@@ -463,7 +463,7 @@ async def test_ctrl_c_leaves_and_says_how_to_go_on_and_the_job_does(
 
 
 async def test_whoever_leaves_a_pipe_breaks_it_quietly(tailrace: Tailrace, system: System, model: str) -> None:
-    prompt = script(text=TEN, rate=20)
+    prompt = script(text=TEN, fault="stall", after=2, stall_s=1)
     async with tailrace.running("submit", "--stream", "--model", model, prompt) as command:
         await command.until("one ")
         command.leave()

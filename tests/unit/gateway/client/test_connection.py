@@ -3,9 +3,6 @@
 The gateway is a socket that plays canned answers; time passes only where the connection waits.
 """
 
-import json
-import socket
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,77 +13,9 @@ from gateway.client.connection import Connection, address_of
 from gateway.client.patience import Patience
 from shared.errors import EventTooLarge, GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
 from shared.events import START, EventId
+from tests.support.canned import END, FAREWELL, JOB, LOST, Canned, answer, delta, problem, stream
 
-JOB = "job_" + "0" * 26
 PATIENCE_S = 60.0
-BOUND_S = 5.0
-
-
-def answer(status: int, body: object = b"", *headers: str, kind: str = "application/json") -> bytes:
-    """A whole answer."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} Canned", f"Content-Type: {kind}", f"Content-Length: {len(content)}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + content
-
-
-def problem(status: int, detail: str, *headers: str, code: str = "canned") -> bytes:
-    return answer(status, {"detail": detail, "code": code}, *headers, kind="application/problem+json")
-
-
-def stream(*frames: bytes, ends: bool = False) -> bytes:
-    """An event stream that breaks off, unless it `ends`."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames) + (b"0\r\n\r\n" if ends else b"")
-
-
-def delta(seq: int) -> bytes:
-    return b'event: delta\ndata: {"content":"%d"}\nid: 1-%d\n\n' % (seq, seq)
-
-
-END = b"event: completed\ndata: {}\nid: 1-9\n\n"
-FAREWELL = b"retry: 700\n\n"
-LOST = b""
-"""No answer: the connection is closed once the request is there."""
-
-
-class Canned:
-    """Plays one answer for each connection, then closes it. `asked` are the requests: first line and headers."""
-
-    def __init__(self, answers: Sequence[bytes]) -> None:
-        self._answers = answers
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(BOUND_S)
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.asked: list[str] = []
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        for each in self._answers:
-            connected, _ = self._listener.accept()
-            with connected:
-                connected.settimeout(BOUND_S)
-                head, _, body = self._until(connected, b"").partition(b"\r\n\r\n")
-                text = head.decode()
-                length = int(text.lower().partition("content-length: ")[2].partition("\r\n")[0] or 0)
-                while len(body) < length:
-                    body += connected.recv(1 << 16)
-                self.asked.append(text)
-                connected.sendall(each)
-        self._listener.close()  # from here on, nobody is there
-
-    def _until(self, connected: socket.socket, data: bytes) -> bytes:
-        while b"\r\n\r\n" not in data:
-            data += connected.recv(1 << 16)
-        return data
-
-    def header(self, name: str) -> list[str]:
-        """What each request said there."""
-        return [each.partition(f"{name}: ")[2].partition("\r\n")[0] for each in self.asked]
-
-    def close(self) -> None:
-        self._thread.join(BOUND_S)
-        self._listener.close()
 
 
 class Scene:

@@ -1,0 +1,101 @@
+"""What commands make of answers that no gateway of Tailrace gives, and of a life without stdout.
+
+The rest is in tests/clients/test_tailrace_cli.py, with real gateways.
+"""
+
+import argparse
+import hashlib
+import sys
+
+import pytest
+
+from gateway.client.arguments import add_commands
+from gateway.client.commands import run
+from gateway.client.exit_status import ExitStatus
+from tests.support.canned import JOB, Canned, answer, delta, problem, sent, stream
+
+QUEUED = sent("queued", "0-1")
+
+
+def completed(event_id: str, events: int, *contents: str) -> bytes:
+    """An end that proves these deltas."""
+    data = "".join(f'{{"content":"{content}"}}' for content in contents)
+    return sent("completed", event_id, events=events, sha256=hashlib.sha256(data.encode()).hexdigest())
+
+
+def tailrace(monkeypatch: pytest.MonkeyPatch, answers: list[bytes], *arguments: str) -> int:
+    """The exit status with this gateway."""
+    parser = argparse.ArgumentParser()
+    add_commands(parser.add_subparsers(dest="command"))
+    gateway = Canned(answers)
+    monkeypatch.setenv("TAILRACE_URL", gateway.url)
+    monkeypatch.setenv("TAILRACE_API_KEY", "sk-alice")
+    try:
+        return run(parser.parse_args(arguments))
+    finally:
+        gateway.close()
+
+
+@pytest.mark.parametrize(
+    ("frames", "status", "output"),
+    [
+        ([QUEUED, delta(1), completed("1-2", 3, "1")], ExitStatus.COMPLETE, "1\n"),
+        ([QUEUED, delta(1), completed("1-2", 3, "2")], ExitStatus.FAILED, ""),
+        ([QUEUED, delta(2), completed("1-3", 4, "2")], ExitStatus.FAILED, ""),
+        ([delta(1), completed("1-2", 2, "1")], ExitStatus.FAILED, ""),
+    ],
+    ids=["proven", "another text", "an event is missing", "not from the start"],
+)
+def test_a_pipe_gets_only_what_is_proven(
+    frames: list[bytes],
+    status: int,
+    output: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    assert tailrace(monkeypatch, [stream(*frames, ends=True)], "tail", JOB) == status
+
+    out, err = (said.decode() for said in capsysbinary.readouterr())
+    assert out == output
+    assert ("its end does not prove it" in err) is bool(status)
+
+
+def test_whoever_asks_for_a_part_gets_it(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    frames = [delta(2), completed("1-3", 4, "1", "2")]
+
+    assert tailrace(monkeypatch, [stream(*frames, ends=True)], "tail", JOB, "--from", "1-1") == 0
+    assert capsysbinary.readouterr().out == b"2\n"
+
+
+def test_a_job_that_is_forgotten_twice_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    accepted, gone = answer(202, {"id": JOB}), problem(404, "There is no job.", code="job_not_found")
+
+    status = tailrace(monkeypatch, [accepted, gone, accepted, gone], "submit", "--model", "m", "hi")
+
+    assert status == ExitStatus.REFUSED
+    assert capsysbinary.readouterr() == (b"", b"tailrace: There is no job.\n")
+
+
+def test_a_job_of_somebody_else_that_is_forgotten_is_not_submitted_again(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    gone = problem(404, "There is no job.", code="job_not_found")
+
+    assert tailrace(monkeypatch, [stream(QUEUED), gone], "tail", JOB) == ExitStatus.REFUSED
+
+
+def test_without_stdout_there_is_still_an_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+
+    assert tailrace(monkeypatch, [stream(QUEUED, completed("1-1", 2), ends=True)], "tail", JOB) == 0
+
+
+def test_the_only_model_of_a_gateway_that_names_none_can_not_be_found(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert tailrace(monkeypatch, [answer(200, {"data": []})], "submit", "hi") == ExitStatus.USAGE
+    assert capsysbinary.readouterr().err.endswith(b"the gateway serves: none.\n")
