@@ -101,7 +101,7 @@ class Tailrace:
         if terminal:
             master, slave = os.openpty()
             termios.tcsetwinsize(slave, (rows, COLUMNS))
-            process = await self._start(arguments, DEVNULL, slave, slave)
+            process = await self._start(arguments, slave, slave, slave)
             os.close(slave)
         else:
             master = None

@@ -462,6 +462,24 @@ async def test_ctrl_c_leaves_and_says_how_to_go_on_and_the_job_does(
     assert (await tailrace("tail", job_id)).output == answer(prompt)
 
 
+async def test_ctrl_c_before_the_job_is_known_says_how_to_make_no_second_one() -> None:
+    arguments = ("submit", "--patience", "30", "--model", "small", "Hello?")
+    async with Tailrace(f"http://127.0.0.1:{free_port()}").running(*arguments, terminal=True) as command:
+        await command.until("Trying again")
+        command.press_ctrl_c()
+        ended = await command.ended()
+
+    assert ended.status == ExitStatus.INTERRUPTED
+    assert "the same command with --idempotency-key " in ended.output
+
+
+async def test_without_a_prompt_nobody_waits_at_a_terminal(tailrace: Tailrace) -> None:
+    ended = await tailrace("submit", "--model", "small", terminal=True)
+
+    assert ended.status == ExitStatus.USAGE
+    assert "There is no prompt: give one, or pipe one in." in ended.output
+
+
 async def test_whoever_leaves_a_pipe_breaks_it_quietly(tailrace: Tailrace, system: System, model: str) -> None:
     prompt = script(text=TEN, fault="stall", after=2, stall_s=1)
     async with tailrace.running("submit", "--stream", "--model", model, prompt) as command:
