@@ -13,7 +13,7 @@ from typing import Any
 
 from gateway.client.exit_status import MEANINGS
 from shared.errors import BadCursor
-from shared.events import EventId, parse_cursor
+from shared.events import EventId, encode_data, parse_cursor
 from shared.jobs import is_job_id
 from shared.lifecycle import State
 
@@ -91,7 +91,7 @@ def _add_submit(commands: "argparse._SubParsersAction[ArgumentParser]", patience
     submit.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="the job's time from submit to its end")
     submit.add_argument("--on-disconnect", metavar="HOW", help="what becomes of the job when its readers leave")
     submit.add_argument(
-        "--idempotency-key", type=_text, metavar="KEY", help="the same key is the same job (default: a new one)"
+        "--idempotency-key", type=_key, metavar="KEY", help="the same key is the same job (default: a new one)"
     )
     how = submit.add_mutually_exclusive_group()
     how.add_argument("--detach", action="store_true", help="print the job's id, and do not wait for its answer")
@@ -147,6 +147,12 @@ def _text(text: str) -> str:
     return text
 
 
+def _key(text: str) -> str:
+    if not (text.strip() and text.isascii() and text.isprintable()):
+        raise ArgumentTypeError("it must be printable ASCII characters")
+    return text
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -183,7 +189,9 @@ def _param(text: str) -> tuple[str, Any]:
     if name in _NO_PARAM:
         raise ArgumentTypeError(f"{name} is set by {_NO_PARAM[name]}")
     try:
-        return name, json.loads(value)
+        found = json.loads(value)
+        encode_data(found)  # Python reads NaN and infinity too
+        return name, found
     except (ValueError, RecursionError):
         raise ArgumentTypeError(
             f"the value of {name} is no JSON; a text needs its quotes, as in '{name}=\"text\"'"

@@ -26,7 +26,7 @@ from gateway.client.exit_status import ExitStatus, of_end, of_error
 from gateway.client.patience import Patience
 from gateway.client.table import table
 from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
-from gateway.client.text import one_line
+from gateway.client.text import is_whole, one_line
 from gateway.client.transcript import Proof, Transcript
 from gateway.development_key import kept_development_key
 from shared.clock import SystemClock
@@ -118,10 +118,12 @@ def _submit(options: Namespace, settings: Settings, connection: Connection, cons
 def _prompt(words: list[str]) -> str:
     if words not in ([], [STDIN]):
         prompt = " ".join(words)
-    elif not words and sys.stdin.isatty():
+    elif sys.stdin is None or (not words and sys.stdin.isatty()):
         raise InvalidRequest("There is no prompt: give one, or pipe one in.", param="prompt")
     else:
         prompt = _read_stdin()
+    if not is_whole(prompt):
+        raise InvalidRequest("The prompt must be UTF-8.", param="prompt")
     if not prompt.strip():
         raise InvalidRequest("The prompt is empty.", param="prompt")
     return prompt
@@ -129,9 +131,7 @@ def _prompt(words: list[str]) -> str:
 
 def _read_stdin() -> str:
     try:
-        return sys.stdin.buffer.read().decode().rstrip("\n")
-    except UnicodeDecodeError:
-        raise InvalidRequest("The prompt on stdin must be UTF-8.", param="prompt") from None
+        return sys.stdin.buffer.read().decode(errors="surrogateescape").rstrip("\n")  # as the arguments are
     except OSError as error:
         raise InvalidRequest(f"The prompt can't be read from stdin: {error.strerror}.", param="prompt") from None
 
@@ -237,7 +237,7 @@ def _cancel(options: Namespace, settings: Settings, connection: Connection, cons
     for job_id in options.jobs:
         try:
             job = connection.cancel(job_id)
-        except TailraceError as error:
+        except GatewayRefused as error:
             console.fail(str(error))
             worst = worst or of_error(error)
         else:

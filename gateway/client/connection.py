@@ -20,7 +20,7 @@ from gateway.client.text import one_line
 from shared.bounds import FRAME_BYTES, LIST_MOST, SENTENCE_CHARS
 from shared.clock import Clock
 from shared.errors import GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
-from shared.events import TERMINAL_EVENTS, EventId
+from shared.events import TERMINAL_EVENTS, EventId, encode_data
 from shared.jobs import is_job_id
 from shared.sse_reader import EventReader, SentEvent
 
@@ -95,7 +95,9 @@ class Connection:
 
     def submit(self, request: Json, idempotency_key: str) -> str:
         """`POST /v1/jobs`: the job's id, the same for a repeated key."""
-        job = self._ask("POST", "/v1/jobs", json=dict(request), headers={"Idempotency-Key": idempotency_key})
+        headers = {"Idempotency-Key": idempotency_key, "Content-Type": "application/json"}
+        # In ASCII, so that the gateway sees a torn character, and says what is wrong.
+        job = self._ask("POST", "/v1/jobs", content=encode_data(request), headers=headers)
         if not is_job_id(job_id := str(job.get("id"))):
             raise self._garbage()
         return job_id

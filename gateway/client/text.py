@@ -49,6 +49,11 @@ def whole_characters(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def is_whole(text: str) -> bool:
+    """Whether no half of a character stands in a text alone."""
+    return whole_characters(text) == text
+
+
 class Joiner:
     """Joins the pieces of a text whose characters may be torn: a first half is held back until the second comes."""
 

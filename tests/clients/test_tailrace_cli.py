@@ -544,7 +544,10 @@ async def losing_first_answer(url: str) -> AsyncIterator[str]:
     [
         (("submit", "--model", "m", ""), None, "The prompt is empty."),
         (("submit", "--model", "m"), b"\n \n", "The prompt is empty."),
-        (("submit", "--model", "m"), b"caf\xe9", "The prompt on stdin must be UTF-8."),
+        (("submit", "--model", "m"), b"caf\xe9", "The prompt must be UTF-8."),
+        (("submit", "--model", "m", "caf\udce9"), None, "The prompt must be UTF-8."),
+        (("submit", "--model", "m", "--system", "caf\udce9", "hi"), None, "The body has half of a surrogate pair"),
+        (("submit", "--model", "m", "--param", 'stop=["\\ud83c"]', "hi"), None, "The body has half of a surrogate"),
         (("submit", "--model", "m", "--param", "n=0", "hi"), None, "n must be a whole number from 1 to 128."),
         (("submit", "--model", "m", "--lane", "fast", "hi"), None, "lane must be one of: default."),
         (("submit", "--model", "m", "--on-disconnect", "x", "hi"), None, "on_disconnect must be continue"),

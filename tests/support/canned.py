@@ -13,12 +13,13 @@ from shared.events import encode_data
 
 JOB = "job_" + "0" * 26
 BOUND_S = 5.0
+_CLOSE = "Connection: close"  # each answer has a connection of its own
 
 
 def answer(status: int, body: object = b"", *headers: str, kind: str = "application/json") -> bytes:
     """A whole answer."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} Canned", f"Content-Type: {kind}", f"Content-Length: {len(content)}", *headers]
+    lines = [f"HTTP/1.1 {status} Canned", f"Content-Type: {kind}", f"Content-Length: {len(content)}", _CLOSE, *headers]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
@@ -29,7 +30,8 @@ def problem(status: int, detail: str, *headers: str, code: str = "canned") -> by
 
 def stream(*frames: bytes, ends: bool = False) -> bytes:
     """An event stream that breaks off, unless it `ends`."""
-    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    lines = ["HTTP/1.1 200 OK", "Content-Type: text/event-stream", "Transfer-Encoding: chunked", _CLOSE, "", ""]
+    head = "\r\n".join(lines).encode()
     return head + b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames) + (b"0\r\n\r\n" if ends else b"")
 
 

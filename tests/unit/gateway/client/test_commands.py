@@ -99,3 +99,22 @@ def test_the_only_model_of_a_gateway_that_names_none_can_not_be_found(
 ) -> None:
     assert tailrace(monkeypatch, [answer(200, {"data": []})], "submit", "hi") == ExitStatus.USAGE
     assert capsysbinary.readouterr().err.endswith(b"the gateway serves: none.\n")
+
+
+def test_without_stdin_there_is_no_prompt(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+
+    assert tailrace(monkeypatch, [], "submit", "--model", "m") == ExitStatus.USAGE
+    assert capsysbinary.readouterr().err == b"tailrace: There is no prompt: give one, or pipe one in.\n"
+
+
+def test_a_gateway_that_is_gone_ends_a_row_of_cancels(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    done = answer(200, {"status": "cancelled"})
+
+    assert tailrace(monkeypatch, [done], "cancel", "--patience", "0", JOB, JOB, JOB) == ExitStatus.UNREACHED
+    out, err = capsysbinary.readouterr()
+    assert (out, err.count(b"\n")) == (f"{JOB} cancelled\n".encode(), 1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.text import Joiner, one_line, rows, safe, whole_characters
+from gateway.client.text import Joiner, is_whole, one_line, rows, safe, whole_characters
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
 
@@ -58,6 +58,11 @@ def test_however_a_text_is_torn_it_comes_out_whole(text: str, data: st.DataObjec
 
     assert "".join(map(joiner.feed, pieces)) + joiner.rest() == text
     assert whole_characters("".join(pieces)) == text
+
+
+@pytest.mark.parametrize(("text", "whole"), [("", True), ("é🌊", True), ("a\udc80", False), ("\ud83c", False)])
+def test_whether_a_text_is_whole_can_be_asked(text: str, whole: bool) -> None:
+    assert is_whole(text) is whole
 
 
 def test_a_half_waits_for_the_other_one() -> None:
