@@ -31,7 +31,7 @@ class Console:
         self._escapes = escapes
         self.is_terminal = out.isatty()
         self._err_is_terminal = err.isatty()
-        self._shown = ""
+        self._shown: list[str] = []
         self._size: os.terminal_size | None = None
 
     def write(self, text: str) -> None:
@@ -42,15 +42,13 @@ class Console:
         """To a terminal, safely, in a style; `erase` takes back all that was shown since it last did."""
         if not text:
             return
-        if not self._shown:
-            self._size = self._measure()
         text = safe(text)
-        self._shown += text
+        self._keep(text)
         self._send(self._out, self._styled(text, style) if self._colour else text)
 
     def erase(self) -> bool:
         """Take back what was shown; False: it can't be, and stays."""
-        shown, self._shown = self._shown, ""
+        shown, self._shown = "".join(self._shown), []
         size = self._measure()
         # Where the window was made wider or narrower, terminals differ in what they do to their lines.
         if not self._escapes or size is None or size != self._size:
@@ -63,7 +61,7 @@ class Console:
 
     def end_line(self) -> None:
         """Leave the cursor at the start of a line."""
-        if self._shown and not self._shown.endswith("\n"):
+        if self._shown and not self._shown[-1].endswith("\n"):
             self.show("\n")
 
     def note(self, sentence: str, style: str = DIM) -> None:
@@ -72,12 +70,17 @@ class Console:
         if self.is_terminal:
             self.end_line()
             if self._err_is_terminal:
-                self._shown += line  # most likely it is the same one
+                self._keep(line)  # most likely it is the same one
         self._send(self._err, self._styled(line, style) if self._colour and self._err_is_terminal else line)
 
     def fail(self, sentence: str) -> None:
         """Tell what went wrong."""
         self.note(sentence, RED)
+
+    def _keep(self, text: str) -> None:
+        if not self._shown:
+            self._size = self._measure()
+        self._shown.append(text)
 
     def _measure(self) -> os.terminal_size | None:
         try:

@@ -183,6 +183,17 @@ def test_a_note_in_mid_answer_has_a_line_of_its_own_and_is_erased_too(window: Wi
     assert window.written() == f"one\ntailrace: Wait.\ntwo\x1b[2A\r\x1b[J{LOST}"
 
 
+def test_a_note_before_the_answer_is_no_reason_not_to_erase(window: Window) -> None:
+    shown = console(window)
+    screen, transcript = OnScreen(shown), Transcript()
+
+    shown.note("Wait.")
+    say(screen, transcript, "one")
+    roll_back(screen, transcript)
+
+    assert window.written() == f"tailrace: Wait.\none\x1b[1A\r\x1b[J{LOST}"
+
+
 def test_half_of_a_character_waits_and_is_replaced_where_the_other_never_comes(window: Window) -> None:
     screen, transcript = OnScreen(console(window)), Transcript()
 
