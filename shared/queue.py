@@ -18,7 +18,7 @@ from shared.errors import IdempotencyConflict, QueueFull
 from shared.jobs import LONGEST_TIMEOUT_S, Job, JobSpec, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
 from shared.lifecycle import State
-from shared.valkey import Functions
+from shared.valkey import Functions, Server, server_of
 
 ARQ_FUNCTION = "run_job"
 """The name under which every lane worker registers its one arq function."""
@@ -69,14 +69,6 @@ class Backlog:
     lane: str
     jobs: int
     oldest_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """The queue's server: it has another `run_id` after each start. `up_s` counts whole seconds."""
-
-    run_id: str
-    up_s: float
 
 
 def serialize(message: dict[str, Any]) -> bytes:
@@ -272,8 +264,7 @@ class Queue:
 
     async def server(self) -> Server:
         """Which server this is, and for how long it has been up."""
-        info = await self._client.info("server")
-        return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
+        return await server_of(self._client)
 
     async def ping(self) -> None:
         """Raise what `REDIS_DOWN` names if the server can't be reached."""

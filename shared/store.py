@@ -18,7 +18,7 @@ from shared.jobs import RECORD_VERSION, Job, JobSpec, job_from_record
 from shared.keys import Keys
 from shared.lifecycle import State
 from shared.metrics import Metrics
-from shared.valkey import Functions
+from shared.valkey import Functions, Server, server_of
 
 # Keys that one step of a walk looks at: short enough for a server that has other things to do.
 _WALK_PAGE = 500
@@ -263,6 +263,10 @@ class Store:
             for job in await self.load_many(ids):
                 if isinstance(job, Job) and not job.ended:
                     yield job
+
+    async def server(self) -> Server:
+        """Which server this is, and for how long it has been up."""
+        return await server_of(self._client)
 
     async def secret(self, fresh: str) -> str:
         """The signing secret that all gateways share; `fresh` becomes it if there is none."""

@@ -7,6 +7,7 @@ here: what a key means (keys.py) or what a function does (functions.lua).
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final, cast
 
@@ -187,6 +188,20 @@ class Functions:
 
     async def _load(self, code: str) -> None:
         await self._client.execute_command("FUNCTION", "LOAD", "REPLACE", code)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server: it has another `run_id` after each start. `up_s` counts whole seconds."""
+
+    run_id: str
+    up_s: float
+
+
+async def server_of(client: Client) -> Server:
+    """The server that this client speaks to. Raises one of `REDIS_FAULTS`."""
+    info = cast(dict[str, Any], await client.info("server"))
+    return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
 
 
 @contextmanager

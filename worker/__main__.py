@@ -115,7 +115,8 @@ async def run_worker(
         )
         # A server that has just started: whoever held a job has had no lease yet to say so.
         with must_answer():
-            wait_s = max(0.0, settings.lease_s - (await queue.server()).up_s)
+            up_s = min((await queue.server()).up_s, (await store.server()).up_s)
+        wait_s = max(0.0, settings.lease_s - up_s)
         lanes = parse_lanes(settings.lanes)
         dispatcher = Dispatcher(
             queue,

@@ -284,11 +284,24 @@ class Dispatcher:
         self._beat_now.set()
 
     async def _beat_once(self) -> None:
+        try:
+            await self._ask_records()
+        except REDIS_FAULTS:
+            # Where the jobs' server alone is away, nobody can begin a job: whoever holds one goes on holding it.
+            await self._renew_claims()
+            raise
+        await self._renew_claims()
+
+    async def _ask_records(self) -> None:
         attempts = list(self._attempts.running.values())
-        answers = await self._store.beat([attempt.execution for attempt in attempts])
+        # A server that is frozen must not keep us from the claims: they are renewed while half a lease is left.
+        async with asyncio.timeout(self._lease_s / _BEATS_PER_LEASE):
+            answers = await self._store.beat([attempt.execution for attempt in attempts])
         for attempt, answer in zip(attempts, answers, strict=True):
             if answer != "ok":
                 attempt.stop(answer)
+
+    async def _renew_claims(self) -> None:
         running = self._attempts.running
         async with self._renewing:
             claims = [c for c in self._claims.values() if c.job_id not in running or running[c.job_id].stopped is None]

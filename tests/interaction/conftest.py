@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from shared.queue import Queue, Server
+from shared.queue import Queue
 from shared.settings import Settings
+from shared.store import Store
+from shared.valkey import Server, server_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import Desk, desk
@@ -35,9 +37,9 @@ async def writing(settings: Settings) -> AsyncIterator[Desk]:
 @pytest.fixture
 def an_old_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's Valkey may be younger than a test's lease: to the workers of this process it is not."""
-    server = Queue.server
 
-    async def aged(queue: Queue) -> Server:
-        return replace(await server(queue), up_s=86_400.0)
+    async def aged(side: Queue | Store) -> Server:
+        return replace(await server_of(side._client), up_s=86_400.0)
 
-    monkeypatch.setattr(Queue, "server", aged)
+    for side in (Queue, Store):
+        monkeypatch.setattr(side, "server", aged)

@@ -1,17 +1,25 @@
-"""The queue's server forgets, the jobs' server does not: every job that was accepted runs all the same."""
+"""Queue and jobs on two servers: what one forgets or keeps back, the other makes good, and every job runs once."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from shared.embedded import EmbeddedValkey
 from shared.events import EventType
+from shared.keys import ARQ_IN_PROGRESS
+from shared.queue import Queue
 from shared.settings import Settings
-from tests.support.core import captured_logs, open_core
+from shared.valkey import Server
+from tests.support.core import captured_logs, frozen, open_core
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told
 from tests.support.valkey import running_valkey
+from worker.reaper import Reaper
+
+LEASE_S = 1.0
+BEATS_PER_LEASE = 4
 
 
 @pytest.fixture
@@ -85,3 +93,54 @@ async def test_jobs_are_walked_once_for_each_server(system: System) -> None:
         assert not await jobs.store.may_walk(run_id, 60.0)
         assert await jobs.store.may_walk("another", 60.0)
         assert not await jobs.store.may_walk("another", 60.0)
+
+
+# The other way round: the queue's server is there, the jobs' is not.
+
+
+async def test_a_jobs_server_that_is_away_for_two_leases_restarts_no_job(
+    settings: Settings, tmp_path: Path, an_old_server: None
+) -> None:
+    async with running_valkey(tmp_path / "jobs") as job_server:
+        own = settings.model_copy(
+            update={"stream_redis_url": job_server.url, "lease_s": LEASE_S, "gap_timeout_s": 60.0}
+        )
+        busy, told = own.model_copy(update={"worker_slots": 1}), Told()
+        async with running_system(own) as system, running_worker(busy, told):
+            job_id = await system.submit()
+            call = await told.call()
+            call.say("before ")
+            await system.until(job_id, EventType.DELTA)
+            async with running_worker(own, told), system.commands() as command:
+                with frozen(job_server) as thaw:
+                    for beat in range(2 * BEATS_PER_LEASE):
+                        await command(f"SET {ARQ_IN_PROGRESS}{job_id} ")
+                        if beat == BEATS_PER_LEASE + 1:  # half as many as with both servers: it is two leases
+                            thaw()
+                call.say("and after")
+                call.end()
+                story = await system.story(job_id)
+
+    assert (story.types, story.text) == (["queued", "started", "delta", "delta", "completed"], "before and after")
+    assert len(told.calls) == 1
+
+
+async def test_a_worker_waits_for_the_younger_of_its_servers(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def of_age(_: Queue) -> Server:
+        return Server("old", 86_400.0)
+
+    waits: list[float] = []
+
+    def noted(reaper: Reaper, *args: Any, wait_s: float, **options: Any) -> None:
+        waits.append(wait_s)
+        init(reaper, *args, wait_s=wait_s, **options)
+
+    init = Reaper.__init__
+    monkeypatch.setattr(Queue, "server", of_age)
+    monkeypatch.setattr(Reaper, "__init__", noted)
+    async with running_valkey(tmp_path / "jobs") as job_server:
+        own = settings.model_copy(update={"stream_redis_url": job_server.url, "lease_s": 600.0})
+        async with running_worker(own, Told()):
+            assert waits[0] > 500.0
