@@ -533,6 +533,23 @@ async def test_no_upstream_fills_our_memory(
     await upstream.until(lambda: not upstream.sockets)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"body": {"choices": [{"message": {"content": "x" * 10_000_000}}]}},
+        {"body": "x" * 10_000_000, "headers": {"Content-Type": "text/event-stream"}},
+        {"body": "x" * 10_000_000, "status": 500},
+    ],
+    ids=["answer", "stream", "error"],
+)
+async def test_no_upstream_fills_our_memory_with_a_few_compressed_bytes(
+    provider: OpenAICompatible, upstream: Upstream, answer: dict[str, Any]
+) -> None:
+    with pytest.raises(ProviderGarbage, match=r"a compressed answer \(gzip\), which nobody asked for"):
+        await read(provider, ask(http={**answer, "gzip": True}))
+    await upstream.until(lambda: not upstream.sockets)
+
+
 @pytest.mark.parametrize("url", ["", "localhost:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1"])
 def test_an_address_that_is_none_is_refused_at_the_start(url: str) -> None:
     with pytest.raises(StartupError, match="must be like https://api"):

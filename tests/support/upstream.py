@@ -9,6 +9,7 @@ to stay out of a benchmark's way.
 
 import argparse
 import asyncio
+import gzip
 import json
 import signal
 import socket
@@ -42,13 +43,15 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Answer(BaseModel):
-    """A whole HTTP answer in place of a stream. A `body` that is a text is sent as it is, others as JSON."""
+    """A whole HTTP answer in place of a stream. A `body` that is a text is sent as it is, others as JSON; `gzip`
+    compresses it, whatever was asked for."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     status: int = 200
     headers: dict[str, str] = {}
     body: Any = None
+    gzip: bool = False
 
 
 class WireScript(Script):
@@ -369,6 +372,8 @@ class _Connection(asyncio.Protocol):
         is_text = isinstance(answer.body, str)
         body = answer.body.encode() if is_text else json.dumps(answer.body).encode()
         headers = {"Content-Type": "text/plain" if is_text else "application/json", **answer.headers}
+        if answer.gzip:
+            body, headers = gzip.compress(body), {**headers, "Content-Encoding": "gzip"}
         lines = [f"HTTP/1.1 {answer.status} {_reason(answer.status)}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.transport.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)

@@ -160,8 +160,7 @@ class OpenAICompatible:
         if not isinstance(said, str) or said.lstrip().startswith("<"):
             return ""
         bare = said.replace(self._key, "***") if self._key else said
-        line = " ".join(bare.split())
-        return line if len(line) <= SENTENCE_CHARS else line[:SENTENCE_CHARS] + "…"
+        return _short(" ".join(bare.split()))
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -183,10 +182,37 @@ class _Bounded(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
+class _Compressed(httpx2.AsyncByteStream):
+    """A body that is not read: a few bytes of it may become any number of them."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, encoding: str) -> None:
+        self._stream = stream
+        self._encoding = encoding
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await self.aclose()  # the client leaves it open where it has an error's body to read
+        raise ProviderGarbage(f"The provider sent a compressed answer ({self._encoding}), which nobody asked for.")
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
 async def _bound(response: httpx2.Response) -> None:
+    if not isinstance(response.stream, httpx2.AsyncByteStream):
+        return
+    encoding = response.headers.get("content-encoding", "").strip().lower()
     is_stream = response.is_success and _media_type(response) != "application/json"
-    if not is_stream and isinstance(response.stream, httpx2.AsyncByteStream):
+    if encoding not in ("", "identity"):
+        response.stream = _Compressed(response.stream, _short(encoding))
+    elif not is_stream:
         response.stream = _Bounded(response.stream)
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= SENTENCE_CHARS else line[:SENTENCE_CHARS] + "…"
 
 
 def _media_type(response: httpx2.Response) -> str:
