@@ -115,10 +115,17 @@ class Attempt:
             return ended_badly(error, usage, self._tally)
         return completed(self._reasons(), self._counted("estimated"), self._tally)
 
-    @property
-    def next_seq(self) -> int:
-        """The number of the event that follows what was put."""
-        return self._outbox.seq + 1
+    async def finish(self, store: Store, ending: Ending) -> str:
+        """Write the terminal event after all that was put; the store's answer, see `Store.finish`.
+
+        What Redis forgot meanwhile is sent again first. Where that can't be done, `stopped` says why.
+        """
+        while True:
+            answer = await finish(store, self.execution, ending, self._outbox.seq + 1)
+            word, _, log_ends_at = answer.partition(" ")
+            if word != BEHIND or not self._outbox.send_again(int(log_ends_at)):
+                return answer
+            await self._outbox.flushed()
 
     async def _generate(self) -> None:
         async with self._chain.stream(self._request, total_s=self.execution.left_ms / 1000) as chunks:
@@ -330,12 +337,12 @@ class Attempts:
             del self.running[execution.job_id]
         if ending is None:
             return await self._after_stop(attempt)
-        answer = await finish(self._store, execution, ending, attempt.next_seq)
+        answer = await attempt.finish(self._store, ending)
+        if attempt.stopped is not None:
+            return await self._after_stop(attempt)
         log.info("attempt.finished", status=ending.state.value, answer=answer)
         if answer == CANCELLED:
             return _fate(await self._end_cancelled(execution))
-        if answer.startswith(BEHIND):
-            return await self._hand_back(execution, BEHIND)
         return _fate(answer in ENDED)
 
     async def _after_stop(self, attempt: Attempt) -> Fate:

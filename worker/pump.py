@@ -82,6 +82,28 @@ class Outbox:
             self._room.clear()
             await self._room.wait()
 
+    def send_again(self, log_ends_at: int) -> bool:
+        """The log ends at an event that it had confirmed to be past: Redis forgot. What was kept goes first again.
+
+        False if that would not fill the gap: then the verdict is `behind`.
+        """
+        if self.verdict is not None:
+            return False
+        known = self._kept or self._waiting
+        if not known or not known[0].seq <= log_ends_at + 1 <= self.seq:
+            self.close("behind")
+            return False
+        log.warning("pump.sends_again", job=self.execution.job_id, log_ends_at=log_ends_at)
+        while self._kept and self._kept[-1].seq > log_ends_at:
+            sealed = self._kept.pop()
+            self._kept_bytes -= len(sealed.frame)
+            self._waiting.appendleft(sealed)
+            self._waiting_bytes += len(sealed.frame)
+        while self._waiting and self._waiting[0].seq <= log_ends_at:
+            self._waiting_bytes -= len(self._waiting.popleft().frame)
+        self._pump.ring(self)
+        return True
+
     # The pump's side.
 
     @property
@@ -127,7 +149,7 @@ class Outbox:
         if word in ("ok", "have"):
             self._forget(entry.last)
         elif word == "behind":
-            self._send_again(int(detail))
+            self.send_again(int(detail))
         else:
             self.close(word)
         return True
@@ -153,21 +175,6 @@ class Outbox:
             self._kept_bytes -= len(self._kept.popleft().frame)
         if self._waiting_bytes < self._max_bytes:
             self._room.set()
-
-    def _send_again(self, log_ends_at: int) -> None:
-        """The log ends at an event that it had confirmed to be past: Redis forgot. What was kept goes first again."""
-        known = self._kept[0].seq if self._kept else self._waiting[0].seq
-        if known > log_ends_at + 1:
-            self.close("behind")
-            return
-        log.warning("pump.sends_again", job=self.execution.job_id, log_ends_at=log_ends_at)
-        while self._kept and self._kept[-1].seq > log_ends_at:
-            sealed = self._kept.pop()
-            self._kept_bytes -= len(sealed.frame)
-            self._waiting.appendleft(sealed)
-            self._waiting_bytes += len(sealed.frame)
-        while self._waiting and self._waiting[0].seq <= log_ends_at:
-            self._waiting_bytes -= len(self._waiting.popleft().frame)
 
 
 class Pump:

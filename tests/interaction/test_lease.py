@@ -16,6 +16,7 @@ from tests.support.core import PATIENCE_S, captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
+from worker import pump
 from worker.attempt import Attempts
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
@@ -56,6 +57,16 @@ async def processes(system: System) -> AsyncIterator[Processes]:
     """Workers that can be killed and frozen."""
     async with Processes(system.settings) as opened:
         yield opened
+
+
+async def forget_last_word(system: System, job_id: str) -> None:
+    """Redis is as it was before the first execution's only delta, which it had acknowledged."""
+    client, log = system.core.client, system.core.keys.job(job_id).log
+    entries = await client.xrange(log, "-", "1-1")
+    await client.delete(log)
+    for entry_id, fields in entries:
+        await client.xadd(log, fields, entry_id)
+    await system.write(job_id, seq=1)
 
 
 async def test_a_killed_workers_job_is_run_again_and_the_text_is_whole_and_told_once(
@@ -223,13 +234,13 @@ async def test_a_job_that_is_taken_again_while_it_is_handed_back_is_held_like_an
         return given
 
     monkeypatch.setattr(Queue, "give_back", slow_give_back)
+    monkeypatch.setattr(pump, "KEEP_BYTES", 0)
     async with running_worker(system.settings):
         job_id = await system.submit()
         first = await told.call()
         first.say("forgotten")
         await system.until(job_id, EventType.DELTA)
-        await system.core.client.xdel(system.core.keys.job(job_id).log, "1-2")
-        await system.write(job_id, seq=1)
+        await forget_last_word(system, job_id)
         first.end()
         second = await told.call(1)
         async with system.commands() as command:
@@ -307,17 +318,30 @@ async def test_a_job_that_redis_kept_from_starting_is_taken_again_after_its_leas
     assert story.events[1].json()["attempt"] == 1
 
 
-async def test_a_job_whose_last_words_redis_forgot_is_run_again_and_costs_no_attempt(
-    system: System, told: Told
+async def test_last_words_that_redis_forgot_are_sent_again_before_the_end(system: System, told: Told) -> None:
+    async with running_worker(system.settings):
+        job_id = await system.submit()
+        call = await told.call()
+        call.say("kept")
+        await system.until(job_id, EventType.DELTA)
+        await forget_last_word(system, job_id)
+        call.end()
+        story = await system.story(job_id)
+
+    assert (story.types, story.text) == (["queued", "started", "delta", "completed"], "kept")
+    assert len(told.calls) == 1
+
+
+async def test_a_job_whose_last_words_nobody_kept_is_run_again_and_costs_no_attempt(
+    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pump, "KEEP_BYTES", 0)
     async with running_worker(system.settings):
         job_id = await system.submit()
         first = await told.call()
         first.say("forgotten")
         await system.until(job_id, EventType.DELTA)
-        # What it acknowledged is gone.
-        await system.core.client.xdel(system.core.keys.job(job_id).log, "1-2")
-        await system.write(job_id, seq=1)
+        await forget_last_word(system, job_id)
         first.end()
         second = await told.call(1)
         second.say("kept")

@@ -293,6 +293,28 @@ async def test_an_execution_that_kept_nothing_can_not_fill_a_gap() -> None:
     assert bench.verdicts == ["behind"]
 
 
+async def test_what_was_acknowledged_last_can_be_sent_again_though_nothing_follows_it() -> None:
+    bench = Bench()
+    await bench.accepted("a", "b")
+
+    assert bench.outbox.send_again(2)
+
+    assert span(bench.entry()) == (3, 3)
+    assert bench.answer("ok")
+    assert bench.verdicts == []
+
+
+@pytest.mark.parametrize("log_ends_at", [1, 4], ids=["no longer kept", "never sent"])
+async def test_what_cannot_be_sent_again_ends_the_execution(log_ends_at: int) -> None:
+    bench = Bench(seq=2)
+    await bench.accepted("a", "b")
+
+    assert not bench.outbox.send_again(log_ends_at)
+    assert not bench.outbox.send_again(3)
+
+    assert bench.verdicts == ["behind"]
+
+
 async def test_frames_of_the_last_two_seconds_are_kept() -> None:
     bench = Bench()
     for text in "abc":
