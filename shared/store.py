@@ -252,6 +252,10 @@ class Store:
         await self._client.set(self._keys.walked, server)
         await self._client.delete(self._keys.walking)
 
+    async def not_walked(self) -> None:
+        """The walk came to nothing: anybody may try again at once."""
+        await self._client.delete(self._keys.walking)
+
     async def unended(self) -> AsyncIterator[Job]:
         """All jobs that have not ended, in no order. It reads every record, page by page: seldom, in the background."""
         prefix, suffix = self._keys.job("*").record.split("*")

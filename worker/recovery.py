@@ -46,12 +46,21 @@ class Recovery:
         server = (await self._queue.server()).run_id
         if not await self._store.may_walk(server, _WALK_S):
             return False
-        restored = 0
-        async for job in self._store.unended():
-            restored += await put_back(self._store, self._queue, job, LOOK_S, lease_s=self._lease_s)
+        try:
+            restored = await self._walk()
+        except REDIS_FAULTS:
+            # A server that still loads its data tells who it is, and no more: the next try must not wait for `_WALK_S`.
+            await self._store.not_walked()
+            raise
         await self._store.walked(server)
         log.info("recovery.walked", restored=restored)
         return True
+
+    async def _walk(self) -> int:
+        restored = 0
+        async for job in self._store.unended():
+            restored += await put_back(self._store, self._queue, job, LOOK_S, lease_s=self._lease_s)
+        return restored
 
 
 async def put_back(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import BusyLoadingError
 
 from shared.embedded import EmbeddedValkey
 from shared.events import EventType
@@ -93,6 +94,28 @@ async def test_jobs_are_walked_once_for_each_server(system: System) -> None:
         assert not await jobs.store.may_walk(run_id, 60.0)
         assert await jobs.store.may_walk("another", 60.0)
         assert not await jobs.store.may_walk("another", 60.0)
+
+
+async def test_a_walk_that_fails_is_tried_again_at_once(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    restore = Queue.restore
+    failed = False
+
+    async def loading(queue: Queue, *args: Any, **options: Any) -> bool:
+        """The server answers again, and loads what it had."""
+        nonlocal failed
+        if not failed:
+            failed = True
+            raise BusyLoadingError("LOADING Redis is loading the dataset in memory")
+        return await restore(queue, *args, **options)
+
+    told = Told()
+    await system.submit()
+    monkeypatch.setattr(Queue, "restore", loading)
+    with captured_logs() as logs:
+        async with running_worker(system.settings, told):
+            await logs.wait_for("recovery.redis_lost")
+            await logs.wait_for("recovery.walked")
+            (await told.call()).end()
 
 
 # The other way round: the queue's server is there, the jobs' is not.
