@@ -184,7 +184,7 @@ class Admission:
         job = await self._store.load(spec.id)
         if not job.ended:
             # We were so slow that a worker took the job before its record was there, and forgot it; or it runs already.
-            await self._queue.restore(job, min(spec.timeout_s, spec.abandon_after_s or spec.timeout_s))
+            await self._queue.restore(job.place, min(spec.timeout_s, spec.abandon_after_s or spec.timeout_s))
         return job
 
 

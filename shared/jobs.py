@@ -7,7 +7,7 @@ Above: admission makes a `JobSpec`, the store reads a `Job`, the API shows it. N
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from shared.errors import BrokenJob
 from shared.events import EventId
@@ -88,6 +88,14 @@ class JobSpec:
     idempotency_key: str | None = None
 
 
+class Place(NamedTuple):
+    """What the queue has to know of a job. One that `began` may have a worker, who comes first."""
+
+    job_id: str
+    lane: str
+    began: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job's record, as read. Times are milliseconds since the Unix epoch, 0 = not yet."""
@@ -112,6 +120,11 @@ class Job:
     def ended(self) -> bool:
         """Whether the terminal event is written."""
         return self.status in TERMINAL
+
+    @property
+    def place(self) -> Place:
+        """Its place in the queue."""
+        return Place(self.id, self.lane, self.status is not State.QUEUED)
 
 
 def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:

@@ -15,9 +15,8 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shared.errors import IdempotencyConflict, QueueFull
-from shared.jobs import LONGEST_TIMEOUT_S, Job, JobSpec, created_ms, new_job_id
+from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, Place, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
-from shared.lifecycle import State
 from shared.valkey import Functions, Server, server_of
 
 ARQ_FUNCTION = "run_job"
@@ -221,16 +220,17 @@ class Queue:
         return int(now), [job.decode() for job in jobs]
 
     async def restore(
-        self, job: Job, look_in_s: float, *, lease_s: float = 0.0, held_until_ms: int | None = None
+        self, place: Place, look_in_s: float, *, lease_s: float = 0.0, held_until_ms: int | None = None
     ) -> bool:
         """Look no later than that; a job that the queue had lost is put back, which True tells.
 
-        One that runs is due after `lease_s`: its worker, if it is alive, renews it until then. `held_until_ms` is when
+        One that began is due after `lease_s`: its worker, if it is alive, renews it until then. `held_until_ms` is when
         the caller's hold (`due_for_a_look`) ends: unless an earlier look was asked for meanwhile, it is put off.
         """
-        keys = [self._keys.lane(job.lane), self._keys.active, ARQ_JOB + job.id, self._keys.bell]
-        due_ms = int(lease_s * 1000) if job.status is not State.QUEUED else 0
-        args = (job.id, _arq_message(job.id), int(look_in_s * 1000), due_ms, held_until_ms or "")
+        job_id, lane, began = place
+        keys = [self._keys.lane(lane), self._keys.active, ARQ_JOB + job_id, self._keys.bell]
+        due_ms = int(lease_s * 1000) if began else 0
+        args = (job_id, _arq_message(job_id), int(look_in_s * 1000), due_ms, held_until_ms or "")
         return bool(await self._functions.call("restore", keys, *args))
 
     async def depth(self, lane: str) -> int:

@@ -14,14 +14,16 @@ from redis.asyncio import Redis
 
 from shared.errors import BrokenJob, Cancelled, JobNotFound, TailraceError, problem_of
 from shared.events import encode_data
-from shared.jobs import RECORD_VERSION, Job, JobSpec, job_from_record
+from shared.jobs import RECORD_VERSION, Job, JobSpec, Place, job_from_record
 from shared.keys import Keys
-from shared.lifecycle import State
+from shared.lanes import DEFAULT_LANE
+from shared.lifecycle import TERMINAL, State
 from shared.metrics import Metrics
 from shared.valkey import Functions, Server, server_of
 
 # Keys that one step of a walk looks at: short enough for a server that has other things to do.
 _WALK_PAGE = 500
+_TERMINAL = frozenset(state.value.encode() for state in TERMINAL)
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -256,7 +258,17 @@ class Store:
         """The walk came to nothing: anybody may try again at once."""
         await self._client.delete(self._keys.walking)
 
-    async def unended(self) -> AsyncIterator[Job]:
+    async def place(self, job_id: str) -> Place | None:
+        """The place in the queue of a job that this version can't read; None if it needs none, as far as can be told.
+
+        A lane that isn't named, or that only a newer version knows, is as good as any: whoever takes the job ends it.
+        """
+        status, lane = await self._client.hmget(self._keys.job(job_id).record, ["status", "lane"])  # type: ignore[misc]
+        if status is None or status in _TERMINAL:
+            return None
+        return Place(job_id, (lane or DEFAULT_LANE.encode()).decode("utf-8", "replace"), began=True)
+
+    async def unended(self) -> AsyncIterator[Place]:
         """All jobs that have not ended, in no order. It reads every record, page by page: seldom, in the background."""
         prefix, suffix = self._keys.job("*").record.split("*")
         cursor, begun = 0, False
@@ -264,9 +276,13 @@ class Store:
             begun = True
             cursor, names = await self._client.scan(cursor, match=f"{prefix}*{suffix}", count=_WALK_PAGE)
             ids = [name.decode().removeprefix(prefix).removesuffix(suffix) for name in names]
-            for job in await self.load_many(ids):
-                if isinstance(job, Job) and not job.ended:
-                    yield job
+            for job_id, job in zip(ids, await self.load_many(ids), strict=True):
+                if isinstance(job, BrokenJob):
+                    place = await self.place(job_id)
+                else:
+                    place = job.place if job is not None and not job.ended else None
+                if place is not None:
+                    yield place
 
     async def server(self) -> Server:
         """Which server this is, and for how long it has been up."""

@@ -56,7 +56,7 @@ BEHIND = "behind"
 # The store's answers that mean that the job has its end.
 ENDED = ("ok", "have", "ended", "missing")
 # When the reaper looks at a job whose record came late.
-LOOK_S = 5.0
+_LATE_LOOK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ class Attempts:
             log.info("attempt.no_record")
             return
         if not job.ended:
-            await persistently(lambda: self._queue.restore(job, LOOK_S))
+            await persistently(lambda: self._queue.restore(job.place, _LATE_LOOK_S))
 
     async def _run(self, claim: Claim) -> Fate:
         job_id = claim.job_id

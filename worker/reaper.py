@@ -13,7 +13,7 @@ import structlog
 from shared.bounds import LOOKS
 from shared.clock import Clock
 from shared.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceError
-from shared.jobs import Job
+from shared.jobs import Job, Place
 from shared.lifecycle import State
 from shared.queue import LOOK_S, Queue
 from shared.store import Store
@@ -89,13 +89,14 @@ class Reaper:
         return len(job_ids) == LOOKS
 
     async def _look_once(self, job_id: str, job: Job | BrokenJob | None, now_ms: int, *, patient: bool) -> None:
-        if isinstance(job, BrokenJob):
-            # Perhaps a newer version's, which runs it well; whoever takes it and can't read it ends it.
-            log.warning("reaper.broken_job", job=job_id, reason=str(job))
-        elif job is None or job.ended:
+        if job is None or (isinstance(job, Job) and job.ended):
             await self._forget(job_id, job)
-        elif not patient:
+        elif patient:
+            return
+        elif isinstance(job, Job):
             await self._look(job, now_ms)
+        else:
+            await self._look_at_broken(job_id, job, now_ms)
 
     async def _forget(self, job_id: str, job: Job | None) -> None:
         for lane in (job.lane,) if job else self._lanes:
@@ -117,8 +118,21 @@ class Reaper:
             times = [job.deadline_ms + _DEADLINE_PATIENCE_MS] if job.status is State.RUNNING else [job.deadline_ms]
             times += [job.abandon_ms] if job.abandon_ms else []
             in_s = min(max((min(times) - now_ms) / 1000, 0.05), LOOK_S)
-            held_until_ms = now_ms + int(_HOLD_S * 1000)
-            await put_back(self._store, self._queue, job, in_s, lease_s=self._lease_s, held_until_ms=held_until_ms)
+            await self._put_back(job.place, in_s, now_ms)
+
+    async def _look_at_broken(self, job_id: str, error: BrokenJob, now_ms: int) -> None:
+        """Perhaps a newer version's, which runs it well; whoever takes it and can't read it ends it."""
+        log.warning("reaper.broken_job", job=job_id, reason=str(error))
+        place = await self._store.place(job_id)
+        if place is None:
+            await self._forget(job_id, None)
+        else:
+            await self._put_back(place, LOOK_S, now_ms)
+
+    async def _put_back(self, place: Place, look_in_s: float, now_ms: int) -> None:
+        """If the queue has lost it; if not, it is looked at again later."""
+        held_until_ms = now_ms + int(_HOLD_S * 1000)
+        await put_back(self._store, self._queue, place, look_in_s, lease_s=self._lease_s, held_until_ms=held_until_ms)
 
     async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
         code, cancelled_at = await self._store.cancel_state(job.id)

@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from shared.jobs import Job
+from shared.jobs import Job, Place
 from shared.queue import LOOK_S, Queue
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Outage
@@ -58,21 +58,21 @@ class Recovery:
 
     async def _walk(self) -> int:
         restored = 0
-        async for job in self._store.unended():
-            restored += await put_back(self._store, self._queue, job, LOOK_S, lease_s=self._lease_s)
+        async for place in self._store.unended():
+            restored += await put_back(self._store, self._queue, place, LOOK_S, lease_s=self._lease_s)
         return restored
 
 
 async def put_back(
-    store: Store, queue: Queue, job: Job, look_in_s: float, *, lease_s: float, held_until_ms: int | None = None
+    store: Store, queue: Queue, place: Place, look_in_s: float, *, lease_s: float, held_until_ms: int | None = None
 ) -> bool:
     """Give the queue a job that it had lost; whether it had. The arguments are `Queue.restore`'s."""
-    if not await queue.restore(job, look_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
+    if not await queue.restore(place, look_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
         return False
     # It may have ended since its record was read: then the queue had not lost it, but let it go.
-    (now,) = await store.load_many([job.id])
+    (now,) = await store.load_many([place.job_id])
     if now is None or (isinstance(now, Job) and now.ended):
-        await queue.done(job.id, job.lane)
+        await queue.done(place.job_id, place.lane)
         return False
-    log.warning("recovery.put_back", job=job.id)
+    log.warning("recovery.put_back", job=place.job_id)
     return True

@@ -617,7 +617,7 @@ async def test_what_the_queue_still_has_is_only_looked_at_later(core: Core) -> N
     await core.queue.look([spec.id], 0)
     now, _ = await core.queue.due_for_a_look(hold_s=5, limit=10)
 
-    assert not await core.queue.restore(await core.job(spec.id), 25.0, held_until_ms=now + 5_000)
+    assert not await core.queue.restore((await core.job(spec.id)).place, 25.0, held_until_ms=now + 5_000)
 
     assert await core.client.zscore(core.keys.lane(LANE), spec.id) == score
     assert now + 25_000 <= await looks(core, spec.id) <= await server_ms(core) + 25_000
@@ -631,8 +631,8 @@ async def test_a_look_that_was_asked_for_while_the_reaper_held_the_job_is_not_pu
     await core.queue.look([spec.id], 2.0)
     asked = await looks(core, spec.id)
 
-    await core.queue.restore(await core.job(spec.id), 25.0, held_until_ms=now + 5_000)
-    await core.queue.restore(await core.job(spec.id), 25.0)
+    await core.queue.restore((await core.job(spec.id)).place, 25.0, held_until_ms=now + 5_000)
+    await core.queue.restore((await core.job(spec.id)).place, 25.0)
 
     assert await looks(core, spec.id) == asked
 
@@ -647,7 +647,7 @@ async def test_a_job_that_the_queue_lost_is_put_back(core: Core, lost: str) -> N
         await core.client.delete(ARQ_JOB + spec.id)
     await core.client.delete(core.keys.bell)
 
-    assert await core.queue.restore(await core.job(spec.id), 25.0)
+    assert await core.queue.restore((await core.job(spec.id)).place, 25.0)
 
     assert await bells(core) == 1
     assert (await take(core)).job_id == spec.id

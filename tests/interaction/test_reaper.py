@@ -13,7 +13,7 @@ from shared.jobs import Job, created_ms
 from shared.keys import ARQ_JOB
 from shared.lanes import DEFAULT_LANE
 from shared.lifecycle import State
-from shared.queue import ARQ_FUNCTION, serialize
+from shared.queue import ARQ_FUNCTION, LOOK_S, serialize
 from shared.settings import Settings
 from shared.store import EMPTY_SHA256, Store
 from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core
@@ -401,6 +401,42 @@ async def test_jobs_that_nobody_can_read_do_not_stop_the_others(system: System) 
     await reaper.sweep()
 
     assert reaper.ended == [(waiting, "deadline_passed")]
+
+
+async def test_a_job_that_nobody_can_read_and_the_queue_has_lost_is_found_and_ended(system: System) -> None:
+    job_id = await system.submit()
+    await system.write(job_id, v=99)
+    await system.lose(job_id)
+    await system.look(job_id)
+    async with system.commands() as command, running_worker(system.settings.model_copy(update={"lease_s": 0.5})):
+        await command(f"DEL {ARQ_JOB}{job_id}")
+
+    assert await system.core.story(job_id) == ["0-1 queued", "1-1 failed"]
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_that_nobody_can_read_and_that_waits_is_told_of_once_in_a_while(system: System) -> None:
+    job_id = await system.submit()
+    await system.write(job_id, v=99)
+    await system.look(job_id)
+    with captured_logs() as logs:
+        await Reaping(system.core).sweep()
+    seconds, _ = await system.core.client.time()
+    look_at_ms = await system.core.client.zscore(system.core.keys.active, job_id)
+
+    assert len(logs.named("reaper.broken_job")) == 1
+    assert look_at_ms is not None and look_at_ms / 1000 - seconds > LOOK_S - 5
+    assert logs.named("recovery.put_back") == []
+
+
+async def test_a_job_that_nobody_can_read_and_that_has_ended_is_forgotten(system: System) -> None:
+    job_id = await system.submit()
+    await system.cancel(job_id)
+    await system.write(job_id, v=99)
+    await system.core.client.zadd(system.core.keys.active, {job_id: 1})
+    await Reaping(system.core).sweep()
+
+    assert await system.queue_keys(job_id) == []
 
 
 async def test_a_job_that_is_in_order_is_left_alone(system: System) -> None:

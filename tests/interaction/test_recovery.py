@@ -9,7 +9,7 @@ from redis.exceptions import BusyLoadingError
 
 from shared.embedded import EmbeddedValkey
 from shared.events import EventType
-from shared.keys import ARQ_IN_PROGRESS
+from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.valkey import Server
@@ -116,6 +116,19 @@ async def test_a_walk_that_fails_is_tried_again_at_once(system: System, monkeypa
             await logs.wait_for("recovery.redis_lost")
             await logs.wait_for("recovery.walked")
             (await told.call()).end()
+
+
+async def test_a_job_that_nobody_can_read_and_the_queue_forgot_is_put_back_and_ended(
+    system: System, queue_server: EmbeddedValkey, tmp_path: Path
+) -> None:
+    job_id = await system.submit()
+    assert system.settings.stream_redis_url is not None
+    async with open_core(system.settings.stream_redis_url, system.settings.key_prefix) as jobs:
+        await jobs.client.hset(jobs.keys.job(job_id).record, "v", "99")  # type: ignore[misc]
+        await forget(queue_server, tmp_path)
+        async with system.commands() as command, running_worker(system.settings, Told()):
+            await command(f"DEL {ARQ_JOB}{job_id}")
+        assert await jobs.story(job_id) == ["0-1 queued", "1-1 failed"]
 
 
 # The other way round: the queue's server is there, the jobs' is not.

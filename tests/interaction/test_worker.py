@@ -383,7 +383,7 @@ async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the
             forgotten.append(job_id)
             await system.core.store.create(late, 1)
             assert not await system.core.queue.release(late.id, late.lane)
-            assert not await system.core.queue.restore(await system.job(late.id), 30.0)
+            assert not await system.core.queue.restore((await system.job(late.id)).place, 30.0)
             made.set()
         await done(queue, job_id, lane)
 

@@ -187,8 +187,8 @@ class QueueSteps(RuleBasedStateMachine):
             self.run(self.core.client.zrem(self.core.keys.lane(place.lane), job))
         if not self.run(self.core.store.create(make_spec(id=job, lane=place.lane), 1)).new:
             assert self.run(self.core.job(job)).lane == place.lane
-        assert self.run(self.core.queue.restore(self.run(self.core.job(job)), LEASE_S))
-        assert not self.run(self.core.queue.restore(self.run(self.core.job(job)), LEASE_S))
+        assert self.run(self.core.queue.restore(self.run(self.core.job(job)).place, LEASE_S))
+        assert not self.run(self.core.queue.restore(self.run(self.core.job(job)).place, LEASE_S))
         place.due = True
 
     # What must hold.
