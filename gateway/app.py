@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -32,12 +33,13 @@ from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
 from gateway.auth import Keyring, Links
 from gateway.dialects.openai_errors import body_of, failure_of, headers_of
+from gateway.files import room_for
 from gateway.hub import Hub
 from gateway.middleware import RequestLog
 from gateway.presence import Presence
-from gateway.protocol import BoundedHttp
+from gateway.protocol import BoundedHttp, Room
 from gateway.scrape import Scrape
-from shared.bounds import LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
+from shared.bounds import CONNECTIONS, LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
 from shared.errors import (
@@ -66,6 +68,8 @@ log = structlog.get_logger()
 
 _NATIVE = re.compile(r"/v1/(jobs|dead-letters)(/|$)")
 _CLOSE_S = 2
+# uvicorn ticks ten times a second: whoever has not ended a request's head for 10 to 20 s is let go.
+_HEAD_TICKS = 100
 
 
 @asynccontextmanager
@@ -253,12 +257,20 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._on_ready()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second. One look at all connections now and then costs a request nothing, a timer each would."""
+        if counter % _HEAD_TICKS == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, BoundedHttp):
+                    connection.let_go_if_silent()
+        return await super().on_tick(counter)
 
-def make_server(services: Services, on_ready: Callable[[], None]) -> uvicorn.Server:
+
+def make_server(services: Services, on_ready: Callable[[], None], *, connections: int = CONNECTIONS) -> uvicorn.Server:
     """uvicorn for these parts, as every gateway runs it."""
     config = uvicorn.Config(
         build_app(services),
-        http=BoundedHttp,
+        http=partial(BoundedHttp, room=Room(connections)),  # type: ignore[arg-type]  # it is only called
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -279,6 +291,7 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None,
         StartupError: Redis is unfit, or the port is taken.
         RedisUnavailable: Redis does not answer.
     """
+    connections = room_for(CONNECTIONS)
     listener = listen(settings.host, settings.port, settings.send_timeout_s, share=share_port)
     with contextlib.closing(listener):
         async with running(settings) as services:
@@ -289,7 +302,7 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None,
                 log.info("gateway.ready", port=listener.getsockname()[1])
                 ready()
 
-            server = make_server(services, on_ready)
+            server = make_server(services, on_ready, connections=connections)
             stop, now = asyncio.Event(), asyncio.Event()
             loop = asyncio.get_running_loop()
 

@@ -16,6 +16,10 @@ CONNECTIONS: Final = 16_384
 """Open connections of one gateway process: the 10,000 readers it is made for, and room for callers. One more is broken
 off at once, so that its client comes back, to another gateway with luck. Readers, callers and channels are no more."""
 
+SPARE_FILES: Final = 256
+"""Open files of a gateway that are no client's: its connections to Redis, at most 65, and what Python and the system
+open. Where the system allows no more files than these and `CONNECTIONS`, connections are fewer (gateway/files.py)."""
+
 LISTEN_BACKLOG: Final = 2048
 """Connections that the kernel holds until they are accepted: a herd that reconnects after a deploy."""
 

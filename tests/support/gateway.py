@@ -10,6 +10,7 @@ import uvicorn
 
 from gateway.api.services import Services
 from gateway.app import listen, make_server, running
+from shared.bounds import CONNECTIONS
 from shared.settings import Settings
 from tests.support.client import PATIENCE_S, Client
 
@@ -36,12 +37,12 @@ async def until(so: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running_gateway(settings: Settings) -> AsyncIterator[Gateway]:
+async def running_gateway(settings: Settings, *, connections: int = CONNECTIONS) -> AsyncIterator[Gateway]:
     """A gateway on a free port. Whatever still reads from it is cut off at the end, and must let go of everything."""
     with contextlib.closing(listen("127.0.0.1", 0, settings.send_timeout_s)) as listener:
         port = listener.getsockname()[1]
         async with running(settings) as services:
-            server = make_server(services, lambda: None)
+            server = make_server(services, lambda: None, connections=connections)
             server.config.load()
             server.lifespan = server.config.lifespan_class(server.config)
             # Not `server.serve`: its loop and its shutdown would cost each test a third of a second.
