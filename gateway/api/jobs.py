@@ -154,6 +154,10 @@ class JobEvents(Response):
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the end of the job, or of the connection."""
+        # Once more, and without an await before the reader is registered: draining lets go whom it finds, once.
+        if self._services.draining:
+            await Farewell()(scope, receive, send)
+            return
         self._services.metrics.resumes.of().add(self._cursor > START)
         async with self._services.hub.reader(self._job_id, self._cursor) as reader:
             stream = EventStream(reader, reader, self._services.clock, headers=self._extra, farewell=True)

@@ -1,6 +1,7 @@
 """The way out of a gateway: a real signal, readers who can come back are let go, the others are waited for."""
 
 import asyncio
+import contextlib
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -13,8 +14,10 @@ from structlog.testing import capture_logs
 from gateway.app import serve
 from gateway.hub import Hub
 from shared.errors import StartupError
+from shared.jobs import Job
 from shared.ports import free_port
 from shared.settings import Settings
+from shared.store import Store
 from tests.support.client import PATIENCE_S, Client
 from tests.support.gateway import Gateway
 from tests.support.processes import Processes, at_peace
@@ -100,6 +103,33 @@ async def test_a_native_reader_is_told_when_to_come_back_broken_and_goes_on_else
     headers = {"Last-Event-ID": "1-1"}
     async with gateway.client.stream("GET", f"{JOBS}/{scribe.job_id}/events", headers=headers) as stream:
         assert first + await stream.rest() == await writing.logged(scribe.job_id)
+
+
+async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
+    patient: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scribe = await writing.started()
+    asked, answered = asyncio.Event(), asyncio.Event()
+    load = Store.load
+
+    async def slow_load(store: Store, job_id: str) -> Job:
+        asked.set()
+        await answered.wait()
+        return await load(store, job_id)
+
+    async with serving(patient) as leaving, leaving.client.calling(CHAT, STREAM) as call:
+        other = await writing.take()  # keeps the gateway draining
+        monkeypatch.setattr(Store, "load", slow_load)
+        with contextlib.closing(await leaving.client.send("GET", f"{JOBS}/{scribe.job_id}/events")) as stream:
+            await asyncio.wait_for(asked.wait(), PATIENCE_S)
+            await leaving.drain()
+            answered.set()
+            await stream.read_head()
+            assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream")
+            assert RETRY.fullmatch(await stream.rest())
+            assert stream.complete is False
+        await other.complete()
+        await call.read_head()
 
 
 async def test_a_caller_who_cannot_come_back_gets_the_whole_answer_first(patient: Settings, writing: Desk) -> None:
