@@ -9,8 +9,9 @@ import gc
 import signal
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from typing import Any
 
 import structlog
 import uvloop
@@ -44,8 +45,8 @@ log = structlog.get_logger()
 _CATALOGUE_S, _CATALOGUE_RETRY_S = 30.0, 3.0
 # Tokens a second of the scripted provider: a pace that a reader can follow.
 _SCRIPTED_RATE = 30.0
-# Without Redis nothing can be handed back; then the leases see to it.
-_HAND_BACK_S = 5.0
+# Without Redis nothing can be handed back; then the leases see to it. The second one is for whoever is in a hurry.
+_HAND_BACK_S, _HURRY_S = 5.0, 1.0
 
 
 def make_provider(settings: Settings) -> Provider:
@@ -175,9 +176,9 @@ async def run_worker(
             log.info("worker.draining", jobs=dispatcher.busy, drain_s=settings.drain_s)
             taking.cancel()
             # A take that is under way ends first: what it claims is drained with the rest.
-            await asyncio.wait([taking], timeout=_HAND_BACK_S)
+            await unless(now, asyncio.wait([taking], timeout=_HAND_BACK_S))
             await drain(dispatcher, settings.drain_s, now)
-            for task in side:
+            for task in (*side, taking):
                 task.cancel()
         await publisher.last_words()
     log.info("worker.stopped")
@@ -185,13 +186,18 @@ async def run_worker(
 
 async def drain(dispatcher: Dispatcher, drain_s: float, now: asyncio.Event) -> None:
     """Let the jobs end, or hand them back; `now` means at once."""
-    patient = asyncio.create_task(dispatcher.drain(drain_s))
-    impatient = asyncio.create_task(now.wait())
+    await unless(now, dispatcher.drain(drain_s))
+    await dispatcher.drain(0)
+    await unless(now, dispatcher.stopped(_HAND_BACK_S))
+    await dispatcher.stopped(_HURRY_S)
+
+
+async def unless(now: asyncio.Event, patience: Coroutine[Any, Any, object]) -> None:
+    """Have this patience until `now` is set."""
+    patient, impatient = asyncio.create_task(patience), asyncio.create_task(now.wait())
     await asyncio.wait([patient, impatient], return_when=asyncio.FIRST_COMPLETED)
     for task in (patient, impatient):
         task.cancel()
-    await dispatcher.drain(0)
-    await dispatcher.stopped(_HAND_BACK_S)
 
 
 async def publish_models(catalogue: Catalogue, routes: Routes) -> None:

@@ -180,8 +180,12 @@ class Dispatcher:
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            # What this call claims on the server must not be dropped here: it is started, then handed back.
-            await asyncio.wait([taking])
+            # What this call claims on the server must not be dropped here: it is started, then handed back. Where that
+            # takes too long, a second cancellation drops it all the same, and its lease ends.
+            try:
+                await asyncio.wait([taking])
+            finally:
+                taking.cancel()
             with suppress(*REDIS_FAULTS):
                 taking.result()
             raise

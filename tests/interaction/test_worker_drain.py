@@ -21,6 +21,7 @@ from tests.support.told import Told, told_upstream
 from worker.attempt import Attempts
 
 LONG_S = 60.0
+AT_ONCE_S = 3.0
 
 
 @pytest.fixture
@@ -206,6 +207,24 @@ async def test_a_second_order_hands_back_at_once(system: System, told: Told) -> 
     assert (await system.job(job_id)).attempts == 0
 
 
+async def test_a_second_order_does_not_wait_for_a_claim_that_gets_no_answer(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def unanswered(*_: Any, **__: Any) -> None:
+        asked.set()
+        await never.wait()
+
+    monkeypatch.setattr(Queue, "take", unanswered)
+    async with running_worker(system.settings) as worker:
+        await asyncio.wait_for(asked.wait(), PATIENCE_S)
+        worker.drain()
+        worker.hurry()
+        async with asyncio.timeout(AT_ONCE_S):
+            await worker.stopped()
+
+
 async def test_a_cancel_is_heard_while_draining(system: System, told: Told) -> None:
     async with running_worker(system.settings) as worker:
         job_id = await system.submit()
@@ -294,6 +313,25 @@ async def test_a_second_signal_ends_it_at_once_and_the_exit_status_is_0(
 
     assert await worker.died() == 0
     assert (await system.job(job_id)).attempts == 0
+
+
+@pytest.mark.parametrize("jobs", [0, 1], ids=["idle", "busy"])
+async def test_a_second_signal_ends_it_at_once_though_its_redis_is_away(
+    system: System, told: Told, processes: Processes, tmp_path: Path, jobs: int
+) -> None:
+    valkey = await processes.valkey(tmp_path / "own-valkey")
+    settings = system.settings.model_copy(update={"redis_url": valkey.url})
+    worker = await processes.worker(redis_url=valkey.url)
+    async with running_system(settings) as own:
+        for _ in range(jobs):
+            await own.submit()
+            await told.call()
+        with frozen(valkey):
+            os.kill(worker.pid, signal.SIGTERM)
+            os.kill(worker.pid, signal.SIGINT)
+            await gone([worker.pid], timeout_s=AT_ONCE_S)
+            assert await worker.died() == 0
+            at_peace(worker)
 
 
 async def test_a_worker_whose_redis_is_away_ends_all_the_same(
