@@ -12,7 +12,7 @@ import random
 import time
 from typing import Any
 
-from shared.events import decode_frame
+from shared.events import Event, EventType, decode_frame
 from tests.faults.http import NET_FAULTS, Response, request
 from tests.faults.score import Score
 from tests.faults.transcript import Transcript
@@ -24,7 +24,13 @@ MEDIAN = 180
 """Tokens of an answer, by default."""
 _RATES = (0.0, 0.0, 0.0, 50.0, 150.0, 400.0)
 _MOST_TOKENS = 5_000
-_CHAT_SHARE, _SECOND_READER, _LEAVES, _STALLS = 0.15, 0.3, 0.5, 0.1
+_CHAT_SHARE, _SECOND_READER, _LEAVES, _STALLS, _FREEZES = 0.15, 0.3, 0.5, 0.1, 0.3
+# A stall ends in time to go on, a freeze (a share of them) only when a gateway has given the reader up.
+_STALL_S, _FREEZE_S = (0.2, 3.0), (6.0, 10.0)
+# A read that took so long found nothing that was there already.
+_WAITED_S = 0.005
+# What a gateway may say to somebody who can't be served now.
+_NOT_NOW, _CHAT_NOT_NOW = (429, 503), (429, 502, 503, 504)
 _PAUSE_S = (0.05, 0.5)
 
 
@@ -88,7 +94,7 @@ class Client:
                     if response.status == 202:
                         job_id: str = json.loads(said)["id"]
                         return job_id
-                    if response.status not in (429, 503):
+                    if response.status not in _NOT_NOW:
                         self._score.problems.append(f"A submit was answered with {response.status}: {said[:200]!r}.")
             except NET_FAULTS:
                 pass
@@ -101,15 +107,17 @@ class Client:
         while not reader.over:
             path = f"/v1/jobs/{job_id}/events"
             headers = {"last-event-id": str(reader.transcript.cursor)} if reader.transcript.events else {}
+            stalls = chance.random() < _STALLS
             try:
-                async with request(chance.choice(self._ports), "GET", path, headers=headers) as response:
+                async with request(chance.choice(self._ports), "GET", path, headers=headers, small=stalls) as response:
                     if response.status == 200:
-                        await reader.follow(response)
+                        await reader.follow(response, stalls=stalls)
                     elif response.status == 404:
                         self._score.forgotten += 1
+                        reader.told_of_a_loss("A reader got a 404")
                         reader.transcript.start_over()
                         job_id = await self._submit(body, key)
-                    elif response.status not in (429, 503):
+                    elif response.status not in _NOT_NOW:
                         self._score.problems.append(f"A read was answered with {response.status}.")
                         return False
             except NET_FAULTS:
@@ -144,6 +152,9 @@ class Client:
             async with request(port, "POST", "/v1/chat/completions", body={**body, "stream": True}) as response:
                 if response.status != 200:
                     self._score.chats_told += 1
+                    if response.status not in _CHAT_NOT_NOW:
+                        said = (await response.whole())[:200]
+                        self._score.problems.append(f"A chat was answered with {response.status}: {said!r}.")
                     return
                 text, done = await _chat_text(response)
                 if response.complete and not done:
@@ -191,35 +202,52 @@ class Reader:
         self._score = score
         self._chance = chance
         self._heard_at = time.monotonic()
+        # When it last got an event that had just come, rather than lain in a buffer.
+        self._current_at = self._heard_at
 
     @property
     def over(self) -> bool:
         """Whether it has the terminal event."""
         return self.transcript.end is not None
 
-    async def follow(self, response: Response) -> None:
+    def told_of_a_loss(self, what: str) -> None:
+        """The gateway says that something is gone."""
+        self._score.told_of_a_loss(what, self._current_at, time.monotonic())
+
+    async def follow(self, response: Response, *, stalls: bool) -> None:
         """Read until the end, or until it leaves. Raises one of `NET_FAULTS` where the stream breaks."""
         leaves_after = self._chance.expovariate(1 / 300) if self._chance.random() < _LEAVES else float("inf")
-        stalls_after = self._chance.expovariate(1 / 100) if self._chance.random() < _STALLS else float("inf")
-        seen, tail = 0, b""
+        stalls_after = self._chance.expovariate(1 / 100) if stalls else float("inf")
+        seen, tail, asked_at = 0, b"", time.monotonic()
         while data := await response.chunk():
+            waited = time.monotonic() - asked_at > _WAITED_S
             *frames, tail = (tail + data).split(b"\n\n")
             for frame in frames:
                 bare = frame[frame.find(b"event:") :] if frame.startswith(b":") else frame
                 if bare.startswith(b"event:"):
-                    self.transcript.apply(decode_frame(bare + b"\n\n"))
-                    self._heard()
+                    self._heard(decode_frame(bare + b"\n\n"), current=waited)
                     seen += 1
             if seen >= stalls_after:
                 stalls_after = float("inf")
-                await asyncio.sleep(self._chance.uniform(0.2, 3.0))
-                self._heard_at = time.monotonic()
+                await self._stall(response)
             if seen >= leaves_after and not self.over:
                 return
+            asked_at = time.monotonic()
         if not self.over:
             self._score.problems.append("A stream ended cleanly without a terminal event.")
 
-    def _heard(self) -> None:
+    async def _stall(self, response: Response) -> None:
+        freezes = self._chance.random() < _FREEZES
+        self._score.frozen += freezes
+        await response.stall(self._chance.uniform(*(_FREEZE_S if freezes else _STALL_S)))
+        self._heard_at = time.monotonic()
+
+    def _heard(self, event: Event, *, current: bool) -> None:
         now = time.monotonic()
+        if event.type is EventType.GAP:
+            self.told_of_a_loss("A reader got a gap")
+        self.transcript.apply(event)
+        if current:
+            self._current_at = now
         self._score.longest_stall_s = max(self._score.longest_stall_s, now - self._heard_at)
         self._heard_at = now

@@ -8,13 +8,15 @@ import argparse
 import asyncio
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import uvloop
 
 from shared.settings import Settings
-from tests.faults.fleet import running_fleet
+from tests.faults.fleet import running_fleet, settings_of
 from tests.faults.load import MODEL, Client
+from tests.faults.run import stall_bound_s
 from tests.faults.schedule import VALKEY, Fault
 from tests.faults.score import Score
 from tests.support.upstream import ask
@@ -28,13 +30,15 @@ TIMES = {name: _DEFAULTS[name].default for name in ("lease_s", "redis_patience_s
 
 async def outage(folder: Path, seconds: float) -> Score:
     """Kill Valkey under running jobs, start it again after `seconds`."""
-    score = Score(0, seconds, may_forget=True)
+    settings = settings_of(folder).model_copy(update=TIMES)
+    score = Score(0, seconds, stall_bound_s=stall_bound_s(seconds, settings))
     async with running_fleet(folder, **TIMES) as fleet:
         tokens = int(_RATE * (_BEFORE_S + seconds + _AFTER_S))
         clients = [Client(str(number), fleet.ports, score) for number in range(JOBS)]
         bodies = [ask(model=MODEL, tokens=tokens, seed=number, rate=_RATE) for number in range(JOBS)]
         jobs = [asyncio.create_task(each.job(body)) for each, body in zip(clients, bodies, strict=True)]
         await asyncio.sleep(_BEFORE_S)
+        score.deadly_at.append(time.monotonic())
         await fleet.suffer_outage(Fault(VALKEY, "outage", _BEFORE_S, seconds))
         await asyncio.gather(*jobs)
         score.open_calls = await fleet.open_calls(5.0)

@@ -6,15 +6,23 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.faults.fleet import Fleet, running_fleet
+from shared.settings import Settings
+from tests.faults.fleet import Fleet, running_fleet, settings_of
 from tests.faults.load import MEDIAN, Client
-from tests.faults.schedule import Fault, plan
+from tests.faults.schedule import LONGEST_S, Fault, plan
 from tests.faults.score import Score
 
 CLIENTS = 40
 SETTLE_S = 90.0
 """Jobs that were accepted end within this time after the last fault."""
 _CLOSE_S = 10.0
+# Parts start, connect and catch up on a machine that is busy with all the others.
+_BUSY_S = 20.0
+
+
+def stall_bound_s(outage_s: float, settings: Settings) -> float:
+    """How long a reader may hear nothing where the longest fault lasts `outage_s`, generously."""
+    return outage_s + settings.lease_s + settings.redis_patience_s + _BUSY_S
 
 
 async def run(
@@ -28,7 +36,7 @@ async def run(
     spare_valkey: bool = False,
 ) -> Score:
     """Put a fleet under load and under the seed's faults, for `seconds` or longer until `tokens` were expected."""
-    score = Score(seed, seconds)
+    score = Score(seed, seconds, stall_bound_s=stall_bound_s(LONGEST_S, settings_of(folder)))
     longest_s = seconds if not tokens else 10 * seconds
     faults = plan(seed, longest_s, spare_valkey=spare_valkey)
     async with running_fleet(folder) as fleet:
@@ -71,7 +79,8 @@ async def _afflict(fleet: Fleet, faults: list[Fault], seed: int, score: Score, s
             pass
         if stop.is_set():
             break
-        score.may_forget |= fault.forgets
+        if fault.forgets:
+            score.deadly_at.append(time.monotonic())
         counts[f"{fault.part.partition(' ')[0]} {fault.kind}"] += 1
         await fleet.suffer(fault, random.Random(f"{seed}/{fault.at_s}"))
     for name, count in counts.items():

@@ -19,7 +19,9 @@ _PARTS: dict[str, tuple[tuple[str, float], ...]] = {
     VALKEY: (("kill", 2.0), ("crash", 2.0), ("stop", 2.0), ("freeze", 4.0), ("slow", 3.0), ("outage", 10.0)),
     CONNECTIONS: (("cut pubsub", 0.0), ("cut normal", 0.0), ("cut one", 0.0)),
 }
-_PAUSES_S = {"gateway": (3.0, 9.0), "worker": (3.0, 12.0), VALKEY: (10.0, 25.0), CONNECTIONS: (0.5, 4.0)}
+LONGEST_S = max(most_s for kinds in _PARTS.values() for _, most_s in kinds)
+"""No fault lasts longer (s)."""
+_PAUSES_S = {"gateway": (3.0, 9.0), "worker": (3.0, 12.0), VALKEY: (8.0, 18.0), CONNECTIONS: (0.5, 4.0)}
 _DEADLY = {(VALKEY, "kill"), (VALKEY, "crash"), (VALKEY, "outage")}
 # A part needs about so long to come back by itself.
 _RETURN_S = 2.0
@@ -50,9 +52,12 @@ def _plan_of(part: str, seed: int, seconds: float, spare_valkey: bool) -> list[F
     sort = part.partition(" ")[0]
     kinds = [kind for kind in _PARTS[sort] if not (spare_valkey and (sort, kind[0]) in _DEADLY)]
     faults: list[Fault] = []
-    at_s = chance.uniform(*_PAUSES_S[sort])
+    round_: list[tuple[str, float]] = []
+    at_s = chance.uniform(*_PAUSES_S[sort]) / 2
     while at_s < seconds:
-        kind, most_s = chance.choice(kinds)
+        # Round after round, so that each kind happens as often as any other.
+        round_ = round_ or chance.sample(kinds, len(kinds))
+        kind, most_s = round_.pop()
         lasts_s = chance.uniform(most_s / 4, most_s)
         faults.append(Fault(part, kind, round(at_s, 2), round(lasts_s, 2)))
         at_s += lasts_s + _RETURN_S + chance.uniform(*_PAUSES_S[sort])

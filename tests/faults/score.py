@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+IN_FLIGHT_S = 5.0
+"""An event may be heard so long after it was logged: its gateway was frozen, or had much to send."""
+
 
 @dataclass
 class Score:
@@ -21,6 +24,8 @@ class Score:
     """Jobs that Redis forgot when it was killed: the reader got a 404, and submitted again under its key."""
     rollbacks: int = 0
     reconnects: int = 0
+    frozen: int = 0
+    """Readers who took nothing for longer than the gateways' `send_timeout_s`."""
     chats: int = 0
     chats_complete: int = 0
     chats_told: int = 0
@@ -28,7 +33,10 @@ class Score:
     open_calls: int = 0
     longest_stall_s: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
-    may_forget: bool = False
+    deadly_at: list[float] = field(default_factory=list)
+    """When Valkey was killed (monotonic s): what it had acknowledged just before may be gone."""
+    stall_bound_s: float = float("inf")
+    """No reader may hear nothing for longer than this, whatever happened."""
     unread: set[str] = field(default_factory=set)
     """Accepted jobs whose end nobody has read yet."""
     problems: list[str] = field(default_factory=list)
@@ -42,8 +50,16 @@ class Score:
     def kept(self) -> bool:
         """Whether the promise was kept."""
         silent = self.lost or self.repeated or self.unended or self.open_calls or self.problems
-        told = (self.gaps or self.forgotten) and not self.may_forget
-        return bool(self.tokens) and not silent and not told
+        told = (self.gaps or self.forgotten) and not self.deadly_at
+        stalled = self.longest_stall_s > self.stall_bound_s
+        return bool(self.tokens) and not (silent or told or stalled)
+
+    def told_of_a_loss(self, what: str, since: float, now: float) -> None:
+        """A reader was told that something is gone. That needs a Valkey that was killed after its last event."""
+        if not any(since - IN_FLIGHT_S <= at <= now for at in self.deadly_at):
+            self.problems.append(
+                f"{what} {now - since:.1f} s after its last event, and no Valkey was killed meanwhile."
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
@@ -62,7 +78,8 @@ class Score:
             ("`gap`s told, jobs forgotten by a killed Valkey", f"{self.gaps}, {self.forgotten}"),
             ("chat calls: complete, told or cut off", f"{self.chats_complete:,}, {self.chats_told:,}"),
             ("upstream calls left open", self.open_calls),
-            ("longest stall of a reader", f"{self.longest_stall_s:.1f} s"),
+            ("longest stall of a reader, bound", f"{self.longest_stall_s:.1f} s, {self.stall_bound_s:.1f} s"),
+            ("readers frozen for longer than a send may take", self.frozen),
             ("faults", ", ".join(f"{count} {name}" for name, count in sorted(self.faults.items()))),
         ]
         width = max(len(name) for name, _ in rows)
