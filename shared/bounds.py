@@ -44,6 +44,9 @@ broken connection instead of the answer."""
 LIST_MOST: Final = 100
 """Jobs in one page of a listing, and records in one read of them."""
 
+WALK_PAGE: Final = 500
+"""Keys that one step of a walk through all records looks at: short enough for a server that has other things to do."""
+
 LIST_ROUNDS: Final = 10
 """Reads for one page: a filter that little passes must not walk through a tenant's whole history."""
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
+from shared.bounds import WALK_PAGE
 from shared.errors import BrokenJob, Cancelled, JobNotFound, TailraceError, problem_of
 from shared.events import encode_data
 from shared.jobs import RECORD_VERSION, Job, JobSpec, Place, job_from_record
@@ -21,8 +22,6 @@ from shared.lifecycle import TERMINAL, State
 from shared.metrics import Metrics
 from shared.valkey import Functions, Server, server_of
 
-# Keys that one step of a walk looks at: short enough for a server that has other things to do.
-_WALK_PAGE = 500
 _TERMINAL = frozenset(state.value.encode() for state in TERMINAL)
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
@@ -274,7 +273,7 @@ class Store:
         cursor, begun = 0, False
         while cursor or not begun:
             begun = True
-            cursor, names = await self._client.scan(cursor, match=f"{prefix}*{suffix}", count=_WALK_PAGE)
+            cursor, names = await self._client.scan(cursor, match=f"{prefix}*{suffix}", count=WALK_PAGE)
             ids = [name.decode().removeprefix(prefix).removesuffix(suffix) for name in names]
             for job_id, job in zip(ids, await self.load_many(ids), strict=True):
                 if isinstance(job, BrokenJob):

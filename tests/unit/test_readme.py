@@ -89,7 +89,7 @@ def test_the_memory_table_adds_up() -> None:
         sizes[what] = sum(_value(factor or "1", sizes) * _value(unit, sizes) for factor, unit in terms)
         assert most == f"{sizes[what] / bounds.MIB:.9g} MiB"
 
-    assert list(sizes) == ["reader", "job", "gateway", "worker"]
+    assert list(sizes) == ["reader", "caller", "job", "gateway", "worker"]
 
 
 def _value(term: str, sizes: Mapping[str, int]) -> int:
