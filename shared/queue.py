@@ -233,10 +233,6 @@ class Queue:
         args = (job_id, _arq_message(job_id), int(look_in_s * 1000), due_ms, held_until_ms or "")
         return bool(await self._functions.call("restore", keys, *args))
 
-    async def depth(self, lane: str) -> int:
-        """Jobs in the lane, running ones included."""
-        return int(await self._client.zcard(self._keys.lane(lane)))
-
     async def backlog(self, lanes: Sequence[str]) -> list[Backlog]:
         """What waits in these lanes, in one round trip."""
         answers = await self._functions.call("backlog", [self._keys.lane(lane) for lane in lanes])

@@ -159,12 +159,12 @@ async def test_running_jobs_do_not_fill_a_lane(core: Core) -> None:
 async def test_the_same_key_and_body_get_the_same_job(core: Core) -> None:
     first = make_spec(idempotency_key="k")
     await admit(core, first)
-    size = await core.queue.depth(LANE)
+    size = await core.depth(LANE)
 
     again = await admit(core, make_spec(idempotency_key="k"))
 
     assert again == Admission(first.id, existing=True, position=0)
-    assert await core.queue.depth(LANE) == size
+    assert await core.depth(LANE) == size
     # Found before the lane's depth is looked at: the job is in already.
     await core.queue.release(first.id, LANE)
     assert (await admit(core, make_spec(idempotency_key="k"), max_depth=1)).existing
@@ -200,7 +200,7 @@ async def test_many_at_once_with_one_key_become_one_job(core: Core) -> None:
 
     assert len({admission.job_id for admission in admissions}) == 1
     assert sum(not admission.existing for admission in admissions) == 1
-    assert await core.queue.depth(LANE) == 1
+    assert await core.depth(LANE) == 1
 
 
 async def test_admitting_the_same_job_again_is_the_same_job(core: Core) -> None:
@@ -209,7 +209,7 @@ async def test_admitting_the_same_job_again_is_the_same_job(core: Core) -> None:
 
     await admit(core, spec)
 
-    assert await core.queue.depth(LANE) == 1
+    assert await core.depth(LANE) == 1
 
 
 # The message.
@@ -512,7 +512,7 @@ async def test_a_job_that_ended_meanwhile_does_not_come_back_by_being_given_back
 
     assert await core.queue.give_back(claim(taken))
 
-    assert await core.queue.depth(LANE) == 0
+    assert await core.depth(LANE) == 0
 
 
 async def test_of_a_job_that_is_done_the_queue_keeps_nothing(core: Core) -> None:
@@ -524,7 +524,7 @@ async def test_of_a_job_that_is_done_the_queue_keeps_nothing(core: Core) -> None
     await core.queue.done(spec.id, LANE)
 
     assert await core.client.exists(ARQ_JOB + spec.id, ARQ_IN_PROGRESS + spec.id, ARQ_RETRY + spec.id) == 0
-    assert await core.queue.depth(LANE) == 0
+    assert await core.depth(LANE) == 0
     assert await core.client.zscore(core.keys.active, spec.id) is None
     # It stays listed: it can still be read.
     assert await core.queue.listed("alice", after=None, limit=9) == [spec.id]

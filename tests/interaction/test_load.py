@@ -31,7 +31,7 @@ async def test_a_thousand_jobs_of_fifty_clients_all_end_and_every_text_is_exact(
         submitted = await asyncio.gather(*(submit_all(client, number) for number in range(CLIENTS)))
         stories = await asyncio.gather(*(read_all(client, job_ids) for job_ids in submitted))
         async with open_core(settings.redis_url, settings.key_prefix) as core:
-            assert await core.queue.depth("default") == 0
+            assert await core.depth("default") == 0
             assert await core.client.zcard(core.keys.active) == 0
 
     job_ids = [job_id for each in submitted for job_id in each]

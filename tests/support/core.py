@@ -139,6 +139,10 @@ class Core:
         """The whole log, as `0-1 queued`, `1-1 started` and so on."""
         return [f"{event.id} {event.type}" for event in await self.events(job_id)]
 
+    async def depth(self, lane: str) -> int:
+        """Jobs in the lane, running ones included."""
+        return int(await self.client.zcard(self.keys.lane(lane)))
+
     async def age(self, job_id: str, by_s: float) -> None:
         """Let the job have been created earlier than it was."""
         await self.client.hincrby(self.keys.job(job_id).record, "created", -int(by_s * 1000))  # type: ignore[misc]
