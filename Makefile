@@ -18,7 +18,7 @@ PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint check fix faults readers bench lock clean
+.PHONY: help install run test lint check fix faults outages readers bench lock clean
 
 help: ## Show this list
 	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
@@ -60,6 +60,9 @@ fix: $(DEV_READY) ## Format the code and mend what can be mended by itself
 
 faults: $(DEV_READY) ## Kill, freeze and cut everything under load, and score it; ARGS="--seed 7 --seconds 300"
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+outages: $(DEV_READY) ## Take Redis away for 1, 10 and 60 s at the default settings, two minutes; ARGS="1 10"
+	@$(BIN)/python -m tests.faults.outages $(ARGS)
 
 bench: $(DEV_READY) ## Measure Tailrace against its upstream; ARGS=--quick is shorter
 	@$(BIN)/python -m tests.load.bench $(ARGS)

@@ -1,7 +1,7 @@
 """Redis away for seconds or a minute, at the times of production: no job starts again, and every reader ends exact.
 
-`python -m tests.faults.outages 1 10 60`. A run of faults (run.py) has shorter leases and many faults at once; this one
-has nothing but the outage. Below: fleet.py, load.py.
+`make outages`; test_outages.py has the shortest. A run of faults (run.py) has shorter leases and many faults at once;
+this one has nothing but the outage. Below: fleet.py, load.py.
 """
 
 import argparse
@@ -49,7 +49,7 @@ async def outage(folder: Path, seconds: float) -> Score:
 
 def main() -> int:
     """Each of the outages, one after the other."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.outages", description="Take Redis away for a while.")
+    parser = argparse.ArgumentParser(prog="make outages", description="Take Redis away for a while.")
     parser.add_argument("seconds", type=float, nargs="*", default=[1.0, 10.0, 60.0], help="for how long, each")
     kept = True
     for seconds in parser.parse_args().seconds:
