@@ -300,7 +300,7 @@ async def test_a_jobs_place_and_a_lanes_depth_are_those_of_its_lane(core: Core) 
     await move(core, first.id, -10, "low")
 
     assert [await core.queue.position(each.id, "low") for each in (first, second)] == [1, 2]
-    assert [await core.queue.depth(lane) for lane in ("high", "low", LANE)] == [1, 2, 0]
+    assert [await core.depth(lane) for lane in ("high", "low", LANE)] == [1, 2, 0]
     with pytest.raises(QueueFull, match="lane low already holds 2"):
         await admit(core, make_spec(lane="low"), max_depth=2)
     assert not (await admit(core, make_spec(lane="high"), max_depth=2)).existing

@@ -204,7 +204,7 @@ async def test_a_key_may_use_the_lanes_of_its_plan_and_no_other(system: System) 
     problem = refused.json()
     assert (problem["code"], problem["param"]) == ("forbidden", "lane")
     assert problem["detail"] == "This key may not use the lane high; lane must be one of: low, default."
-    assert await system.core.queue.depth("high") == 0
+    assert await system.core.depth("high") == 0
 
 
 async def test_a_lane_that_there_is_not_is_a_wrong_request(system: System) -> None:
@@ -263,7 +263,7 @@ async def test_a_job_in_a_lane_that_no_worker_knows_is_found_and_runs_and_it_is_
             assert (await system.story(await system.submit(lane="old"))).types[-1] == "completed"
 
         assert [event["lane"] for event in logs.named("dispatcher.lane_not_configured")] == ["old"]
-        assert await system.core.queue.depth("old") == 0
+        assert await system.core.depth("old") == 0
 
 
 async def test_a_job_in_a_lane_that_nobody_serves_expires(settings: Settings) -> None:
@@ -275,4 +275,4 @@ async def test_a_job_in_a_lane_that_nobody_serves_expires(settings: Settings) ->
         await told.call()
         story = await system.story(await system.submit(lane="old", timeout_s=0.3))
         assert (story.types, story.code) == (["queued", "expired"], "deadline_passed")
-        assert await system.core.queue.depth("old") == 0
+        assert await system.core.depth("old") == 0
