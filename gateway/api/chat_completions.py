@@ -21,7 +21,7 @@ from gateway.dialects.openai_errors import Failure, body_of, headers_of
 from gateway.hub import HEARTBEAT, Reader, StreamBroken
 from gateway.presence import LEASE_S
 from gateway.sse import EventStream, watching
-from shared.errors import InvalidRequest, Unavailable
+from shared.errors import InvalidRequest, JobNotFound, Unavailable
 from shared.events import START, decode_frame, split_frames
 
 
@@ -104,6 +104,9 @@ class ForegroundChat(Response):
                 response = await (self._stream(reader) if self._streaming else self._whole(reader))
             except StreamBroken as error:
                 raise Unavailable(str(error)) from error
+            except JobNotFound as error:
+                # It was there: a 404 would tell the caller that its request is wrong, and not to repeat it.
+                raise Unavailable("Redis was killed and has forgotten this call; try again.") from error
             if response is None:
                 return  # nobody is there to be answered
             if isinstance(response, EventStream):

@@ -295,6 +295,21 @@ async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_bac
     assert error_in(answer.body)["message"] == "We close."
 
 
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_call_that_redis_forgot_is_told_to_come_back_and_not_that_it_never_was(
+    settings: Settings, writing: Desk, *, stream: bool
+) -> None:
+    patient = settings.model_copy(update={"headers_hold_s": 60.0})
+    async with running_gateway(patient) as gateway, gateway.client.calling(CHAT, {**BODY, "stream": stream}) as call:
+        keys = writing.keys.job((await writing.take()).job_id)
+        await writing.client.delete(keys.record, keys.log, keys.request)
+        await call.read_head()
+        answer = await call.whole()
+
+    assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+    assert error_in(answer.body)["code"] == "unavailable"
+
+
 async def test_without_redis_a_call_is_refused_with_a_time_to_come_back(settings: Settings, tmp_path: Path) -> None:
     async with running_valkey(tmp_path) as valkey:
         private = settings.model_copy(update={"redis_url": valkey.url})
