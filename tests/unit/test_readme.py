@@ -92,6 +92,13 @@ def test_the_memory_table_adds_up() -> None:
     assert list(sizes) == ["reader", "caller", "job", "gateway", "worker"]
 
 
+def test_the_open_files_that_a_gateway_needs_are_those_of_the_bounds() -> None:
+    files = bounds.CONNECTIONS + bounds.SPARE_FILES
+
+    assert f"A gateway takes {bounds.CONNECTIONS:,} connections" in README
+    assert f"(`ulimit -Hn`) is {files:,}" in README
+
+
 def _value(term: str, sizes: Mapping[str, int]) -> int:
     """A number, a bound's or that of a row above."""
     if term.isdecimal():
