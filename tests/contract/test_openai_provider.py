@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,23 @@ def finished(chunks: list[Chunk]) -> dict[int, str]:
 
 
 # --- What comes through
+
+
+@pytest.mark.parametrize("steps", range(2, 8))
+async def test_a_process_that_was_frozen_while_it_connected_connects_again(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(openai_compatible, "CONNECT_S", 0.05)
+    monkeypatch.setattr(openai_compatible, "_LATE_S", 0.05)
+    provider = OpenAICompatible("mock", upstream.base_url, KEY)
+    reading = asyncio.create_task(read(provider, ask(tokens=1)))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    time.sleep(0.15)  # noqa: ASYNC251 - nothing runs in a process that is frozen
+
+    assert finished(await reading) == {0: "stop"}
+    assert len(upstream.requests) == 1
+    await provider.close()
 
 
 async def test_a_text_comes_through_to_the_letter(provider: OpenAICompatible) -> None:

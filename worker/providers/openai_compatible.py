@@ -6,6 +6,7 @@ are left out, since they cost more than the rest of a token's way, and so is its
 length. Retries are the worker's.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 import anyio
 import httpx2
-from openai import APIStatusError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
+from openai import APIStatusError, APITimeoutError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
 
 from shared.bounds import EVENT_BYTES, SENTENCE_CHARS
 from shared.errors import (
@@ -33,6 +34,7 @@ CONNECT_S = 5.0
 MODELS_S = 10.0
 
 _DRAIN_S = 0.1
+_LATE_S = 0.5
 # What can come out of the client, and of reading what came.
 _FAULTS = (OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
 
@@ -98,11 +100,22 @@ class OpenAICompatible:
 
     @asynccontextmanager
     async def _opened(self, request: Mapping[str, Any]) -> AsyncIterator[httpx2.Response]:
-        path, body = "/chat/completions", _body(request)
-        async with await self._client.post(
-            path, cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object]
-        ) as stream:
+        async with await self._post("/chat/completions", _body(request)) as stream:
             yield stream.response
+
+    async def _post(self, path: str, body: bytes) -> AsyncStream[object]:
+        loop = asyncio.get_running_loop()
+        while True:
+            asked_at = loop.time()
+            try:
+                return await self._client.post(
+                    path, cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object]
+                )
+            except APITimeoutError as error:
+                # Far too late: this process was frozen, its clock went on, and the upstream has done nothing wrong.
+                # Nothing was sent, so it can't be paid for twice.
+                if not _could_not_connect(error) or loop.time() - asked_at < CONNECT_S + _LATE_S:
+                    raise
 
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         try:
@@ -213,6 +226,12 @@ async def _bound(response: httpx2.Response) -> None:
 
 def _short(line: str) -> str:
     return line if len(line) <= SENTENCE_CHARS else line[:SENTENCE_CHARS] + "…"
+
+
+def _could_not_connect(error: APITimeoutError) -> bool:
+    """Whether the time-out is that of the connection: aiohttp's breaks count as time-outs too."""
+    cause = error.__cause__
+    return isinstance(cause, httpx2.ConnectTimeout) and isinstance(cause.__cause__, TimeoutError)
 
 
 def _media_type(response: httpx2.Response) -> str:
