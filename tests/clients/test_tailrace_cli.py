@@ -549,7 +549,7 @@ async def losing_first_answer(url: str) -> AsyncIterator[str]:
         (("submit", "--model", "m", "--system", "caf\udce9", "hi"), None, "The body has half of a surrogate pair"),
         (("submit", "--model", "m", "--param", 'stop=["\\ud83c"]', "hi"), None, "The body has half of a surrogate"),
         (("submit", "--model", "m", "--param", "n=0", "hi"), None, "n must be a whole number from 1 to 128."),
-        (("submit", "--model", "m", "--lane", "fast", "hi"), None, "lane must be one of: default."),
+        (("submit", "--model", "m", "--lane", "fast", "hi"), None, "lane must be one of: high, default, low."),
         (("submit", "--model", "m", "--on-disconnect", "x", "hi"), None, "on_disconnect must be continue"),
     ],
 )

@@ -11,7 +11,6 @@ from shared.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.lifecycle import State
 from shared.queue import Claim, Queue
 from shared.settings import Settings
-from shared.store import Store
 from tests.support.core import PATIENCE_S, captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
@@ -254,7 +253,9 @@ async def test_a_job_that_is_taken_again_while_it_is_handed_back_is_held_like_an
     assert len(told.calls) == 2
 
 
-@pytest.mark.parametrize(("kind", "step"), [(Attempts, "_run"), (Store, "request")], ids=["just taken", "record read"])
+@pytest.mark.parametrize(
+    ("kind", "step"), [(Attempts, "_run"), (Attempts, "_holds")], ids=["just taken", "record read"]
+)
 async def test_a_worker_that_is_frozen_before_its_begin_does_not_take_the_job_from_its_heir(
     system: System, told: Told, monkeypatch: pytest.MonkeyPatch, kind: type, step: str
 ) -> None:

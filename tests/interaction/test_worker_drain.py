@@ -132,7 +132,7 @@ async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(syste
     assert (await system.job(job_id)).attempts == 1
 
 
-@pytest.mark.parametrize("step", ["load", "begin"])
+@pytest.mark.parametrize("step", ["load_with_request", "begin"])
 async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
     system: System, told: Told, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
