@@ -22,8 +22,8 @@ from worker.providers.scripted import perform, script_of
 MODEL = "scripted"
 MEDIAN = 180
 """Tokens of an answer, by default."""
-_RATES = (0.0, 0.0, 0.0, 50.0, 150.0, 400.0)
-_MOST_TOKENS = 5_000
+RATES = (0.0, 0.0, 0.0, 50.0, 150.0, 400.0)
+MOST_TOKENS = 5_000
 _CHAT_SHARE, _SECOND_READER, _LEAVES, _STALLS, _FREEZES = 0.15, 0.3, 0.5, 0.1, 0.3
 # A stall ends in time to go on, a freeze (a share of them) only when a gateway has given the reader up.
 _STALL_S, _FREEZE_S = (0.2, 3.0), (6.0, 10.0)
@@ -57,8 +57,8 @@ class Client:
         number = 0
         while not stop.is_set():
             number += 1
-            tokens = min(_MOST_TOKENS, 1 + int(self._chance.lognormvariate(math.log(self._median), 1.0)))
-            body = ask(model=MODEL, tokens=tokens, seed=self._chance.randrange(2**31), rate=self._chance.choice(_RATES))
+            tokens = min(MOST_TOKENS, 1 + int(self._chance.lognormvariate(math.log(self._median), 1.0)))
+            body = ask(model=MODEL, tokens=tokens, seed=self._chance.randrange(2**31), rate=self._chance.choice(RATES))
             if self._chance.random() < _CHAT_SHARE:
                 await self._chat(body)
             else:
