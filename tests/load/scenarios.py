@@ -15,7 +15,7 @@ from typing import Any, Final
 from tests.load.generator import Broken, Heard, Hearing, Pace, leave, paced, steady, submit, unpaced
 from tests.load.mock_upstream import Order
 from tests.load.sheet import Budget, Sheet
-from tests.load.stand import Stand, resident_bytes
+from tests.load.stand import Meter, Stand, cpu_s, resident_bytes
 
 RATE: Final = 50.0
 """Tokens a second of a paced stream."""
@@ -24,6 +24,7 @@ _SHORT: Final = 5
 _AT_ONCE: Final = 20
 _CONNECTING: Final = 100
 _FOREVER_S: Final = 100.0
+_FEW_SLOTS: Final = 20
 
 _FIRST_TOKEN_MS = {1: 6.0, 16: 8.0, 64: 15.0, 200: 40.0}
 _BEGIN = {50: Budget("at most", 3), 99: Budget("at most", 10)}
@@ -45,12 +46,23 @@ class Size:
     readers: int = 10_000
     reader_jobs: int = 100
     logs: tuple[int, ...] = (1_000, 10_000)
+    saturating: int = 500
+    flood: int = 5_000
     scaling: tuple[int, ...] = (50, 100, 200, 400)
     scaling_tokens: int = 250
 
 
 FULL: Final = Size()
-QUICK: Final = Size(rounds=1, window_s=3.0, unpaced_each=2, short_each=25, samples=100, readers=1_000, reader_jobs=10)
+QUICK: Final = Size(
+    rounds=1,
+    window_s=3.0,
+    unpaced_each=2,
+    short_each=25,
+    samples=100,
+    readers=1_000,
+    reader_jobs=10,
+    flood=1_000,
+)
 TINY: Final = Size(
     rounds=1,
     window_s=0.2,
@@ -63,6 +75,8 @@ TINY: Final = Size(
     readers=4,
     reader_jobs=2,
     logs=(20,),
+    saturating=3,
+    flood=5,
     scaling=(2,),
     scaling_tokens=5,
 )
@@ -207,6 +221,66 @@ async def memory(stand: Stand, sheet: Sheet, size: Size) -> None:
         readers.cancel()
 
 
+async def saturation(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """Far more tokens than go through: streams are slower, and nothing else; then all is as before."""
+    load = f"{size.saturating} × {RATE:g} tok/s, all at once"
+    order = Order(size.scaling_tokens, RATE)
+    job = await submit(stand.tailrace, Order(1))
+    before = {part: _resident(pids) for part, pids in stand.pids.items()}
+    began = time.monotonic()
+    streaming = asyncio.create_task(steady(lambda _: stand.asking["chat"](order), count=size.saturating, every_s=0.001))
+    reads: list[float] = []
+    most = dict(before)
+    try:
+        while not streaming.done():
+            reads.append(await _read_s(stand, job))
+            most = {part: max(most[part], _resident(pids)) for part, pids in stand.pids.items()}
+            await asyncio.sleep(0.02)
+        hearings = await streaming
+    finally:
+        await leave(streaming)
+    tokens = sum(hearing.count for hearing in hearings)
+    sheet.note(f"tokens, {load}", "tokens/s", "chat", tokens / (time.monotonic() - began))
+    sheet.spread(f"GET /v1/jobs/{{id}}, {load}", "tailrace", reads, {99: Budget("at most", 20)})
+    for part, most_bytes in most.items():
+        each = (most_bytes - before[part]) / 1024 / size.saturating
+        sheet.note(f"memory a stream, {load}: {part}", "KiB", "tailrace", each)
+    sheet.faults += [fault for hearing in hearings for fault in hearing.faults]
+    afterwards = [await stand.asking["chat"](Order(_SHORT)) for _ in range(max(3, size.samples // 10))]
+    sheet.spread("first token, right after that", "chat", [hearing.first_s for hearing in afterwards])
+    sheet.faults += [fault for hearing in afterwards for fault in hearing.faults]
+
+
+async def flood(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """Thousands of jobs that wait for a slot: what a submit takes meanwhile, and what their waiting costs."""
+    caller, worker = await stand.small_fleet(slots=_FEW_SLOTS)
+    holding = [await submit(caller, Order(2, 1 / _FOREVER_S)) for _ in range(_FEW_SLOTS)]
+    await stand.upstream.ask("GET", f"/observations?open={_FEW_SLOTS}")
+    seconds: list[float] = []
+
+    async def one(share: int) -> None:
+        for _ in range(share):
+            asked_at = time.monotonic()
+            await submit(caller, Order(1))
+            seconds.append(time.monotonic() - asked_at)
+
+    await asyncio.gather(*(one(size.flood // _AT_ONCE or 1) for _ in range(_AT_ONCE)))
+    waiting = f"{len(seconds):,} jobs wait"
+    sheet.spread(f"submit, while {waiting}", "tailrace", seconds, {99: Budget("at most", 50)})
+    meter = Meter(lambda: {"all": sum(map(cpu_s, (worker, *stand.pids["valkey"])))})
+    meter.look()
+    await asyncio.sleep(size.window_s)
+    meter.look()
+    cost = 1000 * meter.spent_s["all"] / size.window_s
+    sheet.note(f"CPU of worker and Valkey a second, while {waiting}", "ms", "tailrace", cost)
+    last = await submit(caller, Order(1))
+    began = time.monotonic()
+    for job in holding:
+        await caller.ask("POST", f"/v1/jobs/{job}/cancel")
+    await caller.ask("GET", f"/v1/jobs/{last}/events")
+    sheet.note("jobs through 20 slots, after that", "jobs/s", "tailrace", len(seconds) / (time.monotonic() - began))
+
+
 SCENARIOS: Final[dict[str, Callable[[Stand, Sheet, Size], Awaitable[None]]]] = {
     "streams": streams,
     "throughput": throughput,
@@ -216,6 +290,8 @@ SCENARIOS: Final[dict[str, Callable[[Stand, Sheet, Size], Awaitable[None]]]] = {
     "resume": resume,
     "cancel": cancel,
     "memory": memory,
+    "saturation": saturation,
+    "flood": flood,
 }
 
 
@@ -262,6 +338,10 @@ async def _begin_s(stand: Stand, sheet: Sheet) -> float:
     sheet.faults += hearing.end().faults
     record = (await stand.tailrace.ask("GET", f"/v1/jobs/{job}")).json()
     return (_time(record["started_at"]) - _time(record["created_at"])).total_seconds()
+
+
+def _resident(pids: list[int]) -> int:
+    return sum(map(resident_bytes, pids))
 
 
 def _time(text: Any) -> datetime:

@@ -18,6 +18,7 @@ from shared.child import start_child, stop_child
 from shared.settings import Settings
 from tests.load.generator import Asking, Caller, chat, native
 from tests.support.processes import START_S, STOP_S, Processes, Running
+from tests.support.valkey import fresh_prefix
 
 KEY: Final = "sk-bench"
 SLOTS: Final = 1000
@@ -62,6 +63,16 @@ class Stand:
         caller = _caller_of(gateway)
         self.callers.append(caller)
         return caller, gateway.pid
+
+    async def small_fleet(self, *, slots: int) -> tuple[Caller, int]:
+        """Another gateway and another worker with so many slots, on keys of their own; the worker's process id."""
+        own = fresh_prefix()
+        gateway, worker = await asyncio.gather(
+            self.processes.gateway(key_prefix=own), self.processes.worker(key_prefix=own, worker_slots=slots)
+        )
+        caller = _caller_of(gateway)
+        self.callers.append(caller)
+        return caller, worker.pid
 
     def meter(self) -> "Meter":
         """Measures the parts' CPU time."""
