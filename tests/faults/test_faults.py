@@ -20,7 +20,7 @@ from tests.faults.transcript import Transcript
 SEED, SECONDS = 20261125, 120.0
 SPARED_SEED, SPARED_SECONDS = 5, 8.0
 # What is left to what was begun, and the start of the fleet on a busy machine.
-ENOUGH_S = 180.0
+ENOUGH_S = 240.0
 KINDS = {"kill", "crash", "stop", "freeze", "slow", "outage"}
 TRUTH = ["one ", "two ", "two "]
 
