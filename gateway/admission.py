@@ -98,7 +98,7 @@ class Admission:
             lane=self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata={},
-            fingerprint=_fingerprint("chat.completions", body),
+            fingerprint=_fingerprint("chat.completions", body if lane is None else {**body, LANE_HEADER: lane}),
             abandon_after_s=abandon_after_s,
         )
 

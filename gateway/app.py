@@ -58,6 +58,7 @@ from shared.fleet import Fleet, Publisher
 from shared.keys import Keys
 from shared.lanes import parse_lanes
 from shared.metrics import Buckets, Metrics
+from shared.ports import family_of
 from shared.queue import Queue
 from shared.replay import ReplayLog
 from shared.settings import Settings
@@ -338,8 +339,7 @@ def listen(host: str, port: int, send_timeout_s: float, *, share: bool = False) 
     Raises:
         StartupError: the address can't be bound; the sentence says why.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = socket.socket(family_of(host), socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

@@ -18,7 +18,7 @@ _TOKEN_BYTES = 18
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a key belongs to, and its plan: the `lanes` that it may use, the preferred one first; empty: all."""
+    """Whom a key belongs to, and its plan: the `lanes` that it may use; empty: all."""
 
     tenant: str
     admin: bool = False

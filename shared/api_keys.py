@@ -13,7 +13,7 @@ _LANES = "lanes="
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One entry. `lanes` are those that the key may use, the first of them its preferred one; empty: all."""
+    """One entry. `lanes` are those that the key may use, `default` its preferred one or else the first; empty: all."""
 
     key: str
     tenant: str

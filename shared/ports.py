@@ -6,7 +6,6 @@ Above: the embedded Valkey and `tailrace up`. Not here: listening on them.
 import errno
 import random
 import socket
-from typing import Any
 
 # Below the range from which the kernel takes ports for outgoing connections: while a part restarts, its clients
 # try its port again and again, and could otherwise be given that very port, or connect to themselves.
@@ -31,10 +30,9 @@ def port_taken(host: str, port: int) -> bool:
     Raises:
         OSError: `host` is no address of this machine, or the port needs more rights than we have.
     """
-    probe, address = _socket_for(host, port)
-    with probe:
+    with _socket_for(host) as probe:
         try:
-            probe.bind(address)
+            probe.bind((host, port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
@@ -51,19 +49,25 @@ def hold_port(host: str, port: int) -> socket.socket:
     Raises:
         OSError: it can't be bound.
     """
-    holder, address = _socket_for(host, port)
+    holder = _socket_for(host)
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(address)
+        holder.bind((host, port))
+        # Or whoever asks whether the port is taken would be told that it is free, as long as nobody listens.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError:
         holder.close()
         raise
     return holder
 
 
-def _socket_for(host: str, port: int) -> tuple[socket.socket, Any]:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    opened = socket.socket(family, kind, protocol)
+def family_of(host: str) -> socket.AddressFamily:
+    """In which family an address or a name is listened on: IPv6 only where it is one of its addresses."""
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _socket_for(host: str) -> socket.socket:
+    opened = socket.socket(family_of(host), socket.SOCK_STREAM)
     # As servers do: the remains of closed connections don't count.
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    return opened, address
+    return opened

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, TypeGuard
 
 import structlog
 from anyio import CancelScope
@@ -57,6 +57,9 @@ BEHIND = "behind"
 ENDED = ("ok", "have", "ended", "missing")
 # When the reaper looks at a job whose record came late.
 _LATE_LOOK_S = 5.0
+
+# No provider counts further, and every reader of JSON gets so far without losing a digit.
+_MOST_TOKENS = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +158,14 @@ class Attempt:
         """The provider's count, or ours, which says so."""
         usage = self._usage or {}
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if isinstance(prompt, int) and isinstance(completion, int):
+        if _is_count(prompt) and _is_count(completion):
             details = {name: value for name, value in usage.items() if name.endswith("_details") and _is_kept(value)}
             return Usage(prompt, completion, "provider", details)
         return Usage(estimate_tokens(self._request), self._tally.deltas, otherwise)
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
 
 
 def _is_kept(value: object) -> bool:

@@ -127,6 +127,7 @@ class Reaper:
         if place is None:
             await self._forget(job_id, None)
         else:
+            self._serve(place.lane)
             await self._put_back(place, LOOK_S, now_ms)
 
     async def _put_back(self, place: Place, look_in_s: float, now_ms: int) -> None:

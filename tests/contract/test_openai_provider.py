@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -566,6 +568,73 @@ async def test_no_upstream_fills_our_memory_with_a_few_compressed_bytes(
     with pytest.raises(ProviderGarbage, match=r"a compressed answer \(gzip\), which nobody asked for"):
         await read(provider, ask(http={**answer, "gzip": True}))
     assert finished(await read(provider, ask(tokens=1))) == {0: "stop"}
+
+
+@asynccontextmanager
+async def saying(answer: bytes) -> AsyncIterator[OpenAICompatible]:
+    """A provider whose upstream sends these bytes to whoever connects."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        provider = OpenAICompatible("mock", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        try:
+            yield provider
+        finally:
+            await provider.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X-Many: x\r\n" * 10_000 + b"\r\n",
+    ],
+    ids=["another protocol", "a long header", "many headers"],
+)
+async def test_what_is_no_http_is_called_garbage_and_not_quoted(answer: bytes) -> None:
+    async with saying(answer) as provider:
+        for asked in (provider.models(), read(provider, ask(tokens=1))):
+            with pytest.raises(ProviderGarbage, match=r"sent something that is no HTTP\.$"):
+                await asked
+
+
+async def test_a_body_that_breaks_the_rules_of_http_in_mid_stream_is_a_fault_of_the_provider() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with saying(head + b"no number\r\n") as provider:
+        with pytest.raises((ProviderGarbage, ProviderUnreachable)):
+            await read(provider, ask(tokens=1))
+
+
+async def test_an_upstream_none_of_whose_addresses_answers_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_compatible, "CONNECT_S", 0.05)
+    monkeypatch.setattr(openai_compatible, "_LATE_S", 0.01)
+    with socket.socket() as hung:
+        # A full backlog: the kernel answers nobody.
+        hung.bind(("127.0.0.1", 0))
+        hung.listen(0)
+        port = hung.getsockname()[1]
+        filling = [socket.socket() for _ in range(3)]
+        for each in filling:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.1", port))
+        provider = OpenAICompatible("mock", f"http://somewhere.test:{port}/v1")
+        loop = asyncio.get_running_loop()
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))] * 3
+
+        async def resolve(*_: Any, **__: Any) -> Any:
+            return found
+
+        monkeypatch.setattr(loop, "getaddrinfo", resolve)
+        with pytest.raises(ProviderUnreachable):
+            await read(provider, ask(tokens=1))
+        await provider.close()
+        for each in filling:
+            each.close()
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000/v1", "ftp://host/v1", "http://", "http://host:port/v1"])

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from shared.events import EventType
+from shared.keys import ARQ_JOB
 from shared.settings import Settings
 from tests.support.core import captured_logs, make_spec
 from tests.support.processes import START_S, Processes
@@ -264,6 +265,17 @@ async def test_a_job_in_a_lane_that_no_worker_knows_is_found_and_runs_and_it_is_
 
         assert [event["lane"] for event in logs.named("dispatcher.lane_not_configured")] == ["old"]
         assert await system.core.depth("old") == 0
+
+
+async def test_a_job_in_such_a_lane_that_nobody_can_read_is_ended(settings: Settings) -> None:
+    old = settings.model_copy(update={"lanes": ("default:2", "old:1")})
+    async with running_system(old) as system, system.commands() as command, running_worker(settings, short()):
+        stray = await system.submit(lane="old")
+        await system.write(stray, v=99)
+        await system.look(stray)
+        await command(f"DEL {ARQ_JOB}{stray}")
+
+        assert await system.core.story(stray) == ["0-1 queued", "1-1 failed"]
 
 
 async def test_a_job_in_a_lane_that_nobody_serves_expires(settings: Settings) -> None:

@@ -104,6 +104,20 @@ async def test_what_nobody_counted_is_estimated(system: System) -> None:
     }
 
 
+@pytest.mark.parametrize("count", [-5, 10**400, True, 2.5, None], ids=["negative", "huge", "a truth", "a part", "none"])
+async def test_a_count_that_can_be_none_is_not_believed(system: System, count: object) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        call = await told.call()
+        call.say("a", "b")
+        call.end(usage={"prompt_tokens": 3, "completion_tokens": count})
+        story = await system.story(job_id)
+
+    assert story.types[-1] == "completed"
+    assert (story.end["usage"]["completion_tokens"], story.end["usage"]["source"]) == (2, "estimated")
+
+
 async def test_each_choice_has_its_deltas_and_its_finish_reason(system: System) -> None:
     told = Told()
     async with running_worker(system.settings, told):

@@ -13,8 +13,10 @@ from contextlib import aclosing, asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import aiohttp
 import anyio
 import httpx2
+from aiohttp.http_exceptions import HttpProcessingError
 from openai import APIStatusError, APITimeoutError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
 
 from shared.bounds import EVENT_BYTES, SENTENCE_CHARS
@@ -36,7 +38,9 @@ MODELS_S = 10.0
 _DRAIN_S = 0.1
 _LATE_S = 0.5
 # What can come out of the client, and of reading what came.
-_FAULTS = (OpenAIError, httpx2.HTTPError, ValueError, RecursionError)
+_FAULTS = (OpenAIError, httpx2.HTTPError, aiohttp.ClientError, HttpProcessingError, ValueError, RecursionError)
+# What the client lets through of aiohttp's: an answer that is no HTTP, or whose head is too large.
+_NO_HTTP = (aiohttp.ClientError, HttpProcessingError)
 
 
 class OpenAICompatible:
@@ -105,17 +109,18 @@ class OpenAICompatible:
 
     async def _post(self, path: str, body: bytes) -> AsyncStream[object]:
         loop = asyncio.get_running_loop()
-        while True:
-            asked_at = loop.time()
-            try:
-                return await self._client.post(
-                    path, cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object]
-                )
-            except APITimeoutError as error:
-                # Far too late: this process was frozen, its clock went on, and the upstream has done nothing wrong.
-                # Nothing was sent, so it can't be paid for twice.
-                if not _could_not_connect(error) or loop.time() - asked_at < CONNECT_S + _LATE_S:
-                    raise
+        asked_at = loop.time()
+        try:
+            return await self._post_once(path, body)
+        except APITimeoutError as error:
+            if not _could_not_connect(error) or loop.time() - asked_at < CONNECT_S + _LATE_S:
+                raise
+        # That was too late for a time-out: this process was frozen, its clock went on, and the upstream has done
+        # nothing wrong (or it has several addresses, and none answers). Nothing was sent that could be paid for twice.
+        return await self._post_once(path, body)
+
+    async def _post_once(self, path: str, body: bytes) -> AsyncStream[object]:
+        return await self._client.post(path, cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object])
 
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         try:
@@ -149,6 +154,8 @@ class OpenAICompatible:
             cause = error.__cause__ or error
             why = self._shown(str(cause)) or type(cause).__name__
             return ProviderUnreachable(f"The connection to the provider {self._name} failed: {why}")
+        if isinstance(error, _NO_HTTP):
+            return ProviderGarbage(f"The provider {self._name} sent something that is no HTTP.")
         return ProviderGarbage(f"The provider {self._name} sent something that is no JSON.")
 
     def _refused(self, error: object, response: httpx2.Response | None = None) -> AttemptFailed:

@@ -260,3 +260,7 @@ def test_bodies_that_mean_different_things_have_different_fingerprints() -> None
 
 def test_the_same_body_at_another_address_has_another_fingerprint() -> None:
     assert native(BODY).fingerprint != chat(BODY).fingerprint
+
+
+def test_a_chat_call_in_another_lane_has_another_fingerprint() -> None:
+    assert len({chat(BODY, lane=lane).fingerprint for lane in (None, "high", "low")}) == 3

@@ -44,6 +44,14 @@ def test_a_port_that_is_held_is_for_those_who_share_it() -> None:
         pass
 
 
+@pytest.mark.parametrize("host", [HERE, "localhost"])
+def test_a_port_that_is_held_is_taken_though_nobody_listens_yet(host: str) -> None:
+    port = free_port(host)
+    with hold_port(host, port):
+        assert port_taken(host, port)
+        assert port_taken(HERE, port)
+
+
 def test_who_holds_a_port_is_given_no_connections() -> None:
     port = free_port()
     with hold_port(HERE, port), pytest.raises(ConnectionRefusedError):
