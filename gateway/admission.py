@@ -16,7 +16,7 @@ from shared.bounds import CHOICES
 from shared.clock import Clock
 from shared.errors import Forbidden, InvalidRequest, JobNotFound, ModelNotFound
 from shared.events import encode_data
-from shared.jobs import CHAT, Job, JobSpec, new_job_id
+from shared.jobs import CHAT, KEPT, Job, JobSpec, new_job_id
 from shared.lanes import DEFAULT_LANE
 from shared.queue import Queue
 from shared.store import Store
@@ -102,6 +102,37 @@ class Admission:
             abandon_after_s=abandon_after_s,
         )
 
+    def response(
+        self,
+        chat: Mapping[str, Any],
+        asked: Mapping[str, Any],
+        caller: Caller,
+        key: str | None,
+        *,
+        lane: str | None,
+        kept: Mapping[str, Any],
+        abandon_after_s: float | None,
+    ) -> JobSpec:
+        """A spec from the chat request that the body of `POST /v1/responses`, as it was `asked`, amounts to.
+
+        `lane` is the header's value, if it is there; `kept` is what the response says again. `abandon_after_s` is None
+        for a job that lives without its caller.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        return self._spec(
+            chat,
+            caller.tenant,
+            key,
+            lane=self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER),
+            timeout_s=self._limits.timeout_s,
+            metadata=_metadata(asked.get("metadata")),
+            fingerprint=_fingerprint("responses", asked),
+            abandon_after_s=abandon_after_s,
+            kept=kept,
+        )
+
     def _spec(
         self,
         body: Mapping[str, Any],
@@ -113,6 +144,7 @@ class Admission:
         metadata: Mapping[str, str],
         fingerprint: str,
         abandon_after_s: float | None = None,
+        kept: Mapping[str, Any] | None = None,
     ) -> JobSpec:
         _check_chat(body)
         model = body["model"]
@@ -122,6 +154,8 @@ class Admission:
                 param="model",
             )
         request = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        if kept is not None:
+            request[KEPT] = kept
         return JobSpec(
             id=new_job_id(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS)),
             kind=CHAT,
@@ -190,6 +224,8 @@ class Admission:
 
 def _check_chat(body: Mapping[str, Any]) -> None:
     model, messages = body.get("model"), body.get("messages")
+    if KEPT in body:
+        raise InvalidRequest(f"{KEPT} is Tailrace's own name; leave it out.", param=KEPT)
     if not isinstance(model, str) or not 0 < len(model) <= _MAX_MODEL:
         raise InvalidRequest("model must be the name of a model.", param="model")
     if not isinstance(messages, list) or not messages:

@@ -28,7 +28,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from gateway.admission import Admission, Limits
-from gateway.api import chat_completions, jobs, models, ops, page
+from gateway.api import chat_completions, jobs, models, ops, page, responses
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
 from gateway.auth import Keyring, Links
@@ -164,7 +164,14 @@ def build_app(services: Services) -> ASGIApp:
     }
     handlers |= dict.fromkeys((*REDIS_DOWN, *REDIS_FULL), _on_redis_error)
     app = Starlette(
-        routes=[*jobs.routes, *chat_completions.routes, *models.routes, *ops.routes, *page.routes],
+        routes=[
+            *jobs.routes,
+            *chat_completions.routes,
+            *responses.routes,
+            *models.routes,
+            *ops.routes,
+            *page.routes,
+        ],
         exception_handlers=handlers,
     )
     app.router.redirect_slashes = False

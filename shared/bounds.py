@@ -50,6 +50,9 @@ WALK_PAGE: Final = 500
 LIST_ROUNDS: Final = 10
 """Reads for one page: a filter that little passes must not walk through a tenant's whole history."""
 
+REFERENCED_JOBS: Final = 32
+"""Earlier responses whose items one request may refer to: the log of each is read."""
+
 # --- Readers
 
 READER_BYTES: Final = 256 * KIB
@@ -138,7 +141,8 @@ OUTPUT_BYTES: Final = 64 * KIB
 # gateway/client         a transcript keeps a job's deltas for the proof: one execution's log.
 # gateway/presence.py    callers: connections. Departures that are being told: the same, for as long as Redis may take.
 # gateway/dialects       a stream keeps which choices it has opened; a whole completion keeps its deltas: one
-#                        execution's log. A chat's chunk is several times as large as its frame: it names the model.
+#                        execution's log; a stream of response events keeps what it has said, which its last events
+#                        say again. A chat's chunk is several times as large as its frame: it names the model.
 # shared/replay.py       the live feed's channels: the hub's. Subscriptions not sent or not confirmed: one for each
 #                        reader that came or left since the feed's server was last heard, about ten seconds at most.
 # shared/valkey.py       callers who wait for a connection: requests and jobs. An answer: a page of the log, a body, or

@@ -11,6 +11,7 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   ├── Forbidden             403
     │   ├── NotFound              404
     │   │   ├── JobNotFound
+    │   │   ├── ResponseNotFound
     │   │   └── ModelNotFound
     │   ├── MethodNotAllowed      405
     │   ├── BodyTooLarge          413
@@ -101,6 +102,12 @@ class JobNotFound(NotFound):
     """Unknown, expired or another tenant's: the three look alike from outside (invariant 11)."""
 
     code = "job_not_found"
+
+
+class ResponseNotFound(NotFound):
+    """The same of a response, or one that was deleted or was not to be stored."""
+
+    code = "response_not_found"
 
 
 class ModelNotFound(NotFound):

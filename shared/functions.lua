@@ -8,6 +8,7 @@ local VERSION = '_1'
 local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
 local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
 local TICK_MS = 50       -- a server takes longer than this to start again
+local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner deleted it while it ran: others may read on
 
 -- shared/lifecycle.py, TRANSITIONS: a contract test compares the two, pair by pair.
 local ENDS_FROM = {
@@ -322,9 +323,10 @@ local function append(keys, args)
   return answers
 end
 
--- Ends the job's keys together: a reader never finds a record without its log.
+-- Ends the job's keys together: a reader never finds a record without its log. The record is the first of them.
 local function retain(keys, retention)
-  local at = digits(now_ms() + tonumber(retention))
+  local hidden = redis.call('HEXISTS', keys[1], 'hidden') == 1
+  local at = digits(now_ms() + (hidden and math.min(HIDDEN_MS, tonumber(retention)) or tonumber(retention)))
   for _, key in ipairs(keys) do redis.call('PEXPIREAT', key, at) end
 end
 
@@ -371,6 +373,18 @@ local function cancel(keys, args)
   -- Told again on every call: a control message can be lost.
   redis.call('PUBLISH', args[2], args[1])
   return 'cancelling'
+end
+
+-- KEYS record, log, request, result -> 'missing' | 'deleted' | 'hidden' (it has not ended: finish needs its record)
+local function forget(keys)
+  local status = redis.call('HGET', keys[1], 'status')
+  if not status then return 'missing' end
+  if not is_terminal(status) then
+    redis.call('HSET', keys[1], 'hidden', '1')
+    return 'hidden'
+  end
+  redis.call('DEL', keys[1], keys[2], keys[3], keys[4])
+  return 'deleted'
 end
 
 -- KEYS record per job; ARGV (epoch, owner) per job -> 'ok' | 'cancelled' | 'fenced' | 'ended' | 'missing' per job
@@ -464,6 +478,7 @@ register('begin', begin, { 'allow-oom' })
 register('append', append)
 register('finish', finish, { 'allow-oom' })
 register('cancel', cancel, { 'allow-oom' })
+register('forget', forget, { 'allow-oom' })
 register('beat', beat, { 'allow-oom' })
 register('hand_back', hand_back, { 'allow-oom' })
 register('abandon', abandon, { 'allow-oom' })

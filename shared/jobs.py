@@ -14,6 +14,8 @@ from shared.events import EventId
 from shared.lifecycle import TERMINAL, State
 
 CHAT = "chat"
+KEPT = "tailrace"
+"""The field of a request's body in which a dialect keeps what it has to say again. No provider sees it."""
 LONGEST_TIMEOUT_S = 604_800.0
 """No setting allows a job to take longer than this week."""
 
@@ -71,8 +73,8 @@ class Usage:
 class JobSpec:
     """A request that has been admitted: what becomes a record.
 
-    `request` is the JSON body for the provider; `timeout_s` counts from submit; `abandon_after_s`, when set, is how
-    long the job lives without a sign of its caller (foreground calls only).
+    `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit;
+    `abandon_after_s`, when set, is how long the job lives without a sign of its caller (foreground calls only).
     """
 
     id: str
@@ -115,6 +117,8 @@ class Job:
     abandon_ms: int
     metadata: Mapping[str, str]
     outcome: Mapping[str, Any]
+    hidden: bool = False
+    """Deleted by its owner, who is told that there is no such job; it is kept only until it has its end."""
 
     @property
     def ended(self) -> bool:
@@ -153,6 +157,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             abandon_ms=int(record.get(b"abandon_at", 0)),
             metadata=json.loads(record.get(b"metadata", b"{}")),
             outcome=json.loads(record.get(b"outcome", b"{}")),
+            hidden=b"hidden" in record,
         )
     except (KeyError, ValueError) as error:
         raise BrokenJob(f"The job's record can't be read: {error!r}.") from error

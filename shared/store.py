@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from shared.bounds import WALK_PAGE
 from shared.errors import BrokenJob, Cancelled, JobNotFound, TailraceError, problem_of
 from shared.events import encode_data
-from shared.jobs import RECORD_VERSION, Job, JobSpec, Place, job_from_record
+from shared.jobs import KEPT, RECORD_VERSION, Job, JobSpec, Place, job_from_record
 from shared.keys import Keys
 from shared.lanes import DEFAULT_LANE
 from shared.lifecycle import TERMINAL, State
@@ -105,12 +105,17 @@ class Store:
 
     async def load_with_request(self, job_id: str) -> tuple[Job, dict[str, Any]]:
         """Read a record and the body for the provider, in one round trip. Raises as `load` and `request` do."""
+        job, request, _ = await self.load_with_kept(job_id)
+        return job, request
+
+    async def load_with_kept(self, job_id: str) -> tuple[Job, dict[str, Any], dict[str, Any]]:
+        """The same, and what a dialect keeps with the request: empty where none does. Raises as they do."""
         keys = self._keys.job(job_id)
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.record)
             pipe.get(keys.request)
             record, request = await pipe.execute()
-        return _job(job_id, record), _request(request)
+        return _job(job_id, record), *_request(request)
 
     async def request(self, job_id: str) -> dict[str, Any]:
         """The body for the provider.
@@ -118,7 +123,8 @@ class Store:
         Raises:
             BrokenJob: it is gone, or no JSON object.
         """
-        return _request(await self._client.get(self._keys.job(job_id).request))
+        request, _ = _request(await self._client.get(self._keys.job(job_id).request))
+        return request
 
     async def begin(
         self, job_id: str, owner: str, *, epoch: int, model: str, provider: str, max_attempts: int
@@ -204,6 +210,15 @@ class Store:
         )
         if answer == b"cancelled":
             self._count_end(State.CANCELLED, outcome)
+        return answer.decode()  # type: ignore[return-value]
+
+    async def forget(self, job_id: str) -> Literal["missing", "deleted", "hidden"]:
+        """Delete a job that has ended, now; hide one that has not, which is then kept for a minute after its end.
+
+        A worker needs the record to end the job, and the readers it has may read that end.
+        """
+        keys = self._keys.job(job_id)
+        answer: bytes = await self._functions.call("forget", [keys.record, keys.log, keys.request, keys.result])
         return answer.decode()  # type: ignore[return-value]
 
     def _count_end(self, status: State, outcome: bytes) -> None:
@@ -302,14 +317,16 @@ def _job(job_id: str, record: Mapping[bytes, bytes]) -> Job:
     return job_from_record(job_id, record)
 
 
-def _request(raw: bytes | None) -> dict[str, Any]:
+def _request(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The body for the provider, and what a dialect keeps with it."""
     try:
         request = json.loads(raw or b"")
     except ValueError as error:
         raise BrokenJob("The job's request can't be read.") from error
     if not isinstance(request, dict):
         raise BrokenJob("The job's request is not an object.")
-    return request
+    kept = request.pop(KEPT, {})
+    return request, kept
 
 
 def _readable(job_id: str, record: Mapping[bytes, bytes]) -> Job | BrokenJob | None:

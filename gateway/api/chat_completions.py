@@ -10,19 +10,17 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from gateway.admission import LANE_HEADER
 from gateway.api.bodies import AsciiJSONResponse, read_json
-from gateway.api.jobs import JOB_HEADER
+from gateway.api.foreground import Foreground
 from gateway.api.services import Services, services_of
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
-from gateway.dialects.openai_errors import Failure, body_of, headers_of
-from gateway.hub import HEARTBEAT, Reader, StreamBroken
+from gateway.hub import HEARTBEAT, Reader
 from gateway.presence import LEASE_S
-from gateway.sse import EventStream, watching
-from shared.errors import InvalidRequest, JobNotFound, Unavailable
-from shared.events import START, decode_frame, split_frames
+from gateway.sse import EventStream
+from shared.errors import InvalidRequest
+from shared.events import decode_frame, split_frames
 
 
 async def create(request: Request) -> Response:
@@ -81,38 +79,12 @@ class ChatSource:
         return b"".join(self.translator.translate(decode_frame(frame)) for frame in split_frames(frames))
 
 
-class ForegroundChat(Response):
-    """One caller's answer: while it is being given the job lives, a little longer when the caller leaves."""
+class ForegroundChat(Foreground):
+    """One caller's chat completion."""
 
     def __init__(self, services: Services, options: ChatOptions, *, streaming: bool, returning: bool) -> None:
-        self.background = None
-        self._services = services
+        super().__init__(services, options.job_id, streaming=streaming, returning=returning)
         self._options = options
-        self._streaming = streaming
-        self._returning = returning
-        self._extra = {JOB_HEADER: options.job_id}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one caller."""
-        job_id, services = self._options.job_id, self._services
-        async with (
-            services.hub.reader(job_id, START, resumable=False) as reader,
-            services.presence.of(job_id, lambda: reader.ended, returning=self._returning),
-            watching(receive, reader),
-        ):
-            try:
-                response = await (self._stream(reader) if self._streaming else self._whole(reader))
-            except StreamBroken as error:
-                raise Unavailable(str(error)) from error
-            except JobNotFound as error:
-                # It was there: a 404 would tell the caller that its request is wrong, and not to repeat it.
-                raise Unavailable("Redis was killed and has forgotten this call; try again.") from error
-            if response is None:
-                return  # nobody is there to be answered
-            if isinstance(response, EventStream):
-                await response.stream(send)
-            else:
-                await response(scope, receive, send)
 
     async def _stream(self, reader: Reader) -> Response | None:
         source = ChatSource(reader, ChatStream(self._options))
@@ -143,9 +115,6 @@ class ForegroundChat(Response):
         if completion.failure is not None:
             return self._failed(completion.failure)
         return AsciiJSONResponse(completion.body(), headers=self._extra)
-
-    def _failed(self, failure: Failure) -> Response:
-        return AsciiJSONResponse(body_of(failure), failure.status, {**headers_of(failure), **self._extra})
 
 
 class LateFailure:

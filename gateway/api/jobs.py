@@ -25,7 +25,8 @@ from shared.jobs import Job, created_ms, is_job_id
 from shared.lifecycle import State
 from shared.valkey import REDIS_DOWN
 
-_CANCEL_WAIT_S = 2.0
+CANCEL_WAIT_S = 2.0
+"""How long a caller who cancels waits for the end."""
 _LIST_DEFAULT = 20
 _UNLIST_AFTER_MS = 60_000
 JOB_HEADER = "x-tailrace-job"
@@ -69,7 +70,9 @@ async def listing(request: Request) -> Response:
         old_ms = services.clock.wall_ms() - _UNLIST_AFTER_MS
         await services.queue.unlist(caller.tenant, [job_id for job_id in gone if created_ms(job_id) < old_ms])
         found += [
-            job for job in jobs if isinstance(job, Job) and status in (None, job.status) and kind in (None, job.kind)
+            job
+            for job in jobs
+            if isinstance(job, Job) and not job.hidden and status in (None, job.status) and kind in (None, job.kind)
         ]
         over = len(ids) < LIST_MOST
         looked_at = ids[-1] if ids else looked_at
@@ -96,14 +99,20 @@ async def cancel(request: Request) -> Response:
     services = services_of(request)
     job = await _own_job(request, services)
     if not job.ended:
-        verdict = await services.store.cancel(job.id, Cancelled.because("cancelled"))
-        if verdict == "cancelled":
-            await services.queue.done(job.id, job.lane)
-        elif verdict == "cancelling":
-            await services.queue.look([job.id], _CANCEL_WAIT_S)
-            await services.hub.ended(job.id, job.last, _CANCEL_WAIT_S)
+        if await stop(services, job) == "cancelling":
+            await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
         job = await services.store.load(job.id)
     return AsciiJSONResponse(show(job, services.links))
+
+
+async def stop(services: Services, job: Job) -> str:
+    """Decide that a job is to end: what `Store.cancel` answers."""
+    verdict = await services.store.cancel(job.id, Cancelled.because("cancelled"))
+    if verdict == "cancelled":
+        await services.queue.done(job.id, job.lane)
+    elif verdict == "cancelling":
+        await services.queue.look([job.id], CANCEL_WAIT_S)
+    return verdict
 
 
 async def events(request: Request) -> Response:
@@ -125,6 +134,8 @@ async def _events(request: Request, services: Services) -> Response:
         job = await _own_job(request, services)
     elif services.links.opens(token, job_id):
         job = await services.store.load(job_id)
+        if job.hidden:
+            raise JobNotFound(f"There is no job {job_id}.")
     else:
         raise Unauthenticated("This link does not open this job's events.", param="token")
     cursor = _cursor(request)
@@ -180,7 +191,7 @@ async def _own_job(request: Request, services: Services) -> Job:
         job = await services.store.load(job_id)
     except BrokenJob:
         raise missing from None  # whose it is can't be read either
-    if job.tenant != caller.tenant:
+    if job.tenant != caller.tenant or job.hidden:
         raise missing
     return job
 

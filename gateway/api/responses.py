@@ -1,0 +1,401 @@
+"""OpenAI's Responses over ordinary jobs: create, retrieve, resume, cancel, delete, and what was put in.
+
+Above: app.py. Below: admission, store, hub, dialects/responses.py and responses_request.py. A response's id is its
+job's under another name, so that any chat job can be read here. A background response lives without its caller; any
+other is cancelled when its caller leaves. Not here: the wire format.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from gateway.admission import LANE_HEADER
+from gateway.api.bodies import AsciiJSONResponse, read_json
+from gateway.api.foreground import Foreground
+from gateway.api.jobs import CANCEL_WAIT_S, JOB_HEADER, stop
+from gateway.api.services import Services, services_of
+from gateway.auth import Caller
+from gateway.dialects.responses import (
+    ALL,
+    ResponseOptions,
+    ResponseStream,
+    WholeResponse,
+    job_id_of,
+    response_id,
+    response_object,
+)
+from gateway.dialects.responses_request import (
+    Item,
+    Message,
+    ResponseRequest,
+    chat_request,
+    items_of,
+    messages_of,
+    read_request,
+    referenced_jobs,
+    resolved,
+    said_before,
+)
+from gateway.hub import HEARTBEAT, Reader
+from gateway.middleware import AFTERWARDS
+from gateway.presence import LEASE_S
+from gateway.sse import EventStream
+from shared.bounds import LIST_MOST, PAGE_BYTES, REFERENCED_JOBS
+from shared.errors import BrokenJob, InvalidRequest, JobNotFound, ResponseNotFound
+from shared.events import START, Event, after_cursor, decode_frame, last_id, split_frames
+from shared.jobs import CHAT, Job, is_job_id
+from shared.lifecycle import State
+
+_LIST_DEFAULT = 20
+_NUMBER_CHARS = 15
+
+
+class Stored(NamedTuple):
+    """A job as this dialect sees it: its record, its chat request, and what its response says again."""
+
+    job: Job
+    chat: Mapping[str, Any]
+    echo: Mapping[str, Any]
+
+    @property
+    def options(self) -> ResponseOptions:
+        """What its translation depends on."""
+        return _options(self.job, self.echo)
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """What its model was given, but for the instructions."""
+        return said_before(self.chat["messages"], self.echo)
+
+
+def _options(job: Job, echo: Mapping[str, Any]) -> ResponseOptions:
+    # Only a foreground job can be abandoned.
+    return ResponseOptions(job.id, job.model, not job.abandon_ms, job.metadata, echo)
+
+
+async def create(request: Request) -> Response:
+    """`POST /v1/responses`."""
+    services = services_of(request)
+    services.refuse_if_draining()
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    body = await read_json(request, services.settings.max_body_bytes)
+    asked = read_request(body)
+    spec = services.admission.response(
+        await _chat_of(services, caller, asked),
+        body,
+        caller,
+        request.headers.get("idempotency-key"),
+        lane=request.headers.get(LANE_HEADER),
+        kept=asked.echo,
+        abandon_after_s=None if asked.background else LEASE_S,
+    )
+    job = await services.admission.submit(spec)
+    options = _options(job, asked.echo)
+    if not asked.background:
+        return ForegroundResponse(services, options, streaming=asked.streaming, returning=job.id != spec.id)
+    if asked.streaming:
+        return ResponseEvents(services, options)
+    return AsciiJSONResponse(await _shown(services, job, options), headers={JOB_HEADER: job.id})
+
+
+async def _chat_of(services: Services, caller: Caller, asked: ResponseRequest) -> dict[str, Any]:
+    """The chat request, earlier responses included.
+
+    Raises:
+        InvalidRequest: there is no such response, it is not over, or the conversation has become too long.
+    """
+    earlier = [] if asked.previous is None else await _conversation(services, caller, asked.previous)
+    outputs: dict[str, Item] = {}
+    if jobs := referenced_jobs(asked.items):
+        outputs = await _outputs(services, caller, jobs)
+    return chat_request(asked, earlier, resolved(asked.items, outputs), services.settings.max_body_bytes)
+
+
+async def _conversation(services: Services, caller: Caller, previous: str) -> list[Message]:
+    """What was said up to the end of an earlier response: its request holds all that came before it."""
+    param = "previous_response_id"
+    try:
+        stored = await _stored(services, caller, previous)
+    except ResponseNotFound as error:
+        raise InvalidRequest(f"{param} must be the id of a stored response. {error}", param=param) from None
+    if not stored.job.ended:
+        raise InvalidRequest(f"{param} must be the id of a response that is over; {previous} is not.", param=param)
+    return messages_of((await _folded(services, stored.options))["output"], stored.messages)
+
+
+async def _outputs(services: Services, caller: Caller, jobs: Sequence[str]) -> dict[str, Item]:
+    """The output of these jobs, by item; that of others' jobs is not there."""
+    if len(jobs) > REFERENCED_JOBS:
+        raise InvalidRequest(f"input must refer to at most {REFERENCED_JOBS} responses' items.", param="input")
+    found: dict[str, Item] = {}
+    for job_id in jobs:
+        try:
+            stored = await _stored(services, caller, response_id(job_id))
+        except ResponseNotFound:
+            continue
+        if stored.job.ended:
+            found |= {item["id"]: item for item in (await _folded(services, stored.options))["output"]}
+    return found
+
+
+async def retrieve(request: Request) -> Response:
+    """`GET /v1/responses/{id}?stream=&starting_after=`: the response as it is, or its events from a number on.
+
+    While it runs, its output is empty unless it is streamed: to fold a log for each of a caller's looks costs too much.
+    """
+    services = services_of(request)
+    after = _after(request)
+    if after is not None:
+        services.refuse_if_draining()
+    stored = await _own(request, services)
+    if after is not None:
+        return ResponseEvents(services, stored.options, after)
+    shown = await _shown(services, stored.job, stored.options)
+    return AsciiJSONResponse(shown, headers={JOB_HEADER: stored.job.id})
+
+
+async def cancel(request: Request) -> Response:
+    """`POST /v1/responses/{id}/cancel`: idempotent; the response as it then is."""
+    services = services_of(request)
+    job, _, echo = await _own(request, services)
+    options = _options(job, echo)
+    if not options.background:
+        raise InvalidRequest("Only a background response can be cancelled; close the connection of any other.")
+    if not job.ended:
+        if await stop(services, job) == "cancelling":
+            await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
+        job = await services.store.load(job.id)
+    return AsciiJSONResponse(await _shown(services, job, options), headers={JOB_HEADER: job.id})
+
+
+async def delete(request: Request) -> Response:
+    """`DELETE /v1/responses/{id}`: gone for its caller from now on; what still runs is cancelled."""
+    services = services_of(request)
+    job = (await _own(request, services)).job
+    if await services.store.forget(job.id) == "hidden":
+        await stop(services, job)
+    return AsciiJSONResponse({"id": response_id(job.id), "object": "response", "deleted": True})
+
+
+async def input_items(request: Request) -> Response:
+    """`GET /v1/responses/{id}/input_items?limit=&order=&after=`: all that its model was given but the instructions."""
+    services = services_of(request)
+    limit, newest_first, after = _list_query(request)
+    stored = await _own(request, services)
+    items = items_of(stored.messages, stored.job.id)
+    if newest_first:
+        items.reverse()
+    if after is not None:
+        ids = [item["id"] for item in items]
+        if after not in ids:
+            raise InvalidRequest("after must be the id of one of this response's input items.", param="after")
+        items = items[ids.index(after) + 1 :]
+    page = items[:limit]
+    return AsciiJSONResponse(
+        {
+            "object": "list",
+            "data": page,
+            "has_more": len(items) > limit,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+        }
+    )
+
+
+# --- Streams and whole answers
+
+
+class ResponseSource:
+    """A reader's frames, translated; see `sse.Source`."""
+
+    def __init__(self, reader: Reader, translator: ResponseStream) -> None:
+        self._reader = reader
+        self.translator = translator
+
+    async def chunk(self) -> bytes:
+        """The next wire frames, or a heartbeat; empty at the end."""
+        while not self.translator.ended:
+            frames = await self._reader.chunk()
+            if not frames or frames is HEARTBEAT:
+                return frames
+            events = map(decode_frame, split_frames(frames))
+            if wire := b"".join(map(self.translator.translate, events)):
+                return wire
+        return b""
+
+    async def until_shown(self, held: list[bytes]) -> None:
+        """Read up to the first piece of the answer, or the end, and keep what there is to send."""
+        while not (self.translator.shown or self.translator.ended):
+            if not (data := await self.chunk()):
+                return
+            if data is not HEARTBEAT:
+                held.append(data)
+
+
+class ForegroundResponse(Foreground):
+    """One caller's response. Headers are held until its answer begins, so that early failures are HTTP statuses."""
+
+    def __init__(self, services: Services, options: ResponseOptions, *, streaming: bool, returning: bool) -> None:
+        super().__init__(services, options.job_id, streaming=streaming, returning=returning)
+        self._options = options
+
+    async def _stream(self, reader: Reader) -> Response | None:
+        source = ResponseSource(reader, ResponseStream(self._options))
+        held: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._services.settings.headers_hold_s):
+                await source.until_shown(held)
+        except TimeoutError:
+            pass
+        if reader.gone:
+            return None
+        failure = source.translator.failure
+        if failure is not None and not source.translator.shown:
+            return self._failed(failure)
+        return EventStream(source, reader, self._services.clock, headers=self._extra, first=b"".join(held) or HEARTBEAT)
+
+    async def _whole(self, reader: Reader) -> Response | None:
+        whole = WholeResponse(self._options)
+        while not whole.ended:
+            frames = await reader.chunk()
+            if not frames:
+                return None
+            if frames is not HEARTBEAT:
+                for frame in split_frames(frames):
+                    whole.accept(decode_frame(frame))
+        if whole.failure is not None:
+            return self._failed(whole.failure)
+        return AsciiJSONResponse(whole.body(), headers=self._extra)
+
+
+class ResponseEvents(Response):
+    """A stream that its reader can come back to: who leaves it leaves the job running."""
+
+    def __init__(self, services: Services, options: ResponseOptions, after: int = ALL) -> None:
+        self.background = None
+        self._services = services
+        self._options = options
+        self._after = after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream as soon as nobody waits for us to return."""
+        scope[AFTERWARDS] = self.stream
+
+    async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the end of the job, or of the connection."""
+        services, job_id = self._services, self._options.job_id
+        services.metrics.resumes.of().add(self._after > ALL)
+        async with services.hub.reader(job_id, START) as reader:
+            if services.draining:  # which lets go whom it finds, once
+                reader.break_off("This gateway is shutting down.")
+            source = ResponseSource(reader, ResponseStream(self._options, self._after))
+            await EventStream(source, reader, services.clock, headers={JOB_HEADER: job_id})(scope, receive, send)
+
+
+async def _shown(services: Services, job: Job, options: ResponseOptions) -> dict[str, Any]:
+    """The response of a job as it now is."""
+    if job.ended:
+        return await _folded(services, options)
+    if job.status is State.CANCELLING:
+        return response_object(options, "cancelled")  # nothing else can become of it
+    return response_object(options, "queued" if options.background and not job.started_ms else "in_progress")
+
+
+async def _folded(services: Services, options: ResponseOptions) -> dict[str, Any]:
+    """The response of a job that has ended.
+
+    Raises:
+        ResponseNotFound: it is gone since.
+    """
+    whole = WholeResponse(options)
+    try:
+        async for event in _log(services, options.job_id):
+            whole.accept(event)
+    except JobNotFound:
+        raise _missing(response_id(options.job_id)) from None
+    return whole.body()
+
+
+async def _log(services: Services, job_id: str) -> AsyncIterator[Event]:
+    cursor, more = START, True
+    while more:
+        page = await services.hub.replay_log.read_after(job_id, cursor, max_bytes=PAGE_BYTES)
+        for entry in page.entries:
+            for frame in split_frames(after_cursor(entry, cursor)):
+                yield decode_frame(frame)
+            cursor = last_id(entry)
+        more = page.more
+
+
+# --- Which response
+
+
+async def _own(request: Request, services: Services) -> Stored:
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    return await _stored(services, caller, request.path_params["response_id"])
+
+
+async def _stored(services: Services, caller: Caller, response: str) -> Stored:
+    """The response of this id, if it is the caller's: another's looks like none (invariant 11).
+
+    Raises:
+        ResponseNotFound: there is none, or none that may be retrieved.
+    """
+    job_id, missing = job_id_of(response), _missing(response)
+    if not is_job_id(job_id):
+        raise missing
+    try:
+        job, chat, echo = await services.store.load_with_kept(job_id)
+    except (JobNotFound, BrokenJob):
+        raise missing from None
+    if job.tenant != caller.tenant or job.hidden or job.kind != CHAT or not echo.get("store", True):
+        raise missing
+    return Stored(job, chat, echo)
+
+
+def _missing(response: str) -> ResponseNotFound:
+    return ResponseNotFound(f"There is no response {response}.", param="response_id")
+
+
+# --- Queries
+
+
+def _after(request: Request) -> int | None:
+    """The number to go on after, where the response is to be streamed; else None."""
+    query = request.query_params
+    after, stream = query.get("starting_after"), query.get("stream", "false")
+    if stream not in ("true", "false"):
+        raise InvalidRequest("stream must be true or false.", param="stream")
+    if stream == "false":
+        if after is not None:
+            raise InvalidRequest("starting_after is only allowed where stream is true.", param="starting_after")
+        return None
+    if after is None:
+        return ALL
+    if not (after.isascii() and after.isdecimal() and len(after) <= _NUMBER_CHARS):
+        raise InvalidRequest("starting_after must be the sequence_number of an event.", param="starting_after")
+    return int(after)
+
+
+def _list_query(request: Request) -> tuple[int, bool, str | None]:
+    query = request.query_params
+    limit, order = query.get("limit", str(_LIST_DEFAULT)), query.get("order", "desc")
+    if len(limit) > len(str(LIST_MOST)) or not limit.isdecimal() or not 1 <= int(limit) <= LIST_MOST:
+        raise InvalidRequest(f"limit must be a whole number from 1 to {LIST_MOST}.", param="limit")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("order must be asc or desc.", param="order")
+    return int(limit), order == "desc", query.get("after")
+
+
+routes = [
+    Route("/v1/responses", create, methods=["POST"]),
+    Route("/v1/responses/{response_id}", retrieve, methods=["GET"]),
+    Route("/v1/responses/{response_id}", delete, methods=["DELETE"]),
+    Route("/v1/responses/{response_id}/cancel", cancel, methods=["POST"]),
+    Route("/v1/responses/{response_id}/input_items", input_items, methods=["GET"]),
+]
