@@ -307,7 +307,7 @@ class ResponseStream:
 
     def _close_part(self, item: "_Item") -> bytes:
         part = item.parts[-1]
-        done = self._emit(part.stem + ".done", part.done(item))
+        done = self._emit(part.stem + ".done", part.done())
         if part.content_index is None:
             return done
         return done + self._emit("response.content_part.done", {**part.place, "part": part.as_dict()})
@@ -424,13 +424,11 @@ class _Part:
         """The part as it now is."""
         return self._shape(self.text, self.logprobs)
 
-    def done(self, item: "_Item") -> dict[str, Any]:
+    def done(self) -> dict[str, Any]:
         """The data of the event that says the whole text."""
         data = {**self.place, self.text_field: self.text}
         if self.type == "output_text":
             data["logprobs"] = self.logprobs
-        if self.content_index is None:
-            data["name"] = item.name
         return data
 
     def _shape(self, text: str, logprobs: list[Any]) -> dict[str, Any]:
