@@ -1,0 +1,144 @@
+"""The responses dialect under arbitrary answers: numbered without gaps, and the same from wherever it is read."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from openai import omit
+from openai.lib.streaming.responses._responses import ResponseStreamState
+from openai.types.responses import Response
+from openai.types.responses import ResponseStreamEvent as ResponseEvent
+from pydantic import TypeAdapter
+
+from gateway.dialects.responses import ALL, ResponseOptions, ResponseStream, WholeResponse
+from shared.events import Event, EventId, EventType, encode_data
+from tests.property.test_chat_dialect import AWKWARD, FAILED, JOB, ROLLBACK, answers, any_delta, completed, log_of
+
+EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseEvent)
+CANCELLED = FAILED._replace(type=EventType.CANCELLED)
+LENGTH = Event(EventType.COMPLETED, EventId(9, 1), encode_data({"finish_reason": "length", "usage": None}))
+
+texts = st.text(max_size=8) | st.sampled_from(AWKWARD[:-1]) | st.sampled_from(['"', "\\", '\\"', '"}', '{"content":"'])
+options = st.builds(ResponseOptions, job_id=st.just(JOB), model=texts, background=st.booleans())
+deltas = st.lists(any_delta | st.builds(lambda text: {"content": text}, texts), max_size=8)
+ends = st.sampled_from([[], [completed()], [LENGTH], [FAILED], [CANCELLED], [ROLLBACK, completed()]])
+
+
+def frames_of(options: ResponseOptions, events: list[Event], after: int = ALL) -> list[bytes]:
+    stream = ResponseStream(options, after)
+    frames = b"".join(map(stream.translate, events))
+    assert frames == b"" or frames.endswith(b"\n\n")
+    return frames.split(b"\n\n")[:-1]
+
+
+def data_of(frame: bytes) -> dict[str, Any]:
+    head, data = frame.split(b"\n")
+    decoded: dict[str, Any] = json.loads(data.removeprefix(b"data: "))
+    assert head == b"event: " + decoded["type"].encode()
+    return decoded
+
+
+def whole(options: ResponseOptions, events: list[Event]) -> dict[str, Any]:
+    folded = WholeResponse(options)
+    for event in events:
+        folded.accept(event)
+    return folded.body()
+
+
+def spoken(events: list[dict[str, Any]]) -> dict[tuple[int, int | None], str]:
+    """What the deltas of each part add up to."""
+    found: dict[tuple[int, int | None], str] = {}
+    for event in events:
+        place = event.get("output_index", 0), event.get("content_index")
+        if event["type"].endswith(".delta"):
+            found[place] = found.get(place, "") + event["delta"]
+        elif event["type"] == "response.content_part.added" or event.get("item", {}).get("type") == "function_call":
+            found.setdefault(place, "")
+    return found
+
+
+def written(output: list[dict[str, Any]]) -> dict[tuple[int, int | None], str]:
+    """What the finished items say."""
+    found: dict[tuple[int, int | None], str] = {}
+    for index, item in enumerate(output):
+        if item["type"] == "function_call":
+            found[index, None] = item["arguments"]
+        for number, part in enumerate(item.get("content") or ()):
+            found[index, number] = part.get("text", part.get("refusal"))
+    return found
+
+
+def joined(said: dict[tuple[int, int | None], str]) -> dict[tuple[int, int | None], str]:
+    """Halves of a character find each other, as they do in a browser."""
+    return {place: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for place, text in said.items()}
+
+
+@given(options, deltas, ends)
+def test_events_are_numbered_without_a_gap(
+    options: ResponseOptions, deltas: list[dict[str, Any]], ends: list[Event]
+) -> None:
+    frames = [data_of(frame) for frame in frames_of(options, log_of(deltas, *ends))]
+
+    assert [frame["sequence_number"] for frame in frames] == list(range(len(frames)))
+
+
+@given(options, deltas, ends, st.integers(0, 40), st.integers(0, 40))
+def test_a_stream_cut_twice_goes_on_with_exactly_the_rest(
+    options: ResponseOptions, deltas: list[dict[str, Any]], ends: list[Event], first: int, second: int
+) -> None:
+    events = log_of(deltas, *ends)
+    frames = frames_of(options, events)
+    earlier, later = sorted((first, second))
+
+    assert frames_of(options, events, earlier) == frames[earlier + 1 :]
+    read = frames[: earlier + 1] + frames_of(options, events, earlier)[: later - earlier]
+    assert read + frames_of(options, events, later) == frames
+
+
+@given(options, deltas, st.sampled_from([completed(), LENGTH, FAILED, CANCELLED]))
+def test_the_last_event_shows_the_response_and_it_says_what_the_deltas_said(
+    options: ResponseOptions, deltas: list[dict[str, Any]], end: Event
+) -> None:
+    events = log_of(deltas, end)
+    frames = [data_of(frame) for frame in frames_of(options, events)]
+
+    response = frames[-1]["response"]
+    assert response == whole(options, events)
+    assert joined(written(response["output"])) == joined(spoken(frames))
+    done = [frame["item"] for frame in frames if frame["type"] == "response.output_item.done"]
+    assert sorted(item["id"] for item in done) == sorted(item["id"] for item in response["output"])
+    assert all(item in response["output"] for item in done)
+
+
+@given(options, deltas, deltas)
+def test_what_is_rolled_back_is_in_no_response_and_no_stream_that_showed_it_ends_well(
+    options: ResponseOptions, lost: list[dict[str, Any]], kept: list[dict[str, Any]]
+) -> None:
+    again = [Event(EventType.DELTA, EventId(3, seq), encode_data(data)) for seq, data in enumerate(kept, 1)]
+    events = [*log_of(lost), ROLLBACK, *again, completed()]
+
+    last = data_of(frames_of(options, events)[-1])
+    shown = ResponseStream(options)
+    for event in log_of(lost):
+        shown.translate(event)
+
+    assert whole(options, events) == whole(options, log_of(kept, completed()))
+    assert last["type"] == ("error" if shown.shown else "response.completed")
+    if not shown.shown:
+        assert last["response"] == whole(options, events)
+
+
+@given(answers())
+def test_the_official_clients_helper_makes_the_response_of_the_stream(answer: tuple[int, list[dict[str, Any]]]) -> None:
+    _, deltas = answer
+    options = ResponseOptions(JOB, "fast")
+    events = log_of(deltas, completed())
+    state: ResponseStreamState[Any] = ResponseStreamState(input_tools=[], text_format=omit)
+    told: list[Any] = []
+    for frame in frames_of(options, events):
+        told += state.handle_event(EVENTS.validate_json(encode_data(data_of(frame)), strict=True))
+
+    Response.model_validate(whole(options, events), strict=True)
+    assert told[-1].type == "response.completed"
+    assert written(told[-1].response.to_dict()["output"]) == written(whole(options, events)["output"])

@@ -1,0 +1,414 @@
+"""The responses dialect: what each event becomes for a reader of OpenAI's Responses."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.dialects.responses import (
+    ALL,
+    ResponseOptions,
+    ResponseStream,
+    WholeResponse,
+    job_id_of,
+    response_id,
+    response_object,
+)
+from shared.events import Event, EventId, EventType, encode_data
+from shared.jobs import new_job_id
+from tests.unit.gateway.dialects.test_chat import (
+    ERROR,
+    GAP,
+    PROGRESS,
+    QUEUED,
+    STARTED,
+    completed,
+    delta,
+    ended,
+    rollback,
+)
+
+CREATED_S = 1_700_000_000
+JOB = new_job_id(CREATED_S * 1000 + 321, 42)
+BARE = JOB.removeprefix("job_")
+MESSAGE, REASONING, CALL = f"msg_{BARE}_0", f"rs_{BARE}_0", f"fc_{BARE}_0"
+
+
+def stream(after: int = ALL, **options: Any) -> ResponseStream:
+    return ResponseStream(ResponseOptions(JOB, "fast", **options), after)
+
+
+def said(frames: bytes) -> list[dict[str, Any]]:
+    """What frames say."""
+    found = []
+    for frame in frames.split(b"\n\n")[:-1]:
+        head, data = frame.split(b"\n")
+        found.append(json.loads(data.removeprefix(b"data: ")))
+        assert head == b"event: " + found[-1]["type"].encode()
+    return found
+
+
+def told(*events: Event, **options: Any) -> list[dict[str, Any]]:
+    answer = stream(**options)
+    return said(b"".join(map(answer.translate, events)))
+
+
+def names(frames: list[dict[str, Any]]) -> list[str]:
+    return [frame["type"].removeprefix("response.") for frame in frames]
+
+
+def output(*deltas: dict[str, Any], end: Event | None = None) -> list[dict[str, Any]]:
+    """The output of an answer that consists of these deltas."""
+    events = [delta(data, seq=seq) for seq, data in enumerate(deltas, 2)]
+    found: list[dict[str, Any]] = told(QUEUED, STARTED, *events, end or completed("stop"))[-1]["response"]["output"]
+    return found
+
+
+def whole(*events: Event, **options: Any) -> WholeResponse:
+    folded = WholeResponse(ResponseOptions(JOB, "fast", **options))
+    for event in events:
+        folded.accept(event)
+    return folded
+
+
+class TestIds:
+    def test_a_response_is_its_job_under_another_name(self) -> None:
+        assert response_id(JOB) == f"resp_{BARE}"
+        assert job_id_of(f"resp_{BARE}") == JOB
+
+    @pytest.mark.parametrize("other", [JOB, BARE, f"msg_{BARE}", ""])
+    def test_what_is_no_responses_id_has_no_job(self, other: str) -> None:
+        assert job_id_of(other) == ""
+
+
+class TestStream:
+    def test_a_plain_answer_is_told_from_its_creation_to_its_end(self) -> None:
+        frames = told(QUEUED, STARTED, delta({"content": "Hel"}), delta({"content": "lo"}), completed("stop"))
+
+        assert [frame["sequence_number"] for frame in frames] == list(range(10))
+        assert names(frames) == [
+            *("created", "in_progress", "output_item.added", "content_part.added"),
+            *("output_text.delta", "output_text.delta", "output_text.done"),
+            *("content_part.done", "output_item.done", "completed"),
+        ]
+        place = {"item_id": MESSAGE, "output_index": 0, "content_index": 0}
+        part = {"type": "output_text", "text": "Hello", "annotations": [], "logprobs": []}
+        item = {"id": MESSAGE, "type": "message", "status": "completed", "role": "assistant", "content": [part]}
+        assert frames[2]["item"] == item | {"status": "in_progress", "content": []}
+        assert frames[3] == frames[3] | place | {"part": part | {"text": ""}}
+        assert frames[4] == frames[4] | place | {"delta": "Hel", "logprobs": []}
+        assert frames[6] == frames[6] | place | {"text": "Hello", "logprobs": []}
+        assert frames[7] == frames[7] | place | {"part": part}
+        assert frames[8] == frames[8] | {"output_index": 0, "item": item}
+        assert frames[9]["response"]["output"] == [item]
+        assert frames[9]["response"]["status"] == "completed"
+        assert frames[9]["response"]["usage"] == {
+            "input_tokens": 3,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": 2,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": 5,
+        }
+
+    def test_a_background_response_is_queued_first(self) -> None:
+        frames = told(QUEUED, STARTED, background=True)
+
+        assert names(frames) == ["created", "queued", "in_progress"]
+        assert [frame["response"]["status"] for frame in frames] == ["queued", "queued", "in_progress"]
+
+    def test_a_response_says_what_was_asked_and_otherwise_the_defaults(self) -> None:
+        (created,) = told(QUEUED, metadata={"a": "b"}, asked={"instructions": "Be brief.", "store": False})
+        response = created["response"]
+
+        assert (response["instructions"], response["store"], response["metadata"]) == ("Be brief.", False, {"a": "b"})
+        assert (response["tools"], response["tool_choice"], response["truncation"]) == ([], "auto", "disabled")
+        assert (response["id"], response["model"], response["created_at"]) == (f"resp_{BARE}", "fast", CREATED_S)
+
+    @pytest.mark.parametrize("event", [PROGRESS, rollback("0-1"), GAP], ids=lambda event: event.type.value)
+    def test_what_is_no_part_of_the_answer_has_no_word_before_anything_is_shown(self, event: Event) -> None:
+        answer = stream()
+        answer.translate(QUEUED)
+        answer.translate(STARTED)
+
+        assert answer.translate(event) == b""
+        assert not answer.shown
+        assert not answer.ended
+
+    def test_what_begins_again_is_told_once(self) -> None:
+        again = STARTED._replace(id=EventId(2, 2))
+
+        assert names(told(QUEUED, STARTED, rollback("0-1"), QUEUED, again)) == ["created", "in_progress"]
+
+    def test_a_log_that_lost_its_head_still_begins_with_the_creation(self) -> None:
+        assert names(told(STARTED)) == ["created", "in_progress"]
+        assert names(told(ended(EventType.EXPIRED))) == ["created", "failed"]
+
+    def test_nothing_follows_the_end(self) -> None:
+        answer = stream()
+        answer.translate(completed("stop"))
+
+        assert answer.ended
+        assert answer.translate(delta({"content": "more"})) == b""
+
+    def test_a_reader_gets_only_what_comes_after_its_number(self) -> None:
+        events = (QUEUED, STARTED, delta({"content": "a"}), delta({"content": "b"}), completed("stop"))
+        frames = told(*events)
+
+        for after in range(len(frames) + 1):
+            assert told(*events, after=after) == frames[after + 1 :]
+
+    @pytest.mark.parametrize("event", [rollback("0-1"), GAP], ids=lambda event: event.type.value)
+    def test_what_was_shown_can_not_be_taken_back_so_the_stream_ends_with_an_error(self, event: Event) -> None:
+        answer = stream()
+        answer.translate(delta({"content": "Hel"}))
+
+        (frame,) = said(answer.translate(event))
+
+        assert frame["type"] == "error"
+        assert frame["code"] == frame["error"]["code"] == event.type.value
+        assert frame["message"] == frame["error"]["message"] != ""
+        assert frame["param"] is None
+        assert answer.ended
+        assert answer.failure is not None and answer.failure.retryable
+
+
+class TestEnds:
+    @pytest.mark.parametrize(("reason", "why"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
+    def test_an_answer_that_was_cut_short_is_incomplete(self, reason: str, why: str) -> None:
+        last = told(delta({"content": "Hel"}), completed(reason))[-1]
+
+        assert last["type"] == "response.incomplete"
+        assert last["response"]["status"] == "incomplete"
+        assert last["response"]["incomplete_details"] == {"reason": why}
+        assert last["response"]["output"][0]["status"] == "incomplete"
+
+    @pytest.mark.parametrize("reason", ["stop", "tool_calls", "something new", None])
+    def test_any_other_reason_is_a_complete_answer(self, reason: str | None) -> None:
+        last = told(delta({"content": "Hel"}), completed(reason))[-1]
+
+        assert (last["type"], last["response"]["incomplete_details"]) == ("response.completed", None)
+
+    def test_a_cancelled_response_is_told_as_incomplete_under_its_own_status(self) -> None:
+        answer = stream()
+        frames = said(answer.translate(delta({"content": "Hel"})) + answer.translate(ended(EventType.CANCELLED)))
+
+        assert frames[-1]["type"] == "response.incomplete"
+        assert frames[-1]["response"]["status"] == "cancelled"
+        assert frames[-1]["response"]["incomplete_details"] is None
+        assert frames[-1]["response"]["output"][0]["content"][0]["text"] == "Hel"
+        assert answer.failure is not None
+
+    @pytest.mark.parametrize("end", [EventType.FAILED, EventType.EXPIRED])
+    def test_a_failed_response_says_why(self, end: EventType) -> None:
+        answer = stream()
+        last = said(answer.translate(ended(end)))[-1]
+
+        assert last["type"] == "response.failed"
+        assert last["response"]["status"] == "failed"
+        assert last["response"]["error"] == {"code": "server_error", "message": "Too busy."}
+        assert answer.failure is not None and answer.failure.status == 503
+        assert not answer.shown
+
+    @pytest.mark.parametrize(
+        ("code", "known"),
+        [
+            ("rate_limit_exceeded", "rate_limit_exceeded"),
+            ("insufficient_quota", "rate_limit_exceeded"),
+            ("context_length_exceeded", "invalid_prompt"),
+            ("invalid_request", "invalid_prompt"),
+            ("provider_truncated", "server_error"),
+        ],
+    )
+    def test_errors_are_of_openais_own_list(self, code: str, known: str) -> None:
+        last = told(ended(EventType.FAILED, ERROR | {"code": code}))[-1]
+
+        assert last["response"]["error"]["code"] == known
+
+    def test_details_of_usage_are_passed_on_where_they_are_counts(self) -> None:
+        usage = {
+            "prompt_tokens": 9,
+            "completion_tokens": 4,
+            "total_tokens": 13,
+            "prompt_tokens_details": {"cached_tokens": 5, "audio_tokens": 1},
+            "completion_tokens_details": {"reasoning_tokens": "three"},
+        }
+        shown = told(completed("stop", usage=usage))[-1]["response"]["usage"]
+
+        assert shown["input_tokens_details"] == {"cached_tokens": 5, "cache_write_tokens": 0}
+        assert shown["output_tokens_details"] == {"reasoning_tokens": 0}
+
+
+class TestOutput:
+    def test_reasoning_comes_as_an_item_of_its_own(self) -> None:
+        frames = told(delta({"reasoning_content": "Hm"}), delta({"reasoning_content": "."}), delta({"content": "Yes"}))
+
+        assert names(frames)[2:] == [
+            *("output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.delta"),
+            *("reasoning_text.done", "content_part.done", "output_item.done"),
+            *("output_item.added", "content_part.added", "output_text.delta"),
+        ]
+        assert frames[8]["item"] == {
+            "id": REASONING,
+            "type": "reasoning",
+            "status": "completed",
+            "summary": [],
+            "content": [{"type": "reasoning_text", "text": "Hm."}],
+        }
+
+    def test_reasoning_has_two_names_and_is_shown_once(self) -> None:
+        assert output({"reasoning": "Hm"})[0]["content"][0]["text"] == "Hm"
+        assert output({"reasoning": "Hm", "reasoning_content": "Hm"})[0]["content"][0]["text"] == "Hm"
+
+    def test_a_refusal_is_another_part_of_the_message(self) -> None:
+        (message,) = output({"content": "Well, "}, {"refusal": "no"}, {"refusal": "."}, {"content": "But"})
+
+        assert [part["type"] for part in message["content"]] == ["output_text", "refusal", "output_text"]
+        assert message["content"][1] == {"type": "refusal", "refusal": "no."}
+
+    def test_words_after_a_call_are_another_message(self) -> None:
+        call = {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]}
+
+        items = output({"content": "One"}, call, {"content": "Two"})
+
+        assert [item["type"] for item in items] == ["message", "function_call", "message"]
+
+    def test_a_call_is_told_piece_by_piece(self) -> None:
+        frames = told(
+            delta({"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f"}}]}),
+            delta({"tool_calls": [{"index": 0, "function": {"arguments": '{"x"'}}]}),
+            delta({"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]}),
+            completed("tool_calls"),
+        )
+
+        assert names(frames)[2:] == [
+            *("output_item.added", "function_call_arguments.delta", "function_call_arguments.delta"),
+            *("function_call_arguments.done", "output_item.done", "completed"),
+        ]
+        item = {"id": CALL, "type": "function_call", "status": "completed", "call_id": "a", "name": "f"}
+        assert frames[2]["item"] == item | {"status": "in_progress", "arguments": ""}
+        assert frames[3] == frames[3] | {"item_id": CALL, "output_index": 0, "delta": '{"x"'}
+        assert frames[5] == frames[5] | {"item_id": CALL, "output_index": 0, "arguments": '{"x":1}'}
+        assert frames[6]["item"] == item | {"arguments": '{"x":1}'}
+
+    def test_calls_may_come_in_turns(self) -> None:
+        items = output(
+            {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "1"}}]},
+            {"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "2"}}]},
+            {"tool_calls": [{"index": 0, "function": {"arguments": "3"}}]},
+        )
+
+        assert [(item["call_id"], item["name"], item["arguments"]) for item in items] == [
+            ("a", "f", "13"),
+            ("b", "g", "2"),
+        ]
+
+    def test_calls_of_an_upstream_that_does_not_count_are_told_apart_by_their_ids(self) -> None:
+        items = output(
+            {"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "1"}}]},
+            {"tool_calls": [{"function": {"arguments": "2"}}]},
+            {"tool_calls": [{"id": "b", "function": {"name": "g", "arguments": "3"}}]},
+        )
+
+        assert [(item["call_id"], item["arguments"]) for item in items] == [("a", "12"), ("b", "3")]
+
+    def test_a_call_without_id_or_name_gets_an_id(self) -> None:
+        (call,) = output({"tool_calls": [{"index": 0, "function": None}]})
+
+        assert (call["call_id"], call["name"], call["arguments"]) == (f"call_{BARE}_0", "", "")
+
+    @pytest.mark.parametrize(
+        "nothing",
+        [
+            {"content": ["no", "text"]},
+            {"tool_calls": "none"},
+            {"tool_calls": ["none"]},
+            {"audio": {"id": "a"}},
+            {"content": "another choice's", "index": 1},
+        ],
+        ids=str,
+    )
+    def test_what_the_dialect_has_no_word_for_is_left_out(self, nothing: dict[str, Any]) -> None:
+        assert output(nothing) == []
+
+    def test_logprobs_are_given_with_their_text_and_again_with_the_whole(self) -> None:
+        logprob = {"token": "Hel", "logprob": -0.5, "bytes": [72], "top_logprobs": []}
+        frames = told(
+            delta({"content": "Hel", "logprobs": {"content": [logprob], "refusal": None}}),
+            delta({"content": "lo", "logprobs": {"content": None}}),
+            delta({"content": "!", "logprobs": "none"}),
+            completed("stop"),
+        )
+
+        assert [frame["logprobs"] for frame in frames if frame["type"].endswith("text.delta")] == [[logprob], [], []]
+        assert frames[7]["logprobs"] == [logprob]
+        assert frames[-1]["response"]["output"][0]["content"][0]["logprobs"] == [logprob]
+
+    def test_halves_of_a_character_find_each_other_in_the_whole(self) -> None:
+        (message,) = output({"content": "\ud83c"}, {"content": "\udf0a"})
+
+        assert message["content"][0]["text"] == "🌊"
+
+    @pytest.mark.parametrize("text", ['"', "\\", '"}', '{"content":"', "\n\n", "data: [DONE]"])
+    def test_awkward_texts_stay_what_they_are(self, text: str) -> None:
+        frames = told(delta({"content": "a"}), delta({"content": text}), delta({"content": text}), completed("stop"))
+
+        assert [frame["delta"] for frame in frames if frame["type"].endswith("delta")] == ["a", text, text]
+        assert frames[-1]["response"]["output"][0]["content"][0]["text"] == "a" + text + text
+
+
+class TestWhole:
+    def test_it_is_what_the_stream_shows_last(self) -> None:
+        events = (QUEUED, STARTED, delta({"content": "Hel"}), delta({"content": "lo"}), completed("length"))
+        folded = whole(*events)
+
+        assert folded.ended
+        assert folded.body() == told(*events)[-1]["response"]
+
+    def test_a_rollback_takes_back_what_came_after_its_event(self) -> None:
+        folded = whole(
+            delta({"content": "A"}, 1, 2),
+            delta({"content": "B"}, 1, 3),
+            rollback("1-2"),
+            delta({"content": "C"}, 2, 3),
+            completed("stop"),
+        )
+
+        assert folded.body()["output"][0]["content"][0]["text"] == "AC"
+        assert folded.failure is None
+
+    def test_a_gap_takes_back_everything(self) -> None:
+        folded = whole(QUEUED, delta({"content": "A"}), GAP, delta({"content": "B"}), completed("stop"))
+
+        assert folded.body()["output"][0]["content"][0]["text"] == "B"
+
+    @pytest.mark.parametrize(
+        ("end", "status"),
+        [(EventType.FAILED, "failed"), (EventType.EXPIRED, "failed"), (EventType.CANCELLED, "cancelled")],
+    )
+    def test_a_bad_end_is_a_failure_and_a_status(self, end: EventType, status: str) -> None:
+        folded = whole(QUEUED, ended(end))
+
+        assert folded.failure is not None and folded.failure.message == "Too busy."
+        assert folded.body()["status"] == status
+
+    def test_nothing_is_accepted_after_the_end(self) -> None:
+        folded = whole(completed("stop"), delta({"content": "more"}))
+
+        assert folded.body()["output"] == []
+
+    def test_before_the_end_it_is_as_far_as_it_has_come(self) -> None:
+        body = whole(QUEUED, STARTED, delta({"content": "Hel"})).body()
+
+        assert (body["status"], body["output"][0]["status"], body["usage"]) == ("in_progress", "in_progress", None)
+        assert whole(QUEUED, background=True).body() == response_object(
+            ResponseOptions(JOB, "fast", background=True), "queued", []
+        )
+
+
+def test_frames_are_ascii_lines() -> None:
+    event = Event(EventType.DELTA, EventId(1, 2), encode_data({"content": "é\u2028"}))
+
+    frames = stream().translate(event)
+
+    assert frames.isascii()
+    assert all(len(frame.split(b"\n")) == 2 for frame in frames.split(b"\n\n")[:-1])
