@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -66,6 +66,40 @@ def test_a_native_job_has_the_defaults_of_the_settings_and_lives_without_a_reade
 
 def test_a_chat_call_lives_as_long_as_its_caller() -> None:
     assert chat(BODY).abandon_after_s == 30
+
+
+def response(body: Mapping[str, Any], abandon_after_s: float | None = None, lane: str | None = None) -> JobSpec:
+    return admission().response(
+        BODY, body, ALICE, "key", lane=lane, kept={"store": True}, abandon_after_s=abandon_after_s
+    )
+
+
+def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
+    spec = response({"metadata": {"a": "b"}}, lane="low")
+    assert json.loads(spec.request) == {**BODY, "tailrace": {"store": True}}
+    assert (spec.kind, spec.lane, spec.metadata, spec.idempotency_key) == ("chat", "low", {"a": "b"}, "key")
+    assert spec.abandon_after_s is None
+    assert response({}, abandon_after_s=30).abandon_after_s == 30
+
+
+def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
+    asked = response({"input": "Hello?"})
+    assert response({"input": "Hello?"}).fingerprint == asked.fingerprint
+    assert response({"input": "Hello!"}).fingerprint != asked.fingerprint
+
+
+def test_a_responses_metadata_and_lane_are_checked_like_a_jobs() -> None:
+    for metadata, lane, param in (({"a": 1}, None, "metadata"), ({}, "fast", "X-Tailrace-Lane")):
+        with pytest.raises(InvalidRequest) as caught:
+            response({"metadata": metadata}, lane=lane)
+        assert caught.value.param == param
+
+
+@pytest.mark.parametrize("make", [native, chat], ids=["native", "chat"])
+def test_nobody_else_may_use_the_name_of_what_is_kept(make: Callable[[Mapping[str, Any]], JobSpec]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make(with_(tailrace={"store": False}))
+    assert caught.value.param == "tailrace"
 
 
 def test_each_job_has_an_id_of_its_own() -> None:

@@ -218,7 +218,7 @@ class TestItems:
         assert messages_of([user([part, part])]) == [user([as_chat, as_chat])]
 
     def test_calls_belong_to_the_message_before_them(self) -> None:
-        said = {"role": "assistant", "content": [{"type": "output_text", "text": "I look."}]}
+        said: dict[str, Any] = {"role": "assistant", "content": [{"type": "output_text", "text": "I look."}]}
         other = CALL | {"call_id": "b"}
 
         assert messages_of([said, CALL, other]) == [
@@ -236,7 +236,7 @@ class TestItems:
         assert earlier == [{"role": "assistant", "content": "I look."}]
 
     def test_a_calls_output_is_a_tools_message(self) -> None:
-        output = {"type": "function_call_output", "call_id": "a"}
+        output: dict[str, Any] = {"type": "function_call_output", "call_id": "a"}
 
         for said in ("42", [{"type": "input_text", "text": "42"}]):
             assert messages_of([output | {"output": said}]) == [{"role": "tool", "tool_call_id": "a", "content": "42"}]
@@ -308,7 +308,7 @@ class TestInputItems:
     def test_messages_become_the_items_that_they_were(self) -> None:
         image = {"type": "input_image", "image_url": "http://x.test/a.png", "detail": "low"}
         file = {"type": "input_file", "filename": "a.pdf", "file_data": "data:,"}
-        said = [
+        said: list[dict[str, Any]] = [
             {"role": "user", "content": [{"type": "input_text", "text": "What is this?"}, image, file]},
             {"role": "assistant", "content": "I look."},
             CALL,
