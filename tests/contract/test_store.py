@@ -32,6 +32,40 @@ async def expiries(core: Core, spec_or_id: JobSpec | str) -> list[int]:
     return [int(await core.client.execute_command("PEXPIRETIME", name)) for name in names]
 
 
+# Forget.
+
+
+async def test_a_job_that_has_ended_is_deleted_with_all_its_keys(core: Core) -> None:
+    execution = await core.running()
+    assert await core.finish(execution, State.COMPLETED) == "ok"
+
+    assert await core.store.forget(execution.job_id) == "deleted"
+
+    assert await expiries(core, execution.job_id) == [-2, -2, -2, -2]
+    assert await core.store.forget(execution.job_id) == "missing"
+
+
+async def test_a_job_that_has_not_ended_is_hidden_and_goes_a_minute_after_its_end(core: Core) -> None:
+    execution = await core.running()
+
+    assert await core.store.forget(execution.job_id) == "hidden"
+
+    assert (await core.job(execution.job_id)).hidden
+    assert await expiries(core, execution.job_id) == [-1, -1, -1, -2]
+    assert await core.finish(execution, State.COMPLETED) == "ok"
+    now_ms = (await core.job(execution.job_id)).ended_ms
+    assert await expiries(core, execution.job_id) == [now_ms + min(60_000, RETENTION_S * 1000)] * 3 + [-2]
+
+
+async def test_what_a_dialect_keeps_is_not_the_providers(core: Core) -> None:
+    job_id = await core.queued(request=b'{"model":"m","tailrace":{"store":true}}')
+
+    assert await core.store.request(job_id) == {"model": "m"}
+    assert await core.store.load_with_request(job_id) == (await core.job(job_id), {"model": "m"})
+    assert await core.store.load_with_kept(job_id) == (await core.job(job_id), {"model": "m"}, {"store": True})
+    assert (await core.store.load_with_kept(await core.queued()))[2] == {}
+
+
 # Create, load.
 
 
