@@ -25,16 +25,14 @@ class OpenStream:
         """The response's headers."""
         return self._stream.response.headers
 
-    async def next(self) -> ChatCompletionChunk | None:
-        """The next chunk; None at the end. Raises what the client raises."""
+    async def next(self) -> Any:
+        """The next chunk or event; None at the end. Raises what the client raises."""
         if hasattr(self._stream, "__anext__"):
-            chunk: ChatCompletionChunk | None = await anext(self._stream, None)
-        else:
-            chunk = await asyncio.to_thread(next, self._stream, None)
-        return chunk
+            return await anext(self._stream, None)
+        return await asyncio.to_thread(next, self._stream, None)
 
-    async def rest(self) -> list[ChatCompletionChunk]:
-        """The chunks from here to the end."""
+    async def rest(self) -> list[Any]:
+        """The chunks or events from here to the end."""
         chunks = []
         while chunk := await self.next():
             chunks.append(chunk)
@@ -98,6 +96,53 @@ class Sdk:
         def read() -> tuple[list[Any], Any]:
             with manager as helper:
                 return list(helper), helper.get_final_completion()
+
+        return await asyncio.to_thread(read)
+
+    async def respond(self, **parameters: Any) -> Any:
+        """`responses.create`."""
+        return await _done(lambda: self.client.responses.create(**parameters))
+
+    async def retrieve(self, response_id: str, **parameters: Any) -> Any:
+        """`responses.retrieve`."""
+        return await _done(lambda: self.client.responses.retrieve(response_id, **parameters))
+
+    async def cancel_response(self, response_id: str) -> Any:
+        """`responses.cancel`."""
+        return await _done(lambda: self.client.responses.cancel(response_id))
+
+    async def delete_response(self, response_id: str) -> Any:
+        """`responses.delete`."""
+        return await _done(lambda: self.client.responses.delete(response_id))
+
+    async def input_items(self, response_id: str, **parameters: Any) -> list[Any]:
+        """`responses.input_items.list`, all pages of it."""
+        if isinstance(self.client, AsyncOpenAI):
+            return [item async for item in self.client.responses.input_items.list(response_id, **parameters)]
+        return await asyncio.to_thread(lambda: list(self.client.responses.input_items.list(response_id, **parameters)))
+
+    @asynccontextmanager
+    async def responding(self, response_id: str | None = None, **parameters: Any) -> AsyncIterator["OpenStream"]:
+        """The events of a new response, or of an old one; it is closed at the end."""
+        if response_id is None:
+            stream = OpenStream(await self.respond(stream=True, **parameters))
+        else:
+            stream = OpenStream(await self.retrieve(response_id, stream=True, **parameters))
+        try:
+            yield stream
+        finally:
+            await stream.close()
+
+    async def helped_response(self, **parameters: Any) -> tuple[list[Any], Any]:
+        """`responses.stream()`: the helper's events, and the response that it made of them."""
+        manager = self.client.responses.stream(**parameters)
+        if isinstance(self.client, AsyncOpenAI):
+            async with manager as helper:
+                return [event async for event in helper], await helper.get_final_response()
+
+        def read() -> tuple[list[Any], Any]:
+            with manager as helper:
+                return list(helper), helper.get_final_response()
 
         return await asyncio.to_thread(read)
 
