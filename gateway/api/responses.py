@@ -153,7 +153,7 @@ async def retrieve(request: Request) -> Response:
     if after is not None:
         services.refuse_if_draining()
     stored = await _own(request, services)
-    if after is not None:
+    if after is not None and request.method != "HEAD":
         return ResponseEvents(services, stored.options, after)
     shown = await _shown(services, stored.job, stored.options)
     return AsciiJSONResponse(shown, headers={JOB_HEADER: stored.job.id})
