@@ -362,7 +362,7 @@ async def test_a_deleted_response_is_gone_in_every_dialect(client: Client, writi
     answer = await client.request("DELETE", at(scribe))
 
     assert (answer.status, answer.json()) == (200, {"id": id_of(scribe), "object": "response", "deleted": True})
-    assert await writing.client.keys(f"*{scribe.job_id}*") == []
+    assert await writing.client.keys(f"*{{{scribe.job_id}}}*") == []  # what the queue has is its worker's to clear
     for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
         gone = await client.request(method, at(scribe, rest))
         assert error_of(gone)[:2] == (404, "response_not_found")
@@ -549,7 +549,7 @@ async def test_a_bad_query_is_a_400_that_names_the_parameter(
         ({"background": True, "store": False}, "store"),
         ({"input": [{"type": "item_reference", "id": f"msg_{n:026}_0"} for n in range(33)]}, "input"),
     ],
-    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+    ids=["no model", "input", "tools", "metadata", "our name", "nowhere to read it", "too many references"],
 )
 async def test_a_bad_request_is_a_400_that_names_the_field(
     client: Client, writing: Desk, fields: dict[str, Any], param: str
