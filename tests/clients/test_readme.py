@@ -128,12 +128,14 @@ async def test_the_command_line_examples_run_as_they_stand(
     assert re.match(r"job_\w+ completed\n", rest)
 
 
-async def test_the_openai_example_prints_the_answer(site: System) -> None:
-    (program,) = blocks("python")
+@pytest.mark.parametrize("number", [0, 1], ids=["chat", "responses"])
+async def test_the_openai_examples_print_the_answer(site: System, number: int) -> None:
+    programs = blocks("python")
 
-    printed = await run([sys.executable, "-c", program], {"TAILRACE": site.url, "KEY": KEY})
+    printed = await run([sys.executable, "-c", programs[number]], {"TAILRACE": site.url, "KEY": KEY})
 
     assert printed.decode() == answer_to(PROMPT)
+    assert len(programs) == 2
 
 
 @pytest.fixture(scope="session")
