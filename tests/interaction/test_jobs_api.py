@@ -403,7 +403,7 @@ async def end_as_told(writing: Desk, scribe: Scribe) -> None:
 async def test_a_job_whose_worker_does_not_answer_is_shown_as_cancelling(
     client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.api.jobs._CANCEL_WAIT_S", 0.05)
+    monkeypatch.setattr("gateway.api.jobs.CANCEL_WAIT_S", 0.05)
     scribe = await writing.started()
     assert (await cancel(client, scribe.job_id))["status"] == "cancelling"
 
@@ -411,7 +411,7 @@ async def test_a_job_whose_worker_does_not_answer_is_shown_as_cancelling(
 async def test_cancelling_again_tells_the_worker_again(
     client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.api.jobs._CANCEL_WAIT_S", 0.05)
+    monkeypatch.setattr("gateway.api.jobs.CANCEL_WAIT_S", 0.05)
     scribe = await writing.started()
     async with orders(writing) as order:
         for _ in range(2):
