@@ -31,7 +31,7 @@ _MAX_METADATA = 16
 _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
 # Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
 _NOT_YET = ("webhook", "after", "conversation", "abandon_after_s", "on_stream_failure")
-_NATIVE = frozenset({"kind", "lane", "timeout_s", "metadata", "on_disconnect", *_NOT_YET})
+_NATIVE = frozenset({"kind", "lane", "timeout_s", "metadata", "on_disconnect", "stream_options", *_NOT_YET})
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -82,11 +82,17 @@ class Admission:
         )
 
     def chat(
-        self, body: Mapping[str, Any], caller: Caller, key: str | None, *, lane: str | None, abandon_after_s: float
+        self,
+        body: Mapping[str, Any],
+        caller: Caller,
+        key: str | None,
+        *,
+        lane: str | None,
+        abandon_after_s: float | None,
     ) -> JobSpec:
         """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller.
 
-        `lane` is the header's value, if it is there.
+        `lane` is the header's value, if it is there; without `abandon_after_s` the job goes on, whoever reads it.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -133,6 +139,37 @@ class Admission:
             kept=kept,
         )
 
+    def turn(
+        self,
+        request: Mapping[str, Any],
+        caller: Caller,
+        job_id: str,
+        *,
+        lane: str | None,
+        metadata: Mapping[str, str],
+    ) -> JobSpec:
+        """A spec for a turn of a conversation: a chat that goes on, whoever reads it.
+
+        `request` is for the provider; `lane` is the header's value, if it is there.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        return self._spec(
+            request,
+            caller.tenant,
+            None,
+            lane=self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER),
+            timeout_s=self._limits.timeout_s,
+            metadata=metadata,
+            fingerprint="",
+            job_id=job_id,
+        )
+
+    def new_id(self) -> str:
+        """An id for a job that is to come."""
+        return new_job_id(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS))
+
     def _spec(
         self,
         body: Mapping[str, Any],
@@ -145,6 +182,7 @@ class Admission:
         fingerprint: str,
         abandon_after_s: float | None = None,
         kept: Mapping[str, Any] | None = None,
+        job_id: str | None = None,
     ) -> JobSpec:
         _check_chat(body)
         model = body["model"]
@@ -153,11 +191,12 @@ class Admission:
                 f"The model {model!r} does not exist; there are: {', '.join(self._limits.models)}.",
                 param="model",
             )
-        request = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+        # `stream_options` stay: whoever comes back for the rest of an answer shall be shown the same usage.
+        request = {name: value for name, value in body.items() if name != "stream"}
         if kept is not None:
             request[KEPT] = kept
         return JobSpec(
-            id=new_job_id(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS)),
+            id=job_id or self.new_id(),
             kind=CHAT,
             tenant=tenant,
             lane=lane,

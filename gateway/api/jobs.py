@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.admission import KINDS
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.services import Services, services_of
-from gateway.auth import Links
+from gateway.auth import Caller, Links
 from gateway.middleware import AFTERWARDS
 from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
 from shared.bounds import LIST_MOST, LIST_ROUNDS
@@ -99,10 +99,15 @@ async def cancel(request: Request) -> Response:
     services = services_of(request)
     job = await _own_job(request, services)
     if not job.ended:
-        if await stop(services, job) == "cancelling":
-            await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
+        await cancel_job(services, job)
         job = await services.store.load(job.id)
     return AsciiJSONResponse(show(job, services.links))
+
+
+async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None:
+    """Cancel a job on request, and `wait` a moment for its end."""
+    if await stop(services, job) == "cancelling" and wait:
+        await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
 
 
 async def stop(services: Services, job: Job) -> str:
@@ -181,10 +186,18 @@ def _cursor(request: Request) -> EventId:
 
 
 async def _own_job(request: Request, services: Services) -> Job:
-    """The job of this address, if it is the caller's: another's looks like none (invariant 11)."""
+    """The job of this address, see `own_job`."""
     caller = services.keyring.caller(request.headers.get("authorization"))
-    job_id: str = request.path_params["job_id"]
-    missing = JobNotFound(f"There is no job {job_id}.")
+    return await own_job(services, caller, request.path_params["job_id"])
+
+
+async def own_job(services: Services, caller: Caller, job_id: str, *, called: str | None = None) -> Job:
+    """A job, if it is the caller's: another's looks like none (invariant 11). `called` is how the caller calls it.
+
+    Raises:
+        JobNotFound: it is not, or there is none.
+    """
+    missing = JobNotFound(f"There is no {called or f'job {job_id}'}.")
     if not is_job_id(job_id):
         raise missing
     try:

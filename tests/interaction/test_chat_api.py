@@ -50,7 +50,7 @@ async def reader_at(gateway: Gateway, position: EventId) -> Reader:
 
 
 def content(frame: bytes) -> str | None:
-    data: dict[str, Any] = json.loads(frame.removeprefix(b"data: "))
+    data: dict[str, Any] = json.loads(frame.removeprefix(b"data: ").partition(b"\n")[0])
     text: str | None = data["choices"][0]["delta"].get("content")
     return text
 

@@ -10,7 +10,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion as ChatCompletionModel
 from openai.types.chat import ChatCompletionChunk
 
-from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
+from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream, ResumedChat, parse_chunk_id
 from shared.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from shared.jobs import new_job_id
 
@@ -20,7 +20,7 @@ HEAD = {
     "object": "chat.completion.chunk",
     "created": 1_700_000_000,
 }
-DONE = b"data: [DONE]\n\n"
+DONE = b"[DONE]"
 
 # Words that could be taken for the protocol's own, and characters that some clients take for a line break.
 AWKWARD = [
@@ -136,7 +136,16 @@ def the_long_way(options: ChatOptions, delta: dict[str, Any]) -> bytes:
     chunk = HEAD | {"model": options.model, "choices": [choice | {"finish_reason": None}]}
     if options.include_usage:
         chunk["usage"] = None
-    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode("ascii") + b"\n\n"
+    return b"data: " + json.dumps(chunk, separators=(",", ":")).encode("ascii") + b"\nid: 1-2\n\n"
+
+
+def payloads_of(frames: bytes) -> list[bytes]:
+    """What frames say, without their ids."""
+    *said, rest = frames.split(b"\n\n")
+    assert rest == b""
+    lines = [frame.split(b"\n") for frame in said]
+    assert all(data.startswith(b"data: ") and all(line.startswith(b"id: ") for line in ids) for data, *ids in lines)
+    return [data.removeprefix(b"data: ") for data, *_ in lines]
 
 
 @given(options, any_delta)
@@ -161,6 +170,27 @@ def test_a_replay_gives_the_same_bytes_however_the_log_was_cut(
     assert stream_of(options, replayed) == stream_of(options, events)
 
 
+@given(options, st.lists(any_delta, max_size=6), st.sampled_from([[], [True], [False]]), st.data())
+def test_who_was_cut_off_after_any_chunk_gets_exactly_the_rest(
+    options: ChatOptions, deltas: list[dict[str, Any]], ends: list[bool], data: st.DataObject
+) -> None:
+    events = log_of(deltas, *(completed() if well else FAILED for well in ends))
+    frames = [frame + b"\n\n" for frame in stream_of(options, events).split(b"\n\n")[:-1]]
+    numbered = [frame for frame in frames if b"\nid: " in frame]
+    assert len({frame.rpartition(b"\nid: ")[2] for frame in numbered}) == len(numbered)
+    assert frames[: len(numbered)] == numbered
+    if not numbered:
+        return
+    cut = data.draw(st.integers(1, len(numbered)))
+    cursor = numbered[cut - 1].rpartition(b"\nid: ")[2].decode().strip()
+
+    resumed = ResumedChat(options, parse_chunk_id(cursor))
+    rest = b"".join(map(resumed.translate, events))
+
+    assert rest + (b"" if resumed.shown else resumed.failure_frame()) == b"".join(frames[cut:])
+    assert resumed.ended == bool(ends)
+
+
 @given(
     options,
     st.lists(any_delta, max_size=6),
@@ -172,15 +202,13 @@ def test_a_stream_says_how_it_ended_and_nothing_after_it(
     stream = ChatStream(options)
     frames = b"".join(map(stream.translate, log_of(deltas, *ends)))
 
-    *payloads, rest = frames.split(b"\n\n")
-    assert rest == b""
-    assert all(payload.startswith(b"data: ") and b"\n" not in payload for payload in payloads)
-    said = [json.loads(payload[6:]) for payload in payloads if payload != b"data: [DONE]"]
+    payloads = payloads_of(frames)
+    said = [json.loads(payload) for payload in payloads if payload != DONE]
     errors = [data for data in said if "error" in data]
     assert stream.ended == bool(ends)
     assert stream.shown == bool(deltas)
-    assert (DONE in frames) == frames.endswith(DONE) == (stream.ended and stream.failure is None and bool(frames))
-    assert frames.count(DONE) <= 1
+    assert (DONE in payloads) == (payloads[-1:] == [DONE]) == (stream.ended and stream.failure is None and bool(frames))
+    assert payloads.count(DONE) <= 1
     assert bool(errors) == (stream.failure is not None and stream.shown)
     assert errors == said[len(said) - len(errors) :]
     assert len(errors) <= 1
@@ -192,7 +220,7 @@ def test_each_choice_of_a_completed_stream_has_one_role_first_and_one_finish_rea
 ) -> None:
     frames = stream_of(options, log_of(deltas, completed()))
 
-    chunks = [json.loads(payload[6:]) for payload in frames.removesuffix(DONE).split(b"\n\n")[:-1]]
+    chunks = [json.loads(payload) for payload in payloads_of(frames)[:-1]]
     by_index: dict[int, list[Any]] = {}
     for choice in (choice for chunk in chunks for choice in chunk["choices"]):
         by_index.setdefault(choice["index"], []).append(choice)
@@ -210,8 +238,8 @@ def test_the_completion_is_what_the_official_client_makes_of_the_stream(
     events = log_of(deltas, completed(count))
     frames = stream_of(ChatOptions(JOB, "fast", include_usage=True, choices=count), events)
     state = ChatCompletionStreamState()
-    for payload in frames.removesuffix(DONE).split(b"\n\n")[:-1]:
-        state.handle_chunk(ChatCompletionChunk.model_validate_json(payload[6:]))
+    for payload in payloads_of(frames)[:-1]:
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(payload))
 
     helped = state.get_final_completion().to_dict()
 

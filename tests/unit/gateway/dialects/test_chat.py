@@ -49,9 +49,9 @@ def stream(include_usage: bool = False, choices: int = 1) -> ChatStream:
 def said(frames: bytes) -> list[Any]:
     """What frames say: their data, decoded; `[DONE]` as it is."""
     assert frames == b"" or frames.endswith(b"\n\n")
-    lines = [line for line in frames.split(b"\n\n") if line]
-    assert all(line.startswith(b"data: ") and b"\n" not in line for line in lines)
-    payloads = [line.removeprefix(b"data: ") for line in lines]
+    lines = [frame.split(b"\n") for frame in frames.split(b"\n\n") if frame]
+    assert all(data.startswith(b"data: ") and all(line.startswith(b"id: ") for line in rest) for data, *rest in lines)
+    payloads = [data.removeprefix(b"data: ") for data, *_ in lines]
     return [json.loads(payload) if payload != b"[DONE]" else "[DONE]" for payload in payloads]
 
 

@@ -1,0 +1,74 @@
+"""A job's frames on their way to a caller in a dialect: read, translated, and held back until the answer has begun.
+
+Above: the handlers of the dialects that stream. Below: hub.py, and a pure translator. Not here: any wire format.
+"""
+
+import asyncio
+from typing import Protocol
+
+from gateway.dialects.openai_errors import Failure
+from gateway.hub import HEARTBEAT, Reader
+from shared.events import Event, decode_frame, split_frames
+
+
+class Translator(Protocol):
+    """What a dialect makes of a job's events, see dialects/chat.py."""
+
+    shown: bool
+    ended: bool
+    failure: Failure | None
+
+    def translate(self, event: Event) -> bytes:
+        """What this event is in the dialect; empty where it has no word for it."""
+        ...
+
+    def failure_frame(self) -> bytes:
+        """What tells of the failure, for a caller whose headers went out already."""
+        ...
+
+
+class Translated:
+    """A reader's frames, translated; see `sse.Source`.
+
+    A failure that the translator kept to itself, since nothing was shown, is told once the headers are `out`.
+    """
+
+    def __init__(self, reader: Reader, translator: Translator) -> None:
+        self.translator = translator
+        self._reader = reader
+        self._out = False
+        self._told = False
+
+    async def opening(self, hold_s: float) -> bytes:
+        """What goes out with the headers: the first bytes of the answer, or a heartbeat where it takes so long.
+
+        Empty where there is nothing: nobody is there to be answered, or the job ended without a word, and what becomes
+        of that is a matter of HTTP.
+        """
+        first = b""
+        try:
+            async with asyncio.timeout(hold_s):
+                while (first := await self.chunk()) is HEARTBEAT:
+                    pass
+        except TimeoutError:
+            first = HEARTBEAT
+        self._out = True
+        return first
+
+    async def chunk(self) -> bytes:
+        """The next wire frames, or a heartbeat; empty at the end."""
+        while not self.translator.ended:
+            frames = await self._reader.chunk()
+            if not frames or frames is HEARTBEAT:
+                return frames
+            if wire := self.translate(frames):
+                return wire
+        return self._late_failure() if self._out and not self.translator.shown else b""
+
+    def translate(self, frames: bytes) -> bytes:
+        """What these frames say in this dialect."""
+        return b"".join(self.translator.translate(decode_frame(frame)) for frame in split_frames(frames))
+
+    def _late_failure(self) -> bytes:
+        told, self._told = self._told, True
+        return b"" if told else self.translator.failure_frame()
