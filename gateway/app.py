@@ -32,6 +32,7 @@ from gateway.api import chat_completions, jobs, models, ops, page, responses
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
 from gateway.auth import Keyring, Links
+from gateway.cors import Cors
 from gateway.dialects.openai_errors import body_of, failure_of, headers_of
 from gateway.files import room_for
 from gateway.hub import Hub
@@ -176,7 +177,9 @@ def build_app(services: Services) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.services = services
-    return RequestLog(app, services.clock, services.metrics)
+    logged = RequestLog(app, services.clock, services.metrics)
+    origins = services.settings.cors_origins
+    return Cors(logged, origins) if origins else logged
 
 
 # They are coroutines, since Starlette would run plain functions in a thread.

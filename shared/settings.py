@@ -5,6 +5,7 @@ README's table is tested against them. Not here: anything that acts on a setting
 """
 
 import os
+import re
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, ClassVar
 
@@ -23,6 +24,9 @@ from shared.bounds import BODY_BYTES, DEPTH, KIB, LOG_BYTES, PUMP_BYTES, READER_
 from shared.errors import StartupError
 from shared.jobs import LONGEST_TIMEOUT_S
 from shared.lanes import parse_lanes
+
+# Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
 SCRIPTED_URL = "scripted:"
 """The `upstream_url` of the provider that plays scripts instead of asking a model."""
@@ -49,6 +53,11 @@ class Settings(BaseSettings):
         (),
         description="`key:tenant`, then `:admin` or `:lanes=<lane>+<lane>` or both, separated by commas; "
         "unset: one development key is made",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="origins whose pages may call this gateway, separated by commas, or `*` for all; unset: none but "
+        "its own",
     )
     secret: str | None = Field(None, min_length=16, description="signs event links; unset: made once and kept in Redis")
 
@@ -149,7 +158,7 @@ class Settings(BaseSettings):
             raise ValueError("it starts with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0")
         return value
 
-    @field_validator("api_keys", "models", "lanes", mode="before")
+    @field_validator("api_keys", "cors_origins", "models", "lanes", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -161,6 +170,14 @@ class Settings(BaseSettings):
     def _well_formed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for entry in value:
             parse_api_key(entry)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError("each is an origin as browsers send it, as in https://chat.example:8443, or * for all")
         return value
 
     @field_validator("lanes")
