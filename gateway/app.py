@@ -28,7 +28,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from gateway.admission import Admission, Limits
-from gateway.api import chat_completions, jobs, models, ops, page, responses
+from gateway.api import chat_completions, jobs, models, ops, page, responses, ui_chat
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
 from gateway.auth import Keyring, Links
@@ -43,6 +43,7 @@ from gateway.scrape import Scrape
 from shared.bounds import CONNECTIONS, LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
+from shared.conversations import Conversations
 from shared.errors import (
     InternalError,
     InvalidRequest,
@@ -133,6 +134,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             settings=settings,
             clock=clock,
             store=store,
+            conversations=Conversations(job_client, keys),
             queue=queue,
             hub=hub,
             admission=Admission(store, queue, clock, limits),
@@ -169,6 +171,7 @@ def build_app(services: Services) -> ASGIApp:
             *jobs.routes,
             *chat_completions.routes,
             *responses.routes,
+            *ui_chat.routes,
             *models.routes,
             *ops.routes,
             *page.routes,
@@ -222,10 +225,12 @@ async def _on_defect(request: Request, _: Exception) -> Response:
 
 
 def error_response(path: str, error: TailraceError) -> Response:
-    """An error in the caller's dialect: problem+json (RFC 9457), or OpenAI's envelope."""
+    """An error in the caller's dialect: problem+json (RFC 9457), OpenAI's envelope, or the AI SDK's bare sentence."""
     if path.startswith("/v1/") and not _NATIVE.match(path):
         failure = failure_of(error)
         response: Response = AsciiJSONResponse(body_of(failure), failure.status, headers_of(failure))
+    elif path.startswith("/api/"):
+        response = ui_chat.sentence(failure_of(error))
     else:
         response = _problem(error)
     if isinstance(error, MethodNotAllowed):

@@ -50,6 +50,10 @@ class Keys:
         """A tenant's jobs; their ids sort by creation."""
         return f"{self.prefix}:tenant:{tenant}:jobs"
 
+    def conversation(self, tenant: str, chat_id: str) -> str:
+        """Which job answers in a tenant's conversation; on the jobs' side."""
+        return f"{self.prefix}:{{{tenant}:chat:{chat_id}}}:conversation"
+
     @property
     def control(self) -> str:
         """The channel of cancel orders to workers."""

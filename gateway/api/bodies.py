@@ -21,8 +21,8 @@ MAX_DEPTH = 128
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
-    """The body as a JSON object (RFC 8259).
+async def read_json(request: Request, max_bytes: int, *, optional: bool = False) -> dict[str, Any]:
+    """The body as a JSON object (RFC 8259); none at all is an empty one where it is `optional`.
 
     Raises:
         BodyTooLarge: it is over `max_bytes`.
@@ -30,6 +30,8 @@ async def read_json(request: Request, max_bytes: int) -> dict[str, Any]:
         starlette.requests.ClientDisconnect: the client left before it was through.
     """
     raw = await _read(request, max_bytes)
+    if optional and not raw:
+        return {}
     try:
         body = json.loads(raw.decode(), parse_constant=_refuse_number, parse_float=_finite)
     except RecursionError:

@@ -13,6 +13,7 @@ from gateway.presence import Presence
 from gateway.scrape import Scrape
 from shared.catalogue import Catalogue
 from shared.clock import Clock
+from shared.conversations import Conversations
 from shared.errors import Draining
 from shared.metrics import Metrics
 from shared.queue import Queue
@@ -27,6 +28,7 @@ class Services:
     settings: Settings
     clock: Clock
     store: Store
+    conversations: Conversations
     queue: Queue
     hub: Hub
     admission: Admission

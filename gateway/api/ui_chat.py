@@ -1,0 +1,234 @@
+"""The AI SDK's chat (`useChat`, `DefaultChatTransport`) over ordinary jobs: a chat's id names who answers in it.
+
+Above: app.py. Below: admission, shared/conversations.py, dialects/ui_request.py and ui_message.py. A page that is
+closed stops nothing; the last of several tabs wins, and what it ends is told to the others. Not here: the wire format.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from gateway.admission import LANE_HEADER
+from gateway.api.bodies import AsciiJSONResponse, read_json
+from gateway.api.jobs import JOB_HEADER, cancel_job
+from gateway.api.services import Services, services_of
+from gateway.api.translated import Translated
+from gateway.auth import Caller
+from gateway.dialects.chat import ChatCompletion, ChatOptions
+from gateway.dialects.openai_errors import Failure, headers_of
+from gateway.dialects.ui_message import UiMessageStream
+from gateway.dialects.ui_request import Turn, UiRequest, read_chat_id, read_ui_request
+from gateway.hub import StreamBroken
+from gateway.sse import STREAM_HEADERS, EventStream, encode_headers, watching
+from shared.bounds import PAGE_BYTES
+from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, Unavailable
+from shared.events import START, decode_frame, last_id, split_frames
+from shared.jobs import Job
+from shared.lifecycle import State
+
+STREAM_HEADER = "x-vercel-ai-ui-message-stream"
+_VERSION = "v1"
+_CHAT, _MESSAGE = "chat_id", "message_id"
+# Tabs that send at the same time; each time, one of them is through.
+_TRIES: Final = 5
+
+
+async def create(request: Request) -> Response:
+    """`POST /api/chat`."""
+    services = services_of(request)
+    services.refuse_if_draining()
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    body = await read_json(request, services.settings.max_body_bytes)
+    asked = read_ui_request(body)
+    job = await _submit(services, caller, asked, request.headers.get(LANE_HEADER))
+    return UiChat(services, job)
+
+
+async def resume(request: Request) -> Response:
+    """`GET /api/chat/{id}/stream`: the answer that is being given, from its beginning; 204 where there is none."""
+    services = services_of(request)
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    conversation = await services.conversations.load(caller.tenant, _chat_id(request))
+    for job in await _jobs(services, conversation.active):
+        if not job.ended and job.status is not State.CANCELLING:
+            services.refuse_if_draining()
+            services.metrics.resumes.of().add()
+            answer = UiChat(services, job)
+            return answer if request.method == "GET" else answer.head()
+    return Response(status_code=204)
+
+
+async def stop(request: Request) -> Response:
+    """`POST /api/chat/{id}/stop`: idempotent; the upstream's connection is closed, readers get an `abort`."""
+    services = services_of(request)
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    body = await read_json(request, services.settings.max_body_bytes, optional=True)
+    job_id = body.get("activeStreamId")
+    if job_id is not None and not isinstance(job_id, str):
+        raise InvalidRequest(f"activeStreamId must be the answer's {JOB_HEADER}.", param="activeStreamId")
+    stopped = await services.conversations.stop(caller.tenant, _chat_id(request), job_id)
+    for job in await _jobs(services, stopped):
+        await cancel_job(services, job)
+    return AsciiJSONResponse({"success": True})
+
+
+def _chat_id(request: Request) -> str:
+    return read_chat_id(request.path_params["chat_id"])
+
+
+async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
+    """Those of these jobs that are there, and can be read."""
+    return [job for job in await services.store.load_many(job_ids) if isinstance(job, Job)] if job_ids else []
+
+
+async def _submit(services: Services, caller: Caller, asked: UiRequest, lane: str | None) -> Job:
+    """Let the next turn in; what answered in this chat until now is cancelled, here or by its own tab."""
+    conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
+    model = asked.parameters.get("model") or await _default_model(services)
+    for _ in range(_TRIES):
+        former = _NOTHING if asked.whole else await _former(services, *chat)
+        turns = _with_system(asked.system, asked.after(former.turns))
+        job_id = services.admission.new_id()
+        messages = [message for turn in turns for message in turn.messages]
+        spec = services.admission.turn(
+            {**asked.parameters, "model": model, "messages": messages},
+            caller,
+            job_id,
+            lane=lane,
+            metadata={_CHAT: asked.chat_id, _MESSAGE: asked.message_id(job_id)},
+        )
+        if not asked.whole and len(spec.request) > services.settings.max_body_bytes:
+            raise BodyTooLarge(
+                f"A conversation may have at most {services.settings.max_body_bytes} bytes; begin another."
+            )
+        superseded = await conversations.begin(*chat, job_id, last=former.last, whole=asked.whole)
+        if superseded is None:
+            continue
+        job = await services.admission.submit(spec)
+        sizes = [(turn.id, len(turn.messages)) for turn in turns]
+        answered = await conversations.commit(*chat, job_id, sizes)
+        for each in await _jobs(services, [*superseded, *([job_id] if answered is None else answered)]):
+            await cancel_job(services, each, wait=False)
+        return job
+    raise Unavailable("Several tabs write in this chat at the same time; try again.")
+
+
+async def _default_model(services: Services) -> str:
+    models = services.settings.models or await services.catalogue.models()
+    if not models:
+        raise InvalidRequest("model must be the name of a model.", param="model")
+    return models[0]
+
+
+def _with_system(system: str | None, turns: Sequence[Turn]) -> list[Turn]:
+    if system is None:
+        return list(turns)
+    return [Turn("", [{"role": "system", "content": system}]), *(turn for turn in turns if not _is_system(turn))]
+
+
+def _is_system(turn: Turn) -> bool:
+    """Whether this is the system's turn that an app set beside the page's messages: it has no id."""
+    return not turn.id and [message["role"] for message in turn.messages] == ["system"]
+
+
+class _Former(NamedTuple):
+    """A conversation so far, and the job that ended it."""
+
+    last: str | None
+    turns: Sequence[Turn]
+
+
+_NOTHING = _Former(None, ())
+
+
+async def _former(services: Services, tenant: str, chat_id: str) -> _Former:
+    """A conversation as its last job knows it: what that was asked, and what it has said.
+
+    Raises:
+        InvalidRequest: nobody knows it any more.
+    """
+    conversation = await services.conversations.load(tenant, chat_id)
+    if conversation.last is None:
+        return _NOTHING
+    try:
+        job, request = await services.store.load_with_request(conversation.last)
+        said = await _said(services, job)
+    except (JobNotFound, BrokenJob):
+        raise InvalidRequest(
+            "messages must have the whole conversation: what was said before is not kept any more.", param="messages"
+        ) from None
+    messages, turns = iter(request["messages"]), []
+    for message_id, size in conversation.turns:
+        turns.append(Turn(message_id, [next(messages) for _ in range(size)]))
+    return _Former(job.id, [*turns, Turn(job.metadata[_MESSAGE], said)])
+
+
+async def _said(services: Services, job: Job) -> list[dict[str, Any]]:
+    """What a job has said, if anything. Tool calls are not among it: whoever makes them tells what came of them."""
+    completion = ChatCompletion(ChatOptions(job.id, job.model))
+    cursor, more = START, True
+    while more:
+        page = await services.hub.replay_log.read_after(job.id, cursor, max_bytes=PAGE_BYTES)
+        for entry in page.entries:
+            cursor = last_id(entry)
+            for frame in split_frames(entry):
+                completion.accept(decode_frame(frame))
+        more = page.more
+    text = completion.text()
+    return [{"role": "assistant", "content": text}] if text else []
+
+
+class UiChat(Response):
+    """One reader's stream of one job, from the beginning. The job does not care whether it is read."""
+
+    def __init__(self, services: Services, job: Job) -> None:
+        self.background = None
+        self._services = services
+        self._job_id = job.id
+        self._message_id = job.metadata[_MESSAGE]
+        self._extra = {STREAM_HEADER: _VERSION, JOB_HEADER: job.id}
+
+    def head(self) -> Response:
+        """The answer to `HEAD`."""
+        response = Response()
+        response.raw_headers = encode_headers({**STREAM_HEADERS, **self._extra})
+        return response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the end of the job, or of the connection."""
+        async with self._services.hub.reader(self._job_id, START) as reader, watching(receive, reader):
+            source = Translated(reader, UiMessageStream(self._message_id))
+            try:
+                first = await source.opening(self._services.settings.headers_hold_s)
+            except StreamBroken as error:
+                raise Unavailable(str(error)) from error
+            except JobNotFound as error:
+                raise Unavailable("Redis was killed and has forgotten this answer; try again.") from error
+            if reader.gone:
+                return
+            failure = source.translator.failure
+            if failure is not None and not source.translator.shown:
+                await sentence(failure, self._extra)(scope, receive, send)
+                return
+            stream = EventStream(source, reader, self._services.clock, headers=self._extra, first=first)
+            await stream.stream(send)
+
+
+def sentence(failure: Failure, headers: dict[str, str] | None = None) -> Response:
+    """An error as the AI SDK shows it: whatever the body says becomes the error's message."""
+    about = {**headers_of(failure), **(headers or {})}
+    if failure.status == 401:
+        about["www-authenticate"] = "Bearer"
+    # An upstream's words may hold half a character.
+    return PlainTextResponse(failure.message.encode("utf-8", "replace"), failure.status, about)
+
+
+routes = [
+    Route("/api/chat", create, methods=["POST"]),
+    Route("/api/chat/{chat_id:path}/stream", resume, methods=["GET"]),
+    Route("/api/chat/{chat_id:path}/stop", stop, methods=["POST"]),
+]
