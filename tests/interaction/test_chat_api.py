@@ -481,3 +481,124 @@ async def test_a_gateway_that_dies_leaves_no_ghost(settings: Settings, system: S
         await system.look(job_id)
         await asked.until_closed()
         assert (await system.story(job_id)).code == "abandoned"
+
+
+# Coming back.
+
+
+async def cut_off(client: Client, writing: Desk, *, frames: int, **options: Any) -> tuple[Scribe, bytes, str]:
+    """A call that is cut off after so many frames: its job, what came, and the id of the last chunk."""
+    async with calling(client, STREAM, **options) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello", " there")
+        await call.read_head()
+        before = b"".join(await call.frames(frames))
+    return scribe, before, before.rpartition(b"\nid: ")[2].decode().strip()
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3])
+@pytest.mark.parametrize("way", ["query", "header"])
+async def test_a_caller_who_was_cut_off_gets_exactly_the_rest(
+    settings: Settings, writing: Desk, frames: int, way: str
+) -> None:
+    patient = settings.model_copy(update={"disconnect_grace_s": 20.0})
+    async with running_gateway(patient) as gateway:
+        client = gateway.client
+        scribe, before, cursor = await cut_off(client, writing, frames=frames)
+        target = f"{CHAT}/chatcmpl-{scribe.job_id.removeprefix('job_')}?stream=true"
+        await scribe.say("!")
+        await scribe.complete()
+        if way == "query":
+            again = await client.get(f"{target}&starting_after={cursor}")
+        else:
+            again = await client.get(target, headers={"Last-Event-ID": cursor})
+        whole = await client.get(target)
+    assert (again.status, again.headers["x-tailrace-job"]) == (200, scribe.job_id)
+    assert again.headers["content-type"] == "text/event-stream"
+    assert before + again.body == whole.body
+    assert whole.body.endswith(DONE)
+
+
+async def test_a_caller_who_comes_back_keeps_the_job_alive(settings: Settings, writing: Desk) -> None:
+    patient = settings.model_copy(update={"disconnect_grace_s": 20.0})
+    async with running_gateway(patient) as gateway:
+        scribe, _, cursor = await cut_off(gateway.client, writing, frames=2)
+        await gateway.services.hub.emptied()
+        await gateway.services.presence.settle()
+        assert 0 < await abandoned_in_s(writing, scribe) <= 20
+        target = f"{CHAT}/{scribe.job_id}?stream=true&starting_after={cursor}"
+        async with gateway.client.stream("GET", target) as again:
+            assert content(await again.frame()) == " there"
+            assert await abandoned_in_s(writing, scribe) > 20
+            await scribe.complete()
+            assert (await again.rest()).endswith(DONE)
+
+
+async def test_an_answer_may_go_on_without_its_caller(gateway: Gateway, client: Client, writing: Desk) -> None:
+    asked = {"X-Tailrace-On-Disconnect": "continue"}
+    scribe, _, _ = await cut_off(client, writing, frames=2, headers=asked)
+    await gateway.services.hub.emptied()
+    await gateway.services.presence.settle()
+    assert (await writing.store.load(scribe.job_id)).abandon_ms == 0
+    await scribe.complete()
+    whole = await client.get(f"{CHAT}/{scribe.job_id}")
+    assert whole.json()["choices"][0]["message"]["content"] == "Hello there"
+
+
+async def test_what_becomes_of_it_is_one_of_two_words(client: Client) -> None:
+    refused = await client.post(CHAT, BODY, headers={"X-Tailrace-On-Disconnect": "maybe"})
+    assert (refused.status, error_in(refused.body)["param"]) == (400, "X-Tailrace-On-Disconnect")
+
+
+async def test_whoever_comes_back_is_shown_the_usage_that_was_asked_for(client: Client, writing: Desk) -> None:
+    async with calling(client, {**STREAM, "n": 2, "stream_options": {"include_usage": True}}) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await scribe.complete()
+        await call.read_head()
+        first = await call.rest()
+    again = await client.get(f"{CHAT}/{scribe.job_id}?stream=true")
+    assert again.body == first
+    assert b'"usage":{' in first
+
+
+async def test_a_native_job_can_be_read_as_a_chat_and_lives_on(gateway: Gateway, client: Client, writing: Desk) -> None:
+    job_id = (await client.post("/v1/jobs", BODY)).json()["id"]
+    scribe = await writing.take()
+    await scribe.say("Hello")
+    async with client.stream("GET", f"{CHAT}/{job_id}?stream=true") as chat:
+        assert content(await chat.frame()) == ""
+    await gateway.services.hub.emptied()
+    await gateway.services.presence.settle()
+    assert (await writing.store.load(job_id)).abandon_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("?stream=yes", "stream"),
+        ("?starting_after=1-1", "starting_after"),
+        ("?stream=true&starting_after=17", "starting_after"),
+        ("?stream=true&starting_after=9-9", "starting_after"),
+    ],
+)
+async def test_a_cursor_that_is_none_is_refused(client: Client, writing: Desk, query: str, param: str) -> None:
+    scribe = await writing.started()
+    refused = await client.get(f"{CHAT}/{scribe.job_id}{query}")
+    assert (refused.status, error_in(refused.body)["param"]) == (400, param)
+
+
+async def test_what_redis_forgot_is_a_status_to_whoever_comes_back(client: Client, writing: Desk) -> None:
+    scribe = await writing.started()
+    await scribe.say("Hello")
+    await scribe.complete()
+    gone = await client.get(f"{CHAT}/{scribe.job_id}?stream=true&starting_after=0-7")
+    assert (gone.status, error_in(gone.body)["code"]) == (500, "gap")
+
+
+async def test_another_tenants_completion_looks_like_none(client: Client, writing: Desk) -> None:
+    scribe = await writing.started()
+    name = "chatcmpl-" + scribe.job_id.removeprefix("job_")
+    others = [await client.as_("sk-bob").get(f"{CHAT}/{name}"), await client.get(f"{CHAT}/chatcmpl-x")]
+    assert [each.status for each in others] == [404, 404]
+    assert error_in(others[0].body)["message"] == f"There is no chat completion {name}."

@@ -16,6 +16,7 @@ def all_names(keys: Keys) -> list[str]:
         keys.lane("default"),
         keys.idempotency("alice", "k"),
         keys.tenant_jobs("alice"),
+        keys.conversation("alice", "chat"),
         keys.control,
         keys.bell,
         keys.active,
@@ -50,9 +51,12 @@ def test_the_keys_are_where_the_design_says() -> None:
     assert keys.lane("default") == "tailrace:lane:default"
 
 
-def test_two_tenants_never_share_an_idempotency_key() -> None:
+def test_two_tenants_never_share_an_idempotency_key_or_a_conversation() -> None:
     # A tenant's name has no colon (settings), so where it ends is clear.
     keys = Keys()
+
+    assert keys.conversation("a", "b:chat:c") != keys.conversation("a.b", "c")
+    assert keys.conversation("a", "k") != keys.conversation("b", "k")
 
     assert keys.idempotency("a", "b:c") != keys.idempotency("a.b", "c")
     assert keys.idempotency("a", "k") != keys.idempotency("b", "k")

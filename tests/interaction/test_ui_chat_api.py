@@ -1,0 +1,479 @@
+"""`/api/chat` byte by byte: streams, replays, stops, and what becomes of a chat in which several tabs write.
+
+That `ai` itself reads all this is tests/clients/test_ai_sdk.py's matter.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from gateway.sse import STREAM_HEADERS
+from shared.errors import Cancelled, ProviderRefused, ProviderTimeout
+from shared.keys import Keys
+from shared.settings import Settings
+from tests.support.client import HEARTBEAT, Answer, Client
+from tests.support.gateway import Gateway, running_gateway, until
+from tests.support.scribe import Desk, Scribe
+from tests.support.system import System, running_system, running_worker
+from tests.support.told import Told
+
+POST = "/api/chat"
+STREAM, STOP = "/api/chat/c1/stream", "/api/chat/c1/stop"
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Headers are held for longer than any test takes; who wants them earlier says so."""
+    return settings.model_copy(update={"headers_hold_s": 60.0, "heartbeat_s": 60.0})
+
+
+def message(text: str, id_: str = "u1", role: str = "user") -> dict[str, Any]:
+    return {"id": id_, "role": role, "parts": [{"type": "text", "text": text}]}
+
+
+def asks(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """The body of `DefaultChatTransport`."""
+    history = list(messages) or [message("Hello?")]
+    return {"model": "scripted", "id": "c1", "messages": history, "trigger": "submit-message", **fields}
+
+
+def news(new: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """The body of an app that sends only what is new."""
+    return {"model": "scripted", "id": "c1", "message": new, "trigger": "submit-message", **fields}
+
+
+def parts(frames: bytes) -> list[Any]:
+    """What frames say."""
+    payloads = [frame.removeprefix(b"data: ") for frame in frames.split(b"\n\n")[:-1]]
+    return ["[DONE]" if payload == b"[DONE]" else json.loads(payload) for payload in payloads]
+
+
+def text_of(frames: bytes) -> str:
+    return "".join(part.get("delta", "") for part in parts(frames) if part != "[DONE]")
+
+
+async def answer(client: Client, writing: Desk, body: dict[str, Any], *words: str) -> Scribe:
+    """A turn, from its question to its end."""
+    async with client.calling(POST, body) as call:
+        scribe = await writing.take()
+        await scribe.say(*words)
+        await scribe.complete()
+        await call.read_head()
+        assert call.status == 200
+        assert (await call.rest()).endswith(DONE)
+    return scribe
+
+
+async def asked(writing: Desk, scribe: Scribe) -> Any:
+    """The messages that the model was asked with."""
+    return (await writing.store.request(scribe.job_id))["messages"]
+
+
+# An answer.
+
+
+async def test_a_stream_has_the_headers_of_a_stream_and_all_parts_of_a_message(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, asks()) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello", " there")
+        await call.read_head()
+        assert (call.status, call.headers["x-vercel-ai-ui-message-stream"]) == (200, "v1")
+        assert {name: call.headers[name] for name in STREAM_HEADERS} == STREAM_HEADERS
+        assert call.headers["x-tailrace-job"] == scribe.job_id
+        await scribe.complete()
+        said = await call.rest()
+        assert call.complete
+    message_id = "msg_" + scribe.job_id.removeprefix("job_")
+    assert parts(said) == [
+        {"type": "start", "messageId": message_id},
+        {"type": "start-step"},
+        {"type": "text-start", "id": "text-1"},
+        {"type": "text-delta", "id": "text-1", "delta": "Hello"},
+        {"type": "text-delta", "id": "text-1", "delta": " there"},
+        {"type": "text-end", "id": "text-1"},
+        {"type": "finish-step"},
+        {"type": "finish", "finishReason": "stop"},
+        "[DONE]",
+    ]
+    job = (await client.get(f"/v1/jobs/{scribe.job_id}")).json()
+    assert (job["status"], job["metadata"]) == ("completed", {"chat_id": "c1", "message_id": message_id})
+
+
+async def test_headers_that_were_held_long_enough_go_out_with_a_heartbeat(settings: Settings, writing: Desk) -> None:
+    brief = settings.model_copy(update={"headers_hold_s": 0.02})
+    async with running_gateway(brief) as gateway, gateway.client.calling(POST, asks()) as call:
+        scribe = await writing.take()
+        await call.read_head()
+        assert await call.chunk() == HEARTBEAT
+        await scribe.fail(ProviderRefused("Too many.", code="rate_limit_exceeded"))
+        assert parts(await call.rest()) == [{"type": "error", "errorText": "Too many."}]
+        assert call.complete
+
+
+async def test_a_model_that_is_not_named_is_the_first_one(settings: Settings, writing: Desk) -> None:
+    served = settings.model_copy(update={"models": ("scripted", "other")})
+    async with running_gateway(served) as gateway:
+        body = {name: value for name, value in asks().items() if name != "model"}
+        scribe = await answer(gateway.client, writing, body, "Hi.")
+    assert (await writing.store.load(scribe.job_id)).model == "scripted"
+
+
+async def test_where_no_model_is_known_one_must_be_named(client: Client) -> None:
+    body = {name: value for name, value in asks().items() if name != "model"}
+    refused = await client.post(POST, body)
+    assert (refused.status, refused.body) == (400, b"model must be the name of a model.")
+
+
+async def test_what_the_system_says_comes_first(client: Client, writing: Desk) -> None:
+    scribe = await answer(client, writing, asks(system="Be brief.", temperature=0.5), "Hi.")
+    assert await writing.store.request(scribe.job_id) == {
+        "model": "scripted",
+        "temperature": 0.5,
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}],
+    }
+
+
+async def test_an_answer_to_a_tools_result_goes_on_with_its_message(client: Client, writing: Desk) -> None:
+    call = {"type": "tool-look", "toolCallId": "t1", "state": "output-available", "input": {}, "output": "sunny"}
+    history = [message("Weather?"), {"id": "a1", "role": "assistant", "parts": [call]}]
+    async with client.calling(POST, asks(*history)) as answering:
+        scribe = await writing.take()
+        await scribe.say("Sunny.")
+        await scribe.complete()
+        await answering.read_head()
+        said = parts(await answering.rest())
+    assert said[0] == {"type": "start", "messageId": "a1"}
+    assert [each["role"] for each in await asked(writing, scribe)] == ["user", "assistant", "tool"]
+
+
+# Failures.
+
+
+async def test_a_failure_before_the_first_word_is_a_status_and_a_sentence(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, asks()) as call:
+        scribe = await writing.take()
+        await scribe.fail(ProviderRefused("Too many \ud83c.", code="rate_limit_exceeded"))
+        await call.read_head()
+        refused = await call.whole()
+    assert (refused.status, refused.body) == (429, b"Too many ?.")
+    assert refused.headers["content-type"] == "text/plain; charset=utf-8"
+    assert refused.headers["x-tailrace-job"] == scribe.job_id
+    assert refused.headers["retry-after"]
+
+
+async def test_a_failure_after_a_word_is_an_error_part(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, asks()) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await scribe.fail(ProviderTimeout("They say nothing more."))
+        await call.read_head()
+        assert parts(await call.rest())[-1] == {"type": "error", "errorText": "They say nothing more."}
+        assert call.complete
+
+
+async def test_a_second_attempt_is_not_noticed_before_the_first_word_and_ends_the_answer_after_it(
+    client: Client, writing: Desk
+) -> None:
+    async with client.calling(POST, asks()) as call:
+        first = await writing.take()
+        second = await writing.begin(first.job_id)
+        await second.say("Hello")
+        await call.read_head()
+        await call.frames(4)
+        await writing.begin(first.job_id)
+        assert [part["type"] for part in parts(await call.rest())] == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        (asks(id=""), 400, "id must be"),
+        (asks(trigger="x"), 400, "trigger must be"),
+        (asks(temperature=0.5, model=5), 400, "model must be"),
+        ({"id": "c1"}, 400, "messages must have"),
+    ],
+)
+async def test_a_bad_request_is_told_in_a_sentence(
+    client: Client, body: dict[str, Any], status: int, sentence: str
+) -> None:
+    refused = await client.post(POST, body)
+    assert (refused.status, refused.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+    assert refused.body.decode().startswith(sentence)
+
+
+async def test_other_errors_of_these_addresses_are_sentences_too(client: Client) -> None:
+    nobody = client.as_(None)
+    for answered, status in (
+        (await nobody.post(POST, asks()), 401),
+        (await nobody.get(STREAM), 401),
+        (await nobody.post(STOP), 401),
+        (await client.get(POST), 405),
+        (await client.get("/api/nothing"), 404),
+        (await client.post(POST, asks(), headers={"X-Tailrace-Lane": "no"}), 400),
+    ):
+        assert (answered.status, answered.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+        assert answered.body.endswith(b".")
+    assert (await client.get(POST)).headers["allow"] == "POST"
+    assert (await nobody.get(STREAM)).headers["www-authenticate"] == "Bearer"
+
+
+# Coming back.
+
+
+async def test_a_page_that_is_opened_again_gets_the_same_bytes_from_the_first_one(
+    client: Client, writing: Desk
+) -> None:
+    async with client.calling(POST, asks()) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        before = b"".join(await call.frames(4))
+    async with client.stream("GET", STREAM) as again:
+        assert (again.status, again.headers["x-tailrace-job"]) == (200, scribe.job_id)
+        assert b"".join(await again.frames(4)) == before
+        await scribe.say(" there")
+        await scribe.complete()
+        rest = await again.rest()
+    assert text_of(before + rest) == "Hello there"
+    assert rest.endswith(DONE)
+
+
+async def test_a_page_that_is_closed_stops_nothing(gateway: Gateway, client: Client, writing: Desk) -> None:
+    async with client.calling(POST, asks()):
+        scribe = await writing.take()
+    await gateway.services.hub.emptied()
+    await gateway.services.presence.settle()
+    assert (await writing.store.load(scribe.job_id)).abandon_ms == 0
+
+
+async def test_after_the_end_there_is_nothing_to_come_back_to(client: Client, writing: Desk) -> None:
+    assert (await client.get(STREAM)).status == 204
+    await answer(client, writing, asks(), "Hi.")
+    again = await client.get(STREAM)
+    assert (again.status, again.body) == (204, b"")
+
+
+async def test_another_tenants_chat_looks_like_none(client: Client, writing: Desk) -> None:
+    bob = client.as_("sk-bob")
+    async with client.calling(POST, asks()):
+        scribe = await writing.take()
+        assert (await bob.get(STREAM)).status == 204
+        assert (await bob.post(STOP)).json() == {"success": True}
+        assert (await client.request("HEAD", STREAM)).headers["x-tailrace-job"] == scribe.job_id
+
+
+async def test_a_chats_id_may_hold_slashes(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, asks(id="a/b c")):
+        scribe = await writing.take()
+        assert (await client.request("HEAD", "/api/chat/a%2Fb%20c/stream")).headers["x-tailrace-job"] == scribe.job_id
+
+
+async def test_a_stream_that_must_be_let_go_never_ends_properly(
+    gateway: Gateway, client: Client, writing: Desk
+) -> None:
+    async with client.calling(POST, asks()) as call:
+        scribe = await writing.take()
+        await scribe.say("Hello")
+        await call.read_head()
+        await call.frames(4)
+        (reader,) = gateway.services.hub.readers
+        reader.break_off("We close.")
+        assert await call.rest() == b""
+        assert call.complete is False
+
+
+async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_back(
+    gateway: Gateway, client: Client, writing: Desk
+) -> None:
+    async with client.calling(POST, asks()) as call:
+        await writing.take()
+        await until(lambda: bool(gateway.services.hub.readers))
+        gateway.services.hub.readers[0].break_off("We close.")
+        await call.read_head()
+        refused = await call.whole()
+    assert (refused.status, refused.body, refused.headers["retry-after"]) == (503, b"We close.", "2")
+
+
+async def test_an_answer_that_redis_forgot_is_told_to_come_back(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, asks()) as call:
+        keys = writing.keys.job((await writing.take()).job_id)
+        await writing.client.delete(keys.record, keys.log, keys.request)
+        await call.read_head()
+        assert (await call.whole()).status == 503
+
+
+# Stopping.
+
+
+@pytest.fixture
+async def told() -> Told:
+    """A provider that says what the test tells it to."""
+    return Told()
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway with a look behind it."""
+    async with running_system(settings) as running:
+        yield running
+
+
+async def test_a_stop_closes_the_upstream_and_aborts_the_stream(settings: Settings, system: System, told: Told) -> None:
+    client = system.client
+    async with running_worker(settings, told), client.calling(POST, asks()) as call:
+        upstream = await told.call()
+        upstream.say("Hello")
+        await call.read_head()
+        await call.frames(4)
+        stopped = await client.post(STOP, {"activeStreamId": None, "assistantMessage": {}})
+        assert (stopped.status, stopped.json()) == (200, {"success": True})
+        await upstream.until_closed()
+        assert [part if part == "[DONE]" else part["type"] for part in parts(await call.rest())] == [
+            "text-end",
+            "abort",
+            "[DONE]",
+        ]
+        assert call.complete
+        assert (await client.get(STREAM)).status == 204
+        assert (await client.post(STOP)).json() == {"success": True}
+
+
+async def test_a_stop_before_the_first_word_is_no_failure(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, asks()) as call:
+        scribe = await writing.take()
+        stopping = asyncio.create_task(client.post(STOP))
+        await until_cancelled(writing, scribe)
+        await scribe.fail(Cancelled.because("cancelled"))
+        assert (await stopping).json() == {"success": True}
+        await call.read_head()
+        assert (call.status, parts(await call.rest())) == (200, [{"type": "abort"}, "[DONE]"])
+
+
+async def test_a_stop_for_an_answer_that_is_over_does_not_touch_the_next_one(client: Client, writing: Desk) -> None:
+    first = await answer(client, writing, asks(), "Hi.")
+    async with client.calling(POST, asks()):
+        second = await writing.take()
+        assert (await client.post(STOP, {"activeStreamId": first.job_id})).json() == {"success": True}
+        assert (await writing.store.load(second.job_id)).status.value == "running"
+        assert (await client.request("HEAD", STREAM)).headers["x-tailrace-job"] == second.job_id
+
+
+async def test_a_stop_must_name_an_answer_by_a_text(client: Client) -> None:
+    refused = await client.post(STOP, {"activeStreamId": 5})
+    assert (refused.status, refused.body.decode()) == (400, "activeStreamId must be the answer's x-tailrace-job.")
+
+
+# Several turns, and several tabs.
+
+
+async def until_cancelled(writing: Desk, scribe: Scribe) -> None:
+    async with asyncio.timeout(5):
+        while (await writing.store.load(scribe.job_id)).status.value != "cancelling":
+            pass
+
+
+async def test_the_last_of_two_tabs_is_answered_and_the_other_one_is_told(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, asks(message("One?"))) as one:
+        first = await writing.take()
+        await first.say("Hello")
+        await one.read_head()
+        await one.frames(4)
+        async with client.calling(POST, asks(message("Two?"))) as two:
+            second = await writing.take()
+            await until_cancelled(writing, first)
+            await first.fail(Cancelled.because("cancelled"))
+            assert parts(await one.rest())[-2:] == [{"type": "abort"}, "[DONE]"]
+            await second.say("Two.")
+            await second.complete()
+            await two.read_head()
+            assert text_of(await two.rest()) == "Two."
+
+
+async def test_only_what_is_new_may_be_sent(client: Client, writing: Desk) -> None:
+    await answer(client, writing, news(message("One?")), "One", ".")
+    second = await answer(client, writing, news(message("Two?", "u2")), "Two.")
+    third = await answer(client, writing, news(message("Three?", "u3")), "Three.")
+    assert await asked(writing, second) == [
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "One."},
+        {"role": "user", "content": "Two?"},
+    ]
+    assert [each["content"] for each in await asked(writing, third)] == ["One?", "One.", "Two?", "Two.", "Three?"]
+
+
+async def test_a_whole_history_may_be_followed_by_what_is_new(client: Client, writing: Desk) -> None:
+    history = [message("One?"), message("One.", "a1", "assistant"), message("Two?", "u2")]
+    await answer(client, writing, asks(*history, system="Be brief."), "Two.")
+    scribe = await answer(client, writing, news(message("Three?", "u3"), system="Be long."), "Three.")
+    said = [each["content"] for each in await asked(writing, scribe)]
+    assert said == ["Be long.", "One?", "One.", "Two?", "Two.", "Three?"]
+
+
+async def test_an_answer_may_be_asked_for_anew(client: Client, writing: Desk) -> None:
+    await answer(client, writing, news(message("One?")), "One.")
+    again = news(message("One?"), trigger="regenerate-message", messageId="whatever")
+    scribe = await answer(client, writing, again, "Uno.")
+    assert await asked(writing, scribe) == [{"role": "user", "content": "One?"}]
+
+
+async def test_what_was_said_before_a_stop_was_said(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, news(message("One?"))) as call:
+        first = await writing.take()
+        await first.say("On")
+        await call.read_head()
+        stopping = asyncio.create_task(client.post(STOP))
+        await until_cancelled(writing, first)
+        await first.fail(Cancelled.because("cancelled"))
+        await stopping
+    second = await answer(client, writing, news(message("Two?", "u2")), "Two.")
+    assert [each["content"] for each in await asked(writing, second)] == ["One?", "On", "Two?"]
+
+
+async def test_a_conversation_of_which_the_words_are_gone_must_be_sent_whole(client: Client, writing: Desk) -> None:
+    first = await answer(client, writing, news(message("One?")), "One.")
+    await writing.client.delete(writing.keys.job(first.job_id).record)
+    refused = await client.post(POST, news(message("Two?", "u2")))
+    assert (refused.status, refused.body.decode()) == (
+        400,
+        "messages must have the whole conversation: what was said before is not kept any more.",
+    )
+    await answer(client, writing, asks(message("Two?", "u2")), "Two.")
+
+
+async def test_a_conversation_that_has_grown_too_large_is_refused(settings: Settings, writing: Desk) -> None:
+    small = settings.model_copy(update={"max_body_bytes": 1024})
+    async with running_gateway(small) as gateway:
+        await answer(gateway.client, writing, news(message("One?")), "x" * 1000)
+        refused = await gateway.client.post(POST, news(message("Two?", "u2")))
+    assert (refused.status, refused.body) == (413, b"A conversation may have at most 1024 bytes; begin another.")
+
+
+async def test_a_turn_that_is_refused_leaves_the_one_before_alone(settings: Settings, writing: Desk) -> None:
+    shallow = settings.model_copy(update={"max_depth": 1})
+    async with running_gateway(shallow) as gateway, gateway.client.calling(POST, asks()):
+        first = await writing.take()
+        assert (await gateway.client.post("/v1/jobs", {"model": "scripted", "messages": [MESSAGE]})).status == 202
+        assert (await gateway.client.post(POST, asks())).status == 429
+        assert (await gateway.client.request("HEAD", STREAM)).headers["x-tailrace-job"] == first.job_id
+
+
+MESSAGE = {"role": "user", "content": "Hello?"}
+
+
+async def test_tabs_that_write_at_once_all_read_what_was_said(
+    settings: Settings, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_worker(settings):
+        sent = await asyncio.gather(*(tab(system.client, number) for number in range(4)))
+    assert sorted({each.status for each in sent} - {200, 503}) == []
+    keys = Keys(settings.key_prefix)
+    assert await system.core.client.hget(keys.conversation("alice", "c1"), "next") is None  # type: ignore[misc]
+
+
+async def tab(client: Client, number: int) -> Answer:
+    """A tab that sends what is new, and reads to the end."""
+    return await client.post(POST, news(message(f"Tab {number}", f"u{number}")))
