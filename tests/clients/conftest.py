@@ -2,7 +2,10 @@
 
 import asyncio
 import secrets
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -15,6 +18,8 @@ from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
 
 GRACE_S = 0.5
+JS = Path(__file__).parent / "js"
+INSTALL_S = 50.0
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -81,6 +86,22 @@ async def impatient(processes: Processes, upstream: ObservedUpstream) -> System:
 def model() -> str:
     """A model's name that only this test uses."""
     return f"model-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def js(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the programs of `js/` and the packages that they need."""
+    for tool in ("node", "npm"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    folder = tmp_path_factory.mktemp("js")
+    shutil.copytree(JS, folder, dirs_exist_ok=True)
+    options = ("--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error")
+    npm = ("npm", "install", *options)
+    done = subprocess.run(npm, check=False, cwd=folder, capture_output=True, text=True, timeout=INSTALL_S)
+    if done.returncode:
+        pytest.skip(f"npm can't install the packages here: {done.stderr.strip()[-200:]}")
+    return folder
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Mapping
@@ -26,7 +25,6 @@ from tests.support.valkey import fresh_prefix
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
-JS = Path(__file__).parent / "js"
 MODEL = "smollm2-135m-instruct"
 PROMPT = "Name three rivers."
 # A program that starts on a busy machine takes its time.
@@ -136,22 +134,6 @@ async def test_the_openai_examples_print_the_answer(site: System, number: int) -
 
     assert printed.decode() == answer_to(PROMPT)
     assert len(programs) == 2
-
-
-@pytest.fixture(scope="session")
-def js(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a page's program can run."""
-    for tool in ("node", "npm"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed")
-    folder = tmp_path_factory.mktemp("js")
-    shutil.copytree(JS, folder, dirs_exist_ok=True)
-    options = ("--no-audit", "--no-fund", "--no-package-lock", "--ignore-scripts", "--loglevel=error")
-    npm = ("npm", "install", *options)
-    done = subprocess.run(npm, check=False, cwd=folder, capture_output=True, text=True, timeout=50)
-    if done.returncode:
-        pytest.skip(f"npm can't install the eventsource package here: {done.stderr.strip()[-200:]}")
-    return folder
 
 
 @asynccontextmanager

@@ -102,7 +102,8 @@ class Seen:
 
     def as_dict(self) -> dict[str, Any]:
         """What `/observations` shows."""
-        shown = {"path": self.path, "model": self.body.get("model"), "sent": self.sent}
+        asked = {"model": self.body.get("model"), "messages": self.body.get("messages")}
+        shown = {"path": self.path, **asked, "sent": self.sent}
         return {**shown, "started": self.started, "ended": self.ended, "closed": self.closed}
 
 
