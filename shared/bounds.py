@@ -143,6 +143,9 @@ OUTPUT_BYTES: Final = 64 * KIB
 # gateway/dialects       a stream keeps which choices it has opened; a whole completion keeps its deltas: one
 #                        execution's log; a stream of response events keeps what it has said, which its last events
 #                        say again. A chat's chunk is several times as large as its frame: it names the model.
+#                        A UI message stream keeps its tools' arguments: one execution's log.
+# gateway/api/ui_chat.py  a conversation so far: its last job's request and log, while the next turn is let in.
+# shared/conversations.py the ids of a conversation's messages: a body.
 # shared/replay.py       the live feed's channels: the hub's. Subscriptions not sent or not confirmed: one for each
 #                        reader that came or left since the feed's server was last heard, about ten seconds at most.
 # shared/valkey.py       callers who wait for a connection: requests and jobs. An answer: a page of the log, a body, or

@@ -12,7 +12,8 @@ from typing import Any
 import openai
 import pytest
 import pytest_asyncio
-from openai import AsyncOpenAI, Omit, OpenAI
+from openai import AsyncOpenAI, AsyncStream, Omit, OpenAI
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from shared.bounds import MIB
 from shared.child import start_child
@@ -652,3 +653,45 @@ async def test_a_caller_that_leaves_takes_nothing_from_another_of_the_same_job(
 
     assert text_of(chunks) == expected_text(script)
     assert finish_of(chunks) == ["stop"]
+
+
+# --- Coming back
+
+
+async def test_a_stream_that_was_left_is_taken_up_where_it_was(system: System, model: str) -> None:
+    request = ask(model=model, text="one two three four", fault="stall", after=2, stall_s=1.0)
+    stays = {"X-Tailrace-On-Disconnect": "continue"}
+    async with client_of("AsyncOpenAI", system) as sdk:
+        raw = sdk.client.chat.completions.with_streaming_response
+        said, cursor, name = "", "", ""
+        async with raw.create(**request, stream=True, extra_headers=stays) as response:
+            async for line in response.iter_lines():
+                if line.startswith("data: "):
+                    chunk = ChatCompletionChunk.model_validate_json(line.removeprefix("data: "))
+                    said, name = said + (chunk.choices[0].delta.content or ""), chunk.id
+                elif line.startswith("id: "):
+                    cursor = line.removeprefix("id: ")
+                    if said == "one two ":
+                        break
+        rest = await sdk.client.get(
+            f"/chat/completions/{name}",
+            cast_to=ChatCompletionChunk,
+            options={"params": {"stream": "true", "starting_after": cursor}},
+            stream=True,
+            stream_cls=AsyncStream[ChatCompletionChunk],
+        )
+        chunks = [chunk async for chunk in rest]
+        whole = await sdk.client.get(f"/chat/completions/{name}", cast_to=ChatCompletion)
+
+    assert said + text_of(chunks) == "one two three four" == whole.choices[0].message.content
+    assert finish_of(chunks) == ["stop"]
+    assert {chunk.id for chunk in chunks} == {name} == {whole.id}
+    assert len(await system.upstream.requests(model)) == 1
+
+
+async def test_a_completion_that_nobody_has_is_not_found(system: System) -> None:
+    async with client_of("AsyncOpenAI", system) as sdk:
+        with pytest.raises(openai.NotFoundError) as raised:
+            await sdk.client.chat.completions.retrieve("chatcmpl-nobody")
+
+    assert raised.value.code == "job_not_found"
