@@ -17,8 +17,10 @@ from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.jobs import JOB_HEADER, own_job
 from gateway.api.services import Services, services_of
 from gateway.api.translated import Translated, Translator
-from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream, ChunkId, ResumedChat, parse_chunk_id
+from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
+from gateway.dialects.chunk_id import ChunkId, parse_chunk_id
 from gateway.dialects.openai_errors import Failure, body_of, headers_of
+from gateway.dialects.resumed_chat import ResumedChat
 from gateway.hub import HEARTBEAT, Reader, StreamBroken
 from gateway.presence import LEASE_S
 from gateway.sse import EventStream, watching

@@ -7,17 +7,15 @@ HTTP, time, or how a job is read; and no model's quirks: what a delta holds is p
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+from gateway.dialects.chunk_id import FRAME_END, numbered
 from gateway.dialects.openai_errors import Failure, body_of, failure_in
-from shared.errors import BadCursor, status_of
-from shared.events import START, Event, EventId, EventType, encode_data, parse_id
+from shared.errors import status_of
+from shared.events import START, Event, EventType, encode_data, parse_id
 from shared.jobs import created_ms
 
-_END = b"\n\n"
-_ID = b"\nid: "
-_DONE = b"data: [DONE]" + _END
-_PART_DIGITS = 4
+_DONE = b"data: [DONE]" + FRAME_END
 _HOLE = b'"delta":{}'
 _USAGE_COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _USAGE_DETAILS = ("prompt_tokens_details", "completion_tokens_details")
@@ -53,42 +51,12 @@ class ChatOptions:
         }
 
 
-class ChunkId(NamedTuple):
-    """The SSE id of a chunk: its event's, and which of the event's chunks it is, where it is not the last of them.
-
-    `1-17` stands for all chunks of that event, `1-17.1` for the first of several.
-    """
-
-    event: EventId
-    part: int | None = None
-
-    def __str__(self) -> str:
-        return f"{self.event}" if self.part is None else f"{self.event}.{self.part}"
-
-
-def parse_chunk_id(text: str) -> ChunkId:
-    """Read the id of a chunk.
-
-    Raises:
-        BadCursor: it is none.
-    """
-    try:
-        event, dot, part = text.partition(".")
-        if dot and not (part.isascii() and part.isdecimal() and len(part) <= _PART_DIGITS and int(part)):
-            raise BadCursor("That is no number.")
-        return ChunkId(parse_id(event), int(part) if dot else None)
-    except BadCursor:
-        raise BadCursor(
-            "starting_after is the SSE id of a chunk, as in 1-17 or 1-17.1.", param="starting_after"
-        ) from None
-
-
 class ChatStream:
     """A job as a stream of `chat.completion.chunk` (OpenAI API reference, chat/streaming).
 
     `shown`: a delta has been shown. `ended`: nothing follows any more, the body may end. `failure`: why it ended badly;
     where nothing was shown, no byte tells of it, since it may still become an HTTP status. Each chunk has an SSE id,
-    which OpenAI's clients pass over and `ResumedChat` takes up; what ends a stream has none: nobody gets past it.
+    which OpenAI's clients pass over (chunk_id.py); what ends a stream has none: nobody gets past it.
     """
 
     def __init__(self, options: ChatOptions) -> None:
@@ -103,7 +71,7 @@ class ChatStream:
         # Most deltas fit between these two as they are. There is one hole only: inside a string its quotes
         # would be escaped.
         before, hole, after = self._chunk(_choice(0, {})).partition(_HOLE)
-        self._before, self._after = before + hole[:-2], after.removesuffix(_END)
+        self._before, self._after = before + hole[:-2], after.removesuffix(FRAME_END)
 
     def translate(self, event: Event) -> bytes:
         """The frames for this event; empty where it has no word in this dialect."""
@@ -113,20 +81,20 @@ class ChatStream:
             case EventType.DELTA:
                 if 0 in self._opened and _is_plain(event.data):
                     return b"%s%s%s\nid: %d-%d\n\n" % (self._before, event.data, self._after, *(event.id or START))
-                return _numbered(self._delta(event.json()), event.id or START)
+                return numbered(self._delta(event.json()), event.id or START)
             case EventType.COMPLETED:
-                return _numbered(self._completed(event.json()), event.id or START) + _DONE
+                return numbered(self._completed(event.json()), event.id or START) + _DONE
             case EventType.FAILED | EventType.CANCELLED | EventType.EXPIRED:
                 return self._failed(failure_in(event))
             case EventType.ROLLBACK | EventType.GAP if self.shown:
                 # A chunk can't be taken back.
-                return self._failed(_lost(event.type))
+                return self._failed(lost(event.type))
             case _:
                 return b""
 
     def failure_frame(self) -> bytes:
         """The frame that tells of the failure, for a caller whose headers went out already; else empty."""
-        return b"" if self.failure is None else _frame(body_of(self.failure))
+        return b"" if self.failure is None else error_frame(self.failure)
 
     def _delta(self, delta: dict[str, Any]) -> bytes:
         self.shown = True
@@ -166,53 +134,6 @@ class ChatStream:
 
     def _chunk(self, choice: dict[str, Any]) -> bytes:
         return _frame({**self._head, "choices": [choice], **self._tail})
-
-
-class ResumedChat:
-    """A stream of chunks from the one after `cursor` on, for a caller who has all before; see `ChatStream`.
-
-    It is folded from the job's first event all the same. `shown` is what this caller has been shown now.
-    """
-
-    def __init__(self, options: ChatOptions, cursor: ChunkId) -> None:
-        self.shown = False
-        self.ended = False
-        self.failure: Failure | None = None
-        self._stream = ChatStream(options)
-        self._cursor = cursor
-        self._reached = cursor.event == START
-
-    def translate(self, event: Event) -> bytes:
-        """What of this event comes after the cursor."""
-        if self.ended:
-            return b""
-        frames = self._stream.translate(event)
-        self.ended = self._stream.ended
-        if self._stream.failure is not None:
-            self.failure = self._stream.failure
-            return frames if self.shown else b""
-        rest = self._after_cursor(frames, event.id or START)
-        self.shown = self.shown or bool(rest)
-        return rest
-
-    def failure_frame(self) -> bytes:
-        """See `ChatStream`."""
-        return b"" if self.failure is None else _frame(body_of(self.failure))
-
-    def _after_cursor(self, frames: bytes, event_id: EventId) -> bytes:
-        if self._reached:
-            return frames
-        if event_id < self._cursor.event:
-            return b""
-        self._reached = True
-        if event_id == self._cursor.event:
-            each = frames.split(_END)[:-1]
-            chunks = sum(_ID in frame for frame in each)
-            return b"".join(frame + _END for frame in each[self._cursor.part or chunks :])
-        # Redis has forgotten what the caller was shown.
-        self.ended = True
-        self.failure = _lost(EventType.GAP)
-        return b""
 
 
 class ChatCompletion:
@@ -280,13 +201,6 @@ def _frame(data: dict[str, Any]) -> bytes:
     return b"data: %s\n\n" % encode_data(data)
 
 
-def _numbered(frames: bytes, event_id: EventId) -> bytes:
-    """The frames of one event, each with its id."""
-    chunks = frames.split(_END)[:-1]
-    ids = [*(ChunkId(event_id, part) for part in range(1, len(chunks))), ChunkId(event_id)]
-    return b"".join(chunk + _ID + str(id_).encode() + _END for chunk, id_ in zip(chunks, ids, strict=True))
-
-
 def _is_plain(data: bytes) -> bool:
     """Whether a delta needs no change: it has none of these keys, at any depth."""
     return b'"index":' not in data and b'"logprobs":' not in data and b'"role":' not in data
@@ -334,7 +248,13 @@ def _usage(outcome: Mapping[str, Any]) -> dict[str, Any]:
     return counts | {name: usage[name] for name in _USAGE_DETAILS if usage.get(name) is not None}
 
 
-def _lost(event: EventType) -> Failure:
+def error_frame(failure: Failure) -> bytes:
+    """The frame that tells of a failure. It has no id, so that nobody gets past it."""
+    return _frame(body_of(failure))
+
+
+def lost(event: EventType) -> Failure:
+    """Why a stream ends at a `rollback` or a `gap`."""
     return Failure(code=event.value, message=_LOST[event], status=status_of(event.value), retryable=True)
 
 

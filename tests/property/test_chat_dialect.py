@@ -10,7 +10,9 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion as ChatCompletionModel
 from openai.types.chat import ChatCompletionChunk
 
-from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream, ResumedChat, parse_chunk_id
+from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
+from gateway.dialects.chunk_id import parse_chunk_id
+from gateway.dialects.resumed_chat import ResumedChat
 from shared.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from shared.jobs import new_job_id
 

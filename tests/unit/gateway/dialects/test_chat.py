@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream, ChunkId, ResumedChat, parse_chunk_id
-from shared.errors import BadCursor
+from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
 from shared.events import Event, EventId, EventType, encode_data
 from shared.jobs import new_job_id
 
@@ -512,72 +511,6 @@ class TestCompletion:
         whole = completion(delta({"tool_calls": [{"index": 0, "id": "a"}]}), completed("tool_calls"))
 
         assert whole.body() == whole.body()
-
-
-class TestResumed:
-    """The rest of a stream. That it is exactly the rest is a property's matter."""
-
-    LOG = (QUEUED, STARTED, delta({"content": "a"}), delta({"content": "b"}, seq=3), completed("stop"))
-
-    def resumed(self, cursor: str) -> ResumedChat:
-        return ResumedChat(ChatOptions(JOB, "fast"), parse_chunk_id(cursor))
-
-    def rest(self, cursor: str) -> list[Any]:
-        return said(b"".join(map(self.resumed(cursor).translate, self.LOG)))
-
-    @pytest.mark.parametrize(
-        ("text", "chunk"),
-        [("1-17", ChunkId(EventId(1, 17))), ("1-17.2", ChunkId(EventId(1, 17), 2)), ("0-1", ChunkId(EventId(0, 1)))],
-    )
-    def test_an_id_is_read_as_it_is_written(self, text: str, chunk: ChunkId) -> None:
-        assert parse_chunk_id(text) == chunk
-        assert str(chunk) == text
-
-    @pytest.mark.parametrize(
-        "text", ["", "1", "-1", "1-17.", "1-17.0", "1-17.x", "1-17.\u0661", "1-17.12345", "1-17.1.1"]
-    )
-    def test_what_is_no_id_is_refused_by_the_name_of_the_parameter(self, text: str) -> None:
-        with pytest.raises(BadCursor, match=r"1-17 or 1-17\.1") as caught:
-            parse_chunk_id(text)
-        assert caught.value.param == "starting_after"
-
-    def test_what_ends_a_stream_is_never_passed(self) -> None:
-        assert self.rest("1-9") == ["[DONE]"]
-
-    def test_an_event_without_a_chunk_will_do(self) -> None:
-        assert len(self.rest("1-1")) == len(self.rest("0-0")) == len(self.rest("0-1")) == 5
-
-    def test_nothing_is_shown_until_the_cursor_is_reached(self) -> None:
-        resumed = self.resumed("1-3")
-
-        assert b"".join(map(resumed.translate, self.LOG[:4])) == b""
-        assert not resumed.shown
-        assert resumed.translate(self.LOG[4])
-        assert (resumed.shown, resumed.ended, resumed.failure) == (True, True, None)
-        assert resumed.failure_frame() == b""
-        assert resumed.translate(self.LOG[4]) == b""
-
-    def test_a_cursor_that_the_log_has_forgotten_is_a_failure(self) -> None:
-        resumed = self.resumed("1-4")
-
-        assert b"".join(map(resumed.translate, self.LOG)) == b""
-        assert resumed.ended
-        assert resumed.failure is not None
-        assert resumed.failure.code == "gap"
-        assert said(resumed.failure_frame())[0]["error"]["code"] == "gap"
-
-    def test_a_failure_is_a_status_where_the_caller_was_shown_nothing_now(self) -> None:
-        resumed = self.resumed("1-3")
-
-        assert b"".join(map(resumed.translate, (*self.LOG[:4], ended(EventType.FAILED)))) == b""
-        assert resumed.failure is not None
-
-    def test_a_failure_after_a_chunk_is_told_in_the_stream(self) -> None:
-        resumed = self.resumed("1-2")
-
-        told = said(b"".join(map(resumed.translate, (*self.LOG[:4], rollback("0-1")))))
-
-        assert [("error" in each) for each in told] == [False, True]
 
 
 class TestText:
