@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 TEXT = "one two \u2028 three\n\ndata: [DONE]\n\nfour naïve 🌊 five"
 IN_TWO_HALVES = {"text": TEXT, "fault": "stall", "after": 2, "stall_s": 3.0}
 FOR_EVER = {"text": TEXT, "fault": "stall", "after": 2}
-HALF = "one two "
+HALF = "one two \u2028 "  # the upstream takes \u2028 for white space
 
 
 @pytest.fixture
