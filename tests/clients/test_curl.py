@@ -120,7 +120,7 @@ async def test_a_chat_answer_is_printed_and_ends_with_done(system: System, model
 
     *frames, done, nothing = said.output.decode().split("\n\n")
     assert (said.status, done, nothing) == (0, "data: [DONE]", "")
-    chunks = [json.loads(frame.removeprefix("data: ")) for frame in frames]
+    chunks = [json.loads(frame.removeprefix("data: ").partition("\n")[0]) for frame in frames]
     assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == expected_text(request)
 
 

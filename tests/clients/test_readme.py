@@ -90,11 +90,9 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
         if printed[-1].startswith(b'{"id":"job_'):
             env["JOB"] = json.loads(printed[-1])["id"]
 
-    chat, submitted, whole, rest = printed
+    chat, submitted, whole, rest, rest_of_chat = printed
     assert named == {"TAILRACE", "KEY", "JOB"}
-    *chunks, done = chat.decode().strip().split("\n\n")
-    pieces = [json.loads(chunk.removeprefix("data: "))["choices"][0]["delta"].get("content", "") for chunk in chunks]
-    assert ("".join(pieces), done) == (answer_to(PROMPT), "data: [DONE]")
+    assert chat_text(chat) == answer_to(PROMPT)
     assert json.loads(submitted)["links"]["events"].startswith(f"/v1/jobs/{env['JOB']}/events?token=")
     events = [decode_frame(frame) for frame in split_frames(whole)]
     said = [event.json().get("content", "") for event in events if event.type is EventType.DELTA]
@@ -102,6 +100,17 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
     assert rest.startswith(b"event: delta\n")
     assert whole.endswith(rest)
     assert parse_id(rest.split(b"\n\n")[0].rpartition(b"id: ")[2]) == EventId(1, 18)
+    events = [decode_frame(frame) for frame in split_frames(rest)]
+    said = [event.json().get("content", "") for event in events if event.type is EventType.DELTA]
+    assert chat_text(rest_of_chat) == "".join(said)
+
+
+def chat_text(stream: bytes) -> str:
+    """What a chat's stream says; it must be done."""
+    *chunks, done = stream.decode().strip().split("\n\n")
+    assert done == "data: [DONE]"
+    data = [json.loads(chunk.removeprefix("data: ").partition("\n")[0]) for chunk in chunks]
+    return "".join(each["choices"][0]["delta"].get("content", "") for each in data)
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
