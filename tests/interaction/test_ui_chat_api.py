@@ -12,7 +12,6 @@ import pytest
 
 from gateway.sse import STREAM_HEADERS
 from shared.errors import Cancelled, ProviderRefused, ProviderTimeout
-from shared.keys import Keys
 from shared.settings import Settings
 from tests.support.client import HEARTBEAT, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
@@ -464,16 +463,30 @@ async def test_a_turn_that_is_refused_leaves_the_one_before_alone(settings: Sett
 MESSAGE = {"role": "user", "content": "Hello?"}
 
 
-async def test_tabs_that_write_at_once_all_read_what_was_said(
-    settings: Settings, system: System, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("whole", [True, False])
+async def test_of_tabs_that_write_at_once_one_is_answered_and_no_job_is_left_unseen(
+    settings: Settings, system: System, told: Told, *, whole: bool
 ) -> None:
-    async with running_worker(settings):
-        sent = await asyncio.gather(*(tab(system.client, number) for number in range(4)))
-    assert sorted({each.status for each in sent} - {200, 503}) == []
-    keys = Keys(settings.key_prefix)
-    assert await system.core.client.hget(keys.conversation("alice", "c1"), "next") is None  # type: ignore[misc]
+    async def tab(number: int) -> Answer:
+        new = message(f"Tab {number}?", f"u{number}")
+        return await system.client.post(POST, asks(new) if whole else news(new))
+
+    async with running_worker(settings, told):
+        tabs = {asyncio.create_task(tab(number)) for number in range(4)}
+        async with asyncio.timeout(5):
+            while len(tabs) > 1:
+                ended, tabs = await asyncio.wait(tabs, return_when=asyncio.FIRST_COMPLETED)
+                assert {(each.result().status, each.result().body) for each in ended} == {(200, ABORTED)}
+        assert (await system.client.request("HEAD", STREAM)).status == 200
+        assert await statuses(system) in (["cancelled"] * 3 + ["running"], ["cancelled"] * 3 + ["queued"])
+        await system.client.post(STOP)
+        assert (await tabs.pop()).body == ABORTED
+        assert await statuses(system) == ["cancelled"] * 4
+    assert await system.core.client.hget(system.core.keys.conversation("alice", "c1"), "next") is None  # type: ignore[misc]
 
 
-async def tab(client: Client, number: int) -> Answer:
-    """A tab that sends what is new, and reads to the end."""
-    return await client.post(POST, news(message(f"Tab {number}", f"u{number}")))
+ABORTED = b'data: {"type":"abort"}\n\n' + DONE
+
+
+async def statuses(system: System) -> list[str]:
+    return sorted(job["status"] for job in (await system.client.get("/v1/jobs")).json()["data"])
