@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.sse import STREAM_HEADERS
+from shared.conversations import Conversations
 from shared.errors import Cancelled, ProviderRefused, ProviderTimeout
+from shared.jobs import Job, JobSpec
 from shared.settings import Settings
 from tests.support.client import HEARTBEAT, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
@@ -490,3 +492,23 @@ ABORTED = b'data: {"type":"abort"}\n\n' + DONE
 
 async def statuses(system: System) -> list[str]:
     return sorted(job["status"] for job in (await system.client.get("/v1/jobs")).json()["data"])
+
+
+async def test_a_stop_that_comes_before_the_job_is_recorded_ends_it(
+    gateway: Gateway, client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = gateway.services.admission.submit
+
+    async def submit_after_a_stop(spec: JobSpec) -> Job:
+        assert (await client.post(STOP)).json() == {"success": True}
+        return await submit(spec)
+
+    monkeypatch.setattr(gateway.services.admission, "submit", submit_after_a_stop)
+    assert (await client.post(POST, asks())).body == ABORTED
+
+
+async def test_a_job_whose_gateway_died_on_the_way_is_found_and_superseded(client: Client, writing: Desk) -> None:
+    lost = await writing.create()
+    await Conversations(writing.client, writing.keys).begin("alice", "c1", lost, last=None, whole=True)
+    await answer(client, writing, asks(), "Hi.")
+    assert (await writing.store.load(lost)).status.value == "cancelled"
