@@ -4,28 +4,26 @@ Above: app.py. Below: admission, hub, dialects/chat.py. Headers are held until t
 failures are HTTP statuses. Whoever was cut off comes back with the job's id. Not here: the wire format.
 """
 
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from gateway.admission import LANE_HEADER
 from gateway.api.bodies import AsciiJSONResponse, read_json
-from gateway.api.jobs import JOB_HEADER, own_job
+from gateway.api.foreground import Foreground
+from gateway.api.jobs import own_job
 from gateway.api.services import Services, services_of
 from gateway.api.translated import Translated, Translator
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
 from gateway.dialects.chunk_id import ChunkId, parse_chunk_id
-from gateway.dialects.openai_errors import Failure, body_of, headers_of
 from gateway.dialects.resumed_chat import ResumedChat
-from gateway.hub import HEARTBEAT, Reader, StreamBroken
+from gateway.hub import HEARTBEAT, Reader
 from gateway.presence import LEASE_S
-from gateway.sse import EventStream, watching
-from shared.errors import BadCursor, InvalidRequest, JobNotFound, Unavailable
-from shared.events import START, decode_frame, split_frames
+from gateway.sse import EventStream
+from shared.errors import BadCursor, InvalidRequest, JobNotFound
+from shared.events import decode_frame, split_frames
 from shared.jobs import CHAT, Job
 
 DISCONNECT_HEADER = "X-Tailrace-On-Disconnect"
@@ -46,8 +44,7 @@ async def create(request: Request) -> Response:
     spec = services.admission.chat(body, caller, key, lane=lane, abandon_after_s=abandon_after_s)
     job = await services.admission.submit(spec)
     options = ChatOptions(job.id, job.model, include_usage, body.get("n") or 1)
-    translator = ChatStream(options) if streaming else None
-    return ChatAnswer(services, job, options, translator, returning=job.id != spec.id)
+    return ChatAnswer(services, job, options, ChatStream(options), streaming=streaming, returning=job.id != spec.id)
 
 
 async def resume(request: Request) -> Response:
@@ -65,11 +62,9 @@ async def resume(request: Request) -> Response:
         raise BadCursor("starting_after is a chunk that this answer does not have.", param="starting_after")
     body = await services.store.request(job.id)
     options = ChatOptions(job.id, job.model, _wants_usage(body), body.get("n") or 1)
-    translator: Translator | None = None
-    if streaming:
-        services.metrics.resumes.of().add(cursor is not None)
-        translator = ChatStream(options) if cursor is None else ResumedChat(options, cursor)
-    return ChatAnswer(services, job, options, translator, returning=True)
+    services.metrics.resumes.of().add(cursor is not None)
+    translator = ChatStream(options) if cursor is None else ResumedChat(options, cursor)
+    return ChatAnswer(services, job, options, translator, streaming=streaming, returning=True)
 
 
 def _cursor(request: Request) -> tuple[bool, ChunkId | None]:
@@ -115,54 +110,25 @@ def _stream_options(body: dict[str, Any]) -> tuple[bool, bool]:
     return True, bool(include_usage)
 
 
-class ChatAnswer(Response):
-    """One caller's answer: a stream if there is a `translator`, else whole.
-
-    While the answer to a foreground call is being given its job lives, a little longer when the caller leaves.
-    """
+class ChatAnswer(Foreground):
+    """One caller's chat completion; `translator` is for a stream."""
 
     def __init__(
-        self, services: Services, job: Job, options: ChatOptions, translator: Translator | None, *, returning: bool
+        self,
+        services: Services,
+        job: Job,
+        options: ChatOptions,
+        translator: Translator,
+        *,
+        streaming: bool,
+        returning: bool,
     ) -> None:
-        self.background = None
-        self._services = services
+        super().__init__(services, job.id, streaming=streaming, returning=returning, depends=job.abandon_ms > 0)
         self._options = options
         self._translator = translator
-        self._foreground = job.abandon_ms > 0
-        self._returning = returning
-        self._extra = {JOB_HEADER: job.id}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one caller."""
-        async with (
-            self._services.hub.reader(self._options.job_id, START, resumable=False) as reader,
-            self._life_line(reader),
-            watching(receive, reader),
-        ):
-            try:
-                response = await self._answer(reader)
-            except StreamBroken as error:
-                raise Unavailable(str(error)) from error
-            except JobNotFound as error:
-                # It was there: a 404 would tell the caller that its request is wrong, and not to repeat it.
-                raise Unavailable("Redis was killed and has forgotten this call; try again.") from error
-            if response is None:
-                return  # nobody is there to be answered
-            if isinstance(response, EventStream):
-                await response.stream(send)
-            else:
-                await response(scope, receive, send)
-
-    def _life_line(self, reader: Reader) -> AbstractAsyncContextManager[None]:
-        if not self._foreground:
-            return nullcontext()
-        presence, job_id = self._services.presence, self._options.job_id
-        return presence.of(job_id, lambda: reader.ended, returning=self._returning)
-
-    async def _answer(self, reader: Reader) -> Response | None:
-        return await (self._whole(reader) if self._translator is None else self._stream(reader, self._translator))
-
-    async def _stream(self, reader: Reader, translator: Translator) -> Response | None:
+    async def _stream(self, reader: Reader) -> Response | None:
+        translator = self._translator
         source = Translated(reader, translator)
         first = await source.opening(self._services.settings.headers_hold_s)
         if reader.gone:
@@ -183,9 +149,6 @@ class ChatAnswer(Response):
         if completion.failure is not None:
             return self._failed(completion.failure)
         return AsciiJSONResponse(completion.body(), headers=self._extra)
-
-    def _failed(self, failure: Failure) -> Response:
-        return AsciiJSONResponse(body_of(failure), failure.status, {**headers_of(failure), **self._extra})
 
 
 routes = [

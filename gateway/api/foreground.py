@@ -3,6 +3,8 @@
 Above: chat_completions.py and responses.py, which say what the answer is. Below: hub, presence. Not here: wire formats.
 """
 
+from contextlib import AbstractAsyncContextManager, nullcontext
+
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -19,15 +21,19 @@ from shared.events import START
 class Foreground(Response):
     """One caller's answer: while it is being given the job lives, a little longer when the caller leaves.
 
-    A dialect says how it is streamed and how it is given whole; None means that nobody is there any more.
+    A dialect says how it is streamed and how it is given whole; None means that nobody is there any more. A job that
+    does not `depend` on its callers goes on without them.
     """
 
-    def __init__(self, services: Services, job_id: str, *, streaming: bool, returning: bool) -> None:
+    def __init__(
+        self, services: Services, job_id: str, *, streaming: bool, returning: bool, depends: bool = True
+    ) -> None:
         self.background = None
         self._services = services
         self._job_id = job_id
         self._streaming = streaming
         self._returning = returning
+        self._depends = depends
         self._extra = {JOB_HEADER: job_id}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,7 +41,7 @@ class Foreground(Response):
         job_id, services = self._job_id, self._services
         async with (
             services.hub.reader(job_id, START, resumable=False) as reader,
-            services.presence.of(job_id, lambda: reader.ended, returning=self._returning),
+            self._life_line(reader),
             watching(receive, reader),
         ):
             try:
@@ -51,6 +57,11 @@ class Foreground(Response):
                 await response.stream(send)
             else:
                 await response(scope, receive, send)
+
+    def _life_line(self, reader: Reader) -> AbstractAsyncContextManager[None]:
+        if not self._depends:
+            return nullcontext()
+        return self._services.presence.of(self._job_id, lambda: reader.ended, returning=self._returning)
 
     async def _stream(self, reader: Reader) -> Response | None:
         raise NotImplementedError
