@@ -122,7 +122,7 @@ LOOKS: Final = 100
 """Jobs that a reaper looks at in one sweep; where there are more, the next sweep follows at once."""
 
 BELLS: Final = 1000
-"""Rings that wait at the doorbell: more than free workers can hear are noise. functions.lua has it; a test compares."""
+"""Rings that wait at a lane's bell: more than free workers can hear are noise. functions.lua has it; a test compares."""
 
 PROCESSES: Final = 256
 """Processes whose metrics one scrape shows: those that told theirs last. Each tells a few KiB."""

@@ -85,8 +85,7 @@ local function release(keys, args)
   return 1
 end
 
--- KEYS bell, lane ...; ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or '', '1' if the caller
--- asks only some of its lanes
+-- KEYS lane ..., then the bell of each; ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or ''
 -- The first lane that has a ready job is served: in which order they are asked is the caller's (shared/lanes.py).
 -- With a retry prefix, jobs that ran before stay where they are for one lease: after an outage their workers come first.
 -- A call that waited past its time in a server that was frozen claims nothing: claims have run out meanwhile that their
@@ -96,7 +95,8 @@ end
 local function take(keys, args)
   local now, lease, nearest = now_ms(), tonumber(args[2]), -1
   if args[5] ~= '' and now > tonumber(args[5]) then return { -1, digits(now) } end
-  for lane = 2, #keys do
+  local lanes = #keys / 2
+  for lane = 1, lanes do
     while true do
       local head = redis.call('ZRANGE', keys[lane], 0, 0, 'WITHSCORES')
       if #head == 0 then break end
@@ -109,7 +109,7 @@ local function take(keys, args)
       if args[4] == '' or redis.call('EXISTS', args[4] .. job) == 0 then
         if redis.call('SET', args[3] .. job, args[1], 'NX', 'PX', lease) then
           redis.call('ZADD', keys[lane], 'XX', digits(again), job)
-          return { lane - 1, digits(now), job, digits(due) }
+          return { lane, digits(now), job, digits(due) }
         end
         -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
         local left = redis.call('PTTL', args[3] .. job)
@@ -118,8 +118,8 @@ local function take(keys, args)
       redis.call('ZADD', keys[lane], 'XX', digits(again), job)
     end
   end
-  -- Nothing is ready, so whatever rang has been answered; unless it rang for a lane that was not asked.
-  if args[6] ~= '1' then redis.call('DEL', keys[1]) end
+  -- Nothing is ready, so whatever rang for these lanes has been answered.
+  if lanes > 0 then redis.call('DEL', unpack(keys, lanes + 1)) end
   return { 0, digits(now), nearest }
 end
 

@@ -59,10 +59,9 @@ class Keys:
         """The channel of cancel orders to workers."""
         return f"{self.prefix}:control"
 
-    @property
-    def bell(self) -> str:
-        """The doorbell: a list without content."""
-        return f"{self.prefix}:bell"
+    def bell(self, lane: str) -> str:
+        """The doorbell of a lane: a list without content. Who may not serve the lane does not hear it."""
+        return f"{self.prefix}:bell:{lane}"
 
     @property
     def active(self) -> str:

@@ -138,24 +138,23 @@ class Queue:
         return Admission(value.decode(), existing=False, position=int(answer[2]))
 
     async def release(self, job_id: str, lane: str) -> bool:
-        """Make an admitted job due now and ring the bell; False if it was taken already."""
-        keys = [self._keys.lane(lane), self._keys.bell, ARQ_IN_PROGRESS + job_id]
+        """Make an admitted job due now and ring the lane's bell; False if it was taken already."""
+        keys = [self._keys.lane(lane), self._keys.bell(lane), ARQ_IN_PROGRESS + job_id]
         return bool(await self._functions.call("release", keys, job_id))
 
     async def take(
-        self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False, partly: bool = False
+        self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False
     ) -> Taken | float | None:
         """Claim the next ready job of the first lane that has one.
 
-        With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first. With
-        `partly`, there are other lanes with jobs for whoever hears the bell.
+        With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first.
         Returns the seconds until a deferred job is due, or None if none waits, where nothing is ready.
 
         Raises:
             TimeoutError: the call waited for so long in a server that did not answer that claims may have run out
                 meanwhile; it claimed nothing.
         """
-        keys = [self._keys.bell, *(self._keys.lane(lane) for lane in lanes)]
+        keys = [*map(self._keys.lane, lanes), *map(self._keys.bell, lanes)]
         sent_ms = asyncio.get_running_loop().time() * 1000
         patience_ms = 1000 * lease_s * PATIENCE_LEASES
         index, now, *found = await self._functions.call(
@@ -166,7 +165,6 @@ class Queue:
             ARQ_IN_PROGRESS,
             ARQ_RETRY if spare else "",
             "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + patience_ms),
-            int(partly),
         )
         if asyncio.get_running_loop().time() * 1000 - sent_ms < patience_ms:
             # Learnt from answers that came in time only, so that the server's clock may be set while we run.
@@ -178,9 +176,9 @@ class Queue:
             return Taken(lanes[index - 1], job_id.decode(), int(due))
         return None if found[0] < 0 else found[0] / 1000
 
-    async def hear_bell(self, client: Redis, timeout_s: float) -> None:
-        """Wait for a ring, at most so long. `client` is one of its own: it blocks."""
-        await client.execute_command("BLPOP", self._keys.bell, timeout_s)
+    async def hear_bell(self, client: Redis, lanes: Sequence[str], timeout_s: float) -> None:
+        """Wait for a ring in one of these lanes, at most so long. `client` is one of its own: it blocks."""
+        await client.execute_command("BLPOP", *map(self._keys.bell, lanes), timeout_s)
 
     async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[str]:
         """Hold on to jobs that the store says are still ours: `ok`, `lost` or `gone` for each."""
@@ -194,7 +192,7 @@ class Queue:
     async def give_back(self, claim: Claim) -> bool:
         """Let another worker take the job at once."""
         arq_keys = [ARQ_IN_PROGRESS + claim.job_id, ARQ_RETRY + claim.job_id]
-        keys = [self._keys.lane(claim.lane), self._keys.bell, *arq_keys]
+        keys = [self._keys.lane(claim.lane), self._keys.bell(claim.lane), *arq_keys]
         return bool(await self._functions.call("give_back", keys, claim.job_id, claim.owner))
 
     async def done(self, job_id: str, lane: str) -> None:
@@ -228,7 +226,7 @@ class Queue:
         the caller's hold (`due_for_a_look`) ends: unless an earlier look was asked for meanwhile, it is put off.
         """
         job_id, lane, began = place
-        keys = [self._keys.lane(lane), self._keys.active, ARQ_JOB + job_id, self._keys.bell]
+        keys = [self._keys.lane(lane), self._keys.active, ARQ_JOB + job_id, self._keys.bell(lane)]
         due_ms = int(lease_s * 1000) if began else 0
         args = (job_id, _arq_message(job_id), int(look_in_s * 1000), due_ms, held_until_ms or "")
         return bool(await self._functions.call("restore", keys, *args))

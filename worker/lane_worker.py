@@ -112,7 +112,7 @@ class Dispatcher:
         self._holders: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
-        # A lane that was at its cap has room again: nobody will ring for what waits in it.
+        # A lane may be asked that could not be before: nobody will ring for what waits in it.
         self._freed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -133,6 +133,7 @@ class Dispatcher:
         queue_name = self._keys.lane(lane.name)
         self._workers[lane.name] = LaneWorker(lane.name, queue_name, self._arq_pool, self, self._slots)
         self._rota.add(lane)
+        self._freed.set()
         self._look_for_room()
 
     def serve(self, lane: str) -> None:
@@ -160,7 +161,7 @@ class Dispatcher:
 
     async def _hear_bell(self, wait_s: float) -> None:
         asked_at = self._now()
-        ringing = asyncio.create_task(self._queue.hear_bell(self._bell_client, wait_s))
+        ringing = asyncio.create_task(self._queue.hear_bell(self._bell_client, self._rota.order(), wait_s))
         freed = asyncio.create_task(self._freed.wait())
         try:
             await asyncio.wait([ringing, freed], return_when=asyncio.FIRST_COMPLETED)
@@ -194,9 +195,7 @@ class Dispatcher:
         owner, asked_at = next(self._owners), self._now()
         spare = asked_at < self._spare_until
         self._freed.clear()
-        lanes = self._rota.order()
-        partly = len(lanes) < len(self._workers)
-        found = await self._queue.take(lanes, owner, self._lease_s, spare=spare, partly=partly)
+        found = await self._queue.take(self._rota.order(), owner, self._lease_s, spare=spare)
         if not isinstance(found, Taken):
             return _SWEEP_S if found is None else found
         self._start(found, Claim(found.job_id, found.lane, owner, asked_at + self._lease_s))

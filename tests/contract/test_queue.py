@@ -44,7 +44,7 @@ async def take_when_due(core: Core, owner: str, lease_s: float = LEASE_S) -> Tak
     """Wait for a job as a worker does: for the bell, or for the time that `take` says."""
     async with asyncio.timeout(PATIENCE_S):
         while not isinstance(found := await core.queue.take([LANE], owner, lease_s), Taken):
-            await core.queue.hear_bell(core.client, found or 1.0)
+            await core.queue.hear_bell(core.client, [LANE], found or 1.0)
     return found
 
 
@@ -60,8 +60,8 @@ async def wait_of(core: Core, owner: str, lanes: tuple[str, ...] = (LANE,)) -> f
     return wait
 
 
-async def bells(core: Core) -> int:
-    return int(await core.client.llen(core.keys.bell))  # type: ignore[misc]
+async def bells(core: Core, lane: str = LANE) -> int:
+    return int(await core.client.llen(core.keys.bell(lane)))  # type: ignore[misc]
 
 
 async def everything(core: Core) -> set[bytes]:
@@ -118,7 +118,7 @@ async def test_a_job_that_was_taken_or_has_ended_is_not_released_again(core: Cor
 
 async def test_the_bell_keeps_no_more_rings_than_anybody_could_hear(core: Core) -> None:
     spec = await enqueue(core)
-    await core.client.lpush(core.keys.bell, *["1"] * 2_000)  # type: ignore[misc]
+    await core.client.lpush(core.keys.bell(LANE), *["1"] * 2_000)  # type: ignore[misc]
 
     await core.queue.release(spec.id, LANE)
 
@@ -418,28 +418,38 @@ async def test_rings_that_have_been_answered_are_forgotten(core: Core) -> None:
 async def test_a_ring_for_a_lane_that_was_not_asked_is_left_to_others(core: Core) -> None:
     low = await enqueue(core, lane="low")
 
-    assert await core.queue.take([LANE], "w.1", LEASE_S, partly=True) is None
+    assert await core.queue.take([LANE], "w.1", LEASE_S) is None
 
-    assert await bells(core) == 1
+    assert await bells(core, "low") == 1
     assert (await take(core, "w.2", lanes=(LANE, "low"))).job_id == low.id
 
 
 async def test_who_may_ask_no_lane_gets_nothing(core: Core) -> None:
     await enqueue(core)
 
-    assert await core.queue.take([], "w.1", LEASE_S, partly=True) is None
+    assert await core.queue.take([], "w.1", LEASE_S) is None
     assert await bells(core) == 1
 
 
 async def test_hearing_the_bell_takes_one_ring_and_silence_is_no_error(core: Core) -> None:
-    await core.client.lpush(core.keys.bell, "1", "1")  # type: ignore[misc]
+    await core.client.lpush(core.keys.bell(LANE), "1", "1")  # type: ignore[misc]
 
-    await core.queue.hear_bell(core.client, 5.0)
+    await core.queue.hear_bell(core.client, [LANE], 5.0)
     assert await bells(core) == 1
 
-    await core.queue.hear_bell(core.client, 5.0)
-    await core.queue.hear_bell(core.client, 0.01)
+    await core.queue.hear_bell(core.client, [LANE], 5.0)
+    await core.queue.hear_bell(core.client, [LANE], 0.01)
     assert await bells(core) == 0
+
+
+async def test_a_lane_s_bell_is_heard_by_those_who_wait_for_that_lane(core: Core) -> None:
+    await core.queue.hear_bell(core.client, [LANE, "low"], 0.01)
+    await enqueue(core, lane="low")
+
+    await core.queue.hear_bell(core.client, [LANE, "high"], 0.01)
+    assert await bells(core, "low") == 1
+    await core.queue.hear_bell(core.client, [LANE, "low"], 5.0)
+    assert await bells(core, "low") == 0
 
 
 # Renew, give back, done.
@@ -487,7 +497,7 @@ async def test_a_claim_that_expired_and_was_taken_by_another_is_lost(core: Core)
 async def test_a_job_that_is_given_back_is_ready_at_once_and_rings(core: Core) -> None:
     await enqueue(core)
     taken = await take(core, "w.1")
-    await core.client.delete(core.keys.bell)
+    await core.client.delete(core.keys.bell(LANE))
 
     assert await core.queue.give_back(claim(taken))
 
@@ -645,7 +655,7 @@ async def test_a_job_that_the_queue_lost_is_put_back(core: Core, lost: str) -> N
         await core.client.zrem(core.keys.lane(LANE), spec.id)
     if lost in ("message", "all"):
         await core.client.delete(ARQ_JOB + spec.id)
-    await core.client.delete(core.keys.bell)
+    await core.client.delete(core.keys.bell(LANE))
 
     assert await core.queue.restore((await core.job(spec.id)).place, 25.0)
 

@@ -11,7 +11,7 @@ import pytest
 from shared.events import EventType
 from shared.keys import ARQ_JOB
 from shared.settings import Settings
-from tests.support.core import captured_logs, make_spec
+from tests.support.core import PATIENCE_S, captured_logs, make_spec
 from tests.support.processes import START_S, Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told, told_upstream
@@ -155,7 +155,7 @@ async def test_a_high_job_takes_the_next_slot_whatever_waits(system: System) -> 
 
 async def test_a_job_in_any_lane_wakes_a_worker(system: System, no_sweeps: None) -> None:
     async with system.commands() as seen, running_worker(system.settings, short()):
-        await seen(f"BLPOP {system.core.keys.bell}")
+        await seen(system.waiting)
         for lane in WEIGHTS:
             assert (await system.story(await system.submit(lane=lane))).types[-1] == "completed"
 
@@ -171,7 +171,7 @@ async def test_a_capped_lane_holds_no_more_slots_and_blocks_nobody(system: Syste
         await told.until(lambda: told.running == ["low", "low"])
         await system.submit(model="default")
         await told.until(lambda: Counter(told.running) == {"low": 2, "default": 1})
-        await system.core.client.delete(system.core.keys.bell)  # what rang for those that still wait
+        await system.core.client.delete(system.core.keys.bell("low"))  # what rang for those that still wait
         for number in range(3):
             next(call for call in told.calls if call.model == "low" and not call.closed).end()
             await told.until(lambda number=number: len(told.calls) == number + 4)  # type: ignore[misc]
@@ -187,6 +187,26 @@ async def test_a_capped_lane_is_served_by_other_workers_too(system: System) -> N
         async with running_worker(settings, other):
             await other.until(lambda: other.running == ["low"])
             assert Counter(told.running) == {"default": 3, "low": 1}
+
+
+async def test_a_worker_at_its_cap_keeps_no_ring_from_an_idle_one(system: System, no_sweeps: None) -> None:
+    told, other = Told(), Told()
+    settings = changed(system, lanes=("high:4", "default:2", "low:1:1"), lease_s=60.0)  # a lease's end wakes too
+    async with running_worker(settings, told):
+        await system.submit(model="low", lane="low")
+        await told.until(lambda: told.running == ["low"])
+        await workers_wait(system, 1)
+        async with running_worker(settings, other):
+            await workers_wait(system, 2)  # for a ring that both hear, Redis serves the first
+            await system.submit(model="low", lane="low")
+            await other.until(lambda: other.running == ["low"])
+
+
+async def workers_wait(system: System, count: int) -> None:
+    """Wait until so many hear the bell."""
+    async with asyncio.timeout(PATIENCE_S):
+        while (await system.core.client.info("clients"))["blocked_clients"] != count:
+            pass
 
 
 # Plans.
@@ -253,7 +273,9 @@ async def test_a_full_lane_leaves_the_others_open(settings: Settings) -> None:
 # Lanes that are not configured (any more).
 
 
-async def test_a_job_in_a_lane_that_no_worker_knows_is_found_and_runs_and_it_is_said_once(settings: Settings) -> None:
+async def test_a_job_in_a_lane_that_no_worker_knows_is_found_and_runs_and_it_is_said_once(
+    settings: Settings, no_sweeps: None
+) -> None:
     old = settings.model_copy(update={"lanes": ("default:2", "old:1")})
     async with running_system(old) as system, running_worker(settings, short()):
         with captured_logs() as logs:

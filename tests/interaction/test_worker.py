@@ -417,7 +417,7 @@ async def test_a_job_that_was_made_but_never_released_runs_by_itself(system: Sys
     spec = make_spec()
     told = Told(on_call=lambda call: call.end())
     async with system.commands() as seen, running_worker(system.settings, told):
-        await seen(f"BLPOP {system.core.keys.bell}")
+        await seen(system.waiting)
         await system.core.queue.admit(spec, max_depth=10, retention_s=60)
         await system.core.store.create(spec, 1)
         await system.due(spec.id)  # five seconds later

@@ -109,9 +109,9 @@ class QueueSteps(RuleBasedStateMachine):
     @rule(owner=OWNERS, lanes=st.permutations(LANES), asked=st.integers(0, len(LANES)), spare=st.booleans())
     def take(self, owner: str, lanes: list[str], asked: int, spare: bool) -> None:
         """Of the lanes, the first `asked` are asked: the others are at their caps."""
-        lanes, partly = lanes[:asked], asked < len(lanes)
+        lanes = lanes[:asked]
         expected = self.next_job(lanes, spare)
-        found = self.run(self.core.queue.take(lanes, owner, LEASE_S, spare=spare, partly=partly))
+        found = self.run(self.core.queue.take(lanes, owner, LEASE_S, spare=spare))
         if expected is None:
             assert not isinstance(found, Taken)
             return

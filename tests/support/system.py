@@ -115,6 +115,11 @@ class System:
         """The key of the only lane."""
         return self.core.keys.lane(DEFAULT_LANE)
 
+    @property
+    def waiting(self) -> str:
+        """How the command begins with which a worker waits for a bell."""
+        return f"BLPOP {self.core.keys.bell('')}"
+
     async def submit(self, body: dict[str, Any] | None = None, **fields: Any) -> str:
         """A job of Alice's; its id."""
         answer = await self.client.post("/v1/jobs", body or ask(**fields))

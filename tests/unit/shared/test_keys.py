@@ -18,7 +18,7 @@ def all_names(keys: Keys) -> list[str]:
         keys.tenant_jobs("alice"),
         keys.conversation("alice", "chat"),
         keys.control,
-        keys.bell,
+        keys.bell("default"),
         keys.active,
         keys.models,
         keys.walked,
