@@ -2,11 +2,14 @@
 
 The only importer of prometheus_client, of which it uses the encoders. Above: api/ops.py. Below: fleet, queue. A scrape
 publishes before it reads, so that no later one, at whichever gateway, tells an earlier count: a counter that goes back
-would look like a restart. Not here: what is counted (shared/metrics.py).
+would look like a restart. For the same reason callers share only what began after they came: in each format one scrape
+is under way, and all who come meanwhile get the next. Not here: what is counted (shared/metrics.py).
 """
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
 from itertools import accumulate
 
@@ -26,6 +29,22 @@ _PATIENCE_S = 2.0
 _FAMILIES = Metrics().families
 
 
+class Format(Enum):
+    """What a scraper can get; the value asks the encoders for it."""
+
+    TEXT = "text/plain"
+    OPENMETRICS = "application/openmetrics-text"
+
+
+@dataclass
+class _Line:
+    """Callers of one format, one behind the other; `begun` counts the scrapes, `last` is the last one's answer."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    begun: int = 0
+    last: tuple[bytes, str] | None = None
+
+
 class Scrape:
     """The answers of one gateway."""
 
@@ -34,9 +53,20 @@ class Scrape:
         self._fleet = fleet
         self._queue = queue
         self._lanes = lanes
+        self._lines = {each: _Line() for each in Format}
 
     async def answer(self, accept: str) -> tuple[bytes, str]:
         """Body and content type, for a caller that accepts this; without Redis, of this process alone."""
+        wanted = format_of(accept)
+        line = self._lines[wanted]
+        begun_before = line.begun
+        async with line.turn:
+            if line.last is None or line.begun == begun_before:
+                line.begun, line.last = line.begun + 1, None
+                line.last = await self._scrape(wanted)
+            return line.last
+
+    async def _scrape(self, wanted: Format) -> tuple[bytes, str]:
         whole = FleetMetrics()
         try:
             async with asyncio.timeout(_PATIENCE_S):
@@ -47,7 +77,7 @@ class Scrape:
             whole, own, published, up = FleetMetrics(), self._publisher.samples(), {}, 0
         whole.redis_up.of().read = partial(float, up)
         # In a thread: a large fleet takes longer than a token may wait.
-        return await asyncio.to_thread(self._encode, accept, whole, own, published)
+        return await asyncio.to_thread(self._encode, wanted, whole, own, published)
 
     async def _read(self, whole: FleetMetrics) -> tuple[Samples, dict[str, bytes]]:
         own = await self._publisher.publish()
@@ -57,10 +87,10 @@ class Scrape:
         return own, await self._fleet.published()
 
     def _encode(
-        self, accept: str, whole: FleetMetrics, own: Samples, published: Mapping[str, bytes]
+        self, wanted: Format, whole: FleetMetrics, own: Samples, published: Mapping[str, bytes]
     ) -> tuple[bytes, str]:
         processes = {**readable(published), self._publisher.process: own}
-        return encode([*shown(whole.families, whole.samples()), *merged(processes)], accept)
+        return encode([*shown(whole.families, whole.samples()), *merged(processes)], wanted)
 
 
 def readable(published: Mapping[str, bytes]) -> dict[str, Samples]:
@@ -120,10 +150,16 @@ class _Ready(Collector):
         return self._metrics
 
 
-def encode(metrics: Iterable[Metric], accept: str) -> tuple[bytes, str]:
-    """Metrics in the format that a scraper asks for (`Accept`), and that format's content type."""
+def format_of(accept: str) -> Format:
+    """The format that a scraper asks for (`Accept`); in its oldest version, which all of them read."""
     try:
-        encoder, content_type = choose_encoder(accept)
+        _, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # it asks for a version that is no number
-        encoder, content_type = choose_encoder("")
+        return Format.TEXT
+    return Format.OPENMETRICS if content_type.startswith(Format.OPENMETRICS.value) else Format.TEXT
+
+
+def encode(metrics: Iterable[Metric], wanted: Format) -> tuple[bytes, str]:
+    """Metrics in this format, and its content type."""
+    encoder, content_type = choose_encoder(wanted.value)
     return encoder(_Ready(metrics)), content_type

@@ -122,7 +122,7 @@ LOOKS: Final = 100
 """Jobs that a reaper looks at in one sweep; where there are more, the next sweep follows at once."""
 
 BELLS: Final = 1000
-"""Rings that wait at a lane's bell: more than free workers can hear are noise. functions.lua has it; a test compares."""
+"""Rings that wait at a lane's bell: more than free workers hear are noise. functions.lua has it; a test compares."""
 
 PROCESSES: Final = 256
 """Processes whose metrics one scrape shows: those that told theirs last. Each tells a few KiB."""
@@ -151,6 +151,7 @@ OUTPUT_BYTES: Final = 64 * KIB
 # shared/valkey.py       callers who wait for a connection: requests and jobs. An answer: a page of the log, a body, or
 #                        `LIST_MOST` records. redis-py reads 64 KiB at a time.
 # shared/catalogue.py    names of models: an upstream's answer.
-# gateway/scrape.py      an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text.
+# gateway/scrape.py      an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text. One is made at a time
+#                        for each of two formats, and kept until the next; whoever comes meanwhile shares that.
 # worker/attempt.py      running, starting: slots. A request: a body. Of what was said, hash and count are kept.
 # worker/ending.py       a page of the log.

@@ -5,7 +5,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 from structlog.testing import capture_logs
 
-from gateway.scrape import encode, merged, readable, shown
+from gateway.scrape import encode, format_of, merged, readable, shown
 from shared.metrics import FleetMetrics, Metrics, encode_samples
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
@@ -25,7 +25,7 @@ def answer(accept: str = "") -> tuple[str, str]:
     fleet = FleetMetrics()
     fleet.waiting.of("default").read = lambda: 4
     processes = {"worker-b": worker(2).samples(), "worker-a": worker(1, 0.003, 0.02, 1000.0).samples()}
-    body, content_type = encode([*shown(fleet.families, fleet.samples()), *merged(processes)], accept)
+    body, content_type = encode([*shown(fleet.families, fleet.samples()), *merged(processes)], format_of(accept))
     return body.decode(), content_type
 
 
