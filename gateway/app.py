@@ -95,7 +95,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             return opened
 
         stream_url = settings.stream_redis_url or settings.redis_url
-        metrics = Metrics()
+        metrics = Metrics(silent=not settings.metrics)
         queue_client = client(settings.redis_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
         job_client = client(stream_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("jobs"))
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
@@ -146,11 +146,13 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             scrape=Scrape(publisher, fleet, queue, lanes),
         )
         metrics.draining.of().read = lambda: services.draining
-        tasks = services.tasks = [asyncio.create_task(part.run()) for part in (hub, presence, publisher)]
+        parts = (hub, presence, publisher) if settings.metrics else (hub, presence)
+        tasks = services.tasks = [asyncio.create_task(part.run()) for part in parts]
         try:
             yield services
             await presence.settle()
-            await publisher.last_words()
+            if settings.metrics:
+                await publisher.last_words()
         finally:
             for task in tasks:
                 task.cancel()

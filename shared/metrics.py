@@ -2,7 +2,8 @@
 
 A cell is a plain object: to count is an addition, to observe a bisection and two of them; whoever does it often keeps
 the cell. Nothing is encoded before somebody asks for the samples. Label values come from bounded sets (lanes, routes,
-providers, codes of errors.py), never from a caller. A `Metrics` that nobody asks is the one for where none is wanted.
+providers, codes of errors.py), never from a caller. A `Metrics` that nobody asks is the one for where none is wanted;
+a silent one does not even count: what counting costs is measured against it.
 Above: whoever counts; fleet.py carries the samples of all processes, the gateway's scrape.py shows them. Pure.
 """
 
@@ -105,6 +106,20 @@ class Buckets:
         return (*self._counts, self._sum)
 
 
+class _SilentCount(Count):
+    __slots__ = ()
+
+    def add(self, amount: float = 1) -> None:
+        """Nothing."""
+
+
+class _SilentBuckets(Buckets):
+    __slots__ = ()
+
+    def observe(self, value: float) -> None:
+        """Nothing."""
+
+
 class Cell(Protocol):
     """One series in this process."""
 
@@ -140,7 +155,8 @@ class Cells(Generic[C]):
 class _Registry:
     """The metrics that a class defines, in their order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, silent: bool = False) -> None:
+        self._count, self._buckets = (_SilentCount, _SilentBuckets) if silent else (Count, Buckets)
         self._all: list[Cells[Count] | Cells[Reading] | Cells[Buckets]] = []
 
     @property
@@ -153,7 +169,7 @@ class _Registry:
         return {cells.family.name: found for cells in self._all if (found := cells.samples())}
 
     def _counter(self, name: str, text: str, *labels: str) -> Cells[Count]:
-        cells = Cells(Family(name, Kind.COUNTER, text, labels), Count)
+        cells = Cells(Family(name, Kind.COUNTER, text, labels), self._count)
         self._all.append(cells)
         return cells
 
@@ -163,16 +179,16 @@ class _Registry:
         return cells
 
     def _histogram(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> Cells[Buckets]:
-        cells = Cells(Family(name, Kind.HISTOGRAM, text, labels, bounds), lambda: Buckets(bounds))
+        cells = Cells(Family(name, Kind.HISTOGRAM, text, labels, bounds), lambda: self._buckets(bounds))
         self._all.append(cells)
         return cells
 
 
 class Metrics(_Registry):
-    """What one process counts. Its series get the label `process` when they are shown."""
+    """What one process counts. Its series get the label `process` when they are shown. A silent one counts nothing."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, silent: bool = False) -> None:
+        super().__init__(silent=silent)
         # The life of jobs; each is counted once, by the process whose step it was.
         self.submitted = self._counter("tailrace_jobs_submitted_total", "jobs accepted", "lane")
         self.wait = self._histogram(

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     )
     secret: str | None = Field(None, min_length=16, description="signs event links; unset: made once and kept in Redis")
 
+    metrics: bool = Field(True, description="whether processes count and publish; if not, `/metrics` is a 404")
     metrics_open: bool | None = Field(
         None,
         description="whether anybody may read `/metrics`; if not, an admin key is needed; "

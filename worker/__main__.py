@@ -83,7 +83,7 @@ async def run_worker(
             return opened
 
         stream_url = settings.stream_redis_url or settings.redis_url
-        metrics = Metrics()
+        metrics = Metrics(silent=not settings.metrics)
         queue_client = client(settings.redis_url, latency=metrics.command.of("queue"))
         job_client = client(stream_url, latency=metrics.command.of("jobs"))
         writer = client(stream_url, connections=1)
@@ -165,7 +165,7 @@ async def run_worker(
                     reaper.run(),
                     Recovery(store, queue, lease_s=settings.lease_s).run(),
                     publish_models(Catalogue(queue_client, keys), routes),
-                    publisher.run(),
+                    *([publisher.run()] if settings.metrics else []),
                 )
             ]
             taking = group.create_task(dispatcher.run())
@@ -180,7 +180,8 @@ async def run_worker(
             await drain(dispatcher, settings.drain_s, now)
             for task in (*side, taking):
                 task.cancel()
-        await publisher.last_words()
+        if settings.metrics:
+            await publisher.last_words()
     log.info("worker.stopped")
 
 

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.api.services import services_of
-from shared.errors import RedisUnavailable
+from shared.errors import NotFound, RedisUnavailable
 
 _PING_S = 2.0
 
@@ -37,6 +37,8 @@ async def ready(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """`GET /metrics`, for Prometheus: of all processes, also while this one drains or Redis is away."""
     services = services_of(request)
+    if not services.settings.metrics:
+        raise NotFound("There are no metrics here: TAILRACE_METRICS is false.")
     if not services.settings.metrics_open:
         services.keyring.admin(request.headers.get("authorization"))
     body, content_type = await services.scrape.answer(request.headers.get("accept", ""))

@@ -304,3 +304,16 @@ async def test_whoever_names_no_format_gets_the_plain_text(client: Client) -> No
 
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert int(answer.headers["content-length"]) == len(answer.body)
+
+
+async def test_where_metrics_are_off_nobody_publishes_and_there_is_nothing_to_read(settings: Settings) -> None:
+    off = settings.model_copy(update={"metrics": False})
+    async with running_system(off) as system:
+        async with running_worker(off, Told(on_call=lambda call: call.end())):
+            await system.story(await system.submit())
+            answer = await system.client.as_("sk-root").get(METRICS)
+        assert (answer.status, answer.json()["detail"]) == (
+            404,
+            "There are no metrics here: TAILRACE_METRICS is false.",
+        )
+        assert not await system.core.client.exists(system.core.keys.processes)

@@ -31,10 +31,17 @@ _WORKERS = (1, 2)
 
 
 async def measure(
-    sheet: Sheet, names: Iterable[str], size: Size, data_dir: Path, peer: Peer | None, upstream_port: int
+    sheet: Sheet,
+    names: Iterable[str],
+    size: Size,
+    data_dir: Path,
+    peer: Peer | None,
+    upstream_port: int,
+    *,
+    metrics: bool,
 ) -> None:
     """Run these scenarios on one stand, and note in the sheet what they measured."""
-    async with running_stand(data_dir, peer=peer, upstream_port=upstream_port) as stand:
+    async with running_stand(data_dir, peer=peer, upstream_port=upstream_port, metrics=metrics) as stand:
         for name in names:
             print(f"… {name}", file=sys.stderr, flush=True)
             try:
@@ -43,18 +50,20 @@ async def measure(
                 sheet.faults.append(f"{name} did not finish: {error!r}")
 
 
-async def measure_scaling(sheet: Sheet, size: Size, data_dir: Path, upstream_port: int) -> None:
+async def measure_scaling(sheet: Sheet, size: Size, data_dir: Path, upstream_port: int, *, metrics: bool) -> None:
     """More streams and more workers, a stand for each number of workers."""
     for workers in _WORKERS:
         print(f"… {workers} worker(s)", file=sys.stderr, flush=True)
-        async with running_stand(data_dir / str(workers), workers=workers, upstream_port=upstream_port) as stand:
+        async with running_stand(
+            data_dir / str(workers), workers=workers, upstream_port=upstream_port, metrics=metrics
+        ) as stand:
             try:
                 await scale(stand, sheet, size, workers)
             except TimeoutError:
                 sheet.faults.append(f"Scaling with {workers} worker(s) did not finish.")
 
 
-def about() -> dict[str, Any]:
+def about(*, metrics: bool) -> dict[str, Any]:
     """The machine and the day, without which no figure means anything."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -62,13 +71,14 @@ def about() -> dict[str, Any]:
         "processors": os.cpu_count(),
         "load_before": os.getloadavg()[0],
         "worker_slots": SLOTS,
+        "metrics": metrics,
     }
 
 
 def _header(facts: dict[str, Any]) -> str:
     return (
         f"Tailrace bench, {facts['date']}, Python {facts['python']}, {facts['processors']} processors, "
-        f"load before {facts['load_before']:.1f}.\n"
+        f"load before {facts['load_before']:.1f}, {'with' if facts['metrics'] else 'without'} metrics.\n"
         "Load generator, mock upstream, gateway, worker and Valkey share these processors: compare within a row.\n"
     )
 
@@ -98,6 +108,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=f"of: {', '.join(SCENARIOS)}")
     parser.add_argument("--scaling", action="store_true", help="50 to 400 streams with 1 and 2 workers instead")
+    parser.add_argument("--without-metrics", action="store_true", help="no part counts: what does counting cost?")
     parser.set_defaults(size="full")
     return parser.parse_args(argv)
 
@@ -114,13 +125,14 @@ def main(argv: list[str] | None = None) -> int:
         del os.environ[name]  # the stand's settings are its own
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 10,000 readers are as many sockets
-    facts, size, sheet = about(), _SIZES[options.size], Sheet()
+    metrics = not options.without_metrics
+    facts, size, sheet = about(metrics=metrics), _SIZES[options.size], Sheet()
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder, contextlib.chdir(folder):
         gc.freeze()
         if options.scaling:
-            work = measure_scaling(sheet, size, Path(folder), port)
+            work = measure_scaling(sheet, size, Path(folder), port, metrics=metrics)
         else:
-            work = measure(sheet, options.only or SCENARIOS, size, Path(folder), peer, port)
+            work = measure(sheet, options.only or SCENARIOS, size, Path(folder), peer, port, metrics=metrics)
         try:
             uvloop.run(work)
         except KeyboardInterrupt:

@@ -99,13 +99,14 @@ class Meter:
 
 @asynccontextmanager
 async def running_stand(
-    data_dir: Path, *, workers: int = 1, peer: Peer | None = None, upstream_port: int = 0
+    data_dir: Path, *, workers: int = 1, peer: Peer | None = None, upstream_port: int = 0, metrics: bool = True
 ) -> AsyncIterator[Stand]:
     """All parts, ready; they end with the block."""
     settings = Settings(
         api_keys=(f"{KEY}:bench",),
         secret="a secret for the bench only",
         worker_slots=SLOTS,
+        metrics=metrics,
         data_dir=str(data_dir),
         log_level="warning",
         log_format="json",

@@ -41,6 +41,8 @@ def shown(default: object) -> str:
     """A setting's default as the environment would have it."""
     if default is None or default == ():
         return ""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     return f"`{default:g}`" if isinstance(default, float) and not default.is_integer() else f"`{_whole(default)}`"
 
 

@@ -122,3 +122,13 @@ def test_what_another_version_counts_differently_is_left_out() -> None:
 def test_what_is_no_samples_is_an_error(raw: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # whatever json says of it
         decode_samples(raw, Metrics().families)
+
+
+def test_a_silent_one_counts_nothing() -> None:
+    metrics = Metrics(silent=True)
+    metrics.executions.of().add()
+    metrics.append.of().observe(0.1)
+
+    numbers = [sample.numbers for samples in metrics.samples().values() for sample in samples]
+    assert len(numbers) == 2
+    assert not any(map(any, numbers))
