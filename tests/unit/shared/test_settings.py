@@ -135,6 +135,23 @@ def test_a_wrong_value_is_refused_in_one_sentence_that_names_the_setting_and_not
     assert refusal.value.__suppress_context__
 
 
+@pytest.mark.parametrize("origin", ["https://chat.example", "http://localhost:3000", "http://[::1]:8080", "*"])
+def test_an_origin_is_taken_as_browsers_send_it(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    monkeypatch.setenv("TAILRACE_CORS_ORIGINS", f"{origin}, https://other.example")
+
+    assert load_settings().cors_origins == (origin, "https://other.example")
+
+
+@pytest.mark.parametrize(
+    "origin", ["chat.example", "https://chat.example/", "https://Chat.example", "null", "https://*"]
+)
+def test_an_origin_that_would_never_match_is_refused(monkeypatch: pytest.MonkeyPatch, origin: str) -> None:
+    monkeypatch.setenv("TAILRACE_CORS_ORIGINS", origin)
+
+    with pytest.raises(StartupError, match=r"TAILRACE_CORS_ORIGINS.*https://chat\.example:8443"):
+        load_settings()
+
+
 def test_a_plan_may_name_only_lanes_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_API_KEYS", "sk-a:a:lanes=default+express,sk-b:b:lanes=low")
 

@@ -101,8 +101,9 @@ class TestWords:
 
         assert answer[4] == {"type": "text-delta", "id": "text-1", "delta": text}
 
-    def test_what_else_a_delta_has_is_not_shown(self) -> None:
-        answer = said(delta(content="a"), delta(content="b", logprobs={"content": []}), completed())
+    @pytest.mark.parametrize("more", [{"logprobs": {"content": []}}, {"name": "x"}])
+    def test_what_else_a_delta_has_is_not_shown(self, more: dict[str, Any]) -> None:
+        answer = said(delta(content="a"), delta(content="b", **more), completed())
 
         assert answer[2:-3] == words("text", 1, "a", "b")
 
