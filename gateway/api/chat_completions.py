@@ -13,7 +13,7 @@ from starlette.routing import Route
 from gateway.admission import LANE_HEADER
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.foreground import Foreground
-from gateway.api.jobs import own_job
+from gateway.api.jobs import JOB_HEADER, own_job
 from gateway.api.services import Services, services_of
 from gateway.api.translated import Translated, Translator
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
@@ -60,6 +60,8 @@ async def resume(request: Request) -> Response:
     streaming, cursor = _cursor(request)
     if cursor is not None and cursor.event > job.last:
         raise BadCursor("starting_after is a chunk that this answer does not have.", param="starting_after")
+    if request.method == "HEAD":
+        return Response(headers={JOB_HEADER: job.id})
     body = await services.store.request(job.id)
     options = ChatOptions(job.id, job.model, _wants_usage(body), body.get("n") or 1)
     services.metrics.resumes.of().add(cursor is not None)

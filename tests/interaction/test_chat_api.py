@@ -596,6 +596,13 @@ async def test_what_redis_forgot_is_a_status_to_whoever_comes_back(client: Clien
     assert (gone.status, error_in(gone.body)["code"]) == (500, "gap")
 
 
+async def test_who_asks_for_the_headers_only_opens_no_stream(gateway: Gateway, client: Client, writing: Desk) -> None:
+    scribe = await writing.started()
+    answer = await client.request("HEAD", f"{CHAT}/{scribe.job_id}?stream=true")
+    assert (answer.status, answer.headers["x-tailrace-job"]) == (200, scribe.job_id)
+    assert gateway.services.hub.readers == []
+
+
 async def test_another_tenants_completion_looks_like_none(client: Client, writing: Desk) -> None:
     scribe = await writing.started()
     name = "chatcmpl-" + scribe.job_id.removeprefix("job_")
