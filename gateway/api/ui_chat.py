@@ -82,7 +82,8 @@ def _chat_id(request: Request) -> str:
 
 async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
     """Those of these jobs that are there, and can be read."""
-    return [job for job in await services.store.load_many(job_ids) if isinstance(job, Job)] if job_ids else []
+    found = await services.store.load_many(job_ids) if job_ids else []
+    return [job for job in found if isinstance(job, Job) and not job.hidden]
 
 
 async def _submit(services: Services, caller: Caller, asked: UiRequest, lane: str | None) -> Job:
@@ -156,6 +157,8 @@ async def _former(services: Services, tenant: str, chat_id: str) -> _Former:
         return _NOTHING
     try:
         job, request = await services.store.load_with_request(conversation.last)
+        if job.hidden:
+            raise JobNotFound("It was deleted.")
         said = await _said(services, job)
     except (JobNotFound, BrokenJob):
         raise InvalidRequest(

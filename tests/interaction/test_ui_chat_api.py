@@ -445,6 +445,15 @@ async def test_a_conversation_of_which_the_words_are_gone_must_be_sent_whole(cli
     await answer(client, writing, asks(message("Two?", "u2")), "Two.")
 
 
+async def test_a_conversation_of_which_the_last_job_was_deleted_must_be_sent_whole(
+    client: Client, writing: Desk
+) -> None:
+    first = await answer(client, writing, news(message("One?")), "One.")
+    response = first.job_id.replace("job_", "resp_")
+    assert (await client.request("DELETE", f"/v1/responses/{response}")).status == 200
+    assert (await client.post(POST, news(message("Two?", "u2")))).status == 400
+
+
 async def test_a_conversation_that_has_grown_too_large_is_refused(settings: Settings, writing: Desk) -> None:
     small = settings.model_copy(update={"max_body_bytes": 1024})
     async with running_gateway(small) as gateway:
