@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.core import PATIENCE_S, captured_logs, make_spec
 from tests.support.processes import START_S, Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told, told_upstream
+from tests.support.valkey import running_valkey
 from worker import lane_worker
 
 JOBS, CHAT = "/v1/jobs", "/v1/chat/completions"
@@ -189,17 +191,22 @@ async def test_a_capped_lane_is_served_by_other_workers_too(system: System) -> N
             assert Counter(told.running) == {"default": 3, "low": 1}
 
 
-async def test_a_worker_at_its_cap_keeps_no_ring_from_an_idle_one(system: System, no_sweeps: None) -> None:
+async def test_a_worker_at_its_cap_keeps_no_ring_from_an_idle_one(
+    settings: Settings, tmp_path: Path, no_sweeps: None
+) -> None:
     told, other = Told(), Told()
-    settings = changed(system, lanes=("high:4", "default:2", "low:1:1"), lease_s=60.0)  # a lease's end wakes too
-    async with running_worker(settings, told):
-        await system.submit(model="low", lane="low")
-        await told.until(lambda: told.running == ["low"])
-        await workers_wait(system, 1)
-        async with running_worker(settings, other):
-            await workers_wait(system, 2)  # for a ring that both hear, Redis serves the first
+    # A server of its own, on which nobody else waits; a lease that does not end, since its end wakes too.
+    changes = {"lanes": ("high:4", "default:2", "low:1:1"), "lease_s": 60.0}
+    async with running_valkey(tmp_path) as own:
+        settings = settings.model_copy(update={**changes, "redis_url": own.url})
+        async with running_system(settings) as system, running_worker(settings, told):
             await system.submit(model="low", lane="low")
-            await other.until(lambda: other.running == ["low"])
+            await told.until(lambda: told.running == ["low"])
+            await workers_wait(system, 1)
+            async with running_worker(settings, other):
+                await workers_wait(system, 2)  # for a ring that both hear, Redis serves the first
+                await system.submit(model="low", lane="low")
+                await other.until(lambda: other.running == ["low"])
 
 
 async def workers_wait(system: System, count: int) -> None:
