@@ -1,8 +1,8 @@
 """The load: calls that cost little, streams whose every token is checked, and three ways to make many of them.
 
-`Caller` speaks HTTP/1.1 to one port over kept connections; `Hearing` is one stream as its reader hears it; `chat` and
-`native` ask for a stream in either dialect; `paced`, `unpaced` and `steady` are loads, each bounded in number.
-Above: scenarios.py says which loads make which row. Not here: processes, rows.
+`Caller` speaks HTTP/1.1 to one port over kept connections; `Hearing` is one stream as its reader hears it; `native`,
+`chat`, `responses` and `ui` ask for a stream in that dialect; `paced`, `unpaced` and `steady` are loads, each bounded
+in number. Above: scenarios.py says which loads make which row. Not here: processes, rows.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeVar, cast
+from uuid import uuid4
 
 import httptools
 
@@ -23,10 +24,13 @@ LIMIT_S = 120.0
 """No load takes longer than this: then it is cut off, with a `TimeoutError`."""
 # uvicorn closes a connection that was idle for five seconds; one that is younger is safe to use.
 _FRESH_S = 2.0
-_TOKEN = re.compile(rb'"content":\s*" (\d{5})"')
-_ENDS = re.compile(rb"^(?:data: \[DONE\]|event: completed)$", re.MULTILINE)
+# Responses and UI messages say `delta`, where chats and native events say `content`.
+_TOKEN = re.compile(rb'"(?:content|delta)":\s*" (\d{5})"')
+_ENDS = re.compile(rb"^(?:data: \[DONE\]|event: (?:response\.)?completed)$", re.MULTILINE)
 # A job that starts over would make the numbers begin again; so would nothing else that is said here.
-_BAD_ENDS = re.compile(rb"^event: (?:failed|cancelled|expired|rollback|gap)$", re.MULTILINE)
+_BAD_ENDS = re.compile(
+    rb"^event: (?:failed|cancelled|expired|rollback|gap|response\.failed|response\.incomplete|error)$", re.MULTILINE
+)
 
 
 T = TypeVar("T")
@@ -245,11 +249,29 @@ Asking = Callable[[Order], Coroutine[Any, Any, Hearing]]
 def chat(caller: Caller) -> Asking:
     """`POST /v1/chat/completions`, at any OpenAI-compatible server."""
 
+    return _posting(caller, "/v1/chat/completions", lambda order: order.request(caller.model))
+
+
+def responses(caller: Caller) -> Asking:
+    """`POST /v1/responses`."""
+    return _posting(caller, "/v1/responses", lambda order: {"model": caller.model, "stream": True, "input": order.text})
+
+
+def ui(caller: Caller) -> Asking:
+    """`POST /api/chat`, a chat of its own each time: in one chat one answer is given at a time."""
+
+    def body(order: Order) -> dict[str, Any]:
+        message = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": order.text}]}
+        return {"model": caller.model, "id": uuid4().hex, "trigger": "submit-message", "messages": [message]}
+
+    return _posting(caller, "/api/chat", body)
+
+
+def _posting(caller: Caller, path: str, body: Callable[[Order], dict[str, Any]]) -> Asking:
     async def ask(order: Order) -> Hearing:
         hearing = Hearing(order.tokens)
         hearing.asked_at = time.monotonic()
-        body = order.request(caller.model)
-        await _hearing(hearing, caller.ask("POST", "/v1/chat/completions", body, on_body=hearing.hear))
+        await _hearing(hearing, caller.ask("POST", path, body(order), on_body=hearing.hear))
         return hearing
 
     return ask

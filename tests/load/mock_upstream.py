@@ -55,10 +55,14 @@ class Order:
         """The order in a chat request."""
         return cls(**json.loads(json.loads(body)["messages"][-1]["content"]))
 
+    @property
+    def text(self) -> str:
+        """What the last message of a request says, so that it is a request for this."""
+        return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
+
     def request(self, model: str = "mock") -> dict[str, Any]:
         """A chat request with this order."""
-        order = {name: value for name, value in asdict(self).items() if value is not None}
-        return {"model": model, "stream": True, "messages": [{"role": "user", "content": json.dumps(order)}]}
+        return {"model": model, "stream": True, "messages": [{"role": "user", "content": self.text}]}
 
     def numbers(self) -> list[int]:
         """The tokens' numbers, as they are sent."""

@@ -50,6 +50,7 @@ class Size:
     logs: tuple[int, ...] = (1_000, 10_000)
     saturating: int = 500
     flood: int = 5_000
+    dialects: int = 50
     scaling: tuple[int, ...] = (50, 100, 200, 400)
     scaling_tokens: int = 250
 
@@ -79,6 +80,7 @@ TINY: Final = Size(
     logs=(20,),
     saturating=3,
     flood=5,
+    dialects=2,
     scaling=(2,),
     scaling_tokens=5,
 )
@@ -127,6 +129,25 @@ async def short_jobs(stand: Stand, sheet: Sheet, size: Size) -> None:
             sheet.note(label, "jobs/s", who, jobs / heard.seconds, Budget("at least", 250))
             _note_cpu(sheet, "CPU a job", who, meter.spent_s, jobs, 1e3, "ms", 5)
             sheet.faults += heard.faults
+
+
+async def dialects(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """What a token costs the gateway in each dialect, one event for each wake, against the native one."""
+    label = f"CPU a token at the gateway, {size.dialects} × {RATE:g} tok/s"
+    for _ in range(size.rounds):
+        cost: dict[str, float] = {}
+        for who, ask in stand.dialects.items():
+            meter = stand.meter()
+            pace = Pace(size.dialects, RATE, size.scaling_tokens, size.window_s)
+            heard = await paced(ask, pace, watch=meter.look)
+            sheet.faults += heard.faults
+            if not heard.tokens:
+                continue
+            cost[who] = 1e6 * meter.spent_s["gateway"] / heard.tokens
+            sheet.note(label, "µs", who, cost[who])
+        if native := cost.pop("native", 0.0):  # less than a tick of the clock is nothing
+            for who, each in cost.items():
+                sheet.note(f"{label}, over native", "×", who, each / native, Budget("at most", 1.5))
 
 
 async def begin(stand: Stand, sheet: Sheet, size: Size) -> None:
@@ -303,6 +324,7 @@ SCENARIOS: Final[dict[str, Callable[[Stand, Sheet, Size], Awaitable[None]]]] = {
     "streams": streams,
     "throughput": throughput,
     "short_jobs": short_jobs,
+    "dialects": dialects,
     "begin": begin,
     "crowd": crowd,
     "resume": resume,

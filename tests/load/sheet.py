@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
-OURS = ("chat", "native", "tailrace")
+OURS = ("chat", "native", "responses", "ui", "tailrace")
 """Who is measured on our side: a dialect, or where there is none, Tailrace as it is."""
 _HEAD = ("", "direct", "through", "peer", "ratio", "budget", "")
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from shared.child import start_child, stop_child
 from shared.settings import Settings
-from tests.load.generator import Asking, Caller, chat, native
+from tests.load.generator import Asking, Caller, chat, native, responses, ui
 from tests.support.processes import START_S, STOP_S, Processes, Running
 from tests.support.valkey import fresh_prefix
 
@@ -47,11 +47,16 @@ class Peer:
 
 @dataclass
 class Stand:
-    """What is measured, and who calls it. `asking` has the ways to ask for a stream, the direct one first."""
+    """What is measured, and who calls it.
+
+    `asking` has the ways to ask for a stream, the direct one first; `dialects` all those of Tailrace, the native one
+    first.
+    """
 
     upstream: Caller
     tailrace: Caller
     asking: dict[str, Asking]
+    dialects: dict[str, Asking]
     pids: dict[str, list[int]]
     """Process ids by part: `gateway`, `worker` (all workers together), `valkey`."""
     processes: Processes
@@ -119,14 +124,20 @@ async def running_stand(
         gateway = await processes.gateway()
         worked = [await processes.worker() for _ in range(workers)]
         upstream, tailrace = Caller(int(urlsplit(mock_url).port or 0)), _caller_of(gateway)
-        asking = {"direct": chat(upstream), "chat": chat(tailrace), "native": native(tailrace)}
+        dialects = {
+            "native": native(tailrace),
+            "chat": chat(tailrace),
+            "responses": responses(tailrace),
+            "ui": ui(tailrace),
+        }
+        asking = {"direct": chat(upstream), "chat": dialects["chat"], "native": dialects["native"]}
         peer_caller = peer.caller() if peer else None
         if peer_caller is not None:
             asking["peer"] = chat(peer_caller)
         assert valkey.pid is not None
         pids = {"gateway": [gateway.pid], "worker": [worker.pid for worker in worked], "valkey": [valkey.pid]}
         callers = [caller for caller in (upstream, tailrace, peer_caller) if caller is not None]
-        stand = Stand(upstream, tailrace, asking, pids, processes, callers)
+        stand = Stand(upstream, tailrace, asking, dialects, pids, processes, callers)
         try:
             yield stand
         finally:

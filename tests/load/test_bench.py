@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from shared.child import signal_child, start_child
 from tests.load.bench import main
-from tests.load.generator import Broken, Caller, Heard, Hearing, Pace, chat, native, paced, steady, unpaced
+from tests.load.generator import Broken, Caller, Heard, Hearing, Pace, chat, paced, steady, unpaced
 from tests.load.mock_upstream import Order, running_mock
 from tests.load.scenarios import SCENARIOS, TINY, scale
 from tests.load.sheet import Budget, Sheet, percentile
@@ -71,6 +71,32 @@ def test_what_a_native_stream_says_besides_tokens_is_no_fault() -> None:
     assert (
         heard(queued, b": hb\n", b'event: delta\ndata: {"content":" 00000"}\nid: 1-1\n\n', end, tokens=1).faults == []
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "end"),
+    [
+        (
+            b'event: response.output_text.delta\ndata: {"delta":" 00000"}\n\n',
+            b"event: response.completed\ndata: {}\n\n",
+        ),
+        (b'data: {"type":"text-delta","id":"text-1","delta":" 00000"}\n\n', b"data: [DONE]\n\n"),
+    ],
+    ids=["responses", "ui"],
+)
+def test_a_token_is_heard_once_in_dialects_that_call_it_a_delta(said: bytes, end: bytes) -> None:
+    again = b'event: response.output_text.done\ndata: {"text":" 00000","content":[{"text":" 00000"}]}\n\n'
+
+    hearing = heard(said, again, end, tokens=1)
+
+    assert (hearing.faults, hearing.count) == ([], 1)
+
+
+@pytest.mark.parametrize("end", [b"response.failed", b"response.incomplete", b"error"])
+def test_a_response_that_ends_badly_is_faulty(end: bytes) -> None:
+    hearing = heard(token(0), b"event: %b\ndata: {}\n\n" % end, tokens=1)
+
+    assert f"event: {end.decode()} after 1 tokens" in hearing.faults
 
 
 @pytest.mark.parametrize(
@@ -170,8 +196,8 @@ def test_tokens_that_come_together_have_no_gap_between_them() -> None:
 
 
 @on_the_stand
-async def test_both_dialects_give_every_token(stand: Stand) -> None:
-    for ask in (chat(stand.tailrace), native(stand.tailrace)):
+async def test_each_dialect_gives_every_token(stand: Stand) -> None:
+    for ask in stand.dialects.values():
         hearing = await ask(Order(50))
 
         assert hearing.faults == []
@@ -180,7 +206,7 @@ async def test_both_dialects_give_every_token(stand: Stand) -> None:
 
 @on_the_stand
 async def test_a_token_that_the_upstream_skips_is_found_behind_tailrace_too(stand: Stand) -> None:
-    for ask in (chat(stand.tailrace), native(stand.tailrace)):
+    for ask in stand.dialects.values():
         assert "token 4 where 3 was due" in (await ask(Order(10, skip=3))).faults
 
 
