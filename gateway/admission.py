@@ -101,7 +101,7 @@ class Admission:
             body,
             caller.tenant,
             key,
-            lane=self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER),
+            lane=self._header_lane(lane, caller),
             timeout_s=self._limits.timeout_s,
             metadata={},
             fingerprint=_fingerprint("chat.completions", body if lane is None else {**body, LANE_HEADER: lane}),
@@ -131,7 +131,7 @@ class Admission:
             chat,
             caller.tenant,
             key,
-            lane=self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER),
+            lane=self._header_lane(lane, caller),
             timeout_s=self._limits.timeout_s,
             metadata=_metadata(asked.get("metadata")),
             fingerprint=_fingerprint("responses", asked),
@@ -159,7 +159,7 @@ class Admission:
             request,
             caller.tenant,
             None,
-            lane=self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER),
+            lane=self._header_lane(lane, caller),
             timeout_s=self._limits.timeout_s,
             metadata=metadata,
             fingerprint="",
@@ -208,6 +208,9 @@ class Admission:
             fingerprint=fingerprint,
             idempotency_key=None if key is None else _idempotency_key(key),
         )
+
+    def _header_lane(self, lane: str | None, caller: Caller) -> str:
+        return self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER)
 
     def _allowed_lanes(self, caller: Caller) -> Sequence[str]:
         return caller.lanes or self._limits.lanes

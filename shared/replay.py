@@ -5,15 +5,16 @@ functions.lua and a redis-py connection. Not here: what a frame means (events.py
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from redis.asyncio import Connection, Redis
 from redis.exceptions import OutOfMemoryError
 
+from shared.bounds import PAGE_BYTES
 from shared.clock import Clock
 from shared.errors import JobNotFound
-from shared.events import START, EventId, parse_id
+from shared.events import START, EventId, last_id, parse_id, split_frames
 from shared.keys import Keys
 from shared.lifecycle import State
 from shared.metrics import Count
@@ -93,6 +94,17 @@ class ReplayLog:
             entries,
             bool(more),
         )
+
+    async def frames(self, job_id: str) -> AsyncIterator[bytes]:
+        """All frames that the log holds, from its first on, page by page. Raises JobNotFound: the job is gone."""
+        cursor, more = START, True
+        while more:
+            page = await self.read_after(job_id, cursor, max_bytes=PAGE_BYTES)
+            for entry in page.entries:
+                for frame in split_frames(entry):
+                    yield frame
+                cursor = last_id(entry)
+            more = page.more
 
     async def tails(self, job_ids: Sequence[str]) -> list[EventId | None]:
         """Where each job's log stands, in one round trip; None for a job that is gone."""

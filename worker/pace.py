@@ -1,7 +1,7 @@
 """How fast an execution's provider speaks, for the metrics: its first token, its gaps, its failures.
 
 Above: attempt.py, which tells each read that brought deltas. On the path of every token: one look at the clock, a
-bisection and four additions. Not here: what happens to a provider that is too slow (fallback.py).
+bisection and three additions. Not here: what happens to a provider that is too slow (fallback.py).
 """
 
 from shared.clock import Clock
@@ -26,7 +26,7 @@ class Pace:
     def came(self, deltas: int) -> None:
         """One read brought so many deltas."""
         now = self._clock.monotonic()
-        self._deltas.value += deltas
+        self._deltas.add(deltas)
         self._next.observe(now - self._last)
         self._next = self._gaps
         self._last = now

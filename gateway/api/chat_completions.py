@@ -1,7 +1,7 @@
 """OpenAI's chat completions over ordinary jobs: the caller's connection is the job's life line.
 
-Above: app.py. Below: admission, hub, dialects/chat.py. Headers are held until the first delta or the end, so that early
-failures are HTTP statuses. Whoever was cut off comes back with the job's id. Not here: the wire format.
+Above: app.py. Below: admission, foreground.py, which answers, and dialects/chat.py. Whoever was cut off comes back with
+the job's id. Not here: the wire format.
 """
 
 from typing import Any
@@ -11,19 +11,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.admission import LANE_HEADER
-from gateway.api.bodies import AsciiJSONResponse, read_json
+from gateway.api.bodies import read_json
 from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, own_job
 from gateway.api.services import Services, services_of
-from gateway.api.translated import Translated, Translator
+from gateway.api.translated import Translator
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
 from gateway.dialects.chunk_id import ChunkId, parse_chunk_id
 from gateway.dialects.resumed_chat import ResumedChat
-from gateway.hub import HEARTBEAT, Reader
 from gateway.presence import LEASE_S
-from gateway.sse import EventStream
 from shared.errors import BadCursor, InvalidRequest, JobNotFound
-from shared.events import decode_frame, split_frames
 from shared.jobs import CHAT, Job
 
 DISCONNECT_HEADER = "X-Tailrace-On-Disconnect"
@@ -44,7 +41,7 @@ async def create(request: Request) -> Response:
     spec = services.admission.chat(body, caller, key, lane=lane, abandon_after_s=abandon_after_s)
     job = await services.admission.submit(spec)
     options = ChatOptions(job.id, job.model, include_usage, body.get("n") or 1)
-    return ChatAnswer(services, job, options, ChatStream(options), streaming=streaming, returning=job.id != spec.id)
+    return _answer(services, job, options, ChatStream(options), streaming=streaming, returning=job.id != spec.id)
 
 
 async def resume(request: Request) -> Response:
@@ -66,7 +63,7 @@ async def resume(request: Request) -> Response:
     options = ChatOptions(job.id, job.model, _wants_usage(body), body.get("n") or 1)
     services.metrics.resumes.of().add(cursor is not None)
     translator = ChatStream(options) if cursor is None else ResumedChat(options, cursor)
-    return ChatAnswer(services, job, options, translator, streaming=streaming, returning=True)
+    return _answer(services, job, options, translator, streaming=streaming, returning=True)
 
 
 def _cursor(request: Request) -> tuple[bool, ChunkId | None]:
@@ -112,45 +109,11 @@ def _stream_options(body: dict[str, Any]) -> tuple[bool, bool]:
     return True, bool(include_usage)
 
 
-class ChatAnswer(Foreground):
-    """One caller's chat completion; `translator` is for a stream."""
-
-    def __init__(
-        self,
-        services: Services,
-        job: Job,
-        options: ChatOptions,
-        translator: Translator,
-        *,
-        streaming: bool,
-        returning: bool,
-    ) -> None:
-        super().__init__(services, job.id, streaming=streaming, returning=returning, depends=job.abandon_ms > 0)
-        self._options = options
-        self._translator = translator
-
-    async def _stream(self, reader: Reader) -> Response | None:
-        translator = self._translator
-        source = Translated(reader, translator)
-        first = await source.opening(self._services.settings.headers_hold_s)
-        if reader.gone:
-            return None
-        if translator.failure is not None and not translator.shown:
-            return self._failed(translator.failure)
-        return EventStream(source, reader, self._services.clock, headers=self._extra, first=first)
-
-    async def _whole(self, reader: Reader) -> Response | None:
-        completion = ChatCompletion(self._options)
-        while not completion.ended:
-            frames = await reader.chunk()
-            if not frames:
-                return None
-            if frames is not HEARTBEAT:
-                for frame in split_frames(frames):
-                    completion.accept(decode_frame(frame))
-        if completion.failure is not None:
-            return self._failed(completion.failure)
-        return AsciiJSONResponse(completion.body(), headers=self._extra)
+def _answer(
+    services: Services, job: Job, options: ChatOptions, translator: Translator, *, streaming: bool, returning: bool
+) -> Response:
+    whole, depends = ChatCompletion(options), job.abandon_ms > 0
+    return Foreground(services, job.id, translator, whole, streaming=streaming, returning=returning, depends=depends)
 
 
 routes = [

@@ -1,9 +1,11 @@
-"""A call whose job lives as long as its caller: the frame around each OpenAI dialect's answer.
+"""The answer to a call whose job lives as long as its caller, in any of OpenAI's dialects: streamed, or whole.
 
-Above: chat_completions.py and responses.py, which say what the answer is. Below: hub, presence. Not here: wire formats.
+Above: chat_completions.py and responses.py, which say what a job is in their dialect. Below: hub, presence. Headers are
+held until the answer begins, so that early failures are HTTP statuses. Not here: wire formats.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -11,26 +13,59 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.jobs import JOB_HEADER
 from gateway.api.services import Services
+from gateway.api.translated import Translated, Translator
 from gateway.dialects.openai_errors import Failure, body_of, headers_of
-from gateway.hub import Reader, StreamBroken
+from gateway.hub import HEARTBEAT, Reader, StreamBroken
 from gateway.sse import EventStream, watching
 from shared.errors import JobNotFound, Unavailable
-from shared.events import START
+from shared.events import START, Event, decode_frame, split_frames
+
+
+class Whole(Protocol):
+    """What a dialect makes of a job that has ended, see dialects/chat.py."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more needs to be accepted."""
+        ...
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it ended badly."""
+        ...
+
+    def accept(self, event: Event) -> None:
+        """Take the job's next event."""
+        ...
+
+    def body(self) -> dict[str, Any]:
+        """What the caller gets."""
+        ...
 
 
 class Foreground(Response):
     """One caller's answer: while it is being given the job lives, a little longer when the caller leaves.
 
-    A dialect says how it is streamed and how it is given whole; None means that nobody is there any more. A job that
-    does not `depend` on its callers goes on without them.
+    `translator` is for who asked for a stream, `whole` for who did not. A job that does not depend on its callers
+    (`depends`) goes on without them.
     """
 
     def __init__(
-        self, services: Services, job_id: str, *, streaming: bool, returning: bool, depends: bool = True
+        self,
+        services: Services,
+        job_id: str,
+        translator: Translator,
+        whole: Whole,
+        *,
+        streaming: bool,
+        returning: bool,
+        depends: bool = True,
     ) -> None:
         self.background = None
         self._services = services
         self._job_id = job_id
+        self._translator = translator
+        self._whole = whole
         self._streaming = streaming
         self._returning = returning
         self._depends = depends
@@ -38,14 +73,13 @@ class Foreground(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one caller."""
-        job_id, services = self._job_id, self._services
         async with (
-            services.hub.reader(job_id, START, resumable=False) as reader,
+            self._services.hub.reader(self._job_id, START, resumable=False) as reader,
             self._life_line(reader),
             watching(receive, reader),
         ):
             try:
-                response = await (self._stream(reader) if self._streaming else self._whole(reader))
+                response = await (self._begin(reader) if self._streaming else self._fold(reader))
             except StreamBroken as error:
                 raise Unavailable(str(error)) from error
             except JobNotFound as error:
@@ -63,11 +97,28 @@ class Foreground(Response):
             return nullcontext()
         return self._services.presence.of(self._job_id, lambda: reader.ended, returning=self._returning)
 
-    async def _stream(self, reader: Reader) -> Response | None:
-        raise NotImplementedError
+    async def _begin(self, reader: Reader) -> Response | None:
+        translator = self._translator
+        source = Translated(reader, translator)
+        first = await source.opening(self._services.settings.headers_hold_s)
+        if reader.gone:
+            return None
+        if translator.failure is not None and not translator.shown:
+            return self._failed(translator.failure)
+        return EventStream(source, reader, self._services.clock, headers=self._extra, first=first)
 
-    async def _whole(self, reader: Reader) -> Response | None:
-        raise NotImplementedError
+    async def _fold(self, reader: Reader) -> Response | None:
+        whole = self._whole
+        while not whole.ended:
+            frames = await reader.chunk()
+            if not frames:
+                return None
+            if frames is not HEARTBEAT:
+                for frame in split_frames(frames):
+                    whole.accept(decode_frame(frame))
+        if whole.failure is not None:
+            return self._failed(whole.failure)
+        return AsciiJSONResponse(whole.body(), headers=self._extra)
 
     def _failed(self, failure: Failure) -> Response:
         return AsciiJSONResponse(body_of(failure), failure.status, {**headers_of(failure), **self._extra})

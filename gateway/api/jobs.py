@@ -106,18 +106,13 @@ async def cancel(request: Request) -> Response:
 
 async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None:
     """Cancel a job on request, and `wait` a moment for its end."""
-    if await stop(services, job) == "cancelling" and wait:
-        await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
-
-
-async def stop(services: Services, job: Job) -> str:
-    """Decide that a job is to end: what `Store.cancel` answers."""
     verdict = await services.store.cancel(job.id, Cancelled.because("cancelled"))
     if verdict == "cancelled":
         await services.queue.done(job.id, job.lane)
     elif verdict == "cancelling":
         await services.queue.look([job.id], CANCEL_WAIT_S)
-    return verdict
+        if wait:
+            await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
 
 
 async def events(request: Request) -> Response:

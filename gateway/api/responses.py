@@ -5,8 +5,7 @@ job's under another name, so that any chat job can be read here. A background re
 other is cancelled when its caller leaves. Not here: the wire format.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
@@ -17,37 +16,27 @@ from starlette.types import Receive, Scope, Send
 from gateway.admission import LANE_HEADER
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.foreground import Foreground
-from gateway.api.jobs import CANCEL_WAIT_S, JOB_HEADER, stop
+from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.services import Services, services_of
+from gateway.api.translated import Translated
 from gateway.auth import Caller
-from gateway.dialects.responses import (
-    ALL,
-    ResponseOptions,
-    ResponseStream,
-    WholeResponse,
-    job_id_of,
-    response_id,
-    response_object,
-)
+from gateway.dialects.response_items import Item, Message, items_of, messages_of
+from gateway.dialects.response_object import ResponseOptions, job_id_of, response_id, response_object
+from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
 from gateway.dialects.responses_request import (
-    Item,
-    Message,
     ResponseRequest,
     chat_request,
-    items_of,
-    messages_of,
     read_request,
     referenced_jobs,
     resolved,
     said_before,
 )
-from gateway.hub import HEARTBEAT, Reader
 from gateway.middleware import AFTERWARDS
 from gateway.presence import LEASE_S
 from gateway.sse import EventStream
-from shared.bounds import LIST_MOST, PAGE_BYTES, REFERENCED_JOBS
+from shared.bounds import LIST_MOST, REFERENCED_JOBS
 from shared.errors import BrokenJob, InvalidRequest, JobNotFound, ResponseNotFound
-from shared.events import START, Event, after_cursor, decode_frame, last_id, split_frames
+from shared.events import START, decode_frame
 from shared.jobs import CHAT, Job, is_job_id
 from shared.lifecycle import State
 
@@ -97,7 +86,14 @@ async def create(request: Request) -> Response:
     job = await services.admission.submit(spec)
     options = _options(job, asked.echo)
     if not asked.background:
-        return ForegroundResponse(services, options, streaming=asked.streaming, returning=job.id != spec.id)
+        return Foreground(
+            services,
+            job.id,
+            ResponseStream(options),
+            WholeResponse(options),
+            streaming=asked.streaming,
+            returning=job.id != spec.id,
+        )
     if asked.streaming:
         return ResponseEvents(services, options)
     return AsciiJSONResponse(await _shown(services, job, options), headers={JOB_HEADER: job.id})
@@ -167,8 +163,7 @@ async def cancel(request: Request) -> Response:
     if not options.background:
         raise InvalidRequest("Only a background response can be cancelled; close the connection of any other.")
     if not job.ended:
-        if await stop(services, job) == "cancelling":
-            await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
+        await cancel_job(services, job)
         job = await services.store.load(job.id)
     return AsciiJSONResponse(await _shown(services, job, options), headers={JOB_HEADER: job.id})
 
@@ -178,7 +173,7 @@ async def delete(request: Request) -> Response:
     services = services_of(request)
     job = (await _own(request, services)).job
     if await services.store.forget(job.id) == "hidden":
-        await stop(services, job)
+        await cancel_job(services, job, wait=False)
     return AsciiJSONResponse({"id": response_id(job.id), "object": "response", "deleted": True})
 
 
@@ -207,70 +202,7 @@ async def input_items(request: Request) -> Response:
     )
 
 
-# --- Streams and whole answers
-
-
-class ResponseSource:
-    """A reader's frames, translated; see `sse.Source`."""
-
-    def __init__(self, reader: Reader, translator: ResponseStream) -> None:
-        self._reader = reader
-        self.translator = translator
-
-    async def chunk(self) -> bytes:
-        """The next wire frames, or a heartbeat; empty at the end."""
-        while not self.translator.ended:
-            frames = await self._reader.chunk()
-            if not frames or frames is HEARTBEAT:
-                return frames
-            events = map(decode_frame, split_frames(frames))
-            if wire := b"".join(map(self.translator.translate, events)):
-                return wire
-        return b""
-
-    async def until_shown(self, held: list[bytes]) -> None:
-        """Read up to the first piece of the answer, or the end, and keep what there is to send."""
-        while not (self.translator.shown or self.translator.ended):
-            if not (data := await self.chunk()):
-                return
-            if data is not HEARTBEAT:
-                held.append(data)
-
-
-class ForegroundResponse(Foreground):
-    """One caller's response. Headers are held until its answer begins, so that early failures are HTTP statuses."""
-
-    def __init__(self, services: Services, options: ResponseOptions, *, streaming: bool, returning: bool) -> None:
-        super().__init__(services, options.job_id, streaming=streaming, returning=returning)
-        self._options = options
-
-    async def _stream(self, reader: Reader) -> Response | None:
-        source = ResponseSource(reader, ResponseStream(self._options))
-        held: list[bytes] = []
-        try:
-            async with asyncio.timeout(self._services.settings.headers_hold_s):
-                await source.until_shown(held)
-        except TimeoutError:
-            pass
-        if reader.gone:
-            return None
-        failure = source.translator.failure
-        if failure is not None and not source.translator.shown:
-            return self._failed(failure)
-        return EventStream(source, reader, self._services.clock, headers=self._extra, first=b"".join(held) or HEARTBEAT)
-
-    async def _whole(self, reader: Reader) -> Response | None:
-        whole = WholeResponse(self._options)
-        while not whole.ended:
-            frames = await reader.chunk()
-            if not frames:
-                return None
-            if frames is not HEARTBEAT:
-                for frame in split_frames(frames):
-                    whole.accept(decode_frame(frame))
-        if whole.failure is not None:
-            return self._failed(whole.failure)
-        return AsciiJSONResponse(whole.body(), headers=self._extra)
+# --- What a response is
 
 
 class ResponseEvents(Response):
@@ -293,7 +225,7 @@ class ResponseEvents(Response):
         async with services.hub.reader(job_id, START) as reader:
             if services.draining:  # which lets go whom it finds, once
                 reader.break_off("This gateway is shutting down.")
-            source = ResponseSource(reader, ResponseStream(self._options, self._after))
+            source = Translated(reader, ResponseStream(self._options, self._after))
             await EventStream(source, reader, services.clock, headers={JOB_HEADER: job_id})(scope, receive, send)
 
 
@@ -314,22 +246,11 @@ async def _folded(services: Services, options: ResponseOptions) -> dict[str, Any
     """
     whole = WholeResponse(options)
     try:
-        async for event in _log(services, options.job_id):
-            whole.accept(event)
+        async for frame in services.hub.replay_log.frames(options.job_id):
+            whole.accept(decode_frame(frame))
     except JobNotFound:
         raise _missing(response_id(options.job_id)) from None
     return whole.body()
-
-
-async def _log(services: Services, job_id: str) -> AsyncIterator[Event]:
-    cursor, more = START, True
-    while more:
-        page = await services.hub.replay_log.read_after(job_id, cursor, max_bytes=PAGE_BYTES)
-        for entry in page.entries:
-            for frame in split_frames(after_cursor(entry, cursor)):
-                yield decode_frame(frame)
-            cursor = last_id(entry)
-        more = page.more
 
 
 # --- Which response

@@ -14,9 +14,20 @@ from shared.events import Event, decode_frame, split_frames
 class Translator(Protocol):
     """What a dialect makes of a job's events, see dialects/chat.py."""
 
-    shown: bool
-    ended: bool
-    failure: Failure | None
+    @property
+    def shown(self) -> bool:
+        """Whether there is something that the caller has been shown."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing follows any more."""
+        ...
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it ended badly."""
+        ...
 
     def translate(self, event: Event) -> bytes:
         """What this event is in the dialect; empty where it has no word for it."""
@@ -40,20 +51,21 @@ class Translated:
         self._told = False
 
     async def opening(self, hold_s: float) -> bytes:
-        """What goes out with the headers: the first bytes of the answer, or a heartbeat where it takes so long.
+        """What goes out with the headers: all up to the answer's first piece, or a heartbeat where that takes long.
 
         Empty where there is nothing: nobody is there to be answered, or the job ended without a word, and what becomes
         of that is a matter of HTTP.
         """
-        first = b""
+        held: list[bytes] = []
         try:
             async with asyncio.timeout(hold_s):
-                while (first := await self.chunk()) is HEARTBEAT:
-                    pass
+                while not (self.translator.shown or self.translator.ended) and (data := await self.chunk()):
+                    if data is not HEARTBEAT:
+                        held.append(data)
         except TimeoutError:
-            first = HEARTBEAT
+            held = held or [HEARTBEAT]
         self._out = True
-        return first
+        return b"".join(held)
 
     async def chunk(self) -> bytes:
         """The next wire frames, or a heartbeat; empty at the end."""

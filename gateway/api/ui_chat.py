@@ -24,9 +24,8 @@ from gateway.dialects.ui_message import UiMessageStream
 from gateway.dialects.ui_request import Turn, UiRequest, read_chat_id, read_ui_request
 from gateway.hub import StreamBroken
 from gateway.sse import STREAM_HEADERS, EventStream, encode_headers, watching
-from shared.bounds import PAGE_BYTES
 from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, Unavailable
-from shared.events import START, decode_frame, last_id, split_frames
+from shared.events import START, decode_frame
 from shared.jobs import Job
 from shared.lifecycle import State
 
@@ -173,14 +172,8 @@ async def _former(services: Services, tenant: str, chat_id: str) -> _Former:
 async def _said(services: Services, job: Job) -> list[dict[str, Any]]:
     """What a job has said, if anything. Tool calls are not among it: whoever makes them tells what came of them."""
     completion = ChatCompletion(ChatOptions(job.id, job.model))
-    cursor, more = START, True
-    while more:
-        page = await services.hub.replay_log.read_after(job.id, cursor, max_bytes=PAGE_BYTES)
-        for entry in page.entries:
-            cursor = last_id(entry)
-            for frame in split_frames(entry):
-                completion.accept(decode_frame(frame))
-        more = page.more
+    async for frame in services.hub.replay_log.frames(job.id):
+        completion.accept(decode_frame(frame))
     text = completion.text()
     return [{"role": "assistant", "content": text}] if text else []
 

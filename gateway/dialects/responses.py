@@ -1,32 +1,24 @@
 """OpenAI's Responses, as a pure translator: a job's events in, response events or one whole response out.
 
-Above: api/responses.py, which reads a job and writes what this returns. Below: the events. Everything is folded from
-the job's first event, so that a replay gives the same bytes and numbers, wherever it is cut. Not here: HTTP, time, how
-a job is read, and what was asked (responses_request.py).
+Above: api/responses.py, which reads a job and writes what this returns. Below: response_object.py and
+response_output.py, the events. Everything is folded from the job's first event, so that a replay gives the same bytes
+and numbers, wherever it is cut. Not here: HTTP, time, how a job is read, and what was asked (responses_request.py).
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.dialects.openai_errors import Failure, body_of, failure_in
+from gateway.dialects.response_object import ResponseOptions, response_object, usage_of
+from gateway.dialects.response_output import PARTS, PREFIXES, OutputItem, Part
 from shared.errors import status_of
 from shared.events import START, Event, EventType, encode_data, parse_id
-from shared.jobs import created_ms
 
 ALL = -1
 """Before the first event: sequence numbers begin at 0."""
 
 _NONE = sys.maxsize
-# What each field of a delta is: the item's type, the part's type, what its events are called, the part's own field.
-_PARTS = {
-    "reasoning_content": ("reasoning", "reasoning_text", "response.reasoning_text", "text"),
-    "content": ("message", "output_text", "response.output_text", "text"),
-    "refusal": ("message", "refusal", "response.refusal", "refusal"),
-}
-_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
 _PLAIN = b'{"content":"'
 # OpenAI's own list of what can be wrong with a response is closed; all else is the server's fault.
 _ERROR_CODES = {
@@ -41,84 +33,6 @@ _LOST = {
     EventType.ROLLBACK: "The answer was started over after a part of it had been sent; retrieve the response.",
     EventType.GAP: "A part of the answer was lost after it had been sent; retrieve the response.",
 }
-# The fields of a response that say what was asked, where nothing was.
-_ASKED: Mapping[str, Any] = {
-    "instructions": None,
-    "max_output_tokens": None,
-    "max_tool_calls": None,
-    "parallel_tool_calls": True,
-    "previous_response_id": None,
-    "prompt_cache_key": None,
-    "reasoning": {"effort": None, "summary": None},
-    "safety_identifier": None,
-    "service_tier": None,
-    "store": True,
-    "temperature": None,
-    "text": {"format": {"type": "text"}},
-    "tool_choice": "auto",
-    "tools": [],
-    "top_logprobs": 0,
-    "top_p": None,
-    "truncation": "disabled",
-    "user": None,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseOptions:
-    """What the translation of a job depends on: all of it is fixed when the job is made.
-
-    `model` is the name the caller used; a `background` job lives without its caller; `asked` is the request's fields
-    that the response says again.
-    """
-
-    job_id: str
-    model: str
-    background: bool = False
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    asked: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def bare_id(self) -> str:
-        """The characters that all ids of this job share."""
-        return self.job_id.removeprefix("job_")
-
-
-def response_id(job_id: str) -> str:
-    """How this dialect calls a job."""
-    return "resp_" + job_id.removeprefix("job_")
-
-
-def job_id_of(response: str) -> str:
-    """The job of a response's id; empty if it is no response's id."""
-    return "job_" + response.removeprefix("resp_") if response.startswith("resp_") else ""
-
-
-def response_object(
-    options: ResponseOptions,
-    status: str,
-    output: Sequence[Mapping[str, Any]] = (),
-    *,
-    error: Mapping[str, Any] | None = None,
-    reason: str | None = None,
-    usage: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """A response (OpenAI API reference, responses/object); `reason` says why it is incomplete."""
-    return {
-        "id": response_id(options.job_id),
-        "object": "response",
-        "created_at": created_ms(options.job_id) // 1000,
-        "status": status,
-        "background": options.background,
-        "error": error,
-        "incomplete_details": None if reason is None else {"reason": reason},
-        "model": options.model,
-        "output": output,
-        **_ASKED,
-        **options.asked,
-        "metadata": options.metadata,
-        "usage": usage,
-    }
 
 
 class ResponseStream:
@@ -136,9 +50,9 @@ class ResponseStream:
         self._number = 0
         self._created = False
         self._started = False
-        self._items: list[_Item] = []
-        self._open: _Item | None = None
-        self._calls: dict[int, _Item] = {}
+        self._items: list[OutputItem] = []
+        self._open: OutputItem | None = None
+        self._calls: dict[int, OutputItem] = {}
         self._end: dict[str, Any] = {}
 
     @property
@@ -174,6 +88,10 @@ class ResponseStream:
             case _:
                 return b""
 
+    def failure_frame(self) -> bytes:
+        """Nothing: of how it ends, its events tell, also where nothing was shown."""
+        return b""
+
     # How it begins and ends.
 
     def _create(self) -> bytes:
@@ -193,11 +111,11 @@ class ResponseStream:
     def _completed(self, outcome: Mapping[str, Any]) -> bytes:
         reason = _INCOMPLETE.get(outcome.get("finish_reason") or "")
         status = "completed" if reason is None else "incomplete"
-        return self._finish(status, status, reason=reason, usage=_usage(outcome))
+        return self._finish(status, status, reason=reason, usage=usage_of(outcome))
 
     def _failed(self, event: Event) -> bytes:
         self.failure = failure_in(event)
-        usage = _usage(event.json())
+        usage = usage_of(event.json())
         if event.type is EventType.CANCELLED:
             # There is no event of this name: clients know the status only from a response that is incomplete.
             return self._finish("incomplete", "cancelled", usage=usage)
@@ -228,7 +146,7 @@ class ResponseStream:
         if "reasoning_content" not in delta and "reasoning" in delta:
             delta = {**delta, "reasoning_content": delta["reasoning"]}  # the same under another name
         logprobs = _logprobs(delta)
-        for name in _PARTS:
+        for name in PARTS:
             if isinstance(text := delta.get(name), str):
                 frames.append(self._open_part(name))
                 frames.append(self._say(encode_data(text)[1:-1], logprobs if name == "content" else ()))
@@ -244,7 +162,7 @@ class ResponseStream:
         if self._speaks(name):
             return b""
         frames = b""
-        item_type = _PARTS[name][0]
+        item_type = PARTS[name][0]
         if self._open is None or self._open.type != item_type:
             frames += self._close_spoken("completed")
             self._open, added = self._add(item_type)
@@ -252,7 +170,7 @@ class ResponseStream:
         else:
             frames += self._close_part(self._open)
         item = self._open
-        part = _Part(name, item.id, item.index, len(item.parts))
+        part = Part(name, item.id, item.index, len(item.parts))
         item.parts.append(part)
         return frames + self._emit("response.content_part.added", {**part.place, "part": part.empty})
 
@@ -281,17 +199,17 @@ class ResponseStream:
         # Some upstreams don't count: an id begins a call, what has none goes on with the last.
         return len(self._calls) if fragment.get("id") else max(len(self._calls) - 1, 0)
 
-    def _add(self, item_type: str, call_id: object = None, name: object = None) -> tuple["_Item", bytes]:
+    def _add(self, item_type: str, call_id: object = None, name: object = None) -> tuple[OutputItem, bytes]:
         index = len(self._items)
-        item = _Item(f"{_PREFIXES[item_type]}_{self._options.bare_id}_{index}", index, item_type)
+        item = OutputItem(f"{PREFIXES[item_type]}_{self._options.bare_id}_{index}", index, item_type)
         if item_type == "function_call":
             item.call_id = call_id if isinstance(call_id, str) else f"call_{self._options.bare_id}_{index}"
             item.name = name if isinstance(name, str) else ""
-            item.parts.append(_Part("arguments", item.id, index, None))
+            item.parts.append(Part("arguments", item.id, index, None))
         self._items.append(item)
         return item, self._emit("response.output_item.added", {"output_index": index, "item": item.as_dict()})
 
-    def _add_piece(self, part: "_Part", text: bytes, logprobs: Sequence[Any]) -> bytes:
+    def _add_piece(self, part: Part, text: bytes, logprobs: Sequence[Any]) -> bytes:
         part.pieces.append(text)
         part.logprobs += logprobs
         number = self._number
@@ -305,14 +223,14 @@ class ResponseStream:
 
     # What has been said.
 
-    def _close_part(self, item: "_Item") -> bytes:
+    def _close_part(self, item: OutputItem) -> bytes:
         part = item.parts[-1]
         done = self._emit(part.stem + ".done", part.done())
         if part.content_index is None:
             return done
         return done + self._emit("response.content_part.done", {**part.place, "part": part.as_dict()})
 
-    def _close_item(self, item: "_Item", status: str) -> bytes:
+    def _close_item(self, item: OutputItem, status: str) -> bytes:
         frames = self._close_part(item)
         item.status = status
         return frames + self._emit("response.output_item.done", {"output_index": item.index, "item": item.as_dict()})
@@ -387,81 +305,6 @@ class WholeResponse:
         self._events = [each for each in self._events if each.type is not EventType.DELTA or (each.id or START) <= to]
 
 
-class _Part:
-    """A text that grows: a message's, a reasoning's, a refusal, or a call's arguments, without a `content_index`."""
-
-    __slots__ = ("content_index", "logprobs", "name", "pieces", "place", "stem", "template", "text_field", "type")
-
-    def __init__(self, name: str, item_id: str, output_index: int, content_index: int | None) -> None:
-        _, self.type, self.stem, self.text_field = _PARTS.get(
-            name, ("", "", "response.function_call_arguments", "arguments")
-        )
-        self.name = name
-        self.content_index = content_index
-        self.pieces: list[bytes] = []
-        self.logprobs: list[Any] = []
-        self.place: dict[str, Any] = {"item_id": item_id, "output_index": output_index}
-        if content_index is not None:
-            self.place["content_index"] = content_index
-        event = f"{self.stem}.delta"
-        before = f'event: {event}\ndata: {{"type":"{event}","sequence_number":'
-        place = encode_data(self.place)[1:-1]
-        after = b'","logprobs":[]}\n\n' if self.type == "output_text" else b'"}\n\n'
-        self.template = before.encode(), b',%s,"delta":"' % place, after
-
-    @property
-    def text(self) -> str:
-        """All of it; halves of a character find each other here."""
-        text: str = json.loads(b'"%s"' % b"".join(self.pieces))
-        return text
-
-    @property
-    def empty(self) -> dict[str, Any]:
-        """The part before anything is said."""
-        return self._shape("", [])
-
-    def as_dict(self) -> dict[str, Any]:
-        """The part as it now is."""
-        return self._shape(self.text, self.logprobs)
-
-    def done(self) -> dict[str, Any]:
-        """The data of the event that says the whole text."""
-        data = {**self.place, self.text_field: self.text}
-        if self.type == "output_text":
-            data["logprobs"] = self.logprobs
-        return data
-
-    def _shape(self, text: str, logprobs: list[Any]) -> dict[str, Any]:
-        shape: dict[str, Any] = {"type": self.type, self.text_field: text}
-        if self.type == "output_text":
-            shape |= {"annotations": [], "logprobs": logprobs}
-        return shape
-
-
-class _Item:
-    """One item of a response's output, as far as it has come."""
-
-    __slots__ = ("call_id", "id", "index", "name", "parts", "status", "type")
-
-    def __init__(self, item_id: str, index: int, item_type: str) -> None:
-        self.id = item_id
-        self.index = index
-        self.type = item_type
-        self.status = "in_progress"
-        self.parts: list[_Part] = []
-        self.call_id = self.name = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The item as it now is."""
-        head = {"id": self.id, "type": self.type, "status": self.status}
-        if self.type == "function_call":
-            return {**head, "call_id": self.call_id, "name": self.name, "arguments": self.parts[0].text}
-        content = [part.as_dict() for part in self.parts]
-        if self.type == "reasoning":
-            return {**head, "summary": [], "content": content}
-        return {**head, "role": "assistant", "content": content}
-
-
 def _plain_text(data: bytes) -> bytes | None:
     """What stands between the quotes of a delta that is one short text and nothing else; None for any other."""
     if data.startswith(_PLAIN) and data.find(b'"', len(_PLAIN)) == len(data) - 2:
@@ -473,21 +316,3 @@ def _logprobs(delta: Mapping[str, Any]) -> list[Any]:
     logprobs = delta.get("logprobs")
     content = logprobs.get("content") if isinstance(logprobs, dict) else None
     return content if isinstance(content, list) else []
-
-
-def _usage(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """The usage as Responses have it; clients rely on every field of it."""
-    usage = outcome.get("usage") or {}
-    return {
-        "input_tokens": usage.get("prompt_tokens", 0),
-        "input_tokens_details": _counts(usage, "prompt_tokens_details", "cached_tokens", "cache_write_tokens"),
-        "output_tokens": usage.get("completion_tokens", 0),
-        "output_tokens_details": _counts(usage, "completion_tokens_details", "reasoning_tokens"),
-        "total_tokens": usage.get("total_tokens", 0),
-    }
-
-
-def _counts(usage: Mapping[str, Any], details: str, *names: str) -> dict[str, int]:
-    given = usage.get(details)
-    found = given if isinstance(given, dict) else {}
-    return {name: count if isinstance(count := found.get(name), int) else 0 for name in names}

@@ -1,8 +1,8 @@
-"""OpenAI's Responses, the asking side: a request becomes a chat request, items become messages and back.
+"""OpenAI's Responses, the asking side: a request becomes a chat request.
 
-Above: api/responses.py, which reads earlier responses and submits the job. Below: the error tree. Upstreams speak chat
-completions; what they have no word for is refused, and the error names the field. Not here: the answer (responses.py).
-Pure: data in, data out.
+Above: api/responses.py, which reads earlier responses and submits the job. Below: response_items.py. Upstreams speak
+chat completions; what they have no word for is refused, and the error names the field. Not here: the answer
+(responses.py). Pure: data in, data out.
 """
 
 import re
@@ -10,16 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.dialects.response_items import Item, Message, messages_of, need, object_of
 from shared.errors import InvalidRequest
 from shared.events import encode_data
-
-Item = dict[str, Any]
-Message = dict[str, Any]
 
 _REFERENCE = "item_reference"
 _ITEM_ID = re.compile(r"(?:msg|rs|fc)_([0-9a-z]{26})_\d+")
 _LOGPROBS = "message.output_text.logprobs"
-_ROLES = ("user", "system", "developer", "assistant")
 # What the response says again, as it was asked.
 _ECHOED = (
     *("instructions", "max_output_tokens", "max_tool_calls", "parallel_tool_calls", "previous_response_id"),
@@ -77,7 +74,7 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     stored = _flag(body, "store", True)
     if background and not stored:
         raise InvalidRequest("store must be true where background is: there is no other way to read it.", param="store")
-    _object(body.get("stream_options"), "stream_options")
+    object_of(body.get("stream_options"), "stream_options")
     previous = _text(body, "previous_response_id")
     return ResponseRequest(
         streaming=streaming,
@@ -126,22 +123,22 @@ def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
             raise InvalidRequest("max_output_tokens must be a whole number from 1.", param="max_output_tokens")
         chat["max_completion_tokens"] = limit
-    if (effort := _object(body.get("reasoning"), "reasoning").get("effort")) is not None:
+    if (effort := object_of(body.get("reasoning"), "reasoning").get("effort")) is not None:
         chat["reasoning_effort"] = effort
     return chat | _text_options(body) | _tool_options(body) | _logprob_options(body)
 
 
 def _text_options(body: Mapping[str, Any]) -> dict[str, Any]:
-    text = _object(body.get("text"), "text")
+    text = object_of(body.get("text"), "text")
     options = {} if text.get("verbosity") is None else {"verbosity": text["verbosity"]}
-    form = _object(text.get("format"), "text.format")
+    form = object_of(text.get("format"), "text.format")
     match form.get("type", "text"):
         case "text":
             return options
         case "json_object":
             return options | {"response_format": {"type": "json_object"}}
         case "json_schema":
-            _need(form, "text.format", name=str, schema=dict)
+            need(form, "text.format", name=str, schema=dict)
             schema = {name: value for name, value in form.items() if name != "type" and value is not None}
             return options | {"response_format": {"type": "json_schema", "json_schema": schema}}
     raise InvalidRequest("text.format.type must be text, json_object or json_schema.", param="text.format.type")
@@ -164,10 +161,10 @@ def _tool_options(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tool(tool: object, where: str) -> dict[str, Any]:
-    given = _object(tool, where)
+    given = object_of(tool, where)
     if given.get("type") != "function":
         raise InvalidRequest(f"{where}.type must be function: no other tools are supported.", param=f"{where}.type")
-    _need(given, where, name=str)
+    need(given, where, name=str)
     function = {
         name: given[name] for name in ("name", "description", "parameters", "strict") if given.get(name) is not None
     }
@@ -201,7 +198,7 @@ def _items(given: object, *, needed: bool) -> list[Item]:
         return [{"role": "user", "content": given}]
     if not isinstance(given, list) or (needed and not given):
         raise InvalidRequest("input must be a text or a list of at least one item.", param="input")
-    return [_object(item, f"input[{n}]", optional=False) for n, item in enumerate(given)]
+    return [object_of(item, f"input[{n}]", optional=False) for n, item in enumerate(given)]
 
 
 # --- References
@@ -230,145 +227,6 @@ def _resolved(item: Item, outputs: Mapping[str, Item], where: str) -> Item:
     return found
 
 
-# --- Items to messages
-
-
-def messages_of(items: Iterable[Item], earlier: Sequence[Message] = ()) -> list[Message]:
-    """The messages of a chat in which these items follow what was said `earlier`.
-
-    Reasoning is left out: chat completions take none back.
-
-    Raises:
-        InvalidRequest: names the item and what would be right.
-    """
-    messages = list(earlier)
-    for number, item in enumerate(items):
-        where = f"input[{number}]"
-        match item.get("type", "message"):
-            case "message":
-                messages.append(_message(item, where))
-            case "function_call":
-                _call(messages, item, where)
-            case "function_call_output":
-                _need(item, where, call_id=str, output=(str, list))
-                content = _content(item["output"], f"{where}.output")
-                messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
-            case "reasoning":
-                pass
-            case _:
-                raise InvalidRequest(
-                    f"{where}.type must be message, function_call, function_call_output, reasoning or item_reference: "
-                    "no others are supported.",
-                    param=f"{where}.type",
-                )
-    return messages
-
-
-def _message(item: Item, where: str) -> Message:
-    if item.get("role") not in _ROLES:
-        raise InvalidRequest(f"{where}.role must be one of: {', '.join(_ROLES)}.", param=f"{where}.role")
-    _need(item, where, content=(str, list))
-    return {"role": item["role"], "content": _content(item["content"], f"{where}.content")}
-
-
-def _call(messages: list[Message], item: Item, where: str) -> None:
-    """Calls belong to the assistant's message before them."""
-    _need(item, where, call_id=str, name=str, arguments=str)
-    function = {"name": item["name"], "arguments": item["arguments"]}
-    call = {"id": item["call_id"], "type": "function", "function": function}
-    if messages and messages[-1].get("role") == "assistant":
-        messages[-1] = {**messages[-1], "tool_calls": [*(messages[-1].get("tool_calls") or ()), call]}
-    else:
-        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
-
-
-def _content(given: str | list[Any], where: str) -> str | list[dict[str, Any]]:
-    """A message's content. One text is sent as a text: not every upstream takes lists."""
-    if isinstance(given, str):
-        return given
-    parts = [_part(_object(part, f"{where}[{n}]"), f"{where}[{n}]") for n, part in enumerate(given)]
-    match parts:
-        case []:
-            return ""
-        case [{"type": "text", "text": str(text)}]:
-            return text
-    return parts
-
-
-def _part(part: Mapping[str, Any], where: str) -> dict[str, Any]:
-    match part.get("type"):
-        case "input_text" | "output_text":
-            _need(part, where, text=str)
-            return {"type": "text", "text": part["text"]}
-        case "refusal":
-            _need(part, where, refusal=str)
-            return {"type": "refusal", "refusal": part["refusal"]}
-        case "input_image":
-            _need(part, where, image_url=str)
-            detail = {} if part.get("detail") is None else {"detail": part["detail"]}
-            return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
-        case "input_file":
-            _need(part, where, file_data=str)
-            return {"type": "file", "file": {name: part[name] for name in ("filename", "file_data") if part.get(name)}}
-        case "input_audio":
-            _need(part, where, input_audio=dict)
-            return {"type": "input_audio", "input_audio": part["input_audio"]}
-    raise InvalidRequest(
-        f"{where}.type must be input_text, output_text, refusal, input_image, input_file or input_audio.",
-        param=f"{where}.type",
-    )
-
-
-# --- Messages to items
-
-
-def items_of(messages: Iterable[Message], job_id: str) -> list[Item]:
-    """What a job's model was given, as items; it does not matter in which dialect it was asked."""
-    bare = job_id.removeprefix("job_")
-    items = [item for message in messages for item in _as_items(message)]
-    return [{"id": f"{_PREFIXES[item['type']]}_{bare}_in_{n}", **item} for n, item in enumerate(items)]
-
-
-_PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
-
-
-def _as_items(message: Message) -> list[Item]:
-    role, content = message.get("role"), message.get("content")
-    if role == "tool":
-        output = content if isinstance(content, str) else _as_parts(content, "input_text")
-        return [_done("function_call_output", call_id=message.get("tool_call_id"), output=output)]
-    items = []
-    if content is not None:
-        parts = _as_parts(content, "output_text" if role == "assistant" else "input_text")
-        items.append(_done("message", role=role, content=parts))
-    for call in message.get("tool_calls") or ():
-        match call:
-            case {"id": call_id, "function": {"name": name, "arguments": arguments}}:
-                items.append(_done("function_call", call_id=call_id, name=name, arguments=arguments))
-    return items
-
-
-def _done(kind: str, **fields: Any) -> Item:
-    return {"type": kind, "status": "completed", **fields}
-
-
-def _as_parts(content: Any, text_type: str) -> list[Any]:
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    return [_as_part(part, text_type) for part in content or ()]
-
-
-def _as_part(part: Any, text_type: str) -> Any:
-    match part:
-        case {"type": "text", "text": text}:
-            return {"type": text_type, "text": text} | ({"annotations": []} if text_type == "output_text" else {})
-        case {"type": "image_url", "image_url": {"url": url, **rest}}:
-            return {"type": "input_image", "image_url": url, "detail": rest.get("detail", "auto")}
-        case {"type": "file", "file": dict(file)}:
-            return {"type": "input_file", **file}
-    return part
-
-
 # --- Checks
 
 
@@ -388,20 +246,3 @@ def _text(body: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise InvalidRequest(f"{name} must be a text.", param=name)
     return value
-
-
-def _object(value: object, where: str, *, optional: bool = True) -> dict[str, Any]:
-    if value is None and optional:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{where} must be an object.", param=where)
-    return value
-
-
-_NAMES = {str: "a text", dict: "an object", (str, list): "a text or a list"}
-
-
-def _need(given: Mapping[str, Any], where: str, **types: Any) -> None:
-    for name, type_ in types.items():
-        if not isinstance(given.get(name), type_):
-            raise InvalidRequest(f"{where}.{name} must be {_NAMES[type_]}.", param=f"{where}.{name}")

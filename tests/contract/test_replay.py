@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from shared import replay
 from shared.embedded import EmbeddedValkey
 from shared.errors import JobNotFound
-from shared.events import START, EventId, EventType, after_cursor, encode_frame, parse_id
+from shared.events import START, EventId, EventType, after_cursor, encode_frame, first_id, parse_id
 from shared.lifecycle import State
 from shared.replay import Entry, Page
 from shared.store import Execution
@@ -110,6 +111,22 @@ async def test_two_entries_of_one_job_may_share_a_call(core: Core) -> None:
 
     assert await core.append(frames_of(execution, 2, "a"), frames_of(execution, 3, "b")) == ["ok", "ok"]
     assert await core.append() == []
+
+
+async def test_all_frames_of_a_log_come_in_order_over_any_number_of_pages(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "PAGE_BYTES", 1)
+    execution = await core.running()
+    for seq in range(2, 8, 2):
+        await core.append(frames_of(execution, seq, "a", "b"))
+    await core.finish(execution, State.COMPLETED, seq=8)
+
+    frames = [frame async for frame in core.log.frames(execution.job_id)]
+
+    assert [str(first_id(frame)) for frame in frames] == ["0-1", *(f"1-{seq}" for seq in range(1, 9))]
+    with pytest.raises(JobNotFound):
+        await anext(core.log.frames(fresh_job_id()))
 
 
 async def test_a_subscriber_hears_exactly_what_was_accepted(core: Core) -> None:

@@ -17,7 +17,8 @@ from openai.types.responses import Response
 from openai.types.responses import ResponseStreamEvent as ResponseEvent
 from pydantic import TypeAdapter
 
-from gateway.dialects.responses import ALL, ResponseOptions, ResponseStream, WholeResponse
+from gateway.dialects.response_object import ResponseOptions
+from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
 from shared.events import Event, decode_frame, encode_data, split_frames
 
 HERE = Path(__file__).parent

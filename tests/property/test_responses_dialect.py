@@ -11,7 +11,8 @@ from openai.types.responses import Response
 from openai.types.responses import ResponseStreamEvent as ResponseEvent
 from pydantic import TypeAdapter
 
-from gateway.dialects.responses import ALL, ResponseOptions, ResponseStream, WholeResponse
+from gateway.dialects.response_object import ResponseOptions
+from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
 from shared.events import Event, EventId, EventType, encode_data
 from tests.property.test_chat_dialect import AWKWARD, FAILED, JOB, ROLLBACK, answers, any_delta, completed, log_of
 

@@ -5,15 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.responses import (
-    ALL,
-    ResponseOptions,
-    ResponseStream,
-    WholeResponse,
-    job_id_of,
-    response_id,
-    response_object,
-)
+from gateway.dialects.response_object import ResponseOptions, job_id_of, response_id, response_object
+from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
 from shared.events import Event, EventId, EventType, encode_data
 from shared.jobs import new_job_id
 from tests.unit.gateway.dialects.test_chat import (
@@ -173,6 +166,13 @@ class TestStream:
 
 
 class TestEnds:
+    def test_its_events_tell_of_a_failure_and_no_frame_beside_them(self) -> None:
+        answer = stream()
+        frames = [answer.translate(event) for event in (QUEUED, STARTED, ended(EventType.FAILED, ERROR))]
+
+        assert b"response.failed" in frames[-1]
+        assert answer.failure_frame() == b""
+
     @pytest.mark.parametrize(("reason", "why"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
     def test_an_answer_that_was_cut_short_is_incomplete(self, reason: str, why: str) -> None:
         last = told(delta({"content": "Hel"}), completed(reason))[-1]
