@@ -19,19 +19,22 @@ from shared.events import encode_data
 from shared.jobs import CHAT, KEPT, Job, JobSpec, new_job_id
 from shared.lanes import DEFAULT_LANE
 from shared.queue import Queue
+from shared.routes import OnStreamFailure
 from shared.store import Store
 
 KINDS = (CHAT,)
 LANE_HEADER = "X-Tailrace-Lane"
-"""Where a dialect whose bodies are not ours has the lane."""
+STREAM_FAILURE_HEADER = "X-Tailrace-On-Stream-Failure"
 _RANDOM_BITS = 80
 _MAX_KEY = 255
 _MAX_MODEL = 255
 _MAX_METADATA = 16
 _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
 # Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
-_NOT_YET = ("webhook", "after", "conversation", "abandon_after_s", "on_stream_failure")
-_NATIVE = frozenset({"kind", "lane", "timeout_s", "metadata", "on_disconnect", "stream_options", *_NOT_YET})
+_NOT_YET = ("webhook", "after", "conversation", "abandon_after_s")
+_NATIVE = frozenset(
+    {"kind", "lane", "timeout_s", "metadata", "on_disconnect", "on_stream_failure", "stream_options", *_NOT_YET}
+)
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -45,6 +48,24 @@ class Limits:
     max_depth: int
     models: Sequence[str]
     lanes: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a caller asks of Tailrace in headers, in a dialect whose bodies are not ours; None: nothing."""
+
+    lane: str | None = None
+    on_stream_failure: str | None = None
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str]) -> "Wishes":
+        """Those that these headers name."""
+        return cls(headers.get(LANE_HEADER), headers.get(STREAM_FAILURE_HEADER))
+
+    def named(self) -> dict[str, str]:
+        """Those that there are, by their headers."""
+        wishes = {LANE_HEADER: self.lane, STREAM_FAILURE_HEADER: self.on_stream_failure}
+        return {name: value for name, value in wishes.items() if value is not None}
 
 
 class Admission:
@@ -79,6 +100,7 @@ class Admission:
             timeout_s=self._timeout(body.get("timeout_s")),
             metadata=_metadata(body.get("metadata")),
             fingerprint=_fingerprint("jobs", body),
+            on_stream_failure=_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
         )
 
     def chat(
@@ -87,12 +109,12 @@ class Admission:
         caller: Caller,
         key: str | None,
         *,
-        lane: str | None,
+        wishes: Wishes,
         abandon_after_s: float | None,
     ) -> JobSpec:
         """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller.
 
-        `lane` is the header's value, if it is there; without `abandon_after_s` the job goes on, whoever reads it.
+        Without `abandon_after_s` the job goes on, whoever reads it.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -101,10 +123,11 @@ class Admission:
             body,
             caller.tenant,
             key,
-            lane=self._header_lane(lane, caller),
+            lane=self._header_lane(wishes.lane, caller),
+            on_stream_failure=_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata={},
-            fingerprint=_fingerprint("chat.completions", body if lane is None else {**body, LANE_HEADER: lane}),
+            fingerprint=_fingerprint("chat.completions", {**body, **wishes.named()}),
             abandon_after_s=abandon_after_s,
         )
 
@@ -115,13 +138,13 @@ class Admission:
         caller: Caller,
         key: str | None,
         *,
-        lane: str | None,
+        wishes: Wishes,
         kept: Mapping[str, Any],
         abandon_after_s: float | None,
     ) -> JobSpec:
         """A spec from the chat request that the body of `POST /v1/responses`, as it was `asked`, amounts to.
 
-        `lane` is the header's value, if it is there; `kept` is what the response says again. `abandon_after_s` is None
+        `kept` is what the response says again. `abandon_after_s` is None
         for a job that lives without its caller.
 
         Raises:
@@ -131,10 +154,11 @@ class Admission:
             chat,
             caller.tenant,
             key,
-            lane=self._header_lane(lane, caller),
+            lane=self._header_lane(wishes.lane, caller),
+            on_stream_failure=_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata=_metadata(asked.get("metadata")),
-            fingerprint=_fingerprint("responses", asked),
+            fingerprint=_fingerprint("responses", {**asked, **wishes.named()}),
             abandon_after_s=abandon_after_s,
             kept=kept,
         )
@@ -145,12 +169,10 @@ class Admission:
         caller: Caller,
         job_id: str,
         *,
-        lane: str | None,
+        wishes: Wishes,
         metadata: Mapping[str, str],
     ) -> JobSpec:
-        """A spec for a turn of a conversation: a chat that goes on, whoever reads it.
-
-        `request` is for the provider; `lane` is the header's value, if it is there.
+        """A spec for a turn of a conversation: a chat that goes on, whoever reads it. `request` is for the provider.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -159,7 +181,8 @@ class Admission:
             request,
             caller.tenant,
             None,
-            lane=self._header_lane(lane, caller),
+            lane=self._header_lane(wishes.lane, caller),
+            on_stream_failure=_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata=metadata,
             fingerprint="",
@@ -180,6 +203,7 @@ class Admission:
         timeout_s: float,
         metadata: Mapping[str, str],
         fingerprint: str,
+        on_stream_failure: OnStreamFailure | None,
         abandon_after_s: float | None = None,
         kept: Mapping[str, Any] | None = None,
         job_id: str | None = None,
@@ -207,6 +231,7 @@ class Admission:
             abandon_after_s=abandon_after_s,
             fingerprint=fingerprint,
             idempotency_key=None if key is None else _idempotency_key(key),
+            on_stream_failure=on_stream_failure,
         )
 
     def _header_lane(self, lane: str | None, caller: Caller) -> str:
@@ -289,6 +314,14 @@ def _check_message(message: object, where: str) -> None:
         return  # it may have called tools instead
     if not isinstance(content, str | list):
         raise InvalidRequest(f"{where}.content must be a text or a list of parts.", param=f"{where}.content")
+
+
+def _on_stream_failure(value: object, param: str) -> OnStreamFailure | None:
+    if value is None:
+        return None
+    if value not in [*OnStreamFailure]:
+        raise InvalidRequest(f"{param} must be one of: {', '.join(OnStreamFailure)}.", param=param)
+    return OnStreamFailure(str(value))
 
 
 def _metadata(value: object) -> Mapping[str, str]:

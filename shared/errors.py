@@ -27,7 +27,12 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   ├── ProviderTruncated
     │   ├── ProviderGarbage
     │   ├── OutputTooLarge
-    │   ├── AttemptsExhausted
+    │   ├── CircuitOpen
+    │   ├── Interrupted           its execution ended before the provider was through
+    │   │   ├── WorkerLost
+    │   │   ├── Drained
+    │   │   └── LogBehind
+    │   ├── PoisonJob
     │   ├── BrokenJob
     │   ├── DeadlinePassed
     │   ├── Cancelled
@@ -238,10 +243,48 @@ class OutputTooLarge(AttemptFailed):
     code = "output_too_large"
 
 
-class AttemptsExhausted(AttemptFailed):
-    """Every allowed attempt died without an end of its own."""
+class CircuitOpen(AttemptFailed):
+    """Each provider that could answer has failed so often that none is asked for a while."""
 
-    code = "attempts_exhausted"
+    code = "circuit_open"
+    status = 503
+    retryable = True
+
+
+class Interrupted(AttemptFailed):
+    """An execution ended before its provider was through, by no fault of either: another one follows."""
+
+    code = "interrupted"
+    retryable = True
+
+
+class WorkerLost(Interrupted):
+    """The worker died, or was silent for longer than its lease."""
+
+    code = "worker_lost"
+
+    @staticmethod
+    def because_of_silence() -> "WorkerLost":
+        """The error of an execution that nobody has ended."""
+        return WorkerLost("The worker that ran the job was lost.")
+
+
+class Drained(Interrupted):
+    """The worker is on its way out, and has handed the job back."""
+
+    code = "drain"
+
+
+class LogBehind(Interrupted):
+    """Redis has forgotten a part of the log that the worker could not send again."""
+
+    code = "behind"
+
+
+class PoisonJob(AttemptFailed):
+    """Each worker that ran the job was lost, and none got any further than the one before."""
+
+    code = "poison_job"
 
 
 class BrokenJob(AttemptFailed):

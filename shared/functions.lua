@@ -143,12 +143,16 @@ local function renew(keys, args)
   return answers
 end
 
--- KEYS lane, bell, claim, arq retry; ARGV job, owner -> 1 if it was the owner's to give. Nobody runs it any more, so
--- that there is no worker to whom `take` would have to leave it.
+-- KEYS lane, bell, claim, arq retry; ARGV job, owner, due in ms -> 1 if it was the owner's to give. Nobody runs it any
+-- more, so that there is no worker to whom `take` would have to leave it.
 local function give_back(keys, args)
   if redis.call('GET', keys[3]) ~= args[2] then return 0 end
   redis.call('DEL', keys[3], keys[4])
-  ring(keys[1], keys[2], args[1])
+  if args[3] == '0' then
+    ring(keys[1], keys[2], args[1])
+  else
+    redis.call('ZADD', keys[1], 'XX', digits(now_ms() + tonumber(args[3])), args[1])
+  end
   return 1
 end
 
@@ -218,7 +222,8 @@ end
 ------------------------------------------------------------------------------------------------------ job side
 
 -- KEYS record, request, log, channel
--- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandon in ms (0 never), metadata, position
+-- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandon in ms (0 never), metadata, position,
+--   on stream failure or ''
 -- -> {'created' | 'exists', the record}
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
@@ -226,7 +231,8 @@ local function create(keys, args)
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
     'model', args[6], 'epoch', 0, 'owner', '', 'seq', 1, 'base', 0, 'attempts', 0, 'created', digits(now),
-    'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10])
+    'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10],
+    'on_stream_failure', args[12])
   redis.call('SET', keys[2], args[7])
   local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
   local bytes = frame('queued', data, 0, 1)
@@ -235,11 +241,21 @@ local function create(keys, args)
   return { 'created', redis.call('HGETALL', keys[1]) }
 end
 
--- KEYS record, log, channel; ARGV owner, 'run' | 'end', model JSON, provider JSON, max attempts, epoch
+-- How a try that was not the job's last one ended. `cause` is an error as JSON.
+local function end_try(record, epoch, cause, now)
+  redis.call('HSET', record, 'end:' .. digits(epoch), '{"ended":' .. digits(now) .. ',"error":' .. cause .. '}')
+end
+
+-- KEYS record, log, channel
+-- ARGV owner, 'run' | 'end', epoch, model JSON, provider JSON, former owner or '', cause JSON, goes on from, seq read or '',
+--   progress JSON
 -- -> {'ok', epoch, seq, base, attempt, ms to the deadline}
---  | {'missing' | 'ended' | 'cancelling' | 'expired' | 'exhausted' | 'stale'}
+--  | {'missing' | 'ended' | 'cancelling' | 'expired' | 'stale' | 'moved'}
 -- To run, the caller names the epoch that the record had while its claim was good: if another one began since, it is
--- that one's, and the caller was frozen in between.
+-- that one's, and the caller was frozen in between. It `goes on from` an event id, which `started` tells as
+-- `resumed_from`; or from '' where no delta needs to be forgotten; or it rolls back to '0-1'. Who has read the log to
+-- know that says how far: if it has `moved` on since, he is to read it again. `cause` says why the former execution
+-- came to no end, for one that could not say so itself; `former` is its owner where the caller ended it.
 -- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
 local function begin(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
@@ -256,9 +272,9 @@ local function begin(keys, args)
     if status == 'running' and record[8] == args[1] then
       return { 'ok', old, tonumber(record[3]), tonumber(record[4]), attempts, digits(math.max(left, 0)) }
     end
-    if old ~= tonumber(args[6]) then return { 'stale' } end
+    if old ~= tonumber(args[3]) or (args[6] ~= '' and record[8] ~= args[6]) then return { 'stale' } end
     if left <= 0 then return { 'expired' } end
-    if attempts >= tonumber(args[5]) then return { 'exhausted' } end
+    if args[9] ~= '' and tonumber(args[9]) ~= tonumber(record[3]) then return { 'moved' } end
   end
   local epoch, created = old + 1, tonumber(record[6])
   -- A server that was killed may have forgotten executions: the job's age in ticks is an epoch that none of them had.
@@ -266,18 +282,26 @@ local function begin(keys, args)
   local base, seq = tonumber(record[4]) + tonumber(record[3]), 0
   if running then
     attempts = attempts + 1
-    local bytes = ''
+    local bytes, resumed = '', 'null'
     if old > 0 then
-      seq = 1
-      bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(record[9] or 'worker_lost') .. '}', epoch, seq)
+      local cause = record[9] or args[7]
+      if not record[9] then end_try(keys[1], old, cause, now) end
       redis.call('HDEL', keys[1], 'left')
+      if args[8] == '0-1' then
+        seq = 1
+        bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(cjson.decode(cause).code) .. '}', epoch, seq)
+      elseif args[8] ~= '' then
+        resumed = quoted(args[8])
+      end
     end
     seq = seq + 1
-    bytes = bytes .. frame('started', '{"attempt":' .. attempts .. ',"model":' .. args[3] .. ',"provider":' .. args[4]
-      .. ',"resumed_from":null}', epoch, seq)
+    local try = '{"attempt":' .. attempts .. ',"model":' .. args[4] .. ',"provider":' .. args[5] .. ',"resumed_from":'
+      .. resumed
+    bytes = bytes .. frame('started', try .. '}', epoch, seq)
     redis.call('XADD', keys[2], digits(epoch) .. '-' .. seq, 'f', bytes)
     redis.call('HSETNX', keys[1], 'started', digits(now))
-    redis.call('HSET', keys[1], 'status', 'running', 'attempts', attempts)
+    redis.call('HSET', keys[1], 'status', 'running', 'attempts', attempts, 'progress', args[10],
+      'try:' .. digits(epoch), try .. ',"started":' .. digits(now) .. '}')
     publish(keys[3], bytes)
   end
   redis.call('HSET', keys[1], 'epoch', digits(epoch), 'owner', args[1], 'seq', seq, 'base', base)
@@ -398,11 +422,14 @@ local function beat(keys, args)
   return answers
 end
 
--- KEYS record; ARGV epoch, owner, reason -> 1 if the execution was still the caller's. It ends without having cost an attempt.
-local function hand_back(keys, args)
+-- KEYS record; ARGV epoch, owner, cause JSON, attempts that it has cost, progress JSON or '' for as it was
+-- -> 1 if the execution was still the caller's: it comes to no end, and another one follows.
+local function leave(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'attempts')
   if fence(record, args[1], args[2]) then return 0 end
-  redis.call('HSET', keys[1], 'owner', '', 'attempts', tonumber(record[4]) - 1, 'left', args[3])
+  redis.call('HSET', keys[1], 'owner', '', 'attempts', tonumber(record[4]) - 1 + tonumber(args[4]), 'left', args[3])
+  if args[5] ~= '' then redis.call('HSET', keys[1], 'progress', args[5]) end
+  end_try(keys[1], tonumber(args[1]), args[3], now_ms())
   return 1
 end
 
@@ -517,7 +544,7 @@ register('finish', finish, { 'allow-oom' })
 register('cancel', cancel, { 'allow-oom' })
 register('forget', forget, { 'allow-oom' })
 register('beat', beat, { 'allow-oom' })
-register('hand_back', hand_back, { 'allow-oom' })
+register('leave', leave, { 'allow-oom' })
 register('abandon', abandon, { 'allow-oom' })
 register('read', read, { 'no-writes' })
 register('chat_begin', chat_begin)

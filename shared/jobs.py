@@ -6,12 +6,13 @@ Above: admission makes a `JobSpec`, the store reads a `Job`, the API shows it. N
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from shared.errors import BrokenJob
 from shared.events import EventId
 from shared.lifecycle import TERMINAL, State
+from shared.routes import OnStreamFailure
 
 CHAT = "chat"
 KEPT = "tailrace"
@@ -26,6 +27,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_CHARS = 26
 _RANDOM_BITS = 80
 _PREFIX = "job_"
+# The fields of a record that tell of its executions, each followed by an epoch.
+_TRY, _END = b"try:", b"end:"
 
 
 def new_job_id(now_ms: int, randomness: int) -> str:
@@ -74,7 +77,8 @@ class JobSpec:
     """A request that has been admitted: what becomes a record.
 
     `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit;
-    `abandon_after_s`, when set, is how long the job lives without a sign of its caller (foreground calls only).
+    `abandon_after_s`, when set, is how long the job lives without a sign of its caller (foreground calls only);
+    `on_stream_failure`, when set, is what is done in place of what the model's route says.
     """
 
     id: str
@@ -88,6 +92,7 @@ class JobSpec:
     abandon_after_s: float | None = None
     fingerprint: str = ""
     idempotency_key: str | None = None
+    on_stream_failure: OnStreamFailure | None = None
 
 
 class Place(NamedTuple):
@@ -96,6 +101,43 @@ class Place(NamedTuple):
     job_id: str
     lane: str
     began: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One execution of a job, as its record tells. Times are milliseconds since the Unix epoch, 0 = not yet.
+
+    `attempt` is its number; an execution that a draining worker handed back and the one that follows share theirs.
+    `resumed_from` is the event id that it went on from; `error` says why it was not the last, as `errors.problem_of`.
+    """
+
+    epoch: int
+    attempt: int
+    model: str
+    provider: str
+    resumed_from: str | None
+    started_ms: int
+    ended_ms: int = 0
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a job's attempts have cost and ruled out so far: what worker/retry.py decides by.
+
+    `failures` attempts ended by themselves; the chain's `link` is to be tried next, the `barred` ones never again;
+    `rounds` is how often the chain was gone through; `wasted` deltas were taken back. `crashes` workers were lost in a
+    row where the answer stood at `died_at` deltas.
+    """
+
+    failures: int = 0
+    link: int = 0
+    barred: tuple[int, ...] = ()
+    rounds: int = 0
+    wasted: int = 0
+    garbage: int = 0
+    crashes: int = 0
+    died_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +161,12 @@ class Job:
     outcome: Mapping[str, Any]
     hidden: bool = False
     """Deleted by its owner, who is told that there is no such job; it is kept only until it has its end."""
+    on_stream_failure: OnStreamFailure | None = None
+    """What its caller wants done when the stream fails; None: what the route says."""
+    owner: str = ""
+    """The execution that may write to the log; empty where none has begun, or the last one was left."""
+    progress: Progress = Progress()
+    tries: tuple[Try, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -158,6 +206,38 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             metadata=json.loads(record.get(b"metadata", b"{}")),
             outcome=json.loads(record.get(b"outcome", b"{}")),
             hidden=b"hidden" in record,
+            on_stream_failure=_on_stream_failure(record.get(b"on_stream_failure", b"")),
+            owner=record.get(b"owner", b"").decode(),
+            progress=_progress(record.get(b"progress", b"{}")),
+            tries=_tries(record),
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise BrokenJob(f"The job's record can't be read: {error!r}.") from error
+
+
+def _on_stream_failure(raw: bytes) -> OnStreamFailure | None:
+    return OnStreamFailure(raw.decode()) if raw else None
+
+
+def _progress(raw: bytes) -> Progress:
+    progress = Progress(**json.loads(raw))
+    return replace(progress, barred=tuple(progress.barred))
+
+
+def _tries(record: Mapping[bytes, bytes]) -> tuple[Try, ...]:
+    epochs = sorted(int(name.removeprefix(_TRY)) for name in record if name.startswith(_TRY))
+    return tuple(_try(epoch, record[_TRY + b"%d" % epoch], record.get(_END + b"%d" % epoch)) for epoch in epochs)
+
+
+def _try(epoch: int, begin: bytes, end: bytes | None) -> Try:
+    begun, ended = json.loads(begin), json.loads(end or b"{}")
+    return Try(
+        epoch,
+        begun["attempt"],
+        begun["model"],
+        begun["provider"],
+        begun["resumed_from"],
+        begun["started"],
+        ended.get("ended", 0),
+        ended.get("error"),
+    )

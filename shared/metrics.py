@@ -220,6 +220,9 @@ class Metrics(_Registry):
         self.provider_failures = self._counter(
             "tailrace_provider_failures_total", "attempts that failed by their provider's fault", "provider", "code"
         )
+        self.taken_back = self._counter(
+            "tailrace_deltas_taken_back_total", "deltas that were rolled back, and then generated again"
+        )
         # Redis.
         self.append = self._histogram(
             "tailrace_append_seconds", "from a flush of the pump to Redis' acknowledgement", _FAST

@@ -189,11 +189,11 @@ class Queue:
         answers: list[bytes] = await self._functions.call("renew", keys, int(lease_s * 1000), *args)
         return [answer.decode() for answer in answers]
 
-    async def give_back(self, claim: Claim) -> bool:
-        """Let another worker take the job at once."""
+    async def give_back(self, claim: Claim, in_s: float = 0.0) -> bool:
+        """Let any worker take the job, at once or in so many seconds; whether it was the claim's to give."""
         arq_keys = [ARQ_IN_PROGRESS + claim.job_id, ARQ_RETRY + claim.job_id]
         keys = [self._keys.lane(claim.lane), self._keys.bell(claim.lane), *arq_keys]
-        return bool(await self._functions.call("give_back", keys, claim.job_id, claim.owner))
+        return bool(await self._functions.call("give_back", keys, claim.job_id, claim.owner, int(in_s * 1000)))
 
     async def done(self, job_id: str, lane: str) -> None:
         """Forget a job that has ended: the epilogue's last step; idempotent."""

@@ -24,6 +24,7 @@ from shared.bounds import BODY_BYTES, DEPTH, KIB, LOG_BYTES, PUMP_BYTES, READER_
 from shared.errors import StartupError
 from shared.jobs import LONGEST_TIMEOUT_S
 from shared.lanes import parse_lanes
+from shared.routes import Continuation, OnStreamFailure
 
 # Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -102,7 +103,28 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         10.0, ge=0.5, le=300, description="a worker that is silent for this long loses its jobs to another"
     )
-    max_attempts: int = Field(3, ge=1, le=100, description="attempts of a job, before it ends as failed")
+    max_attempts: int = Field(
+        3, ge=1, le=100, description="attempts of a job that may fail by themselves, before it ends as failed"
+    )
+    max_crashes: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="workers that a job may lose in a row without getting any further, before it ends as `poison_job`",
+    )
+    on_stream_failure: OnStreamFailure = Field(
+        OnStreamFailure.CONTINUE,
+        description="what is done when a stream fails after it has shown something, where neither request nor route "
+        "say: continue, rollback or fail",
+    )
+    upstream_continuation: Continuation = Field(
+        Continuation.NONE,
+        description="how the upstream is asked to go on in mid-sentence: none, prefill, prefix or "
+        "continue_final_message",
+    )
+    again_tokens: int = Field(
+        100_000, ge=0, description="tokens that a job's attempts may generate again, before it ends as failed"
+    )
     drain_s: float = Field(10.0, ge=0, le=3600, description="how long a stopping process waits for what is running")
 
     timeout_s: float = Field(

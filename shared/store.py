@@ -7,15 +7,15 @@ nothing is decided here. Not here: the log's bytes (replay.py) and who runs when
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
 from shared.bounds import WALK_PAGE
-from shared.errors import BrokenJob, Cancelled, JobNotFound, TailraceError, problem_of
-from shared.events import encode_data
-from shared.jobs import KEPT, RECORD_VERSION, Job, JobSpec, Place, job_from_record
+from shared.errors import BrokenJob, Cancelled, JobNotFound, TailraceError, WorkerLost, problem_of
+from shared.events import EventId, encode_data
+from shared.jobs import KEPT, RECORD_VERSION, Job, JobSpec, Place, Progress, job_from_record
 from shared.keys import Keys
 from shared.lanes import DEFAULT_LANE
 from shared.lifecycle import TERMINAL, State
@@ -23,6 +23,8 @@ from shared.metrics import Metrics
 from shared.valkey import Functions, Server, server_of
 
 _TERMINAL = frozenset(state.value.encode() for state in TERMINAL)
+ROLLED_BACK = EventId(0, 1)
+"""The `queued` event: what is left where all that an execution has shown is taken back."""
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
@@ -42,7 +44,22 @@ class Execution:
     left_ms: int
 
 
-BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "exhausted", "stale"]
+BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "stale", "moved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """How an execution follows a former one.
+
+    `cause` is why that one came to no end, unless it said so itself; `former` is its owner where the caller ended it.
+    `resumed_from` is the last event that still holds: `ROLLED_BACK` takes back what was shown, None says that there
+    was nothing. `seen` is the last event that was read of the log: where it has `moved` on, nothing begins.
+    """
+
+    cause: TailraceError
+    former: str = ""
+    resumed_from: EventId | None = ROLLED_BACK
+    seen: EventId | None = None
 
 
 class Created(NamedTuple):
@@ -80,6 +97,7 @@ class Store:
             int((spec.abandon_after_s or 0) * 1000),
             encode_data(dict(spec.metadata)),
             position,
+            spec.on_stream_failure or "",
         )
         if answer == b"created":
             self._metrics.submitted.of(spec.lane).add()
@@ -127,32 +145,46 @@ class Store:
         return request
 
     async def begin(
-        self, job_id: str, owner: str, *, epoch: int, model: str, provider: str, max_attempts: int
+        self,
+        job_id: str,
+        owner: str,
+        *,
+        epoch: int,
+        model: str,
+        provider: str,
+        after: Succession | None = None,
+        progress: Progress | None = None,
     ) -> Execution | BeginRefusal:
-        """Take the epoch after `epoch` and write `started`; what the former execution showed is rolled back.
+        """Take the epoch after `epoch` and write `started`.
 
-        `epoch` is the record's as it was read while the claim was good: `stale` if somebody has begun since.
+        `epoch` is the record's as it was read while the claim was good: `stale` if somebody has begun since. What a
+        former execution has shown holds or is rolled back, as `after` says; without it, it is rolled back.
         """
-        return await self._begin(job_id, owner, "run", model, provider, max_attempts, epoch)
+        after = after or Succession(WorkerLost.because_of_silence())
+        seen = "" if after.seen is None else after.seen.seq if after.seen.epoch == epoch else 0
+        return await self._begin(
+            job_id,
+            owner,
+            "run",
+            epoch,
+            encode_data(model),
+            encode_data(provider),
+            after.former,
+            encode_data(problem_of(after.cause)),
+            "" if after.resumed_from is None else str(after.resumed_from),
+            seen,
+            encode_data(asdict(progress or Progress())),
+        )
 
     async def take_over(self, job_id: str, owner: str) -> Execution | BeginRefusal:
         """Take the next epoch without `started`, in order to end the job in a worker's place."""
-        return await self._begin(job_id, owner, "end", "", "", 0, 0)
+        return await self._begin(job_id, owner, "end")
 
     async def _begin(
-        self, job_id: str, owner: str, mode: str, model: str, provider: str, max_attempts: int, epoch: int
+        self, job_id: str, owner: str, mode: Literal["run", "end"], *args: int | str | bytes
     ) -> Execution | BeginRefusal:
         keys = self._keys.job(job_id)
-        answer = await self._functions.call(
-            "begin",
-            [keys.record, keys.log, keys.channel],
-            owner,
-            mode,
-            encode_data(model),
-            encode_data(provider),
-            max_attempts,
-            epoch,
-        )
+        answer = await self._functions.call("begin", [keys.record, keys.log, keys.channel], owner, mode, *args)
         if answer[0] != b"ok":
             refusal: BeginRefusal = answer[0].decode()
             return refusal
@@ -242,13 +274,24 @@ class Store:
         answers: list[bytes] = await self._functions.call("beat", records, *fences)
         return [answer.decode() for answer in answers]
 
-    async def hand_back(self, execution: Execution, reason: str) -> bool:
-        """End this execution without an end of the job, and without having cost an attempt.
+    async def leave(
+        self, execution: Execution, cause: TailraceError, *, costs: bool, progress: Progress | None = None
+    ) -> bool:
+        """End this execution without an end of the job; whether it was still the caller's.
 
-        `reason` is what the next one's `rollback` will say.
+        `cause` is what the next one's `rollback` will name; `costs` says whether it counts as an attempt.
         """
-        record = self._keys.job(execution.job_id).record
-        return bool(await self._functions.call("hand_back", [record], execution.epoch, execution.owner, reason))
+        return bool(
+            await self._functions.call(
+                "leave",
+                [self._keys.job(execution.job_id).record],
+                execution.epoch,
+                execution.owner,
+                encode_data(problem_of(cause)),
+                int(costs),
+                "" if progress is None else encode_data(asdict(progress)),
+            )
+        )
 
     async def abandon(self, job_ids: Sequence[str], after_s: float) -> int:
         """Let these jobs end after `after_s` seconds unless told otherwise; the number that are still alive."""

@@ -49,6 +49,7 @@ def settings(redis_url: str, key_prefix: str, tmp_path: Path) -> Settings:
         lease_s=2.0,
         drain_s=1.0,
         timeout_s=30.0,
+        max_attempts=1,  # what follows a failure has tests of its own
         first_token_timeout_s=5.0,
         gap_timeout_s=5.0,
         retention_s=60.0,

@@ -27,11 +27,15 @@ from shared.metrics import Buckets, Metrics
 from shared.queue import Queue
 from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
+from shared.routes import Route, RouteTable, Target, Upstream
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, must_answer, open_client
-from worker.attempt import Attempts, Limits
-from worker.fallback import Chain, Routes
+from worker.attempts import Attempts, Limits
+from worker.breakers import Breakers
+from worker.concurrency import Concurrency
+from worker.fallback import Routes
+from worker.gate import Gate
 from worker.lane_worker import Dispatcher
 from worker.providers.base import Provider
 from worker.providers.openai_compatible import OpenAICompatible
@@ -64,6 +68,14 @@ def make_provider(settings: Settings) -> Provider:
     return OpenAICompatible("upstream", settings.upstream_url, settings.upstream_api_key)
 
 
+def route_table(settings: Settings, name: str) -> RouteTable:
+    """Stub."""
+    target = Target(name, settings.first_token_timeout_s, settings.gap_timeout_s)
+    route = Route((target,), settings.on_stream_failure, settings.max_attempts)
+    upstream = Upstream(name, "", continuation=settings.upstream_continuation)
+    return RouteTable(dict.fromkeys(settings.models or ("*",), route), {name: upstream})
+
+
 async def run_worker(
     settings: Settings, provider: Provider, *, ready: Callable[[], None], stop: asyncio.Event, now: asyncio.Event
 ) -> None:
@@ -94,10 +106,7 @@ async def run_worker(
                 await check_server(each)
                 await Functions(each).load()
 
-        routes = Routes(
-            Chain([provider], first_token_s=settings.first_token_timeout_s, gap_s=settings.gap_timeout_s),
-            settings.models,
-        )
+        routes = Routes(route_table(settings, provider.name), {provider.name: provider})
         stack.push_async_callback(routes.close)
         clock, keys = SystemClock(), Keys(settings.key_prefix)
         store = Store(job_client, keys, retention_s=settings.retention_s, metrics=metrics)
@@ -110,7 +119,8 @@ async def run_worker(
             queue,
             pump,
             routes,
-            Limits(settings.max_attempts, settings.max_log_bytes),
+            Gate(Breakers(), Concurrency()),
+            Limits(settings.max_crashes, settings.again_tokens, settings.max_log_bytes),
             lease_s=settings.lease_s,
             metrics=metrics,
         )

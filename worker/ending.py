@@ -5,7 +5,6 @@ accepted) and the log, from which count and hash are read where the caller does 
 """
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -28,8 +27,10 @@ from shared.lifecycle import State
 from shared.replay import ReplayLog
 from shared.store import Execution, Store
 from shared.valkey import REDIS_DOWN, Outage
+from worker.tally import Heard, Tally
 
 T = TypeVar("T")
+TallyT = TypeVar("TallyT", bound=Tally)
 
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MOST_S = 1.0
@@ -43,24 +44,6 @@ class Ending:
 
     state: State
     data: Mapping[str, Any]
-
-
-class Tally:
-    """What a terminal event proves: how many deltas survive, and the SHA-256 over their data bytes, in order."""
-
-    def __init__(self) -> None:
-        self.deltas = 0
-        self._hash = hashlib.sha256()
-
-    def add(self, data: bytes) -> None:
-        """A delta was logged."""
-        self.deltas += 1
-        self._hash.update(data)
-
-    @property
-    def sha256(self) -> str:
-        """The hash so far."""
-        return self._hash.hexdigest()
 
 
 def completed(finish_reasons: list[str | None], usage: Usage, tally: Tally) -> Ending:
@@ -115,12 +98,19 @@ async def finish_from_log(
 
 async def read_tally(replay_log: ReplayLog, job_id: str) -> tuple[Tally, EventId]:
     """Count and hash of the surviving deltas, and the log's last id."""
-    return await _tally_to(replay_log, job_id, None)
+    return await _tally_to(replay_log, job_id, None, Tally)
 
 
-async def _tally_to(replay_log: ReplayLog, job_id: str, end: EventId | None) -> tuple[Tally, EventId]:
-    """The same, of the log up to `end`. It holds no more than a page: what survives a rollback is read again."""
-    tally, cursor, more = Tally(), START, True
+async def read_heard(replay_log: ReplayLog, job_id: str) -> tuple[Heard, EventId]:
+    """The same, and what the surviving deltas say."""
+    return await _tally_to(replay_log, job_id, None, Heard)
+
+
+async def _tally_to(
+    replay_log: ReplayLog, job_id: str, end: EventId | None, make: Callable[[], TallyT]
+) -> tuple[TallyT, EventId]:
+    """The tally of the log up to `end`. It holds no more than a page: what survives a rollback is read again."""
+    tally, cursor, more = make(), START, True
     while more:
         page = await replay_log.read_after(job_id, cursor, max_bytes=PAGE_BYTES)
         for frame in (frame for entry in page.entries for frame in split_frames(entry)):
@@ -132,7 +122,7 @@ async def _tally_to(replay_log: ReplayLog, job_id: str, end: EventId | None) -> 
                 tally.add(decode_frame(frame).data)
             elif frame.startswith(b"event: rollback\n"):
                 to = parse_id(decode_frame(frame).json()["to"])
-                tally, _ = await _tally_to(replay_log, job_id, min(to, cursor))
+                tally, _ = await _tally_to(replay_log, job_id, min(to, cursor), make)
             cursor = event_id
         more = page.more
     return tally, cursor

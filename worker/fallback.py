@@ -1,16 +1,18 @@
-"""The chain of a route: which provider answers, and how long it may be silent.
+"""The chain of a route: which providers may answer, in which order, and how long each may be silent.
 
-Above: attempt.py, which takes the chain of its job's model. Below: the providers, which know no time-outs. Here an
-end without a finish reason becomes an error, for every provider alike (design.md, invariant 6). Not here: retries,
-which are attempts.
+Above: attempts.py, which chooses a link of the chain of its job's model for each attempt. Below: the providers, which
+know no time-outs. Here an end without a finish reason becomes an error, for every provider alike (design.md, invariant
+6). Not here: what follows a failure (retry.py).
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import AttemptFailed, DeadlinePassed, ModelNotFound, ProviderTimeout, ProviderTruncated
+from shared.errors import AttemptFailed, DeadlinePassed, ProviderTimeout, ProviderTruncated
+from shared.routes import Continuation, OnStreamFailure, RouteTable, Target
 from worker.providers.base import Chunk, Provider
 
 LAST_WORDS_S = 2.0
@@ -19,57 +21,73 @@ LAST_WORDS_S = 2.0
 _NOBODY_WAITS = float("inf")
 
 
-class Chain:
-    """The ordered providers of a route: exactly one, until fallbacks are settings.
+class Link:
+    """One provider of a chain, with the model it is asked for and its time-outs.
 
     `first_token_s` and `gap_s` (seconds) bound the silence before the first delta and between two. Their clock runs
     only while the caller waits for a chunk. Only a delta ends a silence: a provider that keeps its stream alive with
-    empty chunks and says nothing has stalled, for whoever reads.
+    empty chunks and says nothing has stalled, for whoever reads. `total_s` bounds one attempt, if it is set.
     """
 
-    def __init__(self, providers: Sequence[Provider], *, first_token_s: float, gap_s: float) -> None:
-        (self._provider,) = providers
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        first_token_s: float,
+        gap_s: float,
+        total_s: float | None = None,
+        model: str | None = None,
+        continuation: Continuation = Continuation.NONE,
+    ) -> None:
+        self._provider = provider
         self._first_token_s = first_token_s
         self._gap_s = gap_s
+        self._total_s = total_s
+        self._model = model
+        self.continuation = continuation
+        """How it is asked to go on in mid-sentence."""
 
     @property
     def name(self) -> str:
-        """The name of the provider in use."""
+        """The name of its provider."""
         return self._provider.name
+
+    def model(self, asked: str) -> str:
+        """What it calls the model that the caller named."""
+        return self._model or asked
 
     @asynccontextmanager
     async def stream(self, request: Mapping[str, Any], *, total_s: float) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """Ask for an answer. It may take `total_s` seconds in all, the caller's own work in the context included.
+        """Ask for an answer to this request, which names the caller's model.
+
+        It may take `total_s` seconds in all, the caller's own work in the context included, and the link's own bound.
 
         The chunks end when the answer is whole; none is empty. Leaving the context closes the upstream's socket.
 
         Raises:
             DeadlinePassed: `total_s` went by.
-            ProviderTimeout: the provider was silent for too long.
+            ProviderTimeout: the provider was silent for too long, or its attempt took longer than it may.
             ProviderTruncated: its stream ended without a finish reason.
             AttemptFailed: whatever else the provider raises.
         """
-        deadline = asyncio.timeout(total_s)
+        own_bound_s = self._total_s if self._total_s is not None and self._total_s < total_s else None
+        deadline = asyncio.timeout(total_s if own_bound_s is None else own_bound_s)
+        asked = request if self._model is None else {**request, "model": self._model}
         silence = _Silence(deadline, min(self._first_token_s, self._gap_s))
         try:
-            async with deadline, aclosing(self._chunks(request, silence)) as chunks:
+            async with deadline, aclosing(self._chunks(asked, silence)) as chunks:
                 yield chunks
         except TimeoutError:
             if not deadline.expired():
                 raise
             if silence.too_long:
                 raise ProviderTimeout(self._silent(silence)) from None
+            if own_bound_s is not None:
+                sentence = f"The provider {self.name} had not finished its answer after {own_bound_s:g} s."
+                raise ProviderTimeout(sentence) from None
             raise DeadlinePassed(f"The answer was not whole after {total_s:g} s.") from None
         finally:
             silence.stop_watching()
-
-    async def models(self) -> list[str]:
-        """The names of the models that the chain's provider serves."""
-        return await self._provider.models()
-
-    async def close(self) -> None:
-        """Close the providers' connections."""
-        await self._provider.close()
 
     async def _chunks(self, request: Mapping[str, Any], silence: "_Silence") -> AsyncGenerator[Chunk, None]:
         choices = _choices(request)
@@ -160,12 +178,22 @@ class _Silence:
             self._timer = self._loop.call_at(min(self._until, now + self._look_s), self._look)
 
 
-class Routes:
-    """Which chain serves a model: one serves all `models`, or whatever is asked for where none are named."""
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The links of a route, in order; what may be done when a stream fails; and how often it is tried again."""
 
-    def __init__(self, chain: Chain, models: Collection[str] = ()) -> None:
-        self._chain = chain
-        self._models = models
+    links: Sequence[Link]
+    on_stream_failure: OnStreamFailure = OnStreamFailure.CONTINUE
+    max_attempts: int = 1
+
+
+class Routes:
+    """Which chain serves a model."""
+
+    def __init__(self, table: RouteTable, providers: Mapping[str, Provider]) -> None:
+        """`providers` are those that the table names."""
+        self._table = table
+        self._providers = providers
 
     def chain(self, model: str) -> Chain:
         """The chain of this model.
@@ -173,15 +201,27 @@ class Routes:
         Raises:
             ModelNotFound: no route serves it.
         """
-        if self._models and model not in self._models:
-            served = ", ".join(self._models)
-            raise ModelNotFound(f"No route serves the model {model[:100]!r}. There are: {served}.", param="model")
-        return self._chain
+        route = self._table.route(model)
+        return Chain([self._link(target) for target in route.targets], route.on_stream_failure, route.max_attempts)
+
+    def _link(self, target: Target) -> Link:
+        return Link(
+            self._providers[target.provider],
+            first_token_s=target.first_token_s,
+            gap_s=target.gap_s,
+            total_s=target.total_s,
+            model=target.model,
+            continuation=self._table.upstreams[target.provider].continuation,
+        )
 
     async def models(self) -> list[str]:
-        """The names of the models; where none are named, whatever the provider tells. Raises as a provider does."""
-        return list(self._models) or await self._chain.models()
+        """The names of the models; where none are named, whatever the providers tell. Raises as a provider does."""
+        if self._table.models:
+            return list(self._table.models)
+        told = [await provider.models() for provider in self._providers.values()]
+        return sorted({model for models in told for model in models})
 
     async def close(self) -> None:
-        """Close the connections of all chains."""
-        await self._chain.close()
+        """Close the connections of all providers."""
+        for provider in self._providers.values():
+            await provider.close()

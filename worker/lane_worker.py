@@ -24,7 +24,8 @@ from shared.lanes import Lane, Rota
 from shared.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, Outage
-from worker.attempt import CANCELLED, Attempts
+from worker.attempt import CANCELLED
+from worker.attempts import Attempts
 from worker.ending import persistently
 
 log = structlog.get_logger()
@@ -251,11 +252,11 @@ class Dispatcher:
         job_id = ctx["job_id"]
         if args != (job_id,):
             await self.end_unreadable(job_id)
-        elif await self._attempts.run(self._claims[job_id]):
+        elif (in_s := await self._attempts.run(self._claims[job_id])) is not None:
             async with self._renewing:
                 # The claim as it is now: it may have been taken anew while the job ran.
                 claim = self._claims.pop(job_id)
-                await persistently(lambda: self._queue.give_back(claim))
+                await persistently(lambda: self._queue.give_back(claim, in_s))
 
     async def end_unreadable(self, job_id: str) -> None:
         """The arq message is gone, garbage or another job's."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.admission import LANE_HEADER
+from gateway.admission import Wishes
 from gateway.api.bodies import read_json
 from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, own_job
@@ -36,9 +36,10 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes)
     streaming, include_usage = _stream_options(body)
     key = request.headers.get("idempotency-key")
-    lane = request.headers.get(LANE_HEADER)
     abandon_after_s = None if _goes_on(request) else LEASE_S
-    spec = services.admission.chat(body, caller, key, lane=lane, abandon_after_s=abandon_after_s)
+    spec = services.admission.chat(
+        body, caller, key, wishes=Wishes.of(request.headers), abandon_after_s=abandon_after_s
+    )
     job = await services.admission.submit(spec)
     options = ChatOptions(job.id, job.model, include_usage, body.get("n") or 1)
     return _answer(services, job, options, ChatStream(options), streaming=streaming, returning=job.id != spec.id)

@@ -21,7 +21,7 @@ from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
 from shared.bounds import LIST_MOST, LIST_ROUNDS
 from shared.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.events import START, EventId, parse_cursor
-from shared.jobs import Job, created_ms, is_job_id
+from shared.jobs import Job, Try, created_ms, is_job_id
 from shared.lifecycle import State
 from shared.valkey import REDIS_DOWN
 
@@ -240,7 +240,7 @@ def show(job: Job, links: Links) -> dict[str, Any]:
         "ended_at": _time(job.ended_ms),
         "deadline_at": _time(job.deadline_ms),
         "position": None,
-        "attempts": job.attempts,
+        "attempts": [_attempt(job, each) for each in job.tries],
         "last_event_id": str(job.last),
         "metadata": dict(job.metadata),
         "finish_reason": job.outcome.get("finish_reason"),
@@ -253,6 +253,19 @@ def show(job: Job, links: Links) -> dict[str, Any]:
             "events": f"{address}/events?token={links.token(job.id)}",
             "cancel": f"{address}/cancel",
         },
+    }
+
+
+def _attempt(job: Job, made: Try) -> dict[str, Any]:
+    last = made is job.tries[-1]
+    return {
+        "attempt": made.attempt,
+        "model": made.model,
+        "provider": made.provider,
+        "started_at": _time(made.started_ms),
+        "ended_at": _time(made.ended_ms or (job.ended_ms if last else 0)),
+        "resumed_from": made.resumed_from,
+        "error": made.error or (job.outcome.get("error") if last else None),
     }
 
 

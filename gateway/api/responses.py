@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.admission import LANE_HEADER
+from gateway.admission import Wishes
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, cancel_job
@@ -79,7 +79,7 @@ async def create(request: Request) -> Response:
         body,
         caller,
         request.headers.get("idempotency-key"),
-        lane=request.headers.get(LANE_HEADER),
+        wishes=Wishes.of(request.headers),
         kept=asked.echo,
         abandon_after_s=None if asked.background else LEASE_S,
     )

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.admission import LANE_HEADER
+from gateway.admission import Wishes
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.services import Services, services_of
@@ -43,7 +43,7 @@ async def create(request: Request) -> Response:
     caller = services.keyring.caller(request.headers.get("authorization"))
     body = await read_json(request, services.settings.max_body_bytes)
     asked = read_ui_request(body)
-    job = await _submit(services, caller, asked, request.headers.get(LANE_HEADER))
+    job = await _submit(services, caller, asked, Wishes.of(request.headers))
     return UiChat(services, job)
 
 
@@ -85,7 +85,7 @@ async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
     return [job for job in found if isinstance(job, Job) and not job.hidden]
 
 
-async def _submit(services: Services, caller: Caller, asked: UiRequest, lane: str | None) -> Job:
+async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: Wishes) -> Job:
     """Let the next turn in; what answered in this chat until now is cancelled, here or by its own tab."""
     conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
     model = asked.parameters.get("model") or await _default_model(services)
@@ -98,7 +98,7 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, lane: st
             {**asked.parameters, "model": model, "messages": messages},
             caller,
             job_id,
-            lane=lane,
+            wishes=wishes,
             metadata={_CHAT: asked.chat_id, _MESSAGE: asked.message_id(job_id)},
         )
         if not asked.whole and len(spec.request) > services.settings.max_body_bytes:

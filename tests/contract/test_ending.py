@@ -20,7 +20,6 @@ from shared.store import EMPTY_SHA256
 from tests.support.core import PATIENCE_S, Core, captured_logs, frames_of, frozen
 from worker.ending import (
     Ending,
-    Tally,
     completed,
     ended_badly,
     estimate_tokens,
@@ -29,6 +28,7 @@ from worker.ending import (
     persistently,
     read_tally,
 )
+from worker.tally import Tally
 
 LOST = InternalError("It was lost.")
 

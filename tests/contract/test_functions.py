@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.errors import Drained
 from shared.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
 from shared.store import Execution
 from shared.valkey import FUNCTIONS_VERSION
@@ -52,7 +53,7 @@ async def act(core: Core, job_id: str, action: Action) -> bool:
     """Carry out an action; whether it was accepted."""
     if action is Action.BEGIN:
         epoch = (await core.job(job_id)).last.epoch
-        begun = await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p", max_attempts=9)
+        begun = await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p")
         return isinstance(begun, Execution)
     if action is Action.CANCEL:
         return await core.cancel(job_id) in ("cancelled", "cancelling")
@@ -105,7 +106,7 @@ async def test_a_queued_job_that_was_taken_over_is_still_a_queued_job(core: Core
 @pytest.mark.parametrize("action", Action)
 async def test_a_running_job_that_was_handed_back_is_still_a_running_job(core: Core, action: Action) -> None:
     execution = await core.running()
-    assert await core.store.hand_back(execution, "drain")
+    assert await core.store.leave(execution, Drained("It was stopped."), costs=False)
 
     accepted = await act(core, execution.job_id, action)
 

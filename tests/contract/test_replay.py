@@ -6,7 +6,7 @@ import pytest
 
 from shared import replay
 from shared.embedded import EmbeddedValkey
-from shared.errors import JobNotFound
+from shared.errors import Drained, JobNotFound
 from shared.events import START, EventId, EventType, after_cursor, encode_frame, first_id, parse_id
 from shared.lifecycle import State
 from shared.replay import Entry, Page
@@ -203,7 +203,7 @@ async def test_a_server_without_room_refuses_new_work_and_lets_what_there_is_end
     assert await core.cancel(cancelling.job_id) == "cancelling"
     assert await core.finish(cancelling, State.CANCELLED) == "ok"
     assert await core.store.beat([draining]) == ["ok"]
-    assert await core.store.hand_back(draining, "drain")
+    assert await core.store.leave(draining, Drained("It was stopped."), costs=False)
     assert await core.queue.take(["default"], "w.9", 1.0) is not None
     assert (await core.begin(queued)).epoch == 1
     await core.queue.done(queued, "default")

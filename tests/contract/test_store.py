@@ -6,19 +6,21 @@ import json
 
 import pytest
 
-from shared.errors import Abandoned, BrokenJob, Cancelled, JobNotFound
+from shared.errors import Abandoned, BrokenJob, Cancelled, Drained, JobNotFound
 from shared.events import EventId, EventType, encode_data, encode_frame, is_terminal
 from shared.jobs import Job, JobSpec
 from shared.lifecycle import State
 from shared.metrics import Cells, Count, Metrics
-from shared.store import EMPTY_SHA256, Execution, Store
+from shared.store import EMPTY_SHA256, Execution, Store, Succession
 from shared.valkey import FUNCTIONS_VERSION
 from tests.support.core import RETENTION_S, WORKER, Core, frames_of, fresh_job_id, make_spec
 
+DRAINED = Drained("The worker was stopped.")
 
-async def refused(core: Core, job_id: str, *, max_attempts: int = 3, epoch: int = 0) -> object:
+
+async def refused(core: Core, job_id: str, *, epoch: int = 0, after: Succession | None = None) -> object:
     """What `begin` says to a job that may not begin."""
-    return await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p", max_attempts=max_attempts)
+    return await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p", after=after)
 
 
 async def set_field(core: Core, job_id: str, **fields: str | int) -> None:
@@ -175,7 +177,7 @@ async def test_names_with_any_characters_stay_one_line_of_json(core: Core) -> No
     job_id = await core.queued()
     name = 'a "model"\n\nid: 9-9\u2028'
 
-    await core.store.begin(job_id, WORKER, epoch=0, model=name, provider=name, max_attempts=1)
+    await core.store.begin(job_id, WORKER, epoch=0, model=name, provider=name)
 
     started = (await core.events(job_id))[-1]
     assert started.id == EventId(1, 1)
@@ -184,9 +186,9 @@ async def test_names_with_any_characters_stay_one_line_of_json(core: Core) -> No
 
 async def test_a_begin_that_is_sent_again_gives_the_execution_it_has_begun(core: Core) -> None:
     job_id = await core.queued()
-    first = await core.begin(job_id, "w.1", max_attempts=1)
+    first = await core.begin(job_id, "w.1")
 
-    again = await core.begin(job_id, "w.1", max_attempts=1)
+    again = await core.begin(job_id, "w.1")
 
     assert (again.epoch, again.seq, again.base, again.attempt) == (first.epoch, first.seq, first.base, first.attempt)
     assert await core.story(job_id) == ["0-1 queued", "1-1 started"]
@@ -197,7 +199,7 @@ async def test_who_was_frozen_before_its_begin_changes_nothing_of_an_execution_t
     await core.begin(job_id, "w.2")
     story = await core.story(job_id)
 
-    late = await core.store.begin(job_id, "w.1", epoch=0, model="m", provider="p", max_attempts=3)
+    late = await core.store.begin(job_id, "w.1", epoch=0, model="m", provider="p")
 
     assert late == "stale"
     assert await core.story(job_id) == story
@@ -305,22 +307,13 @@ async def test_a_job_whose_time_is_over_does_not_begin_but_can_be_taken_over(cor
     assert await core.story(job_id) == ["0-1 queued"]
 
 
-async def test_a_job_has_only_so_many_attempts(core: Core) -> None:
-    job_id = await core.queued()
-    for attempt in (1, 2):
-        assert (await core.begin(job_id, f"w.{attempt}", max_attempts=2)).attempt == attempt
-
-    assert await refused(core, job_id, max_attempts=2, epoch=2) == "exhausted"
-    assert (await core.job(job_id)).attempts == 2
-
-
 # Hand back, beat, abandon.
 
 
 async def test_a_handed_back_job_has_cost_no_attempt_and_fences_who_gave_it(core: Core) -> None:
     execution = await core.running("w.1")
 
-    assert await core.store.hand_back(execution, "drain")
+    assert await core.store.leave(execution, DRAINED, costs=False)
 
     assert (await core.job(execution.job_id)).attempts == 0
     assert await core.append(frames_of(execution, 2, "late")) == ["fenced"]
@@ -331,9 +324,9 @@ async def test_a_handed_back_job_has_cost_no_attempt_and_fences_who_gave_it(core
 
 async def test_handing_back_twice_counts_once(core: Core) -> None:
     execution = await core.running("w.1")
-    await core.store.hand_back(execution, "drain")
+    await core.store.leave(execution, DRAINED, costs=False)
 
-    assert not await core.store.hand_back(execution, "drain")
+    assert not await core.store.leave(execution, DRAINED, costs=False)
     assert (await core.job(execution.job_id)).attempts == 0
 
 
@@ -341,7 +334,7 @@ async def test_nobody_hands_back_what_another_one_runs(core: Core) -> None:
     former = await core.running("w.1")
     await core.begin(former.job_id, "w.2")
 
-    assert not await core.store.hand_back(former, "drain")
+    assert not await core.store.leave(former, DRAINED, costs=False)
     assert (await core.job(former.job_id)).attempts == 2
 
 
@@ -616,7 +609,7 @@ async def test_an_execution_is_counted_when_it_begins_and_its_rollback_with_it(c
     store, metrics = counting_store(core)
     job_id = await core.queued()
     for epoch, owner in ((0, "w.1"), (0, "w.2"), (1, "w.3")):  # the second one comes too late
-        await store.begin(job_id, owner, epoch=epoch, model="m", provider="p", max_attempts=9)
+        await store.begin(job_id, owner, epoch=epoch, model="m", provider="p")
     await store.take_over(job_id, "reaper")
 
     assert (counts(metrics.executions), counts(metrics.rollbacks)) == ({(): 2}, {(): 1})

@@ -21,7 +21,7 @@ from tests.support.told import Told
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.upstream import ask as scripted
 from tests.support.valkey import running_valkey
-from worker.attempt import Attempts
+from worker.attempts import Attempts
 
 ON_REQUEST = {
     "type": "job_error",

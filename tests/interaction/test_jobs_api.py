@@ -64,7 +64,7 @@ async def test_a_job_is_accepted_with_everything_a_client_needs_to_go_on(client:
         "started_at": None,
         "ended_at": None,
         "position": None,
-        "attempts": 0,
+        "attempts": [],
         "last_event_id": "0-1",
         "metadata": {"colour": "blau 🌊"},
         "finish_reason": None,
@@ -93,7 +93,7 @@ async def test_a_job_that_has_ended_shows_how(client: Client, writing: Desk) -> 
     job = (await client.get(f"{JOBS}/{scribe.job_id}")).json()
     end = decode_frame(list(split_frames(await writing.logged(scribe.job_id)))[-1]).json()
     assert job["status"] == "completed"
-    assert (job["attempts"], job["last_event_id"], job["finish_reason"]) == (1, "1-4", "stop")
+    assert (len(job["attempts"]), job["last_event_id"], job["finish_reason"]) == (1, "1-4", "stop")
     assert (job["usage"], job["events"], job["sha256"]) == (end["usage"], 5, end["sha256"])
     assert job["error"] is None
     assert job["created_at"] <= job["started_at"] <= job["ended_at"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.events import EventType
+from shared.jobs import Progress
 from shared.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.lifecycle import State
 from shared.queue import Claim, Queue
@@ -16,7 +17,8 @@ from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from worker import pump
-from worker.attempt import Attempts
+from worker.attempts import Attempts
+from worker.retry import NEAR_DELTAS
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
 
@@ -205,21 +207,33 @@ async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, tol
     assert await system.queue_keys(job_id) == []
 
 
-async def test_a_job_whose_every_worker_died_fails(system: System, told: Told) -> None:
+async def test_a_job_whose_workers_died_at_the_same_place_fails(system: System, told: Told) -> None:
     job_id = await system.submit()
-    for first, words in ((2, ("rolled ", "back")), (3, ("what ", "is ", "left"))):
-        execution = await system.core.begin(job_id, f"dead.{first}")
-        assert await system.core.append(frames_of(execution, first, *words)) == ["ok"]
-    async with running_worker(system.settings.model_copy(update={"max_attempts": 2})):
+    first = await system.core.begin(job_id, "dead.1")
+    assert await system.core.append(frames_of(first, 2, "rolled ", "back")) == ["ok"]
+    second = await system.core.begin(job_id, "dead.2", progress=Progress(crashes=1, died_at=2))
+    assert await system.core.append(frames_of(second, 3, "what ", "is ", "left")) == ["ok"]
+    async with running_worker(system.settings):
         story = await system.story(job_id)
 
     assert story.types == ["queued", *["started", "delta", "delta", "rollback"], "started", *["delta"] * 3, "failed"]
     assert story.text == "what is left"
     assert story.end["usage"]["completion_tokens"] == 3
-    assert story.code == "attempts_exhausted"
-    assert story.end["error"]["message"] == "2 attempts died without an end of their own."
+    assert story.code == "poison_job"
+    assert story.end["error"]["message"] == "The job has lost 2 workers in a row, and got no further meanwhile."
     assert told.calls == []
     assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_whose_workers_died_at_different_places_goes_on(system: System, told: Told) -> None:
+    job_id = await system.submit()
+    await system.core.begin(job_id, "dead.1", progress=Progress(crashes=1, died_at=2 * NEAR_DELTAS))
+    async with running_worker(system.settings):
+        (await told.call()).end()
+        story = await system.story(job_id)
+
+    assert story.types[-1] == "completed"
+    assert (await system.job(job_id)).progress.crashes == 1
 
 
 async def test_a_job_that_is_taken_again_while_it_is_handed_back_is_held_like_any_other(
@@ -289,17 +303,17 @@ async def test_a_job_that_kills_each_worker_that_runs_it_fails_and_the_next_one_
 ) -> None:
     job_id = await system.submit(model="poison")
     for number in range(2):
-        victim = await processes.worker(max_attempts=2)
+        victim = await processes.worker()
         (await told.call(number)).say("x")
         await system.until(job_id, EventType.DELTA, count=number + 1)
         await victim.crash()
-    await processes.worker(max_attempts=2)
+    await processes.worker()
     story = await system.story(job_id)
     after = await system.submit(model="harmless")
     (await told.call_for("harmless")).end()
 
     assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "failed"]
-    assert story.code == "attempts_exhausted"
+    assert story.code == "poison_job"
     assert (await system.story(after)).types == ["queued", "started", "completed"]
     assert [call.model for call in told.calls] == ["poison", "poison", "harmless"]
     assert await system.queue_keys(job_id) == []
@@ -349,6 +363,6 @@ async def test_a_job_whose_last_words_nobody_kept_is_run_again_and_costs_no_atte
         second.end()
         story = await system.story(job_id)
 
-    assert story.types == ["queued", "started", "rollback", "started", "delta", "completed"]
+    assert story.types == ["queued", "started", "started", "delta", "completed"]
     assert story.text == "kept"
     assert (await system.job(job_id)).attempts == 1

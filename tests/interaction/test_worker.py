@@ -459,8 +459,8 @@ async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run
             await told.until(lambda number=number: len(told.running) == min(3, 10 - number))  # type: ignore[misc]
             call.say(call.model)
             call.end()
-            story = await system.story(job_ids[number])
-            assert story.text == f"m{number}"
+            story = await system.story(job_ids[int(call.model.removeprefix("m"))])
+            assert story.text == call.model
 
 
 async def test_a_worker_that_joins_a_fleet_full_of_long_jobs_fills_its_slots(system: System) -> None:

@@ -21,10 +21,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from shared.errors import Drained, ProviderTimeout, WorkerLost
 from shared.events import START, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from shared.lifecycle import TERMINAL, State
 from shared.replay import Entry
-from shared.store import Execution
+from shared.store import ROLLED_BACK, Execution, Succession
 from tests.support.core import Core, Listener, frames_of, open_core
 from tests.support.valkey import fresh_prefix
 
@@ -33,7 +34,6 @@ OWNERS = st.sampled_from(["w.1", "w.2", "reaper"])
 ENDINGS = st.sampled_from(sorted(TERMINAL))
 # Some are over 16 KiB: their channel carries a nudge.
 TEXTS = st.lists(st.sampled_from(["a", "é\u2028", "\n\nid: 9-9\n\n", "x" * 9_000]), min_size=1, max_size=3)
-MAX_ATTEMPTS = 4
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Model:
     owner: str = ""
     seq: int = 1
     attempts: int = 0
-    left: str = "worker_lost"
+    left: str = ""
 
     def refusal(self, epoch: int, owner: str) -> str | None:
         if self.status in TERMINAL:
@@ -127,13 +127,25 @@ class AppendProtocol(RuleBasedStateMachine):
         self.model = Model([encode_frame(EventType.QUEUED, queued, EventId(0, 1))], [])
         return multiple()
 
-    @rule(target=executions, owner=OWNERS, late=st.booleans())
-    def begin(self, owner: str, late: bool) -> Any:
+    @rule(
+        target=executions,
+        owner=OWNERS,
+        late=st.booleans(),
+        former=st.sampled_from(["", "", "w.1", "w.2"]),
+        resumes=st.sampled_from(["rollback", "nothing", "goes on"]),
+        seen=st.sampled_from(["unread", "read", "read too early"]),
+    )
+    def begin(self, owner: str, late: bool, former: str, resumes: str, seen: str) -> Any:
         model = self.model
-        seen = model.epoch - 1 if late else model.epoch
-        answer = self.run(
-            self.core.store.begin(self.job_id, owner, epoch=seen, model="m", provider="p", max_attempts=MAX_ATTEMPTS)
+        epoch = model.epoch - 1 if late else model.epoch
+        last = EventId(model.epoch, model.seq)
+        after = Succession(
+            cause=ProviderTimeout("It was silent.") if former else WorkerLost.because_of_silence(),
+            former=former,
+            resumed_from={"rollback": ROLLED_BACK, "nothing": None, "goes on": last}[resumes],
+            seen={"unread": None, "read": last, "read too early": EventId(model.epoch, model.seq + 1)}[seen],
         )
+        answer = self.run(self.core.store.begin(self.job_id, owner, epoch=epoch, model="m", provider="p", after=after))
         if model.status in TERMINAL:
             assert answer == "ended"
         elif model.status is State.CANCELLING:
@@ -141,25 +153,29 @@ class AppendProtocol(RuleBasedStateMachine):
         elif model.status is State.RUNNING and model.owner == owner:  # the same call, sent again
             assert isinstance(answer, Execution)
             assert (answer.epoch, answer.seq, answer.attempt) == (model.epoch, model.seq, model.attempts)
-        elif late:
+        elif late or former not in ("", model.owner):
             assert answer == "stale"
-        elif model.attempts == MAX_ATTEMPTS:
-            assert answer == "exhausted"
+        elif seen == "read too early":
+            assert answer == "moved"
         else:
-            return self.began(answer, owner)
+            return self.began(answer, owner, after)
         return multiple()
 
-    def began(self, answer: object, owner: str) -> Execution:
+    def began(self, answer: object, owner: str, after: Succession) -> Execution:
         model = self.model
         assert isinstance(answer, Execution)
         assert answer.epoch > model.epoch
         assert answer.base == len(model.log)
         model.attempts += 1
         frames: list[tuple[EventType, dict[str, object]]] = []
+        resumed_from = None
         if model.epoch > 0:
-            frames.append((EventType.ROLLBACK, {"to": "0-1", "reason": model.left}))
-            model.left = "worker_lost"
-        started = {"attempt": model.attempts, "model": "m", "provider": "p", "resumed_from": None}
+            if after.resumed_from == ROLLED_BACK:
+                frames.append((EventType.ROLLBACK, {"to": "0-1", "reason": model.left or after.cause.code}))
+            elif after.resumed_from is not None:
+                resumed_from = str(after.resumed_from)
+            model.left = ""
+        started = {"attempt": model.attempts, "model": "m", "provider": "p", "resumed_from": resumed_from}
         frames.append((EventType.STARTED, started))
         model.status, model.epoch, model.owner = State.RUNNING, answer.epoch, owner
         entry = [
@@ -185,7 +201,7 @@ class AppendProtocol(RuleBasedStateMachine):
     @rule(execution=executions)
     def hand_back(self, execution: Execution) -> None:
         mine = self.model.refusal(execution.epoch, execution.owner) is None
-        assert self.run(self.core.store.hand_back(execution, "drain")) == mine
+        assert self.run(self.core.store.leave(execution, Drained("It was stopped."), costs=False)) == mine
         if mine:
             self.model.owner, self.model.left = "", "drain"
             self.model.attempts -= 1

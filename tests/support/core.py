@@ -82,12 +82,10 @@ class Core:
         assert (await self.store.create(spec, 1)).new
         return spec.id
 
-    async def begin(self, job_id: str, owner: str = WORKER, *, max_attempts: int = 3) -> Execution:
-        """Begin a job that may begin."""
+    async def begin(self, job_id: str, owner: str = WORKER, **how: Any) -> Execution:
+        """Begin a job that may begin; `how` goes to `Store.begin`."""
         epoch = (await self.job(job_id)).last.epoch
-        execution = await self.store.begin(
-            job_id, owner, epoch=epoch, model="a-model", provider="a-provider", max_attempts=max_attempts
-        )
+        execution = await self.store.begin(job_id, owner, epoch=epoch, model="a-model", provider="a-provider", **how)
         assert isinstance(execution, Execution), execution
         return execution
 

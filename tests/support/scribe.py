@@ -22,7 +22,8 @@ from shared.replay import Entry, ReplayLog
 from shared.settings import Settings
 from shared.store import Execution, Store
 from shared.valkey import Client, open_client
-from worker.ending import Ending, Tally, completed, ended_badly, finish
+from worker.ending import Ending, completed, ended_badly, finish
+from worker.tally import Tally
 
 PATIENCE_S = 5.0
 PROMPT = [{"role": "user", "content": "Hello?"}]
@@ -57,9 +58,7 @@ class Desk:
     async def begin(self, job_id: str) -> "Scribe":
         """The next execution of a job."""
         epoch = (await self.store.load(job_id)).last.epoch
-        execution = await self.store.begin(
-            job_id, _owner(), epoch=epoch, model="scripted", provider="test", max_attempts=9
-        )
+        execution = await self.store.begin(job_id, _owner(), epoch=epoch, model="scripted", provider="test")
         assert isinstance(execution, Execution), execution
         return Scribe(self, execution)
 

@@ -19,6 +19,7 @@ from shared.events import EventType
 from shared.lifecycle import TRANSITIONS
 from shared.metrics import FleetMetrics, Metrics
 from shared.settings import Settings
+from worker.retry import VERDICTS, Sort
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -145,6 +146,19 @@ def test_the_http_table_is_the_routes() -> None:
     }
 
     assert listed == there
+
+
+def test_the_table_of_failures_is_that_of_the_verdicts() -> None:
+    told = {
+        code: (sort, "elsewhere" in follows or "another link" in follows)
+        for codes, sort, follows in table("failure", "sort", "what follows")
+        for code in re.findall(r"`(\w+)`", codes)
+    }
+
+    assert {code: sort for code, (sort, _) in told.items()} == {code: each.sort for code, each in VERDICTS.items()}
+    for code, verdict in VERDICTS.items():
+        if verdict.sort is Sort.DETERMINISTIC:
+            assert told[code][1] == verdict.elsewhere
 
 
 def test_the_exit_statuses_are_those_of_the_client() -> None:

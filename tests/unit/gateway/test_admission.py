@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import Admission, Limits
+from gateway.admission import Admission, Limits, Wishes
 from gateway.auth import Caller
 from shared.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
 from shared.jobs import JobSpec, is_job_id
 from shared.keys import Keys
 from shared.queue import Queue
+from shared.routes import OnStreamFailure
 from shared.store import Store
 from shared.valkey import open_client
 
@@ -43,8 +44,14 @@ def native(body: Mapping[str, Any], key: str | None = None, caller: Caller = ALI
     return admission().native(body, caller, key)
 
 
-def chat(body: Mapping[str, Any], key: str | None = None, caller: Caller = ALICE, lane: str | None = None) -> JobSpec:
-    return admission().chat(body, caller, key, lane=lane, abandon_after_s=30)
+def chat(
+    body: Mapping[str, Any],
+    key: str | None = None,
+    caller: Caller = ALICE,
+    lane: str | None = None,
+    wishes: Wishes | None = None,
+) -> JobSpec:
+    return admission().chat(body, caller, key, wishes=wishes or Wishes(lane), abandon_after_s=30)
 
 
 def with_(**fields: Any) -> dict[str, Any]:
@@ -70,7 +77,7 @@ def test_a_chat_call_lives_as_long_as_its_caller() -> None:
 
 def response(body: Mapping[str, Any], abandon_after_s: float | None = None, lane: str | None = None) -> JobSpec:
     return admission().response(
-        BODY, body, ALICE, "key", lane=lane, kept={"store": True}, abandon_after_s=abandon_after_s
+        BODY, body, ALICE, "key", wishes=Wishes(lane), kept={"store": True}, abandon_after_s=abandon_after_s
     )
 
 
@@ -86,6 +93,26 @@ def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
     asked = response({"input": "Hello?"})
     assert response({"input": "Hello?"}).fingerprint == asked.fingerprint
     assert response({"input": "Hello!"}).fingerprint != asked.fingerprint
+
+
+@pytest.mark.parametrize(
+    "wish", [Wishes("low"), Wishes(on_stream_failure="fail"), Wishes("low", "fail")], ids=["lane", "policy", "both"]
+)
+def test_who_wishes_something_else_under_a_key_asks_for_something_else(wish: Wishes) -> None:
+    def fingerprints(wishes: Wishes) -> tuple[str, str]:
+        called = admission().chat(BODY, ALICE, "key", wishes=wishes, abandon_after_s=30)
+        answered = admission().response(BODY, {}, ALICE, "key", wishes=wishes, kept={}, abandon_after_s=None)
+        return called.fingerprint, answered.fingerprint
+
+    plain = fingerprints(Wishes())
+    assert fingerprints(Wishes()) == plain
+    assert not {*fingerprints(wish)} & {*plain}
+
+
+def test_a_policy_is_kept_beside_the_request() -> None:
+    for spec in (native(with_(on_stream_failure="rollback")), chat(BODY, wishes=Wishes(on_stream_failure="rollback"))):
+        assert (spec.on_stream_failure, json.loads(spec.request)) == (OnStreamFailure.ROLLBACK, BODY)
+    assert native(BODY).on_stream_failure is None
 
 
 def test_a_responses_metadata_and_lane_are_checked_like_a_jobs() -> None:
@@ -109,7 +136,14 @@ def test_each_job_has_an_id_of_its_own() -> None:
 
 def test_any_chat_parameter_is_passed_through_and_ours_are_not() -> None:
     extra = {"temperature": 0.5, "tools": [{"type": "function"}], "n": 2, "something_new": {"a": [1]}}
-    ours = {"kind": "chat", "lane": "default", "timeout_s": 5, "metadata": {"a": "b"}, "on_disconnect": "continue"}
+    ours = {
+        "kind": "chat",
+        "lane": "default",
+        "timeout_s": 5,
+        "metadata": {"a": "b"},
+        "on_disconnect": "continue",
+        "on_stream_failure": "fail",
+    }
     ways = {"stream": True, "stream_options": {"include_usage": True}}
     assert json.loads(native(with_(**extra, **ours, **ways)).request) == {**BODY, **extra}
     kept = {"stream_options": ways["stream_options"]}  # for a caller who comes back
@@ -183,7 +217,7 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"after": []}, "after", "not available in this version"),
         ({"conversation": None}, "conversation", "not available in this version"),
         ({"abandon_after_s": 5}, "abandon_after_s", "not available in this version"),
-        ({"on_stream_failure": "end"}, "on_stream_failure", "not available in this version"),
+        ({"on_stream_failure": "end"}, "on_stream_failure", "one of: continue, rollback, fail"),
     ],
 )
 def test_a_wrong_field_is_named_with_what_would_be_right(fields: dict[str, Any], param: str, hint: str) -> None:

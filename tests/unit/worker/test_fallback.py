@@ -9,7 +9,8 @@ import anyio
 import pytest
 
 from shared.errors import DeadlinePassed, ModelNotFound, ProviderTimeout, ProviderTruncated, ProviderUnreachable
-from worker.fallback import LAST_WORDS_S, Chain, Routes
+from shared.routes import Continuation, OnStreamFailure, Route, RouteTable, Target, Upstream
+from worker.fallback import LAST_WORDS_S, Link, Routes
 from worker.providers.base import Chunk
 
 FIRST_TOKEN_S = 20.0
@@ -31,6 +32,7 @@ class Told:
 
     def __init__(self, *said: Chunk | Exception | None) -> None:
         self._said: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
+        self.requests: list[Mapping[str, Any]] = []
         self.asked = asyncio.Event()
         self.waiting = asyncio.Event()
         self.closed = asyncio.Event()
@@ -43,6 +45,7 @@ class Told:
     @asynccontextmanager
     async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Chunk]]:
         self.asked.set()
+        self.requests.append(request)
         try:
             async with aclosing(self._chunks()) as chunks:
                 yield chunks
@@ -81,14 +84,14 @@ class Unconnected(Told):
             self.closed.set()
 
 
-def chain(provider: Told) -> Chain:
-    return Chain([provider], first_token_s=FIRST_TOKEN_S, gap_s=GAP_S)
+def link(provider: Told) -> Link:
+    return Link(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S)
 
 
 def asking(
     provider: Told, *, n: int = 1, total_s: float = TOTAL_S
 ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
-    return chain(provider).stream({"model": "m", "n": n}, total_s=total_s)
+    return link(provider).stream({"model": "m", "n": n}, total_s=total_s)
 
 
 async def read(provider: Told, *, n: int = 1, total_s: float = TOTAL_S) -> list[Chunk]:
@@ -303,7 +306,7 @@ async def test_an_answer_that_is_finished_but_never_ends_is_whole(pass_time: Cal
 
 async def test_after_the_finish_no_token_is_owed(pass_time: Callable[[float], None]) -> None:
     provider = Told(token(), STOP)
-    impatient = Chain([provider], first_token_s=LAST_WORDS_S / 4, gap_s=LAST_WORDS_S / 4)
+    impatient = Link(provider, first_token_s=LAST_WORDS_S / 4, gap_s=LAST_WORDS_S / 4)
 
     async def read_it() -> list[Chunk]:
         async with impatient.stream({}, total_s=TOTAL_S) as chunks:
@@ -425,28 +428,65 @@ async def test_a_cancel_wins_over_a_silence_that_ends_with_it(pass_time: Callabl
         await reading
 
 
-def test_a_chain_has_one_provider() -> None:
-    with pytest.raises(ValueError, match="values to unpack"):
-        Chain([], first_token_s=1, gap_s=1)
-    assert chain(Told()).name == "told"
+async def test_a_link_asks_for_the_model_by_the_name_that_its_provider_knows() -> None:
+    provider = Told(token("a"), STOP, None)
+    renamed = Link(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, model="gpt-a-eu")
+    async with renamed.stream({"model": "gpt-a"}, total_s=TOTAL_S) as chunks:
+        async for _ in chunks:
+            pass
+
+    assert provider.requests == [{"model": "gpt-a-eu"}]
+    assert (renamed.model("gpt-a"), link(provider).model("gpt-a")) == ("gpt-a-eu", "gpt-a")
 
 
-async def test_one_chain_serves_whatever_is_asked_for_where_no_models_are_named() -> None:
-    routes = Routes(chain(Told()))
-    assert routes.chain("one") is routes.chain("anything")
-    assert await routes.models() == ["one", "two"]
+async def test_an_attempt_that_takes_longer_than_its_link_allows_is_the_providers_fault(
+    pass_time: Callable[[float], None],
+) -> None:
+    provider = Told(token())
+    bounded = Link(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, total_s=GAP_S / 2)
+
+    async def read_slowly() -> None:
+        async with bounded.stream({}, total_s=TOTAL_S) as chunks:
+            async for _ in chunks:
+                pass_time(GAP_S / 2)
+                await let_timers_fire()
+
+    with pytest.raises(ProviderTimeout, match=r"had not finished its answer after"):
+        await read_slowly()
 
 
-async def test_only_named_models_are_served_where_some_are() -> None:
-    routes = Routes(chain(Told()), ("gpt-a", "gpt-b"))
-    assert routes.chain("gpt-b").name == "told"
-    assert await routes.models() == ["gpt-a", "gpt-b"]
-    with pytest.raises(ModelNotFound, match=r"'gpt-c'. There are: gpt-a, gpt-b\.") as missing:
-        routes.chain("gpt-c")
+ONE, TWO = Target("one", 1, 1), Target("two", 2, 2, model="b-eu")
+UPSTREAMS = {
+    "one": Upstream("one", "http://one.invalid"),
+    "two": Upstream("two", "http://two.invalid", continuation=Continuation.PREFIX),
+}
+
+
+def routes_of(**routes: Route) -> Routes:
+    """These routes, with a provider for each upstream."""
+    return Routes(RouteTable(routes, UPSTREAMS), {name: Told() for name in UPSTREAMS})
+
+
+async def test_a_chain_has_its_routes_links_in_order() -> None:
+    chain = routes_of(a=Route((ONE, TWO), OnStreamFailure.FAIL, 7)).chain("a")
+
+    assert [each.model("a") for each in chain.links] == ["a", "b-eu"]
+    assert [each.continuation for each in chain.links] == [Continuation.NONE, Continuation.PREFIX]
+    assert (chain.on_stream_failure, chain.max_attempts) == (OnStreamFailure.FAIL, 7)
+
+
+async def test_the_models_are_those_that_are_named_or_else_what_the_providers_tell() -> None:
+    assert await routes_of(a=Route((ONE,)), b=Route((TWO,))).models() == ["a", "b"]
+    assert await Routes(RouteTable({"*": Route((ONE,))}, UPSTREAMS), {"one": Told()}).models() == ["one", "two"]
+
+
+async def test_a_model_that_no_route_serves_is_not_found() -> None:
+    with pytest.raises(ModelNotFound, match=r"'c'. There are: a, b\.") as missing:
+        routes_of(a=Route((ONE,)), b=Route((TWO,))).chain("c")
     assert missing.value.param == "model"
 
 
 async def test_closing_the_routes_closes_the_providers() -> None:
     provider = Told()
-    await Routes(chain(provider)).close()
+    await Routes(RouteTable({"*": Route((ONE,))}, UPSTREAMS), {"one": provider}).close()
     assert provider.closed.is_set()

@@ -1,0 +1,345 @@
+"""What a reader sees of attempts that fail: nothing, an answer that goes on, or one that starts over.
+
+Workers and gateways are in this process; the provider says what each test tells it to. How the decisions come about is
+tests/unit/worker/test_retry.py's matter; killed processes are test_continuation.py's.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from shared.errors import AttemptFailed, ProviderRefused, ProviderTruncated, ProviderUnreachable
+from shared.events import EventType
+from shared.jobs import Progress
+from shared.routes import Continuation, OnStreamFailure
+from shared.settings import Settings
+from tests.support.core import frames_of
+from tests.support.system import PROMPT, System, ask, running_system, running_worker
+from tests.support.told import Call, Told, chunk_of
+from worker import retry
+
+BROKEN = ProviderUnreachable("The connection broke.")
+USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Three attempts, at a provider that can go on in mid-sentence."""
+    return settings.model_copy(update={"max_attempts": 3, "upstream_continuation": Continuation.PREFILL})
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.01)
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway, and three attempts a job."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def told() -> Told:
+    """The provider of the worker."""
+    return Told()
+
+
+def begun(call: Call) -> str | None:
+    """The beginning of the answer that a request holds."""
+    last = call.request["messages"][-1]
+    text: str | None = last["content"] if last["role"] == "assistant" else None
+    return text
+
+
+async def fail_first(told: Told, *words: str, error: AttemptFailed = BROKEN) -> None:
+    """The first call says this, then fails."""
+    call = await told.call()
+    call.say(*words)
+    call.fail(error)
+
+
+async def answer(told: Told, number: int, *words: str, **end: Any) -> Call:
+    """This call says this, and that is the answer."""
+    call = await told.call(number)
+    call.say(*words)
+    call.end(**end)
+    return call
+
+
+async def test_a_failure_before_the_first_token_is_not_seen(system: System, told: Told) -> None:
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        await fail_first(told)
+        again = await answer(told, 1, "Hello.", usage=USAGE)
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "started", "delta", "completed"]
+    assert again.request == (await told.call()).request
+    assert story.end["usage"] == {**USAGE, "source": "provider"}
+
+
+async def test_each_attempt_and_its_cause_is_told(system: System, told: Told) -> None:
+    limited = ProviderRefused("Slow down.", code="rate_limit_exceeded", retry_after_s=0.01)
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        await fail_first(told, error=limited)
+        await answer(told, 1, "Hello.")
+        await system.story(job_id)
+    job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
+
+    first, second = job["attempts"]
+    assert (first["attempt"], second["attempt"]) == (1, 2)
+    assert first["error"] == {
+        "type": "provider_error",
+        "code": "rate_limit_exceeded",
+        "message": "Slow down.",
+        "retryable": True,
+        "retry_after_s": 0.01,
+    }
+    assert (second["error"], second["ended_at"]) == (None, job["ended_at"])
+    assert first["started_at"] <= first["ended_at"] <= second["started_at"]
+    assert {each["provider"] for each in job["attempts"]} == {"told"}
+
+
+async def test_a_job_whose_attempts_all_fail_ends_with_the_last_cause(system: System, told: Told) -> None:
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        for number in range(3):
+            (await told.call(number)).fail(ProviderUnreachable(f"Number {number}."))
+        story = await system.story(job_id)
+    job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
+
+    assert story.types == ["queued", "started", "started", "started", "failed"]
+    assert story.end["error"]["message"] == "Number 2."
+    assert [each["error"]["message"] for each in job["attempts"]] == ["Number 0.", "Number 1.", "Number 2."]
+    assert await system.queue_keys(job_id) == []
+
+
+async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(
+    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.0)
+    later = ProviderRefused("Later.", code="rate_limit_exceeded", retry_after_s=20.0)
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), told):
+        waiting = await system.submit(model="waits")
+        (await told.call_for("waits")).fail(later)
+        other = await system.submit(model="other")
+        await answer(told, 1, "Meanwhile.")
+        assert (await system.story(other)).text == "Meanwhile."
+        job = (await system.client.get(f"/v1/jobs/{waiting}")).json()
+        await system.cancel(waiting)
+        story = await system.story(waiting)
+
+    assert (job["status"], len(job["attempts"])) == ("running", 1)
+    assert story.types == ["queued", "started", "cancelled"]
+
+
+async def test_a_broken_stream_goes_on_in_mid_sentence(system: System, told: Told) -> None:
+    async with running_worker(system.settings, told):
+        job_id = await system.submit(ask(max_tokens=9))
+        await fail_first(told, "There ", "are ", "sev")
+        rest = await answer(told, 1, "en", ".", usage={**USAGE, "prompt_tokens": 12})
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", *["delta"] * 3, "started", *["delta"] * 2, "completed"]
+    assert story.text == "There are seven."
+    assert story.events[5].json()["resumed_from"] == "1-4"
+    assert rest.request["messages"] == [*PROMPT, {"role": "assistant", "content": "There are sev"}]
+    assert rest.request["max_tokens"] == 6
+    assert story.end["usage"] == {
+        "prompt_tokens": 9,
+        "completion_tokens": 5,
+        "total_tokens": 14,
+        "source": "estimated",
+    }
+
+
+async def test_an_answer_goes_on_again_and_again(system: System, told: Told) -> None:
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        await fail_first(told, "a")
+        second = await told.call(1)
+        second.say("b")
+        second.fail(ProviderTruncated("It ended."))
+        await answer(told, 2, "c")
+        story = await system.story(job_id)
+
+    assert [begun(call) for call in told.calls] == [None, "a", "ab"]
+    assert story.text == "abc"
+
+
+async def test_an_answer_that_has_all_its_tokens_is_not_asked_for_more(system: System, told: Told) -> None:
+    async with running_worker(system.settings, told):
+        job_id = await system.submit(ask(max_tokens=2))
+        await fail_first(told, "a", "b")
+        story = await system.story(job_id)
+
+    assert (story.text, story.end["finish_reason"]) == ("ab", "length")
+    assert len(told.calls) == 1
+
+
+async def test_arguments_of_tool_calls_are_never_spliced(system: System, told: Told) -> None:
+    call_part = {"tool_calls": [{"index": 0, "id": "call_1", "function": {"name": "f", "arguments": '{"a'}}]}
+    async with running_worker(system.settings, told):
+        job_id = await system.submit()
+        first = await told.call()
+        first.send(chunk_of(call_part))
+        first.fail(BROKEN)
+        await answer(told, 1, "Without.")
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "completed"]
+    assert story.events[3].json() == {"to": "0-1", "reason": "provider_unreachable"}
+    assert (story.text, begun(told.calls[1])) == ("Without.", None)
+
+
+@pytest.mark.parametrize("by", ["request", "settings", "provider"])
+async def test_a_stream_is_rolled_back_where_it_is_not_to_go_on_or_cannot(system: System, told: Told, by: str) -> None:
+    changes: dict[str, dict[str, Any]] = {
+        "request": {},
+        "settings": {"on_stream_failure": OnStreamFailure.ROLLBACK},
+        "provider": {"upstream_continuation": Continuation.NONE},
+    }
+    fields = {"on_stream_failure": "rollback"} if by == "request" else {}
+    async with running_worker(system.settings.model_copy(update=changes[by]), told):
+        job_id = await system.submit(ask(**fields))
+        await fail_first(told, "Wrong.")
+        await answer(told, 1, "Right.")
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "completed"]
+    assert story.text == "Right."
+    assert begun(told.calls[1]) is None
+
+
+async def test_a_stream_that_is_to_fail_fails_with_its_cause_once_it_has_shown_something(
+    system: System, told: Told
+) -> None:
+    async with running_worker(system.settings, told):
+        job_id = await system.submit(ask(on_stream_failure="fail"))
+        (await told.call()).fail(BROKEN)
+        second = await told.call(1)
+        second.say("This ", "much")
+        second.fail(ProviderUnreachable("It broke."))
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", "started", "started", "delta", "delta", "failed"]
+    assert (story.text, story.end["error"]["message"]) == ("This much", "It broke.")
+
+
+@pytest.mark.parametrize(("policy", "text"), [("continue", "half whole."), ("rollback", "whole."), ("fail", "half ")])
+async def test_a_lost_workers_answer_follows_the_same_policy(
+    system: System, told: Told, policy: str, text: str
+) -> None:
+    job_id = await system.submit(ask(on_stream_failure=policy))
+    lost = await system.core.begin(job_id, "dead.1")
+    await system.core.append(frames_of(lost, 2, "half "))
+    async with running_worker(system.settings, told):
+        if policy != "fail":
+            await answer(told, 0, "whole.")
+        story = await system.story(job_id)
+    job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
+
+    assert story.text == text
+    assert job["attempts"][0]["error"]["code"] == "worker_lost"
+    assert [begun(call) for call in told.calls] == {"continue": ["half "], "rollback": [None], "fail": []}[policy]
+    assert story.code == ("worker_lost" if policy == "fail" else None)
+
+
+async def test_what_a_late_writer_adds_before_the_next_begin_is_gone_on_from(
+    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await system.submit()
+    late = await system.core.begin(job_id, "late.1")
+    await system.core.append(frames_of(late, 2, "a"))
+    begin = type(system.core.store).begin
+
+    async def write_first(*args: Any, **options: Any) -> Any:
+        await system.core.append(frames_of(late, 3, "b"))
+        return await begin(*args, **options)
+
+    monkeypatch.setattr(type(system.core.store), "begin", write_first)
+    async with running_worker(system.settings, told):
+        await answer(told, 0, "c")
+        story = await system.story(job_id)
+
+    assert story.text == "abc"
+    assert story.types == ["queued", "started", "delta", "delta", "started", "delta", "completed"]
+    assert await system.core.append(frames_of(late, 4, "d")) == ["ended"]
+
+
+async def test_a_draining_worker_hands_over_in_mid_sentence(system: System, told: Told) -> None:
+    hasty = system.settings.model_copy(update={"drain_s": 0.0})
+    async with running_worker(hasty, told) as draining:
+        job_id = await system.submit()
+        (await told.call()).say("half ")
+        await system.until(job_id, EventType.DELTA)
+        draining.drain()
+        await draining.stopped()
+    async with running_worker(system.settings, told):
+        await answer(told, 1, "whole.")
+        story = await system.story(job_id)
+    job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
+
+    assert story.types == ["queued", "started", "delta", "started", "delta", "completed"]
+    assert (story.text, begun(told.calls[1])) == ("half whole.", "half ")
+    assert [(each["attempt"], (each["error"] or {}).get("code")) for each in job["attempts"]] == [
+        (1, "drain"),
+        (1, None),
+    ]
+
+
+async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(system: System, told: Told) -> None:
+    thrifty = system.settings.model_copy(update={"again_tokens": 3})
+    async with running_worker(thrifty, told):
+        job_id = await system.submit(ask(on_stream_failure="rollback"))
+        await fail_first(told, "a", "b")
+        second = await told.call(1)
+        second.say("c", "d")
+        second.fail(BROKEN)
+        story = await system.story(job_id)
+
+    assert (story.text, story.code) == ("cd", "provider_unreachable")
+    assert (await system.job(job_id)).progress == Progress(failures=1, rounds=1, wasted=2)
+
+
+@pytest.mark.parametrize("value", ["", "Continue", "restart", 1, None, ["fail"]])
+async def test_an_unknown_policy_is_refused_with_those_that_there_are(system: System, value: object) -> None:
+    answer = await system.client.post("/v1/jobs", ask(on_stream_failure=value))
+
+    if value is None:
+        assert answer.status == 202
+        return
+    assert (answer.status, answer.json()["param"]) == (400, "on_stream_failure")
+    assert answer.json()["detail"] == "on_stream_failure must be one of: continue, rollback, fail."
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/api/chat"])
+async def test_a_dialects_header_names_the_policy(system: System, told: Told, path: str) -> None:
+    bodies = {
+        "/v1/chat/completions": ask(),
+        "/v1/responses": {"model": "told", "input": "Hello?"},
+        "/api/chat": {
+            "model": "told",
+            "id": "c1",
+            "messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Hello?"}]}],
+        },
+    }
+    wrong = await system.client.post(path, bodies[path], headers={"X-Tailrace-On-Stream-Failure": "retry"})
+    async with (
+        running_worker(system.settings, told),
+        system.client.calling(path, bodies[path], headers={"X-Tailrace-On-Stream-Failure": "fail"}) as response,
+    ):
+        call = await told.call()
+        call.say("half")
+        call.fail(BROKEN)
+        await response.read_head()
+        job_id = response.headers["x-tailrace-job"]
+        story = await system.story(job_id)
+
+    assert wrong.status == 400
+    assert b"X-Tailrace-On-Stream-Failure must be one of: continue, rollback, fail." in wrong.body
+    assert (story.text, story.code, len(told.calls)) == ("half", "provider_unreachable", 1)

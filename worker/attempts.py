@@ -1,0 +1,430 @@
+"""What becomes of each job that this process has taken: its attempts, one after the other, until its end.
+
+Above: lane_worker.py, which took the job and calls `Attempts.run`. Below: attempt (one try while it runs), retry and
+continuation (what follows a failure, as values), ending (the terminal event), store (the fence). Not here: which job is
+next, leases.
+"""
+
+import asyncio
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any
+
+import structlog
+
+from shared.errors import (
+    AttemptFailed,
+    BrokenJob,
+    Cancelled,
+    DeadlinePassed,
+    Drained,
+    InternalError,
+    Interrupted,
+    JobNotFound,
+    LogBehind,
+    PoisonJob,
+    TailraceError,
+    WorkerLost,
+)
+from shared.events import EventId
+from shared.jobs import CHAT, Job, Progress
+from shared.metrics import Metrics
+from shared.queue import Claim, Queue
+from shared.replay import ReplayLog
+from shared.routes import OnStreamFailure
+from shared.store import ROLLED_BACK, BeginRefusal, Execution, Store, Succession
+from worker.attempt import BEHIND, CANCELLED, DRAIN, Attempt, Question
+from worker.continuation import can_go_on
+from worker.ending import Ending, estimate_tokens, finish_from_log, persistently, read_heard
+from worker.fallback import Chain, Routes
+from worker.gate import Gate, Pass
+from worker.pump import Pump
+from worker.retry import Budget, Failure, after_loss, decide, order_of
+from worker.tally import Heard
+
+log = structlog.get_logger()
+
+# The store's answers that mean that the job has its end.
+ENDED = ("ok", "have", "ended", "missing")
+# When the reaper looks at a job whose record came late.
+_LATE_LOOK_S = 5.0
+# A job for which no provider has a place gives its slot to another one for so long.
+_NO_PLACE_S = 0.5
+# Why an execution of ours ended that has cost its job nothing.
+_INTERRUPTIONS = {
+    DRAIN: Drained("The worker was stopped and handed the job on."),
+    BEHIND: LogBehind("Redis has forgotten a part of the answer."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a job may cost: workers that are lost over it, deltas that are generated again, bytes of its log."""
+
+    max_crashes: int
+    again_tokens: int
+    max_log_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job that was taken, with all that its attempts need to know of it."""
+
+    claim: Claim
+    job: Job
+    request: Mapping[str, Any]
+    chain: Chain
+    policy: OnStreamFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The attempt that is to be made, after the execution `former`, which ended because of `cause`.
+
+    `heard` is what the log holds up to `seen`, where there was a former execution. `former` is None where it was not
+    this task's own.
+    """
+
+    progress: Progress
+    owner: str
+    epoch: int
+    heard: Heard
+    seen: EventId | None = None
+    cause: AttemptFailed | None = None
+    former: Execution | None = None
+
+
+class Fate(Enum):
+    """What becomes of a taken job in the queue."""
+
+    OVER = "it has ended"
+    LEFT = "another worker has it, or will"
+    UNKNOWN = "it has no record"
+
+
+Outcome = Fate | float
+"""A job's fate, or the seconds after which any worker may have it."""
+
+
+def _fate(ended: bool) -> Fate:
+    return Fate.OVER if ended else Fate.LEFT
+
+
+class Attempts:
+    """All executions of this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        replay_log: ReplayLog,
+        queue: Queue,
+        pump: Pump,
+        routes: Routes,
+        gate: Gate,
+        limits: Limits,
+        *,
+        lease_s: float,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._metrics = metrics or Metrics()
+        self._store = store
+        self._log = replay_log
+        self._queue = queue
+        self._pump = pump
+        self._routes = routes
+        self._gate = gate
+        self._limits = limits
+        self._lease_s = lease_s
+        self.running: dict[str, Attempt] = {}
+        self._starting: dict[str, str | None] = {}
+        self._draining = False
+
+    async def run(self, claim: Claim) -> float | None:
+        """Run a job that was taken, to its end or until it is taken away.
+
+        The seconds after which any worker may have it; None if the queue has forgotten it, or somebody else runs it.
+        """
+        self._starting[claim.job_id] = None
+        try:
+            outcome = await self._run(claim)
+        except Exception:  # the top of the job's task: a defect must not leave the job without an end
+            log.exception("attempt.crashed")
+            defect = InternalError("Tailrace failed inside; its log has the cause.")
+            outcome = _fate(await self.end(claim.job_id, claim.owner, defect))
+        finally:
+            self._starting.pop(claim.job_id, None)
+        if outcome is Fate.OVER:
+            await persistently(lambda: self._queue.done(claim.job_id, claim.lane))
+        elif outcome is Fate.UNKNOWN:
+            await self._forget(claim)
+        return None if isinstance(outcome, Fate) else outcome
+
+    def stop(self, job_id: str, reason: str) -> None:
+        """Stop a job if it runs or is about to run here; see `Attempt.stop`."""
+        if (attempt := self.running.get(job_id)) is not None:
+            attempt.stop(reason)
+        elif job_id in self._starting:
+            self._starting[job_id] = reason
+
+    def drain(self) -> None:
+        """Hand back what runs and what is about to."""
+        self._draining = True
+        for attempt in list(self.running.values()):
+            attempt.stop(DRAIN)
+
+    async def end(self, job_id: str, owner: str, error: TailraceError) -> bool:
+        """End a job that is not being run, with the next epoch; True if it has ended now, by whomever."""
+        execution = await persistently(lambda: self._store.take_over(job_id, owner))
+        if isinstance(execution, str):
+            return execution in ("ended", "missing")
+        try:
+            tokens = await self._prompt_tokens(job_id)
+            answer = await finish_from_log(self._store, self._log, execution, error, tokens)
+            if answer == CANCELLED:
+                return await self._end_cancelled(execution)
+        except JobNotFound:
+            return True
+        return answer in ENDED
+
+    async def _forget(self, claim: Claim) -> None:
+        """A job without a record leaves the queue; if its record comes late, it is put back."""
+        await persistently(lambda: self._queue.done(claim.job_id, claim.lane))
+        # Whoever writes the record looks at the queue afterwards, we look at the record: one of us sees the other.
+        try:
+            job = await persistently(lambda: self._store.load(claim.job_id))
+        except JobNotFound:
+            log.info("attempt.no_record")
+            return
+        if not job.ended:
+            await persistently(lambda: self._queue.restore(job.place, _LATE_LOOK_S))
+
+    async def _run(self, claim: Claim) -> Outcome:
+        job_id = claim.job_id
+        if self._draining:
+            return 0.0
+        try:
+            job, request = await persistently(lambda: self._store.load_with_request(job_id))
+            if job.kind != CHAT:
+                raise BrokenJob(f"This version knows no jobs of kind {job.kind!r}.")
+            chain = self._routes.chain(job.model)
+            task = Task(claim, job, request, chain, job.on_stream_failure or chain.on_stream_failure)
+            # The record's epoch counts only if it was read while the job was ours.
+            if not await self._holds(claim):
+                return Fate.LEFT
+            return await self._pursue(task, await self._first(task))
+        except JobNotFound:
+            return Fate.UNKNOWN
+        except TailraceError as error:
+            return _fate(await self.end(job_id, claim.owner, error))
+
+    async def _holds(self, claim: Claim) -> bool:
+        if asyncio.get_running_loop().time() < claim.good_until:
+            return True
+        (answer,) = await persistently(lambda: self._queue.renew([claim], self._lease_s))
+        return answer == "ok"
+
+    # From one attempt to the next.
+
+    async def _first(self, task: Task) -> Next:
+        """The attempt that is to be made of a job that has just been taken.
+
+        Raises:
+            PoisonJob: it is not to be run any more.
+            Interrupted: the answer has begun, and is not to be gone on with.
+        """
+        job, owner = task.job, task.claim.owner
+        if not job.last.epoch:
+            return Next(job.progress, owner, 0, Heard())
+        heard, seen = await persistently(lambda: read_heard(self._log, job.id))
+        progress, cause = job.progress, _why_left(job)
+        if isinstance(cause, WorkerLost):
+            progress = after_loss(progress, heard.deltas)
+            if progress.crashes >= self._limits.max_crashes:
+                raise PoisonJob(f"The job has lost {progress.crashes} workers in a row, and got no further meanwhile.")
+        if task.policy is OnStreamFailure.FAIL and heard.deltas:
+            raise cause
+        return Next(progress, owner, job.last.epoch, heard, seen, cause)
+
+    async def _pursue(self, task: Task, upcoming: Next) -> Outcome:
+        """One attempt after the other; the seconds until the next, where that is not at once."""
+        while True:
+            outcome = await self._try(task, upcoming)
+            if not isinstance(outcome, Next):
+                return outcome
+            upcoming = outcome
+
+    async def _try(self, task: Task, upcoming: Next) -> Next | Outcome:
+        job_id, links = task.job.id, task.chain.links
+        order = order_of(len(links), upcoming.progress, _able(task, upcoming.heard))
+        way = await self._gate.enter(job_id, links, order, task.job.model)
+        if way is None:
+            return await self._wait_for_a_place(upcoming)
+        try:
+            question = _question(task, upcoming.heard, way)
+            begun = await persistently(lambda: self._begin(task, upcoming, question, way))
+            if not isinstance(begun, str):
+                self._count(task.job, upcoming, question, begun)
+                return await self._execute(task, upcoming.progress, begun, question, way)
+        finally:
+            await self._gate.leave(job_id, way)
+        if begun == "moved":
+            # Somebody whose lease is over still writes: only what he wrote until we begin may be gone on from.
+            heard, seen = await persistently(lambda: read_heard(self._log, job_id))
+            return replace(upcoming, heard=heard, seen=seen)
+        return await self._refused(task, begun)
+
+    async def _wait_for_a_place(self, upcoming: Next) -> Outcome:
+        former = upcoming.former
+        if former is not None and upcoming.cause is not None:
+            await self._leave(former, upcoming.cause, upcoming.progress)
+        return _NO_PLACE_S
+
+    async def _begin(self, task: Task, upcoming: Next, question: Question, way: Pass) -> Execution | BeginRefusal:
+        after = None
+        if upcoming.seen is not None:
+            resumed_from = upcoming.seen if question.heard else ROLLED_BACK if upcoming.heard.deltas else None
+            former = "" if upcoming.former is None else upcoming.former.owner
+            after = Succession(upcoming.cause or WorkerLost.because_of_silence(), former, resumed_from, upcoming.seen)
+        return await self._store.begin(
+            task.job.id,
+            upcoming.owner,
+            epoch=upcoming.epoch,
+            model=way.model,
+            provider=way.provider,
+            after=after,
+            progress=replace(upcoming.progress, link=way.link),
+        )
+
+    def _count(self, job: Job, upcoming: Next, question: Question, begun: Execution) -> None:
+        if not job.started_ms and upcoming.former is None:
+            # Both times are the server's: what is left until the deadline says when it began.
+            wait_ms = job.deadline_ms - begun.left_ms - job.created_ms
+            self._metrics.wait.of(job.lane).observe(wait_ms / 1000)
+        if question.heard is None:
+            self._metrics.taken_back.of().add(upcoming.heard.deltas)
+
+    async def _refused(self, task: Task, refusal: BeginRefusal) -> Fate:
+        if refusal in ENDED:
+            return Fate.OVER
+        if refusal == "stale":
+            return Fate.LEFT
+        error: TailraceError
+        if refusal == "cancelling":
+            error = await self._cancelled(task.job.id)
+        else:
+            error = DeadlinePassed("The job's time was over before it could run.")
+        return _fate(await self.end(task.job.id, task.claim.owner, error))
+
+    async def _execute(
+        self, task: Task, progress: Progress, execution: Execution, question: Question, way: Pass
+    ) -> Next | Outcome:
+        log.info("attempt.started", attempt=execution.attempt, epoch=execution.epoch, provider=way.provider)
+        attempt = Attempt(
+            execution,
+            question,
+            self._pump,
+            self._metrics,
+            max_log_bytes=self._limits.max_log_bytes,
+            on_first=lambda: self._gate.answered(way),
+        )
+        self.running[execution.job_id] = attempt
+        if self._draining:
+            attempt.stop(DRAIN)
+        elif (order := self._starting.pop(execution.job_id, None)) is not None:
+            attempt.stop(order)
+        try:
+            ending = await attempt.run()
+        finally:
+            # An order that comes from here on is for the next attempt.
+            self._starting[execution.job_id] = None
+            del self.running[execution.job_id]
+        if isinstance(ending, AttemptFailed):
+            self._gate.failed(way, ending)
+            outcome = await self._follow(task, replace(progress, link=way.link), attempt, ending)
+            if outcome is not None:
+                return outcome
+            ending = attempt.failed(ending)
+        return await self._finish(attempt, ending)
+
+    async def _follow(
+        self, task: Task, progress: Progress, attempt: Attempt, error: AttemptFailed
+    ) -> Next | float | None:
+        """What is made of a failed attempt; None is the job's end."""
+        execution = attempt.execution
+        log.info("attempt.failed", code=error.code, shown=attempt.shown, epoch=execution.epoch)
+        if task.policy is OnStreamFailure.FAIL and attempt.shown:
+            return None
+        heard, seen = Heard(), attempt.last
+        if attempt.shown:
+            heard, seen = await persistently(lambda: read_heard(self._log, execution.job_id))
+        failure = Failure(error, len(task.chain.links), _able(task, heard), heard.deltas, attempt.left_s)
+        budget = Budget(task.chain.max_attempts, self._limits.again_tokens)
+        again = decide(failure, progress, budget, random.random())
+        if again is None:
+            return None
+        if again.after_s:
+            await self._leave(execution, error, again.progress)
+            return again.after_s
+        owner = f"{task.claim.owner}.{execution.epoch}"
+        return Next(again.progress, owner, execution.epoch, heard, seen, error, execution)
+
+    async def _finish(self, attempt: Attempt, ending: Ending | None) -> Fate | float:
+        answer = "" if ending is None else await attempt.finish(self._store, ending)
+        if ending is None or attempt.stopped is not None:
+            return await self._after_stop(attempt)
+        log.info("attempt.finished", status=ending.state.value, answer=answer)
+        if answer == CANCELLED:
+            return _fate(await self._end_cancelled(attempt.execution))
+        return _fate(answer in ENDED)
+
+    async def _after_stop(self, attempt: Attempt) -> Fate | float:
+        log.info("attempt.stopped", reason=attempt.stopped)
+        if attempt.stopped == CANCELLED:
+            return _fate(await self._end_cancelled(attempt.execution))
+        if attempt.stopped in _INTERRUPTIONS:
+            cause = _INTERRUPTIONS[attempt.stopped]
+            await persistently(lambda: self._store.leave(attempt.execution, cause, costs=False))
+            return 0.0
+        return _fate(attempt.stopped in ENDED)
+
+    async def _leave(self, execution: Execution, cause: AttemptFailed, progress: Progress) -> None:
+        """The attempt has failed, and the next is to be made later."""
+        await persistently(lambda: self._store.leave(execution, cause, costs=True, progress=progress))
+
+    async def _end_cancelled(self, execution: Execution) -> bool:
+        error = await self._cancelled(execution.job_id)
+        tokens = await self._prompt_tokens(execution.job_id)
+        return await finish_from_log(self._store, self._log, execution, error, tokens) in ENDED
+
+    async def _cancelled(self, job_id: str) -> Cancelled:
+        code, _ = await persistently(lambda: self._store.cancel_state(job_id))
+        return Cancelled.because(code)
+
+    async def _prompt_tokens(self, job_id: str) -> int:
+        try:
+            return estimate_tokens(await persistently(lambda: self._store.request(job_id)))
+        except BrokenJob:
+            return 0
+
+
+def _why_left(job: Job) -> Interrupted:
+    if job.owner:
+        return WorkerLost.because_of_silence()
+    return Interrupted("The answer was interrupted, and the request wants no other.")
+
+
+def _able(task: Task, heard: Heard) -> frozenset[int]:
+    """The links that need not start over: all, where nothing has been shown yet."""
+    links = enumerate(task.chain.links)
+    if not heard.deltas:
+        return frozenset(position for position, _ in links)
+    if task.policy is not OnStreamFailure.CONTINUE:
+        return frozenset()
+    return frozenset(position for position, link in links if can_go_on(task.request, heard, link.continuation))
+
+
+def _question(task: Task, heard: Heard, way: Pass) -> Question:
+    goes_on = bool(heard.deltas) and way.link in _able(task, heard)
+    return Question(task.request, task.chain.links[way.link], heard if goes_on else None, way.check)

@@ -1,0 +1,157 @@
+"""What follows a failed attempt: nothing, or another one, at which link of the chain and how much later.
+
+Decisions are values, which attempts.py acts on. `VERDICTS` is the one table of what an error means. Above: attempts.py.
+Below: the error tree. Pure: no I/O, no clock, and chance comes in as a number. Not here: what the next attempt sends
+(continuation.py), and whether a provider is asked at all (breaker.py).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from shared.errors import AttemptFailed, ProviderRefused
+from shared.jobs import Progress
+
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.5, 30.0
+NEAR_DELTAS = 16
+"""Workers that were lost within so many deltas of each other died at the same place."""
+
+
+class Sort(StrEnum):
+    """What kind of failure an error is."""
+
+    TRANSIENT = "transient"
+    RATE_LIMITED = "rate-limited"
+    TRUNCATED = "truncated"
+    DETERMINISTIC = "deterministic"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An error's sort; and for a deterministic one, whether another provider or model may do better (`elsewhere`)."""
+
+    sort: Sort
+    elsewhere: bool = False
+
+
+VERDICTS: dict[str, Verdict] = {
+    "provider_timeout": Verdict(Sort.TRANSIENT),
+    "provider_unreachable": Verdict(Sort.TRANSIENT),
+    "provider_overloaded": Verdict(Sort.TRANSIENT),
+    "server_error": Verdict(Sort.TRANSIENT),
+    "circuit_open": Verdict(Sort.TRANSIENT),
+    "rate_limit_exceeded": Verdict(Sort.RATE_LIMITED),
+    "provider_truncated": Verdict(Sort.TRUNCATED),
+    "provider_garbage": Verdict(Sort.TRANSIENT),
+    "provider_error": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "upstream_auth": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "insufficient_quota": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "model_not_found": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "context_length_exceeded": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "content_policy_violation": Verdict(Sort.DETERMINISTIC),
+    "invalid_request": Verdict(Sort.DETERMINISTIC),
+}
+"""Error code -> verdict, of the errors that are the provider's. Whatever else ends an attempt is final."""
+
+_FINAL = Verdict(Sort.DETERMINISTIC)
+_GARBAGE = "provider_garbage"
+
+
+def classify(error: AttemptFailed, garbage: int = 0) -> Verdict:
+    """What this error means where `garbage` answers that were no answers came before it.
+
+    Once, such an answer is an accident of the wire; twice, it is how that provider answers.
+    """
+    if error.code == _GARBAGE and garbage:
+        return Verdict(Sort.DETERMINISTIC, elsewhere=True)
+    return VERDICTS.get(error.code, _FINAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a job may cost: attempts that fail by themselves, and deltas that are generated again for it."""
+
+    max_attempts: int
+    again_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed attempt, and where its job stands.
+
+    The chain has `links`; those that are `able` can go on in mid-sentence. The answer has `shown` deltas, and the job
+    has `left_s` seconds.
+    """
+
+    error: AttemptFailed
+    links: int
+    able: Collection[int]
+    shown: int
+    left_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Another attempt, in `after_s` seconds, with this progress."""
+
+    after_s: float
+    progress: Progress
+
+
+def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) -> Again | None:
+    """What follows; None is the job's end.
+
+    The links of the chain are tried in their order, at once; a whole round is followed by a pause: exponential with
+    full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS 2015), `chance` being a random number below 1. A
+    link that asked for a pause gets it, if no other can answer.
+    """
+    verdict = classify(failure.error, progress.garbage)
+    final = verdict.sort is Sort.DETERMINISTIC
+    barred = (*progress.barred, progress.link) if final else progress.barred
+    link = _next_link(failure, progress.link, barred)
+    failures = progress.failures + 1
+    if link is None or (final and not verdict.elsewhere) or failures >= max(budget.max_attempts, failure.links):
+        return None
+    wasted = progress.wasted + (failure.shown if link not in failure.able else 0)
+    if wasted > budget.again_tokens:
+        return None
+    goes_round = link <= progress.link
+    after_s = _pause_s(failure.error, progress, link, chance) if goes_round else 0.0
+    if after_s >= failure.left_s:
+        return None
+    return Again(
+        after_s,
+        replace(
+            progress,
+            failures=failures,
+            link=link,
+            barred=barred,
+            rounds=progress.rounds + goes_round,
+            wasted=wasted,
+            garbage=progress.garbage + (failure.error.code == _GARBAGE),
+        ),
+    )
+
+
+def order_of(links: int, progress: Progress, able: Collection[int]) -> list[int]:
+    """In which order the links may be asked now: from the one that is next on, those first that can go on."""
+    circle = [(progress.link + step) % links for step in range(links)]
+    return sorted((each for each in circle if each not in progress.barred), key=lambda each: each not in able)
+
+
+def _next_link(failure: Failure, link: int, barred: Collection[int]) -> int | None:
+    after_it = Progress(link=(link + 1) % failure.links, barred=tuple(barred))
+    return next(iter(order_of(failure.links, after_it, failure.able)), None)
+
+
+def _pause_s(error: AttemptFailed, progress: Progress, link: int, chance: float) -> float:
+    # The exponent is bounded, since a float is; the pause has reached its bound long before.
+    jitter_s = chance * min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(progress.rounds, 10))
+    asked_s = error.retry_after_s if isinstance(error, ProviderRefused) and link == progress.link else None
+    return jitter_s + (asked_s or 0.0)
+
+
+def after_loss(progress: Progress, deltas: int) -> Progress:
+    """The progress when a worker was lost where the answer stood at `deltas`."""
+    same_place = progress.crashes > 0 and abs(deltas - progress.died_at) <= NEAR_DELTAS
+    return replace(progress, crashes=progress.crashes + 1 if same_place else 1, died_at=deltas)
