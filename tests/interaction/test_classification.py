@@ -1,0 +1,245 @@
+"""What each failure of an upstream means: the real `openai` client against an upstream that fails in each of the ways.
+
+The table is that of worker/retry.py; here is what a real client makes of the wire. The upstream answers its first
+requests as a test says, and each further one well.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from shared.routes import Continuation
+from shared.settings import Settings
+from tests.support.system import System, running_system, running_worker
+from worker import retry
+
+SOON_S = 0.2
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+RESET, HANG, CUT = b"RESET", b"HANG", b"CUT"
+"""What it does in place of saying something: break the connection off, say nothing, close it."""
+
+
+def piece(data: bytes) -> bytes:
+    """A chunk of HTTP."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def said(text: str, reason: str | None = None) -> bytes:
+    """An event of a chat stream."""
+    chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}]}
+    return piece(b"data: %b\n\n" % json.dumps(chunk).encode())
+
+
+def told(data: bytes) -> bytes:
+    """An event that holds this."""
+    return piece(b"data: " + data + b"\n\n")
+
+
+def refused(status: int, headers: str = "", **error: Any) -> bytes:
+    """An answer of HTTP that is an error."""
+    body = json.dumps({"error": {"message": "No.", **error}}).encode()
+    return b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n%b" % (
+        status,
+        len(body),
+        headers.encode(),
+        body,
+    )
+
+
+END = b"0\r\n\r\n"
+DONE = told(b"[DONE]") + END
+WELL = STREAM + said("well") + said(".", "stop") + DONE
+BEGUN = STREAM + said("All is ")
+
+
+@dataclass
+class Upstream:
+    """What it answers with, request by request, and what it was asked."""
+
+    answers: list[Sequence[bytes]]
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                if head.startswith("get"):
+                    writer.write(refused(404))
+                    continue
+                length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
+                self.requests.append(json.loads(await reader.readexactly(length)))
+                number = len(self.requests) - 1
+                for part in self.answers[number] if number < len(self.answers) else [WELL]:
+                    if part == RESET:
+                        await writer.drain()
+                        writer.transport.abort()
+                        return
+                    if part == HANG:
+                        await reader.read()
+                    if part in (HANG, CUT):
+                        return
+                    writer.write(part)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def running_upstream(*answers: Sequence[bytes]) -> AsyncIterator[tuple[Upstream, str]]:
+    """An upstream with these answers, and its base URL."""
+    upstream = Upstream(list(answers))
+    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+    async with server:
+        yield upstream, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Three attempts, at an upstream that can go on and may not be silent for long."""
+    return settings.model_copy(
+        update={
+            "max_attempts": 3,
+            "upstream_continuation": Continuation.PREFILL,
+            "first_token_timeout_s": SOON_S,
+            "gap_timeout_s": SOON_S,
+        }
+    )
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.01)
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+async def run(system: System, *answers: Sequence[bytes]) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
+    """A job at an upstream with these answers: as it ended, its text, and what the upstream was asked."""
+    async with running_upstream(*answers) as (upstream, url):
+        async with running_worker(system.settings.model_copy(update={"upstream_url": url})):
+            job_id = await system.submit()
+            story = await system.story(job_id)
+        job: dict[str, Any] = (await system.client.get(f"/v1/jobs/{job_id}")).json()
+        return job, story.text, upstream.requests
+
+
+PASSING: list[tuple[str, Sequence[bytes], str]] = [
+    ("reset before the headers", [RESET], "provider_unreachable"),
+    ("no headers", [HANG], "provider_timeout"),
+    ("headers and then silence", [STREAM, HANG], "provider_timeout"),
+    ("408", [refused(408)], "provider_timeout"),
+    ("409", [refused(409)], "server_error"),
+    ("429", [refused(429, "Retry-After: 0\r\n")], "rate_limit_exceeded"),
+    ("500", [refused(500)], "server_error"),
+    ("502", [refused(502)], "server_error"),
+    ("503", [refused(503)], "provider_overloaded"),
+    ("504", [refused(504)], "provider_timeout"),
+    ("529", [refused(529)], "provider_overloaded"),
+    ("end of the stream at once", [STREAM, END], "provider_truncated"),
+    ("an error as its first event", [STREAM, told(b'{"error":{"code":"server_error"}}'), END], "server_error"),
+    ("garbage", [STREAM, told(b"{nonsense"), END], "provider_garbage"),
+]
+IN_MID_STREAM: list[tuple[str, Sequence[bytes], str]] = [
+    ("reset", [BEGUN, RESET], "provider_unreachable"),
+    ("cut off", [BEGUN, CUT], "provider_unreachable"),
+    ("silence", [BEGUN, HANG], "provider_timeout"),
+    ("comments only", [BEGUN, *[piece(b": keep-alive\n\n")] * 3, HANG], "provider_timeout"),
+    ("a clean end", [BEGUN, END], "provider_truncated"),
+    ("[DONE] without a finish reason", [BEGUN, DONE], "provider_truncated"),
+    ("an error that passes", [BEGUN, told(b'{"error":{"type":"overloaded_error"}}'), END], "provider_overloaded"),
+    ("garbage", [BEGUN, told(b"{nonsense"), END], "provider_garbage"),
+]
+FINAL: list[tuple[str, Sequence[bytes], str]] = [
+    ("400", [refused(400)], "invalid_request"),
+    ("400, too long", [refused(400, code="context_length_exceeded")], "context_length_exceeded"),
+    ("400, policy", [refused(400, code="content_policy_violation")], "content_policy_violation"),
+    ("401", [refused(401)], "upstream_auth"),
+    ("403", [refused(403)], "upstream_auth"),
+    ("404", [refused(404)], "model_not_found"),
+    ("413", [refused(413)], "invalid_request"),
+    ("422", [refused(422)], "invalid_request"),
+    ("429, quota", [refused(429, code="insufficient_quota")], "insufficient_quota"),
+    ("418", [refused(418)], "provider_error"),
+    (
+        "a final error in mid-stream",
+        [BEGUN, told(b'{"error":{"code":"content_filter"}}'), END],
+        "content_policy_violation",
+    ),
+]
+
+
+def rows(table: list[tuple[str, Sequence[bytes], str]]) -> Any:
+    """The table as parameters."""
+    return pytest.mark.parametrize(("answer", "code"), [row[1:] for row in table], ids=[row[0] for row in table])
+
+
+@rows(PASSING)
+async def test_what_passes_is_tried_again_and_nobody_sees_it(
+    system: System, answer: Sequence[bytes], code: str
+) -> None:
+    job, text, requests = await run(system, answer)
+
+    assert (job["status"], text) == ("completed", "well.")
+    assert [(each["error"] or {}).get("code") for each in job["attempts"]] == [code, None]
+    assert requests == [requests[0]] * 2
+
+
+@rows(IN_MID_STREAM)
+async def test_what_breaks_in_mid_stream_goes_on(system: System, answer: Sequence[bytes], code: str) -> None:
+    job, text, requests = await run(system, answer)
+
+    assert (job["status"], text) == ("completed", "All is well.")
+    assert [(each["error"] or {}).get("code") for each in job["attempts"]] == [code, None]
+    assert requests[1]["messages"][-1] == {"role": "assistant", "content": "All is "}
+
+
+@rows(FINAL)
+async def test_what_is_deterministic_is_never_tried_again(system: System, answer: Sequence[bytes], code: str) -> None:
+    job, _, requests = await run(system, answer)
+
+    assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == ("failed", code, False)
+    assert len(requests) == 1
+
+
+async def test_garbage_that_comes_twice_is_how_that_provider_answers(system: System) -> None:
+    garbage = [STREAM, told(b"{nonsense"), END]
+    job, _, requests = await run(system, garbage, garbage)
+
+    assert (job["status"], job["error"]["code"], len(requests)) == ("failed", "provider_garbage", 2)
+
+
+async def test_an_upstream_at_whose_address_nobody_listens_is_asked_as_often_as_may_be(system: System) -> None:
+    async with running_upstream() as (_, url):
+        pass
+    async with running_worker(system.settings.model_copy(update={"upstream_url": url})):
+        job_id = await system.submit()
+        story = await system.story(job_id)
+
+    assert story.types == ["queued", *["started"] * 3, "failed"]
+    assert story.code == "provider_unreachable"
+
+
+async def test_the_pause_that_a_provider_asks_for_is_kept(system: System) -> None:
+    job, text, _ = await run(system, [refused(429, "Retry-After: 1\r\n")])
+    first, second = job["attempts"]
+
+    assert (text, first["error"]["retry_after_s"]) == ("well.", 1.0)
+    assert first["ended_at"][:19] < second["started_at"][:19]
+
+
+async def test_a_whole_answer_without_a_done_is_a_whole_answer(system: System) -> None:
+    job, text, requests = await run(system, [STREAM, said("Whole", "stop"), END])
+
+    assert (job["status"], text, len(requests)) == ("completed", "Whole", 1)
