@@ -180,7 +180,7 @@ FINAL: list[tuple[str, Sequence[bytes], str]] = [
 ]
 
 
-def rows(table: list[tuple[str, Sequence[bytes], str]]) -> Any:
+def rows(table: list[tuple[str, Sequence[bytes], str]]) -> pytest.MarkDecorator:
     """The table as parameters."""
     return pytest.mark.parametrize(("answer", "code"), [row[1:] for row in table], ids=[row[0] for row in table])
 

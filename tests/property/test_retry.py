@@ -1,0 +1,98 @@
+"""Retries and the chain against a plain model, for any sequence of failures, on a clock that only the test moves."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import AttemptFailed, ProviderGarbage, ProviderRefused, ProviderTimeout, ProviderTruncated
+from shared.jobs import Progress
+from worker.retry import BACKOFF_FIRST_S, BACKOFF_MOST_S, Budget, Failure, decide
+
+PASSING = {
+    "timeout": ProviderTimeout("Silent."),
+    "truncated": ProviderTruncated("It ended."),
+    "limited": ProviderRefused("Slow down.", code="rate_limit_exceeded", retry_after_s=4.0),
+    "limited, no word how long": ProviderRefused("Slow down.", code="rate_limit_exceeded"),
+}
+ELSEWHERE = {
+    "key": ProviderRefused("Who?", code="upstream_auth"),
+    "quota": ProviderRefused("Pay.", code="insufficient_quota"),
+}
+FINAL = {"policy": ProviderRefused("No.", code="content_policy_violation")}
+GARBAGE = {"garbage": ProviderGarbage("?")}
+ERRORS: dict[str, AttemptFailed] = {**PASSING, **ELSEWHERE, **FINAL, **GARBAGE}
+
+
+@dataclass
+class Model:
+    """A job at a chain, as one would tell it: each link is fine or out, and there is a purse of each kind."""
+
+    links: int
+    attempts_left: int
+    tokens_left: int
+    time_left_s: float
+    at: int = 0
+    out: set[int] = field(default_factory=set)
+    rounds: int = 0
+    garbage_seen: bool = False
+
+    def fails(self, name: str, able: set[int], shown: int, chance: float) -> float | None:
+        """An attempt at the link where we are fails: the pause before the next, or None if that was it."""
+        garbage_again = name in GARBAGE and self.garbage_seen
+        self.garbage_seen = self.garbage_seen or name in GARBAGE
+        self.attempts_left -= 1
+        if name in FINAL or not self.attempts_left:
+            return None
+        if name in ELSEWHERE or garbage_again:
+            self.out.add(self.at)
+        following = [*range(self.at + 1, self.links), *range(self.at + 1)]
+        candidates = [link for link in following if link not in self.out]
+        if not candidates:
+            return None
+        chosen = ([link for link in candidates if link in able] or candidates)[0]
+        if chosen not in able:
+            self.tokens_left -= shown
+        if self.tokens_left < 0:
+            return None
+        pause_s = 0.0
+        if chosen <= self.at:
+            pause_s = chance * min(BACKOFF_FIRST_S * 2**self.rounds, BACKOFF_MOST_S)
+            pause_s += 4.0 if name == "limited" and chosen == self.at else 0.0
+            self.rounds += 1
+        if pause_s >= self.time_left_s:
+            return None
+        self.at = chosen
+        return pause_s
+
+
+@given(data=st.data(), links=st.integers(1, 4), attempts=st.integers(1, 9), tokens=st.integers(0, 200))
+def test_any_sequence_of_failures_goes_as_a_plain_model_says(
+    data: st.DataObject, links: int, attempts: int, tokens: int
+) -> None:
+    budget = Budget(attempts, tokens)
+    model = Model(links, max(attempts, links), tokens, time_left_s=data.draw(st.floats(0.1, 100), label="time"))
+    progress, made, shown = Progress(), 0, 0
+    while True:
+        made += 1
+        shown += data.draw(st.integers(0, 50), label="shown")
+        able = data.draw(st.sets(st.integers(0, links - 1)), label="able") if shown else set(range(links))
+        name = data.draw(st.sampled_from(sorted(ERRORS)), label="error")
+        chance = data.draw(st.floats(0, 1, exclude_max=True), label="chance")
+        model.time_left_s -= 0.1
+        failure = Failure(ERRORS[name], links, able, shown, model.time_left_s)
+
+        again = decide(failure, progress, budget, chance)
+
+        assert (None if again is None else again.after_s) == model.fails(name, able, shown, chance)
+        if again is None:
+            break
+        assert (again.progress.link, {*again.progress.barred}) == (model.at, model.out)
+        assert again.progress.link not in again.progress.barred
+        if again.progress.link not in able:
+            shown = 0
+        progress = again.progress
+        model.time_left_s -= again.after_s
+
+    assert made <= max(attempts, links)
+    assert progress.wasted <= tokens
