@@ -137,7 +137,7 @@ class Reaper:
 
     async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
         code, cancelled_at = await self._store.cancel_state(job.id)
-        left_ms = cancelled_at + _CANCEL_PATIENCE_MS - now_ms
+        left_ms = cancelled_at + _CANCEL_PATIENCE_MS - now_ms if job.owner else 0
         if left_ms > 0:
             await self._queue.look([job.id], left_ms / 1000)
         else:

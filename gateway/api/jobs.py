@@ -110,7 +110,8 @@ async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None
     if verdict == "cancelled":
         await services.queue.done(job.id, job.lane)
     elif verdict == "cancelling":
-        await services.queue.look([job.id], CANCEL_WAIT_S)
+        # One that waits for its next attempt has nobody to be waited for.
+        await services.queue.look([job.id], CANCEL_WAIT_S if job.owner else 0)
         if wait:
             await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
 

@@ -130,10 +130,11 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(
         await answer(told, 1, "Meanwhile.")
         assert (await system.story(other)).text == "Meanwhile."
         job = (await system.client.get(f"/v1/jobs/{waiting}")).json()
-        await system.cancel(waiting)
+        cancelled = await system.cancel(waiting)
         story = await system.story(waiting)
 
     assert (job["status"], len(job["attempts"])) == ("running", 1)
+    assert cancelled["status"] == "cancelled"
     assert story.types == ["queued", "started", "cancelled"]
 
 
