@@ -24,6 +24,15 @@ class JobKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceKeys:
+    """The keys of one provider's places."""
+
+    holders: str
+    waiters: str
+    interest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
     """All names under one prefix; a test has a prefix of its own."""
 
@@ -53,6 +62,16 @@ class Keys:
     def conversation(self, tenant: str, chat_id: str) -> str:
         """Which job answers in a tenant's conversation; on the jobs' side."""
         return f"{self.prefix}:{{{tenant}:chat:{chat_id}}}:conversation"
+
+    def places(self, provider: str) -> PlaceKeys:
+        """Who makes calls to a provider whose number is limited, and who waits to; on the jobs' side."""
+        base = f"{self.prefix}:{{provider:{provider}}}:"
+        return PlaceKeys(base + "holders", base + "waiters", base + "interest")
+
+    @property
+    def circuits(self) -> str:
+        """The circuits of all providers' models; on the jobs' side."""
+        return f"{self.prefix}:circuits"
 
     @property
     def control(self) -> str:

@@ -17,6 +17,7 @@ import structlog
 import uvloop
 
 from shared.catalogue import Catalogue
+from shared.circuits import Circuits
 from shared.clock import SystemClock
 from shared.errors import AttemptFailed, RedisUnavailable, StartupError, TailraceError
 from shared.fleet import Fleet, Publisher
@@ -24,6 +25,7 @@ from shared.keys import Keys
 from shared.lanes import parse_lanes
 from shared.logs import configure_logs
 from shared.metrics import Buckets, Metrics
+from shared.places import Places, freed_provider
 from shared.queue import Queue
 from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
@@ -32,6 +34,7 @@ from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, must_answer, open_client
 from worker.attempts import Attempts, Limits
+from worker.breaker import Policy
 from worker.breakers import Breakers
 from worker.concurrency import Concurrency
 from worker.fallback import Routes
@@ -106,20 +109,27 @@ async def run_worker(
                 await check_server(each)
                 await Functions(each).load()
 
-        routes = Routes(route_table(settings, provider.name), {provider.name: provider})
+        table = route_table(settings, provider.name)
+        routes = Routes(table, {provider.name: provider})
         stack.push_async_callback(routes.close)
         clock, keys = SystemClock(), Keys(settings.key_prefix)
         store = Store(job_client, keys, retention_s=settings.retention_s, metrics=metrics)
         queue = Queue(queue_client, keys)
         replay_log = ReplayLog(job_client, keys)
         pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes, metrics=metrics)
+        breakers = Breakers(Circuits(job_client, keys), clock, Policy(), metrics)
+        limits = {name: each.max_concurrency for name, each in table.upstreams.items() if each.max_concurrency}
+        worker_name = uuid.uuid4().hex[:12]
+        concurrency = Concurrency(
+            Places(job_client, keys), limits, worker=worker_name, lease_s=settings.lease_s, metrics=metrics
+        )
         attempts = Attempts(
             store,
             replay_log,
             queue,
             pump,
             routes,
-            Gate(Breakers(), Concurrency()),
+            Gate(breakers, concurrency),
             Limits(settings.max_crashes, settings.again_tokens, settings.max_log_bytes),
             lease_s=settings.lease_s,
             metrics=metrics,
@@ -155,7 +165,7 @@ async def run_worker(
         feed = LiveFeed(
             feed_client,
             clock,
-            on_message=lambda _, order: dispatcher.cancel(order.decode("ascii", "replace")),
+            on_message=lambda _, order: obey(order, dispatcher, concurrency),
             on_confirmed=lambda _: dispatcher.beat_soon(),
             connects=metrics.feed_connects.of(),
         )
@@ -172,6 +182,8 @@ async def run_worker(
                     pump.run(),
                     feed.run(),
                     dispatcher.beat(),
+                    breakers.run(),
+                    concurrency.run(),
                     reaper.run(),
                     Recovery(store, queue, lease_s=settings.lease_s).run(),
                     publish_models(Catalogue(queue_client, keys), routes),
@@ -193,6 +205,14 @@ async def run_worker(
         if settings.metrics:
             await publisher.last_words()
     log.info("worker.stopped")
+
+
+def obey(order: bytes, dispatcher: Dispatcher, concurrency: Concurrency) -> None:
+    """Act on a message of the control channel: a job is to end, or a provider has a place for one more call."""
+    if (provider := freed_provider(order)) is not None:
+        concurrency.freed(provider)
+    else:
+        dispatcher.cancel(order.decode("ascii", "replace"))
 
 
 async def drain(dispatcher: Dispatcher, drain_s: float, now: asyncio.Event) -> None:

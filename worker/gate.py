@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from shared.errors import AttemptFailed, CircuitOpen, ProviderRefused
 from worker.breakers import Breakers
 from worker.concurrency import Concurrency
+from worker.ending import persistently
 from worker.fallback import Link
 from worker.retry import Sort, classify
 
@@ -46,7 +47,7 @@ class Gate:
         """
         full: list[Pass] = []
         for way in (Pass(link, links[link].name, links[link].model(asked)) for link in order):
-            if not await self._concurrency.acquire(way.provider, job_id, 0):
+            if not await self._has_place(way, job_id, 0):
                 full.append(way)
             elif await self._breakers.allows(way.provider, way.model):
                 return way
@@ -56,12 +57,15 @@ class Gate:
             first = order[0]
             return Pass(first, links[first].name, links[first].model(asked), closed=True)
         way = full[0]
-        if not await self._concurrency.acquire(way.provider, job_id, _WAIT_S):
+        if not await self._has_place(way, job_id, _WAIT_S):
             return None
         if await self._breakers.allows(way.provider, way.model):
             return way
         await self._concurrency.release(way.provider, job_id)
         return Pass(way.link, way.provider, way.model, closed=True)
+
+    async def _has_place(self, way: Pass, job_id: str, wait_s: float) -> bool:
+        return await persistently(lambda: self._concurrency.acquire(way.provider, job_id, wait_s))
 
     async def leave(self, job_id: str, way: Pass) -> None:
         """The call is over."""

@@ -1,0 +1,120 @@
+"""How many calls all workers together make to a provider."""
+
+import asyncio
+
+from shared.metrics import Metrics
+from shared.places import Holder, Places, freed_provider, place_order
+from tests.support.core import PATIENCE_S, Core
+from worker.concurrency import Concurrency
+
+LIMITS = {"p": 2}
+
+
+def worker(core: Core, name: str, lease_s: float = 10.0, metrics: Metrics | None = None) -> Concurrency:
+    """One more worker."""
+    return Concurrency(Places(core.client, core.keys), LIMITS, worker=name, lease_s=lease_s, metrics=metrics)
+
+
+async def test_two_workers_share_the_places_of_a_provider(core: Core) -> None:
+    one, other = worker(core, "w1"), worker(core, "w2")
+
+    assert await one.acquire("p", "a", 0)
+    assert await other.acquire("p", "b", 0)
+    assert not await one.acquire("p", "c", 0)
+    assert not await other.acquire("p", "d", 0)
+
+
+async def test_who_asked_first_comes_first(core: Core) -> None:
+    one, other = worker(core, "w1"), worker(core, "w2")
+    for job in ("a", "b", "early", "late"):
+        await one.acquire("p", job, 0)
+    await one.release("p", "a")
+
+    assert not await other.acquire("p", "late", 0)
+    assert await other.acquire("p", "early", 0)
+
+
+async def test_a_place_that_becomes_free_is_told_to_who_waits(core: Core) -> None:
+    one, other = worker(core, "w1"), worker(core, "w2")
+    for job in ("a", "b"):
+        await one.acquire("p", job, 0)
+    async with core.listening(core.keys.control) as listener:
+        assert not await other.acquire("p", "c", 0)
+        waiting = asyncio.create_task(other.acquire("p", "c", PATIENCE_S))
+        await one.release("p", "b")
+        (order,) = await listener.heard()
+
+    assert freed_provider(order) == "p"
+    other.freed("p")
+    assert await waiting
+
+
+async def test_a_message_that_was_lost_costs_a_moment(core: Core) -> None:
+    one, other = worker(core, "w1"), worker(core, "w2")
+    for job in ("a", "b"):
+        await one.acquire("p", job, 0)
+    waiting = asyncio.create_task(other.acquire("p", "c", PATIENCE_S))
+    await one.release("p", "b")
+
+    assert await waiting
+
+
+async def test_who_waits_in_vain_is_told_so(core: Core) -> None:
+    one = worker(core, "w1")
+    for job in ("a", "b"):
+        await one.acquire("p", job, 0)
+
+    assert not await one.acquire("p", "c", 0.01)
+
+
+async def test_a_lost_workers_places_come_back_when_their_lease_ends(core: Core) -> None:
+    lost, heir = worker(core, "w1", lease_s=0.05), worker(core, "w2")
+    for job in ("a", "b"):
+        await lost.acquire("p", job, 0)
+
+    assert await heir.acquire("p", "c", PATIENCE_S)
+
+
+async def test_what_is_held_is_renewed(core: Core) -> None:
+    one, other = worker(core, "w1", lease_s=0.4), worker(core, "w2")
+    renewing = asyncio.create_task(one.run())
+    for job in ("a", "b"):
+        await one.acquire("p", job, 0)
+
+    assert not await other.acquire("p", "c", 1.0)
+    renewing.cancel()
+
+
+async def test_a_fenced_execution_gives_back_its_own_place_only(core: Core) -> None:
+    zombie, heir = worker(core, "w1"), worker(core, "w2")
+    await zombie.acquire("p", "a", 0)
+    await heir.acquire("p", "a", 0)
+    await zombie.release("p", "a")
+
+    assert await core.client.zrange(core.keys.places("p").holders, 0, -1) == [b"w2/a"]
+
+
+async def test_a_provider_without_a_limit_is_never_asked_about(core: Core) -> None:
+    one = worker(core, "w1")
+
+    assert await one.acquire("another", "a", 0)
+    await one.release("another", "a")
+    assert await core.client.keys(f"{core.keys.prefix}*") == []
+
+
+async def test_the_places_in_use_are_shown(core: Core) -> None:
+    metrics = Metrics()
+    one = worker(core, "w1", metrics=metrics)
+    await one.acquire("p", "a", 0)
+
+    assert metrics.calls.of("p").read() == 1
+    assert await Places(core.client, core.keys).taken("p") == 1
+    await one.release("p", "a")
+    await one.release("p", "a")
+    assert metrics.calls.of("p").read() == 0
+
+
+def test_an_order_names_its_provider_and_a_cancel_order_none() -> None:
+    assert freed_provider(place_order("p:1")) == "p:1"
+    assert freed_provider(b"job_01m8ak3p63hb4vhzenqqsd3wjw") is None
+    assert Holder("p", "w", "a").name == "w/a"

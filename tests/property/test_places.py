@@ -1,0 +1,112 @@
+"""Places at a provider against a plain model: any holders and waiters, on the real server, with time that goes by."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from shared.places import TURN_S, Holder, Places
+from tests.support.core import Core, open_core
+from tests.support.valkey import fresh_prefix
+
+T = TypeVar("T")
+LIMIT = 2
+JOBS = st.sampled_from(["a", "b", "c", "d", "e"])
+WORKERS = st.sampled_from(["w1", "w2"])
+LEASE_S = 1_000.0
+
+
+class Waiting(RuleBasedStateMachine):
+    """Two workers at a provider that takes two calls."""
+
+    redis_url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+        self.holders: list[str] = []
+        self.silent: list[str] = []
+        """Holders whose lease is over, as long as nobody has asked for their places."""
+        self.queue: list[str] = []
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Carry out one step."""
+        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+
+    @initialize()
+    def open(self) -> None:
+        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.places = Places(self.core.client, self.core.keys)
+        self.keys = self.core.keys.places("p")
+
+    @rule(worker=WORKERS, job=JOBS)
+    def acquire(self, worker: str, job: str) -> None:
+        holder = Holder("p", worker, job)
+        self.silent = []
+        before = self.queue.index(job) if job in self.queue else len(self.queue)
+        has = holder.name in self.holders or before < LIMIT - len(self.holders)
+        assert self.run(self.places.acquire(holder, LIMIT, LEASE_S)) == has
+        if has:
+            self.holders = [*{*self.holders, holder.name}]
+            self.queue = [each for each in self.queue if each != job]
+        elif job not in self.queue:
+            self.queue.append(job)
+
+    @rule(worker=WORKERS, job=JOBS)
+    def release(self, worker: str, job: str) -> None:
+        holder = Holder("p", worker, job)
+        self.run(self.places.release(holder))
+        self.holders = [each for each in self.holders if each != holder.name]
+        self.silent = [each for each in self.silent if each != holder.name]
+
+    @rule(worker=WORKERS, job=JOBS)
+    def renew(self, worker: str, job: str) -> None:
+        holder = Holder("p", worker, job)
+        self.run(self.places.renew([holder], LEASE_S))
+        if holder.name in self.silent:
+            self.silent.remove(holder.name)
+            self.holders.append(holder.name)
+
+    @rule(worker=WORKERS, job=JOBS)
+    def a_holder_dies_and_its_lease_ends(self, worker: str, job: str) -> None:
+        name = Holder("p", worker, job).name
+        self.run(self.core.client.zadd(self.keys.holders, {name: 1}, xx=True))
+        if name in self.holders:
+            self.holders.remove(name)
+            self.silent.append(name)
+
+    @rule(job=JOBS)
+    def a_waiter_stays_away_until_its_turn_is_lost(self, job: str) -> None:
+        self.run(self.core.client.zadd(self.keys.interest, {job: 1}, xx=True))
+        self.queue = [each for each in self.queue if each != job]
+
+    @invariant()
+    def there_are_never_more_calls_than_allowed(self) -> None:
+        assert len(self.holders) <= LIMIT
+        if hasattr(self, "core"):
+            living = self.run(self.core.client.zcount(self.keys.holders, 2, "+inf"))
+            assert living == len(self.holders)
+
+    def teardown(self) -> None:
+        self.run(self.stack.aclose())
+        self.loop.close()
+
+
+def test_places_are_given_as_a_plain_model_says(redis_url: str) -> None:
+    machine = type("AtThisServer", (Waiting,), {"redis_url": redis_url})
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )
+
+
+def test_a_turn_is_kept_for_longer_than_a_job_stays_away() -> None:
+    assert TURN_S > 2

@@ -1,0 +1,150 @@
+"""Which link of a chain is asked."""
+
+import pytest
+
+from shared.errors import (
+    AttemptFailed,
+    CircuitOpen,
+    DeadlinePassed,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderTruncated,
+)
+from tests.support.told import Told
+from worker.breakers import Breakers
+from worker.concurrency import Concurrency
+from worker.fallback import Link
+from worker.gate import Gate, Pass
+
+
+class Sick(Breakers):
+    """Breakers that let nobody to the `closed` providers, and remember what they are told."""
+
+    def __init__(self, *closed: str) -> None:
+        self.closed = closed
+        self.told: list[tuple[str, str, str]] = []
+
+    async def allows(self, provider: str, model: str) -> bool:
+        return provider not in self.closed
+
+    def succeeded(self, provider: str, model: str) -> None:
+        self.told.append(("succeeded", provider, model))
+
+    def failed(self, provider: str, model: str) -> None:
+        self.told.append(("failed", provider, model))
+
+
+class Narrow(Concurrency):
+    """No place at the `full` providers; at those that empty themselves, one for who waits."""
+
+    def __init__(self, *full: str, emptying: bool = False) -> None:
+        self.full, self.emptying = full, emptying
+        self.taken: list[str] = []
+
+    async def acquire(self, provider: str, job_id: str, wait_s: float) -> bool:
+        if provider in self.full and not (self.emptying and wait_s):
+            return False
+        self.taken.append(provider)
+        return True
+
+    async def release(self, provider: str, job_id: str) -> None:
+        self.taken.remove(provider)
+
+
+def link(name: str, model: str | None = None) -> Link:
+    provider = Told()
+    provider.name = name
+    return Link(provider, first_token_s=1, gap_s=1, model=model)
+
+
+LINKS = [link("a"), link("b", "m-b"), link("c")]
+
+
+async def enter(breakers: Sick, places: Narrow, order: tuple[int, ...] = (0, 1, 2)) -> Pass | None:
+    return await Gate(breakers, places).enter("job", LINKS, order, "m")
+
+
+async def test_the_first_of_the_order_is_asked() -> None:
+    places = Narrow()
+
+    assert await enter(Sick(), places, (1, 2, 0)) == Pass(1, "b", "m-b")
+    assert places.taken == ["b"]
+
+
+async def test_a_link_whose_circuit_is_open_is_passed_over_and_its_place_given_back() -> None:
+    places = Narrow()
+
+    assert await enter(Sick("a"), places) == Pass(1, "b", "m-b")
+    assert places.taken == ["b"]
+
+
+async def test_a_link_without_a_place_is_passed_over() -> None:
+    assert await enter(Sick("b"), Narrow("a")) == Pass(2, "c", "m")
+
+
+async def test_where_all_circuits_are_open_the_first_link_says_so() -> None:
+    places = Narrow()
+    way = await enter(Sick("a", "b", "c"), places, (1, 0, 2))
+
+    assert way == Pass(1, "b", "m-b", closed=True)
+    assert places.taken == []
+    with pytest.raises(CircuitOpen, match="The provider b has failed too often"):
+        way.check()
+    Pass(0, "a", "m").check()
+
+
+async def test_a_full_link_is_waited_for_where_no_other_can_be_asked() -> None:
+    places = Narrow("a", emptying=True)
+
+    assert await enter(Sick("b", "c"), places) == Pass(0, "a", "m")
+    assert places.taken == ["a"]
+
+
+async def test_a_full_link_that_is_found_sick_says_so() -> None:
+    places = Narrow("a", emptying=True)
+
+    assert await enter(Sick("a", "b", "c"), places) == Pass(0, "a", "m", closed=True)
+    assert places.taken == []
+
+
+async def test_where_no_place_becomes_free_there_is_none() -> None:
+    assert await enter(Sick(), Narrow("a", "b", "c")) is None
+
+
+async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
+    breakers, places = Sick(), Narrow()
+    gate = Gate(breakers, places)
+    await gate.leave("job", Pass(0, "a", "m", closed=True))
+    way = await gate.enter("job", LINKS, (0,), "m")
+    assert way is not None
+    await gate.leave("job", way)
+
+    assert places.taken == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ProviderTimeout("Silent."), ["failed"]),
+        (ProviderTruncated("It ended."), ["failed"]),
+        (ProviderRefused("No.", code="server_error"), ["failed"]),
+        (ProviderRefused("No.", code="rate_limit_exceeded"), ["succeeded"]),
+        (ProviderRefused("No.", code="context_length_exceeded"), ["succeeded"]),
+        (DeadlinePassed("Late."), []),
+    ],
+    ids=lambda value: value.code if isinstance(value, AttemptFailed) else "",
+)
+def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, told: list[str]) -> None:
+    breakers = Sick()
+    gate = Gate(breakers, Narrow())
+    gate.failed(Pass(0, "a", "m"), error)
+    gate.failed(Pass(0, "a", "m", closed=True), error)
+
+    assert [each for each, *_ in breakers.told] == told
+
+
+def test_a_circuit_is_told_of_an_answer() -> None:
+    breakers = Sick()
+    Gate(breakers, Narrow()).answered(Pass(1, "b", "m-b"))
+
+    assert breakers.told == [("succeeded", "b", "m-b")]
