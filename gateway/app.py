@@ -124,7 +124,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             max_timeout_s=settings.max_timeout_s,
             retention_s=settings.retention_s,
             max_depth=settings.max_depth,
-            models=settings.models,
+            models=settings.served_models,
             lanes=lanes,
         )
         presence = Presence(store, queue, grace_s=settings.disconnect_grace_s)

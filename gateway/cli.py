@@ -31,6 +31,7 @@ from shared.errors import StartupError, Unavailable
 from shared.logs import configure_logs, redact, wants_console
 from shared.ports import free_port, hold_port, port_taken
 from shared.ready import tell_ready
+from shared.routes import Continuation
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 
 LOCAL_MODEL = "smollm2-135m-instruct"
@@ -78,7 +79,8 @@ def _parser() -> argparse.ArgumentParser:
         "up",
         help="run everything on this machine: Valkey, a local model, gateways and workers",
         description="Run everything on this machine: gateways and workers; an embedded Valkey, unless "
-        "TAILRACE_REDIS_URL is set; a small local model, unless TAILRACE_UPSTREAM_URL or OPENAI_BASE_URL is set. "
+        "TAILRACE_REDIS_URL is set; a small local model, unless TAILRACE_UPSTREAM_URL, OPENAI_BASE_URL or "
+        "TAILRACE_PROVIDERS is set. "
         "Ctrl-C stops it all.",
     )
     serve = commands.add_parser(
@@ -213,6 +215,9 @@ async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstrea
     """The configured upstream; else the local model; where that can't run, the scripted provider."""
     if settings.upstream_url == SCRIPTED_URL:
         return Upstream({}, SCRIPTED_MODEL, "scripted answers, no model")
+    if settings.providers:
+        table = settings.route_table()
+        return Upstream({}, (*table.named, "<model>")[0], ", ".join(table.upstreams))
     if settings.upstream_url is not None:
         return Upstream({}, settings.models[0] if settings.models else "<model>", redact(settings.upstream_url))
     port = free_port()
@@ -223,7 +228,11 @@ async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstrea
         log.warning("local_model.missing", why=str(error))
         place = "scripted answers, since the local model can't run here; set TAILRACE_UPSTREAM_URL for a real one"
         return Upstream(_upstream_env(SCRIPTED_URL, SCRIPTED_MODEL), SCRIPTED_MODEL, place)
-    return Upstream(_upstream_env(f"http://127.0.0.1:{port}/v1", LOCAL_MODEL), LOCAL_MODEL, "on this machine")
+    # llama.cpp goes on from an assistant's message that comes last.
+    env = {"TAILRACE_UPSTREAM_CONTINUATION": Continuation.PREFILL.value}
+    return Upstream(
+        {**_upstream_env(f"http://127.0.0.1:{port}/v1", LOCAL_MODEL), **env}, LOCAL_MODEL, "on this machine"
+    )
 
 
 def _upstream_env(url: str, model: str) -> dict[str, str]:

@@ -45,7 +45,10 @@ class Circuits:
         now_ms, *found = await self._functions.call("exchange", [self._keys.circuits], *args)
         return int(now_ms), [Found(bool(c), value) for c, value in zip(found[::2], found[1::2], strict=True)]
 
-    async def all(self) -> dict[str, bytes]:
-        """Every circuit that is kept, by its name."""
-        found = await self._client.hgetall(self._keys.circuits)  # type: ignore[misc]
-        return {name.decode(): value for name, value in found.items()}
+    async def all(self) -> tuple[int, dict[str, bytes]]:
+        """Redis's time (ms), and every circuit that is kept, by its name."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hgetall(self._keys.circuits)
+            (seconds, microseconds), found = await pipe.execute()
+        return seconds * 1000 + microseconds // 1000, {name.decode(): value for name, value in found.items()}

@@ -1,6 +1,7 @@
-"""Routes: which providers may answer for a model, in which order, and what may be done when one fails.
+"""Routes: which providers may answer for a model, in which order, and what may be done when a stream fails.
 
-Above: settings reads them, admission and worker/fallback.py use them. Pure. Not here: asking a provider.
+Above: route_settings.py makes a table of what is configured; admission and the worker's fallback.py look models up.
+Pure. Not here: asking a provider.
 """
 
 from collections.abc import Mapping
@@ -10,11 +11,15 @@ from enum import StrEnum
 from shared.errors import ModelNotFound
 
 ANY_MODEL = "*"
-"""The route of every model that has none of its own."""
+"""The name of the route that serves every model that has none of its own."""
 
 
 class Continuation(StrEnum):
-    """How a provider is asked to go on in mid-sentence."""
+    """How a provider is asked to go on in mid-sentence.
+
+    With the answer so far as the last message, an assistant's: as it is (PREFILL), marked `"prefix": true` (PREFIX:
+    Mistral, DeepSeek), or with `continue_final_message` in the body (vLLM).
+    """
 
     NONE = "none"
     PREFILL = "prefill"
@@ -32,7 +37,7 @@ class OnStreamFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A provider, as it is configured."""
+    """A provider, as it is configured. `max_concurrency` calls are made to it at once; None: as many as may be."""
 
     name: str
     base_url: str
@@ -43,7 +48,10 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A link of a chain."""
+    """A link of a chain: a provider, what it calls the model (None: as the caller does), and its time-outs (s).
+
+    `total_s` bounds one attempt; None: only the job's deadline does.
+    """
 
     provider: str
     first_token_s: float
@@ -54,29 +62,38 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A chain."""
+    """The chain of a model, in order, and what may be done when it fails."""
 
     targets: tuple[Target, ...]
-    on_stream_failure: OnStreamFailure = OnStreamFailure.CONTINUE
-    max_attempts: int = 3
+    on_stream_failure: OnStreamFailure
+    max_attempts: int
 
 
 class RouteTable:
-    """All routes."""
+    """All routes, and the providers that they name."""
 
     def __init__(self, routes: Mapping[str, Route], upstreams: Mapping[str, Upstream]) -> None:
         self._routes = routes
         self.upstreams = upstreams
 
     @property
-    def models(self) -> tuple[str, ...]:
-        """The models that are named."""
+    def named(self) -> tuple[str, ...]:
+        """The models that have routes of their own."""
         return tuple(name for name in self._routes if name != ANY_MODEL)
 
+    @property
+    def serves_any(self) -> bool:
+        """Whether a model that is not named is served, too."""
+        return ANY_MODEL in self._routes
+
     def route(self, model: str) -> Route:
-        """The route of a model."""
+        """The route of a model.
+
+        Raises:
+            ModelNotFound: none serves it.
+        """
         route = self._routes.get(model) or self._routes.get(ANY_MODEL)
         if route is None:
-            served = ", ".join(self.models)
+            served = ", ".join(self.named)
             raise ModelNotFound(f"No route serves the model {model[:100]!r}. There are: {served}.", param="model")
         return route

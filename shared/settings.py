@@ -24,11 +24,24 @@ from shared.bounds import BODY_BYTES, DEPTH, KIB, LOG_BYTES, PUMP_BYTES, READER_
 from shared.errors import StartupError
 from shared.jobs import LONGEST_TIMEOUT_S
 from shared.lanes import parse_lanes
-from shared.routes import Continuation, OnStreamFailure
+from shared.route_settings import (
+    ChainItem,
+    Defaults,
+    ProviderSettings,
+    RouteSettings,
+    check_chains,
+    routes_of,
+    upstream_of,
+)
+from shared.routes import ANY_MODEL, Continuation, OnStreamFailure, RouteTable, Upstream
 
 # Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+UPSTREAM, SCRIPTED = "upstream", "scripted"
+"""The name of the provider at `upstream_url`."""
 SCRIPTED_URL = "scripted:"
 """The `upstream_url` of the provider that plays scripts instead of asking a model."""
 
@@ -85,9 +98,22 @@ class Settings(BaseSettings):
         None,
         description="its key; falls back to `OPENAI_API_KEY`",
     )
+    upstream_continuation: Continuation = Field(
+        Continuation.NONE,
+        description="how it is asked to go on in mid-sentence: none, prefill, prefix or continue_final_message",
+    )
+    upstream_max_concurrency: int | None = Field(
+        None, ge=1, description="calls that all workers together make to it at once; unset: as many as there are slots"
+    )
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="the model names that are served, separated by commas; unset: whatever the upstream knows",
+    )
+    providers: dict[str, ProviderSettings] = Field(
+        {}, description="several upstreams, each a table of its own; in place of `upstream_url`"
+    )
+    routes: dict[str, RouteSettings] = Field(
+        {}, description="which of them may answer for a model, and in which order; `*` is the route of all others"
     )
 
     gateways: int = Field(
@@ -116,11 +142,6 @@ class Settings(BaseSettings):
         OnStreamFailure.CONTINUE,
         description="what is done when a stream fails after it has shown something, where neither request nor route "
         "say: continue, rollback or fail",
-    )
-    upstream_continuation: Continuation = Field(
-        Continuation.NONE,
-        description="how the upstream is asked to go on in mid-sentence: none, prefill, prefix or "
-        "continue_final_message",
     )
     again_tokens: int = Field(
         100_000, ge=0, description="tokens that a job's attempts may generate again, before it ends as failed"
@@ -217,6 +238,54 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("providers")
+    @classmethod
+    def _are_instead_of_one(
+        cls, value: dict[str, ProviderSettings], info: ValidationInfo
+    ) -> dict[str, ProviderSettings]:
+        if value and info.data.get("upstream_url") is not None:
+            raise ValueError("they are in place of TAILRACE_UPSTREAM_URL; set one or the other")
+        if wrong := [name for name in value if not _PROVIDER_NAME.fullmatch(name)]:
+            raise ValueError(f"a provider's name is 1 to 64 letters, digits, '.', '_' or '-', as {wrong[0]!r} is not")
+        return value
+
+    @field_validator("routes")
+    @classmethod
+    def _lead_somewhere(cls, value: dict[str, RouteSettings], info: ValidationInfo) -> dict[str, RouteSettings]:
+        providers = info.data.get("providers", {})
+        if value and not providers:
+            raise ValueError("they lead to providers, and TAILRACE_PROVIDERS has none")
+        if value and info.data.get("models"):
+            raise ValueError("they are in place of TAILRACE_MODELS; set one or the other")
+        check_chains(value, providers)
+        return value
+
+    def route_table(self) -> RouteTable:
+        """All routes and their providers; neither where no upstream is configured.
+
+        Without routes, one chain of all providers serves every model, or those that `models` names.
+        """
+        upstreams = self._upstreams()
+        routes = self.routes
+        if upstreams and not routes:
+            chain = RouteSettings(chain=tuple(ChainItem(provider=name) for name in upstreams))
+            routes = dict.fromkeys(self.models or (ANY_MODEL,), chain)
+        return RouteTable(routes_of(routes, Defaults.model_validate(self, from_attributes=True)), upstreams)
+
+    def _upstreams(self) -> dict[str, Upstream]:
+        if self.providers or self.upstream_url is None:
+            return {name: upstream_of(name, each) for name, each in self.providers.items()}
+        name = SCRIPTED if self.upstream_url == SCRIPTED_URL else UPSTREAM
+        key, limit = self.upstream_api_key, self.upstream_max_concurrency
+        return {name: Upstream(name, self.upstream_url, key, self.upstream_continuation, limit)}
+
+    @property
+    def served_models(self) -> tuple[str, ...]:
+        """The models that are served and no others; empty where any name may do."""
+        if not self.routes:
+            return self.models
+        return () if ANY_MODEL in self.routes else tuple(self.routes)
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -241,7 +310,9 @@ class _OpenAISource(PydanticBaseSettingsSource):
         return os.environ.get(self._NAMES.get(field_name, "")), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """The values that are there."""
+        """The values that are there, unless other providers are named."""
+        if self.current_state.get("providers"):
+            return {}
         return {field: os.environ[name] for field, name in self._NAMES.items() if os.environ.get(name)}
 
 
@@ -261,8 +332,10 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _shown(location: tuple[int | str, ...]) -> str:
-    name = str(location[0]) if location else "settings"
-    return name if name.isupper() else f"TAILRACE_{name.upper()}"
+    """Where a value stands: `TAILRACE_ROUTES.gpt-4o.chain[1].model`."""
+    name, *rest = location or ("settings",)
+    inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
+    return (str(name) if str(name).isupper() else f"TAILRACE_{str(name).upper()}") + inside
 
 
 def colour_is_wanted() -> bool:

@@ -9,7 +9,7 @@ import gc
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -29,7 +29,7 @@ from shared.places import Places, freed_provider
 from shared.queue import Queue
 from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
-from shared.routes import Route, RouteTable, Target, Upstream
+from shared.routes import Upstream
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, must_answer, open_client
@@ -56,33 +56,35 @@ _SCRIPTED_RATE = 30.0
 _HAND_BACK_S, _HURRY_S = 5.0, 1.0
 
 
-def make_provider(settings: Settings) -> Provider:
-    """The one upstream of the settings.
+def make_providers(settings: Settings) -> dict[str, Provider]:
+    """The upstreams of the settings, by their names.
 
     Raises:
-        StartupError: none is configured.
+        StartupError: none is configured, or an address or a key can't be one.
     """
-    if settings.upstream_url is None:
+    upstreams = settings.route_table().upstreams
+    if not upstreams:
         raise StartupError(
             "No upstream is configured: set TAILRACE_UPSTREAM_URL (or OPENAI_BASE_URL) to an OpenAI-compatible one."
         )
-    if settings.upstream_url == SCRIPTED_URL:
-        return Scripted(rate=_SCRIPTED_RATE)
-    return OpenAICompatible("upstream", settings.upstream_url, settings.upstream_api_key)
+    return {name: _provider(upstream) for name, upstream in upstreams.items()}
 
 
-def route_table(settings: Settings, name: str) -> RouteTable:
-    """Stub."""
-    target = Target(name, settings.first_token_timeout_s, settings.gap_timeout_s)
-    route = Route((target,), settings.on_stream_failure, settings.max_attempts)
-    upstream = Upstream(name, "", continuation=settings.upstream_continuation)
-    return RouteTable(dict.fromkeys(settings.models or ("*",), route), {name: upstream})
+def _provider(upstream: Upstream) -> Provider:
+    if upstream.base_url == SCRIPTED_URL:
+        return Scripted(upstream.name, rate=_SCRIPTED_RATE)
+    return OpenAICompatible(upstream.name, upstream.base_url, upstream.api_key)
 
 
 async def run_worker(
-    settings: Settings, provider: Provider, *, ready: Callable[[], None], stop: asyncio.Event, now: asyncio.Event
+    settings: Settings,
+    providers: Mapping[str, Provider],
+    *,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    now: asyncio.Event,
 ) -> None:
-    """Run until `stop` is set, then drain; `now` cuts the draining short. The provider is closed at the end.
+    """Run until `stop` is set, then drain; `now` cuts the draining short. The providers are closed at the end.
 
     Raises:
         StartupError: Redis is unfit.
@@ -109,8 +111,8 @@ async def run_worker(
                 await check_server(each)
                 await Functions(each).load()
 
-        table = route_table(settings, provider.name)
-        routes = Routes(table, {provider.name: provider})
+        table = settings.route_table()
+        routes = Routes(table, providers)
         stack.push_async_callback(routes.close)
         clock, keys = SystemClock(), Keys(settings.key_prefix)
         store = Store(job_client, keys, retention_s=settings.retention_s, metrics=metrics)
@@ -134,6 +136,8 @@ async def run_worker(
             lease_s=settings.lease_s,
             metrics=metrics,
         )
+        with must_answer():
+            await breakers.look()
         # A server that has just started: whoever held a job has had no lease yet to say so.
         with must_answer():
             up_s = min((await queue.server()).up_s, (await store.server()).up_s)
@@ -261,7 +265,7 @@ async def main(settings: Settings, ready_fd: int | None) -> int:
         tell_ready(ready_fd)
 
     try:
-        await run_worker(settings, make_provider(settings), ready=ready, stop=stop, now=now)
+        await run_worker(settings, make_providers(settings), ready=ready, stop=stop, now=now)
     except (StartupError, RedisUnavailable) as error:
         print(error, file=sys.stderr)
         return 2

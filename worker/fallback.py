@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AttemptFailed, DeadlinePassed, ProviderTimeout, ProviderTruncated
-from shared.routes import Continuation, OnStreamFailure, RouteTable, Target
+from shared.routes import ANY_MODEL, Continuation, OnStreamFailure, RouteTable, Target
 from worker.providers.base import Chunk, Provider
 
 LAST_WORDS_S = 2.0
@@ -215,11 +215,12 @@ class Routes:
         )
 
     async def models(self) -> list[str]:
-        """The names of the models; where none are named, whatever the providers tell. Raises as a provider does."""
-        if self._table.models:
-            return list(self._table.models)
-        told = [await provider.models() for provider in self._providers.values()]
-        return sorted({model for models in told for model in models})
+        """The models that are named, and if any other is served, too, those that providers tell. Raises as they do."""
+        named = list(self._table.named)
+        if not self._table.serves_any:
+            return named
+        told = [await self._providers[target.provider].models() for target in self._table.route(ANY_MODEL).targets]
+        return named + sorted({model for models in told for model in models} - {*named})
 
     async def close(self) -> None:
         """Close the connections of all providers."""

@@ -118,7 +118,7 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: 
 
 
 async def _default_model(services: Services) -> str:
-    models = services.settings.models or await services.catalogue.models()
+    models = services.settings.served_models or await services.catalogue.models()
     if not models:
         raise InvalidRequest("model must be the name of a model.", param="model")
     return models[0]

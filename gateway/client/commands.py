@@ -137,7 +137,7 @@ def _read_stdin() -> str:
 
 
 def _only_model(settings: Settings, connection: Connection) -> str:
-    models = list(settings.models) or connection.models()
+    models = list(settings.served_models) or connection.models()
     if len(models) != 1:
         some = ", ".join(map(one_line, models[:_NAMED])) + (" …" if len(models) > _NAMED else "")
         raise InvalidRequest(f"Say which model with --model; the gateway serves: {some or 'none'}.", param="model")

@@ -147,12 +147,14 @@ class Processes:
 
 def as_env(settings: Settings) -> dict[str, str]:
     """Settings as the environment of a process; what is at its default is left out."""
-    values = settings.model_dump(exclude_defaults=True)
-    return {
-        f"TAILRACE_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
-        for name, value in values.items()
-        if value is not None
-    }
+    values = settings.model_dump(mode="json", exclude_defaults=True)
+    return {f"TAILRACE_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(value)
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 class Command:

@@ -6,7 +6,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from tests.support.client import Client
 from tests.support.core import PATIENCE_S, Core, open_core
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.told import MODEL
-from worker.__main__ import make_provider, run_worker
+from worker.__main__ import make_providers, run_worker
 from worker.providers.base import Provider
 
 STOP_S = 15.0
@@ -242,12 +242,12 @@ async def running_system(settings: Settings) -> AsyncIterator[System]:
 class Worker:
     """A worker in this process."""
 
-    def __init__(self, settings: Settings, provider: Provider | None) -> None:
+    def __init__(self, settings: Settings, providers: Mapping[str, Provider]) -> None:
         self._stop, self._now, self._ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(
             run_worker(
                 settings,
-                provider or make_provider(settings),
+                providers,
                 ready=self._ready.set,
                 stop=self._stop,
                 now=self._now,
@@ -284,8 +284,14 @@ class Worker:
 
 
 @asynccontextmanager
-async def running_worker(settings: Settings, provider: Provider | None = None) -> AsyncIterator[Worker]:
-    """A worker that is ready, with this provider or that of the settings."""
+async def running_worker(
+    settings: Settings, provider: Provider | Mapping[str, Provider] | None = None
+) -> AsyncIterator[Worker]:
+    """A worker that is ready, with those providers that the settings name, or with this one or these in their place."""
+    if provider is None:
+        provider = make_providers(settings)
+    elif not isinstance(provider, Mapping):
+        provider = dict.fromkeys(settings.route_table().upstreams, provider)
     worker = Worker(settings, provider)
     try:
         await worker.ready()

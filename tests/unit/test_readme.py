@@ -18,7 +18,8 @@ from shared import bounds
 from shared.events import EventType
 from shared.lifecycle import TRANSITIONS
 from shared.metrics import FleetMetrics, Metrics
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
+from worker.breaker import Policy
 from worker.retry import VERDICTS, Sort
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def table(*heads: str) -> Iterator[list[str]]:
 
 def shown(default: object) -> str:
     """A setting's default as the environment would have it."""
-    if default is None or default == ():
+    if default is None or default in ((), {}):
         return ""
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
@@ -65,6 +66,28 @@ def test_the_settings_table_is_the_settings() -> None:
         (f"`TAILRACE_{name.upper()}`", shown(field.default), field.description)
         for name, field in Settings.model_fields.items()
     ]
+
+
+def test_its_tailrace_toml_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "tailrace.toml").write_text(example)
+    table = load_settings().route_table()
+
+    assert [each.provider for each in table.route("anything").targets] == ["vllm", "openai"]
+
+
+def test_the_circuits_are_as_it_says() -> None:
+    assert Policy() == Policy(
+        window_ms=30_000, min_calls=10, failure_ratio=0.5, open_ms=15_000, open_most_ms=120_000, probes=1
+    )
+    for words in (
+        "half of at least 10 calls within 30 s",
+        "not asked for 15 s",
+        "one call at a time",
+        "up to 2 minutes",
+    ):
+        assert words in " ".join(README.split())
 
 
 def test_the_address_of_the_examples_is_the_default() -> None:

@@ -462,6 +462,11 @@ UPSTREAMS = {
 }
 
 
+def to(*targets: Target) -> Route:
+    """A route with this chain."""
+    return Route(targets, OnStreamFailure.CONTINUE, max_attempts=3)
+
+
 def routes_of(**routes: Route) -> Routes:
     """These routes, with a provider for each upstream."""
     return Routes(RouteTable(routes, UPSTREAMS), {name: Told() for name in UPSTREAMS})
@@ -476,17 +481,18 @@ async def test_a_chain_has_its_routes_links_in_order() -> None:
 
 
 async def test_the_models_are_those_that_are_named_or_else_what_the_providers_tell() -> None:
-    assert await routes_of(a=Route((ONE,)), b=Route((TWO,))).models() == ["a", "b"]
-    assert await Routes(RouteTable({"*": Route((ONE,))}, UPSTREAMS), {"one": Told()}).models() == ["one", "two"]
+    assert await routes_of(a=to(ONE), b=to(TWO)).models() == ["a", "b"]
+    any_other = RouteTable({"two": to(TWO), "*": to(ONE)}, UPSTREAMS)
+    assert await Routes(any_other, {"one": Told()}).models() == ["two", "one"]
 
 
 async def test_a_model_that_no_route_serves_is_not_found() -> None:
     with pytest.raises(ModelNotFound, match=r"'c'. There are: a, b\.") as missing:
-        routes_of(a=Route((ONE,)), b=Route((TWO,))).chain("c")
+        routes_of(a=to(ONE), b=to(TWO)).chain("c")
     assert missing.value.param == "model"
 
 
 async def test_closing_the_routes_closes_the_providers() -> None:
     provider = Told()
-    await Routes(RouteTable({"*": Route((ONE,))}, UPSTREAMS), {"one": provider}).close()
+    await Routes(RouteTable({"*": to(ONE)}, UPSTREAMS), {"one": provider}).close()
     assert provider.closed.is_set()

@@ -1,0 +1,136 @@
+"""What the settings say about providers and routes, and the table of routes that it amounts to.
+
+A chain's item is a provider's name, a table with a provider and what differs for it, or another route, whose chain
+takes its place. Above: settings.py reads and checks them. Below: routes.py. Pure. Not here: the environment, and asking
+a provider.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from shared.routes import Continuation, OnStreamFailure, Route, Target, Upstream
+
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProviderSettings(_Strict):
+    """One upstream."""
+
+    base_url: str = Field(min_length=1)
+    api_key: str | None = None
+    continuation: Continuation = Continuation.NONE
+    max_concurrency: int | None = Field(None, ge=1)
+
+
+class ChainItem(_Strict):
+    """One item of a chain: a provider or a route, and the time-outs (s) of a provider where they differ."""
+
+    provider: str | None = None
+    route: str | None = None
+    model: str | None = Field(None, min_length=1)
+    first_token_timeout_s: _Seconds | None = None
+    gap_timeout_s: _Seconds | None = None
+    attempt_timeout_s: _Seconds | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> "ChainItem":
+        if (self.provider is None) == (self.route is None):
+            raise ValueError("it names either a provider or a route")
+        if self.route is not None and self.model_fields_set != {"route"}:
+            raise ValueError("another route has its own models and time-outs: name nothing but the route")
+        return self
+
+
+def _item(value: Any) -> Any:
+    return {"provider": value} if isinstance(value, str) else value
+
+
+class RouteSettings(_Strict):
+    """One model's route."""
+
+    chain: tuple[Annotated[ChainItem, BeforeValidator(_item)], ...] = Field(min_length=1)
+    on_stream_failure: OnStreamFailure | None = None
+    max_attempts: int | None = Field(None, ge=1, le=100)
+    first_token_timeout_s: _Seconds | None = None
+    gap_timeout_s: _Seconds | None = None
+    attempt_timeout_s: _Seconds | None = None
+
+
+def check_chains(routes: Mapping[str, RouteSettings], providers: Mapping[str, ProviderSettings]) -> None:
+    """Whether each chain leads to providers that there are.
+
+    Raises:
+        ValueError: names the item, and what it names that there is not; or the routes that lead to each other.
+    """
+    for name, route in routes.items():
+        for position, item in enumerate(route.chain):
+            where = f"{name}.chain[{position}]"
+            if item.provider is not None and item.provider not in providers:
+                raise ValueError(f"{where} names the provider {item.provider}; {_there_are(providers)}")
+            if item.route is not None and item.route not in routes:
+                raise ValueError(f"{where} names the route {item.route}; {_there_are(routes)}")
+    for name in routes:
+        _check_loop(name, routes, (name,))
+
+
+def _check_loop(name: str, routes: Mapping[str, RouteSettings], way: tuple[str, ...]) -> None:
+    for item in routes[name].chain:
+        if item.route in way:
+            raise ValueError(f"{way[0]}.chain leads back to a route that it has come through: {_way(way, item.route)}")
+        if item.route is not None:
+            _check_loop(item.route, routes, (*way, item.route))
+
+
+def _way(way: tuple[str, ...], last: str | None) -> str:
+    return " → ".join((*way, last or ""))
+
+
+def _there_are(names: Mapping[str, Any]) -> str:
+    return f"there are: {', '.join(names)}" if names else "there are none"
+
+
+class Defaults(_Strict):
+    """What holds where a route does not say."""
+
+    on_stream_failure: OnStreamFailure
+    max_attempts: int
+    first_token_timeout_s: float
+    gap_timeout_s: float
+
+
+def routes_of(routes: Mapping[str, RouteSettings], defaults: Defaults) -> dict[str, Route]:
+    """The routes that these settings amount to; their chains were checked."""
+    return {
+        name: Route(
+            tuple(_targets(name, routes, defaults)),
+            route.on_stream_failure or defaults.on_stream_failure,
+            route.max_attempts or defaults.max_attempts,
+        )
+        for name, route in routes.items()
+    }
+
+
+def _targets(name: str, routes: Mapping[str, RouteSettings], defaults: Defaults) -> Iterator[Target]:
+    route = routes[name]
+    for item in route.chain:
+        if item.route is not None:
+            yield from _targets(item.route, routes, defaults)
+        elif item.provider is not None:
+            yield Target(
+                item.provider,
+                item.first_token_timeout_s or route.first_token_timeout_s or defaults.first_token_timeout_s,
+                item.gap_timeout_s or route.gap_timeout_s or defaults.gap_timeout_s,
+                item.attempt_timeout_s or route.attempt_timeout_s,
+                item.model,
+            )
+
+
+def upstream_of(name: str, provider: ProviderSettings) -> Upstream:
+    """A provider of the settings."""
+    return Upstream(name, provider.base_url, provider.api_key, provider.continuation, provider.max_concurrency)
