@@ -220,11 +220,8 @@ class Metrics(_Registry):
         self.provider_failures = self._counter(
             "tailrace_provider_failures_total", "attempts that failed by their provider's fault", "provider", "code"
         )
-        self.circuit = self._gauge(
-            "tailrace_circuit_state",
-            "0 closed, 1 half-open, 2 open; of the circuits that this process has seen open",
-            "provider",
-            "model",
+        self.circuits_open = self._gauge(
+            "tailrace_circuits_open", "models of a provider that are not asked now, or tried out only", "provider"
         )
         self.calls = self._gauge(
             "tailrace_provider_calls", "calls that this process makes to a provider with a limit", "provider"

@@ -9,6 +9,7 @@ learns.
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 import structlog
 
@@ -25,7 +26,6 @@ _GATHER_S, _LOOK_S = 0.25, 1.0
 # How often an exchange is tried where others are faster.
 _TRIES = 5
 _UNKNOWN = (CLOSED, b"")
-_LEVELS = {State.CLOSED: 0, State.HALF_OPEN: 1, State.OPEN: 2}
 
 
 def circuit_name(provider: str, model: str) -> str:
@@ -37,7 +37,7 @@ class Breakers:
     """This process's view of the circuits that it has to do with."""
 
     def __init__(self, circuits: Circuits, clock: Clock, policy: Policy, metrics: Metrics | None = None) -> None:
-        self._gauge = (metrics or Metrics()).circuit
+        self._gauge = (metrics or Metrics()).circuits_open
         self._circuits = circuits
         self._clock = clock
         self._policy = policy
@@ -153,7 +153,10 @@ class Breakers:
         if state is not former:
             provider, _, model = name.partition("/")
             log.warning("breaker.changed", provider=provider, model=model, state=state.value)
-            self._gauge.of(provider, model).read = lambda: _LEVELS[self._states.get(name, State.CLOSED)]
+            self._gauge.of(provider).read = partial(self._open_at, provider)
+
+    def _open_at(self, provider: str) -> int:
+        return sum(name.startswith(circuit_name(provider, "")) for name in self._states)
 
     def _report(self, counter: Counter[str], provider: str, model: str) -> None:
         counter[circuit_name(provider, model)] += 1

@@ -143,7 +143,7 @@ async def test_a_change_is_logged_and_shown(core: Core) -> None:
 
     (event,) = logs.named("breaker.changed")
     assert (event["provider"], event["model"], event["state"]) == ("p", "m", "open")
-    assert metrics.circuit.of("p", "m").read() == 2
+    assert metrics.circuits_open.of("p").read() == 1
 
 
 async def test_what_says_nothing_any_more_is_forgotten(core: Core) -> None:
