@@ -1,0 +1,60 @@
+"""A program of `js/` in a process of Node, told what to do line by line, and answering each line with one of its own.
+
+Above: ai_page.py and openai_js.py, which know what their program can do. Not here: expectations.
+"""
+
+import asyncio
+import json
+import os
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from shared.child import start_child, stop_child
+from tests.clients.system import KEY
+from tests.support.client import PATIENCE_S
+
+# Node on a busy machine, and a gateway that starts again.
+_ANSWER_S = 20.0
+
+
+class Program:
+    """The program, which runs."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._said = b""
+
+    async def do(self, name: str, **options: Any) -> dict[str, Any]:
+        """One command; its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": name, **options}).encode() + b"\n")
+        async with asyncio.timeout(_ANSWER_S):
+            line = await self._line()
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    async def _line(self) -> bytes:
+        """The next line, however long it is."""
+        stdout = self._process.stdout
+        assert stdout is not None
+        while b"\n" not in self._said:
+            said = await stdout.read(256 * 1024)
+            assert said, self._said.decode()
+            self._said += said
+        line, _, self._said = self._said.partition(b"\n")
+        assert line.startswith(b"{"), (line + self._said + await stdout.read()).decode()
+        return line
+
+
+@asynccontextmanager
+async def running_program(folder: Path, name: str, url: str, **env: str) -> AsyncIterator[Program]:
+    """A program of this folder, for a gateway; it is given the address, the key and this environment."""
+    told = {**os.environ, "TAILRACE": url, "KEY": KEY, **env}
+    process = await start_child(["node", str(folder / name)], env=told, stdin=PIPE, output=PIPE)
+    try:
+        yield Program(process)
+    finally:
+        await stop_child(process, PATIENCE_S)
