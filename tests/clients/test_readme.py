@@ -148,7 +148,7 @@ async def test_the_openai_examples_print_the_answer(site: System, number: int) -
 @asynccontextmanager
 async def open_page(folder: Path, site: System, prompt: str = PROMPT) -> AsyncIterator[Process]:
     """The README's page, with this prompt."""
-    (example,) = blocks("js")
+    example, _ = blocks("js")  # the other one: test_fetch_event_source.py
     example = example.replace(json.dumps(PROMPT), json.dumps(prompt))
     assert json.dumps(prompt) in example
     (folder / "example.js").write_text('import "./page.js";\n' + example + REPORT)

@@ -1,0 +1,205 @@
+"""npm's `@microsoft/fetch-event-source` in Chromium, for which it is made, used as the README says.
+
+The README's program runs as it stands there, on the gateway's own page; what it is given and what it makes of it is
+compared with the job's log. Node does not stand in for the browser: what a broken connection is differs between them.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Request, Route
+
+from tests.clients.browser import HEAL_S, Visitor
+from tests.clients.system import KEY, ObservedUpstream, System
+from tests.clients.test_eventsource import IN_TWO_HALVES, TEXT, log_of, submit
+from tests.clients.test_readme import blocks
+from tests.support.client import PATIENCE_S
+from tests.support.processes import Processes, Running
+from tests.support.valkey import fresh_prefix
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+PACKAGE = "@microsoft/fetch-event-source"
+# The package, with an ear at the door of what its caller is told.
+OVERHEARD = """
+import { fetchEventSource as real } from "/package/fetch.js";
+export const fetchEventSource = (address, options) => real(address, {
+  ...options,
+  onmessage(message) { heard.push([message.event, message.id, message.data]); options.onmessage(message); },
+});
+"""
+
+
+class Reader:
+    """The README's program in a page: `heard` are the events that it was given, `text` what it made of them."""
+
+    def __init__(self, page: Page, package: Path) -> None:
+        self._page = page
+        self._package = package
+        self._asked: list[Request] = []
+        page.on("request", self._on_request)
+
+    async def read(self, job: dict[str, Any], key: str = KEY, cursor: str | None = None) -> None:
+        """Begin to read this job, perhaps from a cursor."""
+        events, example = blocks("js")
+        (is_after,) = re.findall(r"^function isAfter.*?^}\n", events, re.MULTILINE | re.DOTALL)
+        program = example.replace(PACKAGE, "/package/overheard.js")
+        if cursor is not None:
+            program = program.replace("headers: { ", f'headers: {{ "last-event-id": "{cursor}", ')
+        program += is_after + 'globalThis.text = deltas.map((delta) => delta.text).join("");\n'
+        served = {"/program.js": program, "/package/overheard.js": OVERHEARD}
+
+        async def serve(route: Route) -> None:
+            path = route.request.url.partition("://")[2].partition("/")[2]
+            found = served.get(f"/{path}") or (self._package / Path(path).with_suffix(".js").name).read_text()
+            await route.fulfill(body=found, content_type="text/javascript")
+
+        await self._page.route(re.compile(r"/(program\.js|package/.+)$"), serve)
+        await self._page.evaluate(
+            """([job, key]) => {
+              Object.assign(globalThis, { JOB: job, KEY: key, heard: [], over: null });
+              import("/program.js").then(() => (over = "read"), (error) => (over = String(error)));
+            }""",
+            [job["id"], key],
+        )
+
+    async def until(self, condition: str, *, within_s: float = PATIENCE_S) -> None:
+        """Wait until this is so."""
+        await self._page.wait_for_function(f"() => {condition}", timeout=within_s * 1000)
+
+    async def is_over(self) -> str:
+        """Wait until it reads no more: `read`, or the error."""
+        await self.until("over", within_s=HEAL_S)
+        return str(await self._page.evaluate("over"))
+
+    async def show(self, visible: bool) -> None:
+        """Let the tab go into the background, or come back."""
+        await self._page.evaluate(
+            """(hidden) => {
+              Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+              document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            not visible,
+        )
+
+    async def heard(self) -> list[list[Any]]:
+        """All events that it was given; a farewell, which has none, is left out."""
+        heard: list[list[Any]] = await self._page.evaluate("heard.filter(([event]) => event)")
+        return heard
+
+    async def text(self) -> str:
+        """What it made of them."""
+        return str(await self._page.evaluate("text"))
+
+    async def cursors(self) -> list[str | None]:
+        """The `Last-Event-ID` of each of its requests."""
+        return [(await request.all_headers()).get("last-event-id") for request in self._asked]
+
+    def _on_request(self, request: Request) -> None:
+        if "/events" in request.url:
+            self._asked.append(request)
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def gateway(processes: Processes, main_prefix: str, system: System) -> AsyncIterator[Running]:
+    """A gateway of this test's own, with `system`'s worker behind it."""
+    started = await processes.gateway(key_prefix=main_prefix)
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+def package(js: Path) -> Path:
+    """The package's modules, as browsers have them."""
+    return js / "node_modules" / PACKAGE / "lib" / "esm"
+
+
+async def reader_at(visitor: Visitor, url: str, package: Path) -> Reader:
+    return Reader((await visitor.open(url)).page, package)
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
+async def test_after_the_gateways_death_it_goes_on_from_its_last_event(
+    visitor: Visitor, gateway: Running, system: System, package: Path, how: str
+) -> None:
+    reader = await reader_at(visitor, gateway.url, package)
+    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": 2.0})
+    await reader.read(job)
+    await reader.until("heard.length === 4")  # queued, started, and two deltas, while the upstream is silent
+    last = (await reader.heard())[-1][1]
+
+    await (gateway.crash() if how == "SIGKILL" else gateway.stop())
+    await gateway.start()
+
+    assert await reader.is_over() == "read"
+    assert await reader.text() == TEXT
+    assert await reader.heard() == await log_of(system, job)
+    first, *others = await reader.cursors()
+    assert (first, set(others)) == (None, {last})
+    visitor.forgive("net::ERR_")
+
+
+async def test_what_a_dead_worker_said_is_taken_back(
+    processes: Processes, upstream: ObservedUpstream, visitor: Visitor, package: Path
+) -> None:
+    prefix = fresh_prefix()
+    worker = {"key_prefix": prefix, "upstream_url": upstream.base_url, "lease_s": 0.5}
+    gateway, first = await asyncio.gather(processes.gateway(key_prefix=prefix), processes.worker(**worker))
+    system = System(gateway.url, upstream)
+    reader = await reader_at(visitor, gateway.url, package)
+    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": 1.0})
+    await reader.read(job)
+    await reader.until("heard.length === 4")
+
+    await first.crash()
+    await processes.worker(**worker)
+
+    assert await reader.is_over() == "read"
+    assert await reader.text() == TEXT
+    assert await reader.heard() == await log_of(system, job)
+    assert "rollback" in [event for event, *_ in await reader.heard()]
+
+
+async def test_a_tab_in_the_background_lets_go_and_comes_back(visitor: Visitor, system: System, package: Path) -> None:
+    reader = await reader_at(visitor, system.url, package)
+    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": 1.0})
+    await reader.read(job)
+    await reader.until("heard.length === 4")
+
+    await reader.show(False)
+    last = (await reader.heard())[-1][1]
+    await system.end_of(job["id"])
+    assert len(await reader.heard()) == 4
+    await reader.show(True)
+
+    assert await reader.is_over() == "read"
+    assert await reader.text() == TEXT
+    assert await reader.heard() == await log_of(system, job)
+    assert await reader.cursors() == [None, last]
+
+
+async def test_where_nothing_follows_it_stops(visitor: Visitor, system: System, package: Path) -> None:
+    reader = await reader_at(visitor, system.url, package)
+    job = await submit(system, text=TEXT)
+    end = await system.end_of(job["id"])
+
+    await reader.read(job, cursor=str(end.id))
+
+    assert await reader.is_over() == "read"
+    assert (await reader.heard(), await reader.cursors()) == ([], [str(end.id)])
+
+
+async def test_what_is_refused_is_not_tried_again(visitor: Visitor, system: System, package: Path) -> None:
+    reader = await reader_at(visitor, system.url, package)
+    job = await submit(system, text=TEXT)
+
+    await reader.read(job, key="sk-bob")
+
+    assert await reader.is_over() == "Error: HTTP 404"
+    assert await reader.cursors() == [None]
+    visitor.forgive("404 (Not Found)")
