@@ -10,7 +10,16 @@ DEV_READY := $(VENV)/.ready-dev
 
 # Modules without I/O and clock: each line and branch of them is tested.
 CLIENT := gateway/client
-PURE := shared/api_keys.py,shared/bounds.py,shared/sse_reader.py,shared/lifecycle.py,shared/events.py,shared/errors.py,shared/lanes.py,shared/jobs.py,shared/metrics.py,shared/routes.py,shared/route_settings.py,worker/tally.py,worker/continuation.py,worker/retry.py,worker/breaker.py,gateway/subscriber.py,gateway/dialects/*.py,gateway/address.py,$(CLIENT)/exit_status.py,$(CLIENT)/patience.py,$(CLIENT)/table.py,$(CLIENT)/text.py,$(CLIENT)/transcript.py
+PURE_FILES := \
+	shared/api_keys.py shared/bounds.py shared/sse_reader.py shared/lifecycle.py shared/events.py shared/errors.py \
+	shared/lanes.py shared/jobs.py shared/metrics.py shared/routes.py shared/route_settings.py \
+	worker/tally.py worker/continuation.py worker/retry.py worker/breaker.py \
+	gateway/subscriber.py gateway/dialects/*.py gateway/address.py \
+	$(CLIENT)/exit_status.py $(CLIENT)/patience.py $(CLIENT)/reference.py $(CLIENT)/table.py $(CLIENT)/text.py \
+	$(CLIENT)/transcript.py
+empty :=
+comma := ,
+PURE := $(subst $(empty) $(empty),$(comma),$(strip $(PURE_FILES)))
 
 # .venv's own pip, or that of PYTHON where .venv has none (Debian without python3-venv).
 PIP = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)

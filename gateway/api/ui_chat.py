@@ -48,7 +48,10 @@ async def create(request: Request) -> Response:
 
 
 async def resume(request: Request) -> Response:
-    """`GET /api/chat/{id}/stream`: the answer that is being given, from its beginning; 204 where there is none."""
+    """`GET /api/chat/{id}/stream`: the answer that is being given, from its beginning; 204 where there is none.
+
+    A header of either answer names the job: of the 204, the one that answered last.
+    """
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
     conversation = await services.conversations.load(caller.tenant, _chat_id(request))
@@ -58,7 +61,7 @@ async def resume(request: Request) -> Response:
             services.metrics.resumes.of().add()
             answer = UiChat(services, job)
             return answer if request.method == "GET" else answer.head()
-    return Response(status_code=204)
+    return Response(status_code=204, headers=None if conversation.last is None else {JOB_HEADER: conversation.last})
 
 
 async def stop(request: Request) -> Response:

@@ -12,9 +12,9 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
 from gateway.client.exit_status import MEANINGS
+from gateway.client.reference import PREFIXES, Reference, read_reference
 from shared.errors import BadCursor
 from shared.events import EventId, encode_data, parse_cursor
-from shared.jobs import is_job_id
 from shared.lifecycle import State
 
 COMMANDS = ("submit", "tail", "cancel", "jobs")
@@ -30,6 +30,8 @@ _NO_PARAM = {
     "on_disconnect": "--on-disconnect",
 }
 
+_JOB = "its id (job_..., resp_..., chatcmpl-...), or an address of it"
+_CHAT = "the answer that is being given in this chat of the AI SDK, or else the last one"
 _STREAM = "write to a pipe as the text comes, not when it is proven; a text that is taken back is then an error"
 EXIT_STATUSES = "exit status:\n" + "".join(f"  {status.value:<5}{meaning}\n" for status, meaning in MEANINGS.items())
 _EPILOG = EXIT_STATUSES + "\nTAILRACE_URL and TAILRACE_API_KEY say which gateway; unset: the one on this machine.\n"
@@ -54,7 +56,9 @@ def add_commands(commands: "argparse._SubParsersAction[ArgumentParser]") -> None
         "cancel jobs",
         "Cancel jobs, also running ones: the upstream's connection is closed at once. Prints what each then is.",
     )
-    cancel.add_argument("jobs", nargs="+", type=_job_id, metavar="JOB", help="a job's id")
+    which = cancel.add_mutually_exclusive_group(required=True)
+    which.add_argument("jobs", nargs="*", type=_reference, default=[], metavar="JOB", help=_JOB)
+    which.add_argument("--chat", type=_chat, action="append", default=[], metavar="ID", help=f"{_CHAT}; repeatable")
     jobs = _add(
         commands,
         "jobs",
@@ -106,7 +110,9 @@ def _add_tail(commands: "argparse._SubParsersAction[ArgumentParser]", patience: 
         "print a job's answer, from its start",
         "Print the answer of a job, running or ended, from its start; then go on as `tailrace submit` does.",
     )
-    tail.add_argument("job", type=_job_id, metavar="JOB", help="the job's id")
+    which = tail.add_mutually_exclusive_group(required=True)
+    which.add_argument("job", nargs="?", type=_reference, metavar="JOB", help=f"{_JOB}; one with a token needs no key")
+    which.add_argument("--chat", type=_chat, metavar="ID", help=_CHAT)
     tail.add_argument(
         "--from", type=_cursor, dest="cursor", metavar="CURSOR", help="only what follows this event id, as in 1-17"
     )
@@ -153,6 +159,10 @@ def _key(text: str) -> str:
     return text
 
 
+def _chat(text: str) -> Reference:
+    return Reference(chat_id=_key(text))
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -169,10 +179,14 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _job_id(text: str) -> str:
-    if not is_job_id(text):
-        raise ArgumentTypeError(f"{text!r} is no job's id, which is job_ and 26 characters")
-    return text
+def _reference(text: str) -> Reference:
+    reference = read_reference(text)
+    if reference is None:
+        prefixes = " or ".join(PREFIXES)
+        raise ArgumentTypeError(
+            f"{text!r} is no job's id, which is {prefixes} and 26 characters, and no address of one; for a chat: --chat"
+        )
+    return reference
 
 
 def _cursor(text: str) -> EventId:

@@ -24,13 +24,22 @@ from gateway.client.arguments import STDIN, request_of
 from gateway.client.connection import Connection, Json, address_of
 from gateway.client.exit_status import ExitStatus, of_end, of_error
 from gateway.client.patience import Patience
+from gateway.client.reference import Reference
 from gateway.client.table import table
 from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
 from gateway.client.text import is_whole, one_line
-from gateway.client.transcript import Proof, Transcript
+from gateway.client.transcript import End, Proof, Transcript
 from gateway.development_key import kept_development_key
 from shared.clock import SystemClock
-from shared.errors import AnswerNotWhole, GatewayRefused, InvalidRequest, JobNotFound, StartupError, TailraceError
+from shared.errors import (
+    AnswerNotWhole,
+    GatewayGarbage,
+    GatewayRefused,
+    InvalidRequest,
+    JobNotFound,
+    StartupError,
+    TailraceError,
+)
 from shared.events import START, EventId, EventType
 from shared.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
 from shared.sse_reader import SentEvent
@@ -76,9 +85,54 @@ def _run(options: Namespace, console: Console) -> int:
 
 def _connect(options: Namespace, settings: Settings, console: Console) -> Connection:
     first_s, later_s = (0.0, PATIENCE_S) if options.patience is None else (options.patience, options.patience)
-    address = address_of(_url(settings))
     patience = Patience(first_s, later_s)
+    references = _references(options)
+    if options.command == "tail" and (token := references[0].token) is not None:
+        # Such a link is good by itself, wherever it leads; no key goes there.
+        address = address_of(references[0].gateway or _url(settings))
+        return Connection(address, None, patience, SystemClock(), console.note, token=token)
+    address = address_of(_url(settings))
+    for reference in references:
+        _check_gateway(reference, address)
     return Connection(address, _key(address, settings), patience, SystemClock(), console.note)
+
+
+def _references(options: Namespace) -> list[Reference]:
+    """What `tail` and `cancel` are told of."""
+    if options.command == "tail":
+        return [options.job or options.chat]
+    return [*options.jobs, *options.chat] if options.command == "cancel" else []
+
+
+def _check_gateway(reference: Reference, address: httpx2.URL) -> None:
+    """A key is sent to its own gateway only.
+
+    Raises:
+        StartupError: the job's address is one of another.
+    """
+    if reference.gateway is None:
+        return
+    named = address_of(reference.gateway)
+    if (named.scheme, named.netloc) != (address.scheme, address.netloc):
+        raise StartupError(
+            f"That is an address at {named.scheme}://{named.netloc.decode('ascii')}: set TAILRACE_URL to it, and "
+            "TAILRACE_API_KEY to a key of its own."
+        )
+
+
+def _job_id(reference: Reference, connection: Connection) -> str:
+    """The job that is meant.
+
+    Raises:
+        GatewayRefused: a chat in which nobody has answered.
+    """
+    if reference.job_id is not None:
+        return reference.job_id
+    chat_id = str(reference.chat_id)
+    job_id = connection.job_of_chat(chat_id)
+    if job_id is None:
+        raise GatewayRefused(f"There is no answer in the chat {one_line(chat_id)}.", answered=httpx2.codes.NOT_FOUND)
+    return job_id
 
 
 def _url(settings: Settings) -> str:
@@ -145,8 +199,9 @@ def _only_model(settings: Settings, connection: Connection) -> str:
 
 
 def _tail(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+    (reference,) = _references(options)
     output = EventLines(console) if options.events else _output(options, console)
-    return _follow(options.job, options.cursor or START, output, connection, console)
+    return _follow(_job_id(reference, connection), options.cursor or START, output, connection, console)
 
 
 def _output(options: Namespace, console: Console) -> Output:
@@ -183,8 +238,8 @@ def _follow(
     except AnswerNotWhole as error:
         raise AnswerNotWhole(f"{error} To read it: tailrace tail {job_id}") from None
     if transcript.end is None:  # it had ended, and nothing follows the cursor
-        job = connection.job(job_id)
-        return _ended(job_id, str(job.get("status")), job, console)
+        end = _end_of(job_id, connection)
+        return _ended(job_id, end.type, end.data, console)
     if transcript.end.type is EventType.COMPLETED:
         if transcript.proof is Proof.BROKEN or (transcript.proof is Proof.PARTIAL and cursor == START):
             raise AnswerNotWhole(f"What came of {job_id} is not what was sent: its end does not prove it.")
@@ -197,6 +252,16 @@ def _read(job_id: str, transcript: Transcript, output: Output, connection: Conne
     with closing(connection.events(job_id, transcript.cursor)) as events:
         for event in events:
             output.heard(event, transcript.apply(event), transcript)
+
+
+def _end_of(job_id: str, connection: Connection) -> End:
+    """The end of a job that has ended, read from its log: a link opens nothing else."""
+    transcript = Transcript()
+    for event in connection.events(job_id, START):
+        transcript.apply(event)
+    if transcript.end is None:
+        raise GatewayGarbage(f"The gateway sent nothing of {job_id}, though it has ended.")
+    return transcript.end
 
 
 def _remark(job_id: str, transcript: Transcript, console: Console) -> None:
@@ -234,8 +299,9 @@ _ENDS = {
 
 def _cancel(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
     worst: int = ExitStatus.COMPLETE
-    for job_id in options.jobs:
+    for reference in _references(options):
         try:
+            job_id = _job_id(reference, connection)
             job = connection.cancel(job_id)
         except GatewayRefused as error:
             console.fail(str(error))

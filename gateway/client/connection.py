@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx2
 
@@ -52,16 +53,20 @@ def address_of(text: str) -> httpx2.URL:
 
 
 class Connection:
-    """A gateway and a key. `told` gets a sentence for people once an outage has lasted for a while."""
+    """A gateway and a key. `told` gets a sentence for people once an outage has lasted for a while.
+
+    A `token` opens the events of one job in place of a key.
+    """
 
     def __init__(
         self,
         address: httpx2.URL,
-        key: str,
+        key: str | None,
         patience: Patience,
         clock: Clock,
         told: Callable[[str], None],
         *,
+        token: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Nothing is sent yet.
@@ -75,9 +80,10 @@ class Connection:
         self._told = told
         self._told_once = False
         self._sleep = sleep
+        self._token = {} if token is None else {"token": token}
         self._client = httpx2.Client(
             base_url=address,
-            headers={"Authorization": f"Bearer {_checked_key(key)}", "Accept-Encoding": "identity"},
+            headers={"Accept-Encoding": "identity", **({} if key is None else _authorization(key))},
             timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S),
             # A proxy that the environment names is for other machines.
             trust_env=not is_loopback(address.host),
@@ -102,10 +108,6 @@ class Connection:
             raise self._garbage()
         return job_id
 
-    def job(self, job_id: str) -> Json:
-        """`GET /v1/jobs/{id}`."""
-        return self._ask("GET", f"/v1/jobs/{job_id}")
-
     def cancel(self, job_id: str) -> Json:
         """`POST /v1/jobs/{id}/cancel`: the job as it then is."""
         return self._ask("POST", f"/v1/jobs/{job_id}/cancel")
@@ -122,6 +124,14 @@ class Connection:
             if not page.get("has_more") or not page.get("last_id"):
                 return
             query["after"] = str(page["last_id"])
+
+    def job_of_chat(self, chat_id: str) -> str | None:
+        """`HEAD /api/chat/{id}/stream`: the job that answers in this chat of the AI SDK, or else did last."""
+        answer = self._request("HEAD", f"/api/chat/{quote(chat_id, safe='')}/stream")
+        job_id: str | None = answer.headers.get("x-tailrace-job")
+        if job_id is not None and not is_job_id(job_id):
+            raise self._garbage()
+        return job_id
 
     def models(self) -> list[str]:
         """`GET /v1/models`: their names."""
@@ -140,7 +150,7 @@ class Connection:
             asked_s = None
             try:
                 with self._client.stream(
-                    "GET", f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last_id}
+                    "GET", f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": last_id}, params=self._token
                 ) as response:
                     if response.status_code == httpx2.codes.NO_CONTENT:
                         return
@@ -171,6 +181,9 @@ class Connection:
             yield from events
 
     def _ask(self, method: str, path: str, **options: Any) -> Json:
+        return self._json(self._request(method, path, **options))
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         while True:
             try:
                 response = self._client.request(method, path, **options)
@@ -179,7 +192,7 @@ class Connection:
                 continue
             if response.is_success:
                 self._answered()
-                return self._json(response)
+                return response
             self._wait(*self._passing(response))
 
     def _answered(self) -> None:
@@ -213,13 +226,18 @@ class Connection:
         code, said = _problem(response)
         if response.status_code not in _PASSING:
             raise GatewayRefused(
-                said or f"{self._place} answered with {response.status_code}; is TAILRACE_URL right?",
+                said or self._unsaid(response.status_code),
                 answered=response.status_code,
                 told=code,
             )
         after = response.headers.get("retry-after", "")
         why = said.rstrip(".") or f"it answered with {response.status_code}"
         return why, float(after) if after.isdecimal() and len(after) < 5 else None
+
+    def _unsaid(self, status: int) -> str:
+        if status == httpx2.codes.UNAUTHORIZED:
+            return f"{self._place} does not know this API key."
+        return f"{self._place} answered with {status}; is TAILRACE_URL right?"
 
     def _json(self, response: httpx2.Response) -> Json:
         try:
@@ -259,7 +277,7 @@ def _is_stream(response: httpx2.Response) -> bool:
     return media_type.partition(";")[0].strip().lower() == "text/event-stream"
 
 
-def _checked_key(key: str) -> str:
+def _authorization(key: str) -> dict[str, str]:
     if not (key.isascii() and key.isprintable() and key.strip()):
         raise StartupError("TAILRACE_API_KEY may hold only printable ASCII characters.")
-    return key
+    return {"Authorization": f"Bearer {key}"}

@@ -211,6 +211,70 @@ async def test_a_job_that_was_cancelled_has_the_same_status_for_whoever_comes_la
     assert one_sentence(later) == one_sentence(nothing_new)
 
 
+async def test_a_job_has_a_name_in_each_dialect_and_addresses(tailrace: Tailrace, system: System, model: str) -> None:
+    job_id = await detached(tailrace, "--model", model, script(text="one two"))
+    names = [
+        *(job_id.replace("job_", prefix) for prefix in ("job_", "resp_", "chatcmpl-")),
+        f"{system.url}/v1/jobs/{job_id}",
+        f"{system.url}/v1/responses/{job_id.replace('job_', 'resp_')}?stream=true",
+    ]
+
+    read = await asyncio.gather(*(tailrace("tail", name) for name in names))
+    cancelled = await tailrace("cancel", *names)
+
+    assert read == [Ended(0, "one two\n", "")] * len(names)
+    assert cancelled == Ended(0, f"{job_id} completed\n" * len(names), "")
+
+
+async def test_a_jobs_link_is_read_without_a_key(tailrace: Tailrace, system: System, model: str) -> None:
+    job_id = await detached(tailrace, "--model", model, script(text="one two"))
+    end = await system.end_of(job_id)
+    job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
+    path, _, token = job["links"]["events"].partition("?")
+    keyless = {"TAILRACE_API_KEYS": "sk-a:a"}  # so that no development key is looked for
+
+    nowhere = Tailrace(f"http://127.0.0.1:{free_port()}", None, **keyless)
+    whole = await nowhere("tail", f"{system.url}{path}?{token}")
+    nothing_new = await nowhere("tail", f"{system.url}{path}?{token}", "--from", str(end.id))
+    from_here = await Tailrace(system.url, None, **keyless)("tail", f"{path}?{token}")
+    tampered = await nowhere("tail", f"{system.url}{path}?{token}x")
+
+    assert whole == from_here == Ended(0, "one two\n", "")
+    assert nothing_new == Ended(0, "", "")
+    assert (tampered.status, one_sentence(tampered)) == (
+        ExitStatus.REFUSED,
+        "This link does not open this job's events.",
+    )
+
+
+async def test_a_chat_names_the_answer_that_is_being_given_or_else_the_last_one(
+    tailrace: Tailrace, system: System, model: str
+) -> None:
+    chat = f"chat/{model}"
+
+    async def say(**fields: Any) -> None:
+        message = {"id": model, "role": "user", "parts": [{"type": "text", "text": script(**fields)}]}
+        async with system.client.calling("/api/chat", {"id": chat, "model": model, "messages": [message]}) as page:
+            await page.read_head()  # and the page is closed
+
+    none = await tailrace("tail", "--chat", chat)
+    await say(text="one two three", fault="stall", after=2)
+    async with tailrace.running("tail", "--stream", "--chat", chat) as command:
+        await command.until("one two ")
+        cancelled = await tailrace("cancel", "--chat", chat, "--chat", "no-such-chat")
+        ended = await command.ended()
+    await say(text="four")
+    last = await tailrace("tail", "--chat", chat)
+    again = await tailrace("tail", f"{system.url}/api/chat/{chat.replace('/', '%2F')}/stream")
+
+    assert (none.status, one_sentence(none)) == (ExitStatus.REFUSED, f"There is no answer in the chat {chat}.")
+    assert cancelled.status == ExitStatus.REFUSED
+    assert cancelled.output.endswith(" cancelled\n")
+    assert one_sentence(cancelled) == "There is no answer in the chat no-such-chat."
+    assert ended.status == ExitStatus.CANCELLED
+    assert last == again == Ended(0, "four\n", "")
+
+
 async def test_the_same_idempotency_key_is_the_same_job(tailrace: Tailrace, model: str) -> None:
     arguments = ("--model", model, "--idempotency-key", model)
 

@@ -253,9 +253,13 @@ async def test_a_page_that_is_closed_stops_nothing(gateway: Gateway, client: Cli
 
 async def test_after_the_end_there_is_nothing_to_come_back_to(client: Client, writing: Desk) -> None:
     assert (await client.get(STREAM)).status == 204
+    assert "x-tailrace-job" not in (await client.get(STREAM)).headers
     await answer(client, writing, asks(), "Hi.")
     again = await client.get(STREAM)
     assert (again.status, again.body) == (204, b"")
+    (listed,) = (await client.get("/v1/jobs")).json()["data"]
+    assert again.headers["x-tailrace-job"] == listed["id"]
+    assert "x-tailrace-job" not in (await client.as_("sk-bob").get(STREAM)).headers
 
 
 async def test_another_tenants_chat_looks_like_none(client: Client, writing: Desk) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.client.arguments import COMMANDS, EXIT_STATUSES, add_commands, request_of
+from gateway.client.reference import Reference
 from shared.events import EventId
 
 JOB = "job_" + "0" * 26
@@ -56,6 +57,13 @@ def test_a_cursor_is_an_event_id() -> None:
     assert parse("tail", JOB).cursor is None
 
 
+def test_jobs_are_named_by_their_ids_or_by_their_chats() -> None:
+    assert parse("tail", JOB).job == Reference(JOB)
+    assert parse("tail", "--chat", JOB).chat == Reference(chat_id=JOB)
+    assert parse("cancel", JOB, JOB).jobs == [Reference(JOB)] * 2
+    assert parse("cancel", "--chat", "a", "--chat", "b").chat == [Reference(chat_id="a"), Reference(chat_id="b")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -78,8 +86,11 @@ def test_a_cursor_is_an_event_id() -> None:
         (("tail", JOB, "--events", "--stream"), "argument --stream: not allowed with argument --events"),
         (("tail", "../jobs"), "argument JOB: '../jobs' is no job's id"),
         (("tail", JOB, "--from", "17"), "argument --from: A cursor is an event id"),
-        (("tail",), "the following arguments are required: JOB"),
-        (("cancel",), "the following arguments are required: JOB"),
+        (("tail", "my-chat"), "argument JOB: 'my-chat' is no job's id, which is job_ or resp_ or chatcmpl- and 26"),
+        (("tail", JOB, "--chat", "c"), "argument --chat: not allowed with argument JOB"),
+        (("tail", "--chat", "é"), "argument --chat: it must be printable ASCII characters"),
+        (("tail",), "one of the arguments JOB --chat is required"),
+        (("cancel",), "one of the arguments JOB --chat is required"),
         (("cancel", JOB, "x"), "argument JOB: 'x' is no job's id"),
         (("jobs", "--limit", "0"), "argument --limit: '0' is no whole number from 1 on"),
         (("jobs", "--limit", "9" * 5000), "argument --limit: "),

@@ -118,3 +118,36 @@ def test_a_gateway_that_is_gone_ends_a_row_of_cancels(
     assert tailrace(monkeypatch, [done], "cancel", "--patience", "0", JOB, JOB, JOB) == ExitStatus.UNREACHED
     out, err = capsysbinary.readouterr()
     assert (out, err.count(b"\n")) == (f"{JOB} cancelled\n".encode(), 1)
+
+
+def test_a_link_is_opened_where_it_leads_and_no_key_goes_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = Canned([stream(QUEUED, completed("1-1", 2), ends=True)])
+    link = f"{elsewhere.url}/v1/jobs/{JOB}/events?token=t"
+
+    assert tailrace(monkeypatch, [], "tail", link) == ExitStatus.COMPLETE
+
+    elsewhere.close()
+    (asked,) = elsewhere.asked
+    assert asked.startswith(f"GET /v1/jobs/{JOB}/events?token=t ")
+    assert "authorization" not in asked.lower()
+
+
+@pytest.mark.parametrize("command", ["tail", "cancel"])
+def test_a_key_does_not_go_to_another_gateway(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert tailrace(monkeypatch, [], command, f"http://t.example/v1/jobs/{JOB}") == ExitStatus.USAGE
+    assert capsysbinary.readouterr().err.startswith(
+        b"tailrace: That is an address at http://t.example: set TAILRACE_URL "
+    )
+
+
+def test_the_end_of_what_a_link_opens_is_read_from_its_log(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    end = sent("failed", "1-1", error={"message": "Oops."}, events=2)
+    link, nothing = f"/v1/jobs/{JOB}/events?token=t", answer(204)
+
+    assert tailrace(monkeypatch, [nothing, stream(QUEUED, end)], "tail", "--from", "1-1", link) == ExitStatus.FAILED
+    assert capsysbinary.readouterr().err == f"tailrace: The job {JOB} failed: Oops.\n".encode()
+    assert tailrace(monkeypatch, [nothing, nothing], "tail", "--from", "1-1", link) == ExitStatus.UNREACHED

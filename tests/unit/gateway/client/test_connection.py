@@ -167,7 +167,7 @@ def test_what_does_not_pass_is_given_up_with_the_gateways_own_sentence(stage: St
     scene = stage(*[problem(503, "Redis does not answer.", "Retry-After: 30")] * 3)
 
     with pytest.raises(GatewayUnreachable, match=r"can't be reached: Redis does not answer\.$"):
-        scene.connection.job(JOB)
+        scene.connection.cancel(JOB)
     assert scene.waited == [30.0, 30.0]
 
 
@@ -189,7 +189,7 @@ def test_what_does_not_pass_is_given_up_with_the_gateways_own_sentence(stage: St
 )
 def test_a_refusal_is_told_as_the_gateway_told_it(stage: Stage, canned: bytes, code: str | None, sentence: str) -> None:
     with pytest.raises(GatewayRefused) as refused:
-        stage(canned).connection.job(JOB)
+        stage(canned).connection.cancel(JOB)
 
     assert str(refused.value).endswith(sentence)
     assert refused.value.told == code
@@ -222,6 +222,21 @@ def test_no_more_jobs_are_asked_for_than_are_wanted(stage: Stage) -> None:
     scene = stage(answer(200, {"data": [{"id": 1}], "has_more": True, "last_id": "job_a"}))
 
     assert len(list(scene.connection.jobs(None, 1))) == 1
+
+
+def test_a_chat_is_asked_for_its_job(stage: Stage) -> None:
+    scene = stage(answer(200, b"", f"X-Tailrace-Job: {JOB}"), answer(204), answer(204, b"", "X-Tailrace-Job: ../.."))
+
+    assert [scene.connection.job_of_chat("a/b c?"), scene.connection.job_of_chat("x")] == [JOB, None]
+    with pytest.raises(GatewayGarbage):
+        scene.connection.job_of_chat("x")
+    assert scene.gateway.asked[0].startswith("HEAD /api/chat/a%2Fb%20c%3F/stream ")
+
+
+def test_a_refusal_without_a_word_is_told_all_the_same(stage: Stage) -> None:
+    for status, sentence in ((401, "does not know this API key"), (400, "answered with 400")):
+        with pytest.raises(GatewayRefused, match=sentence):
+            stage(answer(status)).connection.job_of_chat("x")
 
 
 @pytest.mark.parametrize("body", [b"Welcome", [], {"data": {}}, {"data": ["x"]}, b"[" * 100_000])
