@@ -18,6 +18,7 @@ from shared.errors import Forbidden, InvalidRequest, JobNotFound, ModelNotFound
 from shared.events import encode_data
 from shared.jobs import CHAT, KEPT, Job, JobSpec, new_job_id
 from shared.lanes import DEFAULT_LANE
+from shared.queue import Admission as Admitted
 from shared.queue import Queue
 from shared.routes import OnStreamFailure
 from shared.store import Store
@@ -270,15 +271,15 @@ class Admission:
         Raises:
             QueueFull, IdempotencyConflict: nothing was stored.
         """
-        admission = await self._queue.admit(
-            spec, max_depth=self._limits.max_depth, retention_s=self._limits.retention_s
-        )
-        if admission.existing:
-            try:
-                return await self._store.load(admission.job_id)
-            except JobNotFound:
+        admission = await self._admit(spec)
+        while admission.existing:
+            if (job := await self._kept(admission.job_id)) is not None:
+                return job
+            if not await self._queue.free(spec, admission.job_id):
                 # A crash between `admit` and `create`: made again under the same id.
                 spec = replace(spec, id=admission.job_id)
+                break
+            admission = await self._admit(spec)
         created = await self._store.create(spec, max(admission.position, 1))
         if await self._queue.release(spec.id, spec.lane):
             return created.job
@@ -287,6 +288,17 @@ class Admission:
             # We were so slow that a worker took the job before its record was there, and forgot it; or it runs already.
             await self._queue.restore(job.place, min(spec.timeout_s, spec.abandon_after_s or spec.timeout_s))
         return job
+
+    async def _admit(self, spec: JobSpec) -> Admitted:
+        return await self._queue.admit(spec, max_depth=self._limits.max_depth, retention_s=self._limits.retention_s)
+
+    async def _kept(self, job_id: str) -> Job | None:
+        """The job that an Idempotency-Key leads to; None where it was deleted, or is not recorded yet."""
+        try:
+            job = await self._store.load(job_id)
+        except JobNotFound:
+            return None
+        return None if job.hidden else job
 
 
 def _check_chat(body: Mapping[str, Any]) -> None:

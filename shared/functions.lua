@@ -79,6 +79,14 @@ local function ring(lane, bell, job)
   redis.call('LTRIM', bell, 0, MAX_BELLS - 1)
 end
 
+-- KEYS idempotency, deleted; ARGV job -> 1 if its owner deleted the job: what it was asked under may be used anew
+local function free(keys, args)
+  if redis.call('EXISTS', keys[2]) == 0 then return 0 end
+  local used = redis.call('GET', keys[1])
+  if used and string.match(used, '^(%S+) ') == args[1] then redis.call('DEL', keys[1]) end
+  return 1
+end
+
 -- KEYS lane, bell, claim; ARGV job -> 1, or 0 if it was taken or ended meanwhile
 local function release(keys, args)
   if redis.call('EXISTS', keys[3]) == 1 or not redis.call('ZSCORE', keys[1], args[1]) then return 0 end
@@ -588,6 +596,7 @@ end
 -- What must work for a job to end carries `allow-oom`. `append` and `create` do not: refused for memory is
 -- back-pressure there, and a server that is full takes no new jobs.
 register('admit', admit)
+register('free', free, { 'allow-oom' })
 register('release', release, { 'allow-oom' })
 register('take', take, { 'allow-oom' })
 register('renew', renew, { 'allow-oom' })

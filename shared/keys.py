@@ -55,6 +55,10 @@ class Keys:
         """What an Idempotency-Key was used for."""
         return f"{self.prefix}:idem:{tenant}:{key}"
 
+    def deleted(self, job_id: str) -> str:
+        """There once a job's owner has deleted it, for as long as an Idempotency-Key may lead to it."""
+        return f"{self.prefix}:deleted:{job_id}"
+
     def tenant_jobs(self, tenant: str) -> str:
         """A tenant's jobs; their ids sort by creation."""
         return f"{self.prefix}:tenant:{tenant}:jobs"

@@ -118,7 +118,7 @@ class Queue:
             keys,
             spec.id,
             spec.fingerprint,
-            retention_ms,  # the record lives longer: a key without a record means a crash, never old age
+            retention_ms,  # the record lives longer: a key without one means a crash or a delete, never old age
             max_depth,
             _arq_message(spec.id),
             _ADMITTED_DUE_MS,
@@ -136,6 +136,17 @@ class Queue:
         if verdict == b"existing":
             return Admission(value.decode(), existing=True, position=0)
         return Admission(value.decode(), existing=False, position=int(answer[2]))
+
+    async def deleted(self, job_id: str, *, retention_s: float) -> None:
+        """Its owner deletes this job: tell it before the job is gone, or its Idempotency-Key would bring it back."""
+        await self._client.set(self._keys.deleted(job_id), b"", px=int(retention_s * 1000))
+
+    async def free(self, spec: JobSpec, job_id: str) -> bool:
+        """Let the Idempotency-Key be used anew that led `spec` to this job, if that was deleted; whether it was."""
+        if spec.idempotency_key is None:
+            return False
+        keys = [self._keys.idempotency(spec.tenant, spec.idempotency_key), self._keys.deleted(job_id)]
+        return bool(await self._functions.call("free", keys, job_id))
 
     async def release(self, job_id: str, lane: str) -> bool:
         """Make an admitted job due now and ring the lane's bell; False if it was taken already."""

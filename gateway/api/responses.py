@@ -172,6 +172,7 @@ async def delete(request: Request) -> Response:
     """`DELETE /v1/responses/{id}`: gone for its caller from now on; what still runs is cancelled."""
     services = services_of(request)
     job = (await _own(request, services)).job
+    await services.queue.deleted(job.id, retention_s=services.settings.retention_s)
     if await services.store.forget(job.id) == "hidden":
         await cancel_job(services, job, wait=False)
     return AsciiJSONResponse({"id": response_id(job.id), "object": "response", "deleted": True})

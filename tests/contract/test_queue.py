@@ -203,6 +203,30 @@ async def test_many_at_once_with_one_key_become_one_job(core: Core) -> None:
     assert await core.depth(LANE) == 1
 
 
+async def test_a_key_is_free_again_once_its_job_was_deleted_and_only_then(core: Core) -> None:
+    first, again = make_spec(idempotency_key="k"), make_spec(idempotency_key="k")
+    await admit(core, first)
+
+    assert not await core.queue.free(again, first.id)
+    assert (await admit(core, again)).existing
+    await core.queue.deleted(first.id, retention_s=RETENTION_S)
+    assert await core.queue.free(again, first.id)
+    assert await admit(core, again) == Admission(again.id, existing=False, position=1)
+
+
+async def test_a_key_that_leads_to_another_job_meanwhile_stays_that_jobs(core: Core) -> None:
+    first, second = make_spec(idempotency_key="k"), make_spec(idempotency_key="k")
+    await admit(core, first)
+    await core.queue.deleted(first.id, retention_s=RETENTION_S)
+    await core.queue.free(second, first.id)
+    await admit(core, second)
+
+    assert await core.queue.free(make_spec(idempotency_key="k"), first.id)
+
+    assert (await admit(core, make_spec(idempotency_key="k"))).job_id == second.id
+    assert 0 < await core.client.pttl(core.keys.deleted(first.id)) <= RETENTION_S * 1000
+
+
 async def test_admitting_the_same_job_again_is_the_same_job(core: Core) -> None:
     spec = make_spec(idempotency_key="k")
     await admit(core, spec)

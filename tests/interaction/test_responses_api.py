@@ -394,6 +394,27 @@ async def test_deleting_what_waits_takes_it_out_of_the_queue(client: Client, wri
     assert (await client.get(f"{RESPONSES}/{response['id']}")).status == 404
 
 
+@pytest.mark.parametrize("how", ["waits", "runs", "has ended"])
+async def test_after_a_delete_its_idempotency_key_is_free_for_a_new_response(
+    client: Client, writing: Desk, how: str
+) -> None:
+    key = {"Idempotency-Key": "one"}
+    first = (await client.post(RESPONSES, BACKGROUND, headers=key)).json()["id"]
+    if how != "waits":
+        scribe = await writing.take()
+        if how == "has ended":
+            await scribe.complete()
+    await client.request("DELETE", f"{RESPONSES}/{first}")
+
+    answers = await asyncio.gather(*(client.post(RESPONSES, BACKGROUND, headers=key) for _ in range(5)))
+
+    (second,) = {answer.json()["id"] for answer in answers}
+    assert second != first
+    assert (await client.get(f"{RESPONSES}/{second}")).json()["status"] == "queued"
+    assert (await client.get(f"{RESPONSES}/{first}")).status == 404
+    assert [job["id"] for job in (await client.get("/v1/jobs")).json()["data"]] == [second.replace("resp_", "job_")]
+
+
 # Whose it is.
 
 

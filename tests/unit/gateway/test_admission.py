@@ -331,5 +331,6 @@ def test_the_same_body_at_another_address_has_another_fingerprint() -> None:
     assert native(BODY).fingerprint != chat(BODY).fingerprint
 
 
-def test_a_chat_call_in_another_lane_has_another_fingerprint() -> None:
-    assert len({chat(BODY, lane=lane).fingerprint for lane in (None, "high", "low")}) == 3
+@pytest.mark.parametrize("make", [chat, response], ids=["chat", "response"])
+def test_the_same_body_in_another_lane_has_another_fingerprint(make: Callable[..., JobSpec]) -> None:
+    assert len({make(BODY, lane=lane).fingerprint for lane in (None, "high", "low")}) == 3

@@ -15,6 +15,7 @@ def all_names(keys: Keys) -> list[str]:
         *astuple(keys.job(JOB)),
         keys.lane("default"),
         keys.idempotency("alice", "k"),
+        keys.deleted(JOB),
         keys.tenant_jobs("alice"),
         keys.conversation("alice", "chat"),
         keys.control,
