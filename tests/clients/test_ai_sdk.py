@@ -215,3 +215,28 @@ async def test_a_worker_that_dies_in_mid_answer_is_the_chats_error(
     assert ended["status"] == "error"
     assert "started over" in ended["error"]
     assert text_of(ended) == HALF
+
+
+@pytest.mark.parametrize("after", [0, 2], ids=["before the answer", "in mid-answer"])
+async def test_a_page_that_was_loaded_again_is_never_told_that_half_an_answer_is_a_whole_one(
+    processes: Processes, js: Path, system: System, model: str, chat_id: str, after: int
+) -> None:
+    prefix = fresh_prefix()
+    options = {"key_prefix": prefix, "upstream_url": system.upstream.base_url, "lease_s": 0.5}
+    gateway, worker = await asyncio.gather(processes.gateway(key_prefix=prefix), processes.worker(**options))
+    async with ai_page(js, gateway.url) as first, ai_page(js, gateway.url) as again:
+        await first.do("open", id=chat_id, body={"model": model})
+        await first.do("send", text=script(**{**IN_TWO_HALVES, "after": after, "stall_s": 1.0}))
+        await system.upstream.until_asked(model)
+        asked = await first.do("until", **({"text": HALF} if after else {"status": "submitted"}))
+        await again.do("open", id=chat_id, messages=asked["messages"][:1], body={"model": model})
+        await again.do("resume")
+        if after:
+            await again.do("until", text=HALF)
+        await worker.crash()
+        await processes.worker(**options)
+        ends = [await page.do("settle") for page in (first, again)]
+
+    for end in ends:
+        told = (end["status"], end["error"] is not None, text_of(end))
+        assert told in [("ready", False, TEXT), *([("error", True, HALF)] if after else [])]
