@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from shared.settings import Settings
 from tests.support.processes import Processes
+from tests.support.strict_loop import strict_loops
 from tests.support.valkey import fresh_prefix, running_valkey
 
 
@@ -20,6 +21,13 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
             if name.upper().startswith(("TAILRACE_", "OPENAI_")):
                 patch.delenv(name)
         patch.chdir(tmp_path_factory.mktemp("cwd"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def strict_event_loops() -> Iterator[None]:
+    """No test calls an event loop from a thread that is not the loop's."""
+    with strict_loops():
         yield
 
 
