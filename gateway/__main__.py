@@ -1,7 +1,25 @@
-"""`python -m gateway`: the same as `tailrace`."""
+"""`tailrace`, and `python -m gateway`: a client's command starts without what only servers need, which takes a while.
 
+Above: a person at a terminal, a script, a service manager. Below: client/, and cli.py for everything else.
+"""
+
+import argparse
 import sys
 
-from gateway.cli import main
+from gateway.client.arguments import COMMANDS, add_commands
+from gateway.client.commands import run
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command of this process; its exit status."""
+    if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
+        parser = argparse.ArgumentParser(prog="tailrace")
+        add_commands(parser.add_subparsers(dest="command"))
+        return run(parser.parse_args())
+    from gateway import cli  # noqa: PLC0415
+
+    return cli.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,9 +1,8 @@
 """The command line: `tailrace up`, `tailrace serve`, `tailrace worker`, and the client's commands.
 
-Above: a person at a terminal, or a service manager. Below: the supervisor for `up`, app.py for `serve`, client/ for
-what talks to a gateway, with exit statuses of its own; the worker is another program. Exit status: 0, 2 when the
-settings or the surroundings are wrong (one sentence says what to change), 1 for a defect of ours. Not here: how
-anything runs once it has started.
+Above: __main__.py. Below: the supervisor for `up`, app.py for `serve`, client/ for what talks to a gateway, with exit
+statuses of its own; the worker is another program. Exit status: 0, 2 when the settings or the surroundings are wrong
+(one sentence says what to change), 1 for a defect of ours. Not here: how anything runs once it has started.
 """
 
 import argparse

@@ -182,10 +182,9 @@ def _count(text: str) -> int:
 def _reference(text: str) -> Reference:
     reference = read_reference(text)
     if reference is None:
-        prefixes = " or ".join(PREFIXES)
-        raise ArgumentTypeError(
-            f"{text!r} is no job's id, which is {prefixes} and 26 characters, and no address of one; for a chat: --chat"
-        )
+        *others, last = PREFIXES
+        form = f"{', '.join(others)} or {last} and 26 characters"
+        raise ArgumentTypeError(f"{text!r} is no job's id ({form}) and no address of one; for a chat: --chat ID")
     return reference
 
 

@@ -14,6 +14,7 @@ from gateway.client.exit_status import ExitStatus
 from shared.ports import free_port
 from tests.clients.commands import Ended, Tailrace, screen
 from tests.clients.system import ObservedUpstream, System
+from tests.support.client import Client
 from tests.support.core import open_core
 from tests.support.processes import Processes
 from tests.support.upstream import expected_text
@@ -47,6 +48,13 @@ async def detached(tailrace: Tailrace, *arguments: str) -> str:
     ended = await tailrace("submit", "--detach", *arguments)
     assert ended.status == ExitStatus.COMPLETE, ended
     return ended.output.strip()
+
+
+async def submitted(client: Client, model: str, prompt: str) -> str:
+    """A job that somebody has submitted, without a command that would take its time; its id."""
+    answer = await client.post("/v1/jobs", {"model": model, "messages": [{"role": "user", "content": prompt}]})
+    assert answer.status == 202
+    return str(answer.json()["id"])
 
 
 def one_sentence(ended: Ended) -> str:
@@ -153,8 +161,9 @@ async def test_a_job_whose_time_is_up_has_expired(tailrace: Tailrace, model: str
 async def test_tools_are_told_apart_from_the_answer(tailrace: Tailrace, model: str) -> None:
     prompt = script(tool_calls=[{"name": "weather", "arguments": {"city": "Paris"}}])
 
-    piped = await tailrace("submit", "--model", model, prompt)
-    shown = await tailrace("submit", "--model", model, prompt, terminal=True)
+    piped, shown = await asyncio.gather(
+        tailrace("submit", "--model", model, prompt), tailrace("submit", "--model", model, prompt, terminal=True)
+    )
 
     assert (piped.status, piped.output) == (0, "")
     assert one_sentence(piped).startswith("The model calls tools (weather): tailrace tail job_")
@@ -175,16 +184,15 @@ async def test_a_detached_job_is_read_later_whole_or_from_a_cursor(tailrace: Tai
     job_id = await detached(tailrace, "--model", model, script(text="one two three"))
 
     whole = await tailrace("tail", job_id)
-    again = await tailrace("tail", job_id, "--stream")
-    rest = await tailrace("tail", job_id, "--from", "1-3")
+    again, rest = await asyncio.gather(tailrace("tail", job_id, "--stream"), tailrace("tail", job_id, "--from", "1-3"))
 
     assert whole == again == Ended(0, "one two three\n", "")
     assert whole.output.endswith(rest.output)
     assert 0 < len(rest.output) < len(whole.output)
 
 
-async def test_events_are_json_lines(tailrace: Tailrace, model: str) -> None:
-    job_id = await detached(tailrace, "--model", model, script(text="one two", reasoning=1))
+async def test_events_are_json_lines(tailrace: Tailrace, system: System, model: str) -> None:
+    job_id = await submitted(system.client, model, script(text="one two", reasoning=1))
 
     ended = await tailrace("tail", job_id, "--events")
     events = [json.loads(line) for line in ended.output.splitlines()]
@@ -200,19 +208,18 @@ async def test_events_are_json_lines(tailrace: Tailrace, model: str) -> None:
 async def test_a_job_that_was_cancelled_has_the_same_status_for_whoever_comes_later(
     tailrace: Tailrace, system: System, model: str
 ) -> None:
-    job_id = await detached(tailrace, "--model", model, script(fault="stall"))
+    job_id = await submitted(system.client, model, script(fault="stall"))
     await tailrace("cancel", job_id)
     end = await system.end_of(job_id)
 
-    later = await tailrace("tail", job_id)
-    nothing_new = await tailrace("tail", job_id, "--from", str(end.id))
+    later, nothing_new = await asyncio.gather(tailrace("tail", job_id), tailrace("tail", job_id, "--from", str(end.id)))
 
     assert later.status == nothing_new.status == ExitStatus.CANCELLED
     assert one_sentence(later) == one_sentence(nothing_new)
 
 
 async def test_a_job_has_a_name_in_each_dialect_and_addresses(tailrace: Tailrace, system: System, model: str) -> None:
-    job_id = await detached(tailrace, "--model", model, script(text="one two"))
+    job_id = await submitted(system.client, model, script(text="one two"))
     names = [
         *(job_id.replace("job_", prefix) for prefix in ("job_", "resp_", "chatcmpl-")),
         f"{system.url}/v1/jobs/{job_id}",
@@ -227,17 +234,19 @@ async def test_a_job_has_a_name_in_each_dialect_and_addresses(tailrace: Tailrace
 
 
 async def test_a_jobs_link_is_read_without_a_key(tailrace: Tailrace, system: System, model: str) -> None:
-    job_id = await detached(tailrace, "--model", model, script(text="one two"))
+    job_id = await submitted(system.client, model, script(text="one two"))
     end = await system.end_of(job_id)
     job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
     path, _, token = job["links"]["events"].partition("?")
     keyless = {"TAILRACE_API_KEYS": "sk-a:a"}  # so that no development key is looked for
 
     nowhere = Tailrace(f"http://127.0.0.1:{free_port()}", None, **keyless)
-    whole = await nowhere("tail", f"{system.url}{path}?{token}")
-    nothing_new = await nowhere("tail", f"{system.url}{path}?{token}", "--from", str(end.id))
-    from_here = await Tailrace(system.url, None, **keyless)("tail", f"{path}?{token}")
-    tampered = await nowhere("tail", f"{system.url}{path}?{token}x")
+    whole, nothing_new, from_here, tampered = await asyncio.gather(
+        nowhere("tail", f"{system.url}{path}?{token}"),
+        nowhere("tail", f"{system.url}{path}?{token}", "--from", str(end.id)),
+        Tailrace(system.url, None, **keyless)("tail", f"{path}?{token}"),
+        nowhere("tail", f"{system.url}{path}?{token}x"),
+    )
 
     assert whole == from_here == Ended(0, "one two\n", "")
     assert nothing_new == Ended(0, "", "")
@@ -264,8 +273,10 @@ async def test_a_chat_names_the_answer_that_is_being_given_or_else_the_last_one(
         cancelled = await tailrace("cancel", "--chat", chat, "--chat", "no-such-chat")
         ended = await command.ended()
     await say(text="four")
-    last = await tailrace("tail", "--chat", chat)
-    again = await tailrace("tail", f"{system.url}/api/chat/{chat.replace('/', '%2F')}/stream")
+    last, again = await asyncio.gather(
+        tailrace("tail", "--chat", chat),
+        tailrace("tail", f"{system.url}/api/chat/{chat.replace('/', '%2F')}/stream"),
+    )
 
     assert (none.status, one_sentence(none)) == (ExitStatus.REFUSED, f"There is no answer in the chat {chat}.")
     assert cancelled.status == ExitStatus.REFUSED
@@ -284,8 +295,10 @@ async def test_the_same_idempotency_key_is_the_same_job(tailrace: Tailrace, mode
     assert "Idempotency-Key" in one_sentence(other)
 
 
-async def test_several_jobs_are_cancelled_and_each_failure_is_told(tailrace: Tailrace, model: str) -> None:
-    jobs = [await detached(tailrace, "--model", model, script(fault="stall")) for _ in range(2)]
+async def test_several_jobs_are_cancelled_and_each_failure_is_told(
+    tailrace: Tailrace, system: System, model: str
+) -> None:
+    jobs = [await submitted(system.client, model, script(fault="stall")) for _ in range(2)]
 
     ended = await tailrace("cancel", jobs[0], NO_SUCH_JOB, jobs[1])
 
@@ -294,16 +307,21 @@ async def test_several_jobs_are_cancelled_and_each_failure_is_told(tailrace: Tai
     assert one_sentence(ended) == f"There is no job {NO_SUCH_JOB}."
 
 
-async def test_jobs_are_a_table_for_people_and_json_lines_for_scripts(processes: Processes) -> None:
+async def test_jobs_are_a_table_for_people_and_json_lines_for_scripts(
+    processes: Processes, upstream: ObservedUpstream
+) -> None:
     gateway = await processes.gateway(key_prefix=fresh_prefix())  # without a worker
     tailrace = Tailrace(gateway.url)
     none = await tailrace("jobs")
-    ids = [await detached(tailrace, "--model", "small", "Hello?") for _ in range(3)]
-    await tailrace("cancel", ids[0])
+    client = System(gateway.url, upstream).client
+    ids = [await submitted(client, "small", "Hello?") for _ in range(3)]
+    await client.post(f"/v1/jobs/{ids[0]}/cancel")
 
-    table = await tailrace("jobs", "--limit", "2")
-    lines = await tailrace("jobs", "--json")
-    cancelled = await tailrace("jobs", "--json", "--status", "cancelled")
+    table, lines, cancelled = await asyncio.gather(
+        tailrace("jobs", "--limit", "2"),
+        tailrace("jobs", "--json"),
+        tailrace("jobs", "--json", "--status", "cancelled"),
+    )
 
     assert none == Ended(0, "", "")
     head, *rows = table.output.splitlines()
@@ -335,8 +353,10 @@ async def test_a_terminal_shows_the_answer_as_it_comes_reasoning_dimmed(
 async def test_with_no_color_there_is_none(system: System, model: str) -> None:
     plain = Tailrace(system.url, NO_COLOR="1")
 
-    ended = await plain("submit", "--model", model, script(text="one two", reasoning=1), terminal=True)
-    failed = await plain("tail", NO_SUCH_JOB, terminal=True)
+    ended, failed = await asyncio.gather(
+        plain("submit", "--model", model, script(text="one two", reasoning=1), terminal=True),
+        plain("tail", NO_SUCH_JOB, terminal=True),
+    )
 
     assert "one two" in ended.output
     assert "\x1b" not in ended.output + failed.output
@@ -429,7 +449,7 @@ async def test_an_answer_that_a_killed_worker_began_is_taken_back_wherever_it_ca
     gateway = await processes.gateway(key_prefix=prefix)
     tailrace = Tailrace(gateway.url)
     prompt = script(text=TEN.replace(" ", "\n"), fault="stall", after=4, stall_s=4)
-    job_id = await detached(tailrace, "--model", "small", prompt)
+    job_id = await submitted(System(gateway.url, upstream).client, "small", prompt)
 
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
@@ -481,7 +501,7 @@ async def test_a_job_that_a_killed_redis_forgot_is_submitted_again(
 
 @pytest.mark.parametrize("key", ["sk-nobody", "sk-bob"])
 async def test_what_a_key_does_not_open_is_refused(tailrace: Tailrace, system: System, model: str, key: str) -> None:
-    job_id = await detached(tailrace, "--model", model, "Hello?")
+    job_id = await submitted(system.client, model, "Hello?")
 
     ended = await Tailrace(system.url, key)("tail", job_id)
 

@@ -101,11 +101,10 @@ class Processes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for started in reversed(self._started):
-            if isinstance(started, Process):
-                await stop_child(started, STOP_S)
-            else:
-                await started.stop()
+        # At once, for each drains for a while; what they depend on comes after them.
+        await asyncio.gather(*(each.stop() for each in self._started if isinstance(each, Running)))
+        await asyncio.gather(*(stop_child(each, STOP_S) for each in self._started if isinstance(each, Process)))
+        await asyncio.gather(*(each.stop() for each in self._started if isinstance(each, EmbeddedValkey)))
 
     async def gateway(self, **changes: Any) -> Running:
         """A gateway that is ready, at `url`."""

@@ -1,6 +1,7 @@
 """The command line: what it refuses, in which words, and what it says when all is well."""
 
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -28,6 +29,14 @@ def test_help_names_every_command_and_says_where_settings_come_from(capsys: pyte
     said = capsys.readouterr().out
     for word in ("up", "serve", "worker", "submit", "tail", "cancel", "jobs", "TAILRACE_", "tailrace.toml"):
         assert word in said
+
+
+def test_a_clients_command_waits_for_no_module_that_only_servers_need() -> None:
+    program = "import sys, gateway.__main__; print({'redis', 'starlette', 'structlog', 'uvloop'} & {*sys.modules})"
+
+    said = subprocess.run([sys.executable, "-P", "-c", program], check=True, capture_output=True, text=True, timeout=30)
+
+    assert said.stdout == "set()\n"
 
 
 def test_version_is_the_packages_version(capsys: pytest.CaptureFixture[str]) -> None:
