@@ -111,6 +111,10 @@ class Attempt:
             return None
         return error or completed(self._reasons(), self._counted("estimated"), self._tally)
 
+    async def flushed(self) -> None:
+        """Wait until what was generated before a stop is in the log."""
+        await self._outbox.flushed()
+
     def failed(self, error: AttemptFailed) -> Ending:
         """The job's end, where nothing follows this failure."""
         usage = self._counted("partial") if self._tally.deltas else None

@@ -384,6 +384,7 @@ class Attempts:
         if attempt.stopped == CANCELLED:
             return _fate(await self._end_cancelled(attempt.execution))
         if attempt.stopped in _INTERRUPTIONS:
+            await attempt.flushed()
             cause = _INTERRUPTIONS[attempt.stopped]
             await persistently(lambda: self._store.leave(attempt.execution, cause, costs=False))
             return 0.0

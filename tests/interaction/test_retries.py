@@ -4,7 +4,8 @@ Workers and gateways are in this process; the provider says what each test tells
 tests/unit/worker/test_retry.py's matter; killed processes are test_continuation.py's.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from shared.errors import AttemptFailed, ProviderRefused, ProviderTruncated, ProviderUnreachable
 from shared.events import EventType
 from shared.jobs import Progress
+from shared.replay import Entry, ReplayLog
 from shared.routes import Continuation, OnStreamFailure
 from shared.settings import Settings
-from tests.support.core import frames_of
+from tests.support.core import PATIENCE_S, frames_of
 from tests.support.system import PROMPT, System, ask, running_system, running_worker
 from tests.support.told import Call, Told, chunk_of
 from worker import retry
@@ -291,6 +293,32 @@ async def test_a_draining_worker_hands_over_in_mid_sentence(system: System, told
         (1, "drain"),
         (1, None),
     ]
+
+
+async def test_what_was_generated_before_a_drain_is_handed_over_too(
+    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append, appending, may_append = ReplayLog.append, asyncio.Event(), asyncio.Event()
+
+    async def append_late(log: ReplayLog, entries: Sequence[Entry]) -> list[str]:
+        appending.set()
+        await may_append.wait()
+        return await append(log, entries)
+
+    monkeypatch.setattr(ReplayLog, "append", append_late)
+    async with running_worker(system.settings.model_copy(update={"drain_s": 0.0}), told) as draining:
+        job_id = await system.submit()
+        (await told.call()).say("half ")
+        await asyncio.wait_for(appending.wait(), PATIENCE_S)
+        draining.drain()
+        await told.calls[0].until_closed()
+        may_append.set()
+        await draining.stopped()
+    async with running_worker(system.settings, told):
+        await answer(told, 1, "whole.")
+        story = await system.story(job_id)
+
+    assert (story.text, begun(told.calls[1])) == ("half whole.", "half ")
 
 
 async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(system: System, told: Told) -> None:
