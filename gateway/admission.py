@@ -16,7 +16,17 @@ from shared.bounds import CHOICES
 from shared.clock import Clock
 from shared.errors import Forbidden, InvalidRequest, JobNotFound, ModelNotFound
 from shared.events import encode_data
-from shared.jobs import CHAT, KEPT, Job, JobSpec, new_job_id
+from shared.jobs import (
+    CHAT,
+    KEPT,
+    LONGEST_TIMEOUT_S,
+    Abandonment,
+    Job,
+    JobSpec,
+    OnDisconnect,
+    abandonment,
+    new_job_id,
+)
 from shared.lanes import DEFAULT_LANE
 from shared.queue import Admission as Admitted
 from shared.queue import Queue
@@ -26,16 +36,18 @@ from shared.store import Store
 KINDS = (CHAT,)
 LANE_HEADER = "X-Tailrace-Lane"
 STREAM_FAILURE_HEADER = "X-Tailrace-On-Stream-Failure"
+DISCONNECT_HEADER = "X-Tailrace-On-Disconnect"
+ABANDON_HEADER = "X-Tailrace-Abandon-After"
+_WISH_HEADERS = (LANE_HEADER, STREAM_FAILURE_HEADER, DISCONNECT_HEADER, ABANDON_HEADER)
 _RANDOM_BITS = 80
 _MAX_KEY = 255
 _MAX_MODEL = 255
 _MAX_METADATA = 16
 _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
 # Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
-_NOT_YET = ("webhook", "after", "conversation", "abandon_after_s")
-_NATIVE = frozenset(
-    {"kind", "lane", "timeout_s", "metadata", "on_disconnect", "on_stream_failure", "stream_options", *_NOT_YET}
-)
+_NOT_YET = ("webhook", "after", "conversation")
+_OURS = ("kind", "lane", "timeout_s", "metadata", "on_disconnect", "abandon_after_s", "on_stream_failure")
+_NATIVE = frozenset({*_OURS, "stream_options", *_NOT_YET})
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -47,6 +59,7 @@ class Limits:
     max_timeout_s: float
     retention_s: float
     max_depth: int
+    grace_s: float
     models: Sequence[str]
     lanes: Sequence[str]
 
@@ -57,26 +70,29 @@ class Wishes:
 
     lane: str | None = None
     on_stream_failure: str | None = None
+    on_disconnect: str | None = None
+    abandon_after: str | None = None
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> "Wishes":
         """Those that these headers name."""
-        return cls(headers.get(LANE_HEADER), headers.get(STREAM_FAILURE_HEADER))
+        return cls(*map(headers.get, _WISH_HEADERS))
 
     def named(self) -> dict[str, str]:
         """Those that there are, by their headers."""
-        wishes = {LANE_HEADER: self.lane, STREAM_FAILURE_HEADER: self.on_stream_failure}
-        return {name: value for name, value in wishes.items() if value is not None}
+        values = (self.lane, self.on_stream_failure, self.on_disconnect, self.abandon_after)
+        return {name: value for name, value in zip(_WISH_HEADERS, values, strict=True) if value is not None}
 
 
 class Admission:
-    """Lets jobs in."""
+    """Lets jobs in. `gateway` is the name of this process, whose callers view the jobs that they wait for."""
 
-    def __init__(self, store: Store, queue: Queue, clock: Clock, limits: Limits) -> None:
+    def __init__(self, store: Store, queue: Queue, clock: Clock, limits: Limits, gateway: str) -> None:
         self._store = store
         self._queue = queue
         self._clock = clock
         self._limits = limits
+        self._gateway = gateway
 
     def native(self, body: Mapping[str, Any], caller: Caller, key: str | None) -> JobSpec:
         """A spec from the body of `POST /v1/jobs`.
@@ -91,8 +107,8 @@ class Admission:
         for name in _NOT_YET:
             if name in body:
                 raise InvalidRequest(f"{name} is not available in this version; leave it out.", param=name)
-        if body.get("on_disconnect", "continue") != "continue":
-            raise InvalidRequest("on_disconnect must be continue in this version.", param="on_disconnect")
+        on_disconnect = _on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
+        abandon_after_s = body.get("abandon_after_s")
         return self._spec(
             {name: value for name, value in body.items() if name not in _NATIVE},
             caller.tenant,
@@ -101,6 +117,9 @@ class Admission:
             timeout_s=self._timeout(body.get("timeout_s")),
             metadata=_metadata(body.get("metadata")),
             fingerprint=_fingerprint("jobs", body),
+            abandonment=self._abandonment(
+                on_disconnect, None if abandon_after_s is None else _seconds(abandon_after_s, "abandon_after_s")
+            ),
             on_stream_failure=_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
         )
 
@@ -111,11 +130,9 @@ class Admission:
         key: str | None,
         *,
         wishes: Wishes,
-        abandon_after_s: float | None,
     ) -> JobSpec:
-        """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller.
-
-        Without `abandon_after_s` the job goes on, whoever reads it.
+        """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller, unless he wishes
+        something else.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -129,7 +146,8 @@ class Admission:
             timeout_s=self._limits.timeout_s,
             metadata={},
             fingerprint=_fingerprint("chat.completions", {**body, **wishes.named()}),
-            abandon_after_s=abandon_after_s,
+            abandonment=self._wished(wishes, OnDisconnect.CANCEL),
+            watched=True,
         )
 
     def response(
@@ -141,12 +159,13 @@ class Admission:
         *,
         wishes: Wishes,
         kept: Mapping[str, Any],
-        abandon_after_s: float | None,
+        background: bool,
+        watched: bool = True,
     ) -> JobSpec:
         """A spec from the chat request that the body of `POST /v1/responses`, as it was `asked`, amounts to.
 
-        `kept` is what the response says again. `abandon_after_s` is None
-        for a job that lives without its caller.
+        `kept` is what the response says again. One in the `background` lives without its caller; whether he reads it
+        all the same, `watched` says.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -160,7 +179,8 @@ class Admission:
             timeout_s=self._limits.timeout_s,
             metadata=_metadata(asked.get("metadata")),
             fingerprint=_fingerprint("responses", {**asked, **wishes.named()}),
-            abandon_after_s=abandon_after_s,
+            abandonment=self._wished(wishes, OnDisconnect.CONTINUE if background else OnDisconnect.CANCEL),
+            watched=watched,
             kept=kept,
         )
 
@@ -173,7 +193,8 @@ class Admission:
         wishes: Wishes,
         metadata: Mapping[str, str],
     ) -> JobSpec:
-        """A spec for a turn of a conversation: a chat that goes on, whoever reads it. `request` is for the provider.
+        """A spec for a turn of a conversation: a chat that goes on when its reader leaves. `request` is for the
+        provider.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -187,6 +208,8 @@ class Admission:
             timeout_s=self._limits.timeout_s,
             metadata=metadata,
             fingerprint="",
+            abandonment=self._wished(wishes, OnDisconnect.CONTINUE),
+            watched=True,
             job_id=job_id,
         )
 
@@ -205,7 +228,8 @@ class Admission:
         metadata: Mapping[str, str],
         fingerprint: str,
         on_stream_failure: OnStreamFailure | None,
-        abandon_after_s: float | None = None,
+        abandonment: Abandonment,
+        watched: bool = False,
         kept: Mapping[str, Any] | None = None,
         job_id: str | None = None,
     ) -> JobSpec:
@@ -229,7 +253,8 @@ class Admission:
             request=encode_data(request),
             timeout_s=timeout_s,
             metadata=metadata,
-            abandon_after_s=abandon_after_s,
+            abandonment=abandonment,
+            viewer=self._gateway if watched else None,
             fingerprint=fingerprint,
             idempotency_key=None if key is None else _idempotency_key(key),
             on_stream_failure=on_stream_failure,
@@ -265,6 +290,13 @@ class Admission:
             )
         return float(value)
 
+    def _wished(self, wishes: Wishes, default: OnDisconnect) -> Abandonment:
+        asked = default if wishes.on_disconnect is None else _on_disconnect(wishes.on_disconnect, DISCONNECT_HEADER)
+        return self._abandonment(asked, _header_seconds(wishes.abandon_after))
+
+    def _abandonment(self, on_disconnect: OnDisconnect, after_s: float | None) -> Abandonment:
+        return abandonment(on_disconnect, after_s, grace_s=self._limits.grace_s)
+
     async def submit(self, spec: JobSpec) -> Job:
         """Admit, create, release: the job, as it was created or as it is meanwhile.
 
@@ -286,7 +318,7 @@ class Admission:
         job = await self._store.load(spec.id)
         if not job.ended:
             # We were so slow that a worker took the job before its record was there, and forgot it; or it runs already.
-            await self._queue.restore(job.place, min(spec.timeout_s, spec.abandon_after_s or spec.timeout_s))
+            await self._queue.restore(job.place, min(spec.timeout_s, spec.abandonment.unseen_s or spec.timeout_s))
         return job
 
     async def _admit(self, spec: JobSpec) -> Admitted:
@@ -334,6 +366,29 @@ def _on_stream_failure(value: object, param: str) -> OnStreamFailure | None:
     if value not in [*OnStreamFailure]:
         raise InvalidRequest(f"{param} must be one of: {', '.join(OnStreamFailure)}.", param=param)
     return OnStreamFailure(str(value))
+
+
+def _on_disconnect(value: object, param: str) -> OnDisconnect:
+    if not isinstance(value, str) or value not in list(OnDisconnect):
+        raise InvalidRequest(f"{param} must be one of: {', '.join(OnDisconnect)}.", param=param)
+    return OnDisconnect(value)
+
+
+def _header_seconds(value: str | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return _seconds(float(value), ABANDON_HEADER)
+    except ValueError:
+        return _seconds(value, ABANDON_HEADER)
+
+
+def _seconds(value: object, param: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_TIMEOUT_S:
+        raise InvalidRequest(
+            f"{param} must be a number of seconds, more than 0 and at most {LONGEST_TIMEOUT_S:.0f}.", param=param
+        )
+    return float(value)
 
 
 def _metadata(value: object) -> Mapping[str, str]:

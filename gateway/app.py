@@ -66,6 +66,7 @@ from shared.replay import ReplayLog
 from shared.settings import Settings
 from shared.store import Store
 from shared.valkey import REDIS_DOWN, REDIS_FULL, Client, Functions, check_server, must_answer, open_client
+from shared.viewers import Viewers
 
 log = structlog.get_logger()
 
@@ -124,12 +125,14 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             max_timeout_s=settings.max_timeout_s,
             retention_s=settings.retention_s,
             max_depth=settings.max_depth,
+            grace_s=settings.disconnect_grace_s,
             models=settings.served_models,
             lanes=lanes,
         )
-        presence = Presence(store, queue, grace_s=settings.disconnect_grace_s)
         fleet = Fleet(queue_client, keys)
         publisher = Publisher(fleet, metrics, clock, "gateway")
+        viewers = Viewers(job_client, keys)
+        presence = Presence(hub, viewers, queue, publisher.process, metrics=metrics)
         services = Services(
             settings=settings,
             clock=clock,
@@ -137,8 +140,9 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             conversations=Conversations(job_client, keys),
             queue=queue,
             hub=hub,
-            admission=Admission(store, queue, clock, limits),
+            admission=Admission(store, queue, clock, limits, publisher.process),
             presence=presence,
+            viewers=viewers,
             keyring=Keyring(settings.api_keys),
             links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
             catalogue=Catalogue(queue_client, keys),
@@ -150,7 +154,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         tasks = services.tasks = [asyncio.create_task(part.run()) for part in parts]
         try:
             yield services
-            await presence.settle()
+            await presence.tell()
             if settings.metrics:
                 await publisher.last_words()
         finally:

@@ -1,85 +1,124 @@
-"""Who is still there: the callers of foreground jobs, so that a job whose caller left is cancelled.
+"""Who is still there: every reader of this gateway is a viewer of its job, so that a job nobody reads can be given up.
 
-While a caller is connected, the job's `abandon_at` is pushed on for all of this gateway's foreground jobs in one call;
-when it leaves, the job has `disconnect_grace_s` left. A gateway that dies pushes nothing on, so it leaves no ghost.
-Above: api/chat_completions.py. Below: store and queue; the worker's reaper carries it out.
+How many readers each job has here is told when it changes, and again while it lasts, in batches. A gateway that dies
+tells nothing any more, and leaves no ghost. Above: the API, which opens its readers here. Below: hub (what a reader
+gets), shared/viewers.py (what all gateways say together) and queue; the worker's reaper gives jobs up. Not here: when.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import islice
 
-import structlog
-
+from gateway.hub import Hub, Reader
+from shared.bounds import VIEWS
+from shared.events import EventId
+from shared.jobs import VIEWER_LEASE_S
+from shared.metrics import Metrics
 from shared.queue import Queue
-from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Outage
+from shared.viewers import View, Viewers
 
-log = structlog.get_logger()
-
-LEASE_S = 30.0
-"""How long a foreground job lives without a sign of its gateway."""
-
-_REFRESH_MOST_S, _REFRESH_LEAST_S = 10.0, 0.5
+_REFRESH_S = VIEWER_LEASE_S / 3
+# How long it may take until a change is told that can't end a job: readers of short jobs are gone before that.
+_LAZY_S = 1.0
+_RETRY_S = 0.5
 
 
 class Presence:
-    """The foreground jobs of this gateway."""
+    """The readers of this gateway, by job. `gateway` is its name among all processes."""
 
-    def __init__(self, store: Store, queue: Queue, *, grace_s: float) -> None:
-        self._store = store
+    def __init__(
+        self, hub: Hub, viewers: Viewers, queue: Queue, gateway: str, *, metrics: Metrics | None = None
+    ) -> None:
+        self._hub = hub
+        self._viewers = viewers
         self._queue = queue
-        self._grace_s = grace_s
-        self._callers: Counter[str] = Counter()
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._gateway = gateway
+        self._readers: Counter[str] = Counter()
+        # Jobs of which there is something to tell, and how long whoever left is waited for as if he were there.
+        self._untold: dict[str, float] = {}
+        self._telling = asyncio.Lock()
+        self._urgent = asyncio.Event()
         self._outage = Outage("presence.not_told", "presence.told_again")
+        (metrics or Metrics()).viewers.of().read = self._readers.total
 
     @asynccontextmanager
-    async def of(self, job_id: str, ended: Callable[[], bool], *, returning: bool = False) -> AsyncIterator[None]:
-        """A caller waits for this job as long as the context is open; `ended` says that there is nothing to cancel.
+    async def reader(
+        self, job_id: str, cursor: EventId, *, mortal: bool, resumable: bool = True, counted: bool = False
+    ) -> AsyncIterator[Reader]:
+        """A reader from `cursor` on, see `Hub.reader`; a viewer of its job as long as the context is open.
 
-        One who is `returning` comes to a job that was there before, and that may be about to be abandoned.
+        A job that is `mortal` may be given up when nobody reads it: changes are told at once. With `counted`, Redis has
+        this viewer already: it was recorded with the job.
         """
-        self._callers[job_id] += 1
-        try:
-            if returning:
-                await self._push_on([job_id])
-            yield
-        finally:
-            self._callers[job_id] -= 1
-            if not self._callers[job_id]:
-                del self._callers[job_id]
-            if not self._callers[job_id] and not ended():
-                # A task of its own: whoever leaves may be in the middle of being cancelled.
-                task = asyncio.create_task(self._leave(job_id))
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
+        async with self._hub.reader(job_id, cursor, resumable=resumable) as reader:
+            self._readers[job_id] += 1
+            if not (counted and self._readers[job_id] == 1):
+                self._tell_of(job_id, urgent=mortal)
+            try:
+                yield reader
+            finally:
+                self._readers[job_id] -= 1
+                if not self._readers[job_id]:
+                    del self._readers[job_id]
+                self._left(reader, urgent=mortal)
 
-    async def _leave(self, job_id: str) -> None:
-        try:
-            if await self._store.abandon([job_id], self._grace_s):
-                await self._queue.look([job_id], self._grace_s)
-        except REDIS_FAULTS as error:
-            # Nothing is lost: nobody pushes `abandon_at` on any more.
-            log.info("presence.leave_not_told", job=job_id, error=type(error).__name__)
+    def _left(self, reader: Reader, *, urgent: bool) -> None:
+        if reader.ended:
+            self._untold.pop(reader.job_id, None)  # the job is over: what was told of it runs out
+            return
+        # Whom we broke off has not left: he comes back, to another gateway or when this one is up again.
+        stay_s = VIEWER_LEASE_S if reader.broken is not None and reader.resumable else 0.0
+        self._tell_of(reader.job_id, stay_s, urgent=urgent)
 
-    async def _push_on(self, job_ids: list[str]) -> None:
-        try:
-            await self._store.abandon(job_ids, LEASE_S)
-            self._outage.is_over()
-        except REDIS_FAULTS as error:
-            self._outage.goes_on(error)
+    def _tell_of(self, job_id: str, stay_s: float = 0.0, *, urgent: bool) -> None:
+        self._untold[job_id] = max(stay_s, self._untold.get(job_id, 0.0))
+        if urgent:
+            self._urgent.set()
 
     async def run(self) -> None:
-        """Push on until cancelled."""
-        # Shorter than the grace: a caller that left another gateway must not end what ours still waits for.
-        period_s = max(_REFRESH_LEAST_S, min(_REFRESH_MOST_S, self._grace_s / 2))
-        while True:
-            await asyncio.sleep(period_s)
-            await self._push_on(list(self._callers))
+        """Tell until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_changes())
+            group.create_task(self._refresh())
 
-    async def settle(self) -> None:
-        """Wait until all departures are told."""
-        if self._leaving:
-            await asyncio.wait(self._leaving)
+    async def _refresh(self) -> None:
+        lasted_s = 0.0
+        while True:
+            await asyncio.sleep(_LAZY_S)
+            lasted_s += _LAZY_S
+            if lasted_s >= _REFRESH_S:
+                lasted_s = 0.0
+                self._untold = {**dict.fromkeys(self._readers, 0.0), **self._untold}
+            if self._untold:
+                self._urgent.set()
+
+    async def _tell_changes(self) -> None:
+        while True:
+            await self._urgent.wait()
+            self._urgent.clear()
+            if not await self.tell():
+                await asyncio.sleep(_RETRY_S)
+                self._urgent.set()
+
+    async def tell(self) -> bool:
+        """Tell all that is not told yet; False if Redis can't be told now."""
+        async with self._telling:
+            while batch := list(islice(self._untold, VIEWS)):
+                views = [View(job_id, self._readers[job_id], self._untold.pop(job_id)) for job_id in batch]
+                try:
+                    await self._tell(views)
+                    self._outage.is_over()
+                except REDIS_FAULTS as error:
+                    for view in views:
+                        self._tell_of(view.job_id, view.stay_s, urgent=False)
+                    self._outage.goes_on(error)
+                    return False
+        return True
+
+    async def _tell(self, views: list[View]) -> None:
+        left_s = await self._viewers.tell(self._gateway, views)
+        looks = zip(views, left_s, strict=True)
+        await self._queue.look_at({view.job_id: left for view, left in looks if left is not None and not view.readers})

@@ -82,6 +82,12 @@ DEPTH: Final = 10_000
 WORKER_SLOTS: Final = 100
 """Jobs that one worker process runs at once, by default. There are no more claims, attempts, outboxes and calls."""
 
+VIEWS: Final = 100
+"""Jobs of whose readers a gateway tells in one call: ten thousand must hold up neither its loop nor Redis."""
+
+SAVINGS: Final = 256
+"""Models of whose answers' length a worker has an idea: those that were asked last. Callers name models."""
+
 LOG_BYTES: Final = 16 * MIB
 """What one execution of a job may log, by default, and the frame that passes it: a few hundred thousand tokens."""
 
@@ -139,7 +145,8 @@ OUTPUT_BYTES: Final = 64 * KIB
 #
 # gateway/hub.py         channels, readers: connections. What live readers wait for is one copy for all of them.
 # gateway/client         a transcript keeps a job's deltas for the proof: one execution's log.
-# gateway/presence.py    callers: connections. Departures that are being told: the same, for as long as Redis may take.
+# gateway/presence.py    readers: connections. Departures that are not told yet: the same, since nobody comes to a job
+#                        while Redis is away.
 # gateway/dialects       a stream keeps which choices it has opened; a whole completion keeps its deltas: one
 #                        execution's log; a stream of response events keeps what it has said, which its last events
 #                        say again. A chat's chunk is several times as large as its frame: it names the model.

@@ -310,12 +310,12 @@ class Cancelled(AttemptFailed):
     def because(code: str) -> "Cancelled":
         """The error for a record's `cancel_code`."""
         if code == Abandoned.code:
-            return Abandoned("The caller left, so the job was cancelled.")
+            return Abandoned("Nobody was there to read it, so the job was cancelled.")
         return Cancelled("The job was cancelled on request.")
 
 
 class Abandoned(Cancelled):
-    """Everybody left."""
+    """Everybody left, or nobody came."""
 
     code = "abandoned"
 

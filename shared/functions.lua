@@ -230,18 +230,34 @@ end
 
 ------------------------------------------------------------------------------------------------------ job side
 
--- KEYS record, request, log, channel
--- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandon in ms (0 never), metadata, position,
---   on stream failure or ''
+-- A gateway has so many readers of a job, and says so again before the lease is over: a viewer is believed no longer.
+local function show(viewers, readers, gateway, count, now, lease)
+  redis.call('ZADD', viewers, digits(now + lease), gateway)
+  redis.call('HSET', readers, gateway, count)
+  redis.call('PEXPIRE', viewers, lease)
+  redis.call('PEXPIRE', readers, lease)
+end
+
+-- KEYS record, request, log, channel [, viewers, readers]
+-- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandoned without a first viewer in ms (0 never),
+-- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or ''
+-- [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record}
+-- With a gateway, whoever asked is the job's first viewer.
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
   local now = now_ms()
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
+  if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
+  if keys[5] then
+    local lease = tonumber(args[16])
+    show(keys[5], keys[6], args[15], 1, now, lease)
+    if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
+  end
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
     'model', args[6], 'epoch', 0, 'owner', '', 'seq', 1, 'base', 0, 'attempts', 0, 'created', digits(now),
     'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10],
-    'on_stream_failure', args[12])
+    'on_disconnect', args[12], 'on_stream_failure', args[14])
   redis.call('SET', keys[2], args[7])
   local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
   local bytes = frame('queued', data, 0, 1)
@@ -442,17 +458,66 @@ local function leave(keys, args)
   return 1
 end
 
--- KEYS record per job; ARGV in ms -> jobs that are still alive and now end at that time unless told otherwise
-local function abandon(keys, args)
-  local at, alive = digits(now_ms() + tonumber(args[1])), 0
-  for _, key in ipairs(keys) do
-    local status = redis.call('HGET', key, 'status')
-    if status and not is_terminal(status) then
-      redis.call('HSET', key, 'abandon_at', at)
-      alive = alive + 1
+-- One job's part of a view. -> ms until the job is abandoned unless somebody comes, or -1 if it won't be
+local function view_one(record, viewers, readers, gateway, now, lease, count, stay)
+  local job = redis.call('HMGET', record, 'status', 'alone', 'abandon_at')
+  if not job[1] or is_terminal(job[1]) then
+    redis.call('DEL', viewers, readers)
+    return -1
+  end
+  for _, silent in ipairs(redis.call('ZRANGE', viewers, '-inf', digits(now), 'BYSCORE')) do
+    redis.call('ZREM', viewers, silent)
+    redis.call('HDEL', readers, silent)
+  end
+  local seen_until = nil -- until when somebody has been seen, if this changes anything
+  if count > 0 then
+    show(viewers, readers, gateway, count, now, lease)
+    seen_until = now + lease
+  elseif redis.call('ZREM', viewers, gateway) == 1 then
+    redis.call('HDEL', readers, gateway)
+    seen_until = now + stay
+    local last = redis.call('ZRANGE', viewers, 0, 0, 'REV', 'WITHSCORES')
+    if last[2] then seen_until = math.max(seen_until, tonumber(last[2])) end
+  end
+  if not job[2] then return -1 end
+  local abandon_at = tonumber(job[3])
+  if seen_until then
+    abandon_at = seen_until + tonumber(job[2])
+    redis.call('HSET', record, 'abandon_at', digits(abandon_at))
+  end
+  return math.max(abandon_at - now, 0)
+end
+
+-- KEYS (record, viewers, readers) per job; ARGV gateway, lease ms, then (readers, stay ms) per job
+-- -> ms until it is abandoned unless somebody comes or shows himself, or -1 if it won't be, per job
+-- A gateway has so many readers of each job. Where it has none any more, `stay` is how long whom it let go is waited for
+-- as if he were there. Said twice, it changes nothing.
+local function view(keys, args)
+  local now, lease, answers = now_ms(), tonumber(args[2]), {}
+  for i = 1, #keys / 3 do
+    answers[i] = view_one(keys[3 * i - 2], keys[3 * i - 1], keys[3 * i], args[1], now, lease,
+      tonumber(args[2 * i + 1]), tonumber(args[2 * i + 2]))
+  end
+  return answers
+end
+
+-- KEYS (viewers, readers) per job -> readers per job, of the gateways that have shown themselves
+local function count_viewers(keys)
+  local now, counts = now_ms(), {}
+  for i = 1, #keys / 2 do
+    counts[i] = 0
+    for _, gateway in ipairs(redis.call('ZRANGE', keys[2 * i - 1], '(' .. digits(now), '+inf', 'BYSCORE')) do
+      counts[i] = counts[i] + tonumber(redis.call('HGET', keys[2 * i], gateway) or 0)
     end
   end
-  return alive
+  return counts
+end
+
+-- KEYS and ARGV as for cancel -> 'watched' (somebody came, or has shown himself, since it was looked at) | as cancel
+local function abandon(keys, args)
+  local at = tonumber(redis.call('HGET', keys[1], 'abandon_at') or 0)
+  if at == 0 or at > now_ms() then return 'watched' end
+  return cancel(keys, args)
 end
 
 -- Whether the log holds the event of this id, perhaps inside an entry, whose id is that of its last event.
@@ -615,6 +680,8 @@ register('cancel', cancel, { 'allow-oom' })
 register('forget', forget, { 'allow-oom' })
 register('beat', beat, { 'allow-oom' })
 register('leave', leave, { 'allow-oom' })
+register('view', view, { 'allow-oom' })
+register('count_viewers', count_viewers, { 'no-writes' })
 register('abandon', abandon, { 'allow-oom' })
 register('read', read, { 'no-writes' })
 register('exchange', exchange, { 'allow-oom' })

@@ -7,6 +7,7 @@ Above: admission makes a `JobSpec`, the store reads a `Job`, the API shows it. N
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from shared.errors import BrokenJob
@@ -19,6 +20,9 @@ KEPT = "tailrace"
 """The field of a request's body in which a dialect keeps what it has to say again. No provider sees it."""
 LONGEST_TIMEOUT_S = 604_800.0
 """No setting allows a job to take longer than this week."""
+
+VIEWER_LEASE_S = 30.0
+"""A gateway's readers are believed to be there for this long after it last said so."""
 
 RECORD_VERSION = 1
 """Written into every record; a reader that meets a newer one ends the job as `broken_job` and goes on."""
@@ -72,13 +76,46 @@ class Usage:
         }
 
 
+class OnDisconnect(StrEnum):
+    """What becomes of a job whose last viewer has left."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Abandonment:
+    """When a job that nobody reads is given up; None: never.
+
+    `unseen_s` counts from submit where no viewer ever came, `alone_s` from when the last one left.
+    """
+
+    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
+    unseen_s: float | None = None
+    alone_s: float | None = None
+
+
+def abandonment(on_disconnect: OnDisconnect, after_s: float | None, *, grace_s: float) -> Abandonment:
+    """What a caller asked for.
+
+    `after_s` is how long the job may be without a viewer, be it before the first one or after the last. With
+    `on_disconnect: cancel` the last one has no longer than `grace_s` to come back; the first one, where `after_s` does
+    not say, has a viewer's lease.
+    """
+    if on_disconnect is OnDisconnect.CONTINUE:
+        return Abandonment(on_disconnect, after_s, after_s)
+    if after_s is None:
+        return Abandonment(on_disconnect, VIEWER_LEASE_S, grace_s)
+    return Abandonment(on_disconnect, after_s, min(grace_s, after_s))
+
+
 @dataclass(frozen=True, slots=True)
 class JobSpec:
     """A request that has been admitted: what becomes a record.
 
-    `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit;
-    `abandon_after_s`, when set, is how long the job lives without a sign of its caller (foreground calls only);
-    `on_stream_failure`, when set, is what is done in place of what the model's route says.
+    `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit; `viewer`
+    is the gateway whose caller waits for the answer, and is its first viewer, if there is one; `on_stream_failure`,
+    when set, is what is done in place of what the model's route says.
     """
 
     id: str
@@ -89,7 +126,8 @@ class JobSpec:
     request: bytes
     timeout_s: float
     metadata: Mapping[str, str] = field(default_factory=dict)
-    abandon_after_s: float | None = None
+    abandonment: Abandonment = Abandonment()
+    viewer: str | None = None
     fingerprint: str = ""
     idempotency_key: str | None = None
     on_stream_failure: OnStreamFailure | None = None
@@ -157,6 +195,8 @@ class Job:
     ended_ms: int
     deadline_ms: int
     abandon_ms: int
+    """When it is given up unless a viewer comes, or shows himself; 0 = never."""
+    on_disconnect: OnDisconnect
     metadata: Mapping[str, str]
     outcome: Mapping[str, Any]
     hidden: bool = False
@@ -172,6 +212,16 @@ class Job:
     def ended(self) -> bool:
         """Whether the terminal event is written."""
         return self.status in TERMINAL
+
+    @property
+    def background(self) -> bool:
+        """Whether it goes on when its readers leave."""
+        return self.on_disconnect is OnDisconnect.CONTINUE
+
+    @property
+    def mortal(self) -> bool:
+        """Whether it is given up when nobody reads it."""
+        return self.abandon_ms > 0
 
     @property
     def place(self) -> Place:
@@ -203,6 +253,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             ended_ms=int(record.get(b"ended", 0)),
             deadline_ms=int(record[b"deadline"]),
             abandon_ms=int(record.get(b"abandon_at", 0)),
+            on_disconnect=OnDisconnect(record.get(b"on_disconnect", b"continue").decode()),
             metadata=json.loads(record.get(b"metadata", b"{}")),
             outcome=json.loads(record.get(b"outcome", b"{}")),
             hidden=b"hidden" in record,

@@ -1,7 +1,7 @@
 """Every Redis key, channel and time to live of Tailrace, in one place.
 
 The keys of one job carry its hash tag, so that a job lives in one cluster slot; the queue side lives on one primary.
-Above: store, replay, queue, catalogue, fleet. Pure.
+Above: store, replay, queue, catalogue, fleet, viewers. Pure.
 """
 
 from dataclasses import dataclass
@@ -21,6 +21,10 @@ class JobKeys:
     log: str
     result: str
     channel: str
+    viewers: str
+    """The gateways that have readers of it, by the time when they are given up."""
+    readers: str
+    """How many readers each of them has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class Keys:
     def job(self, job_id: str) -> JobKeys:
         """The keys of `job_id`."""
         base = f"{self.prefix}:{{{job_id}}}:"
-        return JobKeys(base + "record", base + "request", base + "log", base + "result", base + "live")
+        names = ("record", "request", "log", "result", "live", "viewers", "readers")
+        return JobKeys(*(base + name for name in names))
 
     def channel(self, job_id: str) -> str:
         """The job's live channel."""

@@ -206,6 +206,9 @@ class Metrics(_Registry):
         self.tokens = self._counter(
             "tailrace_tokens_total", "tokens of ended jobs, as their usage says: prompt or completion", "type"
         )
+        self.tokens_saved = self._counter(
+            "tailrace_tokens_saved_total", "tokens that abandoned jobs would still have cost, as far as can be told"
+        )
         # Providers.
         self.first_token = self._histogram(
             "tailrace_first_token_seconds", "from the start of an execution to its first delta", _ANSWERS, "provider"
@@ -253,6 +256,7 @@ class Metrics(_Registry):
             "status",
         )
         self.readers = self._gauge("tailrace_readers", "readers connected, callers of chat completions included")
+        self.viewers = self._gauge("tailrace_viewers", "readers that count as viewers of their jobs")
         self.resumes = self._counter("tailrace_reader_resumes_total", "readers that came back with a cursor")
         self.gaps = self._counter("tailrace_gaps_total", "`gap` frames told to readers: history that is gone")
         self.frozen = self._counter("tailrace_readers_frozen_total", "readers broken off because they took nothing")

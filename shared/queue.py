@@ -8,7 +8,7 @@ Not here: what a job is or how far it got (store.py).
 import asyncio
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +110,8 @@ class Queue:
         if spec.idempotency_key is not None:
             keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
         retention_ms = int(retention_s * 1000)
-        look_ms = int(min(spec.timeout_s, spec.abandon_after_s or math.inf, LOOK_S) * 1000)
+        unseen_s = spec.abandonment.unseen_s
+        look_ms = int(min(spec.timeout_s, math.inf if unseen_s is None else unseen_s, LOOK_S) * 1000)
         # A job is listed while it can be read; the tenant's other jobs may have had longer time-outs than this one.
         listed_ms = int(LONGEST_TIMEOUT_S * 1000) + retention_ms + _LIST_SLACK_MS
         answer = await self._functions.call(
@@ -219,7 +220,11 @@ class Queue:
 
     async def look(self, job_ids: Iterable[str], in_s: float) -> None:
         """Ask the reaper to look at these jobs in so many seconds, or earlier."""
-        args = [part for job_id in job_ids for part in (job_id, int(in_s * 1000))]
+        await self.look_at(dict.fromkeys(job_ids, in_s))
+
+    async def look_at(self, in_s: Mapping[str, float]) -> None:
+        """The same, in so many seconds for each."""
+        args = [part for job_id, wait_s in in_s.items() for part in (job_id, int(wait_s * 1000))]
         if args:
             await self._functions.call("look", [self._keys.active], *args)
 

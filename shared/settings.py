@@ -158,7 +158,10 @@ class Settings(BaseSettings):
     gap_timeout_s: float = Field(60.0, gt=0, description="how long a provider may be silent between two tokens")
     retention_s: float = Field(86_400.0, gt=0, description="how long a job can be read after its end")
     disconnect_grace_s: float = Field(
-        5.0, ge=0, description="a foreground call's job is cancelled this long after its caller left"
+        5.0,
+        ge=0,
+        description="a job of `on_disconnect: cancel`, such as a chat completion's, ends this long after its last "
+        "viewer left",
     )
 
     heartbeat_s: float = Field(15.0, gt=0, le=60, description="a silent stream gets a comment line this often")

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 from redis.asyncio import Redis
 
 from shared.bounds import WALK_PAGE
-from shared.errors import BrokenJob, Cancelled, JobNotFound, TailraceError, WorkerLost, problem_of
+from shared.errors import Abandoned, BrokenJob, Cancelled, JobNotFound, TailraceError, WorkerLost, problem_of
 from shared.events import EventId, encode_data
-from shared.jobs import KEPT, RECORD_VERSION, Job, JobSpec, Place, Progress, job_from_record
+from shared.jobs import KEPT, RECORD_VERSION, VIEWER_LEASE_S, Job, JobSpec, Place, Progress, job_from_record
 from shared.keys import Keys
 from shared.lanes import DEFAULT_LANE
 from shared.lifecycle import TERMINAL, State
@@ -45,6 +45,7 @@ class Execution:
 
 
 BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "stale", "moved"]
+CancelAnswer = Literal["missing", "ended", "cancelled", "cancelling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +83,11 @@ class Store:
 
     async def create(self, spec: JobSpec, position: int) -> Created:
         """Write record, request and the `queued` event, unless they are there already."""
-        keys = self._keys.job(spec.id)
+        keys, given_up = self._keys.job(spec.id), spec.abandonment
+        watched = spec.viewer is not None
         answer, record = await self._functions.call(
             "create",
-            [keys.record, keys.request, keys.log, keys.channel],
+            [keys.record, keys.request, keys.log, keys.channel, *((keys.viewers, keys.readers) if watched else ())],
             spec.id,
             RECORD_VERSION,
             spec.kind,
@@ -94,10 +96,13 @@ class Store:
             spec.model,
             spec.request,
             int(spec.timeout_s * 1000),
-            int((spec.abandon_after_s or 0) * 1000),
+            0 if given_up.unseen_s is None else max(int(given_up.unseen_s * 1000), 1),
             encode_data(dict(spec.metadata)),
             position,
+            given_up.on_disconnect.value,
+            "" if given_up.alone_s is None else int(given_up.alone_s * 1000),
             spec.on_stream_failure or "",
+            *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
         )
         if answer == b"created":
             self._metrics.submitted.of(spec.lane).add()
@@ -227,12 +232,24 @@ class Store:
             self._count_end(status, outcome)
         return answer.decode()
 
-    async def cancel(self, job_id: str, reason: Cancelled) -> Literal["missing", "ended", "cancelled", "cancelling"]:
+    async def cancel(self, job_id: str, reason: Cancelled) -> CancelAnswer:
         """Decide that the job is to end: at once if it never began, else through its worker."""
+        return await self._cancel("cancel", job_id, reason, {})  # type: ignore[return-value]
+
+    async def abandon(self, job_id: str, tokens_saved: int) -> CancelAnswer | Literal["watched"]:
+        """The same, since nobody reads it: `watched` if that is not true any more, and nothing was done.
+
+        `tokens_saved` is what the job would have cost if it never began.
+        """
+        return await self._cancel("abandon", job_id, Cancelled.because(Abandoned.code), {"tokens_saved": tokens_saved})
+
+    async def _cancel(
+        self, step: str, job_id: str, reason: Cancelled, extra: Mapping[str, int]
+    ) -> CancelAnswer | Literal["watched"]:
         keys = self._keys.job(job_id)
-        outcome = encode_data({"error": problem_of(reason), "usage": None, "sha256": EMPTY_SHA256})
+        outcome = encode_data({"error": problem_of(reason), "usage": None, "sha256": EMPTY_SHA256, **extra})
         answer: bytes = await self._functions.call(
-            "cancel",
+            step,
             [keys.record, keys.log, keys.channel, keys.request, keys.result],
             job_id,
             self._keys.control,
@@ -259,6 +276,7 @@ class Store:
         usage = end.get("usage") or {}
         for kind in ("prompt", "completion"):
             self._metrics.tokens.of(kind).add(usage.get(f"{kind}_tokens", 0))
+        self._metrics.tokens_saved.of().add(end.get("tokens_saved", 0))
 
     async def cancel_state(self, job_id: str) -> tuple[str, int]:
         """Why and when (ms) the job was cancelled."""
@@ -292,13 +310,6 @@ class Store:
                 "" if progress is None else encode_data(asdict(progress)),
             )
         )
-
-    async def abandon(self, job_ids: Sequence[str], after_s: float) -> int:
-        """Let these jobs end after `after_s` seconds unless told otherwise; the number that are still alive."""
-        if not job_ids:
-            return 0
-        records = [self._keys.job(job_id).record for job_id in job_ids]
-        return int(await self._functions.call("abandon", records, int(after_s * 1000)))
 
     async def may_walk(self, server: str, for_s: float) -> bool:
         """Whether the jobs are to be compared with this queue server, by the caller and for so long by nobody else."""

@@ -46,6 +46,7 @@ from worker.providers.scripted import Scripted
 from worker.pump import Pump
 from worker.reaper import Reaper
 from worker.recovery import Recovery
+from worker.savings import Savings
 
 log = structlog.get_logger()
 
@@ -118,6 +119,7 @@ async def run_worker(
         store = Store(job_client, keys, retention_s=settings.retention_s, metrics=metrics)
         queue = Queue(queue_client, keys)
         replay_log = ReplayLog(job_client, keys)
+        savings = Savings()
         pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes, metrics=metrics)
         breakers = Breakers(Circuits(job_client, keys), clock, Policy(), metrics)
         limits = {name: each.max_concurrency for name, each in table.upstreams.items() if each.max_concurrency}
@@ -135,6 +137,7 @@ async def run_worker(
             Limits(settings.max_crashes, settings.again_tokens, settings.max_log_bytes),
             lease_s=settings.lease_s,
             metrics=metrics,
+            savings=savings,
         )
         with must_answer():
             await breakers.look()
@@ -165,6 +168,8 @@ async def run_worker(
             lanes=tuple(lane.name for lane in lanes),
             lease_s=settings.lease_s,
             wait_s=wait_s,
+            up_s=up_s,
+            savings=savings,
         )
         feed = LiveFeed(
             feed_client,

@@ -30,6 +30,7 @@ from shared.errors import (
 )
 from shared.events import EventId
 from shared.jobs import CHAT, Job, Progress
+from shared.lifecycle import State
 from shared.metrics import Metrics
 from shared.queue import Claim, Queue
 from shared.replay import ReplayLog
@@ -42,6 +43,7 @@ from worker.fallback import Chain, Routes
 from worker.gate import Gate, Pass
 from worker.pump import Pump
 from worker.retry import Budget, Failure, after_loss, decide, order_of
+from worker.savings import Savings
 from worker.tally import Heard
 
 log = structlog.get_logger()
@@ -127,8 +129,10 @@ class Attempts:
         *,
         lease_s: float,
         metrics: Metrics | None = None,
+        savings: Savings | None = None,
     ) -> None:
         self._metrics = metrics or Metrics()
+        self._savings = savings or Savings()
         self._store = store
         self._log = replay_log
         self._queue = queue
@@ -181,7 +185,7 @@ class Attempts:
             return execution in ("ended", "missing")
         try:
             tokens = await self._prompt_tokens(job_id)
-            answer = await finish_from_log(self._store, self._log, execution, error, tokens)
+            answer = await finish_from_log(self._store, self._log, execution, error, tokens, self._savings)
             if answer == CANCELLED:
                 return await self._end_cancelled(execution)
         except JobNotFound:
@@ -346,7 +350,7 @@ class Attempts:
             if outcome is not None:
                 return outcome
             ending = attempt.failed(ending)
-        return await self._finish(attempt, ending)
+        return await self._finish(task, attempt, ending)
 
     async def _follow(
         self, task: Task, progress: Progress, attempt: Attempt, error: AttemptFailed
@@ -370,11 +374,13 @@ class Attempts:
         owner = f"{task.claim.owner}.{execution.epoch}"
         return Next(again.progress, owner, execution.epoch, heard, seen, error, execution)
 
-    async def _finish(self, attempt: Attempt, ending: Ending | None) -> Fate | float:
+    async def _finish(self, task: Task, attempt: Attempt, ending: Ending | None) -> Fate | float:
         answer = "" if ending is None else await attempt.finish(self._store, ending)
         if ending is None or attempt.stopped is not None:
             return await self._after_stop(attempt)
         log.info("attempt.finished", status=ending.state.value, answer=answer)
+        if ending.state is State.COMPLETED and answer in ENDED:
+            self._savings.answered(task.request, ending.data["usage"]["completion_tokens"])
         if answer == CANCELLED:
             return _fate(await self._end_cancelled(attempt.execution))
         return _fate(answer in ENDED)
@@ -397,7 +403,7 @@ class Attempts:
     async def _end_cancelled(self, execution: Execution) -> bool:
         error = await self._cancelled(execution.job_id)
         tokens = await self._prompt_tokens(execution.job_id)
-        return await finish_from_log(self._store, self._log, execution, error, tokens) in ENDED
+        return await finish_from_log(self._store, self._log, execution, error, tokens, self._savings) in ENDED
 
     async def _cancelled(self, job_id: str) -> Cancelled:
         code, _ = await persistently(lambda: self._store.cancel_state(job_id))

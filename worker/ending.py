@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shared.bounds import PAGE_BYTES
-from shared.errors import Cancelled, DeadlinePassed, TailraceError, problem_of
+from shared.errors import Abandoned, BrokenJob, Cancelled, DeadlinePassed, TailraceError, problem_of
 from shared.events import (
     START,
     EventId,
@@ -27,6 +27,7 @@ from shared.lifecycle import State
 from shared.replay import ReplayLog
 from shared.store import Execution, Store
 from shared.valkey import REDIS_DOWN, Outage
+from worker.savings import Savings
 from worker.tally import Heard, Tally
 
 T = TypeVar("T")
@@ -87,13 +88,31 @@ async def finish(store: Store, execution: Execution, ending: Ending, seq: int) -
 
 
 async def finish_from_log(
-    store: Store, replay_log: ReplayLog, execution: Execution, error: TailraceError, prompt_tokens: int
+    store: Store,
+    replay_log: ReplayLog,
+    execution: Execution,
+    error: TailraceError,
+    prompt_tokens: int,
+    savings: Savings | None = None,
 ) -> str:
-    """End a job badly, with the count and hash of what its log really holds."""
+    """End a job badly, with the count and hash of what its log really holds; an abandoned one says what it saved."""
     tally, latest = await persistently(lambda: read_tally(replay_log, execution.job_id))
     usage = Usage(prompt_tokens, tally.deltas, "partial") if tally.deltas else None
+    ending = ended_badly(error, usage, tally)
+    if isinstance(error, Abandoned):
+        job_id, savings = execution.job_id, savings or Savings()
+        saved = await persistently(lambda: saved_tokens(store, job_id, tally.deltas, savings))
+        ending = Ending(ending.state, {**ending.data, "tokens_saved": saved})
     seq = latest.seq + 1 if latest.epoch == execution.epoch else 1
-    return await finish(store, execution, ended_badly(error, usage, tally), seq)
+    return await finish(store, execution, ending, seq)
+
+
+async def saved_tokens(store: Store, job_id: str, generated: int, savings: Savings) -> int:
+    """What an abandoned job would still have cost; 0 where its request can't be read."""
+    try:
+        return savings.of(await store.request(job_id), generated)
+    except BrokenJob:
+        return 0
 
 
 async def read_tally(replay_log: ReplayLog, job_id: str) -> tuple[Tally, EventId]:

@@ -6,6 +6,7 @@ lost), store and queue; who ends a job, and who serves the lane of one, is passe
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -13,17 +14,20 @@ import structlog
 from shared.bounds import LOOKS
 from shared.clock import Clock
 from shared.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceError
-from shared.jobs import Job, Place
+from shared.jobs import VIEWER_LEASE_S, Job, Place
 from shared.lifecycle import State
 from shared.queue import LOOK_S, Queue
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Outage
+from worker.ending import saved_tokens
 from worker.recovery import put_back
+from worker.savings import Savings
 
 log = structlog.get_logger()
 
 _SWEEP_S = 0.5
 _HOLD_S = 5.0
+_LOOK_LEAST_S = 0.05
 # A cancelled job whose worker says nothing, and a running one whose worker does not see to its deadline.
 _CANCEL_PATIENCE_MS = 2_000
 _DEADLINE_PATIENCE_MS = 2_000
@@ -45,8 +49,13 @@ class Reaper:
         lanes: tuple[str, ...],
         lease_s: float,
         wait_s: float = 0.0,
+        up_s: float = VIEWER_LEASE_S,
+        savings: Savings | None = None,
     ) -> None:
-        """With `wait_s`, it trusts the times that it reads only after so long: the server has just come back."""
+        """With `wait_s`, it trusts the times that it reads only after so long: the server has just come back.
+
+        `up_s` is for how long it has been up: viewers show themselves less often than workers.
+        """
         self._store = store
         self._queue = queue
         self._clock = clock
@@ -55,6 +64,8 @@ class Reaper:
         self._lanes = lanes
         self._lease_s = lease_s
         self._trust_at = clock.monotonic() + wait_s
+        self._back_at = clock.monotonic() - up_s
+        self._savings = savings or Savings()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -69,7 +80,8 @@ class Reaper:
             except REDIS_FAULTS as error:
                 # After an outage, workers and gateways first get a lease to say that they are still there.
                 full = False
-                self._trust_at = self._clock.monotonic() + self._lease_s
+                self._back_at = self._clock.monotonic()
+                self._trust_at = self._back_at + self._lease_s
                 outage.goes_on(error)
 
     async def sweep(self) -> bool:
@@ -108,17 +120,34 @@ class Reaper:
             await self._look_at_cancelling(job, now_ms)
         elif now_ms >= job.deadline_ms + (_DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0):
             await self._end_now(job, DeadlinePassed("The job's time was over."))
-        elif job.abandon_ms and now_ms >= job.abandon_ms:
-            log.info("reaper.abandoned", job=job.id)
-            if await self._store.cancel(job.id, Cancelled.because("abandoned")) == "cancelling":
-                await self._queue.look([job.id], _CANCEL_PATIENCE_MS / 1000)
-            else:
-                await self._queue.done(job.id, job.lane)
-        else:
-            times = [job.deadline_ms + _DEADLINE_PATIENCE_MS] if job.status is State.RUNNING else [job.deadline_ms]
-            times += [job.abandon_ms] if job.abandon_ms else []
-            in_s = min(max((min(times) - now_ms) / 1000, 0.05), LOOK_S)
+        elif self._abandoned_in_s(job, now_ms) > 0 or not await self._abandon(job):
+            patience_ms = _DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0
+            over_in_s = (job.deadline_ms + patience_ms - now_ms) / 1000
+            in_s = min(max(min(over_in_s, self._abandoned_in_s(job, now_ms)), _LOOK_LEAST_S), LOOK_S)
             await self._put_back(job.place, in_s, now_ms)
+
+    def _abandoned_in_s(self, job: Job, now_ms: int) -> float:
+        """When the job is given up for want of viewers, as far as is known now."""
+        if not job.mortal:
+            return math.inf
+        abandoned_in_s, up_s = (job.abandon_ms - now_ms) / 1000, self._clock.monotonic() - self._back_at
+        # Viewers who were there before the server went away first get a lease to say that they still are.
+        seen_before = job.created_ms < now_ms - up_s * 1000
+        return max(abandoned_in_s, VIEWER_LEASE_S - up_s) if seen_before else abandoned_in_s
+
+    async def _abandon(self, job: Job) -> bool:
+        """Give up a job that nobody reads; False if somebody has come meanwhile."""
+        # Of one that runs its worker tells, who knows what came of it.
+        saved = await saved_tokens(self._store, job.id, 0, self._savings) if job.status is State.QUEUED else 0
+        answer = await self._store.abandon(job.id, saved)
+        if answer == "watched":
+            return False
+        log.info("reaper.abandoned", job=job.id)
+        if answer == "cancelling":
+            await self._queue.look([job.id], _CANCEL_PATIENCE_MS / 1000)
+        else:
+            await self._queue.done(job.id, job.lane)
+        return True
 
     async def _look_at_broken(self, job_id: str, error: BrokenJob, now_ms: int) -> None:
         """Perhaps a newer version's, which runs it well; whoever takes it and can't read it ends it."""

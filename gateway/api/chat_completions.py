@@ -14,17 +14,13 @@ from gateway.admission import Wishes
 from gateway.api.bodies import read_json
 from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, own_job
-from gateway.api.services import Services, services_of
-from gateway.api.translated import Translator
+from gateway.api.services import services_of
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
 from gateway.dialects.chunk_id import ChunkId, parse_chunk_id
 from gateway.dialects.resumed_chat import ResumedChat
-from gateway.presence import LEASE_S
 from shared.errors import BadCursor, InvalidRequest, JobNotFound
-from shared.jobs import CHAT, Job
+from shared.jobs import CHAT
 
-DISCONNECT_HEADER = "X-Tailrace-On-Disconnect"
-"""What becomes of a job whose caller has left: `cancel`, after a while, or `continue`."""
 _PREFIX = "chatcmpl-"
 
 
@@ -36,13 +32,11 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes)
     streaming, include_usage = _stream_options(body)
     key = request.headers.get("idempotency-key")
-    abandon_after_s = None if _goes_on(request) else LEASE_S
-    spec = services.admission.chat(
-        body, caller, key, wishes=Wishes.of(request.headers), abandon_after_s=abandon_after_s
-    )
+    spec = services.admission.chat(body, caller, key, wishes=Wishes.of(request.headers))
     job = await services.admission.submit(spec)
     options = ChatOptions(job.id, job.model, include_usage, body.get("n") or 1)
-    return _answer(services, job, options, ChatStream(options), streaming=streaming, returning=job.id != spec.id)
+    whole, counted = ChatCompletion(options), job.id == spec.id
+    return Foreground(services, job, ChatStream(options), whole, streaming=streaming, counted=counted)
 
 
 async def resume(request: Request) -> Response:
@@ -64,7 +58,7 @@ async def resume(request: Request) -> Response:
     options = ChatOptions(job.id, job.model, _wants_usage(body), body.get("n") or 1)
     services.metrics.resumes.of().add(cursor is not None)
     translator = ChatStream(options) if cursor is None else ResumedChat(options, cursor)
-    return _answer(services, job, options, translator, streaming=streaming, returning=True)
+    return Foreground(services, job, translator, ChatCompletion(options), streaming=streaming)
 
 
 def _cursor(request: Request) -> tuple[bool, ChunkId | None]:
@@ -84,13 +78,6 @@ def _wants_usage(body: dict[str, Any]) -> bool:
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
-def _goes_on(request: Request) -> bool:
-    asked = request.headers.get(DISCONNECT_HEADER, "cancel")
-    if asked not in ("cancel", "continue"):
-        raise InvalidRequest(f"{DISCONNECT_HEADER} must be cancel or continue.", param=DISCONNECT_HEADER)
-    return asked == "continue"
-
-
 def _stream_options(body: dict[str, Any]) -> tuple[bool, bool]:
     streaming = body.get("stream")
     if streaming is not None and not isinstance(streaming, bool):
@@ -108,13 +95,6 @@ def _stream_options(body: dict[str, Any]) -> tuple[bool, bool]:
             "stream_options.include_usage must be true or false.", param="stream_options.include_usage"
         )
     return True, bool(include_usage)
-
-
-def _answer(
-    services: Services, job: Job, options: ChatOptions, translator: Translator, *, streaming: bool, returning: bool
-) -> Response:
-    whole, depends = ChatCompletion(options), job.abandon_ms > 0
-    return Foreground(services, job.id, translator, whole, streaming=streaming, returning=returning, depends=depends)
 
 
 routes = [

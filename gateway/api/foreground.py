@@ -4,7 +4,6 @@ Above: chat_completions.py and responses.py, which say what a job is in their di
 held until the answer begins, so that early failures are HTTP statuses. Not here: wire formats.
 """
 
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
 from starlette.responses import Response
@@ -19,6 +18,7 @@ from gateway.hub import HEARTBEAT, Reader, StreamBroken
 from gateway.sse import EventStream, watching
 from shared.errors import JobNotFound, Unavailable
 from shared.events import START, Event, decode_frame, split_frames
+from shared.jobs import Job
 
 
 class Whole(Protocol):
@@ -44,38 +44,37 @@ class Whole(Protocol):
 
 
 class Foreground(Response):
-    """One caller's answer: while it is being given the job lives, a little longer when the caller leaves.
+    """One caller's answer: while it is being given he is a viewer of the job, which knows what follows when he leaves.
 
-    `translator` is for who asked for a stream, `whole` for who did not. A job that does not depend on its callers
-    (`depends`) goes on without them.
+    `translator` is for who asked for a stream, `whole` for who did not. `counted`: he was recorded with the job.
     """
 
     def __init__(
         self,
         services: Services,
-        job_id: str,
+        job: Job,
         translator: Translator,
         whole: Whole,
         *,
         streaming: bool,
-        returning: bool,
-        depends: bool = True,
+        counted: bool = False,
     ) -> None:
         self.background = None
         self._services = services
-        self._job_id = job_id
+        self._job_id = job.id
+        self._mortal = job.mortal
         self._translator = translator
         self._whole = whole
         self._streaming = streaming
-        self._returning = returning
-        self._depends = depends
-        self._extra = {JOB_HEADER: job_id}
+        self._counted = counted
+        self._extra = {JOB_HEADER: job.id}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one caller."""
         async with (
-            self._services.hub.reader(self._job_id, START, resumable=False) as reader,
-            self._life_line(reader),
+            self._services.presence.reader(
+                self._job_id, START, mortal=self._mortal, resumable=False, counted=self._counted
+            ) as reader,
             watching(receive, reader),
         ):
             try:
@@ -91,11 +90,6 @@ class Foreground(Response):
                 await response.stream(send)
             else:
                 await response(scope, receive, send)
-
-    def _life_line(self, reader: Reader) -> AbstractAsyncContextManager[None]:
-        if not self._depends:
-            return nullcontext()
-        return self._services.presence.of(self._job_id, lambda: reader.ended, returning=self._returning)
 
     async def _begin(self, reader: Reader) -> Response | None:
         translator = self._translator

@@ -4,6 +4,7 @@ Above: app.py, which routes here and turns errors into problem+json. Below: admi
 the log's bytes: no decoding on this path.
 """
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,7 +50,8 @@ async def get(request: Request) -> Response:
     services = services_of(request)
     job = await _own_job(request, services)
     position = await services.queue.position(job.id, job.lane) if job.status is State.QUEUED else None
-    return AsciiJSONResponse({**show(job, services.links), "position": position})
+    (shown,) = await _show_viewed(services, [job])
+    return AsciiJSONResponse({**shown, "position": position})
 
 
 async def listing(request: Request) -> Response:
@@ -86,7 +88,7 @@ async def listing(request: Request) -> Response:
     return AsciiJSONResponse(
         {
             "object": "list",
-            "data": [show(job, services.links) for job in page],
+            "data": await _show_viewed(services, page),
             "has_more": cut or not over,
             "first_id": page[0].id if page else None,
             "last_id": last_id,
@@ -147,16 +149,17 @@ async def _events(request: Request, services: Services) -> Response:
         response = Response()
         response.raw_headers = encode_headers({**STREAM_HEADERS, **headers})
         return response
-    return JobEvents(services, job.id, cursor, headers)
+    return JobEvents(services, job, cursor, headers)
 
 
 class JobEvents(Response):
     """The response that streams one job to one native reader."""
 
-    def __init__(self, services: Services, job_id: str, cursor: EventId, headers: dict[str, str]) -> None:
+    def __init__(self, services: Services, job: Job, cursor: EventId, headers: dict[str, str]) -> None:
         self.background = None
         self._services = services
-        self._job_id = job_id
+        self._job_id = job.id
+        self._mortal = job.mortal
         self._cursor = cursor
         self._extra = headers
 
@@ -171,7 +174,7 @@ class JobEvents(Response):
             await Farewell()(scope, receive, send)
             return
         self._services.metrics.resumes.of().add(self._cursor > START)
-        async with self._services.hub.reader(self._job_id, self._cursor) as reader:
+        async with self._services.presence.reader(self._job_id, self._cursor, mortal=self._mortal) as reader:
             stream = EventStream(reader, reader, self._services.clock, headers=self._extra, farewell=True)
             await stream(scope, receive, send)
 
@@ -226,8 +229,18 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
     return status, kind, int(limit), after
 
 
-def show(job: Job, links: Links) -> dict[str, Any]:
-    """A job as its caller sees it. Times are RFC 3339, in UTC."""
+async def _show_viewed(services: Services, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Jobs as their caller sees them, with their viewers; those of a job that has ended do not count."""
+    alive = [job.id for job in jobs if not job.ended]
+    viewers = dict(zip(alive, await services.viewers.count(alive), strict=True))
+    return [show(job, services.links, viewers.get(job.id, 0)) for job in jobs]
+
+
+def show(job: Job, links: Links, viewers: int = 0) -> dict[str, Any]:
+    """A job as its caller sees it. Times are RFC 3339, in UTC.
+
+    `abandon_at` is when it is given up, should nobody come: there only while nobody is there.
+    """
     address = f"/v1/jobs/{job.id}"
     return {
         "id": job.id,
@@ -241,11 +254,15 @@ def show(job: Job, links: Links) -> dict[str, Any]:
         "ended_at": _time(job.ended_ms),
         "deadline_at": _time(job.deadline_ms),
         "position": None,
+        "on_disconnect": job.on_disconnect.value,
+        "viewers": viewers,
+        "abandon_at": _time(job.abandon_ms) if not (viewers or job.ended) else None,
         "attempts": [_attempt(job, each) for each in job.tries],
         "last_event_id": str(job.last),
         "metadata": dict(job.metadata),
         "finish_reason": job.outcome.get("finish_reason"),
         "usage": job.outcome.get("usage"),
+        "tokens_saved": job.outcome.get("tokens_saved"),
         "error": job.outcome.get("error"),
         "events": job.outcome.get("events"),
         "sha256": job.outcome.get("sha256"),

@@ -32,7 +32,6 @@ from gateway.dialects.responses_request import (
     said_before,
 )
 from gateway.middleware import AFTERWARDS
-from gateway.presence import LEASE_S
 from gateway.sse import EventStream
 from shared.bounds import LIST_MOST, REFERENCED_JOBS
 from shared.errors import BrokenJob, InvalidRequest, JobNotFound, ResponseNotFound
@@ -63,8 +62,7 @@ class Stored(NamedTuple):
 
 
 def _options(job: Job, echo: Mapping[str, Any]) -> ResponseOptions:
-    # Only a foreground job can be abandoned.
-    return ResponseOptions(job.id, job.model, not job.abandon_ms, job.metadata, echo)
+    return ResponseOptions(job.id, job.model, job.background, job.metadata, echo)
 
 
 async def create(request: Request) -> Response:
@@ -81,21 +79,22 @@ async def create(request: Request) -> Response:
         request.headers.get("idempotency-key"),
         wishes=Wishes.of(request.headers),
         kept=asked.echo,
-        abandon_after_s=None if asked.background else LEASE_S,
+        background=asked.background,
+        watched=asked.streaming or not asked.background,
     )
     job = await services.admission.submit(spec)
-    options = _options(job, asked.echo)
+    options, counted = _options(job, asked.echo), job.id == spec.id
     if not asked.background:
         return Foreground(
             services,
-            job.id,
+            job,
             ResponseStream(options),
             WholeResponse(options),
             streaming=asked.streaming,
-            returning=job.id != spec.id,
+            counted=counted,
         )
     if asked.streaming:
-        return ResponseEvents(services, options)
+        return ResponseEvents(services, job, options, counted=counted)
     return AsciiJSONResponse(await _shown(services, job, options), headers={JOB_HEADER: job.id})
 
 
@@ -150,7 +149,7 @@ async def retrieve(request: Request) -> Response:
         services.refuse_if_draining()
     stored = await _own(request, services)
     if after is not None and request.method != "HEAD":
-        return ResponseEvents(services, stored.options, after)
+        return ResponseEvents(services, stored.job, stored.options, after)
     shown = await _shown(services, stored.job, stored.options)
     return AsciiJSONResponse(shown, headers={JOB_HEADER: stored.job.id})
 
@@ -209,11 +208,15 @@ async def input_items(request: Request) -> Response:
 class ResponseEvents(Response):
     """A stream that its reader can come back to: who leaves it leaves the job running."""
 
-    def __init__(self, services: Services, options: ResponseOptions, after: int = ALL) -> None:
+    def __init__(
+        self, services: Services, job: Job, options: ResponseOptions, after: int = ALL, *, counted: bool = False
+    ) -> None:
         self.background = None
         self._services = services
         self._options = options
         self._after = after
+        self._mortal = job.mortal
+        self._counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream as soon as nobody waits for us to return."""
@@ -223,7 +226,7 @@ class ResponseEvents(Response):
         """Stream until the end of the job, or of the connection."""
         services, job_id = self._services, self._options.job_id
         services.metrics.resumes.of().add(self._after > ALL)
-        async with services.hub.reader(job_id, START) as reader:
+        async with services.presence.reader(job_id, START, mortal=self._mortal, counted=self._counted) as reader:
             if services.draining:  # which lets go whom it finds, once
                 reader.break_off("This gateway is shutting down.")
             source = Translated(reader, ResponseStream(self._options, self._after))

@@ -19,6 +19,7 @@ from shared.metrics import Metrics
 from shared.queue import Queue
 from shared.settings import Settings
 from shared.store import Store
+from shared.viewers import Viewers
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Services:
     hub: Hub
     admission: Admission
     presence: Presence
+    viewers: Viewers
     keyring: Keyring
     links: Links
     catalogue: Catalogue

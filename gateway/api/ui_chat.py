@@ -44,7 +44,7 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes)
     asked = read_ui_request(body)
     job = await _submit(services, caller, asked, Wishes.of(request.headers))
-    return UiChat(services, job)
+    return UiChat(services, job, counted=True)
 
 
 async def resume(request: Request) -> Response:
@@ -182,12 +182,14 @@ async def _said(services: Services, job: Job) -> list[dict[str, Any]]:
 
 
 class UiChat(Response):
-    """One reader's stream of one job, from the beginning. The job does not care whether it is read."""
+    """One reader's stream of one job, from the beginning."""
 
-    def __init__(self, services: Services, job: Job) -> None:
+    def __init__(self, services: Services, job: Job, *, counted: bool = False) -> None:
         self.background = None
         self._services = services
         self._job_id = job.id
+        self._mortal = job.mortal
+        self._counted = counted
         self._message_id = job.metadata[_MESSAGE]
         self._extra = {STREAM_HEADER: _VERSION, JOB_HEADER: job.id}
 
@@ -199,7 +201,10 @@ class UiChat(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the end of the job, or of the connection."""
-        async with self._services.hub.reader(self._job_id, START) as reader, watching(receive, reader):
+        async with (
+            self._services.presence.reader(self._job_id, START, mortal=self._mortal, counted=self._counted) as reader,
+            watching(receive, reader),
+        ):
             source = Translated(reader, UiMessageStream(self._message_id))
             try:
                 first = await source.opening(self._services.settings.headers_hold_s)

@@ -28,6 +28,7 @@ _NO_PARAM = {
     "lane": "--lane",
     "timeout_s": "--timeout",
     "on_disconnect": "--on-disconnect",
+    "abandon_after_s": "--abandon-after",
 }
 
 _JOB = "its id (job_..., resp_..., chatcmpl-...), or an address of it"
@@ -93,7 +94,12 @@ def _add_submit(commands: "argparse._SubParsersAction[ArgumentParser]", patience
     )
     submit.add_argument("--lane", help="the lane to queue in")
     submit.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="the job's time from submit to its end")
-    submit.add_argument("--on-disconnect", metavar="HOW", help="what becomes of the job when its readers leave")
+    submit.add_argument(
+        "--on-disconnect", metavar="HOW", help="what becomes of the job when its readers leave: continue or cancel"
+    )
+    submit.add_argument(
+        "--abandon-after", type=_seconds, metavar="SECONDS", help="cancel the job when nobody has read it for so long"
+    )
     submit.add_argument(
         "--idempotency-key", type=_key, metavar="KEY", help="the same key is the same job (default: a new one)"
     )
@@ -143,7 +149,12 @@ def request_of(options: Namespace, prompt: str, model: str) -> dict[str, Any]:
     system = [] if options.system is None else [{"role": "system", "content": options.system}]
     request: dict[str, Any] = dict(options.param)
     request |= {"model": model, "messages": [*system, {"role": "user", "content": prompt}]}
-    own = {"lane": options.lane, "timeout_s": options.timeout, "on_disconnect": options.on_disconnect}
+    own = {
+        "lane": options.lane,
+        "timeout_s": options.timeout,
+        "on_disconnect": options.on_disconnect,
+        "abandon_after_s": options.abandon_after,
+    }
     return request | {name: value for name, value in own.items() if value is not None}
 
 

@@ -634,7 +634,11 @@ async def losing_first_answer(url: str) -> AsyncIterator[str]:
         (("submit", "--model", "m", "--param", 'stop=["\\ud83c"]', "hi"), None, "The body has half of a surrogate"),
         (("submit", "--model", "m", "--param", "n=0", "hi"), None, "n must be a whole number from 1 to 128."),
         (("submit", "--model", "m", "--lane", "fast", "hi"), None, "lane must be one of: high, default, low."),
-        (("submit", "--model", "m", "--on-disconnect", "x", "hi"), None, "on_disconnect must be continue"),
+        (
+            ("submit", "--model", "m", "--on-disconnect", "x", "hi"),
+            None,
+            "on_disconnect must be one of: continue, cancel",
+        ),
     ],
 )
 async def test_a_mistake_in_the_request_is_one_sentence(

@@ -10,7 +10,7 @@ from arq.connections import ArqRedis
 from arq.jobs import deserialize_job_raw
 
 from shared.errors import IdempotencyConflict, QueueFull
-from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, created_ms, new_job_id
+from shared.jobs import LONGEST_TIMEOUT_S, Abandonment, JobSpec, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
 from shared.lanes import Rota, parse_lanes
 from shared.queue import ARQ_FUNCTION, Admission, Backlog, Claim, Taken, deserialize, serialize
@@ -598,10 +598,10 @@ async def server_ms(core: Core) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-@pytest.mark.parametrize(("abandon_after_s", "in_s"), [(None, 30), (60.0, 30), (8.0, 8)])
-async def test_the_reaper_looks_when_a_job_may_be_over(core: Core, abandon_after_s: float | None, in_s: int) -> None:
+@pytest.mark.parametrize(("unseen_s", "in_s"), [(None, 30), (60.0, 30), (8.0, 8)])
+async def test_the_reaper_looks_when_a_job_may_be_over(core: Core, unseen_s: float | None, in_s: int) -> None:
     before = await server_ms(core)
-    spec = await enqueue(core, timeout_s=30.0, abandon_after_s=abandon_after_s)
+    spec = await enqueue(core, timeout_s=30.0, abandonment=Abandonment(unseen_s=unseen_s))
     after = await server_ms(core)
 
     assert before + in_s * 1000 <= await looks(core, spec.id) <= after + in_s * 1000

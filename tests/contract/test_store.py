@@ -8,7 +8,7 @@ import pytest
 
 from shared.errors import Abandoned, BrokenJob, Cancelled, Drained, JobNotFound
 from shared.events import EventId, EventType, encode_data, encode_frame, is_terminal
-from shared.jobs import Job, JobSpec
+from shared.jobs import Abandonment, Job, JobSpec, OnDisconnect
 from shared.lifecycle import State
 from shared.metrics import Cells, Count, Metrics
 from shared.store import EMPTY_SHA256, Execution, Store, Succession
@@ -73,7 +73,7 @@ async def test_what_a_dialect_keeps_is_not_the_providers(core: Core) -> None:
 
 
 async def test_a_created_job_has_a_record_a_request_and_its_first_event(core: Core) -> None:
-    spec = make_spec(metadata={"who": "Zoë\u2028"}, timeout_s=12.5, abandon_after_s=5.0, request=b'{"model":"a-model"}')
+    spec = make_spec(metadata={"who": "Zoë\u2028"}, timeout_s=12.5, request=b'{"model":"a-model"}')
 
     created = await core.store.create(spec, 4)
 
@@ -83,7 +83,6 @@ async def test_a_created_job_has_a_record_a_request_and_its_first_event(core: Co
     assert (job.kind, job.tenant, job.lane, job.model) == (spec.kind, spec.tenant, spec.lane, spec.model)
     assert job.metadata == {"who": "Zoë\u2028"}
     assert job.deadline_ms - job.created_ms == 12_500
-    assert job.abandon_ms - job.created_ms == 5_000
     assert (job.started_ms, job.ended_ms, job.outcome) == (0, 0, {})
     assert await core.store.request(spec.id) == {"model": "a-model"}
     (queued,) = await core.events(spec.id)
@@ -351,25 +350,36 @@ async def test_a_beat_tells_each_execution_whether_to_go_on(core: Core) -> None:
     assert await core.store.beat([]) == []
 
 
-async def test_jobs_that_are_still_alive_can_be_left_to_end_later(core: Core) -> None:
-    running, ended = await core.running(), await core.running()
-    await core.finish(ended, State.COMPLETED)
+@pytest.mark.parametrize("on_disconnect", OnDisconnect)
+async def test_a_job_knows_when_it_is_given_up_if_no_viewer_comes(core: Core, on_disconnect: OnDisconnect) -> None:
+    job = await core.job(await core.queued(abandonment=Abandonment(on_disconnect, unseen_s=5.0, alone_s=1.0)))
 
-    assert await core.store.abandon([running.job_id, ended.job_id, fresh_job_id()], 7.5) == 1
-
-    job = await core.job(running.job_id)
-    assert job.abandon_ms - job.created_ms >= 7_500
-    assert (await core.job(ended.job_id)).abandon_ms == 0
-    assert await core.store.abandon([], 1.0) == 0
+    assert job.abandon_ms - job.created_ms == 5_000
+    assert (job.mortal, job.on_disconnect) == (True, on_disconnect)
+    assert job.background is (on_disconnect is OnDisconnect.CONTINUE)
 
 
-async def test_a_caller_that_shows_itself_moves_the_time_of_abandoning(core: Core) -> None:
-    job_id = await core.queued(abandon_after_s=1.0)
-    before = (await core.job(job_id)).abandon_ms
+async def test_a_job_that_is_not_given_up_yet_stays_as_it_is(core: Core) -> None:
+    mortal = await core.running(abandonment=Abandonment(OnDisconnect.CANCEL, unseen_s=30.0, alone_s=5.0))
+    immortal, gone = await core.running(), fresh_job_id()
 
-    await core.store.abandon([job_id], 60.0)
+    answers = [await core.store.abandon(job_id, 7) for job_id in (mortal.job_id, immortal.job_id, gone)]
 
-    assert (await core.job(job_id)).abandon_ms > before
+    assert answers == ["watched"] * 3
+    assert (await core.job(mortal.job_id)).status is State.RUNNING
+
+
+async def test_a_job_whose_time_without_viewers_is_over_is_given_up(core: Core) -> None:
+    waiting, execution = await core.queued(), await core.running()
+    for job_id in (waiting, execution.job_id):
+        await core.client.hset(core.keys.job(job_id).record, "abandon_at", "1")  # type: ignore[misc]
+
+    answers = [await core.store.abandon(job_id, 7) for job_id in (waiting, execution.job_id, waiting)]
+
+    assert answers == ["cancelled", "cancelling", "ended"]
+    outcome = (await core.job(waiting)).outcome
+    assert (outcome["error"]["code"], outcome["tokens_saved"], outcome["events"]) == ("abandoned", 7, 2)
+    assert (await core.store.cancel_state(execution.job_id))[0] == "abandoned"
 
 
 # Finish.
@@ -564,7 +574,7 @@ async def test_an_abandoned_queued_job_says_that_everybody_left(core: Core) -> N
     assert (await core.job(job_id)).outcome["error"] == {
         "type": "job_error",
         "code": "abandoned",
-        "message": "The caller left, so the job was cancelled.",
+        "message": "Nobody was there to read it, so the job was cancelled.",
         "retryable": False,
     }
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from gateway.hub import Reader
-from gateway.presence import LEASE_S
 from shared.clock import SystemClock
 from shared.errors import REFUSALS, AttemptFailed, Cancelled, DeadlinePassed, ProviderRefused, ProviderTimeout
 from shared.events import EventId
+from shared.jobs import VIEWER_LEASE_S
 from shared.settings import Settings
 from tests.support.client import HEARTBEAT, PATIENCE_S, Client, Response
 from tests.support.gateway import Gateway, running_gateway, until
@@ -394,6 +394,7 @@ async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
     await system.core.client.zrem(system.lane, job["id"])  # no worker takes it: the reaper has it alone
     await system.forgo_recovery()
     async with running_worker(settings, told):
+        await system.over(job["id"])
         story = await system.story(job["id"])
     assert (story.types, story.code) == (["queued", "cancelled"], "abandoned")
     assert told.calls == []
@@ -407,7 +408,7 @@ async def test_a_caller_who_comes_back_in_time_keeps_the_job(settings: Settings,
             scribe = await writing.take()
             await reader_at(gateway, scribe.last)
         await gateway.services.hub.emptied()
-        await gateway.services.presence.settle()
+        await gateway.services.presence.tell()
         assert 0 < await abandoned_in_s(writing, scribe) <= 20
         async with calling(gateway.client, STREAM, headers=key):
             await until(lambda: bool(gateway.services.hub.readers))
@@ -429,7 +430,7 @@ async def test_one_caller_of_two_may_leave(gateway: Gateway, client: Client, wri
         await until(lambda: len(gateway.services.hub.readers) == 2)
         one.close()
         await until(lambda: len(gateway.services.hub.readers) == 1)
-        await gateway.services.presence.settle()
+        await gateway.services.presence.tell()
         assert await abandoned_in_s(writing, scribe) > gateway.services.settings.disconnect_grace_s
         await scribe.say("Hello")
         await scribe.complete()
@@ -448,7 +449,7 @@ async def test_a_caller_who_leaves_after_the_end_changes_nothing(
         await call.rest()
         before = await writing.store.load(scribe.job_id)
     await gateway.services.hub.emptied()
-    await gateway.services.presence.settle()
+    await gateway.services.presence.tell()
     assert await writing.store.load(scribe.job_id) == before
 
 
@@ -457,7 +458,7 @@ async def test_a_native_job_goes_on_without_a_reader(gateway: Gateway, client: C
     async with client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
         await stream.frame()
     await gateway.services.hub.emptied()
-    await gateway.services.presence.settle()
+    await gateway.services.presence.tell()
     assert (await writing.store.load(job_id)).abandon_ms == 0
 
 
@@ -475,7 +476,8 @@ async def test_a_gateway_that_dies_leaves_no_ghost(settings: Settings, system: S
             assert call.complete is False
         job_id = call.headers["x-tailrace-job"]
         given_up_at = (await system.job(job_id)).abandon_ms
-        assert given_up_at <= SystemClock().wall_ms() + LEASE_S * 1000
+        lasts_ms = (VIEWER_LEASE_S + system.settings.disconnect_grace_s) * 1000
+        assert given_up_at <= SystemClock().wall_ms() + lasts_ms
         assert not asked.closed
         await system.write(job_id, abandon_at=1)  # that time has come
         await system.look(job_id)
@@ -524,7 +526,7 @@ async def test_a_caller_who_comes_back_keeps_the_job_alive(settings: Settings, w
     async with running_gateway(patient) as gateway:
         scribe, _, cursor = await cut_off(gateway.client, writing, frames=2)
         await gateway.services.hub.emptied()
-        await gateway.services.presence.settle()
+        await gateway.services.presence.tell()
         assert 0 < await abandoned_in_s(writing, scribe) <= 20
         target = f"{CHAT}/{scribe.job_id}?stream=true&starting_after={cursor}"
         async with gateway.client.stream("GET", target) as again:
@@ -538,7 +540,7 @@ async def test_an_answer_may_go_on_without_its_caller(gateway: Gateway, client: 
     asked = {"X-Tailrace-On-Disconnect": "continue"}
     scribe, _, _ = await cut_off(client, writing, frames=2, headers=asked)
     await gateway.services.hub.emptied()
-    await gateway.services.presence.settle()
+    await gateway.services.presence.tell()
     assert (await writing.store.load(scribe.job_id)).abandon_ms == 0
     await scribe.complete()
     whole = await client.get(f"{CHAT}/{scribe.job_id}")
@@ -569,7 +571,7 @@ async def test_a_native_job_can_be_read_as_a_chat_and_lives_on(gateway: Gateway,
     async with client.stream("GET", f"{CHAT}/{job_id}?stream=true") as chat:
         assert content(await chat.frame()) == ""
     await gateway.services.hub.emptied()
-    await gateway.services.presence.settle()
+    await gateway.services.presence.tell()
     assert (await writing.store.load(job_id)).abandon_ms == 0
 
 

@@ -141,11 +141,11 @@ async def test_a_wrong_field_is_named(client: Client, path: str, fields: dict[st
         ({"timeout_s": 0}, "timeout_s"),
         ({"timeout_s": "5"}, "timeout_s"),
         ({"metadata": {"a": 1}}, "metadata"),
-        ({"on_disconnect": "cancel"}, "on_disconnect"),
+        ({"on_disconnect": "stop"}, "on_disconnect"),
         ({"webhook": {"url": "https://example.com"}}, "webhook"),
         ({"after": ["job_x"]}, "after"),
         ({"conversation": "c"}, "conversation"),
-        ({"abandon_after_s": 1}, "abandon_after_s"),
+        ({"abandon_after_s": 0}, "abandon_after_s"),
         ({"on_stream_failure": "end"}, "on_stream_failure"),
     ],
 )

@@ -1,65 +1,65 @@
-"""Who is still there: a job lives while somebody waits for it, and for a bounded time after the last sign of that."""
+"""Who is still there: what a gateway tells of its readers, when it does, and that nothing but time ends a viewer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
+from gateway.api.services import Services
 from gateway.app import running
-from gateway.presence import LEASE_S, Presence
+from gateway.presence import Presence
+from shared.bounds import VIEWS
 from shared.clock import SystemClock
+from shared.events import START
+from shared.jobs import VIEWER_LEASE_S, Abandonment, JobSpec, OnDisconnect
 from shared.settings import Settings
 from shared.valkey import PassingRefusal
+from shared.viewers import View, Viewers
 from tests.support.client import PATIENCE_S
+from tests.support.core import make_spec
 from tests.support.gateway import running_gateway, until
 from tests.support.scribe import PROMPT, Desk, Scribe, desk
 from tests.support.valkey import running_valkey
 
 GRACE_S = 5.0
-
-
-@pytest.fixture(autouse=True)
-def quick_signs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A sign of life a hundred times more often than for people."""
-    monkeypatch.setattr("gateway.presence._REFRESH_MOST_S", 0.01)
-    monkeypatch.setattr("gateway.presence._REFRESH_LEAST_S", 0.01)
-
-
-@asynccontextmanager
-async def running_presence(writing: Desk, grace_s: float = GRACE_S) -> AsyncIterator[Presence]:
-    presence = Presence(writing.store, writing.queue, grace_s=grace_s)
-    task = asyncio.create_task(presence.run())
-    try:
-        yield presence
-        await presence.settle()
-        assert not task.done(), task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
+MORTAL = Abandonment(OnDisconnect.CANCEL, unseen_s=60.0, alone_s=GRACE_S)
 
 
 @pytest.fixture
-async def presence(writing: Desk) -> AsyncIterator[Presence]:
-    async with running_presence(writing) as running:
-        yield running
+async def services(settings: Settings) -> AsyncIterator[Services]:
+    """A gateway's parts."""
+    async with running(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def presence(services: Services) -> Presence:
+    """One of them."""
+    return services.presence
 
 
 @pytest.fixture
 async def job(writing: Desk) -> Scribe:
-    """A running job that waits for a look, as each does."""
-    scribe = await writing.started()
-    await writing.client.zadd(writing.keys.active, {scribe.job_id: 10**14})
-    return scribe
+    """A running job that is given up without viewers, and waits for a look, as each does."""
+    return await started(writing)
 
 
-async def abandoned_in_s(writing: Desk, job: Scribe) -> float | None:
-    """In how many seconds the job is given up; None: never."""
-    at_ms = (await writing.store.load(job.job_id)).abandon_ms
-    return (at_ms - SystemClock().wall_ms()) / 1000 if at_ms else None
+async def started(writing: Desk, **changes: Any) -> Scribe:
+    """The same, with changes to what was asked."""
+    spec: JobSpec = make_spec(**{"abandonment": MORTAL, "timeout_s": 600.0, **changes})
+    await writing.store.create(spec, 1)
+    await writing.client.zadd(writing.keys.active, {spec.id: 10**14})
+    return await writing.begin(spec.id)
+
+
+async def abandoned_in_s(writing: Desk, job: Scribe) -> float:
+    """In how many seconds the job is given up."""
+    return (await writing.store.load(job.job_id)).abandon_ms / 1000 - SystemClock().wall_ms() / 1000
 
 
 async def looked_at_in_s(writing: Desk, job: Scribe) -> float:
@@ -69,147 +69,289 @@ async def looked_at_in_s(writing: Desk, job: Scribe) -> float:
     return score / 1000 - SystemClock().wall_ms() / 1000
 
 
-async def test_while_a_caller_waits_the_job_has_a_lease(presence: Presence, writing: Desk, job: Scribe) -> None:
-    async with presence.of(job.job_id, lambda: False), asyncio.timeout(PATIENCE_S):
-        while (left := await abandoned_in_s(writing, job)) is None:
+async def viewers(services: Services, job: Scribe) -> int:
+    """How many everybody is told there are."""
+    (count,) = await services.viewers.count([job.job_id])
+    return count
+
+
+async def shown(so: Callable[[], Coroutine[Any, Any, bool]]) -> None:
+    """Wait until Redis shows it."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not await so():
             pass
-        assert GRACE_S < left <= LEASE_S
 
 
-async def test_when_the_caller_leaves_the_job_has_the_grace_and_the_reaper_is_told(
-    presence: Presence, writing: Desk, job: Scribe
+def readers_of(presence: Presence, job: Scribe, *, mortal: bool = True, counted: bool = False) -> Any:
+    return presence.reader(job.job_id, START, mortal=mortal, counted=counted)
+
+
+@pytest.fixture
+def quick_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sign of life a hundred times more often than for people."""
+    monkeypatch.setattr("gateway.presence._LAZY_S", 0.01)
+    monkeypatch.setattr("gateway.presence._REFRESH_S", 0.01)
+
+
+@pytest.fixture
+def no_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is told but what can't wait."""
+    monkeypatch.setattr("gateway.presence._LAZY_S", 3600.0)
+
+
+# Coming and leaving.
+
+
+@pytest.mark.usefixtures("no_signs")
+async def test_a_reader_is_told_at_once_and_his_departure_too(
+    services: Services, presence: Presence, writing: Desk, job: Scribe
 ) -> None:
-    async with presence.of(job.job_id, lambda: False):
-        pass
-    await presence.settle()
-    left = await abandoned_in_s(writing, job)
-    assert left is not None
-    assert 0 < left <= GRACE_S
+    async with readers_of(presence, job):
+        await shown(lambda: _is(viewers(services, job), 1))
+        assert VIEWER_LEASE_S < await abandoned_in_s(writing, job) <= VIEWER_LEASE_S + GRACE_S
+    await shown(lambda: _is(viewers(services, job), 0))
+    await presence.tell()
+    assert 0 < await abandoned_in_s(writing, job) <= GRACE_S
     assert 0 < await looked_at_in_s(writing, job) <= GRACE_S
 
 
-async def test_a_caller_who_comes_back_has_the_lease_at_once(writing: Desk, job: Scribe) -> None:
-    presence = Presence(writing.store, writing.queue, grace_s=GRACE_S)
-    await writing.store.abandon([job.job_id], GRACE_S)
-    async with presence.of(job.job_id, lambda: True, returning=True):
-        left = await abandoned_in_s(writing, job)
-    assert left is not None
-    assert left > GRACE_S
+async def _is(counting: Coroutine[Any, Any, int], expected: int) -> bool:
+    return await counting == expected
 
 
-async def test_a_repeated_call_is_not_cancelled_because_its_first_caller_left(
-    settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("no_signs")
+async def test_the_last_of_many_readers_counts(
+    services: Services, presence: Presence, writing: Desk, job: Scribe
 ) -> None:
-    monkeypatch.setattr("gateway.presence._REFRESH_LEAST_S", 3600.0)  # the next sign of life comes too late
-    body, key = {"model": "scripted", "messages": PROMPT}, {"Idempotency-Key": "once"}
-    async with running_gateway(settings.model_copy(update={"disconnect_grace_s": GRACE_S})) as gateway:
-        async with gateway.client.calling("/v1/chat/completions", body, headers=key):
-            job = await writing.take()
-        async with asyncio.timeout(PATIENCE_S):
-            while (await abandoned_in_s(writing, job) or 0) > GRACE_S:
-                pass
-        async with gateway.client.calling("/v1/chat/completions", body, headers=key) as again:
-            async with asyncio.timeout(PATIENCE_S):
-                while (await abandoned_in_s(writing, job) or 0) <= GRACE_S:
-                    pass
-            await job.complete()
-            await again.read_head()
-            assert again.status == 200
-
-
-async def test_the_last_of_many_callers_counts(presence: Presence, writing: Desk, job: Scribe) -> None:
-    async with presence.of(job.job_id, lambda: False):
-        async with presence.of(job.job_id, lambda: False):
-            pass
-        await presence.settle()
-        assert await looked_at_in_s(writing, job) > LEASE_S
-    await presence.settle()
+    async with readers_of(presence, job):
+        async with readers_of(presence, job):
+            await presence.tell()
+            assert await viewers(services, job) == 2
+        await presence.tell()
+        assert await viewers(services, job) == 1
+        assert await looked_at_in_s(writing, job) > GRACE_S
+    await presence.tell()
     assert await looked_at_in_s(writing, job) <= GRACE_S
 
 
-async def test_a_caller_who_has_the_end_leaves_nothing_to_do(presence: Presence, writing: Desk, job: Scribe) -> None:
-    async with presence.of(job.job_id, lambda: True):
-        pass
-    await presence.settle()
-    assert await looked_at_in_s(writing, job) > LEASE_S
+@pytest.mark.usefixtures("no_signs")
+async def test_one_of_two_gateways_may_lose_its_readers(settings: Settings, writing: Desk, job: Scribe) -> None:
+    async with running(settings) as one, running(settings) as two, readers_of(two.presence, job):
+        await two.presence.tell()
+        async with readers_of(one.presence, job):
+            await one.presence.tell()
+            assert await viewers(one, job) == 2
+        await one.presence.tell()
+        assert await viewers(one, job) == 1
+        assert await abandoned_in_s(writing, job) > GRACE_S
+    assert await abandoned_in_s(writing, job) <= GRACE_S
 
 
-async def test_a_caller_whose_request_is_cancelled_has_left_too(presence: Presence, writing: Desk, job: Scribe) -> None:
-    waiting = asyncio.Event()
+@pytest.mark.usefixtures("quick_signs")
+async def test_while_readers_are_there_the_lease_goes_on(presence: Presence, writing: Desk, job: Scribe) -> None:
+    async with readers_of(presence, job):
+        await presence.tell()
+        before = (await writing.store.load(job.job_id)).abandon_ms
+        await shown(lambda: _is_later(writing, job, before))
 
-    async def call() -> None:
-        async with presence.of(job.job_id, lambda: False):
-            waiting.set()
+
+async def _is_later(writing: Desk, job: Scribe, than_ms: int) -> bool:
+    return (await writing.store.load(job.job_id)).abandon_ms > than_ms
+
+
+@pytest.mark.usefixtures("no_signs")
+async def test_of_a_job_that_goes_on_anyway_nothing_is_told_in_a_hurry(
+    services: Services, presence: Presence, writing: Desk
+) -> None:
+    job = await started(writing, abandonment=Abandonment())
+    async with readers_of(presence, job, mortal=False):
+        assert not presence._urgent.is_set()
+        await presence.tell()
+        assert await viewers(services, job) == 1
+    await presence.tell()
+    assert await viewers(services, job) == 0
+    assert (await writing.store.load(job.job_id)).abandon_ms == 0
+
+
+@pytest.mark.usefixtures("quick_signs")
+async def test_but_it_is_told(services: Services, presence: Presence, writing: Desk) -> None:
+    job = await started(writing, abandonment=Abandonment())
+    async with readers_of(presence, job, mortal=False):
+        await shown(lambda: _is(viewers(services, job), 1))
+
+
+@pytest.mark.usefixtures("no_signs")
+async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_end(
+    services: Services, presence: Presence, writing: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[View] = []
+
+    async def note(_: Viewers, __: str, views: Sequence[View]) -> list[float | None]:
+        told.extend(views)
+        return [None] * len(views)
+
+    monkeypatch.setattr(Viewers, "tell", note)
+    job = await started(writing, viewer=presence._gateway)
+    assert await viewers(services, job) == 1
+    async with readers_of(presence, job, counted=True) as reader:
+        await job.complete()
+        while await reader.chunk():
+            pass
+    await presence.tell()
+    assert told == []
+
+
+@pytest.mark.usefixtures("no_signs")
+async def test_a_second_reader_of_his_job_is_told(services: Services, presence: Presence, writing: Desk) -> None:
+    job = await started(writing, viewer=presence._gateway)
+    async with readers_of(presence, job), readers_of(presence, job, counted=True):
+        await presence.tell()
+        assert await viewers(services, job) == 2
+
+
+@pytest.mark.usefixtures("no_signs")
+async def test_a_reader_whose_request_is_cancelled_has_left_too(presence: Presence, writing: Desk, job: Scribe) -> None:
+    reading = asyncio.Event()
+
+    async def read() -> None:
+        async with readers_of(presence, job):
+            reading.set()
             await asyncio.Event().wait()
 
-    task = asyncio.create_task(call())
-    await waiting.wait()
+    task = asyncio.create_task(read())
+    await reading.wait()
+    await presence.tell()
     task.cancel()
     await asyncio.wait([task])
-    await presence.settle()
+    await presence.tell()
     assert await looked_at_in_s(writing, job) <= GRACE_S
 
 
-async def test_a_job_that_has_ended_is_left_alone(presence: Presence, writing: Desk, job: Scribe) -> None:
-    async with presence.of(job.job_id, lambda: False):
-        await job.complete()
-        before = await writing.store.load(job.job_id)
-    await presence.settle()
-    assert await writing.store.load(job.job_id) == before
+@pytest.mark.usefixtures("no_signs")
+async def test_whom_the_gateway_lets_go_has_a_lease_to_come_back(
+    services: Services, presence: Presence, writing: Desk, job: Scribe
+) -> None:
+    """A deploy must not cancel what people read."""
+    async with readers_of(presence, job) as reader:
+        await presence.tell()
+        reader.break_off("This gateway is shutting down.")
+    await presence.tell()
+    assert await viewers(services, job) == 0
+    assert VIEWER_LEASE_S < await abandoned_in_s(writing, job) <= VIEWER_LEASE_S + GRACE_S
+
+
+@pytest.mark.usefixtures("no_signs")
+async def test_a_caller_who_can_not_come_back_has_left(presence: Presence, writing: Desk, job: Scribe) -> None:
+    async with presence.reader(job.job_id, START, mortal=True, resumable=False) as reader:
+        await presence.tell()
+        reader.break_off("This gateway is shutting down.")
+    await presence.tell()
+    assert await abandoned_in_s(writing, job) <= GRACE_S
 
 
 async def test_a_gateway_that_stops_tells_of_all_departures_first(
     settings: Settings, writing: Desk, job: Scribe
 ) -> None:
-    async with running(settings) as services, services.presence.of(job.job_id, lambda: False):
-        pass
+    async with running(settings) as services, readers_of(services.presence, job):
+        await services.presence.tell()
     assert await looked_at_in_s(writing, job) <= GRACE_S
 
 
-async def test_a_lost_redis_ends_nothing_and_the_lease_goes_on_when_it_is_back(
+@pytest.mark.usefixtures("no_signs")
+async def test_many_readers_are_told_of_in_batches(
+    services: Services, presence: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    tell = Viewers.tell
+
+    async def measure(self: Viewers, gateway: str, views: Sequence[View]) -> list[float | None]:
+        sizes.append(len(views))
+        return await tell(self, gateway, views)
+
+    monkeypatch.setattr(Viewers, "tell", measure)
+    async with AsyncExitStack() as stack:
+        for number in range(2 * VIEWS + 1):
+            await stack.enter_async_context(presence.reader(f"job_{number}", START, mortal=False))
+        await presence.tell()
+        assert services.metrics.viewers.of().numbers() == (2 * VIEWS + 1,)
+    assert sizes == [VIEWS, VIEWS, 1]
+
+
+# What can go wrong.
+
+
+@pytest.mark.usefixtures("quick_signs")
+async def test_a_lost_redis_ends_nothing_and_the_signs_go_on_when_it_is_back(
     settings: Settings, tmp_path: Path
 ) -> None:
     async with running_valkey(tmp_path) as valkey:
         private = settings.model_copy(update={"redis_url": valkey.url})
-        async with desk(private) as writing, running_presence(writing) as presence:
-            job = await writing.started()
-            async with presence.of(job.job_id, lambda: False), asyncio.timeout(PATIENCE_S):
+        async with desk(private) as writing, running(private) as services:
+            job = await started(writing)
+            async with readers_of(services.presence, job), asyncio.timeout(2 * PATIENCE_S):
+                await services.presence.tell()
                 await valkey.stop()
                 with capture_logs() as logs:
                     await until(lambda: any(line["event"] == "presence.not_told" for line in logs))
                 await valkey.start()
                 before = (await writing.store.load(job.job_id)).abandon_ms
-                while (await writing.store.load(job.job_id)).abandon_ms <= before:
+                await shown(lambda: _is_later(writing, job, before))
+
+
+@pytest.mark.usefixtures("no_signs")
+async def test_a_departure_that_redis_did_not_hear_of_is_told_when_it_is_back(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with running_valkey(tmp_path) as valkey:
+        private = settings.model_copy(update={"redis_url": valkey.url})
+        async with desk(private) as writing, running(private) as services:
+            job = await started(writing)
+            async with readers_of(services.presence, job):
+                await services.presence.tell()
+                await valkey.stop()
+            assert not await services.presence.tell()
+            await valkey.start()
+            async with asyncio.timeout(2 * PATIENCE_S):
+                while await abandoned_in_s(writing, job) > GRACE_S:
                     pass
 
 
 @pytest.mark.parametrize(
     "error", [PassingRefusal("NOREPLICAS Not enough good replicas to write."), ResponseError("WRONGTYPE")], ids=repr
 )
-async def test_an_error_of_redis_does_not_end_the_signs_of_life(
-    presence: Presence, writing: Desk, job: Scribe, error: Exception, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("quick_signs")
+async def test_an_error_of_redis_does_not_end_the_signs(
+    services: Services, presence: Presence, job: Scribe, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    abandon, errors = writing.store.abandon, [error]
+    tell, errors = Viewers.tell, [error]
 
-    async def refused_once(job_ids: Sequence[str], after_s: float) -> int:
-        if job_ids and errors:
+    async def refused_once(self: Viewers, gateway: str, views: Sequence[View]) -> list[float | None]:
+        if errors:
             raise errors.pop()
-        return await abandon(job_ids, after_s)
+        return await tell(self, gateway, views)
 
-    monkeypatch.setattr(writing.store, "abandon", refused_once)
-    async with presence.of(job.job_id, lambda: True), asyncio.timeout(PATIENCE_S):
-        while await abandoned_in_s(writing, job) is None:
-            pass
+    monkeypatch.setattr(Viewers, "tell", refused_once)
+    async with readers_of(presence, job):
+        await shown(lambda: _is(viewers(services, job), 1))
     assert errors == []
 
 
-async def test_a_departure_that_redis_did_not_hear_of_is_left_to_the_lease(settings: Settings, tmp_path: Path) -> None:
-    async with running_valkey(tmp_path) as valkey:
-        private = settings.model_copy(update={"redis_url": valkey.url})
-        async with desk(private) as writing, running_presence(writing) as presence:
-            job = await writing.started()
-            with capture_logs() as logs:
-                async with presence.of(job.job_id, lambda: False):
-                    await valkey.stop()
-                await presence.settle()
-            assert "presence.leave_not_told" in [line["event"] for line in logs]
+@pytest.mark.usefixtures("no_signs")
+async def test_a_repeated_call_is_not_cancelled_because_its_first_caller_left(
+    settings: Settings, writing: Desk
+) -> None:
+    body, key = {"model": "scripted", "messages": PROMPT}, {"Idempotency-Key": "once"}
+    async with running_gateway(settings.model_copy(update={"disconnect_grace_s": GRACE_S})) as gateway:
+        async with gateway.client.calling("/v1/chat/completions", body, headers=key):
+            job = await writing.take()
+            await until(lambda: bool(gateway.services.hub.readers))
+        async with asyncio.timeout(PATIENCE_S):
+            while await abandoned_in_s(writing, job) > GRACE_S:
+                pass
+        async with gateway.client.calling("/v1/chat/completions", body, headers=key) as again:
+            async with asyncio.timeout(PATIENCE_S):
+                while await abandoned_in_s(writing, job) <= GRACE_S:
+                    pass
+            await job.complete()
+            await again.read_head()
+            assert again.status == 200

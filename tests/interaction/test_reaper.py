@@ -132,7 +132,7 @@ async def test_an_abandoned_job_that_runs_is_cancelled_as_abandoned(system: Syst
         call = await told.call()
         call.say("Is anybody there?")
         await system.until(job_id, EventType.DELTA)
-        assert await system.core.store.abandon([job_id], 0) == 1
+        await system.write(job_id, abandon_at=1)
         await system.core.queue.look([job_id], 0)
         story = await system.story(job_id)
         await call.until_closed()
@@ -148,7 +148,7 @@ async def test_an_abandoned_job_that_waits_is_cancelled_as_abandoned(system: Sys
         await system.submit(model="running")
         await told.call_for("running")
         waiting = await system.submit(model="waiting")
-        assert await system.core.store.abandon([waiting], 0) == 1
+        await system.write(waiting, abandon_at=1)
         await system.core.queue.look([waiting], 0)
         story = await system.story(waiting)
 
@@ -161,8 +161,8 @@ async def test_a_caller_that_comes_back_in_time_keeps_its_job(system: System) ->
         kept, abandoned = [await system.submit(model=model) for model in ("kept", "abandoned")]
         call = await told.call_for("kept")
         for job_id, score in ((kept, 1), (abandoned, 2)):
-            await system.core.store.abandon([job_id], 0)
-            await system.core.store.abandon([kept], LONG_S)
+            await system.write(job_id, abandon_at=1)
+            await system.write(kept, abandon_at=10**14)
             await system.look(job_id, score)
         # The reaper has seen the other one first.
         assert (await system.story(abandoned)).code == "abandoned"

@@ -7,6 +7,7 @@ nothing from its socket. One request for each connection; each wait is bounded b
 import asyncio
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -146,7 +147,12 @@ class Response:
             return True
 
     def close(self) -> None:
-        """Leave."""
+        """Leave: with a FIN, or a RST where something was not read."""
+        self._sock.close()
+
+    def reset(self) -> None:
+        """Leave with a RST, whatever was read."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
 
     async def _until(self, mark: bytes) -> bytes:

@@ -26,6 +26,7 @@ from shared.queue import Queue
 from shared.replay import Entry, ReplayLog
 from shared.store import Execution, Store
 from shared.valkey import Client, Functions, open_client
+from shared.viewers import Viewers
 
 PATIENCE_S = 5.0
 """How long a test waits for anything."""
@@ -75,6 +76,7 @@ class Core:
     store: Store
     log: ReplayLog
     queue: Queue
+    viewers: Viewers
 
     async def queued(self, **changes: Any) -> str:
         """A job that has a record and waits; it is in no lane."""
@@ -187,6 +189,7 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
             Store(client, keys, retention_s=RETENTION_S),
             ReplayLog(client, keys),
             Queue(client, keys),
+            Viewers(client, keys),
         )
 
 

@@ -143,6 +143,13 @@ class System:
         async with asyncio.timeout(within_s):
             return await read_story(self.client, job_id)
 
+    async def over(self, job_id: str, within_s: float = 2 * PATIENCE_S) -> Job:
+        """Wait for the job's end without reading it: whoever reads it is a viewer, for whom it goes on."""
+        async with asyncio.timeout(within_s):
+            while not (job := await self.job(job_id)).ended:
+                pass
+        return job
+
     async def until(self, job_id: str, event: EventType, count: int = 1) -> list[Event]:
         """Wait until a reader has this event so many times; what it has until then."""
         events: list[Event] = []

@@ -10,7 +10,7 @@ import pytest
 from gateway.admission import Admission, Limits, Wishes
 from gateway.auth import Caller
 from shared.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
-from shared.jobs import JobSpec, is_job_id
+from shared.jobs import VIEWER_LEASE_S, Abandonment, JobSpec, OnDisconnect, is_job_id
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.routes import OnStreamFailure
@@ -20,7 +20,12 @@ from shared.valkey import open_client
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 BODY: dict[str, Any] = {"model": "m", "messages": MESSAGES}
 LANES = ("high", "default", "low")
-LIMITS = Limits(timeout_s=600.0, max_timeout_s=3600.0, retention_s=60.0, max_depth=10, models=(), lanes=LANES)
+LIMITS = Limits(
+    timeout_s=600.0, max_timeout_s=3600.0, retention_s=60.0, max_depth=10, grace_s=5.0, models=(), lanes=LANES
+)
+GATEWAY = "gateway-1"
+CANCEL, CONTINUE = OnDisconnect.CANCEL, OnDisconnect.CONTINUE
+JOB = "job_" + "0" * 26
 ALICE = Caller("alice")
 
 
@@ -37,7 +42,7 @@ class FixedClock:
 def admission(limits: Limits = LIMITS) -> Admission:
     """An admission that is never asked to submit, so that its Redis is never reached."""
     client, keys = open_client("redis://127.0.0.1:1"), Keys()
-    return Admission(Store(client, keys, retention_s=60), Queue(client, keys), FixedClock(), limits)
+    return Admission(Store(client, keys, retention_s=60), Queue(client, keys), FixedClock(), limits, GATEWAY)
 
 
 def native(body: Mapping[str, Any], key: str | None = None, caller: Caller = ALICE) -> JobSpec:
@@ -51,7 +56,7 @@ def chat(
     lane: str | None = None,
     wishes: Wishes | None = None,
 ) -> JobSpec:
-    return admission().chat(body, caller, key, wishes=wishes or Wishes(lane), abandon_after_s=30)
+    return admission().chat(body, caller, key, wishes=wishes or Wishes(lane))
 
 
 def with_(**fields: Any) -> dict[str, Any]:
@@ -68,16 +73,76 @@ def test_a_native_job_has_the_defaults_of_the_settings_and_lives_without_a_reade
     spec = native(BODY)
     assert is_job_id(spec.id)
     assert (spec.kind, spec.tenant, spec.lane, spec.model) == ("chat", "alice", "default", "m")
-    assert (spec.timeout_s, spec.metadata, spec.abandon_after_s, spec.idempotency_key) == (600.0, {}, None, None)
+    assert (spec.timeout_s, spec.metadata, spec.idempotency_key) == (600.0, {}, None)
+    assert (spec.abandonment, spec.viewer) == (Abandonment(), None)
 
 
-def test_a_chat_call_lives_as_long_as_its_caller() -> None:
-    assert chat(BODY).abandon_after_s == 30
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"on_disconnect": "continue"}, Abandonment()),
+        ({"on_disconnect": "cancel"}, Abandonment(CANCEL, unseen_s=VIEWER_LEASE_S, alone_s=5)),
+        ({"abandon_after_s": 60}, Abandonment(CONTINUE, unseen_s=60, alone_s=60)),
+        ({"on_disconnect": "cancel", "abandon_after_s": 60}, Abandonment(CANCEL, unseen_s=60, alone_s=5)),
+        ({"on_disconnect": "cancel", "abandon_after_s": 0.5}, Abandonment(CANCEL, unseen_s=0.5, alone_s=0.5)),
+        ({"abandon_after_s": None}, Abandonment()),
+    ],
+)
+def test_a_job_says_what_becomes_of_it_without_viewers(fields: dict[str, Any], expected: Abandonment) -> None:
+    assert native(with_(**fields)).abandonment == expected
 
 
-def response(body: Mapping[str, Any], abandon_after_s: float | None = None, lane: str | None = None) -> JobSpec:
+def test_a_chat_call_lives_as_long_as_its_caller_who_views_it_from_the_start() -> None:
+    spec = chat(BODY)
+    assert spec.abandonment == Abandonment(CANCEL, unseen_s=VIEWER_LEASE_S, alone_s=5)
+    assert spec.viewer == GATEWAY
+
+
+def test_a_dialect_has_the_same_in_headers() -> None:
+    assert chat(BODY, wishes=Wishes(on_disconnect="continue")).abandonment == Abandonment()
+    assert chat(BODY, wishes=Wishes(abandon_after="1e1")).abandonment == Abandonment(CANCEL, unseen_s=10, alone_s=5)
+    on = Abandonment(CONTINUE, unseen_s=2.5, alone_s=2.5)
+    wishes = Wishes(on_disconnect="continue", abandon_after="2.5")
+    assert chat(BODY, wishes=wishes).abandonment == on
+    assert response({}, background=True, abandon_after="2.5").abandonment == on
+    turn = admission().turn(BODY, ALICE, JOB, wishes=Wishes(abandon_after="2.5"), metadata={})
+    assert (turn.abandonment, turn.viewer) == (on, GATEWAY)
+
+
+@pytest.mark.parametrize(
+    ("headers", "param", "hint"),
+    [
+        ({"on_disconnect": "stop"}, "X-Tailrace-On-Disconnect", "must be one of: continue, cancel"),
+        ({"on_disconnect": ""}, "X-Tailrace-On-Disconnect", "must be one of: continue, cancel"),
+        ({"abandon_after": "soon"}, "X-Tailrace-Abandon-After", "more than 0 and at most 604800"),
+        ({"abandon_after": ""}, "X-Tailrace-Abandon-After", "more than 0 and at most 604800"),
+        ({"abandon_after": "nan"}, "X-Tailrace-Abandon-After", "more than 0 and at most 604800"),
+        ({"abandon_after": "-1"}, "X-Tailrace-Abandon-After", "more than 0 and at most 604800"),
+    ],
+)
+def test_a_wrong_header_is_named_with_what_would_be_right(headers: dict[str, Any], param: str, hint: str) -> None:
+    with pytest.raises(InvalidRequest, match=hint) as caught:
+        chat(BODY, wishes=Wishes(**headers))
+    assert caught.value.param == param
+
+
+def response(
+    body: Mapping[str, Any],
+    *,
+    background: bool = False,
+    watched: bool = True,
+    lane: str | None = None,
+    abandon_after: str | None = None,
+) -> JobSpec:
     return admission().response(
-        BODY, body, ALICE, "key", wishes=Wishes(lane), kept={"store": True}, abandon_after_s=abandon_after_s
+        BODY,
+        body,
+        ALICE,
+        "key",
+        wishes=Wishes(lane, abandon_after=abandon_after),
+        kept={"store": True},
+        background=background,
+        watched=watched,
     )
 
 
@@ -85,8 +150,13 @@ def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
     spec = response({"metadata": {"a": "b"}}, lane="low")
     assert json.loads(spec.request) == {**BODY, "tailrace": {"store": True}}
     assert (spec.kind, spec.lane, spec.metadata, spec.idempotency_key) == ("chat", "low", {"a": "b"}, "key")
-    assert spec.abandon_after_s is None
-    assert response({}, abandon_after_s=30).abandon_after_s == 30
+    assert spec.abandonment == Abandonment(CANCEL, unseen_s=VIEWER_LEASE_S, alone_s=5)
+
+
+def test_a_response_in_the_background_goes_on_without_a_reader() -> None:
+    assert response({}, background=True).abandonment == Abandonment()
+    assert response({}, background=True).viewer == GATEWAY
+    assert response({}, background=True, watched=False).viewer is None
 
 
 def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
@@ -100,8 +170,8 @@ def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
 )
 def test_who_wishes_something_else_under_a_key_asks_for_something_else(wish: Wishes) -> None:
     def fingerprints(wishes: Wishes) -> tuple[str, str]:
-        called = admission().chat(BODY, ALICE, "key", wishes=wishes, abandon_after_s=30)
-        answered = admission().response(BODY, {}, ALICE, "key", wishes=wishes, kept={}, abandon_after_s=None)
+        called = admission().chat(BODY, ALICE, "key", wishes=wishes)
+        answered = admission().response(BODY, {}, ALICE, "key", wishes=wishes, kept={}, background=False)
         return called.fingerprint, answered.fingerprint
 
     plain = fingerprints(Wishes())
@@ -212,11 +282,17 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"metadata": {"a": None}}, "metadata", "metadata.a must be a text"),
         ({"metadata": {"a": "x" * 513}}, "metadata", "at most 512 characters"),
         ({"metadata": {"x" * 65: "a"}}, "metadata", "name of at most 64"),
-        ({"on_disconnect": "cancel"}, "on_disconnect", "must be continue"),
+        ({"on_disconnect": "stop"}, "on_disconnect", "must be one of: continue, cancel"),
+        ({"on_disconnect": None}, "on_disconnect", "must be one of: continue, cancel"),
+        ({"on_disconnect": ["cancel"]}, "on_disconnect", "must be one of: continue, cancel"),
+        ({"abandon_after_s": 0}, "abandon_after_s", "more than 0 and at most 604800"),
+        ({"abandon_after_s": -1}, "abandon_after_s", "more than 0 and at most 604800"),
+        ({"abandon_after_s": 604801}, "abandon_after_s", "more than 0 and at most 604800"),
+        ({"abandon_after_s": "5"}, "abandon_after_s", "more than 0 and at most 604800"),
+        ({"abandon_after_s": True}, "abandon_after_s", "more than 0 and at most 604800"),
         ({"webhook": {"url": "https://example.com"}}, "webhook", "not available in this version"),
         ({"after": []}, "after", "not available in this version"),
         ({"conversation": None}, "conversation", "not available in this version"),
-        ({"abandon_after_s": 5}, "abandon_after_s", "not available in this version"),
         ({"on_stream_failure": "end"}, "on_stream_failure", "one of: continue, rollback, fail"),
     ],
 )

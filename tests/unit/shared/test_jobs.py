@@ -4,7 +4,7 @@ import pytest
 
 from shared.errors import BrokenJob
 from shared.events import EventId
-from shared.jobs import RECORD_VERSION, Usage, created_ms, is_job_id, job_from_record, new_job_id
+from shared.jobs import RECORD_VERSION, OnDisconnect, Usage, created_ms, is_job_id, job_from_record, new_job_id
 from shared.lifecycle import TERMINAL, State
 
 NOW_MS = 1_700_000_000_123
@@ -28,6 +28,7 @@ def record(**changes: bytes | None) -> dict[bytes, bytes]:
         "started": b"1001",
         "deadline": b"31000",
         "abandon_at": b"0",
+        "on_disconnect": b"cancel",
         "metadata": b'{"a":"b"}',
     }
     return {name.encode(): value for name, value in (fields | changes).items() if value is not None}
@@ -72,14 +73,16 @@ def test_a_record_is_read_field_by_field() -> None:
     assert (job.id, job.kind, job.tenant, job.lane, job.model) == (JOB, "chat", "alice", "default", "modèle")
     assert (job.status, job.last, job.attempts) == (State.FAILED, EventId(2, 17), 1)
     assert (job.created_ms, job.started_ms, job.ended_ms) == (1000, 1001, 5000)
-    assert (job.deadline_ms, job.abandon_ms) == (31000, 77)
+    assert (job.deadline_ms, job.abandon_ms, job.on_disconnect) == (31000, 77, OnDisconnect.CANCEL)
+    assert (job.mortal, job.background) == (True, False)
     assert (job.metadata, job.outcome) == ({"a": "b"}, {"usage": None})
 
 
 def test_what_a_young_job_does_not_have_yet_is_zero_or_empty() -> None:
-    job = job_from_record(JOB, record(started=None, abandon_at=None, metadata=None))
+    job = job_from_record(JOB, record(started=None, abandon_at=None, metadata=None, on_disconnect=None))
 
     assert (job.started_ms, job.ended_ms, job.abandon_ms) == (0, 0, 0)
+    assert (job.mortal, job.background) == (False, True)
     assert (job.metadata, job.outcome) == ({}, {})
 
 

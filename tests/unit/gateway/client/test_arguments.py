@@ -39,14 +39,26 @@ def test_a_prompt_alone_is_a_request_with_one_message() -> None:
 
 
 def test_each_option_has_its_field() -> None:
-    options = ("--system", "Be brief.", "--lane", "fast", "--timeout", "30", "--on-disconnect", "continue")
+    options = (
+        "--system",
+        "Be brief.",
+        "--lane",
+        "fast",
+        "--timeout",
+        "30",
+        "--on-disconnect",
+        "cancel",
+        "--abandon-after",
+        "60",
+    )
 
     assert request(*options, "--param", "n=2", "--param", 'stop=["a=b"]', "Hello?") == {
         "model": "small",
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}],
         "lane": "fast",
         "timeout_s": 30.0,
-        "on_disconnect": "continue",
+        "on_disconnect": "cancel",
+        "abandon_after_s": 60,
         "n": 2,
         "stop": ["a=b"],
     }
@@ -74,6 +86,7 @@ def test_jobs_are_named_by_their_ids_or_by_their_chats() -> None:
         (("submit", "--param", "messages=[]"), "argument --param: messages is set by the prompt and --system"),
         (("submit", "--timeout", "soon"), "argument --timeout: 'soon' is no number of seconds"),
         (("submit", "--timeout", "-1"), "argument --timeout: "),
+        (("submit", "--abandon-after", "soon"), "argument --abandon-after: 'soon' is no number of seconds"),
         (("submit", "--patience", "inf"), "argument --patience: 'inf' is no number of seconds"),
         (("submit", "--patience", "nan"), "argument --patience: 'nan' is no number of seconds"),
         (("submit", "--model", " "), "argument --model: it must not be empty"),

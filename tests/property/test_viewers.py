@@ -1,0 +1,135 @@
+"""The viewers' step against plain dictionaries: gateways come, show themselves, leave and die, and time passes.
+
+A job is given up if and only if nobody was there for as long as it asked for. The server's clock can't be set, so that
+a step moves all that was written into the past. Below: functions.lua through viewers.py and store.py.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from shared.jobs import VIEWER_LEASE_S, Abandonment, OnDisconnect
+from shared.viewers import View
+from tests.support.core import Core, open_core
+from tests.support.valkey import fresh_prefix
+
+T = TypeVar("T")
+GATEWAYS = st.sampled_from(["g.1", "g.2", "g.3"])
+UNSEEN_S, ALONE_S = 40.0, 10.0
+# More than all steps of one run take: what is nearer than this to a limit is not asked.
+SLACK_S = 4.0
+
+
+@dataclass
+class Model:
+    """What the server should know. Times are seconds on a clock of its own."""
+
+    mortal: bool
+    now: float = 0.0
+    readers: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Of each gateway: how many, and until when that is believed."""
+    given_up_at: float = UNSEEN_S
+    over: bool = False
+
+    @property
+    def viewers(self) -> int:
+        return sum(count for count, until in self.readers.values() if until > self.now)
+
+    def tell(self, gateway: str, count: int, stay_s: float) -> None:
+        self.readers = {name: seen for name, seen in self.readers.items() if seen[1] > self.now}
+        if count:
+            self.readers[gateway] = count, self.now + VIEWER_LEASE_S
+            self.given_up_at = self.now + VIEWER_LEASE_S + ALONE_S
+        elif self.readers.pop(gateway, None):
+            last = max((until for _, until in self.readers.values()), default=0.0)
+            self.given_up_at = max(last, self.now + stay_s) + ALONE_S
+
+
+class Viewing(RuleBasedStateMachine):
+    """Three gateways, one job."""
+
+    redis_url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Carry out one step."""
+        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+
+    @initialize(mortal=st.booleans(), caller=st.booleans())
+    def open(self, mortal: bool, caller: bool) -> None:
+        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        terms = Abandonment(OnDisconnect.CANCEL, UNSEEN_S, ALONE_S) if mortal else Abandonment()
+        self.job = self.run(self.core.queued(abandonment=terms, viewer="g.1" if caller else None))
+        self.model = Model(mortal)
+        if caller:
+            self.model.tell("g.1", 1, 0.0)
+
+    @rule(gateway=GATEWAYS, count=st.integers(0, 3), let_go=st.booleans())
+    def tell(self, gateway: str, count: int, let_go: bool) -> None:
+        stay_s = VIEWER_LEASE_S if let_go else 0.0
+        (left_s,) = self.run(self.core.viewers.tell(gateway, [View(self.job, count, stay_s)]))
+        if self.model.over or not self.model.mortal:
+            assert left_s is None
+        if not self.model.over:
+            self.model.tell(gateway, count, stay_s)
+            if self.model.mortal:
+                assert left_s is not None
+                expected = max(self.model.given_up_at - self.model.now, 0.0)
+                assert max(expected - SLACK_S, 0.0) <= left_s <= expected + 0.001
+
+    @rule(by_s=st.sampled_from([5.0, 15.0, 35.0]))
+    def time_passes(self, by_s: float) -> None:
+        keys = self.core.keys.job(self.job)
+        for gateway in self.run(self.core.client.zrange(keys.viewers, 0, -1)):
+            self.run(self.core.client.zincrby(keys.viewers, -by_s * 1000, gateway))
+        if self.model.mortal:
+            self.run(self.core.client.hincrby(keys.record, "abandon_at", -int(by_s * 1000)))  # type: ignore[arg-type]
+        self.model.now += by_s
+
+    @rule()
+    def the_reaper_looks(self) -> None:
+        overdue_s = self.model.now - self.model.given_up_at
+        if -SLACK_S < overdue_s < 0:
+            return  # the real clock may have come so far
+        answer = self.run(self.core.store.abandon(self.job, 0))
+        if not self.model.mortal:
+            assert answer == "watched"
+        elif self.model.over:
+            assert answer == "ended"
+        else:
+            assert answer == ("cancelled" if overdue_s >= 0 else "watched")
+            self.model.over = answer == "cancelled"
+            if self.model.over:
+                assert self.model.viewers == 0
+
+    @invariant()
+    def all_viewers_are_counted(self) -> None:
+        if hasattr(self, "core") and not self.model.over:
+            nearly = [until for _, until in self.model.readers.values() if 0 < until - self.model.now < SLACK_S]
+            if not nearly:
+                assert self.run(self.core.viewers.count([self.job])) == [self.model.viewers]
+
+    def teardown(self) -> None:
+        self.run(self.stack.aclose())
+        self.loop.close()
+
+
+def test_a_job_is_given_up_if_and_only_if_nobody_was_there_for_so_long(redis_url: str) -> None:
+    machine = type("OnThisServer", (Viewing,), {"redis_url": redis_url})
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )
