@@ -41,7 +41,8 @@ async def submit(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes)
     spec = services.admission.native(body, caller, request.headers.get("idempotency-key"))
     job = await services.admission.submit(spec)
-    shown = show(job, services.links)
+    # A new one has no viewers: to ask for them would cost each submit.
+    shown = show(job, services.links) if job.id == spec.id else await _show_viewed(services, job)
     return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
 
 
@@ -50,8 +51,7 @@ async def get(request: Request) -> Response:
     services = services_of(request)
     job = await _own_job(request, services)
     position = await services.queue.position(job.id, job.lane) if job.status is State.QUEUED else None
-    (shown,) = await _show_viewed(services, [job])
-    return AsciiJSONResponse({**shown, "position": position})
+    return AsciiJSONResponse({**await _show_viewed(services, job), "position": position})
 
 
 async def listing(request: Request) -> Response:
@@ -88,7 +88,7 @@ async def listing(request: Request) -> Response:
     return AsciiJSONResponse(
         {
             "object": "list",
-            "data": await _show_viewed(services, page),
+            "data": await _show_all_viewed(services, page),
             "has_more": cut or not over,
             "first_id": page[0].id if page else None,
             "last_id": last_id,
@@ -103,7 +103,7 @@ async def cancel(request: Request) -> Response:
     if not job.ended:
         await cancel_job(services, job)
         job = await services.store.load(job.id)
-    return AsciiJSONResponse(show(job, services.links))
+    return AsciiJSONResponse(await _show_viewed(services, job))
 
 
 async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None:
@@ -229,7 +229,12 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
     return status, kind, int(limit), after
 
 
-async def _show_viewed(services: Services, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+async def _show_viewed(services: Services, job: Job) -> dict[str, Any]:
+    (shown,) = await _show_all_viewed(services, [job])
+    return shown
+
+
+async def _show_all_viewed(services: Services, jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Jobs as their caller sees them, with their viewers; those of a job that has ended do not count."""
     alive = [job.id for job in jobs if not job.ended]
     viewers = dict(zip(alive, await services.viewers.count(alive), strict=True))

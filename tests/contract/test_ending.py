@@ -333,3 +333,30 @@ def failing(error: Exception, *, times: int) -> Callable[[], Awaitable[str]]:
         return "done"
 
     return call
+
+
+# What was saved.
+
+
+@pytest.mark.parametrize(
+    ("error", "saved"), [(Cancelled.because("abandoned"), 98), (LOST, None)], ids=["abandoned", ""]
+)
+async def test_only_an_abandoned_job_says_what_it_would_still_have_cost(
+    core: Core, error: TailraceError, saved: int | None
+) -> None:
+    execution = await core.running(request=b'{"model":"m","messages":[],"max_tokens":100}')
+    await core.append(frames_of(execution, 2, "a", "b"))
+    if saved is not None:
+        await core.cancel(execution.job_id)
+
+    assert await finish_from_log(core.store, core.log, execution, error, 7) == "ok"
+    assert (await core.job(execution.job_id)).outcome.get("tokens_saved") == saved
+
+
+async def test_an_abandoned_job_whose_request_is_gone_claims_nothing(core: Core) -> None:
+    execution = await core.running()
+    await core.cancel(execution.job_id)
+    await core.client.delete(core.keys.job(execution.job_id).request)
+
+    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("abandoned"), 7) == "ok"
+    assert (await core.job(execution.job_id)).outcome["tokens_saved"] == 0

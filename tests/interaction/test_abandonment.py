@@ -385,6 +385,19 @@ async def test_a_viewer_who_comes_while_it_is_given_up_is_told_its_end(system: S
     assert (end.type, end.json()["error"]["code"]) == (EventType.CANCELLED, "abandoned")
 
 
+async def test_every_answer_that_shows_a_job_shows_its_viewers(system: System) -> None:
+    key, body = {"Idempotency-Key": "once"}, native()
+    job_id = (await system.client.post("/v1/jobs", body, headers=key)).json()["id"]
+    await system.core.begin(job_id)
+    async with system.client.stream("GET", f"/v1/jobs/{job_id}/events"):
+        await viewed_by(system, job_id, 1)
+        again = (await system.client.post("/v1/jobs", body, headers=key)).json()
+        (listed,) = (await system.client.get("/v1/jobs")).json()["data"]
+        cancelled = await system.cancel(job_id)
+    assert cancelled["status"] == "cancelling"  # it has no worker
+    assert [shown["viewers"] for shown in (again, listed, cancelled)] == [1, 1, 1]
+
+
 # Nobody ever comes.
 
 
