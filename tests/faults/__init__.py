@@ -1,5 +1,5 @@
 """Faults: real processes under load, killed, frozen, cut and starved by a seeded plan, and the score of it.
 
-`make faults` runs it; `test_faults.py` is the part of it that belongs to the suite. Not here: faults of upstreams,
-which are scripted one by one (tests/contract, tests/interaction).
+`make faults` runs it; `test_faults.py` is the part of it that belongs to the suite. The upstream goes wrong too, by a
+plan of its own (lapses.py). Not here: what comes of one such fault (tests/contract, tests/interaction).
 """

@@ -10,6 +10,7 @@ import uvloop
 
 from tests.faults.load import MEDIAN
 from tests.faults.run import CLIENTS, run
+from tests.faults.score import CONTINUE
 
 
 def main() -> int:
@@ -21,6 +22,12 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=CLIENTS, help="clients at once")
     parser.add_argument("--median", type=int, default=MEDIAN, help="tokens of an answer: half of them have more")
     parser.add_argument("--spare-valkey", action="store_true", help="Valkey is never killed: no gap may be told")
+    parser.add_argument(
+        "--policy",
+        choices=(CONTINUE, "rollback"),
+        default=CONTINUE,
+        help="what becomes of an answer that breaks in the middle: to compare what is generated twice",
+    )
     parser.add_argument("--json", type=Path, help="write the score there")
     parser.add_argument("--keep", type=Path, help="keep logs and data in this new folder")
     options = parser.parse_args()
@@ -34,6 +41,7 @@ def main() -> int:
                 clients=options.clients,
                 median=options.median,
                 spare_valkey=options.spare_valkey,
+                policy=options.policy,
             )
         )
     print(score.table())

@@ -1,10 +1,11 @@
-"""The fleet: two gateways, two workers, a Valkey with AOF and an upstream, and how a fault is done to each.
+"""The fleet: two gateways, two workers, a Valkey with AOF and an upstream, and how a fault is done to each but it.
 
 Real processes and real signals. What a part writes goes to a file of its own: a traceback in it is a problem. Above:
 run.py. Below: tests/support/processes.py.
 """
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -22,6 +23,7 @@ from shared.ports import free_port
 from shared.settings import Settings
 from tests.faults.http import request
 from tests.faults.schedule import CONNECTIONS, GATEWAYS, VALKEY, WORKERS, Fault
+from tests.faults.upstream import CONTINUATION
 from tests.support.processes import PYTHON, Processes, Running, as_env
 
 LEASE_S = 2.0
@@ -41,7 +43,13 @@ def settings_of(data_dir: Path) -> Settings:
         lease_s=LEASE_S,
         drain_s=DRAIN_S,
         worker_slots=50,
-        max_attempts=100,  # a job may be unlucky: this is about what its readers see
+        # A job may be unlucky: this is about what its readers see.
+        max_attempts=100,
+        max_crashes=100,
+        again_tokens=10**9,
+        upstream_continuation=CONTINUATION,
+        first_token_timeout_s=4.0,
+        gap_timeout_s=2.0,
         timeout_s=600.0,
         disconnect_grace_s=2.0,
         heartbeat_s=1.0,
@@ -178,8 +186,16 @@ class Fleet:
         return await self._open_calls()
 
     async def _open_calls(self) -> int:
-        async with request(self._upstream_port, "GET", "/open") as response:
-            return int(await response.whole())
+        return int(await self._asked("/open"))
+
+    async def meter(self) -> dict[str, Any]:
+        """What the upstream has counted (`Meter.as_dict`)."""
+        counted: dict[str, Any] = json.loads(await self._asked("/meter"))
+        return counted
+
+    async def _asked(self, path: str) -> bytes:
+        async with request(self._upstream_port, "GET", path) as response:
+            return await response.whole()
 
     def tracebacks(self) -> list[str]:
         """A sentence for each part that wrote one."""
@@ -188,15 +204,19 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running_fleet(folder: Path, **changes: Any) -> AsyncIterator[Fleet]:
-    """A fleet at work; everything of it ends with the block. Its files are in `folder`; `changes` are settings."""
+async def running_fleet(folder: Path, *, seed: int = 1, lapses: float = 0.0, **changes: Any) -> AsyncIterator[Fleet]:
+    """A fleet at work; everything of it ends with the block. Its files are in `folder`; `changes` are settings.
+
+    This share of the upstream's calls go wrong by the seed (`lapses`).
+    """
     settings = settings_of(folder / "data").model_copy(update=changes)
     logs = folder / "logs"
     logs.mkdir(parents=True)
     async with AsyncExitStack() as stack:
         processes = await stack.enter_async_context(Processes(settings))
         valkey = await processes.valkey(folder / "valkey")
-        upstream_url = await processes.upstream("--for", "7200")
+        lapsing = ("--seed", str(seed), "--share", str(lapses))
+        upstream_url = await processes.upstream(*lapsing, module="tests.faults.upstream")
         own = settings.model_copy(update={"redis_url": valkey.url, "upstream_url": upstream_url})
         members: dict[str, Member] = {}
         for name in (*WORKERS, *GATEWAYS):

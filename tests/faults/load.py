@@ -16,8 +16,9 @@ from shared.events import Event, EventType, decode_frame
 from tests.faults.http import NET_FAULTS, Response, request
 from tests.faults.score import Score
 from tests.faults.transcript import Transcript
+from tests.support.continuation import tokens_of
 from tests.support.upstream import WireScript, ask, expected_text
-from worker.providers.scripted import perform, script_of
+from worker.providers.scripted import script_of
 
 MODEL = "scripted"
 MEDIAN = 180
@@ -25,6 +26,8 @@ MEDIAN = 180
 RATES = (0.0, 0.0, 0.0, 50.0, 150.0, 400.0)
 MOST_TOKENS = 5_000
 _CHAT_SHARE, _SECOND_READER, _LEAVES, _STALLS, _FREEZES = 0.15, 0.3, 0.5, 0.1, 0.3
+# So many requests end by their own limit, before the upstream would.
+_LIMITED = 0.2
 # A stall ends in time to go on, a freeze (a share of them) only when a gateway has given the reader up.
 _STALL_S, _FREEZE_S = (0.2, 3.0), (6.0, 10.0)
 # A read that took so long found nothing that was there already.
@@ -36,9 +39,7 @@ _PAUSE_S = (0.05, 0.5)
 
 def truth_of(body: dict[str, Any]) -> list[str]:
     """What the upstream says to this request, token by token."""
-    chunks = perform(body, script_of(body, WireScript))
-    choices = (choice for chunk in chunks if chunk is not None for choice in chunk["choices"])
-    return [choice["delta"]["content"] for choice in choices if choice["delta"].get("content")]
+    return tokens_of(body, script_of(body, WireScript))
 
 
 class Client:
@@ -59,6 +60,8 @@ class Client:
             number += 1
             tokens = min(MOST_TOKENS, 1 + int(self._chance.lognormvariate(math.log(self._median), 1.0)))
             body = ask(model=MODEL, tokens=tokens, seed=self._chance.randrange(2**31), rate=self._chance.choice(RATES))
+            if self._chance.random() < _LIMITED:
+                body["max_tokens"] = self._chance.randint(1, tokens)
             if self._chance.random() < _CHAT_SHARE:
                 await self._chat(body)
             else:
@@ -133,6 +136,7 @@ class Client:
         score.repeated += found.repeated
         score.gaps += transcript.gaps
         score.rollbacks += transcript.rollbacks
+        score.continued += transcript.continued
         if found.lost or found.repeated or not found.proven:
             end = transcript.end.data[:300].decode() if transcript.end else "no end"
             score.problems.append(

@@ -1,16 +1,18 @@
-"""One run: a fleet, a load, a plan of faults, and the score. Below: fleet.py, load.py, schedule.py."""
+"""One run: a fleet, a load, a plan of faults, and the score. Below: fleet.py, load.py, schedule.py, lapses.py."""
 
 import asyncio
 import random
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from shared.settings import Settings
 from tests.faults.fleet import Fleet, running_fleet, settings_of
+from tests.faults.lapses import SHARE
 from tests.faults.load import MEDIAN, MOST_TOKENS, RATES, Client
 from tests.faults.schedule import LONGEST_S, Fault, plan
-from tests.faults.score import Score
+from tests.faults.score import CONTINUE, Score
 
 CLIENTS = 40
 SETTLE_S = MOST_TOKENS / min(filter(None, RATES)) + 40.0
@@ -34,12 +36,13 @@ async def run(
     clients: int = CLIENTS,
     median: int = MEDIAN,
     spare_valkey: bool = False,
+    policy: str = CONTINUE,
 ) -> Score:
     """Put a fleet under load and under the seed's faults, for `seconds` or longer until `tokens` were expected."""
-    score = Score(seed, seconds, stall_bound_s=stall_bound_s(LONGEST_S, settings_of(folder)))
+    score = Score(seed, seconds, policy, stall_bound_s=stall_bound_s(LONGEST_S, settings_of(folder)))
     longest_s = seconds if not tokens else 10 * seconds
     faults = plan(seed, longest_s, spare_valkey=spare_valkey)
-    async with running_fleet(folder) as fleet:
+    async with running_fleet(folder, seed=seed, lapses=SHARE, on_stream_failure=policy) as fleet:
         stop = asyncio.Event()
         crowd = [Client(f"{seed}-{n}", fleet.ports, score, median=median) for n in range(clients)]
         load = [asyncio.create_task(client.run(stop)) for client in crowd]
@@ -54,8 +57,15 @@ async def run(
         outcomes = await asyncio.gather(*load, return_exceptions=True)
         score.problems += [repr(each) for each in outcomes if isinstance(each, Exception)]
         score.open_calls = await fleet.open_calls(_CLOSE_S)
+        _read_off(await fleet.meter(), score)
         score.problems += [*fleet.problems, *fleet.tracebacks()]
     return score
+
+
+def _read_off(meter: dict[str, Any], score: Score) -> None:
+    score.generated, score.generated_twice = meter["generated"], meter["twice"]
+    score.faults |= {f"upstream {kind}": count for kind, count in meter["lapses"].items()}
+    score.problems += meter["problems"]
 
 
 async def _stop_when_done(stop: asyncio.Event, score: Score, seconds: float, longest_s: float, tokens: int) -> None:

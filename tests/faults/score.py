@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+CONTINUE = "continue"
+MOST_TWICE = 0.02
+"""Where answers are gone on with, less than this share of all tokens may be generated a second time."""
 IN_FLIGHT_S = 5.0
 """An event may be heard so long after it was logged: its gateway was frozen, or had much to send."""
 
@@ -13,6 +16,8 @@ class Score:
 
     seed: int
     seconds: float
+    policy: str = CONTINUE
+    """What becomes of an answer whose upstream or worker fails in the middle: `continue` or `rollback`."""
     accepted: int = 0
     ended: int = 0
     readers: int = 0
@@ -23,6 +28,12 @@ class Score:
     forgotten: int = 0
     """Jobs that Redis forgot when it was killed: the reader got a 404, and submitted again under its key."""
     rollbacks: int = 0
+    continued: int = 0
+    """Times that a reader was told that an execution goes on where the one before was lost."""
+    generated: int = 0
+    """Tokens that the upstream wrote to its sockets."""
+    generated_twice: int = 0
+    """Those of them that it had written before, in another answer to the same request."""
     reconnects: int = 0
     frozen: int = 0
     """Readers who took nothing for longer than the gateways' `send_timeout_s`."""
@@ -47,12 +58,18 @@ class Score:
         return self.accepted - self.ended
 
     @property
+    def twice_share(self) -> float:
+        """Of the tokens that were generated, how many had been before."""
+        return self.generated_twice / max(1, self.generated)
+
+    @property
     def kept(self) -> bool:
         """Whether the promise was kept."""
         silent = self.lost or self.repeated or self.unended or self.open_calls or self.problems
         told = (self.gaps or self.forgotten) and not self.deadly_at
         stalled = self.longest_stall_s > self.stall_bound_s
-        return bool(self.tokens) and not (silent or told or stalled)
+        wasted = self.policy == CONTINUE and self.twice_share >= MOST_TWICE
+        return bool(self.tokens) and not (silent or told or stalled or wasted)
 
     def told_of_a_loss(self, what: str, since: float, now: float) -> None:
         """A reader was told that something is gone. That needs a Valkey that was killed after its last event."""
@@ -63,18 +80,21 @@ class Score:
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
-        return {**asdict(self), "unread": sorted(self.unread), "unended": self.unended, "kept": self.kept}
+        found = {"unended": self.unended, "twice_share": self.twice_share, "kept": self.kept}
+        return {**asdict(self), "unread": sorted(self.unread), **found}
 
     def table(self) -> str:
         """For people."""
         rows: list[tuple[str, object]] = [
-            ("seed, seconds", f"{self.seed}, {self.seconds:.0f}"),
+            ("seed, seconds, policy", f"{self.seed}, {self.seconds:.0f}, {self.policy}"),
             ("jobs accepted, ended", f"{self.accepted:,}, {self.ended:,}"),
             ("readers, reconnects", f"{self.readers:,}, {self.reconnects:,}"),
             ("tokens expected", f"{self.tokens:,}"),
             ("tokens lost, repeated", f"{self.lost:,}, {self.repeated:,}"),
             ("jobs unended", self.unended),
-            ("rollbacks obeyed", f"{self.rollbacks:,}"),
+            ("answers gone on with, rollbacks obeyed", f"{self.continued:,}, {self.rollbacks:,}"),
+            ("tokens generated", f"{self.generated:,}"),
+            ("tokens generated twice", f"{self.generated_twice:,}, {self.twice_share:.2%}"),
             ("`gap`s told, jobs forgotten by a killed Valkey", f"{self.gaps}, {self.forgotten}"),
             ("chat calls: complete, told or cut off", f"{self.chats_complete:,}, {self.chats_told:,}"),
             ("upstream calls left open", self.open_calls),

@@ -13,6 +13,7 @@ import pytest
 
 from shared.child import start_child, stop_child
 from shared.events import Event, EventId, EventType, encode_data, encode_gap
+from tests.faults.lapses import KINDS as LAPSES
 from tests.faults.schedule import VALKEY, plan
 from tests.faults.score import Score
 from tests.faults.transcript import Transcript
@@ -33,7 +34,9 @@ async def test_two_minutes_of_faults_lose_nothing_repeat_nothing_and_leave_nothi
     assert (score["lost"], score["repeated"], score["unended"], score["open_calls"]) == (0, 0, 0, 0)
     assert score["accepted"] > 100
     assert score["tokens"] > 10_000
-    assert score["rollbacks"] and score["reconnects"] and score["frozen"]
+    assert score["continued"] and score["reconnects"] and score["frozen"]
+    assert score["generated"] >= score["tokens"]
+    assert {name for name in score["faults"] if name.startswith("upstream")} == {f"upstream {kind}" for kind in LAPSES}
     assert score["chats_complete"] > score["chats"] / 3
     assert {name for name in score["faults"] if name.startswith(VALKEY)} == {f"{VALKEY} {kind}" for kind in KINDS}
     assert status == 0
@@ -122,6 +125,16 @@ def test_a_rollback_that_is_not_told_shows_in_the_text() -> None:
     assert read(events).compare(TRUTH).repeated == 1
 
 
+def test_an_answer_that_goes_on_has_no_difference_from_the_truth_either() -> None:
+    queued, started = whole()[:2]
+    resumed = Event(EventType.STARTED, EventId(2, 1), encode_data({"resumed_from": "1-2"}))
+    rest = [delta(2, 2 + n, text) for n, text in enumerate(TRUTH[1:])]
+    transcript = read([queued, started, delta(1, 2, TRUTH[0]), resumed, *rest, end(2, 4, 7, TRUTH)])
+    found = transcript.compare(TRUTH)
+    assert (found.lost, found.repeated, found.proven) == (0, 0, True)
+    assert (transcript.continued, transcript.rollbacks) == (1, 0)
+
+
 def test_a_gap_forgets_everything_and_the_story_from_its_start_is_whole() -> None:
     gap = Event(EventType.GAP, None, encode_gap(EventId(1, 2), EventId(0, 1), EventId(0, 1)))
     transcript = read([*whole()[:3], gap, *whole()])
@@ -134,14 +147,19 @@ def test_a_gap_forgets_everything_and_the_story_from_its_start_is_whole() -> Non
     "broken",
     [
         *({"lost": 1}, {"repeated": 1}, {"ended": 4}, {"open_calls": 1}, {"problems": ["!"]}, {"gaps": 1}),
-        *({"tokens": 0}, {"longest_stall_s": 31.0}),
+        *({"tokens": 0}, {"longest_stall_s": 31.0}, {"generated_twice": 20}),
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_promise_that_was_not_kept_is_told(broken: dict[str, Any]) -> None:
-    kept = Score(1, 1.0, accepted=5, ended=5, tokens=100, longest_stall_s=29.0, stall_bound_s=30.0)
+    counted = Score(1, 1.0, accepted=5, ended=5, tokens=900, generated=1_000, generated_twice=19)
+    kept = replace(counted, longest_stall_s=29.0, stall_bound_s=30.0)
     assert kept.kept
     assert not replace(kept, **broken).kept
+
+
+def test_who_rolls_back_may_generate_everything_twice() -> None:
+    assert Score(1, 1.0, "rollback", accepted=1, ended=1, tokens=1, generated=2, generated_twice=1).kept
 
 
 def test_a_gap_is_no_broken_promise_where_valkey_was_killed() -> None:

@@ -19,6 +19,7 @@ class Transcript:
     cursor: EventId = START
     gaps: int = 0
     rollbacks: int = 0
+    continued: int = 0
     events: int = 0
     lost_events: int = 0
     repeated_events: int = 0
@@ -40,6 +41,8 @@ class Transcript:
         self.cursor = event.id
         if event.type is EventType.DELTA:
             self._deltas.append((event.id, event))
+        elif event.type is EventType.STARTED:
+            self.continued += event.json().get("resumed_from") is not None
         elif event.type is EventType.ROLLBACK:
             self.rollbacks += 1
             to = parse_id(event.json()["to"])

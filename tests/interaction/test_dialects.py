@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared.events import decode_frame
+from shared.routes import Continuation
 from shared.settings import Settings
 from tests.support.client import Client, Response
 from tests.support.processes import Processes
@@ -142,6 +143,31 @@ async def reading_in_all_dialects(client: Client) -> AsyncIterator[tuple[Reader,
 def settings(settings: Settings) -> Settings:
     """A short lease; and headers that go out before the first word tell that a reader is there."""
     return settings.model_copy(update={"lease_s": 0.6, "headers_hold_s": 0.02})
+
+
+REST = (" was ", "said, ", "and ", "no ", "more.")
+
+
+async def test_where_the_sentence_goes_on_each_dialect_is_complete_and_repeats_nothing(processes: Processes) -> None:
+    async with told_upstream() as (told, url):
+        how = {"upstream_url": url, "upstream_continuation": Continuation.CONTINUE_FINAL_MESSAGE}
+        gateway, doomed = await asyncio.gather(processes.gateway(), processes.worker(**how))
+        async with reading_in_all_dialects(Client(urlsplit(gateway.url).port or 0)) as (native, others):
+            (await told.call()).say(*BEGUN)
+            for reader in (native, *others):
+                await reader.until_shown("".join(BEGUN))
+            await doomed.crash()
+            await processes.worker(**how)
+            again = await told.call(1)
+            again.say(*REST)
+            again.end()
+            await asyncio.gather(*(reader.to_its_end() for reader in (native, *others)))
+
+    assert again.request["messages"][-1] == {"role": "assistant", "content": "".join(BEGUN)}
+    for reader in (native, *others):
+        assert reader.is_complete_with("".join((*BEGUN, *REST))), reader.frames
+    story = proven([decode_frame(frame) for frame in native.frames])
+    assert story.types == ["queued", "started", *["delta"] * 2, "started", *["delta"] * 5, "completed"]
 
 
 @pytest.mark.parametrize("begun", [(), BEGUN], ids=["before the first word", "in mid-answer"])

@@ -116,11 +116,11 @@ class Processes:
         """A worker that is ready."""
         return await self._start(Running("worker", (*PYTHON, "worker"), self._env(changes)))
 
-    async def upstream(self, *options: str) -> str:
-        """The scripted upstream (upstream.py) as a process; its base URL."""
+    async def upstream(self, *options: str, module: str = "tests.support.upstream") -> str:
+        """The scripted upstream (upstream.py, or what another module makes of it) as a process; its base URL."""
         root = Path(__file__).parents[2]
         process = await start_child(
-            [sys.executable, "-m", "tests.support.upstream", *options],
+            [sys.executable, "-m", module, *options],
             env={**os.environ, "PYTHONPATH": str(root)},
             output=PIPE,
         )

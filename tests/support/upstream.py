@@ -3,8 +3,8 @@
 The vocabulary is the scripted provider's (worker/providers/scripted.py) plus what takes a wire to go wrong
 (`WireScript`). In a test's own process: `async with running_upstream() as upstream`. As a process of its own:
 `python -m tests.support.upstream --port 0` prints its base URL; `GET /observations?closed=1` waits until one
-stream was closed by its client, `GET /open` counts the requests that are not over. It speaks just enough HTTP/1.1
-to stay out of a benchmark's way.
+stream was closed by its client, `GET /open` counts the requests that are not over, `GET /meter` the tokens that were
+generated, and those of them a second time. It speaks just enough HTTP/1.1 to stay out of a benchmark's way.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
@@ -26,6 +26,10 @@ import uvloop
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import ProviderRefused
+from shared.routes import Continuation
+from tests.support.continuation import WrongBeginning, begun, rest
+from tests.support.meter import Meter
+from tests.support.unread import Unread
 from worker.providers.scripted import MODEL, Script, perform, script_of, text_of
 
 PATIENCE_S = 5.0
@@ -39,6 +43,7 @@ _BAD_DATA = {
     "bad_utf8": b'{"choices": [{"delta": {"content": "\xff"}}]}',
 }
 _MODEL = {"id": MODEL, "object": "model", "created": 0, "owned_by": "tailrace"}
+_LOOK_S = 0.005
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -73,6 +78,21 @@ class WireScript(Script):
     burst: int = Field(1, ge=1, description="unpaced chunks that are written at once")
 
 
+Lapse = Callable[[str, WireScript, int], tuple[str, WireScript] | None]
+"""Given a question, the script of its answer and the tokens left to say: what goes wrong now, and how; or None."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How an upstream is to all its callers, whatever their scripts say."""
+
+    continuation: Continuation = Continuation.NONE
+    """How it is to be asked to go on with an answer."""
+    lapse: Lapse = lambda question, script, left: None
+    ahead: int | None = None
+    """It stops while a caller has so many bytes that it has not read (Linux); None: never."""
+
+
 def ask(*, model: str = MODEL, **script: Any) -> dict[str, Any]:
     """A chat request that carries this script."""
     return {"model": model, "messages": [{"role": "user", "content": json.dumps({"script": script})}]}
@@ -91,8 +111,14 @@ class Seen:
     headers: dict[str, str]
     body: dict[str, Any]
     started: float
+    begun: int = 0
+    """Tokens that its answer was to go on from."""
+    tokens: int = 0
+    """Deltas that were written to an open socket."""
     sent: int = 0
     """Chunks that were written."""
+    held_up: bool = False
+    """It had to wait for a reader who did not read."""
     silent: bool = False
     """It has said what it will say, and does not end."""
     ended: float | None = None
@@ -103,16 +129,19 @@ class Seen:
     def as_dict(self) -> dict[str, Any]:
         """What `/observations` shows."""
         asked = {"model": self.body.get("model"), "messages": self.body.get("messages")}
-        shown = {"path": self.path, **asked, "sent": self.sent}
+        shown = {"path": self.path, **asked, "begun": self.begun, "tokens": self.tokens, "sent": self.sent}
         return {**shown, "started": self.started, "ended": self.ended, "closed": self.closed}
 
 
 class Upstream:
     """A running upstream, as its tests see it. `key`: the only API key that is let in; None: each is."""
 
-    def __init__(self, base_url: str, key: str | None) -> None:
+    def __init__(self, base_url: str, key: str | None, manner: Manner) -> None:
         self.base_url = base_url
         self.key = key
+        self.manner = manner
+        self.unread: Unread | None = None
+        self.meter = Meter()
         self.models: object = {"object": "list", "data": [_MODEL]}
         """What `/models` answers; None: nothing, for ever."""
         self.requests: list[Seen] = []
@@ -154,20 +183,27 @@ class Upstream:
 
 
 @asynccontextmanager
-async def running_upstream(port: int = 0, *, key: str | None = None) -> AsyncIterator[Upstream]:
+async def running_upstream(
+    port: int = 0, *, key: str | None = None, manner: Manner | None = None
+) -> AsyncIterator[Upstream]:
     """An upstream on 127.0.0.1, in this process and event loop."""
-    upstream = Upstream("", key)
+    upstream = Upstream("", key, manner or Manner())
     loop = asyncio.get_running_loop()
     connections: set[_Connection] = set()
     server = await loop.create_server(lambda: _Connection(upstream, connections), "127.0.0.1", port, backlog=2048)
     upstream.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
-        yield upstream
+        with _unread(upstream.manner) as upstream.unread:
+            yield upstream
     finally:
         server.close()
         for connection in list(connections):
             connection.transport.abort()
         await upstream.until(lambda: not connections)
+
+
+def _unread(manner: Manner) -> AbstractContextManager[Unread | None]:
+    return nullcontext() if manner.ahead is None else Unread()
 
 
 class _Connection(asyncio.Protocol):
@@ -224,6 +260,8 @@ class _Connection(asyncio.Protocol):
             await self._observe(dict(parse_qsl(url.query)))
         elif url.path == "/open":
             self._send(Answer(body=sum(seen.ended is None for seen in self._upstream.requests)))
+        elif url.path == "/meter":
+            self._send(Answer(body=self._upstream.meter.as_dict()))
         else:
             if not self._counted:
                 self._counted = True
@@ -269,9 +307,13 @@ class _Connection(asyncio.Protocol):
 
     async def _complete(self, seen: Seen) -> None:
         try:
-            script = script_of(seen.body, WireScript)
+            script = self._befallen(seen, script_of(seen.body, WireScript))
         except ProviderRefused as error:
             self._send(_refusal(error.status, str(error), error.code, error.param))
+            return
+        except WrongBeginning as error:
+            self._upstream.meter.problems.append(f"The upstream can't go on as it was asked to: {error}")
+            self._send(_refusal(400, str(error), "invalid_request_error", "messages"))
             return
         if script.http is not None:
             self._send(script.http)
@@ -287,13 +329,25 @@ class _Connection(asyncio.Protocol):
         else:
             await self._stream(seen, script)
 
+    def _befallen(self, seen: Seen, script: WireScript) -> WireScript:
+        """What this call is to get: the rest of the request's script, if nothing befalls it."""
+        manner, meter = self._upstream.manner, self._upstream.meter
+        seen.begun = begun(seen.body, script, manner.continuation)
+        left = max(1, (script.tokens or 0) - seen.begun)
+        if (lapse := manner.lapse(_question(seen.body), script, left)) is None:
+            return script
+        kind, script = lapse
+        meter.lapses[kind] += 1
+        return script
+
     async def _stream(self, seen: Seen, script: WireScript) -> None:
         self.transport.write(_STREAM_HEAD)
+        question = _question(seen.body)
         if not (seen.body.get("stream_options") or {}).get("include_usage"):
             script = script.model_copy(update={"usage": False})
         start = time.monotonic()
         burst: list[bytes] = []
-        for chunk in perform(seen.body, script):
+        for chunk in rest(seen.body, script, seen.begun):
             if chunk is None:
                 self._write(b"".join(burst))
                 burst.clear()
@@ -302,6 +356,10 @@ class _Connection(asyncio.Protocol):
                 continue
             if script.rate and seen.sent > 1:  # a role and a first token come at once
                 await asyncio.sleep(start + (seen.sent - 1) / script.rate - time.monotonic())
+            if _is_token(chunk):
+                await self._reader_keeps_up(seen)
+                self._upstream.meter.count(question, seen.begun + seen.tokens)
+                seen.tokens += 1
             burst.append(_event(_encode(chunk).encode()))
             seen.sent += 1
             if script.rate or len(burst) >= script.burst:
@@ -315,6 +373,16 @@ class _Connection(asyncio.Protocol):
         if script.fault in ("never_close", "no_end"):
             await self._say_no_more(seen)
         self._end_body()
+
+    async def _reader_keeps_up(self, seen: Seen) -> None:
+        ahead, unread = self._upstream.manner.ahead, self._upstream.unread
+        if ahead is None or unread is None:
+            return
+        ends = [self.transport.get_extra_info(name) for name in ("peername", "sockname")]
+        while unread.of(*ends) >= ahead:
+            seen.held_up = True
+            self._upstream.notice()
+            await asyncio.sleep(_LOOK_S)
 
     async def _say_no_more(self, seen: Seen) -> None:
         seen.silent = True
@@ -380,6 +448,15 @@ class _Connection(asyncio.Protocol):
         self.transport.write("\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body)
 
 
+def _question(request: Mapping[str, Any]) -> str:
+    """What makes two requests the same, whether or not the second one has a part of the answer."""
+    return str([message for message in request.get("messages", ()) if message.get("role") == "user"])
+
+
+def _is_token(chunk: Mapping[str, Any]) -> bool:
+    return any(choice["delta"].get("content") for choice in chunk["choices"])
+
+
 def _event(data: bytes) -> bytes:
     return b"data: %b\n\n" % data
 
@@ -429,20 +506,27 @@ def _message(deltas: list[dict[str, Any]]) -> dict[str, Any]:
     return message
 
 
-async def _main() -> None:
-    parser = argparse.ArgumentParser(description="A scripted, OpenAI-compatible upstream on 127.0.0.1.")
-    parser.add_argument("--port", type=int, default=0, help="0: any free one")
-    parser.add_argument("--key", help="the only API key that is let in; without: each is")
-    parser.add_argument("--for", type=float, default=600, dest="seconds", help="it ends itself after so long")
-    options = parser.parse_args()
+async def serve(*, manner: Manner | None = None, port: int = 0, key: str | None = None, seconds: float) -> None:
+    """Be a process of its own until a signal comes, for at most so long; says its base URL on stdout."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running_upstream(options.port, key=options.key) as upstream:
+    async with running_upstream(port, key=key, manner=manner) as upstream:
         print(upstream.base_url, flush=True)
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), options.seconds)
+            await asyncio.wait_for(stop.wait(), seconds)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description="A scripted, OpenAI-compatible upstream on 127.0.0.1.")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--key", help="the only API key that is let in; without: each is")
+    parser.add_argument("--continuation", type=Continuation, default="none", help="how it is asked to go on")
+    parser.add_argument("--for", type=float, default=600, dest="seconds", help="it ends itself after so long")
+    options = parser.parse_args()
+    manner = Manner(continuation=options.continuation)
+    uvloop.run(serve(manner=manner, port=options.port, key=options.key, seconds=options.seconds))
 
 
 if __name__ == "__main__":
-    uvloop.run(_main())
+    _main()

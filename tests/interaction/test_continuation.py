@@ -1,0 +1,242 @@
+"""Workers that are killed, frozen and stopped in mid-sentence, and upstreams that break there: the sentence goes on.
+
+Workers that get signals are real processes. The upstream is this process's own: it can be asked to go on, and counts
+what it generates twice. What follows a failure in general is test_retries.py's matter.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from shared.events import Event, EventType
+from shared.routes import Continuation
+from shared.settings import Settings
+from tests.support.processes import Processes
+from tests.support.system import Story, System, proven, running_system, running_worker, surviving, text_of
+from tests.support.told import Told, told_upstream
+from tests.support.upstream import Manner, Seen, Upstream, WireScript, ask, expected_text, running_upstream
+from worker import retry
+
+pytestmark = pytest.mark.usefixtures("an_old_server")
+
+TOKENS = 200
+POSITIONS = range(TOKENS + 1)
+HOW = Continuation.CONTINUE_FINAL_MESSAGE
+FLOWING = random.Random(6).sample(range(1, TOKENS), 12)
+RATE = 100.0
+BURST = 25  # tokens at once: nothing here depends on how they are written, and it is faster
+LONG_S = 60.0
+
+
+class FirstCalls:
+    """What goes wrong with the first call of each question: `fault`, at the token of the script's seed."""
+
+    def __init__(self) -> None:
+        self.fault: str | None = None
+        self._asked: set[str] = set()
+
+    def lapse(self, question: str, script: WireScript, left: int) -> tuple[str, WireScript] | None:
+        """See `Manner`."""
+        if self.fault is None or question in self._asked:
+            return None
+        self._asked.add(question)
+        return self.fault, script.model_copy(update={"fault": self.fault, "after": script.seed})
+
+
+@pytest.fixture
+def first_calls() -> FirstCalls:
+    """Nothing goes wrong, unless a test says so."""
+    return FirstCalls()
+
+
+@pytest.fixture
+async def upstream(first_calls: FirstCalls) -> AsyncIterator[Upstream]:
+    """What all workers ask."""
+    async with running_upstream(manner=Manner(continuation=HOW, lapse=first_calls.lapse)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(settings: Settings, upstream: Upstream) -> Settings:
+    """Room for all jobs at once, a short lease, and no hurry otherwise."""
+    return settings.model_copy(
+        update={
+            "lease_s": 0.6,
+            "worker_slots": len(POSITIONS),
+            "max_attempts": 2,
+            "first_token_timeout_s": LONG_S,
+            "gap_timeout_s": LONG_S,
+            "timeout_s": LONG_S,
+            "upstream_continuation": HOW,
+            "upstream_url": upstream.base_url,
+        }
+    )
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def processes(system: System) -> AsyncIterator[Processes]:
+    """Workers that get real signals."""
+    async with Processes(system.settings) as opened:
+        yield opened
+
+
+async def submit_each(system: System, positions: Iterable[int], **script: Any) -> dict[int, tuple[str, dict[str, Any]]]:
+    """A job for each position, which is its seed: its id and its body."""
+    bodies = {position: ask(tokens=TOKENS, seed=position, **script) for position in positions}
+    return {position: (await system.submit(body), body) for position, body in bodies.items()}
+
+
+def second_calls(upstream: Upstream) -> list[Seen]:
+    """The requests for answers that somebody had asked for before."""
+    calls = [seen for seen in upstream.requests if seen.path.endswith("/chat/completions")]
+    return [seen for n, seen in enumerate(calls) if any(asked(seen) == asked(each) for each in calls[:n])]
+
+
+def asked(seen: Seen) -> str:
+    """What a request asks, whatever it has of the answer."""
+    question: str = seen.body["messages"][0]["content"]
+    return question
+
+
+def has_gone_on(story: Story, position: int) -> bool:
+    """Whether the story stops after so many tokens and goes on exactly there; before the first, nobody can tell."""
+    began, rest = ["queued", "started", *["delta"] * position], ["delta"] * (TOKENS - position)
+    return story.types == [*began, "started", *rest, "completed"]
+
+
+async def test_an_upstream_that_breaks_at_any_token_is_asked_for_the_missing_ones_only(
+    system: System, upstream: Upstream, first_calls: FirstCalls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.01)
+    first_calls.fault = "truncate"
+    async with running_worker(system.settings):
+        jobs = await submit_each(system, POSITIONS, burst=BURST)
+        for position, (job_id, body) in jobs.items():
+            story = await system.story(job_id, within_s=30.0)
+            assert story.text == expected_text(body)
+            assert has_gone_on(story, position), story.types
+
+    assert upstream.meter.problems == []
+    assert upstream.meter.lapses == {"truncate": len(jobs)}
+    assert (upstream.meter.generated, upstream.meter.twice) == (TOKENS * len(jobs), 0)
+
+
+async def test_a_worker_that_is_killed_at_any_token_leaves_only_the_missing_ones_to_the_next(
+    system: System, upstream: Upstream, first_calls: FirstCalls, processes: Processes
+) -> None:
+    """One worker dies with a job at each position."""
+    first_calls.fault = "stall"
+    doomed = await processes.worker()
+    jobs = await submit_each(system, POSITIONS, burst=BURST)
+    for position, (job_id, _) in jobs.items():
+        await system.until(job_id, EventType.DELTA if position else EventType.STARTED, max(1, position))
+    await processes.worker()
+    await doomed.crash()
+    for position, (job_id, body) in jobs.items():
+        story = await system.story(job_id, within_s=30.0)
+        assert story.text == expected_text(body)
+        assert has_gone_on(story, position), story.types
+
+    assert upstream.meter.problems == []
+    assert (upstream.meter.generated, upstream.meter.twice) == (TOKENS * len(jobs), 0)
+    assert sorted(seen.begun for seen in second_calls(upstream)) == list(POSITIONS)
+
+
+async def test_a_worker_that_is_killed_while_tokens_flow_leaves_each_reader_the_exact_text(
+    system: System, upstream: Upstream, processes: Processes
+) -> None:
+    doomed = await processes.worker()
+    jobs = await submit_each(system, FLOWING, rate=RATE)
+    told: dict[int, list[Event]] = {position: [] for position in jobs}
+    reached = asyncio.Event()
+
+    async def read(position: int, job_id: str) -> None:
+        async with system.reading(job_id) as next_event:
+            while not (events := told[position]) or events[-1].type is not EventType.COMPLETED:
+                events.append(await next_event())
+                if len(surviving(events)) == TOKENS // 2:
+                    reached.set()
+
+    async with asyncio.TaskGroup() as readers, asyncio.timeout(30.0):
+        for position, (job_id, _) in jobs.items():
+            readers.create_task(read(position, job_id))
+        await processes.worker()
+        await reached.wait()
+        await doomed.crash()
+    for position, (_, body) in jobs.items():
+        story = proven(told[position])
+        assert story.text == text_of(surviving(told[position])) == expected_text(body)
+        assert story.types.count("started") == 2
+        assert "rollback" not in story.types
+
+    assert upstream.meter.problems == []
+    goes_on_at = {asked(seen): seen.begun for seen in second_calls(upstream)}
+    for position, (_, body) in jobs.items():
+        second = [event.type for event in told[position]].index(EventType.STARTED, 2)
+        assert goes_on_at[body["messages"][0]["content"]] == second - 2
+
+
+async def test_a_stopped_worker_hands_its_sentences_on_and_none_is_said_twice(
+    system: System, upstream: Upstream, first_calls: FirstCalls, processes: Processes
+) -> None:
+    first_calls.fault = "stall"
+    stopped = await processes.worker(drain_s=0.0, lease_s=LONG_S)
+    jobs = await submit_each(system, FLOWING)
+    for position, (job_id, _) in jobs.items():
+        await system.until(job_id, EventType.DELTA, position)
+    await processes.worker()
+    assert await stopped.terminated() == 0
+    for position, (job_id, body) in jobs.items():
+        story = await system.story(job_id)
+        assert story.text == expected_text(body)
+        assert has_gone_on(story, position), story.types
+        assert (await system.job(job_id)).attempts == 1
+
+    assert (upstream.meter.problems, upstream.meter.twice) == ([], 0)
+
+
+@pytest.fixture
+async def told_by(settings: Settings) -> AsyncIterator[tuple[Told, str]]:
+    """An upstream that says what its test tells it to."""
+    async with told_upstream() as opened:
+        yield opened
+
+
+async def test_a_frozen_worker_that_wakes_up_changes_nothing_that_a_reader_sees(
+    system: System, told_by: tuple[Told, str], processes: Processes
+) -> None:
+    told, url = told_by
+    zombie = await processes.worker(upstream_url=url)
+    job_id = await system.submit()
+    first = await told.call()
+    first.say("Once ", "upon ")
+    async with system.reading(job_id) as read:
+        seen = [await read() for _ in range(4)]
+        zombie.freeze()
+        first.say("never ", "to be ", "seen")
+        await processes.worker(upstream_url=url)
+        second = await told.call(1)
+        second.say("a ")
+        seen += [await read() for _ in range(2)]
+        zombie.thaw()
+        await first.until_closed()
+        second.say("time.")
+        second.end()
+        seen += [await read() for _ in range(2)]
+    story = await system.story(job_id)
+
+    assert seen == story.events
+    assert story.types == ["queued", "started", *["delta"] * 2, "started", *["delta"] * 2, "completed"]
+    assert story.text == "Once upon a time."
+    assert second.request["messages"][-1] == {"role": "assistant", "content": "Once upon "}
+    assert len(told.calls) == 2

@@ -1,0 +1,1 @@
+"""What other tests rely on is tested too."""

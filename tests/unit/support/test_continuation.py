@@ -1,0 +1,75 @@
+"""An upstream that is asked to go on: it finds the exact token, or says what is wrong with the beginning."""
+
+from typing import Any
+
+import pytest
+
+from shared.routes import Continuation
+from tests.support.continuation import WrongBeginning, begun, rest, tokens_of
+from tests.support.upstream import WireScript, ask
+
+HOW = Continuation.CONTINUE_FINAL_MESSAGE
+SCRIPT = WireScript(tokens=30, seed=3)
+ASKED = ask(tokens=30, seed=3)
+TOKENS = tokens_of(ASKED, SCRIPT)
+
+
+def going_on(text: str, **fields: Any) -> dict[str, Any]:
+    """The request for what follows this text, as vLLM is asked."""
+    messages = [*ASKED["messages"], {"role": "assistant", "content": text}]
+    return {**ASKED, "messages": messages, "continue_final_message": True, "add_generation_prompt": False, **fields}
+
+
+def said(request: dict[str, Any], count: int, script: WireScript = SCRIPT) -> list[str]:
+    """The tokens of the rest; None in it is the place of the fault."""
+    chunks = rest(request, script, count)
+    choices = ((chunk or {"choices": [{"delta": {"content": "FAULT"}}]})["choices"] for chunk in chunks)
+    return [choice[0]["delta"]["content"] for choice in choices if choice and choice[0]["delta"].get("content")]
+
+
+@pytest.mark.parametrize("count", range(31))
+def test_it_goes_on_at_exactly_the_token_after_the_beginning(count: int) -> None:
+    request = going_on("".join(TOKENS[:count]))
+
+    assert begun(request, SCRIPT, HOW) == count
+    assert said(request, count) == TOKENS[count:]
+
+
+@pytest.mark.parametrize("wrong", ["another ", "".join(TOKENS) + "more", "".join(TOKENS[:3]) + TOKENS[3][:1], " "])
+def test_a_beginning_that_is_none_or_ends_inside_a_token_is_found(wrong: str) -> None:
+    with pytest.raises(WrongBeginning):
+        begun(going_on(wrong), SCRIPT, HOW)
+
+
+@pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_counts_what_is_left(limit: str) -> None:
+    request = going_on("".join(TOKENS[:10]), **{limit: 5})
+    chunks = [chunk for chunk in rest(request, SCRIPT, 10) if chunk is not None]
+
+    assert said(request, 10) == TOKENS[10:15]
+    assert chunks[-2]["choices"][0]["finish_reason"] == "length"
+    assert chunks[-1]["usage"]["completion_tokens"] == 5
+    with pytest.raises(WrongBeginning, match=f"{limit} is 0"):
+        begun(going_on("".join(TOKENS[:10]), **{limit: 0}), SCRIPT, HOW)
+
+
+def test_a_fault_comes_so_many_tokens_after_the_beginning() -> None:
+    broken = WireScript(tokens=30, seed=3, fault="truncate", after=2)
+
+    assert said(going_on("".join(TOKENS[:10])), 10, broken)[:4] == [*TOKENS[10:12], "FAULT", TOKENS[12]]
+
+
+@pytest.mark.parametrize("how", Continuation)
+def test_who_is_asked_in_another_way_begins_anew(how: Continuation) -> None:
+    text = "".join(TOKENS[:4])
+    plain = {**ASKED, "messages": [*ASKED["messages"], {"role": "assistant", "content": text}]}
+    marked = {**ASKED, "messages": [*ASKED["messages"], {"role": "assistant", "content": text, "prefix": True}]}
+    understood = {
+        Continuation.NONE: [0, 0, 0],
+        Continuation.PREFILL: [4, 4, 4],
+        Continuation.PREFIX: [0, 4, 0],
+        Continuation.CONTINUE_FINAL_MESSAGE: [0, 0, 4],
+    }
+
+    assert [begun(request, SCRIPT, how) for request in (plain, marked, going_on(text))] == understood[how]
+    assert begun(ASKED, SCRIPT, how) == 0
