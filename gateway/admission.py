@@ -130,6 +130,7 @@ class Admission:
         key: str | None,
         *,
         wishes: Wishes,
+        streaming: bool = False,
     ) -> JobSpec:
         """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller, unless he wishes
         something else.
@@ -148,6 +149,7 @@ class Admission:
             fingerprint=_fingerprint("chat.completions", {**body, **wishes.named()}),
             abandonment=self._wished(wishes, OnDisconnect.CANCEL),
             watched=True,
+            streaming=streaming,
         )
 
     def response(
@@ -160,12 +162,12 @@ class Admission:
         wishes: Wishes,
         kept: Mapping[str, Any],
         background: bool,
-        watched: bool = True,
+        streaming: bool = False,
     ) -> JobSpec:
         """A spec from the chat request that the body of `POST /v1/responses`, as it was `asked`, amounts to.
 
-        `kept` is what the response says again. One in the `background` lives without its caller; whether he reads it
-        all the same, `watched` says.
+        `kept` is what the response says again. One in the `background` lives without its caller, who may read it all
+        the same (`streaming`).
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -180,7 +182,8 @@ class Admission:
             metadata=_metadata(asked.get("metadata")),
             fingerprint=_fingerprint("responses", {**asked, **wishes.named()}),
             abandonment=self._wished(wishes, OnDisconnect.CONTINUE if background else OnDisconnect.CANCEL),
-            watched=watched,
+            watched=streaming or not background,
+            streaming=streaming,
             kept=kept,
         )
 
@@ -230,6 +233,7 @@ class Admission:
         on_stream_failure: OnStreamFailure | None,
         abandonment: Abandonment,
         watched: bool = False,
+        streaming: bool = False,
         kept: Mapping[str, Any] | None = None,
         job_id: str | None = None,
     ) -> JobSpec:
@@ -258,6 +262,11 @@ class Admission:
             fingerprint=fingerprint,
             idempotency_key=None if key is None else _idempotency_key(key),
             on_stream_failure=on_stream_failure,
+            # A dialect's stream has no word for taking back, and its job lives for nobody else. Who asks for a rollback
+            # all the same gets it.
+            one_way=streaming
+            and abandonment.on_disconnect is OnDisconnect.CANCEL
+            and on_stream_failure is not OnStreamFailure.ROLLBACK,
         )
 
     def _header_lane(self, lane: str | None, caller: Caller) -> str:

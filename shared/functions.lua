@@ -240,8 +240,8 @@ end
 
 -- KEYS record, request, log, channel [, viewers, readers]
 -- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandoned without a first viewer in ms (0 never),
--- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or ''
--- [, gateway, viewer's lease ms]
+-- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or '',
+-- '1' if its reader can't take back what it was shown [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record}
 -- With a gateway, whoever asked is the job's first viewer.
 local function create(keys, args)
@@ -250,14 +250,14 @@ local function create(keys, args)
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
   if keys[5] then
-    local lease = tonumber(args[16])
-    show(keys[5], keys[6], args[15], 1, now, lease)
+    local lease = tonumber(args[17])
+    show(keys[5], keys[6], args[16], 1, now, lease)
     if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
   end
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
     'model', args[6], 'epoch', 0, 'owner', '', 'seq', 1, 'base', 0, 'attempts', 0, 'created', digits(now),
     'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10],
-    'on_disconnect', args[12], 'on_stream_failure', args[14])
+    'on_disconnect', args[12], 'on_stream_failure', args[14], 'one_way', args[15])
   redis.call('SET', keys[2], args[7])
   local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
   local bytes = frame('queued', data, 0, 1)

@@ -115,7 +115,8 @@ class JobSpec:
 
     `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit; `viewer`
     is the gateway whose caller waits for the answer, and is its first viewer, if there is one; `on_stream_failure`,
-    when set, is what is done in place of what the model's route says.
+    when set, is what is done in place of what the model's route says; a `one_way` job has a reader who can't take back
+    what it was shown.
     """
 
     id: str
@@ -131,6 +132,7 @@ class JobSpec:
     fingerprint: str = ""
     idempotency_key: str | None = None
     on_stream_failure: OnStreamFailure | None = None
+    one_way: bool = False
 
 
 class Place(NamedTuple):
@@ -203,6 +205,8 @@ class Job:
     """Deleted by its owner, who is told that there is no such job; it is kept only until it has its end."""
     on_stream_failure: OnStreamFailure | None = None
     """What its caller wants done when the stream fails; None: what the route says."""
+    one_way: bool = False
+    """Whether it lives for a reader who can't take back what it was shown: to start over would be for nobody."""
     owner: str = ""
     """The execution that may write to the log; empty where none has begun, or the last one was left."""
     progress: Progress = Progress()
@@ -258,6 +262,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             outcome=json.loads(record.get(b"outcome", b"{}")),
             hidden=b"hidden" in record,
             on_stream_failure=_on_stream_failure(record.get(b"on_stream_failure", b"")),
+            one_way=bool(record.get(b"one_way")),
             owner=record.get(b"owner", b"").decode(),
             progress=_progress(record.get(b"progress", b"{}")),
             tries=_tries(record),

@@ -102,6 +102,7 @@ class Store:
             given_up.on_disconnect.value,
             "" if given_up.alone_s is None else int(given_up.alone_s * 1000),
             spec.on_stream_failure or "",
+            "1" if spec.one_way else "",
             *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
         )
         if answer == b"created":

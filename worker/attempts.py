@@ -247,7 +247,7 @@ class Attempts:
             progress = after_loss(progress, heard.deltas)
             if progress.crashes >= self._limits.max_crashes:
                 raise PoisonJob(f"The job has lost {progress.crashes} workers in a row, and got no further meanwhile.")
-        if task.policy is OnStreamFailure.FAIL and heard.deltas:
+        if not _may_follow(task, heard):
             raise cause
         return Next(progress, owner, job.last.epoch, heard, seen, cause)
 
@@ -261,7 +261,10 @@ class Attempts:
 
     async def _try(self, task: Task, upcoming: Next) -> Next | Outcome:
         job_id, links = task.job.id, task.chain.links
-        order = order_of(len(links), upcoming.progress, _able(task, upcoming.heard))
+        able = _able(task, upcoming.heard)
+        order = order_of(len(links), upcoming.progress, able)
+        if task.job.one_way:
+            order = [link for link in order if link in able] or order
         way = await self._gate.enter(job_id, links, order, task.job.model)
         if way is None:
             return await self._wait_for_a_place(upcoming)
@@ -358,11 +361,11 @@ class Attempts:
         """What is made of a failed attempt; None is the job's end."""
         execution = attempt.execution
         log.info("attempt.failed", code=error.code, shown=attempt.shown, epoch=execution.epoch)
-        if task.policy is OnStreamFailure.FAIL and attempt.shown:
-            return None
         heard, seen = Heard(), attempt.last
         if attempt.shown:
             heard, seen = await persistently(lambda: read_heard(self._log, execution.job_id))
+        if not _may_follow(task, heard):
+            return None
         failure = Failure(error, len(task.chain.links), _able(task, heard), heard.deltas, attempt.left_s)
         budget = Budget(task.chain.max_attempts, self._limits.again_tokens)
         again = decide(failure, progress, budget, random.random())
@@ -419,7 +422,7 @@ class Attempts:
 def _why_left(job: Job) -> Interrupted:
     if job.owner:
         return WorkerLost.because_of_silence()
-    return Interrupted("The answer was interrupted, and the request wants no other.")
+    return Interrupted("The answer was interrupted, and can't be gone on with.")
 
 
 def _able(task: Task, heard: Heard) -> frozenset[int]:
@@ -430,6 +433,13 @@ def _able(task: Task, heard: Heard) -> frozenset[int]:
     if task.policy is not OnStreamFailure.CONTINUE:
         return frozenset()
     return frozenset(position for position, link in links if can_go_on(task.request, heard, link.continuation))
+
+
+def _may_follow(task: Task, heard: Heard) -> bool:
+    """Whether another attempt may follow one that has shown this much."""
+    if not heard.deltas:
+        return True
+    return task.policy is not OnStreamFailure.FAIL and not (task.job.one_way and not _able(task, heard))
 
 
 def _question(task: Task, heard: Heard, way: Pass) -> Question:

@@ -32,7 +32,7 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes)
     streaming, include_usage = _stream_options(body)
     key = request.headers.get("idempotency-key")
-    spec = services.admission.chat(body, caller, key, wishes=Wishes.of(request.headers))
+    spec = services.admission.chat(body, caller, key, wishes=Wishes.of(request.headers), streaming=streaming)
     job = await services.admission.submit(spec)
     options = ChatOptions(job.id, job.model, include_usage, body.get("n") or 1)
     whole, counted = ChatCompletion(options), job.id == spec.id

@@ -80,7 +80,7 @@ async def create(request: Request) -> Response:
         wishes=Wishes.of(request.headers),
         kept=asked.echo,
         background=asked.background,
-        watched=asked.streaming or not asked.background,
+        streaming=asked.streaming,
     )
     job = await services.admission.submit(spec)
     options, counted = _options(job, asked.echo), job.id == spec.id

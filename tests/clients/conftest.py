@@ -26,6 +26,7 @@ INSTALL_S = 50.0
 async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
     """What starts them; keyword arguments are settings."""
     settings = Settings(
+        max_attempts=1,  # what clients are told of a failure; what follows one is the workers' tests' matter
         redis_url=redis_url,
         api_keys=(f"{KEY}:alice", "sk-bob:bob"),
         secret="a secret for tests only",

@@ -13,6 +13,7 @@ import pytest
 from shared.errors import AttemptFailed, ProviderRefused, ProviderTruncated, ProviderUnreachable
 from shared.events import EventType
 from shared.jobs import Progress
+from shared.queue import Taken
 from shared.replay import Entry, ReplayLog
 from shared.routes import Continuation, OnStreamFailure
 from shared.settings import Settings
@@ -333,6 +334,43 @@ async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(s
 
     assert (story.text, story.code) == ("cd", "provider_unreachable")
     assert (await system.job(job_id)).progress == Progress(failures=1, rounds=1, wasted=2)
+
+
+@pytest.mark.parametrize("by", ["provider", "worker"])
+async def test_a_stream_whose_caller_can_not_take_back_is_not_started_over_for_nobody(
+    system: System, told: Told, by: str
+) -> None:
+    unable = system.settings.model_copy(update={"upstream_continuation": Continuation.NONE})
+    async with system.client.calling("/v1/chat/completions", ask(stream=True)) as response:
+        if by == "provider":
+            async with running_worker(unable, told):
+                await fail_first(told, "half")
+                await response.read_head()
+                said = await response.rest()
+        else:
+            await system.core.queue.hear_bell(system.core.client, ["default"], PATIENCE_S)
+            taken = await system.core.queue.take(["default"], "dead.1", 0.05)
+            assert isinstance(taken, Taken)
+            lost = await system.core.begin(taken.job_id, "dead.1")
+            await system.core.append(frames_of(lost, 2, "half"))
+            async with running_worker(unable, told):
+                await response.read_head()
+                said = await response.rest()
+
+    assert b'"content":"half"' in said
+    assert {"provider": b'"code":"provider_unreachable"', "worker": b'"code":"worker_lost"'}[by] in said
+    assert b"[DONE]" not in said
+    assert len(told.calls) == (by == "provider")
+
+
+async def test_a_call_that_is_not_streamed_is_started_over_unseen(system: System, told: Told) -> None:
+    async with running_worker(system.settings.model_copy(update={"upstream_continuation": Continuation.NONE}), told):
+        calling = asyncio.create_task(system.client.post("/v1/chat/completions", ask()))
+        await fail_first(told, "Wrong.")
+        await answer(told, 1, "Right.")
+        found = await calling
+
+    assert found.json()["choices"][0]["message"]["content"] == "Right."
 
 
 @pytest.mark.parametrize("value", ["", "Continue", "restart", 1, None, ["fail"]])

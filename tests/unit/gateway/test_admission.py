@@ -130,7 +130,7 @@ def response(
     body: Mapping[str, Any],
     *,
     background: bool = False,
-    watched: bool = True,
+    streaming: bool = True,
     lane: str | None = None,
     abandon_after: str | None = None,
 ) -> JobSpec:
@@ -142,7 +142,7 @@ def response(
         wishes=Wishes(lane, abandon_after=abandon_after),
         kept={"store": True},
         background=background,
-        watched=watched,
+        streaming=streaming,
     )
 
 
@@ -156,7 +156,7 @@ def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
 def test_a_response_in_the_background_goes_on_without_a_reader() -> None:
     assert response({}, background=True).abandonment == Abandonment()
     assert response({}, background=True).viewer == GATEWAY
-    assert response({}, background=True, watched=False).viewer is None
+    assert response({}, background=True, streaming=False).viewer is None
 
 
 def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
@@ -177,6 +177,27 @@ def test_who_wishes_something_else_under_a_key_asks_for_something_else(wish: Wis
     plain = fingerprints(Wishes())
     assert fingerprints(Wishes()) == plain
     assert not {*fingerprints(wish)} & {*plain}
+
+
+@pytest.mark.parametrize(
+    ("streaming", "wishes", "one_way"),
+    [
+        (True, Wishes(), True),
+        (False, Wishes(), False),
+        (True, Wishes(on_disconnect="continue"), False),
+        (True, Wishes(on_stream_failure="continue"), True),
+        (True, Wishes(on_stream_failure="rollback"), False),
+    ],
+)
+def test_a_stream_that_lives_for_its_caller_alone_is_never_started_over(
+    streaming: bool, wishes: Wishes, one_way: bool
+) -> None:
+    assert admission().chat(BODY, ALICE, "key", wishes=wishes, streaming=streaming).one_way == one_way
+    answered = admission().response(
+        BODY, {}, ALICE, "key", wishes=wishes, kept={}, background=False, streaming=streaming
+    )
+    assert answered.one_way == one_way
+    assert not native(BODY).one_way
 
 
 def test_a_policy_is_kept_beside_the_request() -> None:
