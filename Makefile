@@ -14,7 +14,8 @@ PURE_FILES := \
 	shared/api_keys.py shared/bounds.py shared/sse_reader.py shared/lifecycle.py shared/events.py shared/errors.py \
 	shared/lanes.py shared/jobs.py shared/metrics.py shared/routes.py shared/route_settings.py \
 	worker/tally.py worker/continuation.py worker/retry.py worker/breaker.py worker/savings.py \
-	gateway/subscriber.py gateway/dialects/*.py gateway/address.py \
+	worker/providers/vectors.py \
+	gateway/subscriber.py gateway/dialects/*.py gateway/address.py gateway/embedding_input.py \
 	$(CLIENT)/exit_status.py $(CLIENT)/patience.py $(CLIENT)/reference.py $(CLIENT)/table.py $(CLIENT)/text.py \
 	$(CLIENT)/transcript.py
 empty :=

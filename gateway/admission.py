@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.auth import Caller
-from shared.bounds import CHOICES
+from gateway.embedding_input import read_input
+from shared.bounds import CHOICES, DIMENSIONS, EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.clock import Clock
 from shared.errors import Forbidden, InvalidRequest, JobNotFound, ModelNotFound
 from shared.events import encode_data
 from shared.jobs import (
     CHAT,
+    EMBEDDINGS,
     KEPT,
+    KINDS,
     LONGEST_TIMEOUT_S,
     Abandonment,
     Job,
@@ -33,7 +36,6 @@ from shared.queue import Queue
 from shared.routes import OnStreamFailure
 from shared.store import Store
 
-KINDS = (CHAT,)
 LANE_HEADER = "X-Tailrace-Lane"
 STREAM_FAILURE_HEADER = "X-Tailrace-On-Stream-Failure"
 DISCONNECT_HEADER = "X-Tailrace-On-Disconnect"
@@ -109,10 +111,17 @@ class Admission:
                 raise InvalidRequest(f"{name} is not available in this version; leave it out.", param=name)
         on_disconnect = _on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
         abandon_after_s = body.get("abandon_after_s")
+        request = {name: value for name, value in body.items() if name not in _NATIVE}
+        if kind == EMBEDDINGS and "encoding_format" in body:
+            raise InvalidRequest(
+                "encoding_format is chosen when the result is read: GET /v1/jobs/{id}/result?encoding_format=base64.",
+                param="encoding_format",
+            )
         return self._spec(
-            {name: value for name, value in body.items() if name not in _NATIVE},
+            _embedding(request, EMBEDDED_INPUTS_OF_A_JOB) if kind == EMBEDDINGS else request,
             caller.tenant,
             key,
+            kind=kind,
             lane=lane,
             timeout_s=self._timeout(body.get("timeout_s")),
             metadata=_metadata(body.get("metadata")),
@@ -150,6 +159,36 @@ class Admission:
             abandonment=self._wished(wishes, OnDisconnect.CANCEL),
             watched=True,
             streaming=streaming,
+        )
+
+    def embeddings(
+        self,
+        body: Mapping[str, Any],
+        caller: Caller,
+        key: str | None,
+        *,
+        wishes: Wishes,
+    ) -> JobSpec:
+        """A spec from the body of `POST /v1/embeddings`: a job that lives as long as its caller.
+
+        How the vectors are written (`encoding_format`) is the caller's matter, and no part of the job. The rest is as
+        for `chat`.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        return self._spec(
+            _embedding({name: value for name, value in body.items() if name != "encoding_format"}, EMBEDDED_INPUTS),
+            caller.tenant,
+            key,
+            kind=EMBEDDINGS,
+            lane=self._header_lane(wishes.lane, caller),
+            on_stream_failure=_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            timeout_s=self._limits.timeout_s,
+            metadata={},
+            fingerprint=_fingerprint("embeddings", {**body, **wishes.named()}),
+            abandonment=self._wished(wishes, OnDisconnect.CANCEL),
+            watched=True,
         )
 
     def response(
@@ -226,6 +265,7 @@ class Admission:
         tenant: str,
         key: str | None,
         *,
+        kind: str = CHAT,
         lane: str,
         timeout_s: float,
         metadata: Mapping[str, str],
@@ -237,8 +277,9 @@ class Admission:
         kept: Mapping[str, Any] | None = None,
         job_id: str | None = None,
     ) -> JobSpec:
-        _check_chat(body)
-        model = body["model"]
+        model = _model(body)
+        if kind == CHAT:
+            _check_chat(body)
         if self._limits.models and model not in self._limits.models:
             raise ModelNotFound(
                 f"The model {model!r} does not exist; there are: {', '.join(self._limits.models)}.",
@@ -250,7 +291,7 @@ class Admission:
             request[KEPT] = kept
         return JobSpec(
             id=job_id or self.new_id(),
-            kind=CHAT,
+            kind=kind,
             tenant=tenant,
             lane=lane,
             model=model,
@@ -342,12 +383,28 @@ class Admission:
         return None if job.hidden else job
 
 
-def _check_chat(body: Mapping[str, Any]) -> None:
-    model, messages = body.get("model"), body.get("messages")
+def _model(body: Mapping[str, Any]) -> str:
+    model = body.get("model")
     if KEPT in body:
         raise InvalidRequest(f"{KEPT} is Tailrace's own name; leave it out.", param=KEPT)
     if not isinstance(model, str) or not 0 < len(model) <= _MAX_MODEL:
         raise InvalidRequest("model must be the name of a model.", param="model")
+    return model
+
+
+def _embedding(body: Mapping[str, Any], most: int) -> dict[str, Any]:
+    """An embeddings request for the provider: its `input` is a list, whatever shape it had."""
+    inputs = read_input(body.get("input"), most)
+    dimensions = body.get("dimensions")
+    if dimensions is None:
+        return {**{name: value for name, value in body.items() if name != "dimensions"}, "input": inputs}
+    if isinstance(dimensions, bool) or not isinstance(dimensions, int) or not 1 <= dimensions <= DIMENSIONS:
+        raise InvalidRequest(f"dimensions must be a whole number from 1 to {DIMENSIONS}.", param="dimensions")
+    return {**body, "input": inputs}
+
+
+def _check_chat(body: Mapping[str, Any]) -> None:
+    messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages must be a list of at least one message.", param="messages")
     for position, message in enumerate(messages):

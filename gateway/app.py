@@ -28,7 +28,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from gateway.admission import Admission, Limits
-from gateway.api import chat_completions, jobs, models, ops, page, responses, ui_chat
+from gateway.api import chat_completions, embeddings, jobs, models, ops, page, responses, results, ui_chat
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
 from gateway.auth import Keyring, Links
@@ -63,6 +63,7 @@ from shared.metrics import Buckets, Metrics
 from shared.ports import family_of
 from shared.queue import Queue
 from shared.replay import ReplayLog
+from shared.results import Results
 from shared.settings import Settings
 from shared.store import Store
 from shared.valkey import REDIS_DOWN, REDIS_FULL, Client, Functions, check_server, must_answer, open_client
@@ -137,6 +138,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             settings=settings,
             clock=clock,
             store=store,
+            results=Results(job_client, keys),
             conversations=Conversations(job_client, keys),
             queue=queue,
             hub=hub,
@@ -175,7 +177,9 @@ def build_app(services: Services) -> ASGIApp:
     app = Starlette(
         routes=[
             *jobs.routes,
+            *results.routes,
             *chat_completions.routes,
+            *embeddings.routes,
             *responses.routes,
             *ui_chat.routes,
             *models.routes,

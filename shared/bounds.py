@@ -53,6 +53,15 @@ LIST_ROUNDS: Final = 10
 REFERENCED_JOBS: Final = 32
 """Earlier responses whose items one request may refer to: the log of each is read."""
 
+EMBEDDED_INPUTS: Final = 2048
+"""What one call of `/v1/embeddings` may embed: OpenAI's own bound, and its caller waits for all of it."""
+
+EMBEDDED_INPUTS_OF_A_JOB: Final = 100_000
+"""The same of a job of `/v1/jobs`, for which nobody has to wait. `BODY_BYTES` and `RESULT_BYTES` bound it too."""
+
+DIMENSIONS: Final = 65_536
+"""The longest vector that is asked for or taken: several times as long as any model's."""
+
 # --- Readers
 
 READER_BYTES: Final = 256 * KIB
@@ -90,6 +99,13 @@ SAVINGS: Final = 256
 
 LOG_BYTES: Final = 16 * MIB
 """What one execution of a job may log, by default, and the frame that passes it: a few hundred thousand tokens."""
+
+RESULT_BYTES: Final = 64 * MIB
+"""The result of a job that does not stream, by default: 10,000 vectors of OpenAI's usual 1,536 numbers. Redis holds it;
+no process of ours holds more than a page of it."""
+
+EMBEDDED_AT_ONCE: Final = 100
+"""Inputs in one request to an upstream, which is what a lost worker costs; the answer is to fit into `EVENT_BYTES`."""
 
 EVENT_BYTES: Final = 8 * MIB
 """An upstream's largest event, error or whole answer: room for a picture. Its frame, in ASCII, may be three or four

@@ -284,7 +284,7 @@ end
 -- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
 local function begin(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
-    'owner', 'left')
+    'owner', 'left', 'embedded')
   local status = record[1]
   if not status then return { 'missing' } end
   if is_terminal(status) then return { 'ended' } end
@@ -312,7 +312,10 @@ local function begin(keys, args)
       local cause = record[9] or args[7]
       if not record[9] then end_try(keys[1], old, cause, now) end
       redis.call('HDEL', keys[1], 'left')
-      if args[8] == '0-1' then
+      if record[10] then
+        -- What the former execution kept counts: it is not taken back, and this one goes on behind it.
+        resumed = quoted(redis.call('XREVRANGE', keys[2], '+', '-', 'COUNT', 1)[1][1])
+      elseif args[8] == '0-1' then
         seq = 1
         bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(cjson.decode(cause).code) .. '}', epoch, seq)
       elseif args[8] ~= '' then
@@ -370,6 +373,25 @@ local function append(keys, args)
     answers[i + 1] = answer
   end
   return answers
+end
+
+-- KEYS record, log, channel, result; ARGV epoch, owner, seq, frame, place (bytes before), part, how far it is then
+-- -> 'ok' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
+-- A part of the result, and the event that tells of it. The record says how far the result goes: what Redis forgot of
+-- one, it forgot of all.
+local function keep(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
+  local refusal = fence(record, args[1], args[2])
+  if refusal then return refusal end
+  if record[1] == 'cancelling' then return 'cancelled' end
+  local seq = tonumber(record[4])
+  if tonumber(args[3]) <= seq then return 'have ' .. record[4] end
+  if tonumber(args[3]) ~= seq + 1 then return 'behind ' .. record[4] end
+  redis.call('SETRANGE', keys[4], args[5], args[6])
+  redis.call('XADD', keys[2], args[1] .. '-' .. args[3], 'f', args[4])
+  redis.call('HSET', keys[1], 'seq', args[3], 'embedded', args[7])
+  publish(keys[3], args[4])
+  return 'ok'
 end
 
 -- Ends the job's keys together: a reader never finds a record without its log. The record is the first of them.
@@ -675,6 +697,7 @@ register('tell', tell, { 'allow-oom' })
 register('create', create)
 register('begin', begin, { 'allow-oom' })
 register('append', append)
+register('keep', keep)
 register('finish', finish, { 'allow-oom' })
 register('cancel', cancel, { 'allow-oom' })
 register('forget', forget, { 'allow-oom' })

@@ -16,6 +16,9 @@ from shared.lifecycle import TERMINAL, State
 from shared.routes import OnStreamFailure
 
 CHAT = "chat"
+EMBEDDINGS = "embeddings"
+KINDS = (CHAT, EMBEDDINGS)
+"""What sort of job there is."""
 KEPT = "tailrace"
 """The field of a request's body in which a dialect keeps what it has to say again. No provider sees it."""
 LONGEST_TIMEOUT_S = 604_800.0
@@ -26,6 +29,9 @@ VIEWER_LEASE_S = 30.0
 
 RECORD_VERSION = 1
 """Written into every record; a reader that meets a newer one ends the job as `broken_job` and goes on."""
+
+FLOAT_BYTES = 4
+"""The size of a number in a vector."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_CHARS = 26
@@ -107,6 +113,46 @@ def abandonment(on_disconnect: OnDisconnect, after_s: float | None, *, grace_s: 
     if after_s is None:
         return Abandonment(on_disconnect, VIEWER_LEASE_S, grace_s)
     return Abandonment(on_disconnect, after_s, min(grace_s, after_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """How far a job of kind `embeddings` got: what is kept of its result.
+
+    The result's bytes are the vectors of the first `done` of `total` inputs, one after the other, each of `dimensions`
+    32-bit floats in little-endian order; `sha256` is their hash. `prompt_tokens` is what they cost, `source` who
+    counted (see `Usage`).
+    """
+
+    done: int
+    total: int
+    dimensions: int
+    prompt_tokens: int
+    source: str
+    sha256: str
+
+    @property
+    def vector_bytes(self) -> int:
+        """The size of one vector."""
+        return self.dimensions * FLOAT_BYTES
+
+    @property
+    def size(self) -> int:
+        """The size of what is kept."""
+        return self.done * self.vector_bytes
+
+    @property
+    def usage(self) -> Usage:
+        """What it has cost. Until all is done, it is partial."""
+        return Usage(self.prompt_tokens, 0, self.source if self.done == self.total else "partial")
+
+    def as_dict(self) -> dict[str, Any]:
+        """How a record keeps it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def proof(self) -> dict[str, Any]:
+        """The `result` object of a terminal event: with it, whoever has read the result can prove it."""
+        return {"inputs": self.done, "dimensions": self.dimensions, "sha256": self.sha256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +247,8 @@ class Job:
     on_disconnect: OnDisconnect
     metadata: Mapping[str, str]
     outcome: Mapping[str, Any]
+    embedded: Embedded | None = None
+    """What is kept of its result, if its kind has one."""
     hidden: bool = False
     """Deleted by its owner, who is told that there is no such job; it is kept only until it has its end."""
     on_stream_failure: OnStreamFailure | None = None
@@ -260,6 +308,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             on_disconnect=OnDisconnect(record.get(b"on_disconnect", b"continue").decode()),
             metadata=json.loads(record.get(b"metadata", b"{}")),
             outcome=json.loads(record.get(b"outcome", b"{}")),
+            embedded=embedded_from(record.get(b"embedded")),
             hidden=b"hidden" in record,
             on_stream_failure=_on_stream_failure(record.get(b"on_stream_failure", b"")),
             one_way=bool(record.get(b"one_way")),
@@ -269,6 +318,15 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenJob(f"The job's record can't be read: {error!r}.") from error
+
+
+def embedded_from(raw: bytes | None) -> Embedded | None:
+    """Read what a record says of the result; None while there is nothing.
+
+    Raises:
+        ValueError, TypeError: it is not what `Embedded.as_dict` makes.
+    """
+    return None if raw is None else Embedded(**json.loads(raw))
 
 
 def _on_stream_failure(raw: bytes) -> OnStreamFailure | None:

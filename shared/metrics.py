@@ -220,6 +220,7 @@ class Metrics(_Registry):
             "provider",
         )
         self.deltas = self._counter("tailrace_deltas_total", "deltas that providers sent", "provider")
+        self.embedded = self._counter("tailrace_embedded_inputs_total", "inputs that providers embedded", "provider")
         self.provider_failures = self._counter(
             "tailrace_provider_failures_total", "attempts that failed by their provider's fault", "provider", "code"
         )

@@ -20,7 +20,16 @@ from pydantic_settings import (
 )
 
 from shared.api_keys import parse_api_key
-from shared.bounds import BODY_BYTES, DEPTH, KIB, LOG_BYTES, PUMP_BYTES, READER_BYTES, WORKER_SLOTS
+from shared.bounds import (
+    BODY_BYTES,
+    DEPTH,
+    KIB,
+    LOG_BYTES,
+    PUMP_BYTES,
+    READER_BYTES,
+    RESULT_BYTES,
+    WORKER_SLOTS,
+)
 from shared.errors import StartupError
 from shared.jobs import LONGEST_TIMEOUT_S
 from shared.lanes import parse_lanes
@@ -179,6 +188,12 @@ class Settings(BaseSettings):
         LOG_BYTES,
         ge=KIB,
         description="what one execution of a job may log; beyond it the job fails as `output_too_large`",
+    )
+    max_result_bytes: int = Field(
+        RESULT_BYTES,
+        ge=KIB,
+        description="what a job that does not stream may keep as its result; beyond it the job fails as "
+        "`output_too_large`",
     )
     max_depth: int = Field(DEPTH, ge=1, description="jobs that may wait in one lane; beyond it 429")
     pump_bytes: int = Field(

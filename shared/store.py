@@ -15,7 +15,18 @@ from redis.asyncio import Redis
 from shared.bounds import WALK_PAGE
 from shared.errors import Abandoned, BrokenJob, Cancelled, JobNotFound, TailraceError, WorkerLost, problem_of
 from shared.events import EventId, encode_data
-from shared.jobs import KEPT, RECORD_VERSION, VIEWER_LEASE_S, Job, JobSpec, Place, Progress, job_from_record
+from shared.jobs import (
+    KEPT,
+    RECORD_VERSION,
+    VIEWER_LEASE_S,
+    Embedded,
+    Job,
+    JobSpec,
+    Place,
+    Progress,
+    embedded_from,
+    job_from_record,
+)
 from shared.keys import Keys
 from shared.lanes import DEFAULT_LANE
 from shared.lifecycle import TERMINAL, State
@@ -149,6 +160,14 @@ class Store:
         """
         request, _ = _request(await self._client.get(self._keys.job(job_id).request))
         return request
+
+    async def embedded(self, job_id: str) -> Embedded | None:
+        """How far the job's result goes; None where nothing of it is kept, or it can't be read."""
+        raw = await self._client.hget(self._keys.job(job_id).record, "embedded")  # type: ignore[misc]
+        try:
+            return embedded_from(raw)
+        except (TypeError, ValueError):
+            return None
 
     async def begin(
         self,

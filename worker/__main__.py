@@ -29,6 +29,7 @@ from shared.places import Places, freed_provider
 from shared.queue import Queue
 from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
+from shared.results import Results
 from shared.routes import Upstream
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
@@ -130,11 +131,12 @@ async def run_worker(
         attempts = Attempts(
             store,
             replay_log,
+            Results(job_client, keys),
             queue,
             pump,
             routes,
             Gate(breakers, concurrency),
-            Limits(settings.max_crashes, settings.again_tokens, settings.max_log_bytes),
+            Limits(settings.max_crashes, settings.again_tokens, settings.max_log_bytes, settings.max_result_bytes),
             lease_s=settings.lease_s,
             metrics=metrics,
             savings=savings,

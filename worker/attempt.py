@@ -47,7 +47,7 @@ class Question:
 
 
 class Attempt:
-    """One execution, while it runs. `stop` may be called from anywhere in this process."""
+    """One execution of a chat, while it runs. `stop` may be called from anywhere in this process."""
 
     def __init__(
         self,

@@ -29,15 +29,17 @@ from shared.errors import (
     WorkerLost,
 )
 from shared.events import EventId
-from shared.jobs import CHAT, Job, Progress
+from shared.jobs import CHAT, EMBEDDINGS, KINDS, Job, Progress
 from shared.lifecycle import State
 from shared.metrics import Metrics
 from shared.queue import Claim, Queue
 from shared.replay import ReplayLog
+from shared.results import Results
 from shared.routes import OnStreamFailure
 from shared.store import ROLLED_BACK, BeginRefusal, Execution, Store, Succession
 from worker.attempt import BEHIND, CANCELLED, DRAIN, Attempt, Question
 from worker.continuation import can_go_on
+from worker.embedding import Embedding
 from worker.ending import Ending, estimate_tokens, finish_from_log, persistently, read_heard
 from worker.fallback import Chain, Routes
 from worker.gate import Gate, Pass
@@ -63,11 +65,13 @@ _INTERRUPTIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a job may cost: workers that are lost over it, deltas that are generated again, bytes of its log."""
+    """What a job may cost: workers that are lost over it, deltas that are generated again, bytes of its log and of
+    its result."""
 
     max_crashes: int
     again_tokens: int
     max_log_bytes: int
+    max_result_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,7 @@ class Attempts:
         self,
         store: Store,
         replay_log: ReplayLog,
+        results: Results,
         queue: Queue,
         pump: Pump,
         routes: Routes,
@@ -135,13 +140,14 @@ class Attempts:
         self._savings = savings or Savings()
         self._store = store
         self._log = replay_log
+        self._results = results
         self._queue = queue
         self._pump = pump
         self._routes = routes
         self._gate = gate
         self._limits = limits
         self._lease_s = lease_s
-        self.running: dict[str, Attempt] = {}
+        self.running: dict[str, Attempt | Embedding] = {}
         self._starting: dict[str, str | None] = {}
         self._draining = False
 
@@ -210,7 +216,7 @@ class Attempts:
             return 0.0
         try:
             job, request = await persistently(lambda: self._store.load_with_request(job_id))
-            if job.kind != CHAT:
+            if job.kind not in KINDS:
                 raise BrokenJob(f"This version knows no jobs of kind {job.kind!r}.")
             chain = self._routes.chain(job.model)
             task = Task(claim, job, request, chain, job.on_stream_failure or chain.on_stream_failure)
@@ -244,7 +250,7 @@ class Attempts:
         heard, seen = await persistently(lambda: read_heard(self._log, job.id))
         progress, cause = job.progress, _why_left(job)
         if isinstance(cause, WorkerLost):
-            progress = after_loss(progress, heard.deltas)
+            progress = after_loss(progress, job.embedded.done if job.embedded else heard.deltas)
             if progress.crashes >= self._limits.max_crashes:
                 raise PoisonJob(f"The job has lost {progress.crashes} workers in a row, and got no further meanwhile.")
         if not _may_follow(task, heard):
@@ -328,14 +334,7 @@ class Attempts:
         self, task: Task, progress: Progress, execution: Execution, question: Question, way: Pass
     ) -> Next | Outcome:
         log.info("attempt.started", attempt=execution.attempt, epoch=execution.epoch, provider=way.provider)
-        attempt = Attempt(
-            execution,
-            question,
-            self._pump,
-            self._metrics,
-            max_log_bytes=self._limits.max_log_bytes,
-            on_first=lambda: self._gate.answered(way),
-        )
+        attempt = self._attempt(task, execution, question, way)
         self.running[execution.job_id] = attempt
         if self._draining:
             attempt.stop(DRAIN)
@@ -355,8 +354,30 @@ class Attempts:
             ending = attempt.failed(ending)
         return await self._finish(task, attempt, ending)
 
+    def _attempt(self, task: Task, execution: Execution, question: Question, way: Pass) -> Attempt | Embedding:
+        """One execution of a job of this kind."""
+        if task.job.kind == EMBEDDINGS:
+            return Embedding(
+                execution,
+                question,
+                self._store,
+                self._results,
+                self._pump.clock,
+                self._metrics,
+                max_result_bytes=self._limits.max_result_bytes,
+                on_first=lambda: self._gate.answered(way),
+            )
+        return Attempt(
+            execution,
+            question,
+            self._pump,
+            self._metrics,
+            max_log_bytes=self._limits.max_log_bytes,
+            on_first=lambda: self._gate.answered(way),
+        )
+
     async def _follow(
-        self, task: Task, progress: Progress, attempt: Attempt, error: AttemptFailed
+        self, task: Task, progress: Progress, attempt: Attempt | Embedding, error: AttemptFailed
     ) -> Next | float | None:
         """What is made of a failed attempt; None is the job's end."""
         execution = attempt.execution
@@ -377,18 +398,18 @@ class Attempts:
         owner = f"{task.claim.owner}.{execution.epoch}"
         return Next(again.progress, owner, execution.epoch, heard, seen, error, execution)
 
-    async def _finish(self, task: Task, attempt: Attempt, ending: Ending | None) -> Fate | float:
+    async def _finish(self, task: Task, attempt: Attempt | Embedding, ending: Ending | None) -> Fate | float:
         answer = "" if ending is None else await attempt.finish(self._store, ending)
         if ending is None or attempt.stopped is not None:
             return await self._after_stop(attempt)
         log.info("attempt.finished", status=ending.state.value, answer=answer)
-        if ending.state is State.COMPLETED and answer in ENDED:
+        if task.job.kind == CHAT and ending.state is State.COMPLETED and answer in ENDED:
             self._savings.answered(task.request, ending.data["usage"]["completion_tokens"])
         if answer == CANCELLED:
             return _fate(await self._end_cancelled(attempt.execution))
         return _fate(answer in ENDED)
 
-    async def _after_stop(self, attempt: Attempt) -> Fate | float:
+    async def _after_stop(self, attempt: Attempt | Embedding) -> Fate | float:
         log.info("attempt.stopped", reason=attempt.stopped)
         if attempt.stopped == CANCELLED:
             return _fate(await self._end_cancelled(attempt.execution))

@@ -5,8 +5,8 @@ accepted) and the log, from which count and hash are read where the caller does 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from shared.bounds import PAGE_BYTES
@@ -22,7 +22,7 @@ from shared.events import (
     parse_id,
     split_frames,
 )
-from shared.jobs import Usage
+from shared.jobs import Embedded, Usage
 from shared.lifecycle import State
 from shared.replay import ReplayLog
 from shared.store import Execution, Store
@@ -58,6 +58,11 @@ def completed(finish_reasons: list[str | None], usage: Usage, tally: Tally) -> E
             "sha256": tally.sha256,
         },
     )
+
+
+def with_result(ending: Ending, embedded: Embedded | None) -> Ending:
+    """The same, and the proof of what the job keeps as its result; None: that is nothing, or its kind has none."""
+    return ending if embedded is None else replace(ending, data={**ending.data, "result": embedded.proof()})
 
 
 def ended_badly(error: TailraceError, usage: Usage | None, tally: Tally) -> Ending:
@@ -97,8 +102,11 @@ async def finish_from_log(
 ) -> str:
     """End a job badly, with the count and hash of what its log really holds; an abandoned one says what it saved."""
     tally, latest = await persistently(lambda: read_tally(replay_log, execution.job_id))
-    usage = Usage(prompt_tokens, tally.deltas, "partial") if tally.deltas else None
-    ending = ended_badly(error, usage, tally)
+    embedded = await persistently(lambda: store.embedded(execution.job_id))
+    usage = embedded.usage if embedded else None
+    if tally.deltas:
+        usage = Usage(prompt_tokens, tally.deltas, "partial")
+    ending = with_result(ended_badly(error, usage, tally), embedded)
     if isinstance(error, Abandoned):
         job_id, savings = execution.job_id, savings or Savings()
         saved = await persistently(lambda: saved_tokens(store, job_id, tally.deltas, savings))
@@ -150,6 +158,11 @@ async def _tally_to(
 def estimate_tokens(request: Mapping[str, Any]) -> int:
     """About how many tokens a prompt has, where the provider did not say."""
     return -(-_characters(request.get("messages")) // _CHARS_PER_TOKEN)
+
+
+def estimate_input_tokens(inputs: Sequence[str | list[int]]) -> int:
+    """The same of inputs to embed; those that are tokens already are counted."""
+    return sum(len(each) if isinstance(each, list) else -(-len(each) // _CHARS_PER_TOKEN) for each in inputs)
 
 
 def _characters(value: object) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from shared.errors import AttemptFailed, DeadlinePassed, ProviderTimeout, ProviderTruncated
 from shared.routes import ANY_MODEL, Continuation, OnStreamFailure, RouteTable, Target
 from worker.providers.base import Chunk, Provider
+from worker.providers.vectors import Vectors
 
 LAST_WORDS_S = 2.0
 """After the last finish reason, usage and the end may take this long; the answer is whole without them."""
@@ -88,6 +89,27 @@ class Link:
             raise DeadlinePassed(f"The answer was not whole after {total_s:g} s.") from None
         finally:
             silence.stop_watching()
+
+    async def embed(self, request: Mapping[str, Any], *, total_s: float) -> Vectors:
+        """Ask for the vectors of a few inputs (see `Provider.embed`), of a job that has `total_s` seconds left.
+
+        Raises:
+            DeadlinePassed: they went by.
+            ProviderTimeout: the provider was silent for too long.
+            AttemptFailed: whatever else the provider raises.
+        """
+        asked = request if self._model is None else {**request, "model": self._model}
+        patience = asyncio.timeout(min(total_s, self._first_token_s))
+        try:
+            async with patience:
+                return await self._provider.embed(asked)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            if total_s > self._first_token_s:
+                silent = f"The provider {self.name} sent no embeddings for {self._first_token_s:g} s."
+                raise ProviderTimeout(silent) from None
+            raise DeadlinePassed("The job's time was over before all was embedded.") from None
 
     async def _chunks(self, request: Mapping[str, Any], silence: "_Silence") -> AsyncGenerator[Chunk, None]:
         choices = _choices(request)

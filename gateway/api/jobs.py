@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.admission import KINDS
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.services import Services, services_of
 from gateway.auth import Caller, Links
@@ -22,7 +21,7 @@ from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
 from shared.bounds import LIST_MOST, LIST_ROUNDS
 from shared.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.events import START, EventId, parse_cursor
-from shared.jobs import Job, Try, created_ms, is_job_id
+from shared.jobs import EMBEDDINGS, KINDS, Job, Try, created_ms, is_job_id
 from shared.lifecycle import State
 from shared.valkey import REDIS_DOWN
 
@@ -247,6 +246,7 @@ def show(job: Job, links: Links, viewers: int = 0) -> dict[str, Any]:
     `abandon_at` is when it is given up, should nobody come: there only while nobody is there.
     """
     address = f"/v1/jobs/{job.id}"
+    result = {"result": f"{address}/result"} if job.kind == EMBEDDINGS else {}
     return {
         "id": job.id,
         "object": "job",
@@ -269,12 +269,15 @@ def show(job: Job, links: Links, viewers: int = 0) -> dict[str, Any]:
         "usage": job.outcome.get("usage"),
         "tokens_saved": job.outcome.get("tokens_saved"),
         "error": job.outcome.get("error"),
+        "progress": {"done": job.embedded.done, "total": job.embedded.total} if job.embedded else None,
+        "result": job.outcome.get("result"),
         "events": job.outcome.get("events"),
         "sha256": job.outcome.get("sha256"),
         "links": {
             "self": address,
             "events": f"{address}/events?token={links.token(job.id)}",
             "cancel": f"{address}/cancel",
+            **result,
         },
     }
 

@@ -17,6 +17,7 @@ from shared.conversations import Conversations
 from shared.errors import Draining
 from shared.metrics import Metrics
 from shared.queue import Queue
+from shared.results import Results
 from shared.settings import Settings
 from shared.store import Store
 from shared.viewers import Viewers
@@ -29,6 +30,7 @@ class Services:
     settings: Settings
     clock: Clock
     store: Store
+    results: Results
     conversations: Conversations
     queue: Queue
     hub: Hub

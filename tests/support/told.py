@@ -12,6 +12,8 @@ from typing import Any
 
 from tests.support.core import Watched
 from worker.providers.base import Chunk, read_chunk
+from worker.providers.scripted import embed
+from worker.providers.vectors import Vectors, read_vectors
 
 MODEL = "told"
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -46,6 +48,10 @@ class Call:
         if usage is not None:
             self.send({"choices": [], "usage": usage})
         self.stop()
+
+    def embed(self) -> None:
+        """The vectors of the inputs, as the scripted provider makes them."""
+        self.send(embed(self.request))
 
     def send(self, chunk: dict[str, Any]) -> None:
         """This chunk, whatever it is."""
@@ -124,6 +130,11 @@ class Told:
         """One request's chunks."""
         async with self.answering(request) as chunks, aclosing(_read(chunks)) as read:
             yield read
+
+    async def embed(self, request: Mapping[str, Any]) -> Vectors:
+        """One request's vectors: what is said first is the whole answer."""
+        async with self.answering(request) as chunks:
+            return read_vectors(await anext(chunks), len(request["input"]))
 
     async def models(self) -> list[str]:
         """One, though any name will do."""

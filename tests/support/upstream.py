@@ -30,7 +30,7 @@ from shared.routes import Continuation
 from tests.support.continuation import WrongBeginning, begun, rest
 from tests.support.meter import Meter
 from tests.support.unread import Unread
-from worker.providers.scripted import MODEL, Script, perform, script_of, text_of
+from worker.providers.scripted import MODEL, Script, embed, perform, script_of, scripted_inputs, text_of
 
 PATIENCE_S = 5.0
 _STREAM_HEAD = (
@@ -128,7 +128,7 @@ class Seen:
 
     def as_dict(self) -> dict[str, Any]:
         """What `/observations` shows."""
-        asked = {"model": self.body.get("model"), "messages": self.body.get("messages")}
+        asked = {name: self.body.get(name) for name in ("model", "messages", "input")}
         shown = {"path": self.path, **asked, "begun": self.begun, "tokens": self.tokens, "sent": self.sent}
         return {**shown, "started": self.started, "ended": self.ended, "closed": self.closed}
 
@@ -302,6 +302,8 @@ class _Connection(asyncio.Protocol):
             self._send(Answer(body=self._upstream.models))
         elif seen.path.endswith("/chat/completions"):
             await self._complete(seen)
+        elif seen.path.endswith("/embeddings"):
+            await self._embed(seen)
         else:
             self._send(_refusal(404, f"There is nothing at {seen.path}.", None))
 
@@ -339,6 +341,26 @@ class _Connection(asyncio.Protocol):
         kind, script = lapse
         meter.lapses[kind] += 1
         return script
+
+    async def _embed(self, seen: Seen) -> None:
+        """The first input with a fault or an answer of its own has its way; the others are embedded."""
+        try:
+            scripts = [script_of(each, WireScript) for each in scripted_inputs(seen.body)]
+        except ProviderRefused as error:
+            self._send(_refusal(error.status, str(error), error.code, error.param))
+            return
+        script = next((each for each in scripts if each.fault or each.http), WireScript())
+        if script.http is not None:
+            self._send(script.http)
+        elif script.fault == "refuse":
+            refusal = ProviderRefused(script.message, code=script.code)
+            self._send(_refusal(refusal.status, script.message, script.code))
+        elif script.fault in ("hang", "stall"):
+            await self._say_no_more(seen)
+        elif script.fault in ("reset", "cut"):
+            self._break_off(script)
+        else:
+            self._send(Answer(body=embed(seen.body)))
 
     async def _stream(self, seen: Seen, script: WireScript) -> None:
         self.transport.write(_STREAM_HEAD)

@@ -105,7 +105,7 @@ def test_the_table_of_a_jobs_life_is_the_lifecycle() -> None:
 def test_the_events_are_those_that_a_reader_can_see() -> None:
     named = {name for cells in table("event", "meaning") for name in re.findall(r"`(\w+)`", cells[0])}
 
-    assert named == set(EventType) - {EventType.PROGRESS}  # no kind of job counts yet
+    assert named == set(EventType)
 
 
 def test_the_memory_table_adds_up() -> None:

@@ -1,4 +1,4 @@
-"""What a provider is: an upstream API that turns a chat request into a stream of chunks.
+"""What a provider is: an upstream API that turns a chat request into a stream of chunks, and inputs into vectors.
 
 Above: fallback.py, which adds the time-outs, and attempt.py, which makes events of chunks. Below: one module
 for each foreign protocol. `read_chunk` is the one place that knows the shape of a chat completion chunk; it
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from shared.bounds import CHOICES, REASON_CHARS
 from shared.errors import ProviderGarbage
+from worker.providers.vectors import Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,14 @@ class Provider(Protocol):
         """Send a chat request (OpenAI's body, without `stream`).
 
         Leaving the context closes the upstream's socket. Sending may wait until the first chunk is asked for.
+        """
+        ...
+
+    async def embed(self, request: Mapping[str, Any]) -> Vectors:
+        """Send an embeddings request (OpenAI's body, `input` a list, without `encoding_format`).
+
+        There is a vector for each input.
+        Cancelling it closes the upstream's socket.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""An upstream that speaks OpenAI's chat completions, through the official client.
+"""An upstream that speaks OpenAI's chat completions and embeddings, through the official client.
 
 Above: fallback.py, which owns the time-outs: none here waits, but the one for a connection. The client does
 authentication, connections (aiohttp's, which read a token at half the cost of its default ones) and errors. Its models
@@ -31,6 +31,7 @@ from shared.errors import (
 )
 from shared.sse_reader import DataReader
 from worker.providers.base import Chunk, read_chunk
+from worker.providers.vectors import Vectors, read_vectors
 
 CONNECT_S = 5.0
 MODELS_S = 10.0
@@ -39,6 +40,8 @@ _DRAIN_S = 0.1
 _LATE_S = 0.5
 # What can come out of the client, and of reading what came.
 _FAULTS = (OpenAIError, httpx2.HTTPError, aiohttp.ClientError, HttpProcessingError, ValueError, RecursionError)
+# What llama.cpp says, as an error of its own (500), of an input to embed that is too long for it.
+_TOO_LONG = "is too large to process"
 # What the client lets through of aiohttp's: an answer that is no HTTP, or whose head is too large.
 _NO_HTTP = (aiohttp.ClientError, HttpProcessingError)
 
@@ -86,6 +89,26 @@ class OpenAICompatible:
         """
         async with aclosing(self._chunks(request)) as chunks:
             yield chunks
+
+    async def embed(self, request: Mapping[str, Any]) -> Vectors:
+        """Send an embeddings request. Raises as `stream` does."""
+        body = json.dumps({**request, "encoding_format": "base64"}).encode()
+        try:
+            async with await self._post("/embeddings", body) as stream:
+                answer = await self._whole(stream.response)
+            if isinstance(answer, dict) and (error := answer.get("error")):
+                raise self._refused(error)
+            return read_vectors(answer, len(request["input"]))
+        except _FAULTS as error:
+            raise self._fault(error) from error
+
+    async def _whole(self, response: httpx2.Response) -> object:
+        """An answer in JSON, which is bounded, see `_bound`."""
+        if _media_type(response) != "application/json":
+            raise ProviderGarbage(
+                f"The provider {self._name} answered with something else than JSON: is its URL right?"
+            )
+        return json.loads(b"".join([piece async for piece in response.aiter_bytes()]))
 
     async def models(self) -> list[str]:
         """The names of the models, from `GET /models`. Raises as `stream` does."""
@@ -168,9 +191,10 @@ class OpenAICompatible:
         if status in (408, 504):
             return ProviderTimeout(sentence)
         param = about.get("param")
+        too_long = _TOO_LONG in said
         return ProviderRefused(
             sentence,
-            code=_refusal(status, about.get("code"), about.get("type")),
+            code="context_length_exceeded" if too_long else _refusal(status, about.get("code"), about.get("type")),
             param=param if isinstance(param, str) and len(param) <= SENTENCE_CHARS else None,
             retry_after_s=_retry_after_s(response.headers) if response is not None else None,
         )

@@ -6,6 +6,7 @@ how fast, and what goes wrong. `perform` is the pure part, which the tests' upst
 here: any wire.
 """
 
+import base64
 import json
 import random
 import re
@@ -18,12 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from shared.errors import REFUSALS, ProviderRefused
 from worker.providers.base import Chunk, read_chunk
+from worker.providers.vectors import Vectors, pack, read_vectors
 
 MODEL = "scripted"
 UNKNOWN = "unknown"
 """A model whose name starts so does not exist."""
 
 _DEFAULT_TOKENS = 16
+_DIMENSIONS = 8
 _ECHOED_CHARS = 200
 # Some of them hold what something on the way likes to break.
 _WORDS = (
@@ -107,6 +110,22 @@ class Scripted:
         async with aclosing(self._play(request)) as chunks:
             yield chunks
 
+    async def embed(self, request: Mapping[str, Any]) -> Vectors:
+        """Vectors that are the same for the same inputs, and mean nothing; an input may be a script, for its fault.
+
+        Raises as `stream` does.
+        """
+        scripts = [script_of(each, Script) for each in scripted_inputs(request)]
+        faulty = next((script for script in scripts if script.fault), None)
+        await self._sleep(0)
+        if faulty is not None and faulty.fault == "refuse":
+            raise ProviderRefused(faulty.message, code=faulty.code)
+        if faulty is not None and faulty.fault == "stall":
+            await self._sleep(float("inf") if faulty.stall_s is None else faulty.stall_s)
+        elif faulty is not None:
+            return read_vectors("nonsense", len(scripts))
+        return read_vectors(embed(request), len(scripts))
+
     async def models(self) -> list[str]:
         """One, though any name will do."""
         return [MODEL]
@@ -168,6 +187,36 @@ def perform(request: Mapping[str, Any], script: Script) -> Iterator[dict[str, An
     yield _chunk(request, ends)
     if script.usage:
         yield {**_chunk(request, []), "usage": _usage(request, deltas)}
+
+
+def scripted_inputs(request: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each input of an embeddings request as a chat's, so that it may hold a script."""
+    return [
+        {"model": request.get("model", MODEL), "messages": [{"role": "user", "content": str(each)}]}
+        for each in request["input"]
+    ]
+
+
+def embed(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to an embeddings request, in base64 where that was asked for (OpenAI API reference, embeddings)."""
+    inputs: list[Any] = request["input"]
+    dimensions = _number(request, "dimensions") or _DIMENSIONS
+    data = [
+        {"object": "embedding", "index": index, "embedding": _shown(_vector(each, dimensions), request)}
+        for index, each in enumerate(inputs)
+    ]
+    tokens = sum(len(each) if isinstance(each, list) else len(str(each).split()) for each in inputs)
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return {"object": "list", "data": data, "model": request.get("model", MODEL), "usage": usage}
+
+
+def _vector(input_: object, dimensions: int) -> list[float]:
+    numbers = random.Random(json.dumps(input_))
+    return [numbers.uniform(-1, 1) for _ in range(dimensions)]
+
+
+def _shown(vector: list[float], request: Mapping[str, Any]) -> object:
+    return base64.b64encode(pack(vector)).decode() if request.get("encoding_format") == "base64" else vector
 
 
 def text_of(request: Mapping[str, Any], script: Script, choice: int = 0) -> str:

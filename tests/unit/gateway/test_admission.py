@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -284,7 +285,7 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"n": True}, "n", "from 1 to 128"),
         ({"n": "2"}, "n", "from 1 to 128"),
         ({"n": 1.5}, "n", "from 1 to 128"),
-        ({"kind": "embeddings"}, "kind", "one of: chat"),
+        ({"kind": "images"}, "kind", "one of: chat, embeddings"),
         ({"kind": None}, "kind", "one of: chat"),
         ({"kind": ["chat"]}, "kind", "one of: chat"),
         ({"lane": "express"}, "lane", "one of: high, default, low"),
@@ -431,3 +432,65 @@ def test_the_same_body_at_another_address_has_another_fingerprint() -> None:
 @pytest.mark.parametrize("make", [chat, response], ids=["chat", "response"])
 def test_the_same_body_in_another_lane_has_another_fingerprint(make: Callable[..., JobSpec]) -> None:
     assert len({make(BODY, lane=lane).fingerprint for lane in (None, "high", "low")}) == 3
+
+
+# Embeddings.
+
+
+def embeddings(body: Mapping[str, Any], key: str | None = None, lane: str | None = None) -> JobSpec:
+    return admission().embeddings(body, ALICE, key, wishes=Wishes(lane))
+
+
+def test_a_call_to_embed_is_a_job_whose_inputs_are_a_list() -> None:
+    spec = embeddings({"model": "m", "input": "Hello", "user": "me", "dimensions": None, "encoding_format": "base64"})
+
+    assert (spec.kind, spec.model, spec.viewer) == ("embeddings", "m", GATEWAY)
+    assert json.loads(spec.request) == {"model": "m", "input": ["Hello"], "user": "me"}
+
+
+def test_how_vectors_are_written_is_part_of_what_a_key_stands_for() -> None:
+    body = {"model": "m", "input": "Hello"}
+
+    assert embeddings(body).fingerprint != embeddings({**body, "encoding_format": "base64"}).fingerprint
+    assert embeddings(body).fingerprint == embeddings({"input": "Hello", "model": "m"}).fingerprint
+    assert embeddings(body).fingerprint != native({**body, "kind": "embeddings"}).fingerprint
+
+
+def test_a_native_job_embeds_more_than_a_call_may() -> None:
+    body = {"model": "m", "input": ["a"] * 2049}
+
+    spec = native({**body, "kind": "embeddings", "lane": "low"})
+
+    assert (spec.kind, spec.lane, spec.viewer) == ("embeddings", "low", None)
+    assert json.loads(spec.request) == body
+    with pytest.raises(InvalidRequest, match="at most 2048 inputs"):
+        embeddings(body)
+    with pytest.raises(InvalidRequest, match="at most 100000 inputs"):
+        native({"kind": "embeddings", "model": "m", "input": ["a"] * 100_001})
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "hint"),
+    [
+        ({"input": 7}, "input", "must be a text"),
+        ({"dimensions": 0}, "dimensions", "from 1 to 65536"),
+        ({"dimensions": True}, "dimensions", "from 1 to 65536"),
+        ({"dimensions": "8"}, "dimensions", "from 1 to 65536"),
+        ({"dimensions": 65_537}, "dimensions", "from 1 to 65536"),
+        ({"encoding_format": "float"}, "encoding_format", "when the result is read"),
+        ({"tailrace": {}}, "tailrace", "own name"),
+        ({"model": None}, "model", "name of a model"),
+    ],
+)
+def test_a_wrong_field_of_a_job_that_embeds_is_named(fields: dict[str, Any], param: str, hint: str) -> None:
+    error = refusal({"kind": "embeddings", "model": "m", "input": "Hello", **fields})
+
+    assert error.param == param
+    assert hint in str(error)
+
+
+def test_a_model_that_is_not_served_embeds_nothing() -> None:
+    served = admission(replace(LIMITS, models=("a",)))
+
+    with pytest.raises(ModelNotFound, match="there are: a"):
+        served.embeddings({"model": "b", "input": "Hello"}, ALICE, None, wishes=Wishes())

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -12,6 +12,9 @@ from shared.errors import DeadlinePassed, ModelNotFound, ProviderTimeout, Provid
 from shared.routes import Continuation, OnStreamFailure, Route, RouteTable, Target, Upstream
 from worker.fallback import LAST_WORDS_S, Link, Routes
 from worker.providers.base import Chunk
+from worker.providers.vectors import Vectors
+
+T = TypeVar("T")
 
 FIRST_TOKEN_S = 20.0
 GAP_S = 5.0
@@ -19,6 +22,7 @@ TOTAL_S = 1000.0
 STOP = Chunk(finished=((0, "stop"),))
 USAGE = Chunk(usage={"prompt_tokens": 1, "completion_tokens": 1})
 ROLE = Chunk()
+VECTORS = Vectors(bytes(8), 2)
 
 
 def token(text: str = "a", **fields: Any) -> Chunk:
@@ -63,6 +67,18 @@ class Told:
             if isinstance(said, Exception):
                 raise said
             yield said
+
+    async def embed(self, request: Mapping[str, Any]) -> Vectors:
+        self.asked.set()
+        try:
+            if self._said.empty():
+                self.waiting.set()
+            said = await self._said.get()
+            if isinstance(said, Exception):
+                raise said
+            return VECTORS
+        finally:
+            self.closed.set()
 
     async def models(self) -> list[str]:
         return ["one", "two"]
@@ -118,7 +134,7 @@ async def let_timers_fire() -> None:
         await asyncio.sleep(0)
 
 
-async def ending(reading: asyncio.Task[list[Chunk]]) -> list[Chunk]:
+async def ending(reading: asyncio.Task[T]) -> T:
     """What comes of it, now and not later."""
     await let_timers_fire()
     assert reading.done()
@@ -496,3 +512,40 @@ async def test_closing_the_routes_closes_the_providers() -> None:
     provider = Told()
     await Routes(RouteTable({"*": to(ONE)}, UPSTREAMS), {"one": provider}).close()
     assert provider.closed.is_set()
+
+
+# Embeddings.
+
+
+async def embed(provider: Told, *, total_s: float = TOTAL_S) -> Vectors:
+    return await link(provider).embed({"input": ["a"]}, total_s=total_s)
+
+
+async def test_vectors_are_passed_on_as_they_come() -> None:
+    assert await embed(Told(token())) is VECTORS
+
+
+async def test_a_provider_that_sends_no_vectors_for_too_long_is_told_so(pass_time: Callable[[float], None]) -> None:
+    provider = Told()
+    embedding = asyncio.create_task(embed(provider))
+    await provider.waiting.wait()
+    pass_time(FIRST_TOKEN_S)
+    with pytest.raises(ProviderTimeout, match="sent no embeddings for 20 s"):
+        await ending(embedding)
+    assert provider.closed.is_set()
+
+
+async def test_a_job_whose_time_is_over_first_is_not_its_providers_fault(pass_time: Callable[[float], None]) -> None:
+    provider = Told()
+    embedding = asyncio.create_task(embed(provider, total_s=FIRST_TOKEN_S / 2))
+    await provider.waiting.wait()
+    pass_time(FIRST_TOKEN_S / 2)
+    with pytest.raises(DeadlinePassed):
+        await ending(embedding)
+
+
+async def test_a_providers_own_time_out_and_other_errors_are_passed_on() -> None:
+    for error in (ProviderUnreachable("Gone."), TimeoutError("a defect")):
+        with pytest.raises(type(error)) as caught:
+            await embed(Told(error))
+        assert caught.value is error

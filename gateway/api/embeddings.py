@@ -1,0 +1,45 @@
+"""OpenAI's embeddings over ordinary jobs: the caller waits for the job, and is its life line, as for a chat completion.
+
+Above: app.py. Below: admission, foreground.py, and results.py, which writes the list. Not here: the wire format.
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.admission import Wishes
+from gateway.api.bodies import read_json
+from gateway.api.foreground import Foreground
+from gateway.api.results import EmbeddingsResponse
+from gateway.api.services import Services, services_of
+from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding, parse_encoding
+from shared.jobs import Job
+
+
+async def create(request: Request) -> Response:
+    """`POST /v1/embeddings` (OpenAI API reference, embeddings/create)."""
+    services = services_of(request)
+    services.refuse_if_draining()
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    body = await read_json(request, services.settings.max_body_bytes)
+    encoding = parse_encoding(body.get("encoding_format"))
+    key = request.headers.get("idempotency-key")
+    spec = services.admission.embeddings(body, caller, key, wishes=Wishes.of(request.headers))
+    job = await services.admission.submit(spec)
+    return _Answer(services, job, encoding, counted=job.id == spec.id)
+
+
+class _Answer(Foreground):
+    """One caller's answer."""
+
+    def __init__(self, services: Services, job: Job, encoding: Encoding, *, counted: bool) -> None:
+        super().__init__(services, job, None, EmbeddingsEnd(), counted=counted)
+        self._encoding = encoding
+
+    async def _completed(self) -> Response:
+        job = await self._services.store.load(self._job_id)
+        listed = EmbeddingList(job.model, job.embedded, self._encoding)
+        return EmbeddingsResponse(self._services, job, job.embedded, listed)
+
+
+routes = [Route("/v1/embeddings", create, methods=["POST"])]

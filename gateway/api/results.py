@@ -1,0 +1,81 @@
+"""`GET /v1/jobs/{id}/result`: what a job has made that is no stream, or so much of it as is kept.
+
+Above: app.py; embeddings.py answers with the same. Below: shared/results.py and dialects/embeddings.py. No more than a
+page of it is held at once. Not here: how the vectors got there.
+"""
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from gateway.api.jobs import JOB_HEADER, own_job
+from gateway.api.services import Services, services_of
+from gateway.dialects.embeddings import EmbeddingList, parse_encoding
+from shared.bounds import PAGE_BYTES
+from shared.errors import NotFound, Unavailable
+from shared.jobs import EMBEDDINGS, Embedded, Job
+from shared.valkey import REDIS_DOWN
+
+log = structlog.get_logger()
+
+
+async def get(request: Request) -> Response:
+    """`GET /v1/jobs/{id}/result?encoding_format=`."""
+    services = services_of(request)
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    job = await own_job(services, caller, request.path_params["job_id"])
+    encoding = parse_encoding(request.query_params.get("encoding_format"))
+    if job.kind != EMBEDDINGS:
+        raise NotFound(f"A job of kind {job.kind} has no result of its own: its answer is in its events.")
+    embedded = job.embedded
+    progress = {"done": embedded.done, "total": embedded.total} if embedded else {"done": 0, "total": None}
+    listed = EmbeddingList(job.model, embedded, encoding, job=job.id, status=job.status.value, **progress)
+    return EmbeddingsResponse(services, job, embedded, listed)
+
+
+class EmbeddingsResponse(Response):
+    """A list of embeddings on its way to one caller."""
+
+    def __init__(self, services: Services, job: Job, embedded: Embedded | None, listed: EmbeddingList) -> None:
+        self.background = None
+        self.status_code = 200
+        self._results = services.results
+        self._job = job
+        self._size = embedded.size if embedded else 0
+        self._page = max(PAGE_BYTES // embedded.vector_bytes, 1) * embedded.vector_bytes if embedded else 1
+        self._listed = listed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; where Redis goes away or forgets in the middle, the body breaks off: nobody takes it for whole.
+
+        Raises:
+            Unavailable: the result was gone before anything was sent.
+        """
+        sent, body = 0, self._listed.opening
+        try:
+            async for page in self._results.pages(self._job.id, self._size, self._page):
+                body += self._listed.items(page)
+                await self._send(send, body, first=not sent, more=True)
+                sent, body = sent + len(page), b""
+        except REDIS_DOWN as error:
+            if not sent:
+                raise
+            log.warning("result.broken", error=type(error).__name__)
+            return
+        if sent < self._size:
+            if not sent:
+                raise Unavailable("Redis was killed and has forgotten this result; try again.")
+            log.warning("result.forgotten")
+            return
+        await self._send(send, body + self._listed.closing, first=not sent, more=False)
+
+    async def _send(self, send: Send, body: bytes, *, first: bool, more: bool) -> None:
+        if first:
+            headers = [(b"content-type", b"application/json"), (JOB_HEADER.encode(), self._job.id.encode())]
+            await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+routes = [Route("/v1/jobs/{job_id}/result", get, methods=["GET"])]

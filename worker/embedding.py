@@ -1,0 +1,218 @@
+"""One execution of a job of kind `embeddings`: its inputs go to the provider in batches, and each batch is kept.
+
+To attempts.py, which runs it, it is what `Attempt` is for a chat. It does without the pump: a batch and its `progress`
+event are one step in Redis, so that an execution goes on behind what a former one kept, and computes none of it again.
+Above: attempt.py. Below: fallback (the provider), results (what is kept), ending. Not here: who begins, and what
+becomes of a job that was stopped.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anyio import CancelScope
+
+from shared.bounds import EMBEDDED_AT_ONCE, PAGE_BYTES
+from shared.clock import Clock
+from shared.errors import AttemptFailed, BrokenJob, OutputTooLarge, ProviderGarbage, ProviderRefused
+from shared.events import EventId, EventType, encode_data, encode_frame
+from shared.jobs import FLOAT_BYTES, Embedded
+from shared.metrics import Metrics
+from shared.results import Results
+from shared.store import Execution, Store
+from worker.attempt import Question
+from worker.ending import (
+    Ending,
+    completed,
+    ended_badly,
+    estimate_input_tokens,
+    finish,
+    persistently,
+    with_result,
+)
+from worker.pace import Pace
+from worker.providers.vectors import Vectors
+from worker.tally import Tally
+
+# A Redis that takes nothing now is asked again after so long.
+_BUSY_S = 0.25
+
+
+class Embedding:
+    """One execution, while it runs. `stop` may be called from anywhere in this process; see `attempt.Attempt`."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        question: Question,
+        store: Store,
+        results: Results,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        max_result_bytes: int,
+        on_first: Callable[[], None],
+    ) -> None:
+        """`on_first` is called when the first vectors have come."""
+        self.execution = execution
+        self.stopped: str | None = None
+        self.shown = 0
+        """Deltas of the answer: there are none, and what is kept needs not be taken back."""
+        self._question = question
+        self._request = question.request
+        self._on_first: Callable[[], None] | None = on_first
+        self._clock = clock
+        self._deadline = clock.monotonic() + execution.left_ms / 1000
+        self._store = store
+        self._results = results
+        self._max_result_bytes = max_result_bytes
+        self._pace = Pace(metrics, clock, question.link.name)
+        self._counted = metrics.embedded.of(question.link.name)
+        self._scope = CancelScope()
+        self._seq = execution.seq
+        self._embedded: Embedded | None = None
+        self._hash = hashlib.sha256()
+
+    def stop(self, reason: str) -> None:
+        """End this execution: `cancelled` and `drain` are ours to carry out, other reasons say it was taken away."""
+        if self.stopped is None:
+            self.stopped = reason
+            self._scope.cancel()
+
+    @property
+    def last(self) -> EventId:
+        """The last event that was logged."""
+        return EventId(self.execution.epoch, self._seq)
+
+    @property
+    def left_s(self) -> float:
+        """The seconds until the job's deadline."""
+        return self._deadline - self._clock.monotonic()
+
+    async def run(self) -> Ending | AttemptFailed | None:
+        """Embed until the end; None if it was stopped."""
+        error: AttemptFailed | None = None
+        with self._scope:
+            try:
+                if self.stopped is None:
+                    await self._embed(_inputs(self._request))
+            except AttemptFailed as failure:
+                error = failure
+                self._pace.failed(failure)
+        if self.stopped is not None:
+            return None
+        if error is not None:
+            return error
+        assert self._embedded is not None  # noqa: S101  # there is at least one input
+        return with_result(completed([], self._embedded.usage, Tally()), self._embedded)
+
+    async def flushed(self) -> None:
+        """Nothing: a batch that is kept is in the log."""
+
+    def failed(self, error: AttemptFailed) -> Ending:
+        """The job's end, where nothing follows this failure."""
+        embedded = self._embedded
+        return with_result(ended_badly(error, embedded.usage if embedded else None, Tally()), embedded)
+
+    async def finish(self, store: Store, ending: Ending) -> str:
+        """Write the terminal event; the store's answer, see `Store.finish`. Where Redis forgot, `stopped` says so."""
+        answer = await finish(store, self.execution, ending, self._seq + 1)
+        word, _, _ = answer.partition(" ")
+        if word == "behind":
+            self.stop(word)
+        return answer
+
+    async def _embed(self, inputs: list[Any]) -> None:
+        self._question.check()
+        done = await self._take_up(len(inputs))
+        while done < len(inputs):
+            batch = inputs[done : done + EMBEDDED_AT_ONCE]
+            request = {**self._request, "input": batch}
+            vectors = await self._question.link.embed(request, total_s=max(self.left_s, 0.0))
+            self._answered()
+            self._counted.add(len(batch))
+            self._check(vectors, len(inputs))
+            await self._keep(vectors, done, batch, len(inputs))
+            done += len(batch)
+
+    def _answered(self) -> None:
+        if self._on_first is not None:
+            self._on_first()
+            self._on_first = None
+
+    async def _take_up(self, total: int) -> int:
+        """How many inputs former executions have done; their vectors, hashed again, must prove themselves."""
+        job_id = self.execution.job_id
+        embedded = await persistently(lambda: self._store.embedded(job_id))
+        if embedded is None:
+            return 0
+        digest = await persistently(lambda: self._hashed(embedded))
+        if embedded.total != total or digest.hexdigest() != embedded.sha256:
+            raise BrokenJob("What was kept of the job's result is not what was computed.")
+        self._hash, self._embedded = digest, embedded
+        return embedded.done
+
+    async def _hashed(self, embedded: Embedded) -> "hashlib._Hash":
+        digest = hashlib.sha256()
+        async for page in self._results.pages(self.execution.job_id, embedded.size, PAGE_BYTES):
+            digest.update(page)
+        return digest
+
+    def _check(self, vectors: Vectors, total: int) -> None:
+        asked, dimensions = self._request.get("dimensions"), vectors.dimensions
+        if asked is not None and asked != dimensions:
+            raise ProviderRefused(
+                f"The model's vectors have {dimensions} dimensions, and the provider did not make {asked} of them.",
+                code="invalid_request",
+                param="dimensions",
+            )
+        if self._embedded is not None and self._embedded.dimensions != dimensions:
+            raise ProviderGarbage("The provider sent vectors of another length than before.")
+        if total * dimensions * FLOAT_BYTES > self._max_result_bytes:
+            raise OutputTooLarge(
+                f"{total} vectors of {dimensions} dimensions would pass {self._max_result_bytes} bytes."
+            )
+
+    async def _keep(self, vectors: Vectors, done: int, batch: list[Any], total: int) -> None:
+        former = self._embedded
+        place = former.size if former else 0
+        self._hash.update(vectors.data)
+        counted = vectors.prompt_tokens
+        tokens = estimate_input_tokens(batch) if counted is None else counted
+        estimated = counted is None or (former is not None and former.source == "estimated")
+        embedded = Embedded(
+            done=done + len(batch),
+            total=total,
+            dimensions=vectors.dimensions,
+            prompt_tokens=tokens + (former.prompt_tokens if former else 0),
+            source="estimated" if estimated else "provider",
+            sha256=self._hash.hexdigest(),
+        )
+        seq = self._seq + 1
+        said = {"done": embedded.done, "total": total, "message": f"{embedded.done} of {total} inputs"}
+        frame = encode_frame(EventType.PROGRESS, encode_data(said), EventId(self.execution.epoch, seq))
+        await self._persistently_keep(seq, frame, place, vectors.data, embedded)
+        self._seq, self._embedded = seq, embedded
+
+    async def _persistently_keep(self, seq: int, frame: bytes, place: int, part: bytes, embedded: Embedded) -> None:
+        """Until it is kept; if it can't be, this execution is over."""
+        while True:
+            answer = await persistently(
+                lambda: self._results.keep(
+                    self.execution, seq=seq, frame=frame, place=place, part=part, embedded=embedded
+                )
+            )
+            word, _, _ = answer.partition(" ")
+            if word in ("ok", "have"):
+                return
+            if word != "busy":
+                self.stop(word)
+            await asyncio.sleep(_BUSY_S)  # a stop ends it
+
+
+def _inputs(request: Mapping[str, Any]) -> list[Any]:
+    inputs = request.get("input")
+    if not isinstance(inputs, list) or not inputs:
+        raise BrokenJob("The job's request has no inputs.")
+    return inputs
