@@ -17,7 +17,7 @@ PURE_FILES := \
 	worker/providers/vectors.py \
 	gateway/subscriber.py gateway/dialects/*.py gateway/address.py gateway/embedding_input.py \
 	$(CLIENT)/exit_status.py $(CLIENT)/patience.py $(CLIENT)/reference.py $(CLIENT)/table.py $(CLIENT)/text.py \
-	$(CLIENT)/transcript.py
+	$(CLIENT)/transcript.py $(CLIENT)/vectors.py
 empty :=
 comma := ,
 PURE := $(subst $(empty) $(empty),$(comma),$(strip $(PURE_FILES)))

@@ -15,6 +15,7 @@ from gateway.client.exit_status import MEANINGS
 from gateway.client.reference import PREFIXES, Reference, read_reference
 from shared.errors import BadCursor
 from shared.events import EventId, encode_data, parse_cursor
+from shared.jobs import EMBEDDINGS
 from shared.lifecycle import State
 
 COMMANDS = ("submit", "tail", "cancel", "jobs")
@@ -24,6 +25,8 @@ _COLUMNS = 80
 # Fields of a job's body that have an option of their own, or none on purpose.
 _NO_PARAM = {
     "messages": "the prompt and --system",
+    "input": "--embed",
+    "kind": "--embed",
     "model": "--model",
     "lane": "--lane",
     "timeout_s": "--timeout",
@@ -83,7 +86,13 @@ def _add_submit(commands: "argparse._SubParsersAction[ArgumentParser]", patience
     )
     submit.add_argument("prompt", nargs="*", metavar="PROMPT", help="the prompt; - or nothing: it is read from stdin")
     submit.add_argument("--model", type=_text, help="the model's name (default: the only one that the gateway serves)")
-    submit.add_argument("--system", metavar="TEXT", help="a system message that goes before the prompt")
+    what = submit.add_mutually_exclusive_group()
+    what.add_argument("--system", metavar="TEXT", help="a system message that goes before the prompt")
+    what.add_argument(
+        "--embed",
+        action="store_true",
+        help="embed the prompt, each of its lines for itself; a pipe gets a vector a line, as JSON",
+    )
     submit.add_argument(
         "--param",
         type=_param,
@@ -146,9 +155,12 @@ def _add(
 
 def request_of(options: Namespace, prompt: str, model: str) -> dict[str, Any]:
     """The body of `POST /v1/jobs` for `tailrace submit` with these options."""
-    system = [] if options.system is None else [{"role": "system", "content": options.system}]
-    request: dict[str, Any] = dict(options.param)
-    request |= {"model": model, "messages": [*system, {"role": "user", "content": prompt}]}
+    request: dict[str, Any] = {**dict(options.param), "model": model}
+    if options.embed:
+        request |= {"kind": EMBEDDINGS, "input": [line for line in map(str.rstrip, prompt.split("\n")) if line]}
+    else:
+        system = [] if options.system is None else [{"role": "system", "content": options.system}]
+        request["messages"] = [*system, {"role": "user", "content": prompt}]
     own = {
         "lane": options.lane,
         "timeout_s": options.timeout,

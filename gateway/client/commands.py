@@ -29,6 +29,7 @@ from gateway.client.table import table
 from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
 from gateway.client.text import is_whole, one_line
 from gateway.client.transcript import End, Proof, Transcript
+from gateway.client.vectors import as_lines, vectors_of
 from gateway.development_key import kept_development_key
 from shared.clock import SystemClock
 from shared.errors import (
@@ -244,7 +245,11 @@ def _follow(
         if transcript.proof is Proof.BROKEN or (transcript.proof is Proof.PARTIAL and cursor == START):
             raise AnswerNotWhole(f"What came of {job_id} is not what was sent: its end does not prove it.")
         output.complete(transcript)
-        _remark(job_id, transcript, console)
+        proof = transcript.end.data.get("result")
+        if isinstance(proof, Mapping):
+            _write_result(job_id, proof, output, connection, console)
+        else:
+            _remark(job_id, transcript, console)
     return _ended(job_id, transcript.end.type, transcript.end.data, console)
 
 
@@ -262,6 +267,15 @@ def _end_of(job_id: str, connection: Connection) -> End:
     if transcript.end is None:
         raise GatewayGarbage(f"The gateway sent nothing of {job_id}, though it has ended.")
     return transcript.end
+
+
+def _write_result(job_id: str, proof: Json, output: Output, connection: Connection, console: Console) -> None:
+    """What a job that embeds has made: to a pipe, one vector a line; a person is told how to get them there."""
+    if console.is_terminal:
+        console.note(f"{job_id}, {proof.get('inputs')} vectors. To have them: tailrace tail {job_id} > FILE")
+    elif not isinstance(output, EventLines):
+        for line in as_lines(vectors_of(connection.result(job_id), proof)):
+            console.write(line)
 
 
 def _remark(job_id: str, transcript: Transcript, console: Console) -> None:

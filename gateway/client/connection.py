@@ -108,6 +108,10 @@ class Connection:
             raise self._garbage()
         return job_id
 
+    def result(self, job_id: str) -> Json:
+        """`GET /v1/jobs/{id}/result`: what a job that embeds has made, its vectors in base64."""
+        return self._ask("GET", f"/v1/jobs/{job_id}/result", params={"encoding_format": "base64"})
+
     def cancel(self, job_id: str) -> Json:
         """`POST /v1/jobs/{id}/cancel`: the job as it then is."""
         return self._ask("POST", f"/v1/jobs/{job_id}/cancel")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
 from gateway.client.text import Joiner, one_line, rows, safe
-from gateway.client.transcript import Change, Said, TakenBack, Transcript, Voice
+from gateway.client.transcript import Change, Counted, Said, TakenBack, Transcript, Voice
 from shared.errors import AnswerNotWhole
 from shared.sse_reader import SentEvent
 
@@ -117,12 +117,15 @@ class OnScreen:
         self._console = console
         self._joiner = Joiner()
         self._voice: Voice | None = None
+        self._counted = False
 
     def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
         """Show what was said, or take it back."""
         for change in changes:
             if isinstance(change, TakenBack):
                 self._take_back(change, transcript)
+            elif isinstance(change, Counted):
+                self._count(change)
             else:
                 self._say(change)
 
@@ -140,6 +143,13 @@ class OnScreen:
             self._console.show("\n\n")
         self._voice = said.voice
         self._console.show(self._joiner.feed(said.text), DIM if said.voice is Voice.REASONING else PLAIN)
+
+    def _count(self, change: Counted) -> None:
+        """In the place of the last count, if it can be erased."""
+        if self._counted and not self._console.erase():
+            self._console.show("\n")
+        self._counted = True
+        self._console.show(change.how_far, DIM)
 
     def _take_back(self, change: TakenBack, transcript: Transcript) -> None:
         self._joiner, self._voice = Joiner(), None
@@ -179,7 +189,7 @@ class AsItComes:
             if isinstance(change, Said):
                 if change.voice is Voice.ANSWER:
                     self._write(self._joiner.feed(change.text))
-            elif self._last:
+            elif isinstance(change, TakenBack) and self._last:
                 raise AnswerNotWhole(f"{change.why} What was written is void.")
 
     def complete(self, transcript: Transcript) -> None:

@@ -39,7 +39,13 @@ class TakenBack(NamedTuple):
     why: str
 
 
-Change = Said | TakenBack
+class Counted(NamedTuple):
+    """A job that counts got further."""
+
+    how_far: str
+
+
+Change = Said | TakenBack | Counted
 
 
 class ToolCall(NamedTuple):
@@ -104,6 +110,9 @@ class Transcript:
             return self._deltas[-1].said
         if event.name == EventType.ROLLBACK:
             return self._roll_back(data)
+        if event.name == EventType.PROGRESS:
+            message = data.get("message")
+            return (Counted(message if isinstance(message, str) else f"{data.get('done')} of {data.get('total')}"),)
         if event.name in TERMINAL_EVENTS:
             self.end = End(EventType(event.name), data)
         return ()

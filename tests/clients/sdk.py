@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from openai import AsyncOpenAI, OpenAI
+from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 
@@ -145,6 +146,16 @@ class Sdk:
                 return list(helper), helper.get_final_response()
 
         return await asyncio.to_thread(read)
+
+    async def embed(self, **parameters: Any) -> CreateEmbeddingResponse:
+        """`embeddings.create`."""
+        answer = await _done(lambda: self.client.embeddings.create(**parameters))
+        assert isinstance(answer, CreateEmbeddingResponse)
+        return answer
+
+    async def raw_embed(self, **parameters: Any) -> Any:
+        """`embeddings.with_raw_response.create`."""
+        return await _done(lambda: self.client.embeddings.with_raw_response.create(**parameters))
 
     async def models(self) -> list[Any]:
         """`models.list`, all pages of it."""

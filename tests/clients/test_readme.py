@@ -90,10 +90,10 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
         if printed[-1].startswith(b'{"id":"job_'):
             env["JOB"] = json.loads(printed[-1])["id"]
 
-    chat, submitted, whole, rest, rest_of_chat = printed
+    chat, submitted, whole, rest, rest_of_chat, _, progress, result = printed
     assert named == {"TAILRACE", "KEY", "JOB"}
     assert chat_text(chat) == answer_to(PROMPT)
-    assert json.loads(submitted)["links"]["events"].startswith(f"/v1/jobs/{env['JOB']}/events?token=")
+    assert json.loads(submitted)["links"]["events"].startswith(f"/v1/jobs/{json.loads(submitted)['id']}/events?token=")
     events = [decode_frame(frame) for frame in split_frames(whole)]
     said = [event.json().get("content", "") for event in events if event.type is EventType.DELTA]
     assert ("".join(said), events[-1].type) == (answer_to(PROMPT), EventType.COMPLETED)
@@ -103,6 +103,9 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
     events = [decode_frame(frame) for frame in split_frames(rest)]
     said = [event.json().get("content", "") for event in events if event.type is EventType.DELTA]
     assert chat_text(rest_of_chat) == "".join(said)
+    types = [decode_frame(frame).type for frame in split_frames(progress)]
+    assert types == [EventType.QUEUED, EventType.STARTED, EventType.PROGRESS, EventType.COMPLETED]
+    assert len(json.loads(result)["data"]) == 3
 
 
 def chat_text(stream: bytes) -> str:
@@ -142,7 +145,14 @@ async def test_the_openai_examples_print_the_answer(site: System, number: int) -
     printed = await run([sys.executable, "-c", programs[number]], {"TAILRACE": site.url, "KEY": KEY})
 
     assert printed.decode() == answer_to(PROMPT)
-    assert len(programs) == 2
+    assert len(programs) == 3
+
+
+async def test_the_openai_example_that_embeds_compares_vectors(site: System) -> None:
+    printed = await run([sys.executable, "-c", blocks("python")[2]], {"TAILRACE": site.url, "KEY": KEY})
+
+    # Of vectors that mean nothing: tests/interaction/test_up.py asks a real model.
+    assert printed.decode() in ("True\n", "False\n")
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import struct
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,8 @@ from tests.support.core import open_core
 from tests.support.processes import Processes
 from tests.support.upstream import expected_text
 from tests.support.valkey import fresh_prefix
+from worker.providers.scripted import embed
+from worker.providers.vectors import read_vectors
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -696,3 +699,46 @@ async def test_the_development_key_of_this_machine_needs_no_setting(
     ended = await Tailrace(gateway.url, None, TAILRACE_DATA_DIR=data_dir)("jobs")
 
     assert ended == Ended(0, "", "")
+
+
+# --- Embeddings
+
+
+def vectors_of(inputs: list[str]) -> list[list[float]]:
+    """What the upstream makes of these inputs."""
+    read = read_vectors(embed({"input": inputs}), len(inputs))
+    return [list(vector) for vector in struct.iter_unpack(f"<{read.dimensions}f", read.data)]
+
+
+async def test_lines_are_embedded_and_a_pipe_gets_a_vector_a_line(tailrace: Tailrace, model: str) -> None:
+    lines = [f"line {n}" for n in range(101)]
+
+    ended = await tailrace("submit", "--model", model, "--embed", "-", stdin="\n".join(lines).encode())
+
+    assert (ended.status, ended.errors) == (ExitStatus.COMPLETE, "")
+    assert [json.loads(line) for line in ended.output.splitlines()] == vectors_of(lines)
+
+
+async def test_a_person_sees_how_far_a_job_is_and_is_told_where_its_vectors_are(tailrace: Tailrace, model: str) -> None:
+    job_id = await detached(tailrace, "--model", model, "--embed", "\n".join(["a"] * 101))
+    events = await tailrace("tail", job_id, "--events")
+    vectors = await tailrace("tail", job_id)
+
+    assert [json.loads(line)["event"] for line in events.output.splitlines()] == [
+        "queued",
+        "started",
+        "progress",
+        "progress",
+        "completed",
+    ]
+    assert vectors.output.count("\n") == 101
+    shown = screen((await tailrace("tail", job_id, terminal=True)).output)
+    assert "101 of 101 inputs" in shown and "100 of 101 inputs" not in shown
+    assert f"101 vectors. To have them: tailrace tail {job_id} > FILE" in "".join(shown.splitlines())
+
+
+async def test_an_upstream_that_refuses_an_input_is_quoted(tailrace: Tailrace, model: str) -> None:
+    ended = await tailrace("submit", "--model", model, "--embed", script(fault="refuse", message="Too rude."))
+
+    assert ended.status == ExitStatus.FAILED
+    assert (ended.output, "Too rude." in one_sentence(ended)) == ("", True)

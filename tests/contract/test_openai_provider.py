@@ -30,8 +30,18 @@ from worker.fallback import Link
 from worker.providers import openai_compatible
 from worker.providers.base import Chunk
 from worker.providers.openai_compatible import OpenAICompatible
+from worker.providers.scripted import MODEL
+from worker.providers.scripted import embed as scripted_answer
+from worker.providers.vectors import Vectors, read_vectors
 
 KEY = "sk-of-the-upstream"
+TOO_LONG = {
+    "error": {
+        "code": 500,
+        "message": "input (901 tokens) is too large to process. increase the physical batch size",
+        "type": "server_error",
+    }
+}
 Reading = Callable[[], Coroutine[Any, Any, object]]
 
 
@@ -697,3 +707,80 @@ async def test_models_of_an_upstream_that_is_silent_are_an_error(
     upstream.models = None
     with pytest.raises(ProviderTimeout, match=r"did not list its models within 0\.05 s\.$"):
         await provider.models()
+
+
+# --- Embeddings
+
+
+def embedding(*inputs: Any, **fields: Any) -> dict[str, Any]:
+    return {"model": MODEL, "input": list(inputs), **fields}
+
+
+def scripted(**script: Any) -> str:
+    """An input that makes the upstream do this."""
+    return json.dumps({"script": script})
+
+
+async def embed(provider: OpenAICompatible, *inputs: Any, **fields: Any) -> Vectors:
+    async with asyncio.timeout(PATIENCE_S):
+        return await provider.embed(embedding(*inputs, **fields))
+
+
+async def test_vectors_are_asked_for_in_base64_and_come_through(provider: OpenAICompatible, upstream: Upstream) -> None:
+    vectors = await embed(provider, "one", [1, 2], user="me", dimensions=5)
+
+    body = upstream.requests[0].body
+    assert body == {**embedding("one", [1, 2], user="me", dimensions=5), "encoding_format": "base64"}
+    assert upstream.requests[0].headers["authorization"] == f"Bearer {KEY}"
+    assert vectors == read_vectors(scripted_answer(embedding("one", [1, 2], dimensions=5)), 2)
+    assert (vectors.dimensions, vectors.prompt_tokens) == (5, 3)
+
+
+async def test_lists_of_numbers_are_taken_too(provider: OpenAICompatible) -> None:
+    in_floats = scripted_answer(embedding("one"))
+
+    assert await embed(provider, scripted(http={"body": in_floats})) == read_vectors(in_floats, 1)
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "code"),
+    [
+        ({"fault": "refuse", "code": "rate_limit_exceeded"}, ProviderRefused, "rate_limit_exceeded"),
+        ({"http": {"status": 400, "body": {"error": {"message": "No.", "param": "input"}}}}, ProviderRefused, None),
+        ({"http": {"body": {"error": {"message": "No.", "code": "server_error"}}}}, ProviderRefused, "server_error"),
+        ({"http": {"status": 500, "body": TOO_LONG}}, ProviderRefused, "context_length_exceeded"),
+        ({"http": {"status": 504, "body": "late"}}, ProviderTimeout, None),
+        ({"http": {"body": {"object": "list", "data": []}}}, ProviderGarbage, None),
+        ({"http": {"body": "<html>", "headers": {"Content-Type": "text/html"}}}, ProviderGarbage, None),
+        ({"http": {"body": "no json", "headers": {"Content-Type": "application/json"}}}, ProviderGarbage, None),
+        ({"http": {"body": {}, "gzip": True}}, ProviderGarbage, None),
+        ({"fault": "reset"}, ProviderUnreachable, None),
+        ({"fault": "cut"}, ProviderUnreachable, None),
+    ],
+)
+async def test_what_goes_wrong_with_vectors_is_told_as_with_a_chat(
+    script: dict[str, Any], error: type[AttemptFailed], code: str | None, provider: OpenAICompatible
+) -> None:
+    with pytest.raises(error) as caught:
+        await embed(provider, "fine", scripted(**script))
+    assert code in (None, caught.value.code)
+
+
+async def test_an_answer_full_of_vectors_is_bounded(
+    provider: OpenAICompatible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 1000)
+
+    with pytest.raises(ProviderGarbage, match="over 1000 bytes"):
+        await embed(provider, "one", dimensions=1000)
+
+
+async def test_whoever_does_not_wait_for_vectors_closes_the_upstreams_socket(
+    provider: OpenAICompatible, upstream: Upstream
+) -> None:
+    embedding = asyncio.create_task(embed(provider, scripted(fault="hang")))
+    await upstream.request()
+    embedding.cancel()
+    await asyncio.wait([embedding])
+
+    await upstream.until(lambda: upstream.closed == 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import re
 import signal
@@ -115,6 +116,34 @@ async def test_with_nothing_configured_a_real_model_answers(tmp_path: Path) -> N
         text = "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
         assert "Paris" in text
         assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+
+
+async def test_the_real_model_embeds_what_means_the_same_side_by_side(tmp_path: Path) -> None:
+    pairs = [
+        ("The cat sleeps on the sofa.", "A kitten is napping on the couch."),
+        ("The central bank raised interest rates.", "Borrowing became dearer after the bank's decision."),
+        ("How do I install Python?", "What is the way to set up Python on my computer?"),
+    ]
+    texts = [text for pair in pairs for text in pair]
+    async with up(tmp_path, env={}) as site, site.client() as client:
+        models = (await client.get("/v1/models")).json()["data"]
+        body = {"model": models[0]["id"], "input": texts}
+        answer = (await client.post("/v1/embeddings", json=body)).json()
+        too_long = await client.post("/v1/embeddings", json={**body, "input": "word " * 2000})
+
+    vectors = [item["embedding"] for item in answer["data"]]
+    nearest = [
+        max((other for other in range(6) if other != i), key=lambda other: near(vectors[i], vectors[other]))
+        for i in range(6)
+    ]
+    assert nearest == [1, 0, 3, 2, 5, 4]
+    assert (len(vectors[0]), answer["usage"]["prompt_tokens"] > 30) == (576, True)
+    assert (too_long.status_code, too_long.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def near(one: list[float], other: list[float]) -> float:
+    """The cosine of the angle between two vectors."""
+    return sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
 
 
 async def test_where_the_local_model_cannot_run_the_scripted_one_answers_and_it_is_said(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.client.text import whole_characters
-from gateway.client.transcript import Proof, TakenBack, Transcript
+from gateway.client.transcript import Proof, Said, TakenBack, Transcript
 from shared.events import START, EventId, EventType, encode_data, parse_id
 from shared.sse_reader import SentEvent
 
@@ -86,7 +86,7 @@ class Screen:
         for change in self._transcript.apply(event):
             if isinstance(change, TakenBack):
                 self.text = "".join(said.text for said in self._transcript.said)
-            else:
+            elif isinstance(change, Said):
                 self.text += change.text
 
 

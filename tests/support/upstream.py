@@ -144,6 +144,8 @@ class Upstream:
         self.meter = Meter()
         self.models: object = {"object": "list", "data": [_MODEL]}
         """What `/models` answers; None: nothing, for ever."""
+        self.held: set[int] = set()
+        """Which embeddings requests, counted from 0, are never answered."""
         self.requests: list[Seen] = []
         self.sockets = 0
         """Open connections that have carried a request."""
@@ -344,6 +346,8 @@ class _Connection(asyncio.Protocol):
 
     async def _embed(self, seen: Seen) -> None:
         """The first input with a fault or an answer of its own has its way; the others are embedded."""
+        if [each for each in self._upstream.requests if each.path == seen.path].index(seen) in self._upstream.held:
+            await self._say_no_more(seen)
         try:
             scripts = [script_of(each, WireScript) for each in scripted_inputs(seen.body)]
         except ProviderRefused as error:

@@ -116,3 +116,21 @@ def test_a_mistake_is_named(arguments: tuple[str, ...], sentence: str, capsys: p
 
     assert end.value.code == 2
     assert f"tailrace {arguments[0]}: error: {sentence}" in capsys.readouterr().err
+
+
+def test_each_line_of_a_prompt_is_embedded_for_itself() -> None:
+    options = parse("submit", "--embed", "--lane", "low", "--param", "dimensions=8")
+
+    assert request_of(options, "one\r\n\n  two \u2028 too\n", "small") == {
+        "kind": "embeddings",
+        "model": "small",
+        "input": ["one", "  two \u2028 too"],
+        "lane": "low",
+        "dimensions": 8,
+    }
+
+
+def test_what_is_embedded_has_no_system_message(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse("submit", "--embed", "--system", "Be brief.")
+    assert "not allowed with argument --embed" in capsys.readouterr().err

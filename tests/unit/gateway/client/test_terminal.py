@@ -296,3 +296,36 @@ def test_what_is_said_to_people_goes_to_stderr_on_one_line() -> None:
     pipes.console.fail("\x1b[2J")
 
     assert (pipes.out, pipes.err) == ("", "tailrace: Wait a moment.\ntailrace: ␛[2J\n")
+
+
+# Jobs that count.
+
+
+def count(output: Output, transcript: Transcript, *dones: int) -> None:
+    for done in dones:
+        tell(output, transcript, "progress", encode_data({"message": f"{done} of 9"}))
+
+
+def test_on_a_terminal_each_count_takes_the_place_of_the_last_one(window: Window) -> None:
+    screen, transcript = OnScreen(console(window)), Transcript()
+    count(screen, transcript, 1, 2)
+    screen.complete(transcript)
+
+    assert window.written() == "1 of 9\r\x1b[J2 of 9\n"
+
+
+def test_where_nothing_can_be_erased_each_count_has_its_line(window: Window) -> None:
+    screen, transcript = OnScreen(console(window, escapes=False)), Transcript()
+    count(screen, transcript, 1, 2)
+
+    assert window.written() == "1 of 9\n2 of 9"
+
+
+@pytest.mark.parametrize("kind", [AtTheEnd, AsItComes])
+def test_no_count_is_written_to_a_pipe(kind: type[AtTheEnd | AsItComes]) -> None:
+    pipes, transcript = Pipes(), Transcript()
+    output = kind(pipes.console)
+    count(output, transcript, 1, 2)
+    output.complete(transcript)
+
+    assert (pipes.out, pipes.err) == ("", "")

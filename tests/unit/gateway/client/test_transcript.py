@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.client.transcript import Proof, Said, TakenBack, ToolCall, Transcript, Voice
+from gateway.client.transcript import Counted, Proof, Said, TakenBack, ToolCall, Transcript, Voice
 from shared.errors import GatewayGarbage
 from shared.events import START, EventId, EventType, encode_data
 from shared.sse_reader import SentEvent
@@ -217,3 +217,15 @@ def test_data_that_is_no_object_is_no_event_of_tailrace(data: bytes) -> None:
 def test_an_id_that_is_none_is_no_event_of_tailrace(event: SentEvent) -> None:
     with pytest.raises(GatewayGarbage, match="as the id of an event"):
         Transcript().apply(event)
+
+
+@pytest.mark.parametrize(
+    ("data", "how_far"), [({"message": "3 of 5 inputs"}, "3 of 5 inputs"), ({"done": 3, "total": 5}, "3 of 5")]
+)
+def test_a_job_that_counts_says_how_far_it_is_and_its_events_are_proven(data: dict[str, object], how_far: str) -> None:
+    transcript = read(QUEUED, STARTED)
+
+    assert transcript.apply(sent("progress", "1-2", **data)) == (Counted(how_far),)
+
+    transcript.apply(end("1-3", events=4))
+    assert (transcript.text, transcript.proof) == ("", Proof.WHOLE)
