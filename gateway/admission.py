@@ -42,6 +42,8 @@ DISCONNECT_HEADER = "X-Tailrace-On-Disconnect"
 ABANDON_HEADER = "X-Tailrace-Abandon-After"
 _WISH_HEADERS = (LANE_HEADER, STREAM_FAILURE_HEADER, DISCONNECT_HEADER, ABANDON_HEADER)
 _RANDOM_BITS = 80
+# No caller's Idempotency-Key begins so: theirs are ASCII.
+_REQUEUE = "↻ "
 _MAX_KEY = 255
 _MAX_MODEL = 255
 _MAX_METADATA = 16
@@ -254,6 +256,30 @@ class Admission:
             watched=True,
             job_id=job_id,
         )
+
+    def again(self, letter: Job, request: Mapping[str, Any], kept: Mapping[str, Any]) -> JobSpec:
+        """A spec that asks a dead letter's request again: a new job, which nobody abandons.
+
+        Raises:
+            InvalidRequest, ModelNotFound: its lane or its model is not there any more.
+        """
+        if letter.lane not in self._limits.lanes:
+            there = ", ".join(self._limits.lanes)
+            raise InvalidRequest(f"The job's lane {letter.lane} does not exist; there are: {there}.", param="lane")
+        spec = self._spec(
+            request,
+            letter.tenant,
+            None,
+            kind=letter.kind,
+            abandonment=Abandonment(),
+            lane=letter.lane,
+            on_stream_failure=letter.on_stream_failure,
+            timeout_s=(letter.deadline_ms - letter.created_ms) / 1000,
+            metadata=letter.metadata,
+            fingerprint="",
+            kept=kept or None,
+        )
+        return replace(spec, requeued_from=letter.id, idempotency_key=_REQUEUE + letter.id)
 
     def new_id(self) -> str:
         """An id for a job that is to come."""

@@ -28,7 +28,18 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from gateway.admission import Admission, Limits
-from gateway.api import chat_completions, embeddings, jobs, models, ops, page, responses, results, ui_chat
+from gateway.api import (
+    chat_completions,
+    dead_letters,
+    embeddings,
+    jobs,
+    models,
+    ops,
+    page,
+    responses,
+    results,
+    ui_chat,
+)
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
 from gateway.auth import Keyring, Links
@@ -44,6 +55,7 @@ from shared.bounds import CONNECTIONS, LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_B
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
 from shared.conversations import Conversations
+from shared.dead_letters import DeadLetters
 from shared.errors import (
     InternalError,
     InvalidRequest,
@@ -106,8 +118,21 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
                 await check_server(each)
                 await Functions(each).load()
         keys, clock = Keys(settings.key_prefix), SystemClock()
-        store = Store(job_client, keys, retention_s=settings.retention_s, metrics=metrics)
+        store = Store(
+            job_client,
+            keys,
+            retention_s=settings.retention_s,
+            failed_retention_s=settings.dead_letter_retention_s,
+            metrics=metrics,
+        )
         queue = Queue(queue_client, keys)
+        letters = DeadLetters(
+            job_client,
+            keys,
+            retention_s=settings.retention_s,
+            dead_letter_retention_s=settings.dead_letter_retention_s,
+            most=settings.max_dead_letters,
+        )
         hub = Hub(
             feed_client,
             ReplayLog(job_client, keys),
@@ -141,6 +166,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             results=Results(job_client, keys),
             conversations=Conversations(job_client, keys),
             queue=queue,
+            dead_letters=letters,
             hub=hub,
             admission=Admission(store, queue, clock, limits, publisher.process),
             presence=presence,
@@ -149,7 +175,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
             catalogue=Catalogue(queue_client, keys),
             metrics=metrics,
-            scrape=Scrape(publisher, fleet, queue, lanes),
+            scrape=Scrape(publisher, fleet, queue, letters, lanes),
         )
         metrics.draining.of().read = lambda: services.draining
         parts = (hub, presence, publisher) if settings.metrics else (hub, presence)
@@ -178,6 +204,7 @@ def build_app(services: Services) -> ASGIApp:
         routes=[
             *jobs.routes,
             *results.routes,
+            *dead_letters.routes,
             *chat_completions.routes,
             *embeddings.routes,
             *responses.routes,

@@ -1,9 +1,10 @@
 """What `GET /metrics` answers: the series of all processes, in Prometheus's text format or in OpenMetrics.
 
-The only importer of prometheus_client, of which it uses the encoders. Above: api/ops.py. Below: fleet, queue. A scrape
-publishes before it reads, so that no later one, at whichever gateway, tells an earlier count: a counter that goes back
-would look like a restart. For the same reason callers share only what began after they came: in each format one scrape
-is under way, and all who come meanwhile get the next. Not here: what is counted (shared/metrics.py).
+The only importer of prometheus_client, of which it uses the encoders. Above: api/ops.py. Below: fleet, queue,
+dead_letters. A scrape publishes before it reads, so that no later one, at whichever gateway, tells an earlier count: a
+counter that goes back would look like a restart. For the same reason callers share only what began after they came: in
+each format one scrape is under way, and all who come meanwhile get the next. Not here: what is counted
+(shared/metrics.py).
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from shared.dead_letters import DeadLetters
 from shared.fleet import Fleet, Publisher
 from shared.metrics import Family, FleetMetrics, Kind, Metrics, Sample, Samples, decode_samples
 from shared.queue import Queue
@@ -48,10 +50,13 @@ class _Line:
 class Scrape:
     """The answers of one gateway."""
 
-    def __init__(self, publisher: Publisher, fleet: Fleet, queue: Queue, lanes: Sequence[str]) -> None:
+    def __init__(
+        self, publisher: Publisher, fleet: Fleet, queue: Queue, dead_letters: DeadLetters, lanes: Sequence[str]
+    ) -> None:
         self._publisher = publisher
         self._fleet = fleet
         self._queue = queue
+        self._dead_letters = dead_letters
         self._lanes = lanes
         self._lines = {each: _Line() for each in Format}
 
@@ -75,6 +80,8 @@ class Scrape:
         except REDIS_FAULTS as error:
             log.info("scrape.without_redis", error=type(error).__name__)
             whole, own, published, up = FleetMetrics(), self._publisher.samples(), {}, 0
+        if up:
+            await self._read_dead_letters(whole)
         whole.redis_up.of().read = partial(float, up)
         # In a thread: a large fleet takes longer than a token may wait.
         return await asyncio.to_thread(self._encode, wanted, whole, own, published)
@@ -85,6 +92,14 @@ class Scrape:
             whole.waiting.of(backlog.lane).read = partial(float, backlog.jobs)
             whole.oldest.of(backlog.lane).read = partial(float, backlog.oldest_s)
         return own, await self._fleet.published()
+
+    async def _read_dead_letters(self, whole: FleetMetrics) -> None:
+        """Apart from the rest: they are kept with the jobs, whose server may be another one."""
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                whole.open_dead_letters.of().read = partial(float, await self._dead_letters.open())
+        except REDIS_FAULTS as error:
+            log.info("scrape.without_dead_letters", error=type(error).__name__)
 
     def _encode(
         self, wanted: Format, whole: FleetMetrics, own: Samples, published: Mapping[str, bytes]

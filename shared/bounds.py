@@ -88,6 +88,12 @@ that reads nothing, and back-pressure never reaches us."""
 DEPTH: Final = 10_000
 """Jobs that wait in one lane, by default: more would wait for longer than their callers do."""
 
+DEAD_LETTERS_OVER: Final = 100
+"""Dead letters that are let go at once where there are too many. functions.lua has it too; a test compares."""
+
+DEAD_LETTERS: Final = 10_000
+"""Dead letters, by default: more than anybody looks through. Each keeps its request, and its log."""
+
 WORKER_SLOTS: Final = 100
 """Jobs that one worker process runs at once, by default. There are no more claims, attempts, outboxes and calls."""
 

@@ -11,6 +11,7 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   ├── Forbidden             403
     │   ├── NotFound              404
     │   │   ├── JobNotFound
+    │   │   ├── DeadLetterNotFound
     │   │   ├── ResponseNotFound
     │   │   └── ModelNotFound
     │   ├── MethodNotAllowed      405
@@ -107,6 +108,12 @@ class JobNotFound(NotFound):
     """Unknown, expired or another tenant's: the three look alike from outside (invariant 11)."""
 
     code = "job_not_found"
+
+
+class DeadLetterNotFound(NotFound):
+    """No job of this id has failed for good, or it is not kept as a dead letter any more."""
+
+    code = "dead_letter_not_found"
 
 
 class ResponseNotFound(NotFound):

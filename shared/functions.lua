@@ -9,6 +9,7 @@ local NUDGE_OVER = 16384 -- a larger live message would not count against a subs
 local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
 local TICK_MS = 50       -- a server takes longer than this to start again
 local CIRCUITS_MS = 86400000 -- circuits that nobody has changed for a day say nothing any more
+local MAX_OVER = 100     -- dead letters that are too many are let go so many at a time
 local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner deleted it while it ran: others may read on
 
 -- shared/lifecycle.py, TRANSITIONS: a contract test compares the two, pair by pair.
@@ -241,7 +242,8 @@ end
 -- KEYS record, request, log, channel [, viewers, readers]
 -- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandoned without a first viewer in ms (0 never),
 -- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or '',
--- '1' if its reader can't take back what it was shown [, gateway, viewer's lease ms]
+-- '1' if its reader can't take back what it was shown, the dead letter that it is requeued from or ''
+-- [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record}
 -- With a gateway, whoever asked is the job's first viewer.
 local function create(keys, args)
@@ -250,14 +252,15 @@ local function create(keys, args)
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
   if keys[5] then
-    local lease = tonumber(args[17])
-    show(keys[5], keys[6], args[16], 1, now, lease)
+    local lease = tonumber(args[18])
+    show(keys[5], keys[6], args[17], 1, now, lease)
     if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
   end
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
     'model', args[6], 'epoch', 0, 'owner', '', 'seq', 1, 'base', 0, 'attempts', 0, 'created', digits(now),
     'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10],
     'on_disconnect', args[12], 'on_stream_failure', args[14], 'one_way', args[15])
+  if args[16] ~= '' then redis.call('HSET', keys[1], 'requeued_from', args[16]) end
   redis.call('SET', keys[2], args[7])
   local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
   local bytes = frame('queued', data, 0, 1)
@@ -577,6 +580,66 @@ local function read(keys, args)
   end
 end
 
+------------------------------------------------------------------------------------------------- dead letters
+-- The indexes `all` and `open` hold the same ids by the time of their end, `open` without those that were requeued. What
+-- a dead letter says is in its job's record.
+
+-- KEYS all, open; ARGV job, ended ms, retention ms, most -> {1 if it was not there, or 0, then ids that are too many ...}
+-- The oldest are too many. They stay until their caller has let their jobs go, some of them at a time.
+local function bury(keys, args)
+  local oldest = now_ms() - tonumber(args[3])
+  local added = tonumber(args[2]) > oldest and redis.call('ZADD', keys[1], 'NX', args[2], args[1]) or 0
+  if added == 1 then redis.call('ZADD', keys[2], args[2], args[1]) end
+  for _, key in ipairs(keys) do redis.call('ZREMRANGEBYSCORE', key, '-inf', digits(oldest)) end
+  local reply = { added }
+  local over = math.min(redis.call('ZCARD', keys[1]) - tonumber(args[4]), MAX_OVER)
+  if over > 0 then
+    for _, job in ipairs(redis.call('ZRANGE', keys[1], 0, over - 1)) do reply[#reply + 1] = job end
+  end
+  return reply
+end
+
+-- KEYS all or open; ARGV ended ms, job, most -> {job, ended ms ...}: those that ended before, the last one first.
+-- Where many ended at once, their ids say in which order.
+local function letters(keys, args)
+  local found, offset, most = {}, 0, tonumber(args[3])
+  while true do
+    local page = redis.call('ZRANGE', keys[1], args[1], '-inf', 'BYSCORE', 'REV', 'LIMIT', offset, most, 'WITHSCORES')
+    for i = 1, #page, 2 do
+      if page[i + 1] ~= args[1] or page[i] < args[2] then
+        found[#found + 1] = page[i]
+        found[#found + 1] = page[i + 1]
+        if #found == 2 * most then return found end
+      end
+    end
+    if #page < 2 * most then return found end
+    offset = offset + most
+  end
+end
+
+-- KEYS open; ARGV retention ms -> how many there are
+local function open_letters(keys, args)
+  return redis.call('ZCOUNT', keys[1], '(' .. digits(now_ms() - tonumber(args[1])), '+inf')
+end
+
+-- KEYS record; ARGV the new job -> 1, or 0 if the record is gone. Who said so first is right.
+local function requeued(keys, args)
+  if redis.call('EXISTS', keys[1]) == 0 then return 0 end
+  redis.call('HSETNX', keys[1], 'requeued_as', args[1])
+  return 1
+end
+
+-- KEYS record, log, request, result; ARGV retention ms -> 1, or 0 if it never was a dead letter. The same again is 1.
+-- The job is kept for as long after its end as one that is no dead letter.
+local function dismiss(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'ended', 'hidden')
+  if record[1] ~= 'failed' or record[3] then return 0 end
+  redis.call('HSET', keys[1], 'dismissed', '1')
+  local at = digits(tonumber(record[2]) + tonumber(args[1]))
+  for _, key in ipairs(keys) do redis.call('PEXPIREAT', key, at, 'LT') end
+  return 1
+end
+
 ------------------------------------------------------------------------------------------------ conversations
 -- `next` is a job on its way in, `job` the one that answers, unless it was stopped, `last` the one whose request and
 -- answer are the conversation so far, `turns` what its request consists of.
@@ -711,6 +774,11 @@ register('exchange', exchange, { 'allow-oom' })
 register('acquire', acquire, { 'allow-oom' })
 register('release_place', release_place, { 'allow-oom' })
 register('renew_places', renew_places, { 'allow-oom' })
+register('bury', bury, { 'allow-oom' })
+register('letters', letters, { 'no-writes' })
+register('open_letters', open_letters, { 'no-writes' })
+register('requeued', requeued, { 'allow-oom' })
+register('dismiss', dismiss, { 'allow-oom' })
 register('chat_begin', chat_begin)
 register('chat_commit', chat_commit, { 'allow-oom' })
 register('chat_stop', chat_stop, { 'allow-oom' })

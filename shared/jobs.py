@@ -162,7 +162,7 @@ class JobSpec:
     `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit; `viewer`
     is the gateway whose caller waits for the answer, and is its first viewer, if there is one; `on_stream_failure`,
     when set, is what is done in place of what the model's route says; a `one_way` job has a reader who can't take back
-    what it was shown.
+    what it was shown; `requeued_from` is the dead letter whose request is asked again.
     """
 
     id: str
@@ -179,6 +179,7 @@ class JobSpec:
     idempotency_key: str | None = None
     on_stream_failure: OnStreamFailure | None = None
     one_way: bool = False
+    requeued_from: str | None = None
 
 
 class Place(NamedTuple):
@@ -259,6 +260,17 @@ class Job:
     """The execution that may write to the log; empty where none has begun, or the last one was left."""
     progress: Progress = Progress()
     tries: tuple[Try, ...] = ()
+    requeued_from: str | None = None
+    """The dead letter whose request it asks again."""
+    requeued_as: str | None = None
+    """The job that asks its request again."""
+    dismissed: bool = False
+    """It was a dead letter, and was deleted as one."""
+
+    @property
+    def dead_letter(self) -> bool:
+        """Whether it failed for good, and is kept for a person to look at."""
+        return self.status is State.FAILED and not self.hidden and not self.dismissed
 
     @property
     def ended(self) -> bool:
@@ -315,6 +327,9 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             owner=record.get(b"owner", b"").decode(),
             progress=_progress(record.get(b"progress", b"{}")),
             tries=_tries(record),
+            requeued_from=_job_id(record, b"requeued_from"),
+            requeued_as=_job_id(record, b"requeued_as"),
+            dismissed=b"dismissed" in record,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenJob(f"The job's record can't be read: {error!r}.") from error
@@ -331,6 +346,10 @@ def embedded_from(raw: bytes | None) -> Embedded | None:
 
 def _on_stream_failure(raw: bytes) -> OnStreamFailure | None:
     return OnStreamFailure(raw.decode()) if raw else None
+
+
+def _job_id(record: Mapping[bytes, bytes], name: bytes) -> str | None:
+    return record[name].decode() if name in record else None
 
 
 def _progress(raw: bytes) -> Progress:

@@ -1,7 +1,7 @@
 """Every Redis key, channel and time to live of Tailrace, in one place.
 
 The keys of one job carry its hash tag, so that a job lives in one cluster slot; the queue side lives on one primary.
-Above: store, replay, queue, catalogue, fleet, viewers. Pure.
+Above: store, replay, queue, catalogue, fleet, viewers, dead_letters. Pure.
 """
 
 from dataclasses import dataclass
@@ -81,6 +81,16 @@ class Keys:
     def circuits(self) -> str:
         """The circuits of all providers' models; on the jobs' side."""
         return f"{self.prefix}:circuits"
+
+    @property
+    def dead_letters(self) -> str:
+        """All dead letters, by the time of their end; on the jobs' side."""
+        return f"{self.prefix}:{{dead-letters}}:all"
+
+    @property
+    def open_dead_letters(self) -> str:
+        """Those of them that nobody has requeued."""
+        return f"{self.prefix}:{{dead-letters}}:open"
 
     @property
     def control(self) -> str:

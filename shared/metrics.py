@@ -203,6 +203,9 @@ class Metrics(_Registry):
         self.ended = self._counter(
             "tailrace_jobs_ended_total", "jobs ended, by status and error code (none when completed)", "status", "code"
         )
+        self.dead_letters = self._counter(
+            "tailrace_dead_letters_total", "jobs that became dead letters, by error code", "code"
+        )
         self.tokens = self._counter(
             "tailrace_tokens_total", "tokens of ended jobs, as their usage says: prompt or completion", "type"
         )
@@ -276,6 +279,9 @@ class FleetMetrics(_Registry):
         self.waiting = self._gauge("tailrace_lane_waiting_jobs", "jobs that are due and not taken", "lane")
         self.oldest = self._gauge(
             "tailrace_lane_oldest_age_seconds", "how long the first of them has been due; 0 if none waits", "lane"
+        )
+        self.open_dead_letters = self._gauge(
+            "tailrace_dead_letters_open", "dead letters that nobody has requeued or deleted"
         )
         self.redis_up = self._gauge(
             "tailrace_redis_up",

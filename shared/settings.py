@@ -22,6 +22,7 @@ from pydantic_settings import (
 from shared.api_keys import parse_api_key
 from shared.bounds import (
     BODY_BYTES,
+    DEAD_LETTERS,
     DEPTH,
     KIB,
     LOG_BYTES,
@@ -166,6 +167,11 @@ class Settings(BaseSettings):
     first_token_timeout_s: float = Field(120.0, gt=0, description="how long a provider may take to its first token")
     gap_timeout_s: float = Field(60.0, gt=0, description="how long a provider may be silent between two tokens")
     retention_s: float = Field(86_400.0, gt=0, description="how long a job can be read after its end")
+    dead_letter_retention_s: float = Field(
+        604_800.0,
+        gt=0,
+        description="how long one that failed is kept as a dead letter; never shorter than `retention_s`",
+    )
     disconnect_grace_s: float = Field(
         5.0,
         ge=0,
@@ -196,6 +202,9 @@ class Settings(BaseSettings):
         "`output_too_large`",
     )
     max_depth: int = Field(DEPTH, ge=1, description="jobs that may wait in one lane; beyond it 429")
+    max_dead_letters: int = Field(
+        DEAD_LETTERS, ge=1, description="dead letters that are kept; beyond it the oldest is one no longer"
+    )
     pump_bytes: int = Field(
         PUMP_BYTES,
         ge=4 * KIB,

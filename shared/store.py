@@ -84,13 +84,23 @@ class Created(NamedTuple):
 class Store:
     """The records of all jobs."""
 
-    def __init__(self, client: Redis, keys: Keys, *, retention_s: float, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        retention_s: float,
+        failed_retention_s: float = 0.0,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """A job is kept for `retention_s` after its end; one that failed for `failed_retention_s`, if that is more."""
         self._metrics = metrics or Metrics()
         self._executions, self._rollbacks = self._metrics.executions.of(), self._metrics.rollbacks.of()
         self._client = client
         self._functions = Functions(client)
         self._keys = keys
         self._retention_ms = int(retention_s * 1000)
+        self._failed_retention_ms = int(max(retention_s, failed_retention_s) * 1000)
 
     async def create(self, spec: JobSpec, position: int) -> Created:
         """Write record, request and the `queued` event, unless they are there already."""
@@ -114,6 +124,7 @@ class Store:
             "" if given_up.alone_s is None else int(given_up.alone_s * 1000),
             spec.on_stream_failure or "",
             "1" if spec.one_way else "",
+            spec.requeued_from or "",
             *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
         )
         if answer == b"created":
@@ -245,7 +256,7 @@ class Store:
             frame,
             status.value,
             outcome,
-            self._retention_ms,
+            self._failed_retention_ms if status is State.FAILED else self._retention_ms,
             *extra,
         )
         if answer in (b"ok", b"have"):

@@ -19,6 +19,7 @@ import uvloop
 from shared.catalogue import Catalogue
 from shared.circuits import Circuits
 from shared.clock import SystemClock
+from shared.dead_letters import DeadLetters
 from shared.errors import AttemptFailed, RedisUnavailable, StartupError, TailraceError
 from shared.fleet import Fleet, Publisher
 from shared.keys import Keys
@@ -38,6 +39,7 @@ from worker.attempts import Attempts, Limits
 from worker.breaker import Policy
 from worker.breakers import Breakers
 from worker.concurrency import Concurrency
+from worker.epilogue import Epilogue
 from worker.fallback import Routes
 from worker.gate import Gate
 from worker.lane_worker import Dispatcher
@@ -117,8 +119,22 @@ async def run_worker(
         routes = Routes(table, providers)
         stack.push_async_callback(routes.close)
         clock, keys = SystemClock(), Keys(settings.key_prefix)
-        store = Store(job_client, keys, retention_s=settings.retention_s, metrics=metrics)
+        store = Store(
+            job_client,
+            keys,
+            retention_s=settings.retention_s,
+            failed_retention_s=settings.dead_letter_retention_s,
+            metrics=metrics,
+        )
         queue = Queue(queue_client, keys)
+        dead_letters = DeadLetters(
+            job_client,
+            keys,
+            retention_s=settings.retention_s,
+            dead_letter_retention_s=settings.dead_letter_retention_s,
+            most=settings.max_dead_letters,
+        )
+        epilogue = Epilogue(queue, dead_letters, metrics)
         replay_log = ReplayLog(job_client, keys)
         savings = Savings()
         pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes, metrics=metrics)
@@ -133,6 +149,7 @@ async def run_worker(
             replay_log,
             Results(job_client, keys),
             queue,
+            epilogue,
             pump,
             routes,
             Gate(breakers, concurrency),
@@ -152,6 +169,7 @@ async def run_worker(
             queue,
             store,
             attempts,
+            epilogue,
             keys,
             client=queue_client,
             bell_client=bell_client,
@@ -164,6 +182,7 @@ async def run_worker(
         reaper = Reaper(
             store,
             queue,
+            epilogue,
             clock,
             lambda job_id, error: attempts.end(job_id, reaper_owner, error),
             dispatcher.serve,
@@ -196,7 +215,7 @@ async def run_worker(
                     breakers.run(),
                     concurrency.run(),
                     reaper.run(),
-                    Recovery(store, queue, lease_s=settings.lease_s).run(),
+                    Recovery(store, queue, epilogue, lease_s=settings.lease_s).run(),
                     publish_models(Catalogue(queue_client, keys), routes),
                     *([publisher.run()] if settings.metrics else []),
                 )

@@ -41,6 +41,7 @@ from worker.attempt import BEHIND, CANCELLED, DRAIN, Attempt, Question
 from worker.continuation import can_go_on
 from worker.embedding import Embedding
 from worker.ending import Ending, estimate_tokens, finish_from_log, persistently, read_heard
+from worker.epilogue import Epilogue
 from worker.fallback import Chain, Routes
 from worker.gate import Gate, Pass
 from worker.pump import Pump
@@ -106,6 +107,7 @@ class Fate(Enum):
     """What becomes of a taken job in the queue."""
 
     OVER = "it has ended"
+    COMPLETED = "it has ended, and well"
     LEFT = "another worker has it, or will"
     UNKNOWN = "it has no record"
 
@@ -114,7 +116,9 @@ Outcome = Fate | float
 """A job's fate, or the seconds after which any worker may have it."""
 
 
-def _fate(ended: bool) -> Fate:
+def _fate(ended: bool, *, well: bool = False) -> Fate:
+    if well:
+        return Fate.COMPLETED
     return Fate.OVER if ended else Fate.LEFT
 
 
@@ -127,6 +131,7 @@ class Attempts:
         replay_log: ReplayLog,
         results: Results,
         queue: Queue,
+        epilogue: Epilogue,
         pump: Pump,
         routes: Routes,
         gate: Gate,
@@ -142,6 +147,7 @@ class Attempts:
         self._log = replay_log
         self._results = results
         self._queue = queue
+        self._epilogue = epilogue
         self._pump = pump
         self._routes = routes
         self._gate = gate
@@ -165,8 +171,9 @@ class Attempts:
             outcome = _fate(await self.end(claim.job_id, claim.owner, defect))
         finally:
             self._starting.pop(claim.job_id, None)
-        if outcome is Fate.OVER:
-            await persistently(lambda: self._queue.done(claim.job_id, claim.lane))
+        if outcome in (Fate.OVER, Fate.COMPLETED):
+            failed = outcome is Fate.OVER
+            await persistently(lambda: self._epilogue.run(claim.job_id, claim.lane, failed=failed))
         elif outcome is Fate.UNKNOWN:
             await self._forget(claim)
         return None if isinstance(outcome, Fate) else outcome
@@ -407,7 +414,7 @@ class Attempts:
             self._savings.answered(task.request, ending.data["usage"]["completion_tokens"])
         if answer == CANCELLED:
             return _fate(await self._end_cancelled(attempt.execution))
-        return _fate(answer in ENDED)
+        return _fate(answer in ENDED, well=answer in ("ok", "have") and ending.state is State.COMPLETED)
 
     async def _after_stop(self, attempt: Attempt | Embedding) -> Fate | float:
         log.info("attempt.stopped", reason=attempt.stopped)

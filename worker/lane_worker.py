@@ -27,6 +27,7 @@ from shared.valkey import REDIS_FAULTS, Client, Outage
 from worker.attempt import CANCELLED
 from worker.attempts import Attempts
 from worker.ending import persistently
+from worker.epilogue import Epilogue
 
 log = structlog.get_logger()
 
@@ -90,6 +91,7 @@ class Dispatcher:
         queue: Queue,
         store: Store,
         attempts: Attempts,
+        epilogue: Epilogue,
         keys: Keys,
         *,
         client: Client,
@@ -103,6 +105,7 @@ class Dispatcher:
         self._queue = queue
         self._store = store
         self._attempts = attempts
+        self._epilogue = epilogue
         self._bell_client = bell_client
         self._keys = keys
         self._slots = slots
@@ -262,7 +265,7 @@ class Dispatcher:
         """The arq message is gone, garbage or another job's."""
         claim = self._claims[job_id]
         if await self._attempts.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
-            await self._queue.done(job_id, claim.lane)
+            await self._epilogue.run(job_id, claim.lane)
 
     # Leases.
 

@@ -1,4 +1,4 @@
-"""Ends what nobody else ends: jobs past their deadline, abandoned ones, cancels that got no answer, lost queue entries.
+"""Ends what nobody else ends: jobs past their deadline, abandoned ones, cancels without an answer, lost entries.
 
 Every worker runs one; a job that is due for a look is hidden from the others for a while. It walks `tailrace:active`,
 never arq's keys, and needs no reader and no restart. Above: __main__. Below: recovery (which puts back what the queue
@@ -20,6 +20,7 @@ from shared.queue import LOOK_S, Queue
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Outage
 from worker.ending import saved_tokens
+from worker.epilogue import Epilogue
 from worker.recovery import put_back
 from worker.savings import Savings
 
@@ -42,6 +43,7 @@ class Reaper:
         self,
         store: Store,
         queue: Queue,
+        epilogue: Epilogue,
         clock: Clock,
         end: EndJob,
         serve: Callable[[str], None],
@@ -58,6 +60,7 @@ class Reaper:
         """
         self._store = store
         self._queue = queue
+        self._epilogue = epilogue
         self._clock = clock
         self._end = end
         self._serve = serve
@@ -112,7 +115,7 @@ class Reaper:
 
     async def _forget(self, job_id: str, job: Job | None) -> None:
         for lane in (job.lane,) if job else self._lanes:
-            await self._queue.done(job_id, lane)
+            await self._epilogue.run(job_id, lane, failed=job is None or job.status is State.FAILED)
 
     async def _look(self, job: Job, now_ms: int) -> None:
         self._serve(job.lane)
@@ -162,7 +165,8 @@ class Reaper:
     async def _put_back(self, place: Place, look_in_s: float, now_ms: int) -> None:
         """If the queue has lost it; if not, it is looked at again later."""
         held_until_ms = now_ms + int(_HOLD_S * 1000)
-        await put_back(self._store, self._queue, place, look_in_s, lease_s=self._lease_s, held_until_ms=held_until_ms)
+        parts = (self._store, self._queue, self._epilogue)
+        await put_back(*parts, place, look_in_s, lease_s=self._lease_s, held_until_ms=held_until_ms)
 
     async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
         code, cancelled_at = await self._store.cancel_state(job.id)
@@ -175,4 +179,4 @@ class Reaper:
     async def _end_now(self, job: Job, error: TailraceError) -> None:
         log.warning("reaper.ends", job=job.id, code=error.code)
         if await self._end(job.id, error):
-            await self._queue.done(job.id, job.lane)
+            await self._epilogue.run(job.id, job.lane)

@@ -11,9 +11,11 @@ import asyncio
 import structlog
 
 from shared.jobs import Job, Place
+from shared.lifecycle import State
 from shared.queue import LOOK_S, Queue
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Outage
+from worker.epilogue import Epilogue
 
 log = structlog.get_logger()
 
@@ -25,9 +27,10 @@ _WALK_S = 60.0
 class Recovery:
     """One process's share: it walks if no other does."""
 
-    def __init__(self, store: Store, queue: Queue, *, lease_s: float) -> None:
+    def __init__(self, store: Store, queue: Queue, epilogue: Epilogue, *, lease_s: float) -> None:
         self._store = store
         self._queue = queue
+        self._epilogue = epilogue
         self._lease_s = lease_s
 
     async def run(self) -> None:
@@ -59,12 +62,20 @@ class Recovery:
     async def _walk(self) -> int:
         restored = 0
         async for place in self._store.unended():
-            restored += await put_back(self._store, self._queue, place, LOOK_S, lease_s=self._lease_s)
+            parts = (self._store, self._queue, self._epilogue)
+            restored += await put_back(*parts, place, LOOK_S, lease_s=self._lease_s)
         return restored
 
 
 async def put_back(
-    store: Store, queue: Queue, place: Place, look_in_s: float, *, lease_s: float, held_until_ms: int | None = None
+    store: Store,
+    queue: Queue,
+    epilogue: Epilogue,
+    place: Place,
+    look_in_s: float,
+    *,
+    lease_s: float,
+    held_until_ms: int | None = None,
 ) -> bool:
     """Give the queue a job that it had lost; whether it had. The arguments are `Queue.restore`'s."""
     if not await queue.restore(place, look_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
@@ -72,7 +83,7 @@ async def put_back(
     # It may have ended since its record was read: then the queue had not lost it, but let it go.
     (now,) = await store.load_many([place.job_id])
     if now is None or (isinstance(now, Job) and now.ended):
-        await queue.done(place.job_id, place.lane)
+        await epilogue.run(place.job_id, place.lane, failed=now is not None and now.status is State.FAILED)
         return False
     log.warning("recovery.put_back", job=place.job_id)
     return True

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -216,16 +217,26 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
         status = State(query["status"]) if "status" in query else None
     except ValueError:
         raise InvalidRequest(f"status must be one of: {', '.join(State)}.", param="status") from None
-    limit = query.get("limit", str(_LIST_DEFAULT))
-    if len(limit) > len(str(LIST_MOST)) or not limit.isdecimal() or not 1 <= int(limit) <= LIST_MOST:
-        raise InvalidRequest(f"limit must be a whole number from 1 to {LIST_MOST}.", param="limit")
+    limit = read_limit(query)
     kind = query.get("kind")
     if kind is not None and kind not in KINDS:
         raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")
     after = query.get("after")
     if after is not None and not is_job_id(after):
         raise InvalidRequest("after must be the id of a job.", param="after")
-    return status, kind, int(limit), after
+    return status, kind, limit, after
+
+
+def read_limit(query: QueryParams, default: int | None = None) -> int:
+    """How many a page may hold.
+
+    Raises:
+        InvalidRequest: it is no such number.
+    """
+    limit = query.get("limit", str(default or _LIST_DEFAULT))
+    if len(limit) > len(str(LIST_MOST)) or not limit.isdecimal() or not 1 <= int(limit) <= LIST_MOST:
+        raise InvalidRequest(f"limit must be a whole number from 1 to {LIST_MOST}.", param="limit")
+    return int(limit)
 
 
 async def _show_viewed(services: Services, job: Job) -> dict[str, Any]:
@@ -241,12 +252,25 @@ async def _show_all_viewed(services: Services, jobs: Sequence[Job]) -> list[dict
 
 
 def show(job: Job, links: Links, viewers: int = 0) -> dict[str, Any]:
-    """A job as its caller sees it. Times are RFC 3339, in UTC.
+    """A job as its caller sees it."""
+    address = f"/v1/jobs/{job.id}"
+    result = {"result": f"{address}/result"} if job.kind == EMBEDDINGS else {}
+    return {
+        **about(job, viewers),
+        "links": {"self": address, "events": events_link(job.id, links), "cancel": f"{address}/cancel", **result},
+    }
+
+
+def events_link(job_id: str, links: Links) -> str:
+    """An address that opens the job's events to whoever has it."""
+    return f"/v1/jobs/{job_id}/events?token={links.token(job_id)}"
+
+
+def about(job: Job, viewers: int = 0) -> dict[str, Any]:
+    """What its record says of a job. Times are RFC 3339, in UTC.
 
     `abandon_at` is when it is given up, should nobody come: there only while nobody is there.
     """
-    address = f"/v1/jobs/{job.id}"
-    result = {"result": f"{address}/result"} if job.kind == EMBEDDINGS else {}
     return {
         "id": job.id,
         "object": "job",
@@ -254,14 +278,14 @@ def show(job: Job, links: Links, viewers: int = 0) -> dict[str, Any]:
         "status": job.status.value,
         "model": job.model,
         "lane": job.lane,
-        "created_at": _time(job.created_ms),
-        "started_at": _time(job.started_ms),
-        "ended_at": _time(job.ended_ms),
-        "deadline_at": _time(job.deadline_ms),
+        "created_at": shown_time(job.created_ms),
+        "started_at": shown_time(job.started_ms),
+        "ended_at": shown_time(job.ended_ms),
+        "deadline_at": shown_time(job.deadline_ms),
         "position": None,
         "on_disconnect": job.on_disconnect.value,
         "viewers": viewers,
-        "abandon_at": _time(job.abandon_ms) if not (viewers or job.ended) else None,
+        "abandon_at": shown_time(job.abandon_ms) if not (viewers or job.ended) else None,
         "attempts": [_attempt(job, each) for each in job.tries],
         "last_event_id": str(job.last),
         "metadata": dict(job.metadata),
@@ -273,12 +297,8 @@ def show(job: Job, links: Links, viewers: int = 0) -> dict[str, Any]:
         "result": job.outcome.get("result"),
         "events": job.outcome.get("events"),
         "sha256": job.outcome.get("sha256"),
-        "links": {
-            "self": address,
-            "events": f"{address}/events?token={links.token(job.id)}",
-            "cancel": f"{address}/cancel",
-            **result,
-        },
+        "requeued_from": job.requeued_from,
+        "requeued_as": job.requeued_as,
     }
 
 
@@ -288,14 +308,15 @@ def _attempt(job: Job, made: Try) -> dict[str, Any]:
         "attempt": made.attempt,
         "model": made.model,
         "provider": made.provider,
-        "started_at": _time(made.started_ms),
-        "ended_at": _time(made.ended_ms or (job.ended_ms if last else 0)),
+        "started_at": shown_time(made.started_ms),
+        "ended_at": shown_time(made.ended_ms or (job.ended_ms if last else 0)),
         "resumed_from": made.resumed_from,
         "error": made.error or (job.outcome.get("error") if last else None),
     }
 
 
-def _time(ms: int) -> str | None:
+def shown_time(ms: int) -> str | None:
+    """A record's time (ms) as RFC 3339; None for one that has not come."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds") if ms else None
 
 

@@ -14,6 +14,7 @@ from gateway.scrape import Scrape
 from shared.catalogue import Catalogue
 from shared.clock import Clock
 from shared.conversations import Conversations
+from shared.dead_letters import DeadLetters
 from shared.errors import Draining
 from shared.metrics import Metrics
 from shared.queue import Queue
@@ -33,6 +34,7 @@ class Services:
     results: Results
     conversations: Conversations
     queue: Queue
+    dead_letters: DeadLetters
     hub: Hub
     admission: Admission
     presence: Presence

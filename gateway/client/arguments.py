@@ -15,12 +15,13 @@ from gateway.client.exit_status import MEANINGS
 from gateway.client.reference import PREFIXES, Reference, read_reference
 from shared.errors import BadCursor
 from shared.events import EventId, encode_data, parse_cursor
-from shared.jobs import EMBEDDINGS
+from shared.jobs import EMBEDDINGS, is_job_id
 from shared.lifecycle import State
 
-COMMANDS = ("submit", "tail", "cancel", "jobs")
+COMMANDS = ("submit", "tail", "cancel", "jobs", "dead-letters")
 STDIN = "-"
-_JOBS = 20
+ALL = "--all"
+LISTED = 20
 _COLUMNS = 80
 # Fields of a job's body that have an option of their own, or none on purpose.
 _NO_PARAM = {
@@ -41,16 +42,13 @@ EXIT_STATUSES = "exit status:\n" + "".join(f"  {status.value:<5}{meaning}\n" for
 _EPILOG = EXIT_STATUSES + "\nTAILRACE_URL and TAILRACE_API_KEY say which gateway; unset: the one on this machine.\n"
 
 
+_REQUEUED = ("false", "true", "any")
+
+
 # argparse's own type of what `add_subparsers` returns is private.
 def add_commands(commands: "argparse._SubParsersAction[ArgumentParser]") -> None:
     """Add the client's commands."""
-    patience = ArgumentParser(add_help=False)
-    patience.add_argument(
-        "--patience",
-        type=_seconds,
-        metavar="SECONDS",
-        help="how long to wait for a gateway that does not answer (default: not at all, or 60 once it has answered)",
-    )
+    patience = _patience(None)
     _add_submit(commands, patience)
     _add_tail(commands, patience)
     cancel = _add(
@@ -71,8 +69,81 @@ def add_commands(commands: "argparse._SubParsersAction[ArgumentParser]") -> None
         "List your jobs, newest first: as a table, or as JSON lines.",
     )
     jobs.add_argument("--status", choices=[state.value for state in State], help="only those with this status")
-    jobs.add_argument("--limit", type=_count, default=_JOBS, metavar="N", help=f"at most so many (default: {_JOBS})")
+    jobs.add_argument("--limit", type=_count, default=LISTED, metavar="N", help=f"at most so many (default: {LISTED})")
     jobs.add_argument("--json", action="store_true", help="one JSON object a line, as GET /v1/jobs/{id} shows it")
+    _add_dead_letters(commands, patience)
+
+
+def _job_id(text: str) -> str:
+    if not is_job_id(text):
+        raise ArgumentTypeError(f"{text!r} is no job's id, which is job_ and 26 characters")
+    return text
+
+
+def _patience(default: object) -> ArgumentParser:
+    patience = ArgumentParser(add_help=False)
+    patience.add_argument(
+        "--patience",
+        type=_seconds,
+        default=default,
+        metavar="SECONDS",
+        help="how long to wait for a gateway that does not answer (default: not at all, or 60 once it has answered)",
+    )
+    return patience
+
+
+def _add_dead_letters(commands: "argparse._SubParsersAction[ArgumentParser]", patience: ArgumentParser) -> None:
+    """With actions of its own, the first of which needs no name."""
+    letters = _add(
+        commands,
+        "dead-letters",
+        patience,
+        "list, requeue or delete the jobs that failed for good (needs an admin key)",
+        "The jobs of all tenants that failed for good: list them, the last that failed first, look at one, requeue "
+        "or delete them. Without an ACTION they are listed. An admin key is needed.",
+    )
+    _add_filters(letters, limit=LISTED)
+    actions = letters.add_subparsers(dest="action", metavar="ACTION")
+    letters.set_defaults(action="list")
+    # What was said before the action's name holds after it: an action's options have no defaults of their own.
+    unsaid = _patience(argparse.SUPPRESS)
+    listing = _add(actions, "list", unsaid, "list them (the default)", "List dead letters, the last that failed first.")
+    _add_filters(listing, default=argparse.SUPPRESS)
+    show = _add(actions, "show", unsaid, "show one, with its request", "Show a dead letter and its request, as JSON.")
+    show.add_argument("jobs", nargs=1, type=_job_id, metavar="JOB", help="its job's id")
+    _add_json(show, argparse.SUPPRESS)
+    for name, what, description in (
+        ("requeue", "make new jobs of them", "Make a new job of each; one that was requeued already stays what it is."),
+        ("delete", "delete them", "Delete dead letters: their jobs are then kept as any other that failed."),
+    ):
+        action = _add(actions, name, unsaid, what, description + " Name them, or say which with options.")
+        action.add_argument("jobs", nargs="*", type=_job_id, metavar="JOB", help="a job's id")
+        action.add_argument(ALL, action="store_true", help="all of them that the other options name")
+        _add_filters(action, default=argparse.SUPPRESS)
+
+
+def _add_filters(parser: ArgumentParser, *, default: object = None, limit: int | None = None) -> None:
+    parser.add_argument("--tenant", default=default, help="only this tenant's")
+    parser.add_argument("--code", default=default, help="only those with this error code, as in provider_timeout")
+    parser.add_argument("--model", default=default, help="only those that asked for this model")
+    parser.add_argument(
+        "--requeued",
+        choices=_REQUEUED,
+        default=default,
+        help="those that were requeued already, or any (default: false, which are the open ones)",
+    )
+    parser.add_argument(
+        "--limit",
+        type=_count,
+        default=default,
+        metavar="N",
+        help=f"at most so many (default: {limit})" if limit else "at most so many",
+    )
+    _add_json(parser, False if default is None else default)
+
+
+def _add_json(parser: ArgumentParser, default: object) -> None:
+    parser.add_argument("--json", action="store_true", default=default, help="one JSON object a line")
 
 
 def _add_submit(commands: "argparse._SubParsersAction[ArgumentParser]", patience: ArgumentParser) -> None:
@@ -151,6 +222,12 @@ def _add(
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def filters_of(options: Namespace) -> dict[str, str]:
+    """The query of the dead letters that these options name."""
+    named = {name: getattr(options, name) for name in ("tenant", "code", "model", "requeued")}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def request_of(options: Namespace, prompt: str, model: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The client's commands: `submit`, `tail`, `cancel` and `jobs`, from options to an exit status.
+"""The client's commands: `submit`, `tail`, `cancel`, `jobs` and `dead-letters`, from options to an exit status.
 
 Above: gateway/cli.py. Below: connection.py, which asks the gateway, transcript.py, which understands its events,
 terminal.py, which writes. Each failure is one sentence on stderr and a status of its own (exit_status.py).
@@ -11,7 +11,7 @@ import secrets
 import shlex
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -20,14 +20,14 @@ from typing import BinaryIO, TextIO
 import httpx2
 
 from gateway.address import base_url, is_loopback
-from gateway.client.arguments import STDIN, request_of
+from gateway.client.arguments import ALL, LISTED, STDIN, filters_of, request_of
 from gateway.client.connection import Connection, Json, address_of
 from gateway.client.exit_status import ExitStatus, of_end, of_error
 from gateway.client.patience import Patience
 from gateway.client.reference import Reference
-from gateway.client.table import table
+from gateway.client.table import table, table_of_letters
 from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
-from gateway.client.text import is_whole, one_line
+from gateway.client.text import is_whole, one_line, safe
 from gateway.client.transcript import End, Proof, Transcript
 from gateway.client.vectors import as_lines, vectors_of
 from gateway.development_key import kept_development_key
@@ -335,9 +335,86 @@ def _jobs(options: Namespace, settings: Settings, connection: Connection, consol
     return ExitStatus.COMPLETE
 
 
+def _dead_letters(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+    return _LETTER_ACTIONS[options.action](options, connection, console)
+
+
+def _list_letters(options: Namespace, connection: Connection, console: Console) -> int:
+    found = connection.dead_letters(filters_of(options), options.limit or LISTED)
+    if options.json:
+        for letter in found:
+            console.write(json.dumps(letter) + "\n")
+    elif letters := list(found):
+        console.write(table_of_letters(letters, datetime.now(UTC)))
+    return ExitStatus.COMPLETE
+
+
+def _show_letter(options: Namespace, connection: Connection, console: Console) -> int:
+    letter = connection.dead_letter(options.jobs[0])
+    shown = json.dumps(letter, indent=None if options.json else 2)
+    console.write((safe(shown) if console.is_terminal else shown) + "\n")
+    return ExitStatus.COMPLETE
+
+
+def _requeue_letters(options: Namespace, connection: Connection, console: Console) -> int:
+    return _do(options, console, connection.requeue, connection.requeue_many)
+
+
+def _delete_letters(options: Namespace, connection: Connection, console: Console) -> int:
+    return _do(options, console, connection.delete, connection.delete_many)
+
+
+def _do(
+    options: Namespace,
+    console: Console,
+    one: Callable[[str], Json],
+    many: Callable[[Mapping[str, str], int | None], Iterator[Json]],
+) -> int:
+    """Do it to those that are named, or to all that the options name; each is told, by a line or a sentence."""
+    filters = filters_of(options)
+    if options.jobs and (filters or options.all or options.limit):
+        raise InvalidRequest(f"Name the jobs, or say which with {ALL} and its like, not both.", param="JOB")
+    if not (options.jobs or filters or options.all):
+        raise InvalidRequest(f"Name the jobs, or say which with --tenant, --code, --model or {ALL}.", param="JOB")
+    worst: int = ExitStatus.COMPLETE
+    if not options.jobs:
+        for told in many({**filters, "all": "true"}, options.limit):
+            worst = _told(str(told.get("id")), told, options, console) or worst
+    for job_id in options.jobs:
+        try:
+            told = one(job_id)
+        except GatewayRefused as error:
+            console.fail(str(error))
+            worst = worst or of_error(error)
+        else:
+            _told(job_id, told, options, console)
+    return worst
+
+
+def _told(job_id: str, told: Json, options: Namespace, console: Console) -> int:
+    """Say what became of a dead letter; the exit status."""
+    error = told.get("error") if told.get("id") == job_id else None
+    if options.json:
+        console.write(json.dumps(told) + "\n")
+    elif isinstance(error, Mapping):
+        console.fail(f"{one_line(job_id)}: {one_line(str(error.get('message')))}")
+    else:
+        # One that was requeued alone is told as the new job, one of many with the new job's id.
+        now = "deleted" if told.get("deleted") else told.get("requeued_as") or told.get("id")
+        console.write(f"{one_line(job_id)} {one_line(str(now))}\n")
+    return ExitStatus.FAILED if isinstance(error, Mapping) else ExitStatus.COMPLETE
+
+
+_LETTER_ACTIONS: Mapping[str, Callable[[Namespace, Connection, Console], int]] = {
+    "list": _list_letters,
+    "show": _show_letter,
+    "requeue": _requeue_letters,
+    "delete": _delete_letters,
+}
 _COMMANDS: Mapping[str, Callable[[Namespace, Settings, Connection, Console], int]] = {
     "submit": _submit,
     "tail": _tail,
     "cancel": _cancel,
     "jobs": _jobs,
+    "dead-letters": _dead_letters,
 }

@@ -5,6 +5,7 @@ gateway that restarts, is replaced, or loses its Redis for a while is only a del
 Not here: what events mean (transcript.py), how long patience lasts (patience.py).
 """
 
+import math
 import random
 import re
 import time
@@ -25,6 +26,7 @@ from shared.events import TERMINAL_EVENTS, EventId, encode_data
 from shared.jobs import is_job_id
 from shared.sse_reader import EventReader, SentEvent
 
+DEAD_LETTERS = "/v1/dead-letters"
 CONNECT_S = 5.0
 SILENCE_S = 45.0
 """Streams have a heartbeat each 15 s by default, and an answer takes 2 s at most: whoever is silent longer is gone."""
@@ -118,16 +120,32 @@ class Connection:
 
     def jobs(self, status: str | None, limit: int) -> Iterator[Json]:
         """`GET /v1/jobs`, newest first, at most `limit` of them, page by page."""
-        query: dict[str, str | int] = {} if status is None else {"status": status}
-        left = limit
-        while left > 0:
-            page = self._ask("GET", "/v1/jobs", params={**query, "limit": min(left, LIST_MOST)})
-            found = self._listed(page)
-            yield from found
-            left -= len(found)
-            if not page.get("has_more") or not page.get("last_id"):
-                return
-            query["after"] = str(page["last_id"])
+        query = {} if status is None else {"status": status}
+        yield from self._pages("GET", "/v1/jobs", query, limit, "last_id")
+
+    def dead_letters(self, filters: Mapping[str, str], limit: int) -> Iterator[Json]:
+        """`GET /v1/dead-letters`, the last that failed first, at most `limit` of them, page by page."""
+        return self._pages("GET", DEAD_LETTERS, filters, limit, "next")
+
+    def dead_letter(self, job_id: str) -> Json:
+        """`GET /v1/dead-letters/{id}`."""
+        return self._ask("GET", f"{DEAD_LETTERS}/{job_id}")
+
+    def requeue(self, job_id: str) -> Json:
+        """`POST /v1/dead-letters/{id}/requeue`: the new job."""
+        return self._ask("POST", f"{DEAD_LETTERS}/{job_id}/requeue")
+
+    def requeue_many(self, filters: Mapping[str, str], limit: int | None) -> Iterator[Json]:
+        """`POST /v1/dead-letters/requeue`, page by page: what became of each."""
+        return self._pages("POST", f"{DEAD_LETTERS}/requeue", filters, limit, "next")
+
+    def delete(self, job_id: str) -> Json:
+        """`DELETE /v1/dead-letters/{id}`."""
+        return self._ask("DELETE", f"{DEAD_LETTERS}/{job_id}")
+
+    def delete_many(self, filters: Mapping[str, str], limit: int | None) -> Iterator[Json]:
+        """`DELETE /v1/dead-letters`, page by page: those that were deleted."""
+        return self._pages("DELETE", DEAD_LETTERS, filters, limit, "next")
 
     def job_of_chat(self, chat_id: str) -> str | None:
         """`HEAD /api/chat/{id}/stream`: the job that answers in this chat of the AI SDK, or else did last."""
@@ -183,6 +201,21 @@ class Connection:
             if events or reader.retry_ms is None:
                 self._answered()
             yield from events
+
+    def _pages(
+        self, method: str, path: str, query: Mapping[str, str], limit: int | None, cursor: str
+    ) -> Iterator[Json]:
+        """All that a listing holds, at most `limit`; a page's field `cursor` says where the next one begins."""
+        left, after = math.inf if limit is None else limit, dict[str, str]()
+        while left > 0:
+            size = str(min(left, LIST_MOST))
+            page = self._ask(method, path, params={**query, **after, "limit": size})
+            found = self._listed(page)
+            yield from found
+            left -= len(found)
+            if not page.get("has_more") or not page.get(cursor):
+                return
+            after = {"after": str(page[cursor])}
 
     def _ask(self, method: str, path: str, **options: Any) -> Json:
         return self._json(self._request(method, path, **options))

@@ -32,7 +32,7 @@ class ExitStatus(IntEnum):
 
 MEANINGS: Mapping[ExitStatus, str] = {
     ExitStatus.COMPLETE: "complete",
-    ExitStatus.FAILED: "the job failed, or its answer did not come whole",
+    ExitStatus.FAILED: "the job failed or could not be requeued, or its answer did not come whole",
     ExitStatus.USAGE: "a mistake in the command line, the settings or the request",
     ExitStatus.CANCELLED: "the job was cancelled, or its time was up",
     ExitStatus.REFUSED: "not found, or not allowed",

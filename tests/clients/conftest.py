@@ -28,7 +28,7 @@ async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) ->
     settings = Settings(
         max_attempts=1,  # what clients are told of a failure; what follows one is the workers' tests' matter
         redis_url=redis_url,
-        api_keys=(f"{KEY}:alice", "sk-bob:bob"),
+        api_keys=(f"{KEY}:alice", "sk-bob:bob", "sk-root:root:admin"),
         secret="a secret for tests only",
         lease_s=2.0,
         drain_s=1.0,

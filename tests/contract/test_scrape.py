@@ -47,7 +47,11 @@ def count(metrics: Metrics) -> Count:
 @pytest.fixture
 def scrape(core: Core, fleet: Slow, metrics: Metrics) -> Scrape:
     return Scrape(
-        Publisher(fleet, metrics, SystemClock(), "gateway"), fleet, Queue(core.client, core.keys), ["default"]
+        Publisher(fleet, metrics, SystemClock(), "gateway"),
+        fleet,
+        Queue(core.client, core.keys),
+        core.dead_letters,
+        ["default"],
     )
 
 

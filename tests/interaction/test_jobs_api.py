@@ -73,9 +73,13 @@ async def test_a_job_is_accepted_with_everything_a_client_needs_to_go_on(client:
         "finish_reason": None,
         "usage": None,
         "tokens_saved": None,
+        "progress": None,
+        "result": None,
         "error": None,
         "events": None,
         "sha256": None,
+        "requeued_from": None,
+        "requeued_as": None,
     }
 
 
@@ -326,7 +330,7 @@ async def test_a_job_that_waits_tells_its_place(client: Client, writing: Desk) -
     [
         ("status=done", "status", "queued, running"),
         ("status=", "status", "queued, running"),
-        ("kind=embeddings", "kind", "one of: chat"),
+        ("kind=images", "kind", "one of: chat, embeddings"),
         ("limit=0", "limit", "from 1 to 100"),
         ("limit=101", "limit", "from 1 to 100"),
         ("limit=1000000", "limit", "from 1 to 100"),

@@ -21,6 +21,7 @@ from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from tests.support.valkey import running_valkey
+from worker.epilogue import Epilogue
 from worker.reaper import Reaper
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
@@ -78,7 +79,8 @@ class Reaping:
         self.served: list[str] = []
         self.time = Time()
         lanes = (DEFAULT_LANE,)
-        parts = (core.store, core.queue, self.time, self._end, self.served.append)
+        epilogue = Epilogue(core.queue, core.dead_letters)
+        parts = (core.store, core.queue, epilogue, self.time, self._end, self.served.append)
         reaper = Reaper(*parts, lanes=lanes, lease_s=lease_s, wait_s=wait_s)
         self.run, self.sweep = reaper.run, reaper.sweep
 
@@ -99,10 +101,10 @@ async def test_a_job_that_waits_past_its_deadline_expires_though_no_slot_is_free
         await told.call_for("running")
         waiting = await system.submit(model="waiting", timeout_s=SOON_S)
         story = await system.story(waiting)
-        assert await system.queue_keys(waiting) == []
         (await told.call_for("running")).end()
         assert (await system.story(running)).types[-1] == "completed"
 
+    assert await system.queue_keys(waiting) == []
     assert (story.types, story.code) == (["queued", "expired"], "deadline_passed")
     assert (story.end["usage"], story.end["sha256"]) == (None, EMPTY_SHA256)
     assert len(told.calls) == 1
@@ -184,10 +186,10 @@ async def test_a_cancel_that_a_frozen_worker_does_not_answer_is_carried_out_by_a
         frozen.freeze()
         assert (await system.cancel(job_id))["status"] in ("cancelling", "cancelled")
         story = await system.story(job_id)
-        assert await system.queue_keys(job_id) == []
         call.say("never to be seen")
         frozen.thaw()
         await call.until_closed()
+        assert await system.queue_keys(job_id) == []
 
     assert story.types == ["queued", "started", "delta", "delta", "cancelled"]
     assert story.code == "cancelled"

@@ -1,4 +1,4 @@
-"""The core on one test's own keys: store, log and queue, ready to use, and what to look at them with.
+"""The core on one test's own keys: store, log, queue and dead letters, ready to use, and what to look at them with.
 
 For the tests of shared/ and of what stands directly on it. Not here: gateways and workers.
 """
@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import structlog
 
+from shared.dead_letters import DeadLetters
 from shared.embedded import EmbeddedValkey
 from shared.errors import Cancelled
 from shared.events import START, Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
@@ -31,6 +32,8 @@ from shared.viewers import Viewers
 PATIENCE_S = 5.0
 """How long a test waits for anything."""
 RETENTION_S = 60.0
+DEAD_LETTER_RETENTION_S = 120.0
+MOST_DEAD_LETTERS = 5
 WORKER = "worker.1"
 _ALL = 1 << 30
 _END_OF_LISTENING = b"the test has heard enough"
@@ -77,6 +80,7 @@ class Core:
     log: ReplayLog
     queue: Queue
     viewers: Viewers
+    dead_letters: DeadLetters
 
     async def queued(self, **changes: Any) -> str:
         """A job that has a record and waits; it is in no lane."""
@@ -186,10 +190,17 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
             client,
             keys,
             Functions(client),
-            Store(client, keys, retention_s=RETENTION_S),
+            Store(client, keys, retention_s=RETENTION_S, failed_retention_s=DEAD_LETTER_RETENTION_S),
             ReplayLog(client, keys),
             Queue(client, keys),
             Viewers(client, keys),
+            DeadLetters(
+                client,
+                keys,
+                retention_s=RETENTION_S,
+                dead_letter_retention_s=DEAD_LETTER_RETENTION_S,
+                most=MOST_DEAD_LETTERS,
+            ),
         )
 
 

@@ -26,6 +26,17 @@ START_S = 30.0
 STOP_S = 10.0
 PATIENCE_S = 5.0
 PYTHON = (sys.executable, "-P", "-m")
+_DOOM = """
+import os, signal, sys
+import {module}
+from worker.__main__ import cli
+
+async def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+{module}.{method} = die
+sys.exit(cli())
+"""
 
 
 class Running(Program):
@@ -115,6 +126,12 @@ class Processes:
     async def worker(self, **changes: Any) -> Running:
         """A worker that is ready."""
         return await self._start(Running("worker", (*PYTHON, "worker"), self._env(changes)))
+
+    async def doomed_worker(self, step: str, **changes: Any) -> Running:
+        """A worker that SIGKILL ends when it comes to this step, as in `shared.queue:Queue.done`."""
+        module, _, method = step.partition(":")
+        doom = _DOOM.format(module=module, method=method)
+        return await self._start(Running("worker", (sys.executable, "-P", "-c", doom), self._env(changes)))
 
     async def upstream(self, *options: str, module: str = "tests.support.upstream") -> str:
         """The scripted upstream (upstream.py, or what another module makes of it) as a process; its base URL."""

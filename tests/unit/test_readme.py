@@ -27,6 +27,8 @@ README = (ROOT / "README.md").read_text()
 # Everything between backticks: in a line, and in blocks.
 CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+# A command, perhaps with one of its actions.
+COMMAND = "([a-z]+(?:-[a-z]+)*(?:(?<=dead-letters) [a-z]+)?)"
 # Named, but made by the reader or by a command.
 MADE_LATER = {".venv", ".tailrace", "tailrace.toml"}
 
@@ -143,8 +145,8 @@ def test_the_metrics_table_is_the_metrics() -> None:
 
 
 def test_the_metrics_of_no_process_are_the_first_ones() -> None:
-    assert "All but the first three have the label `process` too" in README
-    assert len(FleetMetrics().families) == 3
+    assert "All but the first four have the label `process` too" in README
+    assert len(FleetMetrics().families) == 4
 
 
 def test_the_metrics_that_it_names_exist() -> None:
@@ -195,14 +197,14 @@ def test_the_options_of_the_client_that_it_names_exist(capsys: pytest.CaptureFix
     named = {
         (command, option)
         for line in lines
-        for command, rest in re.findall(r"\btailrace ([a-z]+)([^|)]*)", line)
+        for command, rest in re.findall(rf"\btailrace {COMMAND}([^|)]*)", line)
         for option in re.findall(r"--[a-z-]+", rest)
     }
 
     assert {("submit", "--detach"), ("tail", "--events")} <= named
     for command, option in named:
         with pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([*command.split(), "--help"])
         assert f"{option} " in re.sub(r"[],\n]", " ", capsys.readouterr().out)
 
 
@@ -227,11 +229,11 @@ def test_the_make_targets_that_it_names_exist() -> None:
 
 
 def test_the_tailrace_commands_that_it_names_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    named = {command for text in (*CODE, *BLOCKS) for command in re.findall(r"\btailrace ([a-z]+)", text)}
+    named = {command for text in (*CODE, *BLOCKS) for command in re.findall(rf"\btailrace {COMMAND}", text)}
 
-    assert named == {"up", "serve", "worker", *COMMANDS}
+    assert {command.split()[0] for command in named} == {"up", "serve", "worker", *COMMANDS}
     for command in named:
         with pytest.raises(SystemExit) as ended:
-            main([command, "--help"])
+            main([*command.split(), "--help"])
         assert ended.value.code == 0
         assert f"tailrace {command}" in capsys.readouterr().out

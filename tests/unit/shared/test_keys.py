@@ -18,6 +18,8 @@ def all_names(keys: Keys) -> list[str]:
         keys.deleted(JOB),
         keys.tenant_jobs("alice"),
         keys.conversation("alice", "chat"),
+        keys.dead_letters,
+        keys.open_dead_letters,
         keys.control,
         keys.bell("default"),
         keys.active,

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from gateway.client.arguments import COMMANDS, EXIT_STATUSES, add_commands, request_of
+from gateway.client.arguments import COMMANDS, EXIT_STATUSES, add_commands, filters_of, request_of
 from gateway.client.reference import Reference
 from shared.events import EventId
 
 JOB = "job_" + "0" * 26
+ACTIONS = ("list", "show", "requeue", "delete")
 
 
 def parse(*arguments: str) -> argparse.Namespace:
@@ -22,10 +23,10 @@ def request(*arguments: str) -> dict[str, Any]:
     return request_of(parse("submit", *arguments), "Hello?", "small")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"dead-letters {action}" for action in ACTIONS)])
 def test_the_help_of_each_command_has_the_exit_statuses(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        parse(command, "--help")
+        parse(*command.split(), "--help")
 
     assert end.value.code == 0
     said = capsys.readouterr().out
@@ -62,6 +63,25 @@ def test_each_option_has_its_field() -> None:
         "n": 2,
         "stop": ["a=b"],
     }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--tenant", "bob", "--json", "list"), ("list", "--tenant", "bob", "--json"), ("--tenant", "bob", "--json")],
+)
+def test_what_is_said_of_dead_letters_holds_before_and_after_the_action(arguments: tuple[str, ...]) -> None:
+    options = parse("dead-letters", *arguments)
+
+    assert (options.action, options.json, options.limit, options.patience) == ("list", True, None, None)
+    assert filters_of(options) == {"tenant": "bob"}
+
+
+def test_each_filter_of_dead_letters_has_its_field() -> None:
+    filters = ("--tenant", "bob", "--code", "broken_job", "--model", "m", "--requeued", "any")
+    options = parse("dead-letters", "requeue", "--all", *filters, "--patience", "1")
+
+    assert (options.action, options.all, options.jobs, options.patience) == ("requeue", True, [], 1.0)
+    assert filters_of(options) == {"tenant": "bob", "code": "broken_job", "model": "m", "requeued": "any"}
 
 
 def test_a_cursor_is_an_event_id() -> None:

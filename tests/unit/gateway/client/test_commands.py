@@ -151,3 +151,30 @@ def test_the_end_of_what_a_link_opens_is_read_from_its_log(
     assert tailrace(monkeypatch, [nothing, stream(QUEUED, end)], "tail", "--from", "1-1", link) == ExitStatus.FAILED
     assert capsysbinary.readouterr().err == f"tailrace: The job {JOB} failed: Oops.\n".encode()
     assert tailrace(monkeypatch, [nothing, nothing], "tail", "--from", "1-1", link) == ExitStatus.UNREACHED
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("requeue",), ("delete", "--limit", "3"), ("delete", JOB, "--all"), ("requeue", JOB, "--tenant", "bob")],
+)
+def test_dead_letters_are_named_or_described_and_not_both(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert tailrace(monkeypatch, [], "dead-letters", *arguments) == ExitStatus.USAGE
+
+    out, err = capsysbinary.readouterr()
+    assert (out, err.startswith(b"tailrace: Name the jobs, or say which with ")) == (b"", True)
+
+
+def test_each_dead_letter_that_could_not_be_requeued_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    full = {"id": JOB, "requeued_as": None, "error": {"code": "queue_full", "message": "The lane is full."}}
+    first = answer(200, {"data": [full], "has_more": True, "next": "1-x"})
+    second = answer(
+        200, {"data": [{"id": JOB, "requeued_as": "job_2", "error": None}], "has_more": False, "next": None}
+    )
+
+    assert tailrace(monkeypatch, [first, second], "dead-letters", "requeue", "--all") == ExitStatus.FAILED
+    out, err = capsysbinary.readouterr()
+    assert (out, err) == (f"{JOB} job_2\n".encode(), f"tailrace: {JOB}: The lane is full.\n".encode())

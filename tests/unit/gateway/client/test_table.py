@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.client.table import duration, table
+from gateway.client.table import duration, table, table_of_letters
 
 NOW = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 DONE: dict[str, Any] = {
@@ -40,7 +40,38 @@ def test_what_a_caller_named_can_not_break_the_table() -> None:
 def test_what_is_missing_is_a_dash() -> None:
     (_, row) = table([{"created_at": "soon", "started_at": "2026-01-02T11:58:00", "usage": {}}], NOW).splitlines()
 
-    assert row.split() == ["None", "None", "None", "-", "-", "-"]
+    assert row.split() == ["None", "None", "-", "-", "-", "-"]
+
+
+LETTER: dict[str, Any] = {
+    "id": "job_1",
+    "tenant": "alice",
+    "model": "small",
+    "ended_at": "2026-01-02T11:58:00.000+00:00",
+    "error": {"code": "provider_timeout"},
+    "attempts": [{}, {}],
+    "requeued_as": None,
+}
+
+
+def test_each_dead_letter_is_a_row() -> None:
+    assert table_of_letters([LETTER], NOW).splitlines() == [
+        "JOB    CODE              TENANT  MODEL  AGE    TRIES",
+        "job_1  provider_timeout  alice   small  2 min  2",
+    ]
+
+
+def test_what_was_requeued_says_as_what() -> None:
+    _, first, second = table_of_letters([LETTER, {**LETTER, "requeued_as": "job_2"}], NOW).splitlines()
+
+    assert first.endswith("2      -")
+    assert second.endswith("2      job_2")
+
+
+def test_a_dead_letter_that_nobody_can_read_is_a_row_too() -> None:
+    (_, row) = table_of_letters([{"id": "job_1"}], NOW).splitlines()
+
+    assert row.split() == ["job_1", "-", "-", "-", "-", "-"]
 
 
 @pytest.mark.parametrize(

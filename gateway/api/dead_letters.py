@@ -1,0 +1,319 @@
+"""The dead letter API, for admin keys: list what failed for good, look at it, requeue it, delete it.
+
+A dead letter that is requeued becomes a new job of its tenant; its own end stays as it is. It stays listed, though not
+as open. One that is deleted is an ordinary failed job again, which its tenant can read for as long as any other.
+Above: app.py. Below: dead_letters, store, admission. Not here: which jobs become dead letters (worker/epilogue.py).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeGuard
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api.bodies import AsciiJSONResponse
+from gateway.api.jobs import JOB_HEADER, about, events_link, read_limit, show, shown_time
+from gateway.api.services import Services, services_of
+from gateway.auth import Caller
+from shared.bounds import LIST_MOST, LIST_ROUNDS
+from shared.dead_letters import Listed
+from shared.errors import (
+    BrokenJob,
+    DeadLetterNotFound,
+    InvalidRequest,
+    JobNotFound,
+    TailraceError,
+    Unavailable,
+    problem_of,
+)
+from shared.jobs import Job, is_job_id
+
+log = structlog.get_logger()
+
+_REQUEUED = {"false": False, "true": True, "any": None}
+_FILTERS = ("tenant", "code", "model", "requeued")
+_PAGING = ("limit", "after")
+_ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters a request is about; a filter that is None lets all pass."""
+
+    tenant: str | None
+    code: str | None
+    model: str | None
+    requeued: bool | None
+    limit: int
+    after: Listed | None
+
+    def passes(self, job: Job | BrokenJob) -> bool:
+        """Whether it is one of them. Of a record that nobody can read, there is nothing to compare."""
+        if isinstance(job, BrokenJob):
+            return self.requeued is not True and (self.tenant, self.code, self.model) == (None, None, None)
+        return (
+            self.tenant in (None, job.tenant)
+            and self.code in (None, _code(job))
+            and self.model in (None, job.model)
+            and self.requeued in (None, job.requeued_as is not None)
+        )
+
+
+class Letter(NamedTuple):
+    """A dead letter: its place in the list, and its job, if this version can read it."""
+
+    place: Listed
+    job: Job | BrokenJob
+
+
+class Page(NamedTuple):
+    """Dead letters that were found, and where to go on; None: that was all."""
+
+    letters: Sequence[Letter]
+    following: Listed | None
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of their jobs."""
+        return [letter.place.job_id for letter in self.letters]
+
+    def answer(self, data: list[dict[str, Any]], **more: int) -> Response:
+        """The page as a list of what was made of it."""
+        following = None if self.following is None else str(self.following)
+        body = {"object": "list", **more, "data": data, "has_more": following is not None, "next": following}
+        return AsciiJSONResponse(body)
+
+
+async def listing(request: Request) -> Response:
+    """`GET /v1/dead-letters?tenant=&code=&model=&requeued=&limit=&after=`, the last that failed first.
+
+    A filter that little passes may give a short page, or an empty one, with `has_more`: go on after `next`.
+    """
+    services, _ = _admitted(request)
+    page = await _find(services, _wanted(request))
+    return page.answer([_show(letter) for letter in page.letters])
+
+
+async def get(request: Request) -> Response:
+    """`GET /v1/dead-letters/{id}`: the dead letter, with its request and a link to its events."""
+    services, _ = _admitted(request)
+    letter, asked = await _load(services, _named(request))
+    shown = _show(letter)
+    shown["links"]["events"] = events_link(letter.place.job_id, services.links)
+    return AsciiJSONResponse({**shown, "request": None if asked is None else asked.request})
+
+
+async def requeue(request: Request) -> Response:
+    """`POST /v1/dead-letters/{id}/requeue`: idempotent; the new job, as submitting it would show it."""
+    services, caller = _admitted(request)
+    services.refuse_if_draining()
+    job_id = _named(request)
+    job = await _requeue(services, job_id, caller)
+    shown = {**show(job, services.links), "tenant": job.tenant}
+    return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
+
+
+async def requeue_many(request: Request) -> Response:
+    """`POST /v1/dead-letters/requeue?…`: as many open ones as `limit` says; what became of each is told."""
+    services, caller = _admitted(request)
+    services.refuse_if_draining()
+    page = await _find(services, _wanted(request, many=True))
+    told: list[dict[str, Any]] = []
+    for job_id in page.ids:
+        try:
+            job = await _requeue(services, job_id, caller)
+        except Unavailable:
+            raise  # what is requeued is requeued, and the same call goes on with the others
+        except TailraceError as error:
+            told.append({"id": job_id, "requeued_as": None, "error": problem_of(error)})
+        else:
+            told.append({"id": job_id, "requeued_as": job.id, "error": None})
+    failed = sum(each["error"] is not None for each in told)
+    return page.answer(told, requeued=len(told) - failed, failed=failed)
+
+
+async def delete(request: Request) -> Response:
+    """`DELETE /v1/dead-letters/{id}`: idempotent, as long as its job can be read."""
+    services, caller = _admitted(request)
+    job_id = _named(request)
+    if not await _delete(services, job_id, caller):
+        raise _missing(job_id)
+    return AsciiJSONResponse(_deleted(job_id))
+
+
+async def delete_many(request: Request) -> Response:
+    """`DELETE /v1/dead-letters?…`: as many as `limit` says."""
+    services, caller = _admitted(request)
+    page = await _find(services, _wanted(request, many=True))
+    told = [_deleted(job_id) for job_id in page.ids if await _delete(services, job_id, caller)]
+    return page.answer(told, deleted=len(told))
+
+
+# What is done.
+
+
+async def _find(services: Services, wanted: Wanted) -> Page:
+    found: list[Letter] = []
+    looked_at, over = wanted.after, False
+    for _ in range(LIST_ROUNDS):
+        listed = await services.dead_letters.listed(looked_at, LIST_MOST, only_open=wanted.requeued is False)
+        jobs = await services.store.load_many([each.job_id for each in listed])
+        letters = [Letter(place, job) for place, job in zip(listed, jobs, strict=True) if _is_one(job)]
+        await _mend(services, listed, letters, only_open=wanted.requeued is False)
+        found += [letter for letter in letters if wanted.passes(letter.job)]
+        over = len(listed) < LIST_MOST
+        looked_at = listed[-1] if listed else looked_at
+        if over or len(found) > wanted.limit:
+            break
+    page = found[: wanted.limit]
+    if len(found) > wanted.limit:
+        return Page(page, page[-1].place)
+    return Page(page, None if over else looked_at)
+
+
+async def _mend(services: Services, listed: Sequence[Listed], letters: Sequence[Letter], *, only_open: bool) -> None:
+    """Let the list say what the records do: whoever wrote one may have died before the other."""
+    ids = {letter.place.job_id for letter in letters}
+    await services.dead_letters.drop(each.job_id for each in listed if each.job_id not in ids)
+    for job in (letter.job for letter in letters):
+        if only_open and isinstance(job, Job) and job.requeued_as is not None:
+            await services.dead_letters.requeued(job.id, job.requeued_as)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a dead letter's caller asked for, and what a dialect keeps with it."""
+
+    request: dict[str, Any]
+    kept: dict[str, Any]
+
+
+async def _load(services: Services, job_id: str) -> tuple[Letter, _Asked | None]:
+    """A dead letter and its request; None where that can't be read.
+
+    Raises:
+        DeadLetterNotFound: there is none of this id.
+    """
+    try:
+        job, request, kept = await services.store.load_with_kept(job_id)
+    except JobNotFound:
+        raise _missing(job_id) from None
+    except BrokenJob:
+        (found,) = await services.store.load_many([job_id])
+        place = await services.dead_letters.place(job_id)  # of a record that nobody can read, the list knows
+        if place is None or not _is_one(found):
+            raise _missing(job_id) from None
+        return Letter(place, found), None
+    if not job.dead_letter:
+        raise _missing(job_id)
+    return Letter(Listed(job_id, job.ended_ms), job), _Asked(request, kept)
+
+
+async def _requeue(services: Services, job_id: str, caller: Caller) -> Job:
+    """The job that asks the dead letter's request again: the same one, however often and by whomever it is called.
+
+    Admission knows a dead letter by an idempotency key of its own, until the record names the new job.
+    """
+    (_, letter), asked = await _load(services, job_id)
+    if isinstance(letter, BrokenJob):
+        raise letter
+    if letter.requeued_as is not None:
+        (job,) = await services.store.load_many([letter.requeued_as])
+        if not isinstance(job, Job) or job.hidden:
+            raise JobNotFound(f"{job_id} was requeued as {letter.requeued_as}, which is gone by now.")
+        return job
+    if asked is None:
+        raise BrokenJob("The job's request can't be read.")
+    job = await services.admission.submit(services.admission.again(letter, asked.request, asked.kept))
+    await services.dead_letters.requeued(job_id, job.id)
+    log.info("dead_letter.requeued", job=job_id, requeued_as=job.id, tenant=letter.tenant, by=caller.tenant)
+    return job
+
+
+async def _delete(services: Services, job_id: str, caller: Caller) -> bool:
+    deleted = await services.dead_letters.dismiss(job_id)
+    if deleted:
+        log.info("dead_letter.deleted", job=job_id, by=caller.tenant)
+    return deleted
+
+
+# What was asked.
+
+
+def _admitted(request: Request) -> tuple[Services, Caller]:
+    services = services_of(request)
+    return services, services.keyring.admin(request.headers.get("authorization"))
+
+
+def _named(request: Request) -> str:
+    job_id: str = request.path_params["job_id"]
+    if not is_job_id(job_id):
+        raise _missing(job_id)
+    return job_id
+
+
+def _wanted(request: Request, *, many: bool = False) -> Wanted:
+    """Which dead letters; where something is done to `many`, at least one filter, or that it is to be all of them."""
+    query = request.query_params
+    known = (*_FILTERS, *_PAGING, *((_ALL,) if many else ()))
+    for name in query:
+        if name not in known:
+            raise InvalidRequest(f"{name} is not a filter; there are: {', '.join(known)}.", param=name)
+    if query.get(_ALL, "true") != "true":
+        raise InvalidRequest("all must be true, or left out.", param=_ALL)
+    if many and _ALL not in query and not any(name in query for name in _FILTERS):
+        raise InvalidRequest(f"Say which ones with {', '.join(_FILTERS)}, or all=true for all of them.", param=_ALL)
+    requeued = query.get("requeued", "false")
+    if requeued not in _REQUEUED:
+        raise InvalidRequest(f"requeued must be one of: {', '.join(_REQUEUED)}.", param="requeued")
+    return Wanted(
+        tenant=query.get("tenant"),
+        code=query.get("code"),
+        model=query.get("model"),
+        requeued=_REQUEUED[requeued],
+        limit=read_limit(query, LIST_MOST if many else None),
+        after=Listed.parse(query["after"]) if "after" in query else None,
+    )
+
+
+# What is shown.
+
+
+def _show(letter: Letter) -> dict[str, Any]:
+    (job_id, ended_ms), job = letter
+    address = f"/v1/dead-letters/{job_id}"
+    links = {"self": address, "requeue": f"{address}/requeue"}
+    if isinstance(job, Job):
+        return {**about(job), "object": "dead_letter", "tenant": job.tenant, "links": links}
+    ended_at = shown_time(ended_ms)
+    return {"id": job_id, "object": "dead_letter", "ended_at": ended_at, "error": problem_of(job), "links": links}
+
+
+def _is_one(job: Job | BrokenJob | None) -> TypeGuard[Job | BrokenJob]:
+    """Whether a listed job is a dead letter still; one that can't be read is, as far as can be told."""
+    return isinstance(job, BrokenJob) or (job is not None and job.dead_letter)
+
+
+def _code(job: Job) -> str:
+    return str((job.outcome.get("error") or {}).get("code", ""))
+
+
+def _missing(job_id: str) -> DeadLetterNotFound:
+    return DeadLetterNotFound(f"There is no dead letter {job_id}.")
+
+
+def _deleted(job_id: str) -> dict[str, Any]:
+    return {"id": job_id, "object": "dead_letter", "deleted": True}
+
+
+routes = [
+    Route("/v1/dead-letters", listing, methods=["GET"]),
+    Route("/v1/dead-letters", delete_many, methods=["DELETE"]),
+    Route("/v1/dead-letters/requeue", requeue_many, methods=["POST"]),
+    Route("/v1/dead-letters/{job_id}", get, methods=["GET"]),
+    Route("/v1/dead-letters/{job_id}", delete, methods=["DELETE"]),
+    Route("/v1/dead-letters/{job_id}/requeue", requeue, methods=["POST"]),
+]

@@ -1,0 +1,254 @@
+"""The list of dead letters on a real Valkey: who is on it, in which order, for how long, and how many."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from shared.dead_letters import Buried, DeadLetters, Listed
+from shared.errors import BadCursor, JobNotFound, ProviderUnreachable, problem_of
+from shared.events import EventId, EventType, encode_data, encode_frame
+from shared.lifecycle import State
+from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id
+
+SLACK_S = 5.0
+
+
+async def failed(core: Core, **changes: Any) -> str:
+    """A job that has failed, before its epilogue."""
+    execution = await core.running(**changes)
+    data = encode_data({"error": problem_of(ProviderUnreachable("Nobody is there.")), "sha256": "", "events": 3})
+    frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
+    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == "ok"
+    return execution.job_id
+
+
+async def dead_letter(core: Core, **changes: Any) -> str:
+    """A job that is a dead letter."""
+    job_id = await failed(core, **changes)
+    assert await core.dead_letters.bury(job_id) is not None
+    return job_id
+
+
+async def ended_at(core: Core, job_id: str, ms: int) -> None:
+    """Let a job that has failed have ended at another time."""
+    await core.client.hset(core.keys.job(job_id).record, "ended", str(ms))  # type: ignore[misc]
+
+
+async def ids(core: Core, *, only_open: bool = True) -> list[str]:
+    return [each.job_id for each in await core.dead_letters.listed(None, 100, only_open=only_open)]
+
+
+async def kept_s(core: Core, job_id: str) -> list[float]:
+    """For how long each of the job's keys is kept."""
+    keys = core.keys.job(job_id)
+    return [await core.client.pttl(key) / 1000 for key in (keys.record, keys.request, keys.log)]
+
+
+async def test_a_job_that_failed_becomes_a_dead_letter_once(core: Core) -> None:
+    job_id = await failed(core, tenant="bob", lane="low")
+
+    first, second = [await core.dead_letters.bury(job_id) for _ in range(2)]
+
+    assert first == Buried(job_id, "bob", "low", "provider_unreachable", 1)
+    assert second is None
+    assert await ids(core) == await ids(core, only_open=False) == [job_id]
+    assert await core.dead_letters.open() == 1
+
+
+async def test_of_many_who_bury_at_once_one_is_told(core: Core) -> None:
+    job_id = await failed(core)
+
+    told = await asyncio.gather(*(core.dead_letters.bury(job_id) for _ in range(10)))
+
+    assert len([each for each in told if each is not None]) == 1
+
+
+@pytest.mark.parametrize("state", [State.COMPLETED, State.EXPIRED])
+async def test_a_job_that_did_not_fail_is_no_dead_letter(core: Core, state: State) -> None:
+    execution = await core.running()
+    await core.finish(execution, state)
+
+    assert await core.dead_letters.bury(execution.job_id) is None
+    assert await ids(core, only_open=False) == []
+
+
+async def test_a_job_that_was_cancelled_or_runs_or_is_unknown_is_no_dead_letter(core: Core) -> None:
+    cancelled, running = await core.queued(), (await core.running()).job_id
+    await core.cancel(cancelled)
+
+    for job_id in (cancelled, running, fresh_job_id()):
+        assert await core.dead_letters.bury(job_id) is None
+    assert await ids(core, only_open=False) == []
+
+
+async def test_a_job_that_its_owner_deleted_while_it_ran_is_no_dead_letter(core: Core) -> None:
+    execution = await core.running()
+    assert await core.store.forget(execution.job_id) == "hidden"
+    await core.finish(execution, State.FAILED)
+
+    assert await core.dead_letters.bury(execution.job_id) is None
+
+
+async def test_a_job_whose_outcome_nobody_can_read_is_a_dead_letter_all_the_same(core: Core) -> None:
+    job_id = await failed(core)
+    await core.client.hset(core.keys.job(job_id).record, "outcome", "{")  # type: ignore[misc]
+
+    buried = await core.dead_letters.bury(job_id)
+
+    assert buried is not None and buried.code == ""
+
+
+async def test_what_failed_is_kept_for_longer_than_what_did_not(core: Core) -> None:
+    done = await core.running()
+    await core.finish(done, State.COMPLETED)
+    dead = await failed(core)
+
+    assert all(RETENTION_S - SLACK_S < each <= RETENTION_S for each in await kept_s(core, done.job_id))
+    longer = DEAD_LETTER_RETENTION_S
+    assert all(longer - SLACK_S < each <= longer for each in await kept_s(core, dead))
+
+
+async def test_they_are_listed_from_the_last_that_ended_page_by_page(core: Core) -> None:
+    # Three of them end in the same millisecond.
+    now = (await core.job(await failed(core))).ended_ms
+    jobs = [await failed(core) for _ in range(5)]
+    for job_id, at in zip(jobs, (now - 9, now - 5, now - 5, now - 5, now - 1), strict=True):
+        await ended_at(core, job_id, at)
+        assert await core.dead_letters.bury(job_id) is not None
+
+    found: list[Listed] = []
+    while page := await core.dead_letters.listed(found[-1] if found else None, 2, only_open=True):
+        found += page
+
+    assert [each.job_id for each in found] == [jobs[4], *sorted(jobs[1:4], reverse=True), jobs[0]]
+    assert [each.ended_ms for each in found] == [now - 1, now - 5, now - 5, now - 5, now - 9]
+
+
+async def test_a_page_goes_on_after_one_that_is_no_longer_listed(core: Core) -> None:
+    jobs = [await failed(core) for _ in range(3)]
+    now = (await core.job(jobs[0])).ended_ms
+    for age, job_id in enumerate(jobs):
+        await ended_at(core, job_id, now - age)
+        await core.dead_letters.bury(job_id)
+    (first,) = await core.dead_letters.listed(None, 1, only_open=True)
+    await core.dead_letters.dismiss(first.job_id)
+
+    rest = await core.dead_letters.listed(first, 10, only_open=True)
+
+    assert [each.job_id for each in rest] == jobs[1:]
+
+
+async def test_of_more_than_are_kept_the_oldest_go_and_their_jobs_with_them(core: Core) -> None:
+    now = (await core.job(await failed(core))).ended_ms
+    jobs = [await failed(core) for _ in range(MOST_DEAD_LETTERS + 2)]
+    old_ms = int((RETENTION_S + 1) * 1000)
+    for age, job_id in enumerate(jobs):
+        await ended_at(core, job_id, now - age - (old_ms if age >= MOST_DEAD_LETTERS else 0))
+    for job_id in reversed(jobs):
+        await core.dead_letters.bury(job_id)
+
+    assert await ids(core) == await ids(core, only_open=False) == jobs[:MOST_DEAD_LETTERS]
+    for job_id in jobs[MOST_DEAD_LETTERS:]:  # no longer than a job that is no dead letter
+        with pytest.raises(JobNotFound):
+            await core.job(job_id)
+
+
+async def test_one_that_is_too_many_stays_as_a_job_while_any_would(core: Core) -> None:
+    now = (await core.job(await failed(core))).ended_ms
+    jobs = [await failed(core) for _ in range(MOST_DEAD_LETTERS + 1)]
+    for age, job_id in enumerate(jobs):
+        await ended_at(core, job_id, now - age)
+        await core.dead_letters.bury(job_id)
+
+    assert not (await core.job(jobs[-1])).dead_letter
+    assert all(each <= RETENTION_S for each in await kept_s(core, jobs[-1]))
+
+
+async def test_those_whose_time_is_over_go_with_the_next(core: Core) -> None:
+    old, next_one = await dead_letter(core), await failed(core)
+    over = (await core.job(old)).ended_ms - int(DEAD_LETTER_RETENTION_S * 1000)
+    for key in (core.keys.dead_letters, core.keys.open_dead_letters):
+        await core.client.zadd(key, {old: over})
+    assert await core.dead_letters.open() == 0
+
+    await core.dead_letters.bury(next_one)
+
+    assert await ids(core) == await ids(core, only_open=False) == [next_one]
+
+
+async def test_one_whose_time_is_over_already_does_not_become_one(core: Core) -> None:
+    job_id = await failed(core)
+    await ended_at(core, job_id, 1)
+
+    assert await core.dead_letters.bury(job_id) is None
+    assert await ids(core, only_open=False) == []
+
+
+async def test_one_that_was_requeued_stays_listed_but_not_as_open(core: Core) -> None:
+    job_id = await dead_letter(core)
+    first, second = fresh_job_id(), fresh_job_id()
+
+    await core.dead_letters.requeued(job_id, first)
+    await core.dead_letters.requeued(job_id, second)
+
+    assert (await core.job(job_id)).requeued_as == first
+    assert (await ids(core), await ids(core, only_open=False)) == ([], [job_id])
+    assert await core.dead_letters.open() == 0
+
+
+async def test_one_that_is_gone_is_not_brought_back_by_being_requeued(core: Core) -> None:
+    job_id = await dead_letter(core)
+    await core.store.forget(job_id)
+
+    await core.dead_letters.requeued(job_id, fresh_job_id())
+
+    with pytest.raises(JobNotFound):
+        await core.job(job_id)
+
+
+async def test_one_that_was_dismissed_is_an_ordinary_job_and_stays_one(core: Core) -> None:
+    job_id = await dead_letter(core)
+
+    assert [await core.dead_letters.dismiss(job_id) for _ in range(2)] == [True, True]
+
+    assert await ids(core, only_open=False) == []
+    assert all(RETENTION_S - SLACK_S < each <= RETENTION_S for each in await kept_s(core, job_id))
+    # Its epilogue runs once more.
+    assert await core.dead_letters.bury(job_id) is None
+    assert await ids(core, only_open=False) == []
+
+
+async def test_what_is_no_dead_letter_is_not_dismissed(core: Core) -> None:
+    running = await core.running()
+
+    assert not await core.dead_letters.dismiss(running.job_id)
+    assert not await core.dead_letters.dismiss(fresh_job_id())
+    assert await core.client.pttl(core.keys.job(running.job_id).record) == -1
+
+
+async def test_a_list_that_holds_most_ids_of_nothing_drops_them(core: Core) -> None:
+    jobs = [await dead_letter(core) for _ in range(2)]
+
+    await core.dead_letters.drop([])
+    await core.dead_letters.drop(jobs[:1])
+
+    assert await ids(core) == await ids(core, only_open=False) == jobs[1:]
+
+
+@pytest.mark.parametrize("cursor", ["", "12", "job_00000000000000000000000000", "-1-job_x", "1-job_x", "x-job_1"])
+def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
+    with pytest.raises(BadCursor, match="after"):
+        Listed.parse(cursor)
+
+
+def test_a_cursor_is_read_as_it_was_written() -> None:
+    listed = Listed(fresh_job_id(), 1_700_000_000_123)
+
+    assert Listed.parse(str(listed)) == listed
+
+
+def test_dead_letters_are_never_kept_for_a_shorter_time_than_other_jobs(core: Core) -> None:
+    letters = DeadLetters(core.client, core.keys, retention_s=60.0, dead_letter_retention_s=1.0, most=1)
+
+    assert letters._kept_ms == 60_000

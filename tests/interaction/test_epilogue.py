@@ -1,0 +1,136 @@
+"""What follows a job's end, whoever ended it and whatever died meanwhile: one dead letter for each job that failed.
+
+Workers are in this process, or real ones that SIGKILL ends between two steps.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from shared.dead_letters import DeadLetters
+from shared.errors import ProviderRefused
+from shared.events import EventType
+from shared.lifecycle import State
+from shared.metrics import Metrics
+from shared.settings import Settings
+from tests.support.core import Core, captured_logs
+from tests.support.processes import Processes
+from tests.support.system import System, ask, running_system, running_worker
+from tests.support.told import Told, told_upstream
+from worker.epilogue import Epilogue
+
+REFUSED = ProviderRefused("Not that.", code="content_policy_violation")
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+async def letters(core: Core) -> list[str]:
+    return [each.job_id for each in await core.dead_letters.listed(None, 100, only_open=True)]
+
+
+async def test_a_job_that_failed_is_buried_counted_and_logged_once_without_its_prompt(system: System) -> None:
+    told = Told()
+    with captured_logs() as logs:
+        async with running_worker(system.settings, told):
+            job_id = await system.submit(ask("a secret"))
+            (await told.call()).fail(REFUSED)
+            await system.story(job_id)
+        (event,) = logs.named("job.dead_letter")
+
+    assert await letters(system.core) == [job_id]
+    assert await system.queue_keys(job_id) == []
+    about = {"job": job_id, "code": REFUSED.code, "tenant": "alice", "lane": "default", "attempts": 1}
+    assert event == {"event": "job.dead_letter", **about}
+
+
+async def test_jobs_that_end_otherwise_are_not_buried_and_one_that_completed_is_not_asked_about(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    bury = DeadLetters.bury
+
+    async def watched(self: DeadLetters, job_id: str) -> object:
+        asked.append(job_id)
+        return await bury(self, job_id)
+
+    monkeypatch.setattr(DeadLetters, "bury", watched)
+    told = Told()
+    async with running_worker(system.settings, told):
+        completed = await system.submit()
+        (await told.call()).end()
+        await system.story(completed)
+        cancelled = await system.submit()
+        (await told.call(1)).say("Hel")
+        await system.until(cancelled, EventType.DELTA)
+        await system.cancel(cancelled)
+        expired = await system.submit(timeout_s=0.2)
+        for job_id in (cancelled, expired):
+            await system.story(job_id)
+
+    assert completed not in asked
+    assert await letters(system.core) == []
+
+
+async def test_a_foreground_call_that_failed_is_a_dead_letter_too(system: System) -> None:
+    told = Told()
+    async with running_worker(system.settings, told):
+        async with system.client.calling("/v1/chat/completions", ask()) as response:
+            (await told.call()).fail(REFUSED)
+            await response.read_head()
+            await response.whole()
+        job_id = response.headers["x-tailrace-job"]
+
+    assert await letters(system.core) == [job_id]
+
+
+@pytest.mark.parametrize("step", ["shared.dead_letters:DeadLetters.bury", "shared.queue:Queue.done"])
+async def test_a_worker_that_is_killed_in_the_epilogue_leaves_nothing_undone(system: System, step: str) -> None:
+    with captured_logs() as logs:
+        async with told_upstream() as (told, url), Processes(system.settings) as processes:
+            doomed = await processes.doomed_worker(step, upstream_url=url)
+            job_id = await system.submit()
+            (await told.call()).fail(REFUSED)
+            assert (await system.story(job_id)).types[-1] == "failed"
+            await doomed.died()
+            assert await letters(system.core) == ([] if step.endswith("bury") else [job_id])
+            assert "message" in await system.queue_keys(job_id)
+            told_again = Told()
+            async with system.commands() as seen, running_worker(system.settings, told_again):
+                await seen("tailrace_done_1")
+
+    assert await letters(system.core) == [job_id]
+    assert await system.queue_keys(job_id) == []
+    assert told_again.calls == []
+    assert len(logs.named("job.dead_letter")) == step.endswith("bury")
+
+
+async def test_a_job_that_ended_and_only_the_reaper_still_knows_is_buried(system: System) -> None:
+    core = system.core
+    job_id = await system.submit()
+    execution = await core.take_over(job_id)
+    await core.finish(execution, State.FAILED)
+    await system.lose(job_id)
+    await system.look(job_id)
+
+    async with system.commands() as seen, running_worker(system.settings, Told()):
+        await seen("tailrace_done_1")
+
+    assert await letters(core) == [job_id]
+
+
+async def test_the_counter_has_the_code(system: System) -> None:
+    core, metrics = system.core, Metrics()
+    job_id = await system.submit()
+    await core.finish(await core.take_over(job_id), State.FAILED)
+    epilogue = Epilogue(core.queue, core.dead_letters, metrics)
+
+    for _ in range(2):
+        await epilogue.run(job_id, "default")
+
+    (sample,) = metrics.samples()["tailrace_dead_letters_total"]
+    assert (sample.labels, sample.numbers) == (("",), (1,))

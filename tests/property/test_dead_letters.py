@@ -1,0 +1,179 @@
+"""The list of dead letters against a plain dictionary: any steps at any jobs, in any order, on the real server.
+
+What failed is listed once, in the order of its end, until it is dismissed or too old, or there are too many; what was
+requeued is not open. Below: functions.lua through dead_letters.py.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import TypeVar
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared.dead_letters import Listed
+from shared.lifecycle import State
+from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, Core, fresh_job_id, open_core
+from tests.support.valkey import fresh_prefix
+
+T = TypeVar("T")
+ALL = 100
+
+
+@dataclass
+class Failed:
+    """A job that has failed, as its record says."""
+
+    ended_ms: int
+    requeued_as: str | None = None
+    dismissed: bool = False
+    gone: bool = False
+
+
+class DeadLetterSteps(RuleBasedStateMachine):
+    """Epilogues, people and owners at several jobs."""
+
+    redis_url = ""
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+        self.failed: dict[str, Failed] = {}
+        self.listed: set[str] = set()
+        self.open: set[str] = set()
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Carry out one step."""
+        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+
+    @initialize()
+    def begin(self) -> None:
+        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        seconds, _ = self.run(self.core.client.time())
+        self.now_ms = seconds * 1000
+
+    # Few times, so that many ended at once.
+    @rule(target=jobs, age_s=st.integers(0, 3))
+    def fail(self, age_s: int) -> str:
+        execution = self.run(self.core.running())
+        assert self.run(self.core.finish(execution, State.FAILED)) == "ok"
+        ended_ms = self.now_ms - 1000 * age_s
+        record = self.core.keys.job(execution.job_id).record
+        self.run(self.core.client.hset(record, "ended", str(ended_ms)))  # type: ignore[arg-type]
+        self.failed[execution.job_id] = Failed(ended_ms)
+        return execution.job_id
+
+    @rule(job=jobs)
+    def bury(self, job: str) -> None:
+        letter = self.failed[job]
+        is_one = not (letter.dismissed or letter.gone)
+        new = is_one and job not in self.listed
+
+        assert (self.run(self.core.dead_letters.bury(job)) is not None) == new
+        if new:
+            self.listed.add(job)
+            self.open.add(job)
+        if is_one:
+            for each in self.in_order(self.listed)[MOST_DEAD_LETTERS:]:
+                self.failed[each].dismissed |= not self.failed[each].gone
+                self.listed.discard(each)
+                self.open.discard(each)
+
+    @rule(job=jobs)
+    def requeue(self, job: str) -> None:
+        letter, new = self.failed[job], fresh_job_id()
+        self.run(self.core.dead_letters.requeued(job, new))
+        self.open.discard(job)
+        if not letter.gone:
+            letter.requeued_as = letter.requeued_as or new
+
+    @rule(job=jobs)
+    def dismiss(self, job: str) -> None:
+        letter = self.failed[job]
+        assert self.run(self.core.dead_letters.dismiss(job)) != letter.gone
+        letter.dismissed = not letter.gone
+        self.listed.discard(job)
+        self.open.discard(job)
+
+    @rule(job=jobs)
+    def forget(self, job: str) -> None:
+        """Its owner deletes it: the list does not know yet."""
+        self.run(self.core.store.forget(job))
+        self.failed[job].gone = True
+
+    @rule(job=jobs)
+    def grow_too_old(self, job: str) -> None:
+        """The list drops it with the next one."""
+        letter = self.failed[job]
+        self.run(self.core.store.forget(job))
+        letter.gone, letter.ended_ms = True, self.now_ms - int(DEAD_LETTER_RETENTION_S * 1000) - 1
+        for key, ids in ((self.core.keys.dead_letters, self.listed), (self.core.keys.open_dead_letters, self.open)):
+            if job in ids:
+                self.run(self.core.client.zadd(key, {job: letter.ended_ms}))
+        other = self.fail(0)
+        self.listed.discard(job)
+        self.open.discard(job)
+        self.bury(other)
+
+    @rule(size=st.integers(1, 3), only_open=st.booleans())
+    def page_through(self, size: int, *, only_open: bool) -> None:
+        found: list[Listed] = []
+        while read := self.page(found[-1] if found else None, size, only_open=only_open):
+            assert len(read) <= size
+            found += read
+        assert [each.job_id for each in found] == self.in_order(self.open if only_open else self.listed)
+
+    def page(self, after: Listed | None, limit: int, *, only_open: bool) -> list[Listed]:
+        """A page."""
+        return self.run(self.core.dead_letters.listed(after, limit, only_open=only_open))
+
+    def in_order(self, ids: set[str]) -> list[str]:
+        """The last that ended first."""
+        return sorted(ids, key=lambda job: (self.failed[job].ended_ms, job), reverse=True)
+
+    @invariant()
+    def the_list_is_what_the_steps_have_made_of_it(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        for ids, only_open in ((self.listed, False), (self.open, True)):
+            assert [each.job_id for each in self.page(None, ALL, only_open=only_open)] == self.in_order(ids)
+        assert self.run(self.core.dead_letters.open()) == len(self.open)
+        assert len(self.listed) <= MOST_DEAD_LETTERS
+
+    @invariant()
+    def the_records_say_the_same(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        for job, found in zip(self.failed, self.run(self.core.store.load_many(list(self.failed))), strict=True):
+            letter = self.failed[job]
+            if letter.gone:
+                assert found is None
+            else:
+                assert (found.dismissed, found.requeued_as) == (letter.dismissed, letter.requeued_as)  # type: ignore[union-attr]
+
+    def teardown(self) -> None:
+        self.run(self.stack.aclose())
+        self.loop.close()
+
+
+def test_whatever_is_done_the_list_is_what_failed_and_nobody_has_dealt_with(redis_url: str) -> None:
+    machine = type("OnThisServer", (DeadLetterSteps,), {"redis_url": redis_url})
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )

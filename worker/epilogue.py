@@ -1,0 +1,43 @@
+"""What is left to do once a job has its terminal event: the dead letter, where it failed; the queue entry goes last.
+
+Each step is idempotent by the job's id, and whoever takes a job that has ended runs them again: a worker that is killed
+between two of them leaves nothing undone. Above: attempts, lane_worker, reaper, recovery. Below: dead_letters, queue.
+Not here: how a job ends.
+"""
+
+import structlog
+
+from shared.dead_letters import DeadLetters
+from shared.metrics import Metrics
+from shared.queue import Queue
+
+log = structlog.get_logger()
+
+
+class Epilogue:
+    """The epilogues of one process."""
+
+    def __init__(self, queue: Queue, dead_letters: DeadLetters, metrics: Metrics | None = None) -> None:
+        self._queue = queue
+        self._dead_letters = dead_letters
+        self._metrics = metrics or Metrics()
+
+    async def run(self, job_id: str, lane: str, *, failed: bool = True) -> None:
+        """See a job off that has ended. `failed`: it has, or its caller does not know; its record does."""
+        if failed:
+            await self._bury(job_id)
+        await self._queue.done(job_id, lane)
+
+    async def _bury(self, job_id: str) -> None:
+        buried = await self._dead_letters.bury(job_id)
+        if buried is None:
+            return
+        self._metrics.dead_letters.of(buried.code).add()
+        log.warning(
+            "job.dead_letter",
+            job=job_id,
+            code=buried.code,
+            tenant=buried.tenant,
+            lane=buried.lane,
+            attempts=buried.attempts,
+        )
