@@ -63,7 +63,9 @@ async def run(
 
 
 def _read_off(meter: dict[str, Any], score: Score) -> None:
-    score.generated, score.generated_twice = meter["generated"], meter["twice"]
+    score.generated = meter["generated"]
+    for began, count in meter["twice_at"]:
+        score.generated_again(count, began)
     score.faults |= {f"upstream {kind}": count for kind, count in meter["lapses"].items()}
     score.problems += meter["problems"]
 

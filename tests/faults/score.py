@@ -6,6 +6,8 @@ from typing import Any
 CONTINUE = "continue"
 MOST_TWICE = 0.02
 """Where answers are gone on with, less than this share of all tokens may be generated a second time."""
+RECOVERY_S = 15.0
+"""What a killed Valkey has forgotten is asked for again within so long."""
 IN_FLIGHT_S = 5.0
 """An event may be heard so long after it was logged: its gateway was frozen, or had much to send."""
 
@@ -34,6 +36,8 @@ class Score:
     """Tokens that the upstream wrote to its sockets."""
     generated_twice: int = 0
     """Those of them that it had written before, in another answer to the same request."""
+    forgotten_twice: int = 0
+    """Those of `generated_twice` in calls that began soon after Valkey was killed, which may have forgotten them."""
     reconnects: int = 0
     frozen: int = 0
     """Readers who took nothing for longer than the gateways' `send_timeout_s`."""
@@ -63,13 +67,24 @@ class Score:
         return self.generated_twice / max(1, self.generated)
 
     @property
+    def wasted_share(self) -> float:
+        """The same without what Valkey may have forgotten."""
+        return (self.generated_twice - self.forgotten_twice) / max(1, self.generated)
+
+    @property
     def kept(self) -> bool:
         """Whether the promise was kept."""
         silent = self.lost or self.repeated or self.unended or self.open_calls or self.problems
         told = (self.gaps or self.forgotten) and not self.deadly_at
         stalled = self.longest_stall_s > self.stall_bound_s
-        wasted = self.policy == CONTINUE and self.twice_share >= MOST_TWICE
+        wasted = self.policy == CONTINUE and self.wasted_share >= MOST_TWICE
         return bool(self.tokens) and not (silent or told or stalled or wasted)
+
+    def generated_again(self, count: int, began: float) -> None:
+        """A call that `began` then (monotonic s) has said so many tokens again."""
+        self.generated_twice += count
+        if any(at <= began <= at + RECOVERY_S for at in self.deadly_at):
+            self.forgotten_twice += count
 
     def told_of_a_loss(self, what: str, since: float, now: float) -> None:
         """A reader was told that something is gone. That needs a Valkey that was killed after its last event."""
@@ -80,7 +95,12 @@ class Score:
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
-        found = {"unended": self.unended, "twice_share": self.twice_share, "kept": self.kept}
+        found = {
+            "unended": self.unended,
+            "twice_share": self.twice_share,
+            "wasted_share": self.wasted_share,
+            "kept": self.kept,
+        }
         return {**asdict(self), "unread": sorted(self.unread), **found}
 
     def table(self) -> str:
@@ -95,6 +115,7 @@ class Score:
             ("answers gone on with, rollbacks obeyed", f"{self.continued:,}, {self.rollbacks:,}"),
             ("tokens generated", f"{self.generated:,}"),
             ("tokens generated twice", f"{self.generated_twice:,}, {self.twice_share:.2%}"),
+            (f"the same without those within {RECOVERY_S:g} s of a killed Valkey", f"{self.wasted_share:.2%}"),
             ("`gap`s told, jobs forgotten by a killed Valkey", f"{self.gaps}, {self.forgotten}"),
             ("chat calls: complete, told or cut off", f"{self.chats_complete:,}, {self.chats_told:,}"),
             ("upstream calls left open", self.open_calls),

@@ -158,6 +158,14 @@ def test_a_promise_that_was_not_kept_is_told(broken: dict[str, Any]) -> None:
     assert not replace(kept, **broken).kept
 
 
+@pytest.mark.parametrize(("began", "kept"), [(9.9, False), (10.0, True), (25.0, True), (25.1, False)])
+def test_what_is_generated_twice_is_excused_soon_after_valkey_was_killed(began: float, kept: bool) -> None:
+    score = Score(1, 1.0, accepted=1, ended=1, tokens=1, generated=10, deadly_at=[10.0])
+    score.generated_again(5, began)
+    assert score.twice_share == 0.5
+    assert score.kept is kept
+
+
 def test_who_rolls_back_may_generate_everything_twice() -> None:
     assert Score(1, 1.0, "rollback", accepted=1, ended=1, tokens=1, generated=2, generated_twice=1).kept
 

@@ -10,21 +10,26 @@ class Meter:
     """Counts tokens where they are written. `problems` are sentences about requests that should never have come."""
 
     generated: int = 0
-    twice: int = 0
-    """Those of `generated` that had been generated before, in another answer to the same question."""
+    twice_at: Counter[float] = field(default_factory=Counter)
+    """When a call began -> those of its tokens that had been generated before, in another answer to its question."""
     lapses: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     _reached: dict[str, int] = field(default_factory=dict)
 
-    def count(self, question: str, number: int) -> None:
-        """The answer's token of this number was written; an answer's numbers come in order."""
+    @property
+    def twice(self) -> int:
+        """Those of `generated` that had been generated before."""
+        return self.twice_at.total()
+
+    def count(self, question: str, number: int, began: float) -> None:
+        """A call that `began` then has written the answer's token of this number; its numbers come in order."""
         self.generated += 1
         if number < self._reached.get(question, 0):
-            self.twice += 1
+            self.twice_at[began] += 1
         else:
             self._reached[question] = number + 1
 
     def as_dict(self) -> dict[str, Any]:
         """What `/meter` shows."""
-        counted = {"generated": self.generated, "twice": self.twice}
+        counted = {"generated": self.generated, "twice_at": list(self.twice_at.items())}
         return {**counted, "lapses": dict(self.lapses), "problems": self.problems}

@@ -384,7 +384,7 @@ class _Connection(asyncio.Protocol):
                 await asyncio.sleep(start + (seen.sent - 1) / script.rate - time.monotonic())
             if _is_token(chunk):
                 await self._reader_keeps_up(seen)
-                self._upstream.meter.count(question, seen.begun + seen.tokens)
+                self._upstream.meter.count(question, seen.begun + seen.tokens, seen.started)
                 seen.tokens += 1
             burst.append(_event(_encode(chunk).encode()))
             seen.sent += 1

@@ -3,10 +3,12 @@
 from tests.support.meter import Meter
 
 
-def test_a_token_that_was_generated_before_counts_twice_and_a_gap_in_time_does_not() -> None:
+def test_tokens_that_were_generated_before_count_with_the_call_that_says_them_again() -> None:
     meter = Meter()
-    for number in (0, 1, 2, 3, 2, 3, 4, 0):
-        meter.count("one", number)
-    meter.count("another", 0)
+    for began, numbers in ((1.0, (0, 1, 2, 3)), (2.0, (2, 3, 4)), (3.0, (0, 1))):
+        for number in numbers:
+            meter.count("one", number, began)
+    meter.count("another", 0, 4.0)
 
-    assert (meter.generated, meter.twice) == (9, 3)
+    assert (meter.generated, meter.twice) == (10, 4)
+    assert meter.as_dict()["twice_at"] == [(2.0, 2), (3.0, 2)]
