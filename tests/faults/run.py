@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from shared.routes import OnStreamFailure
 from shared.settings import Settings
 from tests.faults.fleet import Fleet, running_fleet, settings_of
 from tests.faults.lapses import SHARE
@@ -42,7 +43,7 @@ async def run(
     score = Score(seed, seconds, policy, stall_bound_s=stall_bound_s(LONGEST_S, settings_of(folder)))
     longest_s = seconds if not tokens else 10 * seconds
     faults = plan(seed, longest_s, spare_valkey=spare_valkey)
-    async with running_fleet(folder, seed=seed, lapses=SHARE, on_stream_failure=policy) as fleet:
+    async with running_fleet(folder, seed=seed, lapses=SHARE, on_stream_failure=OnStreamFailure(policy)) as fleet:
         stop = asyncio.Event()
         crowd = [Client(f"{seed}-{n}", fleet.ports, score, median=median) for n in range(clients)]
         load = [asyncio.create_task(client.run(stop)) for client in crowd]
