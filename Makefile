@@ -15,7 +15,7 @@ PURE_FILES := \
 	shared/lanes.py shared/jobs.py shared/metrics.py shared/routes.py shared/route_settings.py \
 	worker/tally.py worker/continuation.py worker/retry.py worker/breaker.py worker/savings.py \
 	worker/providers/vectors.py \
-	gateway/subscriber.py gateway/dialects/*.py gateway/address.py gateway/embedding_input.py \
+	gateway/subscriber.py gateway/dialects/*.py gateway/address.py gateway/embedding_input.py gateway/fields.py gateway/wishes.py \
 	$(CLIENT)/exit_status.py $(CLIENT)/patience.py $(CLIENT)/reference.py $(CLIENT)/table.py $(CLIENT)/text.py \
 	$(CLIENT)/transcript.py $(CLIENT)/vectors.py
 empty :=

@@ -4,16 +4,26 @@ Above: the API, which knows HTTP and dialects. Below: queue (admit, release) and
 sent only once all three steps are through. Not here: reading bodies, showing jobs.
 """
 
-import hashlib
-import json
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.auth import Caller
-from gateway.embedding_input import read_input
-from shared.bounds import CHOICES, DIMENSIONS, EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
+from gateway.fields import (
+    check_chat,
+    embedding_of,
+    fingerprint_of,
+    read_header_seconds,
+    read_idempotency_key,
+    read_metadata,
+    read_model,
+    read_on_disconnect,
+    read_on_stream_failure,
+    read_seconds,
+)
+from gateway.wishes import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
+from shared.bounds import EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.clock import Clock
 from shared.errors import Forbidden, InvalidRequest, JobNotFound, ModelNotFound
 from shared.events import encode_data
@@ -22,7 +32,6 @@ from shared.jobs import (
     EMBEDDINGS,
     KEPT,
     KINDS,
-    LONGEST_TIMEOUT_S,
     Abandonment,
     Job,
     JobSpec,
@@ -36,23 +45,13 @@ from shared.queue import Queue
 from shared.routes import OnStreamFailure
 from shared.store import Store
 
-LANE_HEADER = "X-Tailrace-Lane"
-STREAM_FAILURE_HEADER = "X-Tailrace-On-Stream-Failure"
-DISCONNECT_HEADER = "X-Tailrace-On-Disconnect"
-ABANDON_HEADER = "X-Tailrace-Abandon-After"
-_WISH_HEADERS = (LANE_HEADER, STREAM_FAILURE_HEADER, DISCONNECT_HEADER, ABANDON_HEADER)
 _RANDOM_BITS = 80
 # No caller's Idempotency-Key begins so: theirs are ASCII.
 _REQUEUE = "↻ "
-_MAX_KEY = 255
-_MAX_MODEL = 255
-_MAX_METADATA = 16
-_MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
 # Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
 _NOT_YET = ("webhook", "after", "conversation")
 _OURS = ("kind", "lane", "timeout_s", "metadata", "on_disconnect", "abandon_after_s", "on_stream_failure")
 _NATIVE = frozenset({*_OURS, "stream_options", *_NOT_YET})
-_ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,26 +65,6 @@ class Limits:
     grace_s: float
     models: Sequence[str]
     lanes: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What a caller asks of Tailrace in headers, in a dialect whose bodies are not ours; None: nothing."""
-
-    lane: str | None = None
-    on_stream_failure: str | None = None
-    on_disconnect: str | None = None
-    abandon_after: str | None = None
-
-    @classmethod
-    def of(cls, headers: Mapping[str, str]) -> "Wishes":
-        """Those that these headers name."""
-        return cls(*map(headers.get, _WISH_HEADERS))
-
-    def named(self) -> dict[str, str]:
-        """Those that there are, by their headers."""
-        values = (self.lane, self.on_stream_failure, self.on_disconnect, self.abandon_after)
-        return {name: value for name, value in zip(_WISH_HEADERS, values, strict=True) if value is not None}
 
 
 class Admission:
@@ -111,7 +90,7 @@ class Admission:
         for name in _NOT_YET:
             if name in body:
                 raise InvalidRequest(f"{name} is not available in this version; leave it out.", param=name)
-        on_disconnect = _on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
+        on_disconnect = read_on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
         abandon_after_s = body.get("abandon_after_s")
         request = {name: value for name, value in body.items() if name not in _NATIVE}
         if kind == EMBEDDINGS and "encoding_format" in body:
@@ -120,18 +99,18 @@ class Admission:
                 param="encoding_format",
             )
         return self._spec(
-            _embedding(request, EMBEDDED_INPUTS_OF_A_JOB) if kind == EMBEDDINGS else request,
+            embedding_of(request, EMBEDDED_INPUTS_OF_A_JOB) if kind == EMBEDDINGS else request,
             caller.tenant,
             key,
             kind=kind,
             lane=lane,
             timeout_s=self._timeout(body.get("timeout_s")),
-            metadata=_metadata(body.get("metadata")),
-            fingerprint=_fingerprint("jobs", body),
+            metadata=read_metadata(body.get("metadata")),
+            fingerprint=fingerprint_of("jobs", body),
             abandonment=self._abandonment(
-                on_disconnect, None if abandon_after_s is None else _seconds(abandon_after_s, "abandon_after_s")
+                on_disconnect, None if abandon_after_s is None else read_seconds(abandon_after_s, "abandon_after_s")
             ),
-            on_stream_failure=_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
+            on_stream_failure=read_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
         )
 
     def chat(
@@ -154,10 +133,10 @@ class Admission:
             caller.tenant,
             key,
             lane=self._header_lane(wishes.lane, caller),
-            on_stream_failure=_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata={},
-            fingerprint=_fingerprint("chat.completions", {**body, **wishes.named()}),
+            fingerprint=fingerprint_of("chat.completions", {**body, **wishes.named()}),
             abandonment=self._wished(wishes, OnDisconnect.CANCEL),
             watched=True,
             streaming=streaming,
@@ -180,15 +159,15 @@ class Admission:
             InvalidRequest, Forbidden: names the field and what would be right.
         """
         return self._spec(
-            _embedding({name: value for name, value in body.items() if name != "encoding_format"}, EMBEDDED_INPUTS),
+            embedding_of({name: value for name, value in body.items() if name != "encoding_format"}, EMBEDDED_INPUTS),
             caller.tenant,
             key,
             kind=EMBEDDINGS,
             lane=self._header_lane(wishes.lane, caller),
-            on_stream_failure=_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata={},
-            fingerprint=_fingerprint("embeddings", {**body, **wishes.named()}),
+            fingerprint=fingerprint_of("embeddings", {**body, **wishes.named()}),
             abandonment=self._wished(wishes, OnDisconnect.CANCEL),
             watched=True,
         )
@@ -218,10 +197,10 @@ class Admission:
             caller.tenant,
             key,
             lane=self._header_lane(wishes.lane, caller),
-            on_stream_failure=_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
-            metadata=_metadata(asked.get("metadata")),
-            fingerprint=_fingerprint("responses", {**asked, **wishes.named()}),
+            metadata=read_metadata(asked.get("metadata")),
+            fingerprint=fingerprint_of("responses", {**asked, **wishes.named()}),
             abandonment=self._wished(wishes, OnDisconnect.CONTINUE if background else OnDisconnect.CANCEL),
             watched=streaming or not background,
             streaming=streaming,
@@ -248,7 +227,7 @@ class Admission:
             caller.tenant,
             None,
             lane=self._header_lane(wishes.lane, caller),
-            on_stream_failure=_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata=metadata,
             fingerprint="",
@@ -303,9 +282,9 @@ class Admission:
         kept: Mapping[str, Any] | None = None,
         job_id: str | None = None,
     ) -> JobSpec:
-        model = _model(body)
+        model = read_model(body)
         if kind == CHAT:
-            _check_chat(body)
+            check_chat(body)
         if self._limits.models and model not in self._limits.models:
             raise ModelNotFound(
                 f"The model {model!r} does not exist; there are: {', '.join(self._limits.models)}.",
@@ -327,7 +306,7 @@ class Admission:
             abandonment=abandonment,
             viewer=self._gateway if watched else None,
             fingerprint=fingerprint,
-            idempotency_key=None if key is None else _idempotency_key(key),
+            idempotency_key=None if key is None else read_idempotency_key(key),
             on_stream_failure=on_stream_failure,
             # A dialect's stream has no word for taking back, and its job lives for nobody else. Who asks for a rollback
             # all the same gets it.
@@ -367,8 +346,8 @@ class Admission:
         return float(value)
 
     def _wished(self, wishes: Wishes, default: OnDisconnect) -> Abandonment:
-        asked = default if wishes.on_disconnect is None else _on_disconnect(wishes.on_disconnect, DISCONNECT_HEADER)
-        return self._abandonment(asked, _header_seconds(wishes.abandon_after))
+        asked = default if wishes.on_disconnect is None else read_on_disconnect(wishes.on_disconnect, DISCONNECT_HEADER)
+        return self._abandonment(asked, read_header_seconds(wishes.abandon_after))
 
     def _abandonment(self, on_disconnect: OnDisconnect, after_s: float | None) -> Abandonment:
         return abandonment(on_disconnect, after_s, grace_s=self._limits.grace_s)
@@ -407,108 +386,3 @@ class Admission:
         except JobNotFound:
             return None
         return None if job.hidden else job
-
-
-def _model(body: Mapping[str, Any]) -> str:
-    model = body.get("model")
-    if KEPT in body:
-        raise InvalidRequest(f"{KEPT} is Tailrace's own name; leave it out.", param=KEPT)
-    if not isinstance(model, str) or not 0 < len(model) <= _MAX_MODEL:
-        raise InvalidRequest("model must be the name of a model.", param="model")
-    return model
-
-
-def _embedding(body: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """An embeddings request for the provider: its `input` is a list, whatever shape it had."""
-    inputs = read_input(body.get("input"), most)
-    dimensions = body.get("dimensions")
-    if dimensions is None:
-        return {**{name: value for name, value in body.items() if name != "dimensions"}, "input": inputs}
-    if isinstance(dimensions, bool) or not isinstance(dimensions, int) or not 1 <= dimensions <= DIMENSIONS:
-        raise InvalidRequest(f"dimensions must be a whole number from 1 to {DIMENSIONS}.", param="dimensions")
-    return {**body, "input": inputs}
-
-
-def _check_chat(body: Mapping[str, Any]) -> None:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("messages must be a list of at least one message.", param="messages")
-    for position, message in enumerate(messages):
-        _check_message(message, f"messages[{position}]")
-    n = body.get("n")
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= CHOICES):
-        raise InvalidRequest(f"n must be a whole number from 1 to {CHOICES}.", param="n")
-
-
-def _check_message(message: object, where: str) -> None:
-    if not isinstance(message, dict):
-        raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
-    if message.get("role") not in _ROLES:
-        raise InvalidRequest(f"{where}.role must be one of: {', '.join(_ROLES)}.", param=f"{where}.role")
-    content = message.get("content")
-    if content is None and message["role"] == "assistant":
-        return  # it may have called tools instead
-    if not isinstance(content, str | list):
-        raise InvalidRequest(f"{where}.content must be a text or a list of parts.", param=f"{where}.content")
-
-
-def _on_stream_failure(value: object, param: str) -> OnStreamFailure | None:
-    if value is None:
-        return None
-    if value not in [*OnStreamFailure]:
-        raise InvalidRequest(f"{param} must be one of: {', '.join(OnStreamFailure)}.", param=param)
-    return OnStreamFailure(str(value))
-
-
-def _on_disconnect(value: object, param: str) -> OnDisconnect:
-    if not isinstance(value, str) or value not in list(OnDisconnect):
-        raise InvalidRequest(f"{param} must be one of: {', '.join(OnDisconnect)}.", param=param)
-    return OnDisconnect(value)
-
-
-def _header_seconds(value: str | None) -> float | None:
-    if value is None:
-        return None
-    try:
-        return _seconds(float(value), ABANDON_HEADER)
-    except ValueError:
-        return _seconds(value, ABANDON_HEADER)
-
-
-def _seconds(value: object, param: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_TIMEOUT_S:
-        raise InvalidRequest(
-            f"{param} must be a number of seconds, more than 0 and at most {LONGEST_TIMEOUT_S:.0f}.", param=param
-        )
-    return float(value)
-
-
-def _metadata(value: object) -> Mapping[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict) or len(value) > _MAX_METADATA:
-        raise InvalidRequest(f"metadata must be an object of at most {_MAX_METADATA} texts.", param="metadata")
-    for name, text in value.items():
-        if len(name) > _MAX_METADATA_KEY or not isinstance(text, str) or len(text) > _MAX_METADATA_VALUE:
-            raise InvalidRequest(
-                f"metadata.{name[:_MAX_METADATA_KEY]} must be a text of at most {_MAX_METADATA_VALUE} characters, "
-                f"under a name of at most {_MAX_METADATA_KEY}.",
-                param="metadata",
-            )
-    return value
-
-
-def _idempotency_key(key: str) -> str:
-    """The header's value; the draft writes it in quotes, most clients don't: both mean the same."""
-    bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
-    if not 0 < len(bare) <= _MAX_KEY or not bare.isascii() or not bare.isprintable():
-        raise InvalidRequest(
-            f"Idempotency-Key must be 1 to {_MAX_KEY} printable ASCII characters.", param="Idempotency-Key"
-        )
-    return bare
-
-
-def _fingerprint(route: str, body: Mapping[str, Any]) -> str:
-    """The same for bodies that mean the same: the order of fields does not count."""
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(f"{route}\n{canonical}".encode()).hexdigest()

@@ -7,10 +7,8 @@ next, leases.
 
 import asyncio
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
 
 import structlog
 
@@ -21,33 +19,30 @@ from shared.errors import (
     DeadlinePassed,
     Drained,
     InternalError,
-    Interrupted,
     JobNotFound,
     LogBehind,
     PoisonJob,
     TailraceError,
     WorkerLost,
 )
-from shared.events import EventId
 from shared.jobs import CHAT, EMBEDDINGS, KINDS, Job, Progress
 from shared.lifecycle import State
 from shared.metrics import Metrics
 from shared.queue import Claim, Queue
 from shared.replay import ReplayLog
 from shared.results import Results
-from shared.routes import OnStreamFailure
 from shared.store import ROLLED_BACK, BeginRefusal, Execution, Store, Succession
 from worker.attempt import BEHIND, CANCELLED, DRAIN, Attempt, Question
-from worker.continuation import can_go_on
 from worker.embedding import Embedding
 from worker.ending import Ending, estimate_tokens, finish_from_log, persistently, read_heard
 from worker.epilogue import Epilogue
-from worker.fallback import Chain, Routes
+from worker.fallback import Routes
 from worker.gate import Gate, Pass
 from worker.pump import Pump
 from worker.retry import Budget, Failure, after_loss, decide, order_of
 from worker.savings import Savings
 from worker.tally import Heard
+from worker.task import Next, Task, able_links, may_follow, question_of, why_left
 
 log = structlog.get_logger()
 
@@ -73,34 +68,6 @@ class Limits:
     again_tokens: int
     max_log_bytes: int
     max_result_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A job that was taken, with all that its attempts need to know of it."""
-
-    claim: Claim
-    job: Job
-    request: Mapping[str, Any]
-    chain: Chain
-    policy: OnStreamFailure
-
-
-@dataclass(frozen=True, slots=True)
-class Next:
-    """The attempt that is to be made, after the execution `former`, which ended because of `cause`.
-
-    `heard` is what the log holds up to `seen`, where there was a former execution. `former` is None where it was not
-    this task's own.
-    """
-
-    progress: Progress
-    owner: str
-    epoch: int
-    heard: Heard
-    seen: EventId | None = None
-    cause: AttemptFailed | None = None
-    former: Execution | None = None
 
 
 class Fate(Enum):
@@ -255,12 +222,12 @@ class Attempts:
         if not job.last.epoch:
             return Next(job.progress, owner, 0, Heard())
         heard, seen = await persistently(lambda: read_heard(self._log, job.id))
-        progress, cause = job.progress, _why_left(job)
+        progress, cause = job.progress, why_left(job)
         if isinstance(cause, WorkerLost):
             progress = after_loss(progress, job.embedded.done if job.embedded else heard.deltas)
             if progress.crashes >= self._limits.max_crashes:
                 raise PoisonJob(f"The job has lost {progress.crashes} workers in a row, and got no further meanwhile.")
-        if not _may_follow(task, heard):
+        if not may_follow(task, heard):
             raise cause
         return Next(progress, owner, job.last.epoch, heard, seen, cause)
 
@@ -274,7 +241,7 @@ class Attempts:
 
     async def _try(self, task: Task, upcoming: Next) -> Next | Outcome:
         job_id, links = task.job.id, task.chain.links
-        able = _able(task, upcoming.heard)
+        able = able_links(task, upcoming.heard)
         order = order_of(len(links), upcoming.progress, able)
         if task.job.one_way:
             order = [link for link in order if link in able] or order
@@ -282,7 +249,7 @@ class Attempts:
         if way is None:
             return await self._wait_for_a_place(upcoming)
         try:
-            question = _question(task, upcoming.heard, way)
+            question = question_of(task, upcoming.heard, way)
             begun = await persistently(lambda: self._begin(task, upcoming, question, way))
             if not isinstance(begun, str):
                 self._count(task.job, upcoming, question, begun)
@@ -392,9 +359,9 @@ class Attempts:
         heard, seen = Heard(), attempt.last
         if attempt.shown:
             heard, seen = await persistently(lambda: read_heard(self._log, execution.job_id))
-        if not _may_follow(task, heard):
+        if not may_follow(task, heard):
             return None
-        failure = Failure(error, len(task.chain.links), _able(task, heard), heard.deltas, attempt.left_s)
+        failure = Failure(error, len(task.chain.links), able_links(task, heard), heard.deltas, attempt.left_s)
         budget = Budget(task.chain.max_attempts, self._limits.again_tokens)
         again = decide(failure, progress, budget, random.random())
         if again is None:
@@ -445,31 +412,3 @@ class Attempts:
             return estimate_tokens(await persistently(lambda: self._store.request(job_id)))
         except BrokenJob:
             return 0
-
-
-def _why_left(job: Job) -> Interrupted:
-    if job.owner:
-        return WorkerLost.because_of_silence()
-    return Interrupted("The answer was interrupted, and can't be gone on with.")
-
-
-def _able(task: Task, heard: Heard) -> frozenset[int]:
-    """The links that need not start over: all, where nothing has been shown yet."""
-    links = enumerate(task.chain.links)
-    if not heard.deltas:
-        return frozenset(position for position, _ in links)
-    if task.policy is not OnStreamFailure.CONTINUE:
-        return frozenset()
-    return frozenset(position for position, link in links if can_go_on(task.request, heard, link.continuation))
-
-
-def _may_follow(task: Task, heard: Heard) -> bool:
-    """Whether another attempt may follow one that has shown this much."""
-    if not heard.deltas:
-        return True
-    return task.policy is not OnStreamFailure.FAIL and not (task.job.one_way and not _able(task, heard))
-
-
-def _question(task: Task, heard: Heard, way: Pass) -> Question:
-    goes_on = bool(heard.deltas) and way.link in _able(task, heard)
-    return Question(task.request, task.chain.links[way.link], heard if goes_on else None, way.check)

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.admission import Wishes
 from gateway.api.bodies import read_json
 from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, own_job
@@ -18,6 +17,7 @@ from gateway.api.services import services_of
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
 from gateway.dialects.chunk_id import ChunkId, parse_chunk_id
 from gateway.dialects.resumed_chat import ResumedChat
+from gateway.wishes import Wishes
 from shared.errors import BadCursor, InvalidRequest, JobNotFound
 from shared.jobs import CHAT
 

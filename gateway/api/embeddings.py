@@ -7,12 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.admission import Wishes
 from gateway.api.bodies import read_json
 from gateway.api.foreground import Foreground
 from gateway.api.results import EmbeddingsResponse
 from gateway.api.services import Services, services_of
 from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding, parse_encoding
+from gateway.wishes import Wishes
 from shared.jobs import Job
 
 

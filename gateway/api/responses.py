@@ -13,7 +13,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.admission import Wishes
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, cancel_job
@@ -33,6 +32,7 @@ from gateway.dialects.responses_request import (
 )
 from gateway.middleware import AFTERWARDS
 from gateway.sse import EventStream
+from gateway.wishes import Wishes
 from shared.bounds import LIST_MOST, REFERENCED_JOBS
 from shared.errors import BrokenJob, InvalidRequest, JobNotFound, ResponseNotFound
 from shared.events import START, decode_frame

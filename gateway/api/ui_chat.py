@@ -12,7 +12,6 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.admission import Wishes
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.services import Services, services_of
@@ -24,6 +23,7 @@ from gateway.dialects.ui_message import UiMessageStream
 from gateway.dialects.ui_request import Turn, UiRequest, read_chat_id, read_ui_request
 from gateway.hub import StreamBroken
 from gateway.sse import STREAM_HEADERS, EventStream, encode_headers, watching
+from gateway.wishes import Wishes
 from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, Unavailable
 from shared.events import START, decode_frame
 from shared.jobs import Job

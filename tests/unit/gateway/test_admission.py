@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import Admission, Limits, Wishes
+from gateway.admission import Admission, Limits
 from gateway.auth import Caller
+from gateway.wishes import Wishes
 from shared.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
 from shared.jobs import VIEWER_LEASE_S, Abandonment, JobSpec, OnDisconnect, is_job_id
 from shared.keys import Keys

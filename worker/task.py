@@ -1,0 +1,79 @@
+"""A job that this process has taken, and the attempt that is to be made of it next: values, and what follows from them.
+
+Above: attempts.py, which carries it out. Below: continuation (whether and how to go on), fallback (the chain). No I/O.
+Not here: what follows a failure (retry.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.errors import AttemptFailed, Interrupted, WorkerLost
+from shared.events import EventId
+from shared.jobs import Job, Progress
+from shared.queue import Claim
+from shared.routes import OnStreamFailure
+from shared.store import Execution
+from worker.attempt import Question
+from worker.continuation import can_go_on
+from worker.fallback import Chain
+from worker.gate import Pass
+from worker.tally import Heard
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A job that was taken, with all that its attempts need to know of it."""
+
+    claim: Claim
+    job: Job
+    request: Mapping[str, Any]
+    chain: Chain
+    policy: OnStreamFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The attempt that is to be made, after the execution `former`, which ended because of `cause`.
+
+    `heard` is what the log holds up to `seen`, where there was a former execution. `former` is None where it was not
+    this task's own.
+    """
+
+    progress: Progress
+    owner: str
+    epoch: int
+    heard: Heard
+    seen: EventId | None = None
+    cause: AttemptFailed | None = None
+    former: Execution | None = None
+
+
+def why_left(job: Job) -> Interrupted:
+    """Why the job's last execution came to no end."""
+    if job.owner:
+        return WorkerLost.because_of_silence()
+    return Interrupted("The answer was interrupted, and can't be gone on with.")
+
+
+def able_links(task: Task, heard: Heard) -> frozenset[int]:
+    """The links that need not start over: all, where nothing has been shown yet."""
+    links = enumerate(task.chain.links)
+    if not heard.deltas:
+        return frozenset(position for position, _ in links)
+    if task.policy is not OnStreamFailure.CONTINUE:
+        return frozenset()
+    return frozenset(position for position, link in links if can_go_on(task.request, heard, link.continuation))
+
+
+def may_follow(task: Task, heard: Heard) -> bool:
+    """Whether another attempt may follow one that has shown this much."""
+    if not heard.deltas:
+        return True
+    return task.policy is not OnStreamFailure.FAIL and not (task.job.one_way and not able_links(task, heard))
+
+
+def question_of(task: Task, heard: Heard, way: Pass) -> Question:
+    """What is asked at this link, after so much of an answer."""
+    goes_on = bool(heard.deltas) and way.link in able_links(task, heard)
+    return Question(task.request, task.chain.links[way.link], heard if goes_on else None, way.check)
