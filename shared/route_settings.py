@@ -119,9 +119,9 @@ def routes_of(routes: Mapping[str, RouteSettings], defaults: Defaults) -> dict[s
 def _targets(name: str, routes: Mapping[str, RouteSettings], defaults: Defaults) -> Iterator[Target]:
     route = routes[name]
     for item in route.chain:
-        if item.route is not None:
-            yield from _targets(item.route, routes, defaults)
-        elif item.provider is not None:
+        if item.provider is None:
+            yield from _targets(str(item.route), routes, defaults)
+        else:
             yield Target(
                 item.provider,
                 item.first_token_timeout_s or route.first_token_timeout_s or defaults.first_token_timeout_s,
