@@ -26,7 +26,6 @@ from shared.errors import (
     InvalidRequest,
     JobNotFound,
     TailraceError,
-    Unavailable,
     problem_of,
 )
 from shared.jobs import Job, is_job_id
@@ -125,8 +124,6 @@ async def requeue_many(request: Request) -> Response:
     for job_id in page.ids:
         try:
             job = await _requeue(services, job_id, caller)
-        except Unavailable:
-            raise  # what is requeued is requeued, and the same call goes on with the others
         except TailraceError as error:
             told.append({"id": job_id, "requeued_as": None, "error": problem_of(error)})
         else:

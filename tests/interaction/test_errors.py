@@ -136,7 +136,7 @@ async def test_a_wrong_field_is_named(client: Client, path: str, fields: dict[st
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"kind": "embeddings"}, "kind"),
+        ({"kind": "images"}, "kind"),
         ({"lane": "express"}, "lane"),
         ({"timeout_s": 0}, "timeout_s"),
         ({"timeout_s": "5"}, "timeout_s"),

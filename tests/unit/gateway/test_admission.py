@@ -12,7 +12,7 @@ from gateway.admission import Admission, Limits
 from gateway.auth import Caller
 from gateway.wishes import Wishes
 from shared.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
-from shared.jobs import VIEWER_LEASE_S, Abandonment, JobSpec, OnDisconnect, is_job_id
+from shared.jobs import VIEWER_LEASE_S, Abandonment, Job, JobSpec, OnDisconnect, is_job_id, job_from_record
 from shared.keys import Keys
 from shared.queue import Queue
 from shared.routes import OnStreamFailure
@@ -29,6 +29,7 @@ GATEWAY = "gateway-1"
 CANCEL, CONTINUE = OnDisconnect.CANCEL, OnDisconnect.CONTINUE
 JOB = "job_" + "0" * 26
 ALICE = Caller("alice")
+JOB = "job_" + "0" * 26
 
 
 class FixedClock:
@@ -495,3 +496,53 @@ def test_a_model_that_is_not_served_embeds_nothing() -> None:
 
     with pytest.raises(ModelNotFound, match="there are: a"):
         served.embeddings({"model": "b", "input": "Hello"}, ALICE, None, wishes=Wishes())
+
+
+# Once more.
+
+
+def dead_letter(**changes: Any) -> Job:
+    """A job that has failed."""
+    record = {
+        "v": "1",
+        "kind": "chat",
+        "tenant": "bob",
+        "lane": "default",
+        "model": "m",
+        "status": "failed",
+        "epoch": "1",
+        "seq": "2",
+        "attempts": "1",
+        "created": "1000",
+        "deadline": "21500",
+        "metadata": '{"colour":"blue"}',
+        "on_stream_failure": "rollback",
+        **changes,
+    }
+    return job_from_record(JOB, {name.encode(): value.encode() for name, value in record.items()})
+
+
+def test_a_dead_letter_asks_again_for_its_tenant_whoever_wants_it() -> None:
+    spec = admission().again(dead_letter(), BODY, {"kept": 1})
+
+    assert (spec.tenant, spec.lane, spec.model, spec.timeout_s) == ("bob", "default", "m", 20.5)
+    assert (dict(spec.metadata), spec.on_stream_failure) == ({"colour": "blue"}, OnStreamFailure.ROLLBACK)
+    assert json.loads(spec.request) == {**BODY, "tailrace": {"kept": 1}}
+    assert (spec.requeued_from, spec.abandonment, spec.viewer) == (JOB, Abandonment(), None)
+    assert spec.id != JOB
+    assert "tailrace" not in json.loads(admission().again(dead_letter(), BODY, {}).request)
+
+
+def test_no_caller_can_take_the_key_of_a_dead_letter() -> None:
+    key = admission().again(dead_letter(), BODY, {}).idempotency_key
+
+    assert key is not None and JOB in key
+    with pytest.raises(InvalidRequest):
+        native(BODY, key)
+
+
+def test_a_lane_that_is_not_there_any_more_is_named() -> None:
+    with pytest.raises(InvalidRequest, match="The job's lane gone does not exist") as refused:
+        admission().again(dead_letter(lane="gone"), BODY, {})
+
+    assert refused.value.param == "lane"

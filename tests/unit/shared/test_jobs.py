@@ -10,6 +10,7 @@ from shared.lifecycle import TERMINAL, State
 NOW_MS = 1_700_000_000_123
 MOST_RANDOM = (1 << 80) - 1
 JOB = new_job_id(NOW_MS, 7)
+OTHERS = [state.value.encode() for state in State if state is not State.FAILED]
 
 
 def record(**changes: bytes | None) -> dict[bytes, bytes]:
@@ -84,6 +85,23 @@ def test_what_a_young_job_does_not_have_yet_is_zero_or_empty() -> None:
     assert (job.started_ms, job.ended_ms, job.abandon_ms) == (0, 0, 0)
     assert (job.mortal, job.background) == (False, True)
     assert (job.metadata, job.outcome) == ({}, {})
+
+
+def test_a_dead_letter_says_what_became_of_it() -> None:
+    job = job_from_record(JOB, record(status=b"failed", requeued_from=b"job_a", requeued_as=b"job_b"))
+
+    assert (job.requeued_from, job.requeued_as, job.dead_letter) == ("job_a", "job_b", True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"status": b"failed", "hidden": b"1"}, {"status": b"failed", "dismissed": b"1"}, *({"status": s} for s in OTHERS)],
+)
+def test_what_did_not_fail_or_was_deleted_is_no_dead_letter(changes: dict[str, bytes]) -> None:
+    job = job_from_record(JOB, record(**changes))
+
+    assert not job.dead_letter
+    assert (job.requeued_from, job.requeued_as) == (None, None)
 
 
 @pytest.mark.parametrize("status", State)
