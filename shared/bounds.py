@@ -184,3 +184,6 @@ OUTPUT_BYTES: Final = 64 * KIB
 #                        for each of two formats, and kept until the next; whoever comes meanwhile shares that.
 # worker/attempt.py      running, starting: slots. A request: a body. Of what was said, hash and count are kept.
 # worker/ending.py       a page of the log.
+# worker/embedding.py    the inputs: a body. Vectors: an upstream's answer; what is kept is in Redis, and read again by
+#                        the page.
+# gateway/api/results.py a page of the result; written as numbers it is perhaps five times as large.

@@ -1,10 +1,21 @@
 """Job ids, and records as they are read."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.errors import BrokenJob
-from shared.events import EventId
-from shared.jobs import RECORD_VERSION, OnDisconnect, Usage, created_ms, is_job_id, job_from_record, new_job_id
+from shared.events import EventId, encode_data
+from shared.jobs import (
+    RECORD_VERSION,
+    Embedded,
+    OnDisconnect,
+    Usage,
+    created_ms,
+    is_job_id,
+    job_from_record,
+    new_job_id,
+)
 from shared.lifecycle import TERMINAL, State
 
 NOW_MS = 1_700_000_000_123
@@ -138,3 +149,28 @@ def test_usage_adds_up_and_says_who_counted() -> None:
         "completion_tokens_details": {"reasoning_tokens": 2},
         "source": "provider",
     }
+
+
+# What is kept of a result.
+
+HALF = Embedded(done=100, total=200, dimensions=3, prompt_tokens=7, source="provider", sha256="abc")
+
+
+def test_a_record_says_how_far_a_result_goes() -> None:
+    job = job_from_record(JOB, record(embedded=encode_data(HALF.as_dict())))
+
+    assert job.embedded == HALF
+    assert (HALF.vector_bytes, HALF.size) == (12, 1200)
+    assert HALF.proof() == {"inputs": 100, "dimensions": 3, "sha256": "abc"}
+    assert job_from_record(JOB, record()).embedded is None
+
+
+def test_what_a_part_of_a_result_has_cost_is_partial() -> None:
+    assert HALF.usage == Usage(7, 0, "partial")
+    assert replace(HALF, done=200).usage == Usage(7, 0, "provider")
+
+
+@pytest.mark.parametrize("raw", [b"no json", b"[]", b'{"done":1}', b'{"done":1,"more":2}'])
+def test_a_record_whose_result_cannot_be_read_is_broken(raw: bytes) -> None:
+    with pytest.raises(BrokenJob, match="can't be read"):
+        job_from_record(JOB, record(embedded=raw))

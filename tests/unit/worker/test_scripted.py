@@ -2,6 +2,7 @@
 
 import json
 import math
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -284,3 +285,50 @@ def test_each_chunk_of_a_performance_has_the_shape_of_openai() -> None:
     assert first["object"] == "chat.completion.chunk"
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert last["choices"] == []
+
+
+# Embeddings.
+
+
+def embedding(*inputs: object, **fields: Any) -> dict[str, Any]:
+    return {"model": "scripted", "input": list(inputs), **fields}
+
+
+def scripted(**script: Any) -> str:
+    return json.dumps({"script": script})
+
+
+async def test_the_same_input_has_the_same_vector_and_another_one_another() -> None:
+    vectors = await Scripted().embed(embedding("a", "b", "a", [1], dimensions=3))
+
+    a, b, again, tokens = struct.iter_unpack("<3f", vectors.data)
+    assert a == again
+    assert len({a, b, tokens}) == 3
+    assert (vectors.dimensions, vectors.prompt_tokens) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ({"fault": "refuse", "code": "server_error"}, ProviderRefused),
+        ({"fault": "nonsense"}, ProviderGarbage),
+        ({"fault": "truncate"}, ProviderGarbage),
+        ({"fault": "no such"}, ProviderRefused),
+    ],
+)
+async def test_an_input_that_is_a_script_spoils_all(script: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await Scripted().embed(embedding("fine", scripted(**script)))
+
+
+async def test_an_input_may_take_its_time() -> None:
+    slept = Slept()
+
+    vectors = await Scripted(sleep=slept).embed(embedding(scripted(fault="stall", stall_s=3)))
+
+    assert (sum(slept.seconds), vectors.dimensions) == (3, 8)
+
+
+async def test_an_unknown_model_embeds_nothing() -> None:
+    with pytest.raises(ProviderRefused, match="no model 'unknown-1'"):
+        await Scripted().embed({**embedding("a"), "model": "unknown-1"})
