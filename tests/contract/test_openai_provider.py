@@ -467,6 +467,32 @@ async def test_nothing_is_retried_here(provider: OpenAICompatible, upstream: Ups
     assert len(upstream.requests) == 2
 
 
+WELL = b'data: {"choices":[{"index":0,"delta":{"content":"Well."},"finish_reason":"stop"}]}\n\n'
+
+
+async def test_a_kept_connection_that_the_other_side_has_closed_is_not_its_failure() -> None:
+    """Some servers close one after an answer without a word; what could not be written to it was not asked."""
+    answered = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    answered += b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (WELL, b"data: [DONE]\n\n"))
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        await reader.readexactly(int(head.partition("content-length: ")[2].partition("\r\n")[0]))
+        asked += 1
+        writer.write(answered + b"0\r\n\r\n")
+        await writer.drain()
+        writer.transport.abort()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        provider = OpenAICompatible("mock", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        for _ in range(20):
+            assert text(await read(provider, ask())) == "Well."
+        await provider.close()
+    assert asked == 20
+
+
 async def test_our_key_is_not_told_to_the_caller() -> None:
     async with running_upstream(key="sk-right") as upstream:
         provider = OpenAICompatible("mock", upstream.base_url, "sk-wrong")

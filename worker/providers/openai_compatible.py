@@ -17,7 +17,7 @@ import aiohttp
 import anyio
 import httpx2
 from aiohttp.http_exceptions import HttpProcessingError
-from openai import APIStatusError, APITimeoutError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
 
 from shared.bounds import EVENT_BYTES, SENTENCE_CHARS
 from shared.errors import (
@@ -135,11 +135,14 @@ class OpenAICompatible:
         asked_at = loop.time()
         try:
             return await self._post_once(path, body)
-        except APITimeoutError as error:
-            if not _could_not_connect(error) or loop.time() - asked_at < CONNECT_S + _LATE_S:
+        except APIConnectionError as error:
+            if not _was_not_sent(error) and not (
+                _could_not_connect(error) and loop.time() - asked_at >= CONNECT_S + _LATE_S
+            ):
                 raise
-        # That was too late for a time-out: this process was frozen, its clock went on, and the upstream has done
-        # nothing wrong (or it has several addresses, and none answers). Nothing was sent that could be paid for twice.
+        # Nothing was sent that could be paid for twice. Either a kept connection had been closed by the other side, as
+        # some servers do without a word. Or the connection's time-out came too late for one: this process was frozen,
+        # its clock went on, and the upstream has done nothing wrong (or it has several addresses, and none answers).
         return await self._post_once(path, body)
 
     async def _post_once(self, path: str, body: bytes) -> AsyncStream[object]:
@@ -259,10 +262,16 @@ def _short(line: str) -> str:
     return line if len(line) <= SENTENCE_CHARS else line[:SENTENCE_CHARS] + "…"
 
 
-def _could_not_connect(error: APITimeoutError) -> bool:
-    """Whether the time-out is that of the connection: aiohttp's breaks count as time-outs too."""
+def _could_not_connect(error: APIConnectionError) -> bool:
+    """Whether it is the time-out of the connection: aiohttp's breaks count as time-outs too."""
     cause = error.__cause__
     return isinstance(cause, httpx2.ConnectTimeout) and isinstance(cause.__cause__, TimeoutError)
+
+
+def _was_not_sent(error: APIConnectionError) -> bool:
+    """Whether there was a connection, and the request could not be written to it: only aiohttp's words tell."""
+    cause = error.__cause__.__cause__ if error.__cause__ is not None else None
+    return isinstance(cause, aiohttp.ClientOSError) and "Can not write request body" in str(cause)
 
 
 def _media_type(response: httpx2.Response) -> str:
