@@ -1,11 +1,11 @@
-"""The readers' program with a few hundred of them: what it asserts holds, whatever the machine's speed."""
+"""The readers' program with a thousand of them: what it asserts holds, whatever the machine's speed."""
 
 import pytest
 
 from shared.settings import Settings
 from tests.load.readers import measure
 
-READERS = 300
+READERS = 1_000
 
 
 @pytest.mark.timeout(120)
