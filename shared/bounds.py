@@ -94,6 +94,9 @@ DEAD_LETTERS_OVER: Final = 100
 DEAD_LETTERS: Final = 10_000
 """Dead letters, by default: more than anybody looks through. Each keeps its request, and its log."""
 
+CHAIN: Final = 32
+"""Links of a route's chain: each may be asked for every job, and all of them are in memory."""
+
 WORKER_SLOTS: Final = 100
 """Jobs that one worker process runs at once, by default. There are no more claims, attempts, outboxes and calls."""
 
@@ -182,7 +185,8 @@ OUTPUT_BYTES: Final = 64 * KIB
 # shared/catalogue.py    names of models: an upstream's answer.
 # gateway/scrape.py      an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text. One is made at a time
 #                        for each of two formats, and kept until the next; whoever comes meanwhile shares that.
-# worker/attempt.py      running, starting: slots. A request: a body. Of what was said, hash and count are kept.
+# worker/attempts.py     running, starting: slots. A request: a body. Of what was said, hash and count are kept, and the
+#                        text where an attempt goes on from it: `LOG_BYTES`.
 # worker/ending.py       a page of the log.
 # worker/embedding.py    the inputs: a body. Vectors: an upstream's answer; what is kept is in Redis, and read again by
 #                        the page.

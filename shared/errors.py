@@ -1,6 +1,6 @@
 """Every error of Tailrace, as one tree.
 
-Raised anywhere above; turned into HTTP by `gateway/app.py` and into terminal events by `worker/attempt.py`.
+Raised anywhere above; turned into HTTP by `gateway/app.py` and into terminal events by `worker/ending.py`.
 This module knows neither of them: an error is a code, a sentence, a status and whether trying again can help.
 
     TailraceError

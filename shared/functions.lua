@@ -275,7 +275,7 @@ local function end_try(record, epoch, cause, now)
 end
 
 -- KEYS record, log, channel
--- ARGV owner, 'run' | 'end', epoch, model JSON, provider JSON, former owner or '', cause JSON, goes on from, seq read or '',
+-- ARGV owner, 'run' | 'end', epoch (to end: or ''), model JSON, provider JSON, former owner or '', cause JSON, goes on from, seq read or '',
 --   progress JSON
 -- -> {'ok', epoch, seq, base, attempt, ms to the deadline}
 --  | {'missing' | 'ended' | 'cancelling' | 'expired' | 'stale' | 'moved'}
@@ -294,6 +294,7 @@ local function begin(keys, args)
   local old, now = tonumber(record[2]), now_ms()
   local left, attempts = tonumber(record[7]) - now, tonumber(record[5])
   local running = args[2] == 'run'
+  if not running and args[3] ~= '' and old ~= tonumber(args[3]) then return { 'stale' } end
   if running then
     if status == 'cancelling' then return { 'cancelling' } end
     -- An owner begins once: this is the same call, sent again after a lost acknowledgement.
@@ -315,10 +316,13 @@ local function begin(keys, args)
       local cause = record[9] or args[7]
       if not record[9] then end_try(keys[1], old, cause, now) end
       redis.call('HDEL', keys[1], 'left')
-      if record[10] then
+      local kept = record[10] and cjson.decode(record[10]).model
+      if kept and kept == cjson.decode(args[4]) then
         -- What the former execution kept counts: it is not taken back, and this one goes on behind it.
         resumed = quoted(redis.call('XREVRANGE', keys[2], '+', '-', 'COUNT', 1)[1][1])
-      elseif args[8] == '0-1' then
+      elseif kept or args[8] == '0-1' then
+        -- What another model has made is of no use to this one.
+        redis.call('HDEL', keys[1], 'embedded')
         seq = 1
         bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(cjson.decode(cause).code) .. '}', epoch, seq)
       elseif args[8] ~= '' then
@@ -701,7 +705,7 @@ local function exchange(keys, args)
 end
 
 -- KEYS holders, waiters (score: when it asked first), interest (score: when it loses its turn)
--- ARGV holder, job, limit, lease ms, turn ms -> 1 if it has a place
+-- ARGV holder, job, limit, lease ms, turn ms or '' for who does not wait -> 1 if it has a place
 local function acquire(keys, args)
   local now = now_ms()
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now))
@@ -717,6 +721,7 @@ local function acquire(keys, args)
     redis.call('ZREM', keys[3], args[2])
     return 1
   end
+  if args[5] == '' then return 0 end
   local last = redis.call('ZREVRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
   redis.call('ZADD', keys[2], 'NX', digits(math.max(now, last and tonumber(last) + 1 or 0)), args[2])
   redis.call('ZADD', keys[3], digits(now + tonumber(args[5])), args[2])

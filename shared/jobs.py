@@ -6,7 +6,7 @@ Above: admission makes a `JobSpec`, the store reads a `Job`, the API shows it. N
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -120,10 +120,11 @@ class Embedded:
     """How far a job of kind `embeddings` got: what is kept of its result.
 
     The result's bytes are the vectors of the first `done` of `total` inputs, one after the other, each of `dimensions`
-    32-bit floats in little-endian order; `sha256` is their hash. `prompt_tokens` is what they cost, `source` who
-    counted (see `Usage`).
+    32-bit floats in little-endian order; `sha256` is their hash. `model` made them, by the name that its provider has
+    for it: those of two models can't be compared. `prompt_tokens` is what they cost, `source` who counted (`Usage`).
     """
 
+    model: str
     done: int
     total: int
     dimensions: int
@@ -213,16 +214,18 @@ class Progress:
     """What a job's attempts have cost and ruled out so far: what worker/retry.py decides by.
 
     `failures` attempts ended by themselves; the chain's `link` is to be tried next, the `barred` ones never again;
-    `rounds` is how often the chain was gone through; `wasted` deltas were taken back. `crashes` workers were lost in a
-    row where the answer stood at `died_at` deltas.
+    those that are `unable` have refused to go on in mid-sentence, those of `garbage` have sent some. `rounds` is how
+    often the chain was gone through; `wasted` deltas were taken back. `crashes` workers were lost in a row where the
+    answer stood at `died_at` deltas.
     """
 
     failures: int = 0
     link: int = 0
     barred: tuple[int, ...] = ()
+    unable: tuple[int, ...] = ()
+    garbage: tuple[int, ...] = ()
     rounds: int = 0
     wasted: int = 0
-    garbage: int = 0
     crashes: int = 0
     died_at: int = 0
 
@@ -341,7 +344,7 @@ def embedded_from(raw: bytes | None) -> Embedded | None:
     Raises:
         ValueError, TypeError: it is not what `Embedded.as_dict` makes.
     """
-    return None if raw is None else Embedded(**json.loads(raw))
+    return None if raw is None else Embedded(**_known(Embedded, json.loads(raw)))
 
 
 def _on_stream_failure(raw: bytes) -> OnStreamFailure | None:
@@ -353,8 +356,14 @@ def _job_id(record: Mapping[bytes, bytes], name: bytes) -> str | None:
 
 
 def _progress(raw: bytes) -> Progress:
-    progress = Progress(**json.loads(raw))
-    return replace(progress, barred=tuple(progress.barred))
+    told = _known(Progress, json.loads(raw))
+    frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
+    return Progress(**frozen)
+
+
+def _known(kind: type[Progress | Embedded], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What this version knows of it: a newer one may tell more, in a rolling deploy."""
+    return {each.name: told[each.name] for each in fields(kind) if each.name in told}
 
 
 def _tries(record: Mapping[bytes, bytes]) -> tuple[Try, ...]:

@@ -38,8 +38,8 @@ class Places:
         self._functions = Functions(client)
         self._keys = keys
 
-    async def acquire(self, holder: Holder, limit: int, lease_s: float) -> bool:
-        """Take a place if there is one, and nobody's turn comes before the job's."""
+    async def acquire(self, holder: Holder, limit: int, lease_s: float, *, queue: bool = True) -> bool:
+        """Take a place if there is one, and nobody's turn comes before the job's; if not, `queue` for one, or don't."""
         keys = self._keys.places(holder.provider)
         return bool(
             await self._functions.call(
@@ -49,7 +49,7 @@ class Places:
                 holder.job_id,
                 limit,
                 int(lease_s * 1000),
-                int(TURN_S * 1000),
+                int(TURN_S * 1000) if queue else "",
             )
         )
 

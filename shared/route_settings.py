@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from shared.bounds import CHAIN
 from shared.routes import Continuation, OnStreamFailure, Route, Target, Upstream
 
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,16 +76,32 @@ def check_chains(routes: Mapping[str, RouteSettings], providers: Mapping[str, Pr
                 raise ValueError(f"{where} names the provider {item.provider}; {_there_are(providers)}")
             if item.route is not None and item.route not in routes:
                 raise ValueError(f"{where} names the route {item.route}; {_there_are(routes)}")
+    fine: set[str] = set()
     for name in routes:
-        _check_loop(name, routes, (name,))
+        _check_loop(name, routes, (name,), fine)
+    for name in routes:
+        if _links(name, routes) > CHAIN:
+            raise ValueError(f"{name}.chain has more than {CHAIN} links, those of its routes included")
 
 
-def _check_loop(name: str, routes: Mapping[str, RouteSettings], way: tuple[str, ...]) -> None:
+def _links(name: str, routes: Mapping[str, RouteSettings]) -> int:
+    """How many links a chain has, counted until they are too many."""
+    count = 0
+    for item in routes[name].chain:
+        count += 1 if item.route is None else _links(item.route, routes)
+        if count > CHAIN:
+            break
+    return count
+
+
+def _check_loop(name: str, routes: Mapping[str, RouteSettings], way: tuple[str, ...], fine: set[str]) -> None:
+    """`fine` are the routes that are known to lead to no loop."""
     for item in routes[name].chain:
         if item.route in way:
             raise ValueError(f"{way[0]}.chain leads back to a route that it has come through: {_way(way, item.route)}")
-        if item.route is not None:
-            _check_loop(item.route, routes, (*way, item.route))
+        if item.route is not None and item.route not in fine:
+            _check_loop(item.route, routes, (*way, item.route), fine)
+    fine.add(name)
 
 
 def _way(way: tuple[str, ...], last: str | None) -> str:

@@ -140,7 +140,11 @@ class Settings(BaseSettings):
         10.0, ge=0.5, le=300, description="a worker that is silent for this long loses its jobs to another"
     )
     max_attempts: int = Field(
-        3, ge=1, le=100, description="attempts of a job that may fail by themselves, before it ends as failed"
+        3,
+        ge=1,
+        le=100,
+        description="attempts of a job that may fail by themselves, before it ends as failed; as many as its chain has "
+        "links, where those are more",
     )
     max_crashes: int = Field(
         2,

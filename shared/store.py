@@ -212,9 +212,12 @@ class Store:
             encode_data(asdict(progress or Progress())),
         )
 
-    async def take_over(self, job_id: str, owner: str) -> Execution | BeginRefusal:
-        """Take the next epoch without `started`, in order to end the job in a worker's place."""
-        return await self._begin(job_id, owner, "end")
+    async def take_over(self, job_id: str, owner: str, epoch: int | None = None) -> Execution | BeginRefusal:
+        """Take the next epoch without `started`, in order to end the job in a worker's place.
+
+        With the `epoch` that was read: `stale` if somebody has begun since.
+        """
+        return await self._begin(job_id, owner, "end", "" if epoch is None else epoch)
 
     async def _begin(
         self, job_id: str, owner: str, mode: Literal["run", "end"], *args: int | str | bytes

@@ -57,14 +57,11 @@ class Attempt:
         metrics: Metrics,
         *,
         max_log_bytes: int,
-        on_first: Callable[[], None],
     ) -> None:
-        """`on_first` is called when the first delta has come."""
         self.execution = execution
         self.stopped: str | None = None
         self._question = question
         self._max_log_bytes = max_log_bytes
-        self._on_first: Callable[[], None] | None = on_first
         self._clock = pump.clock
         self._deadline = pump.clock.monotonic() + execution.left_ms / 1000
         self._pace = Pace(metrics, pump.clock, question.link.name)
@@ -147,9 +144,6 @@ class Attempt:
     async def _put(self, chunk: Chunk) -> None:
         if chunk.deltas:
             self._pace.came(len(chunk.deltas))
-            if self._on_first is not None:
-                self._on_first()
-                self._on_first = None
         for delta in chunk.deltas:
             try:
                 data = encode_data(delta)

@@ -39,10 +39,10 @@ from worker.epilogue import Epilogue
 from worker.fallback import Routes
 from worker.gate import Gate, Pass
 from worker.pump import Pump
-from worker.retry import Budget, Failure, after_loss, decide, order_of
+from worker.retry import Budget, Failure, after_loss, decide
 from worker.savings import Savings
 from worker.tally import Heard
-from worker.task import Next, Task, able_links, may_follow, question_of, why_left
+from worker.task import Next, Task, able_links, may_follow, orders_of, question_of, refuses_the_rest, why_left
 
 log = structlog.get_logger()
 
@@ -158,9 +158,12 @@ class Attempts:
         for attempt in list(self.running.values()):
             attempt.stop(DRAIN)
 
-    async def end(self, job_id: str, owner: str, error: TailraceError) -> bool:
-        """End a job that is not being run, with the next epoch; True if it has ended now, by whomever."""
-        execution = await persistently(lambda: self._store.take_over(job_id, owner))
+    async def end(self, job_id: str, owner: str, error: TailraceError, epoch: int | None = None) -> bool:
+        """End a job that is not being run, with the next epoch; True if it has ended now, by whomever.
+
+        With the `epoch` that was read, nothing is done where another one has begun since.
+        """
+        execution = await persistently(lambda: self._store.take_over(job_id, owner, epoch))
         if isinstance(execution, str):
             return execution in ("ended", "missing")
         try:
@@ -227,7 +230,7 @@ class Attempts:
             progress = after_loss(progress, job.embedded.done if job.embedded else heard.deltas)
             if progress.crashes >= self._limits.max_crashes:
                 raise PoisonJob(f"The job has lost {progress.crashes} workers in a row, and got no further meanwhile.")
-        if not may_follow(task, heard):
+        if not may_follow(task, heard, progress):
             raise cause
         return Next(progress, owner, job.last.epoch, heard, seen, cause)
 
@@ -240,27 +243,35 @@ class Attempts:
             upcoming = outcome
 
     async def _try(self, task: Task, upcoming: Next) -> Next | Outcome:
-        job_id, links = task.job.id, task.chain.links
-        able = able_links(task, upcoming.heard)
-        order = order_of(len(links), upcoming.progress, able)
-        if task.job.one_way:
-            order = [link for link in order if link in able] or order
-        way = await self._gate.enter(job_id, links, order, task.job.model)
+        job_id = task.job.id
+        way = await self._enter(task, upcoming)
         if way is None:
             return await self._wait_for_a_place(upcoming)
         try:
-            question = question_of(task, upcoming.heard, way)
-            begun = await persistently(lambda: self._begin(task, upcoming, question, way))
+            question = question_of(task, upcoming, way)
+            taken_back = 0 if question.heard else upcoming.heard.deltas
+            progress = replace(upcoming.progress, link=way.link, wasted=upcoming.progress.wasted + taken_back)
+            begun = await persistently(lambda: self._begin(task, upcoming, question, way, progress))
             if not isinstance(begun, str):
-                self._count(task.job, upcoming, question, begun)
-                return await self._execute(task, upcoming.progress, begun, question, way)
+                self._count(task.job, upcoming, begun, taken_back)
+                return await self._execute(task, progress, begun, question, way)
         finally:
             await self._gate.leave(job_id, way)
         if begun == "moved":
             # Somebody whose lease is over still writes: only what he wrote until we begin may be gone on from.
             heard, seen = await persistently(lambda: read_heard(self._log, job_id))
+            if not may_follow(task, heard, upcoming.progress):
+                raise upcoming.cause or WorkerLost.because_of_silence()
             return replace(upcoming, heard=heard, seen=seen)
         return await self._refused(task, begun)
+
+    async def _enter(self, task: Task, upcoming: Next) -> Pass | None:
+        for_this = task.job.id, task.chain.links
+        first, others = orders_of(task, upcoming)
+        way = await self._gate.enter(*for_this, first, task.job.model)
+        if way is not None and way.closed and others:
+            return await self._gate.enter(*for_this, others, task.job.model)
+        return way
 
     async def _wait_for_a_place(self, upcoming: Next) -> Outcome:
         former = upcoming.former
@@ -268,7 +279,9 @@ class Attempts:
             await self._leave(former, upcoming.cause, upcoming.progress)
         return _NO_PLACE_S
 
-    async def _begin(self, task: Task, upcoming: Next, question: Question, way: Pass) -> Execution | BeginRefusal:
+    async def _begin(
+        self, task: Task, upcoming: Next, question: Question, way: Pass, progress: Progress
+    ) -> Execution | BeginRefusal:
         after = None
         if upcoming.seen is not None:
             resumed_from = upcoming.seen if question.heard else ROLLED_BACK if upcoming.heard.deltas else None
@@ -281,16 +294,15 @@ class Attempts:
             model=way.model,
             provider=way.provider,
             after=after,
-            progress=replace(upcoming.progress, link=way.link),
+            progress=progress,
         )
 
-    def _count(self, job: Job, upcoming: Next, question: Question, begun: Execution) -> None:
+    def _count(self, job: Job, upcoming: Next, begun: Execution, taken_back: int) -> None:
         if not job.started_ms and upcoming.former is None:
             # Both times are the server's: what is left until the deadline says when it began.
             wait_ms = job.deadline_ms - begun.left_ms - job.created_ms
             self._metrics.wait.of(job.lane).observe(wait_ms / 1000)
-        if question.heard is None:
-            self._metrics.taken_back.of().add(upcoming.heard.deltas)
+        self._metrics.taken_back.of().add(taken_back)
 
     async def _refused(self, task: Task, refusal: BeginRefusal) -> Fate:
         if refusal in ENDED:
@@ -308,7 +320,7 @@ class Attempts:
         self, task: Task, progress: Progress, execution: Execution, question: Question, way: Pass
     ) -> Next | Outcome:
         log.info("attempt.started", attempt=execution.attempt, epoch=execution.epoch, provider=way.provider)
-        attempt = self._attempt(task, execution, question, way)
+        attempt = self._attempt(task, execution, question)
         self.running[execution.job_id] = attempt
         if self._draining:
             attempt.stop(DRAIN)
@@ -322,13 +334,15 @@ class Attempts:
             del self.running[execution.job_id]
         if isinstance(ending, AttemptFailed):
             self._gate.failed(way, ending)
-            outcome = await self._follow(task, replace(progress, link=way.link), attempt, ending)
+            outcome = await self._follow(task, progress, question, attempt, ending)
             if outcome is not None:
                 return outcome
             ending = attempt.failed(ending)
+        elif ending is not None:
+            self._gate.succeeded(way)
         return await self._finish(task, attempt, ending)
 
-    def _attempt(self, task: Task, execution: Execution, question: Question, way: Pass) -> Attempt | Embedding:
+    def _attempt(self, task: Task, execution: Execution, question: Question) -> Attempt | Embedding:
         """One execution of a job of this kind."""
         if task.job.kind == EMBEDDINGS:
             return Embedding(
@@ -339,7 +353,6 @@ class Attempts:
                 self._pump.clock,
                 self._metrics,
                 max_result_bytes=self._limits.max_result_bytes,
-                on_first=lambda: self._gate.answered(way),
             )
         return Attempt(
             execution,
@@ -347,11 +360,15 @@ class Attempts:
             self._pump,
             self._metrics,
             max_log_bytes=self._limits.max_log_bytes,
-            on_first=lambda: self._gate.answered(way),
         )
 
     async def _follow(
-        self, task: Task, progress: Progress, attempt: Attempt | Embedding, error: AttemptFailed
+        self,
+        task: Task,
+        progress: Progress,
+        question: Question,
+        attempt: Attempt | Embedding,
+        error: AttemptFailed,
     ) -> Next | float | None:
         """What is made of a failed attempt; None is the job's end."""
         execution = attempt.execution
@@ -359,12 +376,14 @@ class Attempts:
         heard, seen = Heard(), attempt.last
         if attempt.shown:
             heard, seen = await persistently(lambda: read_heard(self._log, execution.job_id))
-        if not may_follow(task, heard):
-            return None
-        failure = Failure(error, len(task.chain.links), able_links(task, heard), heard.deltas, attempt.left_s)
+        of_the_rest = refuses_the_rest(question, attempt.shown, error)
+        if of_the_rest:
+            progress = replace(progress, unable=(*progress.unable, progress.link))
+        able = able_links(task, heard, progress)
+        failure = Failure(error, len(task.chain.links), able, heard.deltas, attempt.left_s, of_the_rest)
         budget = Budget(task.chain.max_attempts, self._limits.again_tokens)
         again = decide(failure, progress, budget, random.random())
-        if again is None:
+        if again is None or not may_follow(task, heard, again.progress):
             return None
         if again.after_s:
             await self._leave(execution, error, again.progress)

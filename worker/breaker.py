@@ -112,9 +112,9 @@ def reported(circuit: Circuit, successes: int, failures: int, now_ms: int, polic
 
 
 def is_idle(circuit: Circuit, now_ms: int, policy: Policy) -> bool:
-    """Whether it is closed, and nothing was reported within the window: then it need not be kept."""
+    """Whether it need not be kept: nothing was reported within the window, or it could be tried for so long."""
     if circuit.opened_ms is not None:
-        return False
+        return now_ms >= retry_at_ms(circuit, policy) + policy.window_ms
     return all(bucket <= now_ms // policy.bucket_ms - policy.buckets for bucket, _, _ in circuit.counts)
 
 

@@ -142,7 +142,7 @@ class Breakers:
 
     def _learn(self, name: str, value: bytes) -> None:
         former = self._states.pop(name, State.CLOSED)
-        circuit = Circuit.load(value) if value else CLOSED
+        circuit = _read(value)
         if is_idle(circuit, self._now_ms(), self._policy):
             self._known.pop(name, None)
         else:
@@ -164,6 +164,15 @@ class Breakers:
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1000 + self._ahead_ms)
+
+
+def _read(value: bytes) -> Circuit:
+    """A circuit's value; closed where there is none, or another version's, which is then forgotten."""
+    try:
+        return Circuit.load(value) if value else CLOSED
+    except (KeyError, TypeError, ValueError):
+        log.warning("breaker.unreadable")
+        return CLOSED
 
 
 def _take_off(counter: Counter[str], name: str, number: int) -> None:

@@ -43,7 +43,10 @@ class Concurrency:
             gauge.of(provider).read = partial(self._calls, provider)
 
     async def acquire(self, provider: str, job_id: str, wait_s: float) -> bool:
-        """Have a place for a call, waiting for one for at most so long; whoever has it gives it back (`release`)."""
+        """Have a place for a call, waiting for one for at most so long; whoever has it gives it back (`release`).
+
+        Who does not wait gets into nobody's way: only who waits has a turn.
+        """
         if provider not in self._limits:
             return True
         holder = Holder(provider, self._worker, job_id)
@@ -52,7 +55,7 @@ class Concurrency:
         while True:
             freed = self._freed[provider]
             freed.clear()
-            if await self._places.acquire(holder, self._limits[provider], self._lease_s):
+            if await self._places.acquire(holder, self._limits[provider], self._lease_s, queue=wait_s > 0):
                 self._held.add(holder)
                 return True
             left_s = until - loop.time()

@@ -2,13 +2,13 @@
 
 To attempts.py, which runs it, it is what `Attempt` is for a chat. It does without the pump: a batch and its `progress`
 event are one step in Redis, so that an execution goes on behind what a former one kept, and computes none of it again.
-Above: attempt.py. Below: fallback (the provider), results (what is kept), ending. Not here: who begins, and what
+Above: attempts.py. Below: fallback (the provider), results (what is kept), ending. Not here: who begins, and what
 becomes of a job that was stopped.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from anyio import CancelScope
@@ -52,16 +52,13 @@ class Embedding:
         metrics: Metrics,
         *,
         max_result_bytes: int,
-        on_first: Callable[[], None],
     ) -> None:
-        """`on_first` is called when the first vectors have come."""
         self.execution = execution
         self.stopped: str | None = None
         self.shown = 0
         """Deltas of the answer: there are none, and what is kept needs not be taken back."""
         self._question = question
         self._request = question.request
-        self._on_first: Callable[[], None] | None = on_first
         self._clock = clock
         self._deadline = clock.monotonic() + execution.left_ms / 1000
         self._store = store
@@ -130,16 +127,10 @@ class Embedding:
             batch = inputs[done : done + EMBEDDED_AT_ONCE]
             request = {**self._request, "input": batch}
             vectors = await self._question.link.embed(request, total_s=max(self.left_s, 0.0))
-            self._answered()
             self._counted.add(len(batch))
             self._check(vectors, len(inputs))
             await self._keep(vectors, done, batch, len(inputs))
             done += len(batch)
-
-    def _answered(self) -> None:
-        if self._on_first is not None:
-            self._on_first()
-            self._on_first = None
 
     async def _take_up(self, total: int) -> int:
         """How many inputs former executions have done; their vectors, hashed again, must prove themselves."""
@@ -182,6 +173,7 @@ class Embedding:
         tokens = estimate_input_tokens(batch) if counted is None else counted
         estimated = counted is None or (former is not None and former.source == "estimated")
         embedded = Embedded(
+            model=self._question.link.model(str(self._request["model"])),
             done=done + len(batch),
             total=total,
             dimensions=vectors.dimensions,

@@ -1,6 +1,6 @@
 """How a job ends: the terminal event with its proof (count and hash), written by whoever may.
 
-Above: attempt.py ends what it ran, reaper.py what nobody runs any more. Below: store (which decides whether it is
+Above: attempts.py ends what it ran, reaper.py what nobody runs any more. Below: store (which decides whether it is
 accepted) and the log, from which count and hash are read where the caller does not know them. Not here: when to end.
 """
 

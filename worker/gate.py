@@ -5,7 +5,7 @@ the links are tried (retry.py), and what counts as a failure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.errors import AttemptFailed, CircuitOpen, ProviderRefused
 from worker.breakers import Breakers
@@ -46,34 +46,39 @@ class Gate:
         Whoever gets one leaves again (`leave`).
         """
         full: list[Pass] = []
-        for way in (Pass(link, links[link].name, links[link].model(asked)) for link in order):
+        ways = [Pass(link, links[link].name, links[link].model(asked)) for link in order]
+        for way in ways:
             if not await self._has_place(way, job_id, 0):
                 full.append(way)
-            elif await self._breakers.allows(way.provider, way.model):
+            elif await self._allows(way, job_id):
                 return way
-            else:
-                await self._concurrency.release(way.provider, job_id)
         if not full:
-            first = order[0]
-            return Pass(first, links[first].name, links[first].model(asked), closed=True)
+            return replace(ways[0], closed=True)
         way = full[0]
         if not await self._has_place(way, job_id, _WAIT_S):
             return None
-        if await self._breakers.allows(way.provider, way.model):
-            return way
-        await self._concurrency.release(way.provider, job_id)
-        return Pass(way.link, way.provider, way.model, closed=True)
+        return way if await self._allows(way, job_id) else replace(way, closed=True)
 
     async def _has_place(self, way: Pass, job_id: str, wait_s: float) -> bool:
         return await persistently(lambda: self._concurrency.acquire(way.provider, job_id, wait_s))
+
+    async def _allows(self, way: Pass, job_id: str) -> bool:
+        """Whether the circuit is closed; if not, the place is given back."""
+        allowed = False
+        try:
+            allowed = await self._breakers.allows(way.provider, way.model)
+        finally:
+            if not allowed:
+                await self._concurrency.release(way.provider, job_id)
+        return allowed
 
     async def leave(self, job_id: str, way: Pass) -> None:
         """The call is over."""
         if not way.closed:
             await self._concurrency.release(way.provider, job_id)
 
-    def answered(self, way: Pass) -> None:
-        """The provider has begun to answer."""
+    def succeeded(self, way: Pass) -> None:
+        """The provider has given its answer, whole."""
         self._breakers.succeeded(way.provider, way.model)
 
     def failed(self, way: Pass, error: AttemptFailed) -> None:

@@ -2,7 +2,7 @@
 
 `take` picks and claims the next job in one step, then arq's `run_job` runs it; arq's polling, its WATCH and its own
 endings are not used (arq 0.28 reads from the head of a queue in which running jobs stay, so that each poll costs what
-all running jobs cost). Above: worker/__main__.py. Below: attempt.py runs a job. Not here: what a job does.
+all running jobs cost). Above: worker/__main__.py. Below: attempts.py runs a job. Not here: what a job does.
 """
 
 import asyncio

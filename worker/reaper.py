@@ -149,7 +149,7 @@ class Reaper:
         if answer == "cancelling":
             await self._queue.look([job.id], _CANCEL_PATIENCE_MS / 1000)
         else:
-            await self._queue.done(job.id, job.lane)
+            await self._epilogue.run(job.id, job.lane, failed=answer != "cancelled")
         return True
 
     async def _look_at_broken(self, job_id: str, error: BrokenJob, now_ms: int) -> None:

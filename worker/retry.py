@@ -57,10 +57,10 @@ _FINAL = Verdict(Sort.DETERMINISTIC)
 _GARBAGE = "provider_garbage"
 
 
-def classify(error: AttemptFailed, garbage: int = 0) -> Verdict:
-    """What this error means where `garbage` answers that were no answers came before it.
+def classify(error: AttemptFailed, *, garbage: bool = False) -> Verdict:
+    """What this error means, of a link that has sent `garbage` before or has not.
 
-    Once, such an answer is an accident of the wire; twice, it is how that provider answers.
+    Once, an answer that is none is an accident of the wire; twice, it is how that provider answers.
     """
     if error.code == _GARBAGE and garbage:
         return Verdict(Sort.DETERMINISTIC, elsewhere=True)
@@ -80,7 +80,8 @@ class Failure:
     """A failed attempt, and where its job stands.
 
     The chain has `links`; those that are `able` can go on in mid-sentence. The answer has `shown` deltas, and the job
-    has `left_s` seconds.
+    has `left_s` seconds. It was `of_the_rest` if the provider refused to go on with what was begun: the request itself
+    may be fine.
     """
 
     error: AttemptFailed
@@ -88,6 +89,7 @@ class Failure:
     able: Collection[int]
     shown: int
     left_s: float
+    of_the_rest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +107,14 @@ def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) 
     full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS 2015), `chance` being a random number below 1. A
     link that asked for a pause gets it, if no other can answer.
     """
-    verdict = classify(failure.error, progress.garbage)
-    final = verdict.sort is Sort.DETERMINISTIC
+    verdict = classify(failure.error, garbage=progress.link in progress.garbage)
+    final = verdict.sort is Sort.DETERMINISTIC and not failure.of_the_rest
     barred = (*progress.barred, progress.link) if final else progress.barred
     link = _next_link(failure, progress.link, barred)
     failures = progress.failures + 1
     if link is None or (final and not verdict.elsewhere) or failures >= max(budget.max_attempts, failure.links):
         return None
-    wasted = progress.wasted + (failure.shown if link not in failure.able else 0)
-    if wasted > budget.again_tokens:
+    if link not in failure.able and progress.wasted + failure.shown > budget.again_tokens:
         return None
     goes_round = link <= progress.link
     after_s = _pause_s(failure.error, progress, link, chance) if goes_round else 0.0
@@ -127,8 +128,7 @@ def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) 
             link=link,
             barred=barred,
             rounds=progress.rounds + goes_round,
-            wasted=wasted,
-            garbage=progress.garbage + (failure.error.code == _GARBAGE),
+            garbage=(*progress.garbage, progress.link) if failure.error.code == _GARBAGE else progress.garbage,
         ),
     )
 

@@ -2,7 +2,7 @@
 
 Where its request sets a limit, that is taken to have been reached; where it does not, the job is taken to be as long
 as the answers of its model that this process has seen to their end. Where it has seen none it claims nothing.
-Above: ending.py, reaper.py and attempt.py. Pure.
+Above: ending.py, reaper.py and attempts.py. Pure.
 """
 
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import AttemptFailed, Interrupted, WorkerLost
+from shared.errors import AttemptFailed, Interrupted, ProviderRefused, WorkerLost
 from shared.events import EventId
 from shared.jobs import Job, Progress
 from shared.queue import Claim
@@ -18,6 +18,7 @@ from worker.attempt import Question
 from worker.continuation import can_go_on
 from worker.fallback import Chain
 from worker.gate import Pass
+from worker.retry import Sort, classify, order_of
 from worker.tally import Heard
 
 
@@ -56,24 +57,48 @@ def why_left(job: Job) -> Interrupted:
     return Interrupted("The answer was interrupted, and can't be gone on with.")
 
 
-def able_links(task: Task, heard: Heard) -> frozenset[int]:
+def able_links(task: Task, heard: Heard, progress: Progress) -> frozenset[int]:
     """The links that need not start over: all, where nothing has been shown yet."""
     links = enumerate(task.chain.links)
     if not heard.deltas:
         return frozenset(position for position, _ in links)
     if task.policy is not OnStreamFailure.CONTINUE:
         return frozenset()
-    return frozenset(position for position, link in links if can_go_on(task.request, heard, link.continuation))
+    out = {*progress.barred, *progress.unable}
+    return frozenset(
+        position
+        for position, link in links
+        if position not in out and can_go_on(task.request, heard, link.continuation)
+    )
 
 
-def may_follow(task: Task, heard: Heard) -> bool:
+def may_follow(task: Task, heard: Heard, progress: Progress) -> bool:
     """Whether another attempt may follow one that has shown this much."""
     if not heard.deltas:
         return True
-    return task.policy is not OnStreamFailure.FAIL and not (task.job.one_way and not able_links(task, heard))
+    return task.policy is not OnStreamFailure.FAIL and not (task.job.one_way and not able_links(task, heard, progress))
 
 
-def question_of(task: Task, heard: Heard, way: Pass) -> Question:
+def orders_of(task: Task, upcoming: Next) -> tuple[list[int], list[int]]:
+    """Which links are asked, in order: first those that can go on, the others only where none of these is well.
+
+    Nothing is started over for who can't take back what was shown.
+    """
+    able = able_links(task, upcoming.heard, upcoming.progress)
+    order = order_of(len(task.chain.links), upcoming.progress, able)
+    first = [link for link in order if link in able] or order
+    return first, [] if task.job.one_way else [link for link in order if link not in first]
+
+
+def question_of(task: Task, upcoming: Next, way: Pass) -> Question:
     """What is asked at this link, after so much of an answer."""
-    goes_on = bool(heard.deltas) and way.link in able_links(task, heard)
+    heard = upcoming.heard
+    goes_on = bool(heard.deltas) and way.link in able_links(task, heard, upcoming.progress)
     return Question(task.request, task.chain.links[way.link], heard if goes_on else None, way.check)
+
+
+def refuses_the_rest(question: Question, shown: int, error: AttemptFailed) -> bool:
+    """Whether a provider was asked to go on, and has refused that before it said anything."""
+    if question.heard is None or shown > question.heard.deltas or not isinstance(error, ProviderRefused):
+        return False
+    return classify(error).sort is Sort.DETERMINISTIC

@@ -62,7 +62,9 @@ class Stored(NamedTuple):
 
 
 def _options(job: Job, echo: Mapping[str, Any]) -> ResponseOptions:
-    return ResponseOptions(job.id, job.model, job.background, job.metadata, echo)
+    # A job that was no response is one in the background if it goes on by itself.
+    background = bool(echo.get("background", job.background))
+    return ResponseOptions(job.id, job.model, background, job.metadata, echo)
 
 
 async def create(request: Request) -> Response:

@@ -85,7 +85,7 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
         items=_items(body.get("input"), needed=not previous),
         metadata=body.get("metadata"),
         chat=_chat(body),
-        echo={name: body[name] for name in _ECHOED if body.get(name) is not None},
+        echo={**{name: body[name] for name in _ECHOED if body.get(name) is not None}, "background": background},
     )
 
 

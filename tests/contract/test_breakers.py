@@ -156,6 +156,25 @@ async def test_what_says_nothing_any_more_is_forgotten(core: Core) -> None:
             await worker.look()
 
 
+@pytest.mark.parametrize("value", ["{}", "no JSON", '{"counts":[],"opened_ms":null,"reopened":0}', "[]"])
+async def test_what_another_version_wrote_is_closed_and_forgotten(core: Core, value: str) -> None:
+    await core.client.hset(core.keys.circuits, "p/m", value)  # type: ignore[misc]
+    worker = breakers(core, SLOW)
+    await worker.look()
+
+    assert await worker.allows("p", "m")
+    assert not await core.client.exists(core.keys.circuits)
+
+
+async def test_an_open_circuit_that_nobody_asks_for_is_forgotten(core: Core) -> None:
+    worker = breakers(core, Policy(window_ms=6, buckets=6, min_calls=1, open_ms=1))
+    fail(worker, 1)
+    await worker.share()
+    async with asyncio.timeout(5):
+        while await core.client.exists(core.keys.circuits):
+            await worker.look()
+
+
 async def test_a_circuit_is_changed_only_as_it_was_seen(core: Core) -> None:
     circuits = Circuits(core.client, core.keys)
     _, found = await circuits.exchange([Change("a", b"", b"1"), Change("b", b"other", b"1"), Change("c")])

@@ -27,11 +27,20 @@ async def test_two_workers_share_the_places_of_a_provider(core: Core) -> None:
 async def test_who_asked_first_comes_first(core: Core) -> None:
     one, other = worker(core, "w1"), worker(core, "w2")
     for job in ("a", "b", "early", "late"):
-        await one.acquire("p", job, 0)
+        await one.acquire("p", job, 0.001)
     await one.release("p", "a")
 
     assert not await other.acquire("p", "late", 0)
     assert await other.acquire("p", "early", 0)
+
+
+async def test_who_does_not_wait_gets_into_nobodys_way(core: Core) -> None:
+    one, other = worker(core, "w1"), worker(core, "w2")
+    for job in ("a", "b", "went elsewhere", "so did I"):
+        await one.acquire("p", job, 0)
+    await one.release("p", "a")
+
+    assert await other.acquire("p", "comes later", 0)
 
 
 async def test_a_place_that_becomes_free_is_told_to_who_waits(core: Core) -> None:
@@ -39,7 +48,7 @@ async def test_a_place_that_becomes_free_is_told_to_who_waits(core: Core) -> Non
     for job in ("a", "b"):
         await one.acquire("p", job, 0)
     async with core.listening(core.keys.control) as listener:
-        assert not await other.acquire("p", "c", 0)
+        assert not await other.acquire("p", "c", 0.001)
         waiting = asyncio.create_task(other.acquire("p", "c", PATIENCE_S))
         await one.release("p", "b")
         (order,) = await listener.heard()

@@ -64,7 +64,6 @@ def embedding(
         SystemClock(),
         metrics or Metrics(),
         max_result_bytes=MOST,
-        on_first=lambda: None,
     )
 
 
@@ -137,7 +136,15 @@ async def test_a_batch_behind_what_redis_forgot_ends_the_execution(core: Core) -
 
 async def kept(core: Core, execution: Execution, result: bytes, **changes: object) -> None:
     """A former execution's first batch, or what somebody made of it."""
-    told = {"done": 100, "total": 250, "dimensions": 8, "prompt_tokens": 200, "source": "estimated", "sha256": "no"}
+    told = {
+        "model": "scripted",
+        "done": 100,
+        "total": 250,
+        "dimensions": 8,
+        "prompt_tokens": 200,
+        "source": "estimated",
+        "sha256": "no",
+    }
     await core.client.hset(core.keys.job(execution.job_id).record, "embedded", json.dumps({**told, **changes}))  # type: ignore[misc]
     await core.client.set(core.keys.job(execution.job_id).result, result)
 

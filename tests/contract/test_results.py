@@ -18,7 +18,9 @@ def results(core: Core) -> Results:
 
 
 def embedded(done: int, total: int = 4) -> Embedded:
-    return Embedded(done=done, total=total, dimensions=2, prompt_tokens=done, source="provider", sha256=str(done))
+    return Embedded(
+        model="a-model", done=done, total=total, dimensions=2, prompt_tokens=done, source="provider", sha256=str(done)
+    )
 
 
 async def keep(results: Results, execution: Execution, done: int, *, seq: int | None = None, part: bytes = PART) -> str:

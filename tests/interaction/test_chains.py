@@ -3,7 +3,7 @@
 Each provider is told what to say by the test. What a chain may look like is tests/unit/shared/test_routes.py's matter.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -11,11 +11,13 @@ import pytest
 
 from shared.errors import ProviderRefused, ProviderUnreachable
 from shared.events import EventType
+from shared.places import Holder, Places
 from shared.settings import Settings
 from tests.support.core import captured_logs
 from tests.support.system import System, Worker, ask, running_system, running_worker
 from tests.support.told import Call, Told
 from worker import retry
+from worker.providers.vectors import Vectors, read_vectors
 
 BROKEN = ProviderUnreachable("The connection broke.")
 TOO_MANY = 10
@@ -48,6 +50,25 @@ class Providers(dict[str, Told]):
         call.say(*words)
         call.fail(error)
         return call
+
+
+class Embedder(Told):
+    """A provider whose vectors tell that they are its own."""
+
+    def __init__(self, name: str, fails_after: int = 10) -> None:
+        super().__init__()
+        self.name = name
+        self._fails_after = fails_after
+        self.asked: list[int] = []
+
+    async def embed(self, request: Mapping[str, Any]) -> Vectors:
+        """One number for all."""
+        self.asked.append(len(request["input"]))
+        if len(self.asked) > self._fails_after:
+            raise BROKEN
+        vector = [1.0, 1.0] if self.name == "a" else [2.0, 2.0]
+        data = [{"index": index, "embedding": vector} for index in range(len(request["input"]))]
+        return read_vectors({"data": data}, len(data))
 
 
 def routes(*chain: Any, limit: int | None = None, **route: Any) -> Callable[[Settings], Settings]:
@@ -212,6 +233,87 @@ async def test_a_full_provider_is_passed_over_where_another_one_can_answer(
         texts = {(await system.story(first)).text, (await system.story(second)).text}
 
     assert texts == {"First.", "Second."}
+
+
+async def test_those_who_went_elsewhere_keep_nobody_from_a_place(system: System, providers: Providers) -> None:
+    async with providers.worker(routes("b", "a", limit=1)(system.settings)):
+        first, second, third = [await system.submit() for _ in range(3)]
+        for number in range(2):
+            await providers.answers("a", "Elsewhere.", number=number)
+        await providers.answers("b", "Here.")
+        texts = [(await system.story(job_id)).text for job_id in (first, second, third)]
+        last = await system.submit()
+        await providers.answers("b", "Here again.", number=1)
+        story = await system.story(last)
+
+    assert sorted(texts) == ["Elsewhere.", "Elsewhere.", "Here."]
+    assert story.text == "Here again."
+
+
+async def test_a_sentence_waits_for_the_provider_that_can_go_on_with_it(system: System, providers: Providers) -> None:
+    async with providers.worker(routes("b", "a", limit=1, max_attempts=3)(system.settings)):
+        job_id = await system.submit()
+        first = await providers["b"].call()
+        first.say("There are ")
+        await system.until(job_id, EventType.DELTA)
+        holder = Holder("b", "another worker", "another job")
+        places = Places(system.core.client, system.core.keys)
+        async with system.commands() as command:
+            first.fail(BROKEN)
+            await command("release_place")
+            assert await places.acquire(holder, 1, 60.0)
+            await command("acquire")
+        await places.release(holder)
+        await providers.answers("b", "seven.", number=1)
+        story = await system.story(job_id)
+
+    assert (story.text, providers["a"].calls) == ("There are seven.", [])
+    assert (await system.job(job_id)).progress.wasted == 0
+
+
+async def test_a_provider_that_refuses_to_go_on_is_asked_for_the_whole_answer(
+    system: System, providers: Providers
+) -> None:
+    async with providers.worker(routes("b", max_attempts=3)(system.settings)):
+        job_id = await system.submit()
+        await providers.fails("b", "There are ", "sev")
+        refused = ProviderRefused("The last message must be the user's.", code="invalid_request")
+        await providers.fails("b", error=refused, number=1)
+        anew = await providers.answers("b", "Seven.", number=2)
+        story = await system.story(job_id)
+
+    assert (story.text, story.types.count("rollback")) == ("Seven.", 1)
+    assert anew.request == providers["b"].calls[0].request
+    assert (await system.job(job_id)).progress.wasted == 2
+
+
+async def test_a_stream_is_not_started_over_for_nobody_where_the_one_that_can_go_on_is_out(
+    system: System, providers: Providers
+) -> None:
+    async with (
+        providers.worker(routes("b", "a", max_attempts=3)(system.settings)),
+        system.client.calling("/v1/chat/completions", ask(stream=True)) as response,
+    ):
+        await providers.fails("b", "half", error=ProviderRefused("Pay.", code="insufficient_quota"))
+        await response.read_head()
+        said = await response.rest()
+
+    assert b'"code":"insufficient_quota"' in said
+    assert providers["a"].calls == []
+
+
+async def test_vectors_of_two_models_are_never_mixed(system: System) -> None:
+    inputs = [f"text {number}" for number in range(150)]
+    chain = [{"provider": "a", "model": "small"}, {"provider": "b", "model": "other"}]
+    one, other = Embedder("a", fails_after=1), Embedder("b")
+    async with running_worker(routes(*chain)(system.settings), {"a": one, "b": other}):
+        job_id = await system.submit({"kind": "embeddings", "model": "m", "input": inputs})
+        story = await system.story(job_id)
+    result = (await system.client.get(f"/v1/jobs/{job_id}/result")).json()
+
+    assert story.types == ["queued", "started", "progress", "rollback", "started", "progress", "progress", "completed"]
+    assert {tuple(each["embedding"]) for each in result["data"]} == {(2.0, 2.0)}
+    assert (one.asked, other.asked) == ([100, 50], [100, 50])
 
 
 async def test_a_job_that_waits_for_a_place_holds_no_slot_for_long(system: System, providers: Providers) -> None:

@@ -44,17 +44,17 @@ class Waiting(RuleBasedStateMachine):
         self.places = Places(self.core.client, self.core.keys)
         self.keys = self.core.keys.places("p")
 
-    @rule(worker=WORKERS, job=JOBS)
-    def acquire(self, worker: str, job: str) -> None:
+    @rule(worker=WORKERS, job=JOBS, waits=st.booleans())
+    def acquire(self, worker: str, job: str, waits: bool) -> None:
         holder = Holder("p", worker, job)
         self.silent = []
         before = self.queue.index(job) if job in self.queue else len(self.queue)
         has = holder.name in self.holders or before < LIMIT - len(self.holders)
-        assert self.run(self.places.acquire(holder, LIMIT, LEASE_S)) == has
+        assert self.run(self.places.acquire(holder, LIMIT, LEASE_S, queue=waits)) == has
         if has:
             self.holders = [*{*self.holders, holder.name}]
             self.queue = [each for each in self.queue if each != job]
-        elif job not in self.queue:
+        elif waits and job not in self.queue:
             self.queue.append(job)
 
     @rule(worker=WORKERS, job=JOBS)

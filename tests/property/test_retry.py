@@ -1,6 +1,6 @@
 """Retries and the chain against a plain model, for any sequence of failures, on a clock that only the test moves."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,12 +35,12 @@ class Model:
     at: int = 0
     out: set[int] = field(default_factory=set)
     rounds: int = 0
-    garbage_seen: bool = False
+    garbage_of: set[int] = field(default_factory=set)
 
     def fails(self, name: str, able: set[int], shown: int, chance: float) -> float | None:
         """An attempt at the link where we are fails: the pause before the next, or None if that was it."""
-        garbage_again = name in GARBAGE and self.garbage_seen
-        self.garbage_seen = self.garbage_seen or name in GARBAGE
+        garbage_again = name in GARBAGE and self.at in self.garbage_of
+        self.garbage_of |= {self.at} if name in GARBAGE else set()
         self.attempts_left -= 1
         if name in FINAL or not self.attempts_left:
             return None
@@ -89,9 +89,9 @@ def test_any_sequence_of_failures_goes_as_a_plain_model_says(
             break
         assert (again.progress.link, {*again.progress.barred}) == (model.at, model.out)
         assert again.progress.link not in again.progress.barred
-        if again.progress.link not in able:
-            shown = 0
         progress = again.progress
+        if progress.link not in able:
+            progress, shown = replace(progress, wasted=progress.wasted + shown), 0
         model.time_left_s -= again.after_s
 
     assert made <= max(attempts, links)

@@ -153,7 +153,7 @@ def test_usage_adds_up_and_says_who_counted() -> None:
 
 # What is kept of a result.
 
-HALF = Embedded(done=100, total=200, dimensions=3, prompt_tokens=7, source="provider", sha256="abc")
+HALF = Embedded(model="m", done=100, total=200, dimensions=3, prompt_tokens=7, source="provider", sha256="abc")
 
 
 def test_a_record_says_how_far_a_result_goes() -> None:

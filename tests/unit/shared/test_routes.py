@@ -153,6 +153,11 @@ def test_tables_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
             r"a → b → c → a",
         ),
         ({"a": {"chain": ["azure", {"route": "b"}]}, "b": {"chain": [{"route": "b"}]}}, r"b → b"),
+        ({"a": {"chain": ["azure"] * 33}}, r"a\.chain has more than 32 links"),
+        (
+            {f"r{n}": {"chain": [{"route": f"r{n + 1}"}] * 2} for n in range(30)} | {"r30": {"chain": ["azure"]}},
+            r"chain has more than 32 links",
+        ),
         ({"a": {"chain": []}}, r"TAILRACE_ROUTES\.a\.chain: "),
         ({"a": {}}, r"TAILRACE_ROUTES\.a\.chain: Field required"),
         ({"a": {"chain": ["azure"], "gap_timeout_s": 0}}, r"TAILRACE_ROUTES\.a\.gap_timeout_s: .*greater than 0"),

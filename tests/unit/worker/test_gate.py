@@ -111,6 +111,18 @@ async def test_where_no_place_becomes_free_there_is_none() -> None:
     assert await enter(Sick(), Narrow("a", "b", "c")) is None
 
 
+async def test_a_circuit_that_can_not_be_looked_at_keeps_no_place() -> None:
+    class Broken(Sick):
+        async def allows(self, provider: str, model: str) -> bool:
+            raise ValueError("a defect")
+
+    places = Narrow()
+    with pytest.raises(ValueError, match="a defect"):
+        await enter(Broken(), places)
+
+    assert places.taken == []
+
+
 async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
     breakers, places = Sick(), Narrow()
     gate = Gate(breakers, places)
@@ -143,8 +155,8 @@ def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, to
     assert [each for each, *_ in breakers.told] == told
 
 
-def test_a_circuit_is_told_of_an_answer() -> None:
+def test_a_circuit_is_told_of_a_whole_answer() -> None:
     breakers = Sick()
-    Gate(breakers, Narrow()).answered(Pass(1, "b", "m-b"))
+    Gate(breakers, Narrow()).succeeded(Pass(1, "b", "m-b"))
 
     assert breakers.told == [("succeeded", "b", "m-b")]

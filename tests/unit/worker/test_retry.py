@@ -1,5 +1,7 @@
 """What follows a failed attempt."""
 
+from dataclasses import replace
+
 import pytest
 
 from shared.errors import (
@@ -85,8 +87,24 @@ def test_what_passes_is_tried_again(kind: type[AttemptFailed]) -> None:
 def test_garbage_is_tried_again_once() -> None:
     once = decide(failure(ProviderGarbage("?")), Progress(), BUDGET, 0)
 
-    assert once == Again(0, Progress(failures=1, rounds=1, garbage=1))
+    assert once == Again(0, Progress(failures=1, rounds=1, garbage=(0,)))
     assert decide(failure(ProviderGarbage("?")), once.progress, BUDGET, 0) is None
+
+
+def test_garbage_of_two_links_is_an_accident_of_each() -> None:
+    elsewhere = decide(failure(ProviderGarbage("?"), links=2), Progress(), BUDGET, 0)
+
+    assert elsewhere is not None
+    assert decide(failure(ProviderGarbage("?"), links=2), elsewhere.progress, BUDGET, 0) == Again(
+        0, Progress(failures=2, link=0, rounds=1, garbage=(0, 1))
+    )
+
+
+def test_a_provider_that_refuses_to_go_on_may_answer_anew() -> None:
+    refused = failure(refusal("invalid_request"), able=range(0), shown=7)
+
+    assert decide(replace(refused, of_the_rest=True), Progress(), BUDGET, 0) == Again(0, Progress(failures=1, rounds=1))
+    assert decide(refused, Progress(), BUDGET, 0) is None
 
 
 @pytest.mark.parametrize("code", [code for code, verdict in VERDICTS.items() if verdict.sort is Sort.DETERMINISTIC])
@@ -156,18 +174,13 @@ def test_a_link_that_can_go_on_comes_before_one_that_would_start_over() -> None:
 
 def test_what_is_taken_back_has_its_budget() -> None:
     begun = failure(able=range(0), shown=60)
-    again = decide(begun, Progress(), BUDGET, 0)
 
-    assert again is not None
-    assert again.progress.wasted == 60
-    assert decide(begun, again.progress, BUDGET, 0) is None
+    assert decide(begun, Progress(wasted=40), BUDGET, 0) is not None
+    assert decide(begun, Progress(wasted=41), BUDGET, 0) is None
 
 
 def test_what_is_gone_on_with_costs_nothing_again() -> None:
-    again = decide(failure(shown=1_000), Progress(), BUDGET, 0)
-
-    assert again is not None
-    assert again.progress.wasted == 0
+    assert decide(failure(shown=1_000), Progress(wasted=100), BUDGET, 0) is not None
 
 
 def test_the_order_begins_at_the_next_link_and_leaves_out_the_barred() -> None:

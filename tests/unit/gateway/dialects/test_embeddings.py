@@ -10,7 +10,7 @@ from shared.errors import InvalidRequest
 from shared.events import Event, EventType
 from shared.jobs import Embedded
 
-KEPT = Embedded(done=3, total=4, dimensions=2, prompt_tokens=9, source="provider", sha256="")
+KEPT = Embedded(model="m", done=3, total=4, dimensions=2, prompt_tokens=9, source="provider", sha256="")
 VECTORS = struct.pack("<6f", 1.0, -0.5, 0.1, 2.0, 3.0, 4.0)
 
 

@@ -54,7 +54,7 @@ class TestFields:
         request = read()
 
         assert (request.streaming, request.background, request.stored, request.previous) == (False, False, True, None)
-        assert request.echo == {}
+        assert request.echo == {"background": False}
 
     def test_parameters_have_the_names_of_chat_completions(self) -> None:
         asked = chat(
@@ -95,7 +95,7 @@ class TestFields:
         asked = {"instructions": "Be brief.", "temperature": 1, "store": True, "previous_response_id": "resp_1"}
         request = read(**asked, stream=True, metadata={"a": "b"}, user=None)
 
-        assert request.echo == asked
+        assert request.echo == {**asked, "background": False}
         assert request.previous == "resp_1"
         assert request.metadata == {"a": "b"}
 
