@@ -19,6 +19,7 @@ from shared.errors import (
     DeadlinePassed,
     Drained,
     InternalError,
+    Interrupted,
     JobNotFound,
     LogBehind,
     PoisonJob,
@@ -200,7 +201,12 @@ class Attempts:
             # The record's epoch counts only if it was read while the job was ours.
             if not await self._holds(claim):
                 return Fate.LEFT
-            return await self._pursue(task, await self._first(task))
+            try:
+                first = await self._first(task)
+            except (PoisonJob, Interrupted) as error:
+                # Whoever has begun it since runs it: then we were frozen in between.
+                return _fate(await self.end(job_id, claim.owner, error, job.last.epoch))
+            return await self._pursue(task, first)
         except JobNotFound:
             return Fate.UNKNOWN
         except TailraceError as error:

@@ -306,6 +306,15 @@ async def test_a_job_whose_time_is_over_does_not_begin_but_can_be_taken_over(cor
     assert await core.story(job_id) == ["0-1 queued"]
 
 
+async def test_who_ends_what_another_has_begun_since_is_told_so(core: Core) -> None:
+    job_id = await core.queued()
+    await core.begin(job_id, "w.1")
+    await core.begin(job_id, "w.2")
+
+    assert await core.store.take_over(job_id, "w.1", 1) == "stale"
+    assert (await core.take_over(job_id)).epoch == 3
+
+
 # Hand back, beat, abandon.
 
 
