@@ -73,7 +73,7 @@ PAGE_BYTES: Final = 256 * KIB
 
 NUDGE_OVER: Final = 16 * KIB
 """A larger frame is not published, but an empty nudge: from here on Valkey 9.1 does not count a message against a
-subscriber's output buffer limit. functions.lua has it too; a test compares."""
+subscriber's output buffer limit. shared/functions has it too; a test compares."""
 
 PIECE_BYTES: Final = 64 * KIB
 """What is handed to a connection at once, for two reasons: its buffer holds what it may (64 KiB, asyncio's own bound)
@@ -89,7 +89,7 @@ DEPTH: Final = 10_000
 """Jobs that wait in one lane, by default: more would wait for longer than their callers do."""
 
 DEAD_LETTERS_OVER: Final = 100
-"""Dead letters that are let go at once where there are too many. functions.lua has it too; a test compares."""
+"""Dead letters that are let go at once where there are too many. shared/functions has it too; a test compares."""
 
 DEAD_LETTERS: Final = 10_000
 """Dead letters, by default: more than anybody looks through. Each keeps its request, and its log."""
@@ -153,7 +153,7 @@ LOOKS: Final = 100
 """Jobs that a reaper looks at in one sweep; where there are more, the next sweep follows at once."""
 
 BELLS: Final = 1000
-"""Rings that wait at a lane's bell: more than free workers hear are noise. functions.lua has it; a test compares."""
+"""Rings that wait at a lane's bell: more than free workers hear are noise. shared/functions has it; a test compares."""
 
 PROCESSES: Final = 256
 """Processes whose metrics one scrape shows: those that told theirs last. Each tells a few KiB."""

@@ -1,6 +1,6 @@
 """The circuits that all workers share: one small value for each provider's model, exchanged if nobody was faster.
 
-Above: worker/breakers.py, which knows what a circuit is, and the gateway, which shows them. Below: functions.lua. Not
+Above: worker/breakers.py, which knows what a circuit is, and the gateway, which shows them. Below: functions/. Not
 here: what a value says.
 """
 

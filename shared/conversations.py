@@ -2,7 +2,7 @@
 
 A conversation keeps no words: they are in its last job, as long as that can be read. A job is known here before it is
 admitted (`begin`), and answers once it is recorded (`commit`), so that a stop finds it at every moment. Above:
-gateway/api/ui_chat.py. Below: functions.lua, which decides who of two tabs came last. Not here: jobs, dialects.
+gateway/api/ui_chat.py. Below: shared/functions, which decides who of two tabs came last. Not here: jobs, dialects.
 """
 
 import json

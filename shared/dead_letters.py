@@ -2,7 +2,7 @@
 
 The list holds ids and when their jobs ended; what a dead letter says is in its job's record, which is kept for longer
 than that of other jobs. The record is right: an id whose job is none is dropped when it is met. Above: the worker's
-epilogue, which adds to it, and the dead letter API. Below: functions.lua. Not here: how a job is requeued.
+epilogue, which adds to it, and the dead letter API. Below: shared/functions. Not here: how a job is requeued.
 """
 
 import json

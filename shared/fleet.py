@@ -2,7 +2,7 @@
 
 Workers have no port, and behind one address a scrape reaches any gateway. A process that has said nothing for a while
 is no longer there. Above: the composition roots, which run a `Publisher`, and the gateway's scrape. Below: the queue
-side's functions.lua. Not here: what is counted (metrics.py), and how it is shown.
+side's shared/functions. Not here: what is counted (metrics.py), and how it is shown.
 """
 
 import asyncio

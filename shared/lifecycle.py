@@ -1,6 +1,6 @@
 """The life of a job, as one table.
 
-`shared/functions.lua` enforces the same table inside Redis; a contract test drives both through every pair of state
+`shared/functions` enforces the same table inside Redis; a contract test drives both through every pair of state
 and action and compares. Above: store, gateway and worker read states from here. Pure: no I/O, no clock.
 """
 

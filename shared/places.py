@@ -2,7 +2,7 @@
 
 A semaphore with leases: whoever dies gives its place back when its lease ends. Who finds no place waits in the order of
 asking, and keeps its turn for a while when it goes away. Above: worker/concurrency.py, and the gateway, which shows
-them. Below: functions.lua. Not here: waiting.
+them. Below: shared/functions. Not here: waiting.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The arq side: enqueue, take, renew, give back, and the jobs that need a look. The queue side of the atomic steps.
 
-Above: admission in the gateway, lane_worker and reaper in the worker. Below: functions.lua. A lane is an arq queue with
+Above: admission in the gateway, lane_worker and reaper in the worker. Below: functions/. A lane is an arq queue with
 arq's own keys, so that arq's `run_job` runs what `take` picked; the arq message holds the job's id and nothing else.
 Not here: what a job is or how far it got (store.py).
 """

@@ -1,7 +1,7 @@
 """The replay log and its live feed: append, read after a cursor, and the one pub/sub connection of a process.
 
 Above: the pump writes here, hub and subscriber read here; for tokens, this is all that the two processes share. Below:
-functions.lua and a redis-py connection. Not here: what a frame means (events.py) and who may read it.
+shared/functions and a redis-py connection. Not here: what a frame means (events.py) and who may read it.
 """
 
 import asyncio

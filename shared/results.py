@@ -1,7 +1,7 @@
 """Results that are no stream: kept part by part while a job runs, read page by page.
 
 A part and the event that tells of it are one step, so that what a reader was told is there, and whoever takes the job
-over goes on behind it. Above: worker/embedding.py writes, gateway/api/results.py reads. Below: functions.lua. Not here:
+over goes on behind it. Above: worker/embedding.py writes, gateway/api/results.py reads. Below: functions/. Not here:
 what the bytes mean (jobs.py, `Embedded`).
 """
 

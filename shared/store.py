@@ -1,6 +1,6 @@
 """Job records: how a job is created, begun, ended, cancelled and read. The job side of the atomic steps.
 
-Above: admission and the job API in the gateway, attempt and reaper in the worker. Below: functions.lua, which decides;
+Above: admission and the job API in the gateway, attempt and reaper in the worker. Below: functions/, which decides;
 nothing is decided here. Not here: the log's bytes (replay.py) and who runs when (queue.py).
 """
 

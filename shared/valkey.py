@@ -1,14 +1,13 @@
 """Connections to Redis or Valkey, with limits and time-outs, and the Functions loaded on them.
 
 Above: store, replay, queue, catalogue, fleet, and the composition roots, which open clients here. Below: redis-py. Not
-here: what a key means (keys.py) or what a function does (functions.lua).
+here: what a key means (keys.py) or what a function does (shared/functions).
 """
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any, Final, cast
 
 import structlog
@@ -30,6 +29,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shared.bounds import REDIS_CONNECTIONS
 from shared.clock import SystemClock
 from shared.errors import RedisUnavailable, StartupError
+from shared.function_library import read_source
 from shared.metrics import Buckets
 
 Client = Redis
@@ -155,7 +155,7 @@ class Outage:
 
 
 class Functions:
-    """The atomic steps of functions.lua, called by name on one client."""
+    """The atomic steps of shared/functions, called by name on one client."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
@@ -180,7 +180,7 @@ class Functions:
 
         One that is there already is left alone: it knows since when its server has been awake.
         """
-        code = resources.files("shared").joinpath("functions.lua").read_text("utf-8")
+        code = read_source()
         name = f"tailrace_{FUNCTIONS_VERSION}"
         found = await self._client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")
         if not any(code.encode() in library for library in found):

@@ -1,7 +1,7 @@
 """The viewers of jobs: how many readers each gateway has of each, told for a while and counted over all gateways.
 
 A gateway that dies tells nothing any more, and leaves no ghost. Above: the gateway's presence.py tells, its api/ shows.
-Below: functions.lua, which derives from it when a job is abandoned. Not here: who abandons it (the worker's reaper.py).
+Below: functions/, which derives from it when a job is abandoned. Not here: who abandons it (the worker's reaper.py).
 """
 
 from collections.abc import Sequence

@@ -1,12 +1,12 @@
 """The atomic steps as a library: the table they enforce, their names and what they may do when memory is short."""
 
 import itertools
-from importlib import resources
 from typing import Any
 
 import pytest
 
 from shared.errors import Drained
+from shared.function_library import read_source
 from shared.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
 from shared.store import Execution
 from shared.valkey import FUNCTIONS_VERSION
@@ -149,7 +149,7 @@ async def test_only_what_takes_in_more_work_is_refused_when_memory_is_short(core
 
 
 async def test_two_versions_of_the_library_work_side_by_side(own_core: Core) -> None:
-    code = resources.files("shared").joinpath("functions.lua").read_text("utf-8")
+    code = read_source()
     newer = code.replace("name=tailrace_1", "name=tailrace_2").replace("local VERSION = '_1'", "local VERSION = '_2'")
     await own_core.client.execute_command("FUNCTION", "LOAD", newer)
     await own_core.functions.load()

@@ -1,7 +1,7 @@
 """The list of dead letters against a plain dictionary: any steps at any jobs, in any order, on the real server.
 
 What failed is listed once, in the order of its end, until it is dismissed or too old, or there are too many; what was
-requeued is not open. Below: functions.lua through dead_letters.py.
+requeued is not open. Below: shared/functions through dead_letters.py.
 """
 
 import asyncio

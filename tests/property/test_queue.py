@@ -1,7 +1,7 @@
 """The queue's functions against plain dictionaries: any steps, by any owners, in any order, on the real server.
 
 A job that was let in and is not done is always in its lane, known to the reaper and readable for arq, and never has
-two holders. Leases are so long that none runs out by itself; a step lets them. Below: functions.lua through queue.py.
+two holders. Leases are so long that none runs out by itself; a step lets them. Below: functions/ through queue.py.
 """
 
 import asyncio

@@ -59,7 +59,7 @@ class JobLog:
         self.over = True
 
     def page(self, cursor: EventId, room: int) -> Snapshot:
-        """What `read` of functions.lua answers."""
+        """What `read` of shared/functions answers."""
         read = bisect.bisect_right(self.entries, cursor, key=last_id)
         after = self.entries[read:]
         sizes = itertools.accumulate(map(len, after), initial=0)

@@ -1,7 +1,7 @@
 """The viewers' step against plain dictionaries: gateways come, show themselves, leave and die, and time passes.
 
 A job is given up if and only if nobody was there for as long as it asked for. The server's clock can't be set, so that
-a step moves all that was written into the past. Below: functions.lua through viewers.py and store.py.
+a step moves all that was written into the past. Below: shared/functions through viewers.py and store.py.
 """
 
 import asyncio

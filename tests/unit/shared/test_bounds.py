@@ -1,4 +1,4 @@
-"""The bounds: each has its reason, none stands elsewhere, and functions.lua has the same."""
+"""The bounds: each has its reason, none stands elsewhere, and shared/functions has the same."""
 
 import ast
 import itertools
@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from shared import bounds
+from shared.function_library import read_source
 
 ROOT = Path(__file__).parents[3]
 SOURCE = (ROOT / "shared" / "bounds.py").read_text()
-FUNCTIONS = (ROOT / "shared" / "functions.lua").read_text()
+FUNCTIONS = read_source()
 NAMES = [name for name in vars(bounds) if name.isupper() and name not in ("KIB", "MIB")]
 
 

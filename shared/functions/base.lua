@@ -1,0 +1,49 @@
+#!lua name=tailrace_1
+-- The atomic steps of Tailrace, as Redis Functions. Each is one step of design: it happens whole or not at all.
+-- Above: shared/store.py and shared/replay.py call the job side, shared/queue.py the queue side; no function touches
+-- both, so that the two may live on different servers. The version is in every function's name: two libraries can't
+-- share a name, and in a rolling deploy the old and the new one are loaded side by side.
+
+local VERSION = '_1'
+local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
+local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
+local TICK_MS = 50       -- a server takes longer than this to start again
+local CIRCUITS_MS = 86400000 -- circuits that nobody has changed for a day say nothing any more
+local MAX_OVER = 100     -- dead letters that are too many are let go so many at a time
+local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner deleted it while it ran: others may read on
+
+-- shared/lifecycle.py, TRANSITIONS: a contract test compares the two, pair by pair.
+local ENDS_FROM = {
+  completed = { running = true },
+  failed = { queued = true, running = true },
+  expired = { queued = true, running = true },
+  cancelled = { cancelling = true },
+}
+
+local function is_terminal(status) return ENDS_FROM[status] ~= nil end
+
+-- When a function was first called since this server started. What happened to a job that is older may be forgotten.
+local awake_since
+
+local function now_ms()
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+  awake_since = awake_since or now
+  return now
+end
+
+-- Lua writes large numbers as 1.7e+12; Redis wants digits.
+local function digits(number) return string.format('%.0f', number) end
+
+local function frame(event, data, epoch, seq)
+  return 'event: ' .. event .. '\ndata: ' .. data .. '\nid: ' .. digits(epoch) .. '-' .. digits(seq) .. '\n\n'
+end
+
+local function publish(channel, bytes)
+  if #bytes > NUDGE_OVER then bytes = '' end
+  redis.call('PUBLISH', channel, bytes)
+end
+
+-- JSON text of a string that our own side wrote (ids and lane names): nothing in it needs escaping.
+local function quoted(text) return '"' .. text .. '"' end
+

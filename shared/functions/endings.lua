@@ -1,0 +1,86 @@
+-- Ends the job's keys together: a reader never finds a record without its log. The record is the first of them.
+local function retain(keys, retention)
+  local hidden = redis.call('HEXISTS', keys[1], 'hidden') == 1
+  local at = digits(now_ms() + (hidden and math.min(HIDDEN_MS, tonumber(retention)) or tonumber(retention)))
+  for _, key in ipairs(keys) do redis.call('PEXPIREAT', key, at) end
+end
+
+-- KEYS record, log, channel, request, result; ARGV epoch, owner, seq, frame, status, outcome, retention ms [, result]
+-- -> 'ok' | 'have' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'refused' | 'missing'
+local function finish(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
+  local refusal = fence(record, args[1], args[2])
+  if refusal == 'ended' and record[2] == args[1] and record[3] == args[2] and record[4] == args[3] then return 'have' end
+  if refusal then return refusal end
+  if record[1] == 'cancelling' and args[5] ~= 'cancelled' then return 'cancelled' end
+  if not (ENDS_FROM[args[5]] and ENDS_FROM[args[5]][record[1]]) then return 'refused' end
+  if tonumber(args[3]) ~= tonumber(record[4]) + 1 then return 'behind ' .. record[4] end
+  redis.call('XADD', keys[2], args[1] .. '-' .. args[3], 'f', args[4])
+  redis.call('HSET', keys[1], 'status', args[5], 'seq', args[3], 'outcome', args[6], 'ended', digits(now_ms()))
+  if args[8] then redis.call('SET', keys[5], args[8]) end
+  publish(keys[3], args[4])
+  retain({ keys[1], keys[2], keys[4], keys[5] }, args[7])
+  return 'ok'
+end
+
+-- KEYS record, log, channel, request, result
+-- ARGV job, control channel, code, outcome (the terminal data of a job that never began, without its count), retention ms
+-- -> 'missing' | 'ended' | 'cancelled' (ended at once) | 'cancelling' (its worker was told)
+local function cancel(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base')
+  local status = record[1]
+  if not status then return 'missing' end
+  if is_terminal(status) then return 'ended' end
+  if status == 'queued' then -- whoever took it over in order to end it finds it ended
+    local seq = tonumber(record[3]) + 1
+    local data = string.gsub(args[4], '}$', ',"events":' .. tonumber(record[4]) + seq .. '}')
+    local bytes = frame('cancelled', data, record[2], seq)
+    redis.call('XADD', keys[2], record[2] .. '-' .. seq, 'f', bytes)
+    redis.call('HSET', keys[1], 'status', 'cancelled', 'owner', '', 'seq', seq, 'outcome', data,
+      'ended', digits(now_ms()))
+    publish(keys[3], bytes)
+    retain({ keys[1], keys[2], keys[4], keys[5] }, args[5])
+    return 'cancelled'
+  end
+  if status ~= 'cancelling' then
+    redis.call('HSET', keys[1], 'status', 'cancelling', 'cancel_code', args[3], 'cancel_at', digits(now_ms()))
+  end
+  -- Told again on every call: a control message can be lost.
+  redis.call('PUBLISH', args[2], args[1])
+  return 'cancelling'
+end
+
+-- KEYS record, log, request, result -> 'missing' | 'deleted' | 'hidden' (it has not ended: finish needs its record)
+local function forget(keys)
+  local status = redis.call('HGET', keys[1], 'status')
+  if not status then return 'missing' end
+  if not is_terminal(status) then
+    redis.call('HSET', keys[1], 'hidden', '1')
+    return 'hidden'
+  end
+  redis.call('DEL', keys[1], keys[2], keys[3], keys[4])
+  return 'deleted'
+end
+
+-- KEYS record per job; ARGV (epoch, owner) per job -> 'ok' | 'cancelled' | 'fenced' | 'ended' | 'missing' per job
+local function beat(keys, args)
+  local answers = {}
+  for i, key in ipairs(keys) do
+    local record = redis.call('HMGET', key, 'status', 'epoch', 'owner')
+    local refusal = fence(record, args[2 * i - 1], args[2 * i])
+    answers[i] = refusal or (record[1] == 'cancelling' and 'cancelled') or 'ok'
+  end
+  return answers
+end
+
+-- KEYS record; ARGV epoch, owner, cause JSON, attempts that it has cost, progress JSON or '' for as it was
+-- -> 1 if the execution was still the caller's: it comes to no end, and another one follows.
+local function leave(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'attempts')
+  if fence(record, args[1], args[2]) then return 0 end
+  redis.call('HSET', keys[1], 'owner', '', 'attempts', tonumber(record[4]) - 1 + tonumber(args[4]), 'left', args[3])
+  if args[5] ~= '' then redis.call('HSET', keys[1], 'progress', args[5]) end
+  end_try(keys[1], tonumber(args[1]), args[3], now_ms())
+  return 1
+end
+

@@ -1,0 +1,114 @@
+------------------------------------------------------------------------------------------------------ job side
+
+-- A gateway has so many readers of a job, and says so again before the lease is over: a viewer is believed no longer.
+local function show(viewers, readers, gateway, count, now, lease)
+  redis.call('ZADD', viewers, digits(now + lease), gateway)
+  redis.call('HSET', readers, gateway, count)
+  redis.call('PEXPIRE', viewers, lease)
+  redis.call('PEXPIRE', readers, lease)
+end
+
+-- KEYS record, request, log, channel [, viewers, readers]
+-- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandoned without a first viewer in ms (0 never),
+-- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or '',
+-- '1' if its reader can't take back what it was shown, the dead letter that it is requeued from or ''
+-- [, gateway, viewer's lease ms]
+-- -> {'created' | 'exists', the record}
+-- With a gateway, whoever asked is the job's first viewer.
+local function create(keys, args)
+  if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
+  local now = now_ms()
+  local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
+  if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
+  if keys[5] then
+    local lease = tonumber(args[18])
+    show(keys[5], keys[6], args[17], 1, now, lease)
+    if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
+  end
+  redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
+    'model', args[6], 'epoch', 0, 'owner', '', 'seq', 1, 'base', 0, 'attempts', 0, 'created', digits(now),
+    'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10],
+    'on_disconnect', args[12], 'on_stream_failure', args[14], 'one_way', args[15])
+  if args[16] ~= '' then redis.call('HSET', keys[1], 'requeued_from', args[16]) end
+  redis.call('SET', keys[2], args[7])
+  local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
+  local bytes = frame('queued', data, 0, 1)
+  redis.call('XADD', keys[3], '0-1', 'f', bytes)
+  publish(keys[4], bytes)
+  return { 'created', redis.call('HGETALL', keys[1]) }
+end
+
+-- How a try that was not the job's last one ended. `cause` is an error as JSON.
+local function end_try(record, epoch, cause, now)
+  redis.call('HSET', record, 'end:' .. digits(epoch), '{"ended":' .. digits(now) .. ',"error":' .. cause .. '}')
+end
+
+-- KEYS record, log, channel
+-- ARGV owner, 'run' | 'end', epoch (to end: or ''), model JSON, provider JSON, former owner or '', cause JSON, goes on from, seq read or '',
+--   progress JSON
+-- -> {'ok', epoch, seq, base, attempt, ms to the deadline}
+--  | {'missing' | 'ended' | 'cancelling' | 'expired' | 'stale' | 'moved'}
+-- To run, the caller names the epoch that the record had while its claim was good: if another one began since, it is
+-- that one's, and the caller was frozen in between. It `goes on from` an event id, which `started` tells as
+-- `resumed_from`; or from '' where no delta needs to be forgotten; or it rolls back to '0-1'. Who has read the log to
+-- know that says how far: if it has `moved` on since, he is to read it again. `cause` says why the former execution
+-- came to no end, for one that could not say so itself; `former` is its owner where the caller ended it.
+-- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
+local function begin(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
+    'owner', 'left', 'embedded')
+  local status = record[1]
+  if not status then return { 'missing' } end
+  if is_terminal(status) then return { 'ended' } end
+  local old, now = tonumber(record[2]), now_ms()
+  local left, attempts = tonumber(record[7]) - now, tonumber(record[5])
+  local running = args[2] == 'run'
+  if not running and args[3] ~= '' and old ~= tonumber(args[3]) then return { 'stale' } end
+  if running then
+    if status == 'cancelling' then return { 'cancelling' } end
+    -- An owner begins once: this is the same call, sent again after a lost acknowledgement.
+    if status == 'running' and record[8] == args[1] then
+      return { 'ok', old, tonumber(record[3]), tonumber(record[4]), attempts, digits(math.max(left, 0)) }
+    end
+    if old ~= tonumber(args[3]) or (args[6] ~= '' and record[8] ~= args[6]) then return { 'stale' } end
+    if left <= 0 then return { 'expired' } end
+    if args[9] ~= '' and tonumber(args[9]) ~= tonumber(record[3]) then return { 'moved' } end
+  end
+  local epoch, created = old + 1, tonumber(record[6])
+  -- A server that was killed may have forgotten executions: the job's age in ticks is an epoch that none of them had.
+  if created < awake_since then epoch = math.max(epoch, math.floor((now - created) / TICK_MS)) end
+  local base, seq = tonumber(record[4]) + tonumber(record[3]), 0
+  if running then
+    attempts = attempts + 1
+    local bytes, resumed = '', 'null'
+    if old > 0 then
+      local cause = record[9] or args[7]
+      if not record[9] then end_try(keys[1], old, cause, now) end
+      redis.call('HDEL', keys[1], 'left')
+      local kept = record[10] and cjson.decode(record[10]).model
+      if kept and kept == cjson.decode(args[4]) then
+        -- What the former execution kept counts: it is not taken back, and this one goes on behind it.
+        resumed = quoted(redis.call('XREVRANGE', keys[2], '+', '-', 'COUNT', 1)[1][1])
+      elseif kept or args[8] == '0-1' then
+        -- What another model has made is of no use to this one.
+        redis.call('HDEL', keys[1], 'embedded')
+        seq = 1
+        bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(cjson.decode(cause).code) .. '}', epoch, seq)
+      elseif args[8] ~= '' then
+        resumed = quoted(args[8])
+      end
+    end
+    seq = seq + 1
+    local try = '{"attempt":' .. attempts .. ',"model":' .. args[4] .. ',"provider":' .. args[5] .. ',"resumed_from":'
+      .. resumed
+    bytes = bytes .. frame('started', try .. '}', epoch, seq)
+    redis.call('XADD', keys[2], digits(epoch) .. '-' .. seq, 'f', bytes)
+    redis.call('HSETNX', keys[1], 'started', digits(now))
+    redis.call('HSET', keys[1], 'status', 'running', 'attempts', attempts, 'progress', args[10],
+      'try:' .. digits(epoch), try .. ',"started":' .. digits(now) .. '}')
+    publish(keys[3], bytes)
+  end
+  redis.call('HSET', keys[1], 'epoch', digits(epoch), 'owner', args[1], 'seq', seq, 'base', base)
+  return { 'ok', epoch, seq, base, attempts, digits(math.max(left, 0)) }
+end
+

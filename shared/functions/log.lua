@@ -1,0 +1,58 @@
+-- Who may write: record's status, epoch and owner against the caller's. -> nil if he may, else the refusal.
+local function fence(record, epoch, owner)
+  if not record[1] then return 'missing' end
+  if is_terminal(record[1]) then return 'ended' end
+  if record[2] ~= epoch or record[3] ~= owner then return 'fenced' end
+  return nil
+end
+
+-- One job's part of an append. -> 'ok' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
+local function append_one(record_key, log, channel, epoch, owner, first, last, bytes)
+  local record = redis.call('HMGET', record_key, 'status', 'epoch', 'owner', 'seq')
+  local refusal = fence(record, epoch, owner)
+  if refusal then return refusal end
+  if record[1] == 'cancelling' then return 'cancelled' end
+  local seq = tonumber(record[4])
+  if tonumber(last) <= seq then return 'have ' .. record[4] end
+  if tonumber(first) ~= seq + 1 then return 'behind ' .. record[4] end
+  local added = redis.pcall('XADD', log, epoch .. '-' .. last, 'f', bytes)
+  if type(added) == 'table' and added.err then return 'busy ' .. added.err end
+  redis.call('HSET', record_key, 'seq', last)
+  publish(channel, bytes)
+  return 'ok'
+end
+
+-- KEYS (record, log, channel) per entry; ARGV (epoch, owner, first, last, bytes) per entry -> an answer per entry
+local function append(keys, args)
+  local answers = {}
+  for i = 0, #keys / 3 - 1 do
+    local k, a = 3 * i, 5 * i
+    local ok, answer = pcall(append_one, keys[k + 1], keys[k + 2], keys[k + 3],
+      args[a + 1], args[a + 2], args[a + 3], args[a + 4], args[a + 5])
+    if not ok then
+      answer = 'busy ' .. (type(answer) == 'table' and answer.err or tostring(answer))
+    end
+    answers[i + 1] = answer
+  end
+  return answers
+end
+
+-- KEYS record, log, channel, result; ARGV epoch, owner, seq, frame, place (bytes before), part, how far it is then
+-- -> 'ok' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
+-- A part of the result, and the event that tells of it. The record says how far the result goes: what Redis forgot of
+-- one, it forgot of all.
+local function keep(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
+  local refusal = fence(record, args[1], args[2])
+  if refusal then return refusal end
+  if record[1] == 'cancelling' then return 'cancelled' end
+  local seq = tonumber(record[4])
+  if tonumber(args[3]) <= seq then return 'have ' .. record[4] end
+  if tonumber(args[3]) ~= seq + 1 then return 'behind ' .. record[4] end
+  redis.call('SETRANGE', keys[4], args[5], args[6])
+  redis.call('XADD', keys[2], args[1] .. '-' .. args[3], 'f', args[4])
+  redis.call('HSET', keys[1], 'seq', args[3], 'embedded', args[7])
+  publish(keys[3], args[4])
+  return 'ok'
+end
+
