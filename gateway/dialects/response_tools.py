@@ -17,6 +17,7 @@ ADDITIONAL_TOOLS: Final = "additional_tools"
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _FOREIGN = re.compile(r"[^a-zA-Z0-9_-]")
 _MAX_NAME, _HASH_CHARS = 64, 8
+_KINDS = ("function", "custom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class ToolNames:
 
 
 def declarations(tools: Iterable[object]) -> Iterator[tuple[Declaration, Mapping[str, Any]]]:
-    """Find all functions and custom tools, those inside namespaces included, each with the rest of its definition.
+    """Find all functions and custom tools, those inside namespaces included, each with its own definition.
 
     Hosted tools and malformed entries are passed over.
     """
@@ -86,9 +87,8 @@ def declarations(tools: Iterable[object]) -> Iterator[tuple[Declaration, Mapping
 
 def _declared(tools: Sequence[object], namespace: str | None) -> Iterator[tuple[Declaration, Mapping[str, Any]]]:
     for tool in tools:
-        match tool:
-            case {"type": "function" | "custom" as kind, "name": str(name), **definition}:
-                yield Declaration(name, namespace, kind == "custom"), definition
+        if isinstance(tool, dict) and tool.get("type") in _KINDS and isinstance(name := tool.get("name"), str):
+            yield Declaration(name, namespace, tool["type"] == "custom"), tool
 
 
 def _marked(name: str, key: tuple[str | None, str]) -> str:

@@ -100,7 +100,9 @@ class TestDeclarations:
     def test_hosted_and_malformed_tools_are_passed_over(self) -> None:
         odd = [{"type": "web_search"}, "run", None, function(7), {"type": "namespace", "name": "a", "tools": None}]
 
-        assert list(declarations([*odd, function("run", strict=True)])) == [(Declaration("run"), {"strict": True})]
+        assert list(declarations([*odd, function("run", strict=True)])) == [
+            (Declaration("run"), function("run", strict=True))
+        ]
 
     def test_an_echo_without_tools_has_no_declarations(self) -> None:
         assert ToolNames.of({}).declaration("run") == Declaration("run")
