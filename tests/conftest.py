@@ -9,6 +9,7 @@ import pytest_asyncio
 
 from shared.settings import Settings
 from tests.support.processes import Processes
+from tests.support.short_settings import short_settings
 from tests.support.strict_loop import strict_loops
 from tests.support.valkey import fresh_prefix, running_valkey
 
@@ -47,29 +48,7 @@ def key_prefix() -> str:
 @pytest.fixture
 def settings(redis_url: str, key_prefix: str, tmp_path: Path) -> Settings:
     """Settings for a gateway or a worker in this process, with short times. Change one with `model_copy`."""
-    return Settings(
-        redis_url=redis_url,
-        key_prefix=key_prefix,
-        port=0,
-        api_keys=("sk-alice:alice", "sk-bob:bob", "sk-root:root:admin"),
-        secret="a secret for tests only",
-        upstream_url="scripted:",
-        lease_s=2.0,
-        drain_s=1.0,
-        timeout_s=30.0,
-        max_attempts=1,  # what follows a failure has tests of its own
-        first_token_timeout_s=5.0,
-        gap_timeout_s=5.0,
-        retention_s=60.0,
-        disconnect_grace_s=0.2,
-        heartbeat_s=1.0,
-        headers_hold_s=1.0,
-        redis_patience_s=2.0,
-        send_timeout_s=5.0,
-        tail_check_s=1.0,
-        data_dir=str(tmp_path / "data"),
-        log_level="warning",
-    )
+    return short_settings(redis_url, key_prefix, tmp_path / "data")
 
 
 @pytest.fixture

@@ -1,0 +1,34 @@
+"""Settings of a gateway or a worker in the test's own process, with short times."""
+
+from pathlib import Path
+from typing import Any
+
+from shared.settings import Settings
+
+
+def short_settings(redis_url: str, key_prefix: str, data_dir: Path, **changes: Any) -> Settings:
+    """Settings that read no environment. `changes` replace or add fields."""
+    fields: dict[str, Any] = {
+        "redis_url": redis_url,
+        "key_prefix": key_prefix,
+        "port": 0,
+        "api_keys": ("sk-alice:alice", "sk-bob:bob", "sk-root:root:admin"),
+        "secret": "a secret for tests only",
+        "upstream_url": "scripted:",
+        "lease_s": 2.0,
+        "drain_s": 1.0,
+        "timeout_s": 30.0,
+        "max_attempts": 1,  # retries have tests of their own
+        "first_token_timeout_s": 5.0,
+        "gap_timeout_s": 5.0,
+        "retention_s": 60.0,
+        "disconnect_grace_s": 0.2,
+        "heartbeat_s": 1.0,
+        "headers_hold_s": 1.0,
+        "redis_patience_s": 2.0,
+        "send_timeout_s": 5.0,
+        "tail_check_s": 1.0,
+        "data_dir": str(data_dir),
+        "log_level": "warning",
+    }
+    return Settings(**{**fields, **changes})
