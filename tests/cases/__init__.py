@@ -1,0 +1,1 @@
+"""Answers and requests of real upstreams and clients, each as a test in every dialect."""
