@@ -126,11 +126,17 @@ FRAME_BYTES: Final = 4 * EVENT_BYTES
 CHOICES: Final = 128
 """The largest `n` of OpenAI's API: a list with a place for each index is made of what an upstream says."""
 
+TOOL_CALLS: Final = 1024
+"""Tool calls of one choice. Real models make a few dozen; each call is remembered until its answer ends."""
+
 REASON_CHARS: Final = 64
 """An upstream's finish reason. A job's record keeps one for each choice, and listings show them."""
 
 USAGE_BYTES: Final = 4 * KIB
 """An upstream's details of a usage, each; larger ones are left out. They are kept where finish reasons are."""
+
+USAGE_FIELDS: Final = 32
+"""An upstream's further fields of a usage. OpenRouter, the most talkative, has a dozen."""
 
 SENTENCE_CHARS: Final = 500
 """What is shown of an upstream's own words on an error."""

@@ -6,12 +6,11 @@ into the log), ending (the terminal event). Not here: what follows a failure.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 from anyio import CancelScope
 
-from shared.bounds import USAGE_BYTES
-from shared.errors import AttemptFailed, OutputTooLarge, ProviderGarbage
+from shared.errors import AttemptFailed, OutputTooLarge
 from shared.events import EventId, EventType, encode_data
 from shared.jobs import Usage
 from shared.metrics import Metrics
@@ -21,6 +20,7 @@ from worker.ending import Ending, completed, ended_badly, estimate_tokens, finis
 from worker.fallback import Link
 from worker.pace import Pace
 from worker.providers.base import Chunk
+from worker.providers.usage import read_usage
 from worker.pump import Pump
 from worker.tally import Heard, Tally
 
@@ -28,9 +28,6 @@ from worker.tally import Heard, Tally
 CANCELLED = "cancelled"
 DRAIN = "drain"
 BEHIND = "behind"
-
-# No provider counts further, and every reader of JSON gets so far without losing a digit.
-_MOST_TOKENS = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +142,7 @@ class Attempt:
         if chunk.deltas:
             self._pace.came(len(chunk.deltas))
         for delta in chunk.deltas:
-            try:
-                data = encode_data(delta)
-            except ValueError as error:
-                raise ProviderGarbage("The provider sent a number that JSON has no word for.") from error
+            data = encode_data(delta)
             self._tally.add(data)
             await self._outbox.put(EventType.DELTA, data)
         if self._outbox.log_bytes > self._max_log_bytes:
@@ -161,25 +155,12 @@ class Attempt:
         return [self._finish_reasons.get(index) for index in range(max(self._finish_reasons, default=-1) + 1)]
 
     def _counted(self, otherwise: str) -> Usage:
-        """The provider's count, or ours, which says so."""
-        usage = self._usage or {}
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not (_is_count(prompt) and _is_count(completion)):
+        """Return the provider's count, or an estimate that says so."""
+        counted = read_usage(self._usage or {})
+        if counted is None:
             return Usage(estimate_tokens(self._question.request), self._tally.deltas, otherwise)
         if before := self._told_before:
             # This provider counted the beginning as a part of the prompt, and only the rest as the answer.
-            return Usage(max(prompt - before, 0), before + completion, "estimated")
-        details = {name: value for name, value in usage.items() if name.endswith("_details") and _is_kept(value)}
-        return Usage(prompt, completion, "provider", details)
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
-
-
-def _is_kept(value: object) -> bool:
-    """Whether it is JSON, and not too large for a job's record."""
-    try:
-        return len(encode_data(value)) <= USAGE_BYTES
-    except ValueError:
-        return False
+            prompt, completion = max(counted.prompt_tokens - before, 0), before + counted.completion_tokens
+            return Usage(prompt, completion, "estimated")
+        return counted

@@ -7,8 +7,8 @@ survive.
 import hashlib
 import json
 
-# Deltas that hold nothing else are pieces of one text, which can be put together again.
-_SPLICEABLE = frozenset({"content", "logprobs"})
+# Deltas that hold nothing else are pieces of one text. Fields beside the text do not change what follows it.
+_SPLICEABLE = frozenset({"content", "logprobs", "choice_extra", "chunk_extra"})
 
 
 class Tally:

@@ -135,11 +135,13 @@ async def test_choices_reasoning_tool_calls_and_logprobs_come_through(provider: 
     assert finished(chunks) == {0: "tool_calls", 1: "tool_calls"}
 
 
-async def test_lone_surrogates_pass_in_both_directions(provider: OpenAICompatible, upstream: Upstream) -> None:
+async def test_a_lone_surrogate_is_replaced_in_an_answer_and_passed_on_in_a_request(
+    provider: OpenAICompatible, upstream: Upstream
+) -> None:
     event = 'data: {"choices":[{"index":0,"delta":{"content":"\\ud83d"},"finish_reason":"stop"}]}\n\n'
     headers = {"Content-Type": "text/event-stream"}
     request = {**ask(http={"headers": headers, "body": event}), "user": "\ud83d"}
-    assert text(await read(provider, request)) == "\ud83d"
+    assert text(await read(provider, request)) == "\ufffd"
     assert upstream.requests[0].body["user"] == "\ud83d"
 
 
@@ -539,7 +541,7 @@ async def test_a_clean_end_without_a_finish_reason_is_no_success(provider: OpenA
 @pytest.mark.parametrize(
     ("fault", "sentence"),
     [
-        ("nonsense", "a chunk that is no object"),
+        ("nonsense", "a chunk that is not an object"),
         ("bad_json", "The provider mock sent something that is no JSON"),
         ("bad_utf8", "The provider mock sent something that is no JSON"),
     ],
@@ -558,9 +560,13 @@ async def test_what_is_not_the_protocol_is_called_garbage(
         ("text/html; charset=utf-8", "<html></html>", "a web page: is its URL right"),
         ("application/json", "half a", "no JSON"),
         ("application/json", "[" * 100_000, "no JSON"),
-        ("application/json", "[]", "a chunk that is no object"),
-        ("application/json", '{"choices": ["a"]}', "a choice that is no object"),
-        ("application/json", '{"choices": [{"message": {"tool_calls": ["a"]}, "index": "b"}]}', "index is no number"),
+        ("application/json", "[]", "a chunk that is not an object"),
+        ("application/json", '{"choices": ["a"]}', "a choice that is not an object"),
+        (
+            "application/json",
+            '{"choices": [{"message": {"tool_calls": ["a"]}, "index": "b"}]}',
+            "index is not a number",
+        ),
         ("text/event-stream", f"data: {'[' * 100_000}\n\n", "no JSON"),
     ],
 )

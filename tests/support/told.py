@@ -10,8 +10,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+from shared.errors import ProviderRefused
 from tests.support.core import Watched
-from worker.providers.base import Chunk, read_chunk
+from worker.providers.base import Chunk
+from worker.providers.chunk_reader import ChunkReader
 from worker.providers.scripted import embed
 from worker.providers.vectors import Vectors, read_vectors
 
@@ -145,8 +147,11 @@ class Told:
 
 
 async def _read(chunks: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, None]:
+    reader = ChunkReader("told", lambda error: ProviderRefused(str(error)))
     async for chunk in chunks:
-        yield read_chunk(chunk)
+        yield reader.read(chunk)
+    for rest in reader.end():
+        yield rest
 
 
 @asynccontextmanager

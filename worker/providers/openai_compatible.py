@@ -8,6 +8,7 @@ length. Retries are the worker's.
 
 import asyncio
 import json
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from email.utils import parsedate_to_datetime
@@ -30,13 +31,15 @@ from shared.errors import (
     StartupError,
 )
 from shared.sse_reader import DataReader
-from worker.providers.base import Chunk, read_chunk
+from worker.providers.base import Chunk
+from worker.providers.chunk_reader import ChunkReader
 from worker.providers.vectors import Vectors, read_vectors
 
 CONNECT_S = 5.0
 MODELS_S = 10.0
 
 _DRAIN_S = 0.1
+_SEED_BYTES = 8
 _LATE_S = 0.5
 # What can come out of the client, and of reading what came.
 _FAULTS = (OpenAIError, httpx2.HTTPError, aiohttp.ClientError, HttpProcessingError, ValueError, RecursionError)
@@ -149,29 +152,36 @@ class OpenAICompatible:
         return await self._client.post(path, cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object])
 
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
+        reader = ChunkReader(secrets.token_hex(_SEED_BYTES), self._refused)
         try:
             async with self._opened(request) as response, aclosing(response.aiter_bytes()) as pieces:
                 if _media_type(response) == "text/html":
                     raise ProviderGarbage(f"The provider {self._name} answered with a web page: is its URL right?")
                 if _media_type(response) == "application/json":
-                    yield self._chunk(_as_chunk(json.loads(b"".join([piece async for piece in pieces]))))
+                    yield self._chunk(reader, json.loads(b"".join([piece async for piece in pieces])))
+                    for rest in reader.end():
+                        yield rest
                     return
                 events = DataReader(EVENT_BYTES)
                 async for piece in pieces:
                     for data in events.feed(piece):
                         if data == b"[DONE]":
+                            for rest in reader.end():
+                                yield rest
                             await _drain(pieces)
                             return
-                        yield self._chunk(json.loads(data.decode()))
+                        yield self._chunk(reader, json.loads(data.decode()))
+                for rest in reader.end():
+                    yield rest
         except EventTooLarge as error:
             raise ProviderGarbage(f"The provider {self._name} sent an event of over {EVENT_BYTES} bytes.") from error
         except _FAULTS as error:
             raise self._fault(error) from error
 
-    def _chunk(self, data: object) -> Chunk:
+    def _chunk(self, reader: ChunkReader, data: object) -> Chunk:
         if isinstance(data, dict) and (error := data.get("error")):
             raise self._refused(error)
-        return read_chunk(data)
+        return reader.read(data)
 
     def _fault(self, error: Exception) -> AttemptFailed:
         if isinstance(error, APIStatusError):
@@ -305,24 +315,6 @@ def _body(request: Mapping[str, Any]) -> bytes:
     given = request.get("stream_options")
     options = {**(given if isinstance(given, dict) else {}), "include_usage": True}
     return json.dumps({**request, "stream": True, "stream_options": options}).encode()
-
-
-def _as_chunk(completion: object) -> object:
-    """A whole `chat.completion`, from an upstream that can't stream, as if it were one chunk."""
-    choices = completion.get("choices") if isinstance(completion, dict) else None
-    if not isinstance(completion, dict) or not isinstance(choices, list):
-        return completion
-    return {**completion, "choices": [_as_streamed(choice) for choice in choices]}
-
-
-def _as_streamed(choice: object) -> object:
-    message = choice.get("message") if isinstance(choice, dict) else None
-    if not isinstance(choice, dict) or not isinstance(message, dict):
-        return choice
-    calls = message.get("tool_calls")
-    if isinstance(calls, list):  # in a stream, a call says which it is
-        calls = [{"index": i, **call} if isinstance(call, dict) else call for i, call in enumerate(calls)]
-    return {**choice, "delta": {**message, "tool_calls": calls}}
 
 
 def _model_ids(answer: object) -> list[str]:

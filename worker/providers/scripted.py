@@ -18,7 +18,8 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from shared.errors import REFUSALS, ProviderRefused
-from worker.providers.base import Chunk, read_chunk
+from worker.providers.base import Chunk
+from worker.providers.chunk_reader import ChunkReader
 from worker.providers.vectors import Vectors, pack, read_vectors
 
 MODEL = "scripted"
@@ -135,17 +136,18 @@ class Scripted:
 
     async def _play(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         script = script_of(request, Script, rate=self._rate)
+        reader = ChunkReader(f"{script.seed}_", lambda error: ProviderRefused(str(error), code="server_error"))
         for number, chunk in enumerate(perform(request, script)):
             if chunk is not None:
                 # The role and the first token come at once. To sleep for 0 s gives other tasks their turn.
                 await self._sleep(1 / script.rate if script.rate and number > 1 else 0)
-                yield read_chunk(chunk)
+                yield reader.read(chunk)
             elif script.fault == "truncate":
                 return
             elif script.fault == "refuse":
                 raise ProviderRefused(script.message, code=script.code)
             elif script.fault == "nonsense":
-                yield read_chunk("nonsense")
+                yield reader.read("nonsense")
             else:
                 await self._sleep(float("inf") if script.stall_s is None else script.stall_s)
 
