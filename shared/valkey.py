@@ -29,13 +29,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shared.bounds import REDIS_CONNECTIONS
 from shared.clock import SystemClock
 from shared.errors import RedisUnavailable, StartupError
-from shared.function_library import read_source
+from shared.function_library import LIBRARY, Library, version_of
 from shared.metrics import Buckets
 
 Client = Redis
 """What the layers above hold without knowing redis-py; its answers are bytes."""
 
-FUNCTIONS_VERSION = 1
 REDIS_DOWN: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError)
 """What redis-py raises when the server can't be reached; a refused connection is a bare OSError."""
 
@@ -53,6 +52,8 @@ _RETRIES = 1
 _CONNECT_TIMEOUT_S = 2.0
 _COMMAND_TIMEOUT_S = 5.0
 _OLDEST = (7, 2)
+UNUSED_LIBRARY_S = 86_400.0
+"""Functions of another version that nobody has called for this long are deleted."""
 _CLOCK: Final = SystemClock()
 
 log = structlog.get_logger()
@@ -157,37 +158,67 @@ class Outage:
 class Functions:
     """The atomic steps of shared/functions, called by name on one client."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, library: Library = LIBRARY) -> None:
         self._client = client
+        self._library = library
 
     async def call(self, name: str, keys: Sequence[str], *args: str | bytes | int) -> Any:
-        """Run one step; a server that lost its functions (a new replica, a flush) gets them again.
+        """Run one step; a server without this library (a new replica, a flush) gets it first.
 
         Raises:
             RedisError, OSError: the server can't be reached or refused; see `REDIS_DOWN`.
         """
-        command = ("FCALL", f"tailrace_{name}_{FUNCTIONS_VERSION}", len(keys), *keys, *args)
+        command = ("FCALL", self._library.function(name), len(keys), *keys, *args)
         try:
             return await self._client.execute_command(*command)
         except ResponseError as error:
-            if "Function not found" not in str(error):
+            if not _is_not_found(error):
                 raise
         await self.load()
         return await self._client.execute_command(*command)
 
     async def load(self) -> None:
-        """Load the library, or replace what stands there under this version.
+        """Load the library, unless it is there. Its name says which source it has: nothing is ever replaced.
 
-        One that is there already is left alone: it knows since when its server has been awake.
+        A library that is there is left alone: it knows since when its server has been awake.
         """
-        code = read_source()
-        name = f"tailrace_{FUNCTIONS_VERSION}"
-        found = await self._client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", name, "WITHCODE")
-        if not any(code.encode() in library for library in found):
-            await self._load(code)
+        found = await self._client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", self._library.name)
+        if found:
+            return
+        try:
+            await self._client.execute_command("FUNCTION", "LOAD", self._library.code)
+        except ResponseError as error:
+            if "already exists" not in str(error):  # another process was faster
+                raise
 
-    async def _load(self, code: str) -> None:
-        await self._client.execute_command("FUNCTION", "LOAD", "REPLACE", code)
+    async def drop_unused(self, unused_s: float = UNUSED_LIBRARY_S) -> list[str]:
+        """Delete the libraries of other versions that no process has called for this long; the names of these.
+
+        A process that calls one all the same loads it again. Raises one of `REDIS_FAULTS`.
+        """
+        dropped: list[str] = []
+        for library in await self._client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", "tailrace_*"):
+            name = dict(zip(library[::2], library[1::2], strict=True))[b"library_name"].decode()
+            version = version_of(name)
+            if version in (None, self._library.version):
+                continue
+            if await self._idle_s(f"tailrace_idle_{version}") >= unused_s:
+                await self._client.execute_command("FUNCTION", "DELETE", name)
+                log.info("functions.dropped", library=name)
+                dropped.append(name)
+        return dropped
+
+    async def _idle_s(self, function: str) -> float:
+        try:
+            return int(await self._client.execute_command("FCALL", function, 0)) / 1000
+        except ResponseError as error:
+            if not _is_not_found(error):
+                raise
+            return 0.0  # another process has just deleted it
+
+
+def _is_not_found(error: ResponseError) -> bool:
+    return "Function not found" in str(error)
 
 
 @dataclass(frozen=True, slots=True)

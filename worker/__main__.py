@@ -32,6 +32,7 @@ from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
 from shared.results import Results
 from shared.routes import Upstream
+from shared.server_watch import ServerWatch
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, must_answer, open_client
@@ -110,10 +111,12 @@ async def run_worker(
         writer = client(stream_url, connections=1)
         bell_client = client(settings.redis_url, connections=1)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
+        functions = [Functions(each) for each in (queue_client, job_client)]
         with must_answer():
             for each in (queue_client, job_client):
                 await check_server(each)
-                await Functions(each).load()
+            for library in functions:
+                await library.load()
 
         table = settings.route_table()
         routes = Routes(table, providers)
@@ -216,6 +219,7 @@ async def run_worker(
                     concurrency.run(),
                     reaper.run(),
                     Recovery(store, queue, epilogue, lease_s=settings.lease_s).run(),
+                    ServerWatch(functions).run(),
                     publish_models(Catalogue(queue_client, keys), routes),
                     *([publisher.run()] if settings.metrics else []),
                 )

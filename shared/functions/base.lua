@@ -1,10 +1,10 @@
-#!lua name=tailrace_1
+#!lua name=tailrace_@VERSION@
 -- The atomic steps of Tailrace, as Redis Functions. Each is one step of design: it happens whole or not at all.
--- Above: shared/store.py and shared/replay.py call the job side, shared/queue.py the queue side; no function touches
--- both, so that the two may live on different servers. The version is in every function's name: two libraries can't
--- share a name, and in a rolling deploy the old and the new one are loaded side by side.
+-- shared/store.py and shared/replay.py call the job side, shared/queue.py the queue side; no function touches both, so
+-- that the two may live on different servers. Every function's name ends in a hash of this source, which is put in the
+-- placeholder's place: two versions of the library stand side by side, and neither replaces the other.
 
-local VERSION = '_1'
+local VERSION = '@VERSION@'
 local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
 local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
 local TICK_MS = 50       -- a server takes longer than this to start again

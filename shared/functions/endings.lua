@@ -78,7 +78,7 @@ end
 local function leave(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'attempts')
   if fence(record, args[1], args[2]) then return 0 end
-  redis.call('HSET', keys[1], 'owner', '', 'attempts', tonumber(record[4]) - 1 + tonumber(args[4]), 'left', args[3])
+  redis.call('HSET', keys[1], 'owner', '', 'attempts', tonumber(record[4]) - 1 + tonumber(args[4]))
   if args[5] ~= '' then redis.call('HSET', keys[1], 'progress', args[5]) end
   end_try(keys[1], tonumber(args[1]), args[3], now_ms())
   return 1

@@ -43,6 +43,14 @@ local function end_try(record, epoch, cause, now)
   redis.call('HSET', record, 'end:' .. digits(epoch), '{"ended":' .. digits(now) .. ',"error":' .. cause .. '}')
 end
 
+-- What the execution of this epoch said of its end, as an error's code; nil if it said nothing. `left` is a field of
+-- versions that had no `end:` fields: a bare code.
+local function code_of_end(record, epoch, left)
+  local ended = redis.call('HGET', record, 'end:' .. digits(epoch))
+  if ended then return cjson.decode(ended).error.code end
+  return left and string.match(left, '^[%l_]+$')
+end
+
 -- KEYS record, log, channel
 -- ARGV owner, 'run' | 'end', epoch (to end: or ''), model JSON, provider JSON, former owner or '', cause JSON, goes on from, seq read or '',
 --   progress JSON
@@ -82,8 +90,11 @@ local function begin(keys, args)
     attempts = attempts + 1
     local bytes, resumed = '', 'null'
     if old > 0 then
-      local cause = record[9] or args[7]
-      if not record[9] then end_try(keys[1], old, cause, now) end
+      local code = code_of_end(keys[1], old, record[9])
+      if not code then
+        code = cjson.decode(args[7]).code
+        end_try(keys[1], old, args[7], now)
+      end
       redis.call('HDEL', keys[1], 'left')
       local kept = record[10] and cjson.decode(record[10]).model
       if kept and kept == cjson.decode(args[4]) then
@@ -93,7 +104,7 @@ local function begin(keys, args)
         -- What another model has made is of no use to this one.
         redis.call('HDEL', keys[1], 'embedded')
         seq = 1
-        bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(cjson.decode(cause).code) .. '}', epoch, seq)
+        bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(code) .. '}', epoch, seq)
       elseif args[8] ~= '' then
         resumed = quoted(args[8])
       end

@@ -1,8 +1,25 @@
 ------------------------------------------------------------------------------------------------- registration
 
+-- Whether a function was called since `idle` last looked, and when it then was. A server that starts again forgets
+-- both: its libraries count as just called.
+local called, called_at = true, nil
+
 local function register(name, callback, flags)
-  redis.register_function { function_name = 'tailrace_' .. name .. VERSION, callback = callback, flags = flags or {} }
+  local function step(keys, args)
+    called = true
+    return callback(keys, args)
+  end
+  redis.register_function { function_name = 'tailrace_' .. name .. '_' .. VERSION, callback = step, flags = flags or {} }
 end
+
+-- -> ms since a function of this library was last called, or 0 where one was since this was last asked
+local function idle()
+  local now = now_ms()
+  if called then called, called_at = false, now end
+  return now - called_at
+end
+
+redis.register_function { function_name = 'tailrace_idle_' .. VERSION, callback = idle, flags = { 'no-writes' } }
 
 -- What must work for a job to end carries `allow-oom`. `append` and `create` do not: refused for memory is
 -- back-pressure there, and a server that is full takes no new jobs.

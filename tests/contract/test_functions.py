@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from shared.errors import Drained
-from shared.function_library import read_source
+from shared.function_library import LIBRARY, Library, read_source
 from shared.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
 from shared.store import Execution
-from shared.valkey import FUNCTIONS_VERSION
+from shared.valkey import Functions
 from tests.support.core import Core
 
 ENDINGS = {
@@ -121,7 +121,7 @@ def test_the_table_above_knows_every_way_to_end() -> None:
 # The library.
 
 
-async def library(core: Core, name: str = f"tailrace_{FUNCTIONS_VERSION}") -> dict[bytes, set[bytes]]:
+async def library(core: Core, name: str = LIBRARY.name) -> dict[bytes, set[bytes]]:
     """The library's functions and their flags."""
     await core.functions.load()
     (found,) = await core.client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", name)
@@ -133,11 +133,23 @@ def as_dict(pairs: list[Any]) -> dict[bytes, Any]:
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
-async def test_the_version_is_in_every_functions_name(core: Core) -> None:
+def another_version() -> Library:
+    """A library that differs from ours in a comment."""
+    return Library.of(read_source() + "-- another version\n")
+
+
+async def names_of(core: Core) -> set[str]:
+    """The libraries of the server."""
+    found = await core.client.execute_command("FUNCTION", "LIST")
+    return {as_dict(each)[b"library_name"].decode() for each in found}
+
+
+async def test_each_functions_name_ends_in_the_hash_of_the_source(core: Core) -> None:
     names = await library(core)
 
     assert names
-    assert all(name.startswith(b"tailrace_") and name.endswith(b"_%d" % FUNCTIONS_VERSION) for name in names)
+    assert all(name.startswith(b"tailrace_") and name.endswith(b"_" + LIBRARY.version.encode()) for name in names)
+    assert another_version().version != LIBRARY.version
 
 
 async def test_only_what_takes_in_more_work_is_refused_when_memory_is_short(core: Core) -> None:
@@ -145,23 +157,60 @@ async def test_only_what_takes_in_more_work_is_refused_when_memory_is_short(core
 
     refused = {name for name, of in flags.items() if not of & {b"allow-oom", b"no-writes"}}
     takes_in = ("admit", "create", "append", "keep", "chat_begin")
-    assert refused == {f"tailrace_{name}_1".encode() for name in takes_in}
+    assert refused == {LIBRARY.function(name).encode() for name in takes_in}
 
 
 async def test_two_versions_of_the_library_work_side_by_side(own_core: Core) -> None:
-    code = read_source()
-    newer = code.replace("name=tailrace_1", "name=tailrace_2").replace("local VERSION = '_1'", "local VERSION = '_2'")
-    await own_core.client.execute_command("FUNCTION", "LOAD", newer)
+    other = Functions(own_core.client, another_version())
+    await other.load()
+    await own_core.functions.load()
+    record = own_core.keys.job(await own_core.queued()).record
+
+    assert await other.call("beat", [record], 0, "") == [b"ok"]
+    assert await own_core.functions.call("beat", [record], 0, "") == [b"ok"]
+    assert await names_of(own_core) == {LIBRARY.name, another_version().name}
+
+
+async def test_loading_the_library_again_leaves_it_as_it_is(own_core: Core) -> None:
+    await own_core.functions.load()
+    await own_core.functions.call("idle", [])
     await own_core.functions.load()
 
-    job_id = await own_core.queued()
-    record = own_core.keys.job(job_id).record
-    assert await own_core.client.execute_command("FCALL", "tailrace_beat_2", 1, record, 0, "") == [b"ok"]
-    assert await own_core.client.execute_command("FCALL", "tailrace_beat_1", 1, record, 0, "") == [b"ok"]
+    assert await own_core.functions.call("idle", []) >= 0
+    assert await names_of(own_core) == {LIBRARY.name}
 
 
-async def test_loading_the_library_again_replaces_it(own_core: Core) -> None:
+async def test_a_library_of_another_version_is_dropped_once_it_is_not_called_any_more(own_core: Core) -> None:
+    other = Functions(own_core.client, another_version())
     await own_core.functions.load()
+    await other.load()
+    assert await own_core.functions.drop_unused(unused_s=0.001) == []  # loaded since nobody has asked yet
+    record = own_core.keys.job(await own_core.queued()).record
+    await other.call("beat", [record], 0, "")
+    assert await own_core.functions.drop_unused(unused_s=0.001) == []  # called since then
+    await later(own_core)
+
+    assert await own_core.functions.drop_unused(unused_s=3600) == []
+    assert await own_core.functions.drop_unused(unused_s=0.001) == [another_version().name]
+
+    assert await names_of(own_core) == {LIBRARY.name}
+    assert await other.call("beat", [record], 0, "") == [b"ok"]  # whoever needs it loads it again
+
+
+async def test_libraries_of_others_and_of_older_kinds_are_never_dropped(own_core: Core) -> None:
+    names = ("tailrace_1", "tailrace_something", "mine")
+    for name in names:
+        register = f"redis.register_function('{name}_f', function() return 1 end)"
+        await own_core.client.execute_command("FUNCTION", "LOAD", f"#!lua name={name}\n{register}")
     await own_core.functions.load()
 
-    assert len(await own_core.client.execute_command("FUNCTION", "LIST")) == 1
+    assert await own_core.functions.drop_unused(unused_s=0) == []
+
+    assert await names_of(own_core) == {*names, LIBRARY.name}
+
+
+async def later(core: Core) -> None:
+    """Wait until the server's clock shows another millisecond, and one more."""
+    (seconds, micros) = await core.client.time()
+    while await core.client.time() < (seconds, micros + 5000):
+        pass

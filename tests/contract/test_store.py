@@ -8,11 +8,11 @@ import pytest
 
 from shared.errors import Abandoned, BrokenJob, Cancelled, Drained, JobNotFound
 from shared.events import EventId, EventType, encode_data, encode_frame, is_terminal
+from shared.function_library import LIBRARY
 from shared.jobs import Abandonment, Job, JobSpec, OnDisconnect
 from shared.lifecycle import State
 from shared.metrics import Cells, Count, Metrics
 from shared.store import EMPTY_SHA256, Execution, Store, Succession
-from shared.valkey import FUNCTIONS_VERSION
 from tests.support.core import RETENTION_S, WORKER, Core, frames_of, fresh_job_id, make_spec
 
 DRAINED = Drained("The worker was stopped.")
@@ -237,7 +237,7 @@ async def test_an_epoch_that_a_killed_server_forgot_is_never_given_again(core: C
     forgotten = await core.begin(job_id, "w.1")
     await core.age(job_id, by_s=0.2)
     await set_field(core, job_id, status="queued", epoch=0, owner="", seq=1)
-    await core.client.execute_command("FUNCTION", "DELETE", f"tailrace_{FUNCTIONS_VERSION}")  # as when it starts again
+    await core.client.execute_command("FUNCTION", "DELETE", LIBRARY.name)  # as when it starts again
 
     first = await core.begin(job_id, "w.2")
     second = await core.begin(job_id, "w.3")

@@ -102,8 +102,10 @@ class Processes:
     Keyword arguments are settings: `await processes.worker(lease_s=1)`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, source: Path | None = None) -> None:
+        """With `source`, gateways and workers run the packages of that folder in place of this checkout's."""
         self._settings = settings
+        self._source = {} if source is None else {"PYTHONPATH": str(source)}
         self._started: list[Running | EmbeddedValkey | Process] = []
 
     async def __aenter__(self) -> Self:
@@ -158,7 +160,7 @@ class Processes:
         return program
 
     def _env(self, changes: Mapping[str, Any]) -> dict[str, str]:
-        return as_env(self._settings.model_copy(update=dict(changes)))
+        return as_env(self._settings.model_copy(update=dict(changes))) | self._source
 
 
 def as_env(settings: Settings) -> dict[str, str]:

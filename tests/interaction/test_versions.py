@@ -1,0 +1,159 @@
+"""Versions side by side: gateways and workers of two versions on one server, as in a rolling deploy.
+
+The old versions are commits of this repository, run as real processes from a copy of their sources. Those two can't run
+beside each other: each replaces the other's functions, and no later version can help that.
+"""
+
+import asyncio
+import io
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from shared.embedded import EmbeddedValkey
+from shared.events import EventType
+from shared.settings import Settings
+from tests.support.client import Client
+from tests.support.processes import Processes, Running
+from tests.support.system import Story, read_story, reading, running_system, running_worker
+from tests.support.told import Told
+from tests.support.upstream import ask, expected_text
+from tests.support.valkey import running_valkey
+
+ROOT = Path(__file__).parents[2]
+FIRST, LATER = "fec31f1", "9d88f45"
+WITHIN_S = 20.0
+PACED = {"tokens": 40, "rate": 20.0}
+
+
+def sources_of(commit: str, folder: Path) -> Path:
+    """A copy of the three packages as they were at this commit."""
+    git = ("git", "-C", str(ROOT))
+    found = subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], check=False, capture_output=True)
+    if found.returncode:
+        pytest.skip(f"This checkout has no history: commit {commit} is not there.")
+    archive = subprocess.run(
+        [*git, "archive", "--format=tar", commit, "gateway", "worker", "shared"], capture_output=True, check=True
+    )
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
+        tar.extractall(folder, filter="data")
+    return folder
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A gateway and a worker of one version."""
+
+    gateway: Running
+    worker: Running
+
+    @property
+    def client(self) -> Client:
+        """Alice, at this gateway."""
+        port = urlsplit(self.gateway.url).port
+        assert port is not None
+        return Client(port)
+
+
+async def started(processes: Processes) -> Pair:
+    """A pair that is ready."""
+    return Pair(*await asyncio.gather(processes.gateway(), processes.worker()))
+
+
+async def submitted(pair: Pair, **job: object) -> str:
+    """A job of Alice's at the pair's gateway; its id."""
+    answer = await pair.client.post("/v1/jobs", job)
+    assert answer.status == 202, answer.body
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+async def read(pair: Pair, job_id: str) -> Story:
+    """The whole of a job's events, read at the pair's gateway and proven."""
+    async with asyncio.timeout(WITHIN_S):
+        return await read_story(pair.client, job_id)
+
+
+async def check_stream(at: Pair, readers: Sequence[Pair]) -> None:
+    """A stream is the same at each gateway, and exact; a chat completion is, too."""
+    body = ask(tokens=30, seed=5)
+    job_id = await submitted(at, **body)
+    chat = asyncio.create_task(at.client.post("/v1/chat/completions", body))
+    stories = await asyncio.gather(*(read(each, job_id) for each in readers))
+    assert all(story == stories[0] for story in stories)
+    assert stories[0].types[:2] + stories[0].types[-1:] == ["queued", "started", "completed"]
+    assert stories[0].text == expected_text(body)
+    assert (await chat).json()["choices"][0]["message"]["content"] == expected_text(body)
+
+
+async def check_deadline(at: Pair) -> None:
+    """A job whose provider says nothing ends when its time is over."""
+    job_id = await submitted(at, **ask(fault="stall", after=1), timeout_s=1.0)
+    assert (await read(at, job_id)).types[-1] == "expired"
+
+
+async def check_handed_over(at: Pair, leaving: Pair, staying: Pair) -> None:
+    """What a worker in mid-stream leaves when it is stopped, the other version's worker carries to its end."""
+    body = ask(**PACED)
+    staying.worker.freeze()
+    job_id = await submitted(at, **body)
+    async with reading(at.client, job_id) as read_next:
+        while (await read_next()).type is not EventType.DELTA:
+            pass
+    staying.worker.thaw()
+    assert await leaving.worker.terminated() == 0
+    for each in (at, leaving, staying):
+        story = await read(each, job_id)
+        assert story.types.count("started") == 2
+        assert (story.types[-1], story.text) == ("completed", expected_text(body))
+
+
+@asynccontextmanager
+async def only(worker: Pair, other: Pair) -> AsyncIterator[None]:
+    """Let no other worker take a job."""
+    other.worker.freeze()
+    try:
+        yield
+    finally:
+        other.worker.thaw()
+
+
+async def check_every_mix(first: Pair, second: Pair) -> None:
+    """Each version's gateway with each version's worker."""
+    for worker, other in ((first, second), (second, first)):
+        async with only(worker, other):
+            for gateway in (first, second):
+                await asyncio.gather(check_stream(gateway, (first, second)), check_deadline(gateway))
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
+    """A server of this test's own: functions are the server's, whatever the prefix."""
+    async with running_valkey(tmp_path / "own-valkey") as valkey:
+        yield valkey
+
+
+@pytest.mark.parametrize("commit", [FIRST, LATER])
+@pytest.mark.parametrize("old_first", [True, False], ids=["old first", "new first"])
+async def test_two_versions_serve_each_others_jobs(
+    settings: Settings, server: EmbeddedValkey, tmp_path: Path, commit: str, old_first: bool
+) -> None:
+    own = settings.model_copy(update={"redis_url": server.url, "max_attempts": 3})
+    other_prefix = own.model_copy(update={"key_prefix": f"{own.key_prefix}-other"})
+    async with (
+        Processes(own, source=sources_of(commit, tmp_path / commit)) as old_processes,
+        Processes(own) as new_processes,
+        running_system(other_prefix) as beside,
+        running_worker(other_prefix, Told(on_call=lambda call: call.end())),
+    ):
+        order = (old_processes, new_processes) if old_first else (new_processes, old_processes)
+        first, second = await started(order[0]), await started(order[1])
+        await check_every_mix(first, second)
+        await check_handed_over(second, leaving=first, staying=second)
+        assert (await beside.story(await beside.submit())).types[-1] == "completed"
