@@ -30,7 +30,7 @@ PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint check fix faults outages readers bench lock clean
+.PHONY: help install run test lint check fix faults outages readers bench zoo lock clean
 
 help: ## Show this list
 	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
@@ -79,6 +79,10 @@ outages: $(DEV_READY) ## Take Redis away for 1, 10 and 60 s at the default setti
 bench: $(DEV_READY) ## Measure Tailrace against its upstream; ARGS=--quick is shorter
 	@$(BIN)/python -m tests.load.bench $(ARGS)
 
+zoo: $(DEV_READY) ## Run real clients and Codex CLI against it, installed into .zoo (2 GB; Node); ARGS="-k langchain"
+	@$(BIN)/python -m tests.zoo.install
+	@$(BIN)/pytest tests/zoo $(ARGS)
+
 LOCK = $(VENV)-lock/bin/uv pip compile pyproject.toml --group build --quiet --universal --python-version 3.11 \
 	--no-build --generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS)
 
@@ -89,7 +93,7 @@ lock: ## Write the pinned requirements files anew from pyproject.toml; ARGS=--up
 	$(LOCK) --constraint requirements-dev.txt --output-file requirements.txt
 
 clean: ## Remove .venv and what tools leave behind (.tailrace, Tailrace's data, stays)
-	rm -rf $(VENV) $(VENV)-lock .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf $(VENV) $(VENV)-lock .zoo .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 	find gateway worker shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Set-up

@@ -1,0 +1,71 @@
+"""Each client carries out each of its functions through Tailrace, with a strict upstream and with loose ones."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.zoo.answers import CITY, DEGREES, TEXT
+from tests.zoo.catalog import LIMITS, Client, cases
+from tests.zoo.conftest import Zoo
+from tests.zoo.session import ClientFailedError
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+CASES = [pytest.param(*case, id=f"{case[0].name}-{case[1]}-{case[2]}") for case in cases()]
+THOUGHTS = "I know that."
+WEATHER = [["Bergen has 7 degrees", "Oslo has 4 degrees"], ["Tromsø has 1 degree"]]
+WITH_THOUGHTS = ("deepseek", "mistral")
+
+
+@pytest.mark.parametrize(("client", "function", "model"), CASES)
+async def test_a_client_gets_the_answer(
+    zoo: Zoo, client: Client, function: str, model: str, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("client", client.name)
+    record_property("function", function)
+    record_property("model", model)
+    if (problem := client.program.environment.problem) is not None:
+        pytest.skip(f"{client.environment} is not installed: {problem}")
+    limit = LIMITS.get((client.name, function, model))
+    await zoo.forget()
+    session = await zoo.session(client, direct=limit is not None)
+    try:
+        faults = faults_of(client, function, model, await session.call(function, model))
+    except ClientFailedError as error:
+        faults = [str(error)]
+    if limit is not None:
+        assert faults, f"{client.name} can do it without Tailrace, so this is not its limit: {limit}"
+        pytest.xfail(limit)
+    if faults:
+        shown = [json.dumps(seen, ensure_ascii=False) for seen in await zoo.requests()]
+        pytest.fail("\n\n".join([*faults, *shown]), pytrace=False)
+
+
+def faults_of(client: Client, function: str, model: str, answer: dict[str, Any]) -> list[str]:
+    """Compare a client's answer with what the upstream has said."""
+    expected: dict[str, Any] = {}
+    match function:
+        case "text":
+            expected = {"text": TEXT}
+        case "stream":
+            expected = {"text": TEXT}
+            if client.shows_thoughts and model in WITH_THOUGHTS:
+                expected["thoughts"] = THOUGHTS
+        case "structured":
+            expected = {"value": {"city": CITY, "degrees": DEGREES}}
+        case _:
+            expected = {"calls": [{"city": "Bergen"}, {"city": "Oslo"}, {"city": "Tromsø"}]}
+    faults = [
+        f"{key}: {answer.get(key)!r} is not {value!r}" for key, value in expected.items() if answer.get(key) != value
+    ]
+    if function == "stream" and model != "loose-whole" and answer["pieces"] < 3:
+        faults.append(f"The text came in {answer['pieces']} pieces.")
+    if function.startswith("tools"):
+        answers = answer["answers"]
+        complete = len(answers) == 2 and all(
+            words in text for text, results in zip(answers, WEATHER, strict=True) for words in results
+        )
+        if not complete:
+            faults.append(f"The final answers lack a tool's result: {answers}")
+    return faults
