@@ -22,6 +22,7 @@ from gateway.fields import (
     read_on_stream_failure,
     read_seconds,
 )
+from gateway.own_fields import OWN_FIELDS, check_foreign, check_native
 from gateway.wishes import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
 from shared.bounds import EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.clock import Clock
@@ -50,8 +51,7 @@ _RANDOM_BITS = 80
 _REQUEUE = "↻ "
 # Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
 _NOT_YET = ("webhook", "after", "conversation")
-_OURS = ("kind", "lane", "timeout_s", "metadata", "on_disconnect", "abandon_after_s", "on_stream_failure")
-_NATIVE = frozenset({*_OURS, "stream_options", *_NOT_YET})
+_NATIVE = frozenset({*OWN_FIELDS, "stream_options", *_NOT_YET})
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,7 @@ class Admission:
         for name in _NOT_YET:
             if name in body:
                 raise InvalidRequest(f"{name} is not available in this version; leave it out.", param=name)
+        check_native(body)
         on_disconnect = read_on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
         abandon_after_s = body.get("abandon_after_s")
         request = {name: value for name, value in body.items() if name not in _NATIVE}
@@ -98,8 +99,12 @@ class Admission:
                 "encoding_format is chosen when the result is read: GET /v1/jobs/{id}/result?encoding_format=base64.",
                 param="encoding_format",
             )
+        if kind == EMBEDDINGS:
+            request = embedding_of(request, EMBEDDED_INPUTS_OF_A_JOB)
+        else:
+            check_chat(body)
         return self._spec(
-            embedding_of(request, EMBEDDED_INPUTS_OF_A_JOB) if kind == EMBEDDINGS else request,
+            request,
             caller.tenant,
             key,
             kind=kind,
@@ -128,6 +133,8 @@ class Admission:
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
         """
+        check_foreign(body)
+        check_chat(body)
         return self._spec(
             body,
             caller.tenant,
@@ -158,6 +165,7 @@ class Admission:
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
         """
+        check_foreign(body)
         return self._spec(
             embedding_of({name: value for name, value in body.items() if name != "encoding_format"}, EMBEDDED_INPUTS),
             caller.tenant,
@@ -192,6 +200,8 @@ class Admission:
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
         """
+        check_foreign(asked)
+        check_chat(chat)
         return self._spec(
             chat,
             caller.tenant,
@@ -222,6 +232,7 @@ class Admission:
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
         """
+        check_chat(request)
         return self._spec(
             request,
             caller.tenant,
@@ -283,8 +294,6 @@ class Admission:
         job_id: str | None = None,
     ) -> JobSpec:
         model = read_model(body)
-        if kind == CHAT:
-            check_chat(body)
         if self._limits.models and model not in self._limits.models:
             raise ModelNotFound(
                 f"The model {model!r} does not exist; there are: {', '.join(self._limits.models)}.",

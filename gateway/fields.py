@@ -9,18 +9,21 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.chat_parameters import check_parameters, is_whole
 from gateway.embedding_input import read_input
 from gateway.wishes import ABANDON_HEADER
-from shared.bounds import CHOICES, DIMENSIONS
+from shared.bounds import DIMENSIONS
 from shared.errors import InvalidRequest
 from shared.jobs import KEPT, LONGEST_TIMEOUT_S, OnDisconnect
+from shared.model_names import MODEL_CHARS, is_model_name
 from shared.routes import OnStreamFailure
 
 _MAX_KEY = 255
-_MAX_MODEL = 255
 _MAX_METADATA = 16
 _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+# An assistant may have called tools instead, and a tool may have returned nothing.
+_MAY_BE_SILENT = ("assistant", "tool", "function")
 
 
 def read_model(body: Mapping[str, Any]) -> str:
@@ -28,8 +31,10 @@ def read_model(body: Mapping[str, Any]) -> str:
     model = body.get("model")
     if KEPT in body:
         raise InvalidRequest(f"{KEPT} is Tailrace's own name; leave it out.", param=KEPT)
-    if not isinstance(model, str) or not 0 < len(model) <= _MAX_MODEL:
-        raise InvalidRequest("model must be the name of a model.", param="model")
+    if not is_model_name(model):
+        raise InvalidRequest(
+            f"model must be the name of a model: 1 to {MODEL_CHARS} printable characters.", param="model"
+        )
     return model
 
 
@@ -39,31 +44,31 @@ def embedding_of(body: Mapping[str, Any], most: int) -> dict[str, Any]:
     dimensions = body.get("dimensions")
     if dimensions is None:
         return {**{name: value for name, value in body.items() if name != "dimensions"}, "input": inputs}
-    if isinstance(dimensions, bool) or not isinstance(dimensions, int) or not 1 <= dimensions <= DIMENSIONS:
+    if not is_whole(dimensions, 1, DIMENSIONS):
         raise InvalidRequest(f"dimensions must be a whole number from 1 to {DIMENSIONS}.", param="dimensions")
     return {**body, "input": inputs}
 
 
 def check_chat(body: Mapping[str, Any]) -> None:
-    """Whether this is a chat request that a provider could take."""
+    """Check a chat request: its model, its messages and its parameters."""
+    read_model(body)
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise InvalidRequest("messages must be a list of at least one message.", param="messages")
     for position, message in enumerate(messages):
         _check_message(message, f"messages[{position}]")
-    n = body.get("n")
-    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= CHOICES):
-        raise InvalidRequest(f"n must be a whole number from 1 to {CHOICES}.", param="n")
+    check_parameters(body)
 
 
 def _check_message(message: object, where: str) -> None:
     if not isinstance(message, dict):
         raise InvalidRequest(f"{where} must be an object with a role and content.", param=where)
-    if message.get("role") not in _ROLES:
+    role = message.get("role")
+    if role not in _ROLES:
         raise InvalidRequest(f"{where}.role must be one of: {', '.join(_ROLES)}.", param=f"{where}.role")
     content = message.get("content")
-    if content is None and message["role"] == "assistant":
-        return  # it may have called tools instead
+    if content is None and role in _MAY_BE_SILENT:
+        return
     if not isinstance(content, str | list):
         raise InvalidRequest(f"{where}.content must be a text or a list of parts.", param=f"{where}.content")
 

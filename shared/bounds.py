@@ -62,6 +62,9 @@ EMBEDDED_INPUTS_OF_A_JOB: Final = 100_000
 DIMENSIONS: Final = 65_536
 """The longest vector that is asked for or taken: several times as long as any model's."""
 
+MODELS: Final = 10_000
+"""Names of models that are offered: several times as many as the largest known catalogue has."""
+
 # --- Readers
 
 READER_BYTES: Final = 256 * KIB
@@ -188,7 +191,7 @@ OUTPUT_BYTES: Final = 64 * KIB
 #                        reader that came or left since the feed's server was last heard, about ten seconds at most.
 # shared/valkey.py       callers who wait for a connection: requests and jobs. An answer: a page of the log, a body, or
 #                        `LIST_MOST` records. redis-py reads 64 KiB at a time.
-# shared/catalogue.py    names of models: an upstream's answer.
+# shared/catalogue.py    names of models: `MODELS` of them, each of at most 255 characters.
 # gateway/scrape.py      an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text. One is made at a time
 #                        for each of two formats, and kept until the next; whoever comes meanwhile shares that.
 # worker/attempts.py     running, starting: slots. A request: a body. Of what was said, hash and count are kept, and the

@@ -120,8 +120,20 @@ async def test_no_depth_of_nesting_is_a_defect(client: Client, path: str) -> Non
         ({"messages": [1]}, "messages[0]"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role"),
         ({"messages": [*PROMPT, {"role": "user", "content": 1}]}, "messages[1].content"),
+        ({"model": "a\x1b]0;b\x07"}, "model"),
+        ({"model": "a\u202eb"}, "model"),
         ({"n": 0}, "n"),
         ({"n": "1"}, "n"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 2.5}, "temperature"),
+        ({"top_p": 2}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_completion_tokens": -1}, "max_completion_tokens"),
+        ({"stop": [1]}, "stop"),
+        ({"seed": 0.5}, "seed"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"top_logprobs": 21}, "top_logprobs"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
     ],
 )
 async def test_a_wrong_field_is_named(client: Client, path: str, fields: dict[str, Any], param: str) -> None:
@@ -147,6 +159,11 @@ async def test_a_wrong_field_is_named(client: Client, path: str, fields: dict[st
         ({"conversation": "c"}, "conversation"),
         ({"abandon_after_s": 0}, "abandon_after_s"),
         ({"on_stream_failure": "end"}, "on_stream_failure"),
+        ({"timeout_ms": 5000}, "timeout_ms"),
+        ({"lanes": "low"}, "lanes"),
+        ({"meta_data": {}}, "meta_data"),
+        ({"abandonAfterS": 5}, "abandonAfterS"),
+        ({"on_stream_failures": "fail"}, "on_stream_failures"),
     ],
 )
 async def test_a_wrong_field_of_a_job_is_named(client: Client, fields: dict[str, Any], param: str) -> None:
@@ -171,6 +188,27 @@ async def test_a_wrong_stream_option_is_named(client: Client, fields: dict[str, 
     answer = await client.post(CHAT, {**BODY, **fields})
     assert answer.status == 400
     assert said(answer, CHAT)["param"] == param
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("path", [CHAT, "/v1/responses", "/v1/embeddings"])
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("lane", "X-Tailrace-Lane"),
+        ("onDisconnect", "X-Tailrace-On-Disconnect"),
+        ("timeout_s", "POST /v1/jobs"),
+    ],
+)
+async def test_a_field_of_a_job_in_openais_dialects_is_answered_with_the_header(
+    client: Client, path: str, field: str, hint: str
+) -> None:
+    asked = BODY if path == CHAT else {"model": "scripted", "input": "x"}
+    answer = await client.post(path, {**asked, field: "low"})
+    assert answer.status == 400
+    error = said(answer, path)
+    assert (error["code"], error["param"]) == ("invalid_request", field)
+    assert hint in error["message"]
 
 
 @BOTH

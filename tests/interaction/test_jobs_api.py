@@ -94,6 +94,22 @@ async def test_an_accepted_job_is_recorded_and_queued(client: Client, writing: D
     assert request == {**BODY, "temperature": 0.5}
 
 
+async def test_fields_that_an_upstream_may_know_reach_it_as_they_are(client: Client, writing: Desk) -> None:
+    fields = {
+        "top_k": 40,
+        "min_p": 0.05,
+        "repetition_penalty": 1.1,
+        "chat_template_kwargs": {"enable_thinking": False},
+        "guided_json": {"type": "object"},
+        "provider": {"order": ["a"]},
+        "safety_settings": [],
+        "max_tokens": -1,
+        "temperature": None,
+    }
+    job_id = await submitted(client, **fields)
+    assert await writing.store.request(job_id) == {**BODY, **fields}
+
+
 async def test_a_job_that_has_ended_shows_how(client: Client, writing: Desk) -> None:
     scribe = await writing.started()
     await scribe.say("a", "b")

@@ -27,7 +27,6 @@ LIMITS = Limits(
 )
 GATEWAY = "gateway-1"
 CANCEL, CONTINUE = OnDisconnect.CANCEL, OnDisconnect.CONTINUE
-JOB = "job_" + "0" * 26
 ALICE = Caller("alice")
 JOB = "job_" + "0" * 26
 
@@ -60,6 +59,10 @@ def chat(
     wishes: Wishes | None = None,
 ) -> JobSpec:
     return admission().chat(body, caller, key, wishes=wishes or Wishes(lane))
+
+
+def turn(body: Mapping[str, Any]) -> JobSpec:
+    return admission().turn(body, ALICE, JOB, wishes=Wishes(), metadata={})
 
 
 def with_(**fields: Any) -> dict[str, Any]:
@@ -229,7 +232,8 @@ def test_each_job_has_an_id_of_its_own() -> None:
 
 
 def test_any_chat_parameter_is_passed_through_and_ours_are_not() -> None:
-    extra = {"temperature": 0.5, "tools": [{"type": "function"}], "n": 2, "something_new": {"a": [1]}}
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    extra = {"temperature": 0.5, "tools": tools, "n": 2, "something_new": {"a": [1]}}
     ours = {
         "kind": "chat",
         "lane": "default",
@@ -244,8 +248,31 @@ def test_any_chat_parameter_is_passed_through_and_ours_are_not() -> None:
     assert json.loads(chat(with_(**extra, **ways)).request) == {**BODY, **extra, **kept}
 
 
-def test_a_chat_call_passes_fields_through_that_mean_something_in_the_job_api() -> None:
-    assert json.loads(chat(with_(metadata={"a": 1}, lane="x")).request) == with_(metadata={"a": 1}, lane="x")
+def test_a_chat_call_passes_metadata_through_which_openai_knows_too() -> None:
+    assert json.loads(chat(with_(metadata={"a": 1})).request) == with_(metadata={"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("lane", "must be sent as the header X-Tailrace-Lane"),
+        ("on_stream_failures", "must be sent as the header X-Tailrace-On-Stream-Failure"),
+        ("timeout_s", "belongs to POST /v1/jobs"),
+    ],
+)
+def test_a_dialect_refuses_a_field_of_the_job_api_and_names_what_to_send(field: str, hint: str) -> None:
+    for make in (chat, embeddings, lambda asked: response({**asked, "input": "x"})):
+        with pytest.raises(InvalidRequest, match=f"^{field} {hint}") as caught:
+            make({**BODY, "input": "x", field: "low"})
+        assert caught.value.param == field
+
+
+@pytest.mark.parametrize("make", [native, chat, turn], ids=["native", "chat", "turn"])
+def test_a_parameter_out_of_range_is_refused_whoever_asks(make: Callable[[Mapping[str, Any]], JobSpec]) -> None:
+    with pytest.raises(InvalidRequest, match=r"^temperature must be a number from 0 to 2\.$") as caught:
+        make(with_(temperature=3))
+    assert caught.value.param == "temperature"
+    assert json.loads(make(with_(temperature=None)).request) == with_(temperature=None)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +282,11 @@ def test_a_chat_call_passes_fields_through_that_mean_something_in_the_job_api() 
         [{"role": "user", "content": [{"type": "text", "text": "x"}]}],
         [{"role": "assistant", "content": None, "tool_calls": []}],
         [{"role": "assistant", "tool_calls": []}],
+        [{"role": "assistant", "content": None}],
+        [{"role": "assistant", "content": []}],
+        [{"role": "tool", "tool_call_id": "a", "content": None}],
+        [{"role": "tool", "tool_call_id": "a", "content": [{"type": "text", "text": "x"}]}],
+        [{"role": "function", "name": "f", "content": None}],
         [{"role": "user", "content": ""}],
     ],
 )
@@ -283,10 +315,12 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", "a text or a list of parts"),
         ({"messages": [{"role": "assistant", "content": {}}]}, "messages[0].content", "a text or a list of parts"),
         ({"n": 0}, "n", "from 1 to 128"),
-        ({"n": 129}, "n", "from 1 to 128"),
-        ({"n": True}, "n", "from 1 to 128"),
-        ({"n": "2"}, "n", "from 1 to 128"),
-        ({"n": 1.5}, "n", "from 1 to 128"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage", "true or false"),
+        ({"model": "a\x1b[31m"}, "model", "1 to 255 printable characters"),
+        ({"model": "a\u202eb"}, "model", "1 to 255 printable characters"),
+        ({"timeout": 5}, "timeout", "use timeout_s"),
+        ({"lanes": "low"}, "lanes", "use lane"),
+        ({"idempotency_key": "x"}, "idempotency_key", "header Idempotency-Key"),
         ({"kind": "images"}, "kind", "one of: chat, embeddings"),
         ({"kind": None}, "kind", "one of: chat"),
         ({"kind": ["chat"]}, "kind", "one of: chat"),
@@ -420,7 +454,7 @@ def test_bodies_that_mean_different_things_have_different_fingerprints() -> None
         with_(timeout_s=5),
         with_(metadata={"a": "b"}),
         with_(temperature=1),
-        with_(temperature="1"),
+        with_(temperature=1.5),
         with_(stream=True),
     ]
     fingerprints = [native(body).fingerprint for body in bodies]
@@ -531,6 +565,12 @@ def test_a_dead_letter_asks_again_for_its_tenant_whoever_wants_it() -> None:
     assert (spec.requeued_from, spec.abandonment, spec.viewer) == (JOB, Abandonment(), None)
     assert spec.id != JOB
     assert "tailrace" not in json.loads(admission().again(dead_letter(), BODY, {}).request)
+
+
+def test_a_dead_letter_that_was_let_in_before_is_asked_again_whatever_its_fields_say() -> None:
+    request = with_(temperature=3, timeout_ms=5)
+
+    assert json.loads(admission().again(dead_letter(), request, {}).request) == request
 
 
 def test_no_caller_can_take_the_key_of_a_dead_letter() -> None:

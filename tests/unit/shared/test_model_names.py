@@ -1,0 +1,34 @@
+"""Which names of models are offered, and which can be asked for."""
+
+import pytest
+
+from shared.bounds import MODELS
+from shared.model_names import MODEL_CHARS, is_model_name, offered
+
+GOOD = ["m", "vendor/model:1b-Q4_K_M", "größe 7b", "通义千问", "🦙", "x" * MODEL_CHARS]
+BAD = [
+    *("", "x" * (MODEL_CHARS + 1), "x" * 10_000, "a\nb", "a\x00", "\x1b[2J", "a\x9b31m", "\x7f", "a\u2028b"),
+    *("a\u202eb", "a\u2066b", "a\u200bb", "a\u061cb", "\ud800", "a\udfff", "\ue000", "a\u00a0b"),
+    *(None, 7, True, ["m"], {"id": "m"}),
+]
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_name_of_printable_characters_is_one(name: str) -> None:
+    assert is_model_name(name)
+
+
+@pytest.mark.parametrize("name", BAD, ids=lambda name: f"{ascii(name)[:20]} {len(str(name))}")
+def test_anything_else_is_none(name: object) -> None:
+    assert not is_model_name(name)
+
+
+def test_of_a_list_the_names_are_offered_sorted_and_once() -> None:
+    assert offered(["b", *BAD, "a", "b"]) == (("a", "b"), len(BAD))
+    assert offered([]) == ((), 0)
+
+
+def test_not_more_are_offered_than_the_bound() -> None:
+    names = offered(f"model-{number:06}" for number in range(100_000))
+
+    assert names == (tuple(f"model-{number:06}" for number in range(MODELS)), 100_000 - MODELS)
