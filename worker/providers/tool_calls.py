@@ -80,11 +80,6 @@ class ToolCallReader:
         self._last: _Call | None = None
         self._announced = 0
 
-    @property
-    def any(self) -> bool:
-        """Whether a call has begun."""
-        return self._last is not None
-
     def read(self, fragments: object) -> list[dict[str, Any]]:
         """Read the `tool_calls` of a delta or a message.
 

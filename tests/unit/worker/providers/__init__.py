@@ -1,0 +1,1 @@
+"""How upstreams are read and asked."""
