@@ -17,6 +17,8 @@ PURE_FILES := \
 	worker/providers/vectors.py worker/providers/chunk_reader.py worker/providers/choice_reader.py \
 	worker/providers/finish_reasons.py worker/providers/plain_values.py worker/providers/texts.py \
 	worker/providers/tool_calls.py worker/providers/usage.py \
+	worker/providers/refusals.py worker/providers/refusal_codes.py \
+	worker/providers/upstream_json.py worker/providers/quotation.py \
 	gateway/subscriber.py gateway/dialects/*.py gateway/address.py gateway/embedding_input.py gateway/fields.py gateway/wishes.py \
 	gateway/chat_parameters.py gateway/own_fields.py \
 	$(CLIENT)/exit_status.py $(CLIENT)/patience.py $(CLIENT)/reference.py $(CLIENT)/table.py $(CLIENT)/text.py \

@@ -543,7 +543,6 @@ async def test_a_clean_end_without_a_finish_reason_is_no_success(provider: OpenA
     [
         ("nonsense", "a chunk that is not an object"),
         ("bad_json", "The provider mock sent something that is no JSON"),
-        ("bad_utf8", "The provider mock sent something that is no JSON"),
     ],
 )
 async def test_what_is_not_the_protocol_is_called_garbage(

@@ -20,19 +20,21 @@ import httpx2
 from aiohttp.http_exceptions import HttpProcessingError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
 
-from shared.bounds import EVENT_BYTES, SENTENCE_CHARS
+from shared.bounds import EVENT_BYTES
 from shared.errors import (
     AttemptFailed,
     EventTooLarge,
     ProviderGarbage,
-    ProviderRefused,
     ProviderTimeout,
     ProviderUnreachable,
     StartupError,
 )
-from shared.sse_reader import DataReader
+from shared.sse_reader import EventReader
 from worker.providers.base import Chunk
 from worker.providers.chunk_reader import ChunkReader
+from worker.providers.quotation import quoted
+from worker.providers.refusals import Refusal, refusal_in, refusal_of
+from worker.providers.upstream_json import decode_json
 from worker.providers.vectors import Vectors, read_vectors
 
 CONNECT_S = 5.0
@@ -43,8 +45,6 @@ _SEED_BYTES = 8
 _LATE_S = 0.5
 # What can come out of the client, and of reading what came.
 _FAULTS = (OpenAIError, httpx2.HTTPError, aiohttp.ClientError, HttpProcessingError, ValueError, RecursionError)
-# What llama.cpp says, as an error of its own (500), of an input to embed that is too long for it.
-_TOO_LONG = "is too large to process"
 # What the client lets through of aiohttp's: an answer that is no HTTP, or whose head is too large.
 _NO_HTTP = (aiohttp.ClientError, HttpProcessingError)
 
@@ -99,8 +99,8 @@ class OpenAICompatible:
         try:
             async with await self._post("/embeddings", body) as stream:
                 answer = await self._whole(stream.response)
-            if isinstance(answer, dict) and (error := answer.get("error")):
-                raise self._refused(error)
+            if refusal := refusal_in(answer):
+                raise self._failure(refusal)
             return read_vectors(answer, len(request["input"]))
         except _FAULTS as error:
             raise self._fault(error) from error
@@ -111,7 +111,7 @@ class OpenAICompatible:
             raise ProviderGarbage(
                 f"The provider {self._name} answered with something else than JSON: is its URL right?"
             )
-        return json.loads(b"".join([piece async for piece in response.aiter_bytes()]))
+        return decode_json(b"".join([piece async for piece in response.aiter_bytes()]).decode())
 
     async def models(self) -> list[str]:
         """The names of the models, from `GET /models`. Raises as `stream` does."""
@@ -152,25 +152,27 @@ class OpenAICompatible:
         return await self._client.post(path, cast_to=object, content=body, stream=True, stream_cls=AsyncStream[object])
 
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
-        reader = ChunkReader(secrets.token_hex(_SEED_BYTES), self._refused)
+        reader = ChunkReader(secrets.token_hex(_SEED_BYTES), self._failed_choice)
         try:
             async with self._opened(request) as response, aclosing(response.aiter_bytes()) as pieces:
                 if _media_type(response) == "text/html":
                     raise ProviderGarbage(f"The provider {self._name} answered with a web page: is its URL right?")
                 if _media_type(response) == "application/json":
-                    yield self._chunk(reader, json.loads(b"".join([piece async for piece in pieces])))
+                    yield self._chunk(reader, decode_json(b"".join([piece async for piece in pieces]).decode()))
                     for rest in reader.end():
                         yield rest
                     return
-                events = DataReader(EVENT_BYTES)
+                events = EventReader(EVENT_BYTES)
                 async for piece in pieces:
-                    for data in events.feed(piece):
-                        if data == b"[DONE]":
+                    for event in events.feed(piece):
+                        text = event.text.strip()
+                        if text == "[DONE]":
                             for rest in reader.end():
                                 yield rest
                             await _drain(pieces)
                             return
-                        yield self._chunk(reader, json.loads(data.decode()))
+                        if text:
+                            yield self._chunk(reader, decode_json(text))
                 for rest in reader.end():
                     yield rest
         except EventTooLarge as error:
@@ -179,13 +181,17 @@ class OpenAICompatible:
             raise self._fault(error) from error
 
     def _chunk(self, reader: ChunkReader, data: object) -> Chunk:
-        if isinstance(data, dict) and (error := data.get("error")):
-            raise self._refused(error)
+        if refusal := refusal_in(data):
+            raise self._failure(refusal)
         return reader.read(data)
+
+    def _failed_choice(self, error: object) -> AttemptFailed:
+        # A passing fault, if it does not say more: the upstream had accepted the request.
+        return self._failure(refusal_of(error, otherwise="server_error"))
 
     def _fault(self, error: Exception) -> AttemptFailed:
         if isinstance(error, APIStatusError):
-            return self._refused(error.body, error.response)
+            return self._failure(refusal_of(error.body, error.response.status_code), error.response.headers)
         if isinstance(error, OpenAIError | httpx2.HTTPError):
             cause = error.__cause__ or error
             why = self._shown(str(cause)) or type(cause).__name__
@@ -194,30 +200,12 @@ class OpenAICompatible:
             return ProviderGarbage(f"The provider {self._name} sent something that is no HTTP.")
         return ProviderGarbage(f"The provider {self._name} sent something that is no JSON.")
 
-    def _refused(self, error: object, response: httpx2.Response | None = None) -> AttemptFailed:
-        """An upstream's error object, from an HTTP answer or in mid-stream."""
-        about = error if isinstance(error, dict) else {"message": error}
-        status = response.status_code if response is not None else _as_status(about.get("code"))
-        said = self._shown(about.get("message") or about.get("detail"))
-        answered = f"The provider {self._name} answered with {status or 'an error'}"
-        sentence = f"{answered}: {said}" if said else f"{answered}."
-        if status in (408, 504):
-            return ProviderTimeout(sentence)
-        param = about.get("param")
-        too_long = _TOO_LONG in said
-        return ProviderRefused(
-            sentence,
-            code="context_length_exceeded" if too_long else _refusal(status, about.get("code"), about.get("type")),
-            param=param if isinstance(param, str) and len(param) <= SENTENCE_CHARS else None,
-            retry_after_s=_retry_after_s(response.headers) if response is not None else None,
-        )
+    def _failure(self, refusal: Refusal, headers: Mapping[str, str] | None = None) -> AttemptFailed:
+        """Return the error of an attempt that ended with this refusal."""
+        return refusal.failure(self._name, self._shown(refusal.said), _retry_after_s(headers or {}))
 
-    def _shown(self, said: object) -> str:
-        """What the upstream says, fit for our callers' eyes: bounded, on one line, without our key."""
-        if not isinstance(said, str) or said.lstrip().startswith("<"):
-            return ""
-        bare = said.replace(self._key, "***") if self._key else said
-        return _short(" ".join(bare.split()))
+    def _shown(self, said: str) -> str:
+        return quoted(said, self._key)
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -263,13 +251,9 @@ async def _bound(response: httpx2.Response) -> None:
     encoding = response.headers.get("content-encoding", "").strip().lower()
     is_stream = response.is_success and _media_type(response) != "application/json"
     if encoding not in ("", "identity"):
-        response.stream = _Compressed(response.stream, _short(encoding))
+        response.stream = _Compressed(response.stream, quoted(encoding))
     elif not is_stream:
         response.stream = _Bounded(response.stream)
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= SENTENCE_CHARS else line[:SENTENCE_CHARS] + "…"
 
 
 def _could_not_connect(error: APIConnectionError) -> bool:
@@ -323,59 +307,6 @@ def _model_ids(answer: object) -> list[str]:
         raise ProviderGarbage("The provider's list of models is none.")
     ids = [model.get("id") for model in models if isinstance(model, dict)]
     return [model_id for model_id in ids if isinstance(model_id, str)]
-
-
-# What upstreams call it -> what we call it (shared/errors.py, REFUSALS). An error's code and type say most; its
-# status says the rest; `invalid_request_error` says least, since OpenAI gives this type to each status from 400 on.
-_NAMES = {
-    "context_length_exceeded": "context_length_exceeded",
-    "exceed_context_size_error": "context_length_exceeded",
-    "content_filter": "content_policy_violation",
-    "content_policy_violation": "content_policy_violation",
-    "model_not_found": "model_not_found",
-    "rate_limit_exceeded": "rate_limit_exceeded",
-    "rate_limit_error": "rate_limit_exceeded",
-    "insufficient_quota": "insufficient_quota",
-    "billing_hard_limit_reached": "insufficient_quota",
-    "invalid_api_key": "upstream_auth",
-    "authentication_error": "upstream_auth",
-    "permission_error": "upstream_auth",
-    "overloaded": "provider_overloaded",
-    "overloaded_error": "provider_overloaded",
-    "server_error": "server_error",
-}
-_STATUSES = {
-    400: "invalid_request",
-    401: "upstream_auth",
-    402: "insufficient_quota",
-    403: "upstream_auth",
-    404: "model_not_found",
-    409: "server_error",
-    413: "invalid_request",
-    422: "invalid_request",
-    429: "rate_limit_exceeded",
-    503: "provider_overloaded",
-    529: "provider_overloaded",
-}
-
-
-def _refusal(status: int | None, code: object, kind: object) -> str:
-    for name in (code, kind):
-        if isinstance(name, str) and name in _NAMES:
-            return _NAMES[name]
-    if status is None and kind == "invalid_request_error":
-        return "invalid_request"
-    otherwise = "server_error" if status is not None and status >= 500 else "provider_error"
-    return _STATUSES.get(status or 0, otherwise)
-
-
-def _as_status(code: object) -> int | None:
-    """Some upstreams give an error in mid-stream the HTTP status that it would have had."""
-    try:
-        status = int(str(code))
-    except ValueError:
-        return None
-    return status if 400 <= status <= 599 else None
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
