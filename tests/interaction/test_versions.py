@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -29,7 +30,7 @@ from tests.support.valkey import running_valkey
 ROOT = Path(__file__).parents[2]
 FIRST, LATER = "fec31f1", "9d88f45"
 WITHIN_S = 20.0
-PACED = {"tokens": 40, "rate": 20.0}
+PACED: dict[str, Any] = {"tokens": 40, "rate": 20.0}
 
 
 def sources_of(commit: str, folder: Path) -> Path:
