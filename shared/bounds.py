@@ -164,6 +164,9 @@ LOOKS: Final = 100
 BELLS: Final = 1000
 """Rings that wait at a lane's bell: more than free workers hear are noise. shared/functions has it; a test compares."""
 
+REPORTED_JOBS: Final = 1000
+"""Jobs whose trouble a worker remembers to have logged: more than a fleet has broken ones at a time."""
+
 PROCESSES: Final = 256
 """Processes whose metrics one scrape shows: those that told theirs last. Each tells a few KiB."""
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from shared.bounds import WALK_PAGE
 from shared.errors import Abandoned, BrokenJob, Cancelled, JobNotFound, TailraceError, WorkerLost, problem_of
@@ -72,6 +73,13 @@ class Succession:
     former: str = ""
     resumed_from: EventId | None = ROLLED_BACK
     seen: EventId | None = None
+
+
+class Remains(NamedTuple):
+    """What can be read of a broken record: where the job belongs, and when its time is over (ms), if it says so."""
+
+    place: Place
+    deadline_ms: int | None
 
 
 class Created(NamedTuple):
@@ -146,7 +154,7 @@ class Store:
         async with self._client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(self._keys.job(job_id).record)
-            records = await pipe.execute()
+            records = await pipe.execute(raise_on_error=False)
         return [_readable(job_id, record) for job_id, record in zip(job_ids, records, strict=True)]
 
     async def load_with_request(self, job_id: str) -> tuple[Job, dict[str, Any]]:
@@ -360,15 +368,17 @@ class Store:
         """The walk came to nothing: anybody may try again at once."""
         await self._client.delete(self._keys.walking)
 
-    async def place(self, job_id: str) -> Place | None:
-        """The place in the queue of a job that this version can't read; None if it needs none, as far as can be told.
+    async def remains(self, job_id: str) -> Remains | None:
+        """Read what matters of a record that this version can't read; None if the job needs nothing, as far as it says.
 
         A lane that isn't named, or that only a newer version knows, is as good as any: whoever takes the job ends it.
         """
-        status, lane = await self._client.hmget(self._keys.job(job_id).record, ["status", "lane"])  # type: ignore[misc]
+        fields = ["status", "lane", "deadline"]
+        status, lane, deadline = await self._client.hmget(self._keys.job(job_id).record, fields)  # type: ignore[misc]
         if status is None or status in _TERMINAL:
             return None
-        return Place(job_id, (lane or DEFAULT_LANE.encode()).decode("utf-8", "replace"), began=True)
+        place = Place(job_id, (lane or DEFAULT_LANE.encode()).decode("utf-8", "replace"), began=True)
+        return Remains(place, int(deadline) if deadline is not None and deadline.isdigit() else None)
 
     async def unended(self) -> AsyncIterator[Place]:
         """All jobs that have not ended, in no order. It reads every record, page by page: seldom, in the background."""
@@ -380,7 +390,8 @@ class Store:
             ids = [name.decode().removeprefix(prefix).removesuffix(suffix) for name in names]
             for job_id, job in zip(ids, await self.load_many(ids), strict=True):
                 if isinstance(job, BrokenJob):
-                    place = await self.place(job_id)
+                    remains = await self.remains(job_id)
+                    place = None if remains is None else remains.place
                 else:
                     place = job.place if job is not None and not job.ended else None
                 if place is not None:
@@ -417,7 +428,9 @@ def _request(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
     return request, kept
 
 
-def _readable(job_id: str, record: Mapping[bytes, bytes]) -> Job | BrokenJob | None:
+def _readable(job_id: str, record: Mapping[bytes, bytes] | ResponseError) -> Job | BrokenJob | None:
+    if isinstance(record, ResponseError):  # of this record only: servers that can't serve raise
+        return BrokenJob(f"The job's record can't be read: {record}.")
     try:
         return job_from_record(job_id, record) if record else None
     except BrokenJob as error:

@@ -33,6 +33,7 @@ from shared.queue import Claim, Queue
 from shared.replay import ReplayLog
 from shared.results import Results
 from shared.store import ROLLED_BACK, BeginRefusal, Execution, Store, Succession
+from shared.valkey import REDIS_FAULTS
 from worker.attempt import BEHIND, CANCELLED, DRAIN, Attempt, Question
 from worker.embedding import Embedding
 from worker.ending import Ending, estimate_tokens, finish_from_log, persistently, read_heard
@@ -40,6 +41,7 @@ from worker.epilogue import Epilogue
 from worker.fallback import Routes
 from worker.gate import Gate, Pass
 from worker.pump import Pump
+from worker.reported import ReportedJobs
 from worker.retry import Budget, Failure, after_loss, decide
 from worker.savings import Savings
 from worker.tally import Heard
@@ -53,6 +55,8 @@ ENDED = ("ok", "have", "ended", "missing")
 _LATE_LOOK_S = 5.0
 # A job for which no provider has a place gives its slot to another one for so long.
 _NO_PLACE_S = 0.5
+# A job that can be neither run nor ended here is given to any worker after so long.
+_NOT_ENDED_S = 30.0
 # Why an execution of ours ended that has cost its job nothing.
 _INTERRUPTIONS = {
     DRAIN: Drained("The worker was stopped and handed the job on."),
@@ -121,6 +125,7 @@ class Attempts:
         self._gate = gate
         self._limits = limits
         self._lease_s = lease_s
+        self._reported = ReportedJobs()
         self.running: dict[str, Attempt | Embedding] = {}
         self._starting: dict[str, str | None] = {}
         self._draining = False
@@ -134,9 +139,9 @@ class Attempts:
         try:
             outcome = await self._run(claim)
         except Exception:  # the top of the job's task: a defect must not leave the job without an end
-            log.exception("attempt.crashed")
-            defect = InternalError("Tailrace failed inside; its log has the cause.")
-            outcome = _fate(await self.end(claim.job_id, claim.owner, defect))
+            if self._reported.is_new(claim.job_id):
+                log.exception("attempt.crashed")
+            outcome = await self._end_after_defect(claim)
         finally:
             self._starting.pop(claim.job_id, None)
         if outcome in (Fate.OVER, Fate.COMPLETED):
@@ -176,6 +181,15 @@ class Attempts:
             return True
         return answer in ENDED
 
+    async def _end_after_defect(self, claim: Claim) -> Outcome:
+        defect = InternalError("Tailrace failed inside; its log has the cause.")
+        try:
+            return _fate(await self.end(claim.job_id, claim.owner, defect))
+        except REDIS_FAULTS as error:
+            # Redis refuses a step for this job alone. Another version may be able to carry it out.
+            log.debug("attempt.not_ended", error=str(error))
+            return _NOT_ENDED_S
+
     async def _forget(self, claim: Claim) -> None:
         """A job without a record leaves the queue; if its record comes late, it is put back."""
         await persistently(lambda: self._queue.done(claim.job_id, claim.lane))
@@ -209,6 +223,9 @@ class Attempts:
             return await self._pursue(task, first)
         except JobNotFound:
             return Fate.UNKNOWN
+        except BrokenJob as error:
+            log.warning("attempt.not_startable", reason=str(error))
+            return _fate(await self.end(job_id, claim.owner, error))
         except TailraceError as error:
             return _fate(await self.end(job_id, claim.owner, error))
 

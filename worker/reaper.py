@@ -18,10 +18,11 @@ from shared.jobs import VIEWER_LEASE_S, Job, Place
 from shared.lifecycle import State
 from shared.queue import LOOK_S, Queue
 from shared.store import Store
-from shared.valkey import REDIS_FAULTS, Outage
+from shared.valkey import REDIS_DOWN, REDIS_FAULTS, Outage
 from worker.ending import saved_tokens
 from worker.epilogue import Epilogue
 from worker.recovery import put_back
+from worker.reported import ReportedJobs
 from worker.savings import Savings
 
 log = structlog.get_logger()
@@ -69,6 +70,7 @@ class Reaper:
         self._trust_at = clock.monotonic() + wait_s
         self._back_at = clock.monotonic() - up_s
         self._savings = savings or Savings()
+        self._reported = ReportedJobs()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -97,10 +99,11 @@ class Reaper:
         for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
             try:
                 await self._look_once(job_id, job, now_ms, patient=patient)
-            except REDIS_FAULTS:
+            except REDIS_DOWN:
                 raise
             except Exception:  # the top of one job's look: the others must not wait for a job that can't be looked at
-                log.exception("reaper.look_failed", job=job_id)
+                if self._reported.is_new(job_id):
+                    log.exception("reaper.look_failed", job=job_id)
         return len(job_ids) == LOOKS
 
     async def _look_once(self, job_id: str, job: Job | BrokenJob | None, now_ms: int, *, patient: bool) -> None:
@@ -122,7 +125,7 @@ class Reaper:
         if job.status is State.CANCELLING:
             await self._look_at_cancelling(job, now_ms)
         elif now_ms >= job.deadline_ms + (_DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0):
-            await self._end_now(job, DeadlinePassed("The job's time was over."))
+            await self._end_now(job.id, job.lane, DeadlinePassed("The job's time was over."))
         elif self._abandoned_in_s(job, now_ms) > 0 or not await self._abandon(job):
             patience_ms = _DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0
             over_in_s = (job.deadline_ms + patience_ms - now_ms) / 1000
@@ -153,14 +156,20 @@ class Reaper:
         return True
 
     async def _look_at_broken(self, job_id: str, error: BrokenJob, now_ms: int) -> None:
-        """Perhaps a newer version's, which runs it well; whoever takes it and can't read it ends it."""
-        log.warning("reaper.broken_job", job=job_id, reason=str(error))
-        place = await self._store.place(job_id)
-        if place is None:
+        """Put back or end a job that this version can't read.
+
+        A newer version may run it well, and whichever worker takes it and can't read it ends it. Its deadline holds.
+        """
+        if self._reported.is_new(job_id):
+            log.warning("reaper.broken_job", job=job_id, reason=str(error))
+        remains = await self._store.remains(job_id)
+        if remains is None:
             await self._forget(job_id, None)
+        elif remains.deadline_ms is not None and now_ms >= remains.deadline_ms + _DEADLINE_PATIENCE_MS:
+            await self._end_now(job_id, remains.place.lane, DeadlinePassed("The job's time was over."))
         else:
-            self._serve(place.lane)
-            await self._put_back(place, LOOK_S, now_ms)
+            self._serve(remains.place.lane)
+            await self._put_back(remains.place, LOOK_S, now_ms)
 
     async def _put_back(self, place: Place, look_in_s: float, now_ms: int) -> None:
         """If the queue has lost it; if not, it is looked at again later."""
@@ -174,9 +183,9 @@ class Reaper:
         if left_ms > 0:
             await self._queue.look([job.id], left_ms / 1000)
         else:
-            await self._end_now(job, Cancelled.because(code))
+            await self._end_now(job.id, job.lane, Cancelled.because(code))
 
-    async def _end_now(self, job: Job, error: TailraceError) -> None:
-        log.warning("reaper.ends", job=job.id, code=error.code)
-        if await self._end(job.id, error):
-            await self._epilogue.run(job.id, job.lane)
+    async def _end_now(self, job_id: str, lane: str, error: TailraceError) -> None:
+        log.warning("reaper.ends", job=job_id, code=error.code)
+        if await self._end(job_id, error):
+            await self._epilogue.run(job_id, lane)

@@ -68,8 +68,9 @@ local function begin(keys, args)
   local status = record[1]
   if not status then return { 'missing' } end
   if is_terminal(status) then return { 'ended' } end
-  local old, now = tonumber(record[2]), now_ms()
-  local left, attempts = tonumber(record[7]) - now, tonumber(record[5])
+  -- A record that another version wrote may lack fields: its job can be ended all the same.
+  local old, now = tonumber(record[2]) or 0, now_ms()
+  local left, attempts = (tonumber(record[7]) or now) - now, tonumber(record[5]) or 0
   local running = args[2] == 'run'
   if not running and args[3] ~= '' and old ~= tonumber(args[3]) then return { 'stale' } end
   if running then
@@ -82,10 +83,10 @@ local function begin(keys, args)
     if left <= 0 then return { 'expired' } end
     if args[9] ~= '' and tonumber(args[9]) ~= tonumber(record[3]) then return { 'moved' } end
   end
-  local epoch, created = old + 1, tonumber(record[6])
+  local epoch, created = old + 1, tonumber(record[6]) or now
   -- A server that was killed may have forgotten executions: the job's age in ticks is an epoch that none of them had.
   if created < awake_since then epoch = math.max(epoch, math.floor((now - created) / TICK_MS)) end
-  local base, seq = tonumber(record[4]) + tonumber(record[3]), 0
+  local base, seq = (tonumber(record[4]) or 0) + (tonumber(record[3]) or 0), 0
   if running then
     attempts = attempts + 1
     local bytes, resumed = '', 'null'

@@ -114,6 +114,13 @@ async def test_a_running_job_that_was_handed_back_is_still_a_running_job(core: C
     assert (after if accepted else None) == expected(State.RUNNING, action)
 
 
+async def test_a_job_whose_record_lacks_fields_can_be_ended(core: Core) -> None:
+    job_id = (await core.running()).job_id
+    await core.client.hdel(core.keys.job(job_id).record, "deadline", "attempts", "created", "base", "left")  # type: ignore[misc]
+
+    assert await finish(core, job_id, State.FAILED) == "ok"
+
+
 def test_the_table_above_knows_every_way_to_end() -> None:
     assert {ENDINGS[action] for _, action in TRANSITIONS if action in ENDINGS} == TERMINAL
 

@@ -431,6 +431,33 @@ async def test_a_job_that_nobody_can_read_and_that_waits_is_told_of_once_in_a_wh
     assert logs.named("recovery.put_back") == []
 
 
+async def test_a_job_that_nobody_can_read_ends_when_its_time_is_over(system: System) -> None:
+    early, late = [await system.submit() for _ in range(2)]
+    for job_id in (early, late):
+        await system.write(job_id, v=99)
+        await system.look(job_id)
+    await over(system, late)
+    reaper = Reaping(system.core)
+    await reaper.sweep()
+
+    assert reaper.ended == [(late, "deadline_passed")]
+
+
+async def test_a_record_that_is_none_does_not_stop_the_others_and_is_logged_once(system: System) -> None:
+    odd, other = [await system.submit() for _ in range(2)]
+    await system.core.client.set(system.core.keys.job(odd).record, "not a hash")
+    await over(system, other)
+    reaper = Reaping(system.core, ends=False)
+    with captured_logs() as logs:
+        for score in (1, 2):
+            for job_id in (odd, other):
+                await system.look(job_id, score)
+            await reaper.sweep()
+
+    assert reaper.ended == [(other, "deadline_passed")] * 2
+    assert len(logs.named("reaper.broken_job") + logs.named("reaper.look_failed")) == 1
+
+
 async def test_a_job_that_nobody_can_read_and_that_has_ended_is_forgotten(system: System) -> None:
     job_id = await system.submit()
     await system.cancel(job_id)

@@ -447,6 +447,28 @@ async def test_a_defect_in_the_code_ends_the_job_as_internal_error_and_the_worke
     assert after.types[-1] == "completed"
 
 
+async def test_a_job_that_can_be_neither_run_nor_ended_is_given_back_and_logged_once(system: System) -> None:
+    job_id = await system.submit()
+    await system.core.client.set(system.core.keys.job(job_id).record, "not a hash")
+    with captured_logs() as logs:
+        async with running_worker(system.settings, Told(lambda call: call.end())):
+            for _ in range(2):
+                async with asyncio.timeout(PATIENCE_S):
+                    while await due_in_s(system, job_id) < 20:
+                        pass
+                await system.due(job_id)
+            assert (await system.story(await system.submit())).types[-1] == "completed"
+
+    assert len(logs.named("attempt.crashed")) == 1
+
+
+async def due_in_s(system: System, job_id: str) -> float:
+    seconds, _ = await system.core.client.time()
+    due_ms = await system.core.client.zscore(system.lane, job_id)
+    assert due_ms is not None
+    return float(due_ms) / 1000 - int(seconds)
+
+
 # Slots.
 
 
