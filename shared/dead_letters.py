@@ -1,8 +1,8 @@
 """Dead letters: the jobs that failed for good, as a list that a person can look through.
 
-The list holds ids and when their jobs ended; what a dead letter says is in its job's record, which is kept for longer
-than that of other jobs. The record is right: an id whose job is none is dropped when it is met. Above: the worker's
-epilogue, which adds to it, and the dead letter API. Below: shared/functions. Not here: how a job is requeued.
+A job that failed because of its request is not one of them: only its caller can change the request. The list holds ids
+and when their jobs ended; what a dead letter says is in its job's record, which is kept for longer than that of other
+jobs. The record is right: an id whose job is none is dropped when it is met. Not here: how a job is requeued.
 """
 
 import json
@@ -13,8 +13,8 @@ from typing import NamedTuple, Self
 
 from redis.asyncio import Redis
 
-from shared.errors import BadCursor
-from shared.jobs import is_job_id
+from shared.errors import BadCursor, is_request_fault
+from shared.jobs import code_in, is_job_id
 from shared.keys import Keys
 from shared.lifecycle import State
 from shared.valkey import Functions
@@ -74,11 +74,14 @@ class DeadLetters:
         self._most = most
 
     async def bury(self, job_id: str) -> Buried | None:
-        """Make a job that has ended a dead letter, if it failed; None if it is none, or was one before. Idempotent."""
+        """Make a job that has ended a dead letter, if it failed, and not by its request's fault. Idempotent.
+
+        Returns None if it is not a dead letter, or was one before.
+        """
         record = self._keys.job(job_id).record
         fields = ["status", "ended", "hidden", "dismissed", "outcome", "tenant", "lane", "attempts"]
         status, ended, hidden, dismissed, outcome, *about = await self._client.hmget(record, fields)  # type: ignore[misc]
-        if status != _FAILED or hidden or dismissed:
+        if status != _FAILED or hidden or dismissed or is_request_fault(code := _code(outcome)):
             return None
         lists = [self._keys.dead_letters, self._keys.open_dead_letters]
         added, *over = await self._functions.call("bury", lists, job_id, ended, self._kept_ms, self._most)
@@ -87,7 +90,7 @@ class DeadLetters:
         if not added:
             return None
         tenant, lane, attempts = ((each or b"").decode("utf-8", "replace") for each in about)
-        return Buried(job_id, tenant, lane, _code(outcome), int(attempts or 0))
+        return Buried(job_id, tenant, lane, code, int(attempts or 0))
 
     async def listed(self, after: Listed | None, limit: int, *, only_open: bool) -> list[Listed]:
         """Those that ended before `after`, the last one first; `only_open`: without those that were requeued."""
@@ -115,6 +118,10 @@ class DeadLetters:
     async def dismiss(self, job_id: str) -> bool:
         """Make a dead letter an ordinary job that has failed; False if it never was one. Idempotent."""
         keys = self._keys.job(job_id)
+        outcome: bytes | None = await self._client.hget(keys.record, "outcome")  # type: ignore[misc]
+        if is_request_fault(_code(outcome)):
+            await self.drop([job_id])
+            return False
         every = [keys.record, keys.log, keys.request, keys.result]
         dismissed = bool(await self._functions.call("dismiss", every, self._retention_ms))
         await self.drop([job_id])
@@ -127,7 +134,6 @@ class DeadLetters:
 
 def _code(outcome: bytes | None) -> str:
     try:
-        code = json.loads(outcome or b"{}")["error"]["code"]
-    except (KeyError, TypeError, ValueError):
+        return code_in(json.loads(outcome or b"{}"))
+    except (AttributeError, ValueError):  # nobody can read it
         return ""
-    return str(code)

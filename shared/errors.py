@@ -406,7 +406,10 @@ def problem_of(error: TailraceError) -> dict[str, object]:
     `type` is the error's family, for programs that only want to know whose fault it was; `param` and `retry_after_s`
     (seconds) are there where they are known.
     """
-    family = "provider_error" if is_provider_fault(error) else "job_error"
+    if is_request_fault(error.code):
+        family = "request_error"
+    else:
+        family = "provider_error" if is_provider_fault(error) else "job_error"
     problem: dict[str, object] = {
         "type": family,
         "code": error.code,
@@ -421,10 +424,16 @@ def problem_of(error: TailraceError) -> dict[str, object]:
 
 
 def is_provider_fault(error: TailraceError) -> bool:
-    """Whether the upstream is to blame."""
-    return isinstance(error, _PROVIDER_FAULTS)
+    """Return whether the upstream is to blame, and not the request that it refused."""
+    return isinstance(error, _PROVIDER_FAULTS) and not is_request_fault(error.code)
 
 
+def is_request_fault(code: str) -> bool:
+    """Return whether a job failed with this code because of what it asked for: asking again gives the same answer."""
+    return code in _REQUEST_FAULTS
+
+
+_REQUEST_FAULTS = frozenset({"invalid_request", "context_length_exceeded", "content_policy_violation"})
 _PROVIDER_FAULTS = (ProviderTimeout, ProviderUnreachable, ProviderRefused, ProviderTruncated, ProviderGarbage)
 
 

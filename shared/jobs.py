@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from shared.errors import BrokenJob
+from shared.errors import BrokenJob, is_request_fault
 from shared.events import EventId
 from shared.lifecycle import TERMINAL, State
 from shared.routes import OnStreamFailure
@@ -272,8 +272,14 @@ class Job:
 
     @property
     def dead_letter(self) -> bool:
-        """Whether it failed for good, and is kept for a person to look at."""
-        return self.status is State.FAILED and not self.hidden and not self.dismissed
+        """Whether it failed for good, not by what it asked for, and is kept for a person to look at."""
+        failed = self.status is State.FAILED and not is_request_fault(self.error_code)
+        return failed and not self.hidden and not self.dismissed
+
+    @property
+    def error_code(self) -> str:
+        """The code of the error that it ended with; empty without one."""
+        return code_in(self.outcome)
 
     @property
     def ended(self) -> bool:
@@ -294,6 +300,12 @@ class Job:
     def place(self) -> Place:
         """Its place in the queue."""
         return Place(self.id, self.lane, self.status is not State.QUEUED)
+
+
+def code_in(outcome: Mapping[str, Any]) -> str:
+    """Return the code of the error in a terminal event's data; empty without one."""
+    error = outcome.get("error")
+    return str(error.get("code", "")) if isinstance(error, Mapping) else ""
 
 
 def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:

@@ -225,7 +225,10 @@ class Metrics(_Registry):
         self.deltas = self._counter("tailrace_deltas_total", "deltas that providers sent", "provider")
         self.embedded = self._counter("tailrace_embedded_inputs_total", "inputs that providers embedded", "provider")
         self.provider_failures = self._counter(
-            "tailrace_provider_failures_total", "attempts that failed by their provider's fault", "provider", "code"
+            "tailrace_provider_failures_total",
+            "attempts that failed by their provider's fault; refusals of a bad request are not",
+            "provider",
+            "code",
         )
         self.circuits_open = self._gauge(
             "tailrace_circuits_open", "models of a provider that are not asked now, or tried out only", "provider"

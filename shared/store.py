@@ -14,7 +14,16 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from shared.bounds import WALK_PAGE
-from shared.errors import Abandoned, BrokenJob, Cancelled, JobNotFound, TailraceError, WorkerLost, problem_of
+from shared.errors import (
+    Abandoned,
+    BrokenJob,
+    Cancelled,
+    JobNotFound,
+    TailraceError,
+    WorkerLost,
+    is_request_fault,
+    problem_of,
+)
 from shared.events import EventId, encode_data
 from shared.jobs import (
     KEPT,
@@ -25,6 +34,7 @@ from shared.jobs import (
     JobSpec,
     Place,
     Progress,
+    code_in,
     embedded_from,
     job_from_record,
 )
@@ -101,7 +111,7 @@ class Store:
         failed_retention_s: float = 0.0,
         metrics: Metrics | None = None,
     ) -> None:
-        """A job is kept for `retention_s` after its end; one that failed for `failed_retention_s`, if that is more."""
+        """Keep a job for `retention_s` after its end; a dead letter for `failed_retention_s`, if that is more."""
         self._metrics = metrics or Metrics()
         self._executions, self._rollbacks = self._metrics.executions.of(), self._metrics.rollbacks.of()
         self._client = client
@@ -267,7 +277,7 @@ class Store:
             frame,
             status.value,
             outcome,
-            self._failed_retention_ms if status is State.FAILED else self._retention_ms,
+            self._kept_ms(status, outcome),
             *extra,
         )
         if answer in (b"ok", b"have"):
@@ -312,9 +322,13 @@ class Store:
         answer: bytes = await self._functions.call("forget", [keys.record, keys.log, keys.request, keys.result])
         return answer.decode()  # type: ignore[return-value]
 
+    def _kept_ms(self, status: State, outcome: bytes) -> int:
+        is_dead_letter = status is State.FAILED and not is_request_fault(code_in(json.loads(outcome)))
+        return self._failed_retention_ms if is_dead_letter else self._retention_ms
+
     def _count_end(self, status: State, outcome: bytes) -> None:
         end = json.loads(outcome)
-        self._metrics.ended.of(status.value, (end.get("error") or {}).get("code", "")).add()
+        self._metrics.ended.of(status.value, code_in(end)).add()
         usage = end.get("usage") or {}
         for kind in ("prompt", "completion"):
             self._metrics.tokens.of(kind).add(usage.get(f"{kind}_tokens", 0))

@@ -55,7 +55,7 @@ class Wanted:
             return self.requeued is not True and (self.tenant, self.code, self.model) == (None, None, None)
         return (
             self.tenant in (None, job.tenant)
-            and self.code in (None, _code(job))
+            and self.code in (None, job.error_code)
             and self.model in (None, job.model)
             and self.requeued in (None, job.requeued_as is not None)
         )
@@ -292,10 +292,6 @@ def _show(letter: Letter) -> dict[str, Any]:
 def _is_one(job: Job | BrokenJob | None) -> TypeGuard[Job | BrokenJob]:
     """Whether a listed job is a dead letter still; one that can't be read is, as far as can be told."""
     return isinstance(job, BrokenJob) or (job is not None and job.dead_letter)
-
-
-def _code(job: Job) -> str:
-    return str((job.outcome.get("error") or {}).get("code", ""))
 
 
 def _missing(job_id: str) -> DeadLetterNotFound:

@@ -194,7 +194,7 @@ async def test_an_answer_that_was_cut_off_says_so(tailrace: Tailrace, model: str
 
 async def refused(tailrace: Tailrace, model: str) -> str:
     """A job that has failed for good; its id."""
-    prompt = script(tokens=2, fault="refuse", code="content_policy_violation", message="Not that.")
+    prompt = script(tokens=2, fault="refuse", code="insufficient_quota", message="Not that.")
     job_id = await detached(tailrace, "--model", model, prompt)
     assert (await tailrace("tail", job_id)).status == ExitStatus.FAILED
     return job_id
@@ -218,7 +218,7 @@ async def test_dead_letters_are_listed_and_looked_at(tailrace: Tailrace, root: T
     shown = await root("dead-letters", "show", first)
 
     assert {each["id"] for each in letters} == {first, second}
-    assert as_table.output.splitlines()[1].split()[1:4] == ["content_policy_violation", "alice", model]
+    assert as_table.output.splitlines()[1].split()[1:4] == ["insufficient_quota", "alice", model]
     assert len(as_table.output.splitlines()) == 2
     assert "Not that." in json.loads(shown.output)["request"]["messages"][0]["content"]
     assert (await root("dead-letters", "--tenant", "nobody")).output == ""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.dead_letters import Buried, DeadLetters, Listed
-from shared.errors import BadCursor, JobNotFound, ProviderUnreachable, problem_of
+from shared.errors import AttemptFailed, BadCursor, JobNotFound, ProviderRefused, ProviderUnreachable, problem_of
 from shared.events import EventId, EventType, encode_data, encode_frame
 from shared.lifecycle import State
 from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id
@@ -14,10 +14,13 @@ from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETEN
 SLACK_S = 5.0
 
 
-async def failed(core: Core, **changes: Any) -> str:
+UNREACHABLE = ProviderUnreachable("Nobody is there.")
+
+
+async def failed(core: Core, error: AttemptFailed = UNREACHABLE, **changes: Any) -> str:
     """A job that has failed, before its epilogue."""
     execution = await core.running(**changes)
-    data = encode_data({"error": problem_of(ProviderUnreachable("Nobody is there.")), "sha256": "", "events": 3})
+    data = encode_data({"error": problem_of(error), "sha256": "", "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
     assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == "ok"
     return execution.job_id
@@ -88,6 +91,29 @@ async def test_a_job_that_its_owner_deleted_while_it_ran_is_no_dead_letter(core:
     await core.finish(execution, State.FAILED)
 
     assert await core.dead_letters.bury(execution.job_id) is None
+
+
+@pytest.mark.parametrize("code", ["invalid_request", "context_length_exceeded", "content_policy_violation"])
+async def test_a_job_whose_request_was_to_blame_is_no_dead_letter_and_kept_like_any_other(
+    core: Core, code: str
+) -> None:
+    job_id = await failed(core, ProviderRefused("No.", code=code))
+
+    assert await core.dead_letters.bury(job_id) is None
+    assert await ids(core, only_open=False) == []
+    assert not (await core.job(job_id)).dead_letter
+    assert not await core.dead_letters.dismiss(job_id)
+    assert all(RETENTION_S - SLACK_S < each <= RETENTION_S for each in await kept_s(core, job_id))
+
+
+async def test_one_that_a_former_version_has_listed_is_taken_off_when_it_is_dismissed(core: Core) -> None:
+    job_id = await failed(core, ProviderRefused("No.", code="invalid_request"))
+    for key in (core.keys.dead_letters, core.keys.open_dead_letters):
+        await core.client.zadd(key, {job_id: (await core.job(job_id)).ended_ms})
+
+    assert not await core.dead_letters.dismiss(job_id)
+
+    assert await ids(core, only_open=False) == await ids(core) == []
 
 
 async def test_a_job_whose_outcome_nobody_can_read_is_a_dead_letter_all_the_same(core: Core) -> None:

@@ -20,7 +20,7 @@ from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 
 ROOT = "/v1/dead-letters"
-REFUSED = ProviderRefused("Not that.", code="content_policy_violation")
+REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 NO_SUCH = "job_00000000000000000000000000"
 CALLS = [
     ("GET", ROOT),
@@ -51,7 +51,7 @@ def root(system: System) -> Client:
     return system.client.as_("sk-root")
 
 
-async def dead_letter(system: System, code: str = "content_policy_violation", **changes: Any) -> str:
+async def dead_letter(system: System, code: str = "insufficient_quota", **changes: Any) -> str:
     """A dead letter that no worker had to make; its id."""
     core = system.core
     spec = make_spec(**{"model": "told", **changes})
@@ -100,6 +100,28 @@ async def test_only_admin_keys_may(system: System, method: str, target: str) -> 
 
     assert [answer.status for answer in answers] == [403, 401, 401]
     assert await ids(system.client.as_("sk-root")) == [job_id]
+
+
+async def test_a_job_whose_request_was_to_blame_is_no_dead_letter(system: System, root: Client) -> None:
+    core, kept = system.core, await dead_letter(system)
+    spec = make_spec(model="told")
+    await core.store.create(spec, 1)
+    execution = await core.begin(spec.id)
+    data = encode_data({"error": problem_of(ProviderRefused("n is bad.", code="invalid_request")), "events": 3})
+    frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
+    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == "ok"
+    # As a former version would have it.
+    for key in (core.keys.dead_letters, core.keys.open_dead_letters):
+        await core.client.zadd(key, {spec.id: 10**13})
+
+    answers = [
+        await root.request(method, f"{ROOT}/{spec.id}{rest}")
+        for method, rest in (("GET", ""), ("POST", "/requeue"), ("DELETE", ""))
+    ]
+
+    assert [problem(answer)[:2] for answer in answers] == [(404, "dead_letter_not_found")] * 3
+    assert await ids(root) == [kept]
+    assert (await system.job(spec.id)).status is State.FAILED
 
 
 # Looking.
@@ -531,7 +553,7 @@ async def until_listed(system: System, root: Client) -> list[dict[str, Any]]:
     """What is listed, once a worker has come to its epilogue's end."""
     async with system.commands() as seen:
         if not (listed := (await root.get(ROOT)).json()["data"]):
-            await seen("tailrace_done_1")
+            await seen("tailrace_done_")
             listed = (await root.get(ROOT)).json()["data"]
     return list(listed)
 

@@ -19,7 +19,7 @@ from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from worker.epilogue import Epilogue
 
-REFUSED = ProviderRefused("Not that.", code="content_policy_violation")
+REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 
 
 @pytest.fixture
@@ -76,6 +76,28 @@ async def test_jobs_that_end_otherwise_are_not_buried_and_one_that_completed_is_
     assert await letters(system.core) == []
 
 
+@pytest.mark.parametrize("code", ["invalid_request", "context_length_exceeded", "content_policy_violation"])
+async def test_a_job_whose_request_was_to_blame_is_neither_buried_nor_counted_against_its_provider(
+    system: System, code: str
+) -> None:
+    told = Told()
+    with captured_logs() as logs:
+        async with running_worker(system.settings, told):
+            job_id = await system.submit()
+            (await told.call()).fail(ProviderRefused("Not so.", code=code))
+            story = await system.story(job_id)
+            failed = await system.submit()
+            (await told.call(1)).fail(REFUSED)
+            await system.story(failed)
+        scraped = (await system.client.as_("sk-root").get("/metrics")).body.decode()
+
+    assert (story.code, story.end["error"]["type"]) == (code, "request_error")
+    assert await letters(system.core) == [failed]
+    assert [each["job"] for each in logs.named("job.dead_letter")] == [failed]
+    counted = [line for line in scraped.splitlines() if line.startswith("tailrace_provider_failures_total{")]
+    assert len(counted) == 1 and REFUSED.code in counted[0]
+
+
 async def test_a_foreground_call_that_failed_is_a_dead_letter_too(system: System) -> None:
     told = Told()
     async with running_worker(system.settings, told):
@@ -101,7 +123,7 @@ async def test_a_worker_that_is_killed_in_the_epilogue_leaves_nothing_undone(sys
             assert "message" in await system.queue_keys(job_id)
             told_again = Told()
             async with system.commands() as seen, running_worker(system.settings, told_again):
-                await seen("tailrace_done_1")
+                await seen("tailrace_done_")
 
     assert await letters(system.core) == [job_id]
     assert await system.queue_keys(job_id) == []
@@ -118,7 +140,7 @@ async def test_a_job_that_ended_and_only_the_reaper_still_knows_is_buried(system
     await system.look(job_id)
 
     async with system.commands() as seen, running_worker(system.settings, Told()):
-        await seen("tailrace_done_1")
+        await seen("tailrace_done_")
 
     assert await letters(core) == [job_id]
 

@@ -20,6 +20,8 @@ from shared.errors import (
     StartupError,
     TailraceError,
     Unavailable,
+    is_provider_fault,
+    is_request_fault,
     problem_of,
     status_of,
 )
@@ -123,6 +125,23 @@ def test_a_problem_names_the_family_the_code_and_what_can_be_done() -> None:
         "retryable": True,
     }
     assert problem_of(Cancelled("The job was cancelled on request."))["type"] == "job_error"
+
+
+REQUEST_FAULTS = ("invalid_request", "context_length_exceeded", "content_policy_violation")
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refusal_is_the_providers_fault_or_the_requests(code: str) -> None:
+    error, of_the_request = ProviderRefused("No.", code=code), code in REQUEST_FAULTS
+
+    assert is_request_fault(code) is of_the_request
+    assert is_provider_fault(error) is not of_the_request
+    assert problem_of(error)["type"] == ("request_error" if of_the_request else "provider_error")
+
+
+def test_no_other_end_is_anybodys_fault_but_ours() -> None:
+    assert not is_provider_fault(Cancelled("The job was cancelled on request."))
+    assert not any(map(is_request_fault, ("cancelled", "poison_job", "internal_error", "", "provider_timeout")))
 
 
 def test_a_problem_names_the_field_that_is_to_blame() -> None:

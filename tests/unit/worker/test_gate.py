@@ -142,6 +142,8 @@ async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
         (ProviderRefused("No.", code="server_error"), ["failed"]),
         (ProviderRefused("No.", code="rate_limit_exceeded"), ["succeeded"]),
         (ProviderRefused("No.", code="context_length_exceeded"), ["succeeded"]),
+        (ProviderRefused("No.", code="content_policy_violation"), ["succeeded"]),
+        (ProviderRefused("No.", code="invalid_request"), ["succeeded"]),
         (DeadlinePassed("Late."), []),
     ],
     ids=lambda value: value.code if isinstance(value, AttemptFailed) else "",

@@ -36,9 +36,13 @@ def test_the_series_of_a_provider_that_said_nothing_are_there() -> None:
     [
         (ProviderTruncated("It ended."), [Sample((PROVIDER, "provider_truncated"), (1.0,))]),
         (ProviderRefused("No.", code="rate_limit_exceeded"), [Sample((PROVIDER, "rate_limit_exceeded"), (1.0,))]),
+        (ProviderRefused("No.", code="model_not_found"), [Sample((PROVIDER, "model_not_found"), (1.0,))]),
+        (ProviderRefused("No.", code="invalid_request"), []),
+        (ProviderRefused("No.", code="context_length_exceeded"), []),
+        (ProviderRefused("No.", code="content_policy_violation"), []),
         (OutputTooLarge("It is too much."), []),
     ],
-    ids=["truncated", "refused", "too_large"],
+    ids=lambda value: value.code if isinstance(value, AttemptFailed) else str(len(value)),
 )
 def test_only_the_providers_own_failures_are_counted_as_such(error: AttemptFailed, counted: list[Sample]) -> None:
     metrics = Metrics()
