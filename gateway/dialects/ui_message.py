@@ -1,26 +1,30 @@
 """The AI SDK's UI message stream (Vercel's `ai`, protocol v1), as a pure translator: a job's events in, parts out.
 
-Above: api/ui_chat.py, which reads a job and writes what this returns. Below: the events. Only parts that `ai` 5, 6 and
-7 all know are made. It starts at the job's first event, so that each replay gives the same bytes. Not here: HTTP, time,
-or what the browser asked (ui_request.py).
+Above: api/ui_chat.py, which reads a job and writes the parts. Below: the events. Only parts that `ai` 5, 6 and 7 all
+know are made. It starts at the job's first event, so that each replay gives the same bytes. Not here: HTTP, time, or
+the browser's request (ui_request.py).
 """
 
 import json
 import math
-from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.dialects.call_fragments import CallFragment, add_extra, call_fragments
 from gateway.dialects.openai_errors import Failure, failure_in
 from shared.errors import status_of
 from shared.events import Event, EventType, encode_data
 
 _DONE: Final = b"data: [DONE]\n\n"
-_PLAIN_HEAD, _PLAIN_TAIL = b'{"content":"', b'"}'
+_TAIL = b'"}'
+_CLOSED = b"\x00"
+"""The beginning of no delta."""
 TEXT, REASONING = "text", "reasoning"
-# What providers call the words of their models' thoughts.
-_REASONING = ("reasoning_content", "reasoning")
-# What a model says in words: a refusal is one.
-_TEXT = ("content", "refusal")
+# The block that each text of a delta belongs to: a refusal is a text like any other.
+_BLOCKS = {"reasoning_content": REASONING, "content": TEXT, "refusal": TEXT}
+METADATA: Final = "tailrace"
+"""The key of `providerMetadata` under which a call's further fields travel to the page and back."""
+CUSTOM: Final = {"type": "custom"}
+"""The further field of a custom tool's call."""
 _FINISH_REASONS = {
     "stop": "stop",
     "length": "length",
@@ -34,21 +38,24 @@ _LOST = {
 }
 
 
-@dataclass(slots=True)
 class _Call:
-    """A tool call that is being made. It is `announced` once its name is known."""
+    """A tool call that is being made."""
 
-    id: str
-    name: str = ""
-    arguments: str = ""
-    announced: bool = False
+    __slots__ = ("custom", "extra", "id", "name", "pieces")
+
+    def __init__(self, first: CallFragment) -> None:
+        self.id = first.id
+        self.name = first.name
+        self.custom = first.custom
+        self.pieces: list[str] = []
+        self.extra: dict[str, Any] = dict(CUSTOM) if first.custom else {}
 
 
 class UiMessageStream:
     """A job as the parts of one assistant's message, of the choice with index 0.
 
     `shown`: a part of the message has been shown. `ended`: nothing follows any more, the body may end. `failure`: why
-    it ended badly; where nothing was shown, no byte tells of it, since it may still become an HTTP status.
+    it ended badly; if nothing was shown, it has no part, since it may still become an HTTP status.
     """
 
     def __init__(self, message_id: str) -> None:
@@ -57,21 +64,22 @@ class UiMessageStream:
         self.failure: Failure | None = None
         self._message_id = message_id
         self._kind: str | None = None
-        """Of the block of words that is open."""
+        """The kind of the block that is open."""
         self._blocks = 0
+        self._plain = _CLOSED
+        """The beginning of a delta that is one more piece of the open block, up to its text."""
         self._before = b""
-        """What a delta of the open block of text begins with, up to its words."""
+        """The beginning of the part for such a delta, up to its text."""
         self._calls: dict[int, _Call] = {}
-        self._done_calls: list[_Call] = []
 
     def translate(self, event: Event) -> bytes:
-        """The parts for this event; empty where it has no word in this dialect."""
+        """The parts for this event; empty if it has none in this dialect."""
         if self.ended:
             return b""
         match event.type:
             case EventType.DELTA:
-                if self._kind == TEXT and (words := _plain_words(event.data)):
-                    return self._before + words + b'"}\n\n'
+                if text := self._plain_text(event.data):
+                    return self._before + text + b'"}\n\n'
                 return self._delta(event.json())
             case EventType.COMPLETED:
                 return self._completed(event.json().get("finish_reason"))
@@ -85,74 +93,61 @@ class UiMessageStream:
                 return b""
 
     def failure_frame(self) -> bytes:
-        """The part that tells of the failure, for a caller whose headers went out already; else empty."""
+        """The part with the failure, for a caller whose headers went out already; else empty."""
         return b"" if self.failure is None else _part("error", errorText=self.failure.message)
+
+    def _plain_text(self, data: bytes) -> bytes:
+        """The inside of a delta's JSON string, if the delta is one piece of the open block and nothing else."""
+        if not (data.startswith(self._plain) and data.endswith(_TAIL)):
+            return b""
+        text = data[len(self._plain) : -len(_TAIL)]
+        return b"" if b'"' in text else text
 
     def _delta(self, delta: dict[str, Any]) -> bytes:
         if delta.get("index"):
-            return b""  # a message has one voice
-        parts = [self._words(kind, delta, names) for kind, names in ((REASONING, _REASONING), (TEXT, _TEXT))]
-        calls = delta.get("tool_calls")
-        fragments = calls if isinstance(calls, list) else ()
-        return b"".join([*parts, *(self._call(each) for each in fragments if isinstance(each, dict))])
+            return b""  # a message is one answer: the first choice
+        parts = [self._words(name, delta[name]) for name in _BLOCKS if name in delta]
+        return b"".join([*parts, *map(self._call, call_fragments(delta))])
 
-    def _words(self, kind: str, delta: dict[str, Any], names: tuple[str, ...]) -> bytes:
-        words = next((delta[name] for name in names if isinstance(delta.get(name), str) and delta[name]), None)
-        if words is None:
+    def _words(self, name: str, text: object) -> bytes:
+        if not isinstance(text, str) or not text:
             return b""
-        opening = b"" if self._kind == kind else self._open(kind)
-        return opening + _part(f"{kind}-delta", id=self._block_id(kind), delta=words)
+        kind = _BLOCKS[name]
+        opening = b"" if self._kind == kind else self._open(kind, name)
+        return opening + _part(f"{kind}-delta", id=self._block_id(kind), delta=text)
 
-    def _open(self, kind: str) -> bytes:
+    def _open(self, kind: str, name: str) -> bytes:
         head = self._start() + self._close()
         self._kind = kind
         self._blocks += 1
-        before = _part("text-delta", id=self._block_id(TEXT), delta="")
-        self._before = before.removesuffix(b'"}\n\n')
+        self._plain = b'{"%s":"' % name.encode()
+        self._before = _part(f"{kind}-delta", id=self._block_id(kind), delta="").removesuffix(b'"}\n\n')
         return head + _part(f"{kind}-start", id=self._block_id(kind))
 
     def _close(self) -> bytes:
-        """The end of the open block of words, if there is one."""
+        """The end of the open block, if there is one."""
         kind, self._kind = self._kind, None
+        self._plain = _CLOSED
         return b"" if kind is None else _part(f"{kind}-end", id=self._block_id(kind))
 
     def _block_id(self, kind: str) -> str:
         return f"{kind}-{self._blocks}"
 
-    def _call(self, fragment: dict[str, Any]) -> bytes:
-        call = self._call_of(fragment)
-        function = fragment.get("function")
-        given = function if isinstance(function, dict) else {}
-        arguments = given.get("arguments")
-        new = arguments if isinstance(arguments, str) else ""
-        call.arguments += new
-        if not call.announced:
-            name = given.get("name")
-            call.name = call.name or (name if isinstance(name, str) else "")
-            if not call.name:
+    def _call(self, fragment: CallFragment) -> bytes:
+        opening = b""
+        if (call := self._calls.get(fragment.number)) is None:
+            if not fragment.name:
                 return b""
-            call.announced = True
-            new = call.arguments
+            call = self._calls[fragment.number] = _Call(fragment)
             opening = self._start() + self._close() + _part("tool-input-start", toolCallId=call.id, toolName=call.name)
-        else:
-            opening = b""
-        return opening + (_part("tool-input-delta", toolCallId=call.id, inputTextDelta=new) if new else b"")
-
-    def _call_of(self, fragment: dict[str, Any]) -> _Call:
-        """The call that this fragment belongs to. Some providers give all calls the same index, and each its id."""
-        index = fragment.get("index")
-        number = index if isinstance(index, int) else 0
-        given = fragment.get("id")
-        given = given if isinstance(given, str) and given else None
-        call = self._calls.get(number)
-        if call is None or (given is not None and given != call.id):
-            if call is not None:
-                self._done_calls.append(call)
-            call = self._calls[number] = _Call(given or f"call_{len(self._done_calls) + len(self._calls)}")
-        return call
+        add_extra(call.extra, fragment)
+        if not fragment.text:
+            return opening
+        call.pieces.append(fragment.text)
+        return opening + _part("tool-input-delta", toolCallId=call.id, inputTextDelta=fragment.text)
 
     def _start(self) -> bytes:
-        """How the message begins, unless it has begun."""
+        """The beginning of the message, unless it has begun."""
         if self.shown:
             return b""
         self.shown = True
@@ -160,24 +155,23 @@ class UiMessageStream:
 
     def _completed(self, finish_reason: object) -> bytes:
         self.ended = True
-        calls = [_whole_call(call) for call in (*self._done_calls, *self._calls.values()) if call.announced]
+        calls = [_whole_call(call) for call in self._calls.values()]
         reason = _FINISH_REASONS.get(str(finish_reason or "stop"), "other")
         end = _part("finish-step") + _part("finish", finishReason=reason) + _DONE
         return self._start() + self._close() + b"".join(calls) + end
 
     def _cancelled(self) -> bytes:
-        """An end that was asked for is no failure."""
+        """An end that was asked for is not a failure."""
         self.ended = True
         return self._close() + _part("abort") + _DONE
 
     def _lost(self, event: EventType) -> bytes:
-        if self.shown:
-            # `reset-step` could take it back, and is fatal to `ai` 5 and 6.
-            return self._failed(
-                Failure(code=event.value, message=_LOST[event], status=status_of(event.value), retryable=True)
-            )
-        self._calls.clear()
-        return b""
+        if not self.shown:
+            return b""
+        # `reset-step` could take it back, and is fatal to `ai` 5 and 6.
+        return self._failed(
+            Failure(code=event.value, message=_LOST[event], status=status_of(event.value), retryable=True)
+        )
 
     def _failed(self, failure: Failure) -> bytes:
         self.ended = True
@@ -189,26 +183,23 @@ def _part(kind: str, **fields: Any) -> bytes:
     return b"data: %s\n\n" % encode_data({"type": kind, **fields})
 
 
-def _plain_words(data: bytes) -> bytes:
-    """The words of a delta that has nothing else, as they stand in its JSON; empty for any other delta."""
-    if not (data.startswith(_PLAIN_HEAD) and data.endswith(_PLAIN_TAIL)):
-        return b""
-    words = data[len(_PLAIN_HEAD) : -len(_PLAIN_TAIL)]
-    return b"" if b'"' in words else words
-
-
 def _whole_call(call: _Call) -> bytes:
-    """What its tool is called with; a model may have written what is no JSON."""
-    about = {"toolCallId": call.id, "toolName": call.name}
+    """The call with its tool's input; a model may have written arguments that are not JSON."""
+    about: dict[str, Any] = {"toolCallId": call.id, "toolName": call.name}
+    if call.extra:
+        about["providerMetadata"] = {METADATA: call.extra}
+    written = "".join(call.pieces)
+    if call.custom:
+        return _part("tool-input-available", **about, input=written)
     try:
-        given = json.loads(call.arguments or "{}", parse_constant=_finite, parse_float=_finite)
+        given = json.loads(written or "{}", parse_constant=_finite, parse_float=_finite)
         return _part("tool-input-available", **about, input=given)
     except (ValueError, RecursionError):
-        wrong = "The model wrote arguments that are no JSON."
-        return _part("tool-input-error", **about, input=call.arguments, errorText=wrong)
+        wrong = "The model wrote arguments that are not JSON."
+        return _part("tool-input-error", **about, input=written, errorText=wrong)
 
 
 def _finite(text: str) -> float:
     if math.isfinite(number := float(text)):
         return number
-    raise ValueError(f"{text} is no JSON number")
+    raise ValueError(f"{text} is not a JSON number")

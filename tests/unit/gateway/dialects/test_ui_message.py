@@ -66,7 +66,7 @@ class TestWords:
         assert answer == [*BEGIN, *words("text", 1, "Hel", "lo"), *end()]
 
     def test_reasoning_is_a_block_of_its_own_before_the_text(self) -> None:
-        answer = said(delta(reasoning_content="Hm"), delta(reasoning="m."), delta(content="Yes."), completed())
+        answer = said(delta(reasoning_content="Hm"), delta(reasoning_content="m."), delta(content="Yes."), completed())
 
         assert answer == [*BEGIN, *words("reasoning", 1, "Hm", "m."), *words("text", 2, "Yes."), *end()]
 
@@ -76,12 +76,14 @@ class TestWords:
         assert answer == [*BEGIN, *words("reasoning", 1, "Hm."), *words("text", 2, "Yes."), *end()]
 
     def test_each_change_between_them_opens_another_block(self) -> None:
-        answer = said(delta(content="a"), delta(reasoning="b"), delta(content="c"), delta(content="d"), completed())
+        answer = said(
+            delta(content="a"), delta(reasoning_content="b"), delta(content="c"), delta(content="d"), completed()
+        )
 
         assert answer[2:-3] == [*words("text", 1, "a"), *words("reasoning", 2, "b"), *words("text", 3, "c", "d")]
 
     def test_a_refusal_is_what_the_model_says(self) -> None:
-        assert said(delta(content=None, refusal="No."), completed())[2:-3] == words("text", 1, "No.")
+        assert said(delta(refusal="No."), completed())[2:-3] == words("text", 1, "No.")
 
     @pytest.mark.parametrize("data", [{}, {"content": ""}, {"content": None}, {"role": "assistant"}, {"content": [1]}])
     def test_a_delta_without_words_opens_nothing(self, data: dict[str, Any]) -> None:
@@ -143,33 +145,46 @@ class TestTools:
             ("c2", {"n": 2}),
         ]
 
-    def test_calls_that_share_an_index_are_told_apart_by_their_ids(self) -> None:
-        answer = said(call("{", name="one", id="c1"), call("}", id="c1"), call("{}", name="two", id="c2"), completed())
-
-        assert [(part["toolName"], part["input"]) for part in answer if part != DONE and "input" in part] == [
-            ("one", {}),
-            ("two", {}),
-        ]
-
-    def test_a_call_without_an_id_or_an_index_gets_an_id(self) -> None:
-        answer = said(call("{}", name="look", index=None), completed())
-
-        assert answer[2] == {"type": "tool-input-start", "toolCallId": "call_0", "toolName": "look"}
-
-    def test_arguments_that_come_before_the_name_wait_for_it(self) -> None:
-        answer = said(call('{"a":', id="c1"), call("1}", name="look"), completed())
-
-        assert answer[2:5] == [
-            {"type": "tool-input-start", "toolCallId": "c1", "toolName": "look"},
-            {"type": "tool-input-delta", "toolCallId": "c1", "inputTextDelta": '{"a":1}'},
-            {"type": "tool-input-available", "toolCallId": "c1", "toolName": "look", "input": {"a": 1}},
-        ]
-
-    def test_a_call_that_never_gets_a_name_is_none(self) -> None:
+    def test_a_log_of_an_earlier_version_may_hold_a_call_without_a_name(self) -> None:
         assert said(call("{}", id="c1"), completed()) == [*BEGIN, *end()]
 
     def test_no_arguments_are_an_empty_object(self) -> None:
         assert said(call(name="look", id="c1"), completed())[3]["input"] == {}
+
+    def test_the_further_fields_of_a_call_travel_as_metadata(self) -> None:
+        signature = {"google": {"thought_signature": "s"}}
+        answer = said(
+            call("", name="look", id="c1", extra_content=signature),
+            delta(tool_calls=[{"index": 0, "cost": 1}]),
+            completed(),
+        )
+
+        assert answer[3] == {
+            "type": "tool-input-available",
+            "toolCallId": "c1",
+            "toolName": "look",
+            "providerMetadata": {"tailrace": {"extra_content": signature, "cost": 1}},
+            "input": {},
+        }
+
+    def test_the_input_of_a_custom_tool_is_its_text(self) -> None:
+        first = {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "patch", "input": "*** "}}
+        answer = said(
+            delta(tool_calls=[first]), delta(tool_calls=[{"index": 0, "custom": {"input": "Begin"}}]), completed()
+        )
+
+        assert answer[2:6] == [
+            {"type": "tool-input-start", "toolCallId": "c1", "toolName": "patch"},
+            {"type": "tool-input-delta", "toolCallId": "c1", "inputTextDelta": "*** "},
+            {"type": "tool-input-delta", "toolCallId": "c1", "inputTextDelta": "Begin"},
+            {
+                "type": "tool-input-available",
+                "toolCallId": "c1",
+                "toolName": "patch",
+                "providerMetadata": {"tailrace": {"type": "custom"}},
+                "input": "*** Begin",
+            },
+        ]
 
     @pytest.mark.parametrize("arguments", ["{", "NaN", '{"a":1e999}', "[" * 5000, "9" * 5000])
     def test_arguments_that_are_no_json_are_the_calls_error(self, arguments: str) -> None:
@@ -180,9 +195,13 @@ class TestTools:
         assert answer[-4]["errorText"]
 
     @pytest.mark.parametrize(
-        "calls", [None, {}, [None], [{"function": None, "id": "x"}], [{"function": {"arguments": {}, "name": 5}}]]
+        "calls",
+        [
+            *(None, {}, [None], [{"function": None, "id": "x"}], [{"function": {"arguments": {}, "name": 5}}]),
+            [{"index": 0, "id": "c1", "function": {"name": "look", "arguments": {"a": 1}}}],
+        ],
     )
-    def test_nonsense_in_place_of_calls_is_passed_over(self, calls: Any) -> None:
+    def test_calls_in_another_form_are_passed_over(self, calls: Any) -> None:
         assert said(delta(tool_calls=calls), completed()) == [*BEGIN, *end()]
 
 
@@ -249,6 +268,6 @@ class TestEnds:
 
     @pytest.mark.parametrize("event", [ROLLBACK, GAP], ids=lambda event: event.type.value)
     def test_a_new_start_is_not_noticed_before_the_first_word(self, event: Event) -> None:
-        answer = said(call("{", id="c1"), event, delta(content="a"), completed())
+        answer = said(event, delta(content="a"), completed())
 
         assert answer == [*BEGIN, *words("text", 1, "a"), *end()]

@@ -1,0 +1,45 @@
+"""Response events as frames, numbered without a gap.
+
+Above: responses.py and response_writer.py. Below: the encoding of events. Pure. Not here: which events there are.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared.events import encode_data
+
+Template = tuple[bytes, bytes, bytes]
+"""A delta's frame before its number, between number and text, and after its text."""
+
+
+class ResponseFrames:
+    """The frames of one stream. Events are counted from 0; only those with a number over `after` are written."""
+
+    def __init__(self, after: int) -> None:
+        self._after = after
+        self._next = 0
+
+    def event(self, name: str, data: Mapping[str, Any]) -> bytes:
+        """Write one event."""
+        return self.built(name, lambda: data)
+
+    def built(self, name: str, build: Callable[[], Mapping[str, Any]]) -> bytes:
+        """Write one event whose data costs something, so that it is built only if it is written."""
+        number = self._number()
+        if number <= self._after:
+            return b""
+        payload = encode_data({"type": name, "sequence_number": number, **build()})
+        return b"event: %s\ndata: %s\n\n" % (name.encode(), payload)
+
+    def delta(self, template: Template, text: bytes) -> bytes:
+        """Write one delta; `text` is the inside of a JSON string."""
+        number = self._number()
+        if number <= self._after:
+            return b""
+        before, middle, after = template
+        return b"%s%d%s%s%s" % (before, number, middle, text, after)
+
+    def _number(self) -> int:
+        number = self._next
+        self._next += 1
+        return number
