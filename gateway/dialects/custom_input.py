@@ -58,9 +58,9 @@ class CustomInput:
                 return self._read_inside(self._waiting + arguments)
             case _State.WHOLE:
                 self._pieces.append(arguments)
-            case _State.AFTER:
-                pass
-        return ""
+                return ""
+            case _:
+                return ""
 
     def end(self) -> str:
         """Return the rest of the input once the arguments are complete, or were cut off."""
@@ -127,7 +127,7 @@ class CustomInput:
 
 
 def _input_of(arguments: str) -> str:
-    """Return the input in arguments whose beginning was not the usual one."""
+    """Return the input in arguments that began in another way."""
     try:
         found = json.loads(arguments, strict=False)
     except (ValueError, RecursionError):

@@ -24,7 +24,7 @@ class ResponseFrames:
         return self.built(name, lambda: data)
 
     def built(self, name: str, build: Callable[[], Mapping[str, Any]]) -> bytes:
-        """Write one event whose data costs something, so that it is built only if it is written."""
+        """Write one event, building its data only if it is written."""
         number = self._number()
         if number <= self._after:
             return b""

@@ -1,16 +1,18 @@
 """The response object of OpenAI's Responses: its fields, its id, its usage.
 
 Above: dialects/responses.py, which fills it from a job's events, and api/responses.py. Below: jobs' ids. Pure. Not
-here: what its output holds (response_output.py).
+here: the items of its output (response_output.py).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.dialects.openai_errors import Failure, body_of
+from gateway.dialects.response_tools import ADDITIONAL_TOOLS
 from shared.jobs import created_ms
 
-# The fields of a response that say what was asked, where nothing was.
+# The fields of a response that repeat the request, with their defaults.
 _ASKED: Mapping[str, Any] = {
     "instructions": None,
     "max_output_tokens": None,
@@ -31,11 +33,15 @@ _ASKED: Mapping[str, Any] = {
     "truncation": "disabled",
     "user": None,
 }
+_SUMMARIES = ("auto", "concise", "detailed")
+_TIERS = ("default", "flex", "scale", "priority", "ultrafast")
+# Codes that OpenAI's own clients know, though its reference does not list them: Codex ends a turn at once.
+_KNOWN_CODES = frozenset({"context_length_exceeded", "insufficient_quota"})
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseOptions:
-    """What the translation of a job depends on: all of it is fixed when the job is made.
+    """The facts that the translation of a job depends on: all are fixed when the job is made.
 
     `model` is the name the caller used; a `background` job lives without its caller; `asked` is the request's fields
     that the response says again.
@@ -52,14 +58,21 @@ class ResponseOptions:
         """The characters that all ids of this job share."""
         return self.job_id.removeprefix("job_")
 
+    @property
+    def wants_summary(self) -> bool:
+        """Whether the reasoning is shown as a summary too: many clients show nothing else of it."""
+        reasoning = self.asked.get("reasoning")
+        given = reasoning if isinstance(reasoning, dict) else {}
+        return (given.get("summary") or given.get("generate_summary")) in _SUMMARIES
+
 
 def response_id(job_id: str) -> str:
-    """How this dialect calls a job."""
+    """The id of a job in this dialect."""
     return "resp_" + job_id.removeprefix("job_")
 
 
 def job_id_of(response: str) -> str:
-    """The job of a response's id; empty if it is no response's id."""
+    """The job of a response's id; empty if it is not one."""
     return "job_" + response.removeprefix("resp_") if response.startswith("resp_") else ""
 
 
@@ -71,8 +84,15 @@ def response_object(
     error: Mapping[str, Any] | None = None,
     reason: str | None = None,
     usage: Mapping[str, Any] | None = None,
+    service_tier: str | None = None,
 ) -> dict[str, Any]:
-    """A response (OpenAI API reference, responses/object); `reason` says why it is incomplete."""
+    """A response (OpenAI API reference, responses/object).
+
+    `reason` says why it is incomplete. `service_tier` is the upstream's word for the tier that was used.
+    """
+    shown = {name: value for name, value in options.asked.items() if name != ADDITIONAL_TOOLS}
+    if service_tier is not None:
+        shown["service_tier"] = service_tier
     return {
         "id": response_id(options.job_id),
         "object": "response",
@@ -84,25 +104,50 @@ def response_object(
         "model": options.model,
         "output": output,
         **_ASKED,
-        **options.asked,
+        **shown,
         "metadata": options.metadata,
         "usage": usage,
     }
 
 
+def error_of(failure: Failure) -> dict[str, Any]:
+    """The error of a failed response. A client repeats `server_error` and `rate_limit_exceeded`, and nothing else."""
+    if failure.code in _KNOWN_CODES:
+        code = failure.code
+    elif failure.status == 429:
+        code = "rate_limit_exceeded"
+    else:
+        code = "server_error" if failure.retryable or failure.status >= 500 else "invalid_prompt"
+    error = body_of(failure)["error"]
+    return {"code": code, "message": failure.message, "param": failure.param, "type": error["type"]}
+
+
+def tier_of(delta: Mapping[str, Any]) -> str | None:
+    """The service tier that a delta names as used, if it is one that clients know."""
+    extra = delta.get("chunk_extra")
+    tier = extra.get("service_tier") if isinstance(extra, dict) else None
+    return tier if tier in _TIERS else None
+
+
 def usage_of(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """The usage as Responses have it; clients rely on every field of it."""
     usage = outcome.get("usage") or {}
+    cache_hits = {"cached_tokens": usage.get("prompt_cache_hit_tokens")}
     return {
         "input_tokens": usage.get("prompt_tokens", 0),
-        "input_tokens_details": _counts(usage, "prompt_tokens_details", "cached_tokens", "cache_write_tokens"),
+        "input_tokens_details": _counts(
+            cache_hits | _details(usage, "prompt_tokens_details"), "cached_tokens", "cache_write_tokens"
+        ),
         "output_tokens": usage.get("completion_tokens", 0),
-        "output_tokens_details": _counts(usage, "completion_tokens_details", "reasoning_tokens"),
+        "output_tokens_details": _counts(_details(usage, "completion_tokens_details"), "reasoning_tokens"),
         "total_tokens": usage.get("total_tokens", 0),
     }
 
 
-def _counts(usage: Mapping[str, Any], details: str, *names: str) -> dict[str, int]:
-    given = usage.get(details)
-    found = given if isinstance(given, dict) else {}
-    return {name: count if isinstance(count := found.get(name), int) else 0 for name in names}
+def _details(usage: Mapping[str, Any], name: str) -> dict[str, Any]:
+    given = usage.get(name)
+    return {name: count for name, count in given.items() if count is not None} if isinstance(given, dict) else {}
+
+
+def _counts(given: Mapping[str, Any], *names: str) -> dict[str, int]:
+    return {name: count if isinstance(count := given.get(name), int) else 0 for name in names}

@@ -7,7 +7,7 @@ of a delta's fields. Pure. Not here: how a response begins and ends.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.dialects.call_fragments import CallFragment, call_fragments
+from gateway.dialects.call_fragments import CallFragment, add_extra, call_fragments
 from gateway.dialects.custom_input import CustomInput
 from gateway.dialects.response_annotations import annotations_of
 from gateway.dialects.response_frames import ResponseFrames
@@ -68,6 +68,10 @@ class OutputWriter:
         if "tool_calls" in delta:
             frames += [self._call(fragment) for fragment in call_fragments(delta)]
         return b"".join(frames)
+
+    def forget(self) -> None:
+        """Forget what was not shown yet: the answer begins again."""
+        self._annotations.clear()
 
     def close(self, status: str) -> bytes:
         """Complete all items, with this status."""
@@ -130,7 +134,8 @@ class OutputWriter:
             frames = self._close_spoken("completed")
             item = self._calls[fragment.number] = self._new_call(fragment)
             frames += self._add(item)
-        item.extra.update(fragment.extra)
+        else:
+            add_extra(item.extra, fragment)
         text = fragment.text if item.decoder is None else item.decoder.feed(fragment.text)
         return frames + self._add_text(item, text)
 
@@ -142,7 +147,7 @@ class OutputWriter:
         kind = INPUT if fragment.custom or declared.custom else ARGUMENTS
         item = OutputItem(self._bare_id, len(self.items), kind.item_type, **head)
         item.parts.append(Part(kind, item))
-        item.extra.update(fragment.extra)
+        add_extra(item.extra, fragment)
         if declared.custom and not fragment.custom:
             item.decoder = CustomInput()
         return item

@@ -16,11 +16,11 @@ from uuid import uuid4
 from gateway.cli import main
 from gateway.client import commands
 from gateway.client.exit_status import ExitStatus
-from shared.errors import status_of
+from shared.errors import REFUSALS, status_of
 from tests.cases.stage import Stage
 from tests.support import folded
 from tests.support.client import Answer as Reply
-from tests.support.folded import Answer, Call, Trouble
+from tests.support.folded import RESPONSE_CODES, Answer, Call, Trouble
 
 QUESTION = "Hello?"
 
@@ -191,9 +191,13 @@ def _submit_view(answer: Answer) -> Answer:
 
 
 def _response_code(code: str) -> str:
-    """OpenAI's list of a response's error codes is closed."""
-    refused = ("invalid_request", "context_length_exceeded", "content_policy_violation")
-    return "invalid_prompt" if code in refused else "server_error"
+    """OpenAI's list of a response's error codes is closed, but for two that its own clients know."""
+    if code in RESPONSE_CODES:
+        return code
+    status, retryable = REFUSALS.get(code, (status_of(code), True))
+    if status == 429:
+        return "rate_limit_exceeded"
+    return "server_error" if retryable or status >= 500 else "invalid_prompt"
 
 
 def _no_code(code: str) -> None:

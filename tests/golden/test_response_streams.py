@@ -28,10 +28,23 @@ ID = "resp_01hf7yat000000000000000005"
 PLAIN = ResponseOptions(JOB, "fast")
 TOOLS = [{"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}]
 ASKED = {"instructions": "Be brief.", "tools": TOOLS, "temperature": 0.5, "store": True, "top_logprobs": 1}
+AGENT_TOOLS = [
+    {"type": "custom", "name": "apply_patch", "description": "Change files."},
+    {
+        "type": "namespace",
+        "name": "agents",
+        "description": "Other agents.",
+        "tools": [{"type": "function", "name": "spawn", "parameters": {"type": "object"}, "strict": False}],
+    },
+    {"type": "web_search"},
+]
+AGENT = {"tools": AGENT_TOOLS, "reasoning": {"effort": "low", "summary": "auto"}, "service_tier": "auto"}
 BACKGROUND = ResponseOptions(JOB, "fast", background=True, metadata={"page": "7"}, asked=ASKED)
 OPTIONS = {
+    "agent_tools": ResponseOptions(JOB, "fast", asked=AGENT),
     "awkward_text": ResponseOptions(JOB, '","delta":"é'),
     "cancelled": BACKGROUND,
+    "citations": PLAIN,
     "early_failure": PLAIN,
     "early_rollback": BACKGROUND,
     "expired_in_the_queue": BACKGROUND,
@@ -44,6 +57,7 @@ OPTIONS = {
     "reasoning": PLAIN,
     "refusal": PLAIN,
     "silence": BACKGROUND,
+    "summary": ResponseOptions(JOB, "fast", asked={"reasoning": {"summary": "detailed"}}),
     "tool_calls": BACKGROUND,
     "two_choices": PLAIN,
     "usage": PLAIN,
@@ -129,7 +143,8 @@ def gist(output: list[dict[str, Any]]) -> list[Any]:
     said: list[Any] = []
     for item in output:
         content = [(part["type"], part.get("text", part.get("refusal"))) for part in item.get("content") or ()]
-        said.append((item["type"], item["id"], item["status"], content, item.get("name"), item.get("arguments")))
+        fields = [item.get(name) for name in ("summary", "name", "namespace", "arguments", "input", "extra_content")]
+        said.append((item["type"], item["id"], item["status"], content, fields))
     return said
 
 

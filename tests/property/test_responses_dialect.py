@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai import omit
 from openai.lib.streaming.responses._responses import ResponseStreamState
@@ -21,8 +21,36 @@ CANCELLED = FAILED._replace(type=EventType.CANCELLED)
 LENGTH = Event(EventType.COMPLETED, EventId(9, 1), encode_data({"finish_reason": "length", "usage": None}))
 
 texts = st.text(max_size=8) | st.sampled_from(AWKWARD[:-1]) | st.sampled_from(['"', "\\", '\\"', '"}', '{"content":"'])
-options = st.builds(ResponseOptions, job_id=st.just(JOB), model=texts, background=st.booleans())
-deltas = st.lists(any_delta | st.builds(lambda text: {"content": text}, texts), max_size=8)
+TOOLS = [
+    {"type": "custom", "name": "f"},
+    {
+        "type": "namespace",
+        "name": "n",
+        "description": "Others.",
+        "tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "g"}],
+    },
+]
+asked = st.fixed_dictionaries(
+    {}, optional={"reasoning": st.just({"summary": "auto"}), "tools": st.sampled_from([TOOLS, TOOLS[:1], TOOLS[1:]])}
+)
+options = st.builds(ResponseOptions, job_id=st.just(JOB), model=texts, background=st.booleans(), asked=asked)
+CITED = {"type": "url_citation", "url_citation": {"url": "u", "title": "t", "start_index": 0, "end_index": 1}}
+calls = st.builds(
+    lambda number, name, arguments, custom: {
+        "tool_calls": [
+            {"index": number, "id": f"c{number}", "type": "custom", "custom": {"name": name, "input": arguments}}
+            if custom
+            else {"index": number, "id": f"c{number}", "function": {"name": name, "arguments": arguments}, "extra": 1}
+        ]
+    },
+    st.integers(0, 2),
+    st.sampled_from(["f", "g", "n__f", "h"]),
+    st.sampled_from(["", "{}", '{"input":"', '\\"', "x", '"}', "\\ud83d"]),
+    st.booleans(),
+)
+deltas = st.lists(
+    any_delta | calls | st.just({"annotations": [CITED]}) | st.builds(lambda text: {"content": text}, texts), max_size=8
+)
 ends = st.sampled_from([[], [completed()], [LENGTH], [FAILED], [CANCELLED], [ROLLBACK, completed()]])
 
 
@@ -47,30 +75,41 @@ def whole(options: ResponseOptions, events: list[Event]) -> dict[str, Any]:
     return folded.body()
 
 
-def spoken(events: list[dict[str, Any]]) -> dict[tuple[int, int | None], str]:
+Place = tuple[int, str, int]
+"""An item's number, a list or a field of it, and the number in that list."""
+
+
+def place_of(event: dict[str, Any]) -> Place:
+    for number, name in (("content_index", "content"), ("summary_index", "summary")):
+        if number in event:
+            return event["output_index"], name, event[number]
+    return event["output_index"], "call", 0
+
+
+def spoken(events: list[dict[str, Any]]) -> dict[Place, str]:
     """What the deltas of each part add up to."""
-    found: dict[tuple[int, int | None], str] = {}
+    found: dict[Place, str] = {}
     for event in events:
-        place = event.get("output_index", 0), event.get("content_index")
         if event["type"].endswith(".delta"):
-            found[place] = found.get(place, "") + event["delta"]
-        elif event["type"] == "response.content_part.added" or event.get("item", {}).get("type") == "function_call":
-            found.setdefault(place, "")
+            found[place_of(event)] += event["delta"]
+        elif event["type"].endswith("_part.added") or event.get("item", {}).get("type", "").endswith("_call"):
+            found.setdefault(place_of(event), "")
     return found
 
 
-def written(output: list[dict[str, Any]]) -> dict[tuple[int, int | None], str]:
+def written(output: list[dict[str, Any]]) -> dict[Place, str]:
     """What the finished items say."""
-    found: dict[tuple[int, int | None], str] = {}
+    found: dict[Place, str] = {}
     for index, item in enumerate(output):
-        if item["type"] == "function_call":
-            found[index, None] = item["arguments"]
-        for number, part in enumerate(item.get("content") or ()):
-            found[index, number] = part.get("text", part.get("refusal"))
+        if item["type"].endswith("_call"):
+            found[index, "call", 0] = item["arguments" if item["type"] == "function_call" else "input"]
+        for name in ("content", "summary"):
+            for number, part in enumerate(item.get(name) or ()):
+                found[index, name, number] = part["refusal" if part["type"] == "refusal" else "text"]
     return found
 
 
-def joined(said: dict[tuple[int, int | None], str]) -> dict[tuple[int, int | None], str]:
+def joined(said: dict[Place, str]) -> dict[Place, str]:
     """Halves of a character find each other, as they do in a browser."""
     return {place: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for place, text in said.items()}
 
@@ -130,10 +169,13 @@ def test_what_is_rolled_back_is_in_no_response_and_no_stream_that_showed_it_ends
         assert last["response"] == whole(options, events)
 
 
-@given(answers())
-def test_the_official_clients_helper_makes_the_response_of_the_stream(answer: tuple[int, list[dict[str, Any]]]) -> None:
+@settings(deadline=None)  # the client builds its types at the first call
+@given(answers(), asked)
+def test_the_official_clients_helper_makes_the_response_of_the_stream(
+    answer: tuple[int, list[dict[str, Any]]], asked: dict[str, Any]
+) -> None:
     _, deltas = answer
-    options = ResponseOptions(JOB, "fast")
+    options = ResponseOptions(JOB, "fast", asked=asked)
     events = log_of(deltas, completed())
     state: ResponseStreamState[Any] = ResponseStreamState(input_tools=[], text_format=omit)
     told: list[Any] = []

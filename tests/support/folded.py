@@ -159,10 +159,13 @@ def _chat_call(call: Mapping[str, Any]) -> Call:
 
 # --- Responses
 
+RESPONSE_CODES = ("context_length_exceeded", "insufficient_quota")
+"""Error codes that Codex knows and the types of openai-python do not list."""
+
 
 def fold_response(body: Mapping[str, Any]) -> Answer:
     """A whole response."""
-    Response.model_validate(body, strict=True)
+    Response.model_validate(_listed(body), strict=True)
     output = body["output"]
     contents = [part for item in output if item["type"] == "message" for part in item["content"]]
     calls = [item for item in output if item["type"] in ("function_call", "custom_tool_call")]
@@ -177,6 +180,13 @@ def fold_response(body: Mapping[str, Any]) -> Answer:
         usage=_counts(body.get("usage"), "input_tokens", "output_tokens", "total_tokens"),
         raw=body,
     )
+
+
+def _listed(response: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A response whose error has a code of the client's types; two that OpenAI's servers send are not among them."""
+    if response["error"] is None or response["error"]["code"] not in RESPONSE_CODES:
+        return response
+    return {**response, "error": {**response["error"], "code": "server_error"}}
 
 
 def _thought(item: Mapping[str, Any]) -> str:
@@ -209,7 +219,8 @@ def fold_response_stream(body: bytes) -> Answer:
     events = [json.loads(payload) for payload in payloads(body)]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     for event in events:
-        state.handle_event(_RESPONSE_EVENTS.validate_python(event, strict=True))
+        shown = {**event, "response": _listed(event["response"])} if "response" in event else event
+        state.handle_event(_RESPONSE_EVENTS.validate_python(shown, strict=True))
     last = events[-1]["response"]
     answer = fold_response(last)
     assert _streamed(events) == _written(last["output"])
