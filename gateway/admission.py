@@ -149,6 +149,24 @@ class Admission:
             streaming=streaming,
         )
 
+    def completion(
+        self,
+        chat: Mapping[str, Any],
+        asked: Mapping[str, Any],
+        caller: Caller,
+        key: str | None,
+        *,
+        wishes: Wishes,
+        streaming: bool = False,
+    ) -> JobSpec:
+        """Make a spec from the chat request for the body of `POST /v1/completions`, as it was `asked`.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        spec = self.chat(chat, caller, key, wishes=wishes, streaming=streaming)
+        return replace(spec, fingerprint=fingerprint_of("completions", {**asked, **wishes.named()}))
+
     def embeddings(
         self,
         body: Mapping[str, Any],

@@ -30,6 +30,7 @@ from starlette.types import ASGIApp
 from gateway.admission import Admission, Limits
 from gateway.api import (
     chat_completions,
+    completions,
     dead_letters,
     embeddings,
     jobs,
@@ -206,6 +207,7 @@ def build_app(services: Services) -> ASGIApp:
             *results.routes,
             *dead_letters.routes,
             *chat_completions.routes,
+            *completions.routes,
             *embeddings.routes,
             *responses.routes,
             *ui_chat.routes,

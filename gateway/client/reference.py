@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from shared.jobs import is_job_id
 
 # How the dialects begin the id of a job (gateway/dialects).
-PREFIXES = ("job_", "resp_", "chatcmpl-")
-_JOB_PATH = re.compile(r"(.*)/v1/(?:jobs|responses|chat/completions)/([^/]+)(?:/[a-z_]+)?/?")
+PREFIXES = ("job_", "resp_", "chatcmpl-", "cmpl-")
+_JOB_PATH = re.compile(r"(.*)/v1/(?:jobs|responses|(?:chat/)?completions)/([^/]+)(?:/[a-z_]+)?/?")
 _CHAT_PATH = re.compile(r"(.*)/api/chat/(.+)/(?:stream|stop)/?")
 
 

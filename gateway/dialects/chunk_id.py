@@ -1,6 +1,6 @@
 """The SSE ids of a chat's chunks: the cursor with which a caller comes back.
 
-Above: dialects/chat.py writes them, resumed_chat.py goes on after one. Below: the ids of events, of which one may be
+Above: chunk_stream.py writes them, resumed_stream.py continues after one. Below: the ids of events, of which one may be
 several chunks. They stand behind the data, and no heartbeat has a blank line: so OpenAI's clients pass over them. Pure.
 """
 

@@ -100,6 +100,17 @@ class Sdk:
 
         return await asyncio.to_thread(read)
 
+    async def complete(self, **parameters: Any) -> Any:
+        """`completions.create`: the whole answer, or all chunks of the stream."""
+        answer = await _done(lambda: self.client.completions.create(**parameters))
+        if not parameters.get("stream"):
+            return answer
+        stream = OpenStream(answer)
+        try:
+            return await stream.rest()
+        finally:
+            await stream.close()
+
     async def respond(self, **parameters: Any) -> Any:
         """`responses.create`."""
         return await _done(lambda: self.client.responses.create(**parameters))

@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
 from gateway.dialects.chunk_id import parse_chunk_id
-from gateway.dialects.resumed_chat import ResumedChat
+from gateway.dialects.resumed_stream import ResumedStream
 from shared.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from shared.jobs import new_job_id
 
@@ -28,32 +28,46 @@ DONE = b"[DONE]"
 AWKWARD = [
     '"index":',
     '"logprobs":',
-    '"role":',
+    '","index":1',
     '"delta":{}',
+    '"text":""',
     "index",
     "logprobs",
     "data: [DONE]\n\n",
     "\r\n\u2028",
-    "\ud83d",
+    '\\","',
 ]
 texts = st.text(max_size=8) | st.sampled_from(AWKWARD)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts
+scalars = st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts.filter(bool)
 values = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    lambda inner: (
+        st.lists(st.none() | inner, min_size=1, max_size=3)
+        | st.dictionaries(texts, st.none() | inner, min_size=1, max_size=3)
+    ),
     max_leaves=8,
 )
-keys = st.sampled_from(["role", "content", "reasoning_content", "tool_calls", "refusal", "audio"]) | texts
+words = st.text(min_size=1, max_size=4)
+# The fields of a delta that have a form of their own (the worker's chunk reader gives it).
+OWN_FORM = {"index", "role", "tool_calls", "logprobs", "choice_extra", "chunk_extra"}
+RESERVED = {"id", "object", "created", "model", "choices", "usage", "index", "delta", "message", "text"}
+RESERVED |= {"finish_reason", "logprobs"}
+SPOKEN = ["content", "reasoning_content", "refusal"]
+spoken = st.sampled_from(SPOKEN)
+further = st.sampled_from(["audio", "annotations", "images", "reasoning_details", "content_parts"]) | texts
+extra = st.dictionaries(texts | st.sampled_from(sorted(RESERVED)), values, min_size=1, max_size=3)
 any_delta = st.builds(
-    lambda delta, index, logprobs: (
-        {name: value for name, value in delta.items() if name not in ("index", "logprobs")}
-        | ({"logprobs": logprobs} if logprobs is not None else {})
+    lambda said, more, beside, index: (
+        said
+        | {name: value for name, value in more.items() if name not in {*OWN_FORM, *SPOKEN}}
+        | beside
         | ({"index": index} if index else {})
     ),
-    st.dictionaries(keys, values, max_size=3) | st.builds(lambda text: {"content": text}, texts),
+    st.dictionaries(spoken, words | st.sampled_from(AWKWARD), max_size=2),
+    st.just({}) | st.dictionaries(further, values, max_size=2),
+    st.just({}) | st.fixed_dictionaries({}, optional={"choice_extra": extra, "chunk_extra": extra, "logprobs": values}),
     st.sampled_from([0, 0, 0, 1, 2]),
-    st.none() | values,
-)
+).filter(lambda delta: delta.keys() - {"index"})
 options = st.builds(
     ChatOptions,
     job_id=st.just(JOB),
@@ -62,7 +76,6 @@ options = st.builds(
     choices=st.integers(1, 3),
 )
 
-words = st.text(min_size=1, max_size=4)
 honest_delta = st.one_of(
     st.builds(lambda text: {"content": text}, words),
     st.builds(lambda text: {"reasoning_content": text}, words),
@@ -129,13 +142,26 @@ def body_of(events: list[Event]) -> dict[str, Any]:
     return completion.body()
 
 
+def is_visible(delta: dict[str, Any]) -> bool:
+    """Whether a delta has a chunk of its own."""
+    return bool(delta.keys() - {"index", "choice_extra", "chunk_extra"})
+
+
+def shown_extra(delta: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in delta.get(name, {}).items() if key not in RESERVED}
+
+
 def the_long_way(options: ChatOptions, delta: dict[str, Any]) -> bytes:
     """The chunk of one delta, made from its decoded data alone."""
-    given = {name: value for name, value in delta.items() if name not in ("index", "logprobs", "role")}
+    if not is_visible(delta):
+        return b""
+    given = {name: value for name, value in delta.items() if name not in OWN_FORM}
     choice = {"index": delta.get("index", 0), "delta": given}
-    if delta.get("logprobs") is not None:
+    if "logprobs" in delta:
         choice["logprobs"] = delta["logprobs"]
-    chunk = HEAD | {"model": options.model, "choices": [choice | {"finish_reason": None}]}
+    choice |= {"finish_reason": None, **shown_extra(delta, "choice_extra")}
+    beside = sorted(shown_extra(delta, "chunk_extra").items(), key=lambda item: isinstance(item[1], dict | list))
+    chunk = HEAD | {"model": options.model} | dict(beside) | {"choices": [choice]}
     if options.include_usage:
         chunk["usage"] = None
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode("ascii") + b"\nid: 1-2\n\n"
@@ -186,7 +212,7 @@ def test_who_was_cut_off_after_any_chunk_gets_exactly_the_rest(
     cut = data.draw(st.integers(1, len(numbered)))
     cursor = numbered[cut - 1].rpartition(b"\nid: ")[2].decode().strip()
 
-    resumed = ResumedChat(options, parse_chunk_id(cursor))
+    resumed = ResumedStream(ChatStream(options), parse_chunk_id(cursor))
     rest = b"".join(map(resumed.translate, events))
 
     assert rest + (b"" if resumed.shown else resumed.failure_frame()) == b"".join(frames[cut:])
@@ -208,7 +234,7 @@ def test_a_stream_says_how_it_ended_and_nothing_after_it(
     said = [json.loads(payload) for payload in payloads if payload != DONE]
     errors = [data for data in said if "error" in data]
     assert stream.ended == bool(ends)
-    assert stream.shown == bool(deltas)
+    assert stream.shown == any(map(is_visible, deltas))
     assert (DONE in payloads) == (payloads[-1:] == [DONE]) == (stream.ended and stream.failure is None and bool(frames))
     assert payloads.count(DONE) <= 1
     assert bool(errors) == (stream.failure is not None and stream.shown)
@@ -266,11 +292,30 @@ def test_a_rollback_leaves_what_a_list_cut_at_its_id_leaves(
 
 
 @given(st.lists(any_delta, max_size=8))
-def test_whatever_a_provider_sends_can_be_put_together(deltas: list[dict[str, Any]]) -> None:
+def test_any_deltas_can_be_put_together(deltas: list[dict[str, Any]]) -> None:
     body = body_of(log_of(deltas, completed()))
 
     assert json.loads(encode_data(body)) == body
     assert {choice["index"] for choice in body["choices"]} == {0} | {delta.get("index", 0) for delta in deltas}
+
+
+@given(st.lists(any_delta, max_size=8))
+def test_a_stream_and_a_completion_show_the_same_fields_beside_the_deltas(deltas: list[dict[str, Any]]) -> None:
+    events = log_of(deltas, completed())
+    body = body_of(events)
+
+    beside: dict[int, dict[str, Any]] = {}
+    further: dict[str, Any] = {}
+    for payload in payloads_of(stream_of(ChatOptions(JOB, "fast"), events))[:-1]:
+        chunk = json.loads(payload)
+        (choice,) = chunk["choices"]
+        own = {name: value for name, value in choice.items() if name not in RESERVED}
+        beside.setdefault(choice["index"], {}).update(own)
+        further |= {name: value for name, value in chunk.items() if name not in RESERVED}
+
+    assert {name: value for name, value in body.items() if name not in RESERVED} == further
+    for choice in body["choices"]:
+        assert {name: value for name, value in choice.items() if name not in RESERVED} == beside[choice["index"]]
 
 
 def gist(completion: dict[str, Any]) -> list[Any]:

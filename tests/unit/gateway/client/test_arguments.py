@@ -119,7 +119,7 @@ def test_jobs_are_named_by_their_ids_or_by_their_chats() -> None:
         (("tail", JOB, "--events", "--stream"), "argument --stream: not allowed with argument --events"),
         (("tail", "../jobs"), "argument JOB: '../jobs' is no job's id"),
         (("tail", JOB, "--from", "17"), "argument --from: A cursor is an event id"),
-        (("tail", "my-chat"), "argument JOB: 'my-chat' is no job's id (job_, resp_ or chatcmpl- and 26"),
+        (("tail", "my-chat"), "argument JOB: 'my-chat' is no job's id (job_, resp_, chatcmpl- or cmpl- and 26"),
         (("tail", JOB, "--chat", "c"), "argument --chat: not allowed with argument JOB"),
         (("tail", "--chat", "é"), "argument --chat: it must be printable ASCII characters"),
         (("tail",), "one of the arguments JOB --chat is required"),

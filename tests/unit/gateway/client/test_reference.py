@@ -8,7 +8,7 @@ BARE = "01hf7yat000000000000000005"
 JOB = f"job_{BARE}"
 
 
-@pytest.mark.parametrize("name", [JOB, f"resp_{BARE}", f"chatcmpl-{BARE}"])
+@pytest.mark.parametrize("name", [JOB, f"resp_{BARE}", f"chatcmpl-{BARE}", f"cmpl-{BARE}"])
 @pytest.mark.parametrize(
     ("address", "gateway"),
     [
@@ -19,6 +19,7 @@ JOB = f"job_{BARE}"
         ("https://t.example/v1/responses/{}?stream=true&starting_after=4", "https://t.example"),
         ("https://t.example/v1/responses/{}/input_items", "https://t.example"),
         ("https://t.example/llm/v1/chat/completions/{}/", "https://t.example/llm"),
+        ("https://t.example/v1/completions/{}?stream=true", "https://t.example"),
     ],
 )
 def test_an_id_of_any_dialect_names_its_job_bare_and_in_an_address(

@@ -25,6 +25,17 @@ def delta(data: dict[str, Any], epoch: int = 1, seq: int = 2) -> Event:
     return Event(EventType.DELTA, EventId(epoch, seq), encode_data(data))
 
 
+def first(index: int, name: str, arguments: str = "") -> dict[str, Any]:
+    """The first fragment of a tool call."""
+    function = {"name": name, "arguments": arguments}
+    return {"index": index, "id": f"call_{index}", "type": "function", "function": function}
+
+
+def more(index: int, arguments: str) -> dict[str, Any]:
+    """A later fragment of a tool call."""
+    return {"index": index, "function": {"arguments": arguments}}
+
+
 def completed(*reasons: str | None, **more: Any) -> Event:
     data = {
         "finish_reason": reasons[0],
@@ -42,8 +53,8 @@ def ended(event: EventType, error: dict[str, Any] | None = None) -> Event:
     return Event(event, EventId(1, 9), encode_data({"error": error or ERROR, "usage": None, "events": 9}))
 
 
-def stream(include_usage: bool = False, choices: int = 1) -> ChatStream:
-    return ChatStream(ChatOptions(JOB, "fast", include_usage, choices))
+def stream(include_usage: bool = False, choices: int = 1, legacy: bool = False) -> ChatStream:
+    return ChatStream(ChatOptions(JOB, "fast", include_usage, choices, legacy))
 
 
 def said(frames: bytes) -> list[Any]:
@@ -59,8 +70,8 @@ def choices_of(frames: bytes) -> list[dict[str, Any]]:
     return [choice for chunk in said(frames) if chunk != "[DONE]" for choice in chunk["choices"]]
 
 
-def completion(*events: Event, model: str = "fast") -> ChatCompletion:
-    whole = ChatCompletion(ChatOptions(JOB, model))
+def completion(*events: Event, legacy: bool = False) -> ChatCompletion:
+    whole = ChatCompletion(ChatOptions(JOB, "fast", legacy_functions=legacy))
     for event in events:
         whole.accept(event)
     return whole
@@ -136,37 +147,35 @@ class TestStream:
         assert last["usage"] == USAGE
         assert done == "[DONE]"
 
-    def test_usage_keeps_the_details_the_provider_gave_and_nothing_of_ours(self) -> None:
-        details = {"reasoning_tokens": 7}
+    def test_usage_keeps_every_field_the_provider_gave(self) -> None:
         usage = USAGE | {
-            "completion_tokens_details": details,
-            "prompt_tokens_details": None,
-            "queue_time": 0.1,
-            "source": "provider",
+            "completion_tokens_details": {"reasoning_tokens": 7},
+            "prompt_cache_hit_tokens": 2,
+            "cost": 0.0001,
         }
+
+        frames = stream(include_usage=True).translate(completed("stop", usage=usage | {"source": "provider"}))
+
+        assert said(frames)[-2]["usage"] == usage
+
+    @pytest.mark.parametrize("source", ["estimated", "partial"])
+    def test_usage_that_the_provider_did_not_count_is_labelled(self, source: str) -> None:
+        usage = USAGE | {"source": source, "prompt_tokens_details": None}
 
         frames = stream(include_usage=True).translate(completed("stop", usage=usage))
 
-        assert said(frames)[-2]["usage"] == USAGE | {"completion_tokens_details": details}
+        assert said(frames)[-2]["usage"] == USAGE | {"source": source}
 
     def test_usage_that_nobody_counted_is_zero(self) -> None:
         frames = stream(include_usage=True).translate(completed("stop", usage=None))
 
         assert said(frames)[-2]["usage"] == dict.fromkeys(USAGE, 0)
 
-    def test_a_role_from_the_provider_is_not_said_again(self) -> None:
-        answer = stream()
-        answer.translate(delta({"content": "a"}))
-
-        assert choices_of(answer.translate(delta({"role": "assistant", "content": "b"}))) == [
-            {"index": 0, "delta": {"content": "b"}, "finish_reason": None}
-        ]
-
     def test_tool_calls_keep_their_numbers_and_open_with_null_content(self) -> None:
         answer = stream()
         fragments = [
-            {"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}]},
-            {"tool_calls": [{"index": 1, "function": {"arguments": "{}"}}]},
+            {"tool_calls": [first(0, "f")]},
+            {"tool_calls": [more(0, "{}")]},
         ]
 
         choices = choices_of(b"".join(answer.translate(delta(fragment)) for fragment in fragments))
@@ -254,7 +263,7 @@ class TestStream:
 
         assert choices_of(frames)[-1]["finish_reason"] == "stop"
 
-    @pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter", "function_call"])
+    @pytest.mark.parametrize("reason", ["stop", "length", "tool_calls", "content_filter", "eos"])
     def test_finish_reasons_pass_as_they_are(self, reason: str) -> None:
         assert choices_of(stream().translate(completed(reason)))[-1]["finish_reason"] == reason
 
@@ -327,7 +336,7 @@ class TestStream:
         assert answer.translate(completed("stop")) == b""
 
     def test_text_that_looks_like_the_protocol_survives(self) -> None:
-        text = 'data: [DONE]\n\n"index":"logprobs":"role":\r\u2028\u2029 {"delta":{}} \ud83d \U0001f5fc'
+        text = 'data: [DONE]\n\n"index":"logprobs":"role":\r\u2028\u2029 {"delta":{}} ","a":"\\ \U0001f5fc'
         answer = stream()
         answer.translate(delta({"content": "a"}))
 
@@ -391,38 +400,36 @@ class TestCompletion:
         assert message({"reasoning_content": "hm"})["content"] == ""
 
     def test_tool_calls_are_put_together_by_their_numbers(self) -> None:
-        def call(index: int, **function: str) -> dict[str, Any]:
-            return {"index": index, "function": function}
-
         folded = message(
-            {"tool_calls": [call(1, name="g", arguments="") | {"id": "b", "type": "function"}]},
-            {"tool_calls": [call(0, name="f", arguments="{") | {"id": "a", "type": "function"}]},
-            {"tool_calls": [call(0, arguments='"x":'), call(1, arguments="[]")]},
-            {"tool_calls": [call(0, name="f", arguments="1}") | {"id": "a", "type": "function"}]},
-            {"tool_calls": [call(1, name="") | {"id": ""}]},
+            {"tool_calls": [first(0, "f", "{")]},
+            {"tool_calls": [first(1, "g")]},
+            {"tool_calls": [more(0, '"x":'), more(1, "[]")]},
+            {"tool_calls": [more(0, "1}"), {"index": 1, "extra_content": {"signature": "s"}}]},
         )
 
         assert folded["content"] is None
         assert folded["tool_calls"] == [
-            {"function": {"name": "f", "arguments": '{"x":1}'}, "id": "a", "type": "function"},
-            {"function": {"name": "g", "arguments": "[]"}, "id": "b", "type": "function"},
+            {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}},
+            {
+                "id": "call_1",
+                "type": "function",
+                "function": {"name": "g", "arguments": "[]"},
+                "extra_content": {"signature": "s"},
+            },
         ]
 
-    def test_tool_calls_without_numbers_are_whole(self) -> None:
-        calls = [{"id": name, "function": {"name": name, "arguments": "{}"}} for name in "ab"]
+    def test_a_custom_tools_input_is_put_together(self) -> None:
+        folded = message(
+            {"tool_calls": [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": "x"}}]},
+            {"tool_calls": [{"index": 0, "custom": {"input": "y"}}]},
+        )
 
-        assert message(*({"tool_calls": [call]} for call in calls))["tool_calls"] == calls
+        assert folded["tool_calls"] == [{"id": "a", "type": "custom", "custom": {"name": "f", "input": "xy"}}]
 
     def test_words_beside_tool_calls_are_kept(self) -> None:
-        folded = message({"content": "I look."}, {"tool_calls": [{"index": 0, "id": "a"}]})
+        folded = message({"content": "I look."}, {"tool_calls": [first(0, "f")]})
 
         assert folded["content"] == "I look."
-
-    def test_a_legacy_function_call_is_put_together(self) -> None:
-        folded = message({"function_call": {"name": "f", "arguments": "{"}}, {"function_call": {"arguments": "}"}})
-
-        assert folded["function_call"] == {"name": "f", "arguments": "{}"}
-        assert folded["content"] is None
 
     def test_a_refusal_leaves_the_content_null(self) -> None:
         folded = message({"refusal": "I can"}, {"refusal": "not."})
@@ -435,36 +442,21 @@ class TestCompletion:
 
         assert (folded["reasoning_content"], folded["content"]) == ("hm", "a")
 
-    def test_what_this_version_does_not_know_is_put_together_by_its_shape(self) -> None:
+    def test_fields_this_version_does_not_know_are_put_together_by_their_shape(self) -> None:
         folded = message(
             {"audio": {"id": "x", "data": "aa", "expires_at": None}, "annotations": [{"a": 1}], "score": 1},
             {"audio": {"id": "x", "data": "bb", "expires_at": 7}, "annotations": [{"b": 2}], "score": 2},
             {"reasoning_details": [{"index": 0, "type": "text", "text": "h"}]},
             {"reasoning_details": [{"index": 0, "type": "text", "text": "m"}]},
+            {"images": [{"type": "image_url"}], "content_parts": [{"type": "reference", "reference_ids": [1]}]},
         )
 
         assert folded["audio"] == {"id": "x", "data": "aabb", "expires_at": 7}
         assert folded["annotations"] == [{"a": 1}, {"b": 2}]
         assert folded["score"] == 2
         assert folded["reasoning_details"] == [{"index": 0, "type": "text", "text": "hm"}]
-
-    def test_of_a_field_that_changes_its_shape_the_last_shape_counts(self) -> None:
-        folded = message({"content": [{"thinking": "hm"}]}, {"content": "a"}, {"content": "b"})
-
-        assert folded["content"] == "ab"
-
-    def test_a_null_takes_nothing_back(self) -> None:
-        assert message({"content": "a"}, {"content": None})["content"] == "a"
-
-    def test_a_field_that_is_always_null_stays_null(self) -> None:
-        assert message({"content": "a", "note": None})["note"] is None
-
-    def test_nonsense_in_place_of_tool_calls_is_passed_on(self) -> None:
-        assert message({"tool_calls": "none"})["tool_calls"] == "none"
-        assert message({"tool_calls": ["none"]})["tool_calls"] == ["none"]
-
-    def test_a_role_from_the_provider_changes_nothing(self) -> None:
-        assert message({"role": "tool", "content": "a"})["role"] == "assistant"
+        assert folded["images"] == [{"type": "image_url"}]
+        assert folded["content_parts"] == [{"type": "reference", "reference_ids": [1]}]
 
     def test_logprobs_are_put_together_beside_the_message(self) -> None:
         whole = completion(
@@ -508,7 +500,7 @@ class TestCompletion:
         assert whole.body()["choices"][0]["message"]["content"] == "a"
 
     def test_the_body_can_be_asked_for_again(self) -> None:
-        whole = completion(delta({"tool_calls": [{"index": 0, "id": "a"}]}), completed("tool_calls"))
+        whole = completion(delta({"tool_calls": [first(0, "f")]}), completed("tool_calls"))
 
         assert whole.body() == whole.body()
 
@@ -525,7 +517,195 @@ class TestText:
         assert completion(*(delta(data, seq=seq) for seq, data in enumerate(deltas, 2))).text() == "ab"
 
     def test_a_refusal_is_what_it_has_said(self) -> None:
-        assert completion(delta({"content": None, "refusal": "No."})).text() == "No."
+        assert completion(delta({"refusal": "No."})).text() == "No."
 
     def test_what_was_taken_back_was_not_said(self) -> None:
         assert completion(delta({"content": "a"}), rollback("0-1")).text() == ""
+
+
+class TestExtras:
+    """Fields that the upstream sent beside the delta, in its choice and in its chunk."""
+
+    def test_a_choices_fields_stand_beside_its_delta_once(self) -> None:
+        answer = stream()
+        filtered = {"hate": {"filtered": False}}
+
+        choices = choices_of(
+            answer.translate(delta({"content": "a", "choice_extra": {"content_filter_results": filtered}}))
+            + answer.translate(delta({"content": "b"}))
+        )
+
+        assert choices[1:] == [
+            {"index": 0, "delta": {"content": "a"}, "finish_reason": None, "content_filter_results": filtered},
+            {"index": 0, "delta": {"content": "b"}, "finish_reason": None},
+        ]
+
+    def test_scalars_of_a_chunk_stay_until_they_change_and_the_rest_is_shown_once(self) -> None:
+        answer = stream(include_usage=True)
+        events = [
+            delta({"content": "a", "chunk_extra": {"system_fingerprint": "fp_1", "citations": ["x"]}}),
+            delta({"content": "b"}),
+            delta({"content": "c", "chunk_extra": {"system_fingerprint": "fp_2", "service_tier": "flex"}}),
+            delta({"content": "d"}),
+            completed("stop"),
+        ]
+
+        *chunks, done = said(b"".join(map(answer.translate, events)))
+
+        assert [chunk.get("system_fingerprint") for chunk in chunks] == ["fp_1"] * 3 + ["fp_2"] * 4
+        assert [chunk.get("service_tier") for chunk in chunks] == [None] * 3 + ["flex"] * 4
+        assert [chunk.get("citations") for chunk in chunks] == [None, ["x"]] + [None] * 5
+        assert done == "[DONE]"
+
+    def test_a_fields_place_follows_its_last_value(self) -> None:
+        answer = stream()
+        events = [
+            delta({"content": "a", "chunk_extra": {"note": "text"}}),
+            delta({"content": "b", "chunk_extra": {"note": ["list"]}}),
+            delta({"chunk_extra": {"note": ["other"]}}),
+            delta({"content": "c", "chunk_extra": {"note": 1}}),
+        ]
+
+        chunks = said(b"".join(map(answer.translate, events)))
+
+        assert [chunk.get("note") for chunk in chunks] == ["text", "text", ["list"], 1]
+
+    def test_fields_that_come_alone_wait_for_the_next_chunk_of_their_choice(self) -> None:
+        answer = stream(choices=2)
+        answer.translate(delta({"content": "a"}))
+        answer.translate(delta({"content": "b", "index": 1}))
+
+        alone = answer.translate(
+            delta({"choice_extra": {"stop_reason": 7}, "index": 1, "chunk_extra": {"cite": ["x"]}})
+        )
+        chunks = said(answer.translate(delta({"content": "c"})) + answer.translate(completed("stop", "length")))
+
+        assert alone == b""
+        assert [chunk.get("cite") for chunk in chunks[:-1]] == [["x"], None, None]
+        assert [choice.get("stop_reason") for chunk in chunks[:-1] for choice in chunk["choices"]] == [None, None, 7]
+        assert chunks[2]["choices"][0]["finish_reason"] == "length"
+
+    def test_fields_alone_begin_no_answer(self) -> None:
+        answer = stream()
+
+        assert answer.translate(delta({"chunk_extra": {"system_fingerprint": "fp"}})) == b""
+        assert not answer.shown
+        assert answer.translate(ended(EventType.FAILED)) == b""
+
+    @pytest.mark.parametrize(
+        ("event", "kept"), [(rollback("1-2"), "old"), (rollback("0-1"), None), (GAP, None)], ids=["to", "all", "gap"]
+    )
+    def test_fields_that_were_taken_back_are_not_shown(self, event: Event, kept: str | None) -> None:
+        answer = stream()
+        answer.translate(delta({"choice_extra": {"stop_reason": "old"}}, seq=2))
+        answer.translate(delta({"chunk_extra": {"fp": "new"}}, seq=3))
+        answer.translate(event)
+
+        role, chunk = said(answer.translate(delta({"content": "a"}, epoch=3)))
+
+        assert "fp" not in role | chunk
+        assert chunk["choices"][0].get("stop_reason") == kept
+
+    @pytest.mark.parametrize("extra", ["choice_extra", "chunk_extra"])
+    def test_fields_never_replace_those_of_the_dialect(self, extra: str) -> None:
+        names = ["id", "object", "created", "model", "choices", "usage", "index", "delta", "message", "text"]
+        odd = delta({"content": "a", extra: dict.fromkeys([*names, "finish_reason", "logprobs"], "odd")})
+        events = [odd, completed("stop")]
+
+        plain = [delta({"content": "a"}), completed("stop")]
+        assert b"".join(map(stream().translate, events)) == b"".join(map(stream().translate, plain))
+        assert completion(*events).body() == completion(*plain).body()
+
+    def test_a_field_that_looks_like_the_protocol_survives(self) -> None:
+        answer = stream()
+        answer.translate(delta({"content": "a", "chunk_extra": {'"delta":{}': '"delta":{}'}}))
+
+        (chunk,) = said(answer.translate(delta({"content": "b"})))
+
+        assert chunk['"delta":{}'] == '"delta":{}'
+        assert chunk["choices"][0]["delta"] == {"content": "b"}
+
+    def test_a_completion_has_the_last_value_of_each_in_its_place(self) -> None:
+        body = completion(
+            delta({"content": "a", "chunk_extra": {"citations": ["x"], "system_fingerprint": "fp"}}),
+            delta({"content": "b", "chunk_extra": {"citations": ["x", "y"]}, "choice_extra": {"stop_reason": None}}),
+            delta({"index": 1, "choice_extra": {"stop_reason": 7}}),
+            completed("stop", "stop"),
+        ).body()
+
+        assert (body["citations"], body["system_fingerprint"]) == (["x", "y"], "fp")
+        assert [choice.get("stop_reason", "none") for choice in body["choices"]] == [None, 7]
+        assert all(choice["message"].keys() == {"role", "content", "refusal"} for choice in body["choices"])
+
+
+class TestLegacyFunctions:
+    """A request with `functions` expects a `function_call`."""
+
+    CALL = (
+        delta({"tool_calls": [first(0, "f"), more(0, "{")]}, seq=2),
+        delta({"tool_calls": [more(0, "}") | {"extra_content": "s"}]}, seq=3),
+        completed("tool_calls"),
+    )
+
+    @pytest.mark.parametrize(
+        ("request_", "expected"),
+        [
+            ({"functions": [{"name": "f"}]}, True),
+            ({"functions": [{"name": "f"}], "tools": []}, True),
+            ({"functions": [{"name": "f"}], "tools": [{"type": "function"}]}, False),
+            ({"functions": []}, False),
+            ({}, False),
+        ],
+        ids=str,
+    )
+    def test_the_request_decides(self, request_: dict[str, Any], expected: bool) -> None:
+        assert ChatOptions.of(JOB, "fast", request_).legacy_functions is expected
+
+    def test_a_stream_has_the_call_in_its_deltas(self) -> None:
+        choices = choices_of(b"".join(map(stream(legacy=True).translate, self.CALL)))
+
+        assert [choice["delta"] for choice in choices] == [
+            {"role": "assistant", "content": None},
+            {"function_call": {"name": "f", "arguments": "{"}},
+            {"function_call": {"arguments": "}", "extra_content": "s"}},
+            {},
+        ]
+        assert choices[-1]["finish_reason"] == "function_call"
+
+    def test_a_completion_has_the_call_in_its_message(self) -> None:
+        (choice,) = completion(*self.CALL, legacy=True).body()["choices"]
+
+        assert choice["message"] == {
+            "role": "assistant",
+            "content": None,
+            "refusal": None,
+            "function_call": {"name": "f", "arguments": "{}", "extra_content": "s"},
+        }
+        assert choice["finish_reason"] == "function_call"
+
+    def test_words_pass_as_in_any_chat(self) -> None:
+        events = [delta({"content": "a"}), completed("stop")]
+
+        assert completion(*events, legacy=True).body() == completion(*events).body()
+        legacy = stream(legacy=True)
+        assert b"".join(map(legacy.translate, events)) == b"".join(map(stream().translate, events))
+
+    def test_further_calls_stay_tool_calls(self) -> None:
+        events = [
+            delta({"tool_calls": [first(0, "f", "{}")]}, seq=2),
+            delta({"tool_calls": [first(1, "g", "[]")]}, seq=3),
+            completed("tool_calls"),
+        ]
+
+        message = completion(*events, legacy=True).body()["choices"][0]["message"]
+
+        assert message["function_call"] == {"name": "f", "arguments": "{}"}
+        assert [call["function"]["name"] for call in message["tool_calls"]] == ["g"]
+        choices = choices_of(b"".join(map(stream(legacy=True).translate, events)))
+        assert choices[2]["delta"] == {"tool_calls": [first(1, "g", "[]") | {"index": 0}]}
+
+    def test_without_functions_a_call_is_a_tool_call(self) -> None:
+        choices = choices_of(b"".join(map(stream().translate, self.CALL)))
+
+        assert "tool_calls" in choices[1]["delta"]
+        assert choices[-1]["finish_reason"] == "tool_calls"

@@ -1,30 +1,30 @@
-"""The rest of a chat's stream, for a caller who was cut off; as pure as the stream itself.
+"""Return the rest of a stream of chunks, for a caller whose connection was lost; as pure as the stream itself.
 
-Above: api/chat_completions.py. Below: dialects/chat.py, which makes the whole stream. Not here: HTTP, time.
+Above: api/completion_calls.py. Below: chunk_stream.py, which makes the whole stream. Not here: HTTP, time.
 """
 
-from gateway.dialects.chat import ChatOptions, ChatStream, error_frame, lost
 from gateway.dialects.chunk_id import ChunkId, after
+from gateway.dialects.chunk_stream import ChunkStream, error_frame, lost
 from gateway.dialects.openai_errors import Failure
 from shared.events import START, Event, EventId, EventType
 
 
-class ResumedChat:
-    """A stream of chunks from the one after `cursor` on, for a caller who has all before; see `ChatStream`.
+class ResumedStream:
+    """The chunks after `cursor`, for a caller who has all chunks before; see `ChunkStream`.
 
-    It is folded from the job's first event all the same. `shown` is what this caller has been shown now.
+    The whole `stream` is translated from the job's first event. `shown`: this caller was sent a chunk now.
     """
 
-    def __init__(self, options: ChatOptions, cursor: ChunkId) -> None:
+    def __init__(self, stream: ChunkStream, cursor: ChunkId) -> None:
         self.shown = False
         self.ended = False
         self.failure: Failure | None = None
-        self._stream = ChatStream(options)
+        self._stream = stream
         self._cursor = cursor
         self._reached = cursor.event == START
 
     def translate(self, event: Event) -> bytes:
-        """What of this event comes after the cursor."""
+        """Return the chunks of this event that follow the cursor."""
         if self.ended:
             return b""
         frames = self._stream.translate(event)
@@ -37,7 +37,7 @@ class ResumedChat:
         return rest
 
     def failure_frame(self) -> bytes:
-        """See `ChatStream`."""
+        """See `ChunkStream`."""
         return b"" if self.failure is None else error_frame(self.failure)
 
     def _after_cursor(self, frames: bytes, event_id: EventId) -> bytes:

@@ -2,17 +2,17 @@
 
 from typing import Any
 
-from gateway.dialects.chat import ChatOptions
+from gateway.dialects.chat import ChatOptions, ChatStream
 from gateway.dialects.chunk_id import parse_chunk_id
-from gateway.dialects.resumed_chat import ResumedChat
+from gateway.dialects.resumed_stream import ResumedStream
 from shared.events import EventType
 from tests.unit.gateway.dialects.test_chat import JOB, QUEUED, STARTED, completed, delta, ended, rollback, said
 
 LOG = (QUEUED, STARTED, delta({"content": "a"}), delta({"content": "b"}, seq=3), completed("stop"))
 
 
-def resume(cursor: str) -> ResumedChat:
-    return ResumedChat(ChatOptions(JOB, "fast"), parse_chunk_id(cursor))
+def resume(cursor: str) -> ResumedStream:
+    return ResumedStream(ChatStream(ChatOptions(JOB, "fast")), parse_chunk_id(cursor))
 
 
 def rest_after(cursor: str) -> list[Any]:

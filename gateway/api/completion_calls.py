@@ -1,0 +1,78 @@
+"""Answer calls of OpenAI's two completion dialects, which differ in their objects only.
+
+Above: chat_completions.py and completions.py, which read the request. Below: admission's jobs, foreground.py, and the
+dialects. The caller's connection keeps the job alive; a caller that was cut off comes back with the job's id. Not here:
+the wire formats.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.api.foreground import Foreground
+from gateway.api.jobs import JOB_HEADER, own_job
+from gateway.api.services import Services, services_of
+from gateway.dialects.answer_options import AnswerOptions
+from gateway.dialects.chunk_stream import ChunkStream
+from gateway.dialects.resumed_stream import ResumedStream
+from gateway.dialects.stream_request import resumed_at
+from gateway.dialects.whole_answer import WholeAnswer
+from shared.errors import BadCursor, JobNotFound
+from shared.jobs import CHAT, JobSpec
+
+_Options = TypeVar("_Options", bound=AnswerOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionDialect(Generic[_Options]):
+    """One of the two dialects: how its answers are called in sentences, and the translators of a job."""
+
+    noun: str
+    options: type[_Options]
+    stream: Callable[[_Options], ChunkStream]
+    whole: Callable[[_Options], WholeAnswer]
+
+    async def answer(
+        self, services: Services, spec: JobSpec, request: Mapping[str, Any], *, streaming: bool
+    ) -> Response:
+        """Submit a job and answer its caller.
+
+        Raises:
+            QueueFull, IdempotencyConflict: nothing was stored.
+        """
+        job = await services.admission.submit(spec)
+        options = self.options.of(job.id, job.model, request)
+        whole, counted = self.whole(options), job.id == spec.id
+        return Foreground(services, job, self.stream(options), whole, streaming=streaming, counted=counted)
+
+    async def resume(self, request: Request) -> Response:
+        """Answer with a chat job's answer; as a stream, from the chunk after the caller's last one.
+
+        Raises:
+            JobNotFound: the caller has no such answer.
+            InvalidRequest, BadCursor: names the field and what would be right.
+        """
+        services = services_of(request)
+        services.refuse_if_draining()
+        caller = services.keyring.caller(request.headers.get("authorization"))
+        name: str = request.path_params["completion_id"]
+        job = await own_job(services, caller, self._job_id(name), called=f"{self.noun} {name}")
+        if job.kind != CHAT:
+            raise JobNotFound(f"There is no {self.noun} {name}.")
+        streaming, cursor = resumed_at(request.query_params, request.headers.get("last-event-id"))
+        if cursor is not None and cursor.event > job.last:
+            raise BadCursor("starting_after is a chunk that this answer does not have.", param="starting_after")
+        if request.method == "HEAD":
+            return Response(headers={JOB_HEADER: job.id})
+        options = self.options.of(job.id, job.model, await services.store.request(job.id))
+        services.metrics.resumes.of().add(cursor is not None)
+        stream = self.stream(options)
+        translator = stream if cursor is None else ResumedStream(stream, cursor)
+        return Foreground(services, job, translator, self.whole(options), streaming=streaming)
+
+    def _job_id(self, name: str) -> str:
+        prefix = self.options.PREFIX
+        return "job_" + name.removeprefix(prefix) if name.startswith(prefix) else name

@@ -1,0 +1,42 @@
+"""OpenAI's legacy completions over ordinary jobs: a prompt is answered as a chat with one message.
+
+Above: app.py. Below: admission and completion_calls.py. Not here: the wire format (dialects/completions.py and
+dialects/completions_request.py).
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gateway.api.bodies import read_json
+from gateway.api.completion_calls import CompletionDialect
+from gateway.api.services import services_of
+from gateway.dialects.completions import TextCompletion, TextOptions, TextStream
+from gateway.dialects.completions_request import chat_request_of
+from gateway.dialects.stream_request import wants_stream
+from gateway.wishes import Wishes
+
+_COMPLETION = CompletionDialect("completion", TextOptions, TextStream, TextCompletion)
+
+
+async def create(request: Request) -> Response:
+    """`POST /v1/completions` (OpenAI API reference, completions/create)."""
+    services = services_of(request)
+    services.refuse_if_draining()
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    body = await read_json(request, services.settings.max_body_bytes)
+    streaming, chat = wants_stream(body), chat_request_of(body)
+    key, wishes = request.headers.get("idempotency-key"), Wishes.of(request.headers)
+    spec = services.admission.completion(chat, body, caller, key, wishes=wishes, streaming=streaming)
+    return await _COMPLETION.answer(services, spec, chat, streaming=streaming)
+
+
+async def resume(request: Request) -> Response:
+    """`GET /v1/completions/{id}`: the answer of any chat job, as a text."""
+    return await _COMPLETION.resume(request)
+
+
+routes = [
+    Route("/v1/completions", create, methods=["POST"]),
+    Route("/v1/completions/{completion_id}", resume, methods=["GET"]),
+]
