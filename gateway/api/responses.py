@@ -1,13 +1,12 @@
-"""OpenAI's Responses over ordinary jobs: create, retrieve, resume, cancel, delete, and what was put in.
+"""OpenAI's Responses over ordinary jobs: create, retrieve, resume, cancel, delete, and list the input.
 
-Above: app.py. Below: admission, store, hub, dialects/responses.py and responses_request.py. A response's id is its
-job's under another name, so that any chat job can be read here. A background response lives without its caller; any
-other is cancelled when its caller leaves. Not here: the wire format.
+A background response lives without its caller; any other is cancelled when its caller leaves. Not here: the wire
+format (dialects/responses.py, dialects/responses_request.py), and earlier responses (response_history.py).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -16,55 +15,29 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, cancel_job
+from gateway.api.response_history import with_history
 from gateway.api.services import Services, services_of
+from gateway.api.stored_responses import Stored, options_of, stored_response, whole_response
 from gateway.api.translated import Translated
-from gateway.auth import Caller
-from gateway.dialects.response_items import Item, Message, items_of, messages_of
-from gateway.dialects.response_object import ResponseOptions, job_id_of, response_id, response_object
+from gateway.dialects.response_fields import in_own_words
+from gateway.dialects.response_input_items import items_of
+from gateway.dialects.response_object import ResponseOptions, response_id, response_object
+from gateway.dialects.response_tools import ToolNames
 from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
-from gateway.dialects.responses_request import (
-    ResponseRequest,
-    chat_request,
-    read_request,
-    referenced_jobs,
-    resolved,
-    said_before,
-)
+from gateway.dialects.responses_request import read_request
 from gateway.middleware import AFTERWARDS
 from gateway.sse import EventStream
 from gateway.wishes import Wishes
-from shared.bounds import LIST_MOST, REFERENCED_JOBS
-from shared.errors import BrokenJob, InvalidRequest, JobNotFound, ResponseNotFound
-from shared.events import START, decode_frame
-from shared.jobs import CHAT, Job, is_job_id
+from shared.bounds import LIST_MOST
+from shared.errors import InvalidRequest
+from shared.events import START
+from shared.jobs import Job
 from shared.lifecycle import State
+
+log = structlog.get_logger()
 
 _LIST_DEFAULT = 20
 _NUMBER_CHARS = 15
-
-
-class Stored(NamedTuple):
-    """A job as this dialect sees it: its record, its chat request, and what its response says again."""
-
-    job: Job
-    chat: Mapping[str, Any]
-    echo: Mapping[str, Any]
-
-    @property
-    def options(self) -> ResponseOptions:
-        """What its translation depends on."""
-        return _options(self.job, self.echo)
-
-    @property
-    def messages(self) -> Sequence[Message]:
-        """What its model was given, but for the instructions."""
-        return said_before(self.chat["messages"], self.echo)
-
-
-def _options(job: Job, echo: Mapping[str, Any]) -> ResponseOptions:
-    # A job that was no response is one in the background if it goes on by itself.
-    background = bool(echo.get("background", job.background))
-    return ResponseOptions(job.id, job.model, background, job.metadata, echo)
 
 
 async def create(request: Request) -> Response:
@@ -74,18 +47,24 @@ async def create(request: Request) -> Response:
     caller = services.keyring.caller(request.headers.get("authorization"))
     body = await read_json(request, services.settings.max_body_bytes)
     asked = read_request(body)
-    spec = services.admission.response(
-        await _chat_of(services, caller, asked),
-        body,
-        caller,
-        request.headers.get("idempotency-key"),
-        wishes=Wishes.of(request.headers),
-        kept=asked.echo,
-        background=asked.background,
-        streaming=asked.streaming,
-    )
+    if asked.unknown:
+        log.debug("responses.unknown_fields_left_out", fields=asked.unknown)
+    asked, chat = await with_history(services, caller, asked)
+    try:
+        spec = services.admission.response(
+            chat,
+            body,
+            caller,
+            request.headers.get("idempotency-key"),
+            wishes=Wishes.of(request.headers),
+            kept=asked.echo,
+            background=asked.background,
+            streaming=asked.streaming,
+        )
+    except InvalidRequest as error:
+        raise in_own_words(error) from None
     job = await services.admission.submit(spec)
-    options, counted = _options(job, asked.echo), job.id == spec.id
+    options, counted = options_of(job, asked.echo), job.id == spec.id
     if not asked.background:
         return Foreground(
             services,
@@ -98,46 +77,6 @@ async def create(request: Request) -> Response:
     if asked.streaming:
         return ResponseEvents(services, job, options, counted=counted)
     return AsciiJSONResponse(await _shown(services, job, options), headers={JOB_HEADER: job.id})
-
-
-async def _chat_of(services: Services, caller: Caller, asked: ResponseRequest) -> dict[str, Any]:
-    """The chat request, earlier responses included.
-
-    Raises:
-        InvalidRequest: there is no such response, it is not over, or the conversation has become too long.
-    """
-    earlier = [] if asked.previous is None else await _conversation(services, caller, asked.previous)
-    outputs: dict[str, Item] = {}
-    if jobs := referenced_jobs(asked.items):
-        outputs = await _outputs(services, caller, jobs)
-    return chat_request(asked, earlier, resolved(asked.items, outputs), services.settings.max_body_bytes)
-
-
-async def _conversation(services: Services, caller: Caller, previous: str) -> list[Message]:
-    """What was said up to the end of an earlier response: its request holds all that came before it."""
-    param = "previous_response_id"
-    try:
-        stored = await _stored(services, caller, previous)
-    except ResponseNotFound as error:
-        raise InvalidRequest(f"{param} must be the id of a stored response. {error}", param=param) from None
-    if not stored.job.ended:
-        raise InvalidRequest(f"{param} must be the id of a response that is over; {previous} is not.", param=param)
-    return messages_of((await _folded(services, stored.options))["output"], stored.messages)
-
-
-async def _outputs(services: Services, caller: Caller, jobs: Sequence[str]) -> dict[str, Item]:
-    """The output of these jobs, by item; that of others' jobs is not there."""
-    if len(jobs) > REFERENCED_JOBS:
-        raise InvalidRequest(f"input must refer to at most {REFERENCED_JOBS} responses' items.", param="input")
-    found: dict[str, Item] = {}
-    for job_id in jobs:
-        try:
-            stored = await _stored(services, caller, response_id(job_id))
-        except ResponseNotFound:
-            continue
-        if stored.job.ended:
-            found |= {item["id"]: item for item in (await _folded(services, stored.options))["output"]}
-    return found
 
 
 async def retrieve(request: Request) -> Response:
@@ -160,7 +99,7 @@ async def cancel(request: Request) -> Response:
     """`POST /v1/responses/{id}/cancel`: idempotent; the response as it then is."""
     services = services_of(request)
     job, _, echo = await _own(request, services)
-    options = _options(job, echo)
+    options = options_of(job, echo)
     if not options.background:
         raise InvalidRequest("Only a background response can be cancelled; close the connection of any other.")
     if not job.ended:
@@ -184,7 +123,7 @@ async def input_items(request: Request) -> Response:
     services = services_of(request)
     limit, newest_first, after = _list_query(request)
     stored = await _own(request, services)
-    items = items_of(stored.messages, stored.job.id)
+    items = items_of(stored.messages, stored.job.id, ToolNames.of(stored.echo))
     if newest_first:
         items.reverse()
     if after is not None:
@@ -238,25 +177,10 @@ class ResponseEvents(Response):
 async def _shown(services: Services, job: Job, options: ResponseOptions) -> dict[str, Any]:
     """The response of a job as it now is."""
     if job.ended:
-        return await _folded(services, options)
+        return await whole_response(services, options)
     if job.status is State.CANCELLING:
         return response_object(options, "cancelled")  # nothing else can become of it
     return response_object(options, "queued" if options.background and not job.started_ms else "in_progress")
-
-
-async def _folded(services: Services, options: ResponseOptions) -> dict[str, Any]:
-    """The response of a job that has ended.
-
-    Raises:
-        ResponseNotFound: it is gone since.
-    """
-    whole = WholeResponse(options)
-    try:
-        async for frame in services.hub.replay_log.frames(options.job_id):
-            whole.accept(decode_frame(frame))
-    except JobNotFound:
-        raise _missing(response_id(options.job_id)) from None
-    return whole.body()
 
 
 # --- Which response
@@ -264,29 +188,7 @@ async def _folded(services: Services, options: ResponseOptions) -> dict[str, Any
 
 async def _own(request: Request, services: Services) -> Stored:
     caller = services.keyring.caller(request.headers.get("authorization"))
-    return await _stored(services, caller, request.path_params["response_id"])
-
-
-async def _stored(services: Services, caller: Caller, response: str) -> Stored:
-    """The response of this id, if it is the caller's: another's looks like none (invariant 11).
-
-    Raises:
-        ResponseNotFound: there is none, or none that may be retrieved.
-    """
-    job_id, missing = job_id_of(response), _missing(response)
-    if not is_job_id(job_id):
-        raise missing
-    try:
-        job, chat, echo = await services.store.load_with_kept(job_id)
-    except (JobNotFound, BrokenJob):
-        raise missing from None
-    if job.tenant != caller.tenant or job.hidden or job.kind != CHAT or not echo.get("store", True):
-        raise missing
-    return Stored(job, chat, echo)
-
-
-def _missing(response: str) -> ResponseNotFound:
-    return ResponseNotFound(f"There is no response {response}.", param="response_id")
+    return await stored_response(services, caller, request.path_params["response_id"])
 
 
 # --- Queries

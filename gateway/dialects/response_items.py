@@ -1,176 +1,182 @@
-"""Responses' items as chat's messages, and back.
+"""Responses' input items as the messages of a chat.
 
-Above: responses_request.py, and api/responses.py, which shows what a model was given. Below: the error tree. What a
-chat has no word for is refused, and the error names the item. Pure. Not here: the fields of a request.
+An answer of a model is one message of a chat, but several items: its thoughts, its texts and its calls. An item that
+chats cannot express is refused by its place. Pure. Not here: the fields of a request, and messages as items
+(response_input_items.py).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Final
 
+from gateway.dialects.response_checks import need
+from gateway.dialects.response_item_ids import Item, job_of
+from gateway.dialects.response_parts import Content, content_of, joined
+from gateway.dialects.response_tools import ToolNames
+from gateway.dialects.tool_results import Message, results_behind_calls
 from shared.errors import InvalidRequest
-
-Item = dict[str, Any]
-Message = dict[str, Any]
+from shared.events import encode_data
 
 _ROLES = ("user", "system", "developer", "assistant")
+CALL_FIELDS: Final = frozenset(
+    {
+        *("type", "id", "call_id", "name", "namespace", "arguments", "input", "status", "caller", "async"),
+        "created_by",
+    }
+)
+"""Fields of a call's item that the dialect defines. All further ones are an upstream's own, and go back to it."""
+
+_REFUSED = {
+    "compaction": "{where} must not be a compaction: its content can be read by the server that has made it only.",
+    "compaction_trigger": "{where} must not be a compaction_trigger: conversations are not compacted here.",
+}
+_TYPES = (
+    "message, function_call, function_call_output, custom_tool_call, custom_tool_call_output, reasoning, "
+    "additional_tools or item_reference"
+)
 
 
-# --- Items to messages
+def messages_of(
+    items: Iterable[Item], earlier: Sequence[Message] = (), names: ToolNames | None = None
+) -> list[Message]:
+    """Translate items into the messages of a chat that continues the `earlier` ones.
 
-
-def messages_of(items: Iterable[Item], earlier: Sequence[Message] = ()) -> list[Message]:
-    """The messages of a chat in which these items follow what was said `earlier`.
-
-    Reasoning is left out: chat completions take none back.
+    `names` has the upstream names of the declared tools.
 
     Raises:
         InvalidRequest: names the item and what would be right.
     """
-    messages = list(earlier)
+    chat = _Chat(earlier, names or ToolNames(()))
     for number, item in enumerate(items):
-        where = f"input[{number}]"
-        match item.get("type", "message"):
+        chat.add(item, f"input[{number}]")
+    return results_behind_calls(chat.messages())
+
+
+class _Chat:
+    """The messages of a chat, built item by item. Messages that were there before are copied before they change."""
+
+    def __init__(self, earlier: Sequence[Message], names: ToolNames) -> None:
+        self._messages = list(earlier)
+        self._names = names
+        self._shared = len(self._messages)
+        self._thoughts = ""
+        # The model's latest answer, while only results of its calls have followed, and the job that gave it.
+        self._answer: int | None = None
+        self._job = ""
+
+    def messages(self) -> list[Message]:
+        """End the chat."""
+        self._end_answer()
+        return self._messages
+
+    def add(self, item: Item, where: str) -> None:
+        """Add one item."""
+        match item.get("type") or "message":
             case "message":
-                messages.append(_message(item, where))
+                self._message(item, where)
             case "function_call":
-                _call(messages, item, where)
-            case "function_call_output":
+                need(item, where, call_id=str, name=str, arguments=str)
+                self._call(item, item["arguments"])
+            case "custom_tool_call":
+                need(item, where, call_id=str, name=str, input=str)
+                self._call(item, encode_data({"input": item["input"]}).decode())
+            case "function_call_output" | "custom_tool_call_output":
                 need(item, where, call_id=str, output=(str, list))
-                content = _content(item["output"], f"{where}.output")
-                messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
+                self._end_answer()
+                content = content_of(item["output"], f"{where}.output")
+                self._messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
             case "reasoning":
-                pass
+                self._thoughts += _thoughts(item)
+            case "additional_tools" | "configuration_update":
+                pass  # tools are read with those of the request
+            case str(kind) if kind in _REFUSED:
+                raise InvalidRequest(_REFUSED[kind].format(where=where), param=where)
             case _:
-                raise InvalidRequest(
-                    f"{where}.type must be message, function_call, function_call_output, reasoning or item_reference: "
-                    "no others are supported.",
-                    param=f"{where}.type",
-                )
-    return messages
+                raise InvalidRequest(f"{where}.type must be {_TYPES}: no others are supported.", param=f"{where}.type")
+
+    def _message(self, item: Item, where: str) -> None:
+        if item.get("role") not in _ROLES:
+            raise InvalidRequest(f"{where}.role must be one of: {', '.join(_ROLES)}.", param=f"{where}.role")
+        need(item, where, content=(str, list))
+        content = content_of(item["content"], f"{where}.content")
+        if item["role"] != "assistant":
+            self._end_answer()
+            self._answer = None
+            self._messages.append({"role": item["role"], "content": content})
+        elif self._speaks() and self._messages[-1].get("tool_calls"):
+            # Nothing but results may stand behind a call: a text that follows one belongs to the same message.
+            message = self._own(len(self._messages) - 1)
+            message["content"] = joined(message.get("content"), content)
+            self._think(message, item)
+        else:
+            self._begin_answer(content, item)
+
+    def _call(self, item: Item, arguments: str) -> None:
+        """Add a call to the message that it belongs to."""
+        if self._speaks():
+            at = len(self._messages) - 1
+        elif self._answer is not None and job_of(item) and job_of(item) == self._job:
+            at = self._answer  # results came between two calls of one answer
+        else:
+            at = self._begin_answer(None, item)
+        message = self._own(at)
+        self._think(message, item)
+        name = self._names.upstream(item["name"], _namespace(item))
+        further = {name: value for name, value in item.items() if name not in CALL_FIELDS and value is not None}
+        function = {"name": name, "arguments": arguments}
+        message.setdefault("tool_calls", []).append(
+            {"id": item["call_id"], "type": "function", "function": function, **further}
+        )
+
+    def _speaks(self) -> bool:
+        return bool(self._messages) and self._messages[-1].get("role") == "assistant"
+
+    def _begin_answer(self, content: Content | None, item: Item) -> int:
+        self._answer, self._job = len(self._messages), ""
+        message: Message = {"role": "assistant", "content": content}
+        self._messages.append(message)
+        self._think(message, item)
+        return self._answer
+
+    def _own(self, at: int) -> Message:
+        """Return a message that may be changed."""
+        if at == self._shared - 1:
+            self._shared = at
+            message = dict(self._messages[at])
+            calls = message.pop("tool_calls", None)
+            self._messages[at] = message | ({"tool_calls": [*calls]} if calls else {})
+        return self._messages[at]
+
+    def _think(self, message: Message, item: Item | None = None) -> None:
+        """Add the thoughts so far to the message that they led to."""
+        self._job = self._job or job_of(item or {})
+        if self._thoughts:
+            message["reasoning_content"] = (message.get("reasoning_content") or "") + self._thoughts
+            self._thoughts = ""
+
+    def _end_answer(self) -> None:
+        """Add thoughts that led to nothing to the message before them, if it is an answer."""
+        if self._thoughts and self._speaks():
+            self._think(self._own(len(self._messages) - 1))
+        self._thoughts = ""
 
 
-def _message(item: Item, where: str) -> Message:
-    if item.get("role") not in _ROLES:
-        raise InvalidRequest(f"{where}.role must be one of: {', '.join(_ROLES)}.", param=f"{where}.role")
-    need(item, where, content=(str, list))
-    return {"role": item["role"], "content": _content(item["content"], f"{where}.content")}
+def _namespace(item: Item) -> str | None:
+    namespace = item.get("namespace")
+    return namespace if isinstance(namespace, str) else None
 
 
-def _call(messages: list[Message], item: Item, where: str) -> None:
-    """Calls belong to the assistant's message before them."""
-    need(item, where, call_id=str, name=str, arguments=str)
-    function = {"name": item["name"], "arguments": item["arguments"]}
-    call = {"id": item["call_id"], "type": "function", "function": function}
-    if messages and messages[-1].get("role") == "assistant":
-        messages[-1] = {**messages[-1], "tool_calls": [*(messages[-1].get("tool_calls") or ()), call]}
-    else:
-        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+def _thoughts(item: Item) -> str:
+    """Read a reasoning item: its text, or else its summary. Content that is sealed by another server is left out."""
+    texts = [part["text"] for part in _parts(item.get("content"), "reasoning_text")]
+    if texts:
+        return "".join(texts)
+    return "\n\n".join(part["text"] for part in _parts(item.get("summary"), "summary_text"))
 
 
-def _content(given: str | list[Any], where: str) -> str | list[dict[str, Any]]:
-    """A message's content. One text is sent as a text: not every upstream takes lists."""
-    if isinstance(given, str):
-        return given
-    parts = [_part(object_of(part, f"{where}[{n}]"), f"{where}[{n}]") for n, part in enumerate(given)]
-    match parts:
-        case []:
-            return ""
-        case [{"type": "text", "text": str(text)}]:
-            return text
-    return parts
+def _parts(given: object, kind: str) -> list[Item]:
+    parts = given if isinstance(given, list) else []
+    return [part for part in parts if isinstance(part, dict) and part.get("type") == kind and _is_text(part)]
 
 
-def _part(part: Mapping[str, Any], where: str) -> dict[str, Any]:
-    match part.get("type"):
-        case "input_text" | "output_text":
-            need(part, where, text=str)
-            return {"type": "text", "text": part["text"]}
-        case "refusal":
-            need(part, where, refusal=str)
-            return {"type": "refusal", "refusal": part["refusal"]}
-        case "input_image":
-            need(part, where, image_url=str)
-            detail = {} if part.get("detail") is None else {"detail": part["detail"]}
-            return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
-        case "input_file":
-            need(part, where, file_data=str)
-            return {"type": "file", "file": {name: part[name] for name in ("filename", "file_data") if part.get(name)}}
-        case "input_audio":
-            need(part, where, input_audio=dict)
-            return {"type": "input_audio", "input_audio": part["input_audio"]}
-    raise InvalidRequest(
-        f"{where}.type must be input_text, output_text, refusal, input_image, input_file or input_audio.",
-        param=f"{where}.type",
-    )
-
-
-# --- Messages to items
-
-
-def items_of(messages: Iterable[Message], job_id: str) -> list[Item]:
-    """What a job's model was given, as items; it does not matter in which dialect it was asked."""
-    bare = job_id.removeprefix("job_")
-    items = [item for message in messages for item in _as_items(message)]
-    return [{"id": f"{_PREFIXES[item['type']]}_{bare}_in_{n}", **item} for n, item in enumerate(items)]
-
-
-_PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco"}
-
-
-def _as_items(message: Message) -> list[Item]:
-    role, content = message.get("role"), message.get("content")
-    if role == "tool":
-        output = content if isinstance(content, str) else _as_parts(content, "input_text")
-        return [_done("function_call_output", call_id=message.get("tool_call_id"), output=output)]
-    items = []
-    if content is not None:
-        parts = _as_parts(content, "output_text" if role == "assistant" else "input_text")
-        items.append(_done("message", role=role, content=parts))
-    for call in message.get("tool_calls") or ():
-        match call:
-            case {"id": call_id, "function": {"name": name, "arguments": arguments}}:
-                items.append(_done("function_call", call_id=call_id, name=name, arguments=arguments))
-    return items
-
-
-def _done(kind: str, **fields: Any) -> Item:
-    return {"type": kind, "status": "completed", **fields}
-
-
-def _as_parts(content: Any, text_type: str) -> list[Any]:
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    return [_as_part(part, text_type) for part in content or ()]
-
-
-def _as_part(part: Any, text_type: str) -> Any:
-    match part:
-        case {"type": "text", "text": text}:
-            return {"type": text_type, "text": text} | ({"annotations": []} if text_type == "output_text" else {})
-        case {"type": "image_url", "image_url": {"url": url, **rest}}:
-            return {"type": "input_image", "image_url": url, "detail": rest.get("detail", "auto")}
-        case {"type": "file", "file": dict(file)}:
-            return {"type": "input_file", **file}
-    return part
-
-
-# --- Checks
-
-
-def object_of(value: object, where: str, *, optional: bool = True) -> dict[str, Any]:
-    """A value that must be an object; what is missing is an empty one where it is `optional`."""
-    if value is None and optional:
-        return {}
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{where} must be an object.", param=where)
-    return value
-
-
-_NAMES = {str: "a text", dict: "an object", (str, list): "a text or a list"}
-
-
-def need(given: Mapping[str, Any], where: str, **types: Any) -> None:
-    """Raise InvalidRequest unless these fields are there and of these types."""
-    for name, type_ in types.items():
-        if not isinstance(given.get(name), type_):
-            raise InvalidRequest(f"{where}.{name} must be {_NAMES[type_]}.", param=f"{where}.{name}")
+def _is_text(part: Item) -> bool:
+    return isinstance(part.get("text"), str)

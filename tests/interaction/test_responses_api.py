@@ -564,7 +564,7 @@ async def test_a_bad_query_is_a_400_that_names_the_parameter(
     [
         ({"model": None}, "model"),
         ({"input": 7}, "input"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"metadata": {"a": 1}}, "metadata"),
         ({"tailrace": {}}, "tailrace"),
         ({"background": True, "store": False}, "store"),

@@ -14,6 +14,7 @@ from gateway.api import page
 from gateway.cli import main
 from gateway.client.arguments import COMMANDS
 from gateway.client.exit_status import MEANINGS
+from gateway.dialects.response_fields import FIELDS, Use
 from shared import bounds
 from shared.events import EventType
 from shared.lifecycle import TRANSITIONS
@@ -237,3 +238,9 @@ def test_the_tailrace_commands_that_it_names_exist(capsys: pytest.CaptureFixture
             main([*command.split(), "--help"])
         assert ended.value.code == 0
         assert f"tailrace {command}" in capsys.readouterr().out
+
+
+def test_each_field_of_a_response_stands_in_the_row_of_its_use() -> None:
+    rows = {use: set(re.findall(r"`(\w+)`", fields)) for use, fields in table("use", "fields")}
+
+    assert rows == {use.value: {name for name in FIELDS if FIELDS[name] is use} for use in Use}

@@ -1,83 +1,240 @@
-"""Items as messages of a chat, and messages as the items that they were."""
+"""Items as the messages of a chat."""
 
+import copy
+import json
 from typing import Any
 
 import pytest
 
-from gateway.dialects.response_items import items_of, messages_of
-from tests.unit.gateway.dialects.test_responses_request import BARE, CALL, CHAT_CALL, JOB, refusal, user
+from gateway.dialects.response_items import messages_of
+from gateway.dialects.response_tools import ToolNames
+from shared.jobs import new_job_id
+from tests.unit.gateway.dialects.test_response_tools import custom, function, namespace
+from tests.unit.gateway.dialects.test_responses_request import BARE, CALL, CHAT_CALL, refusal, user
+
+OTHER = new_job_id(1_700_000_000_001, 43).removeprefix("job_")
 
 
-class TestItems:
+def call(call_id: str, **fields: Any) -> dict[str, Any]:
+    return {**CALL, "call_id": call_id, **fields}
+
+
+def output(call_id: str, said: Any = "42", kind: str = "function_call_output") -> dict[str, Any]:
+    return {"type": kind, "call_id": call_id, "output": said}
+
+
+def result(call_id: str, content: Any = "42") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def said(text: str, **fields: Any) -> dict[str, Any]:
+    parts = [{"type": "output_text", "text": text, "annotations": []}]
+    return {"type": "message", "role": "assistant", "content": parts, **fields}
+
+
+def thought(text: str, **fields: Any) -> dict[str, Any]:
+    parts = [{"type": "reasoning_text", "text": text}]
+    return {"type": "reasoning", "id": "rs_1", "summary": [], "content": parts, **fields}
+
+
+def assistant(content: str | None = None, *call_ids: str, **fields: Any) -> dict[str, Any]:
+    calls = {"tool_calls": [CHAT_CALL | {"id": each} for each in call_ids]} if call_ids else {}
+    return {"role": "assistant", "content": content, **calls, **fields}
+
+
+class TestMessages:
     def test_messages_may_say_that_they_are_and_need_not(self) -> None:
-        said = [{"role": "developer", "content": "Be brief."}, {"type": "message", "role": "user", "content": "Hello?"}]
-
-        assert messages_of(said) == [{"role": "developer", "content": "Be brief."}, user("Hello?")]
-
-    def test_one_text_is_a_text_and_several_parts_are_a_list(self) -> None:
-        text = {"type": "input_text", "text": "What is this?"}
-        image = {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low"}
-
-        assert messages_of([user([text])]) == [user("What is this?")]
-        assert messages_of([user([])]) == [user("")]
-        assert messages_of([user([text, image])]) == [
-            user(
-                [
-                    {"type": "text", "text": "What is this?"},
-                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}},
-                ]
-            )
+        items: list[dict[str, Any]] = [
+            {"role": "developer", "content": "Be brief."},
+            {"type": "message", "role": "user", "content": "Hello?", "id": "msg_1", "status": "completed"},
+            {"type": None, "role": "user", "content": "Hello?", "phase": "commentary"},
         ]
 
-    @pytest.mark.parametrize(
-        ("part", "as_chat"),
-        [
-            ({"type": "output_text", "text": "a", "annotations": []}, {"type": "text", "text": "a"}),
-            ({"type": "refusal", "refusal": "No."}, {"type": "refusal", "refusal": "No."}),
-            (
-                {"type": "input_image", "image_url": "http://x.test/a.png"},
-                {"type": "image_url", "image_url": {"url": "http://x.test/a.png"}},
-            ),
-            (
-                {"type": "input_file", "filename": "a.pdf", "file_data": "data:,"},
-                {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:,"}},
-            ),
-            (
-                {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
-                {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}},
-            ),
-        ],
-        ids=lambda part: str(part["type"]),
-    )
-    def test_each_part_has_its_word_in_a_chat(self, part: dict[str, Any], as_chat: dict[str, Any]) -> None:
-        assert messages_of([user([part, part])]) == [user([as_chat, as_chat])]
+        assert messages_of(items) == [{"role": "developer", "content": "Be brief."}, user("Hello?"), user("Hello?")]
 
+    def test_two_texts_of_an_assistant_are_two_messages(self) -> None:
+        assert messages_of([said("One."), said("Two.")]) == [assistant("One."), assistant("Two.")]
+
+
+class TestCalls:
     def test_calls_belong_to_the_message_before_them(self) -> None:
-        said: dict[str, Any] = {"role": "assistant", "content": [{"type": "output_text", "text": "I look."}]}
-        other = CALL | {"call_id": "b"}
-
-        assert messages_of([said, CALL, other]) == [
-            {"role": "assistant", "content": "I look.", "tool_calls": [CHAT_CALL, CHAT_CALL | {"id": "b"}]}
-        ]
-        assert messages_of([user("Hello?"), CALL]) == [
-            user("Hello?"),
-            {"role": "assistant", "content": None, "tool_calls": [CHAT_CALL]},
-        ]
+        assert messages_of([said("I look."), CALL, call("b")]) == [assistant("I look.", "a", "b")]
+        assert messages_of([user("Hello?"), CALL]) == [user("Hello?"), assistant(None, "a")]
 
     def test_a_call_never_changes_what_was_said_before(self) -> None:
-        earlier = [{"role": "assistant", "content": "I look."}]
+        for earlier in ([assistant("I look.")], [assistant("I look.", "a")], [assistant("Hm.", tool_calls=None)]):
+            before = copy.deepcopy(earlier)
 
-        assert messages_of([CALL], earlier)[0]["tool_calls"] == [CHAT_CALL]
-        assert earlier == [{"role": "assistant", "content": "I look."}]
+            messages = messages_of([call("b"), call("c"), thought("More.")], earlier)
+
+            assert [each["id"] for each in messages[0]["tool_calls"]][-2:] == ["b", "c"]
+            assert messages[0]["reasoning_content"] == "More."
+            assert earlier == before
+
+    def test_thoughts_alone_add_no_calls_to_an_earlier_message(self) -> None:
+        assert messages_of([thought("More.")], [assistant("Hm.", tool_calls=None)]) == [
+            assistant("Hm.", reasoning_content="More.")
+        ]
 
     def test_a_calls_output_is_a_tools_message(self) -> None:
-        output: dict[str, Any] = {"type": "function_call_output", "call_id": "a"}
+        image = {"type": "input_image", "image_url": "data:,"}
+        parts = [{"type": "text", "text": "42"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
 
-        for said in ("42", [{"type": "input_text", "text": "42"}]):
-            assert messages_of([output | {"output": said}]) == [{"role": "tool", "tool_call_id": "a", "content": "42"}]
+        for given, content in (
+            ("42", "42"),
+            ([{"type": "input_text", "text": "42"}], "42"),
+            ([{"type": "input_text", "text": "42"}, image], parts),
+        ):
+            assert messages_of([CALL, output("a", given)])[1] == result("a", content)
 
-    def test_reasoning_is_not_sent_back(self) -> None:
-        assert messages_of([{"type": "reasoning", "id": "rs_1", "summary": []}, user("Hello?")]) == [user("Hello?")]
+    def test_a_custom_tool_is_called_with_one_text(self) -> None:
+        item = {"type": "custom_tool_call", "call_id": "a", "name": "patch", "input": '*** "é"\n', "id": "ctc_1"}
+
+        messages = messages_of([item, output("a", "Done.", "custom_tool_call_output")], names=ToolNames(()))
+
+        (chat_call,) = messages[0]["tool_calls"]
+        assert chat_call["function"]["name"] == "patch"
+        assert json.loads(chat_call["function"]["arguments"]) == {"input": '*** "é"\n'}
+        assert messages[1] == result("a", "Done.")
+
+    def test_a_call_has_the_name_under_which_its_tool_is_offered(self) -> None:
+        names = ToolNames.of({"tools": [function("run"), namespace("a", function("run"), custom("ask"))]})
+        items = [
+            call("1", name="run"),
+            call("2", name="run", namespace="a"),
+            {"type": "custom_tool_call", "call_id": "3", "name": "ask", "namespace": "a", "input": ""},
+            call("4", name="run", namespace=None),
+        ]
+
+        (message,) = messages_of(items, names=names)
+
+        assert [each["function"]["name"] for each in message["tool_calls"]] == ["run", "a__run", "ask", "run"]
+
+    def test_further_fields_of_an_item_go_back_with_the_call(self) -> None:
+        extra = {"extra_content": {"google": {"thought_signature": "s"}}}
+        item = {**CALL, **extra, "id": "fc_1", "status": "completed", "namespace": "a", "caller": None, "gone": None}
+
+        assert messages_of([item])[0]["tool_calls"] == [CHAT_CALL | extra]
+
+    def test_thirteen_thousand_calls_take_linear_time(self) -> None:
+        items = [call(str(number)) for number in range(13_000)] + [output(str(number)) for number in range(13_000)]
+
+        messages = messages_of(items)
+
+        assert len(messages) == 13_001
+        assert len(messages[0]["tool_calls"]) == 13_000
+
+
+class TestResults:
+    """Case 08: nothing stands between a call and its result."""
+
+    def test_a_text_behind_a_call_belongs_to_the_message_of_the_call(self) -> None:
+        items = [said("Let me see."), CALL, said("\n"), output("a")]
+
+        assert messages_of(items) == [assistant("Let me see.\n", "a"), result("a")]
+
+    def test_a_text_that_follows_calls_alone_is_the_text_of_their_message(self) -> None:
+        assert messages_of([CALL, said("I look."), output("a")]) == [assistant("I look.", "a"), result("a")]
+
+    def test_what_a_user_says_between_a_call_and_its_result_comes_after_it(self) -> None:
+        items = [CALL, user("Hurry!"), output("a")]
+
+        assert messages_of(items) == [assistant(None, "a"), result("a"), user("Hurry!")]
+
+    def test_a_note_between_two_results_comes_after_both(self) -> None:
+        items = [CALL, call("b"), output("b"), {"role": "developer", "content": "Note."}, output("a")]
+
+        assert messages_of(items) == [
+            assistant(None, "a", "b"),
+            result("a"),
+            result("b"),
+            {"role": "developer", "content": "Note."},
+        ]
+
+    def test_a_result_finds_its_call_in_what_was_said_before(self) -> None:
+        earlier = [assistant("Let me see.", "a"), assistant("\n")]
+
+        assert messages_of([output("a"), user("So?")], earlier) == [
+            assistant("Let me see.", "a"),
+            result("a"),
+            assistant("\n"),
+            user("So?"),
+        ]
+
+    def test_calls_of_one_answer_stay_together_though_results_came_between(self) -> None:
+        items = [
+            thought("Hm.", id=f"rs_{BARE}_0"),
+            call("a", id=f"fc_{BARE}_1"),
+            output("a"),
+            call("b", id=f"fc_{BARE}_2"),
+            output("b"),
+        ]
+
+        assert messages_of(items) == [
+            assistant(None, "a", "b", reasoning_content="Hm."),
+            result("a"),
+            result("b"),
+        ]
+
+    @pytest.mark.parametrize("second", [f"fc_{OTHER}_0", "fc_1", None])
+    def test_a_call_of_another_answer_is_another_message(self, second: str | None) -> None:
+        items = [call("a", id=f"fc_{BARE}_1"), output("a"), call("b", id=second), output("b")]
+
+        assert messages_of(items) == [assistant(None, "a"), result("a"), assistant(None, "b"), result("b")]
+
+    def test_what_a_user_says_ends_an_answer(self) -> None:
+        items = [call("a", id=f"fc_{BARE}_1"), output("a"), user("And?"), call("b", id=f"fc_{BARE}_2")]
+
+        assert messages_of(items) == [assistant(None, "a"), result("a"), user("And?"), assistant(None, "b")]
+
+
+class TestReasoning:
+    """Case 03: thoughts go back with the message that they led to."""
+
+    def test_reasoning_goes_back_with_the_message_that_follows(self) -> None:
+        assert messages_of([user("Hello?"), thought("I must look."), CALL, output("a"), thought("Good."), said("42.")])[
+            1:
+        ] == [
+            assistant(None, "a", reasoning_content="I must look."),
+            result("a"),
+            assistant("42.", reasoning_content="Good."),
+        ]
+
+    def test_reasoning_text_counts_and_summaries_do_if_there_is_none(self) -> None:
+        summary = [{"type": "summary_text", "text": "One."}, {"type": "summary_text", "text": "Two."}]
+
+        assert messages_of([thought("All.", summary=summary), said("42.")])[0]["reasoning_content"] == "All."
+        for content in (None, [], [{"type": "other", "text": "x"}, "x", {"type": "reasoning_text"}]):
+            (message,) = messages_of([thought("", content=content, summary=summary), said("42.")])
+            assert message["reasoning_content"] == "One.\n\nTwo."
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"content": None}, {"encrypted_content": "sealed", "content": None}, {"summary": None, "content": "x"}],
+        ids=str,
+    )
+    def test_reasoning_that_can_not_be_read_is_left_out(self, fields: dict[str, Any]) -> None:
+        assert messages_of([thought("", **fields), said("42.")]) == [assistant("42.")]
+
+    def test_thoughts_between_a_text_and_a_call_belong_to_their_message(self) -> None:
+        items = [thought("One. "), said("I look."), thought("Two."), CALL]
+
+        assert messages_of(items) == [assistant("I look.", "a", reasoning_content="One. Two.")]
+
+    def test_thoughts_that_led_to_nothing_belong_to_the_answer_before_them(self) -> None:
+        assert messages_of([said("42."), thought("Sure?"), user("Thanks.")]) == [
+            assistant("42.", reasoning_content="Sure?"),
+            user("Thanks."),
+        ]
+        assert messages_of([user("Hello?"), thought("Hm."), user("Hello?")]) == [user("Hello?"), user("Hello?")]
+        assert messages_of([thought("Hm.")]) == []
+
+
+class TestRefusals:
+    def test_items_that_say_nothing_to_a_model_are_passed_over(self) -> None:
+        silent: list[dict[str, Any]] = [{"type": "additional_tools", "tools": []}, {"type": "configuration_update"}]
+
+        assert messages_of([*silent, user("Hello?")]) == [user("Hello?")]
 
     @pytest.mark.parametrize(
         ("item", "param"),
@@ -85,14 +242,16 @@ class TestItems:
             ({"role": "tool", "content": "x"}, "input[0].role"),
             ({"role": "user"}, "input[0].content"),
             ({"role": "user", "content": ["x"]}, "input[0].content[0]"),
-            ({"role": "user", "content": [{"type": "video"}]}, "input[0].content[0].type"),
             ({"role": "user", "content": [{"type": "input_text"}]}, "input[0].content[0].text"),
-            ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "input[0].content[0].image_url"),
-            ({"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}, "input[0].content[0].file_data"),
             ({"type": "function_call", "call_id": "a", "name": "f"}, "input[0].arguments"),
             ({"type": "function_call_output", "call_id": "a"}, "input[0].output"),
             ({"type": "function_call_output", "output": "42"}, "input[0].call_id"),
+            ({"type": "custom_tool_call", "call_id": "a", "name": "f"}, "input[0].input"),
+            ({"type": "custom_tool_call_output", "output": "42"}, "input[0].call_id"),
+            ({"type": "compaction", "encrypted_content": "sealed"}, "input[0]"),
+            ({"type": "compaction_trigger"}, "input[0]"),
             ({"type": "web_search_call"}, "input[0].type"),
+            ({"type": 7}, "input[0].type"),
         ],
         ids=str,
     )
@@ -100,44 +259,4 @@ class TestItems:
         error = refusal(input=[item])
 
         assert error.param == param
-        assert str(error).startswith(f"{param} must be")
-
-
-class TestInputItems:
-    def test_messages_become_the_items_that_they_were(self) -> None:
-        image = {"type": "input_image", "image_url": "http://x.test/a.png", "detail": "low"}
-        file = {"type": "input_file", "filename": "a.pdf", "file_data": "data:,"}
-        said: list[dict[str, Any]] = [
-            {"role": "user", "content": [{"type": "input_text", "text": "What is this?"}, image, file]},
-            {"role": "assistant", "content": "I look."},
-            CALL,
-            {"type": "function_call_output", "call_id": "a", "output": "42"},
-        ]
-
-        items = items_of(messages_of(said), JOB)
-
-        assert [item["id"] for item in items] == [
-            f"msg_{BARE}_in_0",
-            f"msg_{BARE}_in_1",
-            f"fc_{BARE}_in_2",
-            f"fco_{BARE}_in_3",
-        ]
-        assert items[0]["content"] == [{"type": "input_text", "text": "What is this?"}, image, file]
-        assert items[1]["content"] == [{"type": "output_text", "text": "I look.", "annotations": []}]
-        assert items[2] == CALL | {"id": f"fc_{BARE}_in_2", "status": "completed"}
-        assert items[3]["output"] == "42"
-        assert messages_of(items) == messages_of(said)
-
-    def test_whatever_a_native_job_was_given_can_be_shown(self) -> None:
-        odd = [
-            user(["no part"]),
-            {"role": "assistant", "content": None, "tool_calls": ["none", {"id": "a"}]},
-            {"role": "tool", "content": [{"type": "text", "text": "42"}]},
-            user([{"type": "image_url", "image_url": {"url": "u"}}]),
-        ]
-
-        items = items_of(odd, JOB)
-
-        assert items[0]["content"] == ["no part"]
-        assert items[1]["output"] == [{"type": "input_text", "text": "42"}]
-        assert items[2]["content"] == [{"type": "input_image", "image_url": "u", "detail": "auto"}]
+        assert str(error).startswith(f"{param} must")

@@ -66,7 +66,8 @@ class TestFields:
             include=["message.output_text.logprobs", "reasoning.encrypted_content"],
             top_logprobs=2,
             service_tier="flex",
-            something_new={"a": 1},
+            seed=7,
+            top_k=20,
         )
 
         del asked["messages"]
@@ -79,7 +80,8 @@ class TestFields:
             "logprobs": True,
             "top_logprobs": 2,
             "service_tier": "flex",
-            "something_new": {"a": 1},
+            "seed": 7,
+            "top_k": 20,
         }
 
     def test_logprobs_are_asked_for_only_where_they_are_included(self) -> None:
@@ -90,6 +92,30 @@ class TestFields:
         ours = {"stream": True, "stream_options": {}, "background": True, "store": True, "metadata": {"a": "b"}}
 
         assert chat(**ours, truncation="disabled", max_tool_calls=3, n=1) == chat()
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"client_metadata": {"a": "b"}},
+            {"access_programs": {"cyber": "standard"}},
+            {"image": {"context_compression": "auto"}},
+            {"prompt_cache_options": {"mode": "explicit"}},
+            {"prompt_cache_retention": "24h"},
+            {"background_options": {"completion_window": "soonest", "continuation_id": "c"}},
+            {"max_tool_calls": 3},
+            {"generate": True, "type": "response.create", "stream_id": "s"},
+            {"context_management": None, "moderation": None, "conversation": None},
+            {"something_new": {"a": 1}},
+        ],
+        ids=lambda fields: next(iter(fields)),
+    )
+    def test_fields_that_no_chat_upstream_knows_do_not_reach_it(self, fields: dict[str, Any]) -> None:
+        assert chat(**fields) == chat()
+
+    def test_names_that_mean_nothing_are_listed_without_their_values(self) -> None:
+        request = read(something_new="secret", client_metadata={"a": "b"}, temperature=1)
+
+        assert request.unknown == ["something_new"]
 
     def test_what_was_asked_is_kept_to_be_said_again(self) -> None:
         asked = {"instructions": "Be brief.", "temperature": 1, "store": True, "previous_response_id": "resp_1"}
@@ -117,7 +143,31 @@ class TestFields:
         assert asked["tools"] == [{"type": "function", "function": function}]
         assert asked["tool_choice"] == {"type": "function", "function": {"name": "f"}}
         assert asked["parallel_tool_calls"] is False
-        assert chat(tools=[tool], tool_choice="required")["tool_choice"] == "required"
+
+    def test_tools_are_echoed_as_they_were_asked_also_those_that_are_left_out(self) -> None:
+        tools = [{"type": "web_search", "external_web_access": False}, {"type": "custom", "name": "patch"}]
+
+        assert read(tools=tools, tool_choice="auto").echo["tools"] == tools
+
+    def test_tools_that_input_items_add_are_offered_like_the_others(self) -> None:
+        added = {"type": "additional_tools", "role": "developer", "tools": [{"type": "function", "name": "g"}]}
+        request = read(tools=[], input=[added, user("Hello?")], tool_choice="required")
+
+        asked = chat_request(request, (), request.items, MAX_BYTES)
+
+        assert asked["tools"] == [{"type": "function", "function": {"name": "g"}}]
+        assert asked["messages"] == [user("Hello?")]
+        assert request.echo["tools"] == []
+
+    def test_tools_that_an_earlier_response_has_added_are_inherited(self) -> None:
+        earlier = read(input=[{"type": "additional_tools", "tools": [{"type": "function", "name": "g"}]}]).echo
+        added = {"type": "additional_tools", "tools": [{"type": "function", "name": "h"}]}
+
+        request = read(input=[added, user("Hello?")]).after(earlier)
+
+        offered = chat_request(request, (), request.items, MAX_BYTES)["tools"]
+        assert [tool["function"]["name"] for tool in offered] == ["g", "h"]
+        assert read().after({}) == read()
 
     @pytest.mark.parametrize("choice", [None, "auto", "none"])
     def test_without_tools_nothing_is_said_of_them(self, choice: str | None) -> None:
@@ -148,13 +198,30 @@ class TestFields:
             ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format.name"),
             ({"text": {"format": {"type": "json_schema", "name": "n"}}}, "text.format.schema"),
             ({"tools": {"type": "function"}}, "tools"),
-            ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+            ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
+            ({"tools": [{"name": "f"}]}, "tools[0].type"),
             ({"tools": ["f"]}, "tools[0]"),
             ({"tools": [{"type": "function"}]}, "tools[0].name"),
             ({"tools": [{"type": "function", "name": "f"}], "tool_choice": {"type": "mcp"}}, "tool_choice"),
             ({"tools": [{"type": "function", "name": "f"}], "parallel_tool_calls": 1}, "parallel_tool_calls"),
             ({"tool_choice": "required"}, "tool_choice"),
             ({"include": "all"}, "include"),
+            ({"include": ["everything"]}, "include[0]"),
+            ({"top_logprobs": 21}, "top_logprobs"),
+            ({"top_logprobs": -1}, "top_logprobs"),
+            ({"max_tool_calls": 0}, "max_tool_calls"),
+            ({"service_tier": "cheap"}, "service_tier"),
+            ({"context_management": [{"type": "compaction", "compact_threshold": 1000}]}, "context_management"),
+            ({"moderation": {"model": "omni"}}, "moderation"),
+            ({"generate": False}, "generate"),
+            ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options.prewarm"),
+            ({"background_options": {"completion_window": "8h"}}, "background_options.completion_window"),
+            ({"background_options": "8h"}, "background_options"),
+            ({"user": 7}, "user"),
+            ({"tailrace": {}}, "tailrace"),
+            ({"reasoning": {"effort": 3}}, "reasoning.effort"),
+            ({"text": {"verbosity": True}}, "text.verbosity"),
+            ({"input": [{"type": "additional_tools", "tools": [{"type": "function"}]}]}, "input[0].tools[0].name"),
             ({"input": None}, "input"),
             ({"input": []}, "input"),
             ({"input": {"role": "user"}}, "input"),
@@ -197,6 +264,10 @@ class TestConversations:
         items = [reference(f"msg_{BARE}_0"), reference(f"fc_{BARE}_12"), reference("msg_1"), reference(None), CALL]
 
         assert referenced_jobs(items) == [JOB]
+
+    def test_an_id_without_a_type_is_a_reference(self) -> None:
+        assert referenced_jobs(read(input=[{"id": f"rs_{BARE}_0"}]).items) == [JOB]
+        assert read(input=[user("Hello?")]).items == [user("Hello?")]
 
     def test_references_are_replaced_by_the_items_and_unknown_ones_refused(self) -> None:
         reference = {"type": "item_reference", "id": f"fc_{BARE}_0"}

@@ -1,0 +1,85 @@
+"""Responses that exist: whose a response is, and the response of a job that has ended.
+
+A response's id is its job's under another name, so that any chat job can be read here. Not here: routes (responses.py),
+and the wire format (dialects/responses.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gateway.api.services import Services
+from gateway.auth import Caller
+from gateway.dialects.response_object import ResponseOptions, job_id_of, response_id
+from gateway.dialects.responses import WholeResponse
+from gateway.dialects.responses_request import said_before
+from gateway.dialects.tool_results import Message
+from shared.errors import BrokenJob, JobNotFound, ResponseNotFound
+from shared.events import decode_frame
+from shared.jobs import CHAT, Job, is_job_id
+
+
+class Stored(NamedTuple):
+    """A job as this dialect sees it: its record, its chat request, and what its response says again."""
+
+    job: Job
+    chat: Mapping[str, Any]
+    echo: Mapping[str, Any]
+
+    @property
+    def options(self) -> ResponseOptions:
+        """Everything that its translation depends on."""
+        return options_of(self.job, self.echo)
+
+    @property
+    def messages(self) -> Sequence[Message]:
+        """The messages that its model was given, except for the instructions."""
+        return said_before(self.chat["messages"], self.echo)
+
+
+def options_of(job: Job, echo: Mapping[str, Any]) -> ResponseOptions:
+    """Return everything that the translation of a job depends on."""
+    # A job that was not a response counts as one in the background if it goes on by itself.
+    background = bool(echo.get("background", job.background))
+    return ResponseOptions(job.id, job.model, background, job.metadata, echo)
+
+
+async def stored_response(services: Services, caller: Caller, response: str) -> Stored:
+    """Load the response of this id; another tenant's looks like none (invariant 11).
+
+    Raises:
+        ResponseNotFound: there is none, or none that may be retrieved.
+    """
+    job_id, missing = job_id_of(response), _missing(response)
+    if not is_job_id(job_id):
+        raise missing
+    try:
+        job, chat, echo = await services.store.load_with_kept(job_id)
+    except (JobNotFound, BrokenJob):
+        raise missing from None
+    if not readable(job, caller) or not echo.get("store", True):
+        raise missing
+    return Stored(job, chat, echo)
+
+
+def readable(job: Job, caller: Caller) -> bool:
+    """Return whether this is a chat job of the caller's that has not been deleted."""
+    return job.tenant == caller.tenant and not job.hidden and job.kind == CHAT
+
+
+async def whole_response(services: Services, options: ResponseOptions) -> dict[str, Any]:
+    """Return the response of a job that has ended.
+
+    Raises:
+        ResponseNotFound: it is gone since.
+    """
+    whole = WholeResponse(options)
+    try:
+        async for frame in services.hub.replay_log.frames(options.job_id):
+            whole.accept(decode_frame(frame))
+    except JobNotFound:
+        raise _missing(response_id(options.job_id)) from None
+    return whole.body()
+
+
+def _missing(response: str) -> ResponseNotFound:
+    return ResponseNotFound(f"There is no response {response}.", param="response_id")

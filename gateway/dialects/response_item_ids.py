@@ -1,0 +1,16 @@
+"""Ids of Responses' output items: each names the job whose answer the item belongs to. Pure."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+Item = dict[str, Any]
+
+_ITEM_ID = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-z]{26})_\d+")
+
+
+def job_of(item: Mapping[str, Any]) -> str:
+    """Read the job from an item's id; empty if the id is not one of ours."""
+    item_id = item.get("id")
+    match = _ITEM_ID.fullmatch(item_id) if isinstance(item_id, str) else None
+    return "job_" + match[1] if match else ""
