@@ -106,6 +106,12 @@ WORKER_SLOTS: Final = 100
 VIEWS: Final = 100
 """Jobs of whose readers a gateway tells in one call: ten thousand must hold up neither its loop nor Redis."""
 
+BREAKER_FAILURES: Final = 64
+"""Failed calls that a circuit remembers, so that one request counts once. More of them leave no doubt."""
+
+BREAKER_GROUPS: Final = 64
+"""Tenants whose calls a circuit counts in a few seconds. More of them leave no doubt, either."""
+
 SAVINGS: Final = 256
 """Models of whose answers' length a worker has an idea: those that were asked last. Callers name models."""
 

@@ -79,8 +79,8 @@ class Keys:
 
     @property
     def circuits(self) -> str:
-        """The circuits of all providers' models; on the jobs' side."""
-        return f"{self.prefix}:circuits"
+        """The circuits of all providers' models; on the jobs' side. Their form is part of the name."""
+        return f"{self.prefix}:circuits:2"
 
     @property
     def dead_letters(self) -> str:

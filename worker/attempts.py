@@ -35,6 +35,7 @@ from shared.results import Results
 from shared.store import ROLLED_BACK, BeginRefusal, Execution, Store, Succession
 from shared.valkey import REDIS_FAULTS
 from worker.attempt import BEHIND, CANCELLED, DRAIN, Attempt, Question
+from worker.breakers import CallOrigin
 from worker.embedding import Embedding
 from worker.ending import Ending, estimate_tokens, finish_from_log, persistently, read_heard
 from worker.epilogue import Epilogue
@@ -289,11 +290,11 @@ class Attempts:
         return await self._refused(task, begun)
 
     async def _enter(self, task: Task, upcoming: Next) -> Pass | None:
-        for_this = task.job.id, task.chain.links
+        origin = CallOrigin(task.job.tenant, task.request)
         first, others = orders_of(task, upcoming)
-        way = await self._gate.enter(*for_this, first, task.job.model)
+        way = await self._gate.enter(task.job.id, task.chain.links, first, task.job.model, origin)
         if way is not None and way.closed and others:
-            return await self._gate.enter(*for_this, others, task.job.model)
+            return await self._gate.enter(task.job.id, task.chain.links, others, task.job.model, origin)
         return way
 
     async def _wait_for_a_place(self, upcoming: Next) -> Outcome:
@@ -356,13 +357,13 @@ class Attempts:
             self._starting[execution.job_id] = None
             del self.running[execution.job_id]
         if isinstance(ending, AttemptFailed):
-            self._gate.failed(way, ending)
+            self._gate.failed(execution.job_id, way, ending)
             outcome = await self._follow(task, progress, question, attempt, ending)
             if outcome is not None:
                 return outcome
             ending = attempt.failed(ending)
         elif ending is not None:
-            self._gate.succeeded(way)
+            self._gate.succeeded(execution.job_id, way)
         return await self._finish(task, attempt, ending)
 
     def _attempt(self, task: Task, execution: Execution, question: Question) -> Attempt | Embedding:

@@ -1,23 +1,29 @@
 """The circuits of this process's providers, shared with all other workers.
 
-A call to a provider that is well costs no round trip, and tells nothing. Once one has failed, reports are gathered and
-told a few times a second, in one call for all circuits; a trial call is claimed, so that all workers together make only
-so many. Callers choose the models' names: what is idle is forgotten. Above:
-gate.py. Below: breaker.py decides, shared/circuits.py exchanges. Redis being away changes nothing but that nobody
-learns.
+A provider's model has one circuit for all tenants, which only failures of several tenants open. It has another one
+for each tenant, which failures of several of its requests open. So a tenant's failures never refuse a provider to
+another tenant. A call to a healthy provider costs no round trip. Once one has failed, reports are gathered and sent a
+few times a second, in one call for all circuits; a trial call is claimed, so that all workers together make only so
+many. Callers choose the models' names: idle circuits are deleted. Above: gate.py. Below: breaker.py decides,
+shared/circuits.py exchanges. While Redis is away, circuits stay as they are.
 """
 
 import asyncio
+import hashlib
 from collections import Counter
-from functools import partial
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from functools import cached_property, partial
+from typing import Any
 
 import structlog
 
 from shared.circuits import Change, Circuits
 from shared.clock import Clock
+from shared.events import encode_data
 from shared.metrics import Metrics
 from shared.valkey import REDIS_FAULTS, Outage
-from worker.breaker import CLOSED, Circuit, Policy, State, is_idle, probed, reported, state_of
+from worker.breaker import CLOSED, Circuit, FailedCall, Policy, State, given_back, is_idle, probed, reported, state_of
 
 log = structlog.get_logger()
 
@@ -28,9 +34,34 @@ _TRIES = 5
 _UNKNOWN = (CLOSED, b"")
 
 
-def circuit_name(provider: str, model: str) -> str:
-    """What a provider's model is called among the circuits."""
-    return f"{provider}/{model}"
+class Allowance(Enum):
+    """Whether a provider may be called; a trial call is to be reported on, or given back."""
+
+    NO = "no"
+    YES = "yes"
+    TRIAL = "trial"
+
+
+class CallOrigin:
+    """Where a call to a provider comes from: a tenant, and one of its requests."""
+
+    def __init__(self, tenant: str, request: Mapping[str, Any]) -> None:
+        self.tenant = tenant
+        self._request = request
+
+    @cached_property
+    def request(self) -> str:
+        """A short hash of the request: the same however often it is tried."""
+        return hashlib.sha256(encode_data(self._request)).hexdigest()[:12]
+
+    def names(self, provider: str, model: str) -> tuple[str, str]:
+        """Return the names of the circuits of its calls: that of all tenants, and that of its own."""
+        # Neither a provider's nor a tenant's name has a slash.
+        return f"{provider}//{model}", f"{provider}/{self.tenant}/{model}"
+
+    def calls(self) -> tuple[FailedCall, FailedCall]:
+        """Return a call as each of these circuits counts it if it fails."""
+        return FailedCall(self.tenant, f"{self.tenant}/{self.request}"), FailedCall("", self.request)
 
 
 class Breakers:
@@ -45,35 +76,44 @@ class Breakers:
         self._known: dict[str, tuple[Circuit, bytes]] = {}
         # Those that are not closed.
         self._states: dict[str, State] = {}
-        self._successes: Counter[str] = Counter()
-        self._failures: Counter[str] = Counter()
+        self._successes: dict[str, Counter[str]] = {}
+        self._failures: dict[str, list[FailedCall]] = {}
         self._reported = asyncio.Event()
         # Between this process's clock and the server's, in ms.
         self._ahead_ms = float(clock.wall_ms()) - clock.monotonic() * 1000
         self._outage = Outage("breakers.not_told", "breakers.told_again")
 
-    async def allows(self, provider: str, model: str) -> bool:
-        """Whether to call this provider's model now; it may be a trial call, which is to be reported on."""
-        name = circuit_name(provider, model)
-        circuit, _ = self._known.get(name, _UNKNOWN)
-        state = state_of(circuit, self._now_ms(), self._policy)
-        if state is not State.HALF_OPEN:
-            return state is State.CLOSED
-        try:
-            return await self._try_out(name)
-        except REDIS_FAULTS as error:
-            self._outage.goes_on(error)
-            return False
+    async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
+        """Return whether to call this provider's model now."""
+        trials: list[str] = []
+        for position, name in enumerate(origin.names(provider, model)):
+            circuit, _ = self._known.get(name, _UNKNOWN)
+            state = state_of(circuit, self._now_ms(), self._policy)
+            if state is State.HALF_OPEN:
+                state = await self._try_out(name, origin.calls()[position])
+            if state is State.OPEN:
+                await self._give_back(trials)
+                return Allowance.NO
+            if state is State.HALF_OPEN:
+                trials.append(name)
+        return Allowance.TRIAL if trials else Allowance.YES
 
-    def succeeded(self, provider: str, model: str) -> None:
-        """It answered. While nobody has seen it fail lately, that is nothing new."""
-        name = circuit_name(provider, model)
-        if name in self._known or name in self._failures:
-            self._report(self._successes, provider, model)
+    def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
+        """Report a call that was answered. Only circuits that have failed lately count it."""
+        for name, group in zip(origin.names(provider, model), (origin.tenant, ""), strict=True):
+            if name in self._known or name in self._failures:
+                self._successes.setdefault(name, Counter())[group] += 1
+                self._reported.set()
 
-    def failed(self, provider: str, model: str) -> None:
-        """It did not, by its own fault."""
-        self._report(self._failures, provider, model)
+    def failed(self, provider: str, model: str, origin: CallOrigin) -> None:
+        """Report a call that failed by the provider's own fault."""
+        for name, call in zip(origin.names(provider, model), origin.calls(), strict=True):
+            self._failures.setdefault(name, []).append(call)
+        self._reported.set()
+
+    async def given_back(self, provider: str, model: str, origin: CallOrigin) -> None:
+        """Report a trial call that ended without a verdict: another one may be made at once."""
+        await self._give_back(origin.names(provider, model))
 
     async def run(self) -> None:
         """Tell and look until cancelled."""
@@ -93,16 +133,16 @@ class Breakers:
                 self._outage.goes_on(error)
 
     async def share(self) -> None:
-        """Tell what was reported."""
+        """Send what was reported."""
         names = [*self._successes.keys() | self._failures.keys()]
         for _ in range(_TRIES):
             if not names:
                 break
-            successes, failures = Counter(self._successes), Counter(self._failures)
+            successes = {name: Counter(self._successes.get(name, ())) for name in names}
+            failures = {name: list(self._failures.get(name, ())) for name in names}
             done = await self._exchange([self._change(name, successes[name], failures[name]) for name in names])
             for name in done:
-                _take_off(self._successes, name, successes[name])
-                _take_off(self._failures, name, failures[name])
+                self._take_off(name, successes[name], len(failures[name]))
             names = [name for name in names if name not in done]
 
     async def look(self) -> None:
@@ -115,21 +155,37 @@ class Breakers:
         if idle := [Change(name, value, b"") for name, value in found.items() if name not in self._known]:
             await self._exchange(idle)
 
-    def _change(self, name: str, successes: int, failures: int) -> Change:
+    def _change(self, name: str, successes: Counter[str], failures: list[FailedCall]) -> Change:
         circuit, seen = self._known.get(name, _UNKNOWN)
         after = reported(circuit, successes, failures, self._now_ms(), self._policy)
         return Change(name, seen, b"" if after == CLOSED else after.dump())
 
-    async def _try_out(self, name: str) -> bool:
+    async def _try_out(self, name: str, call: FailedCall) -> State:
+        """Claim a trial call of a half-open circuit: HALF_OPEN if it may be made, else what is known by now."""
         for _ in range(_TRIES):
             circuit, seen = self._known.get(name, _UNKNOWN)
             state = state_of(circuit, self._now_ms(), self._policy)
-            claimed = probed(circuit, self._now_ms(), self._policy) if state is State.HALF_OPEN else None
+            if state is not State.HALF_OPEN:
+                return state
+            claimed = probed(circuit, call, self._now_ms(), self._policy)
             if claimed is None:
-                return state is State.CLOSED
-            if await self._exchange([Change(name, seen, claimed.dump())]):
-                return True
-        return False
+                return State.OPEN
+            try:
+                if await self._exchange([Change(name, seen, claimed.dump())]):
+                    return State.HALF_OPEN
+            except REDIS_FAULTS as error:
+                self._outage.goes_on(error)
+                return State.OPEN
+        return State.OPEN
+
+    async def _give_back(self, names: Iterable[str]) -> None:
+        try:
+            for name in names:
+                circuit, seen = self._known.get(name, _UNKNOWN)
+                if circuit.probes:
+                    await self._exchange([Change(name, seen, given_back(circuit).dump())])
+        except REDIS_FAULTS as error:
+            self._outage.goes_on(error)
 
     async def _exchange(self, changes: list[Change]) -> set[str]:
         """The circuits that are now what was asked for."""
@@ -151,16 +207,23 @@ class Breakers:
         if state is not State.CLOSED:
             self._states[name] = state
         if state is not former:
-            provider, _, model = name.partition("/")
-            log.warning("breaker.changed", provider=provider, model=model, state=state.value)
+            provider, tenant, model = name.split("/", 2)
+            log.warning("breaker.changed", provider=provider, model=model, tenant=tenant or None, state=state.value)
             self._gauge.of(provider).read = partial(self._open_at, provider)
 
     def _open_at(self, provider: str) -> int:
-        return sum(name.startswith(circuit_name(provider, "")) for name in self._states)
+        return sum(name.startswith(f"{provider}/") for name in self._states)
 
-    def _report(self, counter: Counter[str], provider: str, model: str) -> None:
-        counter[circuit_name(provider, model)] += 1
-        self._reported.set()
+    def _take_off(self, name: str, successes: Counter[str], failures: int) -> None:
+        """Remove what was sent; more may have been reported meanwhile."""
+        if not (left := self._successes.get(name, Counter()) - successes):
+            self._successes.pop(name, None)
+        else:
+            self._successes[name] = left
+        if not (later := self._failures.get(name, [])[failures:]):
+            self._failures.pop(name, None)
+        else:
+            self._failures[name] = later
 
     def _now_ms(self) -> int:
         return int(self._clock.monotonic() * 1000 + self._ahead_ms)
@@ -173,9 +236,3 @@ def _read(value: bytes) -> Circuit:
     except (KeyError, TypeError, ValueError):
         log.warning("breaker.unreadable")
         return CLOSED
-
-
-def _take_off(counter: Counter[str], name: str, number: int) -> None:
-    counter[name] -= number
-    if not counter[name]:
-        del counter[name]

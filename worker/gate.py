@@ -5,10 +5,10 @@ the links are tried (retry.py), and what counts as a failure.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from shared.errors import AttemptFailed, CircuitOpen, ProviderRefused
-from worker.breakers import Breakers
+from worker.breakers import Allowance, Breakers, CallOrigin
 from worker.concurrency import Concurrency
 from worker.ending import persistently
 from worker.fallback import Link
@@ -20,12 +20,13 @@ _WAIT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """The leave to ask a link. Where `closed`, its circuit is open, and so is that of each other."""
+    """Permission to call one provider. If `closed`, its circuit is open, and so is that of each other link."""
 
     link: int
     provider: str
     model: str
     closed: bool = False
+    origin: CallOrigin = field(kw_only=True, compare=False)
 
     def check(self) -> None:
         """Raise CircuitOpen if nobody is to be asked."""
@@ -39,14 +40,18 @@ class Gate:
     def __init__(self, breakers: Breakers, concurrency: Concurrency) -> None:
         self._breakers = breakers
         self._concurrency = concurrency
+        self._trials: set[str] = set()
+        """Jobs whose call is a trial that is not reported yet."""
 
-    async def enter(self, job_id: str, links: Sequence[Link], order: Sequence[int], asked: str) -> Pass | None:
-        """Leave to ask one of these links for the model that was asked for; None if none has a place now.
+    async def enter(
+        self, job_id: str, links: Sequence[Link], order: Sequence[int], asked: str, origin: CallOrigin
+    ) -> Pass | None:
+        """Permit a call to one of these links for the model that was asked for; None if none has a place now.
 
-        Whoever gets one leaves again (`leave`).
+        Each pass is given back by `leave`.
         """
         full: list[Pass] = []
-        ways = [Pass(link, links[link].name, links[link].model(asked)) for link in order]
+        ways = [Pass(link, links[link].name, links[link].model(asked), origin=origin) for link in order]
         for way in ways:
             if not await self._has_place(way, job_id, 0):
                 full.append(way)
@@ -64,28 +69,37 @@ class Gate:
 
     async def _allows(self, way: Pass, job_id: str) -> bool:
         """Whether the circuit is closed; if not, the place is given back."""
-        allowed = False
+        allowed = Allowance.NO
         try:
-            allowed = await self._breakers.allows(way.provider, way.model)
+            allowed = await self._breakers.allows(way.provider, way.model, way.origin)
         finally:
-            if not allowed:
+            if allowed is Allowance.NO:
                 await self._concurrency.release(way.provider, job_id)
-        return allowed
+        if allowed is Allowance.TRIAL:
+            self._trials.add(job_id)
+        return allowed is not Allowance.NO
 
     async def leave(self, job_id: str, way: Pass) -> None:
-        """The call is over."""
-        if not way.closed:
-            await self._concurrency.release(way.provider, job_id)
+        """End the call. A trial that nothing was reported of is given back, so that it blocks no other."""
+        if way.closed:
+            return
+        if job_id in self._trials:
+            self._trials.discard(job_id)
+            await self._breakers.given_back(way.provider, way.model, way.origin)
+        await self._concurrency.release(way.provider, job_id)
 
-    def succeeded(self, way: Pass) -> None:
-        """The provider has given its answer, whole."""
-        self._breakers.succeeded(way.provider, way.model)
+    def succeeded(self, job_id: str, way: Pass) -> None:
+        """Report a whole answer of the provider."""
+        self._trials.discard(job_id)
+        self._breakers.succeeded(way.provider, way.model, way.origin)
 
-    def failed(self, way: Pass, error: AttemptFailed) -> None:
-        """The attempt failed: by the provider's fault, or it has shown that it is well."""
+    def failed(self, job_id: str, way: Pass, error: AttemptFailed) -> None:
+        """Report a failed attempt: the provider's fault, or a refusal, which shows that it is well."""
         if way.closed:
             return
         if classify(error).sort in (Sort.TRANSIENT, Sort.TRUNCATED):
-            self._breakers.failed(way.provider, way.model)
+            self._trials.discard(job_id)
+            self._breakers.failed(way.provider, way.model, way.origin)
         elif isinstance(error, ProviderRefused):
-            self._breakers.succeeded(way.provider, way.model)
+            self._trials.discard(job_id)
+            self._breakers.succeeded(way.provider, way.model, way.origin)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import count
 
 import pytest
 
@@ -10,9 +11,10 @@ from shared.clock import SystemClock
 from shared.metrics import Metrics
 from tests.support.core import Core, captured_logs
 from worker.breaker import Policy
-from worker.breakers import Breakers
+from worker.breakers import Allowance, Breakers, CallOrigin
 
 QUICK = Policy(window_ms=60_000, min_calls=4, open_ms=0, open_most_ms=0, probe_ms=60_000)
+_NUMBERS = count()
 SLOW = Policy(window_ms=60_000, min_calls=4, open_ms=60_000, open_most_ms=60_000)
 
 
@@ -38,9 +40,18 @@ def pair(core: Core) -> tuple[Breakers, Breakers]:
     return breakers(core, SLOW), breakers(core, SLOW)
 
 
-def fail(worker: Breakers, times: int, model: str = "m") -> None:
+def call(tenant: str = "t") -> CallOrigin:
+    """A call of a request of its own."""
+    return CallOrigin(tenant, {"number": next(_NUMBERS)})
+
+
+def fail(worker: Breakers, times: int, model: str = "m", tenant: str = "t") -> None:
     for _ in range(times):
-        worker.failed("p", model)
+        worker.failed("p", model, call(tenant))
+
+
+async def allows(worker: Breakers, model: str = "m", tenant: str = "t") -> bool:
+    return await worker.allows("p", model, call(tenant)) is not Allowance.NO
 
 
 async def test_the_failures_that_two_workers_saw_together_open_the_circuit_for_both(
@@ -49,13 +60,13 @@ async def test_the_failures_that_two_workers_saw_together_open_the_circuit_for_b
     one, other = pair
     for worker in pair:
         fail(worker, 2)
-        assert await worker.allows("p", "m")
+        assert await allows(worker)
         await worker.share()
     await one.look()
 
-    assert not await one.allows("p", "m")
-    assert not await other.allows("p", "m")
-    assert await one.allows("p", "another model")
+    assert not await allows(one)
+    assert not await allows(other)
+    assert await allows(one, "another model")
 
 
 async def test_a_worker_that_has_seen_nothing_learns_of_an_open_circuit(pair: tuple[Breakers, Breakers]) -> None:
@@ -64,7 +75,7 @@ async def test_a_worker_that_has_seen_nothing_learns_of_an_open_circuit(pair: tu
     await one.share()
 
     await other.look()
-    assert not await other.allows("p", "m")
+    assert not await allows(other)
 
 
 async def test_successes_after_a_failure_keep_a_circuit_closed(pair: tuple[Breakers, Breakers]) -> None:
@@ -73,12 +84,12 @@ async def test_successes_after_a_failure_keep_a_circuit_closed(pair: tuple[Break
     await one.share()
     await other.look()
     for _ in range(5):
-        other.succeeded("p", "m")
+        other.succeeded("p", "m", call())
     await other.share()
     fail(one, 3)
     await one.share()
 
-    assert await one.allows("p", "m")
+    assert await allows(one)
 
 
 async def test_reports_of_many_workers_at_once_are_all_counted(core: Core) -> None:
@@ -90,7 +101,7 @@ async def test_reports_of_many_workers_at_once_are_all_counted(core: Core) -> No
     for worker in workers:
         await worker.look()
 
-    assert [await worker.allows("p", "m") for worker in workers] == [False] * 4
+    assert [await allows(worker) for worker in workers] == [False] * 4
 
 
 async def test_one_trial_call_is_made_over_all_workers(core: Core) -> None:
@@ -99,14 +110,14 @@ async def test_one_trial_call_is_made_over_all_workers(core: Core) -> None:
     for worker in workers:
         await worker.share()
         await worker.look()
-    allowed = await asyncio.gather(*(worker.allows("p", "m") for worker in workers))
+    allowed = await asyncio.gather(*(allows(worker) for worker in workers))
 
     assert allowed.count(True) == 1
-    workers[allowed.index(True)].succeeded("p", "m")
+    workers[allowed.index(True)].succeeded("p", "m", call())
     await workers[allowed.index(True)].share()
     for worker in workers:
         await worker.look()
-    assert [await worker.allows("p", "m") for worker in workers] == [True] * 5
+    assert [await allows(worker) for worker in workers] == [True] * 5
 
 
 async def test_a_trial_that_fails_opens_the_circuit_anew(core: Core) -> None:
@@ -115,20 +126,78 @@ async def test_a_trial_that_fails_opens_the_circuit_anew(core: Core) -> None:
     await worker.share()
     async with asyncio.timeout(5):
         for _ in range(9):  # 1 ms, then twice as long each time
-            while not await worker.allows("p", "m"):
+            while not await allows(worker):
                 await worker.share()
             fail(worker, 1)
             await worker.share()
 
-    assert not await worker.allows("p", "m")
+    assert not await allows(worker)
+
+
+async def test_one_tenants_failures_refuse_the_provider_to_no_other(pair: tuple[Breakers, Breakers]) -> None:
+    one, other = pair
+    fail(one, 40, tenant="a")
+    for _ in range(5):
+        one.succeeded("p", "m", call("b"))
+    await one.share()
+    await other.look()
+
+    assert [await allows(other, tenant=tenant) for tenant in "ab"] == [False, True]
+
+
+async def test_failures_of_several_tenants_refuse_the_provider_to_all(pair: tuple[Breakers, Breakers]) -> None:
+    one, other = pair
+    for tenant in "abcd":
+        fail(one, 1, tenant=tenant)
+    await one.share()
+    await other.look()
+
+    assert not await allows(other, tenant="e")
+
+
+async def test_one_request_opens_nothing_however_often_it_is_tried(pair: tuple[Breakers, Breakers]) -> None:
+    origin = CallOrigin("t", {"picture": "broken"})
+    for worker in pair:
+        for _ in range(20):
+            worker.failed("p", "m", origin)
+        await worker.share()
+
+    assert [await allows(worker) for worker in pair] == [True, True]
+
+
+async def test_a_trial_without_a_verdict_makes_room_for_another(core: Core) -> None:
+    worker = breakers(core, QUICK)
+    for tenant in "abcd":
+        fail(worker, 1, tenant=tenant)
+    await worker.share()
+    assert await worker.allows("p", "m", call("x")) is Allowance.TRIAL
+    assert await worker.allows("p", "m", call("y")) is Allowance.NO
+    await worker.given_back("p", "m", call("x"))
+
+    assert await worker.allows("p", "m", call("y")) is Allowance.TRIAL
+
+
+async def test_a_trial_of_an_own_circuit_is_given_back_if_the_common_one_is_open(core: Core) -> None:
+    policy = Policy(min_calls=4, window_ms=60_000, open_ms=0, open_most_ms=0, probe_ms=60_000)
+    worker = breakers(core, policy)
+    fail(worker, 4, tenant="a")
+    for tenant in "bcd":
+        fail(worker, 2, tenant=tenant)
+    await worker.share()
+    assert await worker.allows("p", "m", call("x")) is Allowance.TRIAL
+    # The common trial is taken: that of the own circuit must not stay claimed.
+    assert await worker.allows("p", "m", call("a")) is Allowance.NO
+    await worker.given_back("p", "m", call("x"))
+
+    assert await worker.allows("p", "m", call("a")) is Allowance.TRIAL
 
 
 async def test_a_provider_that_is_well_costs_no_round_trip(core: Core) -> None:
     circuits = Count(core.client, core.keys)
     worker = Breakers(circuits, SystemClock(), SLOW)
     for _ in range(100):
-        assert await worker.allows("p", "m")
-        worker.succeeded("p", "m")
+        assert await allows(worker)
+        worker.succeeded("p", "m", call())
     await worker.share()
 
     assert circuits.trips == 0
@@ -142,14 +211,14 @@ async def test_a_change_is_logged_and_shown(core: Core) -> None:
         await worker.share()
 
     (event,) = logs.named("breaker.changed")
-    assert (event["provider"], event["model"], event["state"]) == ("p", "m", "open")
+    assert (event["provider"], event["model"], event["tenant"], event["state"]) == ("p", "m", "t", "open")
     assert metrics.circuits_open.of("p").read() == 1
 
 
 async def test_what_says_nothing_any_more_is_forgotten(core: Core) -> None:
     worker = breakers(core, Policy(window_ms=6, buckets=6))
     for number in range(50):
-        worker.failed("p", f"made up {number}")
+        worker.failed("p", f"made up {number}", call())
     await worker.share()
     async with asyncio.timeout(5):
         while worker._known or await core.client.exists(core.keys.circuits):
@@ -158,11 +227,11 @@ async def test_what_says_nothing_any_more_is_forgotten(core: Core) -> None:
 
 @pytest.mark.parametrize("value", ["{}", "no JSON", '{"counts":[],"opened_ms":null,"reopened":0}', "[]"])
 async def test_what_another_version_wrote_is_closed_and_forgotten(core: Core, value: str) -> None:
-    await core.client.hset(core.keys.circuits, "p/m", value)  # type: ignore[misc]
+    await core.client.hset(core.keys.circuits, "p//m", value)  # type: ignore[misc]
     worker = breakers(core, SLOW)
     await worker.look()
 
-    assert await worker.allows("p", "m")
+    assert await allows(worker)
     assert not await core.client.exists(core.keys.circuits)
 
 

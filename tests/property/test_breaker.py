@@ -1,11 +1,24 @@
 """The circuit breaker against a plain model: any calls, at any times, on a clock that only the test moves."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from worker.breaker import CLOSED, Circuit, Policy, State, is_idle, probed, reported, retry_at_ms, state_of
+from worker.breaker import (
+    CLOSED,
+    Circuit,
+    FailedCall,
+    Policy,
+    State,
+    given_back,
+    is_idle,
+    probed,
+    reported,
+    retry_at_ms,
+    state_of,
+)
 
 POLICY = Policy(
     window_ms=1_000,
@@ -18,44 +31,67 @@ POLICY = Policy(
     probe_ms=300,
 )
 BUCKET_MS = 250
+CALLS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), max_size=4)
 
 
 @dataclass
 class Model:
     """A list of calls and a date: what anybody would write down."""
 
-    calls: list[tuple[int, bool]] = field(default_factory=list)
+    calls: list[tuple[int, str, str | None]] = field(default_factory=list)
+    """When a call ended, of which group, and which request failed; None for a success."""
     closed_until_trial: int | None = None
     """When an open circuit lets the first trial call through; None for a closed one."""
     pause_ms: int = 500
     trials: list[int] = field(default_factory=list)
+    failed_by: frozenset[str] = frozenset()
 
     def state(self, now: int) -> State:
         if self.closed_until_trial is None:
             return State.CLOSED
         return State.OPEN if now < self.closed_until_trial else State.HALF_OPEN
 
-    def report(self, now: int, successes: int, failures: int) -> None:
+    def report(self, now: int, successes: str, failures: list[tuple[str, str]]) -> None:
         state = self.state(now)
-        if state is State.OPEN or successes + failures == 0:
+        if state is State.OPEN or not (successes or failures):
             return
         if state is State.HALF_OPEN:
             self.trials, self.calls = [], []
             if failures:
                 self.pause_ms = min(2 * self.pause_ms, 1_500)
                 self.closed_until_trial = now + self.pause_ms
+                self.failed_by = frozenset(group for group, _ in failures)
             else:
-                self.pause_ms, self.closed_until_trial = 500, None
+                self.pause_ms, self.closed_until_trial, self.failed_by = 500, None, frozenset()
             return
-        self.calls += [(now, True)] * successes + [(now, False)] * failures
-        # The window moves on by whole buckets.
-        recent = [well for at, well in self.calls if at // BUCKET_MS > now // BUCKET_MS - 4]
-        if len(recent) >= 4 and recent.count(False) >= len(recent) / 2:
+        self.calls += [(now, group, None) for group in successes]
+        for group, request in failures:
+            # Within the window, a request fails once.
+            if (group, request) not in {each[1:] for each in self.recent(now)}:
+                self.calls.append((now, group, request))
+        if self.is_sick(now):
             self.calls, self.pause_ms, self.closed_until_trial = [], 500, now + 500
 
-    def trial(self, now: int) -> bool:
+    def recent(self, now: int) -> list[tuple[int, str, str | None]]:
+        # The window moves on by whole buckets.
+        return [each for each in self.calls if each[0] // BUCKET_MS > now // BUCKET_MS - 4]
+
+    def is_sick(self, now: int) -> bool:
+        recent = [each[1:] for each in self.recent(now)]
+        failed = Counter(group for group, request in recent if request)
+        if len(recent) < 4 or failed.total() < len(recent) / 2 or len({each for each in recent if each[1]}) < 2:
+            return False
+        worst = max(failed.values())
+        return any(
+            failed.total() - worst >= (len(recent) - sum(group == one for group, _ in recent)) / 2
+            for one, count in failed.items()
+            if count == worst and failed.total() > worst
+        )
+
+    def trial(self, now: int, group: str) -> bool:
         self.trials = [until for until in self.trials if until > now]
-        if len(self.trials) >= 2:
+        assert self.closed_until_trial is not None
+        if len(self.trials) >= 2 or (group in self.failed_by and now < self.closed_until_trial + self.pause_ms):
             return False
         self.trials.append(now + 300)
         return True
@@ -73,18 +109,24 @@ class Breaking(RuleBasedStateMachine):
     def time_goes_by(self, ms: int) -> None:
         self.now += ms
 
-    @rule(successes=st.integers(0, 3), failures=st.integers(0, 3))
-    def calls_end(self, successes: int, failures: int) -> None:
-        self.circuit = reported(self.circuit, successes, failures, self.now, POLICY)
+    @rule(successes=st.text("ab", max_size=3), failures=CALLS)
+    def calls_end(self, successes: str, failures: list[tuple[str, str]]) -> None:
+        failed = [FailedCall(*each) for each in failures]
+        self.circuit = reported(self.circuit, Counter(successes), failed, self.now, POLICY)
         self.model.report(self.now, successes, failures)
 
-    @rule()
-    def a_trial_is_asked_for(self) -> None:
+    @rule(group=st.sampled_from("ab"))
+    def a_trial_is_asked_for(self, group: str) -> None:
         if self.model.state(self.now) is not State.HALF_OPEN:
             return
-        claimed = probed(self.circuit, self.now, POLICY)
-        assert (claimed is not None) == self.model.trial(self.now)
+        claimed = probed(self.circuit, FailedCall(group, "any"), self.now, POLICY)
+        assert (claimed is not None) == self.model.trial(self.now, group)
         self.circuit = claimed or self.circuit
+
+    @rule()
+    def a_trial_ends_without_a_verdict(self) -> None:
+        self.circuit = given_back(self.circuit)
+        self.model.trials = self.model.trials[1:]
 
     @invariant()
     def both_say_the_same(self) -> None:
@@ -93,17 +135,18 @@ class Breaking(RuleBasedStateMachine):
             assert retry_at_ms(self.circuit, POLICY) == self.model.closed_until_trial
 
     @invariant()
-    def it_can_be_told_to_another_process(self) -> None:
+    def another_process_can_read_it(self) -> None:
         assert Circuit.load(self.circuit.dump()) == self.circuit
 
     @invariant()
     def it_stays_small(self) -> None:
-        assert len(self.circuit.counts) <= POLICY.buckets
+        assert len(self.circuit.counts) <= 2 * POLICY.buckets
+        assert len(self.circuit.blamed) <= 6
         assert len(self.circuit.probes) <= POLICY.probes
 
     @invariant()
     def it_is_kept_as_long_as_it_says_something(self) -> None:
-        silent = all(at // BUCKET_MS <= self.now // BUCKET_MS - 4 for at, _ in self.model.calls)
+        silent = all(at // BUCKET_MS <= self.now // BUCKET_MS - 4 for at, *_ in self.model.calls)
         if self.model.closed_until_trial is not None:
             silent = self.now >= self.model.closed_until_trial + 1_000
         assert is_idle(self.circuit, self.now, POLICY) == silent
@@ -112,5 +155,37 @@ class Breaking(RuleBasedStateMachine):
 TestBreaking = Breaking.TestCase
 
 
+def fail(circuit: Circuit, group: str, requests: int, *, successes: dict[str, int] | None = None) -> Circuit:
+    """Report failures of so many requests of a group."""
+    failures = [FailedCall(group, f"{group}{number}") for number in range(requests)]
+    return reported(circuit, successes or {}, failures, 0, POLICY)
+
+
 def test_the_pause_of_a_circuit_that_never_recovers_has_a_bound() -> None:
     assert retry_at_ms(Circuit(opened_ms=0, reopened=10**9), POLICY) == POLICY.open_most_ms
+
+
+def test_one_groups_failures_open_nothing_for_all() -> None:
+    flooded = fail(CLOSED, "a", 100, successes={"b": 38})
+    assert state_of(flooded, 0, POLICY) is State.CLOSED
+    assert state_of(fail(flooded, "b", 1), 0, POLICY) is State.CLOSED
+    assert state_of(fail(flooded, "b", 60), 0, POLICY) is State.OPEN
+
+
+def test_without_groups_two_failed_requests_are_enough() -> None:
+    assert state_of(fail(CLOSED, "", 4), 0, POLICY) is State.OPEN
+    one = [FailedCall("", "the same")] * 100
+    assert state_of(reported(CLOSED, {}, one, 0, POLICY), 0, POLICY) is State.CLOSED
+
+
+def test_without_groups_the_next_trial_is_another_requests() -> None:
+    failed = reported(Circuit(opened_ms=0), {}, [FailedCall("", "x")], 500, POLICY)
+    assert probed(failed, FailedCall("", "x"), 1_500, POLICY) is None
+    assert probed(failed, FailedCall("", "y"), 1_500, POLICY) is not None
+    assert probed(failed, FailedCall("", "x"), 2_500, POLICY) is not None
+
+
+def test_what_a_circuit_remembers_is_bounded() -> None:
+    circuit = reported(CLOSED, {f"t{n}": 1 for n in range(1_000)}, [], 0, POLICY)
+    circuit = fail(circuit, "a", 400)
+    assert (len(circuit.counts), len(circuit.blamed)) == (64, 64)

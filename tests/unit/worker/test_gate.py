@@ -11,7 +11,7 @@ from shared.errors import (
     ProviderTruncated,
 )
 from tests.support.told import Told
-from worker.breakers import Breakers
+from worker.breakers import Allowance, Breakers, CallOrigin
 from worker.concurrency import Concurrency
 from worker.fallback import Link
 from worker.gate import Gate, Pass
@@ -20,18 +20,24 @@ from worker.gate import Gate, Pass
 class Sick(Breakers):
     """Breakers that let nobody to the `closed` providers, and remember what they are told."""
 
-    def __init__(self, *closed: str) -> None:
+    def __init__(self, *closed: str, trial: bool = False) -> None:
         self.closed = closed
+        self.trial = trial
         self.told: list[tuple[str, str, str]] = []
 
-    async def allows(self, provider: str, model: str) -> bool:
-        return provider not in self.closed
+    async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
+        if provider in self.closed:
+            return Allowance.NO
+        return Allowance.TRIAL if self.trial else Allowance.YES
 
-    def succeeded(self, provider: str, model: str) -> None:
+    def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
         self.told.append(("succeeded", provider, model))
 
-    def failed(self, provider: str, model: str) -> None:
+    def failed(self, provider: str, model: str, origin: CallOrigin) -> None:
         self.told.append(("failed", provider, model))
+
+    async def given_back(self, provider: str, model: str, origin: CallOrigin) -> None:
+        self.told.append(("given back", provider, model))
 
 
 class Narrow(Concurrency):
@@ -57,53 +63,60 @@ def link(name: str, model: str | None = None) -> Link:
     return Link(provider, first_token_s=1, gap_s=1, model=model)
 
 
+ORIGIN = CallOrigin("t", {})
+
+
+def passed(link: int, provider: str, model: str, *, closed: bool = False) -> Pass:
+    return Pass(link, provider, model, closed, origin=ORIGIN)
+
+
 LINKS = [link("a"), link("b", "m-b"), link("c")]
 
 
 async def enter(breakers: Sick, places: Narrow, order: tuple[int, ...] = (0, 1, 2)) -> Pass | None:
-    return await Gate(breakers, places).enter("job", LINKS, order, "m")
+    return await Gate(breakers, places).enter("job", LINKS, order, "m", ORIGIN)
 
 
 async def test_the_first_of_the_order_is_asked() -> None:
     places = Narrow()
 
-    assert await enter(Sick(), places, (1, 2, 0)) == Pass(1, "b", "m-b")
+    assert await enter(Sick(), places, (1, 2, 0)) == passed(1, "b", "m-b")
     assert places.taken == ["b"]
 
 
 async def test_a_link_whose_circuit_is_open_is_passed_over_and_its_place_given_back() -> None:
     places = Narrow()
 
-    assert await enter(Sick("a"), places) == Pass(1, "b", "m-b")
+    assert await enter(Sick("a"), places) == passed(1, "b", "m-b")
     assert places.taken == ["b"]
 
 
 async def test_a_link_without_a_place_is_passed_over() -> None:
-    assert await enter(Sick("b"), Narrow("a")) == Pass(2, "c", "m")
+    assert await enter(Sick("b"), Narrow("a")) == passed(2, "c", "m")
 
 
 async def test_where_all_circuits_are_open_the_first_link_says_so() -> None:
     places = Narrow()
     way = await enter(Sick("a", "b", "c"), places, (1, 0, 2))
 
-    assert way == Pass(1, "b", "m-b", closed=True)
+    assert way == passed(1, "b", "m-b", closed=True)
     assert places.taken == []
     with pytest.raises(CircuitOpen, match="The provider b has failed too often"):
         way.check()
-    Pass(0, "a", "m").check()
+    passed(0, "a", "m").check()
 
 
 async def test_a_full_link_is_waited_for_where_no_other_can_be_asked() -> None:
     places = Narrow("a", emptying=True)
 
-    assert await enter(Sick("b", "c"), places) == Pass(0, "a", "m")
+    assert await enter(Sick("b", "c"), places) == passed(0, "a", "m")
     assert places.taken == ["a"]
 
 
 async def test_a_full_link_that_is_found_sick_says_so() -> None:
     places = Narrow("a", emptying=True)
 
-    assert await enter(Sick("a", "b", "c"), places) == Pass(0, "a", "m", closed=True)
+    assert await enter(Sick("a", "b", "c"), places) == passed(0, "a", "m", closed=True)
     assert places.taken == []
 
 
@@ -113,7 +126,7 @@ async def test_where_no_place_becomes_free_there_is_none() -> None:
 
 async def test_a_circuit_that_can_not_be_looked_at_keeps_no_place() -> None:
     class Broken(Sick):
-        async def allows(self, provider: str, model: str) -> bool:
+        async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
             raise ValueError("a defect")
 
     places = Narrow()
@@ -126,8 +139,8 @@ async def test_a_circuit_that_can_not_be_looked_at_keeps_no_place() -> None:
 async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
     breakers, places = Sick(), Narrow()
     gate = Gate(breakers, places)
-    await gate.leave("job", Pass(0, "a", "m", closed=True))
-    way = await gate.enter("job", LINKS, (0,), "m")
+    await gate.leave("job", passed(0, "a", "m", closed=True))
+    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
     assert way is not None
     await gate.leave("job", way)
 
@@ -151,14 +164,46 @@ async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
 def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, told: list[str]) -> None:
     breakers = Sick()
     gate = Gate(breakers, Narrow())
-    gate.failed(Pass(0, "a", "m"), error)
-    gate.failed(Pass(0, "a", "m", closed=True), error)
+    gate.failed("job", passed(0, "a", "m"), error)
+    gate.failed("job", passed(0, "a", "m", closed=True), error)
 
     assert [each for each, *_ in breakers.told] == told
 
 
 def test_a_circuit_is_told_of_a_whole_answer() -> None:
     breakers = Sick()
-    Gate(breakers, Narrow()).succeeded(Pass(1, "b", "m-b"))
+    Gate(breakers, Narrow()).succeeded("job", passed(1, "b", "m-b"))
 
     assert breakers.told == [("succeeded", "b", "m-b")]
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (ProviderTimeout("Silent."), "failed"),
+        (ProviderRefused("No.", code="invalid_request"), "succeeded"),
+        (DeadlinePassed("Late."), "given back"),
+        (None, "given back"),
+    ],
+)
+async def test_a_trial_ends_with_one_verdict_or_is_given_back(error: AttemptFailed | None, verdict: str) -> None:
+    breakers = Sick(trial=True)
+    gate = Gate(breakers, Narrow())
+    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
+    assert way is not None
+    if error is not None:
+        gate.failed("job", way, error)
+    await gate.leave("job", way)
+
+    assert breakers.told == [(verdict, "a", "m")]
+
+
+async def test_a_trial_that_was_answered_is_not_given_back() -> None:
+    breakers = Sick(trial=True)
+    gate = Gate(breakers, Narrow())
+    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
+    assert way is not None
+    gate.succeeded("job", way)
+    await gate.leave("job", way)
+
+    assert breakers.told == [("succeeded", "a", "m")]
