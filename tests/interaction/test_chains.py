@@ -14,7 +14,7 @@ from shared.events import EventType
 from shared.places import Holder, Places
 from shared.settings import Settings
 from tests.support.core import captured_logs
-from tests.support.system import System, Worker, ask, running_system, running_worker
+from tests.support.system import System, Worker, ask, read_story, running_system, running_worker
 from tests.support.told import Call, Told
 from worker import retry
 from worker.providers.vectors import Vectors, read_vectors
@@ -179,7 +179,7 @@ async def test_a_provider_that_fails_again_and_again_is_passed_over_by_all_worke
     with captured_logs() as logs:
         async with providers.worker(changed):
             for number in range(TOO_MANY):
-                job_id = await system.submit()
+                job_id = await system.submit(ask(f"Question {number}?"))
                 await providers.fails("a", number=number)
                 await providers.answers("b", "Hello.", number=number)
                 await system.story(job_id)
@@ -198,7 +198,7 @@ async def test_where_every_circuit_is_open_a_job_says_so(system: System, provide
     with captured_logs() as logs:
         async with providers.worker(routes("a", max_attempts=1)(system.settings)):
             for number in range(TOO_MANY):
-                job_id = await system.submit()
+                job_id = await system.submit(ask(f"Question {number}?"))
                 await providers.fails("a", number=number)
                 await system.story(job_id)
             await logs.wait_for("breaker.changed")
@@ -206,6 +206,25 @@ async def test_where_every_circuit_is_open_a_job_says_so(system: System, provide
 
     assert (story.types, story.code) == (["queued", "started", "failed"], "circuit_open")
     assert len(providers["a"].calls) == TOO_MANY
+
+
+async def test_one_tenants_bad_requests_do_not_refuse_a_provider_to_another(
+    system: System, providers: Providers
+) -> None:
+    with captured_logs() as logs:
+        async with providers.worker(routes("a", max_attempts=1)(system.settings)):
+            for number in range(TOO_MANY):
+                job_id = await system.submit(ask(f"Picture {number}?"))
+                await providers.fails("a", number=number)
+                await system.story(job_id)
+            await logs.wait_for("breaker.changed")
+            refused = await system.story(await system.submit())
+            bob = system.client.as_("sk-bob")
+            answer = await bob.post("/v1/jobs", ask())
+            await providers.answers("a", "Hello.", number=TOO_MANY)
+            served = await read_story(bob, answer.json()["id"])
+
+    assert (refused.code, served.text) == ("circuit_open", "Hello.")
 
 
 async def test_no_more_calls_are_made_at_once_than_a_provider_takes(system: System, providers: Providers) -> None:

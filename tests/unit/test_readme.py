@@ -85,9 +85,9 @@ def test_the_circuits_are_as_it_says() -> None:
         window_ms=30_000, min_calls=10, failure_ratio=0.5, open_ms=15_000, open_most_ms=120_000, probes=1
     )
     for words in (
-        "half of at least 10 calls within 30 s",
-        "not asked for 15 s",
-        "one call at a time",
+        "If half of at least 10 calls to a provider's model fail within 30 s",
+        "not called for 15 s",
+        "one trial call at a time",
         "up to 2 minutes",
     ):
         assert words in " ".join(README.split())
