@@ -79,7 +79,17 @@ from shared.replay import ReplayLog
 from shared.results import Results
 from shared.settings import Settings
 from shared.store import Store
-from shared.valkey import REDIS_DOWN, REDIS_FULL, Client, Functions, check_server, must_answer, open_client
+from shared.valkey import (
+    REDIS_DOWN,
+    REDIS_FULL,
+    Client,
+    Functions,
+    RefusedByRedis,
+    check_server,
+    must_answer,
+    name_of,
+    open_client,
+)
 from shared.viewers import Viewers
 
 log = structlog.get_logger()
@@ -251,7 +261,10 @@ def _allowed(request: Request) -> str:
 
 
 async def _on_redis_error(request: Request, error: Exception) -> Response:
-    log.warning("request.redis_unavailable", error=type(error).__name__)
+    if isinstance(error, RefusedByRedis):
+        log.error("request.redis_refuses", error=name_of(error), reason=error.sentence)
+    else:
+        log.warning("request.redis_unavailable", error=name_of(error))
     return error_response(request.url.path, RedisUnavailable("Redis can't be reached just now; try again."))
 
 

@@ -21,7 +21,7 @@ from shared.keys import Keys
 from shared.lifecycle import TERMINAL
 from shared.metrics import Metrics
 from shared.replay import LiveFeed, ReplayLog
-from shared.valkey import REDIS_DOWN, REDIS_FAULTS, Client
+from shared.valkey import REDIS_DOWN, REDIS_FAULTS, Client, name_of
 
 log = structlog.get_logger()
 
@@ -154,7 +154,7 @@ class Reader:
             page = await self._hub.replay_log.read_after(self.job_id, cursor, max_bytes=self._page_bytes)
         except REDIS_DOWN as error:
             self._subscriber.stop_reading()
-            log.debug("reader.waits_for_redis", job=self.job_id, error=type(error).__name__)
+            log.debug("reader.waits_for_redis", job=self.job_id, error=name_of(error))
             return False
         except BaseException:
             self._subscriber.stop_reading()
@@ -352,7 +352,7 @@ class Hub:
         try:
             tails = dict(zip(job_ids, await self.replay_log.tails(job_ids), strict=True))
         except REDIS_FAULTS as error:
-            log.debug("hub.tail_check_failed", error=type(error).__name__)
+            log.debug("hub.tail_check_failed", error=name_of(error))
             return
         for reader in silent:
             reader.check_tail(tails[reader.job_id])

@@ -23,7 +23,7 @@ from shared.dead_letters import DeadLetters
 from shared.fleet import Fleet, Publisher
 from shared.metrics import Family, FleetMetrics, Kind, Metrics, Sample, Samples, decode_samples
 from shared.queue import Queue
-from shared.valkey import REDIS_FAULTS
+from shared.valkey import REDIS_FAULTS, name_of
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ class Scrape:
                 own, published = await self._read(whole)
             up = 1
         except REDIS_FAULTS as error:
-            log.info("scrape.without_redis", error=type(error).__name__)
+            log.info("scrape.without_redis", error=name_of(error))
             whole, own, published, up = FleetMetrics(), self._publisher.samples(), {}, 0
         if up:
             await self._read_dead_letters(whole)
@@ -99,7 +99,7 @@ class Scrape:
             async with asyncio.timeout(_PATIENCE_S):
                 whole.open_dead_letters.of().read = partial(float, await self._dead_letters.open())
         except REDIS_FAULTS as error:
-            log.info("scrape.without_dead_letters", error=type(error).__name__)
+            log.info("scrape.without_dead_letters", error=name_of(error))
 
     def _encode(
         self, wanted: Format, whole: FleetMetrics, own: Samples, published: Mapping[str, bytes]

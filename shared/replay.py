@@ -18,10 +18,12 @@ from shared.events import START, EventId, last_id, parse_id, split_frames
 from shared.keys import Keys
 from shared.lifecycle import State
 from shared.metrics import Count
-from shared.valkey import REDIS_FAULTS, Functions, Outage
+from shared.valkey import REDIS_FAULTS, Backoff, Functions, Outage
 
 _RECONNECT_FIRST_S = 0.05
 _RECONNECT_MOST_S = 1.0
+# A connection that ended sooner than this was never well.
+_STEADY_S = 1.0
 
 
 class Entry(NamedTuple):
@@ -145,6 +147,7 @@ class LiveFeed:
         self._connection: Connection | None = None
         self._heard_at = clock.monotonic()
         self._outage = Outage("feed.lost", "feed.back")
+        self._steady = True  # whether the last connection lasted
         self.lost_at: float | None = self._heard_at
         """Since when (monotonic seconds) there is no connection; None while there is one."""
 
@@ -165,24 +168,29 @@ class LiveFeed:
 
     async def run(self) -> None:
         """Keep the feed alive until cancelled."""
-        pause = _RECONNECT_FIRST_S
+        backoff = Backoff(_RECONNECT_FIRST_S, _RECONNECT_MOST_S)
         while True:
+            connected_at: float | None = None
             connection = self._client.connection_pool.make_connection()
             try:
                 # A server that accepts and then says nothing would hold this up for as long as it stays there.
                 async with asyncio.timeout(2 * self._watchdog_s):
                     await connection.connect()
-                pause = _RECONNECT_FIRST_S
+                connected_at = self._clock.monotonic()
                 await self._serve(connection)
             except REDIS_FAULTS as error:
+                if connected_at is not None:
+                    # A server that accepts each connection and soon drops it is an outage like any other.
+                    self._steady = self._clock.monotonic() - connected_at >= _STEADY_S
+                    if self._steady:
+                        backoff.reset()
                 self._outage.goes_on(error)
             finally:
                 self._connection = None
                 if self.lost_at is None:
                     self.lost_at = self._clock.monotonic()
                 await asyncio.shield(connection.disconnect(nowait=True))
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _RECONNECT_MOST_S)
+            await asyncio.sleep(backoff.next_s())
 
     async def _serve(self, connection: Connection) -> None:
         self._connection = connection
@@ -220,7 +228,8 @@ class LiveFeed:
         if self.lost_at is not None:
             self._connects.add()
         self.lost_at = None
-        self._outage.is_over()
+        if self._steady:
+            self._outage.is_over()
 
     def _confirm(self, channel: str) -> None:
         # Only the answer to the latest SUBSCRIBE counts: an UNSUBSCRIBE may lie between it and an earlier one.
@@ -250,6 +259,7 @@ class LiveFeed:
             await asyncio.sleep(self._watchdog_s)
             if self._clock.monotonic() - self._heard_at > 2 * self._watchdog_s:
                 raise TimeoutError("The pub/sub connection is silent.")
+            self._outage.is_over()
             await connection.send_command("PING", check_health=False)
 
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn, cast
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -16,12 +16,13 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
-    ClusterDownError,
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
-    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -31,26 +32,29 @@ from shared.clock import SystemClock
 from shared.errors import RedisUnavailable, StartupError
 from shared.function_library import LIBRARY, Library, version_of
 from shared.metrics import Buckets
+from shared.redis_answers import Sort, has_word, sentence_of, sort_of, word_of
 
 Client = Redis
 """What the layers above hold without knowing redis-py; its answers are bytes."""
 
-REDIS_DOWN: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError)
-"""What redis-py raises when the server can't be reached; a refused connection is a bare OSError."""
-
 REDIS_FAULTS: tuple[type[Exception], ...] = (RedisError, OSError)
-"""That, and every error that it answers with."""
+"""What redis-py raises: the server can't be reached (a refused connection is a bare OSError), or answers an error."""
 REDIS_FULL: tuple[type[Exception], ...] = (OutOfMemoryError,)
 """What it raises when the server is up and takes nothing more."""
 
-# Answers that a fail-over, a full disk or a long script makes; redis-py has classes for some of them.
-_PASSING_CLASSES = (ReadOnlyError, ClusterDownError, TryAgainError)
-_PASSING_CODES = ("NOREPLICAS", "MISCONF", "BUSY ")
+# redis-py drops the first word of answers that it has a class for, and `ERR`.
+_WORDS: Final[dict[type[Exception], str]] = {
+    BusyLoadingError: "LOADING",
+    ReadOnlyError: "READONLY",
+    NoPermissionError: "NOPERM",
+    OutOfMemoryError: "OOM",
+}
 
 # A pooled connection that died while idle is found by its first command; one more try makes that invisible.
 _RETRIES = 1
 _CONNECT_TIMEOUT_S = 2.0
 _COMMAND_TIMEOUT_S = 5.0
+_TWO_WORDS = ("FUNCTION", "CONFIG", "CLIENT", "SCRIPT")
 _OLDEST = (7, 2)
 UNUSED_LIBRARY_S = 86_400.0
 """Functions of another version that nobody has called for this long are deleted."""
@@ -78,19 +82,23 @@ def open_client(
         socket_timeout=command_timeout_s,
         socket_keepalive=True,
         health_check_interval=0,
+        # Two commands for each connection that a restricted user may not have the right to.
+        lib_name=None,
+        lib_version=None,
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), _RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
     )
     pool.connection_class = type("Connection", (_Connection, pool.connection_class), {})
-    if latency is None:
-        return Redis.from_pool(pool)
-    return _Timed(pool, latency)
+    return _Client(pool, latency)
 
 
-class _Timed(Redis):
-    """A client that observes how long its commands take; pipelines and pub/sub are not seen here."""
+class _Client(Redis):
+    """A client that observes how long its commands take, and names a command that is refused.
 
-    def __init__(self, pool: BlockingConnectionPool, latency: Buckets) -> None:
+    Pipelines and pub/sub are not seen here.
+    """
+
+    def __init__(self, pool: BlockingConnectionPool, latency: Buckets | None) -> None:
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True  # as `Redis.from_pool` does
         self._latency = latency
@@ -99,12 +107,72 @@ class _Timed(Redis):
         asked_at = _CLOCK.monotonic()
         try:
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except RefusedByRedis as error:
+            error.command = " ".join(str(part) for part in args[: 2 if args[0] in _TWO_WORDS else 1])
+            raise
         finally:
-            self._latency.observe(_CLOCK.monotonic() - asked_at)
+            if self._latency is not None:
+                self._latency.observe(_CLOCK.monotonic() - asked_at)
 
 
-class PassingRefusal(RedisConnectionError):
+class RedisAnswer(RedisError):
+    """An error answer that is none of the command's fault: to whoever waits an outage out, it is one.
+
+    redis-py does not send such a command again, as it does after a lost connection.
+    """
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(answer)
+        self.answer = answer
+
+
+REDIS_DOWN: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError, RedisAnswer)
+"""Those that a caller waits out: the server can't be reached, or can't serve."""
+
+
+class PassingRefusal(RedisAnswer):
     """The server is there and can't serve just now: a fail-over, a full disk, a script that takes too long."""
+
+
+class RefusedByRedis(RedisAnswer):
+    """The server will not serve this user, database or command until a person changes something."""
+
+    command: str | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The refusal, and what to change."""
+        return sentence_of(self.answer, self.command)
+
+
+def name_of(error: Exception) -> str:
+    """Name an error of Redis for a log: the first word of its answer, or its class where no answer came."""
+    if isinstance(error, RedisAnswer):
+        return word_of(error.answer)
+    if isinstance(error, ResponseError):
+        return word_of(_answer_of(error))
+    return type(error).__name__
+
+
+def _answer_of(error: Exception) -> str:
+    """Read an error answer as the server sent it."""
+    text = str(error)
+    if isinstance(error, AuthenticationError):
+        return f"NOAUTH {text}" if text.startswith("Authentication required") else f"WRONGPASS {text}"
+    word = _WORDS.get(type(error), "" if has_word(text) else "ERR")
+    return f"{word} {text}".lstrip()
+
+
+def _raise_by_sort(error: Exception) -> NoReturn:
+    """Raise an error answer as what it means for its caller."""
+    answer = _answer_of(error)
+    match sort_of(answer):
+        case Sort.PASSING:
+            raise PassingRefusal(answer) from error
+        case Sort.REFUSED:
+            raise RefusedByRedis(answer) from error
+        case Sort.FULL | Sort.DEFECT:
+            raise error
 
 
 class _Connection(AbstractConnection):
@@ -112,16 +180,17 @@ class _Connection(AbstractConnection):
 
     A cancelled send stays cancelled: it is bounded by `asyncio.wait_for`, which before Python 3.12 may swallow a
     cancellation (python/cpython#86296), and a loop that is cancelled once, as all of ours are, would never end. And an
-    answer that only says "not now" is an outage, for everybody who waits one out.
+    error answer is raised as what it means (redis_answers.py).
     """
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*args, **options)
-        except ResponseError as error:
-            if isinstance(error, _PASSING_CLASSES) or str(error).startswith(_PASSING_CODES):
-                raise PassingRefusal(str(error)) from error
-            raise
+        except (ResponseError, AuthenticationError, BusyLoadingError) as error:
+            if sort_of(_answer_of(error)) is Sort.PASSING:
+                # Another server may have taken this one's place: the next connection asks for its address anew.
+                await self.disconnect(nowait=True)
+            _raise_by_sort(error)
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         timeout_s, self.socket_timeout = self.socket_timeout, None
@@ -145,7 +214,10 @@ class Outage:
     def goes_on(self, error: Exception) -> None:
         """Another try failed."""
         tell = log.debug if self._lasts else log.warning
-        tell(self._lost, error=type(error).__name__)
+        if isinstance(error, RefusedByRedis):
+            tell(self._lost, error=name_of(error), reason=error.sentence)
+        else:
+            tell(self._lost, error=name_of(error))
         self._lasts = True
 
     def is_over(self) -> None:
@@ -153,6 +225,23 @@ class Outage:
         if self._lasts:
             log.info(self._back)
             self._lasts = False
+
+
+class Backoff:
+    """The pauses between tries, each twice as long as the one before it, up to a most."""
+
+    def __init__(self, first_s: float, most_s: float) -> None:
+        self._first_s, self._most_s = first_s, most_s
+        self._pause_s = first_s
+
+    def next_s(self) -> float:
+        """The pause before the next try."""
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, self._most_s)
+        return pause_s
+
+    def reset(self) -> None:
+        """A try succeeded."""
+        self._pause_s = self._first_s
 
 
 class Functions:
@@ -237,9 +326,16 @@ async def server_of(client: Client) -> Server:
 
 @contextmanager
 def must_answer() -> Iterator[None]:
-    """Make any of `REDIS_FAULTS` a RedisUnavailable: at a start there is nothing yet that could wait for Redis."""
+    """Make any of `REDIS_FAULTS` a RedisUnavailable: at a start there is nothing yet that could wait for Redis.
+
+    Raises:
+        StartupError: Redis refuses this user, database or command; waiting would not help.
+        RedisUnavailable: it does not answer, or can't serve now.
+    """
     try:
         yield
+    except RefusedByRedis as error:
+        raise StartupError(error.sentence) from error
     except REDIS_FAULTS as error:
         raise RedisUnavailable(f"Redis does not answer: {error}.") from error
 

@@ -35,7 +35,7 @@ from shared.routes import Upstream
 from shared.server_watch import ServerWatch
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
-from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, must_answer, open_client
+from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, must_answer, name_of, open_client
 from worker.attempts import Attempts, Limits
 from worker.breaker import Policy
 from worker.breakers import Breakers
@@ -275,7 +275,7 @@ async def publish_models(catalogue: Catalogue, routes: Routes) -> None:
         except AttemptFailed as error:
             log.warning("worker.no_models", reason=str(error))
         except REDIS_FAULTS as error:
-            log.warning("worker.models_not_told", error=type(error).__name__)
+            log.warning("worker.models_not_told", error=name_of(error))
         await asyncio.sleep(pause_s)
 
 

@@ -23,7 +23,7 @@ from shared.keys import Keys
 from shared.lanes import Lane, Rota
 from shared.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
 from shared.store import Store
-from shared.valkey import REDIS_FAULTS, Client, Outage
+from shared.valkey import REDIS_FAULTS, Backoff, Client, Outage, name_of
 from worker.attempt import CANCELLED
 from worker.attempts import Attempts
 from worker.ending import persistently
@@ -37,7 +37,7 @@ _BEATS_PER_LEASE = 4
 _ALIVE_LEASES = 2
 # arq's own limits, set so that they never end a job: deadlines and attempts are the store's.
 _PRACTICALLY_NEVER = 10**8
-_PAUSE_S = 0.2
+_PAUSE_FIRST_S, _PAUSE_MOST_S = 0.2, 1.0
 
 
 class LaneWorker(Worker):
@@ -149,6 +149,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Take jobs until cancelled; what runs goes on."""
         outage = Outage("dispatcher.redis_lost", "dispatcher.redis_back")
+        backoff = Backoff(_PAUSE_FIRST_S, _PAUSE_MOST_S)
         while True:
             await self._room.wait()
             try:
@@ -156,12 +157,13 @@ class Dispatcher:
                 if wait_s is not None:
                     await self._hear_bell(min(wait_s, _SWEEP_S))
                 outage.is_over()
+                backoff.reset()
             except REDIS_FAULTS as error:
                 outage.goes_on(error)
                 # Claims have run out while Redis was away; whoever holds one renews it before others take the job.
                 self._spare_until = self._now() + self._lease_s
                 self.beat_soon()
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(backoff.next_s())
 
     async def _hear_bell(self, wait_s: float) -> None:
         asked_at = self._now()
@@ -234,7 +236,7 @@ class Dispatcher:
             await self._workers[taken.lane].run_job(taken.job_id, taken.due_ms)
         except REDIS_FAULTS as error:
             # Before our own code ran: the claim ends by itself, and the job is taken again.
-            log.warning("dispatcher.not_started", error=type(error).__name__)
+            log.warning("dispatcher.not_started", error=name_of(error))
 
     def _ended(self, job_id: str, lane: str, task: asyncio.Task[None]) -> None:
         if self._holders.get(job_id) is task:

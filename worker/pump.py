@@ -14,17 +14,17 @@ import structlog
 
 from shared.bounds import ENTRY_BYTES, FLUSH_BYTES, KEEP_BYTES
 from shared.clock import Clock
-from shared.errors import Unavailable
 from shared.events import EventId, EventType, encode_frame
 from shared.metrics import Metrics
 from shared.replay import Entry, ReplayLog
 from shared.store import Execution
-from shared.valkey import REDIS_FAULTS, Outage
+from shared.valkey import REDIS_FAULTS, Outage, PassingRefusal
 
 log = structlog.get_logger()
 
 # What a Redis with `appendfsync everysec` may forget when it is killed is kept for so long, to be sent again.
 _KEEP_S = 2.0
+_BUSY = "busy "
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MOST_S = 1.0
 
@@ -238,7 +238,8 @@ class Pump:
         if fine:
             self._busy.is_over()
         else:
-            self._busy.goes_on(Unavailable("The log takes nothing now."))
+            busy = next((answer for answer in answers if answer.startswith(_BUSY)), _BUSY)
+            self._busy.goes_on(PassingRefusal(busy.removeprefix(_BUSY)))
         return fine
 
     def _batch(self) -> list[tuple[Outbox, Entry]]:

@@ -16,7 +16,7 @@ from gateway.dialects.embeddings import EmbeddingList, parse_encoding
 from shared.bounds import PAGE_BYTES
 from shared.errors import NotFound, Unavailable
 from shared.jobs import EMBEDDINGS, Embedded, Job
-from shared.valkey import REDIS_DOWN
+from shared.valkey import REDIS_DOWN, name_of
 
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class EmbeddingsResponse(Response):
         except REDIS_DOWN as error:
             if not sent:
                 raise
-            log.warning("result.broken", error=type(error).__name__)
+            log.warning("result.broken", error=name_of(error))
             return
         if sent < self._size:
             if not sent:

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
+from structlog.stdlib import add_log_level
 
 from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
@@ -310,3 +312,23 @@ async def test_a_server_that_accepts_and_then_says_nothing_is_left_for_another_t
         tries[0].close()
 
     assert len(tries) >= 2
+
+
+async def test_a_server_that_drops_each_connection_is_one_outage_and_is_not_stormed(
+    own_valkey: EmbeddedValkey, own_core: Core
+) -> None:
+    await own_core.client.execute_command("ACL", "SETUSER", "default", "-subscribe")
+    with captured_logs() as logs:
+        structlog.configure(processors=[add_log_level, logs])
+        async with listening(own_valkey.url) as ear:
+            ear.feed.subscribe("a")
+            await logs.wait_for("feed.lost", times=4)
+            (stats,) = [await own_core.client.info("commandstats")]
+            await own_core.client.execute_command("ACL", "SETUSER", "default", "+subscribe")
+            await ear.until(lambda: ear.confirmed == ["a"])
+
+    loud = [line for line in logs.named("feed.lost") if line["level"] != "debug"]
+    assert [line["error"] for line in loud] == ["NOPERM"]
+    assert "Redis refuses" in loud[0]["reason"]
+    assert [line for line in logs.named("feed.back") if line["level"] != "debug"] == []
+    assert stats["cmdstat_subscribe"]["rejected_calls"] <= 5

@@ -1,0 +1,106 @@
+"""Error answers of a real server, as its clients raise them."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from shared.embedded import EmbeddedValkey
+from shared.errors import StartupError
+from shared.valkey import (
+    REDIS_DOWN,
+    Client,
+    PassingRefusal,
+    RefusedByRedis,
+    check_server,
+    must_answer,
+    name_of,
+    open_client,
+)
+from tests.support.core import PATIENCE_S, Core
+from tests.support.refusals import PASSING, Refusing, demoted
+
+
+@pytest.mark.parametrize(("word", "refusing"), PASSING.items(), ids=PASSING)
+async def test_a_server_that_cannot_serve_now_counts_as_down_until_it_can(
+    own_core: Core, own_valkey: EmbeddedValkey, tmp_path: Path, word: str, refusing: Refusing
+) -> None:
+    await own_core.functions.load()
+    async with refusing(own_core.client, own_valkey.url, tmp_path / "own-valkey"):
+        with pytest.raises(PassingRefusal) as of_a_function:
+            await own_core.queued()
+        with pytest.raises(PassingRefusal) as of_a_command:
+            await (own_core.client.get("a") if word == "MASTERDOWN" else own_core.client.set("a", "b"))
+
+    assert isinstance(of_a_function.value, REDIS_DOWN)
+    assert name_of(of_a_function.value) in (word, "READONLY")
+    assert name_of(of_a_command.value) == word
+    assert await own_core.queued()
+
+
+async def test_a_command_that_waits_in_a_server_that_is_demoted_is_an_outage(
+    own_core: Core, own_valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    async with open_client(own_valkey.url, command_timeout_s=None) as client:
+        waiting = asyncio.create_task(client.execute_command("BLPOP", "a", 0))
+        async with asyncio.timeout(PATIENCE_S):
+            while (await own_core.client.info("clients"))["blocked_clients"] == 0:
+                pass
+        async with demoted(own_core.client, own_valkey.url, tmp_path):
+            with pytest.raises(PassingRefusal) as refusal:
+                await asyncio.wait_for(waiting, PATIENCE_S)
+
+    assert name_of(refusal.value) in ("UNBLOCKED", "READONLY")
+
+
+# Refused for good.
+
+
+async def restricted(core: Core, url: str, *rules: str) -> Client:
+    """A client of a user with these rights."""
+    await core.client.execute_command("ACL", "SETUSER", "tail", "reset", "on", ">secret", *rules)
+    return open_client("redis://tail:secret@" + url.rpartition("@")[2])
+
+
+@pytest.mark.parametrize(
+    ("rules", "refused"),
+    [
+        (("+@all", "-fcall", "~*", "&*"), r"the command FCALL \(NOPERM .*fcall.*right to it\.$"),
+        (("+@all", "~other:*", "&*"), r"the command FCALL \(NOPERM .*keys?.*right to it\.$"),
+        (("+@all", "-xadd", "~*", "&*"), r"the command FCALL \(ERR ACL failure in script.*xadd.*right to it\.$"),
+        (("+@all", "~*"), r"the command FCALL \(ERR ACL failure in script.*channel.*right to it\.$"),
+    ],
+    ids=["a command", "a key", "a command in a function", "a channel in a function"],
+)
+async def test_a_missing_right_is_one_sentence_with_the_command(
+    own_core: Core, own_valkey: EmbeddedValkey, rules: tuple[str, ...], refused: str
+) -> None:
+    await own_core.functions.load()
+    async with await restricted(own_core, own_valkey.url, *rules) as client:
+        functions = type(own_core.functions)(client)
+        keys = own_core.keys.job("job_1")
+        spec = ("job_1", 1, "chat", "alice", "default", "m", "{}", 1000, 0, "{}", 1, "continue", "", "", "", "")
+        with pytest.raises(StartupError, match=rf"^Redis refuses {refused}"), must_answer():
+            await functions.call("create", [keys.record, keys.request, keys.log, keys.channel], *spec)
+
+
+async def test_a_missing_password_is_one_sentence(own_valkey: EmbeddedValkey) -> None:
+    async with open_client("redis://" + own_valkey.url.rpartition("@")[2]) as client:
+        with pytest.raises(StartupError, match=r"^Redis refuses the user or the password \(NOAUTH .*address\.$"):
+            await check_server(client)
+
+
+async def test_a_database_that_does_not_exist_is_one_sentence(own_valkey: EmbeddedValkey) -> None:
+    async with open_client(own_valkey.url.rpartition("/")[0] + "/99") as client:
+        with pytest.raises(StartupError, match=r"^Redis refuses the database \(ERR DB index .*address\.$"):
+            await check_server(client)
+
+
+async def test_a_refused_command_counts_as_an_outage_while_a_process_runs(own_core: Core) -> None:
+    await own_core.client.execute_command("ACL", "SETUSER", "default", "-get")
+
+    with pytest.raises(RefusedByRedis) as refusal:
+        await own_core.client.get("a")
+
+    assert isinstance(refusal.value, REDIS_DOWN)
+    assert name_of(refusal.value) == "NOPERM"
