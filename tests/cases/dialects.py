@@ -113,7 +113,10 @@ async def _ask_response_stream(stage: Stage, model: str, **fields: Any) -> Answe
 
 
 async def _ask_background(stage: Stage, model: str, **fields: Any) -> Answer:
-    begun = (await respond(stage, model, background=True, **fields)).json()
+    reply = await respond(stage, model, background=True, **fields)
+    if reply.status != 200:
+        return folded.fold_error(reply.body, reply.status)
+    begun = reply.json()
     streamed = await stage.client.get(f"/v1/responses/{begun['id']}?stream=true")
     ended = (await stage.client.get(f"/v1/responses/{begun['id']}")).json()
     answer = folded.fold_response(ended)

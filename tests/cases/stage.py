@@ -14,6 +14,8 @@ from tests.support.system import System, running_system, running_worker
 from tests.support.valkey import fresh_prefix
 
 ONCE, CHAIN = "once", "chain"
+ROUTES = 200
+"""So many models of each kind a module may use: each test needs one, since it has a circuit of its own."""
 
 
 @dataclass(frozen=True)
@@ -34,28 +36,27 @@ class Stage:
         return f"http://127.0.0.1:{self.client.port}"
 
 
-def routes(*names: str) -> dict[str, Any]:
+def routes() -> dict[str, Any]:
     """The routes of a stage: `*` asks the main provider, up to three times.
 
-    For each name there are two more models: `once-<name>` is asked once, `chain-<name>` has the other provider behind
-    the main one.
+    The models `once-<number>` are asked once; `chain-<number>` have the other provider behind the main one.
     """
     found: dict[str, Any] = {"*": {"chain": [MAIN]}}
-    for name in names:
-        found[f"{ONCE}-{name}"] = {"chain": [MAIN], "max_attempts": 1}
-        found[f"{CHAIN}-{name}"] = {"chain": [MAIN, OTHER]}
+    for number in range(ROUTES):
+        found[f"{ONCE}-{number}"] = {"chain": [MAIN], "max_attempts": 1}
+        found[f"{CHAIN}-{number}"] = {"chain": [MAIN, OTHER]}
     return found
 
 
 @asynccontextmanager
-async def running_stage(redis_url: str, data_dir: Path, *names: str, **main: Any) -> AsyncIterator[Stage]:
-    """A stage with the routes of these names; `main` are further settings of the main provider."""
+async def running_stage(redis_url: str, data_dir: Path, **main: Any) -> AsyncIterator[Stage]:
+    """A running stage; `main` are further settings of the main provider."""
     async with running_raw_upstream() as upstream:
         providers = {
             MAIN: {"base_url": upstream.base_url(MAIN), **main},
             OTHER: {"base_url": upstream.base_url(OTHER)},
         }
-        settings = _settings(redis_url, data_dir, providers, routes(*names))
+        settings = _settings(redis_url, data_dir, providers, routes())
         async with running_system(settings) as system, running_worker(settings):
             yield Stage(system, upstream)
 

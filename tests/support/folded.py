@@ -128,6 +128,9 @@ def fold_chat_stream(body: bytes, choice: int = 0) -> Answer:
         shown.append(data)
         state.handle_chunk(ChatCompletionChunk.model_validate(data, strict=True))
     assert (trouble is None) == (last == DONE)
+    if not shown:
+        assert trouble is not None
+        return failed(trouble)
     answer = replace(_of_choice(state.current_completion_snapshot.to_dict(), choice), raw=shown)
     return answer if trouble is None else replace(answer, finish=None, trouble=trouble)
 
@@ -221,6 +224,8 @@ def fold_response_stream(body: bytes) -> Answer:
     for event in events:
         shown = {**event, "response": _listed(event["response"])} if "response" in event else event
         state.handle_event(_RESPONSE_EVENTS.validate_python(shown, strict=True))
+    if events[-1]["type"] == "error":
+        return failed(Trouble(events[-1]["message"], events[-1]["code"]), events)
     last = events[-1]["response"]
     answer = fold_response(last)
     assert _streamed(events) == _written(last["output"])
