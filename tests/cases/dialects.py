@@ -78,7 +78,7 @@ async def _ask_chat_stream(stage: Stage, model: str, **fields: Any) -> Answer:
     return folded.fold_chat_stream(reply.body)
 
 
-async def ask_native(stage: Stage, model: str, **fields: Any) -> bytes:
+async def _events(stage: Stage, model: str, **fields: Any) -> bytes:
     """The native events of a job."""
     submitted = await stage.client.post("/v1/jobs", _chat_body(model, fields))
     assert submitted.status == 202, submitted.body
@@ -88,11 +88,11 @@ async def ask_native(stage: Stage, model: str, **fields: Any) -> bytes:
 
 
 async def _ask_native(stage: Stage, model: str, **fields: Any) -> Answer:
-    return folded.fold_native(await ask_native(stage, model, **fields))
-
-
-async def _ask_transcript(stage: Stage, model: str, **fields: Any) -> Answer:
-    return folded.fold_transcript(await ask_native(stage, model, **fields))
+    """The events, as the log's rules and the command line's transcript both read them."""
+    events = await _events(stage, model, **fields)
+    answer = folded.fold_native(events)
+    assert folded.fold_transcript(events) == _transcript_view(answer)
+    return answer
 
 
 async def respond(stage: Stage, model: str, **fields: Any) -> Reply:
@@ -214,7 +214,6 @@ RESPONSE = Dialect("response", _ask_response, _without_extra)
 RESPONSE_STREAM = Dialect("response-stream", _ask_response_stream, _without_extra, _response_code)
 BACKGROUND = Dialect("background", _ask_background, _without_extra, _response_code)
 UI = Dialect("ui", _ask_ui, _ui_view, _no_code)
-TRANSCRIPT = Dialect("transcript", _ask_transcript, _transcript_view)
 SUBMIT = Dialect("submit", _ask_submit, _submit_view, _no_code)
 
-DIALECTS = (NATIVE, CHAT, CHAT_STREAM, RESPONSE, RESPONSE_STREAM, BACKGROUND, UI, TRANSCRIPT, SUBMIT)
+DIALECTS = (NATIVE, CHAT, CHAT_STREAM, RESPONSE, RESPONSE_STREAM, BACKGROUND, UI, SUBMIT)

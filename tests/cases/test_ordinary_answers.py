@@ -62,7 +62,7 @@ async def test_usage_is_the_providers(stage: Stage, dialect: Dialect, model: str
     got = await dialect.ask(stage, model)
 
     assert got.usage in ((5, 2, 7), None)
-    assert got.usage or dialect.name in ("ui", "transcript", "submit")
+    assert got.usage or dialect.name in ("ui", "submit")
 
 
 async def test_a_whole_completion(stage: Stage, dialect: Dialect, model: str) -> None:
