@@ -53,6 +53,12 @@ LIST_ROUNDS: Final = 10
 REFERENCED_JOBS: Final = 32
 """Earlier responses whose items one request may refer to: the log of each is read."""
 
+EXTRAS_JOBS: Final = 4096
+"""Ended jobs whose calls' further fields a gateway remembers: those of some hundred agents' latest steps."""
+
+EXTRAS_BYTES: Final = 8 * MIB
+"""What a gateway remembers of such fields in all: a signature has some kilobytes, and most calls have none."""
+
 EMBEDDED_INPUTS: Final = 2048
 """What one call of `/v1/embeddings` may embed: OpenAI's own bound, and its caller waits for all of it."""
 

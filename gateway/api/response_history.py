@@ -9,7 +9,8 @@ from typing import Any
 from gateway.api.services import Services
 from gateway.api.stored_responses import Stored, readable, stored_response, whole_response
 from gateway.auth import Caller
-from gateway.dialects.call_extras import Extras, LoggedExtras, calling_jobs, with_extras
+from gateway.dialects.call_extras import LoggedExtras, calling_jobs, with_extras
+from gateway.dialects.recent_extras import ExtrasByCall
 from gateway.dialects.response_item_ids import Item
 from gateway.dialects.response_items import messages_of
 from gateway.dialects.response_object import response_id
@@ -18,6 +19,7 @@ from gateway.dialects.responses_request import ResponseRequest, chat_request, re
 from gateway.dialects.tool_results import Message
 from shared.bounds import REFERENCED_JOBS
 from shared.errors import InvalidRequest, JobNotFound, ResponseNotFound
+from shared.events import encode_data
 from shared.jobs import Job
 
 
@@ -73,7 +75,7 @@ async def _outputs(services: Services, caller: Caller, jobs: Sequence[str]) -> d
     return found
 
 
-async def _extras(services: Services, caller: Caller, items: Sequence[Item]) -> Mapping[str, Mapping[str, Extras]]:
+async def _extras(services: Services, caller: Caller, items: Sequence[Item]) -> Mapping[str, ExtrasByCall]:
     """Return the further fields of calls that the caller's own jobs have made, by job and call id.
 
     The latest jobs count: upstreams demand the state of the turn that is going on. A response that is not to be stored
@@ -81,18 +83,28 @@ async def _extras(services: Services, caller: Caller, items: Sequence[Item]) -> 
     """
     if not (jobs := calling_jobs(items, REFERENCED_JOBS)):
         return {}
-    found: dict[str, Mapping[str, Extras]] = {}
+    found: dict[str, ExtrasByCall] = {}
+    room = services.settings.max_body_bytes
     for job in await services.store.load_many(jobs):
         if isinstance(job, Job) and readable(job, caller):
-            found[job.id] = await _logged(services, job.id)
+            extras = await _of_job(services, job)
+            room -= len(encode_data(extras))
+            if room < 0:
+                break  # the request must not outgrow a body by more than a body
+            found[job.id] = extras
     return found
 
 
-async def _logged(services: Services, job_id: str) -> Mapping[str, Extras]:
-    extras = LoggedExtras()
+async def _of_job(services: Services, job: Job) -> ExtrasByCall:
+    if (known := services.extras.get(job.id)) is not None:
+        return known
+    logged = LoggedExtras()
     try:
-        async for frame in services.hub.replay_log.frames(job_id):
-            extras.accept(frame)
+        async for frame in services.hub.replay_log.frames(job.id):
+            logged.accept(frame)
     except JobNotFound:
         return {}  # it has expired since
-    return extras.by_call()
+    extras = logged.by_call()
+    if job.ended:
+        services.extras.put(job.id, extras)
+    return extras

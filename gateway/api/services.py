@@ -8,6 +8,7 @@ from starlette.requests import Request
 
 from gateway.admission import Admission
 from gateway.auth import Keyring, Links
+from gateway.dialects.recent_extras import RecentExtras
 from gateway.hub import Hub
 from gateway.presence import Presence
 from gateway.scrape import Scrape
@@ -44,6 +45,7 @@ class Services:
     catalogue: Catalogue
     metrics: Metrics
     scrape: Scrape
+    extras: RecentExtras = field(default_factory=RecentExtras)
     draining: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 

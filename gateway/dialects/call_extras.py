@@ -4,9 +4,11 @@ Gemini's `extra_content` is such a field. An upstream's own fields are in the lo
 clients drop them from the items that they send back. Pure. Not here: how a log is read, and whose it is.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from gateway.dialects.call_fragments import CallFragment, add_extra, call_fragments
 from gateway.dialects.response_item_ids import Item, job_of
 from gateway.dialects.response_items import CALL_FIELDS
 from shared.events import START, Event, EventType, decode_frame, parse_id
@@ -19,7 +21,6 @@ _ANSWER: Final = (*_CALLS, "reasoning", "item_reference")
 # refuse unknown ones.
 _CARRIED = ("extra_content", "provider_specific_fields", "signature", "thought_signature", "thoughtSignature")
 _ROLLBACK = b"event: %s\n" % EventType.ROLLBACK.encode()
-_KNOWN = CALL_FIELDS | {"index", "function", "custom"}
 
 
 def calling_jobs(items: Sequence[Item], most: int) -> list[str]:
@@ -40,7 +41,8 @@ def _restored(item: Item, logged: Mapping[str, Extras]) -> Item:
     own = {name: value for name, value in item.items() if name in CALL_FIELDS}
     carried = {name: item[name] for name in _CARRIED if item.get(name) is not None}
     call_id = item.get("call_id")
-    return own | (logged.get(call_id, carried) if isinstance(call_id, str) else carried)
+    extras = logged.get(call_id, carried) if isinstance(call_id, str) else carried
+    return own | {name: value for name, value in extras.items() if name not in CALL_FIELDS}
 
 
 def _calls(items: Sequence[Item]) -> Iterator[tuple[int, str]]:
@@ -70,25 +72,16 @@ class LoggedExtras:
 
     def by_call(self) -> dict[str, Extras]:
         """Collect the fields by call id; calls without any are left out."""
-        ids: dict[object, str] = {}
-        extras: dict[str, Extras] = {}
+        ids: dict[int, str] = {}
+        extras: dict[int, Extras] = defaultdict(dict)
         for fragment in self._fragments():
-            number = fragment.get("index")
-            if isinstance(call_id := fragment.get("id"), str) and call_id:
-                ids[number] = call_id
-            further = {name: value for name, value in fragment.items() if name not in _KNOWN}
-            if further and number in ids:
-                extras.setdefault(ids[number], {}).update(further)
-        return extras
+            ids.setdefault(fragment.number, fragment.id)
+            add_extra(extras[fragment.number], fragment)
+        return {ids[number]: found for number, found in extras.items() if found and ids[number]}
 
-    def _fragments(self) -> Iterable[Mapping[str, Any]]:
-        """Find the fragments of the first choice's calls: a response is one answer."""
+    def _fragments(self) -> Iterator[CallFragment]:
+        """Read the calls of the first choice: a response is one answer."""
         for delta in self._deltas:
             data = delta.json()
-            calls = data.get("tool_calls")
-            if not data.get("index") and isinstance(calls, list):
-                yield from (call for call in calls if isinstance(call, dict) and _hashable(call.get("index")))
-
-
-def _hashable(number: object) -> bool:
-    return number is None or isinstance(number, int | str)
+            if not data.get("index"):
+                yield from call_fragments(data)

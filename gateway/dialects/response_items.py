@@ -8,7 +8,7 @@ chats cannot express is refused by its place. Pure. Not here: the fields of a re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from gateway.dialects.response_checks import need
+from gateway.dialects.response_checks import need, object_of
 from gateway.dialects.response_item_ids import Item, job_of
 from gateway.dialects.response_parts import Content, content_of, joined
 from gateway.dialects.response_tools import ToolNames
@@ -75,10 +75,10 @@ class _Chat:
                 self._message(item, where)
             case "function_call":
                 need(item, where, call_id=str, name=str, arguments=str)
-                self._call(item, item["arguments"])
+                self._call(item, item["arguments"], where)
             case "custom_tool_call":
                 need(item, where, call_id=str, name=str, input=str)
-                self._call(item, encode_data({"input": item["input"]}).decode())
+                self._call(item, encode_data({"input": item["input"]}).decode(), where)
             case "function_call_output" | "custom_tool_call_output":
                 need(item, where, call_id=str, output=(str, list))
                 self._end_answer()
@@ -110,7 +110,7 @@ class _Chat:
         else:
             self._begin_answer(content, item)
 
-    def _call(self, item: Item, arguments: str) -> None:
+    def _call(self, item: Item, arguments: str, where: str) -> None:
         """Add a call to the message that it belongs to."""
         if self._speaks():
             at = len(self._messages) - 1
@@ -122,7 +122,11 @@ class _Chat:
         self._think(message, item)
         name = self._names.upstream(item["name"], _namespace(item))
         further = {name: value for name, value in item.items() if name not in CALL_FIELDS and value is not None}
-        function = {"name": name, "arguments": arguments}
+        # An item has the further fields of a call's inner object under the name of that object.
+        inner: Message = {}
+        for kind in ("function", "custom"):
+            inner |= object_of(further.pop(kind, None), f"{where}.{kind}")
+        function = {**inner, "name": name, "arguments": arguments}
         message.setdefault("tool_calls", []).append(
             {"id": item["call_id"], "type": "function", "function": function, **further}
         )

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gateway.dialects.response_checks import flag, need, object_of, text_of, whole_number
+from gateway.chat_parameters import check_parameter
+from gateway.dialects.response_checks import flag, need, object_of, text_of
 from gateway.dialects.response_fields import LOGPROBS, SAME_NAME, check_fields, echo_of, unknown_fields
 from gateway.dialects.response_item_ids import Item, job_of
 from gateway.dialects.response_items import messages_of
@@ -122,27 +123,29 @@ def said_before(messages: Sequence[Message], echo: Mapping[str, Any]) -> Sequenc
 
 def _chat(body: Mapping[str, Any]) -> dict[str, Any]:
     chat = {name: body[name] for name in SAME_NAME if body.get(name) is not None}
-    if (limit := whole_number(body, "max_output_tokens", 1)) is not None:
-        chat["max_completion_tokens"] = limit
-    if effort := text_of(object_of(body.get("reasoning"), "reasoning"), "effort", "reasoning.effort"):
-        chat["reasoning_effort"] = effort
-    return chat | _text_options(body) | _logprob_options(body)
+    reasoning, text = object_of(body.get("reasoning"), "reasoning"), object_of(body.get("text"), "text")
+    for name, value, param in (
+        ("max_completion_tokens", body.get("max_output_tokens"), "max_output_tokens"),
+        ("reasoning_effort", reasoning.get("effort"), "reasoning.effort"),
+        ("verbosity", text.get("verbosity"), "text.verbosity"),
+    ):
+        check_parameter(name, value, param)
+        if value is not None:
+            chat[name] = value
+    return chat | _text_format(text) | _logprob_options(body)
 
 
-def _text_options(body: Mapping[str, Any]) -> dict[str, Any]:
-    text = object_of(body.get("text"), "text")
-    verbosity = text_of(text, "verbosity", "text.verbosity")
-    options: dict[str, Any] = {"verbosity": verbosity} if verbosity else {}
+def _text_format(text: Mapping[str, Any]) -> dict[str, Any]:
     form = object_of(text.get("format"), "text.format")
     match form.get("type", "text"):
         case "text":
-            return options
+            return {}
         case "json_object":
-            return options | {"response_format": {"type": "json_object"}}
+            return {"response_format": {"type": "json_object"}}
         case "json_schema":
             need(form, "text.format", name=str, schema=dict)
             schema = {name: value for name, value in form.items() if name != "type" and value is not None}
-            return options | {"response_format": {"type": "json_schema", "json_schema": schema}}
+            return {"response_format": {"type": "json_schema", "json_schema": schema}}
     raise InvalidRequest("text.format.type must be text, json_object or json_schema.", param="text.format.type")
 
 

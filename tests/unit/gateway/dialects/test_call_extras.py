@@ -60,8 +60,14 @@ class TestTheLog:
     def test_a_call_without_further_fields_is_left_out(self) -> None:
         assert Log().fragment(index=0, id="a", type="function", function={"name": "f"}).by_call() == {}
 
-    def test_fields_that_the_dialect_defines_are_not_further_ones(self) -> None:
-        assert Log().fragment(index=0, id="a", name="f", arguments="{}", status="done", call_id="b").by_call() == {}
+    def test_further_fields_of_the_inner_object_are_kept_under_its_name(self) -> None:
+        log = Log().fragment(index=0, id="a", type="function", function={"name": "f", "thought": "t"}, signature="s")
+        log.fragment(index=1, id="b", type="custom", custom={"name": "g", "input": "", "thought": "t"})
+
+        assert log.by_call() == {
+            "a": {"signature": "s", "function": {"thought": "t"}},
+            "b": {"custom": {"thought": "t"}},
+        }
 
     def test_calls_that_were_taken_back_are_forgotten(self) -> None:
         log = Log().fragment(index=0, id="a", **SIGNED).fragment(index=0, id="b", **SIGNED)
@@ -76,11 +82,6 @@ class TestTheLog:
     @pytest.mark.parametrize("calls", ["none", ["none"], [{"index": {}, "id": "a", "x": 1}], [{"index": 0, "x": 1}]])
     def test_fragments_that_are_none_are_passed_over(self, calls: Any) -> None:
         assert Log().delta(tool_calls=calls).by_call() == {}
-
-    def test_a_log_without_numbers_is_read_by_ids(self) -> None:
-        log = Log().fragment(id="a", **SIGNED).fragment(id="b").fragment(more=1)
-
-        assert log.by_call() == {"a": SIGNED, "b": {"more": 1}}
 
 
 class TestTheJobs:
@@ -134,6 +135,11 @@ class TestTheItems:
         items = [call("a", **SIGNED), made("b", 0, signature="s", thought_signature=None)]
 
         assert with_extras(items, {JOBS[0]: {}}) == [call("a", **SIGNED), made("b", 0, signature="s")]
+
+    def test_fields_that_the_dialect_defines_are_those_of_the_item(self) -> None:
+        logged = {JOBS[0]: {"a": {**SIGNED, "name": "g", "arguments": "x", "status": "done", "call_id": "b"}}}
+
+        assert with_extras([made("a", 0)], logged) == [made("a", 0, **SIGNED)]
 
     def test_a_clients_own_fields_stay_here(self) -> None:
         items = [call("a", internal_id="x"), {**call("b", internal_id="x"), "type": "custom_tool_call"}]

@@ -116,6 +116,14 @@ class TestCalls:
 
         assert messages_of([item])[0]["tool_calls"] == [CHAT_CALL | extra]
 
+    def test_further_fields_of_the_inner_object_go_back_inside_it(self) -> None:
+        item = {**CALL, "function": {"thought": "t", "name": "other"}, "custom": {"more": 1}}
+
+        (message,) = messages_of([item])
+
+        function = {"name": "f", "arguments": "{}", "thought": "t", "more": 1}
+        assert message["tool_calls"] == [CHAT_CALL | {"function": function}]
+
     def test_thirteen_thousand_calls_take_linear_time(self) -> None:
         items = [call(str(number)) for number in range(13_000)] + [output(str(number)) for number in range(13_000)]
 

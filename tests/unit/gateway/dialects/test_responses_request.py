@@ -219,7 +219,7 @@ class TestFields:
             ({"background_options": "8h"}, "background_options"),
             ({"user": 7}, "user"),
             ({"tailrace": {}}, "tailrace"),
-            ({"reasoning": {"effort": 3}}, "reasoning.effort"),
+            ({"reasoning": {"effort": ["low"]}}, "reasoning.effort"),
             ({"text": {"verbosity": True}}, "text.verbosity"),
             ({"input": [{"type": "additional_tools", "tools": [{"type": "function"}]}]}, "input[0].tools[0].name"),
             ({"input": None}, "input"),

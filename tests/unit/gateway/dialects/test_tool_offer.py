@@ -193,6 +193,7 @@ class TestDeclarations:
             ({}, "tools[0].type"),
             ({"type": 7}, "tools[0].type"),
             ({"type": "function"}, "tools[0].name"),
+            (function(""), "tools[0].name"),
             ({"type": "function", "function": {"name": "f"}}, "tools[0].name"),
             (function("f", parameters="none"), "tools[0].parameters"),
             (function("f", description=7), "tools[0].description"),
