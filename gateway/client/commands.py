@@ -49,7 +49,6 @@ PATIENCE_S = 60.0
 _NAMED = 10
 # A job that is gone, as its readers would be told of a log that is.
 _FORGOTTEN = SentEvent(EventType.GAP, b"{}", None)
-_NATURAL = ("stop", "tool_calls", "function_call", None)
 
 
 def run(options: Namespace) -> int:
@@ -281,9 +280,8 @@ def _write_result(job_id: str, proof: Json, output: Output, connection: Connecti
 def _remark(job_id: str, transcript: Transcript, console: Console) -> None:
     """What a person should know of a complete answer."""
     end = transcript.end.data if transcript.end else {}
-    reason = end.get("finish_reason")
-    if reason not in _NATURAL:
-        console.note(f"The answer was cut off: {reason}.")
+    if end.get("finish_reason") == "length":
+        console.note("The answer was cut off: length.")
     calls = transcript.tool_calls
     if calls and not console.is_terminal:
         console.note(
@@ -296,12 +294,16 @@ def _remark(job_id: str, transcript: Transcript, console: Console) -> None:
 
 
 def _ended(job_id: str, how: str, data: Json, console: Console) -> int:
-    """The exit status for a job that ended so; a bad end is told."""
+    """Return the exit status for a job that ended so, and write why if it is not a success."""
+    reason = data.get("finish_reason")
+    status = of_end(how, reason)
     if how != EventType.COMPLETED:
         error = data.get("error")
         said = error.get("message") if isinstance(error, Mapping) else None
         console.fail(f"The job {job_id} {_ENDS.get(how, how)}" + (f": {said}" if isinstance(said, str) else "."))
-    return of_end(how)
+    elif status is not ExitStatus.COMPLETE:
+        console.fail(f"The answer was cut off: {reason}.")
+    return status
 
 
 _ENDS = {

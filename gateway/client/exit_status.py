@@ -32,7 +32,7 @@ class ExitStatus(IntEnum):
 
 MEANINGS: Mapping[ExitStatus, str] = {
     ExitStatus.COMPLETE: "complete",
-    ExitStatus.FAILED: "the job failed or could not be requeued, or its answer did not come whole",
+    ExitStatus.FAILED: "the job failed or could not be requeued, or its answer did not come whole or was filtered",
     ExitStatus.USAGE: "a mistake in the command line, the settings or the request",
     ExitStatus.CANCELLED: "the job was cancelled, or its time was up",
     ExitStatus.REFUSED: "not found, or not allowed",
@@ -47,11 +47,18 @@ _ENDS: Mapping[str, ExitStatus] = {
     EventType.CANCELLED: ExitStatus.CANCELLED,
     EventType.EXPIRED: ExitStatus.CANCELLED,
 }
+# An answer that reached its token limit is as long as was asked for.
+_WHOLE = ("stop", "tool_calls", "length", None)
 _NOT_FOR_YOU = (401, 403, 404)
 
 
-def of_end(end: str) -> ExitStatus:
-    """The status for a job that ended like this: a terminal event's name, which is a terminal state's too."""
+def of_end(end: str, finish_reason: object = None) -> ExitStatus:
+    """Return the status for a job's terminal event or terminal state, which have the same names.
+
+    A finish reason that does not say that the answer is whole is not a success: `content_filter`, or an unknown word.
+    """
+    if end == EventType.COMPLETED and finish_reason not in _WHOLE:
+        return ExitStatus.FAILED
     return _ENDS.get(end, ExitStatus.FAILED)
 
 

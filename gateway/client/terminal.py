@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
-from gateway.client.text import Joiner, one_line, rows, safe
+from gateway.client.text import one_line, rows, safe
 from gateway.client.transcript import Change, Counted, Said, TakenBack, Transcript, Voice
 from shared.errors import AnswerNotWhole
 from shared.sse_reader import SentEvent
@@ -115,7 +115,6 @@ class OnScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._joiner = Joiner()
         self._voice: Voice | None = None
         self._counted = False
 
@@ -130,19 +129,17 @@ class OnScreen:
                 self._say(change)
 
     def complete(self, transcript: Transcript) -> None:
-        """Show the rest."""
-        self._console.show(self._joiner.rest())
+        """Show the tools that are to be called."""
         for call in transcript.tool_calls:
             self._console.end_line()
-            self._console.show(f"→ {call.name} {call.arguments}\n", DIM)
+            self._console.show(f"→ {one_line(call.name)} {call.arguments}\n", DIM)
         self._console.end_line()
 
     def _say(self, said: Said) -> None:
         if self._voice not in (None, said.voice):
-            self._console.show(self._joiner.rest())
             self._console.show("\n\n")
         self._voice = said.voice
-        self._console.show(self._joiner.feed(said.text), DIM if said.voice is Voice.REASONING else PLAIN)
+        self._console.show(said.text, DIM if said.voice is Voice.REASONING else PLAIN)
 
     def _count(self, change: Counted) -> None:
         """In the place of the last count, if it can be erased."""
@@ -152,7 +149,7 @@ class OnScreen:
         self._console.show(change.how_far, DIM)
 
     def _take_back(self, change: TakenBack, transcript: Transcript) -> None:
-        self._joiner, self._voice = Joiner(), None
+        self._voice = None
         if self._console.erase():
             self._console.show(f"[{change.why} The answer starts anew.]\n", YELLOW)
         else:
@@ -180,7 +177,6 @@ class AsItComes:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._joiner = Joiner()
         self._last = ""
 
     def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
@@ -188,13 +184,12 @@ class AsItComes:
         for change in changes:
             if isinstance(change, Said):
                 if change.voice is Voice.ANSWER:
-                    self._write(self._joiner.feed(change.text))
+                    self._write(change.text)
             elif isinstance(change, TakenBack) and self._last:
                 raise AnswerNotWhole(f"{change.why} What was written is void.")
 
     def complete(self, transcript: Transcript) -> None:
         """End the line."""
-        self._write(self._joiner.rest())
         if self._last and self._last != "\n":
             self._write("\n")
 

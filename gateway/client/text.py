@@ -42,34 +42,13 @@ def one_line(text: str) -> str:
     return " ".join(safe(text).split())
 
 
-def whole_characters(text: str) -> str:
-    """A text in which no character is torn: halves that stand side by side become one, others are replaced."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def is_whole(text: str) -> bool:
-    """Whether no half of a character stands in a text alone."""
-    return whole_characters(text) == text
-
-
-class Joiner:
-    """Joins the pieces of a text whose characters may be torn: a first half is held back until the second comes."""
-
-    def __init__(self) -> None:
-        self._half = ""
-
-    def feed(self, text: str) -> str:
-        """What can be shown after this piece."""
-        text = self._half + text
-        self._half = text[-1:] if "\ud800" <= text[-1:] <= "\udbff" else ""
-        return whole_characters(text.removesuffix(self._half))
-
-    def rest(self) -> str:
-        """What is left when nothing more comes."""
-        half, self._half = self._half, ""
-        return whole_characters(half)
+    """Whether a text has a form in UTF-8: no half of a character stands in it alone."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def rows(text: str, columns: int) -> tuple[int, int]:

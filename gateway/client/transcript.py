@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from gateway.client.text import whole_characters
 from shared.errors import BadCursor, GatewayGarbage
 from shared.events import START, TERMINAL_EVENTS, EventId, EventType, parse_id
 from shared.sse_reader import SentEvent
@@ -27,10 +26,14 @@ class Voice(Enum):
 
 
 class Said(NamedTuple):
-    """A piece of text was added. It may end in half of a character, whose other half comes with the next one."""
+    """A piece of text was added."""
 
     voice: Voice
     text: str
+
+
+_VOICES = {"reasoning_content": Voice.REASONING, "content": Voice.ANSWER, "refusal": Voice.ANSWER}
+"""The texts of a delta, in the order in which they are shown."""
 
 
 class TakenBack(NamedTuple):
@@ -133,17 +136,21 @@ class Transcript:
     @property
     def text(self) -> str:
         """The answer: what the model's first choice says, its reasoning left out."""
-        return whole_characters("".join(said.text for said in self.said if said.voice is Voice.ANSWER))
+        return "".join(said.text for said in self.said if said.voice is Voice.ANSWER)
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The tools that the first choice wants to be called, in its order."""
+        """The tools that the first choice wants to be called, in its order.
+
+        Raises:
+            GatewayGarbage: the gateway sent a tool call that is not in the form of its log.
+        """
         calls: dict[int, ToolCall] = {}
         for delta in self._deltas:
-            for index, call in _tool_calls(json.loads(delta.data)):
+            for index, name, arguments in _fragments(json.loads(delta.data)):
                 before = calls.get(index, ToolCall("", ""))
-                calls[index] = ToolCall(before.name + call.name, before.arguments + call.arguments)
-        return [ToolCall(*map(whole_characters, calls[index])) for index in sorted(calls)]
+                calls[index] = ToolCall(before.name + name, before.arguments + arguments)
+        return list(calls.values())
 
     @property
     def proof(self) -> Proof:
@@ -182,25 +189,27 @@ def _id(text: object) -> EventId:
 
 
 def _said(delta: Mapping[str, Any]) -> tuple[Said, ...]:
-    """What of OpenAI's delta is text. Only the first choice is shown."""
+    """Return the texts of a delta. Only the first choice is shown."""
     if delta.get("index"):
         return ()
-    pieces = (
-        (Voice.REASONING, delta.get("reasoning_content") or delta.get("reasoning")),
-        (Voice.ANSWER, delta.get("content")),
-        (Voice.ANSWER, delta.get("refusal")),
-    )
-    return tuple(Said(voice, text) for voice, text in pieces if isinstance(text, str) and text)
+    said = tuple(Said(voice, delta[name]) for name, voice in _VOICES.items() if name in delta)
+    if not all(isinstance(each.text, str) for each in said):
+        raise GatewayGarbage("The gateway sent a delta whose text is not a string.")
+    return said
 
 
-def _tool_calls(delta: Mapping[str, Any]) -> Iterator[tuple[int, ToolCall]]:
-    """The pieces of tool calls in a delta, each with its call's index."""
-    pieces = delta.get("tool_calls")
-    if delta.get("index") or not isinstance(pieces, list):
+def _fragments(delta: Mapping[str, Any]) -> Iterator[tuple[int, str, str]]:
+    """Yield the index, name and arguments of each fragment of a tool call; only a call's first one has a name."""
+    if delta.get("index"):
         return
-    for piece in pieces:
-        function = piece.get("function") if isinstance(piece, dict) else None
-        if isinstance(function, dict):
-            index = piece.get("index")
-            name, arguments = function.get("name") or "", function.get("arguments") or ""
-            yield index if isinstance(index, int) else 0, ToolCall(str(name), str(arguments))
+    calls = delta.get("tool_calls", [])
+    for fragment in calls if isinstance(calls, list) else (calls,):
+        match fragment:
+            case {"index": int(index), "function": {**body}}:
+                yield index, str(body.get("name", "")), str(body.get("arguments", ""))
+            case {"index": int(index), "custom": {**body}}:
+                yield index, str(body.get("name", "")), str(body.get("input", ""))
+            case {"index": int()}:
+                pass  # further fields only
+            case _:
+                raise GatewayGarbage("The gateway sent a tool call without an index.")

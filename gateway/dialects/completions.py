@@ -68,9 +68,17 @@ def _text_choice(
 
 
 def _tokens_of(delta: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the tokens of a delta's words, with their log probabilities."""
-    logprobs = delta.get("logprobs") or {}
-    return [token for name in ("content", "refusal") for token in logprobs.get(name) or ()]
+    """Return the tokens of a delta's words, with their log probabilities.
+
+    An upstream's entry that is not a token is left out: its form is the upstream's own.
+    """
+    logprobs = delta.get("logprobs", {})
+    listed = (logprobs.get(name) for name in ("content", "refusal"))
+    return [token for tokens in listed if isinstance(tokens, list) for token in tokens if _is_token(token)]
+
+
+def _is_token(token: object) -> bool:
+    return isinstance(token, dict) and isinstance(token.get("token"), str)
 
 
 def _logprobs(tokens: Sequence[Mapping[str, Any]], offset: int) -> dict[str, Any] | None:
@@ -84,7 +92,7 @@ def _logprobs(tokens: Sequence[Mapping[str, Any]], offset: int) -> dict[str, Any
     has_top = any(token.get("top_logprobs") for token in tokens)
     return {
         "tokens": [token["token"] for token in tokens],
-        "token_logprobs": [token["logprob"] for token in tokens],
+        "token_logprobs": [token.get("logprob") for token in tokens],
         "top_logprobs": [_top(token) for token in tokens] if has_top else None,
         "text_offset": offsets,
     }
@@ -92,5 +100,6 @@ def _logprobs(tokens: Sequence[Mapping[str, Any]], offset: int) -> dict[str, Any
 
 def _top(token: Mapping[str, Any]) -> dict[str, Any]:
     """Return the likeliest tokens, among which the chosen one always is."""
-    top = {each["token"]: each["logprob"] for each in token.get("top_logprobs") or ()}
-    return top | {token["token"]: token["logprob"]}
+    listed = token.get("top_logprobs")
+    likeliest = filter(_is_token, listed if isinstance(listed, list) else ())
+    return {each["token"]: each.get("logprob") for each in (*likeliest, token)}

@@ -10,7 +10,6 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.text import whole_characters
 from gateway.client.transcript import Proof, Said, TakenBack, Transcript
 from shared.events import START, EventId, EventType, encode_data, parse_id
 from shared.sse_reader import SentEvent
@@ -120,7 +119,7 @@ def test_the_transcript_ends_with_what_the_log_says(steps: list[tuple[str, int |
     for event in log.after(transcript.cursor):
         screen.hear(event)
 
-    said = whole_characters("".join(json.loads(event.data)["content"] for event in log.surviving()))
+    said = "".join(json.loads(event.data)["content"] for event in log.surviving())
     assert transcript.text == said
     assert screen.text == said
     assert transcript.proof is Proof.WHOLE

@@ -17,10 +17,10 @@ from tests.support.canned import JOB, Canned, answer, delta, problem, sent, stre
 QUEUED = sent("queued", "0-1")
 
 
-def completed(event_id: str, events: int, *contents: str) -> bytes:
+def completed(event_id: str, events: int, *contents: str, **more: object) -> bytes:
     """An end that proves these deltas."""
     data = "".join(f'{{"content":"{content}"}}' for content in contents)
-    return sent("completed", event_id, events=events, sha256=hashlib.sha256(data.encode()).hexdigest())
+    return sent("completed", event_id, events=events, sha256=hashlib.sha256(data.encode()).hexdigest(), **more)
 
 
 def tailrace(monkeypatch: pytest.MonkeyPatch, answers: list[bytes], *arguments: str) -> int:
@@ -58,6 +58,51 @@ def test_a_pipe_gets_only_what_is_proven(
     out, err = (said.decode() for said in capsysbinary.readouterr())
     assert out == output
     assert ("its end does not prove it" in err) is bool(status)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "sentence"),
+    [
+        ("stop", 0, ""),
+        ("tool_calls", 0, ""),
+        (None, 0, ""),
+        ("length", 0, "tailrace: The answer was cut off: length.\n"),
+        ("content_filter", 1, "tailrace: The answer was cut off: content_filter.\n"),
+        ("odd\n\x1b[2J", 1, "tailrace: The answer was cut off: odd ␛[2J.\n"),
+    ],
+    ids=str,
+)
+def test_an_answer_is_a_success_if_its_finish_reason_says_that_it_is_whole(
+    reason: str | None,
+    status: int,
+    sentence: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    frames = [QUEUED, delta(1), completed("1-2", 3, "1", finish_reason=reason)]
+
+    assert tailrace(monkeypatch, [stream(*frames, ends=True)], "tail", JOB) == status
+
+    assert capsysbinary.readouterr() == (b"1\n", sentence.encode())
+
+
+def test_a_job_that_had_ended_has_the_same_status_for_a_reader_of_its_end(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    nothing = answer(204)
+    whole = stream(QUEUED, delta(1), completed("1-2", 3, "1", finish_reason="content_filter"), ends=True)
+
+    assert tailrace(monkeypatch, [nothing, whole], "tail", JOB, "--from", "1-2") == ExitStatus.FAILED
+    assert capsysbinary.readouterr() == (b"", b"tailrace: The answer was cut off: content_filter.\n")
+
+
+def test_no_name_of_a_model_reaches_stderr_raw(
+    monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    names = {"data": [{"id": "a\x1b[2J\n\u202e"}, {"id": "b"}]}
+
+    assert tailrace(monkeypatch, [answer(200, names)], "submit", "hi") == ExitStatus.USAGE
+    assert capsysbinary.readouterr().err.decode().endswith("the gateway serves: a␛[2J \ufffd, b.\n")
 
 
 def test_whoever_asks_for_a_part_gets_it(

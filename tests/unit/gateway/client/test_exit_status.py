@@ -34,6 +34,17 @@ def test_every_end_has_one() -> None:
     assert {str(name) for name in TERMINAL_EVENTS} == {str(state) for state in TERMINAL}
 
 
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "length", None])
+def test_a_whole_answer_is_a_success(reason: object) -> None:
+    assert of_end("completed", reason) == ExitStatus.COMPLETE
+    assert of_end("failed", reason) == ExitStatus.FAILED
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "error", "recitation", []], ids=str)
+def test_an_answer_that_is_cut_off_is_no_success(reason: object) -> None:
+    assert of_end("completed", reason) == ExitStatus.FAILED
+
+
 def test_an_end_of_a_newer_version_is_no_success() -> None:
     assert of_end("applauded") == ExitStatus.FAILED
 

@@ -105,7 +105,7 @@ def test_a_terminal_gets_what_is_said_and_a_line_end(window: Window) -> None:
 def test_reasoning_is_dimmed_and_stands_apart(window: Window) -> None:
     screen, transcript = OnScreen(console(window, colour=True)), Transcript()
 
-    say(screen, transcript, "hm", field="reasoning")
+    say(screen, transcript, "hm", field="reasoning_content")
     say(screen, transcript, "yes")
 
     assert window.written() == "\x1b[2mhm\x1b[0m\n\nyes"
@@ -164,7 +164,7 @@ def test_a_dumb_terminal_gets_no_escape_sequences(window: Window) -> None:
     shown = console(window, colour=True, escapes=False)
     screen, transcript = OnScreen(shown), Transcript()
 
-    say(screen, transcript, "hm", field="reasoning")
+    say(screen, transcript, "hm", field="reasoning_content")
     roll_back(screen, transcript)
     shown.fail("It is so.")
 
@@ -194,24 +194,26 @@ def test_a_note_before_the_answer_is_no_reason_not_to_erase(window: Window) -> N
     assert window.written() == f"tailrace: Wait.\none\x1b[1A\r\x1b[J{LOST}"
 
 
-def test_half_of_a_character_waits_and_is_replaced_where_the_other_never_comes(window: Window) -> None:
+def test_half_of_a_character_is_replaced(window: Window) -> None:
     screen, transcript = OnScreen(console(window)), Transcript()
 
-    say(screen, transcript, "\ud83c", "\udf0a", "\ud83c")
-    assert window.written() == "🌊"
-    screen.complete(transcript)
-    assert window.written() == "\ufffd\n"
+    say(screen, transcript, "a\ud83c")
+
+    assert window.written() == "a\ufffd"
 
 
 def test_tool_calls_are_shown_in_the_end(window: Window) -> None:
     screen, transcript = OnScreen(console(window)), Transcript()
 
     say(screen, transcript, "Let me see.")
-    call = {"index": 0, "function": {"name": "f", "arguments": '{"a":\x1b1}'}}
-    tell(screen, transcript, "delta", encode_data({"tool_calls": [call]}))
+    calls = [
+        {"index": 0, "function": {"name": "f", "arguments": '{"a":\x1b1}'}},
+        {"index": 1, "function": {"name": "g\n\x1b[2J\u202e→ h", "arguments": "{}"}},
+    ]
+    tell(screen, transcript, "delta", encode_data({"tool_calls": calls}))
     screen.complete(transcript)
 
-    assert window.written() == 'Let me see.\n→ f {"a":␛1}\n'
+    assert window.written() == 'Let me see.\n→ f {"a":␛1}\n→ g ␛[2J\ufffd→ h {}\n'
 
 
 # --- Pipes
@@ -223,8 +225,8 @@ def test_a_pipe_gets_the_answer_in_the_end_and_a_line_end_where_it_has_none() ->
 
     say(output, transcript, "void")
     roll_back(output, transcript)
-    say(output, transcript, "hm", field="reasoning")
-    say(output, transcript, "\x1b[2J\ud83c", "\udf0a")
+    say(output, transcript, "hm", field="reasoning_content")
+    say(output, transcript, "\x1b[2J", "🌊")
     assert pipes.out == ""
     output.complete(transcript)
 
@@ -249,20 +251,20 @@ def test_a_stream_is_written_as_it_comes_without_reasoning() -> None:
     pipes, transcript = Pipes(), Transcript()
     output = AsItComes(pipes.console)
 
-    say(output, transcript, "hm", field="reasoning")
+    say(output, transcript, "hm", field="reasoning_content")
     say(output, transcript, "one ")
     assert pipes.out == "one "
-    say(output, transcript, "two\ud83c")
+    say(output, transcript, "two")
     output.complete(transcript)
 
-    assert pipes.out == "one two\ufffd\n"
+    assert pipes.out == "one two\n"
 
 
 def test_a_stream_that_was_written_can_not_be_taken_back() -> None:
     pipes, transcript = Pipes(), Transcript()
     output = AsItComes(pipes.console)
 
-    say(output, transcript, "hm", field="reasoning")
+    say(output, transcript, "hm", field="reasoning_content")
     roll_back(output, transcript)
     say(output, transcript, "one")
 

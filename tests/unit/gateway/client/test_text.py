@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.text import Joiner, is_whole, one_line, rows, safe, whole_characters
+from gateway.client.text import is_whole, one_line, rows, safe
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
 
@@ -45,36 +45,9 @@ def test_one_line_stays_one() -> None:
     assert one_line(" a\n\x1b b\r\n\tc ") == "a ␛ b c"
 
 
-@given(st.text(), st.data())
-def test_however_a_text_is_torn_it_comes_out_whole(text: str, data: st.DataObject) -> None:
-    units = text.encode("utf-16-le")
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(units) // 2), max_size=4)))
-    joiner = Joiner()
-
-    pieces = [
-        units[2 * start : 2 * stop].decode("utf-16-le", "surrogatepass")
-        for start, stop in zip([0, *cuts], [*cuts, len(units) // 2], strict=True)
-    ]
-
-    assert "".join(map(joiner.feed, pieces)) + joiner.rest() == text
-    assert whole_characters("".join(pieces)) == text
-
-
 @pytest.mark.parametrize(("text", "whole"), [("", True), ("é🌊", True), ("a\udc80", False), ("\ud83c", False)])
 def test_whether_a_text_is_whole_can_be_asked(text: str, whole: bool) -> None:
     assert is_whole(text) is whole
-
-
-def test_a_half_waits_for_the_other_one() -> None:
-    joiner = Joiner()
-
-    assert [joiner.feed("a\ud83c"), joiner.feed("\udf0a!")] == ["a", "🌊!"]
-
-
-def test_a_half_that_stays_alone_is_replaced() -> None:
-    joiner = Joiner()
-
-    assert [joiner.feed("\udf0a"), joiner.feed("\ud83c"), joiner.rest(), joiner.rest()] == ["\ufffd", "", "\ufffd", ""]
 
 
 @pytest.mark.parametrize(

@@ -151,9 +151,8 @@ def test_events_of_a_newer_version_count_and_say_nothing() -> None:
     assert (transcript.text, transcript.proof) == ("two", Proof.WHOLE)
 
 
-@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_reasoning_has_another_voice_and_is_no_answer(field: str) -> None:
-    thought = sent("delta", "1-2", **{field: "hm"}, content="yes")
+def test_reasoning_has_another_voice_and_is_no_answer() -> None:
+    thought = sent("delta", "1-2", reasoning_content="hm", content="yes")
     transcript = Transcript()
 
     assert transcript.apply(thought) == (Said(Voice.REASONING, "hm"), Said(Voice.ANSWER, "yes"))
@@ -161,7 +160,7 @@ def test_reasoning_has_another_voice_and_is_no_answer(field: str) -> None:
 
 
 def test_a_refusal_is_what_the_model_says() -> None:
-    assert read(sent("delta", "1-2", refusal="I won't.", content=None)).text == "I won't."
+    assert read(sent("delta", "1-2", refusal="I won't.")).text == "I won't."
 
 
 def test_only_the_first_choice_is_read() -> None:
@@ -173,38 +172,38 @@ def test_only_the_first_choice_is_read() -> None:
     assert (transcript.text, transcript.tool_calls) == ("one ", [])
 
 
-def test_text_that_is_none_is_left_out() -> None:
-    assert read(sent("delta", "1-2", content=["a"]), sent("delta", "1-3", content="")).text == ""
+@pytest.mark.parametrize("text", [None, 7, ["a"], {}], ids=str)
+def test_a_text_in_another_form_is_no_tailrace(text: Any) -> None:
+    with pytest.raises(GatewayGarbage, match="whose text is not a string"):
+        read(sent("delta", "1-2", content=text))
 
 
-def test_a_character_that_was_torn_is_whole_again() -> None:
-    first, second = (
-        SentEvent("delta", b'{"content":"%s"}' % half, f"1-{n}") for n, half in ((2, rb"\ud83c"), (3, rb"\udf0a"))
-    )
-
-    assert read(first, second).text == "🌊"
-    assert read(first).text == "\ufffd"
-
-
-def test_tool_calls_are_put_together_from_their_pieces() -> None:
-    pieces: list[Any] = [
-        [{"index": 1, "function": {"name": "second", "arguments": "{}"}}],
-        [{"index": 0, "id": "call_1", "function": {"name": "weather", "arguments": ""}}],
+def test_tool_calls_are_put_together_from_their_fragments() -> None:
+    weather = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    fragments: list[Any] = [
+        [weather],
         [{"index": 0, "function": {"arguments": '{"city":'}}],
-        [{"index": 0, "function": {"name": None, "arguments": '"Paris"}'}}],
-        [{"function": None}, "nonsense", {"index": 0}],
-        "nonsense",
+        [{"index": 1, "id": "call_2", "type": "function", "function": {"name": "second", "arguments": "{}"}}],
+        [{"index": 0, "function": {"arguments": '"Paris"}'}}, {"index": 1, "extra_content": {"signature": "s"}}],
+        [{"index": 2, "id": "call_3", "type": "custom", "custom": {"name": "third", "input": "a"}}],
+        [{"index": 2, "custom": {"input": "b"}}],
     ]
-    deltas = [sent("delta", f"1-{number}", tool_calls=calls) for number, calls in enumerate(pieces, 2)]
+    deltas = [sent("delta", f"1-{number}", tool_calls=calls) for number, calls in enumerate(fragments, 2)]
+    other = sent("delta", "1-19", tool_calls=[weather], index=1)
 
-    assert read(*deltas, ONE._replace(id="1-20")).tool_calls == [
+    assert read(*deltas, other, ONE._replace(id="1-20")).tool_calls == [
         ToolCall("weather", '{"city":"Paris"}'),
         ToolCall("second", "{}"),
+        ToolCall("third", "ab"),
     ]
 
 
-def test_a_tool_call_without_an_index_is_the_first() -> None:
-    assert read(sent("delta", "1-2", tool_calls=[{"function": {"name": "f"}}])).tool_calls == [ToolCall("f", "")]
+@pytest.mark.parametrize(
+    "calls", ["nonsense", 7, ["nonsense"], [{"function": {"name": "f"}}], [{"index": "0"}]], ids=str
+)
+def test_a_tool_call_in_another_form_is_no_tailrace(calls: Any) -> None:
+    with pytest.raises(GatewayGarbage, match="a tool call without an index"):
+        _ = read(sent("delta", "1-2", tool_calls=calls)).tool_calls
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])

@@ -151,6 +151,21 @@ def test_the_chosen_token_is_always_among_the_likeliest() -> None:
     assert shown["logprobs"]["top_logprobs"] == [{"y": -0.1, "x": -9.0}]
 
 
+@pytest.mark.parametrize("odd", [{"content": "x"}, {"content": ["x", {}, {"token": 7}]}, {"refusal": {}}], ids=str)
+def test_log_probabilities_in_another_form_are_left_out(odd: dict[str, Any]) -> None:
+    (shown,) = choices_of(stream().translate(delta({"content": "a", "logprobs": odd})))
+
+    assert shown == choice("a")
+
+
+def test_likeliest_tokens_in_another_form_are_left_out() -> None:
+    odd = [{"token": "x", "top_logprobs": ["y", {"token": "z"}]}, {"token": "u", "top_logprobs": 7}]
+
+    (shown,) = choices_of(stream().translate(delta({"content": "xu", "logprobs": {"content": odd}})))
+
+    assert shown["logprobs"]["top_logprobs"] == [{"z": None, "x": None}, {"u": None}]
+
+
 def test_tokens_without_words_are_shown() -> None:
     (shown,) = choices_of(stream().translate(delta({"logprobs": {"content": [token("\ufffd")]}})))
 
