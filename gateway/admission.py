@@ -16,6 +16,7 @@ from gateway.fields import (
     fingerprint_of,
     read_header_seconds,
     read_idempotency_key,
+    read_lane,
     read_metadata,
     read_model,
     read_on_disconnect,
@@ -23,10 +24,11 @@ from gateway.fields import (
     read_seconds,
 )
 from gateway.own_fields import OWN_FIELDS, check_foreign, check_native
+from gateway.strict_models import StrictModels
 from gateway.wishes import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
 from shared.bounds import EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.clock import Clock
-from shared.errors import Forbidden, InvalidRequest, JobNotFound, ModelNotFound
+from shared.errors import InvalidRequest, JobNotFound, ModelNotFound
 from shared.events import encode_data
 from shared.jobs import (
     CHAT,
@@ -51,6 +53,7 @@ _RANDOM_BITS = 80
 _REQUEUE = "↻ "
 # Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
 _NOT_YET = ("webhook", "after", "conversation")
+_CHOSEN_LATER = "encoding_format is chosen when the result is read: GET /v1/jobs/{id}/result?encoding_format=base64."
 _NATIVE = frozenset({*OWN_FIELDS, "stream_options", *_NOT_YET})
 
 
@@ -70,12 +73,21 @@ class Limits:
 class Admission:
     """Lets jobs in. `gateway` is the name of this process, whose callers view the jobs that they wait for."""
 
-    def __init__(self, store: Store, queue: Queue, clock: Clock, limits: Limits, gateway: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        clock: Clock,
+        limits: Limits,
+        gateway: str,
+        strict_models: StrictModels | None = None,
+    ) -> None:
         self._store = store
         self._queue = queue
         self._clock = clock
         self._limits = limits
         self._gateway = gateway
+        self._strict_models = strict_models
 
     def native(self, body: Mapping[str, Any], caller: Caller, key: str | None) -> JobSpec:
         """A spec from the body of `POST /v1/jobs`.
@@ -94,12 +106,9 @@ class Admission:
         on_disconnect = read_on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
         abandon_after_s = body.get("abandon_after_s")
         request = {name: value for name, value in body.items() if name not in _NATIVE}
-        if kind == EMBEDDINGS and "encoding_format" in body:
-            raise InvalidRequest(
-                "encoding_format is chosen when the result is read: GET /v1/jobs/{id}/result?encoding_format=base64.",
-                param="encoding_format",
-            )
         if kind == EMBEDDINGS:
+            if "encoding_format" in body:
+                raise InvalidRequest(_CHOSEN_LATER, param="encoding_format")
             request = embedding_of(request, EMBEDDED_INPUTS_OF_A_JOB)
         else:
             check_chat(body)
@@ -127,8 +136,7 @@ class Admission:
         wishes: Wishes,
         streaming: bool = False,
     ) -> JobSpec:
-        """A spec from the body of `POST /v1/chat/completions`: a job that lives as long as its caller, unless he wishes
-        something else.
+        """Make a spec of the body of `POST /v1/chat/completions`: its job lives as long as its caller by default.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -311,12 +319,9 @@ class Admission:
         kept: Mapping[str, Any] | None = None,
         job_id: str | None = None,
     ) -> JobSpec:
-        model = read_model(body)
-        if self._limits.models and model not in self._limits.models:
-            raise ModelNotFound(
-                f"The model {model!r} does not exist; there are: {', '.join(self._limits.models)}.",
-                param="model",
-            )
+        model, there = read_model(body), self._limits.models
+        if there and model not in there:
+            raise ModelNotFound(f"The model {model!r} does not exist; there are: {', '.join(there)}.", param="model")
         # `stream_options` stay: whoever comes back for the rest of an answer shall be shown the same usage.
         request = {name: value for name, value in body.items() if name != "stream"}
         if kept is not None:
@@ -345,21 +350,12 @@ class Admission:
     def _header_lane(self, lane: str | None, caller: Caller) -> str:
         return self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER)
 
-    def _allowed_lanes(self, caller: Caller) -> Sequence[str]:
-        return caller.lanes or self._limits.lanes
-
     def _preferred_lane(self, caller: Caller) -> str:
-        allowed = self._allowed_lanes(caller)
+        allowed = caller.lanes or self._limits.lanes
         return DEFAULT_LANE if DEFAULT_LANE in allowed else allowed[0]
 
     def _lane(self, asked: object, caller: Caller, param: str) -> str:
-        allowed = self._allowed_lanes(caller)
-        must = f"{param} must be one of: {', '.join(allowed)}."
-        if not isinstance(asked, str) or asked not in self._limits.lanes:
-            raise InvalidRequest(must, param=param)
-        if asked not in allowed:
-            raise Forbidden(f"This key may not use the lane {asked}; {must}", param=param)
-        return asked
+        return read_lane(asked, param, lanes=self._limits.lanes, allowed=caller.lanes or self._limits.lanes)
 
     def _timeout(self, value: object) -> float:
         if value is None:
@@ -379,12 +375,18 @@ class Admission:
     def _abandonment(self, on_disconnect: OnDisconnect, after_s: float | None) -> Abandonment:
         return abandonment(on_disconnect, after_s, grace_s=self._limits.grace_s)
 
+    async def check_model(self, spec: JobSpec) -> None:
+        """Raise ModelNotFound if models are strict and this one does not exist."""
+        if self._strict_models is not None:
+            await self._strict_models.check(spec.model)
+
     async def submit(self, spec: JobSpec) -> Job:
         """Admit, create, release: the job, as it was created or as it is meanwhile.
 
         Raises:
-            QueueFull, IdempotencyConflict: nothing was stored.
+            QueueFull, IdempotencyConflict, ModelNotFound: nothing was stored.
         """
+        await self.check_model(spec)
         admission = await self._admit(spec)
         while admission.existing:
             if (job := await self._kept(admission.job_id)) is not None:

@@ -52,6 +52,7 @@ from gateway.middleware import RequestLog
 from gateway.presence import Presence
 from gateway.protocol import BoundedHttp, Room
 from gateway.scrape import Scrape
+from gateway.strict_models import StrictModels
 from shared.bounds import CONNECTIONS, LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
 from shared.catalogue import Catalogue
 from shared.clock import SystemClock
@@ -166,6 +167,9 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             models=settings.served_models,
             lanes=lanes,
         )
+        catalogue = Catalogue(queue_client, keys)
+        # Where the settings name the models, the limits say which ones there are.
+        strict = StrictModels(catalogue, clock) if settings.strict_models and not settings.served_models else None
         fleet = Fleet(queue_client, keys)
         publisher = Publisher(fleet, metrics, clock, "gateway")
         viewers = Viewers(job_client, keys)
@@ -179,12 +183,12 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             queue=queue,
             dead_letters=letters,
             hub=hub,
-            admission=Admission(store, queue, clock, limits, publisher.process),
+            admission=Admission(store, queue, clock, limits, publisher.process, strict),
             presence=presence,
             viewers=viewers,
             keyring=Keyring(settings.api_keys),
             links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
-            catalogue=Catalogue(queue_client, keys),
+            catalogue=catalogue,
             metrics=metrics,
             scrape=Scrape(publisher, fleet, queue, letters, lanes),
         )

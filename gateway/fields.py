@@ -1,19 +1,18 @@
 """The fields of a request, one by one: each is read, or refused with what would be right.
 
-Above: admission.py, which makes a job of them. Pure. All raise InvalidRequest. Not here: what depends on the settings
-or the caller.
+Pure. All raise InvalidRequest, and `read_lane` also Forbidden. Not here: how a job is made of them (admission.py).
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.chat_parameters import check_parameters, is_whole
 from gateway.embedding_input import read_input
 from gateway.wishes import ABANDON_HEADER
 from shared.bounds import DIMENSIONS
-from shared.errors import InvalidRequest
+from shared.errors import Forbidden, InvalidRequest
 from shared.jobs import KEPT, LONGEST_TIMEOUT_S, OnDisconnect
 from shared.model_names import MODEL_CHARS, is_model_name
 from shared.routes import OnStreamFailure
@@ -71,6 +70,16 @@ def _check_message(message: object, where: str) -> None:
         return
     if not isinstance(content, str | list):
         raise InvalidRequest(f"{where}.content must be a text or a list of parts.", param=f"{where}.content")
+
+
+def read_lane(value: object, param: str, *, lanes: Sequence[str], allowed: Sequence[str]) -> str:
+    """Read the name of a lane: one of `lanes`, and of those that its caller's key may use."""
+    must = f"{param} must be one of: {', '.join(allowed)}."
+    if not isinstance(value, str) or value not in lanes:
+        raise InvalidRequest(must, param=param)
+    if value not in allowed:
+        raise Forbidden(f"This key may not use the lane {value}; {must}", param=param)
+    return value
 
 
 def read_on_stream_failure(value: object, param: str) -> OnStreamFailure | None:

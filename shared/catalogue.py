@@ -1,15 +1,15 @@
 """The models that can be asked for, as the workers publish them.
 
-The gateway must not talk to providers, so `/v1/models` reads what the workers last saw. Above: worker/__main__.py
-writes, the gateway's API reads. Not here: routes.
+The gateway must not talk to providers, so `/v1/models` reads what the workers last saw. Only names that are fit to be
+shown are in it, whatever an upstream lists. Not here: routes, and how the lists are read (worker/model_lists.py).
 """
 
 import json
-from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
 from shared.keys import Keys
+from shared.model_names import Listing, offered
 
 # A fleet that is gone for longer than this has no models to offer.
 _KEEP_S = 3600
@@ -22,11 +22,24 @@ class Catalogue:
         self._client = client
         self._keys = keys
 
-    async def publish(self, models: Sequence[str]) -> None:
-        """Replace the list."""
-        await self._client.set(self._keys.models, json.dumps(sorted(set(models))), ex=_KEEP_S)
+    async def publish(self, listing: Listing) -> Listing:
+        """Replace the listing; return what was published of it."""
+        published = offered(listing)
+        await self._client.set(self._keys.models, json.dumps(published._asdict()), ex=_KEEP_S)
+        return published
+
+    async def listing(self) -> Listing:
+        """Read the listing: empty and not complete before any worker has published one."""
+        raw = await self._client.get(self._keys.models)
+        return _read(raw) if raw else Listing()
 
     async def models(self) -> list[str]:
-        """The list, empty before any worker has published one."""
-        raw = await self._client.get(self._keys.models)
-        return [str(name) for name in json.loads(raw)] if raw else []
+        """Read the names alone."""
+        return list((await self.listing()).models)
+
+
+def _read(raw: bytes) -> Listing:
+    """Read what a worker has published; another version's may have another form, which says nothing."""
+    told = json.loads(raw)
+    models = told.get("models") if isinstance(told, dict) else None
+    return offered(Listing(tuple(models), told.get("complete") is True)) if isinstance(models, list) else Listing()

@@ -11,7 +11,7 @@ import sys
 
 import structlog
 from structlog.stdlib import ProcessorFormatter
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 # A second line of defence: nobody should have logged these in the first place.
 _SECRETS = (
@@ -52,7 +52,7 @@ def configure_logs(level: str, log_format: str) -> None:
     handler.setFormatter(
         _RedactingFormatter(
             foreign_pre_chain=tidy,
-            processors=[ProcessorFormatter.remove_processors_meta, _renderer(for_terminal)],
+            processors=[ProcessorFormatter.remove_processors_meta, *_renderers(for_terminal)],
         )
     )
     handler.addFilter(_is_no_intended_break)
@@ -82,12 +82,24 @@ class _RedactingFormatter(ProcessorFormatter):
         return redact(super().format(record))
 
 
-def _renderer(for_terminal: bool) -> Processor:
+def _renderers(for_terminal: bool) -> list[Processor]:
     if not for_terminal:
-        return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(
+        return [structlog.processors.JSONRenderer()]
+    console = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, timestamp_key="time"
     )
+    return [_escape, console]
+
+
+def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Escape control characters: addresses and upstreams' words must not control an operator's terminal."""
+    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
 
 
 def _is_no_intended_break(record: logging.LogRecord) -> bool:

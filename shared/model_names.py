@@ -4,7 +4,6 @@ An upstream says what it likes. A name that is not printable could change what a
 offered, and a caller may not ask for it. Pure. Not here: which models exist.
 """
 
-from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeGuard
 
 from shared.bounds import MODELS
@@ -21,17 +20,14 @@ def is_model_name(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value) <= MODEL_CHARS and value.isprintable()
 
 
-class Names(NamedTuple):
-    """The names that are offered, sorted; and how many were left out."""
+class Listing(NamedTuple):
+    """The models that can be asked for. `complete`: as far as is known, no other model exists."""
 
-    kept: tuple[str, ...]
-    left_out: int
+    models: tuple[str, ...] = ()
+    complete: bool = False
 
 
-def offered(names: Iterable[object]) -> Names:
-    """Choose the names of a list that are offered: each one once, and at most `MODELS` of them."""
-    every = list(names)
-    good = set(filter(is_model_name, every))
-    unfit = sum(not is_model_name(name) for name in every)
-    kept = sorted(good)[:MODELS]
-    return Names(tuple(kept), unfit + len(good) - len(kept))
+def offered(listing: Listing) -> Listing:
+    """Leave out what is not the name of a model, and what comes more than once or is over `MODELS`; sort the rest."""
+    names = sorted({name for name in listing.models if is_model_name(name)})
+    return Listing(tuple(names[:MODELS]), listing.complete and len(names) <= MODELS)

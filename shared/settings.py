@@ -119,6 +119,11 @@ class Settings(BaseSettings):
         (),
         description="the model names that are served, separated by commas; unset: whatever the upstream knows",
     )
+    strict_models: bool = Field(
+        False,
+        description="whether a model that no upstream lists and no route names is a 404 before a job is accepted; "
+        "while a list can't be read, no model is",
+    )
     providers: dict[str, ProviderSettings] = Field(
         {}, description="several upstreams, each a table of its own; in place of `upstream_url`"
     )

@@ -20,7 +20,7 @@ from shared.catalogue import Catalogue
 from shared.circuits import Circuits
 from shared.clock import SystemClock
 from shared.dead_letters import DeadLetters
-from shared.errors import AttemptFailed, RedisUnavailable, StartupError, TailraceError
+from shared.errors import RedisUnavailable, StartupError, TailraceError
 from shared.fleet import Fleet, Publisher
 from shared.keys import Keys
 from shared.lanes import parse_lanes
@@ -44,6 +44,7 @@ from worker.epilogue import Epilogue
 from worker.fallback import Routes
 from worker.gate import Gate
 from worker.lane_worker import Dispatcher
+from worker.model_lists import ModelLists
 from worker.providers.base import Provider
 from worker.providers.openai_compatible import OpenAICompatible
 from worker.providers.scripted import Scripted
@@ -220,7 +221,7 @@ async def run_worker(
                     reaper.run(),
                     Recovery(store, queue, epilogue, lease_s=settings.lease_s).run(),
                     ServerWatch(functions).run(),
-                    publish_models(Catalogue(queue_client, keys), routes),
+                    publish_models(Catalogue(queue_client, keys), ModelLists(table, providers)),
                     *([publisher.run()] if settings.metrics else []),
                 )
             ]
@@ -265,18 +266,20 @@ async def unless(now: asyncio.Event, patience: Coroutine[Any, Any, object]) -> N
         task.cancel()
 
 
-async def publish_models(catalogue: Catalogue, routes: Routes) -> None:
-    """Keep the catalogue fresh until cancelled."""
+async def publish_models(catalogue: Catalogue, lists: ModelLists) -> None:
+    """Publish the models until cancelled. A worker that knows none leaves the catalogue to those that do."""
+    retry_s = _CATALOGUE_RETRY_S
     while True:
-        pause_s = _CATALOGUE_RETRY_S
+        listing, published = await lists.read(), False
         try:
-            await catalogue.publish(await routes.models())
-            pause_s = _CATALOGUE_S
-        except AttemptFailed as error:
-            log.warning("worker.no_models", reason=str(error))
+            if listing is not None:
+                await catalogue.publish(listing)
+                published = listing.complete
         except REDIS_FAULTS as error:
             log.warning("worker.models_not_told", error=name_of(error))
-        await asyncio.sleep(pause_s)
+        await asyncio.sleep(_CATALOGUE_S if published else retry_s)
+        # An upstream that never lists its models is not asked every few seconds.
+        retry_s = _CATALOGUE_RETRY_S if published else min(2 * retry_s, _CATALOGUE_S)
 
 
 async def main(settings: Settings, ready_fd: int | None) -> int:

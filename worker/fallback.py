@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.errors import AttemptFailed, DeadlinePassed, ProviderTimeout, ProviderTruncated
-from shared.routes import ANY_MODEL, Continuation, OnStreamFailure, RouteTable, Target
+from shared.routes import Continuation, OnStreamFailure, RouteTable, Target
 from worker.providers.base import Chunk, Provider
 from worker.providers.vectors import Vectors
 
@@ -235,14 +235,6 @@ class Routes:
             model=target.model,
             continuation=self._table.upstreams[target.provider].continuation,
         )
-
-    async def models(self) -> list[str]:
-        """The models that are named, and if any other is served, too, those that providers tell. Raises as they do."""
-        named = list(self._table.named)
-        if not self._table.serves_any:
-            return named
-        told = [await self._providers[target.provider].models() for target in self._table.route(ANY_MODEL).targets]
-        return named + sorted({model for models in told for model in models} - {*named})
 
     async def close(self) -> None:
         """Close the connections of all providers."""

@@ -1,6 +1,6 @@
-"""`/v1/models`: what can be asked for, from the settings or from what the workers last saw.
+"""`/v1/models`: the models that can be asked for, from the settings or as the workers last saw them.
 
-Above: app.py. Below: shared/catalogue.py. Not here: providers; the gateway never talks to one.
+Not here: providers; the gateway never talks to one.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from gateway.api.services import Services, services_of
 from shared.errors import ModelNotFound
+from shared.model_names import MODEL_CHARS
 
 # OpenAI's clients require the field; we do not know when a model was made.
 _CREATED = 0
@@ -31,7 +32,7 @@ async def get(request: Request) -> Response:
     """`GET /v1/models/{id}`; an id may hold slashes."""
     name: str = request.path_params["model"]
     if name not in await _models(request, services_of(request)):
-        raise ModelNotFound(f"The model {name!r} does not exist.", param="model")
+        raise ModelNotFound(f"The model {name[:MODEL_CHARS]!r} does not exist.", param="model")
     return JSONResponse(_show(name))
 
 

@@ -108,6 +108,7 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: 
             raise BodyTooLarge(
                 f"A conversation may have at most {services.settings.max_body_bytes} bytes; begin another."
             )
+        await services.admission.check_model(spec)
         superseded = await conversations.begin(*chat, job_id, last=former.last, whole=asked.whole)
         if superseded is None:
             continue

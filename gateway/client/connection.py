@@ -24,6 +24,7 @@ from shared.clock import Clock
 from shared.errors import GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
 from shared.events import TERMINAL_EVENTS, EventId, encode_data
 from shared.jobs import is_job_id
+from shared.model_names import is_model_name
 from shared.sse_reader import EventReader, SentEvent
 
 DEAD_LETTERS = "/v1/dead-letters"
@@ -156,8 +157,8 @@ class Connection:
         return job_id
 
     def models(self) -> list[str]:
-        """`GET /v1/models`: their names."""
-        return [str(model.get("id")) for model in self._listed(self._ask("GET", "/v1/models"))]
+        """Return the names of `GET /v1/models` that can be asked for."""
+        return [name for each in self._listed(self._ask("GET", "/v1/models")) if is_model_name(name := each.get("id"))]
 
     def events(self, job_id: str, cursor: EventId) -> Generator[SentEvent, None, None]:
         """`GET /v1/jobs/{id}/events`, over as many connections as it takes, up to the terminal event.

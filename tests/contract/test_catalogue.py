@@ -1,25 +1,62 @@
 """The models that the workers publish and the gateways offer."""
 
+import pytest
+
+from shared.bounds import MODELS
 from shared.catalogue import Catalogue
+from shared.model_names import Listing
 from tests.support.core import Core
 
+HOSTILE = ("\x1b[2J", "a\nb", "a\u202eb", "\ud800", "x" * 10_000, "")
 
-async def test_before_any_worker_there_are_no_models(core: Core) -> None:
+
+async def test_before_any_worker_there_are_no_models_and_nothing_is_known(core: Core) -> None:
     assert await Catalogue(core.client, core.keys).models() == []
+    assert await Catalogue(core.client, core.keys).listing() == Listing((), complete=False)
 
 
 async def test_the_last_published_list_counts_sorted_and_each_name_once(core: Core) -> None:
     catalogue = Catalogue(core.client, core.keys)
-    await catalogue.publish(["old"])
+    await catalogue.publish(Listing(("old",), complete=True))
 
-    await catalogue.publish(["small", "größe/7b", "large", "small"])
+    await catalogue.publish(Listing(("small", "größe/7b", "large", "small")))
 
-    assert await catalogue.models() == ["größe/7b", "large", "small"]
-    await catalogue.publish([])
-    assert await catalogue.models() == []
+    assert await catalogue.listing() == (("größe/7b", "large", "small"), False)
+    await catalogue.publish(Listing((), complete=True))
+    assert await catalogue.listing() == ((), True)
+
+
+async def test_names_that_could_harm_a_terminal_are_not_published(core: Core) -> None:
+    catalogue = Catalogue(core.client, core.keys)
+
+    await catalogue.publish(Listing(("good", *HOSTILE), complete=True))
+
+    assert await catalogue.listing() == (("good",), True)
+
+
+async def test_not_more_are_published_than_the_bound_and_then_more_may_exist(core: Core) -> None:
+    catalogue = Catalogue(core.client, core.keys)
+
+    await catalogue.publish(Listing(tuple(f"model-{number}" for number in range(100_000)), complete=True))
+
+    models, complete = await catalogue.listing()
+    assert (len(models), complete) == (MODELS, False)
 
 
 async def test_models_of_a_fleet_that_is_gone_are_forgotten(core: Core) -> None:
-    await Catalogue(core.client, core.keys).publish(["a"])
+    await Catalogue(core.client, core.keys).publish(Listing(("a",)))
 
     assert 0 < await core.client.ttl(core.keys.models) <= 3600
+
+
+@pytest.mark.parametrize("told", ['["a", "b"]', "{}", '{"models": "a"}', "7"])
+async def test_what_another_version_has_published_says_nothing(core: Core, told: str) -> None:
+    await core.client.set(core.keys.models, told)
+
+    assert await Catalogue(core.client, core.keys).listing() == Listing()
+
+
+async def test_names_are_looked_at_again_when_they_are_read(core: Core) -> None:
+    await core.client.set(core.keys.models, '{"models": ["a", "\\u001b[2J", 7, null], "complete": 1}')
+
+    assert await Catalogue(core.client, core.keys).listing() == (("a",), False)

@@ -1,14 +1,25 @@
 """`/v1/models`: what can be asked for, from the settings or from what the workers last saw."""
 
+import re
+from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from gateway.strict_models import StrictModels
+from shared.bounds import MODELS
 from shared.catalogue import Catalogue
+from shared.errors import ModelNotFound, ProviderRefused
+from shared.model_names import Listing
 from shared.settings import Settings
 from tests.support.client import Client
-from tests.support.gateway import running_gateway
+from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import Desk
+from tests.support.system import System, ask, running_system, running_worker
+from tests.support.told import Told
+from tests.support.upstream import running_upstream
+from tests.unit.worker.test_pump import ManualClock
 
 
 async def names(client: Client) -> list[str]:
@@ -33,14 +44,14 @@ async def test_before_any_worker_has_told_there_are_no_models(client: Client) ->
 
 
 async def test_the_models_that_the_workers_saw_are_listed(client: Client, catalogue: Catalogue) -> None:
-    await catalogue.publish(["b", "a/b:c", "a"])
+    await catalogue.publish(Listing(("b", "a/b:c", "a")))
     assert await names(client) == ["a", "a/b:c", "b"]
-    await catalogue.publish(["d"])
+    await catalogue.publish(Listing(("d",)))
     assert await names(client) == ["d"]
 
 
 async def test_where_the_settings_name_the_models_they_are_the_models(settings: Settings, catalogue: Catalogue) -> None:
-    await catalogue.publish(["whatever"])
+    await catalogue.publish(Listing(("whatever",), complete=True))
     async with running_gateway(settings.model_copy(update={"models": ("z", "y")})) as gateway:
         assert await names(gateway.client) == ["y", "z"]
         assert (await gateway.client.get("/v1/models/whatever")).status == 404
@@ -59,7 +70,7 @@ async def test_where_the_settings_name_the_models_they_are_the_models(settings: 
 async def test_a_model_is_found_by_its_name_whatever_is_in_it(
     client: Client, catalogue: Catalogue, name: str, path: str
 ) -> None:
-    await catalogue.publish([name])
+    await catalogue.publish(Listing((name,)))
     answer = await client.get(f"/v1/models/{path}")
     assert answer.status == 200
     assert answer.json()["id"] == name
@@ -69,8 +80,167 @@ async def test_a_model_is_found_by_its_name_whatever_is_in_it(
 async def test_a_model_that_is_not_there_is_told_in_openais_words(
     client: Client, catalogue: Catalogue, path: str
 ) -> None:
-    await catalogue.publish(["a"])
+    await catalogue.publish(Listing(("a",)))
     answer = await client.get(f"/v1/models/{path}")
     assert answer.status == 404
     error = answer.json()["error"]
     assert (error["code"], error["param"]) == ("model_not_found", "model")
+
+
+# Names that an upstream should not have.
+
+HOSTILE = [
+    *("\x1b]0;owned\x07", "a\x1b[2Jb", "a\nb", "a\x00b", "a\x9bb", "a\u202egood", "a\u2066b", "half \ud800"),
+    *("x" * 10_000, ""),
+]
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """A gateway on this test's keys."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+async def listed_by(system: System, data: list[Any]) -> list[str]:
+    """What the gateway lists once a worker has read this list from its upstream."""
+    async with running_upstream() as upstream:
+        upstream.models = {"object": "list", "data": data}
+        settings = system.settings.model_copy(update={"upstream_url": upstream.base_url})
+        async with system.commands() as seen, running_worker(settings):
+            await seen(f"SET {system.core.keys.models}")
+            return await names(system.client)
+
+
+async def test_hostile_names_of_an_upstream_are_never_shown(system: System) -> None:
+    data = [*({"id": name} for name in HOSTILE), {"id": 7}, {"id": ["a"]}, {"id": {"a": 1}}, None, "b", {}]
+
+    assert await listed_by(system, [*data, {"id": "good"}]) == ["good"]
+    for name in HOSTILE[:7]:
+        answer = await system.client.get(f"/v1/models/{quote(name)}")
+        assert answer.status == 404
+        assert answer.json()["error"]["code"] in ("model_not_found", "not_found")  # no address has a line end
+        assert not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", answer.body)
+
+
+async def test_of_100_000_models_so_many_are_listed_as_a_page_can_show(system: System) -> None:
+    found = await listed_by(system, [{"id": f"m{number:06}"} for number in range(100_000)])
+
+    assert found == [f"m{number:06}" for number in range(MODELS)]
+
+
+@pytest.mark.parametrize("name", HOSTILE[:7], ids=ascii)
+async def test_whoever_asks_for_such_a_model_is_told_that_it_can_not_be_one(system: System, name: str) -> None:
+    for path, body in (("/v1/jobs", ask(model=name)), ("/v1/chat/completions", ask(model=name))):
+        answer = await system.client.post(path, body)
+        assert answer.status == 400
+        said = answer.json()
+        error = said.get("error", said)
+        assert error["param"] == "model"
+
+
+# Strict models.
+
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/jobs", ask(model="other")),
+    ("/v1/jobs", {"kind": "embeddings", "model": "other", "input": "x"}),
+    ("/v1/chat/completions", ask(model="other")),
+    ("/v1/embeddings", {"model": "other", "input": "x"}),
+    ("/v1/responses", {"model": "other", "input": "x", "background": True}),
+    ("/api/chat", {"id": "chat", "model": "other", "messages": [{"role": "user", "content": "Hello?"}]}),
+]
+ROUTED: dict[str, Any] = {"providers": {"one": {"base_url": "scripted:"}}}
+
+
+@pytest.fixture
+async def strict(settings: Settings) -> AsyncIterator[Gateway]:
+    """A gateway that takes only models that exist."""
+    async with running_gateway(settings.model_copy(update={"strict_models": True})) as gateway:
+        yield gateway
+
+
+async def keys_of(writing: Desk) -> set[bytes]:
+    """All keys but the processes' metrics."""
+    found: list[bytes] = await writing.client.keys(f"{writing.keys.prefix}:*")
+    told = (writing.keys.processes, writing.keys.metrics(""))
+    return {key for key in found if not key.decode().startswith(told)}
+
+
+@pytest.mark.parametrize(("path", "body"), CALLS)
+async def test_where_models_are_strict_one_that_nobody_lists_is_refused_before_there_is_a_job(
+    strict: Gateway, writing: Desk, catalogue: Catalogue, path: str, body: dict[str, Any]
+) -> None:
+    await catalogue.publish(Listing(("this",), complete=True))
+    before = await keys_of(writing)
+
+    answer = await strict.client.post(path, body)
+
+    assert answer.status == 404
+    assert b"'other' does not exist; GET /v1/models lists those that do." in answer.body
+    if path != "/api/chat":  # which says a sentence
+        said = answer.json()
+        error = said.get("error", said)
+        assert (error["code"], error["param"]) == ("model_not_found", "model")
+    assert await keys_of(writing) == before
+
+
+async def test_where_models_are_strict_one_that_is_listed_is_taken(strict: Gateway, catalogue: Catalogue) -> None:
+    await catalogue.publish(Listing(("this",), complete=True))
+
+    assert (await strict.client.post("/v1/jobs", ask(model="this"))).status == 202
+
+
+@pytest.mark.parametrize("listing", [None, Listing(("this",)), Listing()], ids=["none yet", "one is missing", "empty"])
+async def test_while_not_all_lists_are_known_no_model_is_refused(
+    strict: Gateway, catalogue: Catalogue, listing: Listing | None
+) -> None:
+    if listing is not None:
+        await catalogue.publish(listing)
+
+    assert (await strict.client.post("/v1/jobs", ask(model="other"))).status == 202
+
+
+async def test_a_new_listing_counts_after_a_second(catalogue: Catalogue) -> None:
+    clock = ManualClock()
+    models = StrictModels(catalogue, clock)
+    await catalogue.publish(Listing(("this",), complete=True))
+    with pytest.raises(ModelNotFound):
+        await models.check("other")
+    await catalogue.publish(Listing(("other",), complete=True))
+    clock.now += 0.5
+    await models.check("this")
+    clock.now += 1
+    await models.check("other")
+    with pytest.raises(ModelNotFound, match="'this' does not exist"):
+        await models.check("this")
+
+
+async def test_unless_models_are_strict_any_name_is_taken(client: Client, catalogue: Catalogue) -> None:
+    await catalogue.publish(Listing(("this",), complete=True))
+
+    assert (await client.post("/v1/jobs", ask(model="other"))).status == 202
+
+
+async def test_a_model_with_a_route_exists_whatever_is_listed(settings: Settings, catalogue: Catalogue) -> None:
+    routes = {"named": {"chain": ["one"]}, "*": {"chain": ["one"]}}
+    routed = settings.model_copy(update={"strict_models": True})
+    routed = Settings(**{**routed.model_dump(exclude={"upstream_url", "models"}), **ROUTED, "routes": routes})
+    async with running_system(routed) as system, system.commands() as seen, running_worker(routed):
+        await seen(f"SET {system.core.keys.models}")
+        assert await names(system.client) == ["named", "scripted"]
+        for model, status in (("named", 202), ("scripted", 202), ("other", 404)):
+            assert (await system.client.post("/v1/jobs", ask(model=model))).status == status, model
+
+
+async def test_a_dead_letter_whose_model_is_gone_is_not_requeued(settings: Settings, catalogue: Catalogue) -> None:
+    told = Told()
+    async with running_system(settings) as system, running_worker(settings, told):
+        job_id = await system.submit(model="gone")
+        (await told.call()).fail(ProviderRefused("Not that.", code="model_not_found"))
+        await system.story(job_id)
+    await catalogue.publish(Listing(("this",), complete=True))
+
+    async with running_gateway(settings.model_copy(update={"strict_models": True})) as gateway:
+        answer = await gateway.client.as_("sk-root").post(f"/v1/dead-letters/{job_id}/requeue")
+
+    assert (answer.status, answer.json()["code"]) == (404, "model_not_found")

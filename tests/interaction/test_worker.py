@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.bounds import USAGE_BYTES
-from shared.errors import ProviderUnreachable, StartupError
+from shared.errors import ProviderUnreachable, StartupError, is_request_fault
 from shared.events import EventType
 from shared.keys import ARQ_JOB
 from shared.lifecycle import State
@@ -202,7 +202,7 @@ async def test_a_providers_fault_is_one_failed_event_with_its_code(
 
     assert story.types == ["queued", "started", *["delta"] * after, "failed"]
     assert story.code == code
-    assert story.end["error"]["type"] == "provider_error"
+    assert story.end["error"]["type"] == ("request_error" if is_request_fault(code) else "provider_error")
     if after:
         assert story.end["usage"]["completion_tokens"] == after
         assert story.end["usage"]["source"] == "partial"

@@ -39,6 +39,16 @@ def test_an_event_is_one_line_of_json_with_its_fields(logged: Logged) -> None:
     assert record == {"event": "attempt.ended", "job": "job_1", "ms": 12.5, "level": "info", "logger": "worker.attempt"}
 
 
+def test_a_terminal_gets_no_control_characters_of_addresses_and_upstreams(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "console")
+    structlog.get_logger().info("request", path="/v1/models/a\x1b[2J\x9b\u202e\ud800", reason="two\nlines \x07")
+    logging.getLogger("some.library").warning("it said %s", "\x1b]0;owned\x07")
+    said = capsys.readouterr().err
+
+    assert "/v1/models/a\\x1b[2J\\x9b\\u202e\\ud800" in said
+    assert all(char.isprintable() or char == "\n" for char in said)
+
+
 def test_ids_bound_in_the_context_are_in_every_record_also_in_those_of_libraries(logged: Logged) -> None:
     configure_logs("info", "json")
     with structlog.contextvars.bound_contextvars(job="job_1"):

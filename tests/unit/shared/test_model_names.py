@@ -1,9 +1,11 @@
 """Which names of models are offered, and which can be asked for."""
 
+from typing import Any
+
 import pytest
 
 from shared.bounds import MODELS
-from shared.model_names import MODEL_CHARS, is_model_name, offered
+from shared.model_names import MODEL_CHARS, Listing, is_model_name, offered
 
 GOOD = ["m", "vendor/model:1b-Q4_K_M", "größe 7b", "通义千问", "🦙", "x" * MODEL_CHARS]
 BAD = [
@@ -24,11 +26,14 @@ def test_anything_else_is_none(name: object) -> None:
 
 
 def test_of_a_list_the_names_are_offered_sorted_and_once() -> None:
-    assert offered(["b", *BAD, "a", "b"]) == (("a", "b"), len(BAD))
-    assert offered([]) == ((), 0)
+    mixed: list[Any] = ["b", *(each for each in BAD if isinstance(each, str)), "a", "b"]
+    assert offered(Listing(tuple(mixed), complete=True)) == (("a", "b"), True)
+    assert offered(Listing(("a",))) == (("a",), False)
+    assert offered(Listing()) == ((), False)
 
 
-def test_not_more_are_offered_than_the_bound() -> None:
-    names = offered(f"model-{number:06}" for number in range(100_000))
+def test_not_more_are_offered_than_the_bound_and_then_more_may_exist() -> None:
+    names = tuple(f"model-{number:06}" for number in range(100_000))
 
-    assert names == (tuple(f"model-{number:06}" for number in range(MODELS)), 100_000 - MODELS)
+    assert offered(Listing(names, complete=True)) == (names[:MODELS], False)
+    assert offered(Listing(names[:MODELS], complete=True)) == (names[:MODELS], True)

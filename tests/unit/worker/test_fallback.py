@@ -496,12 +496,6 @@ async def test_a_chain_has_its_routes_links_in_order() -> None:
     assert (chain.on_stream_failure, chain.max_attempts) == (OnStreamFailure.FAIL, 7)
 
 
-async def test_the_models_are_those_that_are_named_or_else_what_the_providers_tell() -> None:
-    assert await routes_of(a=to(ONE), b=to(TWO)).models() == ["a", "b"]
-    any_other = RouteTable({"two": to(TWO), "*": to(ONE)}, UPSTREAMS)
-    assert await Routes(any_other, {"one": Told()}).models() == ["two", "one"]
-
-
 async def test_a_model_that_no_route_serves_is_not_found() -> None:
     with pytest.raises(ModelNotFound, match=r"'c'. There are: a, b\.") as missing:
         routes_of(a=to(ONE), b=to(TWO)).chain("c")

@@ -239,6 +239,12 @@ def test_a_refusal_without_a_word_is_told_all_the_same(stage: Stage) -> None:
             stage(answer(status)).connection.job_of_chat("x")
 
 
+def test_models_whose_names_could_harm_a_terminal_are_passed_over(stage: Stage) -> None:
+    ids = ["good", "a\x1b[2J", "a\u202eb", "x" * 10_000, 7, None]
+
+    assert stage(answer(200, {"data": [{"id": each} for each in ids]})).connection.models() == ["good"]
+
+
 @pytest.mark.parametrize("body", [b"Welcome", [], {"data": {}}, {"data": ["x"]}, b"[" * 100_000])
 def test_what_is_no_answer_of_tailrace_is_told(stage: Stage, body: object) -> None:
     with pytest.raises(GatewayGarbage, match=r"does not answer as Tailrace does; is TAILRACE_URL right\?"):
