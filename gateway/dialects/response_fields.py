@@ -171,9 +171,15 @@ def echo_of(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def in_own_words(error: InvalidRequest) -> InvalidRequest:
     """Name the field of a refused chat request as the caller of a response knows it."""
-    root = _ROOT.match(error.param or "")
-    if error.param is None or root is None or (own := _OWN_NAMES.get(root[0])) is None:
+    if error.param is None or (param := own_param(error.param)) == error.param:
         return error
-    # The positions of messages are not those of items.
-    param = own if own == "input" else own + error.param[root.end() :]
     return InvalidRequest(str(error).replace(error.param, param), param=param)
+
+
+def own_param(param: str) -> str:
+    """Translate the name of a field of the chat request. The positions of messages are not those of items."""
+    root = _ROOT.match(param)
+    own = _OWN_NAMES.get(root[0]) if root is not None else None
+    if root is None or own is None:
+        return param
+    return own if own == "input" else own + param[root.end() :]

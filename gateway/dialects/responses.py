@@ -7,9 +7,11 @@ time, how a job is read, and the request (responses_request.py).
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gateway.dialects.openai_errors import Failure, body_of, failure_in
+from gateway.dialects.response_fields import own_param
 from gateway.dialects.response_frames import ResponseFrames
 from gateway.dialects.response_object import ResponseOptions, error_of, response_object, tier_of, usage_of
 from gateway.dialects.response_writer import OutputWriter
@@ -104,7 +106,7 @@ class ResponseStream:
         return self._finish(status, status, reason=reason, usage=usage_of(outcome))
 
     def _failed(self, event: Event) -> bytes:
-        self.failure = failure_in(event)
+        self.failure = _failure_in(event)
         usage = usage_of(event.json())
         if event.type is EventType.CANCELLED:
             # There is no event of this name: clients know the status only from a response that is incomplete.
@@ -164,7 +166,7 @@ class WholeResponse:
                 self.ended = True
             case EventType.FAILED | EventType.CANCELLED | EventType.EXPIRED:
                 self.ended = True
-                self.failure = failure_in(event)
+                self.failure = _failure_in(event)
             case _:
                 pass
         if event.type not in (EventType.ROLLBACK, EventType.GAP):
@@ -180,3 +182,9 @@ class WholeResponse:
     def _forget_after(self, rollback: Event) -> None:
         to = parse_id(rollback.json()["to"])
         self._events = [each for each in self._events if each.type is not EventType.DELTA or (each.id or START) <= to]
+
+
+def _failure_in(event: Event) -> Failure:
+    """Read why a job has failed; an upstream names the fields of a chat."""
+    failure = failure_in(event)
+    return failure if failure.param is None else replace(failure, param=own_param(failure.param))

@@ -200,6 +200,27 @@ class TestEnds:
         assert answer.failure is not None and answer.failure.status == 503
         assert not answer.shown
 
+    @pytest.mark.parametrize(
+        ("param", "own"),
+        [
+            ("max_completion_tokens", "max_output_tokens"),
+            ("messages[2].content", "input"),
+            ("top_p", "top_p"),
+            (None, None),
+        ],
+    )
+    def test_a_field_that_an_upstream_blames_is_named_as_the_caller_knows_it(
+        self, param: str | None, own: str | None
+    ) -> None:
+        error = {"code": "invalid_request", "message": "It is wrong.", "retryable": False, "param": param}
+        failed = ended(EventType.FAILED, error)
+        answer, folded = stream(), whole(failed)
+
+        answer.translate(failed)
+
+        assert answer.failure is not None and answer.failure.param == own
+        assert folded.failure is not None and folded.failure.param == own
+
 
 class TestWhole:
     def test_it_is_what_the_stream_shows_last(self) -> None:
