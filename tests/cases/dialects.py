@@ -158,10 +158,12 @@ def submit(model: str) -> Ended:
 async def _ask_submit(stage: Stage, model: str) -> Answer:
     ended = await asyncio.to_thread(submit, model)
     text = ended.output.removesuffix("\n")
-    if ended.status != ExitStatus.COMPLETE and (note := _FAILED.search(ended.errors)):
+    called, cut_off = _CALLED.search(ended.errors), _CUT_OFF.search(ended.errors)
+    if not cut_off and ended.status != ExitStatus.COMPLETE and (note := _FAILED.search(ended.errors)):
         assert ended.status == ExitStatus.FAILED, ended
         return Answer(text, finish=None, trouble=Trouble(note[1]), raw=ended)
-    called, cut_off = _CALLED.search(ended.errors), _CUT_OFF.search(ended.errors)
+    is_filtered = cut_off is not None and cut_off[1] == "content_filter"
+    assert ended.status == (ExitStatus.FAILED if is_filtered else ExitStatus.COMPLETE), ended
     calls = tuple(Call("", name, "") for name in called[1].split(", ")) if called else ()
     finish = cut_off[1] if cut_off else "tool_calls" if calls else "stop"
     return Answer(text, calls=calls, finish=finish, raw=ended)
