@@ -192,7 +192,8 @@ def _transcript_view(answer: Answer) -> Answer:
 
 def _submit_view(answer: Answer) -> Answer:
     calls = tuple(Call("", call.name, "") for call in answer.calls)
-    return replace(answer.joined(), reasoning="", calls=calls)
+    joined = answer.joined()
+    return replace(joined, text=joined.text.removesuffix("\n"), reasoning="", calls=calls)
 
 
 def _response_code(code: str) -> str:
