@@ -18,7 +18,8 @@ PURE_FILES := \
 	worker/providers/finish_reasons.py worker/providers/plain_values.py worker/providers/texts.py \
 	worker/providers/tool_calls.py worker/providers/usage.py \
 	worker/providers/refusals.py worker/providers/refusal_codes.py \
-	worker/providers/upstream_json.py worker/providers/quotation.py \
+	worker/providers/upstream_json.py worker/providers/quotation.py worker/providers/answer_body.py \
+	worker/providers/answers.py worker/providers/request_writer.py worker/providers/transport_fields.py \
 	gateway/subscriber.py gateway/dialects/*.py gateway/address.py gateway/embedding_input.py gateway/fields.py gateway/wishes.py \
 	gateway/chat_parameters.py gateway/own_fields.py \
 	$(CLIENT)/exit_status.py $(CLIENT)/patience.py $(CLIENT)/reference.py $(CLIENT)/table.py $(CLIENT)/text.py \

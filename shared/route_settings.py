@@ -11,7 +11,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from shared.bounds import CHAIN
-from shared.routes import Continuation, OnStreamFailure, Route, Target, Upstream
+from shared.routes import (
+    Continuation,
+    DeveloperRole,
+    EmbeddingEncoding,
+    MaxTokensField,
+    OnStreamFailure,
+    RequestRules,
+    Route,
+    Target,
+    Upstream,
+)
 
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -23,10 +33,47 @@ class _Strict(BaseModel):
 class ProviderSettings(_Strict):
     """One upstream."""
 
-    base_url: str = Field(min_length=1)
-    api_key: str | None = None
-    continuation: Continuation = Continuation.NONE
-    max_concurrency: int | None = Field(None, ge=1)
+    base_url: str = Field(min_length=1, description="its address, as in `https://api.openai.com/v1`")
+    api_key: str | None = Field(None, description="its key")
+    continuation: Continuation = Field(
+        Continuation.NONE,
+        description="how it is asked to go on in mid-sentence: none, prefill, prefix or continue_final_message",
+    )
+    max_concurrency: int | None = Field(
+        None, ge=1, description="calls that all workers together make to it at once; unset: as many as there are slots"
+    )
+    streaming: bool = Field(
+        True,
+        description="whether it can stream; if not, an answer comes whole, as one delta, within the time-out of a "
+        "first token",
+    )
+    stream_usage: bool = Field(
+        True, description="whether it takes `stream_options`; if not, usage is an estimate, unless it comes unasked"
+    )
+    embedding_encoding: EmbeddingEncoding = Field(
+        EmbeddingEncoding.BASE64, description="the `encoding_format` that it is asked for: base64 or float"
+    )
+    max_tokens_field: MaxTokensField | None = Field(
+        None,
+        description="the name of the answer's limit, whichever the caller used: max_tokens or max_completion_tokens; "
+        "unset: the caller's",
+    )
+    developer_role: DeveloperRole | None = Field(
+        None, description="`system` if it does not know the role `developer`; unset: the caller's"
+    )
+    pass_unknown: bool = Field(True, description="whether it gets fields that OpenAI does not have, such as `top_k`")
+
+    @property
+    def rules(self) -> RequestRules:
+        """How requests to it are written."""
+        return RequestRules(
+            streaming=self.streaming,
+            stream_usage=self.stream_usage,
+            embedding_encoding=self.embedding_encoding,
+            max_tokens_field=self.max_tokens_field,
+            developer_role=self.developer_role,
+            pass_unknown=self.pass_unknown,
+        )
 
 
 class ChainItem(_Strict):
@@ -150,4 +197,6 @@ def _targets(name: str, routes: Mapping[str, RouteSettings], defaults: Defaults)
 
 def upstream_of(name: str, provider: ProviderSettings) -> Upstream:
     """A provider of the settings."""
-    return Upstream(name, provider.base_url, provider.api_key, provider.continuation, provider.max_concurrency)
+    return Upstream(
+        name, provider.base_url, provider.api_key, provider.continuation, provider.max_concurrency, provider.rules
+    )

@@ -35,6 +35,42 @@ class OnStreamFailure(StrEnum):
     FAIL = "fail"
 
 
+class MaxTokensField(StrEnum):
+    """The field in which a provider takes the limit of an answer."""
+
+    MAX_TOKENS = "max_tokens"
+    MAX_COMPLETION_TOKENS = "max_completion_tokens"
+
+
+class EmbeddingEncoding(StrEnum):
+    """The form in which a provider is asked for vectors."""
+
+    BASE64 = "base64"
+    FLOAT = "float"
+
+
+class DeveloperRole(StrEnum):
+    """The role that a provider takes in place of `developer`."""
+
+    SYSTEM = "system"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRules:
+    """How requests to a provider are written. The defaults suit OpenAI.
+
+    Without `streaming` it is asked for whole answers, without `stream_usage` not for the usage of a stream. None leaves
+    fields and roles as the caller has named them. Without `pass_unknown` only OpenAI's fields are sent.
+    """
+
+    streaming: bool = True
+    stream_usage: bool = True
+    embedding_encoding: EmbeddingEncoding = EmbeddingEncoding.BASE64
+    max_tokens_field: MaxTokensField | None = None
+    developer_role: DeveloperRole | None = None
+    pass_unknown: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Upstream:
     """A provider, as it is configured. `max_concurrency` calls are made to it at once; None: as many as may be."""
@@ -44,6 +80,7 @@ class Upstream:
     api_key: str | None = None
     continuation: Continuation = Continuation.NONE
     max_concurrency: int | None = None
+    rules: RequestRules = RequestRules()
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def make_providers(settings: Settings) -> dict[str, Provider]:
 def _provider(upstream: Upstream) -> Provider:
     if upstream.base_url == SCRIPTED_URL:
         return Scripted(upstream.name, rate=_SCRIPTED_RATE)
-    return OpenAICompatible(upstream.name, upstream.base_url, upstream.api_key)
+    return OpenAICompatible(upstream.name, upstream.base_url, upstream.api_key, upstream.rules)
 
 
 async def run_worker(

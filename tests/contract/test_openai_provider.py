@@ -27,7 +27,7 @@ from shared.errors import (
 from tests.support.upstream import PATIENCE_S, Upstream, ask, expected_text, running_upstream
 from worker import fallback
 from worker.fallback import Link
-from worker.providers import openai_compatible
+from worker.providers import http_upstream, openai_compatible
 from worker.providers.base import Chunk
 from worker.providers.openai_compatible import OpenAICompatible
 from worker.providers.scripted import MODEL
@@ -88,8 +88,8 @@ def finished(chunks: list[Chunk]) -> dict[int, str]:
 async def test_a_process_that_was_frozen_while_it_connected_connects_again(
     upstream: Upstream, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setattr(openai_compatible, "CONNECT_S", 0.05)
-    monkeypatch.setattr(openai_compatible, "_LATE_S", 0.05)
+    monkeypatch.setattr(http_upstream, "CONNECT_S", 0.05)
+    monkeypatch.setattr(http_upstream, "_LATE_S", 0.05)
     provider = OpenAICompatible("mock", upstream.base_url, KEY)
     reading = asyncio.create_task(read(provider, ask(tokens=1)))
     for _ in range(steps):
@@ -542,7 +542,7 @@ async def test_a_clean_end_without_a_finish_reason_is_no_success(provider: OpenA
     ("fault", "sentence"),
     [
         ("nonsense", "a chunk that is not an object"),
-        ("bad_json", "The provider mock sent something that is no JSON"),
+        ("bad_json", "The provider mock sent something that is not JSON"),
     ],
 )
 async def test_what_is_not_the_protocol_is_called_garbage(
@@ -557,8 +557,10 @@ async def test_what_is_not_the_protocol_is_called_garbage(
     ("media_type", "answer", "sentence"),
     [
         ("text/html; charset=utf-8", "<html></html>", "a web page: is its URL right"),
-        ("application/json", "half a", "no JSON"),
-        ("application/json", "[" * 100_000, "no JSON"),
+        ("application/json", "half a", "is not a chat completion. It begins: half a"),
+        ("application/json", '{"choices": [', r'not JSON. It begins: {"choices": \['),
+        ("application/json", '{"foo": 1}', 'is not a chat completion. It begins: {"foo": 1}'),
+        ("application/json", "[" * 100_000, "not JSON"),
         ("application/json", "[]", "a chunk that is not an object"),
         ("application/json", '{"choices": ["a"]}', "a choice that is not an object"),
         (
@@ -566,7 +568,7 @@ async def test_what_is_not_the_protocol_is_called_garbage(
             '{"choices": [{"message": {"tool_calls": ["a"]}, "index": "b"}]}',
             "index is not a number",
         ),
-        ("text/event-stream", f"data: {'[' * 100_000}\n\n", "no JSON"),
+        ("text/event-stream", f"data: {'[' * 100_000}\n\n", "not JSON"),
     ],
 )
 async def test_an_answer_that_is_no_stream_is_called_garbage(
@@ -588,7 +590,8 @@ async def test_an_answer_that_is_no_stream_is_called_garbage(
 async def test_no_upstream_fills_our_memory(
     provider: OpenAICompatible, upstream: Upstream, request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 50_000)
+    for module in (openai_compatible, http_upstream):
+        monkeypatch.setattr(module, "EVENT_BYTES", 50_000)
     with pytest.raises(ProviderGarbage, match="of over 50000 bytes"):
         await read(provider, request_)
     await upstream.until(lambda: not upstream.sockets)
@@ -606,7 +609,7 @@ async def test_no_upstream_fills_our_memory(
 async def test_no_upstream_fills_our_memory_with_a_few_compressed_bytes(
     provider: OpenAICompatible, answer: dict[str, Any]
 ) -> None:
-    with pytest.raises(ProviderGarbage, match=r"a compressed answer \(gzip\), which nobody asked for"):
+    with pytest.raises(ProviderGarbage, match=r"a compressed answer \(gzip\), which was not asked for"):
         await read(provider, ask(http={**answer, "gzip": True}))
     assert finished(await read(provider, ask(tokens=1))) == {0: "stop"}
 
@@ -640,7 +643,7 @@ async def saying(answer: bytes) -> AsyncIterator[OpenAICompatible]:
 async def test_what_is_no_http_is_called_garbage_and_not_quoted(answer: bytes) -> None:
     async with saying(answer) as provider:
         for asked in (provider.models(), read(provider, ask(tokens=1))):
-            with pytest.raises(ProviderGarbage, match=r"sent something that is no HTTP\.$"):
+            with pytest.raises(ProviderGarbage, match=r"sent something that is not HTTP\.$"):
                 await asked
 
 
@@ -652,8 +655,8 @@ async def test_a_body_that_breaks_the_rules_of_http_in_mid_stream_is_a_fault_of_
 
 
 async def test_an_upstream_none_of_whose_addresses_answers_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_compatible, "CONNECT_S", 0.05)
-    monkeypatch.setattr(openai_compatible, "_LATE_S", 0.01)
+    monkeypatch.setattr(http_upstream, "CONNECT_S", 0.05)
+    monkeypatch.setattr(http_upstream, "_LATE_S", 0.01)
     with socket.socket() as hung:
         # A full backlog: the kernel answers nobody.
         hung.bind(("127.0.0.1", 0))
@@ -800,7 +803,8 @@ async def test_what_goes_wrong_with_vectors_is_told_as_with_a_chat(
 async def test_an_answer_full_of_vectors_is_bounded(
     provider: OpenAICompatible, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 1000)
+    for module in (openai_compatible, http_upstream):
+        monkeypatch.setattr(module, "EVENT_BYTES", 1000)
 
     with pytest.raises(ProviderGarbage, match="over 1000 bytes"):
         await embed(provider, "one", dimensions=1000)

@@ -51,6 +51,11 @@ def refused(status: int, headers: str = "", **error: Any) -> bytes:
     )
 
 
+def whole(body: bytes, status: int = 200) -> bytes:
+    """An answer of HTTP that is no stream, without a type."""
+    return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
+
+
 END = b"0\r\n\r\n"
 DONE = told(b"[DONE]") + END
 WELL = STREAM + said("well") + said(".", "stop") + DONE
@@ -150,6 +155,14 @@ PASSING: list[tuple[str, Sequence[bytes], str]] = [
     ("end of the stream at once", [STREAM, END], "provider_truncated"),
     ("an error as its first event", [STREAM, told(b'{"error":{"code":"server_error"}}'), END], "server_error"),
     ("garbage", [STREAM, told(b"{nonsense"), END], "provider_garbage"),
+    ("a text", [whole(b"Internal Server Error")], "provider_garbage"),
+    ("another API", [whole(b'{"status":"ok"}')], "provider_garbage"),
+    (
+        "an error of a choice",
+        [STREAM, told(b'{"choices":[{"delta":{"content":""},"finish_reason":"error","error":{"code":502}}]}'), END],
+        "server_error",
+    ),
+    ("a finish reason that is an error", [STREAM, said("", "error"), DONE], "server_error"),
 ]
 IN_MID_STREAM: list[tuple[str, Sequence[bytes], str]] = [
     ("reset", [BEGUN, RESET], "provider_unreachable"),
@@ -172,6 +185,27 @@ FINAL: list[tuple[str, Sequence[bytes], str]] = [
     ("422", [refused(422)], "invalid_request"),
     ("429, quota", [refused(429, code="insufficient_quota")], "insufficient_quota"),
     ("418", [refused(418)], "provider_error"),
+    (
+        "an error that is an event",
+        [STREAM, told(b'{"object":"error","message":"maximum context length is 4096","code":400}'), DONE],
+        "context_length_exceeded",
+    ),
+    (
+        "an event called error",
+        [STREAM, piece(b'event: error\ndata: {"message":"No.","code":400}\n\n'), DONE],
+        "invalid_request",
+    ),
+    (
+        "an error by its name alone",
+        [STREAM, told(b'{"code":"InvalidParameter","message":"No."}'), DONE],
+        "invalid_request",
+    ),
+    (
+        "an error in place of an answer",
+        [whole(b'{"choices":null,"error_type":"BadRequestError","error_message":"No."}')],
+        "invalid_request",
+    ),
+    ("an error as a list", [whole(b'[{"error":{"code":400,"message":"No."}}]', 400)], "invalid_request"),
     (
         "a final error in mid-stream",
         [BEGUN, told(b'{"error":{"code":"content_filter"}}'), END],
@@ -211,6 +245,18 @@ async def test_what_is_deterministic_is_never_tried_again(system: System, answer
 
     assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == ("failed", code, False)
     assert len(requests) == 1
+
+
+async def test_a_refusal_opens_no_circuit_however_often_it_comes(system: System) -> None:
+    refusal = [STREAM, told(b'{"object":"error","message":"maximum context length is 4096","code":400}'), DONE]
+    async with (
+        running_upstream(*[refusal] * 12) as (upstream, url),
+        running_worker(system.settings.model_copy(update={"upstream_url": url})),
+    ):
+        for _ in range(12):
+            assert (await system.story(await system.submit())).code == "context_length_exceeded"
+        assert (await system.story(await system.submit())).text == "well."
+        assert len(upstream.requests) == 13
 
 
 async def test_garbage_that_comes_twice_is_how_that_provider_answers(system: System) -> None:

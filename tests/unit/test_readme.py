@@ -19,6 +19,7 @@ from shared import bounds
 from shared.events import EventType
 from shared.lifecycle import TRANSITIONS
 from shared.metrics import FleetMetrics, Metrics
+from shared.route_settings import ProviderSettings
 from shared.settings import Settings, load_settings
 from worker.breaker import Policy
 from worker.retry import VERDICTS, Sort
@@ -68,6 +69,15 @@ def test_the_settings_table_is_the_settings() -> None:
     assert rows == [
         (f"`TAILRACE_{name.upper()}`", shown(field.default), field.description)
         for name, field in Settings.model_fields.items()
+    ]
+
+
+def test_the_table_of_provider_settings_is_them() -> None:
+    rows = [tuple(cells) for cells in table("provider setting", "default", "meaning")]
+
+    assert rows == [
+        (f"`{name}`", "" if field.is_required() else shown(field.default), field.description)
+        for name, field in ProviderSettings.model_fields.items()
     ]
 
 

@@ -49,6 +49,15 @@ class Refusal:
         return ProviderRefused(sentence, code=self.code, param=self.param, retry_after_s=retry_after_s)
 
 
+class Refused(Exception):
+    """The upstream refused a request, with the headers of its answer if that was an HTTP error."""
+
+    def __init__(self, refusal: Refusal, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(refusal.said)
+        self.refusal = refusal
+        self.headers = headers or {}
+
+
 def refusal_in(data: object) -> Refusal | None:
     """Return the error that decoded JSON of a successful answer is, or None.
 

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from shared.errors import ModelNotFound, StartupError
-from shared.routes import Continuation, OnStreamFailure, Target, Upstream
+from shared.routes import (
+    Continuation,
+    DeveloperRole,
+    EmbeddingEncoding,
+    MaxTokensField,
+    OnStreamFailure,
+    RequestRules,
+    Target,
+    Upstream,
+)
 from shared.settings import Settings, load_settings
 
 OPENAI: dict[str, Any] = {"base_url": "https://api.openai.test/v1", "api_key": "sk-hunter2"}
@@ -55,6 +64,32 @@ def test_without_an_upstream_there_is_no_route() -> None:
     table = load_settings().route_table()
 
     assert (table.named, table.upstreams, table.serves_any) == ((), {}, False)
+
+
+def test_the_requests_to_a_provider_are_written_as_openai_takes_them() -> None:
+    for upstream in load_settings(providers=PROVIDERS).route_table().upstreams.values():
+        assert upstream.rules == RequestRules()
+
+
+def test_what_a_provider_can_not_do_is_said_in_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {
+        "streaming": False,
+        "stream_usage": False,
+        "embedding_encoding": "float",
+        "max_tokens_field": "max_completion_tokens",
+        "developer_role": "system",
+        "pass_unknown": False,
+    }
+    monkeypatch.setenv("TAILRACE_PROVIDERS", json.dumps({"upstream": {**OPENAI, **said}}))
+
+    assert load_settings().route_table().upstreams["upstream"].rules == RequestRules(
+        streaming=False,
+        stream_usage=False,
+        embedding_encoding=EmbeddingEncoding.FLOAT,
+        max_tokens_field=MaxTokensField.MAX_COMPLETION_TOKENS,
+        developer_role=DeveloperRole.SYSTEM,
+        pass_unknown=False,
+    )
 
 
 # Chains.
@@ -189,6 +224,15 @@ def test_a_chain_that_leads_nowhere_is_refused_by_its_key(routes: dict[str, Any]
         ({"p": {"base_url": ""}}, r"TAILRACE_PROVIDERS\.p\.base_url: "),
         ({"p": {**OPENAI, "continuation": "resume"}}, r"TAILRACE_PROVIDERS\.p\.continuation: .*'none', 'prefill'"),
         ({"p": {**OPENAI, "max_concurrency": 0}}, r"TAILRACE_PROVIDERS\.p\.max_concurrency: "),
+        ({"p": {**OPENAI, "streaming": "never"}}, r"TAILRACE_PROVIDERS\.p\.streaming: "),
+        ({"p": {**OPENAI, "stream_usage": 5}}, r"TAILRACE_PROVIDERS\.p\.stream_usage: "),
+        ({"p": {**OPENAI, "embedding_encoding": "int8"}}, r"p\.embedding_encoding: .*'base64' or 'float'"),
+        (
+            {"p": {**OPENAI, "max_tokens_field": "max"}},
+            r"p\.max_tokens_field: .*'max_tokens' or 'max_completion_tokens'",
+        ),
+        ({"p": {**OPENAI, "developer_role": "user"}}, r"TAILRACE_PROVIDERS\.p\.developer_role: .*'system'"),
+        ({"p": {**OPENAI, "pass_unknown": None}}, r"TAILRACE_PROVIDERS\.p\.pass_unknown: "),
         ({"p": {**OPENAI, "key": "sk-hunter2"}}, r"TAILRACE_PROVIDERS\.p\.key: "),
         ({"a/b": OPENAI}, r"TAILRACE_PROVIDERS: .*'a/b'"),
     ],
