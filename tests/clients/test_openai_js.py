@@ -15,7 +15,7 @@ import pytest_asyncio
 from tests.clients.node import running_program
 from tests.clients.openai_js import OpenAiJs, Raised
 from tests.clients.system import System
-from tests.clients.test_openai_responses import BEGINNING, asked
+from tests.clients.test_openai_responses import AGENT_CALLS, AGENT_TOOLS, BEGINNING, PATCH, asked
 from tests.clients.test_openai_responses import TOOL as RESPONSE_TOOL
 from tests.clients.test_openai_sdk import BREAKS_FRAMES, CALL, HELLO, TOOL, WEATHER
 from tests.support.processes import Processes
@@ -134,6 +134,22 @@ async def test_the_response_helper_puts_tool_calls_together(client: OpenAiJs, mo
 
     (call,) = final["finalResponse"]["output"]
     assert (call["type"], call["name"], json.loads(call["arguments"])) == ("function_call", "weather", WEATHER)
+
+
+async def test_the_response_helper_reads_summaries_custom_tools_and_those_of_a_namespace(
+    client: OpenAiJs, model: str
+) -> None:
+    request = {**asked(model=model, reasoning=2, tool_calls=AGENT_CALLS), "tools": AGENT_TOOLS}
+
+    events, final = await client.helped(
+        "responses.stream", {**request, "reasoning": {"summary": "detailed"}}, final=["finalResponse"]
+    )
+
+    thoughts, patch, agent = final["finalResponse"]["output"]
+    assert thoughts["summary"] == [{"type": "summary_text", "text": "thought 0. thought 1. "}]
+    assert (patch["type"], patch["input"]) == ("custom_tool_call", PATCH)
+    assert (agent["namespace"], agent["name"]) == ("agents", "spawn")
+    assert {"response.reasoning_summary_part.added", "response.custom_tool_call_input.done"} <= set(types(events))
 
 
 async def test_a_background_stream_that_was_left_goes_on_after_any_event(

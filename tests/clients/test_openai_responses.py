@@ -19,6 +19,12 @@ from tests.support.valkey import fresh_prefix
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
+PATCH = '*** Begin "Patch"\n+ naïve 🌊\n'
+AGENT_CALLS = [{"name": "patch", "arguments": {"input": PATCH}}, {"name": "spawn", "arguments": WEATHER}]
+AGENT_TOOLS: list[dict[str, Any]] = [
+    {"type": "custom", "name": "patch", "description": "Change files."},
+    {"type": "namespace", "name": "agents", "description": "Others.", "tools": [{**TOOL, "name": "spawn"}]},
+]
 BEGINNING = ["response.created", "response.queued", "response.in_progress"]
 
 
@@ -124,6 +130,29 @@ async def test_a_tools_call_and_its_answer_make_a_conversation(sdk: Sdk, model: 
     assert second.previous_response_id == first.id
     items = await sdk.input_items(second.id, order="asc", limit=1)
     assert [item.type for item in items] == ["message", "function_call", "function_call_output"]
+
+
+async def test_the_stream_helper_shows_a_summary_that_was_asked_for(sdk: Sdk, model: str) -> None:
+    events, response = await sdk.helped_response(
+        **asked(model=model, tokens=2, reasoning=2), reasoning={"summary": "auto"}
+    )
+
+    deltas = [event.delta for event in events if event.type == "response.reasoning_summary_text.delta"]
+    assert deltas == ["thought 0. ", "thought 1. "]
+    assert response.output[0].summary[0].text == response.output[0].content[0].text == "thought 0. thought 1. "
+
+
+async def test_the_stream_helper_reads_custom_tools_and_those_of_a_namespace(sdk: Sdk, model: str) -> None:
+    events, response = await sdk.helped_response(**asked(model=model, tool_calls=AGENT_CALLS), tools=AGENT_TOOLS)
+
+    patch, agent = response.output
+    assert (patch.type, patch.name, patch.input) == ("custom_tool_call", "patch", PATCH)
+    assert (agent.type, agent.namespace, agent.name, json.loads(agent.arguments)) == (
+        *("function_call", "agents", "spawn"),
+        WEATHER,
+    )
+    deltas = [event.delta for event in events if event.type == "response.custom_tool_call_input.delta"]
+    assert "".join(deltas) == PATCH
 
 
 async def test_an_answer_that_was_cut_short_is_incomplete(sdk: Sdk, model: str) -> None:
