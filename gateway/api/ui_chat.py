@@ -1,10 +1,11 @@
-"""The AI SDK's chat (`useChat`, `DefaultChatTransport`) over ordinary jobs: a chat's id names who answers in it.
+"""The AI SDK's chat (`useChat`, `DefaultChatTransport`) over ordinary jobs: a chat's id names the job that answers.
 
 Above: app.py. Below: admission, shared/conversations.py, dialects/ui_request.py and ui_message.py. A page that is
-closed stops nothing; the last of several tabs wins, and what it ends is told to the others. Not here: the wire format.
+closed stops nothing. The latest of several tabs wins; the streams of the others are aborted. Not here: the wire format.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
@@ -48,7 +49,7 @@ async def create(request: Request) -> Response:
 
 
 async def resume(request: Request) -> Response:
-    """`GET /api/chat/{id}/stream`: the answer that is being given, from its beginning; 204 where there is none.
+    """`GET /api/chat/{id}/stream`: the answer that is being given, from its beginning; 204 if there is none.
 
     A header of either answer names the job: of the 204, the one that answered last.
     """
@@ -89,7 +90,7 @@ async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
 
 
 async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: Wishes) -> Job:
-    """Let the next turn in; what answered in this chat until now is cancelled, here or by its own tab."""
+    """Admit the next turn. The job that answered in this chat until now is cancelled, here or by its own tab."""
     conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
     model = asked.parameters.get("model") or await _default_model(services)
     for _ in range(_TRIES):
@@ -150,10 +151,10 @@ _NOTHING = _Former(None, ())
 
 
 async def _former(services: Services, tenant: str, chat_id: str) -> _Former:
-    """A conversation as its last job knows it: what that was asked, and what it has said.
+    """Read a conversation from its last job: the job's request, and its answer.
 
     Raises:
-        InvalidRequest: nobody knows it any more.
+        InvalidRequest: the job is gone.
     """
     conversation = await services.conversations.load(tenant, chat_id)
     if conversation.last is None:
@@ -174,12 +175,12 @@ async def _former(services: Services, tenant: str, chat_id: str) -> _Former:
 
 
 async def _said(services: Services, job: Job) -> list[dict[str, Any]]:
-    """What a job has said, if anything. Tool calls are not among it: whoever makes them tells what came of them."""
+    """The message that a job has given, if any. Tool calls come from the page, together with their results."""
     completion = ChatCompletion(ChatOptions(job.id, job.model))
     async for frame in services.hub.replay_log.frames(job.id):
         completion.accept(decode_frame(frame))
-    text = completion.text()
-    return [{"role": "assistant", "content": text}] if text else []
+    message = completion.message()
+    return [] if message is None else [message]
 
 
 class UiChat(Response):
@@ -224,7 +225,7 @@ class UiChat(Response):
 
 
 def sentence(failure: Failure, headers: dict[str, str] | None = None) -> Response:
-    """An error as the AI SDK shows it: whatever the body says becomes the error's message."""
+    """An error as the AI SDK shows it: the whole body becomes the error's message."""
     about = {**headers_of(failure), **(headers or {})}
     if failure.status == 401:
         about["www-authenticate"] = "Bearer"
@@ -232,8 +233,15 @@ def sentence(failure: Failure, headers: dict[str, str] | None = None) -> Respons
     return PlainTextResponse(failure.message.encode("utf-8", "replace"), failure.status, about)
 
 
+def _chat_route(action: str, endpoint: Callable[[Request], Awaitable[Response]], method: str) -> Route:
+    route = Route(f"/api/chat/{{chat_id:path}}/{action}", endpoint, methods=[method])
+    # A chat's id may hold line breaks, at which Starlette's paths end.
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
+
+
 routes = [
     Route("/api/chat", create, methods=["POST"]),
-    Route("/api/chat/{chat_id:path}/stream", resume, methods=["GET"]),
-    Route("/api/chat/{chat_id:path}/stop", stop, methods=["POST"]),
+    _chat_route("stream", resume, "GET"),
+    _chat_route("stop", stop, "POST"),
 ]

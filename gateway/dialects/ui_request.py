@@ -1,15 +1,15 @@
-"""What the AI SDK's `useChat` asks, as a pure reader: a body in, the turns of a conversation out.
+"""The requests of the AI SDK's `useChat`, as a pure reader: a body in, the turns of a conversation out.
 
-Above: api/ui_chat.py, which knows the conversation so far and makes a job of this. Below: the error tree. A body has
-the whole history (`messages`, as `DefaultChatTransport` sends it) or only what is new (`message`, the AI SDK's recipe
-for servers that keep the rest). Not here: answers (ui_message.py), or what a model may be asked (admission.py).
+Above: api/ui_chat.py, which knows the conversation so far and makes a job of this. Below: ui_steps.py, the error tree.
+A body has the whole history (`messages`, as `DefaultChatTransport` sends it) or only the news (`message`, the AI SDK's
+recipe for servers that keep the rest). Not here: answers (ui_message.py), or the rules of a chat (admission.py).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gateway.dialects.ui_steps import assistant_messages
 from shared.errors import InvalidRequest
 
 MAX_ID: Final = 255
@@ -18,17 +18,16 @@ MAX_ID: Final = 255
 REGENERATE: Final = "regenerate-message"
 _TRIGGERS = ("submit-message", REGENERATE)
 _ROLES = ("system", "user", "assistant")
-# What an app may let its pages choose, under the names of OpenAI's chat completions. An app's own fields are its own
+# Parameters that an app may let its pages choose, under the names of chat completions. An app's own fields are its own
 # matter: a strict upstream would refuse them.
 _PARAMETERS = (
     *("model", "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed"),
     *("presence_penalty", "frequency_penalty", "reasoning_effort", "verbosity", "response_format"),
     *("tools", "tool_choice", "parallel_tool_calls"),
 )
-# Parts that tell a page something, and a model nothing.
-_SILENT = frozenset({"reasoning", "reasoning-file", "source-url", "source-document", "custom"})
+# Parts that are for the page only.
+_SILENT = frozenset({"reasoning-file", "source-url", "source-document", "custom"})
 _PARTS = "text, file, tool-<name>, dynamic-tool, reasoning, source-url, source-document, step-start, data-<name>"
-_DENIED = "The user did not allow this call."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class UiRequest:
-    """What was asked.
+    """A request for the next answer.
 
-    `turns` are all of the conversation if it is `whole`, else only what is new. `continues` is the id of the
+    `turns` are all of the conversation if it is `whole`, else only its news. `continues` is the id of the
     assistant's message that the answer belongs to: its tools have been called by the page. `cut` is the id of the
     message that is to be said anew.
     """
@@ -61,7 +60,7 @@ class UiRequest:
         return self.continues or "msg_" + job_id.removeprefix("job_")
 
     def after(self, former: Sequence[Turn]) -> list[Turn]:
-        """The conversation with what is new: a message that comes again replaces itself and what followed it."""
+        """The conversation with its news. A message that comes again replaces itself and all that followed it."""
         replaced = {turn.id for turn in self.turns if turn.id} | ({self.cut} if self.cut else set())
         kept = next((at for at, turn in enumerate(former) if turn.id in replaced), len(former))
         return [*former[:kept], *self.turns]
@@ -102,26 +101,22 @@ def read_ui_request(body: Mapping[str, Any]) -> UiRequest:
 
 
 def read_chat_id(value: object) -> str:
-    """A chat's id, from a body or an address.
+    """Read a chat's id, from a body or an address: it may be any text.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: it is not an id.
     """
-    if not _is_id(value):
-        raise InvalidRequest(f"id must be 1 to {MAX_ID} printable ASCII characters.", param="id")
-    return str(value)
+    return _read_id(value, "id")
 
 
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_ID and value.isascii() and value.isprintable()
+def _read_id(value: object, where: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
+        raise InvalidRequest(f"{where} must be a text of 1 to {MAX_ID} characters.", param=where)
+    return value
 
 
 def _optional_id(value: object, where: str) -> str | None:
-    if value is None or value == "":
-        return None
-    if not _is_id(value):
-        raise InvalidRequest(f"{where} must be 1 to {MAX_ID} printable ASCII characters.", param=where)
-    return str(value)
+    return None if value is None or value == "" else _read_id(value, where)
 
 
 def _system(value: object) -> str | None:
@@ -139,7 +134,7 @@ def _turn(message: object, where: str) -> Turn:
     parts = _parts(message, where)
     message_id = _optional_id(message.get("id"), f"{where}.id") or ""
     if role == "assistant":
-        return Turn(message_id, _assistant_messages(parts))
+        return Turn(message_id, assistant_messages(parts))
     content = _content(parts, f"{where}.parts")
     if role == "system":
         content = "".join(part["text"] for part in content if part["type"] == "text")
@@ -151,7 +146,7 @@ def _turn(message: object, where: str) -> Turn:
 
 
 def _parts(message: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """A message's parts that say something to a model, and the steps between them."""
+    """The parts of a message that are for a model, and the steps between them."""
     parts = message.get("parts")
     if parts is None and isinstance(text := message.get("content"), str):
         return [{"type": "text", "text": text}]
@@ -171,7 +166,7 @@ def _parts(message: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 
 
 def _check_part(part: Mapping[str, Any], kind: str, where: str) -> None:
-    if kind == "text":
+    if kind in ("text", "reasoning"):
         needs: tuple[str, ...] = ("text",)
     elif kind == "file":
         needs = ("mediaType", "url")
@@ -189,7 +184,7 @@ def _check_part(part: Mapping[str, Any], kind: str, where: str) -> None:
 
 
 def _content(parts: Sequence[Mapping[str, Any]], where: str) -> Any:
-    """What a user says, as parts of chat completions."""
+    """A user's parts as those of chat completions."""
     content: list[dict[str, Any]] = []
     for part in parts:
         if part["type"] == "text":
@@ -210,63 +205,3 @@ def _file(part: Mapping[str, Any], where: str) -> dict[str, Any]:
     name = part.get("filename")
     named = {"filename": name} if isinstance(name, str) else {}
     return {"type": "file", "file": {**named, "file_data": part["url"]}}
-
-
-def _assistant_messages(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a model has said and which tools it has called, step by step; each step is a message of its own."""
-    messages: list[dict[str, Any]] = []
-    step: list[Mapping[str, Any]] = []
-    for part in (*parts, {"type": "step-start"}):
-        if part["type"] == "step-start":
-            messages += _step(step)
-            step = []
-        else:
-            step.append(part)
-    return messages
-
-
-def _step(parts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    text = "".join(part["text"] for part in parts if part["type"] == "text")
-    calls, results = [], []
-    for part in parts:
-        result = _result(part)
-        if result is None:
-            continue  # upstreams refuse a call without a result; it may never have been made
-        name = part["toolName"] if part["type"] == "dynamic-tool" else part["type"].removeprefix("tool-")
-        function = {"name": name, "arguments": _arguments(part)}
-        calls.append({"id": part["toolCallId"], "type": "function", "function": function})
-        results.append({"role": "tool", "tool_call_id": part["toolCallId"], "content": result})
-    if calls:
-        return [{"role": "assistant", "content": text or None, "tool_calls": calls}, *results]
-    return [{"role": "assistant", "content": text}] if text else []
-
-
-def _arguments(part: Mapping[str, Any]) -> str:
-    """What a tool was called with, as the model wrote it: in JSON, but for a call that failed because it was none."""
-    given = part.get("input")
-    if given is None:
-        given = part.get("rawInput")
-    if given is None:
-        return "{}"
-    return given if isinstance(given, str) and part["state"] == "output-error" else _as_json(given)
-
-
-def _result(part: Mapping[str, Any]) -> str | None:
-    """What came of a tool's call; None for other parts, and where nothing has come of it."""
-    match part.get("state"):
-        case "output-available":
-            return _as_text(part.get("output"))
-        case "output-error":
-            return str(part.get("errorText") or "The call failed.")
-        case "output-denied":
-            return _DENIED
-        case _:
-            return None
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else _as_json(value)
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)

@@ -50,9 +50,16 @@ class WholeAnswer(ABC):
             case _:
                 pass
 
-    def text(self) -> str:
-        """Return the first choice's words so far."""
-        return words_of(delta for delta in self._decoded() if not delta.get("index"))
+    def message(self) -> dict[str, Any] | None:
+        """Return the first choice's words so far as a message of a chat, with the thoughts that led to them.
+
+        Its calls are not among it: a chat takes a call together with its result only.
+        """
+        deltas = [delta for delta in self._decoded() if not delta.get("index")]
+        if not (words := words_of(deltas)):
+            return None
+        thoughts = _texts_of(deltas, "reasoning_content")
+        return {"role": "assistant", "content": words, **({"reasoning_content": thoughts} if thoughts else {})}
 
     def body(self) -> dict[str, Any]:
         """Return the answer.
@@ -88,4 +95,9 @@ class WholeAnswer(ABC):
 
 def words_of(deltas: Iterable[Mapping[str, Any]]) -> str:
     """Return the words of an answer or a refusal."""
-    return "".join(delta.get(name, "") for delta in deltas for name in ("content", "refusal"))
+    return _texts_of(deltas, "content", "refusal")
+
+
+def _texts_of(deltas: Iterable[Mapping[str, Any]], *names: str) -> str:
+    # A log of an earlier version may hold contents that are not texts.
+    return "".join(text for delta in deltas for name in names if isinstance(text := delta.get(name), str))

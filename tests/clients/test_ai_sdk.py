@@ -25,6 +25,7 @@ from tests.support.valkey import fresh_prefix
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TEXT = "one two \u2028 three\n\ndata: [DONE]\n\nfour naïve 🌊 five"
+SIGNATURE = {"google": {"thought_signature": "c2ln"}}
 IN_TWO_HALVES = {"text": TEXT, "fault": "stall", "after": 2, "stall_s": 3.0}
 FOR_EVER = {"text": TEXT, "fault": "stall", "after": 2}
 HALF = "one two \u2028 "  # the upstream takes \u2028 for white space
@@ -41,6 +42,14 @@ async def page(js: Path, system: System) -> AsyncIterator[AiPage]:
     """A page with the current version."""
     async with ai_page(js, system.url) as opened:
         yield opened
+
+
+def raw(*deltas: dict[str, Any]) -> dict[str, Any]:
+    """A script for an upstream that sends exactly these deltas."""
+    chunks: list[Any] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    return {"http": {"headers": {"content-type": "text/event-stream"}, "body": body}}
 
 
 async def stop(system: System, chat_id: str) -> Any:
@@ -109,6 +118,47 @@ async def test_a_stop_ends_the_upstream_and_keeps_what_was_said(
         await system.upstream.until_closed(model)
         await page.do("resume")
         assert await page.do("settle") == stopped
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_call_goes_back_with_the_thoughts_and_the_state_of_its_upstream(
+    js: Path, system: System, model: str, chat_id: str, version: str
+) -> None:
+    first = {"index": 0, "id": "t1", "type": "function", "function": {"name": "look", "arguments": '{"at":"it"}'}}
+    deltas: list[dict[str, Any]] = [
+        {"reasoning_content": "I must look."},
+        {"tool_calls": [{**first, "extra_content": SIGNATURE}]},
+    ]
+    async with ai_page(js, system.url, version) as page:
+        await page.do("open", id=chat_id, body={"model": model})
+        await page.do("send", text=script(**raw(*deltas)))
+        called = await page.do("settle")
+        assert kinds(called) == ["step-start", "reasoning", "tool-look"]
+        await page.do("tool", tool="look", toolCallId="t1", output="sunny")
+        answered = await page.do("settle")
+    assert (answered["status"], answered["error"]) == ("ready", None)
+    asked = (await system.upstream.requests(model))[-1]["messages"]
+    call = {name: first[name] for name in ("id", "type", "function")}
+    assert asked[1:] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "I must look.",
+            "tool_calls": [{**call, "extra_content": SIGNATURE}],
+        },
+        {"role": "tool", "tool_call_id": "t1", "content": "sunny"},
+    ]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_chats_id_may_be_any_text(js: Path, system: System, model: str, chat_id: str, version: str) -> None:
+    async with ai_page(js, system.url, version) as page:
+        await page.do("open", id=f"{chat_id}/東京?\n%2F", body={"model": model})
+        await page.do("send", text=script(text=TEXT))
+        first = await page.do("settle")
+        assert (first["error"], text_of(first)) == (None, TEXT)
+        await page.do("resume")
+        assert await page.do("settle") == first
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -271,10 +272,32 @@ async def test_another_tenants_chat_looks_like_none(client: Client, writing: Des
         assert (await client.request("HEAD", STREAM)).headers["x-tailrace-job"] == scribe.job_id
 
 
-async def test_a_chats_id_may_hold_slashes(client: Client, writing: Desk) -> None:
-    async with client.calling(POST, asks(id="a/b c")):
+@pytest.mark.parametrize(
+    "chat_id",
+    ["a/b c", "/", "a/stream", "x/stop", "東京", "🌊", "a\nb\n", "\x00", "%2F?#&", "}:{", "é" * 255],
+    ids=lambda text: text[:8].encode("unicode_escape").decode(),
+)
+async def test_a_chats_id_and_a_messages_may_be_any_text(client: Client, writing: Desk, chat_id: str) -> None:
+    address = f"/api/chat/{quote(chat_id, safe='')}"
+    history = [message("Hello?", chat_id), message("Hi.", f"{chat_id[:-1]}!", "assistant")]
+    async with client.calling(POST, asks(*history, id=chat_id)) as call:
         scribe = await writing.take()
-        assert (await client.request("HEAD", "/api/chat/a%2Fb%20c/stream")).headers["x-tailrace-job"] == scribe.job_id
+        assert (await client.request("HEAD", f"{address}/stream")).headers["x-tailrace-job"] == scribe.job_id
+        assert (await client.post(f"{address}/stop", {})).json() == {"success": True}
+        await scribe.fail(Cancelled.because("cancelled"))
+        await call.read_head()
+        await call.rest()
+    job = (await client.get(f"/v1/jobs/{scribe.job_id}")).json()
+    assert job["metadata"] == {"chat_id": chat_id, "message_id": history[-1]["id"]}
+    assert (await client.get(f"{address}/stream")).headers["x-tailrace-job"] == scribe.job_id
+
+
+async def test_half_a_character_and_a_text_that_is_too_long_are_not_ids(client: Client) -> None:
+    for half in (asks(id="a\ud83d"), asks(message("Hello?", "\udfff"))):
+        refused = await client.post(POST, half)
+        assert (refused.status, refused.body) == (400, b"The body has half of a surrogate pair in one of its texts.")
+    refused = await client.get(f"/api/chat/{quote('é' * 256)}/stream")
+    assert (refused.status, refused.body) == (400, b"id must be a text of 1 to 255 characters.")
 
 
 async def test_a_stream_that_must_be_let_go_never_ends_properly(
@@ -408,6 +431,62 @@ async def test_only_what_is_new_may_be_sent(client: Client, writing: Desk) -> No
         {"role": "user", "content": "Two?"},
     ]
     assert [each["content"] for each in await asked(writing, third)] == ["One?", "One.", "Two?", "Two.", "Three?"]
+
+
+async def test_the_thoughts_that_led_to_words_are_kept_with_them(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, news(message("One?"))) as call:
+        scribe = await writing.take()
+        await scribe.say({"reasoning_content": "Hm."}, {"content": "One."})
+        await scribe.complete()
+        await call.read_head()
+        await call.rest()
+    second = await answer(client, writing, news(message("Two?", "u2")), "Two.")
+    assert (await asked(writing, second))[1] == {
+        "role": "assistant",
+        "content": "One.",
+        "reasoning_content": "Hm.",
+    }
+
+
+async def test_a_conversation_in_the_form_of_an_earlier_version_goes_on(client: Client, writing: Desk) -> None:
+    async with client.calling(POST, news(message("One?"))) as call:
+        scribe = await writing.take()
+        await scribe.say({"content": [{"type": "text", "text": "O"}]}, {"tool_calls": [None]}, {"content": "ne."})
+        await scribe.complete()
+        await call.read_head()
+        assert text_of(await call.rest()) == "ne."
+    second = await answer(client, writing, news(message("Two?", "u2")), "Two.")
+    assert [each["content"] for each in await asked(writing, second)] == ["One?", "ne.", "Two?"]
+
+
+async def test_a_call_keeps_the_state_of_its_upstream_on_the_way_through_the_page(
+    client: Client, writing: Desk
+) -> None:
+    signature = {"google": {"thought_signature": "s"}}
+    first = {"index": 0, "id": "t1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    async with client.calling(POST, news(message("Weather?"))) as call:
+        scribe = await writing.take()
+        await scribe.say({"reasoning_content": "I must look."}, {"tool_calls": [{**first, "extra_content": signature}]})
+        await scribe.complete()
+        await call.read_head()
+        made = parts(await call.rest())
+    (available,) = [part for part in made if part != "[DONE]" and part["type"] == "tool-input-available"]
+    done = {"type": "tool-look", "toolCallId": "t1", "state": "output-available", "input": {}, "output": "sunny"}
+    shown = [
+        {"type": "reasoning", "text": "I must look."},
+        {**done, "callProviderMetadata": available["providerMetadata"]},
+    ]
+    page = {"id": made[0]["messageId"], "role": "assistant", "parts": shown}
+    second = await answer(client, writing, news(page), "Sunny.")
+    assert (await asked(writing, second))[1:] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "I must look.",
+            "tool_calls": [{**{name: first[name] for name in ("id", "type", "function")}, "extra_content": signature}],
+        },
+        {"role": "tool", "tool_call_id": "t1", "content": "sunny"},
+    ]
 
 
 async def test_a_whole_history_may_be_followed_by_what_is_new(client: Client, writing: Desk) -> None:

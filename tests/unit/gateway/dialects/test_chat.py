@@ -505,8 +505,8 @@ class TestCompletion:
         assert whole.body() == whole.body()
 
 
-class TestText:
-    def test_it_is_what_the_first_choice_has_said_so_far(self) -> None:
+class TestMessage:
+    def test_it_has_the_words_of_the_first_choice_so_far_and_the_thoughts_before_them(self) -> None:
         deltas: list[dict[str, Any]] = [
             {"content": "a"},
             {"content": "x", "index": 1},
@@ -514,13 +514,21 @@ class TestText:
             {"content": "b"},
         ]
 
-        assert completion(*(delta(data, seq=seq) for seq, data in enumerate(deltas, 2))).text() == "ab"
+        message = completion(*(delta(data, seq=seq) for seq, data in enumerate(deltas, 2))).message()
 
-    def test_a_refusal_is_what_it_has_said(self) -> None:
-        assert completion(delta({"refusal": "No."})).text() == "No."
+        assert message == {"role": "assistant", "content": "ab", "reasoning_content": "h"}
 
-    def test_what_was_taken_back_was_not_said(self) -> None:
-        assert completion(delta({"content": "a"}), rollback("0-1")).text() == ""
+    def test_a_refusal_is_its_words(self) -> None:
+        assert completion(delta({"refusal": "No."})).message() == {"role": "assistant", "content": "No."}
+
+    @pytest.mark.parametrize(
+        "nothing", [{"reasoning_content": "h"}, {"tool_calls": [first(0, "f")]}, {"content": ["a"]}]
+    )
+    def test_an_answer_without_words_has_no_message(self, nothing: dict[str, Any]) -> None:
+        assert completion(delta(nothing)).message() is None
+
+    def test_words_that_were_taken_back_are_not_in_it(self) -> None:
+        assert completion(delta({"content": "a"}), rollback("0-1")).message() is None
 
 
 class TestExtras:

@@ -60,7 +60,7 @@ def test_a_whole_answer_is_one_object() -> None:
     whole = completion(STARTED, delta({"content": "Hel"}), delta({"content": "lo"}), completed("length"))
 
     assert whole.body() == HEAD | {"choices": [choice("Hello", "length")], "usage": USAGE}
-    assert whole.text() == "Hello"
+    assert whole.message() == {"role": "assistant", "content": "Hello"}
 
 
 def test_an_answer_without_words_is_an_empty_text() -> None:
