@@ -78,6 +78,23 @@ async def _ask_chat_stream(stage: Stage, model: str, **fields: Any) -> Answer:
     return folded.fold_chat_stream(reply.body)
 
 
+def _text_body(model: str, fields: dict[str, Any]) -> dict[str, Any]:
+    return {"model": model, "prompt": QUESTION, **fields}
+
+
+async def _ask_text(stage: Stage, model: str, **fields: Any) -> Answer:
+    reply = await stage.client.post("/v1/completions", _text_body(model, fields))
+    return folded.fold_text(reply.json()) if reply.status == 200 else folded.fold_error(reply.body, reply.status)
+
+
+async def _ask_text_stream(stage: Stage, model: str, **fields: Any) -> Answer:
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    reply = await stage.client.post("/v1/completions", _text_body(model, {**options, **fields}))
+    if reply.status != 200:
+        return folded.fold_error(reply.body, reply.status)
+    return folded.fold_text_stream(reply.body)
+
+
 async def _events(stage: Stage, model: str, **fields: Any) -> bytes:
     """The native events of a job."""
     submitted = await stage.client.post("/v1/jobs", _chat_body(model, fields))
@@ -181,6 +198,10 @@ def _without_extra(answer: Answer) -> Answer:
     return replace(answer, calls=tuple(replace(call, extra={}) for call in answer.calls))
 
 
+def _text_view(answer: Answer) -> Answer:
+    return replace(answer.joined(), reasoning="", calls=())
+
+
 def _ui_view(answer: Answer) -> Answer:
     calls = (Call(call.id, call.name, folded.canonical(call.arguments)) for call in answer.calls)
     return replace(answer.joined(), calls=tuple(calls))
@@ -213,10 +234,12 @@ def _no_code(code: str) -> None:
 NATIVE = Dialect("native", _ask_native)
 CHAT = Dialect("chat", _ask_chat)
 CHAT_STREAM = Dialect("chat-stream", _ask_chat_stream)
+TEXT = Dialect("text", _ask_text, _text_view)
+TEXT_STREAM = Dialect("text-stream", _ask_text_stream, _text_view)
 RESPONSE = Dialect("response", _ask_response, _without_extra)
 RESPONSE_STREAM = Dialect("response-stream", _ask_response_stream, _without_extra, _response_code)
 BACKGROUND = Dialect("background", _ask_background, _without_extra, _response_code)
 UI = Dialect("ui", _ask_ui, _ui_view, _no_code)
 SUBMIT = Dialect("submit", _ask_submit, _submit_view, _no_code)
 
-DIALECTS = (NATIVE, CHAT, CHAT_STREAM, RESPONSE, RESPONSE_STREAM, BACKGROUND, UI, SUBMIT)
+DIALECTS = (NATIVE, CHAT, CHAT_STREAM, TEXT, TEXT_STREAM, RESPONSE, RESPONSE_STREAM, BACKGROUND, UI, SUBMIT)

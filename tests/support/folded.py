@@ -13,6 +13,7 @@ from typing import Any
 from openai import omit
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.lib.streaming.responses._responses import ResponseStreamState
+from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
@@ -158,6 +159,38 @@ def _chat_call(call: Mapping[str, Any]) -> Call:
     arguments = given["arguments"] if kind == "function" else given["input"]
     assert isinstance(arguments, str)
     return Call(call["id"], given["name"], arguments, extra)
+
+
+# --- Legacy completions
+
+
+def fold_text(body: Mapping[str, Any], choice: int = 0) -> Answer:
+    """One choice of a whole legacy completion."""
+    assert body["object"] == "text_completion"
+    assert Completion.model_validate({**body, "choices": []}, strict=True).to_dict() == {**body, "choices": []}
+    (found,) = (each for each in body["choices"] if each["index"] == choice)
+    usage = _counts(body["usage"], "prompt_tokens", "completion_tokens", "total_tokens")
+    return Answer(found["text"], finish=found["finish_reason"], usage=usage, raw=body)
+
+
+def fold_text_stream(body: bytes, choice: int = 0) -> Answer:
+    """One choice of a stream of legacy completions. `raw` has the chunks."""
+    *shown, last = payloads(body)
+    if last != DONE:
+        shown.append(last)
+    chunks = list(map(json.loads, shown))
+    errors = [chunk["error"] for chunk in chunks if "error" in chunk]
+    assert (last == DONE) == (not errors)
+    assert [error for error in chunks[-1:] if "error" in error] == [{"error": error} for error in errors]
+    shown_choices = [each for chunk in chunks for each in chunk.get("choices", ()) if each["index"] == choice]
+    usages = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
+    return Answer(
+        "".join(each["text"] for each in shown_choices),
+        finish=None if errors else shown_choices[-1]["finish_reason"],
+        trouble=Trouble(errors[0]["message"], errors[0]["code"]) if errors else None,
+        usage=_counts(usages[0], "prompt_tokens", "completion_tokens", "total_tokens") if usages else None,
+        raw=chunks,
+    )
 
 
 # --- Responses
