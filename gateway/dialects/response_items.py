@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.dialects.response_checks import need, object_of
 from gateway.dialects.response_item_ids import Item, job_of
-from gateway.dialects.response_parts import Content, content_of, joined
+from gateway.dialects.response_parts import Content, content_of, joined, result_of
 from gateway.dialects.response_tools import ToolNames
 from gateway.dialects.tool_results import Message, results_behind_calls
 from shared.errors import InvalidRequest
@@ -81,9 +81,7 @@ class _Chat:
                 self._call(item, encode_data({"input": item["input"]}).decode(), where)
             case "function_call_output" | "custom_tool_call_output":
                 need(item, where, call_id=str, output=(str, list))
-                self._end_answer()
-                content = content_of(item["output"], f"{where}.output")
-                self._messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": content})
+                self._result(item, where)
             case "reasoning":
                 self._thoughts += _thoughts(item)
             case "additional_tools" | "configuration_update":
@@ -131,6 +129,17 @@ class _Chat:
             {"id": item["call_id"], "type": "function", "function": function, **further}
         )
 
+    def _result(self, item: Item, where: str) -> None:
+        """Add a tool's result. Chats take images and files from users only, so that these follow as a user's."""
+        self._end_answer()
+        texts, files = result_of(item["output"], f"{where}.output")
+        self._messages.append(
+            {"role": "tool", "tool_call_id": item["call_id"], "content": texts or _shown_below(files)}
+        )
+        if files:
+            label = {"type": "text", "text": f"Result of the tool call {item['call_id']}:"}
+            self._messages.append({"role": "user", "content": [label, *files]})
+
     def _speaks(self) -> bool:
         return bool(self._messages) and self._messages[-1].get("role") == "assistant"
 
@@ -162,6 +171,10 @@ class _Chat:
         if self._thoughts and self._speaks():
             self._think(self._own(len(self._messages) - 1))
         self._thoughts = ""
+
+
+def _shown_below(files: Sequence[object]) -> str:
+    return "The result follows in a user message." if files else ""
 
 
 def _namespace(item: Item) -> str | None:

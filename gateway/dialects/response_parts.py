@@ -26,6 +26,22 @@ def content_of(given: str | list[Any], where: str) -> Content:
     return parts
 
 
+def result_of(given: str | list[Any], where: str) -> tuple[Content, list[dict[str, Any]]]:
+    """Translate a tool's output: its texts, and the parts that chats take from users only, such as images.
+
+    Raises:
+        InvalidRequest: names the part and what would be right.
+    """
+    content = content_of(given, where)
+    if isinstance(content, str):
+        return content, []
+    texts = [part for part in content if part["type"] == "text"]
+    match texts:
+        case [{"text": str(text)}]:
+            return text, [part for part in content if part["type"] != "text"]
+    return texts, [part for part in content if part["type"] != "text"]
+
+
 def _part(part: Mapping[str, Any], where: str) -> dict[str, Any]:
     match part.get("type"):
         case "input_text" | "output_text":

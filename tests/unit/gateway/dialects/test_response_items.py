@@ -77,15 +77,24 @@ class TestCalls:
         ]
 
     def test_a_calls_output_is_a_tools_message(self) -> None:
-        image = {"type": "input_image", "image_url": "data:,"}
-        parts = [{"type": "text", "text": "42"}, {"type": "image_url", "image_url": {"url": "data:,"}}]
+        text = {"type": "input_text", "text": "42"}
+        several = [{"type": "text", "text": "42"}, {"type": "text", "text": "42"}]
 
-        for given, content in (
-            ("42", "42"),
-            ([{"type": "input_text", "text": "42"}], "42"),
-            ([{"type": "input_text", "text": "42"}, image], parts),
-        ):
-            assert messages_of([CALL, output("a", given)])[1] == result("a", content)
+        for given, content in (("42", "42"), ([text], "42"), ([text, text], several), ("", ""), ([], "")):
+            assert messages_of([CALL, output("a", given)])[1:] == [result("a", content)]
+
+    def test_images_of_an_output_follow_as_a_users_since_no_chat_takes_them_from_a_tool(self) -> None:
+        text, image = {"type": "input_text", "text": "A cat."}, {"type": "input_image", "image_url": "data:,"}
+
+        messages = messages_of([CALL, call("b"), output("a", [text, image]), output("b", [image, image])])
+
+        shown = {"type": "image_url", "image_url": {"url": "data:,"}}
+        assert messages[1:] == [
+            result("a", "A cat."),
+            result("b", "The result follows in a user message."),
+            user([{"type": "text", "text": "Result of the tool call a:"}, shown]),
+            user([{"type": "text", "text": "Result of the tool call b:"}, shown, shown]),
+        ]
 
     def test_a_custom_tool_is_called_with_one_text(self) -> None:
         item = {"type": "custom_tool_call", "call_id": "a", "name": "patch", "input": '*** "é"\n', "id": "ctc_1"}
