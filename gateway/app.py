@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from http import HTTPStatus
+from typing import Final
 
 import structlog
 import uvicorn
@@ -24,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp
 
 from gateway.admission import Admission, Limits
@@ -206,6 +207,22 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             await asyncio.wait(tasks)
 
 
+ROUTES: Final[tuple[BaseRoute, ...]] = (
+    *jobs.routes,
+    *results.routes,
+    *dead_letters.routes,
+    *chat_completions.routes,
+    *completions.routes,
+    *embeddings.routes,
+    *responses.routes,
+    *ui_chat.routes,
+    *models.routes,
+    *ops.routes,
+    *page.routes,
+)
+"""All addresses of a gateway."""
+
+
 def build_app(services: Services) -> ASGIApp:
     """The ASGI application of these parts."""
     handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
@@ -216,19 +233,7 @@ def build_app(services: Services) -> ASGIApp:
     }
     handlers |= dict.fromkeys((*REDIS_DOWN, *REDIS_FULL), _on_redis_error)
     app = Starlette(
-        routes=[
-            *jobs.routes,
-            *results.routes,
-            *dead_letters.routes,
-            *chat_completions.routes,
-            *completions.routes,
-            *embeddings.routes,
-            *responses.routes,
-            *ui_chat.routes,
-            *models.routes,
-            *ops.routes,
-            *page.routes,
-        ],
+        routes=ROUTES,
         exception_handlers=handlers,
     )
     app.router.redirect_slashes = False

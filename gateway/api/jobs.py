@@ -201,8 +201,8 @@ async def own_job(services: Services, caller: Caller, job_id: str, *, called: st
         raise missing
     try:
         job = await services.store.load(job_id)
-    except BrokenJob:
-        raise missing from None  # whose it is can't be read either
+    except (JobNotFound, BrokenJob):
+        raise missing from None  # a broken record does not say whose it is
     if job.tenant != caller.tenant or job.hidden:
         raise missing
     return job
