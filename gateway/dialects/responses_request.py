@@ -32,11 +32,9 @@ class ResponseRequest:
 
     streaming: bool
     background: bool
-    stored: bool
     previous: str | None
     instructions: str
     items: Sequence[Item]
-    metadata: object
     chat: Mapping[str, Any]
     tool_choice: object
     parallel: bool | None
@@ -57,7 +55,8 @@ class ResponseRequest:
         """Inherit the tools that items of an earlier response have added; `earlier` is its echo."""
         if not (inherited := earlier.get(ADDITIONAL_TOOLS)):
             return self
-        tools = [*inherited, *self.echo.get(ADDITIONAL_TOOLS, ())]
+        own = self.echo.get(ADDITIONAL_TOOLS, [])
+        tools = [*(tool for tool in inherited if tool not in own), *own]
         return replace(self, echo={**self.echo, ADDITIONAL_TOOLS: tools})
 
 
@@ -69,8 +68,7 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     """
     check_fields(body)
     streaming, background = flag(body, "stream", False), flag(body, "background", False)
-    stored = flag(body, "store", True)
-    if background and not stored:
+    if not flag(body, "store", True) and background:
         raise InvalidRequest("store must be true where background is: there is no other way to read it.", param="store")
     previous = text_of(body, "previous_response_id")
     items = _items(body.get("input"), needed=not previous)
@@ -79,11 +77,9 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     return ResponseRequest(
         streaming=streaming,
         background=background,
-        stored=stored,
         previous=previous or None,
         instructions=text_of(body, "instructions"),
         items=items,
-        metadata=body.get("metadata"),
         chat=_chat(body),
         tool_choice=body.get("tool_choice"),
         parallel=None if parallel is None else flag(body, "parallel_tool_calls", True),

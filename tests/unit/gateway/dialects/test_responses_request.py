@@ -50,10 +50,10 @@ class TestFields:
 
         assert messages == [{"role": "system", "content": "Be brief."}, user("One"), user("Hello?")]
 
-    def test_the_defaults_are_a_stored_foreground_response_that_is_not_streamed(self) -> None:
+    def test_the_defaults_are_a_foreground_response_that_is_not_streamed(self) -> None:
         request = read()
 
-        assert (request.streaming, request.background, request.stored, request.previous) == (False, False, True, None)
+        assert (request.streaming, request.background, request.previous) == (False, False, None)
         assert request.echo == {"background": False}
 
     def test_parameters_have_the_names_of_chat_completions(self) -> None:
@@ -123,7 +123,6 @@ class TestFields:
 
         assert request.echo == {**asked, "background": False}
         assert request.previous == "resp_1"
-        assert request.metadata == {"a": "b"}
 
     def test_structured_output_is_a_response_format(self) -> None:
         schema = {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True, "description": None}
@@ -167,6 +166,7 @@ class TestFields:
 
         offered = chat_request(request, (), request.items, MAX_BYTES)["tools"]
         assert [tool["function"]["name"] for tool in offered] == ["g", "h"]
+        assert request.after(request.echo) == request
         assert read().after({}) == read()
 
     @pytest.mark.parametrize("choice", [None, "auto", "none"])
