@@ -14,7 +14,17 @@ from pydantic import TypeAdapter
 from gateway.dialects.response_object import ResponseOptions
 from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
 from shared.events import Event, EventId, EventType, encode_data
-from tests.property.test_chat_dialect import AWKWARD, FAILED, JOB, ROLLBACK, answers, any_delta, completed, log_of
+from tests.property.test_chat_dialect import (
+    AWKWARD,
+    FAILED,
+    JOB,
+    ROLLBACK,
+    answers,
+    any_delta,
+    completed,
+    log_of,
+    values,
+)
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseEvent)
 CANCELLED = FAILED._replace(type=EventType.CANCELLED)
@@ -48,8 +58,11 @@ calls = st.builds(
     st.sampled_from(["", "{}", '{"input":"', '\\"', "x", '"}', "\\ud83d"]),
     st.booleans(),
 )
+# A delta as an earlier version wrote it: as it came.
+loose = st.dictionaries(st.sampled_from(["content", "reasoning", "tool_calls", "annotations", "logprobs"]), values)
 deltas = st.lists(
-    any_delta | calls | st.just({"annotations": [CITED]}) | st.builds(lambda text: {"content": text}, texts), max_size=8
+    any_delta | calls | loose | st.just({"annotations": [CITED]}) | st.builds(lambda text: {"content": text}, texts),
+    max_size=8,
 )
 ends = st.sampled_from([[], [completed()], [LENGTH], [FAILED], [CANCELLED], [ROLLBACK, completed()]])
 
@@ -149,6 +162,16 @@ def test_the_last_event_shows_the_response_and_it_says_what_the_deltas_said(
     done = [frame["item"] for frame in frames if frame["type"] == "response.output_item.done"]
     assert sorted(item["id"] for item in done) == sorted(item["id"] for item in response["output"])
     assert all(item in response["output"] for item in done)
+
+
+@given(options, st.sampled_from(["content", "reasoning_content", "refusal"]), texts, st.integers(-1, 12))
+def test_the_short_way_gives_the_bytes_of_the_long_way(
+    options: ResponseOptions, name: str, text: str, after: int
+) -> None:
+    short = frames_of(options, log_of([{name: "a"}, {name: text}], completed()), after)
+    long = frames_of(options, log_of([{name: "a", "x": 1}, {name: text, "x": 1}], completed()), after)
+
+    assert short == long
 
 
 @given(options, deltas, deltas)

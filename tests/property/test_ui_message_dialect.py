@@ -9,12 +9,21 @@ from hypothesis import strategies as st
 
 from gateway.dialects.ui_message import UiMessageStream
 from shared.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
-from tests.property.test_chat_dialect import FAILED, ROLLBACK, any_delta, completed, log_of, texts
+from tests.property.test_chat_dialect import FAILED, ROLLBACK, any_delta, completed, log_of, texts, values
 
 CANCELLED = Event(EventType.CANCELLED, EventId(9, 1), FAILED.data)
 ENDS = {"completed": [completed()], "failed": [FAILED], "rollback": [ROLLBACK, completed()], "cancelled": [CANCELLED]}
 
 calls = st.builds(
+    lambda number, arguments: {
+        "tool_calls": [{"index": number, "id": f"c{number}", "function": {"name": "look", "arguments": arguments}}]
+    },
+    st.integers(0, 2),
+    st.sampled_from(["", "{", "}", '{"a":1}', "x"]),
+)
+# Deltas as an earlier version wrote them: as they came.
+loose = st.dictionaries(st.sampled_from(["content", "reasoning", "tool_calls", "annotations", "logprobs"]), values)
+loose_calls = st.builds(
     lambda index, call_id, name, arguments: {
         "tool_calls": [
             {"index": index, "function": {}}
@@ -27,7 +36,7 @@ calls = st.builds(
     st.sampled_from([None, "", "look", "find"]),
     st.sampled_from(["", "{", "}", '{"a":1}', "x"]),
 )
-deltas = st.lists(any_delta | calls | st.builds(lambda text: {"reasoning_content": text}, texts), max_size=10)
+deltas = st.lists(any_delta | calls, max_size=10)
 
 
 def told(events: list[Event]) -> bytes:
@@ -64,8 +73,8 @@ class Page:
             self.inputs[part["toolCallId"]] += part.get("inputTextDelta", "")
 
 
-@given(deltas, st.sampled_from(sorted(ENDS)))
-def test_whatever_a_provider_sends_the_parts_fit_together(sent: list[dict[str, Any]], how: str) -> None:
+@given(st.lists(any_delta | calls | loose | loose_calls, max_size=10), st.sampled_from(sorted(ENDS)))
+def test_whatever_a_log_holds_the_parts_fit_together(sent: list[dict[str, Any]], how: str) -> None:
     told_parts = parts(told(log_of(sent, *ENDS[how])))
     kinds = [part["type"] for part in told_parts]
     page = Page()
@@ -98,7 +107,7 @@ def test_a_page_shows_the_words_of_the_first_choice(sent: list[dict[str, Any]]) 
         page.take(part)
 
     first = [delta for delta in sent if not delta.get("index")]
-    said = [next((d[n] for n in ("content", "refusal") if isinstance(d.get(n), str) and d[n]), "") for d in first]
+    said = [delta.get("content", "") + delta.get("refusal", "") for delta in first]
     assert page.said["text"] == "".join(said)
 
 
@@ -115,14 +124,14 @@ def test_a_replay_gives_the_same_bytes_however_the_log_was_cut(
     assert told(replayed) == told(events)
 
 
-@given(texts)
-def test_the_short_way_gives_the_bytes_of_the_long_way(text: str) -> None:
+@given(st.sampled_from(["content", "reasoning_content", "refusal"]), texts)
+def test_the_short_way_gives_the_bytes_of_the_long_way(name: str, text: str) -> None:
     begun, other = UiMessageStream("m1"), UiMessageStream("m1")
-    first = Event(EventType.DELTA, EventId(1, 1), encode_data({"content": "a"}))
+    first = Event(EventType.DELTA, EventId(1, 1), encode_data({name: "a"}))
     for stream in (begun, other):
         stream.translate(first)
 
-    short = begun.translate(Event(EventType.DELTA, EventId(1, 2), encode_data({"content": text})))
-    long = other.translate(Event(EventType.DELTA, EventId(1, 2), encode_data({"content": text, "x": 1})))
+    short = begun.translate(Event(EventType.DELTA, EventId(1, 2), encode_data({name: text})))
+    long = other.translate(Event(EventType.DELTA, EventId(1, 2), encode_data({name: text, "x": 1})))
 
     assert short == long
