@@ -79,16 +79,15 @@ from shared.ports import family_of
 from shared.queue import Queue
 from shared.replay import ReplayLog
 from shared.results import Results
+from shared.server_check import check_server
+from shared.server_watch import ServerWatch
 from shared.settings import Settings
 from shared.store import Store
 from shared.valkey import (
     REDIS_DOWN,
     REDIS_FULL,
     Client,
-    Functions,
     RefusedByRedis,
-    check_server,
-    must_answer,
     name_of,
     open_client,
 )
@@ -126,11 +125,11 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         queue_client = client(settings.redis_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
         job_client = client(stream_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("jobs"))
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
-        with must_answer():
-            for each in (queue_client, job_client):
-                await check_server(each)
-                await Functions(each).load()
         keys, clock = Keys(settings.key_prefix), SystemClock()
+        servers = {"queue": queue_client, "jobs": job_client}
+        for each in servers.values():
+            await check_server(each, keys)
+        watch = ServerWatch(servers, keys, clock, metrics)
         store = Store(
             job_client,
             keys,
@@ -190,12 +189,13 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             keyring=Keyring(settings.api_keys),
             links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
             catalogue=catalogue,
+            watch=watch,
             metrics=metrics,
             scrape=Scrape(publisher, fleet, queue, letters, lanes),
         )
         metrics.draining.of().read = lambda: services.draining
-        parts = (hub, presence, publisher) if settings.metrics else (hub, presence)
-        tasks = services.tasks = [asyncio.create_task(part.run()) for part in parts]
+        parts = [hub.run(), presence.run(), watch.run(), *([publisher.run()] if settings.metrics else [])]
+        tasks = services.tasks = [asyncio.create_task(part) for part in parts]
         try:
             yield services
             await presence.tell()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
 ARQ_RETRY = "arq:retry:"
+ARQ_ABORT = "arq:abort"
 
 
 @dataclass(frozen=True, slots=True)

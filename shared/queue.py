@@ -17,7 +17,8 @@ from redis.asyncio import Redis
 from shared.errors import IdempotencyConflict, QueueFull
 from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, Place, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
-from shared.valkey import Functions, Server, server_of
+from shared.server_check import Server, server_of
+from shared.valkey import Functions
 
 ARQ_FUNCTION = "run_job"
 """The name under which every lane worker registers its one arq function."""

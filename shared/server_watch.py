@@ -1,31 +1,78 @@
-"""What a process does about its servers while it runs: it deletes functions that no version of Tailrace calls any more.
+"""Compares a process's servers with its needs while it runs: policy, role and rights can change at any time.
 
-Not here: the checks at the start (valkey.py), and what any step does.
+It also deletes the functions of versions of Tailrace that no process runs any more. Not here: the needs
+(server_check.py).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from shared.valkey import REDIS_FAULTS, Functions, Outage
+import structlog
 
+from shared.clock import Clock
+from shared.keys import Keys
+from shared.metrics import Metrics
+from shared.server_check import Unfit, find_unfitness
+from shared.valkey import REDIS_FAULTS, Client, Functions, Outage
+
+_CHECK_S = 30.0
 _DROP_S = 3600.0
+
+log = structlog.get_logger()
 
 
 class ServerWatch:
-    """One process's care for the servers that it uses."""
+    """One process's care for its servers, by their sides (`queue`, `jobs`).
 
-    def __init__(self, functions: Sequence[Functions], *, drop_s: float = _DROP_S) -> None:
-        self._functions = functions
-        self._drop_s = drop_s
+    `unfit` holds what the last comparison found; a server that does not answer keeps what it had.
+    """
+
+    def __init__(
+        self,
+        servers: Mapping[str, Client],
+        keys: Keys,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        check_s: float = _CHECK_S,
+        drop_s: float = _DROP_S,
+    ) -> None:
+        self._servers = servers
+        self._keys = keys
+        self._clock = clock
+        self._check_s, self._drop_s = check_s, drop_s
+        self._drop_at = clock.monotonic()
+        self.unfit: dict[str, Unfit] = {}
+        for side in servers:
+            metrics.redis_unfit.of(side).read = lambda side=side: side in self.unfit  # type: ignore[misc]
 
     async def run(self) -> None:
-        """Delete unused functions now and then, until cancelled."""
-        outage = Outage("functions.not_dropped", "functions.dropped_again")
+        """Compare now and then, until cancelled."""
+        outage = Outage("servers.not_checked", "servers.checked_again")
         while True:
             try:
-                for each in self._functions:
-                    await each.drop_unused()
+                await self.check()
                 outage.is_over()
             except REDIS_FAULTS as error:
                 outage.goes_on(error)
-            await asyncio.sleep(self._drop_s)
+            await asyncio.sleep(self._check_s)
+
+    async def check(self) -> None:
+        """Compare once, and delete unused functions if it is time. Raises one of `REDIS_FAULTS`."""
+        for side, client in self._servers.items():
+            self._found(side, await find_unfitness(client, self._keys))
+        if self._clock.monotonic() >= self._drop_at:
+            for client in self._servers.values():
+                await Functions(client).drop_unused()
+            self._drop_at = self._clock.monotonic() + self._drop_s
+
+    def _found(self, side: str, unfit: Unfit | None) -> None:
+        former = self.unfit.pop(side, None)
+        if unfit is not None:
+            self.unfit[side] = unfit
+        if unfit == former:
+            return
+        if unfit is None:
+            log.info("servers.fit_again", side=side)
+        else:
+            log.error("servers.unfit", side=side, reason=unfit.sentence)

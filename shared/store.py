@@ -42,7 +42,8 @@ from shared.keys import Keys
 from shared.lanes import DEFAULT_LANE
 from shared.lifecycle import TERMINAL, State
 from shared.metrics import Metrics
-from shared.valkey import Functions, Server, server_of
+from shared.server_check import Server, server_of
+from shared.valkey import Functions
 
 _TERMINAL = frozenset(state.value.encode() for state in TERMINAL)
 ROLLED_BACK = EventId(0, 1)

@@ -7,8 +7,7 @@ here: what a key means (keys.py) or what a function does (shared/functions).
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -310,20 +309,6 @@ def _is_not_found(error: ResponseError) -> bool:
     return "Function not found" in str(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A server: it has another `run_id` after each start. `up_s` counts whole seconds."""
-
-    run_id: str
-    up_s: float
-
-
-async def server_of(client: Client) -> Server:
-    """The server that this client speaks to. Raises one of `REDIS_FAULTS`."""
-    info = cast(dict[str, Any], await client.info("server"))
-    return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
-
-
 @contextmanager
 def must_answer() -> Iterator[None]:
     """Make any of `REDIS_FAULTS` a RedisUnavailable: at a start there is nothing yet that could wait for Redis.
@@ -338,22 +323,3 @@ def must_answer() -> Iterator[None]:
         raise StartupError(error.sentence) from error
     except REDIS_FAULTS as error:
         raise RedisUnavailable(f"Redis does not answer: {error}.") from error
-
-
-async def check_server(client: Redis) -> None:
-    """Refuse a server that could lose or evict what we promise to keep.
-
-    Raises:
-        StartupError: it is older than 7.2, or evicts; the sentence says what to change.
-        RedisUnavailable: it does not answer.
-    """
-    with must_answer():
-        server = cast(dict[str, Any], await client.info("server"))
-        memory = cast(dict[str, Any], await client.info("memory"))
-    version = str(server["redis_version"])
-    major, minor, *_ = (int(part) for part in version.split("."))
-    if (major, minor) < _OLDEST:
-        raise StartupError(f"This Redis is version {version}; Tailrace needs Redis 7.2 or Valkey 7.2, or newer.")
-    policy = memory.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise StartupError(f"This Redis has maxmemory-policy {policy}, which would evict jobs; set it to noeviction.")

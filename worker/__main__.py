@@ -32,10 +32,11 @@ from shared.ready import tell_ready
 from shared.replay import LiveFeed, ReplayLog
 from shared.results import Results
 from shared.routes import Upstream
+from shared.server_check import check_server
 from shared.server_watch import ServerWatch
 from shared.settings import SCRIPTED_URL, Settings, load_settings
 from shared.store import Store
-from shared.valkey import REDIS_FAULTS, Client, Functions, check_server, must_answer, name_of, open_client
+from shared.valkey import REDIS_FAULTS, Client, must_answer, name_of, open_client
 from worker.attempts import Attempts, Limits
 from worker.breaker import Policy
 from worker.breakers import Breakers
@@ -112,17 +113,14 @@ async def run_worker(
         writer = client(stream_url, connections=1)
         bell_client = client(settings.redis_url, connections=1)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
-        functions = [Functions(each) for each in (queue_client, job_client)]
-        with must_answer():
-            for each in (queue_client, job_client):
-                await check_server(each)
-            for library in functions:
-                await library.load()
+        clock, keys = SystemClock(), Keys(settings.key_prefix)
+        servers = {"queue": queue_client, "jobs": job_client}
+        for each in servers.values():
+            await check_server(each, keys)
 
         table = settings.route_table()
         routes = Routes(table, providers)
         stack.push_async_callback(routes.close)
-        clock, keys = SystemClock(), Keys(settings.key_prefix)
         store = Store(
             job_client,
             keys,
@@ -220,7 +218,7 @@ async def run_worker(
                     concurrency.run(),
                     reaper.run(),
                     Recovery(store, queue, epilogue, lease_s=settings.lease_s).run(),
-                    ServerWatch(functions).run(),
+                    ServerWatch(servers, keys, clock, metrics).run(),
                     publish_models(Catalogue(queue_client, keys), ModelLists(table, providers)),
                     *([publisher.run()] if settings.metrics else []),
                 )

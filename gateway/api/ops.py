@@ -21,7 +21,10 @@ async def live(_: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """`GET /health/ready`: 503 while Redis is away or this process drains."""
+    """`GET /health/ready`: 503 while Redis is away or can't serve, or this process drains.
+
+    A server that serves, but may lose jobs, is a warning: that no gateway answers would not mend it.
+    """
     services = services_of(request)
     services.refuse_if_draining()
     try:
@@ -31,7 +34,12 @@ async def ready(request: Request) -> Response:
         raise RedisUnavailable("Redis does not answer.") from error
     if not services.hub.connected:
         raise RedisUnavailable("The live feed has no connection to Redis.")
-    return JSONResponse({"status": "ok"})
+    unfit = services.watch.unfit
+    for each in unfit.values():
+        if not each.serves:
+            raise RedisUnavailable(each.sentence)
+    warnings = {"warnings": sorted({each.sentence for each in unfit.values()})} if unfit else {}
+    return JSONResponse({"status": "ok", **warnings})
 
 
 async def metrics(request: Request) -> Response:

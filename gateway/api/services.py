@@ -20,6 +20,7 @@ from shared.errors import Draining
 from shared.metrics import Metrics
 from shared.queue import Queue
 from shared.results import Results
+from shared.server_watch import ServerWatch
 from shared.settings import Settings
 from shared.store import Store
 from shared.viewers import Viewers
@@ -43,6 +44,7 @@ class Services:
     keyring: Keyring
     links: Links
     catalogue: Catalogue
+    watch: ServerWatch
     metrics: Metrics
     scrape: Scrape
     extras: RecentExtras = field(default_factory=RecentExtras)

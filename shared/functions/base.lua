@@ -47,3 +47,17 @@ end
 -- JSON text of a string that our own side wrote (ids and lane names): nothing in it needs escaping.
 local function quoted(text) return '"' .. text .. '"' end
 
+-- Raise unless the caller's user may give this command: a step that is refused half-way has written its first half.
+local function need(command, name, ...)
+  if not redis.acl_check_cmd(command, name, ...) then
+    error(redis.error_reply('NOPERM This user may not ' .. command .. ' ' .. name))
+  end
+end
+
+-- What every step needs that logs an event.
+local function need_event(record, log, channel)
+  need('HSET', record, 'f', 'v')
+  need('XADD', log, '*', 'f', 'v')
+  need('PUBLISH', channel, 'm')
+end
+

@@ -8,6 +8,8 @@ end
 -- KEYS record, log, channel, request, result; ARGV epoch, owner, seq, frame, status, outcome, retention ms [, result]
 -- -> 'ok' | 'have' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'refused' | 'missing'
 local function finish(keys, args)
+  need_event(keys[1], keys[2], keys[3])
+  need('PEXPIREAT', keys[1], 1)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
   local refusal = fence(record, args[1], args[2])
   if refusal == 'ended' and record[2] == args[1] and record[3] == args[2] and record[4] == args[3] then return 'have' end
@@ -27,6 +29,8 @@ end
 -- ARGV job, control channel, code, outcome (the terminal data of a job that never began, without its count), retention ms
 -- -> 'missing' | 'ended' | 'cancelled' (ended at once) | 'cancelling' (its worker was told)
 local function cancel(keys, args)
+  need_event(keys[1], keys[2], keys[3])
+  need('PEXPIREAT', keys[1], 1)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base')
   local status = record[1]
   if not status then return 'missing' end

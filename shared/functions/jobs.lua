@@ -17,6 +17,8 @@ end
 -- With a gateway, whoever asked is the job's first viewer.
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
+  need_event(keys[1], keys[3], keys[4])
+  need('SET', keys[2], 'v')
   local now = now_ms()
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
@@ -63,6 +65,7 @@ end
 -- came to no end, for one that could not say so itself; `former` is its owner where the caller ended it.
 -- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
 local function begin(keys, args)
+  need_event(keys[1], keys[2], keys[3])
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
     'owner', 'left', 'embedded')
   local status = record[1]

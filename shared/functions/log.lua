@@ -24,6 +24,7 @@ end
 
 -- KEYS (record, log, channel) per entry; ARGV (epoch, owner, first, last, bytes) per entry -> an answer per entry
 local function append(keys, args)
+  if #keys > 0 then need_event(keys[1], keys[2], keys[3]) end -- the names of the others differ in their job only
   local answers = {}
   for i = 0, #keys / 3 - 1 do
     local k, a = 3 * i, 5 * i
@@ -42,6 +43,8 @@ end
 -- A part of the result, and the event that tells of it. The record says how far the result goes: what Redis forgot of
 -- one, it forgot of all.
 local function keep(keys, args)
+  need_event(keys[1], keys[2], keys[3])
+  need('SETRANGE', keys[4], 0, 'v')
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
   local refusal = fence(record, args[1], args[2])
   if refusal then return refusal end

@@ -19,6 +19,20 @@ local function idle()
   return now - called_at
 end
 
+-- ARGV (number of words, words ...) per command -> the places, from 1, of the commands that this user may not give
+local function refused(_, args)
+  local answers, place, i = {}, 0, 1
+  while i <= #args do
+    local count = tonumber(args[i])
+    place = place + 1
+    local known, allowed = pcall(redis.acl_check_cmd, unpack(args, i + 1, i + count))
+    if not (known and allowed) then answers[#answers + 1] = place end
+    i = i + count + 1
+  end
+  return answers
+end
+
+redis.register_function { function_name = 'tailrace_refused_' .. VERSION, callback = refused, flags = { 'no-writes' } }
 redis.register_function { function_name = 'tailrace_idle_' .. VERSION, callback = idle, flags = { 'no-writes' } }
 
 -- What must work for a job to end carries `allow-oom`. `append` and `create` do not: refused for memory is

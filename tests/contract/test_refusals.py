@@ -7,17 +7,19 @@ import pytest
 
 from shared.embedded import EmbeddedValkey
 from shared.errors import StartupError
+from shared.keys import Keys
+from shared.lifecycle import State
+from shared.server_check import check_server
 from shared.valkey import (
     REDIS_DOWN,
     Client,
     PassingRefusal,
     RefusedByRedis,
-    check_server,
     must_answer,
     name_of,
     open_client,
 )
-from tests.support.core import PATIENCE_S, Core
+from tests.support.core import PATIENCE_S, Core, frames_of, make_spec
 from tests.support.refusals import PASSING, Refusing, demoted
 
 
@@ -67,10 +69,11 @@ async def restricted(core: Core, url: str, *rules: str) -> Client:
     [
         (("+@all", "-fcall", "~*", "&*"), r"the command FCALL \(NOPERM .*fcall.*right to it\.$"),
         (("+@all", "~other:*", "&*"), r"the command FCALL \(NOPERM .*keys?.*right to it\.$"),
-        (("+@all", "-xadd", "~*", "&*"), r"the command FCALL \(ERR ACL failure in script.*xadd.*right to it\.$"),
-        (("+@all", "~*"), r"the command FCALL \(ERR ACL failure in script.*channel.*right to it\.$"),
+        (("+@all", "-xadd", "~*", "&*"), r"the command FCALL \(NOPERM This user may not XADD .*right to it\.$"),
+        (("+@all", "~*"), r"the command FCALL \(NOPERM This user may not PUBLISH .*right to it\.$"),
+        (("+@all", "-time", "~*", "&*"), r"the command FCALL \(ERR ACL failure in script.*time.*right to it\.$"),
     ],
-    ids=["a command", "a key", "a command in a function", "a channel in a function"],
+    ids=["a command", "a key", "a command in a function", "a channel in a function", "a command that is not checked"],
 )
 async def test_a_missing_right_is_one_sentence_with_the_command(
     own_core: Core, own_valkey: EmbeddedValkey, rules: tuple[str, ...], refused: str
@@ -87,13 +90,13 @@ async def test_a_missing_right_is_one_sentence_with_the_command(
 async def test_a_missing_password_is_one_sentence(own_valkey: EmbeddedValkey) -> None:
     async with open_client("redis://" + own_valkey.url.rpartition("@")[2]) as client:
         with pytest.raises(StartupError, match=r"^Redis refuses the user or the password \(NOAUTH .*address\.$"):
-            await check_server(client)
+            await check_server(client, Keys())
 
 
 async def test_a_database_that_does_not_exist_is_one_sentence(own_valkey: EmbeddedValkey) -> None:
     async with open_client(own_valkey.url.rpartition("/")[0] + "/99") as client:
         with pytest.raises(StartupError, match=r"^Redis refuses the database \(ERR DB index .*address\.$"):
-            await check_server(client)
+            await check_server(client, Keys())
 
 
 async def test_a_refused_command_counts_as_an_outage_while_a_process_runs(own_core: Core) -> None:
@@ -104,3 +107,33 @@ async def test_a_refused_command_counts_as_an_outage_while_a_process_runs(own_co
 
     assert isinstance(refusal.value, REDIS_DOWN)
     assert name_of(refusal.value) == "NOPERM"
+
+
+# A step that would be refused half-way.
+
+
+async def test_a_step_of_which_a_part_is_denied_writes_nothing(own_core: Core) -> None:
+    core, fresh = own_core, make_spec()
+    queued, execution = await core.queued(), await core.running()
+    running = execution.job_id
+    before = {job_id: await state_of(core, job_id) for job_id in (queued, running)}
+    await core.client.execute_command("ACL", "SETUSER", "default", "resetchannels")
+    steps = (
+        lambda: core.store.create(fresh, 1),
+        lambda: core.begin(queued),
+        lambda: core.cancel(queued),
+        lambda: core.cancel(running),
+        lambda: core.append(frames_of(execution, 2, "x")),
+        lambda: core.finish(execution, State.COMPLETED, seq=2),
+    )
+    for step in steps:
+        with pytest.raises(RefusedByRedis, match="NOPERM This user may not PUBLISH"):
+            await step()
+
+    assert {job_id: await state_of(core, job_id) for job_id in (queued, running)} == before
+    assert await core.client.exists(core.keys.job(fresh.id).record, core.keys.job(fresh.id).log) == 0
+
+
+async def state_of(core: Core, job_id: str) -> tuple[object, bytes]:
+    """A job's record and log."""
+    return await core.client.hgetall(core.keys.job(job_id).record), await core.log_bytes(job_id)  # type: ignore[misc]

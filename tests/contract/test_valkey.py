@@ -1,25 +1,19 @@
 """Connections: functions that come back, servers that are refused, and outages that end."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 
 from shared.embedded import EmbeddedValkey
-from shared.errors import RedisUnavailable, StartupError
 from shared.metrics import Metrics
-from shared.ports import free_port
 from shared.valkey import (
     REDIS_DOWN,
     REDIS_FAULTS,
     REDIS_FULL,
-    Client,
     Functions,
     PassingRefusal,
     RefusedByRedis,
-    check_server,
     open_client,
 )
 from tests.support.core import PATIENCE_S, Core, fresh_job_id, frozen
@@ -28,23 +22,6 @@ from tests.support.core import PATIENCE_S, Core, fresh_job_id, frozen
 async def beat(core: Core) -> object:
     """Any step at all."""
     return await core.functions.call("beat", [core.keys.job(fresh_job_id()).record], 1, "w.1")
-
-
-@asynccontextmanager
-async def server_that_says(version: str) -> AsyncIterator[Client]:
-    """A client of a server that answers INFO and no more: no other versions are to be had here."""
-    info = f"redis_version:{version}\r\nmaxmemory_policy:noeviction\r\n".encode()
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readline():
-            words = [(await reader.readline(), await reader.readline())[1] for _ in range(int(head[1:]))]
-            writer.write(b"$%d\r\n%s\r\n" % (len(info), info) if words[0].strip() == b"INFO" else b"+OK\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, open_client(f"redis://127.0.0.1:{port}") as client:
-        yield client
 
 
 # Functions.
@@ -80,50 +57,6 @@ async def test_an_error_inside_a_step_is_told(core: Core) -> None:
 async def test_a_step_that_does_not_exist_is_an_error_and_not_a_loop(core: Core) -> None:
     with pytest.raises(REDIS_FAULTS, match="Function not found"):
         await Functions(core.client).call("no_such_step", [])
-
-
-# Which servers are fit.
-
-
-async def test_the_embedded_server_is_fit(core: Core) -> None:
-    await check_server(core.client)
-
-
-@pytest.mark.parametrize("policy", ["volatile-lru", "allkeys-lru", "volatile-ttl"])
-async def test_a_server_that_evicts_is_refused_in_one_sentence(own_core: Core, policy: str) -> None:
-    await own_core.client.config_set("maxmemory-policy", policy)
-
-    with pytest.raises(StartupError, match=rf"^This Redis has maxmemory-policy {policy}, .*noeviction\.$"):
-        await check_server(own_core.client)
-
-
-@pytest.mark.parametrize("version", ["6.2.14", "7.0.15", "7.1.99"])
-async def test_a_server_that_is_too_old_is_refused_in_one_sentence(version: str) -> None:
-    async with server_that_says(version) as client:
-        with pytest.raises(StartupError, match=rf"^This Redis is version {version}; .*7\.2.*newer\.$"):
-            await check_server(client)
-
-
-@pytest.mark.parametrize("version", ["7.2.0", "7.10.0", "8.0.2", "10.0.0"])
-async def test_a_server_that_is_new_enough_is_taken(version: str) -> None:
-    async with server_that_says(version) as client:
-        await check_server(client)
-
-
-async def test_a_server_that_is_not_there_is_told_from_one_that_is_unfit() -> None:
-    async with open_client(f"redis://127.0.0.1:{free_port()}") as client:
-        with pytest.raises(RedisUnavailable, match="does not answer"):
-            await check_server(client)
-
-
-async def test_a_server_that_refuses_the_password_is_told_and_the_password_is_not(own_valkey: EmbeddedValkey) -> None:
-    async with open_client(own_valkey.url.replace("redis://:", "redis://:hunter2")) as client:
-        with pytest.raises(
-            StartupError, match=r"^Redis refuses the user or the password \(WRONGPASS .*address\.$"
-        ) as refusal:
-            await check_server(client)
-
-    assert "hunter2" not in str(refusal.value)
 
 
 # Outages.

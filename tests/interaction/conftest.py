@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from shared.queue import Queue
+from shared.server_check import Server, server_of
 from shared.settings import Settings
 from shared.store import Store
-from shared.valkey import Server, server_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import Desk, desk

@@ -18,9 +18,9 @@ from shared.events import EventType
 from shared.jobs import VIEWER_LEASE_S
 from shared.lifecycle import State
 from shared.queue import Queue
+from shared.server_check import Server, server_of
 from shared.settings import Settings
 from shared.store import Store
-from shared.valkey import Server, server_of
 from tests.support.client import PATIENCE_S, Client, Response
 from tests.support.core import captured_logs
 from tests.support.gateway import running_gateway, until

@@ -11,8 +11,10 @@ import pytest
 
 from shared.embedded import EmbeddedValkey
 from shared.settings import Settings
+from shared.valkey import open_client
 from tests.support.client import PATIENCE_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
+from tests.support.refusals import demoted
 from tests.support.valkey import running_valkey
 
 LIVE, READY = "/health/live", "/health/ready"
@@ -87,3 +89,29 @@ async def test_a_gateway_on_its_way_out_is_not_ready(gateway: Gateway) -> None:
     gateway.services.draining = True
     check_unready(await gateway.client.get(READY), "draining")
     assert (await gateway.client.get(LIVE)).status == 200
+
+
+async def test_a_server_that_cannot_be_written_to_makes_a_gateway_unready(settings: Settings, tmp_path: Path) -> None:
+    async with private_gateway(settings, tmp_path) as (valkey, gateway), open_client(valkey.url) as client:
+        await ready(gateway.client)
+        watch = gateway.services.watch
+        async with demoted(client, valkey.url, tmp_path):
+            await watch.check()
+            answer = await gateway.client.get(READY)
+            check_unready(answer, "redis_unavailable")
+            assert answer.json()["detail"] == "This Redis is a replica, which can't be written to; name its primary."
+        await watch.check()
+        await ready(gateway.client)
+
+
+async def test_a_server_that_may_lose_jobs_is_a_warning(settings: Settings, tmp_path: Path) -> None:
+    async with private_gateway(settings, tmp_path) as (valkey, gateway), open_client(valkey.url) as client:
+        await client.config_set("maxmemory-policy", "volatile-lru")
+        await gateway.services.watch.check()
+
+        answer = await ready(gateway.client)
+
+    assert answer.json()["status"] == "ok"
+    assert [sentence.split(",")[0] for sentence in answer.json()["warnings"]] == [
+        "This Redis has maxmemory-policy volatile-lru"
+    ]

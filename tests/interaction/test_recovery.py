@@ -11,8 +11,8 @@ from shared.embedded import EmbeddedValkey
 from shared.events import EventType
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from shared.queue import Queue
+from shared.server_check import Server
 from shared.settings import Settings
-from shared.valkey import Server
 from tests.support.core import captured_logs, frozen, open_core
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told

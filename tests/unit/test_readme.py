@@ -17,8 +17,10 @@ from gateway.client.exit_status import MEANINGS
 from gateway.dialects.response_fields import FIELDS, Use
 from shared import bounds
 from shared.events import EventType
+from shared.keys import Keys
 from shared.lifecycle import TRANSITIONS
 from shared.metrics import FleetMetrics, Metrics
+from shared.rights import acl_rules
 from shared.route_settings import ProviderSettings
 from shared.settings import Settings, load_settings
 from worker.breaker import Policy
@@ -254,3 +256,9 @@ def test_each_field_of_a_response_stands_in_the_row_of_its_use() -> None:
     rows = {use: set(re.findall(r"`(\w+)`", fields)) for use, fields in table("use", "fields")}
 
     assert rows == {use.value: {name for name in FIELDS if FIELDS[name] is use} for use in Use}
+
+
+def test_the_rights_of_a_user_are_those_that_are_tried() -> None:
+    rules = " ".join(acl_rules(Keys()))
+
+    assert f"ACL SETUSER app on >PASSWORD {rules}" in [" ".join(block.split()) for block in BLOCKS]
