@@ -201,7 +201,8 @@ class Connection:
             # A gateway on its way out, or one without its Redis, has nothing to say but when to come back.
             if events or reader.retry_ms is None:
                 self._answered()
-            yield from events
+            # A proxy's heartbeat may be an event without data.
+            yield from [event for event in events if event.data]
 
     def _pages(
         self, method: str, path: str, query: Mapping[str, str], limit: int | None, cursor: str

@@ -173,7 +173,7 @@ class Transcript:
 
 def _data(event: SentEvent) -> Mapping[str, Any]:
     try:
-        data = json.loads(event.data)
+        data = json.loads(event.text)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):

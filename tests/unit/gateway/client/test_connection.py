@@ -141,6 +141,12 @@ def test_a_gateway_that_was_never_there_is_not(stage: Stage) -> None:
     assert scene.waited == []
 
 
+def test_a_proxys_heartbeats_and_mark_are_passed_over(stage: Stage) -> None:
+    heartbeat = b"data:\n\nevent: ping\ndata: \n\n"
+
+    assert ids(stage(stream(b"\xef\xbb\xbf" + delta(1), heartbeat, delta(2), heartbeat, END))) == ["1-1", "1-2", "1-9"]
+
+
 def test_an_event_that_is_too_large_is_not_taken(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "FRAME_BYTES", 100)
 

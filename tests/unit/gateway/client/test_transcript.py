@@ -212,6 +212,12 @@ def test_data_that_is_no_object_is_no_event_of_tailrace(data: bytes) -> None:
         Transcript().apply(SentEvent("delta", data, "1-1"))
 
 
+def test_bytes_that_are_not_utf_8_are_replaced() -> None:
+    broken = SentEvent("delta", b'{"content":"caf\xe9"}', "1-1")
+
+    assert read(broken).text == "caf\ufffd"
+
+
 @pytest.mark.parametrize("event", [sent("delta", "one"), sent("rollback", "2-1", to="-"), sent("rollback", "2-1")])
 def test_an_id_that_is_none_is_no_event_of_tailrace(event: SentEvent) -> None:
     with pytest.raises(GatewayGarbage, match="as the id of an event"):
