@@ -1,4 +1,4 @@
-"""An answer's body in parts, whatever its media type says: an event stream, lines of JSON, or one JSON document.
+"""A reader of bodies of any media type: an event stream, lines of JSON, or one JSON document.
 
 The first byte that is not white space decides: upstreams send event streams as `application/json`, and JSON as
 `text/plain`. Pure. Not here: the meaning of a part.
@@ -68,7 +68,7 @@ class AnswerBody:
         return self._feed_beginning(piece)
 
     def end(self) -> list[SentEvent]:
-        """Return the part that the end of the body completes. An event that the end cuts off is none."""
+        """Return the part that the end of the body completes. An event that the end cuts off is dropped."""
         return self._json.end() if self._json is not None else []
 
     def _feed_beginning(self, piece: bytes) -> list[SentEvent]:

@@ -1,7 +1,7 @@
 """Answers from the pieces of their bodies: a chat's as chunks, others as one document.
 
 Events that hold nothing of the answer are passed over: heartbeats, and events of unknown names. An error in any shape
-ends an answer. Pure. Not here: sockets, and the sentences about what went wrong.
+ends an answer. Pure. Not here: sockets, and the sentences of errors.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from worker.providers.refusals import Refused, refusal_in, refusal_of
 from worker.providers.upstream_json import decode_json
 
 _DONE: Final = "[DONE]"
-# Events without a name of their own, and events that are errors whatever they hold.
+# The name of an event that has none of its own, and the name of an event that is always an error.
 _CHUNK, _ERROR = "message", "error"
 
 

@@ -2,7 +2,7 @@
 
 It uses the official client of OpenAI for authentication, connections (aiohttp's, which read a token at half the cost of
 its default ones) and errors. The client's models are left out, since they cost more than the rest of a token's way, and
-so is its event reader, which takes a line of any length. Not here: what is asked, and what an answer means.
+so is its event reader, which takes a line of any length. Not here: requests, and the meaning of answers.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class HttpUpstream:
             default_headers={"Accept-Encoding": "identity"},  # compression holds tokens back
             http_client=DefaultAioHttpClient(
                 timeout=httpx2.Timeout(None, connect=CONNECT_S),
-                # The worker's slots are the limit: 0 is none.
+                # The worker's slots are the limit; 0 sets no other one.
                 limits=httpx2.Limits(max_connections=0, keepalive_expiry=30.0),
                 event_hooks={"response": [_bound]},
             ),
@@ -111,7 +111,7 @@ class HttpUpstream:
 
     @contextmanager
     def faults(self) -> Iterator[None]:
-        """Turn all that goes wrong with a call, and with reading its answer, into errors of the tree."""
+        """Turn each fault of a call, and of reading its answer, into an error of the tree."""
         try:
             yield
         except Refused as error:
@@ -209,7 +209,7 @@ def _could_not_connect(error: APIConnectionError) -> bool:
 
 
 def _was_not_sent(error: APIConnectionError) -> bool:
-    """Whether there was a connection, and the request could not be written to it: only aiohttp's words tell."""
+    """Whether there was a connection, and the request could not be written to it: only aiohttp's words show that."""
     cause = error.__cause__.__cause__ if error.__cause__ is not None else None
     return isinstance(cause, aiohttp.ClientOSError) and "Can not write request body" in str(cause)
 
@@ -239,7 +239,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             continue
         return seconds if 0 <= seconds < float("inf") else None
-    try:  # a date, told by the same clock as `Date`
+    try:  # a date, by the same clock as `Date`
         wait = parsedate_to_datetime(after) - parsedate_to_datetime(headers.get("date", ""))
     except (ValueError, TypeError):
         return None

@@ -38,7 +38,7 @@ class OpenAICompatible:
     """The upstream at `base_url`, as in `https://api.openai.com/v1`. A local server may need no `api_key`."""
 
     def __init__(self, name: str, base_url: str, api_key: str | None = None, rules: RequestRules | None = None) -> None:
-        """Nothing is sent yet.
+        """Make the client; nothing is sent yet.
 
         Raises:
             StartupError: the address or the key can't be one.
@@ -57,7 +57,7 @@ class OpenAICompatible:
         """Send a chat request, when the first chunk is asked for.
 
         Raises:
-            ProviderUnreachable: there is no connection, or it broke.
+            ProviderUnreachable: the connection could not be made, or broke.
             ProviderRefused: the answer is an error, or one comes in mid-stream.
             ProviderTimeout: the upstream says that something behind it took too long.
             ProviderGarbage: the answer is not the protocol.

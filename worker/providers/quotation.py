@@ -5,13 +5,13 @@ Pure. Not here: which text is worth quoting.
 
 from shared.bounds import SENTENCE_CHARS
 
-# Cleaning takes time by the character, and only the beginning is shown.
+# Cleaning takes time for each character, and only the beginning is shown.
 _READ_CHARS = 4 * SENTENCE_CHARS
 
 
 def quoted(text: str, secret: str | None = None, most: int = SENTENCE_CHARS) -> str:
     """Return the beginning of a text, fit for callers' eyes."""
     # The secret is removed first: a cut through it would show a part.
-    bare = text[:_READ_CHARS].replace(secret, "***") if secret else text[:_READ_CHARS]
-    line = " ".join("".join(each if each.isprintable() else " " for each in bare).split())
+    bare = text.replace(secret, "***") if secret else text
+    line = " ".join("".join(each if each.isprintable() else " " for each in bare[:_READ_CHARS]).split())
     return line if len(line) <= most else line[:most] + "…"

@@ -1,7 +1,7 @@
 """The meaning of an upstream's error: from its status, its names and its words to one code of shared/errors.py.
 
 Names that mean one thing come first, then words, then the HTTP status; a name that any error may have comes last. Pure.
-Not here: where in an answer these stand (refusals.py).
+Not here: the places of these in an answer (refusals.py).
 """
 
 import re

@@ -76,7 +76,7 @@ def refusal_in(data: object) -> Refusal | None:
 
 
 def refusal_of(data: object, status: int | None = None, otherwise: str = "provider_error") -> Refusal:
-    """Read an error, whatever its shape. `status` is that of HTTP; without it, a numeric code of the error counts.
+    """Read an error of any shape. `status` is that of HTTP; without it, a numeric code of the error counts.
 
     `otherwise` is the code of an error that says nothing about itself.
     """
@@ -96,7 +96,7 @@ def _says_error(error: object) -> bool:
 
 
 def _is_error(data: Mapping[str, Any]) -> bool:
-    """Whether an object without choices is an error."""
+    """Whether an object without choices is an error, by its own marks."""
     if _says_error(data.get("error")) or "error" in (data.get("object"), data.get("type")):
         return True
     if any(data.get(mark) for mark in _MARKS) or _minimax(data) is not None:
@@ -132,11 +132,11 @@ class _Report:
     code: str | None = None
 
     def said(self) -> str:
-        """The words in their order, each once; titles only if there are no others."""
+        """Join the words in their order, each once; without words, the titles."""
         return ": ".join(dict.fromkeys(self.words or self.titles))
 
     def read(self, about: object, depth: int) -> None:
-        """Collect what a part of an error says."""
+        """Collect the parts of one level of an error, and of those below it."""
         if depth > _DEPTH:
             return
         if isinstance(about, str):
@@ -191,7 +191,7 @@ class _Report:
 
 
 def _path(place: list[Any]) -> str:
-    """A place in a request as FastAPI tells it, `["body", "messages", 0]`, as this project does: `messages[0]`."""
+    """Write a place in a request, `["body", "messages", 0]` for FastAPI, as Tailrace does: `messages[0]`."""
     path = ""
     for part in place[1:] if place[:1] == ["body"] else place:
         if isinstance(part, int):

@@ -25,13 +25,13 @@ class TransportField(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """A refused field. `lasting`: the provider refuses it whatever else a request holds."""
+    """A refused field. `lasting`: the provider refuses it in each request."""
 
     field: TransportField
     lasting: bool = True
 
 
-# Refusals with another cause, whatever they mention.
+# Refusals that have another cause, even if they mention a field.
 _ELSEWHERE: Final = frozenset(
     {"rate_limit_exceeded", "insufficient_quota", "provider_overloaded", TIMEOUT}
     | {"context_length_exceeded", "content_policy_violation", "model_not_found"}

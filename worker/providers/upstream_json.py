@@ -1,6 +1,6 @@
 """JSON as upstreams write it: with NaN and Infinity, which JSON does not have, and perhaps nested without end.
 
-Pure. Not here: what the JSON means.
+Pure. Not here: the meaning of the JSON.
 """
 
 from json import JSONDecoder
