@@ -1,7 +1,6 @@
-"""May this request enter, and as what: from a decoded body to a job that is recorded and queued.
+"""Decides whether a request may enter, and makes the spec of a job from its decoded body.
 
-Above: the API, which knows HTTP and dialects. Below: queue (admit, release) and store (create). 202 means kept: it is
-sent only once all three steps are through. Not here: reading bodies, showing jobs.
+Not here: reading bodies, recording and queueing (intake.py), showing jobs.
 """
 
 import secrets
@@ -23,12 +22,13 @@ from gateway.fields import (
     read_on_stream_failure,
     read_seconds,
 )
+from gateway.intake import Intake
 from gateway.own_fields import OWN_FIELDS, check_foreign, check_native
 from gateway.strict_models import StrictModels
 from gateway.wishes import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
 from shared.bounds import EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.clock import Clock
-from shared.errors import InvalidRequest, JobNotFound, ModelNotFound
+from shared.errors import InvalidRequest, ModelNotFound
 from shared.events import encode_data
 from shared.jobs import (
     CHAT,
@@ -43,7 +43,6 @@ from shared.jobs import (
     new_job_id,
 )
 from shared.lanes import DEFAULT_LANE
-from shared.queue import Admission as Admitted
 from shared.queue import Queue
 from shared.routes import OnStreamFailure
 from shared.store import Store
@@ -82,8 +81,7 @@ class Admission:
         gateway: str,
         strict_models: StrictModels | None = None,
     ) -> None:
-        self._store = store
-        self._queue = queue
+        self._intake = Intake(store, queue, max_depth=limits.max_depth, retention_s=limits.retention_s)
         self._clock = clock
         self._limits = limits
         self._gateway = gateway
@@ -381,37 +379,10 @@ class Admission:
             await self._strict_models.check(spec.model)
 
     async def submit(self, spec: JobSpec) -> Job:
-        """Admit, create, release: the job, as it was created or as it is meanwhile.
+        """Record and queue the job; return it, or the one that its Idempotency-Key has made before.
 
         Raises:
             QueueFull, IdempotencyConflict, ModelNotFound: nothing was stored.
         """
         await self.check_model(spec)
-        admission = await self._admit(spec)
-        while admission.existing:
-            if (job := await self._kept(admission.job_id)) is not None:
-                return job
-            if not await self._queue.free(spec, admission.job_id):
-                # A crash between `admit` and `create`: made again under the same id.
-                spec = replace(spec, id=admission.job_id)
-                break
-            admission = await self._admit(spec)
-        created = await self._store.create(spec, max(admission.position, 1))
-        if await self._queue.release(spec.id, spec.lane):
-            return created.job
-        job = await self._store.load(spec.id)
-        if not job.ended:
-            # We were so slow that a worker took the job before its record was there, and forgot it; or it runs already.
-            await self._queue.restore(job.place, min(spec.timeout_s, spec.abandonment.unseen_s or spec.timeout_s))
-        return job
-
-    async def _admit(self, spec: JobSpec) -> Admitted:
-        return await self._queue.admit(spec, max_depth=self._limits.max_depth, retention_s=self._limits.retention_s)
-
-    async def _kept(self, job_id: str) -> Job | None:
-        """The job that an Idempotency-Key leads to; None where it was deleted, or is not recorded yet."""
-        try:
-            job = await self._store.load(job_id)
-        except JobNotFound:
-            return None
-        return None if job.hidden else job
+        return await self._intake.submit(spec)

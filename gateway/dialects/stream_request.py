@@ -6,6 +6,7 @@ Above: api/completion_calls.py. All raise errors of the tree. Not here: the opti
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.chat_parameters import check_parameter
 from gateway.dialects.chunk_id import ChunkId, parse_chunk_id
 from shared.errors import InvalidRequest
 
@@ -20,18 +21,10 @@ def wants_stream(body: Mapping[str, Any]) -> bool:
     if streaming is not None and not isinstance(streaming, bool):
         raise InvalidRequest("stream must be true or false.", param="stream")
     options = body.get("stream_options")
-    if options is None:
-        return bool(streaming)
-    if not isinstance(options, dict):
-        raise InvalidRequest("stream_options must be an object.", param="stream_options")
-    if not streaming:
+    check_parameter("stream_options", options)
+    if options is not None and not streaming:
         raise InvalidRequest("stream_options is only allowed when stream is true.", param="stream_options")
-    include_usage = options.get("include_usage")
-    if include_usage is not None and not isinstance(include_usage, bool):
-        raise InvalidRequest(
-            "stream_options.include_usage must be true or false.", param="stream_options.include_usage"
-        )
-    return True
+    return bool(streaming)
 
 
 def resumed_at(query: Mapping[str, str], last_event_id: str | None) -> tuple[bool, ChunkId | None]:
