@@ -34,6 +34,9 @@ class EventType(StrEnum):
     GAP = "gap"
 
 
+PIECES: frozenset[str] = frozenset({"token_ids"})
+"""The further fields of a choice that add up over its deltas: vLLM's `return_token_ids`. Of others the last counts."""
+
 TERMINAL_EVENTS: frozenset[EventType] = frozenset(
     {EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED}
 )

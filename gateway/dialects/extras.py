@@ -7,7 +7,7 @@ and whole_answer.py. Not here: the fields of the delta itself.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from shared.events import EventId
+from shared.events import PIECES, EventId
 
 # Fields that the dialects set themselves. An upstream's further field never replaces one of them.
 _RESERVED = frozenset(
@@ -25,10 +25,20 @@ def shown_extra(extra: _Fields | None) -> dict[str, Any]:
     return {name: value for name, value in (extra or {}).items() if name not in _RESERVED}
 
 
+def add_fields(fields: dict[str, Any], more: _Fields) -> None:
+    """Add the further fields of another delta of a choice: the last value counts, but `PIECES` add up."""
+    for name, value in more.items():
+        before = fields.get(name)
+        if name in PIECES and isinstance(value, list) and isinstance(before, list):
+            before += value
+        else:
+            fields[name] = value
+
+
 class _Noted(NamedTuple):
     event: EventId
     choice_index: int
-    choice: _Fields
+    choice: dict[str, Any]
     chunk: _Fields
 
 
@@ -66,13 +76,11 @@ class Extras:
             for name, value in noted.chunk.items():
                 self.stays.pop(name, None)
                 (once if isinstance(value, dict | list) else self.stays)[name] = value
-            before = choices.get(noted.choice_index)
-            merged = noted.choice if before is None else {**before.choice, **noted.choice}
-            choices[noted.choice_index] = noted._replace(choice=merged, chunk={})
+            waiting = choices.setdefault(noted.choice_index, noted._replace(chunk={}))
+            if waiting.choice is not noted.choice:
+                add_fields(waiting.choice, noted.choice)
         taken = choices.pop(index, None)
-        # One for each choice: a stream of fields for a choice that is never shown costs no more than its last ones.
+        # One for each choice: a stream of fields for a choice that is never shown costs no more than they do.
         self._noted = list(choices.values())
         self.waiting = set(choices)
-        return dict(taken.choice) if taken else {}, {
-            name: value for name, value in once.items() if name not in self.stays
-        }
+        return taken.choice if taken else {}, {name: value for name, value in once.items() if name not in self.stays}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from gateway.dialects.answer_options import AnswerOptions
-from gateway.dialects.extras import shown_extra
+from gateway.dialects.extras import add_fields, shown_extra
 from gateway.dialects.openai_errors import Failure, failure_in
 from gateway.dialects.outcome import finish_reasons, usage_of
 from shared.events import START, Event, EventType, parse_id
@@ -75,7 +75,7 @@ class WholeAnswer(ABC):
         for delta in self._decoded():
             index = delta.pop("index", 0)
             further |= shown_extra(delta.pop("chunk_extra", None))
-            beside.setdefault(index, {}).update(shown_extra(delta.pop("choice_extra", None)))
+            add_fields(beside.setdefault(index, {}), shown_extra(delta.pop("choice_extra", None)))
             deltas.setdefault(index, []).append(delta)
         choices = [
             {**self._choice(index, reason, deltas.get(index, [])), **beside.get(index, {})}

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from shared.errors import AttemptFailed, ProviderGarbage
+from shared.events import PIECES
 from worker.providers.finish_reasons import BrokenOff, finish_reason
 from worker.providers.plain_values import plain
 from worker.providers.texts import Span, TextField, TextReader, is_whole, read_spans
@@ -163,7 +164,11 @@ class ChoiceReader:
 
     def _note_extra(self, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
-            if value is not None and self._sent_extra.get(name) != value:
+            if name in PIECES:
+                if isinstance(value, list) and value:
+                    self._extra.setdefault(name, []).extend(plain(value))
+                    self._waits = True
+            elif value is not None and self._sent_extra.get(name) != value:
                 self._sent_extra[name] = value
                 self._extra[name] = plain(value)
                 self._waits = True

@@ -633,6 +633,11 @@ class TestExtras:
         assert chunk['"delta":{}'] == '"delta":{}'
         assert chunk["choices"][0]["delta"] == {"content": "b"}
 
+    def test_a_completion_has_all_pieces_of_a_field_that_adds_up(self) -> None:
+        events = [delta({"content": "a", "choice_extra": {"token_ids": [seq]}}, seq=seq) for seq in (2, 3, 4)]
+
+        assert completion(*events, completed("stop")).body()["choices"][0]["token_ids"] == [2, 3, 4]
+
     def test_a_completion_has_the_last_value_of_each_in_its_place(self) -> None:
         body = completion(
             delta({"content": "a", "chunk_extra": {"citations": ["x"], "system_fingerprint": "fp"}}),

@@ -1,6 +1,10 @@
 """The fields beside the deltas, as they wait for a chunk. Their places in the chunks are test_chat.py's subject."""
 
-from gateway.dialects.extras import Extras, shown_extra
+from typing import Any
+
+import pytest
+
+from gateway.dialects.extras import Extras, add_fields, shown_extra
 from shared.events import START, EventId
 
 
@@ -25,6 +29,33 @@ def test_a_choices_fields_are_taken_once_with_their_last_values() -> None:
     assert extras.take(0) == ({}, {})
     assert extras.take(1) == ({"c": 3}, {})
     assert extras.waiting == set()
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "after"),
+    [
+        ({"token_ids": [1], "a": 1}, {"token_ids": [1, 2]}, {"token_ids": [1, 1, 2], "a": 1}),
+        ({"list": [1]}, {"list": [2]}, {"list": [2]}),
+        ({"token_ids": [1]}, {}, {"token_ids": [1]}),
+        ({}, {"token_ids": [1]}, {"token_ids": [1]}),
+        ({"token_ids": "odd"}, {"token_ids": [2]}, {"token_ids": [2]}),
+    ],
+    ids=str,
+)
+def test_pieces_add_up_and_of_other_fields_the_last_value_counts(
+    before: dict[str, Any], more: dict[str, Any], after: dict[str, Any]
+) -> None:
+    add_fields(before, more)
+
+    assert before == after
+
+
+def test_pieces_that_wait_add_up() -> None:
+    extras = Extras()
+    for seq in (1, 2, 3):
+        extras.note(event(seq), 0, {"token_ids": [seq]}, None)
+
+    assert extras.take(0) == ({"token_ids": [1, 2, 3]}, {})
 
 
 def test_a_choice_waits_even_without_fields() -> None:

@@ -190,6 +190,15 @@ class TestFurtherFieldsBesideTheDelta:
         first = choice(index=0, delta={"role": "assistant"}, content_filter_results={})
         assert deltas(first, delta(content="a")) == [{"content": "a", "choice_extra": {"content_filter_results": {}}}]
 
+    def test_pieces_add_up_and_none_is_taken_for_a_repetition(self) -> None:
+        sent = [({"content": "ha"}, [7]), ({"content": "ha"}, [7]), ({}, [8]), ({"content": "!"}, [9])]
+        chunks = [choice(index=0, delta=said, token_ids=ids) for said, ids in sent]
+        assert [each["choice_extra"]["token_ids"] for each in deltas(*chunks)] == [[7], [7], [8, 9]]
+
+    @pytest.mark.parametrize("odd", [7, "text", {}, [], None], ids=str)
+    def test_pieces_that_are_not_a_list_are_left_out(self, odd: object) -> None:
+        assert deltas(choice(index=0, delta={"content": "a"}, token_ids=odd)) == [{"content": "a"}]
+
     def test_what_comes_after_the_last_delta_is_a_delta_of_its_own(self) -> None:
         assert deltas(delta(content="a"), STOP, {"choices": [], "citations": ["u"]}) == [
             {"content": "a"},
