@@ -341,7 +341,7 @@ async def test_an_address_that_does_not_exist_is_a_problem(client: Client, path:
     assert path in problem(answer)["detail"]
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/chat", "/v1/chat/completions/", "/v1/completions"])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v1/chat", "/v1/chat/completions/", "/v1/complete"])
 async def test_an_address_that_openai_may_have_is_answered_in_its_envelope(client: Client, path: str) -> None:
     answer = await client.get(path)
     assert answer.status == 404
