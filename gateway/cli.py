@@ -27,11 +27,11 @@ from gateway.supervisor import Program, Supervisor
 from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
 from shared.errors import StartupError, Unavailable
-from shared.logs import configure_logs, redact, wants_console
+from shared.logs import configure_logs, log_notes, redact, wants_console
 from shared.ports import free_port, hold_port, port_taken
 from shared.ready import tell_ready
 from shared.routes import Continuation
-from shared.settings import SCRIPTED_URL, Settings, load_settings
+from shared.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
 
 LOCAL_MODEL = "smollm2-135m-instruct"
 SCRIPTED_MODEL = "scripted"
@@ -57,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = load_settings()
         configure_logs(settings.log_level, settings.log_format)
         if options.command == "serve":
+            log_notes(environment_notes())
             return uvloop.run(_serve(settings, options.ready_fd, share_port=options.share_port))
         return asyncio.run(up(settings))
     except (StartupError, Unavailable) as error:

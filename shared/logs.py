@@ -8,10 +8,13 @@ the same way. Not here: deciding what is worth an event.
 import logging
 import re
 import sys
+from collections.abc import Iterable
 
 import structlog
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from shared.environment import Note
 
 # A second line of defence: nobody should have logged these in the first place.
 _SECRETS = (
@@ -104,3 +107,10 @@ def _escaped(text: str) -> str:
 
 def _is_no_intended_break(record: logging.LogRecord) -> bool:
     return not (record.name == "uvicorn.error" and _INTENDED in record.getMessage())
+
+
+def log_notes(notes: Iterable[Note]) -> None:
+    """Log the variables that look like settings and are not read."""
+    log = structlog.get_logger()
+    for note in notes:
+        log.warning(note.trouble.value, variable=note.variable, reason=note.sentence)

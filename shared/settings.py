@@ -4,8 +4,10 @@ Read once by a composition root (gateway/cli.py, worker/__main__.py) and passed 
 README's table is tested against them. Not here: anything that acts on a setting.
 """
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from tomllib import TOMLDecodeError
 from typing import Annotated, Any, ClassVar
 
@@ -13,6 +15,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -31,6 +34,7 @@ from shared.bounds import (
     RESULT_BYTES,
     WORKER_SLOTS,
 )
+from shared.environment import PREFIX, Note, find_notes, is_service_link
 from shared.errors import StartupError
 from shared.jobs import LONGEST_TIMEOUT_S
 from shared.lanes import parse_lanes
@@ -60,7 +64,12 @@ class Settings(BaseSettings):
     """All settings, with their defaults. Durations are seconds, sizes bytes."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TAILRACE_", toml_file="tailrace.toml", extra="forbid", frozen=True, populate_by_name=True
+        env_prefix=PREFIX,
+        env_ignore_empty=True,
+        toml_file="tailrace.toml",
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
     )
 
     redis_url: str | None = Field(
@@ -333,7 +342,28 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Code wins over the environment, that over `tailrace.toml`, and that over what was set for OpenAI's client."""
         toml = TomlConfigSettingsSource(settings_cls)
-        return init_settings, env_settings, toml, _OpenAISource(settings_cls)
+        return init_settings, _Environment(settings_cls), toml, _OpenAISource(settings_cls)
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, without what only looks like a setting."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        variables = super()._load_env_vars()
+        return {name: value for name, value in variables.items() if not is_service_link(name, value or "")}
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Read JSON.
+
+        Raises:
+            StartupError: it is none. The sentence says where, and not what: it may be a secret.
+        """
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except json.JSONDecodeError as error:
+            raise StartupError(
+                f"{PREFIX}{field_name.upper()} is not valid JSON: {error.msg}, at character {error.pos + 1}."
+            ) from None
 
 
 class _OpenAISource(PydanticBaseSettingsSource):
@@ -365,6 +395,11 @@ def load_settings(**overrides: Any) -> Settings:
         raise StartupError(f"These settings are wrong: {wrong}.") from None
     except (TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise StartupError(f"tailrace.toml can't be read: {error}.") from None
+
+
+def environment_notes() -> tuple[Note, ...]:
+    """List the environment's variables that look like settings and are not read, for the log."""
+    return tuple(find_notes(os.environ, Settings.model_fields))
 
 
 def _shown(location: tuple[int | str, ...]) -> str:

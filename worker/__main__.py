@@ -24,7 +24,7 @@ from shared.errors import RedisUnavailable, StartupError, TailraceError
 from shared.fleet import Fleet, Publisher
 from shared.keys import Keys
 from shared.lanes import parse_lanes
-from shared.logs import configure_logs
+from shared.logs import configure_logs, log_notes
 from shared.metrics import Buckets, Metrics
 from shared.places import Places, freed_provider
 from shared.queue import Queue
@@ -34,7 +34,7 @@ from shared.results import Results
 from shared.routes import Upstream
 from shared.server_check import check_server
 from shared.server_watch import ServerWatch
-from shared.settings import SCRIPTED_URL, Settings, load_settings
+from shared.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Client, must_answer, name_of, open_client
 from worker.attempts import Attempts, Limits
@@ -314,6 +314,7 @@ def cli() -> int:
         print(error, file=sys.stderr)
         return 2
     configure_logs(settings.log_level, settings.log_format)
+    log_notes(environment_notes())
     return uvloop.run(main(settings, arguments.ready_fd))
 
 

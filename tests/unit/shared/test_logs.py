@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from shared.logs import configure_logs, redact, wants_console
+from shared.environment import Note, Trouble
+from shared.logs import configure_logs, log_notes, redact, wants_console
 
 Logged = Callable[[], list[dict[str, Any]]]
 
@@ -151,3 +152,12 @@ def test_configured_again_the_last_call_counts(capsys: pytest.CaptureFixture[str
     assert "part.started" in line
     assert "part=gateway" in line
     assert not line.startswith("{")
+
+
+def test_variables_that_are_not_read_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "json")
+    log_notes([Note(Trouble.MISSPELT, "TAILRACE_PROT", "TAILRACE_PROT is not a setting.")])
+
+    (line,) = [json.loads(text) for text in capsys.readouterr().err.splitlines()]
+    assert (line["event"], line["level"]) == ("settings.unknown_variable", "warning")
+    assert (line["variable"], line["reason"]) == ("TAILRACE_PROT", "TAILRACE_PROT is not a setting.")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import StartupError
-from shared.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
+from shared.settings import Settings, colour_is_wanted, environment_notes, load_settings, terminal_is_dumb
 
 
 @pytest.fixture
@@ -45,6 +45,42 @@ def test_what_other_programs_set_is_none_of_our_business(monkeypatch: pytest.Mon
     monkeypatch.setenv("TAILRACE_SOMETHING_ELSE", "1")
 
     assert load_settings().port == 8080
+
+
+@pytest.mark.parametrize("name", ["TAILRACE_PORT", "TAILRACE_REDIS_URL", "TAILRACE_PROVIDERS", "OPENAI_BASE_URL"])
+def test_an_empty_variable_counts_as_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "")
+
+    assert load_settings() == Settings()
+    assert (load_settings().port, load_settings().redis_url, load_settings().upstream_url) == (8080, None, None)
+
+
+def test_a_kubernetes_service_link_is_not_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_PORT", "tcp://10.0.0.1:8080")
+    monkeypatch.setenv("TAILRACE_PORT_8080_TCP", "tcp://10.0.0.1:8080")
+    monkeypatch.setenv("TAILRACE_SERVICE_HOST", "10.0.0.1")
+
+    assert load_settings().port == 8080
+    assert [note.variable for note in environment_notes()] == ["TAILRACE_PORT"]
+
+
+def test_a_misspelt_name_is_noted_with_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_WORKERSLOTS", "7")
+
+    assert load_settings().worker_slots != 7
+    (note,) = environment_notes()
+    assert note.sentence == "TAILRACE_WORKERSLOTS is not a setting and is ignored; TAILRACE_WORKER_SLOTS is one."
+
+
+@pytest.mark.parametrize("value", ['{"a": {"base_url": "hunter2"', "hunter2", "{hunter2: 1}"])
+def test_json_that_is_none_is_refused_in_one_sentence(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_PROVIDERS", value)
+
+    with pytest.raises(StartupError, match=r"^TAILRACE_PROVIDERS is not valid JSON: .* at character \d+\.$") as refusal:
+        load_settings()
+
+    assert "hunter2" not in str(refusal.value)
+    assert refusal.value.__suppress_context__
 
 
 def test_the_upstream_falls_back_to_the_openai_names(monkeypatch: pytest.MonkeyPatch) -> None:
