@@ -74,8 +74,11 @@ class Extras:
         once: dict[str, Any] = {}
         for noted in self._noted:
             for name, value in noted.chunk.items():
-                self.stays.pop(name, None)
-                (once if isinstance(value, dict | list) else self.stays)[name] = value
+                if isinstance(value, dict | list):
+                    self.stays.pop(name, None)
+                    once[name] = value
+                else:
+                    self.stays[name] = value
             waiting = choices.setdefault(noted.choice_index, noted._replace(chunk={}))
             if waiting.choice is not noted.choice:
                 add_fields(waiting.choice, noted.choice)

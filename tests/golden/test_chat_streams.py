@@ -24,6 +24,7 @@ JOB = "job_01hf7yat000000000000000005"
 PLAIN = ChatOptions(JOB, "fast")
 OPTIONS = {
     "awkward_text": ChatOptions(JOB, '","delta":{},"é'),
+    "beside_the_delta": ChatOptions(JOB, "fast", include_usage=True),
     "cancelled": PLAIN,
     "early_failure": PLAIN,
     "early_rollback": PLAIN,

@@ -22,6 +22,7 @@ RECORDINGS = Path(__file__).parent / "completions"
 PLAIN = TextOptions(JOB, "fast")
 OPTIONS = {
     "awkward_text": TextOptions(JOB, '"text":"","é'),
+    "beside_the_delta": TextOptions(JOB, "fast", include_usage=True),
     "early_failure": PLAIN,
     "early_rollback": PLAIN,
     "late_failure": TextOptions(JOB, "fast", include_usage=True),

@@ -43,6 +43,7 @@ BACKGROUND = ResponseOptions(JOB, "fast", background=True, metadata={"page": "7"
 OPTIONS = {
     "agent_tools": ResponseOptions(JOB, "fast", asked=AGENT),
     "awkward_text": ResponseOptions(JOB, '","delta":"é'),
+    "beside_the_delta": PLAIN,
     "cancelled": BACKGROUND,
     "citations": PLAIN,
     "early_failure": PLAIN,

@@ -180,9 +180,10 @@ class TestFurtherFieldsBesideTheDelta:
 
     def test_a_choice_has_its_own(self) -> None:
         first = choice(index=1, delta={"content": "a"}, content_filter_results={"hate": {"filtered": False}})
-        last = choice(index=1, delta={}, finish_reason="stop", stop_reason="END", token_ids=None)
-        assert deltas(first, last) == [
+        last = choice(index=1, delta={}, finish_reason="stop", stop_reason="END", matched_stop=None)
+        assert deltas(first, first, last) == [
             {"content": "a", "choice_extra": {"content_filter_results": {"hate": {"filtered": False}}}, "index": 1},
+            {"content": "a", "index": 1},
             {"choice_extra": {"stop_reason": "END"}, "index": 1},
         ]
 
