@@ -1,15 +1,19 @@
-"""The gateway's address, as a caller on this machine uses it. Pure.
+"""The gateway's address as callers on this machine use it, and the hosts that requests name. Pure.
 
-Above: cli.py, which prints it, development_key.py, and the client, which calls it. Not here: whether anybody listens.
+Above: cli.py, development_key.py, head_check.py, and the client. Not here: whether a gateway listens there.
 """
 
 import ipaddress
+from typing import Final
+
+LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+"""The names of this machine in a Host header."""
 
 
 def base_url(host: str, port: int) -> str:
     """The URL of a gateway that binds to `host`."""
     # An address that means "all of mine" can't be called; loopback is one of them.
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, bracketed(host))  # noqa: S104
     return f"http://{shown}:{port}"
 
 
@@ -19,3 +23,14 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def bracketed(host: str) -> str:
+    """Return a host as an address names it: an IPv6 address stands in brackets (RFC 3986 §3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
+def host_of(value: str) -> str:
+    """Return the host of a Host header, in lower case and without its port (RFC 9110 §7.2)."""
+    host = value.strip().lower()
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]

@@ -48,6 +48,7 @@ from gateway.auth import Keyring, Links
 from gateway.cors import Cors
 from gateway.dialects.openai_errors import body_of, failure_of, headers_of
 from gateway.files import room_for
+from gateway.head_check import HeadCheck
 from gateway.hub import Hub
 from gateway.middleware import RequestLog
 from gateway.presence import Presence
@@ -97,8 +98,8 @@ log = structlog.get_logger()
 
 _NATIVE = re.compile(r"/v1/(jobs|dead-letters)(/|$)")
 _CLOSE_S = 2
-# uvicorn ticks ten times a second: whoever has not ended a request's head for 10 to 20 s is let go.
-_HEAD_TICKS = 100
+# uvicorn ticks ten times a second: a head that has not ended within 10 to 20 s, or a body that is too slow, is closed.
+_TICK_S, _CHECK_TICKS = 0.1, 100
 
 
 @asynccontextmanager
@@ -238,7 +239,8 @@ def build_app(services: Services) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.state.services = services
-    logged = RequestLog(app, services.clock, services.metrics)
+    checked = HeadCheck(app, services.settings.hosts, error_response)
+    logged = RequestLog(checked, services.clock, services.metrics)
     origins = services.settings.cors_origins
     return Cors(logged, origins) if origins else logged
 
@@ -320,9 +322,10 @@ def _problem(error: TailraceError) -> Response:
 class _Server(uvicorn.Server):
     """uvicorn without its own signal handling: draining is ours (facts: it would wait for streams for ever)."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], min_body_rate: int) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._min_body_bytes = min_body_rate * _CHECK_TICKS * _TICK_S
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -336,18 +339,20 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second. One look at all connections now and then costs a request nothing, a timer each would."""
-        if counter % _HEAD_TICKS == 0:
+        if counter % _CHECK_TICKS == 0:
             for connection in list(self.server_state.connections):
                 if isinstance(connection, BoundedHttp):
-                    connection.let_go_if_silent()
+                    connection.check(self._min_body_bytes)
         return await super().on_tick(counter)
 
 
 def make_server(services: Services, on_ready: Callable[[], None], *, connections: int = CONNECTIONS) -> uvicorn.Server:
     """uvicorn for these parts, as every gateway runs it."""
+    settings = services.settings
+    room = Room(connections, settings.max_connections_per_address, frozenset(settings.proxies))
     config = uvicorn.Config(
         build_app(services),
-        http=partial(BoundedHttp, room=Room(connections)),  # type: ignore[arg-type]  # it is only called
+        http=partial(BoundedHttp, room=room),  # type: ignore[arg-type]  # it is only called
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -356,7 +361,7 @@ def make_server(services: Services, on_ready: Callable[[], None], *, connections
         backlog=LISTEN_BACKLOG,
         timeout_graceful_shutdown=_CLOSE_S,
     )
-    return _Server(config, on_ready)
+    return _Server(config, on_ready, settings.min_body_rate)
 
 
 async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None, share_port: bool = False) -> int:

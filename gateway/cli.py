@@ -19,7 +19,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from gateway.address import base_url
+from gateway.address import LOCAL_HOSTS, base_url, bracketed
 from gateway.client.arguments import COMMANDS, add_commands
 from gateway.client.commands import run
 from gateway.development_key import development_key
@@ -113,7 +113,8 @@ async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) 
     key = development_key(settings)
     if key is not None:
         metrics_open = settings.metrics_open is not False
-        settings = settings.model_copy(update={"api_keys": (_entry(key),), "metrics_open": metrics_open})
+        update = {"api_keys": (_entry(key),), "metrics_open": metrics_open, "hosts": _development_hosts(settings)}
+        settings = settings.model_copy(update=update)
         print(f"No API key is configured. This one works on this machine: {key}", flush=True)
     # Here, since it takes a while, which the client's commands need not wait for.
     from gateway import app  # noqa: PLC0415
@@ -123,6 +124,11 @@ async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) 
 
 def _entry(key: str) -> str:
     return f"{key}:dev:admin"
+
+
+def _development_hosts(settings: Settings) -> tuple[str, ...]:
+    """The hosts that are answered without API keys: a page of another site must not pass for one of this gateway."""
+    return settings.hosts or tuple(sorted(LOCAL_HOSTS | {bracketed(settings.host)}))
 
 
 def choose_port(settings: Settings) -> int:
@@ -199,6 +205,7 @@ async def _up(settings: Settings, key: str | None, port: int) -> None:
         if key is not None:
             env["TAILRACE_API_KEYS"] = _entry(key)
             env["TAILRACE_METRICS_OPEN"] = str(settings.metrics_open is not False)
+            env["TAILRACE_HOSTS"] = ",".join(_development_hosts(settings))
         program = ("gateway", "serve", *(("--share-port",) if settings.gateways > 1 else ()))
         await supervisor.start(
             *(_part(settings, f"gateway {n}", program, env) for n in range(1, settings.gateways + 1))

@@ -6,6 +6,7 @@ Below: the application. Query strings are not logged: event links carry a token 
 
 import re
 import secrets
+from collections.abc import Iterable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,7 @@ AFTERWARDS = "tailrace.afterwards"
 A stream that waits inside keeps the frames and the request of all its layers: 5 KiB for each reader."""
 
 _FOREIGN_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
+_NO_SNIFF, _NO_STORE = (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")
 _QUIET = ("/health/", "/metrics")
 # What a label may be called after: a caller may send any word as its method.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -47,7 +49,7 @@ class RequestLog:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 self._answered(scope, status, started_at)
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id), *_guards(message["headers"])]
             await send(message)
 
         with structlog.contextvars.bound_contextvars(request=request_id.decode()):
@@ -66,6 +68,12 @@ class RequestLog:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         route = scope["route"].path if "route" in scope else "none"
         self._metrics.http.of(method, route, f"{status // 100}xx").observe(self._clock.monotonic() - started_at)
+
+
+def _guards(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return headers against a browser's guesses (Fetch §3.6) and against copies of answers (RFC 9111 §5.2.2.5)."""
+    cached = any(name.lower() == b"cache-control" for name, _ in headers)
+    return [_NO_SNIFF] if cached else [_NO_SNIFF, _NO_STORE]
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -1,102 +1,167 @@
-"""uvicorn's HTTP protocol with bounds on what comes from anybody, key or not: connections, heads, requests in advance.
+"""uvicorn's HTTP protocol with bounds on input from clients, whether they have a key or not.
 
-uvicorn takes any number of connections, waits for a request's end for ever, httptools collects its line and headers for
-as long as they come, and each request that is sent before the last one's answer waits in a list. Above: app.py. Below:
-uvicorn. Bodies are bounded where they are read (api/bodies.py).
+Bounded are connections, each client address's connections, heads, requests in advance, slow bodies and bodies that come
+after the answer. uvicorn bounds none of these. Above: app.py. Below: uvicorn. Not here: the size of a body
+(api/bodies.py), and which hosts a head may name (head_check.py).
 """
 
 import asyncio
-from typing import Any
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from shared.bounds import HEAD_BYTES, PIPELINED
+from shared.bounds import HEAD_BYTES, PIPELINED, UNREAD_BODY_BYTES
 
 log = structlog.get_logger()
 
-# A room that was full has room again when so much of it is taken: at the limit, each one who goes and comes would tell.
+UNREAD_BODY_S: Final = 2.0
+"""How long a body may still come after its request was answered, in seconds."""
+
+# Log free room only at this share of the bound: near it, each connection that goes and comes would be logged.
 _ROOM_AGAIN = 0.9
-_REFUSAL = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_CLOSING = b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSING
+_BODY_TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _CLOSING
+# `: ` and the end of the line.
+_HEADER_EXTRA = 4
 
 
+@dataclass
 class Room:
-    """How many connections a server may have. It tells once that there is no room, and once that there is again."""
+    """The connections of a server: `most` in all, `per_address` of one client address that is not a `proxies`'."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._full = False
+    most: int
+    per_address: int
+    proxies: frozenset[str] = frozenset()
+    _addresses: Counter[str] = field(default_factory=Counter)
+    _full: bool = False
 
-    def holds(self, connections: int) -> bool:
-        """Whether there is room for so many."""
-        if connections <= self._most:
+    def enter(self, address: str, connections: int) -> bool:
+        """Count a connection in, the server's `connections`th; return whether there is room for it.
+
+        A full server and a full address are logged once, until there is room again.
+        """
+        self._addresses[address] += 1
+        if connections > self.most:
+            if not self._full:
+                log.warning("gateway.full", connections=self.most)
+                self._full = True
+            return False
+        count = self._addresses[address]
+        if count <= self.per_address or address in self.proxies:
             return True
-        if not self._full:
-            log.warning("gateway.full", connections=self._most)
-            self._full = True
+        if count == self.per_address + 1:
+            log.warning("gateway.address_full", address=address, connections=self.per_address)
         return False
 
-    def left(self, connections: int) -> None:
-        """Somebody went; so many are left."""
-        if self._full and connections <= _ROOM_AGAIN * self._most:
+    def leave(self, address: str, connections: int) -> None:
+        """Count a connection out; so many are left."""
+        self._addresses[address] -= 1
+        if not self._addresses[address]:
+            del self._addresses[address]
+        if self._full and connections <= _ROOM_AGAIN * self.most:
             log.info("gateway.room_again", connections=connections)
             self._full = False
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection; a head over `HEAD_BYTES` is answered 431 (RFC 6585 §5) and ends it."""
+    """One connection. A head over `HEAD_BYTES` is answered 431 (RFC 6585 §5), a body that is too slow 408."""
 
     # Apart from the attributes of uvicorn's: an object with over thirty has a dictionary that costs 1.5 KiB a reader.
-    __slots__ = ("_head_bytes", "_in_head", "_room", "_seen_in_head", "_served")
+    __slots__ = (
+        "_address",
+        "_body_bytes",
+        "_checked_bytes",
+        "_head_bytes",
+        "_in_body",
+        "_in_head",
+        "_raw_bytes",
+        "_room",
+        "_seen_in_head",
+        "_served",
+        "_unread_bytes",
+    )
 
     def __init__(self, *args: Any, room: Room, **options: Any) -> None:
         super().__init__(*args, **options)
         self._room = room
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's is narrower
-        """Somebody came."""
-        self._head_bytes, self._in_head, self._seen_in_head = 0, True, False
+        """Count the connection in, or break it off."""
+        self._head_bytes, self._raw_bytes = 0, 0
+        self._in_head, self._seen_in_head = True, False
+        self._in_body, self._body_bytes, self._unread_bytes = False, 0, 0
+        self._checked_bytes: int | None = None
         self._served: RequestResponseCycle | None = None
         super().connection_made(transport)
-        if not self._room.holds(len(self.connections)):
+        self._address = self.client[0] if self.client else ""
+        if not self._room.enter(self._address, len(self.connections)):
             # Without an answer: a 503 would close an EventSource for good, a fault lets it come back.
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client has gone; uvicorn tells only the request that came last, which may be one in advance."""
+        """End the request that is served; uvicorn ends only the one that came last, which may be one in advance."""
         super().connection_lost(exc)
-        self._room.left(len(self.connections))
+        self._room.leave(self._address, len(self.connections))
         if self._served is not None and not self._served.response_complete:
             self._served.disconnected = True
             self._served.message_event.set()
 
-    def let_go_if_silent(self) -> None:
-        """Let this connection go if it was in the same head at the last call, too, and waits for no answer."""
-        if not self._in_head or (self._served is not None and not self._served.response_complete):
-            return
-        if self._seen_in_head:
-            self.transport.close()
-        self._seen_in_head = True
+    def check(self, min_body_bytes: float) -> None:
+        """Close the connection if nothing, or too little, has come since the last check.
+
+        A connection that waits for no answer is to finish its head between two checks. A body is to grow by
+        `min_body_bytes` between them.
+        """
+        if self._in_body:
+            self._check_body(min_body_bytes)
+        elif self._in_head and (self._served is None or self._served.response_complete):
+            if self._seen_in_head:
+                self.transport.close()
+            self._seen_in_head = True
+
+    def _check_body(self, min_body_bytes: float) -> None:
+        # A body that the application has not read yet is not slow.
+        if self.flow.read_paused or self.cycle.response_complete:
+            self._checked_bytes = None
+        elif self._checked_bytes is None or self._body_bytes - self._checked_bytes >= min_body_bytes:
+            self._checked_bytes = self._body_bytes
+        else:
+            self._refuse(_BODY_TOO_SLOW if not self.cycle.response_started else b"")
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Parse bytes, and bound a head whose line or header has no end."""
         in_head = self._in_head
         super().data_received(data)
-        # What a head begins in may be the end of a large body: it is not counted.
+        # A line that has not ended is in no callback yet. Bytes before a head may be the end of a large body.
         if in_head and self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-                self.transport.write(_REFUSAL)
-                self.transport.close()
+            self._raw_bytes += len(data)
+            self._bound_head(self._raw_bytes)
 
     def on_message_begin(self) -> None:
-        """A request's first byte."""
-        self._in_head, self._head_bytes = True, 0
+        """Begin a request's head."""
+        self._in_head, self._head_bytes, self._raw_bytes = True, 0, 0
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        """Count a piece of the address."""
+        self._head_bytes += len(url)
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Count a header."""
+        self._head_bytes += len(name) + len(value) + _HEADER_EXTRA
+        if self._bound_head(self._head_bytes):
+            raise ConnectionAbortedError("The head is too large.")  # httptools stops here
+        super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Its body follows, or nothing."""
+        """Begin the body, which may be empty."""
         self._in_head = self._seen_in_head = False
+        self._in_body, self._body_bytes, self._unread_bytes, self._checked_bytes = True, 0, 0, None
         super().on_headers_complete()
         if not self.pipeline:
             self._served = self.cycle
@@ -104,8 +169,43 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.abort()
             raise ConnectionAbortedError("Too many requests in advance.")  # httptools stops here
 
+    def on_body(self, body: bytes) -> None:
+        """Count a piece of the body."""
+        self._body_bytes += len(body)
+        if self.cycle.response_complete:
+            self._unread_bytes += len(body)
+            if self._unread_bytes > UNREAD_BODY_BYTES:
+                self.transport.close()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """End the body."""
+        self._in_body = False
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
-        """The next one that was sent in advance is served."""
+        """Serve the next request that was sent in advance; bound the time for a body that is not through."""
+        if self._in_body and not self.pipeline:
+            self.loop.call_later(UNREAD_BODY_S, self._close_unread, self.cycle)
         if self.pipeline:
             self._served = self.pipeline[-1][0]
         super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that is not HTTP, unless another answer has closed the connection."""
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
+
+    def _close_unread(self, cycle: RequestResponseCycle) -> None:
+        if self._in_body and self.cycle is cycle:
+            self.transport.close()
+
+    def _bound_head(self, size: int) -> bool:
+        if size <= HEAD_BYTES or self.transport.is_closing():
+            return False
+        self._refuse(_HEAD_TOO_LARGE)
+        return True
+
+    def _refuse(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.transport.close()

@@ -26,6 +26,16 @@ LISTEN_BACKLOG: Final = 2048
 HEAD_BYTES: Final = 64 * KIB
 """A request's line and headers, which come from anybody, key or not. Common servers take from 8 to 64 KiB."""
 
+ADDRESS_CONNECTIONS: Final = 1024
+"""Open connections of one client address, by default. A browser opens six, a busy service a few hundred. Proxies are
+exempt: all their clients have one address."""
+
+UNREAD_BODY_BYTES: Final = 64 * KIB
+"""Bytes of a body that are still read after its request was answered. More would be work for a caller without a key."""
+
+BODY_RATE: Final = KIB
+"""Bytes a second that a body is to bring, by default. The slowest mobile networks bring several times as many."""
+
 PIPELINED: Final = 16
 """Requests that a connection may send ahead of its answers. Hardly a client does; thousands fit into one read."""
 

@@ -16,6 +16,7 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   │   └── ModelNotFound
     │   ├── MethodNotAllowed      405
     │   ├── BodyTooLarge          413
+    │   ├── MisdirectedRequest    421
     │   ├── IdempotencyConflict   422
     │   └── QueueFull             429
     ├── Unavailable             503: ours, and passing
@@ -144,6 +145,13 @@ class BodyTooLarge(RequestError):
 
     code = "body_too_large"
     status = 413
+
+
+class MisdirectedRequest(RequestError):
+    """The request names a host that this gateway does not have (RFC 9110 §15.5.20)."""
+
+    code = "misdirected_request"
+    status = 421
 
 
 class IdempotencyConflict(RequestError):

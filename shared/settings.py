@@ -24,7 +24,9 @@ from pydantic_settings import (
 
 from shared.api_keys import parse_api_key
 from shared.bounds import (
+    ADDRESS_CONNECTIONS,
     BODY_BYTES,
+    BODY_RATE,
     DEAD_LETTERS,
     DEPTH,
     KIB,
@@ -51,6 +53,8 @@ from shared.routes import ANY_MODEL, Continuation, OnStreamFailure, RouteTable, 
 
 # Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
+
+_HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -81,6 +85,11 @@ class Settings(BaseSettings):
     key_prefix: str = Field("tailrace", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every Redis key")
 
     host: str = Field("127.0.0.1", description="address the gateway binds to; only loopback without API keys")
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="host names that a request may name, without ports, separated by commas; "
+        "unset: any, and without API keys `localhost`, `127.0.0.1` and `[::1]`",
+    )
     port: int = Field(8080, ge=0, le=65535, description="port of the gateway; 0 picks a free one")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -208,6 +217,15 @@ class Settings(BaseSettings):
     tail_check_s: float = Field(15.0, gt=0, description="silent streams are compared with their logs this often")
 
     max_body_bytes: int = Field(BODY_BYTES, ge=KIB, description="the largest request body")
+    min_body_rate: int = Field(
+        BODY_RATE, ge=0, description="bytes a second that a body must bring once it has taken 10 s; 0: no bound"
+    )
+    max_connections_per_address: int = Field(
+        ADDRESS_CONNECTIONS, ge=1, description="open connections of one client address at one gateway"
+    )
+    proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("127.0.0.1", "::1"), description="addresses without that bound, since many clients share them, by commas"
+    )
     max_log_bytes: int = Field(
         LOG_BYTES,
         ge=KIB,
@@ -247,7 +265,7 @@ class Settings(BaseSettings):
             raise ValueError("it starts with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0")
         return value
 
-    @field_validator("api_keys", "cors_origins", "models", "lanes", mode="before")
+    @field_validator("api_keys", "cors_origins", "models", "lanes", "hosts", "proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -257,9 +275,19 @@ class Settings(BaseSettings):
     @field_validator("api_keys")
     @classmethod
     def _well_formed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in value:
-            parse_api_key(entry)
+        tenants: dict[str, str] = {}
+        for key in map(parse_api_key, value):
+            if tenants.setdefault(key.key, key.tenant) != key.tenant:
+                raise ValueError(f"one key is given to the tenants {tenants[key.key]} and {key.tenant}")
         return value
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for host in value:
+            if not _HOST.fullmatch(host.lower()):
+                raise ValueError("each is a host name or an address without a port, as in chat.example or [::1]")
+        return tuple(host.lower() for host in value)
 
     @field_validator("cors_origins")
     @classmethod

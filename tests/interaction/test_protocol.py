@@ -1,11 +1,12 @@
 """Connections: how many there may be, what each may send in advance, and that each of its requests is bounded."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from shared.bounds import HEAD_BYTES, PIPELINED, SPARE_FILES
+from shared.bounds import HEAD_BYTES, PIPELINED, SPARE_FILES, UNREAD_BODY_BYTES
 from shared.ports import free_port
 from shared.settings import Settings
 from tests.support.client import PATIENCE_S, Client
@@ -51,6 +52,149 @@ async def test_each_request_of_a_connection_has_its_own_bound(client: Client) ->
         assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
+
+
+@asynccontextmanager
+async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is closed at the end, within `PATIENCE_S`."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            yield reader, writer
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@pytest.mark.parametrize("size", [HEAD_BYTES + 500, 117 * 1024])
+async def test_a_head_that_comes_at_once_has_the_same_bound(client: Client, size: int) -> None:
+    async with connected(client.port) as (reader, writer):
+        writer.write(head(size))
+        assert await answer(reader) == 431
+        await broken_off(reader)
+
+
+async def test_a_long_address_is_a_part_of_the_head(client: Client) -> None:
+    async with connected(client.port) as (reader, writer):
+        writer.write(b"GET /health/live?%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * HEAD_BYTES))
+        assert await answer(reader) == 431
+        await broken_off(reader)
+
+
+class TestBodies:
+    """Requests that are answered before their body has come, and bodies that come too slowly."""
+
+    HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n"
+
+    async def test_after_the_answer_little_of_a_body_is_read(self, gateway: Gateway, client: Client) -> None:
+        async with connected(client.port) as (reader, writer):
+            writer.write(self.HEAD + b"\r\n")
+            assert await answer(reader) == 401
+            writer.write(b"x" * UNREAD_BODY_BYTES)
+            assert (await client.get("/health/live")).status == 200
+            assert not reader.at_eof()
+            writer.write(b"x")
+            await broken_off(reader)
+
+    async def test_after_the_answer_a_body_is_not_waited_for(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gateway.protocol.UNREAD_BODY_S", 0.0)
+        async with connected(client.port) as (reader, writer):
+            writer.write(self.HEAD + b"\r\n")
+            assert await answer(reader) == 401
+            await broken_off(reader)
+
+    async def test_a_connection_whose_body_came_in_time_is_kept(
+        self, gateway: Gateway, client: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("gateway.protocol.UNREAD_BODY_S", 0.0)
+        async with connected(client.port) as (reader, writer):
+            writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+            assert await answer(reader) == 401
+            assert (await client.get("/health/live")).status == 200  # by now the bound has passed
+            writer.write(head(200))
+            assert await answer(reader) == 200
+
+    async def test_a_body_that_drips_is_answered_408(self, gateway: Gateway, client: Client) -> None:
+        async with connected(client.port) as (reader, writer):
+            writer.write(self.HEAD + b"Authorization: Bearer sk-alice\r\n\r\n")
+            for size in (20_000, 20_000, 10):
+                writer.write(b"x" * size)
+                assert (await client.get("/health/live")).status == 200  # by now it was read
+                assert not reader.at_eof()
+                await gateway.server.on_tick(0)
+            await gateway.server.on_tick(0)
+            assert await answer(reader) == 408
+            await broken_off(reader)
+
+
+@pytest.mark.parametrize(
+    ("lines", "param"),
+    [
+        ([], "Host"),
+        (["Host: a", "Host: b"], "Host"),
+        (["Host: a", "Host: a"], "Host"),
+        (["Host: a", "Authorization: Bearer sk-alice", "Authorization: Bearer sk-bob"], "Authorization"),
+    ],
+)
+async def test_a_head_that_could_be_read_in_two_ways_is_refused(client: Client, lines: list[str], param: str) -> None:
+    async with connected(client.port) as (reader, writer):
+        writer.write("\r\n".join(["GET /v1/models HTTP/1.1", *lines, "", ""]).encode())
+        assert b" 400 " in await reader.readline()
+        assert b'"param":"%s"' % param.encode() in await reader.readuntil(b"}}")
+
+
+async def test_http_1_0_needs_no_host(client: Client) -> None:
+    async with connected(client.port) as (reader, writer):
+        writer.write(b"GET /health/live HTTP/1.0\r\n\r\n")
+        assert b" 200 " in await reader.readline()
+
+
+@pytest.mark.parametrize("target", ["/", "/metrics", "/v1/models", "/health/live"])
+async def test_only_the_hosts_of_the_settings_are_answered(settings: Settings, target: str) -> None:
+    named = settings.model_copy(update={"hosts": ("tailrace.test", "[::1]")})
+    async with running_gateway(named) as gateway:
+        assert (await gateway.client.get(target)).status != 421
+        for host in ("evil.test", "tailrace.test.evil.test", "[::2]:80"):
+            assert (await asked_as(gateway.client.port, target, host)) == 421
+        for host in ("TAILRACE.test:8080", "[::1]:8080"):
+            assert (await asked_as(gateway.client.port, target, host)) != 421
+
+
+async def asked_as(port: int, target: str, host: str) -> int:
+    """Ask under this host; the status."""
+    async with connected(port) as (reader, writer):
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        status = int((await reader.readline()).split()[1])
+        await reader.read()
+    return status
+
+
+async def test_an_address_has_only_so_many_connections(settings: Settings) -> None:
+    few = settings.model_copy(update={"max_connections_per_address": 2, "proxies": ()})
+    with captured_logs() as logs:
+        async with running_gateway(few) as gateway:
+            port = gateway.client.port
+            async with connected(port):
+                async with connected(port):
+                    await until(lambda: gateway.connections == 2)
+                    with pytest.raises((EOFError, ConnectionError)):
+                        await gateway.client.get("/health/live")
+                await until(lambda: gateway.connections == 1)
+                assert (await gateway.client.get("/health/live")).status == 200
+
+    (event,) = logs.named("gateway.address_full")
+    assert (event["address"], event["connections"]) == ("127.0.0.1", 2)
+
+
+async def test_a_proxy_has_as_many_connections_as_there_are(settings: Settings) -> None:
+    few = settings.model_copy(update={"max_connections_per_address": 1, "proxies": ("127.0.0.1",)})
+    async with running_gateway(few) as gateway:
+        port = gateway.client.port
+        async with connected(port), connected(port), connected(port):
+            assert (await gateway.client.get("/health/live")).status == 200
 
 
 async def test_one_connection_too_many_is_broken_off_and_room_is_room_again(settings: Settings, writing: Desk) -> None:

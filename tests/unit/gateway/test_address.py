@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.address import base_url, is_loopback
+from gateway.address import base_url, bracketed, host_of, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,16 @@ def test_these_are_this_machines_own(host: str) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::", "example.com", ""])
 def test_these_are_not(host: str) -> None:
     assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(("host", "written"), [("::1", "[::1]"), ("127.0.0.1", "127.0.0.1"), ("me", "me")])
+def test_an_ipv6_address_stands_in_brackets(host: str, written: str) -> None:
+    assert bracketed(host) == written
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [("Chat.Example", "chat.example"), (" a:8080 ", "a"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("", "")],
+)
+def test_the_host_of_a_header_has_no_port(header: str, host: str) -> None:
+    assert host_of(header) == host

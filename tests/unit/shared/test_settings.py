@@ -258,3 +258,22 @@ def test_a_terminal_that_does_not_say_what_it_knows_is_dumb(
         monkeypatch.setenv("TERM", value)
 
     assert terminal_is_dumb() is dumb
+
+
+def test_one_key_is_one_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_API_KEYS", "sk-a:alice,sk-a:bob")
+    with pytest.raises(StartupError, match="one key is given to the tenants alice and bob") as error:
+        load_settings()
+    assert "sk-a" not in str(error.value)
+
+
+@pytest.mark.parametrize("host", ["chat.example:8080", "http://chat.example", "a b", "[::1"])
+def test_a_host_has_neither_scheme_nor_port(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("TAILRACE_HOSTS", host)
+    with pytest.raises(StartupError, match=r"TAILRACE_HOSTS: .*each is a host name or an address without a port"):
+        load_settings()
+
+
+def test_hosts_do_not_depend_on_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_HOSTS", "Chat.Example, [::1]")
+    assert load_settings().hosts == ("chat.example", "[::1]")
