@@ -25,6 +25,7 @@ AGENT_TOOLS: list[dict[str, Any]] = [
     {"type": "custom", "name": "patch", "description": "Change files."},
     {"type": "namespace", "name": "agents", "description": "Others.", "tools": [{**TOOL, "name": "spawn"}]},
 ]
+HOSTED = {"type": "web_search"}
 BEGINNING = ["response.created", "response.queued", "response.in_progress"]
 
 
@@ -293,7 +294,7 @@ async def test_a_worker_that_is_killed_is_noticed_only_by_who_saw_a_part_of_its_
 @pytest.mark.parametrize(
     ("parameters", "code", "param"),
     [
-        ({"tools": [{"type": "web_search"}]}, "invalid_request", "tools[0].type"),
+        ({"tools": [HOSTED], "tool_choice": HOSTED}, "invalid_request", "tool_choice"),
         ({"truncation": "auto"}, "invalid_request", "truncation"),
         ({"previous_response_id": "resp_1"}, "invalid_request", "previous_response_id"),
     ],
