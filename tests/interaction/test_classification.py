@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from shared.routes import Continuation
+from shared.route_settings import ProviderSettings
+from shared.routes import Continuation, MaxTokensField
 from shared.settings import Settings
 from tests.support.system import System, running_system, running_worker
+from tests.support.upstream import ask
 from worker import retry
 
 SOON_S = 0.2
@@ -275,6 +277,19 @@ async def test_an_upstream_at_whose_address_nobody_listens_is_asked_as_often_as_
 
     assert story.types == ["queued", *["started"] * 3, "failed"]
     assert story.code == "provider_unreachable"
+
+
+async def test_a_provider_is_asked_as_its_settings_say(system: System) -> None:
+    answer = whole(b'{"choices":[{"message":{"role":"assistant","content":"Whole."},"finish_reason":"stop"}]}')
+    async with running_upstream([answer]) as (upstream, url):
+        table = ProviderSettings(base_url=url, streaming=False, max_tokens_field=MaxTokensField.MAX_COMPLETION_TOKENS)
+        settings = system.settings.model_copy(update={"upstream_url": None, "providers": {"mine": table}})
+        async with running_worker(settings):
+            story = await system.story(await system.submit({**ask(), "max_tokens": 5}))
+
+    assert (story.text, len(story.deltas)) == ("Whole.", 1)
+    (request,) = upstream.requests
+    assert request.keys() == {"model", "messages", "max_completion_tokens"}
 
 
 async def test_the_pause_that_a_provider_asks_for_is_kept(system: System) -> None:

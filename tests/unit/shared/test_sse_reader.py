@@ -92,6 +92,13 @@ def test_bytes_that_are_not_utf_8_are_replaced_and_never_an_error() -> None:
     assert event.data == b"a\xffb \xe2\x82"
 
 
+def test_a_cut_through_the_end_of_a_line_is_not_an_empty_line() -> None:
+    reader = EventReader(MUCH)
+
+    assert [reader.feed(piece) for piece in (b"data: a\r", b"\ndata: b\r", b"\n")] == [[], [], []]
+    assert reader.feed(b"\r\n") == [SentEvent("message", b"a\nb", None)]
+
+
 def test_a_lone_carriage_return_ends_an_event_without_waiting_for_more() -> None:
     reader = EventReader(MUCH)
 
