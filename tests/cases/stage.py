@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.settings import Settings
 from tests.support.client import Client
 from tests.support.raw_upstream import MAIN, OTHER, RawUpstream, running_raw_upstream
 from tests.support.short_settings import short_settings
@@ -49,19 +48,22 @@ def routes() -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def running_stage(redis_url: str, data_dir: Path, **main: Any) -> AsyncIterator[Stage]:
-    """A running stage; `main` are further settings of the main provider."""
+async def running_stage(redis_url: str, data_dir: Path, **providers: dict[str, Any]) -> AsyncIterator[Stage]:
+    """A running stage. `providers` are further ones, by name; a model of the same name is asked of each."""
     async with running_raw_upstream() as upstream:
-        providers = {
-            MAIN: {"base_url": upstream.base_url(MAIN), **main},
-            OTHER: {"base_url": upstream.base_url(OTHER)},
-        }
-        settings = _settings(redis_url, data_dir, providers, routes())
+        every = {name: {"base_url": upstream.base_url(name), **more} for name, more in _every(providers).items()}
+        settings = short_settings(
+            redis_url,
+            fresh_prefix(),
+            data_dir,
+            upstream_url=None,
+            providers=every,
+            routes=routes() | {name: {"chain": [name]} for name in providers},
+            max_attempts=3,
+        )
         async with running_system(settings) as system, running_worker(settings):
             yield Stage(system, upstream)
 
 
-def _settings(redis_url: str, data_dir: Path, providers: dict[str, Any], routes: dict[str, Any]) -> Settings:
-    return short_settings(
-        redis_url, fresh_prefix(), data_dir, upstream_url=None, providers=providers, routes=routes, max_attempts=3
-    )
+def _every(providers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {MAIN: {}, OTHER: {}, **providers}
