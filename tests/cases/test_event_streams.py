@@ -31,6 +31,7 @@ STREAMS: dict[str, Raw] = {
     "a named event without data": sent(
         b"event: ping\ndata:\n\n" + FIRST + b"event: ping\ndata: \n\n" + SECOND + END + DONE
     ),
+    "a named event that is not a chunk": sent(FIRST + b"event: keepalive\ndata: 1732999999\n\n" + SECOND + END + DONE),
     "an event without data at all": sent(b"event: ping\n\n" + FIRST + b"id: 5\n\n" + SECOND + END + DONE),
     "CRLF": sent(STREAM.replace(b"\n", b"\r\n")),
     "CR": sent(STREAM.replace(b"\n", b"\r")),
