@@ -226,3 +226,6 @@ _CHECKS: Mapping[str, Check] = {
     "functions": _functions,
     "function_call": _function_call,
 }
+
+CHAT_FIELDS = frozenset({"model", "messages", "stream", *_CHECKS})
+"""The fields of a chat request that are known here."""

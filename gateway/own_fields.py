@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from gateway.chat_parameters import CHAT_FIELDS
 from gateway.wishes import ABANDON_HEADER, DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER
 from shared.errors import InvalidRequest
 
@@ -68,18 +69,17 @@ def check_foreign(body: Mapping[str, Any]) -> None:
 
 def _meant(body: Mapping[str, Any], own: Sequence[str]) -> Iterator[tuple[str, str]]:
     """The names of a body that are or nearly are own ones, each with the one that is meant. Null counts as absent."""
-    names = (*own, *islice(body, _COMPARED))
-    for name in names:
-        if body.get(name) is not None and (meant := nearest(name, own)) is not None:
+    for name in (*own, *islice(body, _COMPARED)):
+        if name not in CHAT_FIELDS and body.get(name) is not None and (meant := nearest(name, own)) is not None:
             yield name, meant
 
 
 def nearest(name: str, own: Sequence[str]) -> str | None:
-    """Return the own field that this name is or nearly is, or None."""
+    """Return the one of these own fields that a name is or nearly is, or None."""
     if len(name) > _LONGEST:
         return None
     written = _letters(name)
-    return next((each for each in own if _is_near(written, _letters(each))), None)
+    return next((each for each in own if _is_near(written, _LETTERS[each])), None)
 
 
 def _letters(name: str) -> str:
@@ -92,20 +92,30 @@ def _letters(name: str) -> str:
     return "".join(words)
 
 
+_LETTERS = {name: _letters(name) for name in _NATIVE}
+
+
 def _is_near(written: str, own: str) -> bool:
-    bare = own.removeprefix("on")
     if len(own) >= _LONG:
-        return _slips(written, own) <= 2 or (bare != own and _slips(written, bare) <= 1)
+        bare = own.removeprefix("on")
+        return _is_within(2, written, own) or (bare != own and _is_within(1, written, bare))
+    if not _is_within(1, written, own):
+        return False
     # One wrong letter makes another word of a short one (lane, lang), and so does another first letter (plane).
-    if written == own or sorted(written) == sorted(own):
-        return _slips(written, own) <= 1
-    return len(written) != len(own) and written[:1] == own[0] and _slips(written, own) <= 1
+    is_swapped = sorted(written) == sorted(own)
+    return is_swapped or (len(written) != len(own) and written[:1] == own[0])
+
+
+def _is_within(slips: int, written: str, own: str) -> bool:
+    """Whether at most so many letters were left out, added, replaced or swapped with the next one."""
+    # A slip changes two letters at most, so that most names need no comparison, which is a hundred times as dear.
+    if abs(len(written) - len(own)) > slips or len({*written} ^ {*own}) > 2 * slips:
+        return False
+    return _slips(written, own) <= slips
 
 
 def _slips(written: str, own: str) -> int:
-    """How many letters were left out, added, replaced or swapped with the next one; 3 stands for more than two."""
-    if abs(len(written) - len(own)) > 2:
-        return 3
+    """Count the slips between two names."""
     # Optimal string alignment: a row for each letter written, a column for each letter of the own name.
     rows = [list(range(len(own) + 1))]
     for i, letter in enumerate(written, 1):
@@ -116,4 +126,4 @@ def _slips(written: str, own: str) -> int:
                 least = min(least, rows[-2][j - 2] + 1)
             row.append(least)
         rows.append(row)
-    return min(rows[-1][-1], 3)
+    return rows[-1][-1]
