@@ -234,7 +234,11 @@ INSIDE: dict[str, tuple[Raw, str, str]] = {
         "server_error",
         "answered with an error: Broke down.",
     ),
-    "a finish reason": (said({"content": "He"}, finish="error"), "server_error", "finish reason error"),
+    "a finish reason": (
+        said({"content": "He"}, finish="error"),
+        "server_error",
+        "an error: The answer broke off (finish reason error).",
+    ),
     "another finish reason": (said({"content": "He"}, finish="abort"), "server_error", "finish reason abort"),
     "MiniMax's": (
         as_json({"choices": None, "base_resp": {"status_code": 1004, "status_msg": "login fail"}}),

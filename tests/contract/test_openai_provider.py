@@ -553,6 +553,13 @@ async def test_what_is_not_the_protocol_is_called_garbage(
     await upstream.until(lambda: not upstream.sockets)
 
 
+async def test_a_byte_that_is_not_utf_8_costs_one_character(provider: OpenAICompatible) -> None:
+    request = ask(tokens=5, fault="bad_utf8", after=2)
+    chunks = await read(provider, request)
+    assert text(chunks).replace("\ufffd", "") == expected_text(request)
+    assert finished(chunks) == {0: "stop"}
+
+
 @pytest.mark.parametrize(
     ("media_type", "answer", "sentence"),
     [

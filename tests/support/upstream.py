@@ -64,8 +64,9 @@ class WireScript(Script):
 
     `hang` never sends the headers, `whole` sends JSON in place of a stream; `reset` and `cut` end the
     connection with a RST and a FIN, before the headers where `after` is 0; `error` is an error object;
-    `bad_json` and `bad_utf8` are lines that are none; `keepalives` are comments for ever, `endless_line` is a
-    line for ever. `no_done` leaves out `[DONE]`, `no_end` leaves the body open, `never_close` does both.
+    `bad_json` is a line that is not JSON, `bad_utf8` one with a byte that is not UTF-8; `keepalives` are comments
+    for ever, `endless_line` is a line for ever. `no_done` leaves out `[DONE]`, `no_end` leaves the body open,
+    `never_close` does both.
     """
 
     FAULTS: ClassVar[tuple[str, ...]] = (

@@ -95,9 +95,7 @@ class ChoiceReader:
         try:
             reason = finish_reason(given)
         except BrokenOff as word:
-            # A passing fault: whoever says this has accepted the request.
-            said = {"code": 502, "message": f"The answer broke off (finish reason {word})."}
-            raise self._refuse(said) from None
+            raise self._refuse({"message": f"The answer broke off (finish reason {word})."}) from None
         if reason is not None and reason != given and given != "function_call":
             self._note_extra({"native_finish_reason": given})
         return reason

@@ -85,7 +85,7 @@ def refusal_of(data: object, status: int | None = None, otherwise: str = "provid
     known = status or next(iter(report.statuses), None)
     said = report.said()
     code = report.code or code_of(known, report.names, said, otherwise)
-    params = list(dict.fromkeys(each for each in report.params if len(each) <= SENTENCE_CHARS))
+    params = list(dict.fromkeys(each for each in report.params if len(each) <= SENTENCE_CHARS and each.isprintable()))
     fields = tuple(dict.fromkeys(each.partition(".")[0].partition("[")[0] for each in params))
     return Refusal(code, said, known, next(iter(params), None), fields)
 

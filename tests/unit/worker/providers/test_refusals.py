@@ -195,6 +195,8 @@ def test_an_error_beside_choices_that_says_nothing_passes() -> None:
         ({"param": None}, None, ()),
         ({"param": ""}, None, ()),
         ({"param": 5}, None, ()),
+        ({"param": "a\x1b[31m"}, None, ()),
+        ({"param": "\ud83d"}, None, ()),
         ({"param": "x" * (SENTENCE_CHARS + 1)}, None, ()),
     ],
 )
