@@ -1,4 +1,4 @@
-"""Records and queues a job, so that whatever is cut off leaves either nothing or a job.
+"""Records and queues a job: an interrupted submit leaves either nothing or a job.
 
 Admit, create, release: a 202 is sent only after all three. Not here: which request becomes a job (admission.py).
 """

@@ -1,7 +1,7 @@
 """The models that can be asked for, as the workers publish them.
 
-The gateway must not talk to providers, so `/v1/models` reads what the workers last saw. Only names that are fit to be
-shown are in it, whatever an upstream lists. Not here: routes, and how the lists are read (worker/model_lists.py).
+The gateway must not talk to providers, so `/v1/models` reads the names that the workers saw last. All are fit to be
+shown. Not here: routes, and how the lists are read (worker/model_lists.py).
 """
 
 import json
@@ -22,11 +22,9 @@ class Catalogue:
         self._client = client
         self._keys = keys
 
-    async def publish(self, listing: Listing) -> Listing:
-        """Replace the listing; return what was published of it."""
-        published = offered(listing)
-        await self._client.set(self._keys.models, json.dumps(published._asdict()), ex=_KEEP_S)
-        return published
+    async def publish(self, listing: Listing) -> None:
+        """Replace the listing with the names of this one that are fit to be offered."""
+        await self._client.set(self._keys.models, json.dumps(offered(listing)._asdict()), ex=_KEEP_S)
 
     async def listing(self) -> Listing:
         """Read the listing: empty and not complete before any worker has published one."""
@@ -39,7 +37,7 @@ class Catalogue:
 
 
 def _read(raw: bytes) -> Listing:
-    """Read what a worker has published; another version's may have another form, which says nothing."""
+    """Read a worker's listing; one of another form, from another version, is empty and not complete."""
     told = json.loads(raw)
     models = told.get("models") if isinstance(told, dict) else None
     return offered(Listing(tuple(models), told.get("complete") is True)) if isinstance(models, list) else Listing()

@@ -305,7 +305,7 @@ class Job:
 def code_in(outcome: Mapping[str, Any]) -> str:
     """Return the code of the error in a terminal event's data; empty without one."""
     error = outcome.get("error")
-    return str(error.get("code", "")) if isinstance(error, Mapping) else ""
+    return str(error.get("code") or "") if isinstance(error, Mapping) else ""
 
 
 def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:

@@ -1,7 +1,7 @@
 """The names of models: which ones can be asked for, and which of an upstream's list are offered.
 
-An upstream says what it likes. A name that is not printable could change what a terminal or a page shows, so it is not
-offered, and a caller may not ask for it. Pure. Not here: which models exist.
+An upstream's list may hold anything. A name that is not printable could forge the output of a terminal or a page: it is
+not offered, and a caller may not ask for it. Pure. Not here: which models exist.
 """
 
 from typing import Final, NamedTuple, TypeGuard
@@ -28,6 +28,6 @@ class Listing(NamedTuple):
 
 
 def offered(listing: Listing) -> Listing:
-    """Leave out what is not the name of a model, and what comes more than once or is over `MODELS`; sort the rest."""
+    """Sort the names and leave out repeated ones, those that are not fit for a model, and those over `MODELS`."""
     names = sorted({name for name in listing.models if is_model_name(name)})
     return Listing(tuple(names[:MODELS]), listing.complete and len(names) <= MODELS)

@@ -1,6 +1,7 @@
 """Job ids, and records as they are read."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,10 @@ from shared.events import EventId, encode_data
 from shared.jobs import (
     RECORD_VERSION,
     Embedded,
+    Job,
     OnDisconnect,
     Usage,
+    code_in,
     created_ms,
     is_job_id,
     job_from_record,
@@ -44,6 +47,30 @@ def record(**changes: bytes | None) -> dict[bytes, bytes]:
         "metadata": b'{"a":"b"}',
     }
     return {name.encode(): value for name, value in (fields | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ({"error": {"code": "invalid_request"}}, "invalid_request"),
+        ({"error": {"code": None}}, ""),
+        ({"error": {}}, ""),
+        ({"error": None}, ""),
+        ({"error": "x"}, ""),
+        ({}, ""),
+    ],
+    ids=str,
+)
+def test_the_code_of_a_bad_end_is_read_from_its_data(outcome: dict[str, Any], code: str) -> None:
+    assert code_in(outcome) == code
+
+
+def test_a_job_that_failed_by_its_requests_fault_is_no_dead_letter() -> None:
+    def failed(code: str) -> Job:
+        return job_from_record(JOB, record(status=b"failed", outcome=encode_data({"error": {"code": code}})))
+
+    assert [failed(code).dead_letter for code in ("provider_error", "", "invalid_request")] == [True, True, False]
+    assert failed("invalid_request").error_code == "invalid_request"
 
 
 def test_ids_sort_by_the_time_they_were_made_whatever_the_randomness() -> None:
