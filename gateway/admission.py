@@ -63,6 +63,7 @@ class Limits:
     timeout_s: float
     max_timeout_s: float
     retention_s: float
+    listed_s: float
     max_depth: int
     grace_s: float
     models: Sequence[str]
@@ -81,7 +82,9 @@ class Admission:
         gateway: str,
         strict_models: StrictModels | None = None,
     ) -> None:
-        self._intake = Intake(store, queue, max_depth=limits.max_depth, retention_s=limits.retention_s)
+        self._intake = Intake(
+            store, queue, max_depth=limits.max_depth, retention_s=limits.retention_s, listed_s=limits.listed_s
+        )
         self._clock = clock
         self._limits = limits
         self._gateway = gateway

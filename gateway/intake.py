@@ -14,12 +14,15 @@ from shared.store import Store
 class Intake:
     """The way of a spec into store and queue."""
 
-    def __init__(self, store: Store, queue: Queue, *, max_depth: int, retention_s: float) -> None:
-        """At most `max_depth` jobs wait in a lane; an Idempotency-Key counts for `retention_s`."""
+    def __init__(self, store: Store, queue: Queue, *, max_depth: int, retention_s: float, listed_s: float) -> None:
+        """At most `max_depth` jobs wait in a lane; an Idempotency-Key counts for `retention_s`.
+
+        A job is listed for `listed_s` after its end.
+        """
         self._store = store
         self._queue = queue
         self._max_depth = max_depth
-        self._retention_s = retention_s
+        self._retention_s, self._listed_s = retention_s, listed_s
 
     async def submit(self, spec: JobSpec) -> Job:
         """Admit, create, release: the job, as it was created or as it is meanwhile.
@@ -46,7 +49,8 @@ class Intake:
         return job
 
     async def _admit(self, spec: JobSpec) -> Admission:
-        return await self._queue.admit(spec, max_depth=self._max_depth, retention_s=self._retention_s)
+        how = {"retention_s": self._retention_s, "listed_s": self._listed_s}
+        return await self._queue.admit(spec, max_depth=self._max_depth, **how)
 
     async def _kept(self, job_id: str) -> Job | None:
         """The job that an Idempotency-Key leads to; None if it was deleted, or is not recorded yet."""

@@ -16,9 +16,9 @@ from shared.events import encode_data
 from shared.keys import Keys
 from shared.valkey import Functions
 
-# Longer than any job can be read: a page that comes back and sends only what is new is told that the rest is gone, for
-# it would not notice that the model knows nothing of it.
-_KEEP_MS: Final = 30 * 86_400_000
+# Longer than its last job can be read, once more for the same time: a page that comes back then and sends only what is
+# new is told that the rest is gone, for it would not notice that the model knows nothing of it.
+_RETENTIONS: Final = 2
 
 TurnSize = tuple[str, int]
 """A message's id in the page, and how many messages of the job's request say it."""
@@ -37,7 +37,9 @@ class Conversation:
 class Conversations:
     """All conversations. Each is one tenant's: another's looks like none."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: Keys, *, retention_s: float) -> None:
+        """A job can be read for `retention_s` after its end."""
+        self._retention_s = retention_s
         self._client = client
         self._functions = Functions(client)
         self._keys = keys
@@ -52,7 +54,9 @@ class Conversations:
             active=[each.decode() for each in (following, job) if each is not None],
         )
 
-    async def begin(self, tenant: str, chat_id: str, job_id: str, *, last: str | None, whole: bool) -> list[str] | None:
+    async def begin(
+        self, tenant: str, chat_id: str, job_id: str, *, last: str | None, whole: bool, timeout_s: float
+    ) -> list[str] | None:
         """A job is about to be admitted: the jobs that were until now, and are to be cancelled.
 
         None if the conversation went on since its caller read that `last` was its last job; one who knows the `whole`
@@ -60,18 +64,23 @@ class Conversations:
         """
         key = self._keys.conversation(tenant, chat_id)
         expected = "*" if whole else last or ""
-        begun, former = await self._functions.call("chat_begin", [key], job_id, expected, _KEEP_MS)
+        begun, former = await self._functions.call("chat_begin", [key], job_id, expected, self._keep_ms(timeout_s))
         return _named(former) if begun else None
 
-    async def commit(self, tenant: str, chat_id: str, job_id: str, turns: Sequence[TurnSize]) -> list[str] | None:
+    async def commit(
+        self, tenant: str, chat_id: str, job_id: str, turns: Sequence[TurnSize], *, timeout_s: float
+    ) -> list[str] | None:
         """The job that has begun is recorded: the jobs that answered until now, and are to be cancelled.
 
         None if it was stopped meanwhile, or another one began: then it is the one to be cancelled.
         """
         key = self._keys.conversation(tenant, chat_id)
-        arguments = (job_id, encode_data(list(turns)), _KEEP_MS)
+        arguments = (job_id, encode_data(list(turns)), self._keep_ms(timeout_s))
         done, former = await self._functions.call("chat_commit", [key], *arguments)
         return _named(former) if done else None
+
+    def _keep_ms(self, timeout_s: float) -> int:
+        return int((timeout_s + _RETENTIONS * self._retention_s) * 1000)
 
     async def stop(self, tenant: str, chat_id: str, job_id: str | None = None) -> list[str]:
         """Nobody answers any more, or not this job: the jobs that did, and are to be cancelled."""

@@ -32,6 +32,8 @@ PATIENCE_LEASES = 0.5
 # A crash between `admit` and `release` leaves a job that runs by itself after this long.
 _ADMITTED_DUE_MS = 5_000
 _LIST_SLACK_MS = 3_600_000
+# A job may end this long after its deadline: its worker or the reaper has to see it first.
+_LATE_END_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,10 @@ class Queue:
         self._keys = keys
         self._ahead_ms: float | None = None
 
-    async def admit(self, spec: JobSpec, *, max_depth: int, retention_s: float) -> Admission:
+    async def admit(self, spec: JobSpec, *, max_depth: int, retention_s: float, listed_s: float = 0.0) -> Admission:
         """Let a job into its lane, due in 5 s; a refusal stores nothing.
+
+        A job can be read for `retention_s` after its end, or for `listed_s` if that is more: so long it is listed.
 
         Raises:
             QueueFull: the lane holds `max_depth` waiting jobs.
@@ -114,7 +118,8 @@ class Queue:
         unseen_s = spec.abandonment.unseen_s
         look_ms = int(min(spec.timeout_s, math.inf if unseen_s is None else unseen_s, LOOK_S) * 1000)
         # A job is listed while it can be read; the tenant's other jobs may have had longer time-outs than this one.
-        listed_ms = int(LONGEST_TIMEOUT_S * 1000) + retention_ms + _LIST_SLACK_MS
+        read_ms = int(max(retention_s, listed_s) * 1000)
+        listed_ms = int(LONGEST_TIMEOUT_S * 1000) + read_ms + _LIST_SLACK_MS
         answer = await self._functions.call(
             "admit",
             keys,
@@ -126,6 +131,8 @@ class Queue:
             _ADMITTED_DUE_MS,
             look_ms,
             new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
+            int(spec.timeout_s * 1000) + read_ms + _LATE_END_MS,
+            listed_ms,
         )
         verdict, value = answer[0], answer[1]
         if verdict == b"full":

@@ -110,12 +110,14 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: 
                 f"A conversation may have at most {services.settings.max_body_bytes} bytes; begin another."
             )
         await services.admission.check_model(spec)
-        superseded = await conversations.begin(*chat, job_id, last=former.last, whole=asked.whole)
+        superseded = await conversations.begin(
+            *chat, job_id, last=former.last, whole=asked.whole, timeout_s=spec.timeout_s
+        )
         if superseded is None:
             continue
         job = await services.admission.submit(spec)
         sizes = [(turn.id, len(turn.messages)) for turn in turns]
-        answered = await conversations.commit(*chat, job_id, sizes)
+        answered = await conversations.commit(*chat, job_id, sizes, timeout_s=spec.timeout_s)
         for each in await _jobs(services, [*superseded, *([job_id] if answered is None else answered)]):
             await cancel_job(services, each, wait=False)
         return job

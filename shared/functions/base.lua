@@ -8,7 +8,7 @@ local VERSION = '@VERSION@'
 local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
 local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
 local TICK_MS = 50       -- a server takes longer than this to start again
-local CIRCUITS_MS = 86400000 -- circuits that nobody has changed for a day say nothing any more
+local CIRCUITS_MS = 900000 -- circuits that nobody has changed for many of their longest pauses say nothing any more
 local MAX_OVER = 100     -- dead letters that are too many are let go so many at a time
 local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner deleted it while it ran: others may read on
 

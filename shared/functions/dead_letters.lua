@@ -8,7 +8,10 @@ local function bury(keys, args)
   local oldest = now_ms() - tonumber(args[3])
   local added = tonumber(args[2]) > oldest and redis.call('ZADD', keys[1], 'NX', args[2], args[1]) or 0
   if added == 1 then redis.call('ZADD', keys[2], args[2], args[1]) end
-  for _, key in ipairs(keys) do redis.call('ZREMRANGEBYSCORE', key, '-inf', digits(oldest)) end
+  for _, key in ipairs(keys) do
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', digits(oldest))
+    redis.call('PEXPIRE', key, args[3])
+  end
   local reply = { added }
   local over = math.min(redis.call('ZCARD', keys[1]) - tonumber(args[4]), MAX_OVER)
   if over > 0 then

@@ -36,12 +36,15 @@ local function acquire(keys, args)
     redis.call('ZADD', keys[1], digits(now + tonumber(args[4])), args[1])
     redis.call('ZREM', keys[2], args[2])
     redis.call('ZREM', keys[3], args[2])
+    redis.call('PEXPIRE', keys[1], args[4])
     return 1
   end
   if args[5] == '' then return 0 end
   local last = redis.call('ZREVRANGE', keys[2], 0, 0, 'WITHSCORES')[2]
   redis.call('ZADD', keys[2], 'NX', digits(math.max(now, last and tonumber(last) + 1 or 0)), args[2])
   redis.call('ZADD', keys[3], digits(now + tonumber(args[5])), args[2])
+  redis.call('PEXPIRE', keys[2], args[5])
+  redis.call('PEXPIRE', keys[3], args[5])
   return 0
 end
 
@@ -55,7 +58,10 @@ end
 -- KEYS holders per place; ARGV lease ms, then a holder per place. A place that somebody else may have now stays lost.
 local function renew_places(keys, args)
   local until_ms = digits(now_ms() + tonumber(args[1]))
-  for i, key in ipairs(keys) do redis.call('ZADD', key, 'XX', until_ms, args[i + 1]) end
+  for i, key in ipairs(keys) do
+    redis.call('ZADD', key, 'XX', until_ms, args[i + 1])
+    redis.call('PEXPIRE', key, args[1])
+  end
   return 1
 end
 

@@ -1,7 +1,15 @@
 ---------------------------------------------------------------------------------------------------- queue side
 
+-- A tenant's list lives as long as the job of it that lives longest. Older versions gave it no end.
+local function keep_list(list, ms, most)
+  local left = redis.call('PTTL', list)
+  if left == -1 and redis.call('ZCARD', list) > 1 then ms = most end
+  if left < ms then redis.call('PEXPIRE', list, ms) end
+end
+
 -- KEYS lane, active, arq job, tenant's jobs [, idempotency]
--- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, look in ms, oldest id that is listed
+-- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, look in ms, oldest id that is listed,
+-- ms for which the job can be read, the most that this is for any job
 -- -> {'admitted', job, position} | {'existing', job} | {'conflict', job} | {'full', depth}
 local function admit(keys, args)
   local job, now = args[1], now_ms()
@@ -21,6 +29,7 @@ local function admit(keys, args)
   redis.call('ZADD', keys[2], 'NX', digits(now + tonumber(args[7])), job)
   redis.call('ZADD', keys[4], 0, job) -- ids sort by creation
   redis.call('ZREMRANGEBYLEX', keys[4], '-', '(' .. args[8])
+  keep_list(keys[4], tonumber(args[9]), tonumber(args[10]))
   return { 'admitted', job, depth + 1 }
 end
 
@@ -177,6 +186,7 @@ local function tell(keys, args)
   redis.call('SET', keys[2], args[2], 'PX', args[3])
   redis.call('ZADD', keys[1], digits(now + tonumber(args[3])), args[1])
   redis.call('ZREMRANGEBYSCORE', keys[1], '-inf', digits(now))
+  redis.call('PEXPIRE', keys[1], args[3])
   return 1
 end
 

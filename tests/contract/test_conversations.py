@@ -8,19 +8,19 @@ from shared.conversations import Conversation, Conversations
 from tests.support.core import Core
 
 CHAT = ("alice", "chat {1}")
-A_DAY_MS = 86_400_000
+RETENTION_S, TIMEOUT_S = 60.0, 30.0
 
 
 @pytest.fixture
 def chats(core: Core) -> Conversations:
     """All conversations under this test's keys."""
-    return Conversations(core.client, core.keys)
+    return Conversations(core.client, core.keys, retention_s=RETENTION_S)
 
 
 async def answered(chats: Conversations, job_id: str, *, whole: bool = True, last: str | None = None) -> list[str]:
     """A job that begins and is recorded; whom it superseded."""
-    begun = await chats.begin(*CHAT, job_id, last=last, whole=whole)
-    committed = await chats.commit(*CHAT, job_id, [("u1", 1)])
+    begun = await chats.begin(*CHAT, job_id, last=last, whole=whole, timeout_s=TIMEOUT_S)
+    committed = await chats.commit(*CHAT, job_id, [("u1", 1)], timeout_s=TIMEOUT_S)
     assert begun is not None and committed is not None
     return begun + committed
 
@@ -31,7 +31,7 @@ async def test_a_chat_that_nobody_began_is_empty(chats: Conversations) -> None:
 
 
 async def test_a_job_that_has_begun_may_answer_and_is_not_the_last_one_yet(chats: Conversations) -> None:
-    assert await chats.begin(*CHAT, "one", last=None, whole=True) == []
+    assert await chats.begin(*CHAT, "one", last=None, whole=True, timeout_s=TIMEOUT_S) == []
 
     assert await chats.load(*CHAT) == Conversation(None, [], ["one"])
 
@@ -50,17 +50,17 @@ async def test_the_next_one_supersedes_it(chats: Conversations) -> None:
 
 
 async def test_of_two_tabs_that_send_at_once_the_last_one_answers(chats: Conversations) -> None:
-    assert await chats.begin(*CHAT, "one", last=None, whole=True) == []
-    assert await chats.begin(*CHAT, "two", last=None, whole=True) == ["one"]
+    assert await chats.begin(*CHAT, "one", last=None, whole=True, timeout_s=TIMEOUT_S) == []
+    assert await chats.begin(*CHAT, "two", last=None, whole=True, timeout_s=TIMEOUT_S) == ["one"]
 
-    assert await chats.commit(*CHAT, "one", []) is None
-    assert await chats.commit(*CHAT, "two", []) == []
+    assert await chats.commit(*CHAT, "one", [], timeout_s=TIMEOUT_S) is None
+    assert await chats.commit(*CHAT, "two", [], timeout_s=TIMEOUT_S) == []
     assert (await chats.load(*CHAT)).active == ["two"]
 
 
 async def test_while_one_is_on_its_way_in_the_former_one_answers_too(chats: Conversations) -> None:
     await answered(chats, "one")
-    await chats.begin(*CHAT, "two", last=None, whole=True)
+    await chats.begin(*CHAT, "two", last=None, whole=True, timeout_s=TIMEOUT_S)
 
     assert (await chats.load(*CHAT)).active == ["two", "one"]
 
@@ -69,7 +69,7 @@ async def test_who_has_not_read_what_was_said_last_must_read_it_first(chats: Con
     await answered(chats, "one")
 
     for last in (None, "zero"):
-        assert await chats.begin(*CHAT, "two", last=last, whole=False) is None
+        assert await chats.begin(*CHAT, "two", last=last, whole=False, timeout_s=TIMEOUT_S) is None
     assert (await chats.load(*CHAT)).active == ["one"]
 
 
@@ -83,10 +83,10 @@ async def test_a_stop_finds_the_job_that_answers(chats: Conversations) -> None:
 
 async def test_a_stop_finds_a_job_that_is_on_its_way_in(chats: Conversations) -> None:
     await answered(chats, "one")
-    await chats.begin(*CHAT, "two", last=None, whole=True)
+    await chats.begin(*CHAT, "two", last=None, whole=True, timeout_s=TIMEOUT_S)
 
     assert await chats.stop(*CHAT) == ["two", "one"]
-    assert await chats.commit(*CHAT, "two", []) is None
+    assert await chats.commit(*CHAT, "two", [], timeout_s=TIMEOUT_S) is None
     assert (await chats.load(*CHAT)).last == "one"
 
 
@@ -99,7 +99,7 @@ async def test_a_stop_for_another_answer_stops_nothing(chats: Conversations) -> 
 
 async def test_a_job_that_was_never_admitted_leaves_what_was(chats: Conversations) -> None:
     await answered(chats, "one")
-    await chats.begin(*CHAT, "refused", last=None, whole=True)
+    await chats.begin(*CHAT, "refused", last=None, whole=True, timeout_s=TIMEOUT_S)
 
     assert await answered(chats, "two", whole=False, last="one") == ["refused", "one"]
 
@@ -114,14 +114,15 @@ async def test_one_tenants_chat_is_not_anothers(chats: Conversations) -> None:
 async def test_a_chat_is_known_for_longer_than_its_jobs_can_be_read(core: Core, chats: Conversations) -> None:
     await answered(chats, "one")
 
-    assert await core.client.pttl(core.keys.conversation(*CHAT)) > 29 * A_DAY_MS
+    left_s = await core.client.pttl(core.keys.conversation(*CHAT)) / 1000
+    assert TIMEOUT_S + RETENTION_S < left_s <= TIMEOUT_S + 2 * RETENTION_S
 
 
 async def test_however_many_send_one_answers_and_the_others_know_that_they_do_not(chats: Conversations) -> None:
     async def send(job_id: str) -> tuple[str, list[str], list[str] | None]:
-        begun = await chats.begin(*CHAT, job_id, last=None, whole=True)
+        begun = await chats.begin(*CHAT, job_id, last=None, whole=True, timeout_s=TIMEOUT_S)
         assert begun is not None
-        return job_id, begun, await chats.commit(*CHAT, job_id, [])
+        return job_id, begun, await chats.commit(*CHAT, job_id, [], timeout_s=TIMEOUT_S)
 
     sent = await asyncio.gather(*(send(f"job {number}") for number in range(20)))
 

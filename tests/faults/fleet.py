@@ -19,11 +19,14 @@ from redis.exceptions import RedisError
 
 from shared.embedded import EmbeddedValkey
 from shared.errors import StartupError
+from shared.keys import Keys
 from shared.ports import free_port
 from shared.settings import Settings
+from shared.valkey import open_client
 from tests.faults.http import request
 from tests.faults.schedule import CONNECTIONS, GATEWAYS, VALKEY, WORKERS, Fault
 from tests.faults.upstream import CONTINUATION
+from tests.support.endless import endless_keys
 from tests.support.processes import PYTHON, Processes, Running, as_env
 
 LEASE_S = 2.0
@@ -98,8 +101,11 @@ class Member(Running):
 class Fleet:
     """All parts. `problems` collects what should never happen, as sentences."""
 
-    def __init__(self, members: dict[str, Member], valkey: EmbeddedValkey, upstream_url: str, folder: Path) -> None:
+    def __init__(
+        self, members: dict[str, Member], valkey: EmbeddedValkey, upstream_url: str, folder: Path, key_prefix: str
+    ) -> None:
         self._members = members
+        self._key_prefix = key_prefix
         self._valkey = valkey
         self._folder = folder / "valkey"
         self._logs = folder / "logs"
@@ -177,6 +183,16 @@ class Fleet:
     def _admin(self) -> Any:
         return Redis.from_url(self._valkey.url, socket_timeout=2.0, socket_connect_timeout=2.0)
 
+    async def endless_keys(self, within_s: float) -> list[str]:
+        """A sentence if there are keys that never expire, after at most so long."""
+        found: list[str] = []
+        async with open_client(self._valkey.url) as client:
+            for _ in range(int(within_s / _RETRY_S)):
+                if not (found := await endless_keys(client, Keys(self._key_prefix))):
+                    return []
+                await asyncio.sleep(_RETRY_S)
+        return [f"{len(found)} keys never expire, {', '.join(found[:5])} among them."]
+
     async def open_calls(self, within_s: float) -> int:
         """How many upstream calls are still open after at most so long."""
         for _ in range(int(within_s / _RETRY_S)):
@@ -225,4 +241,4 @@ async def running_fleet(folder: Path, *, seed: int = 1, lapses: float = 0.0, **c
             members[name] = Member(name, program, own.model_copy(update=port), logs / f"{name}.log")
             stack.push_async_callback(members[name].stop)
             await members[name].start()
-        yield Fleet(members, valkey, upstream_url, folder)
+        yield Fleet(members, valkey, upstream_url, folder, own.key_prefix)

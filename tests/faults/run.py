@@ -18,6 +18,8 @@ from tests.faults.score import CONTINUE, Score
 CLIENTS = 40
 SETTLE_S = MOST_TOKENS / min(filter(None, RATES)) + 40.0
 """Jobs that were accepted end within this time after the last fault, which may have made the longest start over."""
+# Jobs that nobody waits for any more have their ends, and what is left of them has a time to live.
+_EXPIRE_S = 30.0
 _CLOSE_S = 10.0
 # Parts start, connect and catch up on a machine that is busy with all the others.
 _BUSY_S = 20.0
@@ -59,7 +61,7 @@ async def run(
         score.problems += [repr(each) for each in outcomes if isinstance(each, Exception)]
         score.open_calls = await fleet.open_calls(_CLOSE_S)
         _read_off(await fleet.meter(), score)
-        score.problems += [*fleet.problems, *fleet.tracebacks()]
+        score.problems += [*fleet.problems, *fleet.tracebacks(), *await fleet.endless_keys(_EXPIRE_S)]
     return score
 
 

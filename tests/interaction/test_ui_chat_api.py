@@ -601,6 +601,7 @@ async def test_a_stop_that_comes_before_the_job_is_recorded_ends_it(
 
 async def test_a_job_whose_gateway_died_on_the_way_is_found_and_superseded(client: Client, writing: Desk) -> None:
     lost = await writing.create()
-    await Conversations(writing.client, writing.keys).begin("alice", "c1", lost, last=None, whole=True)
+    chats = Conversations(writing.client, writing.keys, retention_s=60)
+    await chats.begin("alice", "c1", lost, last=None, whole=True, timeout_s=30)
     await answer(client, writing, asks(), "Hi.")
     assert (await writing.store.load(lost)).status.value == "cancelled"

@@ -23,7 +23,14 @@ MESSAGES = [{"role": "user", "content": "Hello?"}]
 BODY: dict[str, Any] = {"model": "m", "messages": MESSAGES}
 LANES = ("high", "default", "low")
 LIMITS = Limits(
-    timeout_s=600.0, max_timeout_s=3600.0, retention_s=60.0, max_depth=10, grace_s=5.0, models=(), lanes=LANES
+    timeout_s=600.0,
+    max_timeout_s=3600.0,
+    retention_s=60.0,
+    listed_s=60.0,
+    max_depth=10,
+    grace_s=5.0,
+    models=(),
+    lanes=LANES,
 )
 GATEWAY = "gateway-1"
 CANCEL, CONTINUE = OnDisconnect.CANCEL, OnDisconnect.CONTINUE
