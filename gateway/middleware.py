@@ -21,7 +21,7 @@ AFTERWARDS = "tailrace.afterwards"
 A stream that waits inside keeps the frames and the request of all its layers: 5 KiB for each reader."""
 
 _FOREIGN_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
-_NO_SNIFF, _NO_STORE = (b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store")
+_GUARDS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _QUIET = ("/health/", "/metrics")
 # What a label may be called after: a caller may send any word as its method.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -71,9 +71,12 @@ class RequestLog:
 
 
 def _guards(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Return headers against a browser's guesses (Fetch §3.6) and against copies of answers (RFC 9111 §5.2.2.5)."""
-    cached = any(name.lower() == b"cache-control" for name, _ in headers)
-    return [_NO_SNIFF] if cached else [_NO_SNIFF, _NO_STORE]
+    """Return headers against a browser's guesses (Fetch §3.6) and against copies of answers (RFC 9111 §5.2.2.5).
+
+    A handler that sets one of them itself knows better.
+    """
+    names = {name.lower() for name, _ in headers}
+    return [guard for guard in _GUARDS if guard[0] not in names]
 
 
 def _request_id(scope: Scope) -> bytes:

@@ -33,17 +33,19 @@ const streams = new Map(); // answer id -> JobStream
 const delays = new Map(); // answer id -> why its sending waits
 const sending = new Set(); // answers this tab is sending
 let models = null; // names, once known
+let key = null; // of this tab; another tab may have changed to another one
+let offered = null; // a key from an address, until it is accepted or refused
 let gate = null;
 let away = false; // hidden for so long that its streams are closed
 let awayTimer = 0;
 
-const api = new Api(() => storage.get(KEY), () => showGate(BAD_KEY));
+const api = new Api(() => key, () => showGate(BAD_KEY));
 const conversation = new Conversation(() => sync(FOREIGN_MS));
-const view = new View({ send, stop, again, reset, key: acceptKey, model: chooseModel });
+const view = new View({ send, stop, again, reset, key: acceptKey, stay, change, model: chooseModel });
 
 function draw() {
-  const ready = Boolean(models && !gate && chosenModel());
-  view.render({ turns: conversation.turns, streams, delays, gate, ready });
+  const ready = Boolean(models && !gate && !offered && chosenModel());
+  view.render({ turns: conversation.turns, streams, delays, gate, offered: Boolean(offered), ready });
 }
 
 function changed() {
@@ -52,13 +54,31 @@ function changed() {
 
 // ── The key and the models ──
 
-/** The banner's address carries the key in its fragment; it does not stay in the address bar or the history. */
+/**
+ * The banner's address carries the key in its fragment; it does not stay in the address bar or the history.
+ * Any page can open such an address: another key than the one in use changes nothing before its reader has said so.
+ */
 function takeKeyFromAddress() {
-  const key = new URLSearchParams(location.hash.slice(1)).get("key");
-  if (!key) return false;
+  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (!given) return false;
   history.replaceState(null, "", location.pathname + location.search);
-  storage.set(KEY, key);
+  const stored = storage.get(KEY);
+  if (stored && stored !== given) {
+    offered = given;
+    changed();
+    return false;
+  }
+  storage.set(KEY, given);
   return true;
+}
+
+function stay() {
+  offered = null;
+  changed();
+}
+
+function change() {
+  acceptKey(offered);
 }
 
 function showGate(why) {
@@ -66,16 +86,22 @@ function showGate(why) {
   changed();
 }
 
-function acceptKey(key) {
-  storage.set(KEY, key);
+function acceptKey(given) {
+  offered = null;
+  storage.set(KEY, given);
   useKey();
 }
 
 function useKey() {
-  const key = storage.get(KEY);
+  const former = key;
+  key = storage.get(KEY);
   if (!key) return showGate(NO_KEY);
   if (!/^[\x21-\x7e]+$/.test(key)) return showGate(BAD_KEY); // could not even be sent
   gate = null;
+  if (key !== former) {
+    keepTexts();
+    conversation.open(key);
+  }
   loadModels();
   sync(0);
   if (conversation.running?.status === "stopping") stop();
@@ -114,7 +140,7 @@ function tellStorage() {
 
 /** Sends a message; false when that can't be done now. */
 function send(text) {
-  if (!models || gate || !chosenModel()) return false;
+  if (!models || gate || offered || !chosenModel()) return false;
   const turn = conversation.ask(text, chosenModel());
   if (turn) begin(turn);
   return Boolean(turn);

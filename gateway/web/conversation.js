@@ -1,9 +1,13 @@
-/* The conversation: its turns, kept in localStorage, the same in every tab. Above it: chat.js.
+/* The conversation of one API key: its turns, stored in localStorage, the same in every tab. Above it: chat.js.
    It is not the stream: a running answer's text lives in its transcript and comes here when the job ends. */
 
 import { TERMINAL } from "./transcript.js";
 
+// Until keys had conversations of their own, there was one under this name.
 const NAME = "tailrace.conversation";
+const UNENDED = ["sending", "reading", "stopping"];
+const isText = (value) => typeof value === "string";
+const isLink = (value) => isText(value) && value.startsWith("/");
 
 /** localStorage; where the browser refuses it or it is full, the page's memory, and `kept` says so. */
 export const storage = {
@@ -26,12 +30,44 @@ export const storage = {
       this.kept = false;
     }
   },
+  remove(name) {
+    this.memory.delete(name);
+    try {
+      localStorage.removeItem(name);
+    } catch {
+      // Nothing was stored.
+    }
+  },
 };
 
 /** 128 random bits in hex; unlike crypto.randomUUID, also where the page came over plain HTTP. */
 export function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** A name for a key's conversation: 53 bits of a hash, which also works where the page came over plain HTTP. */
+function nameFor(key) {
+  let high = 0xdeadbeef;
+  let low = 0x41c6ce57;
+  for (const char of key) {
+    high = Math.imul(high ^ char.codePointAt(0), 2654435761);
+    low = Math.imul(low ^ char.codePointAt(0), 1597334677);
+  }
+  return `${NAME}.${((high >>> 0) * 2 ** 21 + (low >>> 11)).toString(36)}`;
+}
+
+/** Whether this is a turn as it is stored; anything else in the browser's storage is left out. */
+function isTurn(turn) {
+  if (!turn || typeof turn !== "object" || !isText(turn.id) || !isText(turn.text)) return false;
+  if (turn.role === "user") return true;
+  if (turn.role !== "assistant" || !isText(turn.status)) return false;
+  if (turn.tools != null && !Array.isArray(turn.tools)) return false;
+  if (hasEnded(turn)) return true;
+  const { job, request, key } = turn;
+  if (!UNENDED.includes(turn.status)) return false;
+  if (!job) return Boolean(request) && typeof request === "object" && isText(key);
+  return isText(job.id) && isLink(job.self) && isLink(job.events) && isLink(job.cancel);
 }
 
 export function hasEnded(turn) {
@@ -49,15 +85,24 @@ export function hasEnded(turn) {
  */
 export class Conversation {
   #turns = [];
+  #name = null;
 
   /** `changed()` is called when another tab changed the conversation. */
   constructor(changed) {
-    this.#load();
     addEventListener("storage", (event) => {
-      if (event.key !== NAME && event.key !== null) return;
+      if (event.key !== this.#name && event.key !== null) return;
       this.#load();
       changed();
     });
+  }
+
+  /** Opens the conversation of a key. The one from before keys had their own belongs to the first key that opens one. */
+  open(key) {
+    this.#name = nameFor(key);
+    const former = storage.get(NAME);
+    if (former && !storage.get(this.#name)) storage.set(this.#name, former);
+    if (former) storage.remove(NAME);
+    this.#load();
   }
 
   get turns() {
@@ -118,14 +163,16 @@ export class Conversation {
   }
 
   #load() {
+    let turns = null;
     try {
-      this.#turns = JSON.parse(storage.get(NAME) ?? "[]");
+      turns = JSON.parse((this.#name && storage.get(this.#name)) ?? "[]");
     } catch {
-      this.#turns = []; // written by something else: begin anew rather than fail at every start
+      // Written by something else: begin anew rather than fail at every start.
     }
+    this.#turns = Array.isArray(turns) ? turns.filter(isTurn) : [];
   }
 
   #save() {
-    storage.set(NAME, JSON.stringify(this.#turns));
+    if (this.#name) storage.set(this.#name, JSON.stringify(this.#turns));
   }
 }

@@ -80,20 +80,21 @@ export class View {
 
   /**
    * Shows `turns`. `streams` maps an answer's id to its JobStream, `delays` to why its sending waits.
-   * `gate`: null, or why a key is asked for. `ready`: whether a message could be sent.
+   * `gate`: null, or why a key is asked for. `offered`: whether another key waits for a decision. `ready`: whether a
+   * message could be sent.
    */
-  render({ turns, streams, delays, gate, ready }) {
+  render({ turns, streams, delays, gate, offered, ready }) {
     const last = turns.at(-1);
     const running = Boolean(last && last.role === "assistant" && !hasEnded(last));
     this.#renderTurns(turns, streams, delays);
     show(find("#welcome"), !turns.length);
-    show(find("#examples"), !gate);
+    show(find("#examples"), !gate && !offered);
     show(find("#new"), turns.length > 0);
     show(find("#send"), !running);
     show(find("#stop"), running);
     find("#stop").disabled = last?.status === "stopping";
     find("#send").disabled = !ready;
-    this.#renderGate(gate);
+    this.#renderGate(gate, offered);
     const waiting = running ? waitingFor(last, streams.get(last.id), delays.get(last.id)) : "";
     const status = find("#status");
     const sentence = spoken(last, waiting);
@@ -193,20 +194,23 @@ export class View {
     show(find(".copy", element), ended && Boolean(text));
   }
 
-  #renderGate(gate) {
+  #renderGate(gate, offered) {
     const form = find("#gate");
     const composer = find("#composer");
-    const asks = form.hidden && gate;
-    const opens = composer.hidden && !gate;
+    const asks = form.hidden && gate && !offered;
+    const opens = composer.hidden && !gate && !offered;
+    const offers = find("#switch").hidden && offered;
     // On a touch screen, focus at load would only bring up the keyboard.
     const focuses = opens && (!form.hidden || matchMedia("(pointer: fine)").matches);
-    show(form, Boolean(gate));
-    show(composer, !gate);
-    show(find("#hint"), !gate);
+    show(find("#switch"), offered);
+    show(form, Boolean(gate) && !offered);
+    show(composer, !gate && !offered);
+    show(find("#hint"), !gate && !offered);
     if (gate) {
       find("#gate-title").textContent = gate.title;
       find("#gate-text").textContent = gate.text;
     }
+    if (offers) find("#stay").focus();
     if (asks) find("#key").focus();
     if (focuses) find("#prompt").focus();
   }
@@ -232,6 +236,8 @@ export class View {
       this.#hooks.key(find("#key").value.trim());
       find("#key").value = "";
     });
+    find("#stay").onclick = () => this.#hooks.stay();
+    find("#change").onclick = () => this.#hooks.change();
     find("#model-choice").addEventListener("input", (event) => this.#hooks.model(event.target.value.trim()));
     this.#acts(find("#stop"), this.#hooks.stop);
     this.#acts(find("#new"), this.#hooks.reset);

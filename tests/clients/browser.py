@@ -55,6 +55,8 @@ class Tab:
         self.stop = page.locator("#stop")
         """Visible while one is."""
         self.gate = page.locator("#gate")
+        self.switch = page.locator("#switch")
+        """Visible while another key waits for a decision."""
         self.answer = page.locator("#turns > .answer:last-child")
 
     async def ask(self, text: str) -> None:
@@ -70,10 +72,16 @@ class Tab:
 
     async def kept(self) -> dict[str, Any]:
         """The last turn, as the browser keeps it."""
-        turns: list[dict[str, Any]] = json.loads(
-            await self.page.evaluate("""() => localStorage["tailrace.conversation"]""")
-        )
+        turns = await self.turns()
         return turns[-1]
+
+    async def turns(self) -> list[dict[str, Any]]:
+        """The turns of the only conversation that the browser keeps."""
+        (name,) = await self.page.evaluate(
+            """() => Object.keys(localStorage).filter((name) => name.startsWith("tailrace.conversation."))"""
+        )
+        turns: list[dict[str, Any]] = json.loads(await self.page.evaluate("(name) => localStorage[name]", name))
+        return turns
 
     async def until_shows(self, text: str, *, within_s: float = PATIENCE_S) -> None:
         """Wait until the last answer's text is this."""

@@ -115,6 +115,71 @@ async def test_without_a_key_that_works_the_page_asks_for_one(visitor: Visitor, 
     visitor.forgive(REFUSED)
 
 
+async def test_an_address_with_another_key_changes_nothing_before_its_reader_says_so(
+    visitor: Visitor, system: System
+) -> None:
+    tab = await visitor.chat(system.url)
+    await tab.ask(script(text="Mine."))
+    await assert_whole(tab, "Mine.")
+
+    other = await visitor.chat(system.url, "sk-bob")
+    await expect(other.switch).to_be_visible()
+    await expect(other.send).to_be_hidden()
+    assert other.page.url == f"{system.url}/"
+    assert await other.page.evaluate("""() => localStorage["tailrace.key"]""") == KEY
+    await other.until_shows("Mine.")
+
+    await other.switch.locator("#stay").click()
+    await other.ask(script(text="Still mine."))
+    await assert_whole(other, "Still mine.")
+    assert len(await other.turns()) == 4
+
+
+async def test_a_conversation_stays_with_the_key_that_it_began_under(visitor: Visitor, system: System) -> None:
+    tab = await visitor.chat(system.url)
+    await tab.ask(script(text="Mine."))
+    await assert_whole(tab, "Mine.")
+
+    await tab.page.evaluate("() => { location.hash = 'key=sk-bob'; }")
+    await tab.switch.locator("#change").click()
+    await expect(tab.send).to_be_enabled()
+    await expect(tab.page.locator("#turns > li")).to_have_count(0)
+
+    await tab.page.evaluate(f"() => {{ location.hash = 'key={KEY}'; }}")
+    await tab.switch.locator("#change").click()
+    await tab.until_shows("Mine.")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "null",
+        "5",
+        "no JSON",
+        '{"length": 3}',
+        '[1, null, "x", {}, {"id": "a", "role": "assistant", "status": "reading", "text": "x"}]',
+        '[{"id": "a", "role": "assistant", "status": "reading", "text": "", "job": {"id": "x", "events": "http://x"}}]',
+        '[{"id": "a", "role": "assistant", "status": "completed", "text": "x", "tools": 5}]',
+    ],
+)
+async def test_whatever_the_browser_has_stored_the_page_works(visitor: Visitor, system: System, content: str) -> None:
+    tab = await visitor.chat(system.url)
+    await tab.ask(script(text="Before."))
+    await assert_whole(tab, "Before.")
+    (name,) = await tab.page.evaluate(
+        """() => Object.keys(localStorage).filter((name) => name.startsWith("tailrace.conversation."))"""
+    )
+    await tab.page.evaluate(
+        """([name, content]) => { localStorage[name] = content; localStorage["tailrace.model"] = content; }""",
+        [name, content],
+    )
+
+    await tab.page.reload()
+    await tab.ask(script(text="After."))
+
+    await assert_whole(tab, "After.")
+
+
 async def test_markup_in_an_answer_is_shown_as_text(visitor: Visitor, system: System) -> None:
     tab = await visitor.chat(system.url)
 
