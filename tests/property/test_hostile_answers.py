@@ -16,33 +16,10 @@ from worker.providers.refusals import Refused, refusal_in, refusal_of
 from worker.providers.transport_fields import TransportField, blamed
 
 KNOWN = (Refused, NotUnderstood, WebPage, EventTooLarge)
-NAMES = st.sampled_from(
-    [
-        "choices",
-        "error",
-        "message",
-        "detail",
-        "code",
-        "type",
-        "object",
-        "loc",
-        "msg",
-        "param",
-        "base_resp",
-        "status_code",
-        "metadata",
-        "raw",
-        "innererror",
-        "errors",
-        "status",
-        "delta",
-        "index",
-        "finish_reason",
-        "usage",
-        "content",
-        "x",
-    ]
-)
+_OF_ERRORS = ["error", "message", "detail", "code", "type", "object", "loc", "msg", "param", "status", "errors", "raw"]
+_OF_MINIMAX = ["base_resp", "status_code", "status_msg"]
+_OF_CHUNKS = ["choices", "delta", "index", "finish_reason", "usage", "content", "metadata", "innererror", "x"]
+NAMES = st.sampled_from([*_OF_ERRORS, *_OF_MINIMAX, *_OF_CHUNKS])
 LEAVES = (
     st.none()
     | st.booleans()
