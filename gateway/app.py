@@ -77,6 +77,7 @@ from shared.keys import Keys
 from shared.lanes import parse_lanes
 from shared.metrics import Buckets, Metrics
 from shared.ports import family_of
+from shared.prompts import Prompts
 from shared.queue import Queue
 from shared.replay import ReplayLog
 from shared.results import Results
@@ -182,6 +183,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             store=store,
             results=Results(job_client, keys),
             conversations=Conversations(job_client, keys, retention_s=settings.retention_s),
+            prompts=Prompts(job_client, keys),
             queue=queue,
             dead_letters=letters,
             hub=hub,

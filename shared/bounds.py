@@ -61,13 +61,17 @@ LIST_ROUNDS: Final = 10
 """Reads for one page: a filter that little passes must not walk through a tenant's whole history."""
 
 REFERENCED_JOBS: Final = 32
-"""Earlier responses whose items one request may refer to: the log of each is read."""
+"""Earlier responses whose items one request may refer to, and answers that get their state back: the log of each is
+read."""
 
-EXTRAS_JOBS: Final = 4096
-"""Ended jobs whose calls' further fields a gateway remembers: those of some hundred agents' latest steps."""
+SAME_PROMPTS: Final = 8
+"""The latest jobs with one prompt that can be found by it: a caller may ask for several samples."""
 
-EXTRAS_BYTES: Final = 8 * MIB
-"""What a gateway remembers of such fields in all: a signature has some kilobytes, and most calls have none."""
+RECENT_ANSWERS: Final = 4096
+"""Ended answers whose state a gateway remembers: the latest steps of some hundred agents."""
+
+RECENT_ANSWERS_BYTES: Final = 16 * MIB
+"""The state of these answers in all: thoughts and signatures have some kilobytes, and most answers have none."""
 
 EMBEDDED_INPUTS: Final = 2048
 """What one call of `/v1/embeddings` may embed: OpenAI's own bound, and its caller waits for all of it."""

@@ -73,6 +73,10 @@ class Keys:
         """Which job answers in a tenant's conversation; on the jobs' side."""
         return f"{self.prefix}:{{{tenant}:chat:{chat_id}}}:conversation"
 
+    def prompt(self, tenant: str, fingerprint: str) -> str:
+        """The latest jobs of a tenant that have this prompt; on the jobs' side."""
+        return f"{self.prefix}:{{{tenant}:prompt:{fingerprint}}}:jobs"
+
     def places(self, provider: str) -> PlaceKeys:
         """Who makes calls to a provider whose number is limited, and who waits to; on the jobs' side."""
         base = f"{self.prefix}:{{provider:{provider}}}:"

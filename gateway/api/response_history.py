@@ -1,4 +1,4 @@
-"""What came before a response: earlier responses, items that its input refers to, and the state of its calls.
+"""What came before a response: earlier responses, items that its input refers to, and the state of earlier answers.
 
 Not here: routes (responses.py), and how items become messages (dialects/responses_request.py).
 """
@@ -6,21 +6,26 @@ Not here: routes (responses.py), and how items become messages (dialects/respons
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from gateway.api.services import Services
 from gateway.api.stored_responses import Stored, readable, stored_response, whole_response
 from gateway.auth import Caller
-from gateway.dialects.call_extras import LoggedExtras, calling_jobs, with_extras
-from gateway.dialects.recent_extras import ExtrasByCall
+from gateway.dialects.answer_state import give_back, is_from, lacking, prefix_fingerprints, prompt_fingerprint
+from gateway.dialects.logged_answer import AnswerLog, LoggedAnswer
+from gateway.dialects.recent_answers import size_of
 from gateway.dialects.response_item_ids import Item
-from gateway.dialects.response_items import messages_of
+from gateway.dialects.response_items import Answer, from_caller, messages_of
 from gateway.dialects.response_object import response_id
 from gateway.dialects.response_tools import ToolNames
 from gateway.dialects.responses_request import ResponseRequest, chat_request, referenced_jobs, resolved
 from gateway.dialects.tool_results import Message
 from shared.bounds import REFERENCED_JOBS
 from shared.errors import InvalidRequest, JobNotFound, ResponseNotFound
-from shared.events import encode_data
 from shared.jobs import Job
+from shared.valkey import REDIS_FAULTS
+
+log = structlog.get_logger()
 
 
 async def with_history(
@@ -36,10 +41,23 @@ async def with_history(
         stored = await _previous(services, caller, asked.previous)
         asked = asked.after(stored.echo)
         earlier = await _conversation(services, stored)
-    extras = await _extras(services, caller, asked.items)
     outputs = await _outputs(services, caller, referenced_jobs(asked.items))
-    items = resolved(with_extras(asked.items, extras), outputs)
-    return asked, chat_request(asked, earlier, items, services.settings.max_body_bytes)
+    items = resolved([from_caller(item) for item in asked.items], outputs)
+    chat, answers = chat_request(asked, earlier, items, services.settings.max_body_bytes)
+    await _give_state_back(services, caller, chat["messages"], answers)
+    return asked, chat
+
+
+async def note_prompt(services: Services, job: Job, chat: Mapping[str, Any]) -> None:
+    """Record the prompt of a job that may call tools, so that its state is found although its caller drops all ids."""
+    if "tools" not in chat:
+        return
+    fingerprint, keep_s = prompt_fingerprint(chat["messages"]), services.settings.retention_s
+    try:
+        await services.prompts.add(job.tenant, fingerprint, job.id, keep_s=keep_s)
+    except REDIS_FAULTS as error:
+        # The job exists. Most clients send ids back, so that nothing is lost for them.
+        log.warning("responses.prompt_not_recorded", job=job.id, error=type(error).__name__)
 
 
 async def _previous(services: Services, caller: Caller, previous: str) -> Stored:
@@ -75,36 +93,57 @@ async def _outputs(services: Services, caller: Caller, jobs: Sequence[str]) -> d
     return found
 
 
-async def _extras(services: Services, caller: Caller, items: Sequence[Item]) -> Mapping[str, ExtrasByCall]:
-    """Return the further fields of calls that the caller's own jobs have made, by job and call id.
+# --- The state of answers
 
-    The latest jobs count: upstreams demand the state of the turn that is going on. A response that is not to be stored
-    counts too, because its caller has its calls already.
+
+async def _give_state_back(
+    services: Services, caller: Caller, messages: Sequence[Message], answers: Sequence[Answer]
+) -> None:
+    """Complete the latest answers that have called tools, from the logs of the caller's own jobs.
+
+    A response that is not to be stored counts too, because its caller has its calls already.
     """
-    if not (jobs := calling_jobs(items, REFERENCED_JOBS)):
-        return {}
-    found: dict[str, ExtrasByCall] = {}
+    wanted = lacking(answers, REFERENCED_JOBS)
+    if not wanted:
+        return
+    candidates = await _jobs_of(services, caller, messages, wanted)
+    ids = list(dict.fromkeys(job_id for jobs in candidates for job_id in jobs))
+    jobs = {job.id: job for job in await services.store.load_many(ids) if isinstance(job, Job)} if ids else {}
     room = services.settings.max_body_bytes
-    for job in await services.store.load_many(jobs):
-        if isinstance(job, Job) and readable(job, caller):
-            extras = await _of_job(services, job)
-            room -= len(encode_data(extras))
-            if room < 0:
-                break  # the request must not outgrow a body by more than a body
-            found[job.id] = extras
-    return found
+    for answer, found in zip(reversed(wanted), reversed(candidates), strict=True):
+        for job in (jobs[job_id] for job_id in found if job_id in jobs and readable(jobs[job_id], caller)):
+            logged = await _logged(services, job)
+            if not is_from(answer.message, logged):
+                continue
+            if (room := room - size_of(logged)) < 0:
+                return  # the request must not outgrow a body by more than a body
+            give_back(answer.message, logged)
+            break
 
 
-async def _of_job(services: Services, job: Job) -> ExtrasByCall:
-    if (known := services.extras.get(job.id)) is not None:
+async def _jobs_of(
+    services: Services, caller: Caller, messages: Sequence[Message], answers: Sequence[Answer]
+) -> list[Sequence[str]]:
+    """Return the jobs that may have given each answer: the one that its items name, or those with the same prompt."""
+    nameless = {id(answer.message) for answer in answers if not answer.job}
+    if not nameless:
+        return [[answer.job] for answer in answers]
+    ends = [at for at, message in enumerate(messages) if id(message) in nameless]
+    found = iter(await services.prompts.jobs(caller.tenant, prefix_fingerprints(messages, frozenset(ends))))
+    # Answers come in the order of their messages.
+    return [[answer.job] if answer.job else next(found) for answer in answers]
+
+
+async def _logged(services: Services, job: Job) -> LoggedAnswer:
+    if (known := services.answers.get(job.id)) is not None:
         return known
-    logged = LoggedExtras()
+    reader = AnswerLog()
     try:
         async for frame in services.hub.replay_log.frames(job.id):
-            logged.accept(frame)
+            reader.accept(frame)
     except JobNotFound:
-        return {}  # it has expired since
-    extras = logged.by_call()
+        return LoggedAnswer()  # it has expired since
+    answer = reader.answer()
     if job.ended:
-        services.extras.put(job.id, extras)
-    return extras
+        services.answers.put(job.id, answer)
+    return answer

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, cancel_job
-from gateway.api.response_history import with_history
+from gateway.api.response_history import note_prompt, with_history
 from gateway.api.services import Services, services_of
 from gateway.api.stored_responses import Stored, options_of, stored_response, whole_response
 from gateway.api.translated import Translated
@@ -64,6 +64,7 @@ async def create(request: Request) -> Response:
     except InvalidRequest as error:
         raise in_own_words(error) from None
     job = await services.admission.submit(spec)
+    await note_prompt(services, job, chat)
     options, counted = options_of(job, asked.echo), job.id == spec.id
     if not asked.background:
         return Foreground(

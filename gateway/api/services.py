@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from gateway.admission import Admission
 from gateway.auth import Keyring, Links
-from gateway.dialects.recent_extras import RecentExtras
+from gateway.dialects.recent_answers import RecentAnswers
 from gateway.hub import Hub
 from gateway.presence import Presence
 from gateway.scrape import Scrape
@@ -18,6 +18,7 @@ from shared.conversations import Conversations
 from shared.dead_letters import DeadLetters
 from shared.errors import Draining
 from shared.metrics import Metrics
+from shared.prompts import Prompts
 from shared.queue import Queue
 from shared.results import Results
 from shared.server_watch import ServerWatch
@@ -35,6 +36,7 @@ class Services:
     store: Store
     results: Results
     conversations: Conversations
+    prompts: Prompts
     queue: Queue
     dead_letters: DeadLetters
     hub: Hub
@@ -47,7 +49,7 @@ class Services:
     watch: ServerWatch
     metrics: Metrics
     scrape: Scrape
-    extras: RecentExtras = field(default_factory=RecentExtras)
+    answers: RecentAnswers = field(default_factory=RecentAnswers)
     draining: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 

@@ -5,10 +5,10 @@ chats cannot express is refused by its place. Pure. Not here: the fields of a re
 (response_input_items.py).
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from gateway.dialects.response_checks import need, object_of
+from gateway.dialects.response_checks import need
 from gateway.dialects.response_item_ids import Item, job_of
 from gateway.dialects.response_parts import Content, content_of, joined, result_of
 from gateway.dialects.response_tools import ToolNames
@@ -25,6 +25,9 @@ CALL_FIELDS: Final = frozenset(
 )
 """Fields of a call's item that the dialect defines. All further ones are an upstream's own, and go back to it."""
 
+_CALLS = ("function_call", "custom_tool_call")
+_OBJECTS = ("function", "custom")
+_STATE_FIELDS = ("extra_content", "provider_specific_fields", "signature", "thought_signature", "thoughtSignature")
 _REFUSED = {
     "compaction": "{where} must not be a compaction: its content can be read by the server that has made it only.",
     "compaction_trigger": "{where} must not be a compaction_trigger: conversations are not compacted here.",
@@ -35,10 +38,24 @@ _TYPES = (
 )
 
 
-def messages_of(
+class Answer(NamedTuple):
+    """A message that a model has given, and its job; empty if no id of its items names one."""
+
+    message: Message
+    job: str
+
+
+class Conversation(NamedTuple):
+    """The messages of a chat, and those of them that are answers made of items."""
+
+    messages: list[Message]
+    answers: list[Answer]
+
+
+def conversation_of(
     items: Iterable[Item], earlier: Sequence[Message] = (), names: ToolNames | None = None
-) -> list[Message]:
-    """Translate items into the messages of a chat that continues the `earlier` ones.
+) -> Conversation:
+    """Translate items into a chat that continues the `earlier` messages.
 
     `names` has the upstream names of the declared tools.
 
@@ -48,7 +65,38 @@ def messages_of(
     chat = _Chat(earlier, names or ToolNames(()))
     for number, item in enumerate(items):
         chat.add(item, f"input[{number}]")
-    return results_behind_calls(chat.messages())
+    messages, answers = chat.end()
+    return Conversation(results_behind_calls(messages), answers)
+
+
+def messages_of(
+    items: Iterable[Item], earlier: Sequence[Message] = (), names: ToolNames | None = None
+) -> list[Message]:
+    """Do the same without naming the answers."""
+    return conversation_of(items, earlier, names).messages
+
+
+def from_caller(item: Item) -> Item:
+    """Leave out the fields of a call's item that are neither the dialect's nor known to be an upstream's.
+
+    They may be a client's own, and strict upstreams refuse unknown ones.
+    """
+    if item.get("type") not in _CALLS:
+        return item
+    return {name: value for name, value in item.items() if name in CALL_FIELDS or name in _STATE_FIELDS}
+
+
+def chat_call(call_id: str, name: str, arguments: str, further: Mapping[str, Any]) -> Message:
+    """Write a call of a chat with the further fields that its upstream has given it.
+
+    Those of the call's inner object are under the name of that object.
+    """
+    outer = {field: value for field, value in further.items() if field not in _OBJECTS and field not in CALL_FIELDS}
+    inner: Message = {}
+    for kind in _OBJECTS:
+        if isinstance(fields := further.get(kind), dict):
+            inner |= fields
+    return {"id": call_id, "type": "function", "function": {**inner, "name": name, "arguments": arguments}, **outer}
 
 
 class _Chat:
@@ -62,11 +110,13 @@ class _Chat:
         # The model's latest answer, while only results of its calls have followed, and the job that gave it.
         self._answer: int | None = None
         self._job = ""
+        self._answers: list[Answer] = []
 
-    def messages(self) -> list[Message]:
-        """End the chat."""
+    def end(self) -> tuple[list[Message], list[Answer]]:
+        """End the chat: all messages, and the answers among those that are new."""
         self._end_answer()
-        return self._messages
+        self._note_answer()
+        return self._messages, self._answers
 
     def add(self, item: Item, where: str) -> None:
         """Add one item."""
@@ -75,10 +125,10 @@ class _Chat:
                 self._message(item, where)
             case "function_call":
                 need(item, where, call_id=str, name=str, arguments=str)
-                self._call(item, item["arguments"], where)
+                self._call(item, item["arguments"])
             case "custom_tool_call":
                 need(item, where, call_id=str, name=str, input=str)
-                self._call(item, encode_data({"input": item["input"]}).decode(), where)
+                self._call(item, encode_data({"input": item["input"]}).decode())
             case "function_call_output" | "custom_tool_call_output":
                 need(item, where, call_id=str, output=(str, list))
                 self._result(item, where)
@@ -98,7 +148,7 @@ class _Chat:
         content = content_of(item["content"], f"{where}.content")
         if item["role"] != "assistant":
             self._end_answer()
-            self._answer = None
+            self._note_answer()
             self._messages.append({"role": item["role"], "content": content})
         elif self._speaks() and self._messages[-1].get("tool_calls"):
             # Nothing but results may stand behind a call: a text that follows one belongs to the same message.
@@ -108,7 +158,7 @@ class _Chat:
         else:
             self._begin_answer(content, item)
 
-    def _call(self, item: Item, arguments: str, where: str) -> None:
+    def _call(self, item: Item, arguments: str) -> None:
         """Add a call to the message that it belongs to."""
         if self._speaks():
             at = len(self._messages) - 1
@@ -119,15 +169,8 @@ class _Chat:
         message = self._own(at)
         self._think(message, item)
         name = self._names.upstream(item["name"], _namespace(item))
-        further = {name: value for name, value in item.items() if name not in CALL_FIELDS and value is not None}
-        # An item has the further fields of a call's inner object under the name of that object.
-        inner: Message = {}
-        for kind in ("function", "custom"):
-            inner |= object_of(further.pop(kind, None), f"{where}.{kind}")
-        function = {**inner, "name": name, "arguments": arguments}
-        message.setdefault("tool_calls", []).append(
-            {"id": item["call_id"], "type": "function", "function": function, **further}
-        )
+        further = {field: value for field, value in item.items() if value is not None}
+        message.setdefault("tool_calls", []).append(chat_call(item["call_id"], name, arguments, further))
 
     def _result(self, item: Item, where: str) -> None:
         """Add a tool's result. Chats take images and files from users only, so that these follow as a user's."""
@@ -144,11 +187,17 @@ class _Chat:
         return bool(self._messages) and self._messages[-1].get("role") == "assistant"
 
     def _begin_answer(self, content: Content | None, item: Item) -> int:
+        self._note_answer()
         self._answer, self._job = len(self._messages), ""
         message: Message = {"role": "assistant", "content": content}
         self._messages.append(message)
         self._think(message, item)
         return self._answer
+
+    def _note_answer(self) -> None:
+        if self._answer is not None:
+            self._answers.append(Answer(self._messages[self._answer], self._job))
+            self._answer = None
 
     def _own(self, at: int) -> Message:
         """Return a message that may be changed."""

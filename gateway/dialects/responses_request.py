@@ -12,7 +12,7 @@ from gateway.chat_parameters import check_parameter
 from gateway.dialects.response_checks import flag, need, object_of, text_of
 from gateway.dialects.response_fields import LOGPROBS, SAME_NAME, check_fields, echo_of, unknown_fields
 from gateway.dialects.response_item_ids import Item, job_of
-from gateway.dialects.response_items import messages_of
+from gateway.dialects.response_items import Answer, conversation_of
 from gateway.dialects.response_tools import ADDITIONAL_TOOLS, ToolNames
 from gateway.dialects.tool_offer import check_tools, tool_options
 from gateway.dialects.tool_results import Message
@@ -90,13 +90,15 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
 
 def chat_request(
     request: ResponseRequest, earlier: Sequence[Message], items: Iterable[Item], max_bytes: int
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], Sequence[Answer]]:
     """Make the chat request: instructions, what was said `earlier`, and these items, whose references are resolved.
+
+    Returns it with the answers among its messages that are made of items.
 
     Raises:
         InvalidRequest: an item can't be said in a chat, nothing is said at all, or it is over `max_bytes` in all.
     """
-    messages = messages_of(items, earlier, request.names)
+    messages, answers = conversation_of(items, earlier, request.names)
     if not messages:
         raise InvalidRequest("input must hold at least one message.", param="input")
     if request.instructions:
@@ -106,7 +108,7 @@ def chat_request(
     if (earlier or referenced_jobs(request.items)) and len(encode_data(chat)) > max_bytes:
         param = "previous_response_id" if earlier else "input"
         raise InvalidRequest(f"{param} leads to a conversation of over {max_bytes} bytes; send less.", param=param)
-    return chat
+    return chat, answers
 
 
 def said_before(messages: Sequence[Message], echo: Mapping[str, Any]) -> Sequence[Message]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.dialects.logged_answer import LoggedAnswer
 from shared.bounds import REFERENCED_JOBS
 from shared.settings import Settings
 from tests.interaction.test_responses_api import BACKGROUND, BOB, RESPONSES, answered, created, error_of, id_of
@@ -194,13 +195,93 @@ async def test_a_call_without_an_id_is_known_by_the_thoughts_before_it(client: C
     assert await messages(writing, second) == [*PROMPT, asked(CHAT_CALL), RESULT]
 
 
-async def test_a_call_without_any_id_goes_back_with_what_its_item_carries(client: Client, writing: Desk) -> None:
-    first = await thinking(client, writing)
-    (call,) = (item for item in await output_of(client, first) if item["type"] == "function_call")
+async def test_a_call_of_an_unknown_job_goes_back_with_what_its_item_carries(client: Client, writing: Desk) -> None:
+    item = {"type": "function_call", "call_id": "call_a", "name": "look", "arguments": "{}", "mine": 1}
+    signed = item | {"extra_content": SIGNATURE}
 
-    for item, expected in ((call | {"id": None}, CHAT_CALL), (bare(call, "id"), UNSIGNED)):
-        second = await created(client, writing, input=[*PROMPT, item, OUTPUT])
-        assert (await messages(writing, second))[1]["tool_calls"] == [expected]
+    for given, expected in ((signed, CHAT_CALL), (signed | {"id": "fc_1"}, CHAT_CALL), (item, UNSIGNED)):
+        scribe = await created(client, writing, input=[*PROMPT, given, OUTPUT], tools=CODEX)
+        assert (await messages(writing, scribe))[1]["tool_calls"] == [expected]
+
+
+# Clients that drop all ids and all thoughts: LlamaIndex, and `llm`.
+
+
+def nameless(item: dict[str, Any]) -> dict[str, Any]:
+    return bare(item, "id", "status")
+
+
+async def spoken(client: Client, writing: Desk, call_id: str, *before: Any, **fields: Any) -> Scribe:
+    """A response that has thought and called a tool, after these items."""
+    thought, called = {"reasoning_content": f"Thought of {call_id}."}, {"tool_calls": [{**FRAGMENT, "id": call_id}]}
+    return await answered(client, writing, thought, called, input=[*PROMPT, *before], tools=CODEX, **fields)
+
+
+async def calls_of(client: Client, scribe: Scribe) -> list[dict[str, Any]]:
+    return [nameless(item) for item in await output_of(client, scribe) if item["type"] == "function_call"]
+
+
+def whole(call_id: str) -> dict[str, Any]:
+    """The message of `spoken`, complete."""
+    calls = [CHAT_CALL | {"id": call_id}]
+    return {"role": "assistant", "content": None, "reasoning_content": f"Thought of {call_id}.", "tool_calls": calls}
+
+
+async def test_state_goes_back_without_any_id_to_the_conversation_that_it_is_from(
+    client: Client, writing: Desk
+) -> None:
+    first = await spoken(client, writing, "call_a", instructions="Be brief.")
+    before = [*await calls_of(client, first), OUTPUT]
+    second = await spoken(client, writing, "call_b", *before, instructions="Be brief.")
+    before += [*await calls_of(client, second), OUTPUT | {"call_id": "call_b"}]
+
+    third = await created(client, writing, input=[*PROMPT, *before], tools=CODEX, instructions="Be brief.")
+
+    assert await messages(writing, third) == [
+        {"role": "system", "content": "Be brief."},
+        *PROMPT,
+        whole("call_a"),
+        RESULT,
+        whole("call_b"),
+        RESULT | {"tool_call_id": "call_b"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "call_id", "bob"),
+    [
+        ({"input": [{"role": "user", "content": "Something else?"}]}, "call_a", False),
+        ({"instructions": "Be kind."}, "call_a", False),
+        ({}, "call_z", False),
+        ({}, "call_a", True),
+    ],
+    ids=["another question", "other instructions", "another call", "another tenant"],
+)
+async def test_state_without_any_id_is_given_to_nothing_else(
+    client: Client, writing: Desk, other: dict[str, Any], call_id: str, bob: bool
+) -> None:
+    first = await spoken(client, writing, "call_a")
+    calls = [item | {"call_id": call_id} for item in await calls_of(client, first)]
+    fields = {"tools": CODEX, **other, "input": [*other.get("input", PROMPT), *calls, OUTPUT | {"call_id": call_id}]}
+
+    second = await created(client.as_(BOB) if bob else client, writing, **fields)
+
+    (message,) = (each for each in await messages(writing, second) if each["role"] == "assistant")
+    assert message == {"role": "assistant", "content": None, "tool_calls": [UNSIGNED | {"id": call_id}]}
+
+
+async def test_two_answers_to_one_prompt_are_told_apart_by_their_calls(client: Client, writing: Desk) -> None:
+    for call_id in ("call_a", "call_b"):
+        scribe = await spoken(client, writing, call_id)
+        output = OUTPUT | {"call_id": call_id}
+        second = await created(client, writing, input=[*PROMPT, *await calls_of(client, scribe), output], tools=CODEX)
+        assert (await messages(writing, second))[1] == whole(call_id)
+
+
+async def test_a_prompt_without_tools_is_not_recorded(client: Client, writing: Desk) -> None:
+    await created(client, writing)
+
+    assert await writing.client.keys(f"{writing.keys.prefix}:*prompt*") == []
 
 
 async def test_the_state_of_another_tenants_job_never_comes_back(client: Client, writing: Desk) -> None:
@@ -232,11 +313,11 @@ async def test_a_log_is_read_once_and_again_while_its_job_runs(client: Client, g
     item_id = f"fc_{running.job_id.removeprefix('job_')}_0"
     item = {"type": "function_call", "call_id": "call_a", "name": "look", "arguments": "{}", "id": item_id}
     await created(client, writing, input=[*PROMPT, item, OUTPUT])
-    assert gateway.services.extras.get(running.job_id) is None
+    assert gateway.services.answers.get(running.job_id) is None
     await running.complete()
 
     second = await created(client, writing, input=[*PROMPT, item, OUTPUT])
-    assert gateway.services.extras.get(running.job_id) == {"call_a": {"extra_content": SIGNATURE}}
+    assert gateway.services.answers.get(running.job_id) == LoggedAnswer("", {"call_a": {"extra_content": SIGNATURE}})
     await writing.client.delete(writing.keys.job(running.job_id).log)
     third = await created(client, writing, input=[*PROMPT, item, OUTPUT])
 
@@ -244,29 +325,33 @@ async def test_a_log_is_read_once_and_again_while_its_job_runs(client: Client, g
         assert (await messages(writing, scribe))[1]["tool_calls"] == [CHAT_CALL]
 
 
-async def test_the_latest_jobs_are_looked_up_and_others_do_no_harm(client: Client, writing: Desk) -> None:
+async def test_the_latest_answers_are_looked_up_and_others_do_no_harm(client: Client, writing: Desk) -> None:
     first = await thinking(client, writing)
     (call,) = (bare(item) for item in await output_of(client, first) if item["type"] == "function_call")
-    others = [call | {"id": f"fc_{number:026}_0"} for number in range(REFERENCED_JOBS)]
+    step, other = [call, OUTPUT], OUTPUT | {"call_id": "call_x"}
+    others: list[Any] = []
+    for number in range(REFERENCED_JOBS):
+        others += [call | {"id": f"fc_{number:026}_0", "call_id": "call_x"}, other]
 
-    late = await created(client, writing, input=[*PROMPT, *others, call, OUTPUT])
-    early = await created(client, writing, input=[*PROMPT, call, *others, OUTPUT])
+    late = await created(client, writing, input=[*PROMPT, *others, *step])
+    early = await created(client, writing, input=[*PROMPT, *step, *others])
 
-    assert (await messages(writing, late))[1]["tool_calls"][-1] == CHAT_CALL
-    assert (await messages(writing, early))[1]["tool_calls"][0] == UNSIGNED
+    assert (await messages(writing, late))[-2]["tool_calls"] == [CHAT_CALL]
+    assert (await messages(writing, early))[1]["tool_calls"] == [UNSIGNED]
 
 
 async def test_state_is_no_more_than_a_body_may_be(settings: Settings, writing: Desk) -> None:
     large = {**FRAGMENT, "extra_content": "x" * 900}
     async with running_gateway(settings.model_copy(update={"max_body_bytes": 1500})) as gateway:
-        calls = []
+        items: list[Any] = []
         for number in range(3):
             called = {"tool_calls": [{**large, "id": f"call_{number}"}]}
             scribe = await answered(gateway.client, writing, called)
-            calls += [bare(item) for item in await output_of(gateway.client, scribe)]
-        second = await created(gateway.client, writing, input=[*PROMPT, *calls])
+            items += [bare(item) for item in await output_of(gateway.client, scribe)]
+            items.append(OUTPUT | {"call_id": f"call_{number}"})
+        second = await created(gateway.client, writing, input=[*PROMPT, *items])
 
-    sent = (await messages(writing, second))[1]["tool_calls"]
+    sent = [call for message in await messages(writing, second) for call in message.get("tool_calls", ())]
     assert ["extra_content" in call for call in sent] == [False, False, True]
 
 

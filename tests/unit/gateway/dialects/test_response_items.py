@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.response_items import messages_of
+from gateway.dialects.response_items import conversation_of, from_caller, messages_of
 from gateway.dialects.response_tools import ToolNames
 from shared.jobs import new_job_id
 from tests.unit.gateway.dialects.test_response_tools import custom, function, namespace
-from tests.unit.gateway.dialects.test_responses_request import BARE, CALL, CHAT_CALL, refusal, user
+from tests.unit.gateway.dialects.test_responses_request import BARE, CALL, CHAT_CALL, JOB, refusal, user
 
 OTHER = new_job_id(1_700_000_000_001, 43).removeprefix("job_")
 
@@ -245,6 +245,45 @@ class TestReasoning:
         ]
         assert messages_of([user("Hello?"), thought("Hm."), user("Hello?")]) == [user("Hello?"), user("Hello?")]
         assert messages_of([thought("Hm.")]) == []
+
+
+class TestAnswers:
+    def test_each_answer_names_the_job_that_one_of_its_items_names(self) -> None:
+        items = [
+            user("Hello?"),
+            thought("Hm."),
+            call("a", id=f"fc_{BARE}_1"),
+            call("b"),
+            output("b"),
+            output("a"),
+            said("Done.", id=f"msg_{OTHER}_0"),
+            user("So?"),
+            call("c", id="fc_1"),
+        ]
+
+        messages, answers = conversation_of(items, [assistant("Before.")])
+
+        assert [answer.job for answer in answers] == [JOB, f"job_{OTHER}", ""]
+        assert [answer.message for answer in answers] == [messages[2], messages[5], messages[7]]
+        assert all(any(answer.message is message for message in messages) for answer in answers)
+
+    @pytest.mark.parametrize("item_id", ["fc_1", None, 7, f"fc_{BARE}", f"fc_{BARE}_in_1", f"xx_{BARE}_1"])
+    def test_an_id_of_another_server_names_none(self, item_id: Any) -> None:
+        assert [answer.job for answer in conversation_of([call("a", id=item_id)]).answers] == [""]
+
+    def test_a_callers_call_keeps_the_fields_that_are_known_to_be_an_upstreams(self) -> None:
+        signed = {"extra_content": {"a": 1}, "thought_signature": "s"}
+        items: list[dict[str, Any]] = [
+            {**CALL, **signed, "internal_id": "x", "function": {"x": 1}},
+            {**CALL, "type": "custom_tool_call", "internal_id": "x"},
+            user("Hello?") | {"internal_id": "x"},
+        ]
+
+        assert [from_caller(item) for item in items] == [
+            {**CALL, **signed},
+            {**CALL, "type": "custom_tool_call"},
+            items[2],
+        ]
 
 
 class TestRefusals:

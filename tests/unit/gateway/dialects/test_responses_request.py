@@ -28,7 +28,7 @@ def read(**fields: Any) -> ResponseRequest:
 
 def chat(earlier: Any = (), **fields: Any) -> dict[str, Any]:
     request = read(**fields)
-    return chat_request(request, earlier, request.items, MAX_BYTES)
+    return chat_request(request, earlier, request.items, MAX_BYTES)[0]
 
 
 def refusal(**fields: Any) -> InvalidRequest:
@@ -152,7 +152,7 @@ class TestFields:
         added = {"type": "additional_tools", "role": "developer", "tools": [{"type": "function", "name": "g"}]}
         request = read(tools=[], input=[added, user("Hello?")], tool_choice="required")
 
-        asked = chat_request(request, (), request.items, MAX_BYTES)
+        asked, _ = chat_request(request, (), request.items, MAX_BYTES)
 
         assert asked["tools"] == [{"type": "function", "function": {"name": "g"}}]
         assert asked["messages"] == [user("Hello?")]
@@ -164,7 +164,7 @@ class TestFields:
 
         request = read(input=[added, user("Hello?")]).after(earlier)
 
-        offered = chat_request(request, (), request.items, MAX_BYTES)["tools"]
+        offered = chat_request(request, (), request.items, MAX_BYTES)[0]["tools"]
         assert [tool["function"]["name"] for tool in offered] == ["g", "h"]
         assert request.after(request.echo) == request
         assert read().after({}) == read()
