@@ -1,15 +1,12 @@
 """The stage of a module, and a model of its own for each test."""
 
 from collections.abc import AsyncIterator
-from itertools import count
 
 import pytest
 import pytest_asyncio
 
-from tests.cases.dialects import DIALECTS, Dialect
-from tests.cases.stage import CHAIN, ONCE, ROUTES, Stage, running_stage
-
-_numbers = count()
+from tests.cases.everywhere import MODELS
+from tests.cases.stage import ONCE, Stage, running_stage
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -24,24 +21,11 @@ async def stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 @pytest.fixture
 def model() -> str:
-    """A model for this test alone: it has a circuit and answers of its own."""
-    return f"model-{next(_numbers)}"
+    """A model for this test alone."""
+    return MODELS["model"]()
 
 
 @pytest.fixture
 def once() -> str:
     """The same, of a model that is asked once."""
-    return f"{ONCE}-{next(_numbers) % ROUTES}"
-
-
-@pytest.fixture
-def chain() -> str:
-    """The same, of a model that has a second provider."""
-    return f"{CHAIN}-{next(_numbers) % ROUTES}"
-
-
-@pytest.fixture(params=DIALECTS, ids=[each.name for each in DIALECTS])
-def dialect(request: pytest.FixtureRequest) -> Dialect:
-    """Each dialect in turn."""
-    each: Dialect = request.param
-    return each
+    return MODELS[ONCE]()

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.cases.dialects import BACKGROUND, RESPONSE, RESPONSE_STREAM, Dialect, respond
+from tests.cases.dialects import Dialect, respond
+from tests.cases.everywhere import in_responses
 from tests.cases.stage import Stage
 from tests.support.folded import Answer, Call, fold_response
 from tests.support.raw_upstream import Raw, said
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-in_responses = pytest.mark.parametrize("dialect", [RESPONSE, RESPONSE_STREAM, BACKGROUND], ids=lambda each: each.name)
 
 RUN = {"type": "function", "name": "run", "parameters": {}}
 SPAWN = {"type": "function", "name": "spawn_agent", "description": "Start an agent.", "parameters": {"type": "object"}}
@@ -88,8 +87,8 @@ async def test_functions_of_one_name_in_two_namespaces_can_be_told_apart(stage: 
     assert [(item["name"], item["namespace"]) for item in got.raw["output"]] == [("spawn_agent", "robots")]
 
 
-@in_responses
 @pytest.mark.parametrize("tool", HOSTED, ids=lambda tool: tool["type"])
+@in_responses
 async def test_a_hosted_tool_is_left_out(stage: Stage, dialect: Dialect, model: str, tool: dict[str, Any]) -> None:
     stage.upstream.play(model, HELLO)
 

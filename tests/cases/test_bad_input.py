@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cases.dialects import NATIVE, Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.folded import Answer, Call
 from tests.support.raw_upstream import MAIN, Raw, as_json, chunk, event, events, said, sent
@@ -48,6 +49,7 @@ CODES = (
 
 
 @pytest.mark.parametrize("name", ABSURD)
+@in_every_dialect
 async def test_it_ends_in_an_answer_or_a_clear_error(stage: Stage, dialect: Dialect, once: str, name: str) -> None:
     stage.upstream.play(once, ABSURD[name])
 
@@ -65,6 +67,7 @@ async def _next_is_well(stage: Stage, dialect: Dialect, model: str) -> None:
     dialect.check(await dialect.ask(stage, model), Answer("Hello"))
 
 
+@in_every_dialect
 async def test_a_calls_index_of_four_thousand_million_is_a_name_like_others(
     stage: Stage, dialect: Dialect, model: str
 ) -> None:
@@ -79,6 +82,7 @@ async def test_a_calls_index_of_four_thousand_million_is_a_name_like_others(
     dialect.check(got, Answer(calls=(Call("c1", "f", "{}"),), finish="tool_calls"))
 
 
+@in_every_dialect
 async def test_an_error_with_control_characters_is_one_printable_line(
     stage: Stage, dialect: Dialect, once: str
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cases.dialects import CHAT, NATIVE, Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.client import Client
 from tests.support.folded import Answer, fold_chat, fold_error
@@ -78,6 +79,7 @@ REFUSALS: dict[str, tuple[Raw, str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
+@in_every_dialect
 async def test_a_refusal_has_its_reason_and_is_asked_once(
     stage: Stage, dialect: Dialect, model: str, name: str
 ) -> None:
@@ -101,6 +103,7 @@ UNSORTED: dict[str, Raw] = {
 
 
 @pytest.mark.parametrize("name", UNSORTED)
+@in_every_dialect
 async def test_an_error_of_no_known_kind_has_its_reason(stage: Stage, dialect: Dialect, once: str, name: str) -> None:
     stage.upstream.play(once, UNSORTED[name])
 
@@ -132,6 +135,7 @@ PASSING: dict[str, tuple[Raw, str, str]] = {
 
 
 @pytest.mark.parametrize("name", PASSING)
+@in_every_dialect
 async def test_a_passing_error_has_its_reason_and_may_be_retried(
     stage: Stage, dialect: Dialect, once: str, name: str
 ) -> None:
@@ -144,6 +148,7 @@ async def test_a_passing_error_has_its_reason_and_may_be_retried(
 
 
 @pytest.mark.parametrize("name", PASSING)
+@in_every_dialect
 async def test_after_a_passing_error_the_next_link_answers(
     stage: Stage, dialect: Dialect, chain: str, name: str
 ) -> None:
@@ -192,6 +197,7 @@ SILENT: dict[str, Raw] = {
 
 
 @pytest.mark.parametrize("name", SILENT)
+@in_every_dialect
 async def test_an_end_that_explains_nothing_is_never_a_success(
     stage: Stage, dialect: Dialect, once: str, name: str
 ) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cases.dialects import CHAT_STREAM, NATIVE, SUBMIT, Dialect
+from tests.cases.everywhere import in_dialects, in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.folded import Answer
 from tests.support.raw_upstream import MAIN, Raw, chunk, event, sent
@@ -53,6 +54,7 @@ STREAMS: dict[str, Raw] = {
 
 
 @pytest.mark.parametrize("name", STREAMS)
+@in_every_dialect
 async def test_the_words_are_read(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     stage.upstream.play(model, STREAMS[name])
 
@@ -62,6 +64,7 @@ async def test_the_words_are_read(stage: Stage, dialect: Dialect, model: str, na
     assert len(stage.upstream.asked(model)) == 1
 
 
+@in_every_dialect
 async def test_a_byte_that_is_not_utf_8_is_a_replacement_character(stage: Stage, dialect: Dialect, model: str) -> None:
     stage.upstream.play(model, sent(STREAM.replace(b" world", b" w\xffrld")))
 
@@ -81,7 +84,7 @@ async def test_a_torn_character_does_not_open_the_circuit(stage: Stage, model: s
     assert len(stage.upstream.asked(model, MAIN)) == 12
 
 
-@pytest.mark.parametrize("dialect", [NATIVE, CHAT_STREAM, SUBMIT], ids=lambda each: each.name)
+@in_dialects(NATIVE, CHAT_STREAM, SUBMIT)
 async def test_words_that_look_like_frames_survive(stage: Stage, dialect: Dialect, model: str) -> None:
     words = "data: [DONE]\n\nevent: error\r\n\u2028\u2029: hb\n\nid: 1-1\n"
     stage.upstream.play(model, sent(event(chunk({"content": words})) + END + DONE))

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cases.dialects import BACKGROUND, CHAT, CHAT_STREAM, NATIVE, RESPONSE, RESPONSE_STREAM, Dialect
+from tests.cases.everywhere import in_dialects, in_every_dialect, in_responses
 from tests.cases.stage import Stage
 from tests.support.folded import Answer
 from tests.support.raw_upstream import Raw, as_json, chunk, completion, events
@@ -45,10 +46,10 @@ ANSWERS: dict[str, Raw] = {
     "whole": as_json({**WHOLE, "choices": [{**WHOLE["choices"][0], **BESIDE}]}),
 }
 each_answer = pytest.mark.parametrize("name", ANSWERS)
-in_responses = pytest.mark.parametrize("dialect", [RESPONSE, RESPONSE_STREAM, BACKGROUND], ids=lambda each: each.name)
 
 
 @each_answer
+@in_every_dialect
 async def test_the_words_are_the_same(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     stage.upstream.play(model, ANSWERS[name])
 
@@ -105,9 +106,7 @@ async def test_the_jobs_events_have_them(stage: Stage, model: str, name: str) ->
     assert usage["source"] == "provider"
 
 
-@pytest.mark.parametrize(
-    "dialect", [NATIVE, CHAT, CHAT_STREAM, RESPONSE, RESPONSE_STREAM, BACKGROUND], ids=lambda d: d.name
-)
+@in_dialects(NATIVE, CHAT, CHAT_STREAM, RESPONSE, RESPONSE_STREAM, BACKGROUND)
 async def test_usage_inside_a_choice_is_the_providers(stage: Stage, dialect: Dialect, model: str) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
     last = chunk({}, "stop")
@@ -139,7 +138,7 @@ async def test_annotations_are_in_a_response(stage: Stage, dialect: Dialect, mod
     assert annotation == {"type": "url_citation", **ANNOTATION["url_citation"]}
 
 
-@pytest.mark.parametrize("dialect", [CHAT, CHAT_STREAM], ids=lambda each: each.name)
+@in_dialects(CHAT, CHAT_STREAM)
 async def test_annotations_are_in_a_chat(stage: Stage, dialect: Dialect, model: str) -> None:
     stage.upstream.play(
         model, events(chunk({"content": "Hello"}), chunk({"annotations": [ANNOTATION]}), chunk({}, "stop"))
@@ -152,7 +151,7 @@ async def test_annotations_are_in_a_chat(stage: Stage, dialect: Dialect, model: 
     assert [each["annotations"] for each in said if "annotations" in each] == [[ANNOTATION]]
 
 
-@pytest.mark.parametrize("dialect", [CHAT, CHAT_STREAM, NATIVE], ids=lambda each: each.name)
+@in_dialects(CHAT, CHAT_STREAM, NATIVE)
 async def test_fields_of_the_delta_that_are_not_known_are_kept(stage: Stage, dialect: Dialect, model: str) -> None:
     stage.upstream.play(model, events(chunk({"content": "Hello", "mood": {"calm": True}}), chunk({}, "stop")))
 

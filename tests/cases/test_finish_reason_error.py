@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cases.dialects import SUBMIT, Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.folded import Answer
 from tests.support.raw_upstream import OTHER, Raw, as_json, chunk, completion, events, said
@@ -46,6 +47,7 @@ FAILURES: dict[str, tuple[Raw, str, str]] = {
 
 
 @pytest.mark.parametrize("name", FAILURES)
+@in_every_dialect
 async def test_it_is_a_failure_with_its_reason(stage: Stage, dialect: Dialect, once: str, name: str) -> None:
     answer, code, message = FAILURES[name]
     stage.upstream.play(once, answer)
@@ -64,6 +66,7 @@ BARE: dict[str, Raw] = {
 
 
 @pytest.mark.parametrize("name", BARE)
+@in_every_dialect
 async def test_the_bare_word_is_a_failure_too(stage: Stage, dialect: Dialect, once: str, name: str) -> None:
     stage.upstream.play(once, BARE[name])
 
@@ -78,6 +81,7 @@ async def test_the_bare_word_is_a_failure_too(stage: Stage, dialect: Dialect, on
 @pytest.mark.parametrize(
     "name", ["OpenRouter's event", "OpenRouter's JSON", "a choice's error without a finish reason"]
 )
+@in_every_dialect
 async def test_the_chains_next_link_answers(stage: Stage, dialect: Dialect, chain: str, name: str) -> None:
     answer, _, _ = FAILURES[name]
     stage.upstream.play(chain, answer)

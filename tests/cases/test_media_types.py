@@ -6,6 +6,7 @@ import json
 import pytest
 
 from tests.cases.dialects import Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.folded import Answer
 from tests.support.raw_upstream import EVENT_STREAM, JSON, Raw, chunk, completion, event, sent
@@ -42,6 +43,7 @@ ANSWERS: dict[str, Raw] = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
+@in_every_dialect
 async def test_the_words_are_read(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     stage.upstream.play(model, ANSWERS[name])
 
@@ -62,6 +64,7 @@ async def test_the_words_are_read(stage: Stage, dialect: Dialect, model: str, na
     ],
     ids=["a web page", "a web page as text", "a text", "a list", "half an object"],
 )
+@in_every_dialect
 async def test_an_answer_that_is_none_says_what_it_was(
     stage: Stage, dialect: Dialect, once: str, answer: Raw, words: str
 ) -> None:
@@ -75,6 +78,7 @@ async def test_an_answer_that_is_none_says_what_it_was(
     assert words in got.trouble.message
 
 
+@in_every_dialect
 async def test_a_compressed_answer_is_read_or_named(stage: Stage, dialect: Dialect, once: str) -> None:
     packed = (("Content-Encoding", "gzip"),)
     stage.upstream.play(once, sent(gzip.compress(STREAM), headers=packed))

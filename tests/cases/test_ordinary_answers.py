@@ -3,6 +3,7 @@
 import pytest
 
 from tests.cases.dialects import Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.folded import Answer, Call
 from tests.support.raw_upstream import as_json, chunk, completion, events, said
@@ -12,6 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 ARGUMENTS = '{"city": "Köln"}'
 
 
+@in_every_dialect
 async def test_thoughts_and_words(stage: Stage, dialect: Dialect, model: str) -> None:
     deltas = [{"role": "assistant", "content": ""}, {"reasoning_content": "Let me "}, {"reasoning_content": "see."}]
     stage.upstream.play(model, said(*deltas, {"content": "Hello"}, {"content": " world"}))
@@ -23,6 +25,7 @@ async def test_thoughts_and_words(stage: Stage, dialect: Dialect, model: str) ->
     assert [body["stream"] for body in stage.upstream.asked(model)] == [True]
 
 
+@in_every_dialect
 async def test_tool_calls_in_turns(stage: Stage, dialect: Dialect, model: str) -> None:
     first = {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ""}}
     second = {"index": 1, "id": "c2", "type": "function", "function": {"name": "go", "arguments": "{"}}
@@ -37,6 +40,7 @@ async def test_tool_calls_in_turns(stage: Stage, dialect: Dialect, model: str) -
     )
 
 
+@in_every_dialect
 async def test_a_refusal(stage: Stage, dialect: Dialect, model: str) -> None:
     stage.upstream.play(model, said({"refusal": "I can't "}, {"refusal": "do that."}))
 
@@ -46,6 +50,7 @@ async def test_a_refusal(stage: Stage, dialect: Dialect, model: str) -> None:
 
 
 @pytest.mark.parametrize("finish", ["length", "content_filter"])
+@in_every_dialect
 async def test_an_answer_that_was_cut_off(stage: Stage, dialect: Dialect, model: str, finish: str) -> None:
     stage.upstream.play(model, said({"content": "Hel"}, finish=finish))
 
@@ -54,6 +59,7 @@ async def test_an_answer_that_was_cut_off(stage: Stage, dialect: Dialect, model:
     dialect.check(got, Answer("Hel", finish=finish))
 
 
+@in_every_dialect
 async def test_usage_is_the_providers(stage: Stage, dialect: Dialect, model: str) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
     chunks = [chunk({"content": "Hi"}), chunk({}, "stop"), {**chunk({}), "choices": [], "usage": usage}]
@@ -65,6 +71,7 @@ async def test_usage_is_the_providers(stage: Stage, dialect: Dialect, model: str
     assert got.usage or dialect.name in ("ui", "submit")
 
 
+@in_every_dialect
 async def test_a_whole_completion(stage: Stage, dialect: Dialect, model: str) -> None:
     message = {"role": "assistant", "content": "Hello", "reasoning_content": "Hm."}
     stage.upstream.play(model, as_json(completion(message)))
@@ -74,6 +81,7 @@ async def test_a_whole_completion(stage: Stage, dialect: Dialect, model: str) ->
     dialect.check(got, Answer("Hello", "Hm."))
 
 
+@in_every_dialect
 async def test_a_refused_request(stage: Stage, dialect: Dialect, model: str) -> None:
     error = {"message": "temperature is too hot", "type": "invalid_request_error", "param": "temperature", "code": None}
     stage.upstream.play(model, as_json({"error": error}, 400))
@@ -84,6 +92,7 @@ async def test_a_refused_request(stage: Stage, dialect: Dialect, model: str) -> 
     assert len(stage.upstream.asked(model)) == 1
 
 
+@in_every_dialect
 async def test_an_error_after_words(stage: Stage, dialect: Dialect, model: str) -> None:
     error = {"message": "no more room", "type": "invalid_request_error", "code": "context_length_exceeded"}
     stage.upstream.play(model, events(chunk({"content": "Hel"}), {"error": error}))

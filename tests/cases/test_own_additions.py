@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from tests.cases.dialects import CHAT, CHAT_STREAM, DIALECTS, NATIVE, Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage, running_stage
 from tests.support.folded import Answer
 from tests.support.raw_upstream import Body, Play, Raw, as_json, chunk, completion, events, said
@@ -68,6 +69,8 @@ def refusing(name: str, answer: Raw) -> Play:
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
+    **{f"no-streaming-{each.name}": {"streaming": False} for each in DIALECTS},
+    **{f"no-usage-{each.name}": {"stream_usage": False} for each in DIALECTS},
     "no-streaming": {"streaming": False},
     "no-usage": {"stream_usage": False},
     "float-vectors": {"embedding_encoding": "float"},
@@ -101,6 +104,7 @@ def played(stage: Stage, model: str, play: Play) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", REFUSALS)
+@in_every_dialect
 async def test_a_refused_field_is_left_out_once_and_from_then_on(stage: Stage, dialect: Dialect, name: str) -> None:
     field, answer = REFUSALS[name]
     model = f"{name}-{dialect.name}"
@@ -137,11 +141,12 @@ async def test_there_is_one_retry_and_no_more(stage: Stage) -> None:
 # --- Settings
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda each: each.name)
+@in_every_dialect
 async def test_a_provider_that_does_not_stream_is_asked_for_the_whole(stage: Stage, dialect: Dialect) -> None:
-    asked = played(stage, "no-streaming", refusing("stream", STREAM))
+    model = f"no-streaming-{dialect.name}"
+    asked = played(stage, model, refusing("stream", STREAM))
 
-    got = await dialect.ask(stage, "no-streaming")
+    got = await dialect.ask(stage, model)
 
     dialect.check(got, HELLO)
     assert [body.keys() & {"stream", "stream_options"} for body in asked] in ([set()], [{"stream"}])
@@ -168,11 +173,12 @@ async def test_audio_that_can_not_be_streamed_comes_whole(stage: Stage) -> None:
     assert got.raw["choices"][0]["message"]["audio"] == audio
 
 
-@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda each: each.name)
+@in_every_dialect
 async def test_a_provider_without_the_usage_option_is_not_asked_for_usage(stage: Stage, dialect: Dialect) -> None:
-    asked = played(stage, "no-usage", refusing("stream_options", as_json({"detail": [EXTRA]}, 422)))
+    model = f"no-usage-{dialect.name}"
+    asked = played(stage, model, refusing("stream_options", as_json({"detail": [EXTRA]}, 422)))
 
-    got = await dialect.ask(stage, "no-usage")
+    got = await dialect.ask(stage, model)
 
     dialect.check(got, HELLO)
     assert [(body["stream"], "stream_options" in body) for body in asked] == [(True, False)]

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from tests.cases.dialects import Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.client import PATIENCE_S
 from tests.support.folded import Answer
@@ -100,6 +101,7 @@ OVERFLOWS: dict[str, tuple[Raw, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSALS)
+@in_every_dialect
 async def test_the_reason_is_shown(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     answer, code, message = REFUSALS[name]
     stage.upstream.play(model, answer)
@@ -111,6 +113,7 @@ async def test_the_reason_is_shown(stage: Stage, dialect: Dialect, model: str, n
 
 
 @pytest.mark.parametrize("name", OVERFLOWS)
+@in_every_dialect
 async def test_an_overflow_of_the_context_is_recognised(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     answer, message = OVERFLOWS[name]
     stage.upstream.play(model, answer)
@@ -122,6 +125,7 @@ async def test_an_overflow_of_the_context_is_recognised(stage: Stage, dialect: D
 
 
 @pytest.mark.parametrize("name", OVERFLOWS)
+@in_every_dialect
 async def test_after_an_overflow_the_next_link_is_asked(stage: Stage, dialect: Dialect, chain: str, name: str) -> None:
     stage.upstream.play(chain, OVERFLOWS[name][0])
     stage.upstream.play(chain, said({"content": "Hello"}), provider=OTHER)
@@ -139,6 +143,7 @@ async def dead_letters(stage: Stage, model: str) -> list[str]:
     return [letter["error"]["code"] for letter in reply.json()["data"]]
 
 
+@in_every_dialect
 async def test_refusals_of_a_request_are_not_dead_letters(stage: Stage, dialect: Dialect, once: str) -> None:
     for answer in (REFUSALS["Gemini's list"][0], OVERFLOWS["vLLM's"][0]):
         stage.upstream.play(once, answer)

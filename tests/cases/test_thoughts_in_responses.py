@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.cases.dialects import BACKGROUND, RESPONSE, RESPONSE_STREAM, Dialect
+from tests.cases.dialects import RESPONSE_STREAM, Dialect
+from tests.cases.everywhere import in_responses
 from tests.cases.stage import Stage
 from tests.support.folded import Answer
 from tests.support.raw_upstream import said
@@ -34,8 +35,8 @@ async def test_a_summary_that_was_asked_for_streams(stage: Stage, model: str, su
     assert got.raw["output"][0]["summary"] == [{"type": "summary_text", "text": "Hm, well."}]
 
 
-@pytest.mark.parametrize("dialect", [RESPONSE, RESPONSE_STREAM, BACKGROUND], ids=lambda each: each.name)
 @pytest.mark.parametrize("fields", [{}, {"reasoning": {"summary": "auto"}}, {"reasoning": {"effort": "low"}}])
+@in_responses
 async def test_the_thoughts_are_the_same_however_they_are_shown(
     stage: Stage, dialect: Dialect, model: str, fields: dict[str, Any]
 ) -> None:

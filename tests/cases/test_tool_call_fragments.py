@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cases.dialects import Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.folded import Answer, Call
 from tests.support.raw_upstream import Raw, as_json, completion, said
@@ -157,6 +158,7 @@ ANSWERS: dict[str, tuple[Raw, tuple[Call, ...]]] = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
+@in_every_dialect
 async def test_the_calls_are_the_same_in_every_dialect(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     answer, expected = ANSWERS[name]
     stage.upstream.play(model, answer)
@@ -167,6 +169,7 @@ async def test_the_calls_are_the_same_in_every_dialect(stage: Stage, dialect: Di
     assert len(stage.upstream.asked(model)) == 1
 
 
+@in_every_dialect
 async def test_a_call_without_arguments_has_none(stage: Stage, dialect: Dialect, model: str) -> None:
     stage.upstream.play(model, streamed(calls({"index": 0, "id": "c1", "type": "function", "function": {"name": "f"}})))
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.cases.dialects import CHAT, CHAT_STREAM, NATIVE, RESPONSE_STREAM, SUBMIT, UI, Dialect
+from tests.cases.everywhere import in_dialects, in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.folded import Answer, Call
 from tests.support.raw_upstream import Raw, as_json, chunk, completion, event, events, said, sent
@@ -47,6 +48,7 @@ ANSWERS: dict[str, tuple[Raw, Answer]] = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
+@in_every_dialect
 async def test_a_character_in_two_halves_is_whole(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     answer, expected = ANSWERS[name]
     stage.upstream.play(model, answer)
@@ -69,7 +71,7 @@ each_value = pytest.mark.parametrize("value", ["-Infinity", "Infinity", "NaN"])
 
 
 @each_value
-@pytest.mark.parametrize("dialect", [NATIVE, UI, SUBMIT], ids=lambda each: each.name)
+@in_dialects(NATIVE, UI, SUBMIT)
 async def test_a_number_without_a_word_in_json_fails_nothing(
     stage: Stage, dialect: Dialect, model: str, value: str
 ) -> None:
@@ -105,7 +107,7 @@ async def test_a_stream_with_such_a_number_is_json(stage: Stage, model: str, val
     assert not [word for word in (b"NaN", b"Infinity") if word in reply.body]
 
 
-@pytest.mark.parametrize("dialect", [NATIVE, CHAT, CHAT_STREAM, RESPONSE_STREAM], ids=lambda each: each.name)
+@in_dialects(NATIVE, CHAT, CHAT_STREAM, RESPONSE_STREAM)
 async def test_a_large_number_in_a_field_that_is_not_known_fails_nothing(
     stage: Stage, dialect: Dialect, model: str
 ) -> None:

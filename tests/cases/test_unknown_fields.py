@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.cases.dialects import BACKGROUND, RESPONSE, RESPONSE_STREAM, Dialect, respond
+from tests.cases.dialects import Dialect, respond
+from tests.cases.everywhere import in_responses
 from tests.cases.stage import Stage
 from tests.support.folded import Answer
 from tests.support.raw_upstream import Raw, as_json, said
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-in_responses = pytest.mark.parametrize("dialect", [RESPONSE, RESPONSE_STREAM, BACKGROUND], ids=lambda each: each.name)
 
 KNOWN = {"model", "messages", "stream", "stream_options"}
 IGNORED: dict[str, Any] = {
@@ -33,8 +32,8 @@ def strict(body: Mapping[str, Any]) -> Raw:
     return said({"content": "Hello"})
 
 
-@in_responses
 @pytest.mark.parametrize("name", IGNORED)
+@in_responses
 async def test_a_field_of_responses_that_chat_does_not_know_stays_here(
     stage: Stage, dialect: Dialect, model: str, name: str
 ) -> None:

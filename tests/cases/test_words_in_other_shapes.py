@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.cases.dialects import NATIVE, Dialect
+from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
 from tests.support.folded import Answer
 from tests.support.raw_upstream import Raw, as_json, chunk, completion, events, said
@@ -116,6 +117,7 @@ THOUGHTS: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 @pytest.mark.parametrize("name", ANSWERS)
+@in_every_dialect
 async def test_the_words_are_the_same_in_every_dialect(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     answer, expected = ANSWERS[name]
     stage.upstream.play(model, answer)
@@ -127,6 +129,7 @@ async def test_the_words_are_the_same_in_every_dialect(stage: Stage, dialect: Di
 
 
 @pytest.mark.parametrize("name", THOUGHTS)
+@in_every_dialect
 async def test_thoughts_have_one_name(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     stage.upstream.play(model, said(*THOUGHTS[name], {"content": "Hello"}))
 
