@@ -92,6 +92,7 @@ from shared.valkey import (
     RefusedByRedis,
     name_of,
     open_client,
+    warm,
 )
 from shared.viewers import Viewers
 
@@ -131,6 +132,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         servers = {"queue": queue_client, "jobs": job_client}
         for each in servers.values():
             await check_server(each, keys)
+            await warm(each)
         watch = ServerWatch(servers, keys, clock, metrics)
         store = Store(
             job_client,

@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
@@ -31,6 +31,7 @@ from shared.clock import SystemClock
 from shared.errors import RedisUnavailable, StartupError
 from shared.function_library import LIBRARY, Library, version_of
 from shared.metrics import Buckets
+from shared.redis_address import certificate_problem, make_pool
 from shared.redis_answers import Sort, has_word, sentence_of, sort_of, word_of
 
 Client = Redis
@@ -72,14 +73,16 @@ def open_client(
     """A client with its own bounded pool; it connects when first used.
 
     `command_timeout_s` None is for connections that block on purpose. `latency` observes each command's round trip.
+
+    Raises:
+        StartupError: the address has options that can't be used.
     """
-    pool = BlockingConnectionPool.from_url(
+    pool = make_pool(
         url,
         max_connections=connections,
         timeout=_COMMAND_TIMEOUT_S,
         socket_connect_timeout=_CONNECT_TIMEOUT_S,
         socket_timeout=command_timeout_s,
-        socket_keepalive=True,
         health_check_interval=0,
         # Two commands for each connection that a restricted user may not have the right to.
         lib_name=None,
@@ -89,6 +92,18 @@ def open_client(
     )
     pool.connection_class = type("Connection", (_Connection, pool.connection_class), {})
     return _Client(pool, latency)
+
+
+async def warm(client: Client) -> None:
+    """Open all connections of a client that speaks TLS, since the first callers would wait for them.
+
+    Raises:
+        StartupError, RedisUnavailable: as `must_answer`.
+    """
+    pool = client.connection_pool
+    if issubclass(pool.connection_class, SSLConnection):
+        with must_answer():
+            await asyncio.gather(*(client.ping() for _ in range(pool.max_connections)))
 
 
 class _Client(Redis):
@@ -322,4 +337,9 @@ def must_answer() -> Iterator[None]:
     except RefusedByRedis as error:
         raise StartupError(error.sentence) from error
     except REDIS_FAULTS as error:
+        if problem := certificate_problem(error):
+            raise StartupError(
+                f"The certificate of Redis is not accepted: {problem.rstrip('.')}; correct the name in its address, or "
+                "add ssl_ca_certs or ssl_check_hostname to it."
+            ) from error
         raise RedisUnavailable(f"Redis does not answer: {error}.") from error

@@ -36,7 +36,7 @@ from shared.server_check import check_server
 from shared.server_watch import ServerWatch
 from shared.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
 from shared.store import Store
-from shared.valkey import REDIS_FAULTS, Client, must_answer, name_of, open_client
+from shared.valkey import REDIS_FAULTS, Client, must_answer, name_of, open_client, warm
 from worker.attempts import Attempts, Limits
 from worker.breaker import Policy
 from worker.breakers import Breakers
@@ -117,6 +117,7 @@ async def run_worker(
         servers = {"queue": queue_client, "jobs": job_client}
         for each in servers.values():
             await check_server(each, keys)
+            await warm(each)
 
         table = settings.route_table()
         routes = Routes(table, providers)

@@ -1,0 +1,122 @@
+"""Addresses of Redis: TLS that checks names and is made once, Unix sockets, and options that there are not."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.child import start_child, stop_child
+from shared.embedded import find_server
+from shared.errors import StartupError
+from shared.keys import Keys
+from shared.server_check import check_server
+from shared.settings import Settings
+from shared.valkey import REDIS_DOWN, Client, open_client, warm
+from tests.support.core import PATIENCE_S
+from tests.support.system import ask, running_system, running_worker
+from tests.support.tls import Relay, running_relay
+from tests.support.told import Told
+
+
+@pytest.fixture
+async def relay(redis_url: str) -> AsyncIterator[Relay]:
+    """TLS in front of the run's server."""
+    async with running_relay(redis_url) as running:
+        yield running
+
+
+# TLS.
+
+
+async def test_a_server_whose_name_is_in_its_certificate_is_spoken_to(relay: Relay) -> None:
+    async with open_client(relay.url()) as client:
+        assert await client.ping()
+
+
+async def test_a_server_of_another_name_is_refused_in_one_sentence(relay: Relay) -> None:
+    async with open_client(relay.url("127.0.0.1")) as client:
+        with pytest.raises(StartupError) as refusal:
+            await check_server(client, Keys())
+
+    assert str(refusal.value) == (
+        "The certificate of Redis is not accepted: IP address mismatch, certificate is not valid for '127.0.0.1'; "
+        "correct the name in its address, or add ssl_ca_certs or ssl_check_hostname to it."
+    )
+
+
+@pytest.mark.parametrize("options", [{"ssl_check_hostname": "false"}, {"ssl_cert_reqs": "none"}], ids=str)
+async def test_a_name_is_not_checked_for_whoever_says_so(relay: Relay, options: dict[str, str]) -> None:
+    async with open_client(relay.url("127.0.0.1", **options)) as client:
+        assert await client.ping()
+
+
+async def test_an_unknown_authority_is_refused(relay: Relay) -> None:
+    async with open_client(relay.url(ssl_ca_certs="").replace("ssl_ca_certs=", "")) as client:
+        with pytest.raises(StartupError, match=r"certificate of Redis is not accepted: .*certificate"):
+            await check_server(client, Keys())
+
+
+async def test_all_connections_of_a_process_share_one_tls_context(relay: Relay) -> None:
+    clients = [open_client(relay.url(), connections=count) for count in (1, 2)]
+    contexts = {id(client.connection_pool.make_connection().ssl_context.get()) for client in clients for _ in range(2)}
+    other = open_client(relay.url(ssl_check_hostname="false")).connection_pool.make_connection().ssl_context.get()
+
+    assert len(contexts) == 1
+    assert id(other) not in contexts
+
+
+async def test_warming_opens_all_connections_over_tls_and_none_otherwise(relay: Relay, redis_url: str) -> None:
+    async with open_client(relay.url(), connections=7) as encrypted, open_client(redis_url) as plain:
+        await warm(encrypted)
+        await warm(plain)
+
+        assert relay.connections == 7
+        assert plain.connection_pool._available_connections == []
+
+
+async def test_a_first_burst_over_tls_opens_no_connection(relay: Relay, settings: Settings) -> None:
+    encrypted = settings.model_copy(update={"redis_url": relay.url()})
+    async with running_system(encrypted) as system, running_worker(encrypted, Told(lambda call: call.end())):
+        assert await system.core.client.ping()
+        before = relay.connections
+        answers = await asyncio.gather(*(system.client.post("/v1/chat/completions", ask()) for _ in range(50)))
+
+    assert [answer.status for answer in answers] == [200] * 50
+    assert relay.connections == before
+
+
+# Unix sockets.
+
+
+async def test_a_unix_socket_works(tmp_path: Path) -> None:
+    path = tmp_path / "valkey.sock"
+    arguments = ("--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path), "--requirepass", "secret")
+    process = await start_child([str(find_server()), *arguments], output=asyncio.subprocess.DEVNULL)
+    try:
+        async with open_client(f"unix://:secret@{path}?db=3") as client, asyncio.timeout(PATIENCE_S):
+            while not await answers_of(client):
+                pass
+            await check_server(client, Keys())
+            assert (await client.client_info())["db"] == 3
+    finally:
+        await stop_child(process, PATIENCE_S)
+
+
+async def answers_of(client: Client) -> bool:
+    try:
+        return bool(await client.ping())
+    except REDIS_DOWN:
+        return False
+
+
+# Options.
+
+
+@pytest.mark.parametrize("query", ["no_such_option=1", "db=x", "max_connections=many", "ssl_cert_reqs=some"])
+def test_an_option_that_cannot_be_used_is_refused_in_one_sentence(query: str) -> None:
+    scheme = "rediss" if query.startswith("ssl") else "redis"
+    with pytest.raises(StartupError, match=r"^The options in the address of Redis can't be used: .*\.$") as refusal:
+        _ = open_client(f"{scheme}://:hunter2@127.0.0.1/0?{query}")
+
+    assert "hunter2" not in str(refusal.value)
