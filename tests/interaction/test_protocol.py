@@ -154,7 +154,7 @@ async def test_http_1_0_needs_no_host(client: Client) -> None:
 
 @pytest.mark.parametrize("target", ["/", "/metrics", "/v1/models", "/health/live"])
 async def test_only_the_hosts_of_the_settings_are_answered(settings: Settings, target: str) -> None:
-    named = settings.model_copy(update={"hosts": ("tailrace.test", "[::1]")})
+    named = settings.model_copy(update={"hosts": ("tailrace.test", "127.0.0.1", "[::1]")})
     async with running_gateway(named) as gateway:
         assert (await gateway.client.get(target)).status != 421
         for host in ("evil.test", "tailrace.test.evil.test", "[::2]:80"):

@@ -222,7 +222,7 @@ class Client:
     def _head(
         self, method: str, target: str, body: bytes | Iterable[bytes] | None, headers: Mapping[str, str]
     ) -> bytes:
-        lines = [f"{method} {target} HTTP/1.1", "Host: tailrace.test"]
+        lines = [f"{method} {target} HTTP/1.1", f"Host: 127.0.0.1:{self.port}"]
         if self._key is not None:
             lines.append(f"Authorization: Bearer {self._key}")
         if isinstance(body, bytes):
