@@ -21,6 +21,7 @@ from tests.cases.stage import Stage
 from tests.support import folded
 from tests.support.client import Answer as Reply
 from tests.support.folded import RESPONSE_CODES, Answer, Call, Trouble
+from tests.support.folded import answer as views
 
 QUESTION = "Hello?"
 
@@ -108,7 +109,7 @@ async def _ask_native(stage: Stage, model: str, **fields: Any) -> Answer:
     """The events, as the log's rules and the command line's transcript both read them."""
     events = await _events(stage, model, **fields)
     answer = folded.fold_native(events)
-    assert folded.fold_transcript(events) == _transcript_view(answer)
+    assert folded.fold_transcript(events) == views.in_transcripts(answer)
     return answer
 
 
@@ -191,32 +192,6 @@ _CALLED = re.compile(r"The model calls tools \((.*)\): ")
 _CUT_OFF = re.compile(r"The answer was cut off: (\w+)\.")
 
 
-# Views: each removes the parts of an answer that its dialect can't show.
-
-
-def _without_extra(answer: Answer) -> Answer:
-    return replace(answer, calls=tuple(replace(call, extra={}) for call in answer.calls))
-
-
-def _text_view(answer: Answer) -> Answer:
-    return replace(answer.joined(), reasoning="", calls=())
-
-
-def _ui_view(answer: Answer) -> Answer:
-    calls = (Call(call.id, call.name, folded.canonical(call.arguments)) for call in answer.calls)
-    return replace(answer.joined(), calls=tuple(calls))
-
-
-def _transcript_view(answer: Answer) -> Answer:
-    return replace(answer.joined(), calls=tuple(Call("", call.name, call.arguments) for call in answer.calls))
-
-
-def _submit_view(answer: Answer) -> Answer:
-    calls = tuple(Call("", call.name, "") for call in answer.calls)
-    joined = answer.joined()
-    return replace(joined, text=joined.text.removesuffix("\n"), reasoning="", calls=calls)
-
-
 def _response_code(code: str) -> str:
     """OpenAI's list of a response's error codes is closed, but for two that its own clients know."""
     if code in RESPONSE_CODES:
@@ -234,12 +209,12 @@ def _no_code(code: str) -> None:
 NATIVE = Dialect("native", _ask_native)
 CHAT = Dialect("chat", _ask_chat)
 CHAT_STREAM = Dialect("chat-stream", _ask_chat_stream)
-TEXT = Dialect("text", _ask_text, _text_view)
-TEXT_STREAM = Dialect("text-stream", _ask_text_stream, _text_view)
-RESPONSE = Dialect("response", _ask_response, _without_extra)
-RESPONSE_STREAM = Dialect("response-stream", _ask_response_stream, _without_extra, _response_code)
-BACKGROUND = Dialect("background", _ask_background, _without_extra, _response_code)
-UI = Dialect("ui", _ask_ui, _ui_view, _no_code)
-SUBMIT = Dialect("submit", _ask_submit, _submit_view, _no_code)
+TEXT = Dialect("text", _ask_text, views.in_completions)
+TEXT_STREAM = Dialect("text-stream", _ask_text_stream, views.in_completions)
+RESPONSE = Dialect("response", _ask_response, views.without_extra)
+RESPONSE_STREAM = Dialect("response-stream", _ask_response_stream, views.without_extra, _response_code)
+BACKGROUND = Dialect("background", _ask_background, views.without_extra, _response_code)
+UI = Dialect("ui", _ask_ui, views.on_pages, _no_code)
+SUBMIT = Dialect("submit", _ask_submit, views.in_pipes, _no_code)
 
 DIALECTS = (NATIVE, CHAT, CHAT_STREAM, TEXT, TEXT_STREAM, RESPONSE, RESPONSE_STREAM, BACKGROUND, UI, SUBMIT)
