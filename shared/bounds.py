@@ -135,8 +135,9 @@ BREAKER_GROUPS: Final = 64
 SAVINGS: Final = 256
 """Models of whose answers' length a worker has an idea: those that were asked last. Callers name models."""
 
-UNSTREAMED: Final = 256
-"""Models that a provider has refused to stream, of which a worker knows. Callers name models."""
+CHOOSY_MODELS: Final = 256
+"""Models for which a provider has refused a stream, or the state of an answer. A worker knows so many of them, because
+callers name models."""
 
 LOG_BYTES: Final = 16 * MIB
 """What one execution of a job may log, by default, and the frame that passes it: a few hundred thousand tokens."""

@@ -52,7 +52,8 @@ async def note_prompt(services: Services, job: Job, chat: Mapping[str, Any]) -> 
     """Record the prompt of a job that may call tools, so that its state is found although its caller drops all ids."""
     if "tools" not in chat:
         return
-    fingerprint, keep_s = prompt_fingerprint(chat["messages"]), services.settings.retention_s
+    fingerprint = prompt_fingerprint(chat["messages"])
+    keep_s = services.settings.retention_s + (job.deadline_ms - job.created_ms) / 1000
     try:
         await services.prompts.add(job.tenant, fingerprint, job.id, keep_s=keep_s)
     except REDIS_FAULTS as error:

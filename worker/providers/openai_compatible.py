@@ -23,7 +23,7 @@ from worker.providers.base import Chunk
 from worker.providers.chunk_reader import ChunkReader
 from worker.providers.http_upstream import HttpUpstream, drain
 from worker.providers.refusals import Refused, refusal_of
-from worker.providers.request_writer import write_chat, write_embeddings
+from worker.providers.request_writer import state_fields, write_chat, write_embeddings
 from worker.providers.transport_fields import Blame, LeftOut, blamed
 from worker.providers.vectors import Vectors, read_vectors
 
@@ -141,7 +141,7 @@ class _Asking:
 
     def can_do_without(self, error: Refused, body: Mapping[str, Any]) -> bool:
         """Whether the refusal blames a transport field of this body, which the next one leaves out."""
-        blame = blamed(error.refusal, body)
+        blame = blamed(error.refusal, body, state_fields(body))
         if blame is None:
             return False
         self._blames.append(blame)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from shared.jobs import KEPT
 from shared.routes import DeveloperRole, MaxTokensField, RequestRules
+from worker.providers.message_state import call_fields, has_thoughts, without_call_fields, without_thoughts
 from worker.providers.transport_fields import TransportField
 
 TAILRACE_FIELDS: Final = frozenset(
@@ -44,9 +45,19 @@ def write_chat(
             body["stream_options"] = {**(given if isinstance(given, dict) else {}), "include_usage": True}
     if rules.max_tokens_field is not None:
         _name_limit(body, rules.max_tokens_field)
+    if TransportField.THOUGHTS in left_out:
+        body["messages"] = [without_thoughts(each) for each in body["messages"]]
+    if TransportField.CALL_STATE in left_out:
+        body["messages"] = [without_call_fields(each) for each in body["messages"]]
     if rules.developer_role is not None:
         body["messages"] = [_renamed(each, rules.developer_role) for each in body["messages"]]
     return body
+
+
+def state_fields(body: Mapping[str, Any]) -> frozenset[str]:
+    """Find the names of fields that give an earlier answer's state back."""
+    messages = body.get("messages")
+    return call_fields(messages) | ({TransportField.THOUGHTS.value} if has_thoughts(messages) else frozenset())
 
 
 def write_embeddings(

@@ -1,16 +1,17 @@
-"""The fields that say how an answer travels: Tailrace adds them to a request, and can do without each.
+"""The fields that Tailrace adds to a request, and can do without if an upstream refuses them.
 
-The caller's answer is the same with them or without them. Pure. Not here: the request's other fields
+Some say how an answer travels: the caller's answer is the same without them. The others give an earlier answer's state
+back, which one upstream demands and another refuses. Pure. Not here: the request's other fields
 (request_writer.py).
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Collection, Container
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from shared.bounds import UNSTREAMED
+from shared.bounds import CHOOSY_MODELS
 from worker.providers.refusal_codes import TIMEOUT
 from worker.providers.refusals import Refusal
 
@@ -21,6 +22,13 @@ class TransportField(StrEnum):
     STREAM = "stream"
     STREAM_OPTIONS = "stream_options"
     ENCODING_FORMAT = "encoding_format"
+    THOUGHTS = "reasoning_content"
+    """The thoughts of all messages."""
+    CALL_STATE = "extra_content"
+    """The further fields of all calls, whatever their names are."""
+
+
+_OF_A_MODEL: Final = frozenset({TransportField.STREAM, TransportField.THOUGHTS, TransportField.CALL_STATE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +58,21 @@ _WORDS: Final = (
         ),
     ),
 )
+# The words for a field that should not be there. An upstream that misses one has others.
+_UNKNOWN: Final = re.compile(
+    r"\bun(?:expected|known|recogni[sz]ed|supported)\b|\bnot (?:be )?(?:permitted|allowed|supported|included)\b"
+    r"|\b(?:cannot|can't) find\b|\b(?:extra|additional) (?:inputs?|fields?|propert(?:y|ies))\b|\bforbidden\b",
+    re.IGNORECASE,
+)
 # "does not support 'wav' when stream=true": the field at fault is the caller's, but it is fine without a stream.
 _WITH_STREAM: Final = re.compile(r"\bstream\W{0,2}[=:]\W{0,3}true\b", re.IGNORECASE)
 
 
-def blamed(refusal: Refusal, sent: Container[str]) -> Blame | None:
-    """Return the transport field among the `sent` ones that a refusal blames, by its name or by words."""
+def blamed(refusal: Refusal, sent: Container[str], state: Collection[str] = ()) -> Blame | None:
+    """Return the transport field among the `sent` ones that a refusal blames, by its name or by words.
+
+    `state` are the names of fields of the request's messages that give an earlier answer's state back.
+    """
     if refusal.code in _ELSEWHERE:
         return None
     for field in TransportField:
@@ -65,29 +82,35 @@ def blamed(refusal: Refusal, sent: Container[str]) -> Blame | None:
         for field, words in _WORDS:
             if field in sent and words.search(refusal.said):
                 return Blame(field)
+    if _UNKNOWN.search(refusal.said) and (names := [name for name in state if _names(refusal.said, name)]):
+        thoughts = TransportField.THOUGHTS in names
+        return Blame(TransportField.THOUGHTS if thoughts else TransportField.CALL_STATE)
     if TransportField.STREAM in sent and _WITH_STREAM.search(refusal.said):
         return Blame(TransportField.STREAM, lasting=False)
     return None
 
 
+def _names(said: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said) is not None
+
+
 class LeftOut:
-    """The fields that one provider has refused since this process began: `stream` for a model, the others for all."""
+    """The fields that one provider has refused since this process began, some of them for one model only."""
 
     def __init__(self) -> None:
-        self._fields: frozenset[TransportField] = frozenset()
+        self._of_all: frozenset[TransportField] = frozenset()
         # The model that was refused last comes last.
-        self._unstreamed: dict[str, None] = {}
+        self._of_model: dict[str, frozenset[TransportField]] = {}
 
     def of(self, model: str) -> frozenset[TransportField]:
         """Return the fields that a request for this model does without."""
-        return self._fields | {TransportField.STREAM} if model in self._unstreamed else self._fields
+        return self._of_all | self._of_model.get(model, frozenset())
 
     def add(self, field: TransportField, model: str) -> None:
         """Remember that a request for this model was taken without the field, and not with it."""
-        if field is not TransportField.STREAM:
-            self._fields |= {field}
+        if field not in _OF_A_MODEL:
+            self._of_all |= {field}
             return
-        self._unstreamed.pop(model, None)
-        self._unstreamed[model] = None
-        if len(self._unstreamed) > UNSTREAMED:
-            del self._unstreamed[next(iter(self._unstreamed))]
+        self._of_model[model] = self._of_model.pop(model, frozenset()) | {field}
+        if len(self._of_model) > CHOOSY_MODELS:
+            del self._of_model[next(iter(self._of_model))]

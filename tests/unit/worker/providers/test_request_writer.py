@@ -14,6 +14,7 @@ from worker.providers.request_writer import (
     CHAT_FIELDS,
     EMBEDDINGS_FIELDS,
     TAILRACE_FIELDS,
+    state_fields,
     write_chat,
     write_embeddings,
 )
@@ -93,6 +94,23 @@ def test_a_provider_that_counts_no_stream_is_not_asked_for_usage(
     request = {**ASKED, "stream_options": {"include_usage": True}}
 
     assert write_chat(request, rules, left_out) == {**ASKED, "stream": True}
+
+
+def test_state_of_earlier_answers_goes_up_unless_the_provider_has_refused_it() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answer = {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [{**call, "extra": 1}]}
+    request = {**ASKED, "messages": [*ASKED["messages"], answer]}
+
+    def sent(*left_out: TransportField) -> Any:
+        return write_chat(request, OPENAI, left_out)["messages"][1]
+
+    bare = {name: value for name, value in answer.items() if name != "reasoning_content"}
+    assert sent() == answer
+    assert sent(TransportField.THOUGHTS) == bare
+    assert sent(TransportField.CALL_STATE) == {**answer, "tool_calls": [call]}
+    assert sent(*TransportField) == {**bare, "tool_calls": [call]}
+    assert state_fields(request) == {"reasoning_content", "extra"}
+    assert state_fields(ASKED) == frozenset()
 
 
 @pytest.mark.parametrize(

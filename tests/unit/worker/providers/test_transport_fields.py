@@ -92,12 +92,63 @@ def test_what_is_only_wrong_in_a_stream_is_not_lasting() -> None:
     assert blamed(refusal, CHAT - {"stream"}) is None
 
 
-def test_a_refused_stream_is_remembered_for_its_model() -> None:
-    memory = LeftOut()
-    memory.add(STREAM, "o3")
+THOUGHTS, CALL_STATE = TransportField.THOUGHTS, TransportField.CALL_STATE
+STATE = {"reasoning_content", "extra_content", "thought_signature"}
+GROQ = (
+    "'messages.1' : for 'role:assistant' the following must be satisfied"
+    "[('messages.1' : property 'reasoning_content' is unsupported)]"
+)
 
-    assert memory.of("o3") == {STREAM}
+
+@pytest.mark.parametrize(
+    ("about", "field"),
+    [
+        (error(GROQ), THOUGHTS),
+        (extra("body", "messages", 1, "assistant", "reasoning_content"), THOUGHTS),
+        ({"message": extra("body", "messages", 1, "reasoning_content"), "object": "error"}, THOUGHTS),
+        ([error("Unknown name \"reasoning_content\" at 'messages[1]': Cannot find field.", code=400)], THOUGHTS),
+        (error("Unknown parameter: 'messages[1].reasoning_content'.", param="messages[1].reasoning_content"), THOUGHTS),
+        (error("reasoning_content should not be included in the input messages."), THOUGHTS),
+        (error("Additional properties are not allowed ('extra_content' was unexpected)"), CALL_STATE),
+        (extra("body", "messages", 1, "tool_calls", 0, "thought_signature"), CALL_STATE),
+    ],
+)
+def test_refused_state_of_an_earlier_answer_is_found(about: object, field: TransportField) -> None:
+    refusal = refusal_of(about, 400)
+
+    assert blamed(refusal, CHAT, STATE) == Blame(field)
+    assert blamed(refusal, CHAT, ()) is None
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        error("The `reasoning_content` in the thinking mode must be passed back to the API."),
+        error("Function call is missing a thought_signature in functionCall parts."),
+        error("Unknown parameter: 'messages[1].my_reasoning_content'."),
+        extra("body", "messages", 1, "name"),
+    ],
+)
+def test_a_demand_for_state_does_not_blame_it(about: object) -> None:
+    assert blamed(refusal_of(about, 400), CHAT, STATE) is None
+
+
+@pytest.mark.parametrize("field", [STREAM, THOUGHTS, CALL_STATE])
+def test_a_refused_stream_or_state_is_remembered_for_its_model(field: TransportField) -> None:
+    memory = LeftOut()
+    memory.add(field, "o3")
+
+    assert memory.of("o3") == {field}
     assert memory.of("gpt-4o") == frozenset()
+
+
+def test_a_model_may_refuse_several_fields() -> None:
+    memory = LeftOut()
+    for field in TransportField:
+        memory.add(field, "o3")
+
+    assert memory.of("o3") == {*TransportField}
+    assert memory.of("gpt-4o") == {OPTIONS, ENCODING}
 
 
 @pytest.mark.parametrize("field", [OPTIONS, ENCODING])
@@ -112,7 +163,7 @@ def test_other_fields_are_remembered_for_the_provider(field: TransportField) -> 
 
 def test_no_more_models_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = LeftOut()
-    for number in range(bounds.UNSTREAMED):
+    for number in range(bounds.CHOOSY_MODELS):
         memory.add(STREAM, f"m{number}")
     memory.add(STREAM, "m0")
     memory.add(STREAM, "one more")
