@@ -15,6 +15,8 @@ CITY, DEGREES = "Bergen", 7
 """The values in an answer with a form, by type: text and number."""
 RUN = "Please run: "
 """A question that contains this and then a command makes a coding agent run the command."""
+_NEW_TASK = "New task:"
+"""smolagents writes this between a tool's result and the next question."""
 _SHELLS = {"exec_command": "cmd", "shell_command": "command"}
 """Tools that run a command, and the parameter that takes it as a text."""
 
@@ -105,8 +107,9 @@ def results_of(body: dict[str, Any]) -> list[str]:
 
 
 def question_of(body: dict[str, Any]) -> str:
-    """The newest text of the user."""
-    return next((text_of(m["content"]) for m in reversed(body["messages"]) if m["role"] == "user"), "")
+    """The newest question of the user."""
+    newest = next((text_of(m["content"]) for m in reversed(body["messages"]) if m["role"] == "user"), "")
+    return newest.rpartition(_NEW_TASK)[2]
 
 
 def text_of(content: Any) -> str:
@@ -118,7 +121,8 @@ def text_of(content: Any) -> str:
 
 def _is_observation(message: dict[str, Any]) -> bool:
     """Whether it is a tool's result that the client reports in words (smolagents)."""
-    return message["role"] == "user" and text_of(message["content"]).startswith("Observation:")
+    text = text_of(message["content"])
+    return message["role"] == "user" and text.startswith("Observation:") and _NEW_TASK not in text
 
 
 def _calls_so_far(body: dict[str, Any]) -> int:

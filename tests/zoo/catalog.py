@@ -15,6 +15,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "tools": ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name"),
     "tools_stream": ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name"),
     "structured": ("openai", "loose-whole"),
+    "structured_stream": ("openai", "loose-unnumbered"),
 }
 """What is asked of a client, and the upstream's models that it is asked with."""
 
@@ -27,8 +28,8 @@ class Client:
     environment: str
     script: str
     mode: str
-    without: frozenset[str] = frozenset()
-    """Functions that it does not have."""
+    functions: frozenset[str]
+    """The functions that it has."""
     shows_thoughts: bool = False
     """It shows an upstream's thoughts while they are streamed."""
 
@@ -38,14 +39,34 @@ class Client:
         return Program(Environment(self.environment), self.script, self.mode)
 
 
-def _modes(environment: str, script: str, *modes: str, shows: str = "", without: str = "") -> Iterator[Client]:
+_USUAL = "text stream tools tools_stream structured"
+
+
+def _modes(environment: str, script: str, *modes: str, shows: str = "", only: str = _USUAL) -> Iterator[Client]:
     for mode in modes:
-        lacks = frozenset(without.split())
-        yield Client(f"{environment}-{mode}", environment, script, mode, lacks, mode in shows.split())
+        functions = frozenset(only.split())
+        yield Client(f"{environment}-{mode}", environment, script, mode, functions, mode in shows.split())
 
 
 CLIENTS: tuple[Client, ...] = (
+    *_modes(
+        "ai6", "ai_sdk_client.mjs", "chat", "responses", "itself", "compatible", shows="responses itself compatible"
+    ),
+    *_modes(
+        "ai7", "ai_sdk_client.mjs", "chat", "responses", "itself", "compatible", shows="responses itself compatible"
+    ),
+    *_modes("autogen", "autogen_client.py", "chat"),
+    *_modes("haystack", "haystack_client.py", "chat", "responses", shows="responses"),
+    *_modes("instructor", "instructor_client.py", "tools", "schema", "responses", only="structured structured_stream"),
     *_modes("langchain", "langchain_client.py", "chat", "responses", "previous", shows="responses previous"),
+    *_modes("litellm", "litellm_client.py", "chat", "responses"),
+    *_modes("llamaindex", "llamaindex_client.py", "openai", "like", "responses"),
+    *_modes("llamaindex", "llamaindex_client.py", "completions", only="text stream"),
+    *_modes("llm", "llm_client.py", "chat", "responses"),
+    *_modes("llm", "llm_client.py", "command", only="text tools structured"),
+    *_modes("openai_agents", "openai_agents_client.py", "chat", "responses", "previous", shows="responses previous"),
+    *_modes("pydantic_ai", "pydantic_ai_client.py", "chat", "responses", "previous", shows="chat responses previous"),
+    *_modes("smolagents", "smolagents_client.py", "chat"),
 )
 
 LIMITS: dict[tuple[str, str, str], str] = {}
@@ -56,6 +77,6 @@ def cases() -> Iterator[tuple[Client, str, str]]:
     """Each client with each function and model."""
     for client in CLIENTS:
         for function, models in FUNCTIONS.items():
-            if function not in client.without:
+            if function in client.functions:
                 for model in models:
                     yield client, function, model

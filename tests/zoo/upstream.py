@@ -7,7 +7,6 @@
 import argparse
 import asyncio
 import json
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -117,10 +116,8 @@ def _main() -> None:
     parser = argparse.ArgumentParser(description="A strict chat upstream on 127.0.0.1.")
     parser.add_argument("--for", type=float, default=1800, dest="seconds", help="it ends itself after so long")
     options = parser.parse_args()
-    with suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.seconds))
+    asyncio.run(serve(options.seconds))
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _main()

@@ -66,18 +66,17 @@ def streamed(bound: Any, messages: list[BaseMessage]) -> AIMessage:
 def converse(model: str, ask: Any) -> Any:
     bound = chat(model).bind_tools([get_weather])
     messages: list[BaseMessage] = []
-    answers, calls = [], []
-    for question in (zoo.FIRST, zoo.SECOND):
+    answers = []
+    for question in zoo.QUESTIONS:
         messages.append(HumanMessage(question))
         while True:
             answer = ask(bound, messages)
             messages.append(answer)
             if not answer.tool_calls:
                 break
-            calls += [call["args"] for call in answer.tool_calls]
             messages += [get_weather.invoke(call) for call in answer.tool_calls]
         answers.append(said(answer))
-    return {"answers": answers, "calls": calls}
+    return {"answers": answers, "calls": zoo.called()}
 
 
 def structured(model: str) -> Any:

@@ -21,9 +21,30 @@ FORM = "Describe a forecast."
 WEATHER = {"Bergen": "7 degrees", "Oslo": "4 degrees", "Tromsø": "1 degree"}
 
 
+QUESTIONS = (FIRST, SECOND)
+_called: list[dict[str, str]] = []
+TOOL = {
+    "name": "get_weather",
+    "description": "Get the weather of a city.",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+}
+
+
 def get_weather(city: str) -> str:
-    """Get the weather of a city."""
+    """Get the weather of a city.
+
+    Args:
+        city: The name of the city.
+    """
+    _called.append({"city": city})
     return f"{city} has {WEATHER[city]}"
+
+
+def called() -> list[dict[str, str]]:
+    """The arguments of all calls of `get_weather` since the last time."""
+    calls = list(_called)
+    _called.clear()
+    return calls
 
 
 def serve(**functions: Callable[[str], Any]) -> None:
@@ -35,6 +56,7 @@ def serve(**functions: Callable[[str], Any]) -> None:
     print(json.dumps({"functions": sorted(functions)}), file=out, flush=True)  # it is ready
     for line in sys.stdin:
         wanted = json.loads(line)
+        called()
         function = functions[wanted["function"]]
         answer = function(wanted["model"])
         if inspect.isawaitable(answer):
