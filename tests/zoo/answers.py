@@ -102,13 +102,13 @@ def results_of(body: dict[str, Any]) -> list[str]:
     for message in reversed(body["messages"]):
         if message["role"] != "tool" and not _is_observation(message):
             break
-        results.insert(0, text_of(message["content"]))
+        results.insert(0, text_of(message.get("content")))
     return results
 
 
 def question_of(body: dict[str, Any]) -> str:
     """The newest question of the user."""
-    newest = next((text_of(m["content"]) for m in reversed(body["messages"]) if m["role"] == "user"), "")
+    newest = next((text_of(m.get("content")) for m in reversed(body["messages"]) if m["role"] == "user"), "")
     return newest.rpartition(_NEW_TASK)[2]
 
 
@@ -121,7 +121,7 @@ def text_of(content: Any) -> str:
 
 def _is_observation(message: dict[str, Any]) -> bool:
     """Whether it is a tool's result that the client reports in words (smolagents)."""
-    text = text_of(message["content"])
+    text = text_of(message.get("content"))
     return message["role"] == "user" and text.startswith("Observation:") and _NEW_TASK not in text
 
 

@@ -69,8 +69,20 @@ CLIENTS: tuple[Client, ...] = (
     *_modes("smolagents", "smolagents_client.py", "chat"),
 )
 
-LIMITS: dict[tuple[str, str, str], str] = {}
-"""What a client can't do by itself, and why, by client, function and model. Each is proved without Tailrace."""
+_THOUGHTS = "it does not send an assistant's reasoning_content back"
+_SIGNATURES = "it does not send a tool call's extra_content back"
+LIMITS: dict[tuple[str, str], str] = {
+    ("ai6-compatible", "gemini"): _SIGNATURES,
+    **{
+        (client, model): reason
+        for client in (
+            *("ai6-chat", "ai7-chat", "autogen-chat", "haystack-chat", "langchain-chat", "llamaindex-like"),
+            *("llamaindex-openai", "llm-chat", "llm-command"),
+        )
+        for model, reason in (("deepseek", _THOUGHTS), ("gemini", _SIGNATURES))
+    },
+}
+"""Why a client in chat mode can't call tools of a model that demands its state back. Each is proved without Tailrace."""
 
 
 def cases() -> Iterator[tuple[Client, str, str]]:

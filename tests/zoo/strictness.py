@@ -35,12 +35,13 @@ _TOOL_RULES = ("tool_choice", "parallel_tool_calls")
 
 
 class Refusal(Exception):
-    """A request that the vendor refuses, with the field at fault."""
+    """A request that the vendor refuses, with the field at fault. `state`: what the vendor gave was not sent back."""
 
-    def __init__(self, message: str, param: str | None = None, *, unknown: bool = False) -> None:
+    def __init__(self, message: str, param: str | None = None, *, unknown: bool = False, state: bool = False) -> None:
         super().__init__(message)
         self.param = param
         self.unknown = unknown
+        self.state = state
 
 
 def _openai_error(refusal: Refusal) -> tuple[int, Any]:
@@ -80,7 +81,7 @@ class Vendor:
 def _demand_reasoning(message: dict[str, Any], where: str) -> None:
     expected = thoughts_before(message["tool_calls"][0]["id"])
     if message.get("reasoning_content") != expected:
-        raise Refusal("The `reasoning_content` in the thinking mode must be passed back to the API.", where)
+        raise Refusal("The `reasoning_content` in the thinking mode must be passed back to the API.", where, state=True)
 
 
 def _demand_signature(message: dict[str, Any], where: str) -> None:

@@ -1,7 +1,8 @@
 """A small chat upstream that is strict about what it is asked and, if its model's name says so, loose in what it says.
 
 `python -m tests.zoo.upstream` prints its base URL and ends itself after `--for` seconds. `MODELS` are its models.
-`GET /requests` shows each request with the answer's status and error, `DELETE /requests` forgets them.
+`GET /requests` shows each request with the answer's status and error, and whether the error was that state had not been
+sent back; `DELETE /requests` forgets them.
 """
 
 import argparse
@@ -41,9 +42,10 @@ class _Seen:
     body: Any
     status: int = 200
     error: Any = None
+    state: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        return {"body": self.body, "status": self.status, "error": self.error}
+        return {"body": self.body, "status": self.status, "error": self.error, "state": self.state}
 
 
 @dataclass
@@ -84,6 +86,7 @@ class Upstream:
             check(body, vendor)
         except Refusal as refusal:
             seen.status, seen.error = vendor.error(refusal)
+            seen.state = refusal.state
             return JSONResponse(seen.error, seen.status)
         answer = answer_to(body)
         if not body.get("stream"):

@@ -42,10 +42,8 @@ async def text(model: str) -> Any:
 
 
 async def stream(model: str) -> Any:
-    pieces = []
-    async for piece in client(model).create_stream([UserMessage(content=zoo.QUESTION, source="user")]):
-        if isinstance(piece, str):
-            pieces.append(piece)
+    parts = client(model).create_stream([UserMessage(content=zoo.QUESTION, source="user")])
+    pieces = [part async for part in parts if isinstance(part, str)]
     return {"text": "".join(pieces), "pieces": len(pieces)}
 
 
