@@ -14,10 +14,21 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "stream": ("openai", "deepseek", "mistral", "loose-unnumbered", "loose-whole"),
     "tools": ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name"),
     "tools_stream": ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name"),
+    "commands": ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name"),
     "structured": ("openai", "loose-whole"),
     "structured_stream": ("openai", "loose-unnumbered"),
 }
 """What is asked of a client, and the upstream's models that it is asked with."""
+ALIASES = {
+    "openai": "gpt-4o",
+    "deepseek": "gpt-4o-mini",
+    "gemini": "gpt-4.1",
+    "mistral": "gpt-4.1-mini",
+    "loose-unnumbered": "gpt-4.1-nano",
+    "loose-late-name": "gpt-4-turbo",
+    "loose-whole": "gpt-4",
+}
+"""Names for the upstream's models that LlamaIndex' OpenAI class knows: it takes no others."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,7 @@ CLIENTS: tuple[Client, ...] = (
         "ai7", "ai_sdk_client.mjs", "chat", "responses", "itself", "compatible", shows="responses itself compatible"
     ),
     *_modes("autogen", "autogen_client.py", "chat"),
+    *_modes("codex", "codex_client.mjs", "exec", only="text commands"),
     *_modes("haystack", "haystack_client.py", "chat", "responses", shows="responses"),
     *_modes("instructor", "instructor_client.py", "tools", "schema", "responses", only="structured structured_stream"),
     *_modes("langchain", "langchain_client.py", "chat", "responses", "previous", shows="responses previous"),
@@ -82,7 +94,7 @@ LIMITS: dict[tuple[str, str], str] = {
         for model, reason in (("deepseek", _THOUGHTS), ("gemini", _SIGNATURES))
     },
 }
-"""Why a client in chat mode can't call tools of a model that demands its state back. Each is proved without Tailrace."""
+"""Why a client in chat mode can't call tools of a model that demands its state back. It is proved without Tailrace."""
 
 
 def cases() -> Iterator[tuple[Client, str, str]]:

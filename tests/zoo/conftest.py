@@ -14,7 +14,7 @@ from shared.route_settings import ProviderSettings, RouteSettings
 from shared.settings import Settings
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
-from tests.zoo.catalog import Client
+from tests.zoo.catalog import ALIASES, Client
 from tests.zoo.session import Session, environment_of
 from tests.zoo.upstream import MODELS
 
@@ -39,6 +39,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for function, signs in cells.items():
             bad = sorted(sign for sign in signs if sign != "ok")
             terminalreporter.line(f"{function:14} {signs.count('ok')} of {len(signs)}  {', '.join(bad)}")
+
+
+def routing_of(upstream_url: str) -> dict[str, Any]:
+    """Settings that make each of the upstream's models a provider of its own, as its vendor would be."""
+    routes = {name: RouteSettings.model_validate({"chain": [name]}) for name in MODELS}
+    aliases = {
+        alias: RouteSettings.model_validate({"chain": [{"provider": name, "model": name}]})
+        for name, alias in ALIASES.items()
+    }
+    return {
+        "providers": {name: ProviderSettings(base_url=upstream_url, api_key="none") for name in MODELS},
+        "routes": routes | aliases,
+    }
 
 
 class Zoo:
@@ -88,9 +101,6 @@ async def zoo(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     )
     async with Processes(settings) as processes, AsyncExitStack() as stack:
         upstream_url = await processes.upstream(module="tests.zoo.upstream")
-        routing = {
-            "providers": {name: ProviderSettings(base_url=upstream_url, api_key="none") for name in MODELS},
-            "routes": {name: RouteSettings.model_validate({"chain": [name]}) for name in MODELS},
-        }
+        routing = routing_of(upstream_url)
         gateway, _ = await asyncio.gather(processes.gateway(**routing), processes.worker(**routing))
         yield Zoo(gateway.url, upstream_url, tmp_path_factory.mktemp("homes"), stack)

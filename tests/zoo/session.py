@@ -17,7 +17,7 @@ from tests.zoo.install import Environment
 
 SCRIPTS = Path(__file__).parent / "scripts"
 START_S = 45.0
-FUNCTION_S = 30.0
+FUNCTION_S = 45.0
 _STOP_S = 3.0
 _LAST_LINES = 12
 _QUIET = {

@@ -14,7 +14,11 @@ from tests.zoo.session import ClientFailedError
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
 CASES = [pytest.param(*case, id=f"{case[0].name}-{case[1]}-{case[2]}") for case in cases()]
 THOUGHTS = "I know that."
-WEATHER = [["Bergen has 7 degrees", "Oslo has 4 degrees"], ["Tromsø has 1 degree"]]
+WORDS = {
+    "tools": [["Bergen has 7 degrees", "Oslo has 4 degrees"], ["Tromsø has 1 degree"]],
+    "commands": [["zoo-42"], ["owl-54"]],
+}
+"""What the final answers of two turns must contain: the results of the tools."""
 WITH_THOUGHTS = ("deepseek", "mistral")
 
 
@@ -70,11 +74,10 @@ def faults_of(client: Client, function: str, model: str, answer: dict[str, Any])
     ]
     if function == "stream" and model != "loose-whole" and answer["pieces"] < 3:
         faults.append(f"The text came in {answer['pieces']} pieces.")
-    if function.startswith("tools"):
+    if (words := WORDS.get(function.removesuffix("_stream"))) is not None:
         answers = answer["answers"]
-        complete = len(answers) == 2 and all(
-            words in text for text, results in zip(answers, WEATHER, strict=True) for words in results
-        )
-        if not complete:
+        if len(answers) != len(words) or any(
+            word not in (text or "") for text, results in zip(answers, words, strict=True) for word in results
+        ):
             faults.append(f"The final answers lack a tool's result: {answers}")
     return faults
