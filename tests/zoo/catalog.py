@@ -70,7 +70,7 @@ CLIENTS: tuple[Client, ...] = (
     *_modes("codex", "codex_client.mjs", "exec", only="text commands"),
     *_modes("haystack", "haystack_client.py", "chat", "responses", shows="responses"),
     *_modes("instructor", "instructor_client.py", "tools", "schema", "responses", only="structured structured_stream"),
-    *_modes("langchain", "langchain_client.py", "chat", "responses", "previous", shows="responses previous"),
+    *_modes("langchain", "langchain_client.py", "chat", "responses", "plain", "previous", shows="responses previous"),
     *_modes("litellm", "litellm_client.py", "chat", "responses"),
     *_modes("llamaindex", "llamaindex_client.py", "openai", "like", "responses"),
     *_modes("llamaindex", "llamaindex_client.py", "completions", only="text stream"),

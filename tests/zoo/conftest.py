@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from shared.route_settings import ProviderSettings, RouteSettings
+from shared.routes import DeveloperRole
 from shared.settings import Settings
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
@@ -42,14 +43,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def routing_of(upstream_url: str) -> dict[str, Any]:
-    """Settings that make each of the upstream's models a provider of its own, as its vendor would be."""
+    """Settings that make each of the upstream's models a provider of its own, as its vendor would be.
+
+    That Mistral refuses `stream_options` is not among them: Tailrace finds that out.
+    """
     routes = {name: RouteSettings.model_validate({"chain": [name]}) for name in MODELS}
     aliases = {
         alias: RouteSettings.model_validate({"chain": [{"provider": name, "model": name}]})
         for name, alias in ALIASES.items()
     }
     return {
-        "providers": {name: ProviderSettings(base_url=upstream_url, api_key="none") for name in MODELS},
+        "providers": {
+            name: ProviderSettings(
+                base_url=upstream_url,
+                api_key="none",
+                developer_role=None if "developer" in vendor.roles else DeveloperRole.SYSTEM,
+            )
+            for name, (vendor, _) in MODELS.items()
+        },
         "routes": routes | aliases,
     }
 

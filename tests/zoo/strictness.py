@@ -88,10 +88,10 @@ def _demand_signature(message: dict[str, Any], where: str) -> None:
     call = message["tool_calls"][0]
     extra = (call.get("extra_content") or {}).get("google") or {}
     if extra.get("thought_signature") != signature_of(call["id"]):
-        words = "Function call is missing a thought_signature in functionCall parts. This is required for tools to work"
-        raise Refusal(
-            f"{words} correctly, and missing thought_signature may lead to degraded model performance.", where
+        words = (
+            "Function call is missing a thought_signature in functionCall parts. This is required for tools to work."
         )
+        raise Refusal(words, where, state=True)
 
 
 _NO_DEVELOPER = frozenset(_MESSAGE_FIELDS) - {"developer"}

@@ -1,4 +1,4 @@
-"""LangChain's ChatOpenAI: chat, Responses, and Responses by `previous_response_id`."""
+"""LangChain's ChatOpenAI: chat, Responses with and without summaries of thoughts, and by `previous_response_id`."""
 
 import sys
 from typing import Any
@@ -9,10 +9,12 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
 
+RESPONSES = {"use_responses_api": True, "output_version": "responses/v1"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "chat": {"use_responses_api": False},
-    "responses": {"use_responses_api": True, "output_version": "responses/v1"},
-    "previous": {"use_responses_api": True, "use_previous_response_id": True, "output_version": "responses/v1"},
+    "responses": {**RESPONSES, "reasoning": {"summary": "auto"}},
+    "plain": RESPONSES,
+    "previous": {**RESPONSES, "reasoning": {"summary": "auto"}, "use_previous_response_id": True},
 }
 MODE = sys.argv[1]
 
