@@ -57,7 +57,10 @@ def _mistral_error(refusal: Refusal) -> tuple[int, Any]:
     kind, words = (
         ("extra_forbidden", "Extra inputs are not permitted") if refusal.unknown else ("value_error", str(refusal))
     )
-    detail = [{"type": kind, "loc": ["body", *(refusal.param or "").split(".")], "msg": words, "input": None}]
+    path: list[str | int] = [int(s) if s.isdecimal() else s for s in re.findall(r"\w+", refusal.param or "")]
+    if refusal.unknown and path[0] == "messages":
+        path.insert(2, "assistant")  # the model of a message is chosen by its role
+    detail = [{"type": kind, "loc": ["body", *path], "msg": words, "input": None}]
     return 422, {"object": "error", "message": {"detail": detail}, "type": "invalid_request_error", "code": None}
 
 
