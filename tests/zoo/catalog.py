@@ -3,6 +3,8 @@
 Not here: the pins (environments/), the scripts (scripts/), and how a client is run (session.py).
 """
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -45,11 +47,38 @@ class Client:
     """It shows an upstream's thoughts while they are streamed."""
 
     @property
+    def release(self) -> str:
+        """Its main package, with the pinned version."""
+        package = _PACKAGES[self.environment]
+        pins = self.program.environment.pins
+        if (manifest := pins / "package.json").exists():
+            return f"{package} {json.loads(manifest.read_text())['dependencies'][package]}"
+        pin = re.search(rf"^{package}==(\S+)", (pins / "requirements.txt").read_text(), re.MULTILINE)
+        assert pin is not None, package
+        return f"{package} {pin[1]}"
+
+    @property
     def program(self) -> Program:
         """What runs it."""
         return Program(Environment(self.environment), self.script, self.mode)
 
 
+_PACKAGES = {
+    "ai6": "ai",
+    "ai7": "ai",
+    "autogen": "autogen-ext",
+    "codex": "@openai/codex",
+    "haystack": "haystack-ai",
+    "instructor": "instructor",
+    "langchain": "langchain-openai",
+    "litellm": "litellm",
+    "llamaindex": "llama-index-llms-openai-like",
+    "llm": "llm",
+    "openai_agents": "openai-agents",
+    "pydantic_ai": "pydantic-ai-slim",
+    "smolagents": "smolagents",
+}
+"""Each environment's main package."""
 _USUAL = "text stream tools tools_stream structured"
 
 

@@ -15,7 +15,7 @@ from shared.routes import DeveloperRole
 from shared.settings import Settings
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
-from tests.zoo.catalog import ALIASES, Client
+from tests.zoo.catalog import ALIASES, CLIENTS, Client
 from tests.zoo.session import Session, environment_of
 from tests.zoo.upstream import MODELS
 
@@ -35,8 +35,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 if "client" in properties:
                     cell = table.setdefault(properties["client"], {}).setdefault(properties["function"], [])
                     cell.append(sign if sign == "ok" else f"{sign}: {properties['model']}")
+    releases = {client.name: client.release for client in CLIENTS}
     for client, cells in sorted(table.items()):
-        terminalreporter.section(client, "-")
+        terminalreporter.section(f"{client} ({releases[client]})", "-")
         for function, signs in cells.items():
             bad = sorted(sign for sign in signs if sign != "ok")
             terminalreporter.line(f"{function:14} {signs.count('ok')} of {len(signs)}  {', '.join(bad)}")
