@@ -5,7 +5,7 @@ Not here: HTTP, time, or how a job is read.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -113,16 +113,23 @@ class ChunkStream(ABC):
             return b""
         self.shown = True
         frames = numbered(self._chunks(choice, delta), event_id)
-        self._is_quick = 0 in self._opened and not self._extras.waiting
+        self._is_quick = 0 in self._opened and 0 not in self._extras.waiting
         return frames
 
     def _completed(self, outcome: Mapping[str, Any]) -> bytes:
         self.ended = True
-        reasons = finish_reasons(outcome, self._opened | self._extras.waiting)
-        frames = [self._chunks(self._finished(index, reason), {"content": ""}) for index, reason in reasons.items()]
+        frames = list(self._finishes(outcome))
         if self._include_usage:
             frames.append(_frame({**self._head, **self._extras.stays, "choices": [], "usage": usage_of(outcome)}))
         return b"".join(frames)
+
+    def _finishes(self, outcome: Mapping[str, Any]) -> Iterator[bytes]:
+        """Finish each choice. To open one may open others, which are then finished too."""
+        finished: set[int] = set()
+        while finished != (reasons := finish_reasons(outcome, self._opened | self._extras.waiting)).keys():
+            index = min(reasons.keys() - finished)
+            finished.add(index)
+            yield self._chunks(self._finished(index, reasons[index]), {"content": ""})
 
     def _failed(self, failure: Failure) -> bytes:
         self.ended = True

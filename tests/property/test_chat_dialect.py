@@ -56,6 +56,7 @@ SPOKEN = ["content", "reasoning_content", "refusal"]
 spoken = st.sampled_from(SPOKEN)
 further = st.sampled_from(["audio", "annotations", "images", "reasoning_details", "content_parts"]) | texts
 extra = st.dictionaries(texts | st.sampled_from(sorted(RESERVED)), values, min_size=1, max_size=3)
+any_logprobs = st.dictionaries(st.sampled_from(["content", "refusal"]) | texts, values, min_size=1, max_size=2)
 any_delta = st.builds(
     lambda said, more, beside, index: (
         said
@@ -65,7 +66,8 @@ any_delta = st.builds(
     ),
     st.dictionaries(spoken, words | st.sampled_from(AWKWARD), max_size=2),
     st.just({}) | st.dictionaries(further, values, max_size=2),
-    st.just({}) | st.fixed_dictionaries({}, optional={"choice_extra": extra, "chunk_extra": extra, "logprobs": values}),
+    st.just({})
+    | st.fixed_dictionaries({}, optional={"choice_extra": extra, "chunk_extra": extra, "logprobs": any_logprobs}),
     st.sampled_from([0, 0, 0, 1, 2]),
 ).filter(lambda delta: delta.keys() - {"index"})
 options = st.builds(

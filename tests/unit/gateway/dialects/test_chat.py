@@ -593,6 +593,49 @@ class TestExtras:
         assert [choice.get("stop_reason") for chunk in chunks[:-1] for choice in chunk["choices"]] == [None, None, 7]
         assert chunks[2]["choices"][0]["finish_reason"] == "length"
 
+    def test_a_field_of_the_first_choice_waits_for_that_choice(self) -> None:
+        answer = stream(choices=2)
+        events = [
+            delta({"content": "a"}),
+            delta({"choice_extra": {"note": 1}}),
+            delta({"content": "b", "index": 1}),
+            delta({"content": "c"}),
+        ]
+
+        choices = choices_of(b"".join(map(answer.translate, events)))
+
+        assert [(choice["index"], choice.get("note")) for choice in choices] == [
+            (0, None),
+            (0, None),
+            (1, None),
+            (1, None),
+            (0, 1),
+        ]
+
+    def test_a_choice_that_has_fields_only_is_finished_with_them(self) -> None:
+        answer = stream(choices=2)
+        answer.translate(delta({"choice_extra": {"note": 1}, "index": 1}))
+
+        choices = choices_of(answer.translate(completed("stop")))
+
+        assert [(choice["index"], choice["finish_reason"], choice.get("note")) for choice in choices] == [
+            (0, None, None),
+            (0, "stop", None),
+            (1, None, None),
+            (1, "stop", 1),
+        ]
+
+    def test_choices_that_are_opened_at_the_end_are_finished_too(self) -> None:
+        answer = stream(choices=3)
+        answer.translate(delta({"choice_extra": {"note": 1}, "index": 2}))
+
+        choices = choices_of(answer.translate(completed("stop")))
+
+        finished = [choice["index"] for choice in choices if choice["finish_reason"]]
+        assert (
+            sorted(finished) == sorted(choice["index"] for choice in choices if "role" in choice["delta"]) == [0, 1, 2]
+        )
+
     def test_fields_alone_begin_no_answer(self) -> None:
         answer = stream()
 
