@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import islice
 
-from gateway.hub import Hub, Reader
+from gateway.hub import Hub
+from gateway.reader import Reader
 from shared.bounds import VIEWS
 from shared.events import EventId
 from shared.jobs import VIEWER_LEASE_S

@@ -15,7 +15,7 @@ from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from gateway.hub import Reader, StreamBroken
+from gateway.reader import Reader, StreamBroken
 from shared.bounds import PIECE_BYTES
 from shared.clock import Clock
 from shared.errors import JobNotFound

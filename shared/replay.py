@@ -1,29 +1,21 @@
-"""The replay log and its live feed: append, read after a cursor, and the one pub/sub connection of a process.
+"""The replay log: append, and read after a cursor.
 
-Above: the pump writes here, hub and subscriber read here; for tokens, this is all that the two processes share. Below:
-shared/functions and a redis-py connection. Not here: what a frame means (events.py) and who may read it.
+Above: the pump writes here, readers read here; for tokens, log and live feed (live_feed.py) are all that the two
+processes share. Below: shared/functions. Not here: what a frame means (events.py) and who may read it.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
-from redis.asyncio import Connection, Redis
+from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from shared.bounds import PAGE_BYTES
-from shared.clock import Clock
 from shared.errors import JobNotFound
 from shared.events import START, EventId, last_id, parse_id, split_frames
 from shared.keys import Keys
 from shared.lifecycle import State
-from shared.metrics import Count
-from shared.valkey import REDIS_FAULTS, Backoff, Functions, Outage
-
-_RECONNECT_FIRST_S = 0.05
-_RECONNECT_MOST_S = 1.0
-# A connection that ended sooner than this was never well.
-_STEADY_S = 1.0
+from shared.valkey import Functions
 
 
 class Entry(NamedTuple):
@@ -115,159 +107,3 @@ class ReplayLog:
                 pipe.hmget(self._keys.job(job_id).record, ["epoch", "seq"])
             records = await pipe.execute()
         return [EventId(int(epoch), int(seq)) if epoch else None for epoch, seq in records]
-
-
-class LiveFeed:
-    """One pub/sub connection for any number of channels; it reconnects by itself and never silently.
-
-    `on_message(channel, bytes)` for every message; `on_confirmed(channel)` when the server has confirmed a
-    subscription, again after every reconnect: what was published meanwhile is lost, and only the log has it.
-    """
-
-    def __init__(
-        self,
-        client: Redis,
-        clock: Clock,
-        *,
-        on_message: Callable[[str, bytes], None],
-        on_confirmed: Callable[[str], None],
-        watchdog_s: float = 5.0,
-        connects: Count | None = None,
-    ) -> None:
-        self._client = client
-        self._clock = clock
-        self._on_message = on_message
-        self._on_confirmed = on_confirmed
-        self._watchdog_s = watchdog_s
-        self._connects = connects or Count()
-        self._wanted: set[str] = set()
-        self._unconfirmed: dict[str, int] = {}
-        self._commands: list[tuple[str, str]] = []
-        self._changed = asyncio.Event()
-        self._connection: Connection | None = None
-        self._heard_at = clock.monotonic()
-        self._outage = Outage("feed.lost", "feed.back")
-        self._steady = True  # whether the last connection lasted
-        self.lost_at: float | None = self._heard_at
-        """Since when (monotonic seconds) there is no connection; None while there is one."""
-
-    def subscribe(self, channel: str) -> None:
-        """Ask for a channel; `on_confirmed` follows."""
-        self._wanted.add(channel)
-        self._enqueue("SUBSCRIBE", channel)
-
-    def unsubscribe(self, channel: str) -> None:
-        """Let a channel go."""
-        self._wanted.discard(channel)
-        self._enqueue("UNSUBSCRIBE", channel)
-
-    def _enqueue(self, command: str, channel: str) -> None:
-        if self._connection is not None:
-            self._commands.append((command, channel))
-            self._changed.set()
-
-    async def run(self) -> None:
-        """Keep the feed alive until cancelled."""
-        backoff = Backoff(_RECONNECT_FIRST_S, _RECONNECT_MOST_S)
-        while True:
-            connected_at: float | None = None
-            connection = self._client.connection_pool.make_connection()
-            try:
-                # A server that accepts and then says nothing would hold this up for as long as it stays there.
-                async with asyncio.timeout(2 * self._watchdog_s):
-                    await connection.connect()
-                connected_at = self._clock.monotonic()
-                await self._serve(connection)
-            except REDIS_FAULTS as error:
-                if connected_at is not None:
-                    # A server that accepts each connection and soon drops it is an outage like any other.
-                    self._steady = self._clock.monotonic() - connected_at >= _STEADY_S
-                    if self._steady:
-                        backoff.reset()
-                self._outage.goes_on(error)
-            finally:
-                self._connection = None
-                if self.lost_at is None:
-                    self.lost_at = self._clock.monotonic()
-                await asyncio.shield(connection.disconnect(nowait=True))
-            await asyncio.sleep(backoff.next_s())
-
-    async def _serve(self, connection: Connection) -> None:
-        self._connection = connection
-        self._heard_at = self._clock.monotonic()
-        self._unconfirmed = {}
-        self._commands = [("SUBSCRIBE", channel) for channel in self._wanted]
-        self._changed.set()
-        tasks = [asyncio.create_task(part(connection)) for part in (self._listen, self._tell, self._watch)]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
-                raise outcome
-
-    async def _listen(self, connection: Connection) -> None:
-        while True:
-            reply = await connection.read_response(disable_decoding=True)
-            self._heard_at = self._clock.monotonic()
-            if not isinstance(reply, list):  # the PONG of a connection without subscriptions
-                self._found()
-                continue
-            kind, channel, payload = reply[0], reply[1], reply[-1]
-            if kind == b"message":
-                self._on_message(channel.decode(), payload)
-            else:
-                self._found()
-                if kind == b"subscribe":
-                    self._confirm(channel.decode())
-
-    def _found(self) -> None:
-        if self.lost_at is not None:
-            self._connects.add()
-        self.lost_at = None
-        if self._steady:
-            self._outage.is_over()
-
-    def _confirm(self, channel: str) -> None:
-        # Only the answer to the latest SUBSCRIBE counts: an UNSUBSCRIBE may lie between it and an earlier one.
-        left = self._unconfirmed.get(channel, 0) - 1
-        if left > 0:
-            self._unconfirmed[channel] = left
-            return
-        self._unconfirmed.pop(channel, None)
-        if channel in self._wanted:
-            self._on_confirmed(channel)
-
-    async def _tell(self, connection: Connection) -> None:
-        await connection.send_command("PING", check_health=False)
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            commands, self._commands = self._commands, []
-            for command, channels in _runs(commands):
-                if command == "SUBSCRIBE":
-                    for channel in channels:
-                        self._unconfirmed[channel] = self._unconfirmed.get(channel, 0) + 1
-                await connection.send_command(command, *channels, check_health=False)
-
-    async def _watch(self, connection: Connection) -> None:
-        # A half-open connection never errs by itself (redis-py sends PING, but nobody waits for the PONG).
-        while True:
-            await asyncio.sleep(self._watchdog_s)
-            if self._clock.monotonic() - self._heard_at > 2 * self._watchdog_s:
-                raise TimeoutError("The pub/sub connection is silent.")
-            self._outage.is_over()
-            await connection.send_command("PING", check_health=False)
-
-
-def _runs(commands: list[tuple[str, str]]) -> list[tuple[str, list[str]]]:
-    """Neighbours with the same command, joined into one; the order stays."""
-    runs: list[tuple[str, list[str]]] = []
-    for command, channel in commands:
-        if not runs or runs[-1][0] != command:
-            runs.append((command, []))
-        runs[-1][1].append(channel)
-    return runs

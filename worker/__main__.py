@@ -24,12 +24,13 @@ from shared.errors import RedisUnavailable, StartupError, TailraceError
 from shared.fleet import Fleet, Publisher
 from shared.keys import Keys
 from shared.lanes import parse_lanes
+from shared.live_feed import LiveFeed
 from shared.logs import configure_logs, log_notes
 from shared.metrics import Buckets, Metrics
 from shared.places import Places, freed_provider
 from shared.queue import Queue
 from shared.ready import tell_ready
-from shared.replay import LiveFeed, ReplayLog
+from shared.replay import ReplayLog
 from shared.results import Results
 from shared.routes import Upstream
 from shared.server_check import check_server

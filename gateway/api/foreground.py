@@ -14,7 +14,7 @@ from gateway.api.jobs import JOB_HEADER
 from gateway.api.services import Services
 from gateway.api.translated import Translated, Translator
 from gateway.dialects.openai_errors import Failure, body_of, headers_of
-from gateway.hub import HEARTBEAT, Reader, StreamBroken
+from gateway.reader import HEARTBEAT, Reader, StreamBroken
 from gateway.sse import EventStream, watching
 from shared.errors import JobNotFound, Unavailable
 from shared.events import START, Event, decode_frame, split_frames

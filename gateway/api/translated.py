@@ -7,7 +7,7 @@ import asyncio
 from typing import Protocol
 
 from gateway.dialects.openai_errors import Failure
-from gateway.hub import HEARTBEAT, Reader
+from gateway.reader import HEARTBEAT, Reader
 from shared.events import Event, decode_frame, split_frames
 
 

@@ -22,7 +22,7 @@ from gateway.dialects.chat import ChatCompletion, ChatOptions
 from gateway.dialects.openai_errors import Failure, headers_of
 from gateway.dialects.ui_message import UiMessageStream
 from gateway.dialects.ui_request import Turn, UiRequest, read_chat_id, read_ui_request
-from gateway.hub import StreamBroken
+from gateway.reader import StreamBroken
 from gateway.sse import STREAM_HEADERS, EventStream, encode_headers, watching
 from gateway.wishes import Wishes
 from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, Unavailable

@@ -12,14 +12,16 @@ from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from gateway import hub as hub_module
-from gateway.hub import HEARTBEAT, Hub, Reader, StreamBroken
+from gateway.hub import Hub
+from gateway.reader import HEARTBEAT, Reader, StreamBroken
 from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
 from shared.errors import JobNotFound
 from shared.events import START, EventId, after_cursor
 from shared.keys import Keys
+from shared.live_feed import LiveFeed
 from shared.metrics import Metrics
-from shared.replay import Entry, LiveFeed, Page, ReplayLog
+from shared.replay import Entry, Page, ReplayLog
 from shared.settings import Settings
 from shared.valkey import Client, open_client
 from tests.support.scribe import Desk, Scribe, desk

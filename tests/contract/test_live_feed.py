@@ -11,8 +11,8 @@ from structlog.stdlib import add_log_level
 
 from shared.clock import SystemClock
 from shared.embedded import EmbeddedValkey
+from shared.live_feed import LiveFeed
 from shared.metrics import Count
-from shared.replay import LiveFeed
 from shared.valkey import open_client
 from tests.support.core import Core, Watched, captured_logs, frozen
 

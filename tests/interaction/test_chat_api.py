@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.hub import Reader
+from gateway.reader import Reader
 from shared.clock import SystemClock
 from shared.errors import REFUSALS, AttemptFailed, Cancelled, DeadlinePassed, ProviderRefused, ProviderTimeout
 from shared.events import EventId

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from gateway.hub import HEARTBEAT, Hub, Reader, StreamBroken
+from gateway.hub import Hub
+from gateway.reader import HEARTBEAT, Reader, StreamBroken
 from gateway.sse import EventStream
 from shared.clock import SystemClock
 from shared.errors import JobNotFound
