@@ -65,7 +65,7 @@ lint: $(DEV_READY) ## Check format, style, types, architecture and compose.yaml
 	$(BIN)/lint-imports --no-logo
 	@if docker compose version >/dev/null 2>&1; then \
 		echo docker compose config; \
-		TAILRACE_API_KEYS=sk-check:check TAILRACE_UPSTREAM_URL=http://upstream.invalid/v1 docker compose config --quiet; \
+		VALKEY_PASSWORD=check TAILRACE_API_KEYS=sk-check:check TAILRACE_UPSTREAM_URL=http://upstream.invalid/v1 docker compose config --quiet; \
 	fi
 
 check: lint ## Everything that must hold before a change is shared: lint, then test
@@ -88,14 +88,16 @@ zoo: $(DEV_READY) ## Run real clients and Codex CLI against it, installed into .
 	@$(BIN)/python -m tests.zoo.install
 	@$(BIN)/pytest tests/zoo $(ARGS)
 
-LOCK = $(VENV)-lock/bin/uv pip compile pyproject.toml --group build --quiet --universal --python-version 3.11 \
-	--no-build --generate-hashes --no-annotate --custom-compile-command "make lock" $(ARGS)
+LOCK = $(VENV)-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --no-build --generate-hashes \
+	--no-annotate --custom-compile-command "make lock" $(ARGS)
 
 lock: ## Write the pinned requirements files anew from pyproject.toml; ARGS=--upgrade moves the pins
 	@$(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/pip install --quiet --disable-pip-version-check "uv>=0.13.9,<0.14"
-	$(LOCK) --group dev --output-file requirements-dev.txt
-	$(LOCK) --constraint requirements-dev.txt --output-file requirements.txt
+	$(LOCK) pyproject.toml --extra local --group build --group dev --output-file requirements-dev.txt
+	$(LOCK) pyproject.toml --extra local --group build --constraint requirements-dev.txt --output-file requirements.txt
+	$(LOCK) pyproject.toml --constraint requirements-dev.txt --output-file requirements-image.txt
+	$(LOCK) --group build --constraint requirements-dev.txt --output-file requirements-build.txt
 
 clean: ## Remove .venv and what tools leave behind (.tailrace, Tailrace's data, stays)
 	rm -rf $(VENV) $(VENV)-lock .zoo .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

