@@ -6,11 +6,13 @@ Not here: HTTP, dialects.
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import structlog
 
+from gateway.heartbeats import Looks
 from gateway.reader import Channel, Reader, StreamBroken
 from gateway.subscriber import read_live
 from shared.clock import Clock
@@ -56,6 +58,7 @@ class Hub:
         self._redis_patience_s = redis_patience_s
         self._send_timeout_s = send_timeout_s
         self._channels: dict[str, Channel] = {}
+        self._numbers = itertools.count()
         self._empty = asyncio.Event()
         self._empty.set()
         self._feed = LiveFeed(
@@ -83,6 +86,7 @@ class Hub:
             resumable=resumable,
             max_bytes=self._reader_bytes,
             gaps=self._gaps,
+            number=next(self._numbers),
         )
         channel.readers.add(reader)
         try:
@@ -138,17 +142,17 @@ class Hub:
             reader.lose()
 
     async def _tick(self) -> None:
-        # Twice a period: a frame just after a look must not make two periods of silence.
-        look_s = self._heartbeat_s / 2
-        look_at = self._clock.monotonic() + look_s
+        # Twice a period: a frame just after a look must not make two periods of silence. Not all readers at once: to
+        # write ten thousand heartbeats takes longer than any other may wait.
+        looks = Looks(self._heartbeat_s / 2, _TICK_S, self._clock.monotonic())
         while True:
-            await asyncio.sleep(min(_TICK_S, look_s))
+            await asyncio.sleep(looks.tick_s)
             now = self._clock.monotonic()
             readers = self.readers
-            if now >= look_at:
-                look_at = now + look_s
+            if due := looks.due(now):
                 for reader in readers:
-                    reader.heartbeat()
+                    if looks.group_of(reader.number) in due:
+                        reader.heartbeat()
             self._let_go(readers, now)
 
     async def _compare_tails(self) -> None:

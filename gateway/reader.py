@@ -58,6 +58,7 @@ class Reader:
         "gone",
         "heartbeat_due",
         "job_id",
+        "number",
         "resumable",
         "sending_since",
         "timeout",
@@ -73,6 +74,7 @@ class Reader:
         resumable: bool,
         max_bytes: int,
         gaps: Count,
+        number: int = 0,
     ) -> None:
         self._replay_log = replay_log
         self._channel = channel
@@ -82,6 +84,8 @@ class Reader:
         self._wake: asyncio.Future[None] | None = None
         self._quiet = 0
         self.job_id = job_id
+        self.number = number
+        """Its place in the order in which readers came."""
         self.resumable = resumable
         """Whether the client can come back to where it was: a draining gateway lets those go first."""
         self.heartbeat_due = False
