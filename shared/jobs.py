@@ -216,7 +216,8 @@ class Progress:
     `failures` attempts ended by themselves; the chain's `link` is to be tried next, the `barred` ones never again;
     those that are `unable` have refused to go on in mid-sentence, those of `garbage` have sent some. `rounds` is how
     often the chain was gone through; `wasted` deltas were taken back. `crashes` workers were lost in a row where the
-    answer stood at `died_at` deltas.
+    answer stood at `died_at` deltas. `pauses` holds (link, seconds that the job has left once its pause is over) of
+    those that asked for one: deadlines are the same for all workers, their clocks are not.
     """
 
     failures: int = 0
@@ -228,6 +229,7 @@ class Progress:
     wasted: int = 0
     crashes: int = 0
     died_at: int = 0
+    pauses: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,8 +371,11 @@ def _job_id(record: Mapping[bytes, bytes], name: bytes) -> str | None:
 
 def _progress(raw: bytes) -> Progress:
     told = _known(Progress, json.loads(raw))
-    frozen: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in told.items()}
-    return Progress(**frozen)
+    return Progress(**{name: _frozen(value) for name, value in told.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _known(kind: type[Progress | Embedded], told: Mapping[str, Any]) -> dict[str, Any]:

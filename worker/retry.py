@@ -5,7 +5,7 @@ Below: the error tree. Pure: no I/O, no clock, and chance comes in as a number. 
 (continuation.py), and whether a provider is asked at all (breaker.py).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -110,14 +110,16 @@ def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) 
     verdict = classify(failure.error, garbage=progress.link in progress.garbage)
     final = verdict.sort is Sort.DETERMINISTIC and not failure.of_the_rest
     barred = (*progress.barred, progress.link) if final else progress.barred
-    link = _next_link(failure, progress.link, barred)
+    pauses = _pauses(failure, progress)
+    link = _next_link(failure, progress.link, barred, pauses)
     failures = progress.failures + 1
     if link is None or (final and not verdict.elsewhere) or failures >= max(budget.max_attempts, failure.links):
         return None
     if link not in failure.able and progress.wasted + failure.shown > budget.again_tokens:
         return None
     goes_round = link <= progress.link
-    after_s = _pause_s(failure.error, progress, link, chance) if goes_round else 0.0
+    after_s = _backoff_s(progress, chance) if goes_round else 0.0
+    after_s += max(0.0, failure.left_s - pauses.get(link, failure.left_s))
     if after_s >= failure.left_s:
         return None
     return Again(
@@ -128,6 +130,7 @@ def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) 
             link=link,
             barred=barred,
             rounds=progress.rounds + goes_round,
+            pauses=tuple(pauses.items()),
             garbage=(*progress.garbage, progress.link) if failure.error.code == _GARBAGE else progress.garbage,
         ),
     )
@@ -139,16 +142,23 @@ def order_of(links: int, progress: Progress, able: Collection[int]) -> list[int]
     return sorted((each for each in circle if each not in progress.barred), key=lambda each: each not in able)
 
 
-def _next_link(failure: Failure, link: int, barred: Collection[int]) -> int | None:
+def _next_link(failure: Failure, link: int, barred: Collection[int], pauses: Mapping[int, float]) -> int | None:
     after_it = Progress(link=(link + 1) % failure.links, barred=tuple(barred))
-    return next(iter(order_of(failure.links, after_it, failure.able)), None)
+    order = order_of(failure.links, after_it, failure.able)
+    return min(order, key=lambda each: (each not in failure.able, each in pauses), default=None)
 
 
-def _pause_s(error: AttemptFailed, progress: Progress, link: int, chance: float) -> float:
+def _pauses(failure: Failure, progress: Progress) -> dict[int, float]:
+    """Collect the pauses that are not over, with that which the failed link may have asked for."""
+    pauses = {link: left_s for link, left_s in progress.pauses if left_s < failure.left_s}
+    if isinstance(failure.error, ProviderRefused) and failure.error.retry_after_s:
+        pauses[progress.link] = failure.left_s - failure.error.retry_after_s
+    return pauses
+
+
+def _backoff_s(progress: Progress, chance: float) -> float:
     # The exponent is bounded, since a float is; the pause has reached its bound long before.
-    jitter_s = chance * min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(progress.rounds, 10))
-    asked_s = error.retry_after_s if isinstance(error, ProviderRefused) and link == progress.link else None
-    return jitter_s + (asked_s or 0.0)
+    return chance * min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(progress.rounds, 10))
 
 
 def after_loss(progress: Progress, deltas: int) -> Progress:

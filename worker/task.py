@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import AttemptFailed, Interrupted, ProviderRefused, WorkerLost
+from shared.errors import AttemptFailed, Drained, Interrupted, LogBehind, ProviderRefused, WorkerLost
 from shared.events import EventId
 from shared.jobs import Job, Progress
 from shared.queue import Claim
@@ -54,6 +54,10 @@ def why_left(job: Job) -> Interrupted:
     """Why the job's last execution came to no end."""
     if job.owner:
         return WorkerLost.because_of_silence()
+    said = (job.tries[-1].error if job.tries else None) or {}
+    for kind in (Drained, LogBehind):
+        if said.get("code") == kind.code:
+            return kind(str(said.get("message", "")))
     return Interrupted("The answer was interrupted, and can't be gone on with.")
 
 

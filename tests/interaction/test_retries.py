@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from shared.errors import AttemptFailed, ProviderRefused, ProviderTruncated, ProviderUnreachable
+from shared.errors import (
+    AttemptFailed,
+    Drained,
+    Interrupted,
+    LogBehind,
+    ProviderRefused,
+    ProviderTruncated,
+    ProviderUnreachable,
+)
 from shared.events import EventType
 from shared.jobs import Progress
 from shared.queue import Taken
@@ -251,6 +259,21 @@ async def test_a_lost_workers_answer_follows_the_same_policy(
     assert job["attempts"][0]["error"]["code"] == "worker_lost"
     assert [begun(call) for call in told.calls] == {"continue": ["half "], "rollback": [None], "fail": []}[policy]
     assert story.code == ("worker_lost" if policy == "fail" else None)
+
+
+@pytest.mark.parametrize("cause", [Drained("The worker was stopped."), LogBehind("Redis has forgotten it.")], ids=repr)
+async def test_an_answer_that_was_left_and_must_not_go_on_ends_with_the_reason(
+    system: System, told: Told, cause: Interrupted
+) -> None:
+    job_id = await system.submit(ask(on_stream_failure="fail"))
+    left = await system.core.begin(job_id, "leaving.1")
+    await system.core.append(frames_of(left, 2, "half "))
+    assert await system.core.store.leave(left, cause, costs=False)
+    async with running_worker(system.settings, told):
+        story = await system.story(job_id)
+
+    assert (story.text, story.code, story.end["error"]["message"]) == ("half ", cause.code, str(cause))
+    assert told.calls == []
 
 
 async def test_what_a_late_writer_adds_before_the_next_begin_is_gone_on_from(

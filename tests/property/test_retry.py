@@ -36,6 +36,7 @@ class Model:
     out: set[int] = field(default_factory=set)
     rounds: int = 0
     garbage_of: set[int] = field(default_factory=set)
+    paused: dict[int, float] = field(default_factory=dict)
 
     def fails(self, name: str, able: set[int], shown: int, chance: float) -> float | None:
         """An attempt at the link where we are fails: the pause before the next, or None if that was it."""
@@ -50,7 +51,11 @@ class Model:
         candidates = [link for link in following if link not in self.out]
         if not candidates:
             return None
-        chosen = ([link for link in candidates if link in able] or candidates)[0]
+        self.paused = {link: left_s for link, left_s in self.paused.items() if left_s < self.time_left_s}
+        if name == "limited":
+            self.paused[self.at] = self.time_left_s - 4.0
+        candidates = [link for link in candidates if link in able] or candidates
+        chosen = ([link for link in candidates if link not in self.paused] or candidates)[0]
         if chosen not in able:
             self.tokens_left -= shown
         if self.tokens_left < 0:
@@ -58,8 +63,9 @@ class Model:
         pause_s = 0.0
         if chosen <= self.at:
             pause_s = chance * min(BACKOFF_FIRST_S * 2**self.rounds, BACKOFF_MOST_S)
-            pause_s += 4.0 if name == "limited" and chosen == self.at else 0.0
             self.rounds += 1
+        if chosen in self.paused:
+            pause_s += self.time_left_s - self.paused[chosen]
         if pause_s >= self.time_left_s:
             return None
         self.at = chosen

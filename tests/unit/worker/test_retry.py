@@ -206,3 +206,37 @@ def test_a_job_that_got_elsewhere_is_not_the_one_that_kills() -> None:
 
 def test_the_first_loss_is_the_first_wherever_it_was() -> None:
     assert after_loss(Progress(), 0).crashes == 1
+
+
+# Pauses that a link asked for.
+
+
+def test_a_pause_is_remembered_while_another_link_is_asked() -> None:
+    first = decide(failure(refusal("rate_limit_exceeded", 30.0), links=2, left_s=60), Progress(), BUDGET, 0.0)
+    assert first is not None
+    assert (first.progress.link, first.after_s) == (1, 0.0)
+
+    then = decide(failure(refusal("upstream_auth"), links=2, left_s=50), first.progress, Budget(9, 100), 0.0)
+
+    assert then is not None
+    assert (then.progress.link, then.after_s) == (0, 20.0)
+
+
+def test_a_link_without_a_pause_is_asked_before_one_with_a_pause() -> None:
+    progress = Progress(link=2, pauses=((0, 30.0),))
+
+    again = decide(failure(links=3, left_s=50), progress, Budget(9, 100), 0.0)
+
+    assert again is not None
+    assert (again.progress.link, again.after_s) == (1, 0.0)
+
+
+def test_a_pause_that_is_over_counts_no_more() -> None:
+    again = decide(failure(links=2, left_s=20), Progress(link=1, pauses=((0, 30.0),)), Budget(9, 100), 0.0)
+
+    assert again is not None
+    assert (again.progress.link, again.after_s, again.progress.pauses) == (0, 0.0, ())
+
+
+def test_a_pause_that_outlasts_the_job_ends_it() -> None:
+    assert decide(failure(refusal("rate_limit_exceeded", 60.0), left_s=60), Progress(), BUDGET, 0.0) is None
