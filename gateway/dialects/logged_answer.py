@@ -3,13 +3,14 @@
 Pure. Not here: how a log is read, and the message that gets the state back (answer_state.py).
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.dialects.call_fragments import add_extra, call_fragments
-from shared.events import START, Event, EventType, decode_frame, parse_id
+from shared.events import EventType, decode_frame, first_id, parse_id
 
 Extras = dict[str, Any]
 """Further fields of a call, such as Gemini's `extra_content`."""
@@ -31,15 +32,15 @@ class AnswerLog:
     """Reads the state of an answer from the frames of its job's log."""
 
     def __init__(self) -> None:
-        self._deltas: list[Event] = []
+        self._deltas: list[bytes] = []
 
     def accept(self, frame: bytes) -> None:
         """Take the next frame."""
         if frame.startswith(_ROLLBACK):
             to = parse_id(decode_frame(frame).json()["to"])
-            self._deltas = [delta for delta in self._deltas if (delta.id or START) <= to]
+            self._deltas = [delta for delta in self._deltas if first_id(delta) <= to]
         elif any(name in frame for name in _STATEFUL):
-            self._deltas.append(decode_frame(frame))
+            self._deltas.append(frame)
 
     def answer(self) -> LoggedAnswer:
         """Collect the state. An answer without calls has none: nothing is demanded back for it."""
@@ -57,4 +58,6 @@ class AnswerLog:
 
     def _data(self) -> Iterator[Mapping[str, Any]]:
         """Decode the deltas of the first choice: a response is one answer."""
-        return (data for delta in self._deltas if not (data := delta.json()).get("index"))
+        # One call of the parser for all of them costs a fraction of one call for each.
+        lines = (delta.split(b"\n", 2)[1].removeprefix(b"data: ") for delta in self._deltas)
+        return (data for data in json.loads(b"[%s]" % b",".join(lines)) if not data.get("index"))
