@@ -106,7 +106,10 @@ class _Chat:
         self._messages = list(earlier)
         self._names = names
         self._shared = len(self._messages)
-        self._thoughts = ""
+        # Pieces of the messages at these positions: they are joined at the end, since there may be thousands.
+        self._texts: dict[int, list[Any]] = {}
+        self._reasons: dict[int, list[str]] = {}
+        self._thoughts: list[str] = []
         # The model's latest answer, while only results of its calls have followed, and the job that gave it.
         self._answer: int | None = None
         self._job = ""
@@ -116,6 +119,10 @@ class _Chat:
         """End the chat: all messages, and the answers among those that are new."""
         self._end_answer()
         self._note_answer()
+        for at, texts in self._texts.items():
+            self._messages[at]["content"] = joined(texts)
+        for at, reasons in self._reasons.items():
+            self._messages[at]["reasoning_content"] = "".join(reasons)
         return self._messages, self._answers
 
     def add(self, item: Item, where: str) -> None:
@@ -133,7 +140,7 @@ class _Chat:
                 need(item, where, call_id=str, output=(str, list))
                 self._result(item, where)
             case "reasoning":
-                self._thoughts += _thoughts(item)
+                self._thoughts.append(_thoughts(item))
             case "additional_tools" | "configuration_update":
                 pass  # tools are read with those of the request
             case str(kind) if kind in _REFUSED:
@@ -152,9 +159,9 @@ class _Chat:
             self._messages.append({"role": item["role"], "content": content})
         elif self._speaks() and self._messages[-1].get("tool_calls"):
             # Nothing but results may stand behind a call: a text that follows one belongs to the same message.
-            message = self._own(len(self._messages) - 1)
-            message["content"] = joined(message.get("content"), content)
-            self._think(message, item)
+            at = len(self._messages) - 1
+            self._texts.setdefault(at, [self._own(at).get("content")]).append(content)
+            self._think(at, item)
         else:
             self._begin_answer(content, item)
 
@@ -166,11 +173,10 @@ class _Chat:
             at = self._answer  # results came between two calls of one answer
         else:
             at = self._begin_answer(None, item)
-        message = self._own(at)
-        self._think(message, item)
+        self._think(at, item)
         name = self._names.upstream(item["name"], _namespace(item))
         further = {field: value for field, value in item.items() if value is not None}
-        message.setdefault("tool_calls", []).append(chat_call(item["call_id"], name, arguments, further))
+        self._own(at).setdefault("tool_calls", []).append(chat_call(item["call_id"], name, arguments, further))
 
     def _result(self, item: Item, where: str) -> None:
         """Add a tool's result. Chats take images and files from users only, so that these follow as a user's."""
@@ -189,9 +195,8 @@ class _Chat:
     def _begin_answer(self, content: Content | None, item: Item) -> int:
         self._note_answer()
         self._answer, self._job = len(self._messages), ""
-        message: Message = {"role": "assistant", "content": content}
-        self._messages.append(message)
-        self._think(message, item)
+        self._messages.append({"role": "assistant", "content": content})
+        self._think(self._answer, item)
         return self._answer
 
     def _note_answer(self) -> None:
@@ -208,18 +213,19 @@ class _Chat:
             self._messages[at] = message | ({"tool_calls": [*calls]} if calls else {})
         return self._messages[at]
 
-    def _think(self, message: Message, item: Item | None = None) -> None:
+    def _think(self, at: int, item: Item | None = None) -> None:
         """Add the thoughts so far to the message that they led to."""
         self._job = self._job or job_of(item or {})
-        if self._thoughts:
-            message["reasoning_content"] = (message.get("reasoning_content") or "") + self._thoughts
-            self._thoughts = ""
+        if any(self._thoughts):
+            before = self._own(at).get("reasoning_content") or ""
+            self._reasons.setdefault(at, [before]).extend(self._thoughts)
+        self._thoughts.clear()
 
     def _end_answer(self) -> None:
         """Add thoughts that led to nothing to the message before them, if it is an answer."""
-        if self._thoughts and self._speaks():
-            self._think(self._own(len(self._messages) - 1))
-        self._thoughts = ""
+        if self._speaks():
+            self._think(len(self._messages) - 1)
+        self._thoughts.clear()
 
 
 def _shown_below(files: Sequence[object]) -> str:

@@ -1,6 +1,6 @@
 """Content of Responses' items as content of chat messages, and back. Pure. Not here: the items around it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.dialects.response_checks import need, object_of
@@ -66,15 +66,14 @@ def _part(part: Mapping[str, Any], where: str) -> dict[str, Any]:
     )
 
 
-def joined(first: Any, second: Content) -> Any:
-    """Join two contents of one message. Texts are pieces of one text, so that nothing is put between them."""
-    if not second:
-        return first
-    if not first:
-        return second
-    if isinstance(first, str) and isinstance(second, str):
-        return first + second
-    return [*_as_list(first), *_as_list(second)]
+def joined(contents: Sequence[Any]) -> Any:
+    """Join the contents of one message. Texts are pieces of one text, so that nothing is put between them."""
+    filled = [content for content in contents if content]
+    if not filled:
+        return contents[0]
+    if all(isinstance(content, str) for content in filled):
+        return "".join(filled)
+    return [part for content in filled for part in _as_list(content)]
 
 
 def _as_list(content: Content) -> list[dict[str, Any]]:

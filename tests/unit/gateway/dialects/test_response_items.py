@@ -141,6 +141,13 @@ class TestCalls:
         assert len(messages) == 13_001
         assert len(messages[0]["tool_calls"]) == 13_000
 
+    def test_many_pieces_of_one_message_take_linear_time(self) -> None:
+        step = [thought("t" * 100), CALL, said("s" * 100)]
+
+        (message,) = messages_of(step * 10_000)
+
+        assert (len(message["content"]), len(message["reasoning_content"])) == (1_000_000, 1_000_000)
+
 
 class TestResults:
     """Case 08: nothing stands between a call and its result."""

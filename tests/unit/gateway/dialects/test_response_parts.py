@@ -74,11 +74,12 @@ class TestJoining:
             ("a", "\n", "a\n"),
             ("What is this?", [CHAT_IMAGE], [CHAT_TEXT, CHAT_IMAGE]),
             ([CHAT_IMAGE], "What is this?", [CHAT_IMAGE, CHAT_TEXT]),
+            ("", "", ""),
         ],
         ids=str,
     )
     def test_two_contents_become_one(self, first: Any, second: Any, both: Any) -> None:
-        assert joined(first, second) == both
+        assert joined([first, second]) == both
 
 
 class TestShowing:
