@@ -15,6 +15,7 @@ import structlog
 from gateway.heartbeats import Looks
 from gateway.reader import Channel, Reader, StreamBroken
 from gateway.subscriber import read_live
+from gateway.tail_check import TailCheck
 from shared.clock import Clock
 from shared.errors import BadCursor
 from shared.events import EventId
@@ -22,7 +23,7 @@ from shared.keys import Keys
 from shared.live_feed import LiveFeed
 from shared.metrics import Metrics
 from shared.replay import ReplayLog
-from shared.valkey import REDIS_FAULTS, Client, name_of
+from shared.valkey import Client
 
 log = structlog.get_logger()
 
@@ -68,6 +69,7 @@ class Hub:
             on_confirmed=self._on_confirmed,
             connects=metrics.feed_connects.of(),
         )
+        self.tail_check = TailCheck(self._feed, feed_client, replay_log, keys, lambda: self.readers, metrics)
 
     @asynccontextmanager
     async def reader(self, job_id: str, cursor: EventId, *, resumable: bool = True) -> AsyncIterator[Reader]:
@@ -130,6 +132,7 @@ class Hub:
             # Nothing that we publish; whatever it is, the log tells what is true.
             log.warning("hub.unreadable_message", channel=name)
             message = None
+        channel.heard = True
         for reader in channel.readers:
             reader.offer(message)
 
@@ -159,7 +162,7 @@ class Hub:
         # A task of its own: a Redis that does not answer must not hold up the heartbeats.
         while True:
             await asyncio.sleep(self._tail_check_s)
-            await self._check_tails(self.readers)
+            await self.tail_check.check()
 
     def _let_go(self, readers: list[Reader], now: float) -> None:
         lost_at = self._feed.lost_at
@@ -173,20 +176,6 @@ class Hub:
                 log.info("reader.frozen", job=reader.job_id, seconds=round(now - since, 1))
                 reader.sending_since = None
                 reader.timeout.reschedule(0)
-
-    async def _check_tails(self, readers: list[Reader]) -> None:
-        """Find a lost message that has no successor to betray it, such as a terminal event."""
-        silent = [reader for reader in readers if reader.live]
-        if not silent:
-            return
-        job_ids = sorted({reader.job_id for reader in silent})
-        try:
-            tails = dict(zip(job_ids, await self.replay_log.tails(job_ids), strict=True))
-        except REDIS_FAULTS as error:
-            log.debug("hub.tail_check_failed", error=name_of(error))
-            return
-        for reader in silent:
-            reader.check_tail(tails[reader.job_id])
 
     async def ended(self, job_id: str, cursor: EventId, timeout_s: float) -> bool:
         """Wait until the job has its terminal event, at most so long."""

@@ -36,18 +36,19 @@ class StreamBroken(TailraceError):
 class Channel:
     """One job's live channel and its readers."""
 
-    __slots__ = ("confirmed", "readers")
+    __slots__ = ("confirmed", "heard", "readers")
 
     def __init__(self) -> None:
         self.readers: set[Reader] = set()
         self.confirmed = asyncio.Event()
+        self.heard = False
+        """Whether a message came since a tail check looked."""
 
 
 class Reader:
     """A reader of one job. `chunk()` gives what is to be sent next; one task reads, any may wake it."""
 
     __slots__ = (
-        "_channel",
         "_gaps",
         "_page_bytes",
         "_quiet",
@@ -55,6 +56,7 @@ class Reader:
         "_subscriber",
         "_wake",
         "broken",
+        "channel",
         "gone",
         "heartbeat_due",
         "job_id",
@@ -77,7 +79,7 @@ class Reader:
         number: int = 0,
     ) -> None:
         self._replay_log = replay_log
-        self._channel = channel
+        self.channel = channel
         self._gaps = gaps
         self._subscriber = Subscriber(cursor, max_bytes=max_bytes)
         self._page_bytes = min(PAGE_BYTES, max_bytes)
@@ -180,10 +182,10 @@ class Reader:
 
     async def _confirmed(self) -> None:
         # Subscribe first, then read: what is published between the two is held by the subscriber.
-        if not self._channel.confirmed.is_set():
+        if not self.channel.confirmed.is_set():
             try:
                 async with asyncio.timeout(_RETRY_S):
-                    await self._channel.confirmed.wait()
+                    await self.channel.confirmed.wait()
             except TimeoutError as error:
                 raise ConnectionError("The subscription is not confirmed yet.") from error
 
@@ -210,7 +212,12 @@ class Reader:
         if self._subscriber.lose():
             self.wake()
 
-    def check_tail(self, tail: EventId | None) -> None:
-        """The log stands at `tail`."""
-        if self._subscriber.behind(tail):
+    def check_tail(self, tail: EventId | None) -> bool:
+        """Compare with the log's tail, None for a job that is gone; whether an event was missed.
+
+        An epoch that was taken in order to end the job has no event until it does.
+        """
+        behind = self._subscriber.behind(tail)
+        if behind:
             self.lose()
+        return behind and tail is not None and tail.seq > 0

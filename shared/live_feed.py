@@ -5,6 +5,7 @@ which alone says what is true.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 from redis.asyncio import Connection, Redis
@@ -17,6 +18,10 @@ _RECONNECT_FIRST_S = 0.05
 _RECONNECT_MOST_S = 1.0
 # A connection that ended sooner than this was never well.
 _STEADY_S = 1.0
+
+
+class FeedDeaf(ConnectionError):
+    """The connection answers, or seems to, and brings no messages."""
 
 
 class LiveFeed:
@@ -47,6 +52,9 @@ class LiveFeed:
         self._commands: list[tuple[str, str]] = []
         self._changed = asyncio.Event()
         self._connection: Connection | None = None
+        self._deaf = asyncio.Event()
+        self._tokens = (b"echo %d" % number for number in itertools.count(1))
+        self._echo: tuple[bytes, asyncio.Future[None]] | None = None
         self._heard_at = clock.monotonic()
         self._outage = Outage("feed.lost", "feed.back")
         self._steady = True  # whether the last connection lasted
@@ -62,6 +70,29 @@ class LiveFeed:
         """Let a channel go."""
         self._wanted.discard(channel)
         self._enqueue("UNSUBSCRIBE", channel)
+
+    async def echo(self, within_s: float) -> None:
+        """Wait for an answer on the connection: what its server published before has then been heard.
+
+        Raises:
+            TimeoutError: there was no answer.
+            ConnectionError: there is no connection, or it was lost meanwhile.
+        """
+        connection = self._connection
+        if connection is None:
+            raise ConnectionError("The live feed has no connection.")
+        token, answered = next(self._tokens), asyncio.get_running_loop().create_future()
+        self._echo = (token, answered)
+        try:
+            async with asyncio.timeout(within_s):
+                await connection.send_command("PING", token, check_health=False)
+                await answered
+        finally:
+            self._echo = None
+
+    def reconnect(self) -> None:
+        """Replace the connection: it was found deaf. The server's address is resolved anew."""
+        self._deaf.set()
 
     def _enqueue(self, command: str, channel: str) -> None:
         if self._connection is not None:
@@ -80,6 +111,8 @@ class LiveFeed:
                     await connection.connect()
                 connected_at = self._clock.monotonic()
                 await self._serve(connection)
+            except FeedDeaf:
+                backoff.reset()
             except REDIS_FAULTS as error:
                 if connected_at is not None:
                     # A server that accepts each connection and soon drops it is an outage like any other.
@@ -98,15 +131,19 @@ class LiveFeed:
         self._connection = connection
         self._heard_at = self._clock.monotonic()
         self._unconfirmed = {}
+        self._deaf.clear()
         self._commands = [("SUBSCRIBE", channel) for channel in self._wanted]
         self._changed.set()
-        tasks = [asyncio.create_task(part(connection)) for part in (self._listen, self._tell, self._watch)]
+        parts = (self._listen, self._tell, self._watch, self._hear_of_deafness)
+        tasks = [asyncio.create_task(part(connection)) for part in parts]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in tasks:
                 task.cancel()
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            if self._echo is not None and not self._echo[1].done():
+                self._echo[1].set_exception(ConnectionError("The live feed lost its connection."))
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, asyncio.CancelledError):
                 raise outcome
@@ -117,6 +154,7 @@ class LiveFeed:
             self._heard_at = self._clock.monotonic()
             if not isinstance(reply, list):  # the PONG of a connection without subscriptions
                 self._found()
+                self._answer(reply)
                 continue
             kind, channel, payload = reply[0], reply[1], reply[-1]
             if kind == b"message":
@@ -125,6 +163,16 @@ class LiveFeed:
                 self._found()
                 if kind == b"subscribe":
                     self._confirm(channel.decode())
+                elif kind == b"pong":
+                    self._answer(payload)
+
+    def _answer(self, token: object) -> None:
+        if self._echo is not None and self._echo[0] == token and not self._echo[1].done():
+            self._echo[1].set_result(None)
+
+    async def _hear_of_deafness(self, _: Connection) -> None:
+        await self._deaf.wait()
+        raise FeedDeaf
 
     def _found(self) -> None:
         if self.lost_at is not None:

@@ -253,6 +253,9 @@ class Metrics(_Registry):
         self.feed_connects = self._counter(
             "tailrace_feed_connects_total", "connections of the live feed; each but the first is a reconnect"
         )
+        self.feed_deaf = self._counter(
+            "tailrace_feed_deaf_total", "live feeds that a tail check found deaf, and that were connected anew"
+        )
         self.redis_unfit = self._gauge(
             "tailrace_redis_unfit", "1 while a server is a replica, evicts, or denies a right that is needed", "side"
         )

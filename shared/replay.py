@@ -15,7 +15,7 @@ from shared.errors import JobNotFound
 from shared.events import START, EventId, last_id, parse_id, split_frames
 from shared.keys import Keys
 from shared.lifecycle import State
-from shared.valkey import Functions
+from shared.valkey import Functions, drop_idle_connections
 
 
 class Entry(NamedTuple):
@@ -99,6 +99,10 @@ class ReplayLog:
                     yield frame
                 cursor = last_id(entry)
             more = page.more
+
+    async def drop_idle_connections(self) -> None:
+        """Resolve the server's address anew: another server may have its place."""
+        await drop_idle_connections(self._client)
 
     async def tails(self, job_ids: Sequence[str]) -> list[EventId | None]:
         """Where each job's log stands, in one round trip; None for a job that is gone."""

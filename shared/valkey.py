@@ -106,6 +106,13 @@ async def warm(client: Client) -> None:
             await asyncio.gather(*(client.ping() for _ in range(pool.max_connections)))
 
 
+async def drop_idle_connections(client: Client) -> None:
+    """Let the client's next commands connect anew, to whichever server then has the address."""
+    # The pool's own method waits for each to be closed, and drops one that another caller has taken meanwhile.
+    for connection in tuple(client.connection_pool._available_connections):
+        await connection.disconnect(nowait=True)
+
+
 class _Client(Redis):
     """A client that observes how long its commands take, and names a command that is refused.
 
@@ -123,6 +130,10 @@ class _Client(Redis):
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except RefusedByRedis as error:
             error.command = " ".join(str(part) for part in args[: 2 if args[0] in _TWO_WORDS else 1])
+            raise
+        except PassingRefusal:
+            # The other connections lead to the same server: a replica would answer their reads from what it has.
+            await drop_idle_connections(self)
             raise
         finally:
             if self._latency is not None:

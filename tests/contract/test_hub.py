@@ -327,14 +327,14 @@ async def test_a_tail_check_that_is_answered_with_an_error_is_not_the_last(
         hub.reader(scribe.job_id, START) as reader,
     ):
         await read(reader, until=b"started")
-        tails, errors = hub.replay_log.tails, [ResponseError("WRONGTYPE")]
+        tails, errors = ReplayLog.tails, [ResponseError("WRONGTYPE")]
 
-        async def refused_once(job_ids: Sequence[str]) -> list[EventId | None]:
+        async def refused_once(log: ReplayLog, job_ids: Sequence[str]) -> list[EventId | None]:
             if errors:
                 raise errors.pop()
-            return await tails(job_ids)
+            return await tails(log, job_ids)
 
-        monkeypatch.setattr(hub.replay_log, "tails", refused_once)
+        monkeypatch.setattr(ReplayLog, "tails", refused_once)
         scribe.desk = unheard
         await scribe.complete()
         assert (await read(reader)).startswith(b"event: completed\n")

@@ -117,6 +117,21 @@ async def test_a_server_without_room_is_full_and_not_down(own_core: Core) -> Non
     assert not isinstance(full.value, REDIS_DOWN)
 
 
+async def test_a_server_that_can_not_serve_now_is_asked_anew_by_every_connection(own_core: Core) -> None:
+    """Its address may belong to another server by then, while a replica would go on answering reads."""
+    await asyncio.gather(*(own_core.client.ping() for _ in range(5)))
+    before = {each["id"] for each in await own_core.client.client_list()}
+    await own_core.client.config_set("min-replicas-to-write", 1)
+
+    with pytest.raises(PassingRefusal):
+        await own_core.client.set("a", "b")
+
+    assert len(before) > 1
+    async with asyncio.timeout(PATIENCE_S):
+        while before & {each["id"] for each in await own_core.client.client_list()}:
+            pass
+
+
 async def test_a_server_that_waits_for_its_replicas_is_down_until_they_are_there(own_core: Core) -> None:
     await own_core.functions.load()
     await own_core.client.config_set("min-replicas-to-write", 1)

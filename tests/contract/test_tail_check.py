@@ -1,0 +1,153 @@
+"""The tail check on real servers: a feed that is deaf is found, and is connected anew; one that hears is left alone."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway import tail_check as tail_check_module
+from gateway.hub import Hub
+from shared.embedded import EmbeddedValkey
+from shared.events import START
+from shared.metrics import Metrics
+from shared.settings import Settings
+from shared.valkey import Client
+from tests.contract.test_hub import read, running_hub
+from tests.support.core import captured_logs
+from tests.support.forwarder import Forwarder, forwarding
+from tests.support.scribe import Desk, desk
+from tests.support.valkey import running_valkey
+
+PATIENCE_S = 5.0
+
+
+@pytest.fixture
+async def writing(settings: Settings) -> AsyncIterator[Desk]:
+    """Where the test writes its jobs' logs."""
+    async with desk(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def forwarder(settings: Settings) -> AsyncIterator[Forwarder]:
+    """The hub's way to the server."""
+    assert settings.redis_url is not None
+    async with forwarding(settings.redis_url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def checking(settings: Settings, url: str, metrics: Metrics) -> AsyncIterator[Hub]:
+    """A hub whose tail checks are the test's to make."""
+    async with running_hub(settings.model_copy(update={"redis_url": url}), metrics=metrics) as hub:
+        yield hub
+
+
+async def follow(primary: EmbeddedValkey, client: Client, replica: Client) -> None:
+    """Let a server become the replica of another one, and wait until it has everything."""
+    url = urlsplit(primary.url)
+    await client.config_set("repl-diskless-sync-delay", 0)
+    await replica.config_set("masterauth", str(url.password))
+    await replica.config_set("requirepass", str(url.password))
+    await replica.replicaof(str(url.hostname), str(url.port))
+    async with asyncio.timeout(PATIENCE_S):
+        while (await replica.info("replication"))["master_link_status"] != "up":
+            pass
+
+
+async def hears_again(client: Client, channel: str) -> None:
+    """Wait until the hub has subscribed to this channel on this server."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await client.pubsub_numsub(channel) == [(channel.encode(), 0)]:
+            pass
+
+
+async def test_streams_go_on_after_one_tail_check_though_the_demoted_server_stays_up(
+    settings: Settings, tmp_path: Path
+) -> None:
+    metrics = Metrics()
+    async with running_valkey(tmp_path / "old") as old, running_valkey(tmp_path / "new") as new:
+        at_old, at_new = (settings.model_copy(update={"redis_url": server.url}) for server in (old, new))
+        async with (
+            desk(at_old) as before,
+            desk(at_new) as after,
+            forwarding(old.url) as forwarder,
+            checking(settings, forwarder.url, metrics) as hub,
+        ):
+            scribe = await before.started()
+            channel = before.keys.channel(scribe.job_id)
+            async with hub.reader(scribe.job_id, START) as reader:
+                await read(reader, until=b"started")
+                await hub.tail_check.check()
+                await follow(old, before.client, after.client)
+                await after.client.replicaof("NO", "ONE")
+                scribe.desk = after
+                # Every connection of the hub leads to the old server, which lives on and hears of nothing.
+                forwarder.target = new.url
+                with captured_logs() as logs:
+                    said = await scribe.say("written on the new server")
+                    await hub.tail_check.check()
+                    assert await read(reader, until=b"new server") == said
+                    await hears_again(after.client, channel)
+                said = await scribe.say("heard live")
+                assert await read(reader, until=b"live") == said
+                await hub.tail_check.check()
+
+    assert len(logs.named("feed.deaf")) == 1
+    assert logs.named("feed.lost") == []
+    assert metrics.feed_deaf.of().value == 1
+
+
+async def test_a_feed_that_is_cut_off_without_an_error_is_connected_anew(
+    settings: Settings, writing: Desk, forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tail_check_module, "_ECHO_S", 0.05)
+    metrics = Metrics()
+    scribe = await writing.started()
+    async with checking(settings, forwarder.url, metrics) as hub, hub.reader(scribe.job_id, START) as reader:
+        await read(reader, until=b"started")
+        forwarder.hold(b"SUBSCRIBE")
+        said = await scribe.say("unheard")
+        checking_now = asyncio.create_task(hub.tail_check.check())
+        # The reader does not wait for the proof.
+        assert await read(reader, until=b"unheard") == said
+        await checking_now
+        said = await scribe.say("heard")
+        assert await read(reader, until=b"heard") == said
+
+    assert metrics.feed_deaf.of().value == 1
+    assert metrics.feed_connects.of().value == 2
+
+
+async def test_a_message_that_is_still_on_its_way_does_not_make_the_feed_deaf(
+    settings: Settings, writing: Desk, forwarder: Forwarder
+) -> None:
+    """A tail can overtake the message: it comes on another connection."""
+    metrics = Metrics()
+    scribe = await writing.started()
+    async with checking(settings, forwarder.url, metrics) as hub, hub.reader(scribe.job_id, START) as reader:
+        await read(reader, until=b"started")
+        forwarder.hold(b"SUBSCRIBE")
+        said = await scribe.say("overtaken")
+        checking_now = asyncio.create_task(hub.tail_check.check())
+        assert await read(reader, until=b"overtaken") == said
+        forwarder.release()
+        await checking_now
+
+    assert metrics.feed_deaf.of().value == 0
+
+
+async def test_an_epoch_without_events_does_not_make_the_feed_deaf(settings: Settings, writing: Desk) -> None:
+    """A worker that ends a job in another's place takes an epoch, and logs nothing until it knows the end."""
+    assert settings.redis_url is not None
+    metrics = Metrics()
+    scribe = await writing.started()
+    async with checking(settings, settings.redis_url, metrics) as hub, hub.reader(scribe.job_id, START) as reader:
+        await read(reader, until=b"started")
+        await writing.begin_the_end(scribe.job_id)
+        await hub.tail_check.check()
+
+    assert metrics.feed_deaf.of().value == 0
