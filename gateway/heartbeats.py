@@ -22,7 +22,7 @@ class Looks:
         return self._group_s
 
     def due(self, now: float) -> frozenset[int]:
-        """Return the groups whose turn has come since the last call; each of them once, however late this is."""
+        """Return the groups that have had their turn since the last call; each of them once, however late this is."""
         turn = math.floor((now - self._began) / self._group_s)
         turns = range(max(self._turn, turn - self._groups), turn)
         self._turn = max(self._turn, turn)

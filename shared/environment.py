@@ -1,4 +1,4 @@
-"""Variables of the environment that look like settings and are none: Kubernetes' service links, and misspelt names.
+"""Variables of the environment that look like settings and are not read: Kubernetes' service links, and misspelt names.
 
 Pure. Not here: reading the environment (settings.py).
 """
@@ -17,7 +17,7 @@ _ALIKE: Final = 0.85
 
 
 class Trouble(StrEnum):
-    """What is wrong with a variable; the name of the log's event."""
+    """The kind of trouble with a variable; its value is the name of the log's event."""
 
     SERVICE_LINK = "settings.service_link_ignored"
     MISSPELT = "settings.unknown_variable"

@@ -27,7 +27,7 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
     """
     scheme = urlsplit(url).scheme
     if scheme == "rediss" and "ssl_cert_reqs" not in urlsplit(url).query:
-        options["ssl_check_hostname"] = True  # whoever wants no certificate checked has no name to check
+        options["ssl_check_hostname"] = True  # without a checked certificate there is no name to check
     if scheme != "unix":
         options["socket_keepalive"] = True
     try:

@@ -1,6 +1,6 @@
-"""The error answers of Redis and Valkey, sorted: by the first word, and by a phrase where the word is only `ERR`.
+"""The error answers of Redis and Valkey, sorted: by the first word, and by a phrase if the word is only `ERR`.
 
-Pure. Not here: what a caller does about an answer (valkey.py raises by sort).
+Pure. Not here: raising them (valkey.py).
 """
 
 from enum import Enum
@@ -67,7 +67,7 @@ def word_of(answer: str) -> str:
 
 
 def has_word(text: str) -> bool:
-    """Whether a text begins with the word of an answer: redis-py drops it where it is `ERR`."""
+    """Whether a text begins with the word of an answer: redis-py drops `ERR`."""
     word = word_of(text)
     return word in _BY_WORD or word in _DEFECTS
 
@@ -81,7 +81,7 @@ def sort_of(answer: str) -> Sort:
 
 
 def sentence_of(answer: str, command: str | None) -> str:
-    """Describe an answer of the sort REFUSED: what was refused, and what to change."""
+    """Describe an answer of the sort REFUSED: the refusal, and the change that helps."""
     text = answer.rstrip(".")
     if word_of(answer) in _CLUSTER:
         return f"This Redis is a cluster, which is not supported ({text}); name a single primary."

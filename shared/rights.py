@@ -1,7 +1,7 @@
 """The rights that Tailrace needs on a server: commands, keys and channels, as commands to try.
 
-Pure. The functions' own commands are here too: a step runs with its caller's rights. Not here: who tries them
-(server_check.py).
+Pure. The functions' own commands are here too: a step runs with its caller's rights. Not here:
+trying them (server_check.py).
 """
 
 from typing import Final

@@ -30,7 +30,7 @@ async def server_of(client: Client) -> Server:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Why a server is not fit. One that `serves` all the same may lose what it was given to keep."""
+    """Why a server is not fit. One that `serves` all the same may lose jobs."""
 
     sentence: str
     serves: bool
@@ -47,11 +47,11 @@ async def find_unfitness(client: Client, keys: Keys) -> Unfit | None:
 
 
 async def check_server(client: Client, keys: Keys) -> None:
-    """Refuse a server that is not fit, or refuses what will be needed.
+    """Refuse a server that is not fit, or refuses a command that will be needed.
 
     Raises:
-        StartupError: it is too old, a cluster or a replica, evicts, or its user lacks a right; the sentence says what
-            to change.
+        StartupError: it is too old, a cluster or a replica, evicts, or its user lacks a right; the sentence names the
+            change that helps.
         RedisUnavailable: it does not answer.
     """
     with must_answer():

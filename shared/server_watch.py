@@ -24,7 +24,7 @@ log = structlog.get_logger()
 class ServerWatch:
     """One process's care for its servers, by their sides (`queue`, `jobs`).
 
-    `unfit` holds what the last comparison found; a server that does not answer keeps what it had.
+    `unfit` holds the findings of the last comparison; those of a server that does not answer stay.
     """
 
     def __init__(

@@ -141,7 +141,7 @@ class _Client(Redis):
 
 
 class RedisAnswer(RedisError):
-    """An error answer that is none of the command's fault: to whoever waits an outage out, it is one.
+    """An error answer that is not the command's fault: callers treat it as an outage.
 
     redis-py does not send such a command again, as it does after a lost connection.
     """
@@ -171,7 +171,7 @@ class RefusedByRedis(RedisAnswer):
 
 
 def name_of(error: Exception) -> str:
-    """Name an error of Redis for a log: the first word of its answer, or its class where no answer came."""
+    """Name an error of Redis for a log: the first word of its answer, or its class if no answer came."""
     if isinstance(error, RedisAnswer):
         return word_of(error.answer)
     if isinstance(error, ResponseError):

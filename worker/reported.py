@@ -1,4 +1,4 @@
-"""The jobs whose trouble this process has logged already, so that each is logged once. Not here: the trouble."""
+"""The broken jobs that this process has logged already, so that each is logged once. Not here: the trouble."""
 
 from collections import OrderedDict
 
