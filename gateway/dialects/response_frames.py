@@ -1,5 +1,7 @@
-"""Response events as frames, numbered without a gap.
+"""Response events as frames, numbered without a gap, but for one after an epoch that follows a loss.
 
+A server that was killed may forget events that were shown. The execution that follows has an epoch far beyond the last
+one (`begin` of shared/functions), from which its numbers begin: a number says whether its event is still there.
 Above: responses.py and response_writer.py. Below: the encoding of events. Pure. Not here: which events there are.
 """
 
@@ -7,6 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from shared.events import encode_data
+
+_EPOCH_BITS = 20
+"""More events than a log can hold; epochs are ticks of a job's life of a week at most, so that numbers fit a double."""
 
 Template = tuple[bytes, bytes, bytes]
 """A delta's frame before its number, between number and text, and after its text."""
@@ -18,6 +23,13 @@ class ResponseFrames:
     def __init__(self, after: int) -> None:
         self._after = after
         self._next = 0
+
+    def begin_epoch(self, epoch: int) -> bool:
+        """Begin the numbers of an epoch that does not follow the last one; whether the reader has seen lost events."""
+        first = epoch << _EPOCH_BITS
+        lost = self._next <= self._after < first
+        self._next = max(self._next, first)
+        return lost
 
     def event(self, name: str, data: Mapping[str, Any]) -> bytes:
         """Write one event."""

@@ -42,6 +42,7 @@ class ResponseStream:
         self._options = options
         self._frames = ResponseFrames(after)
         self._writer = OutputWriter(options, self._frames)
+        self._epoch = START.epoch
         self._created = False
         self._started = False
         self._end: dict[str, Any] = {}
@@ -70,7 +71,7 @@ class ResponseStream:
             case EventType.QUEUED:
                 return self._create()
             case EventType.STARTED:
-                return self._start()
+                return self._begin_epoch(event) or self._start()
             case EventType.COMPLETED:
                 return self._completed(event.json())
             case EventType.FAILED | EventType.CANCELLED | EventType.EXPIRED:
@@ -79,6 +80,12 @@ class ResponseStream:
                 return self._lost(event.type)
             case _:
                 return b""
+
+    def _begin_epoch(self, event: Event) -> bytes:
+        former, self._epoch = self._epoch, (event.id or START).epoch
+        if self._epoch > former + 1 and self._frames.begin_epoch(self._epoch):
+            return self._lost(EventType.GAP, seen=True)
+        return b""
 
     def failure_frame(self) -> bytes:
         """Nothing: the events have the end already, even if nothing else was shown."""
@@ -120,8 +127,8 @@ class ResponseStream:
         self._end = {"status": status, **end}
         return frames + self._event(f"response.{name}")
 
-    def _lost(self, event: EventType) -> bytes:
-        if not self.shown:
+    def _lost(self, event: EventType, *, seen: bool = False) -> bytes:
+        if not (self.shown or seen):
             self._service_tier = None
             self._writer.forget()
             return b""

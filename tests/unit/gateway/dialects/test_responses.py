@@ -278,3 +278,63 @@ def test_frames_are_ascii_lines() -> None:
 
     assert frames.isascii()
     assert all(len(frame.split(b"\n")) == 2 for frame in frames.split(b"\n\n")[:-1])
+
+
+def in_epoch(event: Event, epoch: int) -> Event:
+    """The event, of another execution."""
+    assert event.id is not None
+    return event._replace(id=EventId(epoch, event.id.seq))
+
+
+class TestForgottenEvents:
+    """A server that was killed may have forgotten events that a reader has; the epoch that follows is far beyond."""
+
+    OLD = (QUEUED, STARTED, delta({"content": "Hel"}, seq=2), delta({"content": "lo"}, seq=3))
+    LEFT = OLD[:3]
+    AGAIN = tuple(in_epoch(each, 200) for each in (STARTED, delta({"content": "p!"}, seq=2), completed("stop")))
+
+    def last_number(self, *events: Event) -> int:
+        return int(told(*events)[-1]["sequence_number"])
+
+    def test_who_has_seen_a_forgotten_event_gets_an_error(self) -> None:
+        seen = self.last_number(*self.OLD)
+
+        frames = told(*self.LEFT, *self.AGAIN, after=seen)
+
+        assert names(frames) == ["error"]
+        assert frames[0]["code"] == "gap"
+        assert frames[0]["sequence_number"] > seen
+
+    def test_who_has_seen_only_events_that_are_left_goes_on(self) -> None:
+        seen = self.last_number(*self.LEFT)
+
+        frames = told(*self.LEFT, *self.AGAIN, after=seen)
+
+        assert "error" not in names(frames)
+        assert frames[0]["sequence_number"] > seen
+        assert frames[-1]["response"]["output"][0]["content"][0]["text"] == "Help!"
+
+    def test_who_has_seen_the_events_that_followed_goes_on_after_any_of_them(self) -> None:
+        frames = told(*self.LEFT, *self.AGAIN)
+        numbers = [frame["sequence_number"] for frame in frames]
+        assert numbers == sorted(set(numbers))
+
+        for position, number in enumerate(numbers, 1):
+            assert told(*self.LEFT, *self.AGAIN, after=number) == frames[position:]
+
+    def test_a_whole_first_execution_may_be_forgotten(self) -> None:
+        assert names(told(QUEUED, *self.AGAIN, after=self.last_number(*self.OLD))) == ["error"]
+
+    def test_an_execution_that_follows_the_last_one_numbers_on(self) -> None:
+        next_one = [in_epoch(each, 2) for each in self.AGAIN]
+        numbers = [frame["sequence_number"] for frame in told(*self.OLD, *next_one)]
+
+        assert numbers == list(range(len(numbers)))
+
+    def test_numbers_of_the_last_epoch_that_there_can_be_are_exact_in_javascript(self) -> None:
+        ticks_of_a_week = 7 * 86_400 * 20
+
+        last = told(QUEUED, *(in_epoch(each, ticks_of_a_week) for each in self.AGAIN))[-1]["sequence_number"]
+
+        assert last < 2**53
+        assert len(str(last)) <= 15
