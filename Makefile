@@ -21,6 +21,7 @@ PURE_FILES := \
 	worker/providers/upstream_json.py worker/providers/quotation.py worker/providers/answer_body.py \
 	worker/providers/answers.py worker/providers/request_writer.py worker/providers/transport_fields.py \
 	worker/providers/message_state.py \
+	worker/providers/disclosure.py worker/providers/redaction.py worker/providers/retry_after.py \
 	gateway/subscriber.py gateway/heartbeats.py gateway/dialects/*.py gateway/address.py gateway/embedding_input.py gateway/fields.py gateway/wishes.py \
 	gateway/chat_parameters.py gateway/own_fields.py \
 	$(CLIENT)/exit_status.py $(CLIENT)/patience.py $(CLIENT)/reference.py $(CLIENT)/table.py $(CLIENT)/text.py \

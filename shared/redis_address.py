@@ -25,8 +25,8 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
     Raises:
         StartupError: the address has an option that there is not, or a value that can't be one.
     """
-    scheme = urlsplit(url).scheme
-    if scheme == "rediss" and "ssl_cert_reqs" not in urlsplit(url).query:
+    scheme, query = _parts(url)
+    if scheme == "rediss" and "ssl_cert_reqs" not in query:
         options["ssl_check_hostname"] = True  # without a checked certificate there is no name to check
     if scheme != "unix":
         options["socket_keepalive"] = True
@@ -38,6 +38,23 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
     except (TypeError, ValueError, RedisError) as error:
         raise StartupError(f"The options in the address of Redis can't be used: {error}.") from None
     return pool
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """Return the scheme and the query. The sentence of a refusal holds no part of the address, which has a password.
+
+    Raises:
+        StartupError: the address is not a URL.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise StartupError(
+            "The address of Redis is not a URL: its port must be a number up to 65535, and characters such as / # ? @ "
+            "in its user or password must be written with a percent sign, as in %2F for /."
+        ) from None
+    return parts.scheme, parts.query
 
 
 def certificate_problem(error: BaseException) -> str | None:

@@ -10,6 +10,7 @@ from shared.child import start_child, stop_child
 from shared.embedded import find_server
 from shared.errors import StartupError
 from shared.keys import Keys
+from shared.redis_address import make_pool
 from shared.server_check import check_server
 from shared.settings import Settings
 from shared.valkey import REDIS_DOWN, Client, open_client, warm
@@ -111,6 +112,22 @@ async def answers_of(client: Client) -> bool:
 
 
 # Options.
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://:hunter2/x@localhost:6379",
+        "redis://tail:hunter2@localhost:hunter2",
+        "redis://tail:hunter2@[::1",
+        "rediss://tail:hunter2#x@localhost:6379/0",
+        "redis://tail:hunter2@localhost:99999999/0",
+    ],
+)
+def test_an_address_that_is_not_a_url_is_refused_in_one_sentence_without_its_password(address: str) -> None:
+    with pytest.raises(StartupError, match=r"^The address of Redis is not a URL: [^\n]*%2F for /\.$") as refusal:
+        make_pool(address)
+    assert "hunter2" not in str(refusal.value)
 
 
 @pytest.mark.parametrize("query", ["no_such_option=1", "db=x", "max_connections=many", "ssl_cert_reqs=some"])

@@ -386,7 +386,7 @@ async def test_an_error_becomes_a_refusal(provider: OpenAICompatible, status: in
 
 @pytest.mark.parametrize("status", [408, 504])
 async def test_an_upstream_that_waited_for_its_own_upstream_timed_out(provider: OpenAICompatible, status: int) -> None:
-    with pytest.raises(ProviderTimeout, match=f"answered with {status}: Too slow."):
+    with pytest.raises(ProviderTimeout, match=f"answered with {status}: something behind it took too long\\."):
         await read(provider, ask(http={"status": status, "body": body("Too slow.")}))
 
 
@@ -443,8 +443,9 @@ async def test_a_param_that_is_no_name_is_not_passed_on(provider: OpenAICompatib
         ({"Retry-After": "7"}, 7.0),
         ({"Retry-After": "0.5"}, 0.5),
         ({"Retry-After": "7", "retry-after-ms": "250"}, 0.25),
+        ({"Retry-After": "86400"}, 3600.0),
         ({"Retry-After": "-1"}, None),
-        ({"Retry-After": "inf"}, None),
+        ({"Retry-After": "inf"}, 3600.0),
         ({"Retry-After": "nan"}, None),
         ({"Retry-After": "soon"}, None),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT"}, None),
@@ -498,7 +499,7 @@ async def test_a_kept_connection_that_the_other_side_has_closed_is_not_its_failu
 async def test_our_key_is_not_told_to_the_caller() -> None:
     async with running_upstream(key="sk-right") as upstream:
         provider = OpenAICompatible("mock", upstream.base_url, "sk-wrong")
-        with pytest.raises(ProviderRefused, match=r"Incorrect API key provided: \*\*\*\.$") as refused:
+        with pytest.raises(ProviderRefused, match=r"401: it does not accept this gateway's credentials\.$") as refused:
             await read(provider, ask())
         assert refused.value.code == "upstream_auth"
         await provider.close()
@@ -513,14 +514,14 @@ async def test_a_long_message_is_cut_and_put_on_one_line(provider: OpenAICompati
 
 @pytest.mark.parametrize(("fault", "after"), [("reset", 0), ("cut", 0), ("reset", 3), ("cut", 3)])
 async def test_a_broken_connection_is_told_as_one(provider: OpenAICompatible, fault: str, after: int) -> None:
-    with pytest.raises(ProviderUnreachable, match=r"^The connection to the provider mock failed: "):
+    with pytest.raises(ProviderUnreachable, match=r"^The connection to the provider mock failed\.$"):
         await read(provider, ask(tokens=5, fault=fault, after=after))
 
 
 async def test_an_upstream_that_is_not_there_is_told_as_such(upstream: Upstream) -> None:
     async with running_upstream() as gone:
         provider = OpenAICompatible("mock", gone.base_url)
-    with pytest.raises(ProviderUnreachable, match=r"^The connection to the provider mock failed: "):
+    with pytest.raises(ProviderUnreachable, match=r"^The connection to the provider mock failed\.$"):
         await read(provider, ask())
     await provider.close()
 

@@ -10,6 +10,7 @@ from shared.errors import REFUSALS, AttemptFailed, EventTooLarge
 from worker.providers.answer_body import NotUnderstood, WebPage, read_error_body
 from worker.providers.answers import ChatAnswer, DocumentAnswer
 from worker.providers.chunk_reader import ChunkReader
+from worker.providers.disclosure import Asked, disclose
 from worker.providers.quotation import quoted
 from worker.providers.refusal_codes import TIMEOUT
 from worker.providers.refusals import Refused, refusal_in, refusal_of
@@ -37,7 +38,7 @@ BODIES = st.lists(VALUES.map(lambda value: json.dumps(value).encode()) | PIECES 
 
 def refuse(error: object) -> AttemptFailed:
     """The error of a choice, as a provider makes it."""
-    return refusal_of(error).failure("mock", "")
+    return disclose(refusal_of(error), "mock", Asked({})).error
 
 
 @given(VALUES, st.none() | st.integers(400, 599))
@@ -51,6 +52,7 @@ def test_anything_can_be_read_as_an_error(value: Any, status: int | None) -> Non
             assert refusal.param is None or refusal.param.isprintable()
             assert quoted(refusal.said).isprintable()
             blamed(refusal, {*TransportField})
+            assert str(disclose(refusal, "mock", Asked({}), secret="sk-ours").error).isprintable()
 
 
 @given(BODIES)

@@ -8,19 +8,32 @@ so is its event reader, which takes a line of any length. Not here: requests, an
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 
 import aiohttp
 import anyio
 import httpx2
+import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, AsyncStream, DefaultAioHttpClient, OpenAIError
 
 from shared.bounds import EVENT_BYTES
-from shared.errors import AttemptFailed, EventTooLarge, ProviderGarbage, ProviderUnreachable, StartupError
+from shared.errors import (
+    AttemptFailed,
+    EventTooLarge,
+    ProviderGarbage,
+    ProviderRefused,
+    ProviderUnreachable,
+    StartupError,
+)
 from worker.providers.answer_body import NotUnderstood, WebPage, read_error_body
+from worker.providers.disclosure import Asked, disclose, quotation
 from worker.providers.quotation import quoted
+from worker.providers.redaction import without_keys
 from worker.providers.refusals import Refusal, Refused, refusal_of
+from worker.providers.retry_after import retry_after_s
+
+log = structlog.get_logger()
 
 CONNECT_S = 5.0
 
@@ -28,8 +41,18 @@ _DRAIN_S = 0.1
 _LATE_S = 0.5
 # So much is quoted of an answer that is not understood.
 _QUOTED_CHARS = 100
+_ALL_SCHEMES = ("all://", "http://", "https://")
 # The client lets these of aiohttp's through: the answer is not HTTP, or its head is too large.
 _NOT_HTTP = (aiohttp.ClientError, HttpProcessingError)
+
+
+class Redirected(Exception):
+    """The answer is a redirect."""
+
+    def __init__(self, status: int, location: str) -> None:
+        super().__init__(location)
+        self.status = status
+        self.location = location
 
 
 class HttpUpstream:
@@ -53,6 +76,10 @@ class HttpUpstream:
                 # The worker's slots are the limit; 0 sets no other one.
                 limits=httpx2.Limits(max_connections=0, keepalive_expiry=30.0),
                 event_hooks={"response": [_bound]},
+                # A redirect would carry the request, prompt and key, to an address that nobody has configured.
+                follow_redirects=False,
+                # The proxies of the environment are for other machines.
+                mounts=dict.fromkeys(_ALL_SCHEMES) if is_loopback(httpx2.URL(base_url).host) else None,
             ),
         )
         # The client took these from the environment, which only shared/settings.py reads.
@@ -64,6 +91,7 @@ class HttpUpstream:
 
         Raises:
             Refused: the answer is an error of HTTP.
+            Redirected: it is a redirect.
             WebPage: it calls itself one.
         """
         try:
@@ -110,31 +138,45 @@ class HttpUpstream:
     # Errors.
 
     @contextmanager
-    def faults(self) -> Iterator[None]:
-        """Turn each fault of a call, and of reading its answer, into an error of the tree."""
+    def faults(self, asked: Asked) -> Iterator[None]:
+        """Turn each fault of a call, and of reading its answer, into an error of the tree.
+
+        The upstream's own words are shown only as far as they are about what was `asked`; the log has the rest.
+        """
         try:
             yield
         except Refused as error:
-            raise self.failure(error.refusal, error.headers) from error
+            raise self.failure(error.refusal, asked, error.headers) from error
+        except Redirected as error:
+            self._log("redirected", _without_credentials(error.location))
+            sentence = f"The provider {self.name} answered with {error.status}, a redirect: is its URL right?"
+            raise ProviderRefused(sentence) from error
         except WebPage as error:
             sentence = f"The provider {self.name} answered with a web page: is its URL right?"
             raise ProviderGarbage(sentence) from error
         except NotUnderstood as error:
-            quotation = quoted(error.text, self._key, _QUOTED_CHARS)
-            begins = f" It begins: {quotation}" if quotation else ""
+            words = quotation(error.text, asked.has, self._key, _QUOTED_CHARS)
+            begins = f" It begins: {words}" if words else ""
             raise ProviderGarbage(f"The provider {self.name} {error.trouble}.{begins}") from error
         except EventTooLarge as error:
             raise ProviderGarbage(f"The provider {self.name} sent an event of over {EVENT_BYTES} bytes.") from error
         except (OpenAIError, httpx2.HTTPError) as error:
             cause = error.__cause__ or error
-            why = quoted(str(cause), self._key) or type(cause).__name__
-            raise ProviderUnreachable(f"The connection to the provider {self.name} failed: {why}") from error
+            self._log("unreachable", str(cause) or type(cause).__name__)
+            raise ProviderUnreachable(f"The connection to the provider {self.name} failed.") from error
         except _NOT_HTTP as error:
             raise ProviderGarbage(f"The provider {self.name} sent something that is not HTTP.") from error
 
-    def failure(self, refusal: Refusal, headers: Mapping[str, str] | None = None) -> AttemptFailed:
+    def failure(self, refusal: Refusal, asked: Asked, headers: Mapping[str, str] | None = None) -> AttemptFailed:
         """Return the error of an attempt that ended with this refusal."""
-        return refusal.failure(self.name, quoted(refusal.said, self._key), _retry_after_s(headers or {}))
+        disclosed = disclose(refusal, self.name, asked, secret=self._key, retry_after_s=retry_after_s(headers or {}))
+        if disclosed.hidden:
+            self._log("refused", disclosed.hidden, code=refusal.code, status=refusal.status)
+        return disclosed.error
+
+    def _log(self, trouble: str, words: str, **about: object) -> None:
+        """Log an upstream's words that its callers do not see."""
+        log.warning(f"provider.{trouble}", provider=self.name, words=quoted(without_keys(words, self._key)), **about)
 
 
 def _refuse_web_page(response: httpx2.Response) -> None:
@@ -150,9 +192,30 @@ async def drain(pieces: AsyncIterator[bytes]) -> None:
             pass
 
 
-def _refused(response: httpx2.Response) -> Refused:
+def _refused(response: httpx2.Response) -> Refused | Redirected:
+    if 300 <= response.status_code < 400:
+        return Redirected(response.status_code, response.headers.get("location", ""))
     about = read_error_body(response.content, EVENT_BYTES)
     return Refused(refusal_of(about, response.status_code), response.headers)
+
+
+def _without_credentials(location: str) -> str:
+    """An address without its user, password, query and fragment."""
+    try:
+        url = httpx2.URL(location)
+    except httpx2.InvalidURL:
+        return "an address that is not valid"
+    return str(url.copy_with(username=None, password=None, query=None, fragment=None))
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether this host is the machine itself."""
+    if host.lower() == "localhost" or host.lower().endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class _Bounded(httpx2.AsyncByteStream):
@@ -221,6 +284,8 @@ def _checked_url(base_url: str) -> str:
         url = httpx2.URL()
     if url.scheme not in ("http", "https") or not url.host:
         raise StartupError("The upstream's URL must be like https://api.openai.com/v1.")
+    if url.userinfo:
+        raise StartupError("The upstream's URL must not hold a user or a password; its key is a setting of its own.")
     return base_url
 
 
@@ -228,19 +293,3 @@ def _checked_key(api_key: str | None) -> str:
     if api_key and not (api_key.isascii() and api_key.isprintable()):
         raise StartupError("The upstream's API key may hold only printable ASCII characters.")
     return api_key or "none"  # the client insists on one
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long to wait, in seconds, from `retry-after-ms` (OpenAI) or `Retry-After` (RFC 9110 §10.2.3)."""
-    after = headers.get("retry-after", "")
-    for text, unit in ((headers.get("retry-after-ms", ""), 0.001), (after, 1.0)):
-        try:
-            seconds = float(text) * unit
-        except ValueError:
-            continue
-        return seconds if 0 <= seconds < float("inf") else None
-    try:  # a date, by the same clock as `Date`
-        wait = parsedate_to_datetime(after) - parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, TypeError):
-        return None
-    return max(0.0, wait.total_seconds())

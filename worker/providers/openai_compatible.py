@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -21,6 +22,7 @@ from shared.routes import RequestRules
 from worker.providers.answers import ChatAnswer, DocumentAnswer
 from worker.providers.base import Chunk
 from worker.providers.chunk_reader import ChunkReader
+from worker.providers.disclosure import Asked
 from worker.providers.http_upstream import HttpUpstream, drain
 from worker.providers.refusals import Refused, refusal_of
 from worker.providers.request_writer import state_fields, write_chat, write_embeddings
@@ -68,7 +70,7 @@ class OpenAICompatible:
     async def embed(self, request: Mapping[str, Any]) -> Vectors:
         """Send an embeddings request. Raises as `stream` does."""
         asking = _Asking(self.name, str(request.get("model")), self._left_out)
-        with self._http.faults():
+        with self._http.faults(Asked(request)):
             while True:
                 body = write_embeddings(request, self._rules, asking.left_out)
                 try:
@@ -84,7 +86,7 @@ class OpenAICompatible:
     async def models(self) -> list[str]:
         """The names of the models, from `GET /models`. Raises as `stream` does."""
         try:
-            with anyio.fail_after(MODELS_S), self._http.faults():
+            with anyio.fail_after(MODELS_S), self._http.faults(Asked({})):
                 async with self._http.get("/models") as response:
                     return _model_ids(await _document(response))
         except TimeoutError:
@@ -97,10 +99,12 @@ class OpenAICompatible:
 
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         asking = _Asking(self.name, str(request.get("model")), self._left_out)
-        with self._http.faults():
+        asked = Asked(request)
+        with self._http.faults(asked):
             while True:
                 body = write_chat(request, self._rules, asking.left_out)
-                answer = ChatAnswer(ChunkReader(secrets.token_hex(_SEED_BYTES), self._failed_choice), EVENT_BYTES)
+                reader = ChunkReader(secrets.token_hex(_SEED_BYTES), partial(self._failed_choice, asked))
+                answer = ChatAnswer(reader, EVENT_BYTES)
                 try:
                     async with (
                         self._http.post("/chat/completions", _encoded(body)) as response,
@@ -122,9 +126,9 @@ class OpenAICompatible:
                     if asking.begun or not asking.can_do_without(error, body):
                         raise
 
-    def _failed_choice(self, error: object) -> AttemptFailed:
+    def _failed_choice(self, asked: Asked, error: object) -> AttemptFailed:
         # A passing fault, if it does not say more: the upstream had accepted the request.
-        return self._http.failure(refusal_of(error, otherwise="server_error"))
+        return self._http.failure(refusal_of(error, otherwise="server_error"), asked)
 
 
 class _Asking:

@@ -1,6 +1,7 @@
 """An upstream's errors, in all the shapes in which they come: as HTTP answers, in place of an answer, or within one.
 
-Pure. Not here: the meaning of names, words and statuses (refusal_codes.py), and reading bodies.
+Pure. Not here: the meaning of names, words and statuses (refusal_codes.py), reading bodies, and what a caller may see
+(disclosure.py).
 """
 
 from collections.abc import Mapping
@@ -8,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.bounds import SENTENCE_CHARS
-from shared.errors import AttemptFailed, ProviderRefused, ProviderTimeout
-from worker.providers.refusal_codes import MINIMAX, TIMEOUT, as_status, code_of
+from worker.providers.refusal_codes import MINIMAX, as_status, code_of
 from worker.providers.upstream_json import decode_json
 
 # Of a list of errors so many are read, and so deep are errors within errors.
@@ -39,14 +39,6 @@ class Refusal:
     status: int | None = None
     param: str | None = None
     fields: tuple[str, ...] = ()
-
-    def failure(self, provider: str, said: str, retry_after_s: float | None = None) -> AttemptFailed:
-        """Return the error of the attempt. `said` are the upstream's words, fit for callers' eyes."""
-        answered = f"The provider {provider} answered with {self.status or 'an error'}"
-        sentence = f"{answered}: {said}" if said else f"{answered}."
-        if self.code == TIMEOUT:
-            return ProviderTimeout(sentence)
-        return ProviderRefused(sentence, code=self.code, param=self.param, retry_after_s=retry_after_s)
 
 
 class Refused(Exception):

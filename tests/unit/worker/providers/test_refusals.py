@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from shared.bounds import SENTENCE_CHARS
-from shared.errors import ProviderRefused, ProviderTimeout
 from worker.providers.refusals import Refusal, refusal_in, refusal_of
 
 VLLM = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens."
@@ -231,19 +230,3 @@ def test_a_plain_text_is_the_reason() -> None:
 
 def test_the_same_words_are_said_once() -> None:
     assert refusal_of({"message": "No.", "detail": "No.", "error": {"message": "No."}}, 400).said == "No."
-
-
-def test_a_refusal_is_a_failed_attempt() -> None:
-    error = Refusal("rate_limit_exceeded", "raw", 429, "n").failure("mock", "Too fast.", 2.5)
-
-    assert isinstance(error, ProviderRefused)
-    assert str(error) == "The provider mock answered with 429: Too fast."
-    assert (error.code, error.param, error.retry_after_s) == ("rate_limit_exceeded", "n", 2.5)
-
-
-def test_a_refusal_without_words_says_that_it_is_one() -> None:
-    assert str(Refusal("server_error").failure("mock", "")) == "The provider mock answered with an error."
-
-
-def test_an_upstream_that_waited_too_long_is_a_time_out() -> None:
-    assert isinstance(refusal_of({}, 504).failure("mock", ""), ProviderTimeout)
