@@ -159,6 +159,9 @@ FRAME_BYTES: Final = 4 * EVENT_BYTES
 CHOICES: Final = 128
 """The largest `n` of OpenAI's API: a list with a place for each index is made of what an upstream says."""
 
+UNSAID_PIECES: Final = 65_536
+"""Token ids of a choice that wait for its next delta. No real model thinks for so long without a word."""
+
 TOOL_CALLS: Final = 1024
 """Tool calls of one choice. Real models make a few dozen; each call is remembered until its answer ends."""
 

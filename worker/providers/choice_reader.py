@@ -8,6 +8,7 @@ Above: chunk_reader.py. Pure. Not here: the chunk around the choice.
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from shared.bounds import UNSAID_PIECES
 from shared.errors import AttemptFailed, ProviderGarbage
 from shared.events import PIECES
 from worker.providers.finish_reasons import BrokenOff, finish_reason
@@ -120,9 +121,8 @@ class ChoiceReader:
                 self._add_text(deltas, span)
             elif span:
                 deltas[-1].setdefault("content_parts", []).append(plain(span))
+        _add_calls(deltas, self._read_calls(raw))
         last = deltas[-1]
-        if calls := self._read_calls(raw):
-            last["tool_calls"] = calls
         if not raw.keys() <= _READ:
             # A value that is null or empty says nothing.
             last |= {name: plain(value) for name, value in raw.items() if value and name not in _READ | _OWN}
@@ -153,10 +153,9 @@ class ChoiceReader:
         if message is not None and not self._spoke:
             deltas = self._read(message)
             self._spoke = True
-        last: Delta = {field: text for field, reader in self._texts.items() if (text := reader.end())}
-        if calls := self._calls.end(cut_off=cut_off):
-            last["tool_calls"] = calls
-        return [*deltas, last] if last else deltas
+        left: list[Delta] = [{field: text for field, reader in self._texts.items() if (text := reader.end())}]
+        _add_calls(left, self._calls.end(cut_off=cut_off))
+        return [*deltas, *left] if left[0] else deltas
 
     # Further fields of the choice.
 
@@ -164,7 +163,10 @@ class ChoiceReader:
         for name, value in fields.items():
             if name in PIECES:
                 if isinstance(value, list) and value:
-                    self._extra.setdefault(name, []).extend(plain(value))
+                    pieces = self._extra.setdefault(name, [])
+                    pieces.extend(plain(value))
+                    if len(pieces) > UNSAID_PIECES:
+                        raise ProviderGarbage(f"The provider sent {UNSAID_PIECES} {name} without a delta.")
                     self._waits = True
             elif value is not None and self._sent_extra.get(name) != value:
                 self._sent_extra[name] = value
@@ -181,6 +183,14 @@ class ChoiceReader:
             for delta in deltas:
                 delta["index"] = self._index
         return deltas
+
+
+def _add_calls(deltas: list[Delta], fragments: list[Delta]) -> None:
+    """Add one fragment to the last delta, and a delta for each further one: some clients read only the first."""
+    for fragment in fragments:
+        if "tool_calls" in deltas[-1]:
+            deltas.append({})
+        deltas[-1]["tool_calls"] = [fragment]
 
 
 def _spans(raw: Delta) -> Iterator[Span | Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.bounds import REASON_CHARS
+from shared.bounds import REASON_CHARS, UNSAID_PIECES
 from shared.errors import ProviderGarbage, ProviderRefused
 from worker.providers.base import Chunk
 from worker.providers.chunk_reader import ChunkReader
@@ -111,8 +111,16 @@ class TestToolCalls:
     def test_a_call_without_an_id_gets_one_of_this_answer(self) -> None:
         fragments = [{"function": {"name": "a", "arguments": {"x": 1}}}, {"function": {"name": "b"}}]
         said = deltas(delta(tool_calls=fragments))
-        assert [each["id"] for each in said[0]["tool_calls"]] == ["call_s0", "call_s1"]
+        assert [each["tool_calls"][0]["id"] for each in said] == ["call_s0", "call_s1"]
         assert said[0]["tool_calls"][0]["function"] == {"name": "a", "arguments": '{"x":1}'}
+
+    def test_each_fragment_is_a_delta_of_its_own(self) -> None:
+        calls = [{"index": n, "id": f"c{n}", "function": {"name": "a", "arguments": ""}} for n in (0, 1)]
+        said = deltas(choice(index=1, delta={"content": "a", "tool_calls": calls}, stop_reason="x"))
+        assert [[call["index"] for call in each["tool_calls"]] for each in said] == [[0], [1]]
+        assert [each.get("content") for each in said] == ["a", None]
+        assert [each.get("choice_extra") for each in said] == [None, {"stop_reason": "x"}]
+        assert [each["index"] for each in said] == [1, 1]
 
     def test_a_legacy_function_call_is_a_call_unless_calls_stand_beside_it(self) -> None:
         legacy = {"name": "a", "arguments": "{}"}
@@ -208,6 +216,14 @@ class TestFurtherFieldsBesideTheDelta:
 
     def test_what_no_answer_follows_is_left_out(self) -> None:
         assert deltas({"choices": [], "citations": ["u"]}) == []
+
+    def test_token_ids_without_a_delta_are_bounded(self) -> None:
+        chunk_reader = reader()
+        ids = choice(index=0, delta={}, token_ids=[1] * 1024)
+        for _ in range(UNSAID_PIECES // 1024):
+            assert chunk_reader.read(ids).deltas == ()
+        with pytest.raises(ProviderGarbage, match="65536 token_ids without a delta"):
+            chunk_reader.read(ids)
 
     def test_numbers_that_json_has_no_word_for_are_null(self) -> None:
         assert deltas({**delta(content="a"), "cost": float("nan")})[0]["chunk_extra"] == {"cost": None}
