@@ -119,6 +119,6 @@ $(RUN_READY): requirements.txt pyproject.toml $(BIN)/python
 	@touch $@
 
 $(DEV_READY): requirements-dev.txt $(RUN_READY)
-	@echo "Installing the pinned test tools (about 30 MB; once, a few seconds)."
+	@echo "Installing the pinned test tools (about 50 MB; once, a few seconds)."
 	@$(PIP_INSTALL) $(WHEELS_ONLY) --requirement requirements-dev.txt
 	@touch $@

@@ -119,6 +119,8 @@ async def run_worker(
         for each in servers.values():
             await check_server(each, keys)
             await warm(each)
+        for each in (writer, bell_client):
+            await warm(each)
 
         table = settings.route_table()
         routes = Routes(table, providers)

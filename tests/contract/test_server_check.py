@@ -17,8 +17,9 @@ from shared.ports import free_port
 from shared.rights import acl_rules
 from shared.server_check import check_server
 from shared.server_watch import ServerWatch
-from shared.valkey import REDIS_DOWN, Client, open_client
+from shared.valkey import Client, open_client
 from tests.support.core import PATIENCE_S, Core, captured_logs
+from tests.support.redis_servers import answers, redis_7_0, running_redis
 from tests.support.refusals import demoted, without_the_right
 
 
@@ -83,6 +84,12 @@ async def test_a_server_that_refuses_the_password_is_told_and_the_password_is_no
     assert "hunter2" not in str(refusal.value)
 
 
+async def test_a_real_redis_7_0_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    async with running_redis(redis_7_0(tmp_path / "bin"), tmp_path) as url, open_client(url) as client:
+        with pytest.raises(StartupError, match=r"^This Redis is version 7\.0\.\d+; .*7\.2.*newer\.$"):
+            await check_server(client, Keys())
+
+
 async def test_a_replica_is_refused_in_one_sentence(own_core: Core, own_valkey: EmbeddedValkey, tmp_path: Path) -> None:
     async with demoted(own_core.client, own_valkey.url, tmp_path):
         with pytest.raises(StartupError, match=r"^This Redis is a replica, .*primary\.$"):
@@ -101,14 +108,6 @@ async def test_a_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
                 await check_server(client, Keys())
     finally:
         await stop_child(process, PATIENCE_S)
-
-
-async def answers(client: Client) -> bool:
-    try:
-        await client.ping()
-    except REDIS_DOWN:
-        return False
-    return True
 
 
 # Rights.
