@@ -9,7 +9,6 @@ import contextlib
 import errno
 import gc
 import re
-import secrets
 import signal
 import socket
 import sys
@@ -44,7 +43,7 @@ from gateway.api import (
 )
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.services import Services
-from gateway.auth import Keyring, Links
+from gateway.auth import Keyring
 from gateway.cors import Cors
 from gateway.dialects.openai_errors import body_of, failure_of, headers_of
 from gateway.files import room_for
@@ -54,6 +53,7 @@ from gateway.middleware import RequestLog
 from gateway.presence import Presence
 from gateway.protocol import BoundedHttp, Room
 from gateway.scrape import Scrape
+from gateway.shared_links import SharedLinks
 from gateway.strict_models import StrictModels
 from shared.bounds import CONNECTIONS, LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
 from shared.catalogue import Catalogue
@@ -73,8 +73,10 @@ from shared.errors import (
     Unavailable,
 )
 from shared.fleet import Fleet, Publisher
+from shared.jobs import LONGEST_TIMEOUT_S
 from shared.keys import Keys
 from shared.lanes import parse_lanes
+from shared.link_secrets import LinkSecrets
 from shared.metrics import Buckets, Metrics
 from shared.ports import family_of
 from shared.prompts import Prompts
@@ -82,6 +84,7 @@ from shared.queue import Queue
 from shared.replay import ReplayLog
 from shared.results import Results
 from shared.server_check import check_server
+from shared.server_marker import MarkerWatch
 from shared.server_watch import ServerWatch
 from shared.settings import Settings
 from shared.store import Store
@@ -90,6 +93,7 @@ from shared.valkey import (
     REDIS_FULL,
     Client,
     RefusedByRedis,
+    must_answer,
     name_of,
     open_client,
     warm,
@@ -179,6 +183,19 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         publisher = Publisher(fleet, metrics, clock, "gateway")
         viewers = Viewers(job_client, keys)
         presence = Presence(hub, viewers, queue, publisher.process, metrics=metrics)
+        # A link is good while its job can be read.
+        kept_s = LONGEST_TIMEOUT_S + max(settings.retention_s, settings.dead_letter_retention_s)
+        secrets = None if settings.secret else LinkSecrets(job_client, keys, kept_s=kept_s)
+        links = SharedLinks(secrets, clock, settings.secret or "")
+
+        async def on_loss() -> None:
+            hub.lose()
+            await links.share()
+
+        marker = MarkerWatch("jobs", job_client, keys, on_loss)
+        with must_answer():
+            await marker.check()
+            await links.share()
         services = Services(
             settings=settings,
             clock=clock,
@@ -193,14 +210,14 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             presence=presence,
             viewers=viewers,
             keyring=Keyring(settings.api_keys),
-            links=Links(settings.secret or await store.secret(secrets.token_urlsafe(32))),
+            links=links,
             catalogue=catalogue,
             watch=watch,
             metrics=metrics,
             scrape=Scrape(publisher, fleet, queue, letters, lanes),
         )
         metrics.draining.of().read = lambda: services.draining
-        parts = [hub.run(), presence.run(), watch.run(), *([publisher.run()] if settings.metrics else [])]
+        parts = [hub.run(), presence.run(), watch.run(), marker.run(), *([publisher.run()] if settings.metrics else [])]
         tasks = services.tasks = [asyncio.create_task(part) for part in parts]
         try:
             yield services

@@ -7,13 +7,15 @@ one job's events and nothing else, because `EventSource` can't send headers. Not
 import base64
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shared.api_keys import parse_api_key
 from shared.errors import Forbidden, Unauthenticated
 
 _TOKEN_BYTES = 18
+# A server that forgets again and again must not make every check of a link longer.
+_MOST_SECRETS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +70,32 @@ class Links:
     """Signed links to jobs' events, good as long as the job can be read."""
 
     def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
+        self.secret = secret
+        self._accepted = [secret]
+
+    def sign_with(self, secret: str) -> None:
+        """Sign new links with another secret; links of the former one stay good."""
+        self.secret = secret
+        self.accept([secret])
+
+    def accept(self, secrets: Iterable[str]) -> None:
+        """Let links be good that were signed with these secrets."""
+        self._accepted = list(dict.fromkeys((*self._accepted, *secrets)))[-_MOST_SECRETS:]
 
     def token(self, job_id: str) -> str:
-        """What opens this job's events."""
-        mac = hmac.digest(self._secret, b"events:" + job_id.encode(), "sha256")
-        return base64.urlsafe_b64encode(mac[:_TOKEN_BYTES]).decode()
+        """Make the token that opens this job's events."""
+        return _token(self.secret, job_id)
 
     def opens(self, token: str, job_id: str) -> bool:
         """Whether the token was made for this job."""
-        return hmac.compare_digest(token.encode(), self.token(job_id).encode())
+        # All of them, always: the time says nothing about which one fits.
+        fits = [hmac.compare_digest(token.encode(), _token(each, job_id).encode()) for each in self._accepted if each]
+        return any(fits)
+
+
+def _token(secret: str, job_id: str) -> str:
+    mac = hmac.digest(secret.encode(), b"events:" + job_id.encode(), "sha256")
+    return base64.urlsafe_b64encode(mac[:_TOKEN_BYTES]).decode()
 
 
 def _digest(key: str) -> bytes:

@@ -111,6 +111,11 @@ class Hub:
         """Whether the live feed has its connection."""
         return self._feed.lost_at is None
 
+    def lose(self) -> None:
+        """Let all readers read their logs: the server may have lost them."""
+        for reader in self.readers:
+            reader.lose()
+
     async def emptied(self) -> None:
         """Wait until there are no readers."""
         await self._empty.wait()

@@ -132,7 +132,7 @@ class Keys:
     @property
     def walked(self) -> str:
         """The queue's server with which all jobs were last compared; on the jobs' side."""
-        return f"{self.prefix}:walked"
+        return f"{self.prefix}:walked:2"
 
     @property
     def walking(self) -> str:
@@ -141,5 +141,15 @@ class Keys:
 
     @property
     def secret(self) -> str:
-        """The signing secret, where none is configured."""
+        """The secret that signs links, where none is configured."""
         return f"{self.prefix}:secret"
+
+    @property
+    def link_secrets(self) -> str:
+        """Other secrets by which links are signed that are still good."""
+        return f"{self.prefix}:secrets"
+
+    @property
+    def marker(self) -> str:
+        """The mark of a server, on each side: it is lost with everything else."""
+        return f"{self.prefix}:marker"

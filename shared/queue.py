@@ -18,6 +18,7 @@ from shared.errors import IdempotencyConflict, QueueFull
 from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, Place, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
 from shared.server_check import Server, server_of
+from shared.server_marker import ServerMarker
 from shared.valkey import Functions
 
 ARQ_FUNCTION = "run_job"
@@ -95,6 +96,7 @@ class Queue:
         self._client = client
         self._functions = Functions(client)
         self._keys = keys
+        self._marker = ServerMarker(client, keys)
         self._ahead_ms: float | None = None
 
     async def admit(self, spec: JobSpec, *, max_depth: int, retention_s: float, listed_s: float = 0.0) -> Admission:
@@ -283,6 +285,13 @@ class Queue:
     async def server(self) -> Server:
         """Which server this is, and for how long it has been up."""
         return await server_of(self._client)
+
+    async def identity(self) -> str:
+        """Name the server as it is now: another name means that it may have lost entries.
+
+        A flush takes its mark. One that starts again, or a replica in its place, may lack the last second.
+        """
+        return f"{await self._marker.read()} {(await self.server()).run_id}"
 
     async def ping(self) -> None:
         """Raise what `REDIS_DOWN` names if the server can't be reached."""

@@ -416,14 +416,6 @@ class Store:
         """Which server this is, and for how long it has been up."""
         return await server_of(self._client)
 
-    async def secret(self, fresh: str) -> str:
-        """The signing secret that all gateways share; `fresh` becomes it if there is none."""
-        await self._client.set(self._keys.secret, fresh, nx=True)
-        secret: bytes | None = await self._client.get(self._keys.secret)
-        if secret is None:
-            raise TailraceError("Redis did not keep the signing secret.")
-        return secret.decode()
-
 
 def _job(job_id: str, record: Mapping[bytes, bytes]) -> Job:
     if not record:

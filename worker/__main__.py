@@ -10,7 +10,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import structlog
@@ -34,6 +34,7 @@ from shared.replay import ReplayLog
 from shared.results import Results
 from shared.routes import Upstream
 from shared.server_check import check_server
+from shared.server_marker import MarkerWatch
 from shared.server_watch import ServerWatch
 from shared.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
 from shared.store import Store
@@ -209,6 +210,12 @@ async def run_worker(
         metrics.slots.of().read = lambda: settings.worker_slots
         metrics.slots_in_use.of().read = lambda: dispatcher.busy
         metrics.draining.of().read = stop.is_set
+        catalogue_lost = asyncio.Event()
+
+        async def on_queue_loss() -> None:
+            catalogue_lost.set()
+
+        marker = MarkerWatch("queue", queue_client, keys, on_queue_loss)
         publisher = Publisher(Fleet(queue_client, keys), metrics, clock, "worker")
 
         async with asyncio.TaskGroup() as group:
@@ -223,7 +230,8 @@ async def run_worker(
                     reaper.run(),
                     Recovery(store, queue, epilogue, lease_s=settings.lease_s).run(),
                     ServerWatch(servers, keys, clock, metrics).run(),
-                    publish_models(Catalogue(queue_client, keys), ModelLists(table, providers)),
+                    marker.run(),
+                    publish_models(Catalogue(queue_client, keys), ModelLists(table, providers), catalogue_lost),
                     *([publisher.run()] if settings.metrics else []),
                 )
             ]
@@ -268,8 +276,11 @@ async def unless(now: asyncio.Event, patience: Coroutine[Any, Any, object]) -> N
         task.cancel()
 
 
-async def publish_models(catalogue: Catalogue, lists: ModelLists) -> None:
-    """Publish the models until cancelled. A worker that knows none leaves the catalogue to those that do."""
+async def publish_models(catalogue: Catalogue, lists: ModelLists, lost: asyncio.Event) -> None:
+    """Publish the models until cancelled, at once if they were `lost`.
+
+    A worker that knows none leaves the catalogue to those that do.
+    """
     retry_s = _CATALOGUE_RETRY_S
     while True:
         listing, published = await lists.read(), False
@@ -279,7 +290,10 @@ async def publish_models(catalogue: Catalogue, lists: ModelLists) -> None:
                 published = listing.complete
         except REDIS_FAULTS as error:
             log.warning("worker.models_not_told", error=name_of(error))
-        await asyncio.sleep(_CATALOGUE_S if published else retry_s)
+        lost.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CATALOGUE_S if published else retry_s):
+                await lost.wait()
         # An upstream that never lists its models is not asked every few seconds.
         retry_s = _CATALOGUE_RETRY_S if published else min(2 * retry_s, _CATALOGUE_S)
 

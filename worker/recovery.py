@@ -1,4 +1,4 @@
-"""Finds the jobs that the queue's server has forgotten, once it has become another one: restarted, or failed over to.
+"""Finds the jobs that the queue's server has forgotten, once it has become another one: flushed, restarted or replaced.
 
 Where queue and jobs live on different servers, the queue's may lose its last second and with it what lane, reaper and
 bell knew of a job whose record is kept. One worker of the fleet then walks all records and puts back what has not
@@ -46,7 +46,7 @@ class Recovery:
 
     async def check(self) -> bool:
         """Walk if the queue's server is not the one that the jobs were last compared with; whether it was done."""
-        server = (await self._queue.server()).run_id
+        server = await self._queue.identity()
         if not await self._store.may_walk(server, _WALK_S):
             return False
         try:

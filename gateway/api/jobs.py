@@ -135,7 +135,7 @@ async def _events(request: Request, services: Services) -> Response:
     job_id: str = request.path_params["job_id"]
     if token is None:
         job = await _own_job(request, services)
-    elif services.links.opens(token, job_id):
+    elif await services.links.open(token, job_id):
         job = await services.store.load(job_id)
         if job.hidden:
             raise JobNotFound(f"There is no job {job_id}.")

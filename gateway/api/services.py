@@ -7,11 +7,12 @@ from typing import cast
 from starlette.requests import Request
 
 from gateway.admission import Admission
-from gateway.auth import Keyring, Links
+from gateway.auth import Keyring
 from gateway.dialects.recent_answers import RecentAnswers
 from gateway.hub import Hub
 from gateway.presence import Presence
 from gateway.scrape import Scrape
+from gateway.shared_links import SharedLinks
 from shared.catalogue import Catalogue
 from shared.clock import Clock
 from shared.conversations import Conversations
@@ -44,7 +45,7 @@ class Services:
     presence: Presence
     viewers: Viewers
     keyring: Keyring
-    links: Links
+    links: SharedLinks
     catalogue: Catalogue
     watch: ServerWatch
     metrics: Metrics

@@ -1,6 +1,5 @@
 """Job records: created, begun, ended, cancelled and read, on the real server."""
 
-import asyncio
 import hashlib
 import json
 
@@ -586,19 +585,6 @@ async def test_an_abandoned_queued_job_says_that_everybody_left(core: Core) -> N
         "message": "Nobody was there to read it, so the job was cancelled.",
         "retryable": False,
     }
-
-
-# The signing secret.
-
-
-async def test_gateways_that_start_together_share_one_secret(core: Core) -> None:
-    stores = [Store(core.client, core.keys, retention_s=RETENTION_S) for _ in range(8)]
-
-    found = await asyncio.gather(*(store.secret(f"fresh {n}") for n, store in enumerate(stores)))
-
-    assert len(set(found)) == 1
-    assert found[0].startswith("fresh ")
-    assert await core.store.secret("later") == found[0]
 
 
 # What is counted.

@@ -88,10 +88,10 @@ async def test_jobs_are_walked_once_for_each_server(system: System) -> None:
     with captured_logs() as logs:
         async with running_worker(system.settings, Told()):
             await logs.wait_for("recovery.walked")
-    run_id = (await system.core.queue.server()).run_id
+    server = await system.core.queue.identity()
     assert system.settings.stream_redis_url is not None
     async with open_core(system.settings.stream_redis_url, system.settings.key_prefix) as jobs:
-        assert not await jobs.store.may_walk(run_id, 60.0)
+        assert not await jobs.store.may_walk(server, 60.0)
         assert await jobs.store.may_walk("another", 60.0)
         assert not await jobs.store.may_walk("another", 60.0)
 

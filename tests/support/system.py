@@ -193,7 +193,7 @@ class System:
 
     async def forgo_recovery(self) -> None:
         """What the queue has lost is the reaper's to find, and no walk's (worker/recovery.py)."""
-        await self.core.store.walked((await self.core.queue.server()).run_id)
+        await self.core.store.walked(await self.core.queue.identity())
 
     async def lose(self, job_id: str) -> None:
         """The queue forgets the job."""

@@ -27,6 +27,8 @@ def all_names(keys: Keys) -> list[str]:
         keys.walked,
         keys.walking,
         keys.secret,
+        keys.link_secrets,
+        keys.marker,
     ]
 
 

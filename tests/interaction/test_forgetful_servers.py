@@ -1,0 +1,175 @@
+"""Servers that lose everything without a restart, or are replaced, on either side: all that can be made good is.
+
+The processes are several gateways and a worker. A server that restarts and forgets its last second is in
+test_recovery.py.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import server_marker
+from shared.embedded import EmbeddedValkey
+from shared.events import EventType
+from shared.settings import Settings
+from shared.valkey import open_client
+from tests.support.client import Client
+from tests.support.core import PATIENCE_S, captured_logs
+from tests.support.gateway import running_gateway
+from tests.support.system import PROMPT, System, running_system, running_worker
+from tests.support.told import MODEL, Told
+from tests.support.valkey import running_valkey
+from worker import recovery
+
+Loss = Callable[[EmbeddedValkey, Path], Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers are looked at forty times as often as in the field."""
+    monkeypatch.setattr(server_marker, "_CHECK_S", 0.05)
+    monkeypatch.setattr(recovery, "_CHECK_S", 0.05)
+
+
+async def flush(valkey: EmbeddedValkey, _: Path) -> None:
+    """It forgets everything and keeps every connection."""
+    async with open_client(valkey.url) as client:
+        await client.flushall()
+
+
+async def replace(valkey: EmbeddedValkey, folder: Path) -> None:
+    """An empty server takes its address."""
+    await valkey.stop()
+    for file in (folder / "appendonlydir").iterdir():
+        file.unlink()
+    await valkey.start()
+
+
+@pytest.fixture(params=[flush, replace])
+def lose(request: pytest.FixtureRequest) -> Loss:
+    """How a server loses everything."""
+    loss: Loss = request.param
+    return loss
+
+
+@pytest.fixture
+async def queue_server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
+    """The queue's server."""
+    async with running_valkey(tmp_path / "queue") as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def job_server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
+    """The jobs' server."""
+    async with running_valkey(tmp_path / "jobs") as valkey:
+        yield valkey
+
+
+@pytest.fixture
+def apart(settings: Settings, queue_server: EmbeddedValkey, job_server: EmbeddedValkey) -> Settings:
+    """Two servers; the tail check, which would find a lost job too, never comes."""
+    urls: dict[str, Any] = {"redis_url": queue_server.url, "stream_redis_url": job_server.url, "tail_check_s": 3600.0}
+    return settings.model_copy(update={**urls, "secret": None})
+
+
+@asynccontextmanager
+async def two_gateways(settings: Settings) -> AsyncIterator[tuple[System, Client]]:
+    """Two gateways; the first with everything that a test looks at, the second's client."""
+    async with running_system(settings) as system, running_gateway(settings) as other:
+        yield system, other.client
+
+
+async def opens(link: str, *clients: Client) -> list[int]:
+    """Open a link at each gateway without a key; the statuses."""
+    found = []
+    for client in clients:
+        async with client.as_(None).stream("GET", link) as response:
+            found.append(response.status)
+    return found
+
+
+async def link_of(client: Client, job_id: str) -> str:
+    """A job's signed link."""
+    link: str = (await client.get(f"/v1/jobs/{job_id}")).json()["links"]["events"]
+    return link
+
+
+async def test_a_queue_that_forgets_everything_gets_its_jobs_and_its_models_back(
+    apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
+) -> None:
+    told = Told(on_call=lambda call: None if call.model == "running" else call.end())
+    async with (
+        two_gateways(apart) as (system, other),
+        running_worker(apart.model_copy(update={"worker_slots": 1}), told),
+    ):
+        running = await system.submit(model="running")
+        call = await told.call_for("running")
+        call.say("before ")
+        await system.until(running, EventType.DELTA)
+        waiting = [await system.submit(model=f"waiting-{number}") for number in range(3)]
+        link = await link_of(system.client, waiting[0])
+        with captured_logs() as logs:
+            await lose(queue_server, tmp_path / "queue")
+            await logs.wait_for("recovery.put_back", times=4)
+        call.say("and after")
+        call.end()
+        story = await system.story(running)
+        stories = [await system.story(job_id) for job_id in waiting]
+        assert await opens(link, system.client, other) == [200, 200]
+        async with asyncio.timeout(PATIENCE_S):
+            while (models := (await other.get("/v1/models")).json()["data"]) == []:
+                pass
+
+    assert (story.types, story.text) == (["queued", "started", "delta", "delta", "completed"], "before and after")
+    assert [each.types for each in stories] == [["queued", "started", "completed"]] * 3
+    assert len(told.calls) == 4
+    assert MODEL in [model["id"] for model in models]
+
+
+async def test_readers_of_jobs_that_are_lost_learn_it_at_once_and_links_stay_good(
+    apart: Settings, job_server: EmbeddedValkey, tmp_path: Path, lose: Loss
+) -> None:
+    told = Told()
+    async with two_gateways(apart) as (system, other), running_worker(apart, told):
+        lost = await system.submit()
+        call = await told.call()
+        call.say("before")
+        async with system.reading(lost) as read, other.stream("GET", await link_of(system.client, lost)) as elsewhere:
+            while (await read()).type is not EventType.DELTA:
+                pass
+            while b"event: delta" not in await elsewhere.frame():
+                pass
+            await lose(job_server, tmp_path / "jobs")
+            async with asyncio.timeout(PATIENCE_S):
+                await elsewhere.rest()
+            assert not elsewhere.complete
+        assert (await system.client.get(f"/v1/jobs/{lost}")).status == 404
+        await call.until_closed()
+        async with running_gateway(apart) as new:
+            gateways = (system.client, other, new.client)
+            jobs = [(await each.post("/v1/jobs", {"model": MODEL, "messages": PROMPT})).json() for each in gateways]
+            for job in jobs:
+                assert await opens(job["links"]["events"], *gateways) == [200, 200, 200]
+
+
+async def test_one_server_that_forgets_everything_leaves_a_fleet_that_works(
+    settings: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
+) -> None:
+    own = settings.model_copy(update={"redis_url": queue_server.url, "secret": None})
+    told = Told(on_call=lambda call: call.end())
+    async with two_gateways(own) as (system, other), running_worker(own, told):
+        before = await link_of(system.client, await system.submit())
+        await lose(queue_server, tmp_path / "queue")
+        job_id = await system.submit()
+        story = await system.story(job_id)
+        after = await link_of(system.client, job_id)
+
+        # The former job is gone, and the link still a good one.
+        assert await opens(before, system.client, other) == [404, 404]
+        assert await opens(after, system.client, other) == [200, 200]
+    assert story.types == ["queued", "started", "completed"]
