@@ -46,6 +46,7 @@ from shared.lanes import DEFAULT_LANE
 from shared.queue import Queue
 from shared.routes import OnStreamFailure
 from shared.store import Store
+from shared.tenant_bounds import UNBOUNDED, TenantBounds
 
 _RANDOM_BITS = 80
 # No caller's Idempotency-Key begins so: theirs are ASCII.
@@ -68,6 +69,7 @@ class Limits:
     grace_s: float
     models: Sequence[str]
     lanes: Sequence[str]
+    bounds: TenantBounds = UNBOUNDED
 
 
 class Admission:
@@ -83,7 +85,12 @@ class Admission:
         strict_models: StrictModels | None = None,
     ) -> None:
         self._intake = Intake(
-            store, queue, max_depth=limits.max_depth, retention_s=limits.retention_s, listed_s=limits.listed_s
+            store,
+            queue,
+            max_depth=limits.max_depth,
+            retention_s=limits.retention_s,
+            listed_s=limits.listed_s,
+            bounds=limits.bounds,
         )
         self._clock = clock
         self._limits = limits
@@ -385,7 +392,7 @@ class Admission:
         """Record and queue the job; return it, or the one that its Idempotency-Key has made before.
 
         Raises:
-            QueueFull, IdempotencyConflict, ModelNotFound: nothing was stored.
+            BoundReached, IdempotencyConflict, ModelNotFound: nothing was stored.
         """
         await self.check_model(spec)
         return await self._intake.submit(spec)

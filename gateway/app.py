@@ -61,11 +61,11 @@ from shared.clock import SystemClock
 from shared.conversations import Conversations
 from shared.dead_letters import DeadLetters
 from shared.errors import (
+    BoundReached,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
-    QueueFull,
     RedisUnavailable,
     RequestError,
     StartupError,
@@ -145,7 +145,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             failed_retention_s=settings.dead_letter_retention_s,
             metrics=metrics,
         )
-        queue = Queue(queue_client, keys)
+        queue = Queue(queue_client, keys, metrics)
         letters = DeadLetters(
             job_client,
             keys,
@@ -175,6 +175,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             grace_s=settings.disconnect_grace_s,
             models=settings.served_models,
             lanes=lanes,
+            bounds=settings.tenant_bounds,
         )
         catalogue = Catalogue(queue_client, keys)
         # Where the settings name the models, the limits say which ones there are.
@@ -334,7 +335,7 @@ def _problem(error: TailraceError) -> Response:
     if isinstance(error, RequestError) and error.param is not None:
         body["param"] = error.param
     headers = {}
-    if isinstance(error, Unavailable | QueueFull):
+    if isinstance(error, Unavailable | BoundReached):
         headers["retry-after"] = str(error.retry_after_s)
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"

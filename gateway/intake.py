@@ -9,26 +9,37 @@ from shared.errors import JobNotFound
 from shared.jobs import Job, JobSpec
 from shared.queue import Admission, Queue
 from shared.store import Store
+from shared.tenant_bounds import TenantBounds
 
 
 class Intake:
     """The way of a spec into store and queue."""
 
-    def __init__(self, store: Store, queue: Queue, *, max_depth: int, retention_s: float, listed_s: float) -> None:
-        """At most `max_depth` jobs wait in a lane; an Idempotency-Key counts for `retention_s`.
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        *,
+        max_depth: int,
+        retention_s: float,
+        listed_s: float,
+        bounds: TenantBounds,
+    ) -> None:
+        """At most `max_depth` jobs wait in a lane, and of one tenant what its `bounds` say.
 
-        A job is listed for `listed_s` after its end.
+        An Idempotency-Key counts for `retention_s`; a job is listed for `listed_s` after its end.
         """
         self._store = store
         self._queue = queue
         self._max_depth = max_depth
         self._retention_s, self._listed_s = retention_s, listed_s
+        self._bounds = bounds
 
     async def submit(self, spec: JobSpec) -> Job:
         """Admit, create, release: the job, as it was created or as it is meanwhile.
 
         Raises:
-            QueueFull, IdempotencyConflict: nothing was stored.
+            BoundReached, IdempotencyConflict: nothing was stored.
         """
         admission = await self._admit(spec)
         while admission.existing:
@@ -50,7 +61,7 @@ class Intake:
 
     async def _admit(self, spec: JobSpec) -> Admission:
         how = {"retention_s": self._retention_s, "listed_s": self._listed_s}
-        return await self._queue.admit(spec, max_depth=self._max_depth, **how)
+        return await self._queue.admit(spec, max_depth=self._max_depth, bounds=self._bounds, **how)
 
     async def _kept(self, job_id: str) -> Job | None:
         """The job that an Idempotency-Key leads to; None if it was deleted, or is not recorded yet."""

@@ -111,6 +111,12 @@ that reads nothing, and back-pressure never reaches us."""
 DEPTH: Final = 10_000
 """Jobs that wait in one lane, by default: more would wait for longer than their callers do."""
 
+TENANT_SHARE: Final = 2
+"""One tenant of several holds at most this fraction, a half, of what all share, by default: the others get the rest."""
+
+RUNNING_SHARE: Final = 5
+"""One tenant of several leaves every fifth slot to the others, by default: a slot is free again within seconds."""
+
 DEAD_LETTERS_OVER: Final = 100
 """Dead letters that are let go at once where there are too many. shared/functions has it too; a test compares."""
 

@@ -18,7 +18,9 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   ├── BodyTooLarge          413
     │   ├── MisdirectedRequest    421
     │   ├── IdempotencyConflict   422
-    │   └── QueueFull             429
+    │   └── BoundReached          429, names the bound
+    │       ├── QueueFull
+    │       └── TooManyWaiting
     ├── Unavailable             503: ours, and passing
     │   ├── RedisUnavailable
     │   └── Draining
@@ -161,13 +163,33 @@ class IdempotencyConflict(RequestError):
     status = 422
 
 
-class QueueFull(RequestError):
-    """The lane holds as many jobs as it may."""
+class BoundReached(RequestError):
+    """There is as much of something as there may be. `retry_after_s` goes into `Retry-After`."""
 
-    code = "queue_full"
+    code = "bound_reached"
     status = 429
     retryable = True
     retry_after_s: ClassVar[int] = 5
+
+
+class QueueFull(BoundReached):
+    """The lane holds as many jobs as it may."""
+
+    code = "queue_full"
+
+
+class TooManyWaiting(BoundReached):
+    """The tenant has as many waiting jobs as it may."""
+
+    code = "too_many_waiting"
+
+    @staticmethod
+    def at(most: int) -> "TooManyWaiting":
+        """Make the error of this bound."""
+        return TooManyWaiting(
+            f"{most} of your jobs already wait, which is as many as may (max_waiting_per_tenant); "
+            "try again when some have started."
+        )
 
 
 class Unavailable(TailraceError):

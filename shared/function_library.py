@@ -12,6 +12,7 @@ from typing import Final, Self
 
 _PARTS: Final = (
     "base",
+    "ledger",
     "queue",
     "jobs",
     "log",

@@ -184,11 +184,15 @@ class JobSpec:
 
 
 class Place(NamedTuple):
-    """What the queue has to know of a job. One that `began` may have a worker, who comes first."""
+    """What the queue has to know of a job. One that `began` may have a worker, who comes first.
+
+    `tenant` is empty if the record does not say.
+    """
 
     job_id: str
     lane: str
     began: bool
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +305,7 @@ class Job:
     @property
     def place(self) -> Place:
         """Its place in the queue."""
-        return Place(self.id, self.lane, self.status is not State.QUEUED)
+        return Place(self.id, self.lane, self.status is not State.QUEUED, self.tenant)
 
 
 def code_in(outcome: Mapping[str, Any]) -> str:

@@ -67,7 +67,17 @@ class Keys:
 
     def tenant_jobs(self, tenant: str) -> str:
         """A tenant's jobs; their ids sort by creation."""
-        return f"{self.prefix}:tenant:{tenant}:jobs"
+        return f"{self.ledgers}{tenant}:jobs"
+
+    @property
+    def ledgers(self) -> str:
+        """The beginning of every key of a tenant; its name and a colon follow. shared/functions name the ledger's."""
+        return f"{self.prefix}:tenant:"
+
+    @property
+    def reservations(self) -> str:
+        """The tenant, the lane and the bell of each job that has not ended."""
+        return f"{self.prefix}:reservations"
 
     def conversation(self, tenant: str, chat_id: str) -> str:
         """Which job answers in a tenant's conversation; on the jobs' side."""

@@ -259,6 +259,12 @@ class Metrics(_Registry):
         self.redis_unfit = self._gauge(
             "tailrace_redis_unfit", "1 while a server is a replica, evicts, or denies a right that is needed", "side"
         )
+        # Bounds.
+        self.refused = self._counter(
+            "tailrace_refused_total",
+            "requests refused by a bound, by its name; for `running`, times that a waiting job was passed over",
+            "bound",
+        )
         # Readers and callers.
         self.http = self._histogram(
             "tailrace_http_response_seconds",

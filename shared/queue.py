@@ -14,11 +14,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from shared.errors import IdempotencyConflict, QueueFull
+from shared.errors import IdempotencyConflict, QueueFull, TooManyWaiting
 from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, Place, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
+from shared.metrics import Metrics
 from shared.server_check import Server, server_of
 from shared.server_marker import ServerMarker
+from shared.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.valkey import Functions
 
 ARQ_FUNCTION = "run_job"
@@ -85,6 +87,11 @@ def deserialize(raw: bytes) -> dict[str, Any]:
     return message
 
 
+def _or_none(bound: int | None) -> int | str:
+    """Write a bound as the functions read it: none is an empty text."""
+    return "" if bound is None else bound
+
+
 def _arq_message(job_id: str) -> bytes:
     return serialize({"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)})
 
@@ -92,20 +99,30 @@ def _arq_message(job_id: str) -> bytes:
 class Queue:
     """All lanes, and the arq keys of the jobs in them."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: Keys, metrics: Metrics | None = None) -> None:
+        self._refused = (metrics or Metrics()).refused
         self._client = client
         self._functions = Functions(client)
         self._keys = keys
         self._marker = ServerMarker(client, keys)
         self._ahead_ms: float | None = None
 
-    async def admit(self, spec: JobSpec, *, max_depth: int, retention_s: float, listed_s: float = 0.0) -> Admission:
-        """Let a job into its lane, due in 5 s; a refusal stores nothing.
+    async def admit(
+        self,
+        spec: JobSpec,
+        *,
+        max_depth: int,
+        retention_s: float,
+        listed_s: float = 0.0,
+        bounds: TenantBounds = UNBOUNDED,
+    ) -> Admission:
+        """Let a job into its lane, due in 5 s; a refusal stores nothing. `bounds` are its tenant's.
 
         A job can be read for `retention_s` after its end, or for `listed_s` if that is more: so long it is listed.
 
         Raises:
             QueueFull: the lane holds `max_depth` waiting jobs.
+            TooManyWaiting: the tenant has as many waiting jobs as it may.
             IdempotencyConflict: the key was used with another body.
         """
         keys = [
@@ -113,6 +130,8 @@ class Queue:
             self._keys.active,
             ARQ_JOB + spec.id,
             self._keys.tenant_jobs(spec.tenant),
+            self._keys.bell(spec.lane),
+            self._keys.reservations,
         ]
         if spec.idempotency_key is not None:
             keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
@@ -135,9 +154,17 @@ class Queue:
             new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
             int(spec.timeout_s * 1000) + read_ms + _LATE_END_MS,
             listed_ms,
+            spec.tenant,
+            self._keys.ledgers,
+            _or_none(bounds.waiting),
+            _or_none(bounds.running),
         )
         verdict, value = answer[0], answer[1]
+        if verdict == b"bound":
+            self._refused.of("waiting").add()
+            raise TooManyWaiting.at(int(answer[2]))
         if verdict == b"full":
+            self._refused.of("depth").add()
             raise QueueFull(f"The lane {spec.lane} already holds {int(value)} waiting jobs.")
         if verdict == b"conflict":
             raise IdempotencyConflict(
@@ -176,10 +203,11 @@ class Queue:
             TimeoutError: the call waited for so long in a server that did not answer that claims may have run out
                 meanwhile; it claimed nothing.
         """
-        keys = [*map(self._keys.lane, lanes), *map(self._keys.bell, lanes)]
+        queue = (self._keys.active, self._keys.reservations)
+        keys = [*queue, *map(self._keys.lane, lanes), *map(self._keys.bell, lanes)]
         sent_ms = asyncio.get_running_loop().time() * 1000
         patience_ms = 1000 * lease_s * PATIENCE_LEASES
-        index, now, *found = await self._functions.call(
+        index, now, passed, *found = await self._functions.call(
             "take",
             keys,
             owner,
@@ -187,7 +215,10 @@ class Queue:
             ARQ_IN_PROGRESS,
             ARQ_RETRY if spare else "",
             "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + patience_ms),
+            self._keys.ledgers,
         )
+        if passed:
+            self._refused.of("running").add(passed)
         if asyncio.get_running_loop().time() * 1000 - sent_ms < patience_ms:
             # Learnt from answers that came in time only, so that the server's clock may be set while we run.
             self._ahead_ms = int(now) - sent_ms
@@ -206,16 +237,18 @@ class Queue:
         """Hold on to jobs that the store says are still ours: `ok`, `lost` or `gone` for each."""
         if not claims:
             return []
-        keys = [key for c in claims for key in (ARQ_IN_PROGRESS + c.job_id, self._keys.lane(c.lane))]
+        pairs = [key for c in claims for key in (ARQ_IN_PROGRESS + c.job_id, self._keys.lane(c.lane))]
         args = [part for c in claims for part in (c.job_id, c.owner)]
-        answers: list[bytes] = await self._functions.call("renew", keys, int(lease_s * 1000), *args)
+        keys = [self._keys.reservations, *pairs]
+        answers: list[bytes] = await self._functions.call("renew", keys, int(lease_s * 1000), self._keys.ledgers, *args)
         return [answer.decode() for answer in answers]
 
     async def give_back(self, claim: Claim, in_s: float = 0.0) -> bool:
         """Let any worker take the job, at once or in so many seconds; whether it was the claim's to give."""
         arq_keys = [ARQ_IN_PROGRESS + claim.job_id, ARQ_RETRY + claim.job_id]
-        keys = [self._keys.lane(claim.lane), self._keys.bell(claim.lane), *arq_keys]
-        return bool(await self._functions.call("give_back", keys, claim.job_id, claim.owner, int(in_s * 1000)))
+        keys = [self._keys.lane(claim.lane), self._keys.bell(claim.lane), *arq_keys, self._keys.reservations]
+        args = (claim.job_id, claim.owner, int(in_s * 1000), self._keys.ledgers)
+        return bool(await self._functions.call("give_back", keys, *args))
 
     async def done(self, job_id: str, lane: str) -> None:
         """Forget a job that has ended: the epilogue's last step; idempotent."""
@@ -225,8 +258,9 @@ class Queue:
             ARQ_JOB + job_id,
             ARQ_IN_PROGRESS + job_id,
             ARQ_RETRY + job_id,
+            self._keys.reservations,
         ]
-        await self._functions.call("done", keys, job_id)
+        await self._functions.call("done", keys, job_id, self._keys.ledgers)
 
     async def look(self, job_ids: Iterable[str], in_s: float) -> None:
         """Ask the reaper to look at these jobs in so many seconds, or earlier."""
@@ -251,10 +285,25 @@ class Queue:
         One that began is due after `lease_s`: its worker, if it is alive, renews it until then. `held_until_ms` is when
         the caller's hold (`due_for_a_look`) ends: unless an earlier look was asked for meanwhile, it is put off.
         """
-        job_id, lane, began = place
-        keys = [self._keys.lane(lane), self._keys.active, ARQ_JOB + job_id, self._keys.bell(lane)]
-        due_ms = int(lease_s * 1000) if began else 0
-        args = (job_id, _arq_message(job_id), int(look_in_s * 1000), due_ms, held_until_ms or "")
+        job_id, lane, began, tenant = place
+        keys = [
+            self._keys.lane(lane),
+            self._keys.active,
+            ARQ_JOB + job_id,
+            self._keys.bell(lane),
+            ARQ_IN_PROGRESS + job_id,
+            self._keys.reservations,
+        ]
+        args = (
+            job_id,
+            _arq_message(job_id),
+            int(look_in_s * 1000),
+            int(lease_s * 1000) if began else 0,
+            held_until_ms or "",
+            "1" if began else "",
+            tenant,
+            self._keys.ledgers,
+        )
         return bool(await self._functions.call("restore", keys, *args))
 
     async def backlog(self, lanes: Sequence[str]) -> list[Backlog]:

@@ -50,6 +50,7 @@ from shared.route_settings import (
     upstream_of,
 )
 from shared.routes import ANY_MODEL, Continuation, OnStreamFailure, RouteTable, Upstream
+from shared.tenant_bounds import TenantBounds, half_of, most_slots_of
 
 # Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -238,6 +239,18 @@ class Settings(BaseSettings):
         "`output_too_large`",
     )
     max_depth: int = Field(DEPTH, ge=1, description="jobs that may wait in one lane; beyond it 429")
+    max_waiting_per_tenant: int | None = Field(
+        None,
+        ge=1,
+        description="jobs of one tenant that may wait, in all lanes; beyond it 429; unset: half of `max_depth`, with "
+        "one tenant all of it",
+    )
+    max_running_per_tenant: int | None = Field(
+        None,
+        ge=1,
+        description="jobs of one tenant that run at once; more wait, and others overtake them; unset: four fifths of "
+        "`workers` × `worker_slots`, with one tenant no bound",
+    )
     max_dead_letters: int = Field(
         DEAD_LETTERS, ge=1, description="dead letters that are kept; beyond it the oldest is one no longer"
     )
@@ -311,6 +324,14 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("max_waiting_per_tenant")
+    @classmethod
+    def _fits_into_the_lanes(cls, value: int | None, info: ValidationInfo) -> int | None:
+        depth, lanes = info.data.get("max_depth"), info.data.get("lanes")
+        if value is not None and depth is not None and lanes is not None and value > depth * len(lanes):
+            raise ValueError(f"it is at most TAILRACE_MAX_DEPTH for each lane, which is {depth * len(lanes)} in all")
+        return value
+
     @field_validator("providers")
     @classmethod
     def _are_instead_of_one(
@@ -351,6 +372,16 @@ class Settings(BaseSettings):
         name = SCRIPTED if self.upstream_url == SCRIPTED_URL else UPSTREAM
         key, limit = self.upstream_api_key, self.upstream_max_concurrency
         return {name: Upstream(name, self.upstream_url, key, self.upstream_continuation, limit)}
+
+    @property
+    def tenant_bounds(self) -> TenantBounds:
+        """How much one tenant may hold: what is set, else a share if there are several tenants."""
+        alone = len({parse_api_key(entry).tenant for entry in self.api_keys}) <= 1
+        slots = self.workers * self.worker_slots
+        return TenantBounds(
+            waiting=self.max_waiting_per_tenant or (self.max_depth if alone else half_of(self.max_depth)),
+            running=self.max_running_per_tenant or (None if alone else most_slots_of(slots)),
+        )
 
     @property
     def served_models(self) -> tuple[str, ...]:

@@ -388,11 +388,12 @@ class Store:
 
         A lane that isn't named, or that only a newer version knows, is as good as any: whoever takes the job ends it.
         """
-        fields = ["status", "lane", "deadline"]
-        status, lane, deadline = await self._client.hmget(self._keys.job(job_id).record, fields)  # type: ignore[misc]
+        fields = ["status", "lane", "deadline", "tenant"]
+        status, lane, deadline, tenant = await self._client.hmget(self._keys.job(job_id).record, fields)  # type: ignore[misc]
         if status is None or status in _TERMINAL:
             return None
-        place = Place(job_id, (lane or DEFAULT_LANE.encode()).decode("utf-8", "replace"), began=True)
+        names = ((lane or DEFAULT_LANE.encode()), tenant or b"")
+        place = Place(job_id, names[0].decode("utf-8", "replace"), True, names[1].decode("utf-8", "replace"))
         return Remains(place, int(deadline) if deadline is not None and deadline.isdigit() else None)
 
     async def unended(self) -> AsyncIterator[Place]:

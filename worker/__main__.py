@@ -133,7 +133,7 @@ async def run_worker(
             failed_retention_s=settings.dead_letter_retention_s,
             metrics=metrics,
         )
-        queue = Queue(queue_client, keys)
+        queue = Queue(queue_client, keys, metrics)
         dead_letters = DeadLetters(
             job_client,
             keys,

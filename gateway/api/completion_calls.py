@@ -41,7 +41,7 @@ class CompletionDialect(Generic[_Options]):
         """Submit a job and answer its caller.
 
         Raises:
-            QueueFull, IdempotencyConflict: nothing was stored.
+            BoundReached, IdempotencyConflict: nothing was stored.
         """
         job = await services.admission.submit(spec)
         options = self.options.of(job.id, job.model, request)

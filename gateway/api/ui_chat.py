@@ -25,7 +25,7 @@ from gateway.dialects.ui_request import Turn, UiRequest, read_chat_id, read_ui_r
 from gateway.reader import StreamBroken
 from gateway.sse import STREAM_HEADERS, EventStream, encode_headers, watching
 from gateway.wishes import Wishes
-from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, Unavailable
+from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, RequestError, Unavailable
 from shared.events import START, decode_frame
 from shared.jobs import Job
 from shared.lifecycle import State
@@ -115,7 +115,11 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: 
         )
         if superseded is None:
             continue
-        job = await services.admission.submit(spec)
+        try:
+            job = await services.admission.submit(spec)
+        except RequestError:
+            await conversations.stop(*chat, job_id)  # a refusal stores nothing
+            raise
         sizes = [(turn.id, len(turn.messages)) for turn in turns]
         answered = await conversations.commit(*chat, job_id, sizes, timeout_s=spec.timeout_s)
         for each in await _jobs(services, [*superseded, *([job_id] if answered is None else answered)]):

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from shared.errors import ProviderRefused, QueueFull, RequestError, TailraceError, Unavailable, status_of
+from shared.errors import BoundReached, ProviderRefused, RequestError, TailraceError, Unavailable, status_of
 from shared.events import Event
 
 _TYPES = {"insufficient_quota": "insufficient_quota", "cancelled": "cancelled", "abandoned": "cancelled"}
@@ -37,7 +37,7 @@ class Failure:
 def failure_of(error: TailraceError) -> Failure:
     """An error that was raised on the way."""
     param = error.param if isinstance(error, RequestError | ProviderRefused) else None
-    after_s = error.retry_after_s if isinstance(error, QueueFull | Unavailable | ProviderRefused) else None
+    after_s = error.retry_after_s if isinstance(error, BoundReached | Unavailable | ProviderRefused) else None
     return Failure(
         code=error.code,
         message=str(error),

@@ -7,37 +7,40 @@ local function keep_list(list, ms, most)
   if left < ms then redis.call('PEXPIRE', list, ms) end
 end
 
--- KEYS lane, active, arq job, tenant's jobs [, idempotency]
+-- KEYS lane, active, arq job, tenant's jobs, bell, reservations [, idempotency]
 -- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, look in ms, oldest id that is listed,
--- ms for which the job can be read, the most that this is for any job
--- -> {'admitted', job, position} | {'existing', job} | {'conflict', job} | {'full', depth}
+--   ms for which the job can be read, the most that this is for any job, tenant, ledgers, most waiting or '', most
+--   running or ''
+-- -> {'admitted', job, position} | {'existing', job} | {'conflict', job} | {'full', depth} | {'bound', which, most}
 local function admit(keys, args)
-  local job, now = args[1], now_ms()
-  if keys[5] then
-    local used = redis.call('GET', keys[5])
+  local lane, active, message, listed, bell, reservations, idempotency = unpack(keys)
+  local job, now, ledger = args[1], now_ms(), ledger_of(args[12], args[11])
+  local queue = { active = active, reservations = reservations, ledgers = args[12] }
+  if idempotency then
+    local used = redis.call('GET', idempotency)
     if used then
       local former, fingerprint = string.match(used, '^(%S+) (%S*)$')
       if fingerprint ~= args[2] then return { 'conflict', former } end
       if former ~= job then return { 'existing', former } end
     end
   end
-  local depth = redis.call('ZCOUNT', keys[1], '-inf', now)
+  local depth = redis.call('ZCOUNT', lane, '-inf', now)
   if depth >= tonumber(args[4]) then return { 'full', depth } end
-  if keys[5] then redis.call('SET', keys[5], job .. ' ' .. args[2], 'PX', args[3]) end
-  redis.call('SET', keys[3], args[5])
-  redis.call('ZADD', keys[1], 'NX', digits(now + tonumber(args[6])), job)
-  redis.call('ZADD', keys[2], 'NX', digits(now + tonumber(args[7])), job)
-  redis.call('ZADD', keys[4], 0, job) -- ids sort by creation
-  redis.call('ZREMRANGEBYLEX', keys[4], '-', '(' .. args[8])
-  keep_list(keys[4], tonumber(args[9]), tonumber(args[10]))
+  if redis.call('HEXISTS', reservations, job) == 0 then
+    local bound = reached(ledger, queue, now, args[13])
+    if bound then return bound end
+  end
+  set_term(ledger, 'running', args[14])
+  redis.call('PEXPIRE', ledger.terms, args[10])
+  reserve(ledger, reservations, job, args[11], lane, bell)
+  if idempotency then redis.call('SET', idempotency, job .. ' ' .. args[2], 'PX', args[3]) end
+  redis.call('SET', message, args[5])
+  redis.call('ZADD', lane, 'NX', digits(now + tonumber(args[6])), job)
+  redis.call('ZADD', active, 'NX', digits(now + tonumber(args[7])), job)
+  redis.call('ZADD', listed, 0, job) -- ids sort by creation
+  redis.call('ZREMRANGEBYLEX', listed, '-', '(' .. args[8])
+  keep_list(listed, tonumber(args[9]), tonumber(args[10]))
   return { 'admitted', job, depth + 1 }
-end
-
--- A job is due now: somebody who waits shall hear it.
-local function ring(lane, bell, job)
-  redis.call('ZADD', lane, 'XX', digits(now_ms()), job)
-  redis.call('LPUSH', bell, '1')
-  redis.call('LTRIM', bell, 0, MAX_BELLS - 1)
 end
 
 -- KEYS idempotency, deleted; ARGV job -> 1 if its owner deleted the job: what it was asked under may be used anew
@@ -55,50 +58,73 @@ local function release(keys, args)
   return 1
 end
 
--- KEYS lane ..., then the bell of each; ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or ''
+-- The first due job of a lane is claimed, or put off. -> {job, due ms} | 'none' | 'passed' | 'put off', ms until due
+local function take_head(lane, owner, lease, now, queue)
+  local head = redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')
+  if #head == 0 then return 'none' end
+  local job, due = head[1], tonumber(head[2])
+  if due > now then return 'none', due - now end
+  local again = now + lease
+  if queue.retries == '' or redis.call('EXISTS', queue.retries .. job) == 0 then
+    local ledger = ledger_by_job(queue, job)
+    if ledger and not may_run(ledger, queue, job, now) then
+      hold(ledger, lane, job, due, now)
+      return 'passed'
+    end
+    if redis.call('SET', queue.claims .. job, owner, 'NX', 'PX', lease) then
+      redis.call('ZADD', lane, 'XX', digits(again), job)
+      if ledger then start(ledger, lane, job) end
+      return { job, digits(due) }
+    end
+    -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
+    local left = redis.call('PTTL', queue.claims .. job)
+    if left < 0 then redis.call('PEXPIRE', queue.claims .. job, lease) else again = now + math.max(left, 1) end
+  end
+  redis.call('ZADD', lane, 'XX', digits(again), job)
+  return 'put off'
+end
+
+-- KEYS active, reservations, lane ..., then the bell of each
+-- ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or '', ledgers
 -- The first lane that has a ready job is served: in which order they are asked is the caller's (shared/lanes.py).
 -- With a retry prefix, jobs that ran before stay where they are for one lease: after an outage their workers come first.
 -- A call that waited past its time in a server that was frozen claims nothing: claims have run out meanwhile that their
 -- holders could not renew, and its caller has given it up.
--- -> {lane index from 1, now, job, due ms} | {0, now, ms until the next is due, or -1} | {-1, now} (too late)
+-- A job whose tenant runs as many as it may is passed over, and woken when one of them ends.
+-- -> {lane index from 1, now, jobs passed over, job, due ms} | {-1, now, 0} (too late)
+--  | {0, now, jobs passed over, ms until the next is due, or -1}
 -- A taken job stays in its lane, due again when its lease ends: a worker that dies needs no sweeper to be replaced.
 local function take(keys, args)
-  local now, lease, nearest = now_ms(), tonumber(args[2]), -1
-  if args[5] ~= '' and now > tonumber(args[5]) then return { -1, digits(now) } end
-  local lanes = #keys / 2
+  local now, lease, nearest, passed = now_ms(), tonumber(args[2]), -1, 0
+  if args[5] ~= '' and now > tonumber(args[5]) then return { -1, digits(now), 0 } end
+  local queue = { active = keys[1], reservations = keys[2], claims = args[3], retries = args[4], ledgers = args[6] }
+  local lanes = (#keys - 2) / 2
   for lane = 1, lanes do
     while true do
-      local head = redis.call('ZRANGE', keys[lane], 0, 0, 'WITHSCORES')
-      if #head == 0 then break end
-      local job, due = head[1], tonumber(head[2])
-      if due > now then
-        if nearest < 0 or due - now < nearest then nearest = due - now end
+      local found, in_ms = take_head(keys[lane + 2], args[1], lease, now, queue)
+      if type(found) == 'table' then return { lane, digits(now), passed, found[1], found[2] } end
+      if found == 'none' then
+        if in_ms and (nearest < 0 or in_ms < nearest) then nearest = in_ms end
         break
       end
-      local again = now + lease
-      if args[4] == '' or redis.call('EXISTS', args[4] .. job) == 0 then
-        if redis.call('SET', args[3] .. job, args[1], 'NX', 'PX', lease) then
-          redis.call('ZADD', keys[lane], 'XX', digits(again), job)
-          return { lane, digits(now), job, digits(due) }
-        end
-        -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
-        local left = redis.call('PTTL', args[3] .. job)
-        if left < 0 then redis.call('PEXPIRE', args[3] .. job, lease) else again = now + math.max(left, 1) end
-      end
-      redis.call('ZADD', keys[lane], 'XX', digits(again), job)
+      if found == 'passed' then passed = passed + 1 end
+      -- One call must not hold up the server for all the jobs of a tenant: its caller asks again at once.
+      if passed >= MAX_PASSED then return { 0, digits(now), passed, 1 } end
     end
   end
   -- Nothing is ready, so whatever rang for these lanes has been answered.
-  if lanes > 0 then redis.call('DEL', unpack(keys, lanes + 1)) end
-  return { 0, digits(now), nearest }
+  if lanes > 0 then redis.call('DEL', unpack(keys, lanes + 3)) end
+  return { 0, digits(now), passed, nearest }
 end
 
--- KEYS (claim, lane) per job; ARGV lease ms, then (job, owner) per job -> 'ok' | 'lost' | 'gone' per job
+-- KEYS reservations, then (claim, lane) per job; ARGV lease ms, ledgers, then (job, owner) per job
+-- -> 'ok' | 'lost' | 'gone' per job
 -- Only for jobs whose record says that the caller still runs them: a claim that merely expired is taken again.
 local function renew(keys, args)
   local until_ms, answers = digits(now_ms() + tonumber(args[1])), {}
-  for i = 1, #keys / 2 do
-    local claim, lane, job, owner = keys[2 * i - 1], keys[2 * i], args[2 * i], args[2 * i + 1]
+  local queue = { reservations = keys[1], ledgers = args[2] }
+  for i = 1, (#keys - 1) / 2 do
+    local claim, lane, job, owner = keys[2 * i], keys[2 * i + 1], args[2 * i + 1], args[2 * i + 2]
     local holder = redis.call('GET', claim)
     if not redis.call('ZSCORE', lane, job) then
       answers[i] = 'gone'
@@ -107,30 +133,37 @@ local function renew(keys, args)
     else
       redis.call('SET', claim, owner, 'PX', args[1])
       redis.call('ZADD', lane, 'XX', until_ms, job)
+      local ledger = ledger_by_job(queue, job)
+      if ledger then start(ledger, lane, job) end
       answers[i] = 'ok'
     end
   end
   return answers
 end
 
--- KEYS lane, bell, claim, arq retry; ARGV job, owner, due in ms -> 1 if it was the owner's to give. Nobody runs it any
--- more, so that there is no worker to whom `take` would have to leave it.
+-- KEYS lane, bell, claim, arq retry, reservations; ARGV job, owner, due in ms, ledgers -> 1 if it was the owner's to
+-- give. Nobody runs it any more, so that there is no worker to whom `take` would have to leave it.
 local function give_back(keys, args)
-  if redis.call('GET', keys[3]) ~= args[2] then return 0 end
-  redis.call('DEL', keys[3], keys[4])
+  local lane, bell, claim, retry, reservations = unpack(keys)
+  if redis.call('GET', claim) ~= args[2] then return 0 end
+  redis.call('DEL', claim, retry)
   if args[3] == '0' then
-    ring(keys[1], keys[2], args[1])
+    ring(lane, bell, args[1])
   else
-    redis.call('ZADD', keys[1], 'XX', digits(now_ms() + tonumber(args[3])), args[1])
+    redis.call('ZADD', lane, 'XX', digits(now_ms() + tonumber(args[3])), args[1])
   end
+  local queue = { reservations = reservations, ledgers = args[4] }
+  local ledger = ledger_by_job(queue, args[1])
+  if ledger then stop(ledger, queue, args[1]) end
   return 1
 end
 
--- KEYS lane, active, arq job, claim, arq retry; ARGV job. The epilogue's last step; idempotent.
+-- KEYS lane, active, arq job, claim, arq retry, reservations; ARGV job, ledgers. The epilogue's last step; idempotent.
 local function done(keys, args)
   redis.call('ZREM', keys[2], args[1])
   redis.call('ZREM', keys[1], args[1])
   redis.call('DEL', keys[3], keys[4], keys[5])
+  settle({ reservations = keys[6], ledgers = args[2] }, args[1])
   return 1
 end
 
@@ -152,20 +185,28 @@ local function due(keys, args)
   return jobs
 end
 
--- KEYS lane, active, arq job, bell; ARGV job, arq message, look in ms, due in ms, held until (ms) or '' -> 1 if the
--- queue had lost the job. Only whoever holds it (due) puts the look off; who asked for an earlier one meanwhile gets it.
+-- KEYS lane, active, arq job, bell, claim, reservations
+-- ARGV job, arq message, look in ms, due in ms, held until (ms) or '', '1' if it began, tenant or '', ledgers
+-- -> 1 if the queue had lost the job. Only whoever holds it (due) puts the look off; who asked for an earlier one
+-- meanwhile gets it. A job without a reservation, which another version let in, gets one.
 local function restore(keys, args)
-  local now = now_ms()
+  local lane, active, message, bell, claim, reservations = unpack(keys)
+  local now, job = now_ms(), args[1]
   local look_at = digits(now + tonumber(args[3]))
-  if redis.call('ZSCORE', keys[2], args[1]) == args[5] then
-    redis.call('ZADD', keys[2], look_at, args[1])
+  if redis.call('ZSCORE', active, job) == args[5] then
+    redis.call('ZADD', active, look_at, job)
   else
-    redis.call('ZADD', keys[2], 'LT', look_at, args[1])
+    redis.call('ZADD', active, 'LT', look_at, job)
   end
-  if redis.call('ZSCORE', keys[1], args[1]) and redis.call('EXISTS', keys[3]) == 1 then return 0 end
-  redis.call('SET', keys[3], args[2])
-  redis.call('ZADD', keys[1], 'NX', digits(now + tonumber(args[4])), args[1])
-  if args[4] == '0' then ring(keys[1], keys[4], args[1]) end
+  if args[7] ~= '' and redis.call('HEXISTS', reservations, job) == 0 then
+    local ledger = ledger_of(args[8], args[7])
+    reserve(ledger, reservations, job, args[7], lane, bell)
+    if args[6] == '1' or redis.call('EXISTS', claim) == 1 then start(ledger, lane, job) end
+  end
+  if redis.call('ZSCORE', lane, job) and redis.call('EXISTS', message) == 1 then return 0 end
+  redis.call('SET', message, args[2])
+  redis.call('ZADD', lane, 'NX', digits(now + tonumber(args[4])), job)
+  if args[4] == '0' then ring(lane, bell, job) end
   return 1
 end
 

@@ -461,7 +461,7 @@ async def test_a_requeued_job_that_fails_is_a_dead_letter_of_its_own(system: Sys
 
 
 async def test_many_are_requeued_at_once_and_each_is_told(settings: Settings) -> None:
-    async with running_system(settings.model_copy(update={"max_depth": 2})) as system:
+    async with running_system(settings.model_copy(update={"max_depth": 2, "max_waiting_per_tenant": 9})) as system:
         root = system.client.as_("sk-root")
         await dead_letter(system, tenant="bob")
         letters = [await dead_letter(system) for _ in range(3)]

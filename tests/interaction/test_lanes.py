@@ -269,7 +269,7 @@ async def test_a_job_is_told_its_place_in_its_own_lane(system: System) -> None:
 
 
 async def test_a_full_lane_leaves_the_others_open(settings: Settings) -> None:
-    async with running_system(settings.model_copy(update={"max_depth": 2})) as system:
+    async with running_system(settings.model_copy(update={"max_depth": 2, "max_waiting_per_tenant": 9})) as system:
         for _ in range(2):
             await system.submit(lane="low")
         full = await system.client.post(JOBS, ask(lane="low"))

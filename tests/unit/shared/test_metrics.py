@@ -32,7 +32,7 @@ def test_only_histograms_have_buckets_and_they_ascend(family: Family) -> None:
 
 def test_no_label_could_hold_what_a_caller_chose() -> None:
     assert {label for family in FAMILIES for label in family.labels} == {
-        *("lane", "status", "code", "type", "provider", "side", "method", "route"),
+        *("lane", "status", "code", "type", "provider", "side", "method", "route", "bound"),
     }
 
 

@@ -277,3 +277,45 @@ def test_a_host_has_neither_scheme_nor_port(monkeypatch: pytest.MonkeyPatch, hos
 def test_hosts_do_not_depend_on_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_HOSTS", "Chat.Example, [::1]")
     assert load_settings().hosts == ("chat.example", "[::1]")
+
+
+# Bounds for each tenant.
+
+SEVERAL = ("sk-a:alice", "sk-b:bob")
+
+
+def test_one_tenant_of_several_gets_a_share_by_default() -> None:
+    bounds = load_settings(api_keys=SEVERAL, workers=2, worker_slots=50).tenant_bounds
+
+    assert (bounds.waiting, bounds.running) == (5_000, 80)
+
+
+@pytest.mark.parametrize("keys", [(), ("sk-a:alice", "sk-b:alice:admin")])
+def test_a_tenant_that_is_alone_gets_all(keys: tuple[str, ...]) -> None:
+    bounds = load_settings(api_keys=keys, max_depth=7).tenant_bounds
+
+    assert (bounds.waiting, bounds.running) == (7, None)
+
+
+def test_bounds_that_are_set_count_for_whatever_tenants_there_are() -> None:
+    for keys in ((), SEVERAL):
+        bounds = load_settings(api_keys=keys, max_waiting_per_tenant=3, max_running_per_tenant=2).tenant_bounds
+        assert (bounds.waiting, bounds.running) == (3, 2)
+
+
+@pytest.mark.parametrize("name", ["max_waiting_per_tenant", "max_running_per_tenant"])
+@pytest.mark.parametrize("value", ["0", "-1", "x"])
+def test_a_bound_that_is_no_number_above_zero_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"TAILRACE_{name.upper()}", value)
+
+    with pytest.raises(StartupError, match=f"TAILRACE_{name.upper()}: "):
+        load_settings()
+
+
+def test_a_bound_is_no_larger_than_its_total() -> None:
+    assert load_settings(max_depth=4, max_waiting_per_tenant=12).max_waiting_per_tenant == 12
+
+    with pytest.raises(StartupError, match=r"MAX_WAITING_PER_TENANT: .*TAILRACE_MAX_DEPTH for each lane, .* 12 in all"):
+        load_settings(max_depth=4, max_waiting_per_tenant=13)

@@ -1,0 +1,127 @@
+------------------------------------------------------------------------------------------------ queue side: ledgers
+-- A tenant's ledger holds a reservation for each of its jobs that has not ended: in `waiting` until a worker takes it,
+-- then in `running`. `held:<lane>` are waiting jobs that `take` has passed over, by the time when they were due, and
+-- `lanes` names the lanes that have some. The hash `reservations` says of each job of all tenants: `tenant lane bell`. A job that another version let in has none.
+
+local HELD_MS = 30000  -- a job that was passed over is looked at again after this long, should nobody wake it
+local MAX_PASSED = 100 -- jobs that one `take` passes over
+local SWEEP_MS = 5000  -- reservations are compared with the jobs no more often than this
+
+local function ledger_of(ledgers, tenant)
+  local base = ledgers .. tenant .. ':'
+  return { waiting = base .. 'waiting', running = base .. 'running', terms = base .. 'terms',
+    held = base .. 'held:', lanes = base .. 'lanes' }
+end
+
+-- -> the ledger, the lane's and the bell's key; nil if the job has no reservation
+local function ledger_by_job(queue, job)
+  local tenant, lane, bell = string.match(redis.call('HGET', queue.reservations, job) or '', '^(%S+) (%S+) (%S+)$')
+  if not tenant then return nil end
+  return ledger_of(queue.ledgers, tenant), lane, bell
+end
+
+-- What the tenant's plan says now: `take` has no other way to know. '' takes it away.
+local function set_term(ledger, name, value)
+  if value == '' then
+    redis.call('HDEL', ledger.terms, name)
+  else
+    redis.call('HSET', ledger.terms, name, value)
+  end
+end
+
+-- A job is due now: somebody who waits shall hear it.
+local function ring(lane, bell, job, due)
+  redis.call('ZADD', lane, 'XX', digits(due or now_ms()), job)
+  redis.call('LPUSH', bell, '1')
+  redis.call('LTRIM', bell, 0, MAX_BELLS - 1)
+end
+
+local function reserve(ledger, reservations, job, tenant, lane, bell)
+  if redis.call('HSETNX', reservations, job, tenant .. ' ' .. lane .. ' ' .. bell) == 1 then
+    redis.call('ZADD', ledger.waiting, 0, job)
+  end
+end
+
+local function unhold(ledger, lane, job)
+  local held = ledger.held .. lane
+  if redis.call('ZREM', held, job) == 1 and redis.call('EXISTS', held) == 0 then
+    redis.call('ZREM', ledger.lanes, lane)
+  end
+end
+
+local function start(ledger, lane, job)
+  unhold(ledger, lane, job)
+  if redis.call('ZREM', ledger.waiting, job) == 1 then redis.call('ZADD', ledger.running, 0, job) end
+end
+
+-- One job less runs: of those that were passed over, the first of each lane is due again. `take` chooses the lane.
+local function wake(ledger, queue)
+  for _, lane in ipairs(redis.call('ZRANGE', ledger.lanes, 0, -1)) do
+    local woken = false
+    while not woken do
+      local first = redis.call('ZRANGE', ledger.held .. lane, 0, 0, 'WITHSCORES')
+      if #first == 0 then break end
+      unhold(ledger, lane, first[1])
+      local _, _, bell = ledger_by_job(queue, first[1])
+      woken = bell and redis.call('ZSCORE', lane, first[1])
+      if woken then ring(lane, bell, first[1], tonumber(first[2])) end
+    end
+  end
+end
+
+-- A job that ran waits again.
+local function stop(ledger, queue, job)
+  if redis.call('ZREM', ledger.running, job) == 1 then
+    redis.call('ZADD', ledger.waiting, 0, job)
+    wake(ledger, queue)
+  end
+end
+
+-- A job has ended; idempotent.
+local function settle(queue, job)
+  local ledger, lane = ledger_by_job(queue, job)
+  if not ledger then return end
+  redis.call('HDEL', queue.reservations, job)
+  redis.call('ZREM', ledger.waiting, job)
+  unhold(ledger, lane, job)
+  if redis.call('ZREM', ledger.running, job) == 1 then wake(ledger, queue) end
+end
+
+-- Settle reservations of jobs that are gone: a worker of another version has ended them.
+local function sweep(ledger, queue, now)
+  if now - tonumber(redis.call('HGET', ledger.terms, 'swept') or 0) < SWEEP_MS then return end
+  redis.call('HSET', ledger.terms, 'swept', digits(now))
+  for _, jobs in ipairs({ ledger.waiting, ledger.running }) do
+    for _, job in ipairs(redis.call('ZRANGE', jobs, 0, -1)) do
+      if not redis.call('ZSCORE', queue.active, job) then settle(queue, job) end
+    end
+  end
+end
+
+-- -> {'bound', which, most} if one more job would pass a bound, or nil
+local function reached(ledger, queue, now, most_waiting)
+  if most_waiting == '' then return nil end
+  local most = tonumber(most_waiting)
+  if redis.call('ZCARD', ledger.waiting) < most then return nil end
+  sweep(ledger, queue, now)
+  if redis.call('ZCARD', ledger.waiting) < most then return nil end
+  return { 'bound', 'waiting', most }
+end
+
+-- Whether a job may run: it does already, or its tenant has room for one more.
+local function may_run(ledger, queue, job, now)
+  local most = tonumber(redis.call('HGET', ledger.terms, 'running') or '')
+  if not most or redis.call('ZCARD', ledger.running) < most or redis.call('ZSCORE', ledger.running, job) then
+    return true
+  end
+  sweep(ledger, queue, now)
+  return redis.call('ZCARD', ledger.running) < most
+end
+
+-- Pass over a job: it stays in its lane, and is woken by the end of another one.
+local function hold(ledger, lane, job, due, now)
+  redis.call('ZADD', ledger.held .. lane, 'NX', digits(due), job)
+  redis.call('ZADD', ledger.lanes, 0, lane)
+  redis.call('ZADD', lane, 'XX', digits(now + HELD_MS), job)
+end
+

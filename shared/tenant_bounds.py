@@ -1,0 +1,31 @@
+"""What one tenant may hold of what all tenants share, and the shares that are the defaults.
+
+Pure. Not here: who enforces a bound (shared/functions/ledger.lua and dead_letters.lua), or the settings' names.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from shared.bounds import RUNNING_SHARE, TENANT_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class TenantBounds:
+    """Jobs that wait and jobs that run; None: no bound."""
+
+    waiting: int | None = None
+    running: int | None = None
+
+
+UNBOUNDED: Final = TenantBounds()
+"""No bound at all."""
+
+
+def half_of(total: int) -> int:
+    """Compute one tenant's share of a total, at least 1."""
+    return max(total // TENANT_SHARE, 1)
+
+
+def most_slots_of(slots: int) -> int:
+    """Compute the slots that one tenant may use, at least 1."""
+    return max(slots - slots // RUNNING_SHARE, 1)

@@ -1,0 +1,266 @@
+"""One tenant's share of the queue: how many of its jobs wait and run, counted exactly and given back by every end."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from shared.errors import QueueFull, TooManyWaiting
+from shared.jobs import JobSpec, Place
+from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB
+from shared.metrics import Metrics
+from shared.queue import Admission, Claim, Queue, Taken
+from shared.tenant_bounds import TenantBounds
+from tests.support.core import RETENTION_S, Core, make_spec
+
+LANE = "default"
+LEASE_S = 10.0
+
+
+async def admit(core: Core, spec: JobSpec, **bounds: int) -> Admission:
+    return await core.queue.admit(spec, max_depth=1_000, retention_s=RETENTION_S, bounds=TenantBounds(**bounds))
+
+
+async def enqueue(core: Core, *, bounds: dict[str, int], **changes: Any) -> str:
+    spec = make_spec(**changes)
+    await admit(core, spec, **bounds)
+    assert await core.queue.release(spec.id, spec.lane)
+    return spec.id
+
+
+async def take(core: Core, owner: str = "w.1", lanes: tuple[str, ...] = (LANE,)) -> str | None:
+    """The job that a worker gets next; None if none is ready for it."""
+    found = await core.queue.take(lanes, owner, LEASE_S)
+    return found.job_id if isinstance(found, Taken) else None
+
+
+async def give_back(core: Core, job_id: str, owner: str = "w.1", in_s: float = 0.0) -> None:
+    assert await core.queue.give_back(Claim(job_id, LANE, owner, 0.0), in_s)
+
+
+async def counts(core: Core, tenant: str = "alice") -> tuple[int, int]:
+    """A tenant's jobs that wait, and that run, by its ledger."""
+    base = core.keys.ledgers + tenant
+    return int(await core.client.zcard(f"{base}:waiting")), int(await core.client.zcard(f"{base}:running"))
+
+
+async def everything(core: Core) -> set[bytes]:
+    return set(await core.client.keys(f"{core.keys.prefix}:*"))
+
+
+# Waiting.
+
+
+async def test_one_job_too_many_is_refused_by_name_and_stores_nothing(core: Core) -> None:
+    for _ in range(2):
+        await admit(core, make_spec(), waiting=2, running=5)
+    before, spec = await everything(core), make_spec(idempotency_key="k", lane="other")
+
+    with pytest.raises(TooManyWaiting, match=r"2 of your jobs .*\(max_waiting_per_tenant\)"):
+        await admit(core, spec, waiting=2)
+
+    assert await everything(core) == before
+    assert await core.client.exists(ARQ_JOB + spec.id) == 0
+    assert not (await admit(core, make_spec(tenant="bob"), waiting=2)).existing
+
+
+async def test_of_many_requests_at_once_exactly_as_many_get_in_as_may(core: Core) -> None:
+    answers = await asyncio.gather(*(admit(core, make_spec(), waiting=7) for _ in range(25)), return_exceptions=True)
+
+    assert sum(isinstance(each, Admission) for each in answers) == 7
+    assert sum(isinstance(each, TooManyWaiting) for each in answers) == 18
+
+
+async def test_a_job_that_was_taken_waits_no_longer_and_one_that_was_given_back_does(core: Core) -> None:
+    job_id = await enqueue(core, bounds={"waiting": 1})
+    assert await take(core) == job_id
+    await admit(core, make_spec(), waiting=1)
+
+    assert await counts(core) == (1, 1)
+    await give_back(core, job_id)
+    assert await counts(core) == (2, 0)
+
+
+async def test_the_same_job_or_key_again_is_no_further_job(core: Core) -> None:
+    spec = make_spec(idempotency_key="k")
+    for _ in range(2):
+        assert (await admit(core, spec, waiting=1)).job_id == spec.id
+
+    assert (await admit(core, make_spec(idempotency_key="k"), waiting=1)).existing
+    assert await counts(core) == (1, 0)
+
+
+async def test_an_end_gives_the_reservation_back_once(core: Core) -> None:
+    job_id = await enqueue(core, bounds={})
+    other = await enqueue(core, bounds={})
+    await take(core)
+
+    for _ in range(2):
+        await core.queue.done(job_id, LANE)
+    assert await counts(core) == (1, 0)
+    await core.queue.done(other, LANE)
+    assert await counts(core) == (0, 0)
+    assert await core.client.hlen(core.keys.reservations) == 0  # type: ignore[misc]
+
+
+async def test_refusals_are_counted_by_the_bound(core: Core) -> None:
+    metrics = Metrics()
+    queue = Queue(core.client, core.keys, metrics)
+    await enqueue(core, bounds={})
+    for bounds, depth, error in ((TenantBounds(waiting=1), 9, TooManyWaiting), (TenantBounds(), 1, QueueFull)):
+        with pytest.raises(error):
+            await queue.admit(make_spec(), max_depth=depth, retention_s=RETENTION_S, bounds=bounds)
+
+    assert [metrics.refused.of(name).value for name in ("waiting", "depth")] == [1, 1]
+
+
+# Running.
+
+
+async def test_a_tenant_at_its_bound_is_passed_over_and_the_others_are_served(core: Core) -> None:
+    mine = [await enqueue(core, bounds={"running": 2}) for _ in range(5)]
+    others = await enqueue(core, bounds={"running": 2}, tenant="bob")
+
+    assert [await take(core) for _ in range(3)] == [*mine[:2], others]
+    assert await take(core) is None
+    assert await counts(core) == (3, 2)
+
+
+async def test_the_end_of_a_job_lets_the_one_run_that_was_due_first(core: Core) -> None:
+    first, second, third = [await enqueue(core, bounds={"running": 1}) for _ in range(3)]
+    assert [await take(core), await take(core)] == [first, None]
+
+    await core.queue.done(first, LANE)
+
+    assert await core.client.llen(core.keys.bell(LANE)) > 0  # type: ignore[misc]
+    assert [await take(core), await take(core)] == [second, None]
+    await give_back(core, second, in_s=60.0)
+    assert [await take(core), await take(core)] == [third, None]
+
+
+async def test_a_job_that_was_passed_over_keeps_its_place_among_all_tenants(core: Core) -> None:
+    first, second = [await enqueue(core, bounds={"running": 1}) for _ in range(2)]
+    assert [await take(core), await take(core)] == [first, None]
+    later = await enqueue(core, bounds={}, tenant="bob")
+
+    await core.queue.done(first, LANE)
+
+    assert [await take(core), await take(core)] == [second, later]
+
+
+async def test_a_job_that_was_passed_over_in_one_lane_is_woken_by_an_end_in_another(core: Core) -> None:
+    low = await enqueue(core, bounds={"running": 1}, lane="low")
+    held = await enqueue(core, bounds={"running": 1})
+    assert [await take(core, lanes=("low",)), await take(core)] == [low, None]
+
+    await core.queue.done(low, "low")
+
+    assert await take(core) == held
+
+
+async def test_of_jobs_that_were_passed_over_that_of_the_lane_asked_first_is_next(core: Core) -> None:
+    running, low, high = [await enqueue(core, bounds={"running": 1}, lane=lane) for lane in ("low", "low", "high")]
+    assert [await take(core, lanes=lanes) for lanes in (("low",), ("low", "high"))] == [running, None]
+
+    await core.queue.done(running, "low")
+
+    assert await take(core, lanes=("high", "low")) == high
+    await core.queue.done(high, "high")
+    assert await take(core, lanes=("high", "low")) == low
+
+
+async def test_the_job_of_a_lost_worker_is_taken_again_although_its_tenant_is_at_its_bound(core: Core) -> None:
+    lost = await enqueue(core, bounds={"running": 1})
+    await enqueue(core, bounds={"running": 1})
+    assert await take(core) == lost
+    await core.client.delete(ARQ_IN_PROGRESS + lost)
+    await core.client.zadd(core.keys.lane(LANE), {lost: 0}, xx=True)
+
+    assert [await take(core, "w.2"), await take(core, "w.2")] == [lost, None]
+    assert await counts(core) == (1, 1)
+
+
+async def test_a_higher_bound_lets_more_run_once_they_are_looked_at_again(core: Core) -> None:
+    await enqueue(core, bounds={"running": 1})
+    held = await enqueue(core, bounds={"running": 1})
+    await take(core)
+    assert await take(core) is None
+    await admit(core, make_spec(), running=2)
+
+    assert await core.client.zscore(core.keys.lane(LANE), held) is not None
+    await core.client.zadd(core.keys.lane(LANE), {held: 0}, xx=True)
+
+    assert await take(core) == held
+
+
+async def test_one_call_passes_over_a_hundred_jobs_and_the_next_goes_on(core: Core) -> None:
+    for _ in range(151):
+        await enqueue(core, bounds={"running": 1})
+    mine = await take(core)
+    other = await enqueue(core, bounds={}, tenant="bob")
+
+    assert mine is not None
+    assert await core.queue.take([LANE], "w.1", LEASE_S) == 0.001
+    assert await take(core) == other
+
+
+# What goes wrong.
+
+
+async def test_what_the_queue_forgot_is_reserved_again_when_it_is_put_back(core: Core) -> None:
+    waiting, ran = make_spec(), make_spec()
+    for spec, began in ((waiting, False), (ran, True)):
+        place = Place(spec.id, LANE, began, "alice")
+        assert await core.queue.restore(place, 1.0, lease_s=LEASE_S)
+        assert not await core.queue.restore(place, 1.0, lease_s=LEASE_S)
+
+    assert await counts(core) == (1, 1)
+
+
+async def test_a_job_that_another_version_let_in_is_reserved_when_the_reaper_looks_at_it(core: Core) -> None:
+    """Such a version knows no reservations."""
+    for claimed in (False, True):
+        spec = make_spec()
+        await admit(core, spec)
+        await core.client.hdel(core.keys.reservations, spec.id)  # type: ignore[misc]
+        await core.client.zrem(core.keys.ledgers + "alice:waiting", spec.id)
+        if claimed:
+            await core.client.set(ARQ_IN_PROGRESS + spec.id, "w.1")
+
+        assert not await core.queue.restore(Place(spec.id, LANE, claimed, "alice"), 1.0)
+    assert await counts(core) == (1, 1)
+
+
+async def test_a_job_without_a_reservation_is_served_and_ended_all_the_same(core: Core) -> None:
+    job_id = await enqueue(core, bounds={"running": 1})
+    await core.client.delete(core.keys.reservations, core.keys.ledgers + "alice:waiting")
+
+    assert await take(core) == job_id
+    await core.queue.done(job_id, LANE)
+
+    assert await counts(core) == (0, 0)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_a_job_that_another_version_has_ended_is_found_at_the_bound(core: Core, taken: bool) -> None:
+    ended = await enqueue(core, bounds={"running": 1})
+    if taken:
+        assert await take(core) == ended
+    await core.client.zrem(core.keys.active, ended)
+    await core.client.zrem(core.keys.lane(LANE), ended)
+
+    job_id = await enqueue(core, bounds={"waiting": 1, "running": 1})
+
+    assert await take(core) == job_id
+    assert await counts(core) == (0, 1)
+
+
+async def test_a_tenant_that_is_full_for_good_is_not_swept_at_each_refusal(core: Core) -> None:
+    await admit(core, make_spec(), waiting=1)
+    swept = []
+    for _ in range(2):
+        with pytest.raises(TooManyWaiting):
+            await admit(core, make_spec(), waiting=1)
+        swept.append(await core.client.hget(core.keys.ledgers + "alice:terms", "swept"))  # type: ignore[misc]
+
+    assert swept[0] == swept[1] is not None

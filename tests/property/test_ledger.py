@@ -1,0 +1,219 @@
+"""The tenants' ledgers against plain sets: any steps at any jobs, in any order, on the real server.
+
+The reservations are the jobs that were let in and are not done, always: each once, waiting or running. No tenant has
+more waiting jobs after an admission than it may; `take` starts no job past its bound, and passes over no other.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from shared.errors import TooManyWaiting
+from shared.jobs import Place
+from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
+from shared.queue import Claim, Taken
+from shared.tenant_bounds import TenantBounds
+from tests.support.core import RETENTION_S, Core, make_spec, open_core
+from tests.support.valkey import fresh_prefix
+
+T = TypeVar("T")
+LANES, TENANTS, OWNER = ("high", "low"), ("alice", "bob"), "w.1"
+LEASE_S = 3_600.0
+BOUNDS = TenantBounds(waiting=3, running=1)
+
+
+@dataclass
+class Alive:
+    """A job that was let in and is not done."""
+
+    tenant: str
+    lane: str
+    released: bool = False
+    running: bool = False
+    claimed: bool = False
+
+
+class LedgerSteps(RuleBasedStateMachine):
+    """Two tenants' jobs in two lanes, and everything that ends them."""
+
+    redis_url = ""
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+        self.alive: dict[str, Alive] = {}
+        self.all: list[str] = []
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Carry out one step."""
+        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+
+    @initialize(target=jobs, lanes=st.lists(st.sampled_from(LANES), min_size=3, max_size=3))
+    def open(self, lanes: list[str]) -> Any:
+        """One job of Alice's runs, and two were passed over."""
+        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        opened = [self.admit(TENANTS[0], lane, released=True) for lane in lanes]
+        self.take(list(LANES), workers=2)
+        return multiple(*opened)
+
+    def of(self, tenant: str, *, running: bool) -> set[str]:
+        """A tenant's jobs that run, or that wait."""
+        return {job for job, each in self.alive.items() if (each.tenant, each.running) == (tenant, running)}
+
+    @rule(target=jobs, tenant=st.sampled_from(TENANTS), lane=st.sampled_from(LANES), released=st.booleans())
+    def admit(self, tenant: str, lane: str, released: bool) -> Any:
+        """With a crash behind `admit`, or whole."""
+        spec = make_spec(tenant=tenant, lane=lane)
+        try:
+            for _ in range(2):  # the same call, sent again after a lost acknowledgement
+                self.run(self.core.queue.admit(spec, max_depth=100, retention_s=RETENTION_S, bounds=BOUNDS))
+        except TooManyWaiting:
+            assert len(self.of(tenant, running=False)) >= (BOUNDS.waiting or 0)
+            return multiple()
+        assert len(self.of(tenant, running=False)) < (BOUNDS.waiting or 0)
+        self.alive[spec.id] = Alive(tenant, lane)
+        self.all.append(spec.id)
+        if released:
+            self.release(spec.id)
+        return spec.id
+
+    @rule(job=jobs)
+    def release(self, job: str) -> None:
+        """A second time, it changes nothing."""
+        each = self.alive.get(job)
+        released = self.run(self.core.queue.release(job, each.lane if each else LANES[0]))
+        assert released == (each is not None and not each.claimed)
+        if each is not None and released:
+            each.released = True
+
+    @rule(lanes=st.permutations(LANES), workers=st.integers(1, 3))
+    def take(self, lanes: list[str], workers: int) -> None:
+        for _ in range(workers):
+            found = self.run(self.core.queue.take(lanes, OWNER, LEASE_S))
+            ready = {
+                job
+                for job, each in self.alive.items()
+                if each.released
+                and not each.claimed
+                and (each.running or len(self.of(each.tenant, running=True)) < (BOUNDS.running or 0))
+            }
+            if not isinstance(found, Taken):
+                assert not ready
+                return
+            assert found.job_id in ready
+            each = self.alive[found.job_id]
+            assert each.lane == next(lane for lane in lanes if any(self.alive[job].lane == lane for job in ready))
+            each.running = each.claimed = True
+
+    @rule(job=jobs)
+    def renew(self, job: str) -> None:
+        """Also after the claim has expired."""
+        each = self.alive.get(job)
+        if each is None or each.running:
+            (answer,) = self.run(self.core.queue.renew([Claim(job, each.lane if each else "low", OWNER, 0.0)], LEASE_S))
+            assert answer == ("gone" if each is None else "ok")
+            if each is not None:
+                each.claimed = True
+
+    @rule(job=jobs, in_s=st.sampled_from([0.0, 60.0]))
+    def give_back(self, job: str, in_s: float) -> None:
+        each = self.alive.get(job)
+        given = self.run(self.core.queue.give_back(Claim(job, each.lane if each else "low", OWNER, 0.0), in_s))
+        assert given == (each is not None and each.claimed)
+        if each is not None and given:
+            each.running = each.claimed = False
+            each.released = in_s == 0.0
+
+    @rule(job=jobs, times=st.integers(1, 2))
+    def done(self, job: str, times: int) -> None:
+        each = self.alive.pop(job, None)
+        for _ in range(times):
+            self.run(self.core.queue.done(job, each.lane if each else LANES[0]))
+
+    @rule(job=jobs)
+    def the_worker_is_lost(self, job: str) -> None:
+        each = self.alive.get(job)
+        if each is not None and each.claimed:
+            self.run(self.core.client.delete(ARQ_IN_PROGRESS + job))
+            self.run(self.core.client.zadd(self.core.keys.lane(each.lane), {job: 0}, xx=True))
+            each.claimed, each.released = False, True
+
+    @rule(job=jobs, knows_reservation=st.booleans())
+    def the_queue_forgets_and_the_reaper_puts_back(self, job: str, knows_reservation: bool) -> None:
+        """The job alone, or its reservation with it, as a version without reservations would have left it."""
+        each = self.alive.get(job)
+        if each is None:
+            return
+        client, keys = self.core.client, self.core.keys
+        self.run(client.zrem(keys.lane(each.lane), job))
+        if not knows_reservation:
+            self.run(client.hdel(keys.reservations, job))  # type: ignore[arg-type]
+            for name in ("waiting", "running", f"held:{keys.lane(each.lane)}"):
+                self.run(client.zrem(f"{keys.ledgers}{each.tenant}:{name}", job))
+        place = Place(job, each.lane, each.running, each.tenant)
+        assert self.run(self.core.queue.restore(place, LEASE_S, lease_s=0.0))
+        each.released = True
+
+    @rule(job=jobs)
+    def it_is_looked_at_again(self, job: str) -> None:
+        """A job that was passed over comes up by itself, without being woken."""
+        each = self.alive.get(job)
+        if each is not None and each.released and not each.claimed:
+            self.run(self.core.client.zadd(self.core.keys.lane(each.lane), {job: 0}, xx=True))
+
+    @invariant()
+    def the_reservations_are_the_jobs_alive(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        client, keys = self.core.client, self.core.keys
+        kinds = ("waiting", "running", *(f"held:{keys.lane(lane)}" for lane in LANES))
+        names = [f"{keys.ledgers}{tenant}:{kind}" for tenant in TENANTS for kind in kinds]
+        pipe = client.pipeline(transaction=False)
+        pipe.hkeys(keys.reservations)
+        for name in (keys.active, *names):
+            pipe.zrange(name, 0, -1)
+        reserved, active, *ledgers = ({each.decode() for each in found} for found in self.run(pipe.execute()))
+        assert reserved == active == set(self.alive)
+        for i, tenant in enumerate(TENANTS):
+            waiting, running, *held = ledgers[i * len(kinds) : (i + 1) * len(kinds)]
+            assert set().union(*held) <= waiting
+            assert (waiting, running) == (self.of(tenant, running=False), self.of(tenant, running=True))
+
+    def teardown(self) -> None:
+        if hasattr(self, "core"):
+            # arq's names have no prefix of this test's own.
+            for job in self.all:
+                self.run(self.core.client.delete(ARQ_JOB + job, ARQ_IN_PROGRESS + job, ARQ_RETRY + job))
+        self.run(self.stack.aclose())
+        self.loop.close()
+
+
+def test_whatever_happens_the_reservations_are_the_jobs_alive(redis_url: str) -> None:
+    machine = type("OnThisServer", (LedgerSteps,), {"redis_url": redis_url})
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=100,
+            stateful_step_count=30,
+            deadline=None,
+            phases=(Phase.generate,),
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
