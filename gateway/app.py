@@ -127,9 +127,10 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             stack.push_async_callback(opened.aclose)
             return opened
 
-        stream_url = settings.stream_redis_url or settings.redis_url
+        queue_url = settings.redis_url.get_secret_value()
+        stream_url = (settings.stream_redis_url or settings.redis_url).get_secret_value()
         metrics = Metrics(silent=not settings.metrics)
-        queue_client = client(settings.redis_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
+        queue_client = client(queue_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
         job_client = client(stream_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("jobs"))
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
         keys, clock = Keys(settings.key_prefix), SystemClock()
@@ -187,7 +188,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         # A link is good while its job can be read.
         kept_s = LONGEST_TIMEOUT_S + max(settings.retention_s, settings.dead_letter_retention_s)
         secrets = None if settings.secret else LinkSecrets(job_client, keys, kept_s=kept_s)
-        links = SharedLinks(secrets, clock, settings.secret or "")
+        links = SharedLinks(secrets, clock, settings.secret.get_secret_value() if settings.secret else "")
 
         async def on_loss() -> None:
             hub.lose()

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from shared.api_keys import parse_api_key
+from shared.api_keys import ApiKey
 from shared.errors import Forbidden, Unauthenticated
 
 _TOKEN_BYTES = 18
@@ -28,12 +28,13 @@ class Caller:
 
 
 class Keyring:
-    """All API keys, from the entries of the settings (shared/api_keys.py)."""
+    """All API keys of the settings."""
 
-    def __init__(self, entries: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._keys: list[tuple[bytes, Caller]] = []
-        for entry in map(parse_api_key, entries):
-            self._keys.append((_digest(entry.key), Caller(entry.tenant, entry.admin, entry.lanes)))
+        for key in keys:
+            digest = _digest(key.key.get_secret_value())
+            self._keys.append((digest, Caller(key.tenant, key.admin, key.lanes)))
 
     def caller(self, authorization: str | None) -> Caller:
         """The caller of an `Authorization: Bearer <key>` header (RFC 6750 §2.1).

@@ -7,6 +7,8 @@ gateway's auth.py keeps them. Pure. Not here: who presents a key.
 import re
 from dataclasses import dataclass
 
+from pydantic import SecretStr
+
 _TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LANES = "lanes="
 
@@ -15,7 +17,7 @@ _LANES = "lanes="
 class ApiKey:
     """One entry. `lanes` are those that the key may use, `default` its preferred one or else the first; empty: all."""
 
-    key: str
+    key: SecretStr
     tenant: str
     admin: bool = False
     lanes: tuple[str, ...] = ()
@@ -36,4 +38,4 @@ def parse_api_key(entry: str) -> ApiKey:
         raise ValueError(
             "each entry is key:tenant, then :admin or :lanes=<lane>+<lane> or both; a tenant has only A-Z a-z 0-9 _ . -"
         )
-    return ApiKey(key, tenant, "admin" in options, tuple(lanes))
+    return ApiKey(SecretStr(key), tenant, "admin" in options, tuple(lanes))

@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import RedisSSLContext, SSLConnection
@@ -36,7 +36,10 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
             pool.connection_class = SharedTls
         pool.make_connection()
     except (TypeError, ValueError, RedisError) as error:
-        raise StartupError(f"The options in the address of Redis can't be used: {error}.") from None
+        # The error itself may quote a value, and the address has a password.
+        wrong = [name for name in parse_qs(urlsplit(url).query, keep_blank_values=True) if name in str(error)]
+        named = f" {wrong[0]}" if len(wrong) == 1 else "s"
+        raise StartupError(f"The option{named} in the address of Redis can't be used.") from None
     return pool
 
 

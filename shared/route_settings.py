@@ -8,7 +8,7 @@ a provider.
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from shared.bounds import CHAIN
 from shared.routes import (
@@ -27,14 +27,14 @@ _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class ProviderSettings(_Strict):
     """One upstream."""
 
     base_url: str = Field(min_length=1, description="its address, as in `https://api.openai.com/v1`")
-    api_key: str | None = Field(None, description="its key")
+    api_key: SecretStr | None = Field(None, description="its key")
     continuation: Continuation = Field(
         Continuation.NONE,
         description="how it is asked to go on in mid-sentence: none, prefill, prefix or continue_final_message",

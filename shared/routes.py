@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pydantic import SecretStr
+
 from shared.errors import ModelNotFound
 
 ANY_MODEL = "*"
@@ -77,7 +79,7 @@ class Upstream:
 
     name: str
     base_url: str
-    api_key: str | None = None
+    api_key: SecretStr | None = None
     continuation: Continuation = Continuation.NONE
     max_concurrency: int | None = None
     rules: RequestRules = RequestRules()

@@ -9,9 +9,9 @@ import os
 import re
 from collections.abc import Mapping
 from tomllib import TOMLDecodeError
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -22,7 +22,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from shared.api_keys import parse_api_key
+from shared.api_keys import ApiKey
 from shared.bounds import (
     ADDRESS_CONNECTIONS,
     BODY_BYTES,
@@ -50,6 +50,7 @@ from shared.route_settings import (
     upstream_of,
 )
 from shared.routes import ANY_MODEL, Continuation, OnStreamFailure, RouteTable, Upstream
+from shared.secret_settings import KeyEntry, RedisUrl, hidden
 from shared.tenant_bounds import TenantBounds, half_of, most_slots_of
 
 # Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
@@ -75,12 +76,13 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         populate_by_name=True,
+        hide_input_in_errors=True,
     )
 
-    redis_url: str | None = Field(
+    redis_url: RedisUrl | None = Field(
         None, description="Redis or Valkey (≥ 7.2, noeviction) for the queue; unset: `tailrace up` embeds one"
     )
-    stream_redis_url: str | None = Field(
+    stream_redis_url: RedisUrl | None = Field(
         None, description="Redis or Valkey for jobs and logs; unset: the same as `redis_url`"
     )
     key_prefix: str = Field("tailrace", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every Redis key")
@@ -92,7 +94,7 @@ class Settings(BaseSettings):
         "unset: any, and without API keys `localhost`, `127.0.0.1` and `[::1]`",
     )
     port: int = Field(8080, ge=0, le=65535, description="port of the gateway; 0 picks a free one")
-    api_keys: Annotated[tuple[str, ...], NoDecode] = Field(
+    api_keys: Annotated[tuple[KeyEntry, ...], NoDecode] = Field(
         (),
         description="`key:tenant`, then `:admin` or `:lanes=<lane>+<lane>` or both, separated by commas; "
         "unset: one development key is made",
@@ -102,7 +104,9 @@ class Settings(BaseSettings):
         description="origins whose pages may call this gateway, separated by commas, or `*` for all; unset: none but "
         "its own",
     )
-    secret: str | None = Field(None, min_length=16, description="signs event links; unset: made once and kept in Redis")
+    secret: SecretStr | None = Field(
+        None, min_length=16, description="signs event links; unset: made once and kept in Redis"
+    )
 
     metrics: bool = Field(True, description="whether processes count and publish; if not, `/metrics` is a 404")
     metrics_open: bool | None = Field(
@@ -114,7 +118,7 @@ class Settings(BaseSettings):
         None,
         description="the gateway that `tailrace submit` and its like talk to; unset: the one at `host` and `port`",
     )
-    api_key: str | None = Field(
+    api_key: SecretStr | None = Field(
         None,
         description="their API key; unset: the development key of a gateway on this machine",
     )
@@ -123,7 +127,7 @@ class Settings(BaseSettings):
         None,
         description="base URL of an OpenAI-compatible upstream, or `scripted:`; falls back to `OPENAI_BASE_URL`",
     )
-    upstream_api_key: str | None = Field(
+    upstream_api_key: SecretStr | None = Field(
         None,
         description="its key; falls back to `OPENAI_API_KEY`",
     )
@@ -271,13 +275,6 @@ class Settings(BaseSettings):
         "auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal"
     )
 
-    @field_validator("redis_url", "stream_redis_url")
-    @classmethod
-    def _has_a_scheme(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("it starts with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0")
-        return value
-
     @field_validator("api_keys", "cors_origins", "models", "lanes", "hosts", "proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -287,9 +284,9 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys")
     @classmethod
-    def _well_formed(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        tenants: dict[str, str] = {}
-        for key in map(parse_api_key, value):
+    def _belong_to_one_tenant_each(cls, value: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        tenants: dict[SecretStr, str] = {}
+        for key in value:
             if tenants.setdefault(key.key, key.tenant) != key.tenant:
                 raise ValueError(f"one key is given to the tenants {tenants[key.key]} and {key.tenant}")
         return value
@@ -317,7 +314,7 @@ class Settings(BaseSettings):
         slots = info.data.get("worker_slots", max(lane.cap or 0 for lane in lanes))
         if any(lane.cap is not None and lane.cap > slots for lane in lanes):
             raise ValueError(f"a lane's cap is at most TAILRACE_WORKER_SLOTS, which is {slots}")
-        planned = {lane for entry in info.data.get("api_keys", ()) for lane in parse_api_key(entry).lanes}
+        planned = {lane for key in info.data.get("api_keys", ()) for lane in key.lanes}
         if missing := planned - {lane.name for lane in lanes}:
             raise ValueError(
                 f"a key in TAILRACE_API_KEYS may use {', '.join(sorted(missing))}, which must be a lane here"
@@ -354,6 +351,10 @@ class Settings(BaseSettings):
         check_chains(value, providers)
         return value
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the settings with changes, which are not validated; secrets are hidden in the copy, too."""
+        return super().model_copy(update=hidden(update or {}), deep=deep)
+
     def route_table(self) -> RouteTable:
         """All routes and their providers; neither where no upstream is configured.
 
@@ -376,7 +377,7 @@ class Settings(BaseSettings):
     @property
     def tenant_bounds(self) -> TenantBounds:
         """How much one tenant may hold: what is set, else a share if there are several tenants."""
-        alone = len({parse_api_key(entry).tenant for entry in self.api_keys}) <= 1
+        alone = len({key.tenant for key in self.api_keys}) <= 1
         slots = self.workers * self.worker_slots
         return TenantBounds(
             waiting=self.max_waiting_per_tenant or (self.max_depth if alone else half_of(self.max_depth)),
@@ -452,13 +453,21 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{_shown(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
         raise StartupError(f"These settings are wrong: {wrong}.") from None
-    except (TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise StartupError(f"tailrace.toml can't be read: {error}.") from None
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StartupError(f"tailrace.toml is not valid TOML{_place(error)}.") from None
+    except OSError as error:
+        raise StartupError(f"tailrace.toml can't be read: {error.strerror}.") from None
 
 
 def environment_notes() -> tuple[Note, ...]:
     """List the environment's variables that look like settings and are not read, for the log."""
     return tuple(find_notes(os.environ, Settings.model_fields))
+
+
+def _place(error: ValueError) -> str:
+    """Where the reading of a file ended; why may be told by a part of a secret."""
+    found = re.search(r"\((at .*)\)$", str(error))
+    return f", {found[1]}" if found else ": it is not UTF-8"
 
 
 def _shown(location: tuple[int | str, ...]) -> str:

@@ -82,7 +82,8 @@ def make_providers(settings: Settings) -> dict[str, Provider]:
 def _provider(upstream: Upstream) -> Provider:
     if upstream.base_url == SCRIPTED_URL:
         return Scripted(upstream.name, rate=_SCRIPTED_RATE)
-    return OpenAICompatible(upstream.name, upstream.base_url, upstream.api_key, upstream.rules)
+    key = None if upstream.api_key is None else upstream.api_key.get_secret_value()
+    return OpenAICompatible(upstream.name, upstream.base_url, key, upstream.rules)
 
 
 async def run_worker(
@@ -108,12 +109,13 @@ async def run_worker(
             stack.push_async_callback(opened.aclose)
             return opened
 
-        stream_url = settings.stream_redis_url or settings.redis_url
+        queue_url = settings.redis_url.get_secret_value()
+        stream_url = (settings.stream_redis_url or settings.redis_url).get_secret_value()
         metrics = Metrics(silent=not settings.metrics)
-        queue_client = client(settings.redis_url, latency=metrics.command.of("queue"))
+        queue_client = client(queue_url, latency=metrics.command.of("queue"))
         job_client = client(stream_url, latency=metrics.command.of("jobs"))
         writer = client(stream_url, connections=1)
-        bell_client = client(settings.redis_url, connections=1)
+        bell_client = client(queue_url, connections=1)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
         clock, keys = SystemClock(), Keys(settings.key_prefix)
         servers = {"queue": queue_client, "jobs": job_client}

@@ -146,7 +146,7 @@ def _url(settings: Settings) -> str:
 def _key(address: httpx2.URL, settings: Settings) -> str:
     """The key for this gateway: the configured one; the development key is for this machine only."""
     if settings.api_key is not None:
-        return settings.api_key
+        return settings.api_key.get_secret_value()
     if settings.api_keys or not is_loopback(address.host):
         raise StartupError("TAILRACE_API_KEY is not set, and this gateway wants one.")
     return kept_development_key(settings.data_dir)

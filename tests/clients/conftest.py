@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from shared.settings import Settings
+from shared.settings import load_settings
 from tests.clients.browser import CHROMIUM, Visitor, running_chromium, visiting
 from tests.clients.system import KEY, ObservedUpstream, System
 from tests.support.processes import Processes
@@ -25,7 +25,7 @@ INSTALL_S = 50.0
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
     """What starts them; keyword arguments are settings."""
-    settings = Settings(
+    settings = load_settings(
         max_attempts=1,  # what clients are told of a failure; what follows one is the workers' tests' matter
         redis_url=redis_url,
         api_keys=(f"{KEY}:alice", "sk-bob:bob", "sk-root:root:admin"),

@@ -131,7 +131,9 @@ def test_an_address_that_is_not_a_url_is_refused_in_one_sentence_without_its_pas
 @pytest.mark.parametrize("query", ["no_such_option=1", "db=x", "max_connections=many", "ssl_cert_reqs=some"])
 def test_an_option_that_cannot_be_used_is_refused_in_one_sentence(query: str) -> None:
     scheme = "rediss" if query.startswith("ssl") else "redis"
-    with pytest.raises(StartupError, match=r"^The options in the address of Redis can't be used: .*\.$") as refusal:
+    with pytest.raises(
+        StartupError, match=r"^The option(s| [a-z_]+) in the address of Redis can't be used\.$"
+    ) as refusal:
         _ = open_client(f"{scheme}://:hunter2@127.0.0.1/0?{query}")
 
     assert "hunter2" not in str(refusal.value)

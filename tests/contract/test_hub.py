@@ -25,6 +25,7 @@ from shared.replay import Entry, Page, ReplayLog
 from shared.settings import Settings
 from shared.valkey import Client, open_client
 from tests.support.scribe import Desk, Scribe, desk
+from tests.support.short_settings import redis_url_of
 from tests.support.valkey import running_valkey
 
 # So long that in a test it never happens.
@@ -59,11 +60,10 @@ async def running_hub(
     settings: Settings, *, log_type: type[ReplayLog] = ReplayLog, metrics: Metrics | None = None, **times: float
 ) -> AsyncIterator[Hub]:
     """A hub at work. Nothing happens by its timer but what the test asks for."""
-    assert settings.redis_url is not None
     names = ("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s")
     options: dict[str, Any] = {**dict.fromkeys(names, NEVER_S), **times, "metrics": metrics}
-    feed = open_client(settings.redis_url, connections=1, command_timeout_s=None)
-    client = open_client(settings.redis_url)
+    feed = open_client(redis_url_of(settings), connections=1, command_timeout_s=None)
+    client = open_client(redis_url_of(settings))
     keys = Keys(settings.key_prefix)
     log, clock = log_type(client, keys), SystemClock()
     hub = Hub(feed, log, keys, clock, reader_bytes=settings.reader_bytes, **options)

@@ -19,6 +19,7 @@ from tests.contract.test_hub import read, running_hub
 from tests.support.core import captured_logs
 from tests.support.forwarder import Forwarder, forwarding
 from tests.support.scribe import Desk, desk
+from tests.support.short_settings import redis_url_of
 from tests.support.valkey import running_valkey
 
 PATIENCE_S = 5.0
@@ -34,8 +35,7 @@ async def writing(settings: Settings) -> AsyncIterator[Desk]:
 @pytest.fixture
 async def forwarder(settings: Settings) -> AsyncIterator[Forwarder]:
     """The hub's way to the server."""
-    assert settings.redis_url is not None
-    async with forwarding(settings.redis_url) as opened:
+    async with forwarding(redis_url_of(settings)) as opened:
         yield opened
 
 
@@ -142,10 +142,9 @@ async def test_a_message_that_is_still_on_its_way_does_not_make_the_feed_deaf(
 
 async def test_an_epoch_without_events_does_not_make_the_feed_deaf(settings: Settings, writing: Desk) -> None:
     """A worker that ends a job in another's place takes an epoch, and logs nothing until it knows the end."""
-    assert settings.redis_url is not None
     metrics = Metrics()
     scribe = await writing.started()
-    async with checking(settings, settings.redis_url, metrics) as hub, hub.reader(scribe.job_id, START) as reader:
+    async with checking(settings, redis_url_of(settings), metrics) as hub, hub.reader(scribe.job_id, START) as reader:
         await read(reader, until=b"started")
         await writing.begin_the_end(scribe.job_id)
         await hub.tail_check.check()

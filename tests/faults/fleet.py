@@ -21,7 +21,7 @@ from shared.embedded import EmbeddedValkey
 from shared.errors import StartupError
 from shared.keys import Keys
 from shared.ports import free_port
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 from shared.valkey import open_client
 from tests.faults.http import request
 from tests.faults.schedule import CONNECTIONS, GATEWAYS, VALKEY, WORKERS, Fault
@@ -40,7 +40,7 @@ _UNSYNCED_S = 1.0
 
 def settings_of(data_dir: Path) -> Settings:
     """Short times, so that a run of minutes sees many recoveries."""
-    return Settings(
+    return load_settings(
         api_keys=("sk-alice:alice",),
         secret="a secret for this run only",
         lease_s=LEASE_S,

@@ -9,6 +9,7 @@ from shared.settings import Settings
 from tests.support.client import Client
 from tests.support.core import open_core
 from tests.support.processes import Processes
+from tests.support.short_settings import redis_url_of
 from tests.support.system import Story, read_story
 from tests.support.upstream import ask as scripted
 from tests.support.upstream import expected_text
@@ -20,7 +21,6 @@ SLOTS = 40
 
 @pytest.mark.timeout(120)
 async def test_a_thousand_jobs_of_fifty_clients_all_end_and_every_text_is_exact(settings: Settings) -> None:
-    assert settings.redis_url is not None
     slots = settings.model_copy(update={"worker_slots": SLOTS, "timeout_s": 100.0})
     async with Processes(slots) as processes:
         gateway, _ = await asyncio.gather(processes.gateway(), processes.worker())
@@ -30,7 +30,7 @@ async def test_a_thousand_jobs_of_fifty_clients_all_end_and_every_text_is_exact(
         # Nobody waits for anybody: all jobs are there before the first client reads.
         submitted = await asyncio.gather(*(submit_all(client, number) for number in range(CLIENTS)))
         stories = await asyncio.gather(*(read_all(client, job_ids) for job_ids in submitted))
-        async with open_core(settings.redis_url, settings.key_prefix) as core:
+        async with open_core(redis_url_of(settings), settings.key_prefix) as core:
             assert await core.depth("default") == 0
             assert await core.client.zcard(core.keys.active) == 0
 

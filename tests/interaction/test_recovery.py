@@ -14,6 +14,7 @@ from shared.queue import Queue
 from shared.server_check import Server
 from shared.settings import Settings
 from tests.support.core import captured_logs, frozen, open_core
+from tests.support.short_settings import stream_redis_url_of
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told
 from tests.support.valkey import running_valkey
@@ -89,8 +90,7 @@ async def test_jobs_are_walked_once_for_each_server(system: System) -> None:
         async with running_worker(system.settings, Told()):
             await logs.wait_for("recovery.walked")
     server = await system.core.queue.identity()
-    assert system.settings.stream_redis_url is not None
-    async with open_core(system.settings.stream_redis_url, system.settings.key_prefix) as jobs:
+    async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
         assert not await jobs.store.may_walk(server, 60.0)
         assert await jobs.store.may_walk("another", 60.0)
         assert not await jobs.store.may_walk("another", 60.0)
@@ -122,8 +122,7 @@ async def test_a_job_that_nobody_can_read_and_the_queue_forgot_is_put_back_and_e
     system: System, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
     job_id = await system.submit()
-    assert system.settings.stream_redis_url is not None
-    async with open_core(system.settings.stream_redis_url, system.settings.key_prefix) as jobs:
+    async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
         await jobs.client.hset(jobs.keys.job(job_id).record, "v", "99")  # type: ignore[misc]
         await forget(queue_server, tmp_path)
         async with system.commands() as command, running_worker(system.settings, Told()):

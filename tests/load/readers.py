@@ -24,7 +24,7 @@ import uvloop
 
 from shared.bounds import KIB, MIB
 from shared.events import Event, decode_frame, split_frames
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 from tests.support.client import HEARTBEAT, Client
 from tests.support.processes import Processes, Running
 from tests.support.system import proven
@@ -296,7 +296,7 @@ async def main(readers: int) -> int:
     """Measure, print, judge."""
     with tempfile.TemporaryDirectory() as folder:
         async with running_valkey(Path(folder)) as valkey:
-            settings = Settings(
+            settings = load_settings(
                 redis_url=valkey.url,
                 api_keys=(f"{KEY}:alice",),
                 first_token_timeout_s=600.0,

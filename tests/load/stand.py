@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from shared.child import start_child, stop_child
-from shared.settings import Settings
+from shared.settings import load_settings
 from tests.load.generator import Asking, Caller, chat, native, responses, ui
 from tests.support.processes import START_S, STOP_S, Processes, Running
 from tests.support.valkey import fresh_prefix
@@ -107,7 +107,7 @@ async def running_stand(
     data_dir: Path, *, workers: int = 1, peer: Peer | None = None, upstream_port: int = 0, metrics: bool = True
 ) -> AsyncIterator[Stand]:
     """All parts, ready; they end with the block."""
-    settings = Settings(
+    settings = load_settings(
         api_keys=(f"{KEY}:bench",),
         secret="a secret for the bench only",
         worker_slots=SLOTS,

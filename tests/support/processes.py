@@ -10,16 +10,20 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pydantic import SecretStr
+
 from gateway.supervisor import Program
+from shared.api_keys import ApiKey
 from shared.child import signal_child, start_child, stop_child
 from shared.embedded import EmbeddedValkey
 from shared.ports import free_port
+from shared.route_settings import ProviderSettings
 from shared.settings import Settings
 
 START_S = 30.0
@@ -165,8 +169,28 @@ class Processes:
 
 def as_env(settings: Settings) -> dict[str, str]:
     """Settings as the environment of a process; what is at its default is left out."""
-    values = settings.model_dump(mode="json", exclude_defaults=True)
+    values = settings.model_dump(mode="json", exclude_defaults=True) | dict(_secrets_of(settings))
     return {f"TAILRACE_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
+
+
+def _secrets_of(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """The settings that no dump shows, in the form of the environment."""
+    for name in ("redis_url", "stream_redis_url", "secret", "api_key", "upstream_api_key"):
+        secret: SecretStr | None = getattr(settings, name)
+        yield name, secret and secret.get_secret_value()
+    yield "api_keys", [_entry(key) for key in settings.api_keys] or None
+    if settings.providers:
+        yield "providers", {name: _provider(each) for name, each in settings.providers.items()}
+
+
+def _entry(key: ApiKey) -> str:
+    options = [*(["admin"] if key.admin else []), *([f"lanes={'+'.join(key.lanes)}"] if key.lanes else [])]
+    return ":".join((key.key.get_secret_value(), key.tenant, *options))
+
+
+def _provider(provider: ProviderSettings) -> dict[str, Any]:
+    key = provider.api_key and provider.api_key.get_secret_value()
+    return {**provider.model_dump(mode="json", exclude_defaults=True), "api_key": key}
 
 
 def _as_text(value: Any) -> str:

@@ -22,6 +22,7 @@ from shared.replay import Entry, ReplayLog
 from shared.settings import Settings
 from shared.store import Execution, Store
 from shared.valkey import Client, open_client
+from tests.support.short_settings import redis_url_of
 from worker.ending import Ending, completed, ended_badly, finish
 from worker.tally import Tally
 
@@ -144,8 +145,7 @@ def _owner() -> str:
 @asynccontextmanager
 async def desk(settings: Settings, *, unheard: bool = False) -> AsyncIterator[Desk]:
     """A desk of its own connections."""
-    assert settings.redis_url is not None
-    client = open_client(settings.redis_url)
+    client = open_client(redis_url_of(settings))
     try:
         yield Desk(client, settings, unheard=unheard)
     finally:

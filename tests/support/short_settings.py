@@ -6,6 +6,18 @@ from typing import Any
 from shared.settings import Settings
 
 
+def redis_url_of(settings: Settings) -> str:
+    """The address of the queue's Redis."""
+    assert settings.redis_url is not None
+    return settings.redis_url.get_secret_value()
+
+
+def stream_redis_url_of(settings: Settings) -> str:
+    """The address of the jobs' Redis, which is configured."""
+    assert settings.stream_redis_url is not None
+    return settings.stream_redis_url.get_secret_value()
+
+
 def short_settings(redis_url: str, key_prefix: str, data_dir: Path, **changes: Any) -> Settings:
     """Settings that read no environment. `changes` replace or add fields."""
     fields: dict[str, Any] = {

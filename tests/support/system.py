@@ -19,6 +19,7 @@ from shared.settings import Settings
 from tests.support.client import Client
 from tests.support.core import PATIENCE_S, Core, open_core
 from tests.support.gateway import Gateway, running_gateway
+from tests.support.short_settings import redis_url_of
 from tests.support.told import MODEL
 from worker.__main__ import make_providers, run_worker
 from worker.providers.base import Provider
@@ -241,8 +242,7 @@ async def read_story(client: Client, job_id: str) -> Story:
 @asynccontextmanager
 async def running_system(settings: Settings) -> AsyncIterator[System]:
     """A gateway, without a worker."""
-    assert settings.redis_url is not None
-    async with open_core(settings.redis_url, settings.key_prefix) as core, running_gateway(settings) as gateway:
+    async with open_core(redis_url_of(settings), settings.key_prefix) as core, running_gateway(settings) as gateway:
         yield System(settings, gateway, core)
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
 from shared.route_settings import ProviderSettings, RouteSettings
 from shared.routes import DeveloperRole
-from shared.settings import Settings
+from shared.settings import load_settings
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
 from tests.zoo.catalog import ALIASES, CLIENTS, Client
@@ -57,7 +58,7 @@ def routing_of(upstream_url: str) -> dict[str, Any]:
         "providers": {
             name: ProviderSettings(
                 base_url=upstream_url,
-                api_key="none",
+                api_key=SecretStr("none"),
                 developer_role=None if "developer" in vendor.roles else DeveloperRole.SYSTEM,
             )
             for name, (vendor, _) in MODELS.items()
@@ -102,7 +103,7 @@ class Zoo:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def zoo(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Zoo]:
     """Gateway, worker and upstream."""
-    settings = Settings(
+    settings = load_settings(
         redis_url=redis_url,
         key_prefix=fresh_prefix(),
         api_keys=(f"{KEY}:zoo",),

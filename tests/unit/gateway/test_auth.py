@@ -3,11 +3,13 @@
 import pytest
 
 from gateway.auth import Caller, Keyring, Links
+from shared.api_keys import parse_api_key
 from shared.errors import Forbidden, Unauthenticated
 
 JOB, OTHER_JOB = "job_0000000000000000000000000a", "job_0000000000000000000000000b"
 
-keyring = Keyring(["sk-alice:alice", "sk-alice-2:alice:lanes=low+default", "sk-root:root:admin"])
+ENTRIES = ("sk-alice:alice", "sk-alice-2:alice:lanes=low+default", "sk-root:root:admin")
+keyring = Keyring([parse_api_key(entry) for entry in ENTRIES])
 links = Links("a secret for tests only")
 
 

@@ -1,19 +1,22 @@
 """What an entry of the API keys says."""
 
 import pytest
+from pydantic import SecretStr
 
 from shared.api_keys import ApiKey, parse_api_key
+
+SK_A = SecretStr("sk-a")
 
 
 @pytest.mark.parametrize(
     ("entry", "key"),
     [
-        ("sk-a:alice", ApiKey("sk-a", "alice")),
-        ("sk-a:alice:admin", ApiKey("sk-a", "alice", admin=True)),
-        ("sk-a:a.l_i-ce:lanes=low", ApiKey("sk-a", "a.l_i-ce", lanes=("low",))),
-        ("sk-a:alice:lanes=low+default", ApiKey("sk-a", "alice", lanes=("low", "default"))),
-        ("sk-a:alice:admin:lanes=low", ApiKey("sk-a", "alice", admin=True, lanes=("low",))),
-        ("sk-a:alice:lanes=low:admin", ApiKey("sk-a", "alice", admin=True, lanes=("low",))),
+        ("sk-a:alice", ApiKey(SK_A, "alice")),
+        ("sk-a:alice:admin", ApiKey(SK_A, "alice", admin=True)),
+        ("sk-a:a.l_i-ce:lanes=low", ApiKey(SK_A, "a.l_i-ce", lanes=("low",))),
+        ("sk-a:alice:lanes=low+default", ApiKey(SK_A, "alice", lanes=("low", "default"))),
+        ("sk-a:alice:admin:lanes=low", ApiKey(SK_A, "alice", admin=True, lanes=("low",))),
+        ("sk-a:alice:lanes=low:admin", ApiKey(SK_A, "alice", admin=True, lanes=("low",))),
     ],
 )
 def test_an_entry_says_whose_the_key_is_and_what_it_may_do(entry: str, key: ApiKey) -> None:

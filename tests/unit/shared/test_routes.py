@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from shared.errors import ModelNotFound, StartupError
 from shared.routes import (
@@ -44,7 +45,9 @@ def test_one_upstream_serves_every_model() -> None:
     route = table.route("whatever")
     assert route.targets == (Target("upstream", first_token_s=120.0, gap_s=60.0),)
     assert (route.on_stream_failure, route.max_attempts) == (OnStreamFailure.CONTINUE, 5)
-    assert table.upstreams == {"upstream": Upstream("upstream", "http://u.test/v1", "sk", Continuation.PREFILL)}
+    assert table.upstreams == {
+        "upstream": Upstream("upstream", "http://u.test/v1", SecretStr("sk"), Continuation.PREFILL)
+    }
     assert (table.named, table.serves_any) == ((), True)
 
 

@@ -1,9 +1,12 @@
 """Settings: from the environment and `tailrace.toml`, and what is said about wrong ones."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
+from shared.api_keys import parse_api_key
 from shared.errors import StartupError
 from shared.settings import Settings, colour_is_wanted, environment_notes, load_settings, terminal_is_dumb
 
@@ -36,7 +39,10 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     settings = load_settings()
 
     assert (settings.port, settings.lease_s) == (9000, 2.5)
-    assert settings.api_keys == ("sk-a:tenant-a", "sk-b:tenant_b:admin")
+    assert [(key.key.get_secret_value(), key.tenant, key.admin) for key in settings.api_keys] == [
+        ("sk-a", "tenant-a", False),
+        ("sk-b", "tenant_b", True),
+    ]
     assert settings.models == ("small", "large")
 
 
@@ -87,12 +93,12 @@ def test_the_upstream_falls_back_to_the_openai_names(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OPENAI_BASE_URL", "http://openai.test/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
     assert load_settings().upstream_url == "http://openai.test/v1"
-    assert load_settings().upstream_api_key == "sk-openai"
+    assert load_settings().upstream_api_key == SecretStr("sk-openai")
 
     monkeypatch.setenv("TAILRACE_UPSTREAM_URL", "http://ours.test/v1")
     monkeypatch.setenv("TAILRACE_UPSTREAM_API_KEY", "sk-ours")
     assert load_settings().upstream_url == "http://ours.test/v1"
-    assert load_settings().upstream_api_key == "sk-ours"
+    assert load_settings().upstream_api_key == SecretStr("sk-ours")
 
 
 def test_settings_are_read_from_tailrace_toml_and_the_environment_wins(
@@ -104,12 +110,15 @@ def test_settings_are_read_from_tailrace_toml_and_the_environment_wins(
     settings = load_settings(lease_s=4.0)
 
     assert (settings.port, settings.lease_s) == (9002, 4.0)
-    assert (settings.api_keys, settings.models) == (("sk-a:a",), ("small", "large"))
+    assert ([key.tenant for key in settings.api_keys], settings.models) == (["a"], ("small", "large"))
 
 
 def test_the_upstream_can_stand_in_tailrace_toml(toml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     toml.write_text('upstream_url = "http://toml.test/v1"\nupstream_api_key = "sk-toml"\n')
-    assert (load_settings().upstream_url, load_settings().upstream_api_key) == ("http://toml.test/v1", "sk-toml")
+    assert (load_settings().upstream_url, load_settings().upstream_api_key) == (
+        "http://toml.test/v1",
+        SecretStr("sk-toml"),
+    )
 
     monkeypatch.setenv("TAILRACE_UPSTREAM_URL", "http://ours.test/v1")
     assert load_settings().upstream_url == "http://ours.test/v1"
@@ -120,7 +129,10 @@ def test_tailrace_toml_wins_over_the_openai_names(toml: Path, monkeypatch: pytes
     monkeypatch.setenv("OPENAI_BASE_URL", "http://openai.test/v1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
 
-    assert (load_settings().upstream_url, load_settings().upstream_api_key) == ("http://toml.test/v1", "sk-openai")
+    assert (load_settings().upstream_url, load_settings().upstream_api_key) == (
+        "http://toml.test/v1",
+        SecretStr("sk-openai"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,6 +140,12 @@ def test_tailrace_toml_wins_over_the_openai_names(toml: Path, monkeypatch: pytes
     [
         ("TAILRACE_REDIS_URL", "hunter2:6379"),
         ("TAILRACE_STREAM_REDIS_URL", "http://hunter2"),
+        ("TAILRACE_REDIS_URL", "redis://:hun/ter2@127.0.0.1:6379/0"),
+        ("TAILRACE_REDIS_URL", "redis://:1#hunter2@127.0.0.1:6379"),
+        ("TAILRACE_REDIS_URL", "redis://:1?hunter2@127.0.0.1:6379/hunter2"),
+        ("TAILRACE_REDIS_URL", "redis://127.0.0.1/hunter2"),
+        ("TAILRACE_REDIS_URL", "redis://127.0.0.1:hunter2"),
+        ("TAILRACE_STREAM_REDIS_URL", "redis://[hunter2"),
         ("TAILRACE_PORT", "a-secret"),
         ("TAILRACE_PORT", "65536"),
         ("TAILRACE_LEASE_S", "0.1"),
@@ -149,6 +167,12 @@ def test_tailrace_toml_wins_over_the_openai_names(toml: Path, monkeypatch: pytes
         ("TAILRACE_LANES", "default:2:101"),
         ("TAILRACE_LANES", "default:2,Hunter:2"),
         ("TAILRACE_SECRET", "hunter2"),
+        ("TAILRACE_PROVIDERS", '{"a": {"api_key": "hunter2"}}'),
+        ("TAILRACE_PROVIDERS", '{"a": {"base_url": "http://a.test", "api_key": ["hunter2"]}}'),
+        ("TAILRACE_PROVIDERS", '{"a": "hunter2"}'),
+        ("TAILRACE_PROVIDERS", '["hunter2"]'),
+        ("TAILRACE_ROUTES", '{"a": {"chain": "hunter2"}}'),
+        ("TAILRACE_ROUTES", '"hunter2"'),
         ("TAILRACE_KEY_PREFIX", "hunter{2}"),
         ("TAILRACE_LOG_LEVEL", "hunter2"),
         ("TAILRACE_LOG_FORMAT", "hunter2"),
@@ -165,7 +189,7 @@ def test_a_wrong_value_is_refused_in_one_sentence_that_names_the_setting_and_not
 
     sentence = str(refusal.value)
     assert name in sentence
-    assert value not in sentence
+    assert value not in sentence and "hunter2" not in sentence
     assert sentence.endswith(".")
     assert "\n" not in sentence
     assert refusal.value.__suppress_context__
@@ -223,14 +247,24 @@ def test_an_unknown_name_in_tailrace_toml_is_refused_by_name(toml: Path) -> None
         load_settings()
 
 
-@pytest.mark.parametrize("text", [b"port = \n", b'secret = "hunter2 hunter2\n', b'secret = "\xff"\n'])
-def test_a_tailrace_toml_that_is_no_toml_is_refused_in_one_sentence(toml: Path, text: bytes) -> None:
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b"port = \n", ", at line 1, column 8"),
+        (b'secret = "hunter2 hunter2\n', ", at line 1, column 26"),
+        (b"hunter2 = 1\n[hunter2]\n", ", at line 2, column 9"),
+        (b'secret = "hunter2', ", at end of document"),
+        (b'secret = "\xff"\n', ": it is not UTF-8"),
+    ],
+)
+def test_a_tailrace_toml_that_is_no_toml_is_refused_in_one_sentence(toml: Path, text: bytes, place: str) -> None:
     toml.write_bytes(text)
 
-    with pytest.raises(StartupError, match=r"tailrace\.toml") as refusal:
+    with pytest.raises(StartupError) as refusal:
         load_settings()
 
-    assert "hunter2" not in str(refusal.value)
+    assert str(refusal.value) == f"tailrace.toml is not valid TOML{place}."
+    assert refusal.value.__suppress_context__
 
 
 def test_settings_can_not_be_changed_once_read() -> None:
@@ -319,3 +353,70 @@ def test_a_bound_is_no_larger_than_its_total() -> None:
 
     with pytest.raises(StartupError, match=r"MAX_WAITING_PER_TENANT: .*TAILRACE_MAX_DEPTH for each lane, .* 12 in all"):
         load_settings(max_depth=4, max_waiting_per_tenant=13)
+
+
+# Secrets.
+
+SECRETS = {
+    "redis_url": "redis://:hunter2@127.0.0.1:6379/0",
+    "stream_redis_url": "unix://:hunter2@/run/valkey.sock",
+    "secret": "hunter2 hunter2 hunter2",
+    "api_key": "sk-hunter2",
+    "api_keys": "sk-hunter2:alice:admin,sk-hunter2-b:bob",
+}
+ONE_UPSTREAM = {"upstream_url": "http://u.test/v1", "upstream_api_key": "sk-hunter2"}
+SEVERAL_UPSTREAMS = {"providers": {"a": {"base_url": "http://a.test/v1", "api_key": "sk-hunter2"}}}
+
+
+@pytest.mark.parametrize("upstream", [ONE_UPSTREAM, SEVERAL_UPSTREAMS])
+def test_no_secret_is_in_a_repr_or_a_dump_of_the_settings(upstream: dict[str, Any]) -> None:
+    settings = load_settings(**SECRETS, **upstream)
+
+    for holder in (settings, settings.providers, settings.route_table().upstreams, settings.model_dump()):
+        assert "hunter2" not in f"{holder!r} {holder}"
+    assert "hunter2" not in settings.model_dump_json()
+
+
+def test_a_copy_hides_the_secrets_that_it_is_given() -> None:
+    copy = load_settings().model_copy(update={**SECRETS, "api_keys": ("sk-hunter2:alice",), "port": 1})
+
+    assert "hunter2" not in repr(copy)
+    assert copy.secret == SecretStr(SECRETS["secret"])
+    assert (copy.api_keys, copy.port) == ((parse_api_key("sk-hunter2:alice"),), 1)
+
+
+def test_each_setting_that_can_be_a_secret_is_one() -> None:
+    named = {name for name in Settings.model_fields if name.endswith(("secret", "api_key", "redis_url"))}
+    plain = load_settings().model_copy(update=dict.fromkeys(named, "hunter2"))
+
+    assert {type(getattr(plain, name)) for name in named} == {SecretStr}
+
+
+def test_an_error_of_the_settings_does_not_show_what_was_read() -> None:
+    with pytest.raises(ValidationError) as wrong:
+        Settings.model_validate({**SECRETS, "providers": {"a": {"api_key": "sk-hunter2"}}, "lease_s": "hunter2"})
+
+    assert "hunter2" not in f"{wrong.value!r} {wrong.value}"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://127.0.0.1",
+        "redis://:p%2Fw@127.0.0.1:6379/3",
+        "rediss://user:pw@redis.example:6380/0?ssl_ca_certs=/etc/ca.pem",
+        "unix://:pw@/run/valkey.sock?db=3",
+        "redis://[::1]:6379",
+    ],
+)
+def test_an_address_of_redis_is_taken_as_it_is(address: str) -> None:
+    assert load_settings(redis_url=address).redis_url == SecretStr(address)
+
+
+def test_an_api_key_in_tailrace_toml_is_a_text(toml: Path) -> None:
+    toml.write_text('api_keys = [{key = "hunter2", tenant = "a b"}]\n')
+
+    with pytest.raises(StartupError, match=r"TAILRACE_API_KEYS\[0\]") as refusal:
+        load_settings()
+
+    assert "hunter2" not in str(refusal.value)
