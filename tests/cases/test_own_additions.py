@@ -81,12 +81,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 FRESH = [f"{name}-{each.name}" for name in REFUSALS for each in DIALECTS]
 EMBEDDING = ["vectors-openai", "vectors-fastapi", "vectors-words", "blamed", "nothing-helps"]
+CALLERS = ["callers-reasoning_content", "callers-extra_content", "callers-options"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     """A system whose providers have settings of their own."""
-    providers = SETTINGS | {name: {} for name in (*FRESH, *EMBEDDING)}
+    providers = SETTINGS | {name: {} for name in (*FRESH, *EMBEDDING, *CALLERS)}
     async with running_stage(redis_url, tmp_path_factory.mktemp("data"), **providers) as running:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TAILRACE_URL", running.url)
@@ -136,6 +137,25 @@ async def test_there_is_one_retry_and_no_more(stage: Stage) -> None:
 
     CHAT.check_trouble(got, "invalid_request", "must be verified")
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "extra_content"])
+async def test_a_callers_field_with_the_name_of_one_of_ours_is_refused_once(stage: Stage, name: str) -> None:
+    asked = played(stage, f"callers-{name}", refusal(error_of(f"Unknown parameter: '{name}'.", name)))
+
+    got = await CHAT.ask(stage, f"callers-{name}", **{name: "x"})
+
+    CHAT.check_trouble(got, "invalid_request", name)
+    assert len(asked) == 1
+
+
+async def test_a_callers_option_of_embeddings_is_refused_once(stage: Stage) -> None:
+    asked = played(stage, "callers-options", refusal(error_of("stream_options: Extra inputs are not permitted", None)))
+
+    reply = await stage.client.post("/v1/embeddings", {"model": "callers-options", "input": "a", "stream_options": {}})
+
+    assert reply.status == 400
+    assert len(asked) == 1
 
 
 # --- Settings

@@ -7,7 +7,7 @@ refuses.
 
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ from worker.providers.disclosure import Asked
 from worker.providers.http_upstream import HttpUpstream, drain
 from worker.providers.refusals import Refused, refusal_of
 from worker.providers.request_writer import state_fields, write_chat, write_embeddings
-from worker.providers.transport_fields import Blame, LeftOut, blamed
+from worker.providers.transport_fields import Blame, LeftOut, TransportField, blamed
 from worker.providers.vectors import Vectors, read_vectors
 
 log = structlog.get_logger()
@@ -34,6 +34,9 @@ log = structlog.get_logger()
 MODELS_S = 10.0
 
 _SEED_BYTES = 8
+
+Write = Callable[[Mapping[str, Any], RequestRules, frozenset[TransportField]], dict[str, Any]]
+"""Write the body of a request without some transport fields."""
 
 
 class OpenAICompatible:
@@ -69,15 +72,14 @@ class OpenAICompatible:
 
     async def embed(self, request: Mapping[str, Any]) -> Vectors:
         """Send an embeddings request. Raises as `stream` does."""
-        asking = _Asking(self.name, str(request.get("model")), self._left_out)
+        asking = self._asking(request, write_embeddings)
         with self._http.faults(Asked(request)):
             while True:
-                body = write_embeddings(request, self._rules, asking.left_out)
                 try:
-                    async with self._http.post("/embeddings", _encoded(body)) as response:
+                    async with self._http.post("/embeddings", _encoded(asking.body)) as response:
                         answer = await _document(response)
                 except Refused as error:
-                    if not asking.can_do_without(error, body):
+                    if not asking.can_do_without(error):
                         raise
                     continue
                 asking.succeeded()
@@ -98,16 +100,15 @@ class OpenAICompatible:
         await self._http.close()
 
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
-        asking = _Asking(self.name, str(request.get("model")), self._left_out)
+        asking = self._asking(request, write_chat)
         asked = Asked(request)
         with self._http.faults(asked):
             while True:
-                body = write_chat(request, self._rules, asking.left_out)
                 reader = ChunkReader(secrets.token_hex(_SEED_BYTES), partial(self._failed_choice, asked))
                 answer = ChatAnswer(reader, EVENT_BYTES)
                 try:
                     async with (
-                        self._http.post("/chat/completions", _encoded(body)) as response,
+                        self._http.post("/chat/completions", _encoded(asking.body)) as response,
                         aclosing(response.aiter_bytes()) as pieces,
                     ):
                         async for piece in pieces:
@@ -123,8 +124,11 @@ class OpenAICompatible:
                             yield chunk
                         return
                 except Refused as error:
-                    if asking.begun or not asking.can_do_without(error, body):
+                    if asking.begun or not asking.can_do_without(error):
                         raise
+
+    def _asking(self, request: Mapping[str, Any], write: Write) -> "_Asking":
+        return _Asking(self.name, str(request.get("model")), self._left_out, partial(write, request, self._rules))
 
     def _failed_choice(self, asked: Asked, error: object) -> AttemptFailed:
         # A passing fault, if it does not say more: the upstream had accepted the request.
@@ -132,25 +136,39 @@ class OpenAICompatible:
 
 
 class _Asking:
-    """The calls for one request: one, and one more for each transport field that is refused."""
+    """The calls for one request: one, and one more for each transport field that is refused.
 
-    def __init__(self, provider: str, model: str, memory: LeftOut) -> None:
+    `write` writes a body without some transport fields.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        memory: LeftOut,
+        write: Callable[[frozenset[TransportField]], dict[str, Any]],
+    ) -> None:
         self._provider = provider
         self._model = model
         self._memory = memory
+        self._write = write
+        self._left_out = memory.of(model)
         self._blames: list[Blame] = []
-        self.left_out = memory.of(model)
+        self.body = write(self._left_out)
+        """The body of the next call."""
         self.begun = False
         """Whether something of the answer has come."""
 
-    def can_do_without(self, error: Refused, body: Mapping[str, Any]) -> bool:
-        """Whether the refusal blames a transport field of this body, which the next one leaves out."""
-        blame = blamed(error.refusal, body, state_fields(body))
+    def can_do_without(self, error: Refused) -> bool:
+        """Whether the refusal blames a transport field of the body; the next one leaves it out."""
+        blame = blamed(error.refusal, self.body, state_fields(self.body))
         if blame is None:
             return False
+        self._left_out |= {blame.field}
+        refused, self.body = self.body, self._write(self._left_out)
         self._blames.append(blame)
-        self.left_out |= {blame.field}
-        return True
+        # The caller has a field of the same name, which stays: the next answer would be the same.
+        return self.body != refused
 
     def succeeded(self) -> None:
         """Note that the answer has begun, and remember the fields whose absence has helped."""
