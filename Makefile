@@ -12,7 +12,7 @@ DEV_READY := $(VENV)/.ready-dev
 CLIENT := gateway/client
 PURE_FILES := \
 	shared/api_keys.py shared/bounds.py shared/tenant_bounds.py shared/sse_reader.py shared/lifecycle.py shared/events.py shared/errors.py \
-	shared/lanes.py shared/jobs.py shared/metrics.py shared/model_names.py shared/routes.py shared/route_settings.py shared/secret_settings.py shared/redis_answers.py shared/rights.py shared/environment.py \
+	shared/lanes.py shared/jobs.py shared/metrics.py shared/model_names.py shared/routes.py shared/route_settings.py shared/secret_settings.py shared/redis_answers.py shared/rights.py shared/environment.py shared/text.py \
 	worker/tally.py worker/continuation.py worker/retry.py worker/breaker.py worker/savings.py \
 	worker/providers/vectors.py worker/providers/chunk_reader.py worker/providers/choice_reader.py \
 	worker/providers/finish_reasons.py worker/providers/plain_values.py worker/providers/texts.py \

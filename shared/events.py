@@ -12,11 +12,13 @@ of a line break can tear it (WHATWG HTML §9.2.6). Above: store, replay, pump, s
 """
 
 import json
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from shared.errors import BadCursor
+from shared.text import is_whole
 
 
 class EventType(StrEnum):
@@ -93,16 +95,29 @@ def _is_number(digits: bytes) -> bool:
     return digits.isdigit() and len(digits) <= 20 and int(digits) <= _MAX_HALF
 
 
+# Encoded texts that may hold a half of a character, and each of their escapes: a pair, a half, or another one.
+_SURROGATE = re.compile(r"\\ud[89a-f]")
+_ESCAPE = re.compile(r"\\ud[89ab]..\\ud[c-f]..|(?P<half>\\ud[89a-f]..)|\\.")
+_unicode_encoder = json.JSONEncoder(ensure_ascii=False)
 _encoder = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def encode_data(data: Any) -> bytes:
-    """The `data:` line of a frame: compact, ASCII-only JSON.
+    """Encode a value as the `data:` line of a frame: compact, ASCII-only JSON.
+
+    A half of a surrogate pair becomes U+FFFD: Lua's cjson, and strict readers of JSON, refuse its escape.
 
     Raises:
         ValueError: a value that JSON has no word for (NaN, infinity).
     """
-    return _encoder.encode(data).encode("ascii")
+    text = _encoder.encode(data)
+    if _SURROGATE.search(text) and not is_whole(_unicode_encoder.encode(data)):
+        text = _ESCAPE.sub(_whole_escape, text)
+    return text.encode("ascii")
+
+
+def _whole_escape(escape: re.Match[str]) -> str:
+    return "\\ufffd" if escape["half"] else escape[0]
 
 
 def encode_frame(event: EventType, data: bytes, event_id: EventId) -> bytes:

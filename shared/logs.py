@@ -15,6 +15,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from shared.environment import Note
+from shared.text import each_text, escaped, escaped_lines, whole
 
 # A second line of defence: nobody should have logged these in the first place.
 _SECRETS = (
@@ -24,6 +25,8 @@ _SECRETS = (
     (re.compile(r"(://[^/\s:@]*:)[^/\s@]+@"), r"\1***@"),
 )
 
+# Tracebacks have lines of their own; any other text could begin a line that looks like an event.
+_OF_LINES = ("exception", "stack")
 # They tell every request, and at level debug its body.
 _CHATTY = ("uvicorn", "arq", "openai", "httpx2", "httpcore2", "asyncio")
 # Breaking a stream in mid-body is how a reader is let go; for uvicorn it is a mistake of ours.
@@ -87,7 +90,8 @@ class _RedactingFormatter(ProcessorFormatter):
 
 def _renderers(for_terminal: bool) -> list[Processor]:
     if not for_terminal:
-        return [structlog.processors.JSONRenderer()]
+        # Plain json.dumps; half of a surrogate pair would be an escape that strict readers of JSON refuse.
+        return [_mend, structlog.processors.JSONRenderer()]
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, timestamp_key="time"
     )
@@ -95,14 +99,16 @@ def _renderers(for_terminal: bool) -> list[Processor]:
 
 
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Escape control characters: addresses and upstreams' words must not control an operator's terminal."""
-    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+    """Escape what is not printable: addresses and upstreams' words must not control an operator's terminal."""
+    return {
+        escaped(str(name)): each_text(value, escaped_lines if name in _OF_LINES else escaped)
+        for name, value in event.items()
+    }
 
 
-def _escaped(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+def _mend(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace halves of surrogate pairs."""
+    return {whole(str(name)): each_text(value, whole) for name, value in event.items()}
 
 
 def _is_no_intended_break(record: logging.LogRecord) -> bool:

@@ -91,11 +91,7 @@ def _check_texts(body: dict[str, Any]) -> None:
 
 
 class AsciiJSONResponse(JSONResponse):
-    r"""An answer in ASCII-only JSON, like the frames.
-
-    A provider may have torn a character in two: `"\ud83c"` in one delta, `"\udf0a"` in the next. Side by side they are
-    whole again for whoever reads them; as UTF-8 they could not even be written.
-    """
+    """An answer in ASCII-only JSON, like the frames: no reader takes a part of it for a line end."""
 
     def render(self, content: Any) -> bytes:
         """The body."""

@@ -29,6 +29,7 @@ from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, 
 from shared.events import START, decode_frame
 from shared.jobs import Job
 from shared.lifecycle import State
+from shared.text import escaped
 
 STREAM_HEADER = "x-vercel-ai-ui-message-stream"
 _VERSION = "v1"
@@ -235,8 +236,8 @@ def sentence(failure: Failure, headers: dict[str, str] | None = None) -> Respons
     about = {**headers_of(failure), **(headers or {})}
     if failure.status == 401:
         about["www-authenticate"] = "Bearer"
-    # An upstream's words may hold half a character.
-    return PlainTextResponse(failure.message.encode("utf-8", "replace"), failure.status, about)
+    # It is shown as it is, also by curl on a terminal.
+    return PlainTextResponse(escaped(failure.message), failure.status, about)
 
 
 def _chat_route(action: str, endpoint: Callable[[Request], Awaitable[Response]], method: str) -> Route:

@@ -27,7 +27,7 @@ from gateway.client.patience import Patience
 from gateway.client.reference import Reference
 from gateway.client.table import table, table_of_letters
 from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
-from gateway.client.text import is_whole, one_line, safe
+from gateway.client.text import one_line, safe
 from gateway.client.transcript import End, Proof, Transcript
 from gateway.client.vectors import as_lines, vectors_of
 from gateway.development_key import kept_development_key
@@ -44,6 +44,7 @@ from shared.errors import (
 from shared.events import START, EventId, EventType
 from shared.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
 from shared.sse_reader import SentEvent
+from shared.text import is_whole
 
 PATIENCE_S = 60.0
 _NAMED = 10

@@ -16,10 +16,13 @@ _ESCAPED = (
     # Halves of characters.
     *range(0xD800, 0xE000),
 )
+# Marks of direction, which take no room: a text reads as well without them on a terminal.
+_MARKS = (0x061C, 0x200E, 0x200F)
 _SAFE = {
     **dict.fromkeys(_ESCAPED, _LOST),
     **{code: chr(0x2400 + code) for code in range(0x20)},  # their pictures, as in ␛
     0x7F: "\u2421",
+    **dict.fromkeys(_MARKS),
     ord("\r"): None,
     **{ord(kept): kept for kept in "\n\t"},
     **{ord(line_end): "\n" for line_end in "\x85\u2028\u2029"},
@@ -40,15 +43,6 @@ def safe(text: str) -> str:
 def one_line(text: str) -> str:
     """A text of somebody else's for one line of ours: safe, without line ends."""
     return " ".join(safe(text).split())
-
-
-def is_whole(text: str) -> bool:
-    """Whether a text has a form in UTF-8: no half of a character stands in it alone."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def rows(text: str, columns: int) -> tuple[int, int]:

@@ -139,7 +139,7 @@ async def test_a_job_that_ended_badly_shows_why(client: Client, writing: Desk) -
 async def test_half_a_character_in_a_providers_words_does_no_harm(client: Client, writing: Desk) -> None:
     scribe = await writing.started()
     await scribe.fail(ProviderRefused("cut \ud83c"))
-    assert (await client.get(f"{JOBS}/{scribe.job_id}")).json()["error"]["message"] == "cut \ud83c"
+    assert (await client.get(f"{JOBS}/{scribe.job_id}")).json()["error"]["message"] == "cut \ufffd"
 
 
 @pytest.mark.parametrize("job_id", ["job_0000000000000000000000000a", "job_x", "nonsense", "job_" + "l" * 26, "%00"])

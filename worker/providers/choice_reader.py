@@ -11,9 +11,10 @@ from typing import Any, Final
 from shared.bounds import UNSAID_PIECES
 from shared.errors import AttemptFailed, ProviderGarbage
 from shared.events import PIECES
+from shared.text import is_whole
 from worker.providers.finish_reasons import BrokenOff, finish_reason
 from worker.providers.plain_values import plain
-from worker.providers.texts import Span, TextField, TextReader, is_whole, read_spans
+from worker.providers.texts import Span, TextField, TextReader, read_spans
 from worker.providers.tool_calls import ToolCallReader
 
 Delta = dict[str, Any]

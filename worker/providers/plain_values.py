@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from shared.errors import ProviderGarbage
 from shared.events import encode_data
-from worker.providers.texts import whole_characters
+from shared.text import whole
 
 MAX_DEPTH: Final = 128
 """How deep a value may be nested. Python's own bound, which a client may have too, lies near 1,000."""
@@ -24,8 +24,9 @@ def plain(value: Any) -> Any:
         encoded = encode_data(value)
     except (ValueError, RecursionError):
         return _mended(value, MAX_DEPTH)
-    # The bytes bound the depth from above: most values are flat, and this is all that they cost.
-    if b"\\ud" not in encoded and encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH:
+    # The bytes bound the depth from above: most values are flat, and this is all that they cost. A half of a character
+    # has become U+FFFD in them.
+    if b"\\ufffd" not in encoded and b"\\ud" not in encoded and encoded.count(b"[") + encoded.count(b"{") <= MAX_DEPTH:
         return value
     return _mended(value, MAX_DEPTH)
 
@@ -33,7 +34,7 @@ def plain(value: Any) -> Any:
 def _mended(value: Any, levels: int) -> Any:
     match value:
         case str():
-            return whole_characters(value)
+            return whole(value)
         case float():
             return value if math.isfinite(value) else None
         case list() | dict() if not levels:
@@ -41,6 +42,6 @@ def _mended(value: Any, levels: int) -> Any:
         case list():
             return [_mended(each, levels - 1) for each in value]
         case dict():
-            return {whole_characters(name): _mended(each, levels - 1) for name, each in value.items()}
+            return {whole(name): _mended(each, levels - 1) for name, each in value.items()}
         case _:
             return value

@@ -6,6 +6,8 @@ Above: choice_reader.py and tool_calls.py. Pure. Not here: which field of a delt
 from collections.abc import Iterator
 from typing import Any, Final, Literal, NamedTuple
 
+from shared.text import is_whole, whole
+
 TextField = Literal["content", "reasoning_content", "refusal"]
 
 _REPLACEMENT: Final = "�"
@@ -39,28 +41,12 @@ class TextReader:
         text, self._half = self._half + piece, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
-        return whole_characters(text)
+        return whole(text)
 
     def end(self) -> str:
         """Return the replacement character if half a character is left."""
         half, self._half = self._half, ""
         return _REPLACEMENT if half else ""
-
-
-def is_whole(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def whole_characters(text: str) -> str:
-    """Join the halves of surrogate pairs in a text; replace lone ones by U+FFFD."""
-    return text if is_whole(text) else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 class Span(NamedTuple):

@@ -17,8 +17,9 @@ from typing import Any
 from shared.bounds import TOOL_CALLS
 from shared.errors import ProviderGarbage
 from shared.events import encode_data
+from shared.text import whole
 from worker.providers.plain_values import plain
-from worker.providers.texts import TextReader, whole_characters
+from worker.providers.texts import TextReader
 
 _OWN = frozenset({"index", "id", "type", "function", "custom"})
 _FLAT = frozenset({"name", "arguments", "input"})
@@ -198,7 +199,7 @@ def _body(fragment: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _word(value: object) -> str:
-    return whole_characters(value) if isinstance(value, str) else ""
+    return whole(value) if isinstance(value, str) else ""
 
 
 def _slot(index: object) -> int | str | None:

@@ -132,7 +132,7 @@ async def test_a_client_that_leaves_in_the_middle_is_told_nothing() -> None:
         await read_json(request([b"{"], leaves=True), LIMIT)
 
 
-def test_an_answer_is_ascii_so_that_halves_of_a_character_find_each_other() -> None:
+def test_an_answer_is_ascii_with_whole_characters() -> None:
     response = AsciiJSONResponse({"a": "\ud83c" + "\udf0a", "b": "東京"})
     assert response.body == b'{"a":"\\ud83c\\udf0a","b":"\\u6771\\u4eac"}'
     assert json.loads(bytes(response.body))["a"] == "🌊"

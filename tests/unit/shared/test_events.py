@@ -1,5 +1,7 @@
 """Frames, ids and cursors."""
 
+import json
+
 import pytest
 
 from shared.errors import BadCursor
@@ -21,6 +23,7 @@ from shared.events import (
     parse_id,
     split_frames,
 )
+from shared.text import whole
 
 PARIS = b'event: delta\ndata: {"content":" Paris"}\nid: 1-17\n\n'
 
@@ -74,7 +77,7 @@ def test_no_text_can_tear_a_frame(text: str) -> None:
 
     assert frame.isascii()
     assert frame.decode().splitlines()[1:] == [f"data: {encode_data({'content': text}).decode()}", "id: 1-1", ""]
-    assert decode_frame(frame).json() == {"content": text}
+    assert decode_frame(frame).json() == {"content": whole(text)}
 
 
 # Ids and cursors.
@@ -157,3 +160,24 @@ def test_exactly_the_terminal_events_are_terminal(event: EventType) -> None:
 
 def test_the_terminal_events_are_called_as_the_terminal_states_are() -> None:
     assert {event.value for event in TERMINAL_EVENTS} == {"completed", "failed", "cancelled", "expired"}
+
+
+HIGH, LOW = "\ud83d", "\ude00"
+
+
+@pytest.mark.parametrize(
+    ("value", "encoded"),
+    [
+        (HIGH, rb'"\ufffd"'),
+        (LOW + HIGH, rb'"\ufffd\ufffd"'),
+        ({"a" + LOW: [HIGH + "x", 1]}, rb'{"a\ufffd":["\ufffdx",1]}'),
+        ("\\" + HIGH, rb'"\\\ufffd"'),
+        ("\\ud83d" + LOW, rb'"\\ud83d\ufffd"'),
+        (HIGH + LOW + LOW, rb'"\ud83d\ude00\ufffd"'),
+        ("\U0001f600\\ud800", rb'"\ud83d\ude00\\ud800"'),
+        ("\n\ud55c", rb'"\n\ud55c"'),
+    ],
+)
+def test_no_half_of_a_character_is_ever_encoded(value: object, encoded: bytes) -> None:
+    assert encode_data(value) == encoded
+    json.loads(encoded.decode())

@@ -14,6 +14,13 @@ from shared.logs import configure_logs, log_notes, redact, wants_console
 Logged = Callable[[], list[dict[str, Any]]]
 
 
+class Loud:
+    """Shows itself as it likes."""
+
+    def __repr__(self) -> str:
+        return "\x1b[2J\n"
+
+
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
     """What `configure_logs` changes in this process is put back."""
@@ -48,6 +55,35 @@ def test_a_terminal_gets_no_control_characters_of_addresses_and_upstreams(capsys
 
     assert "/v1/models/a\\x1b[2J\\x9b\\u202e\\ud800" in said
     assert all(char.isprintable() or char == "\n" for char in said)
+
+
+@pytest.mark.parametrize("value", [{"a\x1b": "b\x9b"}, ["\u202e"], ValueError("\x1b[2J"), Loud(), ("\r",)], ids=type)
+def test_no_value_of_any_type_steers_a_terminal(value: object, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "console")
+    structlog.get_logger().info("an.event", value=value, **{"key\x1b": 1})
+    structlog.get_logger().info(value)
+    try:
+        raise RuntimeError("\x1b]0;owned\x07\n2026-11-30 12:00:00 [info     ] forged")
+    except RuntimeError:
+        structlog.get_logger().exception("\x1b[2Jcrashed")
+    said = capsys.readouterr().err
+
+    assert all(char.isprintable() or char == "\n" for char in said)
+    assert not any(line.startswith("2026-11-30 12:00:00") for line in said.splitlines())
+
+
+def test_a_line_end_in_an_address_begins_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logs("info", "console")
+    structlog.get_logger().info("request", path="/a\n12:00:00 [info] forged", method="GET\u2028")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_line_of_json_has_no_half_of_a_character_and_no_line_end(logged: Logged) -> None:
+    configure_logs("info", "json")
+    structlog.get_logger().info("request", path="/a\ud800", nested={"b\udc00": ["\u2028"]}, number=float("nan"))
+    (record,) = logged()
+    assert (record["path"], record["nested"]) == ("/a\ufffd", {"b\ufffd": ["\u2028"]})
+    assert record["number"] == "nan"
 
 
 def test_ids_bound_in_the_context_are_in_every_record_also_in_those_of_libraries(logged: Logged) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.text import is_whole, one_line, rows, safe
+from gateway.client.text import one_line, rows, safe
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]))
 
@@ -41,13 +41,13 @@ def test_it_is_shown_like_this(text: str, shown: str) -> None:
     assert safe(text) == shown
 
 
+@pytest.mark.parametrize("mark", ["\u061c", "\u200e", "\u200f"])
+def test_a_mark_of_direction_is_left_out(mark: str) -> None:
+    assert safe(f"a{mark}b") == "ab"
+
+
 def test_one_line_stays_one() -> None:
     assert one_line(" a\n\x1b b\r\n\tc ") == "a ␛ b c"
-
-
-@pytest.mark.parametrize(("text", "whole"), [("", True), ("é🌊", True), ("a\udc80", False), ("\ud83c", False)])
-def test_whether_a_text_is_whole_can_be_asked(text: str, whole: bool) -> None:
-    assert is_whole(text) is whole
 
 
 @pytest.mark.parametrize(

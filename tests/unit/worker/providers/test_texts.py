@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.providers.texts import Span, TextReader, read_spans, whole_characters
+from worker.providers.texts import Span, TextReader, read_spans
 
 HIGH, LOW = "\ud83d", "\ude00"
 
@@ -37,11 +37,6 @@ def test_a_reader_says_whether_half_a_character_waits() -> None:
     assert reader.waits
     reader.read(LOW)
     assert not reader.waits
-
-
-@pytest.mark.parametrize(("text", "whole"), [("é", "é"), (HIGH + LOW, "😀"), (f"a{LOW}b", "a\ufffdb")])
-def test_lone_halves_are_replaced_and_pairs_joined(text: str, whole: str) -> None:
-    assert whole_characters(text) == whole
 
 
 @pytest.mark.parametrize(
