@@ -115,7 +115,7 @@ class ToolCallReader:
         custom = fragment.get("type") == "custom" or isinstance(fragment.get("custom"), dict)
         body = _body(fragment, "custom" if custom else "function")
         name, given = _word(body.get("name")), body.get("input" if custom else "arguments")
-        call = self._call_of(fragment, name, more=bool(given))
+        call = self._call_of(fragment, name, more=given not in (None, ""))
         call.custom = call.custom or (custom and call.index is None)
         text = _as_text(given, call)
         if not call.given_id:

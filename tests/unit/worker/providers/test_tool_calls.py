@@ -92,6 +92,9 @@ class TestWhichCallAFragmentBelongsTo:
         said = call("a", '{"x":1}', index=0), call("a", '{"x":2}', index=0), call("b", "{}")
         assert folded(*said) == [("made_0", "a", '{"x":1}'), ("made_1", "a", '{"x":2}'), ("made_2", "b", "{}")]
 
+    def test_without_ids_an_empty_object_completes_a_call_too(self) -> None:
+        assert folded(call("a", {}), call("a", {})) == [("made_0", "a", "{}"), ("made_1", "a", "{}")]
+
     def test_an_id_that_comes_late_belongs_to_its_call(self) -> None:
         assert folded(call("a", "1", index=0), call(None, "2", index=0, id="c1")) == [("made_0", "a", "12")]
         assert folded(call(None, "1", index=0), call("a", "2", index=0, id="c1")) == [("c1", "a", "12")]
