@@ -19,7 +19,7 @@ BOM = b"\xef\xbb\xbf"
 
 
 def in_two_lines(data: bytes) -> bytes:
-    """An event whose data stands on two lines."""
+    """Write an event's data on two lines."""
     return data.replace(b'"choices": ', b'"choices":\ndata: ')
 
 

@@ -86,7 +86,7 @@ CALLERS = ["callers-reasoning_content", "callers-extra_content", "callers-option
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """A system whose providers have settings of their own."""
+    """A system with settings for each provider."""
     providers = SETTINGS | {name: {} for name in (*FRESH, *EMBEDDING, *CALLERS)}
     async with running_stage(redis_url, tmp_path_factory.mktemp("data"), **providers) as running:
         with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""A refusal's reason is shown, in whatever form an upstream gives it, and an overflow of the context is recognised."""
+"""A refusal's reason is shown, in each form that upstreams use, and an overflow of the context is recognised."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Results of tool calls are sent directly behind their calls, whatever stood between them."""
+"""Results of tool calls are sent directly behind their calls, even if other items stood between them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

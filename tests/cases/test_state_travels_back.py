@@ -233,7 +233,7 @@ async def test_a_third_turn_has_the_state_of_both(stage: Stage, model: str) -> N
     assert thoughts == ["Thought 1.", "Thought 2."]
 
 
-# --- Chat completions, which passes what its caller sends
+# --- Chat completions: the caller sends the state itself
 
 CHAT_TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
 

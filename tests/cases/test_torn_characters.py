@@ -59,7 +59,7 @@ async def test_a_character_in_two_halves_is_whole(stage: Stage, dialect: Dialect
 
 
 def improbable(value: str) -> Raw:
-    """An answer whose token has this log probability."""
+    """An answer of one token with this log probability."""
     token: dict[str, Any] = {"token": "Hello", "logprob": "VALUE", "bytes": None, "top_logprobs": []}
     first = chunk({"content": "Hello"})
     first["choices"][0]["logprobs"] = {"content": [token], "refusal": None}

@@ -19,7 +19,7 @@ def text(words: str) -> dict[str, Any]:
 
 
 def whole(message: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A whole completion without what a chunk has."""
+    """A whole completion without the fields of a chunk."""
     choice = {"message": message, "finish_reason": "stop"}
     return {"object": "chat.completion", "choices": [choice], **more}
 

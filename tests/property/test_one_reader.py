@@ -34,7 +34,7 @@ def refuse(error: object) -> AttemptFailed:
 
 
 def read(pieces: Sequence[bytes]) -> list[bytes]:
-    """The frames of a job whose upstream sends these bytes, as the worker logs them."""
+    """Read an upstream's bytes into the frames that the worker would log."""
     answer = ChatAnswer(ChunkReader("seed", refuse), EVENT_BYTES)
     chunks = [chunk for piece in pieces if not answer.done for chunk in answer.feed(piece)]
     chunks += answer.end()

@@ -74,8 +74,21 @@ def answers() -> st.SearchStrategy[list[Choice]]:
 def spelled(choices: Sequence[Choice], rng: Random) -> list[bytes]:
     """One way to write an answer, in pieces."""
     body = _document(choices, rng) if rng.random() < 0.2 else _framed(list(_chunks(choices, rng)), rng)
-    cuts = sorted(rng.sample(range(len(body) + 1), min(len(body), rng.choice([0, 1, 5]))))
+    cuts = _cuts(body, rng)
     return [body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+
+
+def _cuts(body: bytes, rng: Random) -> list[int]:
+    """Places at which a body is cut: some, the places inside line ends and other marks, or all of them."""
+    match rng.randrange(4):
+        case 0:
+            return list(range(1, len(body)))
+        case 1:
+            return [
+                at for at in range(1, len(body)) if body[at - 1] in b"\r\xef\xbb" or body[at - 1 : at + 1] == b"\n\n"
+            ]
+        case _:
+            return sorted(rng.sample(range(1, len(body)), min(len(body) - 1, rng.choice([0, 1, 5]))))
 
 
 # --- Words
@@ -143,10 +156,12 @@ def _fragments(call: Call, number: int, manner: _Manner, rng: Random) -> list[De
     if (manner.index != "absent" or call.id) and rng.random() < 0.5:
         pieces.insert(0, "")  # without index and id, it could be the same call's name again
     bodies: list[Delta] = [{"arguments": each} for each in ([whole] if whole is not None else pieces)]
+    named = 0
     if manner.name == "late":
         bodies.insert(0, {})
+        named = rng.randrange(1, len(bodies))
     for at, body in enumerate(bodies):
-        if at == (manner.name == "late") or manner.name == "every":
+        if at == named or manner.name == "every":
             body["name"] = call.name
     fragments: list[Delta] = [{"function": body} if body else {} for body in bodies]
     for at, fragment in enumerate(fragments):
@@ -273,7 +288,7 @@ def _document(choices: Sequence[Choice], rng: Random) -> bytes:
     completion = _shuffled({"id": "x", "object": "chat.completion", "model": "m", "choices": entries}, rng)
     if rng.random() < 0.5:
         return _framed([completion], rng)
-    return json.dumps(completion, indent=rng.choice([None, 2])).encode()
+    return (_mark(rng) + json.dumps(completion, indent=rng.choice([None, 2]))).encode()
 
 
 def _whole(choice: Choice, number: int, rng: Random) -> Delta:
@@ -321,12 +336,16 @@ def _framed(chunks: Sequence[Delta], rng: Random) -> bytes:
     shuffled = [_shuffled(chunk, rng) for chunk in chunks]
     if rng.random() < 0.15:
         end = rng.choice(["\n", "\r\n"])
-        return "".join(_encoded(chunk, rng, lines=False) + end for chunk in shuffled).encode()
+        return (_mark(rng) + "".join(_encoded(chunk, rng, lines=False) + end for chunk in shuffled)).encode()
     space = rng.choice(["", " "])
     lines = ["", *(line for chunk in shuffled for line in _event(_encoded(chunk, rng, lines=True), space, rng))]
     lines += [f"data:{space}[DONE]", "", ""] if rng.random() < 0.8 else [""]
-    bom = "\ufeff" if rng.random() < 0.2 else ""
-    return (bom + rng.choice(["\n", "\r\n", "\r"]).join(lines[1:])).encode()
+    return (_mark(rng) + rng.choice(["\n", "\r\n", "\r"]).join(lines[1:])).encode()
+
+
+def _mark(rng: Random) -> str:
+    """A byte order mark at times."""
+    return "\ufeff" if rng.random() < 0.2 else ""
 
 
 _HEARTBEATS = ([":"], [": hb", ""], ["data:", ""], ["data", ""], ["event: ping", "data:", ""], ["event: ping", ""])

@@ -10,7 +10,7 @@ DONE = b"[DONE]"
 
 @dataclass(frozen=True)
 class Call:
-    """A tool call. `extra` are its further fields, where the dialect shows them."""
+    """A tool call. `extra` are its further fields, if the dialect shows them."""
 
     id: str
     name: str
@@ -20,7 +20,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Trouble:
-    """An error. `code` and `status` are None where the dialect has none."""
+    """An error. `code` and `status` are None if the dialect lacks them."""
 
     message: str
     code: str | None = None

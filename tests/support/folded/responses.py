@@ -37,7 +37,7 @@ def fold_response(body: Mapping[str, Any]) -> Answer:
 
 
 def _listed(response: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A response whose error has a code of the client's types; two that OpenAI's servers send are not among them."""
+    """A response with an error code of the client's types, which lack two codes that OpenAI's servers send."""
     if response["error"] is None or response["error"]["code"] not in RESPONSE_CODES:
         return response
     return {**response, "error": {**response["error"], "code": "server_error"}}
@@ -84,7 +84,7 @@ def fold_response_stream(body: bytes) -> Answer:
 
 
 def _streamed(events: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], str]:
-    """What the deltas of each item add up to, by item and kind."""
+    """The text of each item's deltas, by item and kind."""
     texts: dict[tuple[str, str], str] = {}
     announced: dict[str, Mapping[str, Any]] = {}
     for event in events:
