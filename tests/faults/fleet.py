@@ -1,7 +1,7 @@
-"""The fleet: two gateways, two workers, a Valkey with AOF and an upstream, and how a fault is done to each but it.
+"""The fleet: two gateways, two workers, their Redis servers and an upstream, and how a fault is done to each but it.
 
 Real processes and real signals. What a part writes goes to a file of its own: a traceback in it is a problem. Above:
-run.py. Below: tests/support/processes.py.
+run.py. Below: servers.py, tests/support/processes.py.
 """
 
 import asyncio
@@ -10,21 +10,18 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from shared.embedded import EmbeddedValkey
 from shared.errors import StartupError
 from shared.keys import Keys
 from shared.ports import free_port
 from shared.settings import Settings, load_settings
 from shared.valkey import open_client
 from tests.faults.http import request
-from tests.faults.schedule import CONNECTIONS, GATEWAYS, VALKEY, WORKERS, Fault
+from tests.faults.schedule import CONNECTIONS, GATEWAYS, QUEUE, VALKEY, WORKERS, Fault
+from tests.faults.servers import Server
 from tests.faults.upstream import CONTINUATION
 from tests.support.endless import endless_keys
 from tests.support.processes import PYTHON, Processes, Running, as_env
@@ -34,8 +31,6 @@ DRAIN_S = 2.0
 _STOP_MARGIN_S = 8.0
 _RETRY_S = 0.3
 _REVIVE_S = 60.0
-_PAUSE_MS = 200
-_UNSYNCED_S = 1.0
 
 
 def settings_of(data_dir: Path) -> Settings:
@@ -102,12 +97,11 @@ class Fleet:
     """All parts. `problems` collects what should never happen, as sentences."""
 
     def __init__(
-        self, members: dict[str, Member], valkey: EmbeddedValkey, upstream_url: str, folder: Path, key_prefix: str
+        self, members: dict[str, Member], servers: dict[str, Server], upstream_url: str, folder: Path, key_prefix: str
     ) -> None:
         self._members = members
         self._key_prefix = key_prefix
-        self._valkey = valkey
-        self._folder = folder / "valkey"
+        self._servers = servers
         self._logs = folder / "logs"
         self._upstream_port = int(upstream_url.removesuffix("/v1").rpartition(":")[2])
         self.ports = [int(members[name].url.rpartition(":")[2]) for name in GATEWAYS]
@@ -115,10 +109,10 @@ class Fleet:
 
     async def suffer(self, fault: Fault, chance: random.Random) -> None:
         """Let a fault happen, and let its part come back."""
-        if fault.part == VALKEY:
-            await self.suffer_outage(fault)
+        if fault.part in self._servers:
+            await self._servers[fault.part].suffer(fault)
         elif fault.part == CONNECTIONS:
-            await self._cut(fault.kind, chance)
+            await chance.choice([*self._servers.values()]).cut(fault.kind, chance)
         else:
             await self._suffer_member(self._members[fault.part], fault)
 
@@ -136,62 +130,22 @@ class Fleet:
         await member.revive()
 
     async def suffer_outage(self, fault: Fault) -> None:
-        """What happens to Valkey."""
-        if fault.kind == "freeze":
-            assert self._valkey.pid is not None
-            os.kill(self._valkey.pid, signal.SIGSTOP)
-            await asyncio.sleep(fault.lasts_s)
-            os.kill(self._valkey.pid, signal.SIGCONT)
-        elif fault.kind == "slow":
-            # Killing connections may hit this one too.
-            async with self._admin() as client:
-                for _ in range(int(fault.lasts_s * 1000 / _PAUSE_MS / 2)):
-                    with suppress(RedisError, OSError):
-                        await client.execute_command("CLIENT", "PAUSE", _PAUSE_MS, "ALL")
-                    await asyncio.sleep(2 * _PAUSE_MS / 1000)
-        else:
-            await self._end_valkey(fault.kind)
-            await asyncio.sleep(fault.lasts_s)
-            await self._valkey.start()
-
-    async def _end_valkey(self, kind: str) -> None:
-        if kind == "stop":
-            await self._valkey.stop()
-            return
-        file, synced = self._aof, self._aof.stat().st_size
-        if kind == "crash":
-            await asyncio.sleep(_UNSYNCED_S)
-        self._valkey.kill()
-        await self._valkey.died()
-        if kind == "crash" and file == self._aof:  # else it has just been rewritten
-            os.truncate(file, synced)
-
-    @property
-    def _aof(self) -> Path:
-        """What Valkey appends to just now."""
-        return max(self._folder.glob("appendonlydir/*.incr.aof"), key=lambda file: file.stat().st_mtime)
-
-    async def _cut(self, kind: str, chance: random.Random) -> None:
-        with suppress(RedisError, OSError):  # it may be away just now
-            async with self._admin() as client:
-                if kind == "cut one":
-                    ids = [each["id"] for each in await client.client_list()]
-                    await client.execute_command("CLIENT", "KILL", "ID", chance.choice(ids), "SKIPME", "yes")
-                else:
-                    await client.execute_command("CLIENT", "KILL", "TYPE", kind.removeprefix("cut "), "SKIPME", "yes")
-
-    def _admin(self) -> Any:
-        return Redis.from_url(self._valkey.url, socket_timeout=2.0, socket_connect_timeout=2.0)
+        """Let all servers suffer this fault at once."""
+        await asyncio.gather(*(server.suffer(fault) for server in self._servers.values()))
 
     async def endless_keys(self, within_s: float) -> list[str]:
         """A sentence if there are keys that never expire, after at most so long."""
         found: list[str] = []
-        async with open_client(self._valkey.url) as client:
-            for _ in range(int(within_s / _RETRY_S)):
-                if not (found := await endless_keys(client, Keys(self._key_prefix))):
-                    return []
-                await asyncio.sleep(_RETRY_S)
+        for _ in range(int(within_s / _RETRY_S)):
+            found = [name for server in self._servers.values() for name in await self._endless_keys_of(server)]
+            if not found:
+                return []
+            await asyncio.sleep(_RETRY_S)
         return [f"{len(found)} keys never expire, {', '.join(found[:5])} among them."]
+
+    async def _endless_keys_of(self, server: Server) -> list[str]:
+        async with open_client(server.url) as client:
+            return await endless_keys(client, Keys(self._key_prefix))
 
     async def open_calls(self, within_s: float) -> int:
         """How many upstream calls are still open after at most so long."""
@@ -220,20 +174,25 @@ class Fleet:
 
 
 @asynccontextmanager
-async def running_fleet(folder: Path, *, seed: int = 1, lapses: float = 0.0, **changes: Any) -> AsyncIterator[Fleet]:
+async def running_fleet(
+    folder: Path, *, seed: int = 1, lapses: float = 0.0, apart: bool = False, **changes: Any
+) -> AsyncIterator[Fleet]:
     """A fleet at work; everything of it ends with the block. Its files are in `folder`; `changes` are settings.
 
-    This share of the upstream's calls go wrong by the seed (`lapses`).
+    This share of the upstream's calls go wrong by the seed (`lapses`). `apart` gives the queue a server of its own.
     """
     settings = settings_of(folder / "data").model_copy(update=changes)
     logs = folder / "logs"
     logs.mkdir(parents=True)
     async with AsyncExitStack() as stack:
         processes = await stack.enter_async_context(Processes(settings))
-        valkey = await processes.valkey(folder / "valkey")
+        folders = {VALKEY: folder / "valkey", **({QUEUE: folder / "queue"} if apart else {})}
+        servers = {name: Server(await processes.valkey(where), where) for name, where in folders.items()}
         lapsing = ("--seed", str(seed), "--share", str(lapses))
         upstream_url = await processes.upstream(*lapsing, module="tests.faults.upstream")
-        own = settings.model_copy(update={"redis_url": valkey.url, "upstream_url": upstream_url})
+        queue_url, jobs_url = servers.get(QUEUE, servers[VALKEY]).url, servers[VALKEY].url
+        urls = {"redis_url": queue_url, "stream_redis_url": jobs_url, "upstream_url": upstream_url}
+        own = settings.model_copy(update=urls)
         members: dict[str, Member] = {}
         for name in (*WORKERS, *GATEWAYS):
             program = ("worker",) if name in WORKERS else ("gateway", "serve")
@@ -241,4 +200,4 @@ async def running_fleet(folder: Path, *, seed: int = 1, lapses: float = 0.0, **c
             members[name] = Member(name, program, own.model_copy(update=port), logs / f"{name}.log")
             stack.push_async_callback(members[name].stop)
             await members[name].start()
-        yield Fleet(members, valkey, upstream_url, folder, own.key_prefix)
+        yield Fleet(members, servers, upstream_url, folder, own.key_prefix)

@@ -45,7 +45,8 @@ async def run(
     score = Score(seed, seconds, policy, stall_bound_s=stall_bound_s(LONGEST_S, settings_of(folder)))
     longest_s = seconds if not tokens else 10 * seconds
     faults = plan(seed, longest_s, spare_valkey=spare_valkey)
-    async with running_fleet(folder, seed=seed, lapses=SHARE, on_stream_failure=OnStreamFailure(policy)) as fleet:
+    on_stream_failure = OnStreamFailure(policy)
+    async with running_fleet(folder, seed=seed, lapses=SHARE, apart=True, on_stream_failure=on_stream_failure) as fleet:
         stop = asyncio.Event()
         crowd = [Client(f"{seed}-{n}", fleet.ports, score, median=median) for n in range(clients)]
         load = [asyncio.create_task(client.run(stop)) for client in crowd]

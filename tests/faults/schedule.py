@@ -8,20 +8,34 @@ from dataclasses import dataclass
 
 GATEWAYS = ("gateway 1", "gateway 2")
 WORKERS = ("worker 1", "worker 2")
-VALKEY = "valkey"
+VALKEY, QUEUE = "valkey", "queue"
+"""The jobs' server, and the queue's."""
 CONNECTIONS = "connections"
 
+# `crash` is what a machine's end does with `appendfsync everysec`: the last second is gone. A server that is demoted,
+# denies a right or runs a long script is there, and refuses.
+_SERVER_FAULTS = (
+    *(("kill", 2.0), ("crash", 2.0), ("stop", 2.0), ("freeze", 4.0), ("slow", 3.0)),
+    *(("demote", 2.0), ("deny", 2.0), ("busy", 2.0)),
+)
 _PARTS: dict[str, tuple[tuple[str, float], ...]] = {
     # What may happen to a part, and how long at most (s) until it is whole again.
     "gateway": (("kill", 1.5), ("freeze", 3.0), ("stop", 1.0)),
     "worker": (("kill", 1.5), ("freeze", 6.0), ("stop", 1.0)),
-    # `crash` is what a machine's end does with `appendfsync everysec`: the last second is gone.
-    VALKEY: (("kill", 2.0), ("crash", 2.0), ("stop", 2.0), ("freeze", 4.0), ("slow", 3.0), ("outage", 10.0)),
+    VALKEY: (*_SERVER_FAULTS, ("outage", 10.0)),
+    # `amnesia` is a new server without data in its place.
+    QUEUE: (*_SERVER_FAULTS, ("amnesia", 2.0)),
     CONNECTIONS: (("cut pubsub", 0.0), ("cut normal", 0.0), ("cut one", 0.0)),
 }
 LONGEST_S = max(most_s for kinds in _PARTS.values() for _, most_s in kinds)
 """No fault lasts longer (s)."""
-_PAUSES_S = {"gateway": (3.0, 9.0), "worker": (3.0, 12.0), VALKEY: (8.0, 18.0), CONNECTIONS: (0.5, 4.0)}
+_PAUSES_S = {
+    "gateway": (3.0, 9.0),
+    "worker": (3.0, 12.0),
+    VALKEY: (4.0, 9.0),
+    QUEUE: (4.0, 9.0),
+    CONNECTIONS: (0.5, 4.0),
+}
 _DEADLY = {(VALKEY, "kill"), (VALKEY, "crash"), (VALKEY, "outage")}
 # A part needs about so long to come back by itself.
 _RETURN_S = 2.0
@@ -44,7 +58,9 @@ class Fault:
 
 def plan(seed: int, seconds: float, *, spare_valkey: bool = False) -> dict[str, list[Fault]]:
     """The faults of each part, in order; the same for the same seed. With `spare_valkey` it is never killed."""
-    return {part: _plan_of(part, seed, seconds, spare_valkey) for part in (*GATEWAYS, *WORKERS, VALKEY, CONNECTIONS)}
+    return {
+        part: _plan_of(part, seed, seconds, spare_valkey) for part in (*GATEWAYS, *WORKERS, VALKEY, QUEUE, CONNECTIONS)
+    }
 
 
 def _plan_of(part: str, seed: int, seconds: float, spare_valkey: bool) -> list[Fault]:

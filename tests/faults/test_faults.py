@@ -14,15 +14,15 @@ import pytest
 from shared.child import start_child, stop_child
 from shared.events import Event, EventId, EventType, encode_data, encode_gap
 from tests.faults.lapses import KINDS as LAPSES
-from tests.faults.schedule import VALKEY, plan
+from tests.faults.schedule import QUEUE, VALKEY, plan
 from tests.faults.score import Score
 from tests.faults.transcript import Transcript
 
 SEED, SECONDS = 20261125, 120.0
-SPARED_SEED, SPARED_SECONDS = 5, 8.0
+SPARED_SEED, SPARED_SECONDS = 28, 8.0
 # What is left to what was begun, and the start of the fleet on a busy machine.
 ENOUGH_S = 240.0
-KINDS = {"kill", "crash", "stop", "freeze", "slow", "outage"}
+KINDS = {"kill", "crash", "stop", "freeze", "slow", "demote", "deny", "busy"}
 TRUTH = ["one ", "two ", "two "]
 
 
@@ -38,7 +38,9 @@ async def test_two_minutes_of_faults_lose_nothing_repeat_nothing_and_leave_nothi
     assert score["generated"] >= score["tokens"]
     assert {name for name in score["faults"] if name.startswith("upstream")} == {f"upstream {kind}" for kind in LAPSES}
     assert score["chats_complete"] > score["chats"] / 3
-    assert {name for name in score["faults"] if name.startswith(VALKEY)} == {f"{VALKEY} {kind}" for kind in KINDS}
+    for server, own in ((VALKEY, "outage"), (QUEUE, "amnesia")):
+        found = {name for name in score["faults"] if name.startswith(server)}
+        assert found == {f"{server} {kind}" for kind in (*KINDS, own)}
     assert status == 0
 
 
@@ -204,7 +206,9 @@ def test_each_kind_of_fault_happens_once_before_any_happens_again() -> None:
 
 
 def test_two_minutes_have_room_for_each_fault_of_valkey() -> None:
-    assert {fault.kind for fault in plan(SEED, SECONDS)[VALKEY]} == KINDS
+    faults = plan(SEED, SECONDS)
+    assert {fault.kind for fault in faults[VALKEY]} == {*KINDS, "outage"}
+    assert {fault.kind for fault in faults[QUEUE]} == {*KINDS, "amnesia"}
 
 
 def test_a_valkey_that_is_spared_is_never_killed() -> None:
