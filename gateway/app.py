@@ -153,6 +153,8 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             retention_s=settings.retention_s,
             dead_letter_retention_s=settings.dead_letter_retention_s,
             most=settings.max_dead_letters,
+            most_of_tenant=settings.tenant_bounds.dead_letters,
+            metrics=metrics,
         )
         hub = Hub(
             feed_client,

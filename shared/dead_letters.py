@@ -17,6 +17,7 @@ from shared.errors import BadCursor, is_request_fault
 from shared.jobs import code_in, is_job_id
 from shared.keys import Keys
 from shared.lifecycle import State
+from shared.metrics import Metrics
 from shared.valkey import Functions
 
 _FAILED = State.FAILED.value.encode()
@@ -62,16 +63,29 @@ class DeadLetters:
     """All dead letters of all tenants."""
 
     def __init__(
-        self, client: Redis, keys: Keys, *, retention_s: float, dead_letter_retention_s: float, most: int
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        retention_s: float,
+        dead_letter_retention_s: float,
+        most: int,
+        most_of_tenant: int,
+        metrics: Metrics | None = None,
     ) -> None:
-        """`most` are kept, for `dead_letter_retention_s` after their end, but not shorter than the `retention_s` of a
-        job that is none."""
+        """At most `most` are kept, and `most_of_tenant` of one tenant.
+
+        They are kept for `dead_letter_retention_s` after their end, or for the `retention_s` of other jobs if that is
+        more.
+        """
+        self._over = (metrics or Metrics()).refused.of("dead_letters")
         self._client = client
         self._functions = Functions(client)
         self._keys = keys
         self._retention_ms = int(retention_s * 1000)
         self._kept_ms = int(max(retention_s, dead_letter_retention_s) * 1000)
-        self._most = most
+        self._most, self._most_of_tenant = most, most_of_tenant
+        self._lists = [keys.dead_letters, keys.open_dead_letters, keys.dead_letter_owners, keys.dead_letter_tenants]
 
     async def bury(self, job_id: str) -> Buried | None:
         """Make a job that has ended a dead letter, if it failed, and not by its request's fault. Idempotent.
@@ -83,13 +97,14 @@ class DeadLetters:
         status, ended, hidden, dismissed, outcome, *about = await self._client.hmget(record, fields)  # type: ignore[misc]
         if status != _FAILED or hidden or dismissed or is_request_fault(code := _code(outcome)):
             return None
-        lists = [self._keys.dead_letters, self._keys.open_dead_letters]
-        added, *over = await self._functions.call("bury", lists, job_id, ended, self._kept_ms, self._most)
+        tenant, lane, attempts = ((each or b"").decode("utf-8", "replace") for each in about)
+        args = (job_id, ended, self._kept_ms, self._most, tenant, self._keys.dead_letters_of, self._most_of_tenant)
+        added, *over = await self._functions.call("bury", self._lists, *args)
+        self._over.add(len(over))
         for each in over:
             await self.dismiss(each.decode())
         if not added:
             return None
-        tenant, lane, attempts = ((each or b"").decode("utf-8", "replace") for each in about)
         return Buried(job_id, tenant, lane, code, int(attempts or 0))
 
     async def listed(self, after: Listed | None, limit: int, *, only_open: bool) -> list[Listed]:
@@ -107,8 +122,7 @@ class DeadLetters:
     async def drop(self, job_ids: Iterable[str]) -> None:
         """Take ids off the list: their jobs are no dead letters any more."""
         if ids := list(job_ids):
-            await self._client.zrem(self._keys.dead_letters, *ids)
-            await self._client.zrem(self._keys.open_dead_letters, *ids)
+            await self._functions.call("drop_letters", self._lists, self._keys.dead_letters_of, *ids)
 
     async def requeued(self, job_id: str, as_job_id: str) -> None:
         """Write down that this job asks a dead letter's request again. Idempotent; who said so first is right."""

@@ -103,6 +103,21 @@ class Keys:
         return f"{self.prefix}:{{dead-letters}}:all"
 
     @property
+    def dead_letter_owners(self) -> str:
+        """The tenant of each dead letter."""
+        return f"{self.prefix}:{{dead-letters}}:owners"
+
+    @property
+    def dead_letter_tenants(self) -> str:
+        """The tenants that have dead letters, by their number."""
+        return f"{self.prefix}:{{dead-letters}}:tenants"
+
+    @property
+    def dead_letters_of(self) -> str:
+        """The beginning of the names of the tenants' own lists; the tenant follows."""
+        return f"{self.prefix}:{{dead-letters}}:of:"
+
+    @property
     def open_dead_letters(self) -> str:
         """Those of them that nobody has requeued."""
         return f"{self.prefix}:{{dead-letters}}:open"

@@ -256,7 +256,14 @@ class Settings(BaseSettings):
         "`workers` × `worker_slots`, with one tenant no bound",
     )
     max_dead_letters: int = Field(
-        DEAD_LETTERS, ge=1, description="dead letters that are kept; beyond it the oldest is one no longer"
+        DEAD_LETTERS,
+        ge=1,
+        description="dead letters that are kept; beyond it the tenant with most loses its oldest",
+    )
+    max_dead_letters_per_tenant: int | None = Field(
+        None,
+        ge=1,
+        description="those of one tenant; beyond it its own oldest is one no longer; unset: half of `max_dead_letters`",
     )
     pump_bytes: int = Field(
         PUMP_BYTES,
@@ -329,6 +336,14 @@ class Settings(BaseSettings):
             raise ValueError(f"it is at most TAILRACE_MAX_DEPTH for each lane, which is {depth * len(lanes)} in all")
         return value
 
+    @field_validator("max_dead_letters_per_tenant")
+    @classmethod
+    def _are_some_of_all(cls, value: int | None, info: ValidationInfo) -> int | None:
+        total = info.data.get("max_dead_letters")
+        if value is not None and total is not None and value > total:
+            raise ValueError(f"it is at most TAILRACE_MAX_DEAD_LETTERS, which is {total}")
+        return value
+
     @field_validator("providers")
     @classmethod
     def _are_instead_of_one(
@@ -382,6 +397,7 @@ class Settings(BaseSettings):
         return TenantBounds(
             waiting=self.max_waiting_per_tenant or (self.max_depth if alone else half_of(self.max_depth)),
             running=self.max_running_per_tenant or (None if alone else most_slots_of(slots)),
+            dead_letters=self.max_dead_letters_per_tenant or half_of(self.max_dead_letters),
         )
 
     @property

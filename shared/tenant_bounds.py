@@ -6,15 +6,16 @@ Pure. Not here: who enforces a bound (shared/functions/ledger.lua and dead_lette
 from dataclasses import dataclass
 from typing import Final
 
-from shared.bounds import RUNNING_SHARE, TENANT_SHARE
+from shared.bounds import DEAD_LETTERS, RUNNING_SHARE, TENANT_SHARE
 
 
 @dataclass(frozen=True, slots=True)
 class TenantBounds:
-    """Jobs that wait and jobs that run; None: no bound."""
+    """Jobs that wait and jobs that run, None: no bound; and dead letters."""
 
     waiting: int | None = None
     running: int | None = None
+    dead_letters: int = DEAD_LETTERS
 
 
 UNBOUNDED: Final = TenantBounds()

@@ -142,6 +142,8 @@ async def run_worker(
             retention_s=settings.retention_s,
             dead_letter_retention_s=settings.dead_letter_retention_s,
             most=settings.max_dead_letters,
+            most_of_tenant=settings.tenant_bounds.dead_letters,
+            metrics=metrics,
         )
         epilogue = Epilogue(queue, dead_letters, metrics)
         replay_log = ReplayLog(job_client, keys)

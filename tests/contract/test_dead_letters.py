@@ -275,6 +275,88 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
 
 
 def test_dead_letters_are_never_kept_for_a_shorter_time_than_other_jobs(core: Core) -> None:
-    letters = DeadLetters(core.client, core.keys, retention_s=60.0, dead_letter_retention_s=1.0, most=1)
+    letters = DeadLetters(
+        core.client,
+        core.keys,
+        retention_s=60.0,
+        dead_letter_retention_s=1.0,
+        most=1,
+        most_of_tenant=1,
+    )
 
     assert letters._kept_ms == 60_000
+
+
+# Shares.
+
+
+def shares(core: Core, *, most: int, most_of_tenant: int) -> DeadLetters:
+    """The same dead letters, with these bounds."""
+    return DeadLetters(
+        core.client,
+        core.keys,
+        retention_s=RETENTION_S,
+        dead_letter_retention_s=DEAD_LETTER_RETENTION_S,
+        most=most,
+        most_of_tenant=most_of_tenant,
+    )
+
+
+async def buried(core: Core, letters: DeadLetters, tenant: str, count: int) -> list[str]:
+    """So many dead letters of a tenant, the first of them the oldest."""
+    jobs = [await failed(core, tenant=tenant) for _ in range(count)]
+    now = (await core.job(jobs[0])).ended_ms
+    for age, job_id in enumerate(reversed(jobs)):
+        await ended_at(core, job_id, now - age)
+    for job_id in jobs:
+        assert await letters.bury(job_id) is not None
+    return jobs
+
+
+async def test_a_tenants_dead_letters_displace_its_own_and_no_other(core: Core) -> None:
+    letters = shares(core, most=10, most_of_tenant=3)
+    mine = await buried(core, letters, "alice", 2)
+    left = await kept_s(core, mine[0])
+
+    theirs = await buried(core, letters, "bob", 8)
+
+    assert set(await ids(core, only_open=False)) == {*mine, *theirs[-3:]}
+    assert [(await core.job(job_id)).dismissed for job_id in theirs] == [True] * 5 + [False] * 3
+    assert min(await kept_s(core, mine[0])) > min(left) - 5 > RETENTION_S
+    assert max(await kept_s(core, theirs[0])) <= RETENTION_S
+
+
+async def test_if_all_tenants_have_too_many_the_one_that_has_most_loses_its_oldest(core: Core) -> None:
+    letters = shares(core, most=5, most_of_tenant=4)
+    many, few = await buried(core, letters, "bob", 4), await buried(core, letters, "alice", 1)
+
+    further = await buried(core, letters, "carol", 2)
+
+    assert set(await ids(core, only_open=False)) == {*many[2:], *few, *further}
+
+
+async def test_letters_of_a_version_without_shares_go_first_and_are_dropped_like_others(core: Core) -> None:
+    letters = shares(core, most=5, most_of_tenant=4)
+    old = await buried(core, letters, "bob", 4)
+    for key in (core.keys.dead_letter_owners, core.keys.dead_letter_tenants, core.keys.dead_letters_of + "bob"):
+        await core.client.delete(key)
+
+    new = await buried(core, letters, "bob", 2)
+    await letters.dismiss(old[1])
+
+    assert set(await ids(core, only_open=False)) == {*old[2:], *new}
+
+
+async def test_what_is_dismissed_makes_room_in_its_tenants_share(core: Core) -> None:
+    letters = shares(core, most=10, most_of_tenant=2)
+    first, second = await buried(core, letters, "alice", 2)
+    await letters.dismiss(second)
+
+    (third,) = await buried(core, letters, "alice", 1)
+
+    assert set(await ids(core, only_open=False)) == {first, third}
+    assert await core.client.hlen(core.keys.dead_letter_owners) == 2  # type: ignore[misc]
+    for job_id in (first, third):
+        await letters.dismiss(job_id)
+    own = [core.keys.dead_letter_owners, core.keys.dead_letter_tenants, core.keys.dead_letters_of + "alice"]
+    assert await core.client.exists(*own) == 0

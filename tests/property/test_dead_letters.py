@@ -21,13 +21,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.dead_letters import Listed
+from shared.dead_letters import DeadLetters, Listed
 from shared.lifecycle import State
-from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, Core, fresh_job_id, open_core
+from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id, open_core
 from tests.support.valkey import fresh_prefix
 
 T = TypeVar("T")
 ALL = 100
+TENANTS, MOST_OF_TENANT = ("alice", "bob", "carol"), 3
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Failed:
     """A job that has failed, as its record says."""
 
     ended_ms: int
+    tenant: str = "alice"
     requeued_as: str | None = None
     dismissed: bool = False
     gone: bool = False
@@ -61,18 +63,26 @@ class DeadLetterSteps(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.letters = DeadLetters(
+            self.core.client,
+            self.core.keys,
+            retention_s=RETENTION_S,
+            dead_letter_retention_s=DEAD_LETTER_RETENTION_S,
+            most=MOST_DEAD_LETTERS,
+            most_of_tenant=MOST_OF_TENANT,
+        )
         seconds, _ = self.run(self.core.client.time())
         self.now_ms = seconds * 1000
 
     # Few times, so that many ended at once.
-    @rule(target=jobs, age_s=st.integers(0, 3))
-    def fail(self, age_s: int) -> str:
-        execution = self.run(self.core.running())
+    @rule(target=jobs, age_s=st.integers(0, 3), tenant=st.sampled_from(TENANTS))
+    def fail(self, age_s: int, tenant: str = "alice") -> str:
+        execution = self.run(self.core.running(tenant=tenant))
         assert self.run(self.core.finish(execution, State.FAILED)) == "ok"
         ended_ms = self.now_ms - 1000 * age_s
         record = self.core.keys.job(execution.job_id).record
         self.run(self.core.client.hset(record, "ended", str(ended_ms)))  # type: ignore[arg-type]
-        self.failed[execution.job_id] = Failed(ended_ms)
+        self.failed[execution.job_id] = Failed(ended_ms, tenant)
         return execution.job_id
 
     @rule(job=jobs)
@@ -81,20 +91,33 @@ class DeadLetterSteps(RuleBasedStateMachine):
         is_one = not (letter.dismissed or letter.gone)
         new = is_one and job not in self.listed
 
-        assert (self.run(self.core.dead_letters.bury(job)) is not None) == new
+        assert (self.run(self.letters.bury(job)) is not None) == new
         if new:
             self.listed.add(job)
             self.open.add(job)
         if is_one:
-            for each in self.in_order(self.listed)[MOST_DEAD_LETTERS:]:
+            for each in self.too_many(letter.tenant):
                 self.failed[each].dismissed |= not self.failed[each].gone
                 self.listed.discard(each)
                 self.open.discard(each)
 
+    def too_many(self, tenant: str) -> list[str]:
+        """The tenant's own that are too many; beyond the total, the oldest of the tenant that has most."""
+        own = self.in_order(self.listed_of(tenant))[MOST_OF_TENANT:]
+        over = len(self.listed) - len(own) - MOST_DEAD_LETTERS
+        if over <= 0:
+            return own
+        largest = max(TENANTS, key=lambda each: (len(self.listed_of(each)), each))
+        return own + [job for job in self.in_order(self.listed_of(largest)) if job not in own][-over:]
+
+    def listed_of(self, tenant: str) -> set[str]:
+        """A tenant's letters."""
+        return {job for job in self.listed if self.failed[job].tenant == tenant}
+
     @rule(job=jobs)
     def requeue(self, job: str) -> None:
         letter, new = self.failed[job], fresh_job_id()
-        self.run(self.core.dead_letters.requeued(job, new))
+        self.run(self.letters.requeued(job, new))
         self.open.discard(job)
         if not letter.gone:
             letter.requeued_as = letter.requeued_as or new
@@ -102,7 +125,7 @@ class DeadLetterSteps(RuleBasedStateMachine):
     @rule(job=jobs)
     def dismiss(self, job: str) -> None:
         letter = self.failed[job]
-        assert self.run(self.core.dead_letters.dismiss(job)) != letter.gone
+        assert self.run(self.letters.dismiss(job)) != letter.gone
         letter.dismissed = not letter.gone
         self.listed.discard(job)
         self.open.discard(job)
@@ -137,7 +160,7 @@ class DeadLetterSteps(RuleBasedStateMachine):
 
     def page(self, after: Listed | None, limit: int, *, only_open: bool) -> list[Listed]:
         """A page."""
-        return self.run(self.core.dead_letters.listed(after, limit, only_open=only_open))
+        return self.run(self.letters.listed(after, limit, only_open=only_open))
 
     def in_order(self, ids: set[str]) -> list[str]:
         """The last that ended first."""
@@ -149,7 +172,7 @@ class DeadLetterSteps(RuleBasedStateMachine):
             return
         for ids, only_open in ((self.listed, False), (self.open, True)):
             assert [each.job_id for each in self.page(None, ALL, only_open=only_open)] == self.in_order(ids)
-        assert self.run(self.core.dead_letters.open()) == len(self.open)
+        assert self.run(self.letters.open()) == len(self.open)
         assert len(self.listed) <= MOST_DEAD_LETTERS
 
     @invariant()

@@ -200,6 +200,7 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
                 retention_s=RETENTION_S,
                 dead_letter_retention_s=DEAD_LETTER_RETENTION_S,
                 most=MOST_DEAD_LETTERS,
+                most_of_tenant=MOST_DEAD_LETTERS,
             ),
         )
 

@@ -337,7 +337,10 @@ def test_bounds_that_are_set_count_for_whatever_tenants_there_are() -> None:
         assert (bounds.waiting, bounds.running) == (3, 2)
 
 
-@pytest.mark.parametrize("name", ["max_waiting_per_tenant", "max_running_per_tenant"])
+NAMES = ["max_waiting_per_tenant", "max_running_per_tenant", "max_dead_letters_per_tenant"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", ["0", "-1", "x"])
 def test_a_bound_that_is_no_number_above_zero_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
@@ -353,6 +356,14 @@ def test_a_bound_is_no_larger_than_its_total() -> None:
 
     with pytest.raises(StartupError, match=r"MAX_WAITING_PER_TENANT: .*TAILRACE_MAX_DEPTH for each lane, .* 12 in all"):
         load_settings(max_depth=4, max_waiting_per_tenant=13)
+
+    with pytest.raises(StartupError, match=r"DEAD_LETTERS_PER_TENANT: .*TAILRACE_MAX_DEAD_LETTERS, which is 4"):
+        load_settings(max_dead_letters=4, max_dead_letters_per_tenant=5)
+
+
+def test_a_tenants_dead_letters_are_half_of_all_by_default() -> None:
+    assert load_settings(max_dead_letters=9).tenant_bounds.dead_letters == 4
+    assert load_settings(max_dead_letters_per_tenant=7).tenant_bounds.dead_letters == 7
 
 
 # Secrets.
