@@ -190,7 +190,10 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         # A link is good while its job can be read.
         kept_s = LONGEST_TIMEOUT_S + max(settings.retention_s, settings.dead_letter_retention_s)
         secrets = None if settings.secret else LinkSecrets(job_client, keys, kept_s=kept_s)
-        links = SharedLinks(secrets, clock, settings.secret.get_secret_value() if settings.secret else "")
+        keyring = Keyring(settings.api_keys)
+        links = SharedLinks(
+            secrets, clock, keyring.generations, settings.secret.get_secret_value() if settings.secret else ""
+        )
 
         async def on_loss() -> None:
             hub.lose()
@@ -213,7 +216,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             admission=Admission(store, queue, clock, limits, publisher.process, strict),
             presence=presence,
             viewers=viewers,
-            keyring=Keyring(settings.api_keys),
+            keyring=keyring,
             links=links,
             catalogue=catalogue,
             watch=watch,

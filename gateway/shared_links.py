@@ -5,6 +5,7 @@ Above: the job API. Below: auth.py, which signs, and shared/link_secrets.py. Not
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 
 from gateway.auth import Links
 from shared.clock import Clock
@@ -19,10 +20,16 @@ class SharedLinks(Links):
     """This gateway's links. It signs with the fleet's secret, and knows every other one that was in use."""
 
     def __init__(
-        self, store: LinkSecrets | None, clock: Clock, secret: str = "", *, settle_s: float = _SETTLE_S
+        self,
+        store: LinkSecrets | None,
+        clock: Clock,
+        generations: Sequence[bytes],
+        secret: str = "",
+        *,
+        settle_s: float = _SETTLE_S,
     ) -> None:
         """With a configured secret, there is no `store`: nothing can be forgotten."""
-        super().__init__(secret)
+        super().__init__(secret, generations)
         self._store = store
         self._clock = clock
         self._settled_at = clock.monotonic() + settle_s

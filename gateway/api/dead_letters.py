@@ -98,10 +98,10 @@ async def listing(request: Request) -> Response:
 
 async def get(request: Request) -> Response:
     """`GET /v1/dead-letters/{id}`: the dead letter, with its request and a link to its events."""
-    services, _ = _admitted(request)
+    services, caller = _admitted(request)
     letter, asked = await _load(services, _named(request))
     shown = _show(letter)
-    shown["links"]["events"] = events_link(letter.place.job_id, services.links)
+    shown["links"]["events"] = events_link(letter.place.job_id, services.links, caller)
     return AsciiJSONResponse({**shown, "request": None if asked is None else asked.request})
 
 
@@ -111,7 +111,7 @@ async def requeue(request: Request) -> Response:
     services.refuse_if_draining()
     job_id = _named(request)
     job = await _requeue(services, job_id, caller)
-    shown = {**show(job, services.links), "tenant": job.tenant}
+    shown = {**show(job, services.links, caller), "tenant": job.tenant}
     return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
 
 

@@ -42,16 +42,16 @@ async def submit(request: Request) -> Response:
     spec = services.admission.native(body, caller, request.headers.get("idempotency-key"))
     job = await services.admission.submit(spec)
     # A new one has no viewers: to ask for them would cost each submit.
-    shown = show(job, services.links) if job.id == spec.id else await _show_viewed(services, job)
+    shown = show(job, services.links, caller) if job.id == spec.id else await _show_viewed(services, job, caller)
     return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
 
 
 async def get(request: Request) -> Response:
     """`GET /v1/jobs/{id}`."""
     services = services_of(request)
-    job = await _own_job(request, services)
+    caller, job = await _own_job(request, services)
     position = await services.queue.position(job.id, job.lane) if job.status is State.QUEUED else None
-    return AsciiJSONResponse({**await _show_viewed(services, job), "position": position})
+    return AsciiJSONResponse({**await _show_viewed(services, job, caller), "position": position})
 
 
 async def listing(request: Request) -> Response:
@@ -88,7 +88,7 @@ async def listing(request: Request) -> Response:
     return AsciiJSONResponse(
         {
             "object": "list",
-            "data": await _show_all_viewed(services, page),
+            "data": await _show_all_viewed(services, page, caller),
             "has_more": cut or not over,
             "first_id": page[0].id if page else None,
             "last_id": last_id,
@@ -99,11 +99,11 @@ async def listing(request: Request) -> Response:
 async def cancel(request: Request) -> Response:
     """`POST /v1/jobs/{id}/cancel`: idempotent; waits a moment for the end, then shows the job as it is."""
     services = services_of(request)
-    job = await _own_job(request, services)
+    caller, job = await _own_job(request, services)
     if not job.ended:
         await cancel_job(services, job)
         job = await services.store.load(job.id)
-    return AsciiJSONResponse(await _show_viewed(services, job))
+    return AsciiJSONResponse(await _show_viewed(services, job, caller))
 
 
 async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None:
@@ -134,7 +134,7 @@ async def _events(request: Request, services: Services) -> Response:
     token = request.query_params.get("token")
     job_id: str = request.path_params["job_id"]
     if token is None:
-        job = await _own_job(request, services)
+        _, job = await _own_job(request, services)
     elif await services.links.open(token, job_id):
         job = await services.store.load(job_id)
         if job.hidden:
@@ -184,10 +184,10 @@ def _cursor(request: Request) -> EventId:
     return parse_cursor(request.query_params.get("last_event_id") if header is None else header)
 
 
-async def _own_job(request: Request, services: Services) -> Job:
-    """The job of this address, see `own_job`."""
+async def _own_job(request: Request, services: Services) -> tuple[Caller, Job]:
+    """The caller, and the job of this address, see `own_job`."""
     caller = services.keyring.caller(request.headers.get("authorization"))
-    return await own_job(services, caller, request.path_params["job_id"])
+    return caller, await own_job(services, caller, request.path_params["job_id"])
 
 
 async def own_job(services: Services, caller: Caller, job_id: str, *, called: str | None = None) -> Job:
@@ -239,31 +239,37 @@ def read_limit(query: QueryParams, default: int | None = None) -> int:
     return int(limit)
 
 
-async def _show_viewed(services: Services, job: Job) -> dict[str, Any]:
-    (shown,) = await _show_all_viewed(services, [job])
+async def _show_viewed(services: Services, job: Job, caller: Caller) -> dict[str, Any]:
+    (shown,) = await _show_all_viewed(services, [job], caller)
     return shown
 
 
-async def _show_all_viewed(services: Services, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+async def _show_all_viewed(services: Services, jobs: Sequence[Job], caller: Caller) -> list[dict[str, Any]]:
     """Jobs as their caller sees them, with their viewers; those of a job that has ended do not count."""
     alive = [job.id for job in jobs if not job.ended]
     viewers = dict(zip(alive, await services.viewers.count(alive), strict=True))
-    return [show(job, services.links, viewers.get(job.id, 0)) for job in jobs]
+    return [show(job, services.links, caller, viewers.get(job.id, 0)) for job in jobs]
 
 
-def show(job: Job, links: Links, viewers: int = 0) -> dict[str, Any]:
+def show(job: Job, links: Links, caller: Caller, viewers: int = 0) -> dict[str, Any]:
     """A job as its caller sees it."""
     address = f"/v1/jobs/{job.id}"
+    events = events_link(job.id, links, caller)
     result = {"result": f"{address}/result"} if job.kind == EMBEDDINGS else {}
     return {
         **about(job, viewers),
-        "links": {"self": address, "events": events_link(job.id, links), "cancel": f"{address}/cancel", **result},
+        "links": {
+            "self": address,
+            "events": events,
+            "cancel": f"{address}/cancel",
+            **result,
+        },
     }
 
 
-def events_link(job_id: str, links: Links) -> str:
-    """An address that opens the job's events to whoever has it."""
-    return f"/v1/jobs/{job_id}/events?token={links.token(job_id)}"
+def events_link(job_id: str, links: Links, caller: Caller) -> str:
+    """An address that opens the job's events without a key, as long as the caller's key is configured."""
+    return f"/v1/jobs/{job_id}/events?token={links.token(job_id, caller)}"
 
 
 def about(job: Job, viewers: int = 0) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from gateway.auth import Caller
 from gateway.shared_links import SharedLinks
 from shared.clock import SystemClock
 from shared.link_secrets import LinkSecrets
@@ -9,6 +10,7 @@ from tests.support.core import Core, fresh_job_id
 from tests.support.endless import endless_keys
 
 KEPT_S = 60.0
+CALLER = Caller("alice", generation=b"a generation")
 
 
 def secrets_on(core: Core) -> LinkSecrets:
@@ -17,7 +19,7 @@ def secrets_on(core: Core) -> LinkSecrets:
 
 async def sharing(core: Core) -> SharedLinks:
     """The links of a gateway that has just started."""
-    links = SharedLinks(secrets_on(core), SystemClock())
+    links = SharedLinks(secrets_on(core), SystemClock(), [CALLER.generation])
     await links.share()
     return links
 
@@ -33,9 +35,9 @@ async def test_gateways_that_start_together_share_one_secret(core: Core) -> None
 async def test_a_link_is_good_at_every_gateway(core: Core) -> None:
     first, second, job_id = await sharing(core), await sharing(core), fresh_job_id()
 
-    assert await second.open(first.token(job_id), job_id)
-    assert await first.open(second.token(job_id), job_id)
-    assert not second.opens(first.token(job_id), fresh_job_id())
+    assert await second.open(first.token(job_id, CALLER), job_id)
+    assert await first.open(second.token(job_id, CALLER), job_id)
+    assert not second.opens(first.token(job_id, CALLER), fresh_job_id())
 
 
 async def test_a_secret_that_was_forgotten_is_written_again_by_a_gateway_that_has_it(core: Core) -> None:
@@ -43,12 +45,12 @@ async def test_a_secret_that_was_forgotten_is_written_again_by_a_gateway_that_ha
     await core.client.delete(core.keys.secret)
     await first.share()
 
-    assert (await sharing(core)).token(job_id) == first.token(job_id)
+    assert (await sharing(core)).token(job_id, CALLER) == first.token(job_id, CALLER)
 
 
 async def test_links_of_a_former_and_of_another_secret_are_good_at_every_gateway(core: Core) -> None:
     first, job_id = await sharing(core), fresh_job_id()
-    former = first.token(job_id)
+    former = first.token(job_id, CALLER)
     await core.client.delete(core.keys.secret)
     second = await sharing(core)
     await first.share()
@@ -56,17 +58,17 @@ async def test_links_of_a_former_and_of_another_secret_are_good_at_every_gateway
 
     for links in (first, second, third):
         assert await links.open(former, job_id)
-        assert await links.open(second.token(job_id), job_id)
-    assert first.token(job_id) == second.token(job_id) == third.token(job_id) != former
+        assert await links.open(second.token(job_id, CALLER), job_id)
+    assert first.token(job_id, CALLER) == second.token(job_id, CALLER) == third.token(job_id, CALLER) != former
 
 
 async def test_a_new_gateway_waits_for_what_the_others_will_have_noticed(core: Core) -> None:
     first, job_id = await sharing(core), fresh_job_id()
     await core.client.delete(core.keys.secret)
-    links = SharedLinks(secrets_on(core), SystemClock(), settle_s=0.2)
+    links = SharedLinks(secrets_on(core), SystemClock(), [CALLER.generation], settle_s=0.2)
     await links.share()
 
-    opening = asyncio.create_task(links.open(first.token(job_id), job_id))
+    opening = asyncio.create_task(links.open(first.token(job_id, CALLER), job_id))
     await asyncio.sleep(0)
     await first.share()
 
@@ -74,7 +76,7 @@ async def test_a_new_gateway_waits_for_what_the_others_will_have_noticed(core: C
 
 
 async def test_an_unknown_link_is_refused(core: Core) -> None:
-    links = SharedLinks(secrets_on(core), SystemClock(), settle_s=0.0)
+    links = SharedLinks(secrets_on(core), SystemClock(), [CALLER.generation], settle_s=0.0)
     await links.share()
 
     assert not await links.open("x" * 24, fresh_job_id())
@@ -88,8 +90,8 @@ async def test_former_secrets_are_not_kept_for_ever(core: Core) -> None:
 
 
 async def test_a_configured_secret_needs_no_server() -> None:
-    links, job_id = SharedLinks(None, SystemClock(), "configured"), fresh_job_id()
+    links, job_id = SharedLinks(None, SystemClock(), [CALLER.generation], "configured"), fresh_job_id()
     await links.share()
 
-    assert await links.open(links.token(job_id), job_id)
+    assert await links.open(links.token(job_id, CALLER), job_id)
     assert not await links.open("x" * 24, job_id)

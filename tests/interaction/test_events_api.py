@@ -310,6 +310,19 @@ async def test_links_of_all_gateways_are_good_at_all_gateways(settings: Settings
         assert ids(await events_at(restarted.client.as_(None), link)) == ALL
 
 
+async def test_a_link_dies_with_its_key_and_no_other_link_does(settings: Settings, finished: Scribe) -> None:
+    keys = ("sk-alice:alice", "sk-alice-2:alice")
+    async with running_gateway(settings.model_copy(update={"api_keys": keys})) as gateway:
+        path = f"/v1/jobs/{finished.job_id}"
+        first, second = [
+            (await gateway.client.as_(key).get(path)).json()["links"]["events"] for key in ("sk-alice", "sk-alice-2")
+        ]
+    async with running_gateway(settings.model_copy(update={"api_keys": keys[1:]})) as restarted:
+        stranger = restarted.client.as_(None)
+        assert (await stranger.get(first)).status == 401
+        assert ids(await events_at(stranger, second)) == ALL
+
+
 async def test_another_tenants_job_looks_like_one_that_never_was(client: Client, finished: Scribe) -> None:
     def shape(answer: Answer, job_id: str) -> tuple[Any, ...]:
         headers = {name: value for name, value in answer.headers.items() if name != "x-request-id"}

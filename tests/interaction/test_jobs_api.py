@@ -51,7 +51,7 @@ async def test_a_job_is_accepted_with_everything_a_client_needs_to_go_on(client:
     assert answer.headers["location"] == job["links"]["self"] == f"/v1/jobs/{job['id']}"
     assert answer.headers["x-tailrace-job"] == job["id"]
     assert job["links"]["cancel"] == f"/v1/jobs/{job['id']}/cancel"
-    assert re.fullmatch(rf"/v1/jobs/{job['id']}/events\?token=[\w-]{{24}}", job["links"]["events"])
+    assert re.fullmatch(rf"/v1/jobs/{job['id']}/events\?token=[\w-]{{32}}", job["links"]["events"])
     created, deadline = datetime.fromisoformat(job.pop("created_at")), datetime.fromisoformat(job.pop("deadline_at"))
     assert created.tzinfo == UTC
     assert (deadline - created).total_seconds() == 5

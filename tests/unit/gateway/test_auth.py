@@ -10,7 +10,9 @@ JOB, OTHER_JOB = "job_0000000000000000000000000a", "job_000000000000000000000000
 
 ENTRIES = ("sk-alice:alice", "sk-alice-2:alice:lanes=low+default", "sk-root:root:admin")
 keyring = Keyring([parse_api_key(entry) for entry in ENTRIES])
-links = Links("a secret for tests only")
+SECRET = "a secret for tests only"
+links = Links(SECRET, keyring.generations)
+ALICE = keyring.caller("Bearer sk-alice")
 
 
 @pytest.mark.parametrize(
@@ -52,28 +54,63 @@ def test_no_key_is_kept_in_the_clear() -> None:
 
 
 def test_a_token_opens_the_job_it_was_made_for() -> None:
-    assert links.opens(links.token(JOB), JOB)
+    assert links.opens(links.token(JOB, ALICE), JOB)
 
 
 def test_a_token_opens_no_other_job() -> None:
-    assert not links.opens(links.token(JOB), OTHER_JOB)
+    assert not links.opens(links.token(JOB, ALICE), OTHER_JOB)
 
 
-@pytest.mark.parametrize("token", ["", "x", "ünïcode", "=" * 24])
+@pytest.mark.parametrize("token", ["", "x", "ünïcode", "=" * 24, "A" * 24, "A" * 32])
 def test_what_is_no_token_opens_nothing(token: str) -> None:
     assert not links.opens(token, JOB)
 
 
 def test_a_token_with_one_character_changed_opens_nothing() -> None:
-    token = links.token(JOB)
+    token = links.token(JOB, ALICE)
     for position, char in enumerate(token):
         forged = token[:position] + ("A" if char != "A" else "B") + token[position + 1 :]
         assert not links.opens(forged, JOB)
 
 
 def test_a_token_signed_with_another_secret_opens_nothing() -> None:
-    assert not links.opens(Links("another secret, for tests").token(JOB), JOB)
+    assert not links.opens(Links("another secret, for tests", keyring.generations).token(JOB, ALICE), JOB)
 
 
 def test_a_token_needs_no_quoting_in_an_address() -> None:
-    assert links.token(JOB).replace("-", "").replace("_", "").isalnum()
+    assert links.token(JOB, ALICE).replace("-", "").replace("_", "").isalnum()
+
+
+# A link dies with its key.
+
+
+def links_of(*entries: str) -> Links:
+    """The links of a gateway that was started with these keys."""
+    return Links(SECRET, Keyring([parse_api_key(entry) for entry in entries]).generations)
+
+
+def test_a_link_dies_with_the_key_that_asked_for_it_and_with_no_other() -> None:
+    second = keyring.caller("Bearer sk-alice-2")
+    first_link, second_link = links.token(JOB, ALICE), links.token(JOB, second)
+
+    without_the_first = links_of("sk-alice-2:alice", "sk-root:root:admin")
+    assert not without_the_first.opens(first_link, JOB)
+    assert without_the_first.opens(second_link, JOB)
+
+
+def test_a_link_dies_if_its_key_becomes_another_tenants() -> None:
+    assert not links_of("sk-alice:bob").opens(links.token(JOB, ALICE), JOB)
+
+
+def test_a_link_outlives_a_change_of_its_keys_plan() -> None:
+    assert links_of("sk-alice:alice:admin:lanes=low").opens(links.token(JOB, ALICE), JOB)
+
+
+def test_a_link_without_a_key_is_not_good_although_the_secret_is() -> None:
+    assert not links.opens(links.token(JOB, Caller("alice")), JOB)
+
+
+def test_a_link_shows_nothing_of_its_key_without_the_secret() -> None:
+    other = Links("another secret, for tests", keyring.generations)
+    assert links.token(JOB, ALICE)[:8] != other.token(JOB, ALICE)[:8]
+    assert "generation" not in repr(ALICE)
