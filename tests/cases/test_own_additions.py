@@ -81,7 +81,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 FRESH = [f"{name}-{each.name}" for name in REFUSALS for each in DIALECTS]
 EMBEDDING = ["vectors-openai", "vectors-fastapi", "vectors-words", "blamed", "nothing-helps"]
-CALLERS = ["callers-reasoning_content", "callers-extra_content", "callers-options"]
+CALLERS = [
+    "callers-stream-options",
+    "callers-call-fields",
+    "callers-thoughts",
+    "callers-reasoning_content",
+    "callers-extra_content",
+    "callers-options",
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -135,7 +142,7 @@ async def test_there_is_one_retry_and_no_more(stage: Stage) -> None:
 
     got = await CHAT.ask(stage, "nothing-helps")
 
-    CHAT.check_trouble(got, "invalid_request", "must be verified")
+    CHAT.check_trouble(got, "invalid_request")
     assert len(asked) == 2
 
 
@@ -155,6 +162,56 @@ async def test_a_callers_option_of_embeddings_is_refused_once(stage: Stage) -> N
     reply = await stage.client.post("/v1/embeddings", {"model": "callers-options", "input": "a", "stream_options": {}})
 
     assert reply.status == 400
+    assert len(asked) == 1
+
+
+def call_with(**fields: object) -> list[dict[str, Any]]:
+    """A conversation in which a call has these fields."""
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}, **fields}
+    return [
+        {"role": "user", "content": "Hello?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "1"},
+    ]
+
+
+async def test_a_callers_own_option_of_the_stream_costs_others_no_usage(stage: Stage) -> None:
+    refused = refusal(error_of("Unknown parameter: 'stream_options.foo'.", "stream_options.foo", "unknown_parameter"))
+    asked = played(
+        stage,
+        "callers-stream-options",
+        lambda body: refused if "foo" in body.get("stream_options", {}) else answer_to(body),
+    )
+
+    await CHAT_STREAM.ask(stage, "callers-stream-options", stream_options={"foo": 1})
+    await CHAT.ask(stage, "callers-stream-options")
+
+    assert asked[-1]["stream_options"] == {"include_usage": True}
+
+
+async def test_a_callers_own_field_of_a_call_costs_others_no_state(stage: Stage) -> None:
+    refused = refusal(error_of("Unknown name \"foo\" at 'messages[1].tool_calls[0]': Cannot find field.", None, None))
+    asked = played(
+        stage,
+        "callers-call-fields",
+        lambda body: refused if "foo" in body["messages"][1]["tool_calls"][0] else answer_to(body),
+    )
+
+    first = await CHAT.ask(stage, "callers-call-fields", messages=call_with(foo=1))
+    await CHAT.ask(stage, "callers-call-fields", messages=call_with(extra_content={"signature": "s"}))
+
+    CHAT.check(first, HELLO)
+    assert asked[-1]["messages"][1]["tool_calls"][0]["extra_content"] == {"signature": "s"}
+
+
+async def test_thoughts_in_a_users_message_are_the_callers_error(stage: Stage) -> None:
+    asked = played(stage, "callers-thoughts", refusal(error_of("Unknown field reasoning_content.", None, None)))
+
+    got = await CHAT.ask(
+        stage, "callers-thoughts", messages=[{"role": "user", "content": "Hello?", "reasoning_content": "Hm."}]
+    )
+
+    CHAT.check_trouble(got, "invalid_request", "reasoning_content")
     assert len(asked) == 1
 
 

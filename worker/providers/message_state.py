@@ -11,8 +11,8 @@ _CALL = frozenset({"index", "id", "type", "function", "custom"})
 
 
 def has_thoughts(messages: object) -> bool:
-    """Return whether a message has thoughts."""
-    return any(THOUGHTS in message for message in _objects(messages))
+    """Return whether an answer has thoughts; in other messages, the field is the caller's own."""
+    return any(_is_thoughtful(message) for message in _objects(messages))
 
 
 def call_fields(messages: object) -> frozenset[str]:
@@ -23,8 +23,8 @@ def call_fields(messages: object) -> frozenset[str]:
 
 
 def without_thoughts(message: Any) -> Any:
-    """Leave a message's thoughts out."""
-    if isinstance(message, dict) and THOUGHTS in message:
+    """Leave an answer's thoughts out."""
+    if isinstance(message, dict) and _is_thoughtful(message):
         return {name: value for name, value in message.items() if name != THOUGHTS}
     return message
 
@@ -34,6 +34,10 @@ def without_call_fields(message: Any) -> Any:
     if isinstance(message, dict) and isinstance(calls := message.get("tool_calls"), list):
         return {**message, "tool_calls": [_bare(call) for call in calls]}
     return message
+
+
+def _is_thoughtful(message: Mapping[str, Any]) -> bool:
+    return THOUGHTS in message and message.get("role") == "assistant"
 
 
 def _bare(call: Any) -> Any:

@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from worker.providers.chunk_reader import ChunkReader
 from worker.providers.disclosure import Asked
 from worker.providers.http_upstream import HttpUpstream, drain
 from worker.providers.refusals import Refused, refusal_of
-from worker.providers.request_writer import state_fields, write_chat, write_embeddings
+from worker.providers.request_writer import has_callers_options, state_fields, write_chat, write_embeddings
 from worker.providers.transport_fields import Blame, LeftOut, TransportField, blamed
 from worker.providers.vectors import Vectors, read_vectors
 
@@ -164,6 +165,8 @@ class _Asking:
         blame = blamed(error.refusal, self.body, state_fields(self.body))
         if blame is None:
             return False
+        if blame.field is TransportField.STREAM_OPTIONS and has_callers_options(self.body):
+            blame = replace(blame, lasting=False)
         self._left_out |= {blame.field}
         refused, self.body = self.body, self._write(self._left_out)
         self._blames.append(blame)

@@ -54,6 +54,11 @@ def write_chat(
     return body
 
 
+def has_callers_options(body: Mapping[str, Any]) -> bool:
+    """Whether the options of the stream have more than Tailrace adds to them."""
+    return not {"include_usage"}.issuperset(body.get(TransportField.STREAM_OPTIONS) or ())
+
+
 def state_fields(body: Mapping[str, Any]) -> frozenset[str]:
     """Find the names of fields that give an earlier answer's state back."""
     messages = body.get("messages")

@@ -83,8 +83,10 @@ def blamed(refusal: Refusal, sent: Container[str], state: Collection[str] = ()) 
             if field in sent and words.search(refusal.said):
                 return Blame(field)
     if _UNKNOWN.search(refusal.said) and (names := [name for name in state if _names(refusal.said, name)]):
-        thoughts = TransportField.THOUGHTS in names
-        return Blame(TransportField.THOUGHTS if thoughts else TransportField.CALL_STATE)
+        if TransportField.THOUGHTS in names:
+            return Blame(TransportField.THOUGHTS)
+        # A name that a caller made up must not cost all others their state.
+        return Blame(TransportField.CALL_STATE, lasting=names == [TransportField.CALL_STATE])
     if TransportField.STREAM in sent and _WITH_STREAM.search(refusal.said):
         return Blame(TransportField.STREAM, lasting=False)
     return None

@@ -14,6 +14,7 @@ from worker.providers.request_writer import (
     CHAT_FIELDS,
     EMBEDDINGS_FIELDS,
     TAILRACE_FIELDS,
+    has_callers_options,
     state_fields,
     write_chat,
     write_embeddings,
@@ -181,3 +182,11 @@ def test_vectors_are_asked_for_as_the_provider_can_give_them(
     request = {"model": "m", "input": ["a"], "user": "me"}
 
     assert write_embeddings(request, rules, left_out) == {**request, **sent}
+
+
+@pytest.mark.parametrize(
+    ("options", "callers"),
+    [(None, False), ({"include_usage": True}, False), ({"include_usage": True, "include_obfuscation": False}, True)],
+)
+def test_further_options_of_a_stream_are_the_callers(options: object, callers: bool) -> None:
+    assert has_callers_options({"stream_options": options}) is callers

@@ -110,7 +110,6 @@ GROQ = (
         (error("Unknown parameter: 'messages[1].reasoning_content'.", param="messages[1].reasoning_content"), THOUGHTS),
         (error("reasoning_content should not be included in the input messages."), THOUGHTS),
         (error("Additional properties are not allowed ('extra_content' was unexpected)"), CALL_STATE),
-        (extra("body", "messages", 1, "tool_calls", 0, "thought_signature"), CALL_STATE),
     ],
 )
 def test_refused_state_of_an_earlier_answer_is_found(about: object, field: TransportField) -> None:
@@ -118,6 +117,12 @@ def test_refused_state_of_an_earlier_answer_is_found(about: object, field: Trans
 
     assert blamed(refusal, CHAT, STATE) == Blame(field)
     assert blamed(refusal, CHAT, ()) is None
+
+
+def test_a_refused_name_that_anybody_may_have_made_up_is_not_remembered() -> None:
+    refusal = refusal_of(extra("body", "messages", 1, "tool_calls", 0, "thought_signature"), 400)
+
+    assert blamed(refusal, CHAT, STATE) == Blame(CALL_STATE, lasting=False)
 
 
 @pytest.mark.parametrize(
