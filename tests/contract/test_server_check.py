@@ -98,7 +98,9 @@ async def test_a_replica_is_refused_in_one_sentence(own_core: Core, own_valkey: 
 
 async def test_a_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
     port = free_port()
-    arguments = ("--port", str(port), "--cluster-enabled", "yes", "--dir", str(tmp_path), "--save", "")
+    # Its second port is by default 10,000 higher, where the kernel takes ports for outgoing connections.
+    ports = ("--port", str(port), "--cluster-port", str(free_port()))
+    arguments = (*ports, "--cluster-enabled", "yes", "--dir", str(tmp_path), "--save", "")
     process = await start_child([str(find_server()), *arguments], output=asyncio.subprocess.DEVNULL)
     try:
         async with open_client(f"redis://127.0.0.1:{port}") as client, asyncio.timeout(2 * PATIENCE_S):
