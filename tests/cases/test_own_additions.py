@@ -138,11 +138,11 @@ async def test_a_field_of_the_caller_that_is_refused_is_the_callers_error(stage:
 
 
 async def test_there_is_one_retry_and_no_more(stage: Stage) -> None:
-    asked = played(stage, "nothing-helps", STREAM)
+    asked = played(stage, "nothing-helps", refusal(error_of("This model does not support streaming.", "stream")))
 
     got = await CHAT.ask(stage, "nothing-helps")
 
-    CHAT.check_trouble(got, "invalid_request")
+    CHAT.check_trouble(got, "invalid_request", "does not support streaming")
     assert len(asked) == 2
 
 
