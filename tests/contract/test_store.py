@@ -89,11 +89,11 @@ async def test_a_created_job_has_a_record_a_request_and_its_first_event(core: Co
     assert queued.json() == {"job": spec.id, "lane": "default", "position": 4}
 
 
-async def test_metadata_is_kept_as_it_came(core: Core) -> None:
+async def test_metadata_is_kept_and_half_a_character_is_replaced(core: Core) -> None:
     job_id = await core.queued(metadata={"a": "\ud83d", "b": "}"})
 
     raw = await core.client.hget(core.keys.job(job_id).record, "metadata")  # type: ignore[misc]
-    assert json.loads(raw) == {"a": "\ud83d", "b": "}"} == (await core.job(job_id)).metadata
+    assert json.loads(raw) == {"a": "\ufffd", "b": "}"} == (await core.job(job_id)).metadata
 
 
 async def test_a_job_that_is_not_to_be_abandoned_says_so(core: Core) -> None:
