@@ -21,16 +21,6 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "structured_stream": ("openai", "loose-unnumbered"),
 }
 """What is asked of a client, and the upstream's models that it is asked with."""
-ALIASES = {
-    "openai": "gpt-4o",
-    "deepseek": "gpt-4o-mini",
-    "gemini": "gpt-4.1",
-    "mistral": "gpt-4.1-mini",
-    "loose-unnumbered": "gpt-4.1-nano",
-    "loose-late-name": "gpt-4-turbo",
-    "loose-whole": "gpt-4",
-}
-"""Names for the upstream's models that LlamaIndex' OpenAI class knows: it takes no others."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,7 @@ CLIENTS: tuple[Client, ...] = (
     *_modes(
         "ai7", "ai_sdk_client.mjs", "chat", "responses", "itself", "compatible", shows="responses itself compatible"
     ),
-    *_modes("autogen", "autogen_client.py", "chat"),
+    *_modes("autogen", "autogen_client.py", "chat", shows="chat"),
     *_modes("codex", "codex_client.mjs", "exec", only="text commands"),
     *_modes("haystack", "haystack_client.py", "chat", "responses", shows="responses"),
     *_modes("instructor", "instructor_client.py", "tools", "schema", "responses", only="structured structured_stream"),
@@ -112,18 +102,23 @@ CLIENTS: tuple[Client, ...] = (
 
 _THOUGHTS = "it does not send an assistant's reasoning_content back"
 _SIGNATURES = "it does not send a tool call's extra_content back"
-LIMITS: dict[tuple[str, str], str] = {
-    ("ai6-compatible", "gemini"): _SIGNATURES,
+_BOTH = ("tools", "tools_stream")
+LIMITS: dict[tuple[str, str, str], str] = {
+    ("litellm-chat", "tools_stream", "gemini"): _SIGNATURES,
+    **{("ai6-compatible", function, "gemini"): _SIGNATURES for function in _BOTH},
     **{
-        (client, model): reason
+        (client, function, model): reason
         for client in (
             *("ai6-chat", "ai7-chat", "autogen-chat", "haystack-chat", "langchain-chat", "llamaindex-like"),
             *("llamaindex-openai", "llm-chat", "llm-command"),
         )
+        for function in _BOTH
         for model, reason in (("deepseek", _THOUGHTS), ("gemini", _SIGNATURES))
     },
 }
 """Why a client in chat mode can't call tools of a model that demands its state back. It is proved without Tailrace."""
+PROVED_WITH = {"gemini": "gemini-plain"}
+"""The model that a limit is proved with, if the client would stumble over the model's loose words before."""
 
 
 def cases() -> Iterator[tuple[Client, str, str]]:

@@ -16,9 +16,9 @@ from shared.routes import DeveloperRole
 from shared.settings import load_settings
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
-from tests.zoo.catalog import ALIASES, CLIENTS, Client
+from tests.zoo.catalog import CLIENTS, Client
 from tests.zoo.session import Session, environment_of
-from tests.zoo.upstream import MODELS
+from tests.zoo.upstream import ALIASES, MODELS
 
 KEY = "sk-zoo"
 
@@ -52,7 +52,7 @@ def routing_of(upstream_url: str) -> dict[str, Any]:
     routes = {name: RouteSettings.model_validate({"chain": [name]}) for name in MODELS}
     aliases = {
         alias: RouteSettings.model_validate({"chain": [{"provider": name, "model": name}]})
-        for name, alias in ALIASES.items()
+        for alias, name in ALIASES.items()
     }
     return {
         "providers": {

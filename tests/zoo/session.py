@@ -134,7 +134,10 @@ class Session:
         line = await asyncio.wait_for(self._process.stdout.readline(), seconds)
         if not line:
             raise ConnectionError("the client ended")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError:
+            raise ConnectionError(f"the client said {line!r}") from None
         return answer
 
     async def _stop(self) -> None:

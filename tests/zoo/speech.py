@@ -85,6 +85,15 @@ def _same_index(answer: Answer) -> Iterator[dict[str, Any]]:
         yield {"role": "assistant", "tool_calls": [fragment]}
 
 
+def _signed(answer: Answer) -> Iterator[dict[str, Any]]:
+    """Gemini's state in OpenAI's words: the first call's announcement carries the signature."""
+    for delta in _plain(answer):
+        for fragment in delta.get("tool_calls", ()):
+            if "id" in fragment and fragment["index"] == 0:
+                fragment["extra_content"] = _signature(answer)
+        yield delta
+
+
 def _parts(answer: Answer) -> Iterator[dict[str, Any]]:
     """Mistral: thoughts and some of the text come as lists of parts, all calls in one delta."""
     yield {"role": "assistant", "content": ""}
@@ -135,6 +144,7 @@ def _split_content(message: dict[str, Any], answer: Answer) -> None:
 PLAIN = Manner(_plain)
 THINKING = Manner(_thinking, complete=_add_thoughts)
 SAME_INDEX = Manner(_same_index, complete=_add_signature)
+SIGNED = Manner(_signed, complete=_add_signature)
 PARTS = Manner(_parts, complete=_split_content)
 UNNUMBERED = Manner(_unnumbered, before=b"\xef\xbb\xbf: hello\n\n", between=b"event: ping\ndata:\n\n")
 LATE_NAME = Manner(_late_name, between=b": still here\n\n")

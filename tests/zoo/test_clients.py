@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.zoo.answers import CITY, DEGREES, TEXT
-from tests.zoo.catalog import LIMITS, Client, cases
+from tests.zoo.catalog import LIMITS, PROVED_WITH, Client, cases
 from tests.zoo.conftest import Zoo
 from tests.zoo.session import ClientFailedError
 
@@ -32,8 +32,8 @@ async def test_a_client_gets_the_answer(
     await zoo.forget()
     if (problem := client.program.environment.problem) is not None:
         pytest.skip(f"{client.environment} is not installed: {problem}")
-    if function.startswith("tools") and (limit := LIMITS.get((client.name, model))) is not None:
-        await prove(zoo, client, model)
+    if (limit := LIMITS.get((client.name, function, model))) is not None:
+        await prove(zoo, client, function, PROVED_WITH.get(model, model))
         pytest.xfail(limit)
     session = await zoo.session(client)
     try:
@@ -45,11 +45,11 @@ async def test_a_client_gets_the_answer(
         pytest.fail("\n\n".join([*faults, *shown]), pytrace=False)
 
 
-async def prove(zoo: Zoo, client: Client, model: str) -> None:
+async def prove(zoo: Zoo, client: Client, function: str, model: str) -> None:
     """Check that the client fails at the upstream, without Tailrace, because it does not send state back."""
     session = await zoo.session(client, direct=True)
     with pytest.raises(ClientFailedError):
-        await session.call("tools", model)
+        await session.call(function, model)
     assert (await zoo.requests())[-1]["state"], "It fails for another reason."
 
 

@@ -29,12 +29,23 @@ MODELS: dict[str, tuple[Vendor, Manner]] = {
     "openai": (OPENAI, speech.PLAIN),
     "deepseek": (DEEPSEEK, speech.THINKING),
     "gemini": (GEMINI, speech.SAME_INDEX),
+    "gemini-plain": (GEMINI, speech.SIGNED),
     "mistral": (MISTRAL, speech.PARTS),
     "loose-unnumbered": (OPENAI, speech.UNNUMBERED),
     "loose-late-name": (OPENAI, speech.LATE_NAME),
     "loose-whole": (OPENAI, speech.WHOLE),
 }
 """Each model, with its strictness and its manner of speaking."""
+ALIASES = {
+    "gpt-4o": "openai",
+    "gpt-4o-mini": "deepseek",
+    "gpt-4.1": "gemini",
+    "gpt-4.1-mini": "mistral",
+    "gpt-4.1-nano": "loose-unnumbered",
+    "gpt-4-turbo": "loose-late-name",
+    "gpt-4": "loose-whole",
+}
+"""Names for the same models that LlamaIndex' OpenAI class knows: it takes no others."""
 
 
 @dataclass
@@ -78,10 +89,11 @@ class Upstream:
         body = json.loads(await request.body())
         seen = _Seen(body)
         self.seen.append(seen)
-        if body.get("model") not in MODELS:
+        name = ALIASES.get(body.get("model"), body.get("model"))
+        if name not in MODELS:
             seen.status, seen.error = 404, {"error": {"message": "No such model.", "code": "model_not_found"}}
             return JSONResponse(seen.error, seen.status)
-        vendor, manner = MODELS[body["model"]]
+        vendor, manner = MODELS[name]
         try:
             check(body, vendor)
         except Refusal as refusal:

@@ -42,9 +42,11 @@ async def text(model: str) -> Any:
 
 
 async def stream(model: str) -> Any:
-    parts = client(model).create_stream([UserMessage(content=zoo.QUESTION, source="user")])
-    pieces = [part async for part in parts if isinstance(part, str)]
-    return {"text": "".join(pieces), "pieces": len(pieces)}
+    parts = [part async for part in client(model).create_stream([UserMessage(content=zoo.QUESTION, source="user")])]
+    pieces = [part for part in parts if isinstance(part, str)]
+    thoughts, _, text = "".join(pieces).rpartition("</think>")
+    assert parts[-1].content == text, parts[-1]
+    return {"text": text, "pieces": len(pieces), "thoughts": thoughts.removeprefix("<think>")}
 
 
 async def converse(model: str, *, streaming: bool) -> Any:

@@ -61,8 +61,12 @@ const functions = {
   },
 };
 
-console.log(JSON.stringify({ functions: Object.keys(functions) })); // it is ready
+// The client's own prints go to stderr.
+const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`);
+console.log = console.info = console.error;
+
+say({ functions: Object.keys(functions) }); // it is ready
 for await (const line of createInterface({ input: process.stdin })) {
   const wanted = JSON.parse(line);
-  console.log(JSON.stringify(await functions[wanted.function](wanted.model)));
+  say(await functions[wanted.function](wanted.model));
 }

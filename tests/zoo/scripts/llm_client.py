@@ -67,7 +67,8 @@ def command(model: str, *arguments: str) -> str:
     """Run the command line with a configured model."""
     home = Path.cwd() / "llm"
     home.mkdir(exist_ok=True)
-    names = {"model_id": "zoo", "model_name": model, "api_base": zoo.BASE_URL}
+    names = {"model_id": "zoo", "model_name": model, "api_base": zoo.BASE_URL, "api_key_name": "zoo"}
+    (home / "keys.json").write_text(json.dumps({"zoo": zoo.KEY}))
     models = [{**names, "supports_tools": True, "supports_schema": True}]
     (home / "extra-openai-models.yaml").write_text(yaml.safe_dump(models))
     done = subprocess.run(
@@ -83,7 +84,7 @@ def command(model: str, *arguments: str) -> str:
 
 
 def command_text(model: str) -> Any:
-    return {"text": command(model, "-m", "zoo", "--no-stream", "--key", zoo.KEY, zoo.QUESTION)}
+    return {"text": command(model, "-m", "zoo", "--no-stream", zoo.QUESTION)}
 
 
 def command_tools(model: str) -> Any:
@@ -92,7 +93,7 @@ def command_tools(model: str) -> Any:
         f'    """Get the weather of a city."""\n'
         f"    return city + ' has ' + {zoo.WEATHER!r}[city]\n"
     )
-    again, options = [], ("-m", "zoo", "--key", zoo.KEY, "--functions", function)
+    again, options = [], ("-m", "zoo", "--functions", function)
     answers = []
     for question in zoo.QUESTIONS:
         answers.append(command(model, *options, *again, question))
@@ -102,7 +103,7 @@ def command_tools(model: str) -> Any:
 
 def command_structured(model: str) -> Any:
     form = json.dumps(Forecast.model_json_schema())
-    return {"value": json.loads(command(model, "-m", "zoo", "--key", zoo.KEY, "--schema", form, zoo.FORM))}
+    return {"value": json.loads(command(model, "-m", "zoo", "--schema", form, zoo.FORM))}
 
 
 if MODE == "command":
