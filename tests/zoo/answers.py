@@ -1,7 +1,7 @@
-"""Decide what the upstream answers to a chat: a text, calls of the caller's tools, or JSON of the form it asked for.
+"""Choose the upstream's answer to a chat: a text, calls of the caller's tools, or JSON of the form it asked for.
 
-The decision depends on the request alone, so that a test knows the answer. Not here: what is refused (strictness.py),
-and how the answer is put into bytes (speech.py).
+The decision depends on the request alone, so that a test knows the answer. Not here:
+refusals (strictness.py), and the bytes of an answer (speech.py).
 """
 
 import json
@@ -41,12 +41,12 @@ class Answer:
 
 
 def thoughts_before(call_id: str) -> str:
-    """The thoughts of the answer whose first call has this id."""
+    """Return the thoughts of the answer that begins with this call."""
     return f"I must look: {call_id} will tell."
 
 
 def signature_of(call_id: str) -> str:
-    """The thought signature of the answer whose first call has this id."""
+    """Return the thought signature of the answer that begins with this call."""
     return f"c2ln-{call_id}"
 
 
@@ -88,7 +88,7 @@ def _decision(body: dict[str, Any]) -> _Decision:
 
 
 def _forced_tool(body: dict[str, Any], tools: dict[str, Any]) -> str | None:
-    """The tool that the request demands: by name, or as the only one that is not the weather's."""
+    """Return the tool that the request demands: by name, or as the only one that is not the weather's."""
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         return str(choice["function"]["name"])
@@ -97,7 +97,7 @@ def _forced_tool(body: dict[str, Any], tools: dict[str, Any]) -> str | None:
 
 
 def results_of(body: dict[str, Any]) -> list[str]:
-    """The results of tools that the chat ends with."""
+    """Return the results of tools that the chat ends with."""
     results: list[str] = []
     for message in reversed(body["messages"]):
         if message["role"] != "tool" and not _is_observation(message):
@@ -107,20 +107,20 @@ def results_of(body: dict[str, Any]) -> list[str]:
 
 
 def question_of(body: dict[str, Any]) -> str:
-    """The newest question of the user."""
+    """Return the newest question of the user."""
     newest = next((text_of(m.get("content")) for m in reversed(body["messages"]) if m["role"] == "user"), "")
     return newest.rpartition(_NEW_TASK)[2]
 
 
 def text_of(content: Any) -> str:
-    """A message's content as a text."""
+    """Return a message's content as a text."""
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content)
     return content or ""
 
 
 def _is_observation(message: dict[str, Any]) -> bool:
-    """Whether it is a tool's result that the client reports in words (smolagents)."""
+    """Return whether it is a tool's result that the client reports in words (smolagents)."""
     text = text_of(message.get("content"))
     return message["role"] == "user" and text.startswith("Observation:") and _NEW_TASK not in text
 

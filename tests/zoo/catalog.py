@@ -1,4 +1,4 @@
-"""The clients, what each of them is asked to do with which model, and what a client can't do by itself.
+"""List the clients, the functions and models of each, and the limits that a client has by itself.
 
 Not here: the pins (environments/), the scripts (scripts/), and how a client is run (session.py).
 """
@@ -20,7 +20,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "structured": ("openai", "loose-whole"),
     "structured_stream": ("openai", "loose-unnumbered"),
 }
-"""What is asked of a client, and the upstream's models that it is asked with."""
+"""The functions of clients, and the upstream's models that each is tried with."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Client:
 
     @property
     def program(self) -> Program:
-        """What runs it."""
+        """The process that runs it."""
         return Program(Environment(self.environment), self.script, self.mode)
 
 

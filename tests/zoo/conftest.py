@@ -1,4 +1,4 @@
-"""A real Tailrace in front of the strict upstream, and the clients' processes, started once in a run."""
+"""Start a real Tailrace in front of the strict upstream, and the clients' processes, started once in a run."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -45,7 +45,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def routing_of(upstream_url: str) -> dict[str, Any]:
-    """Settings that make each of the upstream's models a provider of its own, as its vendor would be.
+    """Return settings that make each of the upstream's models a provider of its own, as its vendor would be.
 
     That Mistral refuses `stream_options` is not among them: Tailrace finds that out.
     """
@@ -78,7 +78,7 @@ class Zoo:
         self._sessions: dict[tuple[str, bool], Session] = {}
 
     async def session(self, client: Client, *, direct: bool = False) -> Session:
-        """The client's process; `direct`: one that speaks to the upstream, without Tailrace between them."""
+        """Return the client's process; `direct`: one that speaks to the upstream, without Tailrace between them."""
         if (found := self._sessions.get((client.name, direct))) is not None:
             return found
         base_url = self.upstream_url if direct else f"{self.gateway_url}/v1"
@@ -94,7 +94,7 @@ class Zoo:
             await http.delete(self.upstream_url.removesuffix("/v1") + "/requests")
 
     async def requests(self) -> list[dict[str, Any]]:
-        """The requests that the upstream has seen, with status and error of their answers."""
+        """Return the requests that the upstream has seen, with status and error of their answers."""
         async with httpx2.AsyncClient() as http:
             seen: list[dict[str, Any]] = (await http.get(self.upstream_url.removesuffix("/v1") + "/requests")).json()
         return seen

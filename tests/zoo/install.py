@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 PINS = Path(__file__).parent / "environments"
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[2] / ".zoo"
 _INSTALL_S = 900
 _LAST_WORDS = 300
 _PIP = ("install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary", ":all:")
+_PYTHON = sys.executable if find_spec("pip") else str(Path(sys.base_prefix, "bin", "python3"))
+"""A Python that has pip: a virtual environment of Debian's has none without python3-venv."""
 _NPM = ("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error")
 
 
@@ -75,7 +78,7 @@ class Environment:
     def _install_from_pypi(self) -> None:
         pins = self.pins / "requirements.txt"
         _run(sys.executable, "-m", "venv", "--without-pip", str(self.folder))
-        _run(sys.executable, "-m", "pip", "--python", str(self.folder / "bin/python"), *_PIP, "-r", str(pins))
+        _run(_PYTHON, "-m", "pip", "--python", str(self.folder / "bin/python"), *_PIP, "-r", str(pins))
 
     def _install_from_npm(self) -> None:
         for name in ("package.json", "package-lock.json"):
@@ -92,7 +95,7 @@ class Environment:
 
 
 def environments() -> list[Environment]:
-    """All environments that have pins, by name."""
+    """Return all environments that have pins, by name."""
     return [Environment(path.name) for path in sorted(PINS.iterdir()) if path.is_dir()]
 
 

@@ -1,6 +1,6 @@
-"""One running client: a process that carries out one function after the other and answers each with a line of JSON.
+"""Run a client: a process that carries out one function after the other and answers each with a line of JSON.
 
-A function that takes too long ends the process; the next one starts it again. Not here: what a client must answer.
+A function that takes too long ends the process; the next one starts it again. Not here: the expected answers.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _QUIET = {
 
 
 class ClientFailedError(Exception):
-    """A client did not answer. The message is what it wrote to stderr."""
+    """A client did not answer. The message has the end of its stderr."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Program:
 
 
 def environment_of(base_url: str, key: str, home: Path) -> dict[str, str]:
-    """The environment variables of every client."""
+    """Return the environment variables of every client."""
     secret = ("TAILRACE_", "OPENAI_", "ANTHROPIC_")
     ours = {name: value for name, value in os.environ.items() if not name.upper().startswith(secret)}
     return {
@@ -106,7 +106,7 @@ class Session:
             raise ClientFailedError(f"{type(error).__name__} {error}\n{self.written()}") from error
 
     def written(self) -> str:
-        """The end of what the client wrote to stderr."""
+        """Return the end of the client's stderr."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
 
     async def _start(self) -> None:

@@ -1,7 +1,7 @@
 """Put an answer into bytes as one upstream speaks: correctly, or in one of the loose ways that are seen in the wild.
 
 Each manner is a function from an answer to the frames of an event stream, made of chunks of a chat completion. A whole
-completion is added up from the answer itself. Pure. Not here: what the answer says (answers.py).
+completion is added up from the answer itself. Pure. Not here: the choice of an answer (answers.py).
 """
 
 import json
@@ -31,7 +31,7 @@ class Manner:
     """Add to a whole message what this upstream says beyond text and calls."""
 
     def completion(self, answer: Answer) -> dict[str, Any]:
-        """The answer as a whole chat completion."""
+        """Return the answer as a whole chat completion."""
         message: dict[str, Any] = {"role": "assistant", "content": answer.text or None}
         if answer.calls:
             message["tool_calls"] = [_announced(call, call.arguments) for call in answer.calls]
@@ -40,7 +40,7 @@ class Manner:
         return {**_HEAD, "object": "chat.completion", "choices": [choice], "usage": _USAGE}
 
     def stream(self, answer: Answer, *, usage: bool) -> Iterator[bytes]:
-        """The answer as the frames of an event stream."""
+        """Return the answer as the frames of an event stream."""
         if self.whole:
             yield _event(self.completion(answer))
             yield _DONE

@@ -1,4 +1,4 @@
-"""Check a chat request as strictly as the vendor does whose part the upstream plays.
+"""Check a chat request as strictly as the vendor that the upstream imitates.
 
 A refusal has the vendor's status and shape. The sources are the vendors' API references and the error messages in
 public bug reports. Pure. Not here: the answer to a request that is fine (answers.py).
@@ -35,7 +35,7 @@ _TOOL_RULES = ("tool_choice", "parallel_tool_calls")
 
 
 class Refusal(Exception):
-    """A request that the vendor refuses, with the field at fault. `state`: what the vendor gave was not sent back."""
+    """A request that the vendor refuses, with the field at fault. `state`: the vendor's own state was not sent back."""
 
     def __init__(self, message: str, param: str | None = None, *, unknown: bool = False, state: bool = False) -> None:
         super().__init__(message)
@@ -172,7 +172,7 @@ def _check_tools(body: dict[str, Any]) -> None:
 
 
 def _check_strict(schema: Any, where: str) -> None:
-    """Check that a schema is what `strict` demands: closed objects whose properties are all required."""
+    """Check a schema for `strict`: objects are closed, and all properties are required."""
     if not isinstance(schema, dict) or schema.get("type") != "object":
         raise Refusal(f"Invalid schema: {where} must have the type 'object'.", where)
     if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(schema["properties"]):

@@ -54,7 +54,7 @@ async def prove(zoo: Zoo, client: Client, function: str, model: str) -> None:
 
 
 def faults_of(client: Client, function: str, model: str, answer: dict[str, Any]) -> list[str]:
-    """Compare a client's answer with what the upstream has said."""
+    """Compare a client's answer with the upstream's."""
     expected: dict[str, Any] = {}
     match function:
         case "text":

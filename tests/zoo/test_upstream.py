@@ -1,4 +1,4 @@
-"""The upstream is strict, its loose ways of speaking carry the same answer, and no pin names a registry."""
+"""Test the upstream: it is strict, its loose ways of speaking carry the same answer, and no pin names a registry."""
 
 import json
 import re

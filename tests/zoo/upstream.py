@@ -1,4 +1,4 @@
-"""A small chat upstream that is strict about what it is asked and, if its model's name says so, loose in what it says.
+"""Serve a small chat upstream that checks requests strictly and, for some model names, answers loosely.
 
 `python -m tests.zoo.upstream` prints its base URL and ends itself after `--for` seconds. `MODELS` are its models.
 `GET /requests` shows each request with the answer's status and error, and whether the error was that state had not been
@@ -44,6 +44,7 @@ ALIASES = {
     "gpt-4.1-nano": "loose-unnumbered",
     "gpt-4-turbo": "loose-late-name",
     "gpt-4": "loose-whole",
+    "gpt-3.5-turbo": "gemini-plain",
 }
 """Names for the same models that LlamaIndex' OpenAI class knows: it takes no others."""
 
@@ -129,7 +130,7 @@ async def serve(seconds: float) -> None:
 
 def _main() -> None:
     parser = argparse.ArgumentParser(description="A strict chat upstream on 127.0.0.1.")
-    parser.add_argument("--for", type=float, default=1800, dest="seconds", help="it ends itself after so long")
+    parser.add_argument("--for", type=float, default=3600, dest="seconds", help="it ends itself after so long")
     options = parser.parse_args()
     asyncio.run(serve(options.seconds))
 

@@ -22,6 +22,7 @@ ALIASES = {
     "loose-unnumbered": "gpt-4.1-nano",
     "loose-late-name": "gpt-4-turbo",
     "loose-whole": "gpt-4",
+    "gemini-plain": "gpt-3.5-turbo",
 }
 
 
