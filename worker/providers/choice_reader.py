@@ -72,8 +72,11 @@ class ChoiceReader:
         return self._dressed(deltas, final=reason is not None), reason
 
     def end(self) -> list[Delta]:
-        """Return what is left at the end of the stream."""
-        return self._dressed(self._finish(cut_off=True), final=True)
+        """Return what is left at the end of the stream.
+
+        Half a character of a choice that has not finished is left out: another attempt may go on before it.
+        """
+        return self._dressed(self._whole_message(), final=True)
 
     def _plain(self, choice: dict[str, Any]) -> Delta | None:
         """Return the delta of a choice that says a piece of text and nothing else: nearly every token."""
@@ -148,15 +151,19 @@ class ChoiceReader:
         return calls
 
     def _finish(self, *, cut_off: bool) -> list[Delta]:
-        """Return what waited for the end: a whole message if no delta ever came, halves of characters and of calls."""
-        deltas: list[Delta] = []
-        message, self._message = self._message, None
-        if message is not None and not self._spoke:
-            deltas = self._read(message)
-            self._spoke = True
+        """Return what waited for the end: a whole message, halves of characters and of calls."""
+        deltas = self._whole_message()
         left: list[Delta] = [{field: text for field, reader in self._texts.items() if (text := reader.end())}]
         _add_calls(left, self._calls.end(cut_off=cut_off))
         return [*deltas, *left] if left[0] else deltas
+
+    def _whole_message(self) -> list[Delta]:
+        """Return the message if no delta ever came."""
+        message, self._message = self._message, None
+        if message is None or self._spoke:
+            return []
+        self._spoke = True
+        return self._read(message)
 
     # Further fields of the choice.
 

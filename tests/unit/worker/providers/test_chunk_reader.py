@@ -81,7 +81,9 @@ class TestDeltas:
     def test_half_a_character_waits_and_is_replaced_at_the_end(self) -> None:
         assert deltas(delta(content="\ud83d"), delta(content="\ude00!")) == [{"content": "😀!"}]
         assert deltas(delta(content="a\ud83d"), STOP) == [{"content": "a"}, {"content": "\ufffd"}]
-        assert deltas(delta(content="a\ud83d")) == [{"content": "a"}, {"content": "\ufffd"}]
+
+    def test_half_a_character_is_left_out_if_the_stream_breaks_off(self) -> None:
+        assert deltas(delta(content="a\ud83d")) == [{"content": "a"}]
 
     def test_halves_of_texts_and_of_thoughts_do_not_meet(self) -> None:
         said = deltas(delta(content="\ud83d"), delta(reasoning_content="x"), delta(content="\ude00"))
