@@ -33,7 +33,7 @@ class Circuits:
 
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
 
     async def exchange(self, changes: Sequence[Change]) -> tuple[int, list[Found]]:

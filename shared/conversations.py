@@ -41,7 +41,7 @@ class Conversations:
         """A job can be read for `retention_s` after its end."""
         self._retention_s = retention_s
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
 
     async def load(self, tenant: str, chat_id: str) -> Conversation:

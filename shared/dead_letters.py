@@ -80,7 +80,7 @@ class DeadLetters:
         """
         self._over = (metrics or Metrics()).refused.of("dead_letters")
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
         self._retention_ms = int(retention_s * 1000)
         self._kept_ms = int(max(retention_s, dead_letter_retention_s) * 1000)

@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,8 +41,10 @@ class EmbeddedValkey:
 
     name = "valkey"
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, environment: Mapping[str, str] | None = None) -> None:
+        """The server gets this environment and no other; None is an empty one."""
         self._dir = data_dir.resolve()
+        self._environment = dict(environment or {})
         self._port = 0
         self._password = ""
         self._process: Process | None = None
@@ -151,7 +154,7 @@ class EmbeddedValkey:
         with (self._dir / "valkey.log").open("ab") as log:
             process = self._process = await start_child(
                 [str(program), "-"],
-                env={},
+                env=self._environment,
                 stdin=PIPE,
                 output=log,
                 pass_fds=(server_lock,),

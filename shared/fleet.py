@@ -30,7 +30,7 @@ class Fleet:
 
     def __init__(self, client: Redis, keys: Keys, *, keep_s: float = KEEP_S) -> None:
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
         self._keep_ms = int(keep_s * 1000)
 

@@ -175,6 +175,11 @@ class Keys:
         return f"{self.prefix}:secrets"
 
     @property
+    def clock(self) -> str:
+        """How far a server's clock is put ahead, and the last time that it told; on each side."""
+        return f"{self.prefix}:clock"
+
+    @property
     def marker(self) -> str:
         """The mark of a server, on each side: it is lost with everything else."""
         return f"{self.prefix}:marker"

@@ -35,7 +35,7 @@ class Places:
 
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
 
     async def acquire(self, holder: Holder, limit: int, lease_s: float, *, queue: bool = True) -> bool:

@@ -102,7 +102,7 @@ class Queue:
     def __init__(self, client: Redis, keys: Keys, metrics: Metrics | None = None) -> None:
         self._refused = (metrics or Metrics()).refused
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
         self._marker = ServerMarker(client, keys)
         self._ahead_ms: float | None = None
@@ -323,9 +323,14 @@ class Queue:
         return [job_id.decode() for job_id in ids]
 
     async def unlist(self, tenant: str, job_ids: Sequence[str]) -> None:
-        """Drop ids whose jobs are gone."""
-        if job_ids:
-            await self._client.zrem(self._keys.tenant_jobs(tenant), *job_ids)
+        """Drop ids whose jobs are gone, but those on their way in, whose records are not written yet."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.zscore(self._keys.active, job_id)
+            scores = await pipe.execute() if job_ids else []
+        gone = [job_id for job_id, score in zip(job_ids, scores, strict=True) if score is None]
+        if gone:
+            await self._client.zrem(self._keys.tenant_jobs(tenant), *gone)
 
     async def tell_alive(self, host: str, for_s: float) -> None:
         """A worker on this host is at work, and will tell so again before `for_s` seconds are over."""

@@ -48,7 +48,7 @@ class ReplayLog:
 
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
 
     async def append(self, entries: Sequence[Entry]) -> list[str]:

@@ -22,7 +22,7 @@ class Results:
 
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
 
     async def keep(

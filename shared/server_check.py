@@ -23,9 +23,12 @@ class Server:
 
 
 async def server_of(client: Client) -> Server:
-    """The server that this client speaks to. Raises one of `REDIS_FAULTS`."""
+    """The server that this client speaks to. Raises one of `REDIS_FAULTS`.
+
+    One whose clock was set back since its start has been up for a negative time.
+    """
     info = cast(dict[str, Any], await client.info("server"))
-    return Server(str(info["run_id"]), float(info["uptime_in_seconds"]))
+    return Server(str(info["run_id"]), max(float(info["uptime_in_seconds"]), 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def _unfit_by(info: dict[str, Any]) -> Unfit | None:
 async def _find_missing_rights(client: Client, keys: Keys) -> Unfit | None:
     commands = needed_commands(keys)
     words = [word for command in commands for word in (str(len(command)), *command)]
-    places = await Functions(client).call("refused", [], *words)
+    places = await Functions(client, keys).refused(words)
     if not places:
         return None
     return Unfit(sentence_of_missing([commands[place - 1] for place in places], keys), serves=False)

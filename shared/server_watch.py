@@ -63,7 +63,7 @@ class ServerWatch:
             self._found(side, await find_unfitness(client, self._keys))
         if self._clock.monotonic() >= self._drop_at:
             for client in self._servers.values():
-                await Functions(client).drop_unused()
+                await Functions(client, self._keys).drop_unused()
             self._drop_at = self._clock.monotonic() + self._drop_s
 
     def _found(self, side: str, unfit: Unfit | None) -> None:

@@ -116,7 +116,7 @@ class Store:
         self._metrics = metrics or Metrics()
         self._executions, self._rollbacks = self._metrics.executions.of(), self._metrics.rollbacks.of()
         self._client = client
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
         self._retention_ms = int(retention_s * 1000)
         self._failed_retention_ms = int(max(retention_s, failed_retention_s) * 1000)
@@ -412,6 +412,10 @@ class Store:
                     place = job.place if job is not None and not job.ended else None
                 if place is not None:
                     yield place
+
+    async def time_ms(self) -> int:
+        """Read the clock by which this server's times are written."""
+        return int(await self._functions.call("time", []))
 
     async def server(self) -> Server:
         """Which server this is, and for how long it has been up."""

@@ -30,6 +30,7 @@ from shared.bounds import REDIS_CONNECTIONS
 from shared.clock import SystemClock
 from shared.errors import RedisUnavailable, StartupError
 from shared.function_library import LIBRARY, Library, version_of
+from shared.keys import Keys
 from shared.metrics import Buckets
 from shared.redis_address import certificate_problem, make_pool
 from shared.redis_answers import Sort, has_word, sentence_of, sort_of, word_of
@@ -272,8 +273,9 @@ class Backoff:
 class Functions:
     """The atomic steps of shared/functions, called by name on one client."""
 
-    def __init__(self, client: Redis, library: Library = LIBRARY) -> None:
+    def __init__(self, client: Redis, keys: Keys, library: Library = LIBRARY) -> None:
         self._client = client
+        self._clock_key = keys.clock
         self._library = library
 
     async def call(self, name: str, keys: Sequence[str], *args: str | bytes | int) -> Any:
@@ -282,7 +284,21 @@ class Functions:
         Raises:
             RedisError, OSError: the server can't be reached or refused; see `REDIS_DOWN`.
         """
-        command = ("FCALL", self._library.function(name), len(keys), *keys, *args)
+        return await self._run(name, len(keys) + 1, *keys, self._clock_key, *args)
+
+    async def refused(self, words: Sequence[str]) -> list[int]:
+        """Try commands, each as its number of words and the words; the places of those that are refused, from 1.
+
+        It needs no right to any key itself.
+
+        Raises:
+            RedisError, OSError: the server can't be reached or refused; see `REDIS_DOWN`.
+        """
+        places: list[int] = await self._run("refused", 0, *words)
+        return places
+
+    async def _run(self, name: str, *args: str | bytes | int) -> Any:
+        command = ("FCALL", self._library.function(name), *args)
         try:
             return await self._client.execute_command(*command)
         except ResponseError as error:

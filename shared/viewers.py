@@ -29,7 +29,7 @@ class Viewers:
     """All jobs' viewers."""
 
     def __init__(self, client: Redis, keys: Keys) -> None:
-        self._functions = Functions(client)
+        self._functions = Functions(client, keys)
         self._keys = keys
 
     async def tell(self, gateway: str, views: Sequence[View]) -> list[float | None]:

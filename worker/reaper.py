@@ -8,6 +8,7 @@ lost), store and queue; who ends a job, and who serves the lane of one, is passe
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import structlog
 
@@ -35,6 +36,13 @@ _CANCEL_PATIENCE_MS = 2_000
 _DEADLINE_PATIENCE_MS = 2_000
 
 EndJob = Callable[[str, TailraceError], Awaitable[bool]]
+
+
+class _Times(NamedTuple):
+    """The time of the jobs' server, and when this process's hold of the jobs ends by the queue's server."""
+
+    jobs_ms: int
+    held_until_ms: int
 
 
 class Reaper:
@@ -95,10 +103,14 @@ class Reaper:
         patient = patience_s > 0
         # What is not looked at yet is hidden for no longer than that lasts.
         hold_s = min(_HOLD_S, patience_s) if patient else _HOLD_S
-        now_ms, job_ids = await self._queue.due_for_a_look(hold_s=hold_s, limit=LOOKS)
+        queue_ms, job_ids = await self._queue.due_for_a_look(hold_s=hold_s, limit=LOOKS)
+        if not job_ids:
+            return False
+        # Each server's times are compared with its own clock only.
+        times = _Times(jobs_ms=await self._store.time_ms(), held_until_ms=queue_ms + int(_HOLD_S * 1000))
         for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
             try:
-                await self._look_once(job_id, job, now_ms, patient=patient)
+                await self._look_once(job_id, job, times, patient=patient)
             except REDIS_DOWN:
                 raise
             except Exception:  # the top of one job's look: the others must not wait for a job that can't be looked at
@@ -106,22 +118,23 @@ class Reaper:
                     log.exception("reaper.look_failed", job=job_id)
         return len(job_ids) == LOOKS
 
-    async def _look_once(self, job_id: str, job: Job | BrokenJob | None, now_ms: int, *, patient: bool) -> None:
+    async def _look_once(self, job_id: str, job: Job | BrokenJob | None, times: _Times, *, patient: bool) -> None:
         if job is None or (isinstance(job, Job) and job.ended):
             await self._forget(job_id, job)
         elif patient:
             return
         elif isinstance(job, Job):
-            await self._look(job, now_ms)
+            await self._look(job, times)
         else:
-            await self._look_at_broken(job_id, job, now_ms)
+            await self._look_at_broken(job_id, job, times)
 
     async def _forget(self, job_id: str, job: Job | None) -> None:
         for lane in (job.lane,) if job else self._lanes:
             await self._epilogue.run(job_id, lane, failed=job is None or job.status is State.FAILED)
 
-    async def _look(self, job: Job, now_ms: int) -> None:
+    async def _look(self, job: Job, times: _Times) -> None:
         self._serve(job.lane)
+        now_ms = times.jobs_ms
         if job.status is State.CANCELLING:
             await self._look_at_cancelling(job, now_ms)
         elif now_ms >= job.deadline_ms + (_DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0):
@@ -130,7 +143,7 @@ class Reaper:
             patience_ms = _DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0
             over_in_s = (job.deadline_ms + patience_ms - now_ms) / 1000
             in_s = min(max(min(over_in_s, self._abandoned_in_s(job, now_ms)), _LOOK_LEAST_S), LOOK_S)
-            await self._put_back(job.place, in_s, now_ms)
+            await self._put_back(job.place, in_s, times)
 
     def _abandoned_in_s(self, job: Job, now_ms: int) -> float:
         """When the job is given up for want of viewers, as far as is known now."""
@@ -155,7 +168,7 @@ class Reaper:
             await self._epilogue.run(job.id, job.lane, failed=answer != "cancelled")
         return True
 
-    async def _look_at_broken(self, job_id: str, error: BrokenJob, now_ms: int) -> None:
+    async def _look_at_broken(self, job_id: str, error: BrokenJob, times: _Times) -> None:
         """Put back or end a job that this version can't read.
 
         A newer version may run it well, and whichever worker takes it and can't read it ends it. Its deadline holds.
@@ -165,17 +178,16 @@ class Reaper:
         remains = await self._store.remains(job_id)
         if remains is None:
             await self._forget(job_id, None)
-        elif remains.deadline_ms is not None and now_ms >= remains.deadline_ms + _DEADLINE_PATIENCE_MS:
+        elif remains.deadline_ms is not None and times.jobs_ms >= remains.deadline_ms + _DEADLINE_PATIENCE_MS:
             await self._end_now(job_id, remains.place.lane, DeadlinePassed("The job's time was over."))
         else:
             self._serve(remains.place.lane)
-            await self._put_back(remains.place, LOOK_S, now_ms)
+            await self._put_back(remains.place, LOOK_S, times)
 
-    async def _put_back(self, place: Place, look_in_s: float, now_ms: int) -> None:
+    async def _put_back(self, place: Place, look_in_s: float, times: _Times) -> None:
         """If the queue has lost it; if not, it is looked at again later."""
-        held_until_ms = now_ms + int(_HOLD_S * 1000)
         parts = (self._store, self._queue, self._epilogue)
-        await put_back(*parts, place, look_in_s, lease_s=self._lease_s, held_until_ms=held_until_ms)
+        await put_back(*parts, place, look_in_s, lease_s=self._lease_s, held_until_ms=times.held_until_ms)
 
     async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
         code, cancelled_at = await self._store.cancel_state(job.id)

@@ -22,14 +22,13 @@ from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
 from shared.bounds import LIST_MOST, LIST_ROUNDS
 from shared.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.events import START, EventId, parse_cursor
-from shared.jobs import EMBEDDINGS, KINDS, Job, Try, created_ms, is_job_id
+from shared.jobs import EMBEDDINGS, KINDS, Job, Try, is_job_id
 from shared.lifecycle import State
 from shared.valkey import REDIS_DOWN
 
 CANCEL_WAIT_S = 2.0
 """How long a caller who cancels waits for the end."""
 _LIST_DEFAULT = 20
-_UNLIST_AFTER_MS = 60_000
 JOB_HEADER = "x-tailrace-job"
 
 
@@ -68,9 +67,7 @@ async def listing(request: Request) -> Response:
         ids = await services.queue.listed(caller.tenant, after=looked_at, limit=LIST_MOST)
         jobs = await services.store.load_many(ids)
         gone = [job_id for job_id, job in zip(ids, jobs, strict=True) if job is None]
-        # A young one may be on its way in: listed, and its record not yet written.
-        old_ms = services.clock.wall_ms() - _UNLIST_AFTER_MS
-        await services.queue.unlist(caller.tenant, [job_id for job_id in gone if created_ms(job_id) < old_ms])
+        await services.queue.unlist(caller.tenant, gone)
         found += [
             job
             for job in jobs

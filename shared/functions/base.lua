@@ -9,6 +9,7 @@ local NUDGE_OVER = 16384 -- a larger live message would not count against a subs
 local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
 local TICK_MS = 50       -- a server takes longer than this to start again
 local CIRCUITS_MS = 900000 -- circuits that nobody has changed for many of their longest pauses say nothing any more
+local LONG_LEASES = 4    -- workers whose settings differ may hold a claim for longer than the one that looks at it
 local MAX_OVER = 100     -- dead letters that are too many are let go so many at a time
 local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner deleted it while it ran: others may read on
 
@@ -22,18 +23,51 @@ local ENDS_FROM = {
 
 local function is_terminal(status) return ENDS_FROM[status] ~= nil end
 
--- When a function was first called since this server started. What happened to a job that is older may be forgotten.
-local awake_since
+-- Lua writes large numbers as 1.7e+12; Redis wants digits.
+local function digits(number) return string.format('%.0f', number) end
+
+-- The server's clock, which never goes back: every time that is written is compared with this clock only. A server that
+-- is set back, or a replica in its place whose clock is behind, has its clock put ahead by as much. The key `clock` holds
+-- how far (ms), and the last time that was told. Each call of a function sees one time.
+local STEP_MS = 1000    -- a clock that is corrected by less is left alone; the key is written no more often
+local LEAP_MS = 60000   -- more than passes between two calls: a clock that was put ahead has been set right
+local clock_key, may_write, called_at_ms
+
+local function steady(now)
+  local kept = redis.call('GET', clock_key)
+  local former, last = string.match(kept or '', '^(%d+) (%d+)$')
+  former, last = tonumber(former) or 0, tonumber(last) or now
+  local ahead = former
+  if last - now - ahead > STEP_MS then
+    ahead = last + STEP_MS - now -- so much may have been told since the key was written
+  elseif ahead > 0 and now + ahead - last > LEAP_MS then
+    ahead = math.max(last - now, 0)
+  end
+  local told = now + ahead
+  if may_write and (not kept or ahead ~= former or told - last >= STEP_MS) then
+    redis.call('SET', clock_key, digits(ahead) .. ' ' .. digits(told))
+  end
+  return told
+end
+
+-- When a function was first called since this server started, by the keys of clocks. What happened to a job that is
+-- older may be forgotten.
+local awake_since = {}
 
 local function now_ms()
+  if called_at_ms then return called_at_ms end
   local time = redis.call('TIME')
   local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-  awake_since = awake_since or now
+  if clock_key then
+    now = steady(now)
+    awake_since[clock_key] = awake_since[clock_key] or now
+  end
+  called_at_ms = now
   return now
 end
 
--- Lua writes large numbers as 1.7e+12; Redis wants digits.
-local function digits(number) return string.format('%.0f', number) end
+-- Whether this server may have forgotten a part of what happened to a job of this age.
+local function may_have_forgotten(created) return created < awake_since[clock_key] end
 
 local function frame(event, data, epoch, seq)
   return 'event: ' .. event .. '\ndata: ' .. data .. '\nid: ' .. digits(epoch) .. '-' .. digits(seq) .. '\n\n'

@@ -127,8 +127,8 @@ local function dismiss(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'ended', 'hidden')
   if record[1] ~= 'failed' or record[3] then return 0 end
   redis.call('HSET', keys[1], 'dismissed', '1')
-  local at = digits(tonumber(record[2]) + tonumber(args[1]))
-  for _, key in ipairs(keys) do redis.call('PEXPIREAT', key, at, 'LT') end
+  local left = digits(tonumber(record[2]) + tonumber(args[1]) - now_ms())
+  for _, key in ipairs(keys) do redis.call('PEXPIRE', key, left, 'LT') end
   return 1
 end
 

@@ -1,15 +1,15 @@
 -- Ends the job's keys together: a reader never finds a record without its log. The record is the first of them.
 local function retain(keys, retention)
   local hidden = redis.call('HEXISTS', keys[1], 'hidden') == 1
-  local at = digits(now_ms() + (hidden and math.min(HIDDEN_MS, tonumber(retention)) or tonumber(retention)))
-  for _, key in ipairs(keys) do redis.call('PEXPIREAT', key, at) end
+  local ms = digits(hidden and math.min(HIDDEN_MS, tonumber(retention)) or tonumber(retention))
+  for _, key in ipairs(keys) do redis.call('PEXPIRE', key, ms) end
 end
 
 -- KEYS record, log, channel, request, result; ARGV epoch, owner, seq, frame, status, outcome, retention ms [, result]
 -- -> 'ok' | 'have' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'refused' | 'missing'
 local function finish(keys, args)
   need_event(keys[1], keys[2], keys[3])
-  need('PEXPIREAT', keys[1], 1)
+  need('PEXPIRE', keys[1], 1)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
   local refusal = fence(record, args[1], args[2])
   if refusal == 'ended' and record[2] == args[1] and record[3] == args[2] and record[4] == args[3] then return 'have' end
@@ -30,7 +30,7 @@ end
 -- -> 'missing' | 'ended' | 'cancelled' (ended at once) | 'cancelling' (its worker was told)
 local function cancel(keys, args)
   need_event(keys[1], keys[2], keys[3])
-  need('PEXPIREAT', keys[1], 1)
+  need('PEXPIRE', keys[1], 1)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base')
   local status = record[1]
   if not status then return 'missing' end

@@ -88,7 +88,7 @@ local function begin(keys, args)
   end
   local epoch, created = old + 1, tonumber(record[6]) or now
   -- A server that was killed may have forgotten executions: the job's age in ticks is an epoch that none of them had.
-  if created < awake_since then epoch = math.max(epoch, math.floor((now - created) / TICK_MS)) end
+  if may_have_forgotten(created) then epoch = math.max(epoch, math.floor((now - created) / TICK_MS)) end
   local base, seq = (tonumber(record[4]) or 0) + (tonumber(record[3]) or 0), 0
   if running then
     attempts = attempts + 1

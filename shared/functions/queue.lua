@@ -78,7 +78,12 @@ local function take_head(lane, owner, lease, now, queue)
     end
     -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
     local left = redis.call('PTTL', queue.claims .. job)
-    if left < 0 then redis.call('PEXPIRE', queue.claims .. job, lease) else again = now + math.max(left, 1) end
+    if left < 0 or left > LONG_LEASES * lease then
+      -- A server that was set back would keep a dead worker's claim for as long.
+      redis.call('PEXPIRE', queue.claims .. job, lease)
+    else
+      again = now + math.max(left, 1)
+    end
   end
   redis.call('ZADD', lane, 'XX', digits(again), job)
   return 'put off'

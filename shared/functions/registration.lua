@@ -4,9 +4,12 @@
 -- both: its libraries count as just called.
 local called, called_at = true, nil
 
+-- The last of a step's KEYS is the clock's.
 local function register(name, callback, flags)
+  local writes = not (flags and flags[1] == 'no-writes')
   local function step(keys, args)
-    called = true
+    called, called_at_ms, may_write = true, nil, writes
+    clock_key = table.remove(keys)
     return callback(keys, args)
   end
   redis.register_function { function_name = 'tailrace_' .. name .. '_' .. VERSION, callback = step, flags = flags or {} }
@@ -14,10 +17,14 @@ end
 
 -- -> ms since a function of this library was last called, or 0 where one was since this was last asked
 local function idle()
+  clock_key, called_at_ms = nil, nil
   local now = now_ms()
   if called then called, called_at = false, now end
-  return now - called_at
+  return math.max(now - called_at, 0)
 end
+
+-- -> the server's time in ms
+local function tell_time() return digits(now_ms()) end
 
 -- ARGV (number of words, words ...) per command -> the places, from 1, of the commands that this user may not give
 local function refused(_, args)
@@ -37,6 +44,7 @@ redis.register_function { function_name = 'tailrace_idle_' .. VERSION, callback 
 
 -- What must work for a job to end carries `allow-oom`. `append` and `create` do not: refused for memory is
 -- back-pressure there, and a server that is full takes no new jobs.
+register('time', tell_time, { 'no-writes' })
 register('admit', admit)
 register('free', free, { 'allow-oom' })
 register('release', release, { 'allow-oom' })

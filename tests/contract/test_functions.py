@@ -168,7 +168,7 @@ async def test_only_what_takes_in_more_work_is_refused_when_memory_is_short(core
 
 
 async def test_two_versions_of_the_library_work_side_by_side(own_core: Core) -> None:
-    other = Functions(own_core.client, another_version())
+    other = Functions(own_core.client, own_core.keys, another_version())
     await other.load()
     await own_core.functions.load()
     record = own_core.keys.job(await own_core.queued()).record
@@ -188,7 +188,7 @@ async def test_loading_the_library_again_leaves_it_as_it_is(own_core: Core) -> N
 
 
 async def test_a_library_of_another_version_is_dropped_once_it_is_not_called_any_more(own_core: Core) -> None:
-    other = Functions(own_core.client, another_version())
+    other = Functions(own_core.client, own_core.keys, another_version())
     await own_core.functions.load()
     await other.load()
     assert await own_core.functions.drop_unused(unused_s=0.001) == []  # loaded since nobody has asked yet

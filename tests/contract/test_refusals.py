@@ -80,7 +80,7 @@ async def test_a_missing_right_is_one_sentence_with_the_command(
 ) -> None:
     await own_core.functions.load()
     async with await restricted(own_core, own_valkey.url, *rules) as client:
-        functions = type(own_core.functions)(client)
+        functions = type(own_core.functions)(client, own_core.keys)
         keys = own_core.keys.job("job_1")
         spec = ("job_1", 1, "chat", "alice", "default", "m", "{}", 1000, 0, "{}", 1, "continue", "", "", "", "")
         with pytest.raises(StartupError, match=rf"^Redis refuses {refused}"), must_answer():

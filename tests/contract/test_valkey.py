@@ -56,7 +56,7 @@ async def test_an_error_inside_a_step_is_told(core: Core) -> None:
 
 async def test_a_step_that_does_not_exist_is_an_error_and_not_a_loop(core: Core) -> None:
     with pytest.raises(REDIS_FAULTS, match="Function not found"):
-        await Functions(core.client).call("no_such_step", [])
+        await Functions(core.client, core.keys).call("no_such_step", [])
 
 
 # Outages.

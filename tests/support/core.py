@@ -189,7 +189,7 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
         yield Core(
             client,
             keys,
-            Functions(client),
+            Functions(client, keys),
             Store(client, keys, retention_s=RETENTION_S, failed_retention_s=DEAD_LETTER_RETENTION_S),
             ReplayLog(client, keys),
             Queue(client, keys),

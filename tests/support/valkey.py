@@ -1,7 +1,7 @@
 """The Valkey of the tests: one embedded server for the whole run, a key prefix for each test."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -9,9 +9,9 @@ from shared.embedded import EmbeddedValkey
 
 
 @asynccontextmanager
-async def running_valkey(data_dir: Path) -> AsyncIterator[EmbeddedValkey]:
+async def running_valkey(data_dir: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[EmbeddedValkey]:
     """A server that ends with the block; should this process be killed, the kernel ends it."""
-    valkey = EmbeddedValkey(data_dir)
+    valkey = EmbeddedValkey(data_dir, environment)
     await valkey.start()
     try:
         yield valkey

@@ -29,6 +29,7 @@ def all_names(keys: Keys) -> list[str]:
         keys.secret,
         keys.link_secrets,
         keys.marker,
+        keys.clock,
     ]
 
 
