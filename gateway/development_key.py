@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 
 from gateway.address import is_loopback
+from shared.data_directory import prepare_data_directory
 from shared.errors import StartupError
 from shared.secret_file import kept_secret
 from shared.settings import Settings
@@ -28,9 +29,8 @@ def development_key(settings: Settings) -> str | None:
             f"TAILRACE_HOST is {settings.host}, and no API keys are configured: anybody could come in. "
             "Set TAILRACE_API_KEYS=<key>:<tenant>, or leave TAILRACE_HOST at 127.0.0.1."
         )
-    folder = Path(settings.data_dir)
+    folder = prepare_data_directory(Path(settings.data_dir))
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return kept_secret(folder / _FILE, lambda: f"sk-tailrace-dev-{secrets.token_urlsafe(18)}")
     except OSError as error:
         raise StartupError(f"The data directory {folder.resolve()} can't be used: {error.strerror}.") from error

@@ -26,8 +26,9 @@ async def start_child(
     output: IO[bytes] | int | None = None,
     pass_fds: Sequence[int] = (),
     death_signal: signal.Signals = signal.SIGKILL,
+    umask: int = -1,
 ) -> Process:
-    """Start `argv`; its stdout and stderr both go to `output` (None: to ours).
+    """Start `argv`; its stdout and stderr both go to `output` (None: to ours). `umask` -1: ours.
 
     On Linux it gets `death_signal` when this process ends, however that comes about. Call it from the main
     thread: the kernel takes the end of the thread that started a child for the end of its parent.
@@ -43,6 +44,7 @@ async def start_child(
         stderr=STDOUT if output is not None else None,
         pass_fds=pass_fds,
         start_new_session=True,
+        umask=umask,
         preexec_fn=_die_with_parent(death_signal),
     )
 

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 
 from shared.bounds import TAIL_BYTES
 from shared.child import signal_child, start_child, stop_child
+from shared.data_directory import open_private, prepare_data_directory
 from shared.errors import StartupError
 from shared.ports import free_port
 from shared.secret_file import kept_secret
@@ -31,6 +32,8 @@ HOST = "127.0.0.1"
 START_S = 60.0
 STOP_S = 10.0
 _POLL_S = 0.02
+# The server writes its files for its user only.
+_UMASK = 0o077
 
 
 class EmbeddedValkey:
@@ -43,7 +46,7 @@ class EmbeddedValkey:
 
     def __init__(self, data_dir: Path, environment: Mapping[str, str] | None = None) -> None:
         """The server gets this environment and no other; None is an empty one."""
-        self._dir = data_dir.resolve()
+        self._dir = data_dir.absolute()
         self._environment = dict(environment or {})
         self._port = 0
         self._password = ""
@@ -106,7 +109,7 @@ class EmbeddedValkey:
     def _prepare(self) -> None:
         """The folder, its lock and the password."""
         try:
-            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._dir = prepare_data_directory(self._dir)
             if self._up_lock is None:
                 self._up_lock = _try_lock(self._dir / "up.lock")
             self._password = kept_secret(self._dir / "valkey.password", lambda: secrets.token_urlsafe(32))
@@ -151,7 +154,7 @@ class EmbeddedValkey:
             raise StartupError(f"The embedded Valkey did not start; the end of {log}:\n{_tail(log, log_start)}")
 
     async def _spawn(self, program: Path, server_lock: int) -> Process:
-        with (self._dir / "valkey.log").open("ab") as log:
+        with os.fdopen(open_private(self._dir / "valkey.log", os.O_WRONLY | os.O_APPEND), "ab") as log:
             process = self._process = await start_child(
                 [str(program), "-"],
                 env=self._environment,
@@ -159,8 +162,11 @@ class EmbeddedValkey:
                 output=log,
                 pass_fds=(server_lock,),
                 death_signal=signal.SIGTERM,
+                umask=_UMASK,
             )
-        (self._dir / "valkey.pid").write_text(f"{process.pid}\n")
+        pid_file = open_private(self._dir / "valkey.pid", os.O_WRONLY | os.O_TRUNC)
+        with os.fdopen(pid_file, "w", encoding="ascii") as file:
+            file.write(f"{process.pid}\n")
         # By stdin, since every user of the machine can read a command line.
         stdin = process.stdin
         assert stdin is not None  # noqa: S101 - asked for above
@@ -218,7 +224,7 @@ def find_server() -> Path:
 
 def _try_lock(path: Path) -> int | None:
     """Lock a file for this process and those that inherit the descriptor; None when somebody else has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_private(path, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

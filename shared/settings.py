@@ -276,7 +276,9 @@ class Settings(BaseSettings):
         description="frames that may wait for one reader, before it is sent back to the log",
     )
 
-    data_dir: str = Field(".tailrace", description="where `tailrace up` keeps the embedded Valkey's files")
+    data_dir: str = Field(
+        ".tailrace", description="where `tailrace up` keeps the embedded Valkey's files, for its user only"
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     log_format: str = Field(
         "auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal"

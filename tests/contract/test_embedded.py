@@ -172,6 +172,26 @@ async def test_a_server_that_cannot_start_says_why_and_gives_the_folder_back(fol
         pass
 
 
+def everything_in(folder: Path) -> list[Path]:
+    """The folder, and all that is below it."""
+    return [folder, *folder.rglob("*")]
+
+
+async def test_all_files_are_for_their_owner_only_also_those_that_were_not(folder: Path) -> None:
+    async with running_valkey(folder):
+        pass
+    for path in everything_in(folder):
+        path.chmod(0o777)
+
+    async with running_valkey(folder) as valkey, Redis.from_url(valkey.url) as redis:
+        await redis.bgrewriteaof()
+        await redis.set("kept", "yes")
+        found = {path.name: path.stat().st_mode & 0o777 for path in everything_in(folder)}
+
+    assert {"valkey.password", "valkey.pid", "valkey.log", "valkey.lock", "up.lock"} < set(found)
+    assert {name: oct(rights) for name, rights in found.items() if rights & 0o077} == {}
+
+
 async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartupError, match=r"The data directory .*/file/data can't be used: Not a directory"):
