@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from shared.bounds import TOOL_CALLS
+from shared.bounds import EVENT_BYTES, TOOL_CALLS
 from shared.errors import ProviderGarbage
 from shared.events import encode_data
 from shared.text import whole
@@ -32,6 +32,8 @@ class _Call:
     __slots__ = (
         "arguments",
         "custom",
+        "early",
+        "early_chars",
         "given_id",
         "id",
         "index",
@@ -58,12 +60,17 @@ class _Call:
         self.sent: dict[str, Any] = {}
         self.sent_inside: dict[str, Any] = {}
         """The further fields of the call and of its function, as they were sent last."""
-        self.waiting: tuple[str, dict[str, Any], dict[str, Any]] = ("", {}, {})
-        """The arguments, further fields, and further fields of the function that came before the name."""
+        self.early: list[str] = []
+        self.early_chars = 0
+        """The arguments that came before the name, and how long they are."""
+        self.waiting: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        """The further fields, and those of the function, that came before the name."""
 
     @property
     def is_whole(self) -> bool:
         """Whether its arguments are a JSON object already."""
+        if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
+            return False  # to read all of them for each fragment would take too long
         try:
             return isinstance(json.loads("".join(self.arguments)), dict)
         except (ValueError, RecursionError):
@@ -118,7 +125,7 @@ class ToolCallReader:
         call = self._call_of(fragment, name, more=given not in (None, ""))
         call.custom = call.custom or (custom and call.index is None)
         text = _as_text(given, call)
-        if not call.given_id:
+        if not call.given_id and text.strip():
             call.arguments.append(text)
         flat = body is fragment
         extra = _news({k: v for k, v in fragment.items() if k not in (_OWN | _FLAT if flat else _OWN)}, call.sent)
@@ -130,12 +137,17 @@ class ToolCallReader:
     ) -> list[dict[str, Any]]:
         if call.index is not None:
             return [_fragment(call, text, extra, inside)] if text or extra or inside else []
-        before, extra_before, inside_before = call.waiting
-        text, extra, inside = before + text, {**extra_before, **extra}, {**inside_before, **inside}
+        extra_before, inside_before = call.waiting
+        extra, inside = {**extra_before, **extra}, {**inside_before, **inside}
+        call.early.append(text)
         if not name:
-            call.waiting = text, extra, inside
+            call.waiting = extra, inside
+            call.early_chars += len(text)
+            if call.early_chars > EVENT_BYTES:
+                raise ProviderGarbage(f"The provider sent over {EVENT_BYTES} characters of a call without a name.")
             return []
-        call.name, call.index, call.waiting = name, self._announced, ("", {}, {})
+        text = "".join(call.early)
+        call.name, call.index, call.early, call.waiting = name, self._announced, [], ({}, {})
         self._announced += 1
         return [_fragment(call, text, extra, inside, first=True)]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.bounds import TOOL_CALLS
+from shared.bounds import EVENT_BYTES, TOOL_CALLS
 from shared.errors import ProviderGarbage
 from worker.providers.tool_calls import ToolCallReader
 
@@ -208,3 +208,19 @@ class TestGarbage:
     def test_too_many_calls(self) -> None:
         with pytest.raises(ProviderGarbage, match="more than 1024 tool calls"):
             reader().read([call("a", "{}", id=f"c{n}") for n in range(TOOL_CALLS + 1)])
+
+    def test_arguments_wait_for_a_name_only_up_to_a_bound(self) -> None:
+        calls, half = reader(), call(None, "x" * (EVENT_BYTES // 2), index=0)
+        assert calls.read([half]) == calls.read([half]) == []
+        with pytest.raises(ProviderGarbage, match="without a name"):
+            calls.read([half])
+
+    def test_many_pieces_before_a_name_are_joined_once(self) -> None:
+        calls = reader()
+        assert calls.read([call(None, "ab", index=0)] * 50_000) == []
+        (first,) = calls.read([call("f", "c", index=0)])
+        assert first["function"]["arguments"] == "ab" * 50_000 + "c"
+
+    def test_a_call_without_an_id_is_whole_whatever_space_follows_it(self) -> None:
+        spaced = call("a", '{"x":1}'), call(None, ""), call(None, " \n"), call("a", '{"x":2}')
+        assert [arguments.strip() for _, _, arguments in folded(*spaced)] == ['{"x":1}', '{"x":2}']
