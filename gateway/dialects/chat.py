@@ -92,9 +92,8 @@ class ChatCompletion(WholeAnswer):
         message = fold_objects(map(_with_function_call, deltas) if self._legacy else deltas)
         logprobs = message.pop("logprobs", None)
         content = message.pop("content", None) or (None if _WORDLESS & message.keys() else "")
-        if calls := message.get("tool_calls"):
-            # Only fragments have an index.
-            message["tool_calls"] = [{name: value for name, value in call.items() if name != "index"} for call in calls]
+        if isinstance(calls := message.get("tool_calls"), list):
+            message["tool_calls"] = [_without_index(call) for call in calls]
         return {
             "index": index,
             "message": {"role": "assistant", "content": content, "refusal": None, **message},
@@ -107,18 +106,26 @@ def _reason(reason: str, *, legacy: bool) -> str:
     return "function_call" if legacy and reason == "tool_calls" else reason
 
 
+def _without_index(call: Any) -> Any:
+    """Return a whole call: only fragments have an index. A log of an earlier version may hold other things."""
+    return {name: value for name, value in call.items() if name != "index"} if isinstance(call, dict) else call
+
+
 def _with_function_call(delta: dict[str, Any]) -> dict[str, Any]:
     """Return the delta with its first tool call as a `function_call`, which is at most one.
 
     A model that calls several functions all the same loses none: the further ones stay tool calls.
     """
-    if "tool_calls" not in delta:
+    if not isinstance(delta.get("tool_calls"), list):
         return delta
-    first, further = [], []
+    first: list[dict[str, Any]] = []
+    further: list[Any] = []
     for call in delta.pop("tool_calls"):
-        if call["index"] == 0:
+        if not (isinstance(call, dict) and isinstance(call.get("index"), int)):
+            further.append(call)  # from a log of an earlier version
+        elif call["index"] == 0:
             extra = {name: value for name, value in call.items() if name not in ("index", "id", "type", "function")}
-            first.append({**call.get("function", {}), **extra})
+            first.append({**(call.get("function") or {}), **extra})
         else:
             further.append({**call, "index": call["index"] - 1})
     if first:

@@ -765,3 +765,26 @@ class TestLegacyFunctions:
 
         assert "tool_calls" in choices[1]["delta"]
         assert choices[-1]["finish_reason"] == "tool_calls"
+
+
+# Calls in a log of an earlier version, which kept an upstream's fragments as they came.
+LOOSE_CALLS: list[Any] = [
+    [{"id": "a", "function": {"name": "f", "arguments": "{}"}}],
+    [{"index": "0", "id": "a", "function": {"name": "f", "arguments": "{}"}}],
+    [{"index": None, "function": {"arguments": "{}"}}],
+    [{"index": 0, "id": "a", "function": None}],
+    ["x", None],
+    {"a": 1},
+]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("calls", LOOSE_CALLS)
+def test_calls_in_an_earlier_versions_log_break_no_answer(calls: Any, legacy: bool) -> None:
+    events = [delta({"content": "Hello", "tool_calls": calls}), completed("tool_calls")]
+
+    frames = b"".join(map(stream(legacy=legacy).translate, events))
+    (whole,) = completion(*events, legacy=legacy).body()["choices"]
+
+    assert frames.endswith(b"data: [DONE]\n\n")
+    assert whole["message"]["content"] == "Hello"
