@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from tests.zoo.install import Environment
 from tests.zoo.session import Program
 
+_CALLING = ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name")
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     "text": ("openai", "mistral", "loose-whole"),
-    "stream": ("openai", "deepseek", "mistral", "loose-unnumbered", "loose-whole"),
+    "stream": ("openai", "openai-unverified", "deepseek", "mistral", "loose-unnumbered", "loose-whole"),
     "tools": ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name"),
-    "tools_stream": ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name"),
+    "tools_stream": (
+        "openai",
+        "openai-unverified",
+        "deepseek",
+        "gemini",
+        "mistral",
+        "loose-unnumbered",
+        "loose-late-name",
+    ),
     "commands": ("openai", "deepseek", "gemini", "mistral", "loose-unnumbered", "loose-late-name"),
     "structured": ("openai", "loose-whole"),
     "structured_stream": ("openai", "loose-unnumbered"),

@@ -59,6 +59,7 @@ def routing_of(upstream_url: str) -> dict[str, Any]:
             name: ProviderSettings(
                 base_url=upstream_url,
                 api_key=SecretStr("none"),
+                streaming=vendor.streams,
                 developer_role=None if "developer" in vendor.roles else DeveloperRole.SYSTEM,
             )
             for name, (vendor, _) in MODELS.items()

@@ -76,6 +76,7 @@ class Vendor:
     """Fields of an assistant's message beyond OpenAI's."""
     call_fields: frozenset[str] = frozenset()
     call_id: re.Pattern[str] = re.compile(r".{1,64}")
+    streams: bool = True
     demand: Callable[[dict[str, Any], str], None] = lambda message, where: None
     """Check the state that an assistant's message with calls must carry."""
     error: Callable[[Refusal], tuple[int, Any]] = _openai_error
@@ -99,6 +100,8 @@ def _demand_signature(message: dict[str, Any], where: str) -> None:
 
 _NO_DEVELOPER = frozenset(_MESSAGE_FIELDS) - {"developer"}
 OPENAI = Vendor()
+UNVERIFIED = Vendor(streams=False)
+"""OpenAI's large models, asked by an organisation that it has not verified."""
 DEEPSEEK = Vendor(
     fields=None,
     roles=_NO_DEVELOPER,
@@ -132,6 +135,8 @@ def check(body: Any, vendor: Vendor) -> None:
     for name in body:
         if vendor.fields is not None and name not in vendor.fields:
             raise Refusal(vendor.unknown.format(name), name, unknown=True)
+    if body.get("stream") and not vendor.streams:
+        raise Refusal("Your organization must be verified to stream this model.", "stream")
     if body.get("stream_options") is not None and not body.get("stream"):
         raise Refusal("The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options")
     if body.get("max_tokens") is not None and body.get("max_completion_tokens") is not None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.zoo.answers import TEXT, answer_to
 from tests.zoo.install import environments
-from tests.zoo.strictness import DEEPSEEK, GEMINI, MISTRAL, OPENAI, Refusal, Vendor, check
+from tests.zoo.strictness import DEEPSEEK, GEMINI, MISTRAL, OPENAI, UNVERIFIED, Refusal, Vendor, check
 from tests.zoo.upstream import MODELS
 
 USER = {"role": "user", "content": "What is the weather in Bergen and in Oslo?"}
@@ -36,6 +36,7 @@ def test_a_good_chat_is_not_refused() -> None:
     [
         pytest.param(OPENAI, chat(USER, client_metadata={}), "client_metadata", id="unknown-field"),
         pytest.param(OPENAI, chat(USER, stream_options={}), "stream_options", id="stream-options-alone"),
+        pytest.param(UNVERIFIED, chat(USER, stream=True), "verified", id="stream-without-verification"),
         pytest.param(OPENAI, chat(USER, tools=[]), "too short", id="no-tools"),
         pytest.param(OPENAI, chat(USER, tool_choice="auto"), "tool_choice", id="choice-without-tools"),
         pytest.param(OPENAI, chat(USER, tools=[{"type": "web_search"}]), "function", id="hosted-tool"),

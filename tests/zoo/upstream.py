@@ -23,10 +23,11 @@ from starlette.routing import Route
 from tests.zoo import speech
 from tests.zoo.answers import answer_to
 from tests.zoo.speech import Manner
-from tests.zoo.strictness import DEEPSEEK, GEMINI, MISTRAL, OPENAI, Refusal, Vendor, check
+from tests.zoo.strictness import DEEPSEEK, GEMINI, MISTRAL, OPENAI, UNVERIFIED, Refusal, Vendor, check
 
 MODELS: dict[str, tuple[Vendor, Manner]] = {
     "openai": (OPENAI, speech.PLAIN),
+    "openai-unverified": (UNVERIFIED, speech.PLAIN),
     "deepseek": (DEEPSEEK, speech.THINKING),
     "gemini": (GEMINI, speech.SAME_INDEX),
     "gemini-plain": (GEMINI, speech.SIGNED),
@@ -45,6 +46,7 @@ ALIASES = {
     "gpt-4-turbo": "loose-late-name",
     "gpt-4": "loose-whole",
     "gpt-3.5-turbo": "gemini-plain",
+    "gpt-4o-2024-08-06": "openai-unverified",
 }
 """Names for the same models that LlamaIndex' OpenAI class knows: it takes no others."""
 

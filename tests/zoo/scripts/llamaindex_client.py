@@ -23,6 +23,7 @@ ALIASES = {
     "loose-late-name": "gpt-4-turbo",
     "loose-whole": "gpt-4",
     "gemini-plain": "gpt-3.5-turbo",
+    "openai-unverified": "gpt-4o-2024-08-06",
 }
 
 
