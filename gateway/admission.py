@@ -43,6 +43,7 @@ from shared.jobs import (
     new_job_id,
 )
 from shared.lanes import DEFAULT_LANE
+from shared.memory_watch import MemoryWatch
 from shared.queue import Queue
 from shared.routes import OnStreamFailure
 from shared.store import Store
@@ -83,6 +84,7 @@ class Admission:
         limits: Limits,
         gateway: str,
         strict_models: StrictModels | None = None,
+        memory: MemoryWatch | None = None,
     ) -> None:
         self._intake = Intake(
             store,
@@ -96,6 +98,7 @@ class Admission:
         self._limits = limits
         self._gateway = gateway
         self._strict_models = strict_models
+        self._memory = memory
 
     def native(self, body: Mapping[str, Any], caller: Caller, key: str | None) -> JobSpec:
         """A spec from the body of `POST /v1/jobs`.
@@ -392,7 +395,9 @@ class Admission:
         """Record and queue the job; return it, or the one that its Idempotency-Key has made before.
 
         Raises:
-            BoundReached, IdempotencyConflict, ModelNotFound: nothing was stored.
+            BoundReached, IdempotencyConflict, ModelNotFound, MemoryFull: nothing was stored.
         """
+        if self._memory is not None:
+            await self._memory.refuse_if_full()
         await self.check_model(spec)
         return await self._intake.submit(spec)

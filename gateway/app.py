@@ -77,6 +77,7 @@ from shared.jobs import LONGEST_TIMEOUT_S
 from shared.keys import Keys
 from shared.lanes import parse_lanes
 from shared.link_secrets import LinkSecrets
+from shared.memory_watch import MemoryWatch
 from shared.metrics import Buckets, Metrics
 from shared.ports import family_of
 from shared.prompts import Prompts
@@ -139,6 +140,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             await check_server(each, keys)
             await warm(each)
         watch = ServerWatch(servers, keys, clock, metrics)
+        memory = MemoryWatch(servers, metrics)
         store = Store(
             job_client,
             keys,
@@ -213,7 +215,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             queue=queue,
             dead_letters=letters,
             hub=hub,
-            admission=Admission(store, queue, clock, limits, publisher.process, strict),
+            admission=Admission(store, queue, clock, limits, publisher.process, strict, memory),
             presence=presence,
             viewers=viewers,
             keyring=keyring,
@@ -224,7 +226,14 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             scrape=Scrape(publisher, fleet, queue, letters, lanes),
         )
         metrics.draining.of().read = lambda: services.draining
-        parts = [hub.run(), presence.run(), watch.run(), marker.run(), *([publisher.run()] if settings.metrics else [])]
+        parts = [
+            hub.run(),
+            presence.run(),
+            watch.run(),
+            memory.run(),
+            marker.run(),
+            *([publisher.run()] if settings.metrics else []),
+        ]
         tasks = services.tasks = [asyncio.create_task(part) for part in parts]
         try:
             yield services

@@ -193,7 +193,7 @@ async def _up(settings: Settings, key: str | None, port: int) -> None:
     async with Supervisor(SystemClock()) as supervisor:
         env = {"TAILRACE_LOG_FORMAT": "console" if wants_console(settings.log_format) else "json"}
         if settings.redis_url is None:
-            valkey = EmbeddedValkey(Path(settings.data_dir))
+            valkey = EmbeddedValkey(Path(settings.data_dir), max_memory=settings.max_memory)
             await supervisor.start(valkey)
             env["TAILRACE_REDIS_URL"] = valkey.url
         upstream = await _start_upstream(settings, supervisor)

@@ -117,6 +117,16 @@ TENANT_SHARE: Final = 2
 RUNNING_SHARE: Final = 5
 """One tenant of several leaves every fifth slot to the others, by default: a slot is free again within seconds."""
 
+MEMORY_SHARE: Final = 2
+"""The embedded Valkey takes half of the machine's memory, by default: it is copied in part while its log is rewritten,
+and the local model and the other processes need theirs."""
+
+LEAST_MEMORY: Final = 16 * MIB
+"""The least ceiling of the embedded Valkey: with less, it has no room for a body and its answer."""
+
+MEMORY_RESERVE: Final = 10
+"""New jobs are refused when the tenth part of a server's memory is left: running ones need it to end."""
+
 DEAD_LETTERS_OVER: Final = 100
 """Dead letters that are let go at once where there are too many. shared/functions has it too; a test compares."""
 

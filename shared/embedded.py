@@ -20,10 +20,11 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.bounds import TAIL_BYTES
+from shared.bounds import MEMORY_SHARE, TAIL_BYTES
 from shared.child import signal_child, start_child, stop_child
 from shared.data_directory import open_private, prepare_data_directory
 from shared.errors import StartupError
+from shared.machine_memory import machine_memory
 from shared.ports import free_port
 from shared.secret_file import kept_secret
 
@@ -44,10 +45,16 @@ class EmbeddedValkey:
 
     name = "valkey"
 
-    def __init__(self, data_dir: Path, environment: Mapping[str, str] | None = None) -> None:
-        """The server gets this environment and no other; None is an empty one."""
+    def __init__(
+        self, data_dir: Path, environment: Mapping[str, str] | None = None, *, max_memory: int | None = None
+    ) -> None:
+        """The server gets this environment and no other; None is an empty one.
+
+        It uses `max_memory` bytes at most, or half of the machine's memory.
+        """
         self._dir = data_dir.absolute()
         self._environment = dict(environment or {})
+        self._max_memory = max_memory or machine_memory() // MEMORY_SHARE
         self._port = 0
         self._password = ""
         self._process: Process | None = None
@@ -183,6 +190,7 @@ class EmbeddedValkey:
             "appendonly yes",
             "appendfsync everysec",
             'save ""',
+            f"maxmemory {self._max_memory}",
             "maxmemory-policy noeviction",
             "daemonize no",
             "loglevel warning",

@@ -23,6 +23,7 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │       └── TooManyWaiting
     ├── Unavailable             503: ours, and passing
     │   ├── RedisUnavailable
+    │   ├── MemoryFull
     │   └── Draining
     ├── AttemptFailed           why an attempt, and with it perhaps the job, ended badly
     │   ├── ProviderTimeout
@@ -205,6 +206,13 @@ class RedisUnavailable(Unavailable):
     """Redis did not answer."""
 
     code = "redis_unavailable"
+
+
+class MemoryFull(Unavailable):
+    """Redis has memory left for the jobs that run only."""
+
+    code = "memory_full"
+    retry_after_s = 30
 
 
 class Draining(Unavailable):

@@ -30,6 +30,7 @@ from shared.bounds import (
     DEAD_LETTERS,
     DEPTH,
     KIB,
+    LEAST_MEMORY,
     LOG_BYTES,
     PUMP_BYTES,
     READER_BYTES,
@@ -276,6 +277,11 @@ class Settings(BaseSettings):
         description="frames that may wait for one reader, before it is sent back to the log",
     )
 
+    max_memory: int | None = Field(
+        None,
+        ge=LEAST_MEMORY,
+        description="bytes that the embedded Valkey may use; near it new jobs get 503; unset: half of the machine's",
+    )
     data_dir: str = Field(
         ".tailrace", description="where `tailrace up` keeps the embedded Valkey's files, for its user only"
     )

@@ -25,7 +25,7 @@ from gateway.dialects.ui_request import Turn, UiRequest, read_chat_id, read_ui_r
 from gateway.reader import StreamBroken
 from gateway.sse import STREAM_HEADERS, EventStream, encode_headers, watching
 from gateway.wishes import Wishes
-from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, RequestError, Unavailable
+from shared.errors import BodyTooLarge, BrokenJob, InvalidRequest, JobNotFound, MemoryFull, RequestError, Unavailable
 from shared.events import START, decode_frame
 from shared.jobs import Job
 from shared.lifecycle import State
@@ -118,7 +118,7 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: 
             continue
         try:
             job = await services.admission.submit(spec)
-        except RequestError:
+        except (RequestError, MemoryFull):
             await conversations.stop(*chat, job_id)  # a refusal stores nothing
             raise
         sizes = [(turn.id, len(turn.messages)) for turn in turns]

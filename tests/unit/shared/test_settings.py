@@ -431,3 +431,11 @@ def test_an_api_key_in_tailrace_toml_is_a_text(toml: Path) -> None:
         load_settings()
 
     assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1024"])
+def test_a_ceiling_that_holds_no_body_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("TAILRACE_MAX_MEMORY", value)
+
+    with pytest.raises(StartupError, match=r"TAILRACE_MAX_MEMORY: .*16777216"):
+        load_settings()

@@ -1,0 +1,53 @@
+"""How full a server is: nothing is refused below nine tenths, everything above, and nothing once memory is free."""
+
+import asyncio
+
+import pytest
+
+from shared.errors import MemoryFull
+from shared.memory_watch import MemoryWatch
+from shared.metrics import Metrics
+from tests.support.core import Core, captured_logs
+
+
+async def limit_to(core: Core, share: float) -> None:
+    """Let the server be full to this share."""
+    used = int((await core.client.info("memory"))["used_memory"])
+    await core.client.config_set("maxmemory", int(used / share))
+
+
+async def test_a_server_with_a_tenth_left_refuses_new_jobs_and_counts_them(own_core: Core) -> None:
+    metrics = Metrics()
+    watch = MemoryWatch({"jobs": own_core.client}, metrics)
+    await limit_to(own_core, 0.5)
+    await watch.check()
+    await watch.refuse_if_full()
+
+    await limit_to(own_core, 0.95)
+    await watch.check()
+
+    with pytest.raises(MemoryFull, match="nearly full"):
+        await watch.refuse_if_full()
+    assert metrics.refused.of("memory").value == 1
+
+
+async def test_nobody_is_refused_once_memory_is_free(own_core: Core) -> None:
+    watch = MemoryWatch({"jobs": own_core.client}, Metrics())
+    await limit_to(own_core, 0.95)
+    await watch.check()
+    await own_core.client.config_set("maxmemory", 0)
+
+    await watch.refuse_if_full()
+
+
+async def test_it_is_read_by_itself_and_logged_once(own_core: Core) -> None:
+    watch = MemoryWatch({"jobs": own_core.client}, Metrics(), check_s=0.01)
+    with captured_logs() as logs:
+        running = asyncio.create_task(watch.run())
+        await limit_to(own_core, 0.95)
+        await logs.wait_for("memory.full")
+        await own_core.client.config_set("maxmemory", 0)
+        await logs.wait_for("memory.free_again")
+        running.cancel()
+
+    assert [line["sides"] for line in logs.named("memory.full")] == [["jobs"]]
