@@ -65,6 +65,7 @@ class Limits:
     timeout_s: float
     max_timeout_s: float
     retention_s: float
+    unstored_s: float
     listed_s: float
     max_depth: int
     grace_s: float
@@ -337,6 +338,7 @@ class Admission:
         request = {name: value for name, value in body.items() if name != "stream"}
         if kept is not None:
             request[KEPT] = kept
+        stored = (kept or {}).get("store", body.get("store")) is not False
         return JobSpec(
             id=job_id or self.new_id(),
             kind=kind,
@@ -351,6 +353,7 @@ class Admission:
             fingerprint=fingerprint,
             idempotency_key=None if key is None else read_idempotency_key(key),
             on_stream_failure=on_stream_failure,
+            keep_s=None if stored else self._limits.unstored_s,
             # A dialect's stream has no word for taking back, and its job lives for nobody else. Who asks for a rollback
             # all the same gets it.
             one_way=streaming

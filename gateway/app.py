@@ -175,6 +175,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             timeout_s=settings.timeout_s,
             max_timeout_s=settings.max_timeout_s,
             retention_s=settings.retention_s,
+            unstored_s=settings.unstored_retention_s,
             listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
             max_depth=settings.max_depth,
             grace_s=settings.disconnect_grace_s,

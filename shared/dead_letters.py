@@ -93,9 +93,9 @@ class DeadLetters:
         Returns None if it is not a dead letter, or was one before.
         """
         record = self._keys.job(job_id).record
-        fields = ["status", "ended", "hidden", "dismissed", "outcome", "tenant", "lane", "attempts"]
-        status, ended, hidden, dismissed, outcome, *about = await self._client.hmget(record, fields)  # type: ignore[misc]
-        if status != _FAILED or hidden or dismissed or is_request_fault(code := _code(outcome)):
+        fields = ["status", "ended", "hidden", "dismissed", "keep", "outcome", "tenant", "lane", "attempts"]
+        status, ended, hidden, dismissed, keep, outcome, *about = await self._client.hmget(record, fields)  # type: ignore[misc]
+        if status != _FAILED or hidden or dismissed or keep or is_request_fault(code := _code(outcome)):
             return None
         tenant, lane, attempts = ((each or b"").decode("utf-8", "replace") for each in about)
         args = (job_id, ended, self._kept_ms, self._most, tenant, self._keys.dead_letters_of, self._most_of_tenant)

@@ -163,7 +163,8 @@ class JobSpec:
     `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit; `viewer`
     is the gateway whose caller waits for the answer, and is its first viewer, if there is one; `on_stream_failure`,
     when set, is what is done in place of what the model's route says; a `one_way` job has a reader who can't take back
-    what it was shown; `requeued_from` is the dead letter whose request is asked again.
+    what it was shown; `requeued_from` is the dead letter whose request is asked again; `keep_s`, when set, is the most
+    that the job is kept after its end.
     """
 
     id: str
@@ -181,6 +182,7 @@ class JobSpec:
     on_stream_failure: OnStreamFailure | None = None
     one_way: bool = False
     requeued_from: str | None = None
+    keep_s: float | None = None
 
 
 class Place(NamedTuple):
@@ -273,6 +275,8 @@ class Job:
     """The dead letter whose request it asks again."""
     requeued_as: str | None = None
     """The job that asks its request again."""
+    brief: bool = False
+    """Its caller does not want it stored: it is deleted soon after its end, and is never a dead letter."""
     dismissed: bool = False
     """It was a dead letter, and was deleted as one."""
 
@@ -280,7 +284,7 @@ class Job:
     def dead_letter(self) -> bool:
         """Whether it failed for good, not by what it asked for, and is kept for a person to look at."""
         failed = self.status is State.FAILED and not is_request_fault(self.error_code)
-        return failed and not self.hidden and not self.dismissed
+        return failed and not (self.hidden or self.dismissed or self.brief)
 
     @property
     def error_code(self) -> str:
@@ -350,6 +354,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             tries=_tries(record),
             requeued_from=_job_id(record, b"requeued_from"),
             requeued_as=_job_id(record, b"requeued_as"),
+            brief=b"keep" in record,
             dismissed=b"dismissed" in record,
         )
     except (KeyError, TypeError, ValueError) as error:

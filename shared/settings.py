@@ -200,6 +200,11 @@ class Settings(BaseSettings):
     first_token_timeout_s: float = Field(120.0, gt=0, description="how long a provider may take to its first token")
     gap_timeout_s: float = Field(60.0, gt=0, description="how long a provider may be silent between two tokens")
     retention_s: float = Field(86_400.0, gt=0, description="how long a job can be read after its end")
+    unstored_retention_s: float = Field(
+        600.0,
+        gt=0,
+        description="how long one of `store: false` can be: for a reader that was cut off, and while its tools run",
+    )
     dead_letter_retention_s: float = Field(
         604_800.0,
         gt=0,

@@ -144,6 +144,7 @@ class Store:
             spec.on_stream_failure or "",
             "1" if spec.one_way else "",
             spec.requeued_from or "",
+            "" if spec.keep_s is None else max(int(spec.keep_s * 1000), 1),
             *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
         )
         if answer == b"created":

@@ -1,7 +1,9 @@
 -- Ends the job's keys together: a reader never finds a record without its log. The record is the first of them.
 local function retain(keys, retention)
-  local hidden = redis.call('HEXISTS', keys[1], 'hidden') == 1
-  local ms = digits(hidden and math.min(HIDDEN_MS, tonumber(retention)) or tonumber(retention))
+  local record, kept = redis.call('HMGET', keys[1], 'hidden', 'keep'), tonumber(retention)
+  if record[1] then kept = math.min(HIDDEN_MS, kept) end
+  if record[2] then kept = math.min(tonumber(record[2]), kept) end
+  local ms = digits(kept)
   for _, key in ipairs(keys) do redis.call('PEXPIRE', key, ms) end
 end
 

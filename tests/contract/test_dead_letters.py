@@ -59,6 +59,17 @@ async def test_a_job_that_failed_becomes_a_dead_letter_once(core: Core) -> None:
     assert await core.dead_letters.open() == 1
 
 
+@pytest.mark.parametrize("keep_s", [2.0, 1e6])
+async def test_a_job_that_is_not_to_be_stored_is_no_dead_letter_and_soon_gone(core: Core, keep_s: float) -> None:
+    job_id = await failed(core, keep_s=keep_s)
+
+    assert await core.dead_letters.bury(job_id) is None
+    assert await ids(core, only_open=False) == []
+    assert (await core.job(job_id)).dead_letter is False
+    longest_s = min(keep_s, DEAD_LETTER_RETENTION_S)
+    assert all(longest_s - 1 < each <= longest_s for each in await kept_s(core, job_id))
+
+
 async def test_of_many_who_bury_at_once_one_is_told(core: Core) -> None:
     job_id = await failed(core)
 

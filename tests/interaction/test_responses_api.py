@@ -448,6 +448,23 @@ async def test_a_response_that_is_not_to_be_stored_can_not_be_retrieved(client: 
     assert (await client.get(f"/v1/jobs/{scribe.job_id}")).json()["status"] == "completed"
 
 
+async def test_a_response_that_is_not_to_be_stored_is_soon_deleted_with_request_and_log(
+    settings: Settings, writing: Desk
+) -> None:
+    brief = settings.model_copy(update={"unstored_retention_s": 0.2})
+    async with running_gateway(brief) as gateway:
+        async with gateway.client.calling(RESPONSES, {**BODY, "store": False}) as call:
+            scribe = await writing.take()
+            await scribe.complete()
+            await call.read_head()
+        async with asyncio.timeout(PATIENCE_S):
+            while (await gateway.client.get(f"/v1/jobs/{scribe.job_id}")).status != 404:
+                pass
+        assert (await gateway.client.get("/v1/jobs")).json()["data"] == []
+    keys = writing.keys.job(scribe.job_id)
+    assert await writing.client.exists(keys.record, keys.request, keys.log, keys.result) == 0
+
+
 async def test_a_job_of_another_dialect_can_be_read_as_a_response(client: Client, writing: Desk) -> None:
     job = (await client.post("/v1/jobs", {"model": "scripted", "messages": PROMPT, "metadata": {"a": "b"}})).json()
     scribe = await writing.take()

@@ -26,6 +26,7 @@ LIMITS = Limits(
     timeout_s=600.0,
     max_timeout_s=3600.0,
     retention_s=60.0,
+    unstored_s=20.0,
     listed_s=60.0,
     max_depth=10,
     grace_s=5.0,
@@ -593,3 +594,13 @@ def test_a_lane_that_is_not_there_any_more_is_named() -> None:
         admission().again(dead_letter(lane="gone"), BODY, {})
 
     assert refused.value.param == "lane"
+
+
+# What is not to be stored.
+
+
+@pytest.mark.parametrize(("store", "keep_s"), [({}, None), ({"store": True}, None), ({"store": False}, 20.0)])
+def test_only_what_is_not_to_be_stored_is_kept_briefly(store: dict[str, bool], keep_s: float | None) -> None:
+    answered = admission().response(BODY, store, ALICE, None, wishes=Wishes(), kept=store, background=False)
+
+    assert [answered.keep_s, native({**BODY, **store}).keep_s, chat({**BODY, **store}).keep_s] == [keep_s] * 3
