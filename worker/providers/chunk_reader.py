@@ -52,10 +52,10 @@ class ChunkReader:
         deltas: list[Delta] = []
         finished: list[tuple[int, str]] = []
         usage = data.get("usage")
-        for choice in _choices(data):
+        for place, choice in enumerate(_choices(data)):
             index = choice.get("index")
             if type(index) is not int:
-                index = _number(index)
+                index = place if index is None else _number(index)
             reader = self._choices.get(index)
             said, reason = (reader or self._begin(index)).read(choice)
             deltas += said
@@ -107,8 +107,6 @@ def _choices(data: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _number(index: object) -> int:
     match index:
-        case None:
-            return 0
         case float() if index.is_integer():
             return int(index)
         case str() if index.isascii() and index.isdecimal() and len(index) <= len(str(CHOICES)):

@@ -280,6 +280,11 @@ class TestChunks:
         chunk_reader.read(delta(content="a"))
         assert chunk_reader.understood
 
+    def test_choices_without_an_index_are_counted(self) -> None:
+        read = reader().read({"choices": [{"message": {"content": text}, "finish_reason": "stop"} for text in "AB"]})
+        assert read.deltas == ({"content": "A"}, {"content": "B", "index": 1})
+        assert read.finished == ((0, "stop"), (1, "stop"))
+
     @pytest.mark.parametrize(("index", "number"), [(None, 0), ("0", 0), ("1", 1), (1.0, 1)])
     def test_a_choices_index_counts_as_a_number(self, index: object, number: int) -> None:
         assert reader().read(choice(index=index, delta={}, finish_reason="stop")).finished == ((number, "stop"),)
