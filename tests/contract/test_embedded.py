@@ -16,8 +16,10 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 
 from shared import embedded
+from shared.bounds import MEMORY_SHARE
 from shared.embedded import EmbeddedValkey
 from shared.errors import StartupError
+from shared.machine_memory import machine_memory
 from tests.support.processes import PATIENCE_S, gone
 from tests.support.valkey import running_valkey
 
@@ -59,6 +61,7 @@ async def test_it_answers_at_its_url_and_only_there(folder: Path) -> None:
         assert await redis.config_get("dir") == {"dir": str(folder)}
         wanted = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
         assert await redis.config_get(*wanted) == wanted
+        assert await redis.config_get("maxmemory") == {"maxmemory": str(machine_memory() // MEMORY_SHARE)}
         assert await redis.config_get("bind") == {"bind": "127.0.0.1"}
         async with Redis.from_url(valkey.url.replace("//:", "//:not-")) as stranger:
             with pytest.raises(AuthenticationError):
