@@ -106,7 +106,10 @@ _OVERFLOW = re.compile(
     r"|prompt token count.{0,40}exceeds|input tokens exceed|exceeded model token limit"
     r"|reduce the length of (?:the messages|your prompt|the prompt)"
     r"|must have less than \d+ tokens|max_new_tokens`? must be <=|range of input length should be"
-    r"|too many (?:input )?tokens|token limit exceeded",
+    r"|too many (?:input )?tokens|token limit exceeded"
+    # SGLang, and vLLM for the room that is left. A caller may ask for -1 tokens itself.
+    r"|input length .{0,40}\bexceeds the maximum allowed length"
+    r"|max_tokens must be at least 1, got -(?!1\b)\d",
     re.IGNORECASE,
 )
 _POLICY = re.compile(

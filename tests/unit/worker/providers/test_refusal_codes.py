@@ -19,6 +19,8 @@ OVERFLOWS = [
     "'max_tokens' is too large: 5000. This model's maximum context length is 4096 tokens, and you have 10 tokens.",
     "The decoder prompt (length 5000) is longer than the maximum model length of 4096.",
     "The input (5000 tokens) is longer than the model's context length (4096 tokens).",
+    "Input length (5000 tokens) exceeds the maximum allowed length (4096 tokens). Use a shorter input.",
+    "max_tokens must be at least 1, got -55. (parameter=max_tokens, value=-55)",
     "Requested token count exceeds the model's maximum context length of 4096 tokens.",
     "the request exceeds the available context size, try increasing it",
     "input (901 tokens) is too large to process. increase the physical batch size",
