@@ -17,8 +17,11 @@ _WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("content_filter", "safety", "recitation", "blocklist", "prohibited_content"), "content_filter"),
     **dict.fromkeys(("spii", "refusal", "sensitive"), "content_filter"),
 }
-# The upstream broke off: OpenRouter and Bedrock say `error`, vLLM and SGLang `abort`, Zhipu and DeepSeek the rest.
-_FAILURES: Final = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
+# The upstream broke off: OpenRouter and Bedrock say `error`, vLLM and SGLang `abort`, TensorRT-LLM `cancelled` and
+# `timeout`, Zhipu and DeepSeek the last two.
+_FAILURES: Final = frozenset(
+    {"error", "abort", "cancelled", "canceled", "timeout", "failed", "network_error", "insufficient_system_resource"}
+)
 
 
 class BrokenOff(Exception):

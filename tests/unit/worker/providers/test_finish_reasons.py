@@ -26,7 +26,13 @@ def test_a_reason_is_said_in_openais_words(said: object, meant: str | None) -> N
     assert finish_reason(said) == meant
 
 
-@pytest.mark.parametrize("said", ["error", "abort", "ERROR", "network_error", "insufficient_system_resource"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        *("error", "abort", "ERROR", "network_error", "insufficient_system_resource"),
+        *("cancelled", "canceled", "timeout", "failed"),
+    ],
+)
 def test_a_reason_that_names_a_failure_is_one(said: str) -> None:
     with pytest.raises(BrokenOff, match=said):
         finish_reason(said)
