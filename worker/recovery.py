@@ -20,8 +20,9 @@ from worker.epilogue import Epilogue
 log = structlog.get_logger()
 
 _CHECK_S = 2.0
-# A worker that dies in mid-walk is replaced after this long; two that walk at once do no harm.
-_WALK_S = 60.0
+# A worker that dies in mid-walk, or whose walk the jobs' server forgets, is replaced after this long; two that walk at
+# once do no harm.
+_WALK_S = 10.0
 
 
 class Recovery:
