@@ -44,8 +44,7 @@ async def start_child(
         stderr=STDOUT if output is not None else None,
         pass_fds=pass_fds,
         start_new_session=True,
-        umask=umask,
-        preexec_fn=_die_with_parent(death_signal),
+        preexec_fn=_prepare_child(death_signal, umask),
     )
 
 
@@ -65,6 +64,20 @@ def signal_child(process: Process, number: signal.Signals) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, number)
+
+
+def _prepare_child(death_signal: signal.Signals, umask: int) -> Callable[[], None] | None:
+    """Combine the steps between fork and exec. The mask is one of them since uvloop takes no `umask`."""
+    die_with_parent = _die_with_parent(death_signal)
+    if umask == -1:
+        return die_with_parent
+
+    def in_child() -> None:
+        os.umask(umask)
+        if die_with_parent is not None:
+            die_with_parent()
+
+    return in_child
 
 
 def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
