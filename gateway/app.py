@@ -105,6 +105,9 @@ log = structlog.get_logger()
 
 _NATIVE = re.compile(r"/v1/(jobs|dead-letters)(/|$)")
 _CLOSE_S = 2
+# Longer than the proxies before it hold a connection (nginx 60 s, HAProxy as set, Caddy 120 s): the side that closes
+# first must be the one that sends requests, or a POST meets a connection that is just being closed.
+_KEEP_ALIVE_S = 130
 # uvicorn ticks ten times a second: a head that has not ended within 10 to 20 s, or a body that is too slow, is closed.
 _TICK_S, _CHECK_TICKS = 0.1, 100
 
@@ -398,6 +401,7 @@ def make_server(services: Services, on_ready: Callable[[], None], *, connections
         server_header=False,
         proxy_headers=False,  # nobody asks for a caller's address, and each reader would keep a frame of it
         backlog=LISTEN_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_CLOSE_S,
     )
     return _Server(config, on_ready, settings.min_body_rate)

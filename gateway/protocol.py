@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from gateway.old_http import UnchunkedTransport
 from shared.bounds import HEAD_BYTES, PIPELINED, UNREAD_BODY_BYTES
 
 log = structlog.get_logger()
@@ -20,9 +21,16 @@ log = structlog.get_logger()
 UNREAD_BODY_S: Final = 2.0
 """How long a body may still come after its request was answered, in seconds."""
 
+HALF_CLOSED: Final = "tailrace.half_closed"
+"""In the scope of a request whose client has closed its side: it has left, or only sends nothing more."""
+
+PROBES_S: Final = (0.0, 0.2, 1.0)
+"""How long after that something is sent to it, in seconds; the second time, a client that has left is found."""
+
 # Log free room only at this share of the bound: near it, each connection that goes and comes would be logged.
 _ROOM_AGAIN = 0.9
 _CLOSING = b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _HEAD_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large" + _CLOSING
 _BODY_TOO_SLOW = b"HTTP/1.1 408 Request Timeout" + _CLOSING
 # `: ` and the end of the line.
@@ -75,6 +83,7 @@ class BoundedHttp(HttpToolsProtocol):
         "_address",
         "_body_bytes",
         "_checked_bytes",
+        "_half_closed",
         "_head_bytes",
         "_in_body",
         "_in_head",
@@ -96,6 +105,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._in_body, self._body_bytes, self._unread_bytes = False, 0, 0
         self._checked_bytes: int | None = None
         self._served: RequestResponseCycle | None = None
+        self._half_closed = False
         super().connection_made(transport)
         self._address = self.client[0] if self.client else ""
         if not self._room.enter(self._address, len(self.connections)):
@@ -109,6 +119,29 @@ class BoundedHttp(HttpToolsProtocol):
         if self._served is not None and not self._served.response_complete:
             self._served.disconnected = True
             self._served.message_event.set()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
+        """Keep a connection whose client has sent everything, if it waits for an answer.
+
+        A client that has left looks the same, until something is sent to it.
+        """
+        cycle = self._served
+        if cycle is None or cycle.response_complete or self._in_head or self._in_body:
+            return False
+        if not cycle.response_started and self.scope["http_version"] == "1.0":
+            # Nothing can be sent ahead of the answer, by which a proxy's closing would be told from a half-close.
+            return False
+        self._half_closed = True
+        cycle.scope[HALF_CLOSED] = True  # type: ignore[typeddict-unknown-key]  # a server may add its own
+        cycle.message_event.set()
+        for after_s in PROBES_S:
+            self.loop.call_later(after_s, self._probe, cycle)
+        return True
+
+    def _probe(self, cycle: RequestResponseCycle) -> None:
+        """Send what changes nothing: a connection that is closed answers with a reset, and the next write finds it."""
+        if self._served is cycle and not (cycle.response_started or self.transport.is_closing()):
+            self.transport.write(_CONTINUE)
 
     def check(self, min_body_bytes: float) -> None:
         """Close the connection if nothing, or too little, has come since the last check.
@@ -165,6 +198,8 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
         if not self.pipeline:
             self._served = self.cycle
+        if self.scope["http_version"] == "1.0":
+            self.cycle.transport = UnchunkedTransport(self.cycle.transport)  # type: ignore[assignment]  # it is one
         if len(self.pipeline) > PIPELINED:
             self.transport.abort()
             raise ConnectionAbortedError("Too many requests in advance.")  # httptools stops here
@@ -189,6 +224,8 @@ class BoundedHttp(HttpToolsProtocol):
             self.loop.call_later(UNREAD_BODY_S, self._close_unread, self.cycle)
         if self.pipeline:
             self._served = self.pipeline[-1][0]
+        elif self._half_closed:
+            self.transport.close()  # no other request can come
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:

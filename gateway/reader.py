@@ -152,9 +152,13 @@ class Reader:
         """Called twice a heartbeat period: a reader that heard nothing since the last but one gets one."""
         self._quiet += 1
         if self._quiet >= _QUIET_LOOKS:
-            self._quiet = 0
-            self.heartbeat_due = True
-            self.wake()
+            self.send_heartbeat()
+
+    def send_heartbeat(self) -> None:
+        """Let the next chunk be a heartbeat, if nothing else waits."""
+        self._quiet = 0
+        self.heartbeat_due = True
+        self.wake()
 
     async def _replay(self) -> bool:
         """Read the log once; False if Redis can't be reached now."""

@@ -15,6 +15,7 @@ from sse_starlette import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.protocol import HALF_CLOSED, PROBES_S
 from gateway.reader import Reader, StreamBroken
 from shared.bounds import PIECE_BYTES
 from shared.clock import Clock
@@ -41,12 +42,16 @@ class Source(Protocol):
 
 
 @asynccontextmanager
-async def watching(receive: Receive, reader: Reader) -> AsyncIterator[None]:
+async def watching(scope: Scope, receive: Receive, reader: Reader) -> AsyncIterator[None]:
     """Tell the reader when its client goes away, as long as the context is open."""
 
     async def watch() -> None:
+        loop = asyncio.get_running_loop()
         while (await receive())["type"] != "http.disconnect":
-            pass
+            if scope.get(HALF_CLOSED):
+                # Heartbeats find a client that has left; one that only sends nothing more reads over them.
+                for after_s in PROBES_S:
+                    loop.call_later(after_s, reader.send_heartbeat)
         reader.leave()
 
     task = asyncio.create_task(watch())
@@ -86,7 +91,7 @@ class EventStream(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream to one client and watch for its departure."""
-        async with watching(receive, self._reader):
+        async with watching(scope, receive, self._reader):
             await self.stream(send)
 
     async def stream(self, send: Send) -> None:

@@ -75,7 +75,7 @@ class Foreground(Response):
             self._services.presence.reader(
                 self._job_id, START, mortal=self._mortal, resumable=False, counted=self._counted
             ) as reader,
-            watching(receive, reader),
+            watching(scope, receive, reader),
         ):
             try:
                 translator = self._translator

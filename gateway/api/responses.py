@@ -171,7 +171,7 @@ class ResponseEvents(Response):
         async with services.presence.reader(job_id, START, mortal=self._mortal, counted=self._counted) as reader:
             if services.draining:  # which lets go whom it finds, once
                 reader.break_off("This gateway is shutting down.")
-            source = Translated(reader, ResponseStream(self._options, self._after))
+            source = Translated(reader, ResponseStream(self._options, self._after), started=True)
             await EventStream(source, reader, services.clock, headers={JOB_HEADER: job_id})(scope, receive, send)
 
 

@@ -6,8 +6,9 @@ Above: the handlers of the dialects that stream. Below: hub.py, and a pure trans
 import asyncio
 from typing import Protocol
 
-from gateway.dialects.openai_errors import Failure
-from gateway.reader import HEARTBEAT, Reader
+from gateway.dialects.openai_errors import Failure, failure_of
+from gateway.reader import HEARTBEAT, Reader, StreamBroken
+from shared.errors import JobNotFound, Unavailable
 from shared.events import Event, decode_frame, split_frames
 
 
@@ -37,6 +38,10 @@ class Translator(Protocol):
         """What tells of the failure, for a caller whose headers went out already."""
         ...
 
+    def interruption(self, failure: Failure) -> bytes:
+        """Write why the stream breaks off here, though its job goes on."""
+        ...
+
 
 class Translated:
     """A reader's frames, translated; see `sse.Source`.
@@ -44,11 +49,13 @@ class Translated:
     A failure that the translator kept to itself, since nothing was shown, is told once the headers are `out`.
     """
 
-    def __init__(self, reader: Reader, translator: Translator) -> None:
+    def __init__(self, reader: Reader, translator: Translator, *, started: bool = False) -> None:
+        """With `started`, the headers go out before there is an `opening`."""
         self.translator = translator
         self._reader = reader
-        self._out = False
+        self._out = started
         self._told = False
+        self._interrupted = False
 
     async def opening(self, hold_s: float) -> bytes:
         """What goes out with the headers: all up to the answer's first piece, or a heartbeat where that takes long.
@@ -68,7 +75,24 @@ class Translated:
         return b"".join(held)
 
     async def chunk(self) -> bytes:
-        """The next wire frames, or a heartbeat; empty at the end."""
+        """Wait for the next wire frames, or a heartbeat; empty at the end.
+
+        Before a break comes the dialect's error: some proxies turn a break into a clean end, by which an answer that
+        was cut off would look whole.
+
+        Raises:
+            StreamBroken: this process can't serve the reader any longer.
+            JobNotFound: the job is gone.
+        """
+        try:
+            return await self._next()
+        except (StreamBroken, JobNotFound) as error:
+            if not self._out or self._interrupted:
+                raise
+            self._interrupted = True
+            return self.translator.interruption(_failure_of(error))
+
+    async def _next(self) -> bytes:
         while not self.translator.ended:
             frames = await self._reader.chunk()
             if not frames or frames is HEARTBEAT:
@@ -84,3 +108,9 @@ class Translated:
     def _late_failure(self) -> bytes:
         told, self._told = self._told, True
         return b"" if told else self.translator.failure_frame()
+
+
+def _failure_of(error: StreamBroken | JobNotFound) -> Failure:
+    """Say that the same request can help: a job that is gone was there when the stream began."""
+    gone = isinstance(error, JobNotFound)
+    return failure_of(Unavailable("Redis was killed and has forgotten this answer; try again." if gone else str(error)))

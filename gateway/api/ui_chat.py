@@ -212,7 +212,7 @@ class UiChat(Response):
         """Stream until the end of the job, or of the connection."""
         async with (
             self._services.presence.reader(self._job_id, START, mortal=self._mortal, counted=self._counted) as reader,
-            watching(receive, reader),
+            watching(scope, receive, reader),
         ):
             source = Translated(reader, UiMessageStream(self._message_id))
             try:

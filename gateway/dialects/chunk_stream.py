@@ -87,6 +87,10 @@ class ChunkStream(ABC):
         """Return the failure's frame, for a caller whose headers were sent; empty if there is no failure."""
         return b"" if self.failure is None else error_frame(self.failure)
 
+    def interruption(self, failure: Failure) -> bytes:
+        """Write why the stream breaks off here, though its job goes on."""
+        return error_frame(failure)
+
     @abstractmethod
     def _choice(self, index: int, delta: dict[str, Any]) -> dict[str, Any] | None:
         """Return the choice of a delta's chunk; None if this dialect shows nothing of the delta."""

@@ -31,6 +31,11 @@ class ResponseFrames:
         self._next = max(self._next, first)
         return lost
 
+    def interruption(self, data: Mapping[str, Any]) -> bytes:
+        """Write an error that is not part of the stream. It has the last event's number: the rest follows that."""
+        number = max(self._next - 1, self._after, 0)
+        return b"event: error\ndata: %s\n\n" % encode_data({"type": "error", "sequence_number": number, **data})
+
     def event(self, name: str, data: Mapping[str, Any]) -> bytes:
         """Write one event."""
         return self.built(name, lambda: data)

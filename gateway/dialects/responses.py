@@ -91,6 +91,10 @@ class ResponseStream:
         """Nothing: the events have the end already, even if nothing else was shown."""
         return b""
 
+    def interruption(self, failure: Failure) -> bytes:
+        """Write why the stream breaks off here, though its job goes on."""
+        return self._frames.interruption(_error_fields(failure))
+
     # The beginning and the end.
 
     def _create(self) -> bytes:
@@ -135,10 +139,7 @@ class ResponseStream:
         # An event can't be taken back. The response itself goes on, so that it has not failed.
         self.ended = True
         self.failure = Failure(code=event.value, message=_LOST[event], status=status_of(event.value), retryable=True)
-        error = body_of(self.failure)["error"]
-        fields = {name: error[name] for name in ("code", "message", "param")}
-        # The event's own fields, and again as OpenAI's servers send them: only then does openai-python raise it.
-        return self._frames.event("error", {**fields, "error": error})
+        return self._frames.event("error", _error_fields(self.failure))
 
     def _delta(self, delta: Mapping[str, Any]) -> bytes:
         self._service_tier = tier_of(delta) or self._service_tier
@@ -189,6 +190,13 @@ class WholeResponse:
     def _forget_after(self, rollback: Event) -> None:
         to = parse_id(rollback.json()["to"])
         self._events = [each for each in self._events if each.type is not EventType.DELTA or (each.id or START) <= to]
+
+
+def _error_fields(failure: Failure) -> dict[str, Any]:
+    error = body_of(failure)["error"]
+    fields = {name: error[name] for name in ("code", "message", "param")}
+    # The event's own fields, and again as OpenAI's servers send them: only then does openai-python raise it.
+    return {**fields, "error": error}
 
 
 def _failure_in(event: Event) -> Failure:

@@ -40,6 +40,10 @@ class ResumedStream:
         """See `ChunkStream`."""
         return b"" if self.failure is None else error_frame(self.failure)
 
+    def interruption(self, failure: Failure) -> bytes:
+        """Write why the stream breaks off here, though its job goes on."""
+        return error_frame(failure)
+
     def _after_cursor(self, frames: bytes, event_id: EventId) -> bytes:
         if self._reached:
             return frames

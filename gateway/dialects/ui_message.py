@@ -96,6 +96,10 @@ class UiMessageStream:
         """The part with the failure, for a caller whose headers went out already; else empty."""
         return b"" if self.failure is None else _part("error", errorText=self.failure.message)
 
+    def interruption(self, failure: Failure) -> bytes:
+        """Write why the stream breaks off here, though its job goes on."""
+        return _part("error", errorText=failure.message)
+
     def _plain_text(self, data: bytes) -> bytes:
         """The inside of a delta's JSON string, if the delta is one piece of the open block and nothing else."""
         if not (data.startswith(self._plain) and data.endswith(_TAIL)):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 import signal
 from collections.abc import AsyncIterator
@@ -202,6 +203,8 @@ async def test_a_stream_that_does_not_end_in_time_is_broken(patient: Settings, w
         await call.read_head()
         await call.frames(2)
         gateway.signal()
+        (error,) = await call.frames(1)
+        assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "unavailable"
         assert await call.rest() == b""
         assert call.complete is False
         assert await gateway.stopped() == 0
@@ -227,6 +230,8 @@ async def test_the_second_signal_cuts_the_waiting_short(patient: Settings, writi
         await call.frames(2)
         await gateway.drain()
         gateway.signal()
+        (error,) = await call.frames(1)
+        assert json.loads(error.removeprefix(b"data: "))["error"]["code"] == "unavailable"
         assert await call.rest() == b""
         assert call.complete is False
         assert await gateway.stopped() == 0
@@ -282,7 +287,7 @@ async def test_a_gateway_that_breaks_open_streams_has_nothing_to_complain_of(
 
         assert await gateway.terminated() == 0
         assert RETRY.fullmatch(await native.rest())
-        assert await call.rest() == b""
+        assert (await call.rest()).startswith(b'data: {"error":')
         assert (native.complete, call.complete) == (False, False)
         await held.read_head()
         assert held.status == 503

@@ -609,11 +609,15 @@ async def test_a_draining_gateway_lets_readers_go_who_can_come_back_and_takes_no
 ) -> None:
     scribe = await created(client, writing)
     async with streaming(client, at(scribe)) as stream:
-        await stream.frames(3)
+        *_, last = await stream.frames(3)
         gateway.services.draining = True
         (reader,) = gateway.services.hub.readers
         assert reader.resumable
         reader.break_off("This gateway is shutting down.")
+        error = data_of(await stream.frame())
+        assert (error["type"], error["code"]) == ("error", "unavailable")
+        # It is not part of the stream: what follows the last event follows it too.
+        assert error["sequence_number"] == data_of(last)["sequence_number"]
         assert await stream.frame() == b""
         assert stream.complete is False
     for answer in (await client.post(RESPONSES, BODY), await client.get(at(scribe, "?stream=true"))):

@@ -310,7 +310,7 @@ async def test_a_stream_that_must_be_let_go_never_ends_properly(
         await call.frames(4)
         (reader,) = gateway.services.hub.readers
         reader.break_off("We close.")
-        assert await call.rest() == b""
+        assert parts(await call.rest()) == [{"type": "error", "errorText": "We close."}]
         assert call.complete is False
 
 
