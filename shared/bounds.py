@@ -47,6 +47,13 @@ REDIS_CONNECTIONS: Final = 32
 BODY_BYTES: Final = MIB
 """A request's body, by default: the longest contexts are some hundred thousand tokens of about four bytes."""
 
+INLINE_BYTES: Final = 32 * KIB
+"""A request's body that the event loop checks by itself: it takes a few milliseconds at worst. For larger ones there is
+a thread."""
+
+TOOLS: Final = 2048
+"""Tools of one response: OpenAI takes 128. Each is checked, named and offered, which takes longer than reading it."""
+
 REFUSED_BODY_BYTES: Final = 64 * MIB
 """What is still read, and thrown away, of a body that is too large: a client that is cut off while it sends sees a
 broken connection instead of the answer."""
@@ -237,7 +244,8 @@ OUTPUT_BYTES: Final = 64 * KIB
 #                        execution's log; a stream of response events keeps what it has said, which its last events
 #                        say again. A chat's chunk is several times as large as its frame: it names the model.
 #                        A UI message stream keeps its tools' arguments: one execution's log.
-# gateway/api/ui_chat.py  a conversation so far: its last job's request and log, while the next turn is let in.
+# gateway/api/ui_chat.py  a conversation so far: its last job's request and a body of its log, before the next turn.
+# gateway/api/response_history.py  earlier answers: a body of their events; state of calls: a body of each log.
 # shared/conversations.py the ids of a conversation's messages: a body.
 # shared/replay.py       the live feed's channels: the hub's. Subscriptions not sent or not confirmed: one for each
 #                        reader that came or left since the feed's server was last heard, about ten seconds at most.

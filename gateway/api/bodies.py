@@ -3,6 +3,7 @@
 Above: the handlers. Below: Starlette. Not here: what the fields mean (admission.py).
 """
 
+import gc
 import json
 import math
 import re
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from gateway.api.heavy_work import HeavyWork, note_body_size
 from shared.bounds import REFUSED_BODY_BYTES
 from shared.errors import BodyTooLarge, InvalidRequest
 from shared.events import encode_data
@@ -21,8 +23,12 @@ MAX_DEPTH = 128
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-async def read_json(request: Request, max_bytes: int, *, optional: bool = False) -> dict[str, Any]:
-    """The body as a JSON object (RFC 8259); none at all is an empty one where it is `optional`.
+async def read_json(
+    request: Request, max_bytes: int, heavy: HeavyWork | None = None, *, optional: bool = False
+) -> dict[str, Any]:
+    """Read the body as a JSON object (RFC 8259); if it is `optional`, none at all is an empty one.
+
+    A large body is decoded apart from the event loop if there is a thread for `heavy` work.
 
     Raises:
         BodyTooLarge: it is over `max_bytes`.
@@ -30,8 +36,25 @@ async def read_json(request: Request, max_bytes: int, *, optional: bool = False)
         starlette.requests.ClientDisconnect: the client left before it was through.
     """
     raw = await _read(request, max_bytes)
+    note_body_size(request, len(raw))
     if optional and not raw:
         return {}
+    return _decoded(raw) if heavy is None else await heavy.run(len(raw), _decoded_at_once, raw)
+
+
+def _decoded_at_once(raw: bytes) -> dict[str, Any]:
+    # Decoding makes no cycles, and the collector would look for them again and again among a body's lists, with the
+    # interpreter's lock in its hands.
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return _decoded(raw)
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _decoded(raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(raw.decode(), parse_constant=_refuse_number, parse_float=_finite)
     except RecursionError:

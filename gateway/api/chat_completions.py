@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from gateway.api.bodies import read_json
 from gateway.api.completion_calls import CompletionDialect
+from gateway.api.heavy_work import RequestWork
 from gateway.api.services import services_of
 from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
 from gateway.dialects.stream_request import wants_stream
@@ -22,10 +23,11 @@ async def create(request: Request) -> Response:
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes)
-    streaming = wants_stream(body)
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
+    work, streaming = RequestWork.of(services.heavy, request), wants_stream(body)
     key = request.headers.get("idempotency-key")
-    spec = services.admission.chat(body, caller, key, wishes=Wishes.of(request.headers), streaming=streaming)
+    wishes = Wishes.of(request.headers)
+    spec = await work.run(services.admission.chat, body, caller, key, wishes=wishes, streaming=streaming)
     return await _CHAT.answer(services, spec, body, streaming=streaming)
 
 

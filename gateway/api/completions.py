@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from gateway.api.bodies import read_json
 from gateway.api.completion_calls import CompletionDialect
+from gateway.api.heavy_work import RequestWork
 from gateway.api.services import services_of
 from gateway.dialects.completions import TextCompletion, TextOptions, TextStream
 from gateway.dialects.completions_request import chat_request_of
@@ -24,10 +25,11 @@ async def create(request: Request) -> Response:
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes)
-    streaming, chat = wants_stream(body), chat_request_of(body)
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
+    work = RequestWork.of(services.heavy, request)
+    streaming, chat = wants_stream(body), await work.run(chat_request_of, body)
     key, wishes = request.headers.get("idempotency-key"), Wishes.of(request.headers)
-    spec = services.admission.completion(chat, body, caller, key, wishes=wishes, streaming=streaming)
+    spec = await work.run(services.admission.completion, chat, body, caller, key, wishes=wishes, streaming=streaming)
     return await _COMPLETION.answer(services, spec, chat, streaming=streaming)
 
 

@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from gateway.api.bodies import read_json
 from gateway.api.foreground import Foreground
+from gateway.api.heavy_work import RequestWork
 from gateway.api.results import EmbeddingsResponse
 from gateway.api.services import Services, services_of
 from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding, parse_encoding
@@ -21,10 +22,11 @@ async def create(request: Request) -> Response:
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes)
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
     encoding = parse_encoding(body.get("encoding_format"))
     key = request.headers.get("idempotency-key")
-    spec = services.admission.embeddings(body, caller, key, wishes=Wishes.of(request.headers))
+    work = RequestWork.of(services.heavy, request)
+    spec = await work.run(services.admission.embeddings, body, caller, key, wishes=Wishes.of(request.headers))
     job = await services.admission.submit(spec)
     return _Answer(services, job, encoding, counted=job.id == spec.id)
 

@@ -67,6 +67,7 @@ class Foreground(Response):
         self._translator = translator if streaming else None
         self._whole = whole
         self._counted = counted
+        self._folded = 0
         self._extra = {JOB_HEADER: job.id}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,6 +109,7 @@ class Foreground(Response):
             if not frames:
                 return None
             if frames is not HEARTBEAT:
+                self._folded += len(frames)
                 for frame in split_frames(frames):
                     whole.accept(decode_frame(frame))
         if whole.failure is not None:
@@ -115,6 +117,9 @@ class Foreground(Response):
         return await self._completed()
 
     async def _completed(self) -> Response:
+        return await self._services.heavy.run(self._folded, self._told)
+
+    def _told(self) -> Response:
         return AsciiJSONResponse(self._whole.body(), headers=self._extra)
 
     def _failed(self, failure: Failure) -> Response:

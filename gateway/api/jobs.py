@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.api.bodies import AsciiJSONResponse, read_json
+from gateway.api.heavy_work import RequestWork
 from gateway.api.services import Services, services_of
 from gateway.auth import Caller, Links
 from gateway.middleware import AFTERWARDS
@@ -37,8 +38,9 @@ async def submit(request: Request) -> Response:
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes)
-    spec = services.admission.native(body, caller, request.headers.get("idempotency-key"))
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
+    work = RequestWork.of(services.heavy, request)
+    spec = await work.run(services.admission.native, body, caller, request.headers.get("idempotency-key"))
     job = await services.admission.submit(spec)
     # A new one has no viewers: to ask for them would cost each submit.
     shown = show(job, services.links, caller) if job.id == spec.id else await _show_viewed(services, job, caller)

@@ -3,11 +3,13 @@
 Not here: routes (responses.py), and how items become messages (dialects/responses_request.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import structlog
 
+from gateway.api.allowance import Allowance
+from gateway.api.heavy_work import RequestWork
 from gateway.api.services import Services
 from gateway.api.stored_responses import Stored, readable, stored_response, whole_response
 from gateway.auth import Caller
@@ -18,7 +20,7 @@ from gateway.dialects.response_item_ids import Item
 from gateway.dialects.response_items import Answer, from_caller, messages_of
 from gateway.dialects.response_object import response_id
 from gateway.dialects.response_tools import ToolNames
-from gateway.dialects.responses_request import ResponseRequest, chat_request, referenced_jobs, resolved
+from gateway.dialects.responses_request import ResponseRequest, chat_request, referenced_jobs, resolved, too_long
 from gateway.dialects.tool_results import Message
 from shared.bounds import REFERENCED_JOBS
 from shared.errors import InvalidRequest, JobNotFound, ResponseNotFound
@@ -27,32 +29,42 @@ from shared.valkey import REDIS_FAULTS
 
 log = structlog.get_logger()
 
+# Frames are several times as large as the state that they hold.
+_STATE_BODIES = 4
+
 
 async def with_history(
-    services: Services, caller: Caller, asked: ResponseRequest
+    services: Services, caller: Caller, asked: ResponseRequest, work: RequestWork
 ) -> tuple[ResponseRequest, dict[str, Any]]:
     """Make the chat request of a response, earlier ones included; the request inherits from the previous one.
 
     Raises:
         InvalidRequest: there is no such response, it is not over, or the conversation has become too long.
     """
+    most = services.settings.max_body_bytes
     earlier: Sequence[Message] = ()
     if asked.previous is not None:
         stored = await _previous(services, caller, asked.previous)
-        asked = asked.after(stored.echo)
-        earlier = await _conversation(services, stored)
-    outputs = await _outputs(services, caller, referenced_jobs(asked.items))
-    items = resolved([from_caller(item) for item in asked.items], outputs)
-    chat, answers = chat_request(asked, earlier, items, services.settings.max_body_bytes)
-    await _give_state_back(services, caller, chat["messages"], answers)
+        work.size += most  # the size of its request is not known, but bounded
+        asked = await work.run(asked.after, stored.echo)
+        earlier = await _conversation(services, stored, Allowance(most, too_long("previous_response_id", most)), work)
+    jobs = await work.run(referenced_jobs, asked.items)
+    outputs = await _outputs(services, caller, jobs, Allowance(most, too_long("input", most)), work)
+    items = await work.run(_items, asked, outputs, most)
+    chat, answers = await work.run(chat_request, asked, earlier, items, most)
+    await _give_state_back(services, caller, chat["messages"], answers, work)
     return asked, chat
 
 
-async def note_prompt(services: Services, job: Job, chat: Mapping[str, Any]) -> None:
+def _items(asked: ResponseRequest, outputs: Mapping[str, Item], most: int) -> list[Item]:
+    return resolved([from_caller(item) for item in asked.items], outputs, most)
+
+
+async def note_prompt(services: Services, job: Job, chat: Mapping[str, Any], work: RequestWork) -> None:
     """Record the prompt of a job that may call tools, so that its state is found although its caller drops all ids."""
     if "tools" not in chat:
         return
-    fingerprint = prompt_fingerprint(chat["messages"])
+    fingerprint = await work.run(prompt_fingerprint, chat["messages"])
     keep_s = services.settings.retention_s + (job.deadline_ms - job.created_ms) / 1000
     try:
         await services.prompts.add(job.tenant, fingerprint, job.id, keep_s=keep_s)
@@ -72,13 +84,17 @@ async def _previous(services: Services, caller: Caller, previous: str) -> Stored
     return stored
 
 
-async def _conversation(services: Services, stored: Stored) -> list[Message]:
+async def _conversation(services: Services, stored: Stored, allowance: Allowance, work: RequestWork) -> list[Message]:
     """Return what was said up to the end of an earlier response: its request holds all that came before it."""
-    output = (await whole_response(services, stored.options))["output"]
-    return messages_of(output, stored.messages, ToolNames.of(stored.echo))
+    output = (await whole_response(services, stored.options, allowance))["output"]
+    work.size += allowance.used
+    names = await work.run(ToolNames.of, stored.echo)
+    return await work.run(messages_of, output, stored.messages, names)
 
 
-async def _outputs(services: Services, caller: Caller, jobs: Sequence[str]) -> dict[str, Item]:
+async def _outputs(
+    services: Services, caller: Caller, jobs: Sequence[str], allowance: Allowance, work: RequestWork
+) -> dict[str, Item]:
     """Return the output items of these jobs, by their ids; those of other tenants' jobs are not found."""
     if len(jobs) > REFERENCED_JOBS:
         raise InvalidRequest(f"input must refer to at most {REFERENCED_JOBS} responses' items.", param="input")
@@ -89,8 +105,9 @@ async def _outputs(services: Services, caller: Caller, jobs: Sequence[str]) -> d
         except ResponseNotFound:
             continue
         if stored.job.ended:
-            output = (await whole_response(services, stored.options))["output"]
+            output = (await whole_response(services, stored.options, allowance))["output"]
             found |= {item["id"]: item for item in output}
+    work.size += allowance.used
     return found
 
 
@@ -98,22 +115,23 @@ async def _outputs(services: Services, caller: Caller, jobs: Sequence[str]) -> d
 
 
 async def _give_state_back(
-    services: Services, caller: Caller, messages: Sequence[Message], answers: Sequence[Answer]
+    services: Services, caller: Caller, messages: Sequence[Message], answers: Sequence[Answer], work: RequestWork
 ) -> None:
     """Complete the latest answers that have called tools, from the logs of the caller's own jobs.
 
     A response that is not to be stored counts too, because its caller has its calls already.
     """
-    wanted = lacking(answers, REFERENCED_JOBS)
+    wanted = await work.run(lacking, answers, REFERENCED_JOBS)
     if not wanted:
         return
-    candidates = await _jobs_of(services, caller, messages, wanted)
+    candidates = await _jobs_of(services, caller, messages, wanted, work)
     ids = list(dict.fromkeys(job_id for jobs in candidates for job_id in jobs))
     jobs = {job.id: job for job in await services.store.load_many(ids) if isinstance(job, Job)} if ids else {}
     room = services.settings.max_body_bytes
+    logs = _Logs(services)
     for answer, found in zip(reversed(wanted), reversed(candidates), strict=True):
         for job in (jobs[job_id] for job_id in found if job_id in jobs and readable(jobs[job_id], caller)):
-            logged = await _logged(services, job)
+            logged = await logs.read(job)
             if not is_from(answer.message, logged):
                 continue
             if (room := room - size_of(logged)) < 0:
@@ -123,28 +141,45 @@ async def _give_state_back(
 
 
 async def _jobs_of(
-    services: Services, caller: Caller, messages: Sequence[Message], answers: Sequence[Answer]
+    services: Services, caller: Caller, messages: Sequence[Message], answers: Sequence[Answer], work: RequestWork
 ) -> list[Sequence[str]]:
     """Return the jobs that may have given each answer: the one that its items name, or those with the same prompt."""
     nameless = {id(answer.message) for answer in answers if not answer.job}
     if not nameless:
         return [[answer.job] for answer in answers]
-    ends = [at for at, message in enumerate(messages) if id(message) in nameless]
-    found = iter(await services.prompts.jobs(caller.tenant, prefix_fingerprints(messages, frozenset(ends))))
+    prompts = await work.run(_prompts_before, messages, nameless)
+    found = iter(await services.prompts.jobs(caller.tenant, prompts))
     # Answers come in the order of their messages.
     return [[answer.job] if answer.job else next(found) for answer in answers]
 
 
-async def _logged(services: Services, job: Job) -> LoggedAnswer:
-    if (known := services.answers.get(job.id)) is not None:
-        return known
-    reader = AnswerLog()
-    try:
-        async for frame in services.hub.replay_log.frames(job.id):
-            reader.accept(frame)
-    except JobNotFound:
-        return LoggedAnswer()  # it has expired since
-    answer = reader.answer()
-    if job.ended:
-        services.answers.put(job.id, answer)
-    return answer
+def _prompts_before(messages: Sequence[Message], answers: Container[int]) -> list[str]:
+    ends = frozenset(at for at, message in enumerate(messages) if id(message) in answers)
+    return prefix_fingerprints(messages, ends)
+
+
+class _Logs:
+    """The logs that are read for one request: each up to the size of a body, and all of them up to a few bodies."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._most = services.settings.max_body_bytes
+        self._left = _STATE_BODIES * self._most
+
+    async def read(self, job: Job) -> LoggedAnswer:
+        """Read the state of a job's answer; there is none if its log is too large."""
+        if (known := self._services.answers.get(job.id)) is not None:
+            return known
+        reader = AnswerLog()
+        try:
+            async for frame in self._services.hub.replay_log.frames(job.id):
+                self._left -= len(frame)
+                reader.accept(frame)
+                if self._left < 0 or reader.size > self._most:
+                    return LoggedAnswer()
+        except JobNotFound:
+            return LoggedAnswer()  # it has expired since
+        answer = await self._services.heavy.run(reader.size, reader.answer)
+        if job.ended:
+            self._services.answers.put(job.id, answer)
+        return answer

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.api.bodies import AsciiJSONResponse, read_json
 from gateway.api.foreground import Foreground
+from gateway.api.heavy_work import RequestWork
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.response_history import note_prompt, with_history
 from gateway.api.services import Services, services_of
@@ -45,13 +46,15 @@ async def create(request: Request) -> Response:
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes)
-    asked = read_request(body)
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
+    work = RequestWork.of(services.heavy, request)
+    asked = await work.run(read_request, body)
     if asked.unknown:
         log.debug("responses.unknown_fields_left_out", fields=asked.unknown)
-    asked, chat = await with_history(services, caller, asked)
+    asked, chat = await with_history(services, caller, asked, work)
     try:
-        spec = services.admission.response(
+        spec = await work.run(
+            services.admission.response,
             chat,
             body,
             caller,
@@ -64,7 +67,7 @@ async def create(request: Request) -> Response:
     except InvalidRequest as error:
         raise in_own_words(error) from None
     job = await services.admission.submit(spec)
-    await note_prompt(services, job, chat)
+    await note_prompt(services, job, chat, work)
     options, counted = options_of(job, asked.echo), job.id == spec.id
     if not asked.background:
         return Foreground(
@@ -77,7 +80,8 @@ async def create(request: Request) -> Response:
         )
     if asked.streaming:
         return ResponseEvents(services, job, options, counted=counted)
-    return AsciiJSONResponse(await _shown(services, job, options), headers={JOB_HEADER: job.id})
+    shown = await _shown(services, job, options)
+    return await work.run(AsciiJSONResponse, shown, headers={JOB_HEADER: job.id})
 
 
 async def retrieve(request: Request) -> Response:
@@ -124,7 +128,9 @@ async def input_items(request: Request) -> Response:
     services = services_of(request)
     limit, newest_first, after = _list_query(request)
     stored = await _own(request, services)
-    items = items_of(stored.messages, stored.job.id, ToolNames.of(stored.echo))
+    heavy, most = services.heavy, services.settings.max_body_bytes
+    names = await heavy.run(most, ToolNames.of, stored.echo)
+    items = await heavy.run(most, items_of, stored.messages, stored.job.id, names)
     if newest_first:
         items.reverse()
     if after is not None:

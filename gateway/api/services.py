@@ -7,6 +7,7 @@ from typing import cast
 from starlette.requests import Request
 
 from gateway.admission import Admission
+from gateway.api.heavy_work import HeavyWork
 from gateway.auth import Keyring
 from gateway.dialects.recent_answers import RecentAnswers
 from gateway.hub import Hub
@@ -50,6 +51,7 @@ class Services:
     watch: ServerWatch
     metrics: Metrics
     scrape: Scrape
+    heavy: HeavyWork = field(default_factory=HeavyWork)
     answers: RecentAnswers = field(default_factory=RecentAnswers)
     draining: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)

@@ -7,6 +7,7 @@ and the wire format (dialects/responses.py).
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gateway.api.allowance import Allowance
 from gateway.api.services import Services
 from gateway.auth import Caller
 from gateway.dialects.response_object import ResponseOptions, job_id_of, response_id
@@ -66,19 +67,26 @@ def readable(job: Job, caller: Caller) -> bool:
     return job.tenant == caller.tenant and not job.hidden and job.kind == CHAT
 
 
-async def whole_response(services: Services, options: ResponseOptions) -> dict[str, Any]:
-    """Return the response of a job that has ended.
+async def whole_response(
+    services: Services, options: ResponseOptions, allowance: Allowance | None = None
+) -> dict[str, Any]:
+    """Return the response of a job that has ended, if its log is within the `allowance`.
 
     Raises:
         ResponseNotFound: it is gone since.
+        InvalidRequest: it is larger than it may be.
     """
-    whole = WholeResponse(options)
+    whole, size = WholeResponse(options), 0
     try:
         async for frame in services.hub.replay_log.frames(options.job_id):
-            whole.accept(decode_frame(frame))
+            event = decode_frame(frame)
+            size += len(event.data)
+            if allowance is not None:
+                allowance.take(len(event.data))
+            whole.accept(event)
     except JobNotFound:
         raise _missing(response_id(options.job_id)) from None
-    return whole.body()
+    return await services.heavy.run(size, whole.body)
 
 
 def _missing(response: str) -> ResponseNotFound:

@@ -13,7 +13,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from gateway.api.allowance import Allowance
 from gateway.api.bodies import AsciiJSONResponse, read_json
+from gateway.api.heavy_work import RequestWork
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.services import Services, services_of
 from gateway.api.translated import Translated
@@ -43,9 +45,10 @@ async def create(request: Request) -> Response:
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes)
-    asked = read_ui_request(body)
-    job = await _submit(services, caller, asked, Wishes.of(request.headers))
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
+    work = RequestWork.of(services.heavy, request)
+    asked = await work.run(read_ui_request, body)
+    job = await _submit(services, caller, asked, Wishes.of(request.headers), work)
     return UiChat(services, job, counted=True)
 
 
@@ -70,7 +73,7 @@ async def stop(request: Request) -> Response:
     """`POST /api/chat/{id}/stop`: idempotent; the upstream's connection is closed, readers get an `abort`."""
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes, optional=True)
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy, optional=True)
     job_id = body.get("activeStreamId")
     if job_id is not None and not isinstance(job_id, str):
         raise InvalidRequest(f"activeStreamId must be the answer's {JOB_HEADER}.", param="activeStreamId")
@@ -90,16 +93,17 @@ async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
     return [job for job in found if isinstance(job, Job) and not job.hidden]
 
 
-async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: Wishes) -> Job:
+async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: Wishes, work: RequestWork) -> Job:
     """Admit the next turn. The job that answered in this chat until now is cancelled, here or by its own tab."""
     conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
     model = asked.parameters.get("model") or await _default_model(services)
     for _ in range(_TRIES):
-        former = _NOTHING if asked.whole else await _former(services, *chat)
-        turns = _with_system(asked.system, asked.after(former.turns))
+        former = _NOTHING if asked.whole else await _former(services, *chat, work)
+        turns = await work.run(_turns, asked, former)
         job_id = services.admission.new_id()
         messages = [message for turn in turns for message in turn.messages]
-        spec = services.admission.turn(
+        spec = await work.run(
+            services.admission.turn,
             {**asked.parameters, "model": model, "messages": messages},
             caller,
             job_id,
@@ -107,9 +111,7 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: 
             metadata={_CHAT: asked.chat_id, _MESSAGE: asked.message_id(job_id)},
         )
         if not asked.whole and len(spec.request) > services.settings.max_body_bytes:
-            raise BodyTooLarge(
-                f"A conversation may have at most {services.settings.max_body_bytes} bytes; begin another."
-            )
+            raise _too_long(services)
         await services.admission.check_model(spec)
         superseded = await conversations.begin(
             *chat, job_id, last=former.last, whole=asked.whole, timeout_s=spec.timeout_s
@@ -129,11 +131,19 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: 
     raise Unavailable("Several tabs write in this chat at the same time; try again.")
 
 
+def _too_long(services: Services) -> BodyTooLarge:
+    return BodyTooLarge(f"A conversation may have at most {services.settings.max_body_bytes} bytes; begin another.")
+
+
 async def _default_model(services: Services) -> str:
     models = services.settings.served_models or await services.catalogue.models()
     if not models:
         raise InvalidRequest("model must be the name of a model.", param="model")
     return models[0]
+
+
+def _turns(asked: UiRequest, former: "_Former") -> list[Turn]:
+    return _with_system(asked.system, asked.after(former.turns))
 
 
 def _with_system(system: str | None, turns: Sequence[Turn]) -> list[Turn]:
@@ -157,11 +167,12 @@ class _Former(NamedTuple):
 _NOTHING = _Former(None, ())
 
 
-async def _former(services: Services, tenant: str, chat_id: str) -> _Former:
+async def _former(services: Services, tenant: str, chat_id: str, work: RequestWork) -> _Former:
     """Read a conversation from its last job: the job's request, and its answer.
 
     Raises:
         InvalidRequest: the job is gone.
+        BodyTooLarge: its answer is larger than a conversation may be.
     """
     conversation = await services.conversations.load(tenant, chat_id)
     if conversation.last is None:
@@ -170,7 +181,8 @@ async def _former(services: Services, tenant: str, chat_id: str) -> _Former:
         job, request = await services.store.load_with_request(conversation.last)
         if job.hidden:
             raise JobNotFound("It was deleted.")
-        said = await _said(services, job)
+        work.size += services.settings.max_body_bytes  # its size is not known, but bounded
+        said = await _said(services, job, work)
     except (JobNotFound, BrokenJob):
         raise InvalidRequest(
             "messages must have the whole conversation: what was said before is not kept any more.", param="messages"
@@ -181,12 +193,15 @@ async def _former(services: Services, tenant: str, chat_id: str) -> _Former:
     return _Former(job.id, [*turns, Turn(job.metadata[_MESSAGE], said)])
 
 
-async def _said(services: Services, job: Job) -> list[dict[str, Any]]:
+async def _said(services: Services, job: Job, work: RequestWork) -> list[dict[str, Any]]:
     """The message that a job has given, if any. Tool calls come from the page, together with their results."""
     completion = ChatCompletion(ChatOptions(job.id, job.model))
+    allowance = Allowance(services.settings.max_body_bytes, _too_long(services))
     async for frame in services.hub.replay_log.frames(job.id):
-        completion.accept(decode_frame(frame))
-    message = completion.message()
+        event = decode_frame(frame)
+        allowance.take(len(event.data))
+        completion.accept(event)
+    message = await work.run(completion.message)
     return [] if message is None else [message]
 
 

@@ -32,6 +32,8 @@ class AnswerLog:
     """Reads the state of an answer from the frames of its job's log."""
 
     def __init__(self) -> None:
+        self.size = 0
+        """The bytes of the frames that hold state."""
         self._deltas: list[bytes] = []
 
     def accept(self, frame: bytes) -> None:
@@ -40,6 +42,7 @@ class AnswerLog:
             to = parse_id(decode_frame(frame).json()["to"])
             self._deltas = [delta for delta in self._deltas if first_id(delta) <= to]
         elif any(name in frame for name in _STATEFUL):
+            self.size += len(frame)
             self._deltas.append(frame)
 
     def answer(self) -> LoggedAnswer:

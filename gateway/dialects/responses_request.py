@@ -14,7 +14,7 @@ from gateway.dialects.response_fields import LOGPROBS, SAME_NAME, check_fields, 
 from gateway.dialects.response_item_ids import Item, job_of
 from gateway.dialects.response_items import Answer, conversation_of
 from gateway.dialects.response_tools import ADDITIONAL_TOOLS, ToolNames
-from gateway.dialects.tool_offer import check_tools, tool_options
+from gateway.dialects.tool_offer import check_count, check_tools, tool_options
 from gateway.dialects.tool_results import Message
 from shared.errors import InvalidRequest
 from shared.events import encode_data
@@ -56,7 +56,9 @@ class ResponseRequest:
         if not (inherited := earlier.get(ADDITIONAL_TOOLS)):
             return self
         own = self.echo.get(ADDITIONAL_TOOLS, [])
-        tools = [*(tool for tool in inherited if tool not in own), *own]
+        known = {encode_data(tool) for tool in own}
+        tools = [*(tool for tool in inherited if encode_data(tool) not in known), *own]
+        check_count(tools, "previous_response_id")
         return replace(self, echo={**self.echo, ADDITIONAL_TOOLS: tools})
 
 
@@ -106,9 +108,13 @@ def chat_request(
     options = tool_options(request.tools, request.tool_choice, request.parallel)
     chat = {**request.chat, **options, "messages": messages}
     if (earlier or referenced_jobs(request.items)) and len(encode_data(chat)) > max_bytes:
-        param = "previous_response_id" if earlier else "input"
-        raise InvalidRequest(f"{param} leads to a conversation of over {max_bytes} bytes; send less.", param=param)
+        raise too_long("previous_response_id" if earlier else "input", max_bytes)
     return chat, answers
+
+
+def too_long(param: str, max_bytes: int) -> InvalidRequest:
+    """Return the refusal of a conversation that is too long, by the field that leads to it."""
+    return InvalidRequest(f"{param} leads to a conversation of over {max_bytes} bytes; send less.", param=param)
 
 
 def said_before(messages: Sequence[Message], echo: Mapping[str, Any]) -> Sequence[Message]:
@@ -180,6 +186,7 @@ def _additional_tools(items: Sequence[Item]) -> dict[str, Any]:
     for number, item in enumerate(items):
         if item.get("type") == ADDITIONAL_TOOLS:
             tools += check_tools(item.get("tools"), f"input[{number}].tools")
+    check_count(tools, "input")
     return {ADDITIONAL_TOOLS: tools} if tools else {}
 
 
@@ -192,13 +199,19 @@ def referenced_jobs(items: Iterable[Item]) -> list[str]:
     return list(dict.fromkeys(filter(None, found)))
 
 
-def resolved(items: Iterable[Item], outputs: Mapping[str, Item]) -> list[Item]:
+def resolved(items: Sequence[Item], outputs: Mapping[str, Item], max_bytes: int) -> list[Item]:
     """Put the items of `outputs`, by their ids, in place of references.
 
     Raises:
-        InvalidRequest: there is no such item.
+        InvalidRequest: there is no such item, or what is put in is over `max_bytes` in all: an item may be referred to
+            any number of times.
     """
-    return [_resolved(item, outputs, f"input[{n}].id") for n, item in enumerate(items)]
+    sizes = {name: len(encode_data(item)) for name, item in outputs.items()}
+    found = [_resolved(item, outputs, f"input[{n}].id") for n, item in enumerate(items)]
+    named = (item.get("id") for item in items if item.get("type") == _REFERENCE)
+    if sum(sizes[str(name)] for name in named) > max_bytes:
+        raise too_long("input", max_bytes)
+    return found
 
 
 def _resolved(item: Item, outputs: Mapping[str, Item], where: str) -> Item:

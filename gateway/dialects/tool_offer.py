@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.dialects.response_checks import list_of, need, object_of, text_of
 from gateway.dialects.response_tools import Declaration, ToolNames, declarations
+from shared.bounds import TOOLS
 from shared.errors import InvalidRequest
 
 _MODES = ("none", "auto", "required")
@@ -42,6 +43,7 @@ def check_tools(given: object, where: str) -> list[Any]:
         InvalidRequest: names the field and what would be right.
     """
     tools = list_of(given, where)
+    check_count(tools, where)
     for number, tool in enumerate(tools):
         here = f"{where}[{number}]"
         _check_tool(object_of(tool, here, optional=False), here)
@@ -50,6 +52,13 @@ def check_tools(given: object, where: str) -> list[Any]:
             for inner, each in enumerate(list_of(tool.get("tools"), f"{here}.tools")):
                 _check_tool(object_of(each, f"{here}.tools[{inner}]", optional=False), f"{here}.tools[{inner}]")
     return tools
+
+
+def check_count(tools: Sequence[object], where: str) -> None:
+    """Raise InvalidRequest if these are too many tools, those inside namespaces included."""
+    inner = (tool.get("tools") for tool in tools if isinstance(tool, dict))
+    if len(tools) + sum(len(each) for each in inner if isinstance(each, list)) > TOOLS:
+        raise InvalidRequest(f"{where} must have at most {TOOLS} tools, those in namespaces included.", param=where)
 
 
 def _check_tool(tool: Mapping[str, Any], where: str) -> None:
@@ -124,7 +133,7 @@ def _chosen(choice: object, declared: Sequence[Declaration], names: ToolNames) -
         case {"type": "function" | "custom", "name": str(name), **rest}:
             if not declared:
                 return _Choice((), choice)
-            found = _found(name, rest.get("namespace"), "tool_choice", declared)
+            found = _found(name, rest.get("namespace"), "tool_choice", _by_name(declared))
             upstream = names.upstream(found.name, found.namespace)
             return _Choice(declared, {"type": "function", "function": {"name": upstream}})
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(allowed)}:
@@ -143,21 +152,30 @@ def _chosen(choice: object, declared: Sequence[Declaration], names: ToolNames) -
 
 def _allowed(entries: Sequence[object], declared: Sequence[Declaration]) -> list[Declaration]:
     """Find the allowed tools, in the order of their declaration; hosted ones are passed over."""
+    check_count(entries, "tool_choice.tools")
     allowed: set[Declaration] = set()
+    named, spaces = _by_name(declared), set()
     for number, entry in enumerate(entries):
         where = f"tool_choice.tools[{number}]"
         tool = object_of(entry, where, optional=False)
         if tool.get("type") == "namespace":
-            allowed.update(each for each in declared if each.namespace == tool.get("name"))
+            spaces.add(str(tool.get("name")))
         elif tool.get("type") in ("function", "custom"):
             need(tool, where, name=str)
-            allowed.add(_found(tool["name"], tool.get("namespace"), f"{where}.name", declared))
-    return [each for each in declared if each in allowed]
+            allowed.add(_found(tool["name"], tool.get("namespace"), f"{where}.name", named))
+    return [each for each in declared if each in allowed or each.namespace in spaces]
 
 
-def _found(name: str, namespace: object, where: str, declared: Iterable[Declaration]) -> Declaration:
+def _by_name(declared: Iterable[Declaration]) -> Mapping[str, Sequence[Declaration]]:
+    named: dict[str, list[Declaration]] = {}
+    for each in declared:
+        named.setdefault(each.name, []).append(each)
+    return named
+
+
+def _found(name: str, namespace: object, where: str, named: Mapping[str, Sequence[Declaration]]) -> Declaration:
     """Find a named tool; a name without a namespace may mean the only tool of that name in any of them."""
-    same = [each for each in declared if each.name == name]
+    same = named.get(name, ())
     exact = [each for each in same if each.namespace == namespace]
     if exact or (len(same) == 1 and namespace is None):
         return (exact or same)[0]

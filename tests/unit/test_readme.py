@@ -130,7 +130,7 @@ def test_the_memory_table_adds_up() -> None:
         sizes[what] = sum(_value(factor or "1", sizes) * _value(unit, sizes) for factor, unit in terms)
         assert most == f"{sizes[what] / bounds.MIB:.9g} MiB"
 
-    assert list(sizes) == ["reader", "caller", "job", "gateway", "worker"]
+    assert list(sizes) == ["reader", "caller", "references", "job", "gateway", "worker"]
 
 
 def test_the_open_files_that_a_gateway_needs_are_those_of_the_bounds() -> None:

@@ -13,6 +13,7 @@ from gateway.dialects.responses_request import (
     said_before,
 )
 from shared.errors import InvalidRequest
+from shared.events import encode_data
 from shared.jobs import new_job_id
 
 JOB = new_job_id(1_700_000_000_000, 42)
@@ -272,7 +273,16 @@ class TestConversations:
     def test_references_are_replaced_by_the_items_and_unknown_ones_refused(self) -> None:
         reference = {"type": "item_reference", "id": f"fc_{BARE}_0"}
 
-        assert resolved([user("Hello?"), reference], {f"fc_{BARE}_0": CALL}) == [user("Hello?"), CALL]
+        assert resolved([user("Hello?"), reference], {f"fc_{BARE}_0": CALL}, 1000) == [user("Hello?"), CALL]
         with pytest.raises(InvalidRequest) as caught:
-            resolved([user("Hello?"), reference], {})
+            resolved([user("Hello?"), reference], {}, 1000)
         assert caught.value.param == "input[1].id"
+
+    def test_an_item_counts_as_often_as_it_is_referred_to(self) -> None:
+        reference = {"type": "item_reference", "id": f"fc_{BARE}_0"}
+        size = len(encode_data(CALL))
+
+        assert len(resolved([reference] * 3, {f"fc_{BARE}_0": CALL}, 3 * size)) == 3
+        with pytest.raises(InvalidRequest, match=f"over {3 * size - 1} bytes") as caught:
+            resolved([reference] * 3, {f"fc_{BARE}_0": CALL}, 3 * size - 1)
+        assert caught.value.param == "input"

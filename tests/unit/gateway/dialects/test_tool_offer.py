@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.dialects.tool_offer import check_tools, tool_options
+from shared.bounds import TOOLS
 from shared.errors import InvalidRequest
 from tests.unit.gateway.dialects.test_response_tools import custom, function, namespace
 
@@ -219,3 +220,28 @@ class TestDeclarations:
             nested = namespace("a", nested)
 
         assert options([nested]) == {}
+
+
+class TestHowManyThereMayBe:
+    def test_as_many_as_the_bound_are_taken(self) -> None:
+        tools = [function(f"f{number}") for number in range(TOOLS)]
+
+        assert len(offered(tools)) == TOOLS
+
+    @pytest.mark.parametrize(
+        "tools",
+        [
+            [function(f"f{number}") for number in range(TOOLS + 1)],
+            [namespace("a", *(function(f"f{number}") for number in range(TOOLS)))],
+            [namespace(f"n{number}", function("f")) for number in range(TOOLS // 2 + 1)],
+        ],
+        ids=["plain", "in a namespace", "in namespaces"],
+    )
+    def test_more_are_refused(self, tools: list[Any]) -> None:
+        assert refusal(tools).param == "tools"
+        assert str(TOOLS) in str(refusal(tools))
+
+    def test_more_allowed_ones_are_refused(self) -> None:
+        choice = {"type": "allowed_tools", "mode": "auto", "tools": [function("run")] * (TOOLS + 1)}
+
+        assert refusal([function("run")], choice).param == "tool_choice.tools"
