@@ -107,7 +107,13 @@ def _run(*command: str, cwd: Path | None = None) -> None:
     except subprocess.TimeoutExpired:
         raise InstallationError(f"{command[0]} did not end within {_INSTALL_S} s") from None
     if done.returncode:
-        raise InstallationError((done.stderr or done.stdout).strip()[-_LAST_WORDS:])
+        raise InstallationError(_reason(done.stderr or done.stdout))
+
+
+def _reason(output: str) -> str:
+    """Return the line of a failed installation that says why: the last one, if npm did not add its log's address."""
+    lines = [line for line in output.splitlines() if line.strip() and "complete log" not in line]
+    return lines[-1][-_LAST_WORDS:] if lines else "the installation failed without a word"
 
 
 def _main() -> None:
