@@ -182,6 +182,9 @@ FRAME_BYTES: Final = 4 * EVENT_BYTES
 CHOICES: Final = 128
 """The largest `n` of OpenAI's API: a list with a place for each index is made of what an upstream says."""
 
+EXTRA_FIELDS: Final = 256
+"""Names of further fields that an upstream's chunks or choices have in one answer. Real ones have a dozen."""
+
 UNSAID_PIECES: Final = 65_536
 """Token ids of a choice that wait for its next delta. No real model thinks for so long without a word."""
 

@@ -11,10 +11,14 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from shared.errors import AttemptFailed, DeadlinePassed, ProviderTimeout, ProviderTruncated
 from shared.routes import Continuation, OnStreamFailure, RouteTable, Target
 from worker.providers.base import Chunk, Provider
 from worker.providers.vectors import Vectors
+
+log = structlog.get_logger()
 
 LAST_WORDS_S = 2.0
 """After the last finish reason, usage and the end may take this long; the answer is whole without them."""
@@ -128,7 +132,7 @@ class Link:
                 finished.update([index for index, _ in chunk.finished])
                 if len(finished) >= choices:
                     silence.end()
-                    async with aclosing(_last_words(chunks)) as rest:
+                    async with aclosing(_last_words(chunks, self.name)) as rest:
                         async for chunk in rest:
                             yield chunk
                     return
@@ -146,15 +150,19 @@ def _choices(request: Mapping[str, Any]) -> int:
     return choices if isinstance(choices, int) and choices > 0 else 1
 
 
-async def _last_words(chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
-    """What comes after the last finish reason: usage, and the deltas of those who finish before they end."""
+async def _last_words(chunks: AsyncIterator[Chunk], provider: str) -> AsyncGenerator[Chunk, None]:
+    """Yield what comes after the last finish reason: usage, and deltas of providers that finish before they end."""
     loop = asyncio.get_running_loop()
     until = loop.time() + LAST_WORDS_S
     while True:
         try:
             async with asyncio.timeout_at(until):
                 chunk = await anext(chunks)
-        except (StopAsyncIteration, TimeoutError, AttemptFailed):
+        except TimeoutError:
+            # The answer is whole by its finish reason. Later text would contradict it, and is not read.
+            log.warning("provider.left_open", provider=provider, after_s=LAST_WORDS_S)
+            return
+        except (StopAsyncIteration, AttemptFailed):
             return  # however it ends, the answer was whole before
         if chunk.deltas or chunk.finished or chunk.usage:
             yield chunk

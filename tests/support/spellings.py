@@ -277,9 +277,14 @@ def _chunks(choices: Sequence[Choice], rng: Random) -> Iterator[Delta]:
             yield rng.choice([{}, {"choices": []}, {"id": "x", "choices": None}])
         together.append(rest[number].pop(0))
         if rng.random() < 0.7:
-            yield {"object": "chat.completion.chunk", "choices": together}
+            yield {"object": "chat.completion.chunk", "choices": _counted(together)}
             together = []
-    yield {"object": "chat.completion.chunk", "choices": together}
+    yield {"object": "chat.completion.chunk", "choices": _counted(together)}
+
+
+def _counted(entries: list[Delta]) -> list[Delta]:
+    """The entries of one chunk: several say which choice they belong to, since without an index they are counted."""
+    return entries if len(entries) == 1 else [{**each, "index": each.get("index") or 0} for each in entries]
 
 
 def _document(choices: Sequence[Choice], rng: Random) -> bytes:

@@ -6,14 +6,12 @@ foreign protocol. Not here: how an upstream's chunks are read (chunk_reader.py).
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from worker.providers.vectors import Vectors
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """One piece of a provider's answer.
 
     `deltas` are the data objects of `delta` events, in the one form of README, "Events". `finished` holds (choice

@@ -8,7 +8,7 @@ Above: chunk_reader.py. Pure. Not here: the chunk around the choice.
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from shared.bounds import UNSAID_PIECES
+from shared.bounds import EXTRA_FIELDS, UNSAID_PIECES
 from shared.errors import AttemptFailed, ProviderGarbage
 from shared.events import PIECES
 from shared.text import is_whole
@@ -44,6 +44,7 @@ class ChoiceReader:
         self._calls = ToolCallReader(make_id)
         self._spoke = False
         self._message: Delta | None = None
+        self._in_pieces = False
         self._sent_extra: dict[str, Any] = {}
         self._extra: dict[str, Any] = {}
         self._waits = False
@@ -56,7 +57,7 @@ class ChoiceReader:
             AttemptFailed: the choice has an error, or its finish reason is one.
             ProviderGarbage: it is not a choice of a chat completion.
         """
-        if (delta := self._plain(choice)) is not None:
+        if (delta := self.plain(choice)) is not None:
             return [delta], None
         if error := choice.get("error"):
             raise self._refuse(error)
@@ -78,7 +79,7 @@ class ChoiceReader:
         """
         return self._dressed(self._whole_message(), final=True)
 
-    def _plain(self, choice: dict[str, Any]) -> Delta | None:
+    def plain(self, choice: dict[str, Any]) -> Delta | None:
         """Return the delta of a choice that says a piece of text and nothing else: nearly every token."""
         delta = choice.get("delta")
         if self._waits or type(delta) is not dict or not delta.keys() <= _PLAIN_DELTA:
@@ -113,10 +114,28 @@ class ChoiceReader:
             raw = {"content": text}
         if raw is not None and not isinstance(raw, dict):
             raise ProviderGarbage("The provider sent a delta that is not an object.")
-        if isinstance(message := choice.get("message"), dict):
-            self._message = message
+        before: list[Delta] = []
+        message = choice.get("message")
+        if isinstance(message, dict) and not raw and message.keys() & _READ - {"role"}:
+            before, raw = self._take_message(message)
         logprobs = choice.get("logprobs")
-        return self._read(raw or {}, logprobs if isinstance(logprobs, dict) and any(logprobs.values()) else None)
+        logprobs = logprobs if isinstance(logprobs, dict) and any(logprobs.values()) else None
+        return [*before, *self._read(raw or {}, logprobs)]
+
+    def _take_message(self, message: Delta) -> tuple[list[Delta], Delta | None]:
+        """Hold a whole message back until the choice ends: deltas may follow, and they count.
+
+        Messages that do not extend one another are pieces: return what was held back, and this one as a delta.
+        """
+        former = self._message
+        if not self._in_pieces:
+            if former is None or self._spoke or _extends(message, former):
+                if any(message.get(name) for name in _READ - {"role"}):
+                    self._message = message
+                return [], None
+            self._in_pieces = True
+            return self._whole_message(), message
+        return [], message
 
     def _read(self, raw: Delta, logprobs: dict[str, Any] | None = None) -> list[Delta]:
         deltas: list[Delta] = [{}]
@@ -180,6 +199,8 @@ class ChoiceReader:
                 self._sent_extra[name] = value
                 self._extra[name] = plain(value)
                 self._waits = True
+        if len(self._sent_extra) > EXTRA_FIELDS:
+            raise ProviderGarbage(f"The provider sent more than {EXTRA_FIELDS} further fields of a choice.")
 
     def _dressed(self, deltas: list[Delta], *, final: bool) -> list[Delta]:
         """Add the further fields and the index; a final delta carries what no other can."""
@@ -191,6 +212,12 @@ class ChoiceReader:
             for delta in deltas:
                 delta["index"] = self._index
         return deltas
+
+
+def _extends(message: Delta, former: Delta) -> bool:
+    """Whether a message is the former one as far as it has come since, and not the next piece of it."""
+    text, before = message.get("content"), former.get("content")
+    return not before or (isinstance(text, str) and isinstance(before, str) and text.startswith(before))
 
 
 def _add_calls(deltas: list[Delta], fragments: list[Delta]) -> None:

@@ -7,7 +7,7 @@ providers. Below: choice_reader.py. Pure. Not here: bytes, and errors that stand
 from itertools import count
 from typing import Any, Final
 
-from shared.bounds import CHOICES
+from shared.bounds import CHOICES, EXTRA_FIELDS
 from shared.errors import ProviderGarbage
 from worker.providers.base import Chunk
 from worker.providers.choice_reader import ChoiceReader, Delta, Refuse
@@ -47,6 +47,8 @@ class ChunkReader:
         """
         if not isinstance(data, dict):
             raise ProviderGarbage("The provider sent a chunk that is not an object.")
+        if (delta := self._plain(data)) is not None:
+            return Chunk((delta,))
         if not data.keys() <= _KNOWN:
             self._note_extra(data)
         deltas: list[Delta] = []
@@ -74,6 +76,17 @@ class ChunkReader:
             deltas = self._dressed(deltas)
         return (Chunk(tuple(deltas)),) if deltas else ()
 
+    def _plain(self, data: dict[str, Any]) -> Delta | None:
+        """Return the delta of a chunk that has a piece of one choice's text and nothing else: nearly every token."""
+        choices = data.get("choices")
+        if self._extra or type(choices) is not list or len(choices) != 1 or data.get("usage"):
+            return None
+        choice = choices[0]
+        if type(choice) is not dict or type(index := choice.get("index")) is not int or not data.keys() <= _KNOWN:
+            return None
+        reader = self._choices.get(index)
+        return None if reader is None else reader.plain(choice)
+
     def _begin(self, index: int) -> ChoiceReader:
         if not 0 <= index < CHOICES:
             raise ProviderGarbage(f"The provider sent a choice whose index is not a number below {CHOICES}.")
@@ -84,6 +97,8 @@ class ChunkReader:
             if name not in _KNOWN and value is not None and self._sent_extra.get(name) != value:
                 self._sent_extra[name] = value
                 self._extra[name] = plain(value)
+        if len(self._sent_extra) > EXTRA_FIELDS:
+            raise ProviderGarbage(f"The provider sent more than {EXTRA_FIELDS} further fields beside its choices.")
 
     def _dressed(self, deltas: list[Delta]) -> list[Delta]:
         """Add the chunk's further fields to a delta; after the last one they are a delta of their own."""

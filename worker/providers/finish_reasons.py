@@ -18,10 +18,14 @@ _WORDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("spii", "refusal", "sensitive"), "content_filter"),
 }
 # The upstream broke off: OpenRouter and Bedrock say `error`, vLLM and SGLang `abort`, TensorRT-LLM `cancelled` and
-# `timeout`, Zhipu and DeepSeek the last two.
+# `timeout`, Zhipu and DeepSeek the next two, Gemini of a call that it could not read itself the last two.
 _FAILURES: Final = frozenset(
-    {"error", "abort", "cancelled", "canceled", "timeout", "failed", "network_error", "insufficient_system_resource"}
+    {
+        *("error", "abort", "cancelled", "canceled", "timeout", "failed"),
+        *("network_error", "insufficient_system_resource", "malformed_function_call", "unexpected_tool_call"),
+    }
 )
+_PREFIX: Final = "finish_reason_"
 
 
 class BrokenOff(Exception):
@@ -41,7 +45,7 @@ def finish_reason(value: object) -> str | None:
         return None  # some upstreams send "" for null
     if not isinstance(value, str) or len(value) > REASON_CHARS:
         raise ProviderGarbage(f"The provider sent a finish reason that is no text of {REASON_CHARS} characters.")
-    word = value.lower()
+    word = value.lower().removeprefix(_PREFIX)
     if word in _FAILURES:
         raise BrokenOff(value)
     return _WORDS.get(word, value)

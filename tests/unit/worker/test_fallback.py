@@ -10,6 +10,7 @@ import pytest
 
 from shared.errors import DeadlinePassed, ModelNotFound, ProviderTimeout, ProviderTruncated, ProviderUnreachable
 from shared.routes import Continuation, OnStreamFailure, Route, RouteTable, Target, Upstream
+from tests.support.core import captured_logs
 from worker.fallback import LAST_WORDS_S, Link, Routes
 from worker.providers.base import Chunk
 from worker.providers.vectors import Vectors
@@ -315,9 +316,11 @@ async def test_an_answer_that_is_finished_but_never_ends_is_whole(pass_time: Cal
     reading = asyncio.create_task(read(provider))
     await provider.waiting.wait()
     assert not reading.done()
-    pass_time(LAST_WORDS_S)
-    assert await ending(reading) == [token(), STOP]
+    with captured_logs() as logs:
+        pass_time(LAST_WORDS_S)
+        assert await ending(reading) == [token(), STOP]
     assert provider.closed.is_set()
+    assert [event["after_s"] for event in logs.named("provider.left_open")] == [LAST_WORDS_S]
 
 
 async def test_after_the_finish_no_token_is_owed(pass_time: Callable[[float], None]) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.bounds import REASON_CHARS, UNSAID_PIECES
+from shared.bounds import EXTRA_FIELDS, REASON_CHARS, UNSAID_PIECES
 from shared.errors import ProviderGarbage, ProviderRefused
 from worker.providers.base import Chunk
 from worker.providers.chunk_reader import ChunkReader
@@ -163,6 +163,20 @@ class TestWholeMessages:
         assert deltas(*grows, choice(message=None, finish_reason="stop")) == [{"content": "Hello"}]
         assert deltas(*grows) == [{"content": "Hello"}]
 
+    def test_messages_that_do_not_extend_each_other_are_pieces(self) -> None:
+        pieces = [choice(message={"role": "assistant", "content": text}) for text in ("He", "llo", " you", "!")]
+        assert deltas(*pieces, STOP) == [{"content": "He"}, {"content": "llo"}, {"content": " you"}, {"content": "!"}]
+
+    def test_an_empty_message_takes_nothing_back(self) -> None:
+        empty = choice(message={"role": "assistant", "content": ""}, finish_reason="stop")
+        assert deltas(choice(message={"content": "Hello"}), empty) == [{"content": "Hello"}]
+        assert deltas(choice(message={"content": "Hello"}), choice(message={}, finish_reason="stop")) == [
+            {"content": "Hello"}
+        ]
+        assert deltas(choice(message={"content": ""}), choice(message={"content": "Hello"}), STOP) == [
+            {"content": "Hello"}
+        ]
+
     def test_deltas_count_if_both_come(self) -> None:
         both = [
             choice(delta={"content": "He"}, message={"content": "He"}),
@@ -226,6 +240,19 @@ class TestFurtherFieldsBesideTheDelta:
             assert chunk_reader.read(ids).deltas == ()
         with pytest.raises(ProviderGarbage, match="65536 token_ids without a delta"):
             chunk_reader.read(ids)
+
+    @pytest.mark.parametrize("beside", ["chunk", "choice"])
+    def test_their_names_are_bounded(self, beside: str) -> None:
+        chunk_reader = reader()
+
+        def chunk(number: int) -> dict[str, Any]:
+            entry, extra = {"index": 0, "delta": {"content": "a"}}, {f"x{number}": number}
+            return {"choices": [entry], **extra} if beside == "chunk" else {"choices": [{**entry, **extra}]}
+
+        for number in range(EXTRA_FIELDS):
+            chunk_reader.read(chunk(number))
+        with pytest.raises(ProviderGarbage, match="more than 256 further fields"):
+            chunk_reader.read(chunk(EXTRA_FIELDS))
 
     def test_numbers_that_json_has_no_word_for_are_null(self) -> None:
         assert deltas({**delta(content="a"), "cost": float("nan")})[0]["chunk_extra"] == {"cost": None}

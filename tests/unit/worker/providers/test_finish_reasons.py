@@ -19,6 +19,7 @@ from worker.providers.finish_reasons import BrokenOff, finish_reason
         ("function_call", "tool_calls"),
         ("tool_use", "tool_calls"),
         ("SAFETY", "content_filter"),
+        ("FINISH_REASON_STOP", "stop"),
         ("out_of_ideas", "out_of_ideas"),
     ],
 )
