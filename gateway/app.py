@@ -50,6 +50,7 @@ from gateway.files import room_for
 from gateway.head_check import HeadCheck
 from gateway.hub import Hub
 from gateway.middleware import RequestLog
+from gateway.path_prefix import PathPrefix
 from gateway.presence import Presence
 from gateway.protocol import BoundedHttp, Room
 from gateway.scrape import Scrape
@@ -198,7 +199,11 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         secrets = None if settings.secret else LinkSecrets(job_client, keys, kept_s=kept_s)
         keyring = Keyring(settings.api_keys)
         links = SharedLinks(
-            secrets, clock, keyring.generations, settings.secret.get_secret_value() if settings.secret else ""
+            secrets,
+            clock,
+            keyring.generations,
+            settings.secret.get_secret_value() if settings.secret else "",
+            prefix=settings.path_prefix or "",
         )
 
         async def on_loss() -> None:
@@ -283,8 +288,9 @@ def build_app(services: Services) -> ASGIApp:
     app.state.services = services
     checked = HeadCheck(app, services.settings.hosts, error_response)
     logged = RequestLog(checked, services.clock, services.metrics)
-    origins = services.settings.cors_origins
-    return Cors(logged, origins) if origins else logged
+    origins, prefix = services.settings.cors_origins, services.settings.path_prefix
+    answered: ASGIApp = Cors(logged, origins) if origins else logged
+    return PathPrefix(answered, prefix) if prefix else answered
 
 
 # They are coroutines, since Starlette would run plain functions in a thread.
@@ -487,8 +493,17 @@ def listen(host: str, port: int, send_timeout_s: float, *, share: bool = False) 
 
 
 async def _drain(services: Services, server: uvicorn.Server, stop: asyncio.Event, now: asyncio.Event) -> None:
-    """On the first signal let readers go who can come back, wait for the others; the second cuts that short."""
+    """On the first signal let readers go who can come back, wait for the others; the second cuts that short.
+
+    Before it, proxies that check `/health/ready` get the time to send nothing more: they find a 503 there.
+    """
     await stop.wait()
+    services.leaving = True
+    if services.settings.drain_delay_s:
+        log.info("gateway.leaving", drain_delay_s=services.settings.drain_delay_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(services.settings.drain_delay_s):
+                await now.wait()
     services.draining = True
     readers = services.hub.readers
     log.info("gateway.draining", readers=len(readers))

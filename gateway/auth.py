@@ -84,12 +84,17 @@ class Links:
     let anybody guess at a weak key.
     """
 
-    def __init__(self, secret: str, generations: Sequence[bytes]) -> None:
-        """`generations` are those of all keys that are configured."""
+    def __init__(self, secret: str, generations: Sequence[bytes], prefix: str = "") -> None:
+        """`generations` are those of all keys that are configured; `prefix` is the path that a proxy shows us under."""
         self.secret = secret
+        self._prefix = prefix
         self._generations = tuple(generations)
         self._accepted: dict[str, Mapping[bytes, bytes]] = {}
         self.accept([secret])
+
+    def address(self, path: str) -> str:
+        """Return a path of this gateway as its callers name it."""
+        return self._prefix + path
 
     def sign_with(self, secret: str) -> None:
         """Sign new links with another secret; links of the former one stay good."""

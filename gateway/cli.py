@@ -215,7 +215,13 @@ async def _up(settings: Settings, key: str | None, port: int) -> None:
 
 
 def _part(settings: Settings, name: str, program: Sequence[str], env: Mapping[str, str]) -> Program:
-    return Program(name, (*_PYTHON, *program), env, start_s=_START_S, stop_s=settings.drain_s + _STOP_MARGIN_S)
+    return Program(
+        name,
+        (*_PYTHON, *program),
+        env,
+        start_s=_START_S,
+        stop_s=settings.drain_delay_s + settings.drain_s + _STOP_MARGIN_S,
+    )
 
 
 async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstream:

@@ -26,10 +26,11 @@ class SharedLinks(Links):
         generations: Sequence[bytes],
         secret: str = "",
         *,
+        prefix: str = "",
         settle_s: float = _SETTLE_S,
     ) -> None:
         """With a configured secret, there is no `store`: nothing can be forgotten."""
-        super().__init__(secret, generations)
+        super().__init__(secret, generations, prefix)
         self._store = store
         self._clock = clock
         self._settled_at = clock.monotonic() + settle_s

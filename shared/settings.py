@@ -57,6 +57,7 @@ from shared.tenant_bounds import TenantBounds, half_of, most_slots_of
 # Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -93,6 +94,10 @@ class Settings(BaseSettings):
         (),
         description="host names that a request may name, without ports, separated by commas; "
         "unset: any, and without API keys `localhost`, `127.0.0.1` and `[::1]`",
+    )
+    path_prefix: str | None = Field(
+        None,
+        description="the path under which a proxy shows the gateway, as in `/llm`: links and `Location` begin with it",
     )
     port: int = Field(8080, ge=0, le=65535, description="port of the gateway; 0 picks a free one")
     api_keys: Annotated[tuple[KeyEntry, ...], NoDecode] = Field(
@@ -188,6 +193,12 @@ class Settings(BaseSettings):
     )
     again_tokens: int = Field(
         100_000, ge=0, description="tokens that a job's attempts may generate again, before it ends as failed"
+    )
+    drain_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="how long a stopping gateway still takes new work, while `/health/ready` is 503 for its proxies",
     )
     drain_s: float = Field(10.0, ge=0, le=3600, description="how long a stopping process waits for what is running")
 
@@ -318,6 +329,13 @@ class Settings(BaseSettings):
             if not _HOST.fullmatch(host.lower()):
                 raise ValueError("each is a host name or an address without a port, as in chat.example or [::1]")
         return tuple(host.lower() for host in value)
+
+    @field_validator("path_prefix")
+    @classmethod
+    def _is_a_path(cls, value: str | None) -> str | None:
+        if value and not _PREFIX.fullmatch(value):
+            raise ValueError("it is a path that begins with / and does not end with one, as in /llm")
+        return value
 
     @field_validator("cors_origins")
     @classmethod

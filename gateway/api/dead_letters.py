@@ -17,7 +17,7 @@ from starlette.routing import Route
 from gateway.api.bodies import AsciiJSONResponse
 from gateway.api.jobs import JOB_HEADER, about, events_link, read_limit, show, shown_time
 from gateway.api.services import Services, services_of
-from gateway.auth import Caller
+from gateway.auth import Caller, Links
 from shared.bounds import LIST_MOST, LIST_ROUNDS
 from shared.dead_letters import Listed
 from shared.errors import (
@@ -93,14 +93,14 @@ async def listing(request: Request) -> Response:
     """
     services, _ = _admitted(request)
     page = await _find(services, _wanted(request))
-    return page.answer([_show(letter) for letter in page.letters])
+    return page.answer([_show(letter, services.links) for letter in page.letters])
 
 
 async def get(request: Request) -> Response:
     """`GET /v1/dead-letters/{id}`: the dead letter, with its request and a link to its events."""
     services, caller = _admitted(request)
     letter, asked = await _load(services, _named(request))
-    shown = _show(letter)
+    shown = _show(letter, services.links)
     shown["links"]["events"] = events_link(letter.place.job_id, services.links, caller)
     return AsciiJSONResponse({**shown, "request": None if asked is None else asked.request})
 
@@ -279,14 +279,14 @@ def _wanted(request: Request, *, many: bool = False) -> Wanted:
 # What is shown.
 
 
-def _show(letter: Letter) -> dict[str, Any]:
+def _show(letter: Letter, links: Links) -> dict[str, Any]:
     (job_id, ended_ms), job = letter
-    address = f"/v1/dead-letters/{job_id}"
-    links = {"self": address, "requeue": f"{address}/requeue"}
+    address = links.address(f"/v1/dead-letters/{job_id}")
+    shown = {"self": address, "requeue": f"{address}/requeue"}
     if isinstance(job, Job):
-        return {**about(job), "object": "dead_letter", "tenant": job.tenant, "links": links}
+        return {**about(job), "object": "dead_letter", "tenant": job.tenant, "links": shown}
     ended_at = shown_time(ended_ms)
-    return {"id": job_id, "object": "dead_letter", "ended_at": ended_at, "error": problem_of(job), "links": links}
+    return {"id": job_id, "object": "dead_letter", "ended_at": ended_at, "error": problem_of(job), "links": shown}
 
 
 def _is_one(job: Job | BrokenJob | None) -> TypeGuard[Job | BrokenJob]:

@@ -252,7 +252,7 @@ async def _show_all_viewed(services: Services, jobs: Sequence[Job], caller: Call
 
 def show(job: Job, links: Links, caller: Caller, viewers: int = 0) -> dict[str, Any]:
     """A job as its caller sees it."""
-    address = f"/v1/jobs/{job.id}"
+    address = links.address(f"/v1/jobs/{job.id}")
     events = events_link(job.id, links, caller)
     result = {"result": f"{address}/result"} if job.kind == EMBEDDINGS else {}
     return {
@@ -268,7 +268,7 @@ def show(job: Job, links: Links, caller: Caller, viewers: int = 0) -> dict[str, 
 
 def events_link(job_id: str, links: Links, caller: Caller) -> str:
     """An address that opens the job's events without a key, as long as the caller's key is configured."""
-    return f"/v1/jobs/{job_id}/events?token={links.token(job_id, caller)}"
+    return links.address(f"/v1/jobs/{job_id}/events?token={links.token(job_id, caller)}")
 
 
 def about(job: Job, viewers: int = 0) -> dict[str, Any]:

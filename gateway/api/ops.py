@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.api.services import services_of
-from shared.errors import NotFound, RedisUnavailable
+from shared.errors import Draining, NotFound, RedisUnavailable
 
 _PING_S = 2.0
 
@@ -21,11 +21,13 @@ async def live(_: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """`GET /health/ready`: 503 while Redis is away or can't serve, or this process drains.
+    """`GET /health/ready`: 503 while Redis is away or can't serve, or this process is on its way out.
 
     A server that serves, but may lose jobs, is a warning: that no gateway answers would not mend it.
     """
     services = services_of(request)
+    if services.leaving:
+        raise Draining("This gateway is shutting down; another one answers.")
     services.refuse_if_draining()
     try:
         async with asyncio.timeout(_PING_S):

@@ -53,6 +53,8 @@ class Services:
     scrape: Scrape
     heavy: HeavyWork = field(default_factory=HeavyWork)
     answers: RecentAnswers = field(default_factory=RecentAnswers)
+    leaving: bool = False
+    """A signal has come: nothing new is to be sent here, though it is still served until `draining`."""
     draining: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 

@@ -30,7 +30,7 @@ export class Api {
 
   /** The model names the gateway offers. */
   async models() {
-    const { data } = await this.#call("GET", "/v1/models");
+    const { data } = await this.#call("GET", "v1/models");
     return data.map(({ id }) => id);
   }
 
@@ -39,7 +39,7 @@ export class Api {
    * it is sent. `waiting(error, ms)` is told before each wait; null when `wanted()` has become false.
    */
   async submit(request, idempotencyKey, waiting, wanted) {
-    const send = () => this.#call("POST", "/v1/jobs", request, { "Idempotency-Key": idempotencyKey });
+    const send = () => this.#call("POST", "v1/jobs", request, { "Idempotency-Key": idempotencyKey });
     return this.#patiently(send, waiting, wanted);
   }
 

@@ -88,6 +88,20 @@ async def test_a_gateway_without_readers_stops_at_the_first_signal(patient: Sett
             await gateway.client.get("/health/live")
 
 
+async def test_a_gateway_with_a_delay_takes_new_work_until_its_proxies_know(patient: Settings) -> None:
+    async with serving(patient, drain_delay_s=600.0) as gateway:
+        await gateway.drain()
+        assert (await gateway.client.post(JOBS, BODY)).status == 202
+        gateway.signal()  # the second one cuts the delay short
+        assert await gateway.stopped() == 0
+
+
+async def test_after_the_delay_a_gateway_drains(patient: Settings) -> None:
+    async with serving(patient, drain_delay_s=0.05) as gateway:
+        gateway.signal()
+        assert await gateway.stopped() == 0
+
+
 async def test_a_native_reader_is_told_when_to_come_back_broken_and_goes_on_elsewhere(
     patient: Settings, gateway: Gateway, writing: Desk
 ) -> None:
