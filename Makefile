@@ -36,7 +36,7 @@ PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint check fix faults outages readers bench zoo lock clean
+.PHONY: help install run test lint check fix faults outages readers fuzz bench zoo lock clean
 
 help: ## Show this list
 	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
@@ -81,6 +81,9 @@ faults: $(DEV_READY) ## Kill, freeze and cut everything under load, and score it
 
 outages: $(DEV_READY) ## Take Redis away for 1, 10 and 60 s at the default settings, two minutes; ARGS="1 10"
 	@$(BIN)/python -m tests.faults.outages $(ARGS)
+
+fuzz: $(DEV_READY) ## Send seeded requests of any form to all routes, and watch what they do; ARGS="--seed 7 --seconds 120"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(DEV_READY) ## Measure Tailrace against its upstream; ARGS=--quick is shorter
 	@$(BIN)/python -m tests.load.bench $(ARGS)

@@ -1,0 +1,1 @@
+"""Seeded requests of any form to all routes, and what must hold whatever they are: `make fuzz`."""
