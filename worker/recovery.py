@@ -46,8 +46,8 @@ class Recovery:
             await asyncio.sleep(_CHECK_S)
 
     async def check(self) -> bool:
-        """Walk if the queue's server is not the one that the jobs were last compared with; whether it was done."""
-        server = await self._queue.identity()
+        """Walk if either server is not the one that was there at the last comparison; whether it was done."""
+        server = await identity_of(self._store, self._queue)
         if not await self._store.may_walk(server, _WALK_S):
             return False
         try:
@@ -66,6 +66,14 @@ class Recovery:
             parts = (self._store, self._queue, self._epilogue)
             restored += await put_back(*parts, place, LOOK_S, lease_s=self._lease_s)
         return restored
+
+
+async def identity_of(store: Store, queue: Queue) -> str:
+    """Name both servers as they are now: another name means that one of them may have forgotten something.
+
+    A jobs' server that loses its last second may forget the end of a job, which the queue no longer holds.
+    """
+    return f"{await queue.identity()} {(await store.server()).run_id}"
 
 
 async def put_back(

@@ -1,5 +1,6 @@
 """Queue and jobs on two servers: what one forgets or keeps back, the other makes good, and every job runs once."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from shared.queue import Queue
 from shared.server_check import Server
 from shared.settings import Settings
-from tests.support.core import captured_logs, frozen, open_core
+from tests.support.core import PATIENCE_S, captured_logs, frozen, open_core
 from tests.support.short_settings import stream_redis_url_of
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told
 from tests.support.valkey import running_valkey
 from worker.reaper import Reaper
+from worker.recovery import identity_of
 
 LEASE_S = 1.0
 BEATS_PER_LEASE = 4
@@ -89,11 +91,30 @@ async def test_jobs_are_walked_once_for_each_server(system: System) -> None:
     with captured_logs() as logs:
         async with running_worker(system.settings, Told()):
             await logs.wait_for("recovery.walked")
-    server = await system.core.queue.identity()
     async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
+        server = await identity_of(jobs.store, system.core.queue)
         assert not await jobs.store.may_walk(server, 60.0)
         assert await jobs.store.may_walk("another", 60.0)
         assert not await jobs.store.may_walk("another", 60.0)
+
+
+async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: System, tmp_path: Path) -> None:
+    async with running_valkey(tmp_path / "jobs") as jobs_server:
+        own = system.settings.model_copy(update={"stream_redis_url": jobs_server.url})
+        told = Told(on_call=lambda call: call.end())
+        async with running_system(own) as apart, open_core(jobs_server.url, own.key_prefix) as jobs:
+            async with running_worker(own, told):
+                job_id = await apart.submit()
+                await apart.story(job_id)
+            record, last = jobs.keys.job(job_id).record, str((await jobs.job(job_id)).last)
+            await jobs.client.hset(record, mapping={"status": "running", "seq": 1})  # type: ignore[misc]
+            await jobs.client.persist(record)
+            await jobs.client.execute_command("XDEL", jobs.keys.job(job_id).log, last)
+            await jobs_server.stop()
+            await jobs_server.start()
+            async with running_worker(own, told), asyncio.timeout(2 * PATIENCE_S):
+                while not (await jobs.job(job_id)).ended:
+                    pass
 
 
 async def test_a_walk_that_fails_is_tried_again_at_once(system: System, monkeypatch: pytest.MonkeyPatch) -> None:

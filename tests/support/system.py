@@ -23,6 +23,7 @@ from tests.support.short_settings import redis_url_of
 from tests.support.told import MODEL
 from worker.__main__ import make_providers, run_worker
 from worker.providers.base import Provider
+from worker.recovery import identity_of
 
 STOP_S = 15.0
 """How long a worker may take to stop, for whatever reason."""
@@ -194,7 +195,7 @@ class System:
 
     async def forgo_recovery(self) -> None:
         """What the queue has lost is the reaper's to find, and no walk's (worker/recovery.py)."""
-        await self.core.store.walked(await self.core.queue.identity())
+        await self.core.store.walked(await identity_of(self.core.store, self.core.queue))
 
     async def lose(self, job_id: str) -> None:
         """The queue forgets the job."""
