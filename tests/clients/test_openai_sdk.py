@@ -376,7 +376,7 @@ async def test_a_wrong_field_is_a_bad_request_that_names_it(
 
 async def test_a_field_that_the_upstream_refuses_is_named_too(sdk: Sdk, model: str) -> None:
     refusal = {"message": "temperature is too hot.", "type": "invalid_request_error", "param": "temperature"}
-    request = ask(model=model, http={"status": 400, "body": {"error": refusal}})
+    request = {**ask(model=model, http={"status": 400, "body": {"error": refusal}}), "temperature": 1.5}
 
     for call in (sdk.create, sdk.chunks):
         with pytest.raises(openai.BadRequestError, match="too hot") as raised:

@@ -116,7 +116,7 @@ class ChoiceReader:
             raise ProviderGarbage("The provider sent a delta that is not an object.")
         before: list[Delta] = []
         message = choice.get("message")
-        if isinstance(message, dict) and not raw and message.keys() & _READ - {"role"}:
+        if isinstance(message, dict) and not raw:
             before, raw = self._take_message(message)
         logprobs = choice.get("logprobs")
         logprobs = logprobs if isinstance(logprobs, dict) and any(logprobs.values()) else None
@@ -130,7 +130,7 @@ class ChoiceReader:
         former = self._message
         if not self._in_pieces:
             if former is None or self._spoke or _extends(message, former):
-                if any(message.get(name) for name in _READ - {"role"}):
+                if any(value for name, value in message.items() if name != "role"):
                     self._message = message
                 return [], None
             self._in_pieces = True

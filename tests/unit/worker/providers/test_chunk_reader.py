@@ -167,6 +167,11 @@ class TestWholeMessages:
         pieces = [choice(message={"role": "assistant", "content": text}) for text in ("He", "llo", " you", "!")]
         assert deltas(*pieces, STOP) == [{"content": "He"}, {"content": "llo"}, {"content": " you"}, {"content": "!"}]
 
+    def test_a_message_may_have_no_words(self) -> None:
+        audio = {"id": "a1", "data": "UklGRg=="}
+        whole = choice(message={"role": "assistant", "content": None, "audio": audio}, finish_reason="stop")
+        assert deltas(whole) == [{"audio": audio}]
+
     def test_an_empty_message_takes_nothing_back(self) -> None:
         empty = choice(message={"role": "assistant", "content": ""}, finish_reason="stop")
         assert deltas(choice(message={"content": "Hello"}), empty) == [{"content": "Hello"}]
