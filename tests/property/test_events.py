@@ -53,8 +53,20 @@ def entries(draw: st.DrawFn) -> list[bytes]:
 
 
 def in_json(value: Any) -> Any:
-    """The value as JSON means it: two halves of a character side by side are that character."""
-    return json.loads(json.dumps(value))
+    """The value as JSON means it: two halves of a character side by side are that character, a lone one is replaced."""
+    return in_whole_characters(json.loads(json.dumps(value)))
+
+
+def in_whole_characters(value: Any) -> Any:
+    match value:
+        case str():
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        case list():
+            return [in_whole_characters(each) for each in value]
+        case dict():
+            return {in_whole_characters(name): in_whole_characters(each) for name, each in value.items()}
+        case _:
+            return value
 
 
 def parse_as_a_browser(frame: bytes) -> list[tuple[str, str, str]]:
