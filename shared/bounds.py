@@ -121,9 +121,6 @@ DEPTH: Final = 10_000
 TENANT_SHARE: Final = 2
 """One tenant of several holds at most this fraction, a half, of what all share, by default: the others get the rest."""
 
-RUNNING_SHARE: Final = 5
-"""One tenant of several leaves every fifth slot to the others, by default: a slot is free again within seconds."""
-
 MEMORY_SHARE: Final = 2
 """The embedded Valkey takes half of the machine's memory, by default: it is copied in part while its log is rewritten,
 and the local model and the other processes need theirs."""

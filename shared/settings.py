@@ -52,7 +52,7 @@ from shared.route_settings import (
 )
 from shared.routes import ANY_MODEL, Continuation, OnStreamFailure, RouteTable, Upstream
 from shared.secret_settings import KeyEntry, RedisUrl, hidden
-from shared.tenant_bounds import TenantBounds, half_of, most_slots_of
+from shared.tenant_bounds import TenantBounds, half_of
 
 # Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -269,8 +269,8 @@ class Settings(BaseSettings):
     max_running_per_tenant: int | None = Field(
         None,
         ge=1,
-        description="jobs of one tenant that run at once; more wait, and others overtake them; unset: four fifths of "
-        "`workers` × `worker_slots`, with one tenant no bound",
+        description="jobs of one tenant that run at once, over all workers; more wait, and others overtake them; "
+        "unset: no bound",
     )
     max_dead_letters: int = Field(
         DEAD_LETTERS,
@@ -424,10 +424,9 @@ class Settings(BaseSettings):
     def tenant_bounds(self) -> TenantBounds:
         """How much one tenant may hold: what is set, else a share if there are several tenants."""
         alone = len({key.tenant for key in self.api_keys}) <= 1
-        slots = self.workers * self.worker_slots
         return TenantBounds(
             waiting=self.max_waiting_per_tenant or (self.max_depth if alone else half_of(self.max_depth)),
-            running=self.max_running_per_tenant or (None if alone else most_slots_of(slots)),
+            running=self.max_running_per_tenant,
             dead_letters=self.max_dead_letters_per_tenant or half_of(self.max_dead_letters),
         )
 

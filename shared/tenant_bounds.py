@@ -6,7 +6,7 @@ Pure. Not here: who enforces a bound (shared/functions/ledger.lua and dead_lette
 from dataclasses import dataclass
 from typing import Final
 
-from shared.bounds import DEAD_LETTERS, RUNNING_SHARE, TENANT_SHARE
+from shared.bounds import DEAD_LETTERS, TENANT_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,3 @@ UNBOUNDED: Final = TenantBounds()
 def half_of(total: int) -> int:
     """Compute one tenant's share of a total, at least 1."""
     return max(total // TENANT_SHARE, 1)
-
-
-def most_slots_of(slots: int) -> int:
-    """Compute the slots that one tenant may use, at least 1."""
-    return max(slots - slots // RUNNING_SHARE, 1)

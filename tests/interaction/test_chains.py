@@ -12,6 +12,7 @@ import pytest
 from shared.errors import ProviderRefused, ProviderUnreachable
 from shared.events import EventType
 from shared.places import Holder, Places
+from shared.route_settings import ProviderSettings, RouteSettings
 from shared.settings import Settings
 from tests.support.core import captured_logs
 from tests.support.system import System, Worker, ask, read_story, running_system, running_worker
@@ -74,13 +75,12 @@ class Embedder(Told):
 def routes(*chain: Any, limit: int | None = None, **route: Any) -> Callable[[Settings], Settings]:
     """Settings with the providers a and b, of which b can go on, and this chain for each model."""
     b = {"base_url": NOWHERE, "continuation": "prefix", "max_concurrency": limit}
-    tables = {"providers": {"a": {"base_url": NOWHERE}, "b": b}, "routes": {"*": {"chain": chain, **route}}}
-
-    def of(settings: Settings) -> Settings:
-        fields = settings.model_dump() | {"upstream_url": None, "max_attempts": 2} | tables
-        return Settings.model_validate(fields)
-
-    return of
+    providers = {
+        name: ProviderSettings.model_validate(each) for name, each in {"a": {"base_url": NOWHERE}, "b": b}.items()
+    }
+    table = RouteSettings.model_validate({"chain": chain, **route})
+    changes = {"upstream_url": None, "max_attempts": 2, "providers": providers, "routes": {"*": table}}
+    return lambda settings: settings.model_copy(update=changes)
 
 
 @pytest.fixture(autouse=True)

@@ -55,7 +55,7 @@ def said(answer: Answer, path: str) -> dict[str, Any]:
 async def everything(writing: Desk) -> list[bytes]:
     """All keys that this test has in Redis: its lanes, its jobs, its idempotency keys; metrics come by themselves."""
     keys: list[bytes] = await writing.client.keys(f"{writing.keys.prefix}:*")
-    told = (writing.keys.processes, writing.keys.metrics(""))
+    told = (writing.keys.processes, writing.keys.metrics(""), writing.keys.marker, writing.keys.clock)
     return sorted(key for key in keys if not key.decode().startswith(told))
 
 

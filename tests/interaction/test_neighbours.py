@@ -125,7 +125,13 @@ async def use_everything(system: System) -> None:
 
 async def test_a_neighbours_worst_costs_no_request_and_no_token(settings: Settings) -> None:
     shared = settings.model_copy(
-        update={"worker_slots": 20, "first_token_timeout_s": 25.0, "max_depth": 200, "max_dead_letters": 20}
+        update={
+            "worker_slots": 20,
+            "max_running_per_tenant": 16,
+            "first_token_timeout_s": 25.0,
+            "max_depth": 200,
+            "max_dead_letters": 20,
+        }
     )
     async with running_system(shared) as system, running_worker(shared, Told(answer)):
         bob = system.client.as_("sk-bob")

@@ -2,14 +2,9 @@
 
 import pytest
 
-from shared.tenant_bounds import half_of, most_slots_of
+from shared.tenant_bounds import half_of
 
 
 @pytest.mark.parametrize(("total", "share"), [(10_000, 5_000), (3, 1), (1, 1)])
 def test_a_share_is_half_of_the_total_and_at_least_one(total: int, share: int) -> None:
     assert half_of(total) == share
-
-
-@pytest.mark.parametrize(("slots", "most"), [(100, 80), (400, 320), (4, 4), (1, 1)])
-def test_every_fifth_slot_is_left_to_others(slots: int, most: int) -> None:
-    assert most_slots_of(slots) == most
