@@ -285,7 +285,7 @@ async def test_a_worker_that_is_frozen_before_its_begin_does_not_take_the_job_fr
     async with running_worker(system.settings):
         job_id = await system.submit()
         await asyncio.wait_for(frozen.wait(), PATIENCE_S)
-        await system.core.client.set(ARQ_IN_PROGRESS + job_id, "heir.1", px=60_000)
+        await system.core.client.set(ARQ_IN_PROGRESS + job_id, "heir.1", px=int(3.5 * system.settings.lease_s * 1000))
         await system.core.begin(job_id, "heir.1")
         async with system.commands() as command:
             for _ in range(2 * BEATS_PER_LEASE):  # its lease is over long since

@@ -40,7 +40,8 @@ async def tokens(url: str, *messages: dict[str, str]) -> list[str]:
     request = {"model": LOCAL_MODEL, "messages": messages, "temperature": 0, "max_tokens": 24}
     try:
         async with provider.stream(request) as chunks:
-            return [delta["content"] async for chunk in chunks for delta in chunk.deltas]
+            # The last one may have further fields of the chunk only.
+            return [delta["content"] async for chunk in chunks for delta in chunk.deltas if "content" in delta]
     finally:
         await provider.close()
 

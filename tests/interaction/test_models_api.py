@@ -224,7 +224,8 @@ async def test_unless_models_are_strict_any_name_is_taken(client: Client, catalo
 async def test_a_model_with_a_route_exists_whatever_is_listed(settings: Settings, catalogue: Catalogue) -> None:
     routes = {"named": {"chain": ["one"]}, "*": {"chain": ["one"]}}
     routed = settings.model_copy(update={"strict_models": True})
-    routed = Settings(**{**routed.model_dump(exclude={"upstream_url", "models"}), **ROUTED, "routes": routes})
+    fields = routed.model_dump(exclude={"upstream_url", "models", "api_keys"})
+    routed = Settings(**{**fields, **ROUTED, "routes": routes}).model_copy(update={"api_keys": settings.api_keys})
     async with running_system(routed) as system, system.commands() as seen, running_worker(routed):
         await seen(f"SET {system.core.keys.models}")
         assert await names(system.client) == ["named", "scripted"]
