@@ -40,7 +40,7 @@ class Policy:
     """When a circuit opens, and for how long.
 
     It opens if of at least `min_calls` calls within `window_ms` a share of `failure_ratio` failed, of two requests or
-    more, and if the same is true without the group that failed most. It stays open for `open_ms`; each failed trial
+    more, and if the same share is true without any one of the groups. It stays open for `open_ms`; each failed trial
     doubles that, up to `open_most_ms`. `probes` trial calls may be made at once; one that is not reported within
     `probe_ms` (its worker died) makes room for another.
     """
@@ -169,11 +169,13 @@ def _is_sick(counts: Iterable[tuple[int, str, int, int]], policy: Policy) -> boo
     calls, failures = (sum(total[at] for total in groups.values()) for at in (0, 1))
     if calls < policy.min_calls or failures < calls * policy.failure_ratio:
         return False
-    worst = max(groups, key=lambda group: groups[group][1])
-    if not worst:
+    if not any(groups):
         return True  # the callers have no groups
-    others, failed = calls - groups[worst][0], failures - groups[worst][1]
-    return bool(failed) and failed >= others * policy.failure_ratio
+    return all(
+        failures > failed and failures - failed >= (calls - called) * policy.failure_ratio
+        for called, failed in groups.values()
+        if failed
+    )
 
 
 def _blamed(

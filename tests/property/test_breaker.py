@@ -81,11 +81,10 @@ class Model:
         failed = Counter(group for group, request in recent if request)
         if len(recent) < 4 or failed.total() < len(recent) / 2 or len({each for each in recent if each[1]}) < 2:
             return False
-        worst = max(failed.values())
-        return any(
-            failed.total() - worst >= (len(recent) - sum(group == one for group, _ in recent)) / 2
+        return all(
+            failed.total() > count
+            and failed.total() - count >= (len(recent) - sum(group == one for group, _ in recent)) / 2
             for one, count in failed.items()
-            if count == worst and failed.total() > worst
         )
 
     def trial(self, now: int, group: str) -> bool:
