@@ -91,6 +91,7 @@ class World:
         self.gap: bytes | None = None
         self.asked: EventId | None = None
         self.reply: Snapshot | None = None
+        self.gap_of_reply: bytes | None = None
         self.replies = 0
         self.lost_silently = False
         self._after_cursor = b""
@@ -164,13 +165,15 @@ class World:
         """The server reads a page, between the question and the answer's arrival."""
         if self.asked is not None and self.reply is None:
             self.reply = self.log.page(self.asked, self.max_bytes)
+            # The log may go past the cursor before the answer arrives.
+            self.gap_of_reply = expected_gap(self.cursor, self.log.ids, self.reply[2])
 
     def receive(self, _: int) -> None:
         if self.reply is None:
             return
         entries, earliest, latest, known, more, over = self.reply
         if not self.replies:
-            self.gap = expected_gap(self.cursor, self.log.ids, latest)
+            self.gap = self.gap_of_reply
         self.replies += 1
         self.asked = self.reply = None
         self.subscriber.replayed(entries, earliest, latest, known=known, more=more, over=over)

@@ -1,9 +1,11 @@
 """The rest of a chat's stream. That it is exactly the rest is a property's matter (tests/property)."""
 
+import json
 from typing import Any
 
 from gateway.dialects.chat import ChatOptions, ChatStream
 from gateway.dialects.chunk_id import parse_chunk_id
+from gateway.dialects.openai_errors import Failure
 from gateway.dialects.resumed_stream import ResumedStream
 from shared.events import EventType
 from tests.unit.gateway.dialects.test_chat import JOB, QUEUED, STARTED, completed, delta, ended, rollback, said
@@ -61,3 +63,10 @@ def test_a_failure_after_a_chunk_is_told_in_the_stream() -> None:
     told = said(b"".join(map(resumed.translate, (*LOG[:4], rollback("0-1")))))
 
     assert [("error" in each) for each in told] == [False, True]
+
+
+def test_a_stream_that_is_broken_off_says_why_and_does_not_look_whole() -> None:
+    failure = Failure(code="draining", message="This gateway is shutting down.", status=503, retryable=True)
+    frame = resume("1-1").interruption(failure)
+    assert json.loads(frame.removeprefix(b"data: "))["error"]["message"] == "This gateway is shutting down."
+    assert b"[DONE]" not in frame

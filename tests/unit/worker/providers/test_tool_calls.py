@@ -95,6 +95,10 @@ class TestWhichCallAFragmentBelongsTo:
     def test_without_ids_an_empty_object_completes_a_call_too(self) -> None:
         assert folded(call("a", {}), call("a", {})) == [("made_0", "a", "{}"), ("made_1", "a", "{}")]
 
+    def test_arguments_that_only_end_like_an_object_are_not_complete(self) -> None:
+        said = call("a", '{"x":{"y":1}', index=0), call("a", "}", index=0), call("a", '{"x":2}', index=0)
+        assert folded(*said) == [("made_0", "a", '{"x":{"y":1}}'), ("made_1", "a", '{"x":2}')]
+
     def test_an_id_that_comes_late_belongs_to_its_call(self) -> None:
         assert folded(call("a", "1", index=0), call(None, "2", index=0, id="c1")) == [("made_0", "a", "12")]
         assert folded(call(None, "1", index=0), call("a", "2", index=0, id="c1")) == [("c1", "a", "12")]
