@@ -51,7 +51,7 @@ async def run(settings: Settings, *, seed: int, seconds: float | None = None, re
     if any("tenant" in family.labels for metrics in (Metrics(), FleetMetrics()) for family in metrics.families):
         report.problems.append("A metric has the label tenant, and nothing here watches whose it moves.")
     began = time.monotonic()
-    async with running_system(settings) as system, running_worker(settings, Told(_answer)):
+    async with running_system(settings) as system, running_worker(settings, Told(answer_call)):
         fuzz = _Fuzz(system, report, Requests(rng))
         while not report.problems[_SHOWN:]:
             report.seconds = time.monotonic() - began
@@ -61,8 +61,9 @@ async def run(settings: Settings, *, seed: int, seconds: float | None = None, re
     return report
 
 
-def _answer(call: Call) -> None:
-    if "messages" not in call.request:
+def answer_call(call: Call) -> None:
+    """Play the upstream: vectors, a refusal, or two words."""
+    if call.embeds:
         call.embed()
         call.stop()
     elif len(str(call.request)) % 5 == 0:

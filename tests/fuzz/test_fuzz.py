@@ -10,9 +10,10 @@ from shared.settings import Settings
 from tests.fuzz.invariants import Stored, job_of, wrong_with
 from tests.fuzz.raw import raw_request
 from tests.fuzz.requests import Asked, Requests
-from tests.fuzz.run import run
+from tests.fuzz.run import answer_call, run
 from tests.support.client import Answer
 from tests.support.core import Core, open_core
+from tests.support.told import Told
 
 SEED, REQUESTS = 20261130, 600
 GUARDED = [("x-content-type-options", "nosniff")]
@@ -99,3 +100,9 @@ def test_the_job_of_an_answer_is_known() -> None:
     assert job_of(answer(400, OPENAI, ("x-tailrace-job", "job_1"))) == "job_1"
     assert job_of(answer(202, {"id": "job_2"})) == "job_2"
     assert job_of(answer(400, OPENAI)) is None
+
+
+async def test_inputs_are_embedded_whatever_else_a_request_has() -> None:
+    vectors = await Told(answer_call).embed({"model": "told", "input": ["a"], "messages": True})
+
+    assert vectors.data

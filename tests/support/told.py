@@ -29,8 +29,10 @@ def chunk_of(delta: Any, reason: str | None = None, index: int = 0) -> dict[str,
 class Call:
     """One request, as the provider sees it, and its answer. What is said is taken as soon as somebody asks."""
 
-    def __init__(self, request: Mapping[str, Any], changed: Watched) -> None:
+    def __init__(self, request: Mapping[str, Any], changed: Watched, *, embeds: bool = False) -> None:
         self.request = request
+        self.embeds = embeds
+        """Vectors are asked for, and no text."""
         self.model: str = request["model"]
         self.pulled = 0
         """How many chunks were taken."""
@@ -115,9 +117,11 @@ class Told:
         await self._changed.until(so)
 
     @asynccontextmanager
-    async def answering(self, request: Mapping[str, Any]) -> AsyncIterator[AsyncGenerator[dict[str, Any], None]]:
+    async def answering(
+        self, request: Mapping[str, Any], *, embeds: bool = False
+    ) -> AsyncIterator[AsyncGenerator[dict[str, Any], None]]:
         """One request's chunks, as they are over HTTP."""
-        call = Call(request, self._changed)
+        call = Call(request, self._changed, embeds=embeds)
         self.calls.append(call)
         self._on_call(call)
         self._changed.change()
@@ -135,7 +139,7 @@ class Told:
 
     async def embed(self, request: Mapping[str, Any]) -> Vectors:
         """One request's vectors: what is said first is the whole answer."""
-        async with self.answering(request) as chunks:
+        async with self.answering(request, embeds=True) as chunks:
             return read_vectors(await anext(chunks), len(request["input"]))
 
     async def models(self) -> list[str]:
