@@ -7,8 +7,9 @@ arrive, when the log is read in how large pages, and where the reader begins.
 import bisect
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from hypothesis import given, note, settings
+from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
 from gateway.subscriber import Live, Phase, Subscriber, read_live
@@ -194,7 +195,7 @@ class World:
         assert self.expected().startswith(self.got)
         pending = sum(map(len, self.subscriber._pending))
         held = sum(len(message.frames) for message in self.subscriber._held)
-        assert pending + held <= self.max_bytes + max(map(len, self.log.entries))
+        assert pending + held <= self.max_bytes + max(map(len, (*self.log.entries, self.gap or b"")))
         assert (pending, held) == (self.subscriber._pending_bytes, self.subscriber._held_bytes)
 
         self.lost_silently &= self.subscriber.position < self.log.last
@@ -241,22 +242,53 @@ def expected_gap(cursor: EventId, ids: list[EventId], latest: EventId) -> bytes 
     return None if cursor in (before_the_head, *ids) else encode_gap(cursor, ids[0], latest)
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """A log's past, the part of it that is lost, and a reader's cursor and bound."""
+
+    past: tuple[int, ...]
+    forgotten: int
+    cursor: EventId
+    max_bytes: int
+
+    def log(self) -> JobLog:
+        """Write the whole past."""
+        log = JobLog()
+        for number in self.past:
+            (log.begin_again if number % 3 == 0 else log.deltas)(number)
+        return log
+
+    def world(self) -> World:
+        """Lose the forgotten part, and let the reader begin."""
+        log = self.log()
+        log.forget(min(self.forgotten, len(log.entries) - 1))
+        return World(log, self.cursor, self.max_bytes)
+
+
 @st.composite
-def worlds(draw: st.DrawFn) -> World:
+def beginnings(draw: st.DrawFn) -> Beginning:
     """A log with a past, perhaps without its head, and a cursor: none, an id that was issued, or any other."""
-    log = JobLog()
-    for number in draw(st.lists(st.integers(0, 255), max_size=5)):
-        (log.begin_again if number % 3 == 0 else log.deltas)(number)
-    issued = log.ids
-    log.forget(min(draw(st.sampled_from((0, 0, 0, 1, 2))), len(log.entries) - 1))
+    whole = Beginning(tuple(draw(st.lists(st.integers(0, 255), max_size=5))), 0, START, draw(st.integers(1, 800)))
     any_id = st.builds(EventId, st.integers(0, 4), st.integers(0, 20))
-    cursor = draw(st.one_of(st.just(START), st.sampled_from(issued), any_id))
-    return World(log, cursor, draw(st.integers(1, 800)))
+    cursor = draw(st.one_of(st.just(START), st.sampled_from(whole.log().ids), any_id))
+    return replace(whole, forgotten=draw(st.sampled_from((0, 0, 0, 1, 2))), cursor=cursor)
+
+
+def script(*steps: Step) -> bytes:
+    """Choose these steps, each with the number 0."""
+    return bytes(byte for step in steps for byte in (STEPS.index(step), 0))
 
 
 @settings(max_examples=500, deadline=None)
-@given(worlds(), st.binary(min_size=200, max_size=200))
-def test_whatever_happens_a_reader_gets_exactly_the_log_after_its_cursor(world: World, choices: bytes) -> None:
+@given(beginnings(), st.binary(min_size=200, max_size=200))
+# The cursor 0-9 is ahead of a log that ends at 0-8 when it is read. The log passes 0-9 before the answer arrives, or
+# after it: the reader was promised the whole log either way.
+@example(Beginning((7, 10), 0, EventId(0, 9), 800), script(World.ask, World.read, World.append, World.receive))
+@example(Beginning((7, 10), 0, EventId(0, 9), 800), script(World.catch_up, World.append, World.catch_up))
+# The gap's frame is longer than the bound and the only entry together.
+@example(Beginning((), 0, EventId(0, 9), 1), script(World.ask, World.read, World.receive))
+def test_whatever_happens_a_reader_gets_exactly_the_log_after_its_cursor(beginning: Beginning, choices: bytes) -> None:
+    world = beginning.world()
     for choice, number in zip(choices[::2], choices[1::2], strict=False):
         step = STEPS[choice % len(STEPS)]
         note(f"{step.__name__} {number}")

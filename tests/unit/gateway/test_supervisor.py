@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -101,6 +102,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_DELAY_S", 0.001)
 
 
+@pytest.fixture
+def as_in_a_terminal() -> Iterator[None]:
+    """Heed SIGHUP, which a run under nohup inherits as ignored; restore its handler afterwards."""
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, inherited)
+
+
 @pytest.mark.parametrize(
     ("previous_s", "lived_s", "delay_s"),
     [
@@ -189,6 +198,7 @@ async def test_a_dead_part_is_started_again_however_often_that_fails() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("as_in_a_terminal")
 async def test_a_signal_ends_the_block_and_stops_the_parts(number: signal.Signals) -> None:
     diary: list[str] = []
     async with Supervisor(SystemClock()) as supervisor:
@@ -198,6 +208,19 @@ async def test_a_signal_ends_the_block_and_stops_the_parts(number: signal.Signal
         pytest.fail("the block went on")
     assert diary == ["part started", "part stopping", "part stopped"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("as_in_a_terminal")
+async def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    diary: list[str] = []
+    async with Supervisor(SystemClock()) as supervisor:
+        await supervisor.start(Puppet("part", diary))
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(supervisor.watch(), PATIENCE_S)
+    assert diary == ["part started", "part stopping", "part stopped"]
 
 
 async def test_a_second_signal_kills_what_takes_its_time() -> None:
