@@ -5,7 +5,9 @@ take numbers.
 """
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+_ELAPSED: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -30,3 +32,7 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds from an arbitrary start."""
         return time.monotonic()
+
+    def elapsed(self) -> float:
+        """Seconds from an arbitrary start; the time that the machine sleeps counts, where the system tells it."""
+        return time.clock_gettime(_ELAPSED)

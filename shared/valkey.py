@@ -124,6 +124,8 @@ class _Client(Redis):
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True  # as `Redis.from_pool` does
         self._latency = latency
+        self.answered_at: float | None = None
+        """When the last function call was sent that was answered (s, `SystemClock.elapsed`)."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         asked_at = _CLOCK.monotonic()
@@ -284,7 +286,16 @@ class Functions:
         Raises:
             RedisError, OSError: the server can't be reached or refused; see `REDIS_DOWN`.
         """
-        return await self._run(name, len(keys) + 1, *keys, self._clock_key, *args)
+        asked_at = _CLOCK.elapsed()
+        answer = await self._run(name, len(keys) + 1, *keys, self._clock_key, *args, self._heard_ms(asked_at))
+        if isinstance(self._client, _Client):
+            self._client.answered_at = asked_at
+        return answer
+
+    def _heard_ms(self, now: float) -> int | str:
+        """Say how long ago the client's last answer was asked for: the server's clock is compared with it."""
+        answered_at = self._client.answered_at if isinstance(self._client, _Client) else None
+        return "" if answered_at is None else int((now - answered_at) * 1000)
 
     async def refused(self, words: Sequence[str]) -> list[int]:
         """Try commands, each as its number of words and the words; the places of those that are refused, from 1.

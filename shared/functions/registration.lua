@@ -4,12 +4,13 @@
 -- both: its libraries count as just called.
 local called, called_at = true, nil
 
--- The last of a step's KEYS is the clock's.
+-- The last of a step's KEYS is the clock's, the last of its ARGV says how long ago (ms) its caller's client last had an
+-- answer of a function, or ''.
 local function register(name, callback, flags)
   local writes = not (flags and flags[1] == 'no-writes')
   local function step(keys, args)
     called, called_at_ms, may_write = true, nil, writes
-    clock_key = table.remove(keys)
+    clock_key, heard_ms = table.remove(keys), tonumber(table.remove(args))
     return callback(keys, args)
   end
   redis.register_function { function_name = 'tailrace_' .. name .. '_' .. VERSION, callback = step, flags = flags or {} }

@@ -129,3 +129,22 @@ async def test_what_has_ended_is_kept_for_its_retention_by_the_servers_own_clock
     left = await core.client.pttl(core.keys.job(execution.job_id).record)
 
     assert 0 < left <= RETENTION_S * 1000
+
+
+async def put_forward(core: Core, ms: int) -> None:
+    """The server's clock has just been put forward by so much."""
+    ahead, last = await kept(core)
+    await core.client.set(core.keys.clock, f"{ahead + ms} {last}")
+
+
+async def test_a_clock_that_is_put_forward_is_told_as_if_it_had_not_been(core: Core) -> None:
+    await core.queue.due_for_a_look(hold_s=1.0, limit=1)
+    before = await core.store.time_ms()
+    await put_forward(core, HOUR_MS)
+
+    told = [await core.store.time_ms()]
+    await core.queue.due_for_a_look(hold_s=1.0, limit=1)
+    told.append(await core.store.time_ms())
+
+    assert all(before <= each < before + 5_000 for each in told)
+    assert abs((await kept(core))[0]) < 5_000

@@ -38,8 +38,8 @@ async def by_key(folder: Path, keys: Keys) -> AsyncIterator[tuple[EmbeddedValkey
         async def set_clock(ahead_s: int) -> None:
             seconds, _ = await client.time()
             _, last = (await client.get(keys.clock) or b"0 0").split()
-            # What a server knows whose clock is set: the last time that it told.
-            await client.set(keys.clock, f"{ahead_s * 1000} {max(int(last), (int(seconds) + ahead_s) * 1000)}")
+            # What a server knows whose clock is set: the last time that it told, if it has told any.
+            await client.set(keys.clock, f"{ahead_s * 1000} {int(last) or (int(seconds) + ahead_s) * 1000}")
 
         yield valkey, set_clock
 
@@ -124,6 +124,38 @@ async def test_a_server_that_is_set_back_by_an_hour_delays_no_job_and_ends_none(
         story = await system.story(busy)
         assert (story.types, story.text) == (["queued", "started", "delta", "delta", "completed"], "before and after")
         for job_id in (waits, new):
+            assert (await system.story(job_id)).types == ["queued", "started", "completed"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_server_that_is_put_forward_by_an_hour_and_set_right_again_ends_no_job(
+    settings: Settings, tmp_path: Path, way: Any
+) -> None:
+    told = Told(on_call=lambda call: call.end() if call.model != "busy" else None)
+    async with AsyncExitStack() as stack:
+        valkey, set_clock = await stack.enter_async_context(way(tmp_path / "valkey", Keys(settings.key_prefix)))
+        own = settings.model_copy(update={"redis_url": valkey.url, "worker_slots": 1})
+        system = await stack.enter_async_context(running_system(own))
+        await stack.enter_async_context(running_worker(own, told))
+        busy = await system.submit(model="busy", timeout_s=300)
+        call = await told.call_for("busy")
+        call.say("before ")
+        await system.until(busy, EventType.DELTA)
+        waits = await system.submit(model="waits", timeout_s=300)
+        # Read by nobody for a minute, which is not over either.
+        unread = await system.submit(model="unread", on_disconnect="cancel", abandon_after_s=60)
+
+        for ahead_s in (HOUR_S, 0):
+            await set_clock(ahead_s)
+            # The reaper sees to this one by the clock that was moved.
+            late = await system.submit(model="late", timeout_s=1)
+            assert (await system.story(late)).types == ["queued", "expired"]
+        call.say("and after")
+        call.end()
+
+        story = await system.story(busy)
+        assert (story.types, story.text) == (["queued", "started", "delta", "delta", "completed"], "before and after")
+        for job_id in (waits, unread):
             assert (await system.story(job_id)).types == ["queued", "started", "completed"]
 
 
