@@ -76,7 +76,7 @@ fix: $(DEV_READY) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-faults: $(DEV_READY) ## Kill, freeze and cut everything under load, and score it; ARGS="--seed 7 --seconds 300"
+faults: $(DEV_READY) ## Kill, freeze and cut everything under load, score it, then soak; ARGS="--seconds 300 --soak 30"
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 outages: $(DEV_READY) ## Take Redis away for 1, 10 and 60 s at the default settings, two minutes; ARGS="1 10"

@@ -59,6 +59,7 @@ class LaneWorker(Worker):
         )
         self.lane = lane
         self._dispatcher = dispatcher
+        self.job_tasks = _TasksOfJobs()
 
     async def finish_job(self, job_id: str, finish: bool, *_: Any) -> None:
         """Nothing: whoever ended the job has run the epilogue, and the arq entry goes last (design, Finish)."""
@@ -66,6 +67,17 @@ class LaneWorker(Worker):
     async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
         """arq could not read its own message: the job ends properly, or never would."""
         await self._dispatcher.end_unreadable(job_id)
+
+
+class _TasksOfJobs(dict[str, "asyncio.Task[Any]"]):
+    """arq's book of what runs, by job; it is for aborts, which are not used.
+
+    A job that was lost to another worker may come back while its former task still lets its upstream go: whichever of
+    the two ends last finds that the other has taken it out.
+    """
+
+    def __delitem__(self, job_id: str) -> None:
+        self.pop(job_id, None)
 
 
 def _no_result(_: dict[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""`make faults`: run the faults of a seed and print the score; exit status 1 if the promise was not kept."""
+"""`make faults`: run the faults of a seed, then a soak, and print both; exit status 1 if a promise was not kept."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ import uvloop
 from tests.faults.load import MEDIAN
 from tests.faults.run import CLIENTS, run
 from tests.faults.score import CONTINUE
+from tests.faults.soak import soak
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
         default=CONTINUE,
         help="what becomes of an answer that breaks in the middle: to compare what is generated twice",
     )
+    parser.add_argument("--soak", type=float, default=5.0, help="minutes of the soak that follows; 0: none")
     parser.add_argument("--json", type=Path, help="write the score there")
     parser.add_argument("--keep", type=Path, help="keep logs and data in this new folder")
     options = parser.parse_args()
@@ -44,10 +46,17 @@ def main() -> int:
                 policy=options.policy,
             )
         )
-    print(score.table())
+    print(score.table(), flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(score.as_dict(), indent=2) + "\n")
-    return 0 if score.kept else 1
+    return 0 if score.kept and (not options.soak or _soaked(60 * options.soak)) else 1
+
+
+def _soaked(seconds: float) -> bool:
+    with tempfile.TemporaryDirectory(prefix="tailrace-soak-") as scratch:
+        found = uvloop.run(soak(Path(scratch) / "run", seconds))
+    print(found.table())
+    return not found.problems
 
 
 if __name__ == "__main__":

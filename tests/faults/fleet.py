@@ -23,6 +23,7 @@ from tests.faults.http import request
 from tests.faults.schedule import CONNECTIONS, GATEWAYS, QUEUE, VALKEY, WORKERS, Fault
 from tests.faults.servers import Server
 from tests.faults.upstream import CONTINUATION
+from tests.support.clocks import FakedClock, faketime_missing
 from tests.support.endless import endless_keys
 from tests.support.processes import PYTHON, Processes, Running, as_env
 
@@ -31,6 +32,8 @@ DRAIN_S = 2.0
 _STOP_MARGIN_S = 8.0
 _RETRY_S = 0.3
 _REVIVE_S = 60.0
+# To read a file with every look at the time would cost a server under load half of its time.
+_CLOCK_LOOKS_S = 1
 
 
 def settings_of(data_dir: Path) -> Settings:
@@ -147,6 +150,14 @@ class Fleet:
         async with open_client(server.url) as client:
             return await endless_keys(client, Keys(self._key_prefix))
 
+    async def key_names(self) -> set[str]:
+        """Read the names of all keys of all servers."""
+        found: set[str] = set()
+        for name, server in self._servers.items():
+            async with open_client(server.url) as client:
+                found |= {f"{name} {key.decode()}" for key in await client.keys()}
+        return found
+
     async def open_calls(self, within_s: float) -> int:
         """How many upstream calls are still open after at most so long."""
         for _ in range(int(within_s / _RETRY_S)):
@@ -173,6 +184,12 @@ class Fleet:
         return [f"The {name} wrote {count} tracebacks, see {name}.log." for name, count in found if count]
 
 
+async def _server(processes: Processes, folder: Path) -> Server:
+    clock = None if faketime_missing else FakedClock(folder.with_suffix(".clock"), looks_s=_CLOCK_LOOKS_S)
+    environment = None if clock is None else clock.environment
+    return Server(await processes.valkey(folder, environment), folder, clock)
+
+
 @asynccontextmanager
 async def running_fleet(
     folder: Path, *, seed: int = 1, lapses: float = 0.0, apart: bool = False, **changes: Any
@@ -187,7 +204,7 @@ async def running_fleet(
     async with AsyncExitStack() as stack:
         processes = await stack.enter_async_context(Processes(settings))
         folders = {VALKEY: folder / "valkey", **({QUEUE: folder / "queue"} if apart else {})}
-        servers = {name: Server(await processes.valkey(where), where) for name, where in folders.items()}
+        servers = {name: await _server(processes, where) for name, where in folders.items()}
         lapsing = ("--seed", str(seed), "--share", str(lapses))
         upstream_url = await processes.upstream(*lapsing, module="tests.faults.upstream")
         queue_url, jobs_url = servers.get(QUEUE, servers[VALKEY]).url, servers[VALKEY].url

@@ -14,6 +14,7 @@ from tests.faults.lapses import SHARE
 from tests.faults.load import MEDIAN, MOST_TOKENS, RATES, Client
 from tests.faults.schedule import LONGEST_S, Fault, plan
 from tests.faults.score import CONTINUE, Score
+from tests.support.clocks import faketime_missing
 
 CLIENTS = 40
 SETTLE_S = MOST_TOKENS / min(filter(None, RATES)) + 40.0
@@ -44,7 +45,7 @@ async def run(
     """Put a fleet under load and under the seed's faults, for `seconds` or longer until `tokens` were expected."""
     score = Score(seed, seconds, policy, stall_bound_s=stall_bound_s(LONGEST_S, settings_of(folder)))
     longest_s = seconds if not tokens else 10 * seconds
-    faults = plan(seed, longest_s, spare_valkey=spare_valkey)
+    faults = plan(seed, longest_s, spare_valkey=spare_valkey, clocks=not faketime_missing)
     on_stream_failure = OnStreamFailure(policy)
     async with running_fleet(folder, seed=seed, lapses=SHARE, apart=True, on_stream_failure=on_stream_failure) as fleet:
         stop = asyncio.Event()

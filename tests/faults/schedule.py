@@ -4,19 +4,24 @@ Parts fail independently of each other, so that faults overlap; those of one par
 """
 
 import random
+from collections.abc import Set
 from dataclasses import dataclass
+from itertools import product
 
 GATEWAYS = ("gateway 1", "gateway 2")
 WORKERS = ("worker 1", "worker 2")
 VALKEY, QUEUE = "valkey", "queue"
 """The jobs' server, and the queue's."""
 CONNECTIONS = "connections"
+AHEAD_S = {"ahead": 3600, "behind": -600}
+"""How far a server's clock is moved by the faults of that kind."""
 
 # `crash` is what a machine's end does with `appendfsync everysec`: the last second is gone. A server that is demoted,
-# denies a right or runs a long script is there, and refuses.
+# denies a right or runs a long script is there, and refuses. One that is `ahead` or `behind` has its clock moved, and
+# set right again: it leaps both ways, by an hour and by ten minutes.
 _SERVER_FAULTS = (
     *(("kill", 2.0), ("crash", 2.0), ("stop", 2.0), ("freeze", 4.0), ("slow", 3.0)),
-    *(("demote", 2.0), ("deny", 2.0), ("busy", 2.0)),
+    *(("demote", 2.0), ("deny", 2.0), ("busy", 2.0), ("ahead", 3.0), ("behind", 3.0)),
 )
 _PARTS: dict[str, tuple[tuple[str, float], ...]] = {
     # What may happen to a part, and how long at most (s) until it is whole again.
@@ -56,17 +61,20 @@ class Fault:
         return (self.part, self.kind) in _DEADLY
 
 
-def plan(seed: int, seconds: float, *, spare_valkey: bool = False) -> dict[str, list[Fault]]:
-    """The faults of each part, in order; the same for the same seed. With `spare_valkey` it is never killed."""
-    return {
-        part: _plan_of(part, seed, seconds, spare_valkey) for part in (*GATEWAYS, *WORKERS, VALKEY, QUEUE, CONNECTIONS)
-    }
+def plan(seed: int, seconds: float, *, spare_valkey: bool = False, clocks: bool = True) -> dict[str, list[Fault]]:
+    """The faults of each part, in order; the same for the same seed.
+
+    With `spare_valkey` it is never killed; `clocks` says whether servers' clocks can be moved.
+    """
+    barred = {*(_DEADLY if spare_valkey else ()), *(() if clocks else product((VALKEY, QUEUE), AHEAD_S))}
+    parts = (*GATEWAYS, *WORKERS, VALKEY, QUEUE, CONNECTIONS)
+    return {part: _plan_of(part, seed, seconds, barred) for part in parts}
 
 
-def _plan_of(part: str, seed: int, seconds: float, spare_valkey: bool) -> list[Fault]:
+def _plan_of(part: str, seed: int, seconds: float, barred: Set[tuple[str, str]]) -> list[Fault]:
     chance = random.Random(f"{seed}/{part}")
     sort = part.partition(" ")[0]
-    kinds = [kind for kind in _PARTS[sort] if not (spare_valkey and (sort, kind[0]) in _DEADLY)]
+    kinds = [kind for kind in _PARTS[sort] if (sort, kind[0]) not in barred]
     faults: list[Fault] = []
     round_: list[tuple[str, float]] = []
     at_s = chance.uniform(*_PAUSES_S[sort]) / 2

@@ -14,7 +14,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from shared.embedded import EmbeddedValkey
-from tests.faults.schedule import Fault
+from tests.faults.schedule import AHEAD_S, Fault
+from tests.support.clocks import FakedClock
 
 _PAUSE_MS = 200
 _UNSYNCED_S = 1.0
@@ -30,8 +31,10 @@ _REFUSING: dict[str, tuple[Sequence[Command], Sequence[Command]]] = {
 class Server:
     """A Valkey with AOF in a folder of its own."""
 
-    def __init__(self, valkey: EmbeddedValkey, folder: Path) -> None:
+    def __init__(self, valkey: EmbeddedValkey, folder: Path, clock: FakedClock | None = None) -> None:
+        """Its clock can be moved if it has one of its own."""
         self._valkey = valkey
+        self._clock = clock
         self._folder = folder
 
     @property
@@ -46,6 +49,8 @@ class Server:
             os.kill(self._valkey.pid, signal.SIGSTOP)
             await asyncio.sleep(fault.lasts_s)
             os.kill(self._valkey.pid, signal.SIGCONT)
+        elif fault.kind in AHEAD_S:
+            await self._move_clock(AHEAD_S[fault.kind], fault.lasts_s)
         elif fault.kind == "slow":
             await self._slow_down(fault.lasts_s)
         elif fault.kind == "busy":
@@ -59,6 +64,12 @@ class Server:
             await self._end(fault.kind)
             await asyncio.sleep(fault.lasts_s)
             await self._valkey.start()
+
+    async def _move_clock(self, ahead_s: int, lasts_s: float) -> None:
+        assert self._clock is not None
+        self._clock.set_s(ahead_s)
+        await asyncio.sleep(lasts_s)
+        self._clock.set_s(0)
 
     async def _slow_down(self, lasts_s: float) -> None:
         # Killing connections may hit this one too.

@@ -151,9 +151,9 @@ class Processes:
         assert process.stdout is not None
         return (await asyncio.wait_for(process.stdout.readline(), START_S)).decode().strip()
 
-    async def valkey(self, data_dir: Path) -> EmbeddedValkey:
+    async def valkey(self, data_dir: Path, environment: Mapping[str, str] | None = None) -> EmbeddedValkey:
         """A Valkey of this test's own, to be stopped, killed or frozen."""
-        valkey = EmbeddedValkey(data_dir)
+        valkey = EmbeddedValkey(data_dir, environment)
         self._started.append(valkey)
         await valkey.start()
         return valkey

@@ -1,0 +1,17 @@
+"""The shortest soak. `make faults` has one of minutes."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.soak import soak
+
+
+@pytest.mark.timeout(120)
+async def test_after_retention_there_are_as_many_keys_as_before(tmp_path: Path) -> None:
+    found = await soak(tmp_path / "run", 5.0, newcomer=False)
+
+    assert found.problems == []
+    assert found.requests >= 40
+    assert found.most > 3 * found.before
+    assert found.after <= found.before
