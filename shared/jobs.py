@@ -197,6 +197,20 @@ class Place(NamedTuple):
     tenant: str = ""
 
 
+class Listing(NamedTuple):
+    """What else the queue's server keeps of a job: its place in the tenant's list, and the Idempotency-Key.
+
+    The job can be read for `kept_ms`; its key, if it has one, counts for `key_left_ms`.
+    """
+
+    job_id: str
+    tenant: str
+    kept_ms: int
+    key: str = ""
+    fingerprint: str = ""
+    key_left_ms: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Try:
     """One execution of a job, as its record tells. Times are milliseconds since the Unix epoch, 0 = not yet.

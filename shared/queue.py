@@ -15,7 +15,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from shared.errors import IdempotencyConflict, QueueFull, TooManyWaiting
-from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, Place, created_ms, new_job_id
+from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, Listing, Place, created_ms, new_job_id
 from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
 from shared.metrics import Metrics
 from shared.server_check import Server, server_of
@@ -36,7 +36,7 @@ PATIENCE_LEASES = 0.5
 _ADMITTED_DUE_MS = 5_000
 _LIST_SLACK_MS = 3_600_000
 # A job may end this long after its deadline: its worker or the reaper has to see it first.
-_LATE_END_MS = 60_000
+LATE_END_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class Queue:
             _ADMITTED_DUE_MS,
             look_ms,
             new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
-            int(spec.timeout_s * 1000) + read_ms + _LATE_END_MS,
+            int(spec.timeout_s * 1000) + read_ms + LATE_END_MS,
             listed_ms,
             spec.tenant,
             self._keys.ledgers,
@@ -174,6 +174,20 @@ class Queue:
         if verdict == b"existing":
             return Admission(value.decode(), existing=True, position=0)
         return Admission(value.decode(), existing=False, position=int(answer[2]))
+
+    async def relist(self, listings: Sequence[Listing]) -> None:
+        """Write again what the server had lost of these jobs' lists and Idempotency-Keys."""
+        keys: list[str] = []
+        args: list[str | int] = []
+        for each in listings:
+            keys.append(self._keys.tenant_jobs(each.tenant))
+            args += [each.job_id, each.kept_ms]
+            if each.key_left_ms > 0:
+                keys.append(self._keys.idempotency(each.tenant, each.key))
+                args += [f"{each.job_id} {each.fingerprint}", each.key_left_ms]
+        if keys:
+            most_ms = int(LONGEST_TIMEOUT_S * 1000) + max(each.kept_ms for each in listings)
+            await self._functions.call("relist", keys, most_ms, *args)
 
     async def deleted(self, job_id: str, *, retention_s: float) -> None:
         """Its owner deletes this job: tell it before the job is gone, or its Idempotency-Key would bring it back."""

@@ -6,14 +6,13 @@ nothing is decided here. Not here: the log's bytes (replay.py) and who runs when
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from shared.bounds import WALK_PAGE
 from shared.errors import (
     Abandoned,
     BrokenJob,
@@ -145,6 +144,7 @@ class Store:
             "1" if spec.one_way else "",
             spec.requeued_from or "",
             "" if spec.keep_s is None else max(int(spec.keep_s * 1000), 1),
+            "" if spec.idempotency_key is None else f"{spec.fingerprint} {spec.idempotency_key}",
             *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
         )
         if answer == b"created":
@@ -167,7 +167,7 @@ class Store:
             for job_id in job_ids:
                 pipe.hgetall(self._keys.job(job_id).record)
             records = await pipe.execute(raise_on_error=False)
-        return [_readable(job_id, record) for job_id, record in zip(job_ids, records, strict=True)]
+        return [readable(job_id, record) for job_id, record in zip(job_ids, records, strict=True)]
 
     async def load_with_request(self, job_id: str) -> tuple[Job, dict[str, Any]]:
         """Read a record and the body for the provider, in one round trip. Raises as `load` and `request` do."""
@@ -397,23 +397,6 @@ class Store:
         place = Place(job_id, names[0].decode("utf-8", "replace"), True, names[1].decode("utf-8", "replace"))
         return Remains(place, int(deadline) if deadline is not None and deadline.isdigit() else None)
 
-    async def unended(self) -> AsyncIterator[Place]:
-        """All jobs that have not ended, in no order. It reads every record, page by page: seldom, in the background."""
-        prefix, suffix = self._keys.job("*").record.split("*")
-        cursor, begun = 0, False
-        while cursor or not begun:
-            begun = True
-            cursor, names = await self._client.scan(cursor, match=f"{prefix}*{suffix}", count=WALK_PAGE)
-            ids = [name.decode().removeprefix(prefix).removesuffix(suffix) for name in names]
-            for job_id, job in zip(ids, await self.load_many(ids), strict=True):
-                if isinstance(job, BrokenJob):
-                    remains = await self.remains(job_id)
-                    place = None if remains is None else remains.place
-                else:
-                    place = job.place if job is not None and not job.ended else None
-                if place is not None:
-                    yield place
-
     async def time_ms(self) -> int:
         """Read the clock by which this server's times are written."""
         return int(await self._functions.call("time", []))
@@ -441,7 +424,8 @@ def _request(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
     return request, kept
 
 
-def _readable(job_id: str, record: Mapping[bytes, bytes] | ResponseError) -> Job | BrokenJob | None:
+def readable(job_id: str, record: Mapping[bytes, bytes] | ResponseError) -> Job | BrokenJob | None:
+    """Read a record's fields; None if it is gone."""
     if isinstance(record, ResponseError):  # of this record only: servers that can't serve raise
         return BrokenJob(f"The job's record can't be read: {record}.")
     try:

@@ -22,6 +22,7 @@ from shared.clock import SystemClock
 from shared.dead_letters import DeadLetters
 from shared.errors import RedisUnavailable, StartupError, TailraceError
 from shared.fleet import Fleet, Publisher
+from shared.job_walk import JobWalk
 from shared.keys import Keys
 from shared.lanes import parse_lanes
 from shared.live_feed import LiveFeed
@@ -219,6 +220,13 @@ async def run_worker(
         async def on_queue_loss() -> None:
             catalogue_lost.set()
 
+        walk = JobWalk(
+            job_client,
+            keys,
+            store,
+            retention_s=settings.retention_s,
+            listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
+        )
         marker = MarkerWatch("queue", queue_client, keys, on_queue_loss)
         publisher = Publisher(Fleet(queue_client, keys), metrics, clock, "worker")
 
@@ -232,7 +240,7 @@ async def run_worker(
                     breakers.run(),
                     concurrency.run(),
                     reaper.run(),
-                    Recovery(store, queue, epilogue, lease_s=settings.lease_s).run(),
+                    Recovery(store, queue, walk, epilogue, lease_s=settings.lease_s).run(),
                     ServerWatch(servers, keys, clock, metrics).run(),
                     marker.run(),
                     publish_models(Catalogue(queue_client, keys), ModelLists(table, providers), catalogue_lost),

@@ -1,15 +1,16 @@
 """Finds the jobs that the queue's server has forgotten, once it has become another one: flushed, restarted or replaced.
 
 Where queue and jobs live on different servers, the queue's may lose its last second and with it what lane, reaper and
-bell knew of a job whose record is kept. One worker of the fleet then walks all records and puts back what has not
-ended. Above: __main__ and reaper. Below: store and queue. Not here: what is due for a look in ordinary times
-(reaper.py).
+bell knew of a job whose record is kept. One worker of the fleet then walks all records, puts back what has not ended,
+and writes the tenants' lists and the Idempotency-Keys again. Above: __main__ and reaper. Below: job_walk, store and
+queue. Not here: what is due for a look in ordinary times (reaper.py).
 """
 
 import asyncio
 
 import structlog
 
+from shared.job_walk import JobWalk
 from shared.jobs import Job, Place
 from shared.lifecycle import State
 from shared.queue import LOOK_S, Queue
@@ -28,7 +29,8 @@ _WALK_S = 10.0
 class Recovery:
     """One process's share: it walks if no other does."""
 
-    def __init__(self, store: Store, queue: Queue, epilogue: Epilogue, *, lease_s: float) -> None:
+    def __init__(self, store: Store, queue: Queue, walk: JobWalk, epilogue: Epilogue, *, lease_s: float) -> None:
+        self._walk_of_jobs = walk
         self._store = store
         self._queue = queue
         self._epilogue = epilogue
@@ -62,9 +64,11 @@ class Recovery:
 
     async def _walk(self) -> int:
         restored = 0
-        async for place in self._store.unended():
-            parts = (self._store, self._queue, self._epilogue)
-            restored += await put_back(*parts, place, LOOK_S, lease_s=self._lease_s)
+        async for walked in self._walk_of_jobs.pages():
+            for place in walked.places:
+                parts = (self._store, self._queue, self._epilogue)
+                restored += await put_back(*parts, place, LOOK_S, lease_s=self._lease_s)
+            await self._queue.relist(walked.listings)
         return restored
 
 

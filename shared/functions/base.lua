@@ -47,7 +47,7 @@ local function steady(now)
   local last = math.max(written, told_here or 0)
   local passed = now + ahead - last
   if passed < -STEP_MS then
-    ahead = last + STEP_MS - now -- so much may have been told since the key was written
+    ahead = last + (told_here and 0 or STEP_MS) - now -- so much may have been told since the key was written
   elseif told_here and heard_ms and passed > heard_ms + LEAP_MS then
     ahead = last - now
   elseif ahead > 0 and passed > LEAP_MS then

@@ -12,7 +12,7 @@ end
 -- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandoned without a first viewer in ms (0 never),
 -- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or '',
 -- '1' if its reader can't take back what it was shown, the dead letter that it is requeued from or '',
--- the most that it is kept after its end in ms or '' [, gateway, viewer's lease ms]
+-- the most that it is kept after its end in ms or '', what it was asked under or '' [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record}
 -- With a gateway, whoever asked is the job's first viewer.
 local function create(keys, args)
@@ -23,8 +23,8 @@ local function create(keys, args)
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
   if keys[5] then
-    local lease = tonumber(args[19])
-    show(keys[5], keys[6], args[18], 1, now, lease)
+    local lease = tonumber(args[20])
+    show(keys[5], keys[6], args[19], 1, now, lease)
     if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
   end
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
@@ -33,6 +33,7 @@ local function create(keys, args)
     'on_disconnect', args[12], 'on_stream_failure', args[14], 'one_way', args[15])
   if args[16] ~= '' then redis.call('HSET', keys[1], 'requeued_from', args[16]) end
   if args[17] ~= '' then redis.call('HSET', keys[1], 'keep', args[17]) end
+  if args[18] ~= '' then redis.call('HSET', keys[1], 'asked_under', args[18]) end
   redis.call('SET', keys[2], args[7])
   local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
   local bytes = frame('queued', data, 0, 1)

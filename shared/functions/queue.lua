@@ -43,6 +43,23 @@ local function admit(keys, args)
   return { 'admitted', job, depth + 1 }
 end
 
+-- KEYS tenant's jobs or idempotency, for each of many
+-- ARGV the most for which any job can be read (ms), then for each (job, ms for which it can be read), or (job and
+--   fingerprint, ms for which the key counts)
+-- Writes again what the server had lost. What has come since is newer.
+local function relist(keys, args)
+  for i, key in ipairs(keys) do
+    local what, ms = args[2 * i], args[2 * i + 1]
+    if string.find(what, ' ', 1, true) then
+      redis.call('SET', key, what, 'PX', ms, 'NX')
+    else
+      redis.call('ZADD', key, 0, what)
+      keep_list(key, tonumber(ms), tonumber(args[1]))
+    end
+  end
+  return 1
+end
+
 -- KEYS idempotency, deleted; ARGV job -> 1 if its owner deleted the job: what it was asked under may be used anew
 local function free(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return 0 end

@@ -47,6 +47,7 @@ redis.register_function { function_name = 'tailrace_idle_' .. VERSION, callback 
 -- back-pressure there, and a server that is full takes no new jobs.
 register('time', tell_time, { 'no-writes' })
 register('admit', admit)
+register('relist', relist, { 'allow-oom' })
 register('free', free, { 'allow-oom' })
 register('release', release, { 'allow-oom' })
 register('take', take, { 'allow-oom' })

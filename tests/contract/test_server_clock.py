@@ -66,7 +66,8 @@ async def test_a_reader_is_told_the_same_before_any_step_has_written_it(core: Co
     await was_ahead(core, HOUR_MS)
     _, last = await kept(core)
 
-    assert last <= await core.store.time_ms() <= last + 5_000
+    for _ in range(10):
+        assert last <= await core.store.time_ms() <= last + 5_000
 
 
 async def test_a_clock_that_is_set_right_again_is_followed(core: Core) -> None:

@@ -15,10 +15,12 @@ import pytest
 from shared import server_marker
 from shared.embedded import EmbeddedValkey
 from shared.events import EventType
+from shared.keys import Keys
 from shared.settings import Settings
 from shared.valkey import open_client
-from tests.support.client import Client
+from tests.support.client import Answer, Client
 from tests.support.core import PATIENCE_S, captured_logs
+from tests.support.endless import endless_keys
 from tests.support.gateway import running_gateway
 from tests.support.system import PROMPT, System, running_system, running_worker
 from tests.support.told import MODEL, Told
@@ -129,6 +131,38 @@ async def test_a_queue_that_forgets_everything_gets_its_jobs_and_its_models_back
     assert [each.types for each in stories] == [["queued", "started", "completed"]] * 3
     assert len(told.calls) == 4
     assert MODEL in [model["id"] for model in models]
+
+
+async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_back(
+    apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
+) -> None:
+    told = Told(on_call=lambda call: call.end() if call.model == "ended" else None)
+    async with two_gateways(apart) as (system, other), running_worker(apart, told):
+
+        async def ask(model: str, key: str, said: str = "Hello") -> Answer:
+            body = {"model": model, "messages": [{"role": "user", "content": said}]}
+            return await other.post("/v1/jobs", body, headers={"idempotency-key": key})
+
+        jobs = {model: (await ask(model, f"a key of {model}")).json()["id"] for model in ("ended", "running")}
+        assert (await system.story(jobs["ended"])).types[-1] == "completed"
+        await told.call_for("running")
+        theirs = (await other.as_("sk-bob").post("/v1/jobs", {"model": "ended", "messages": PROMPT})).json()["id"]
+        before = (await other.get("/v1/jobs")).json()["data"]
+        with captured_logs() as logs:
+            await lose(queue_server, tmp_path / "queue")
+            await logs.wait_for("recovery.walked")
+        after = (await other.get("/v1/jobs")).json()["data"]
+        again = [(await ask(model, f"a key of {model}")).json()["id"] for model in jobs]
+        conflict = await ask("ended", "a key of ended", "Something else")
+        assert [job["id"] for job in (await other.as_("sk-bob").get("/v1/jobs")).json()["data"]] == [theirs]
+        async with open_client(queue_server.url) as client:
+            endless = await endless_keys(client, Keys(apart.key_prefix))
+
+    assert [job["id"] for job in after] == [job["id"] for job in before]
+    assert again == [*jobs.values()]
+    assert conflict.status == 422
+    assert [name for name in endless if ":idem:" in name or name.endswith(":jobs")] == []
+    assert len(told.calls) == 3
 
 
 async def test_readers_of_jobs_that_are_lost_learn_it_at_once_and_links_stay_good(
