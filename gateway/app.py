@@ -85,7 +85,7 @@ from shared.prompts import Prompts
 from shared.queue import Queue
 from shared.replay import ReplayLog
 from shared.results import Results
-from shared.server_check import check_server
+from shared.server_check import check_arq_keys, check_server
 from shared.server_marker import MarkerWatch
 from shared.server_watch import ServerWatch
 from shared.settings import Settings
@@ -138,11 +138,12 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         queue_client = client(queue_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
         job_client = client(stream_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("jobs"))
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
-        keys, clock = Keys(settings.key_prefix), SystemClock()
+        keys, clock = Keys(settings.key_prefix, settings.arq_prefixed), SystemClock()
         servers = {"queue": queue_client, "jobs": job_client}
         for each in servers.values():
             await check_server(each, keys)
             await warm(each)
+        await check_arq_keys(queue_client, keys)
         watch = ServerWatch(servers, keys, clock, metrics)
         memory = MemoryWatch(servers, metrics)
         store = Store(

@@ -5,12 +5,14 @@ Above: store, replay, queue, catalogue, fleet, viewers, dead_letters. Pure.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 # arq builds these names itself (arq.constants); they are written here because the atomic steps touch them too.
-ARQ_JOB = "arq:job:"
-ARQ_IN_PROGRESS = "arq:in-progress:"
-ARQ_RETRY = "arq:retry:"
-ARQ_ABORT = "arq:abort"
+ARQ: Final = "arq:"
+ARQ_JOB = ARQ + "job:"
+ARQ_IN_PROGRESS = ARQ + "in-progress:"
+ARQ_RETRY = ARQ + "retry:"
+ARQ_ABORT = ARQ + "abort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,40 @@ class PlaceKeys:
 
 
 @dataclass(frozen=True, slots=True)
+class ArqKeys:
+    """The keys of arq; a job's id follows, but for `abort`."""
+
+    job: str = ARQ_JOB
+    in_progress: str = ARQ_IN_PROGRESS
+    retry: str = ARQ_RETRY
+    abort: str = ARQ_ABORT
+
+
+@dataclass(frozen=True, slots=True)
 class Keys:
-    """All names under one prefix; a test has a prefix of its own."""
+    """All names under one prefix; a test has a prefix of its own.
+
+    The keys of arq have the prefix only with `arq_prefixed`: earlier versions read them without it.
+    """
 
     prefix: str = "tailrace"
+    arq_prefixed: bool = False
+
+    @property
+    def arq_base(self) -> str:
+        """The beginning of the keys of arq, in place of `ARQ`."""
+        return f"{self.prefix}:{ARQ}" if self.arq_prefixed else ARQ
+
+    @property
+    def arq(self) -> ArqKeys:
+        """The keys of arq."""
+        names = (ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY, ARQ_ABORT)
+        return ArqKeys(*(self.arq_base + name.removeprefix(ARQ) for name in names))
+
+    @property
+    def arq_is_prefixed(self) -> str:
+        """There if the processes at this prefix have the keys of arq under it, too."""
+        return f"{self.prefix}:arq-is-prefixed"
 
     def job(self, job_id: str) -> JobKeys:
         """The keys of `job_id`."""

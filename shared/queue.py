@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from shared.errors import IdempotencyConflict, QueueFull, TooManyWaiting
 from shared.jobs import LONGEST_TIMEOUT_S, JobSpec, Listing, Place, created_ms, new_job_id
-from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
+from shared.keys import Keys
 from shared.metrics import Metrics
 from shared.server_check import Server, server_of
 from shared.server_marker import ServerMarker
@@ -104,6 +104,7 @@ class Queue:
         self._client = client
         self._functions = Functions(client, keys)
         self._keys = keys
+        self._arq = keys.arq
         self._marker = ServerMarker(client, keys)
         self._ahead_ms: float | None = None
 
@@ -128,7 +129,7 @@ class Queue:
         keys = [
             self._keys.lane(spec.lane),
             self._keys.active,
-            ARQ_JOB + spec.id,
+            self._arq.job + spec.id,
             self._keys.tenant_jobs(spec.tenant),
             self._keys.bell(spec.lane),
             self._keys.reservations,
@@ -202,7 +203,7 @@ class Queue:
 
     async def release(self, job_id: str, lane: str) -> bool:
         """Make an admitted job due now and ring the lane's bell; False if it was taken already."""
-        keys = [self._keys.lane(lane), self._keys.bell(lane), ARQ_IN_PROGRESS + job_id]
+        keys = [self._keys.lane(lane), self._keys.bell(lane), self._arq.in_progress + job_id]
         return bool(await self._functions.call("release", keys, job_id))
 
     async def take(
@@ -226,8 +227,8 @@ class Queue:
             keys,
             owner,
             int(lease_s * 1000),
-            ARQ_IN_PROGRESS,
-            ARQ_RETRY if spare else "",
+            self._arq.in_progress,
+            self._arq.retry if spare else "",
             "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + patience_ms),
             self._keys.ledgers,
         )
@@ -251,7 +252,7 @@ class Queue:
         """Hold on to jobs that the store says are still ours: `ok`, `lost` or `gone` for each."""
         if not claims:
             return []
-        pairs = [key for c in claims for key in (ARQ_IN_PROGRESS + c.job_id, self._keys.lane(c.lane))]
+        pairs = [key for c in claims for key in (self._arq.in_progress + c.job_id, self._keys.lane(c.lane))]
         args = [part for c in claims for part in (c.job_id, c.owner)]
         keys = [self._keys.reservations, *pairs]
         answers: list[bytes] = await self._functions.call("renew", keys, int(lease_s * 1000), self._keys.ledgers, *args)
@@ -259,7 +260,7 @@ class Queue:
 
     async def give_back(self, claim: Claim, in_s: float = 0.0) -> bool:
         """Let any worker take the job, at once or in so many seconds; whether it was the claim's to give."""
-        arq_keys = [ARQ_IN_PROGRESS + claim.job_id, ARQ_RETRY + claim.job_id]
+        arq_keys = [self._arq.in_progress + claim.job_id, self._arq.retry + claim.job_id]
         keys = [self._keys.lane(claim.lane), self._keys.bell(claim.lane), *arq_keys, self._keys.reservations]
         args = (claim.job_id, claim.owner, int(in_s * 1000), self._keys.ledgers)
         return bool(await self._functions.call("give_back", keys, *args))
@@ -269,9 +270,9 @@ class Queue:
         keys = [
             self._keys.lane(lane),
             self._keys.active,
-            ARQ_JOB + job_id,
-            ARQ_IN_PROGRESS + job_id,
-            ARQ_RETRY + job_id,
+            self._arq.job + job_id,
+            self._arq.in_progress + job_id,
+            self._arq.retry + job_id,
             self._keys.reservations,
         ]
         await self._functions.call("done", keys, job_id, self._keys.ledgers)
@@ -303,9 +304,9 @@ class Queue:
         keys = [
             self._keys.lane(lane),
             self._keys.active,
-            ARQ_JOB + job_id,
+            self._arq.job + job_id,
             self._keys.bell(lane),
-            ARQ_IN_PROGRESS + job_id,
+            self._arq.in_progress + job_id,
             self._keys.reservations,
         ]
         args = (

@@ -6,7 +6,7 @@ trying them (server_check.py).
 
 from typing import Final
 
-from shared.keys import ARQ_ABORT, ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys
+from shared.keys import ARQ, Keys
 
 _PROBE: Final = "job_probe"
 _PLAIN: Final = (
@@ -29,11 +29,12 @@ Command = tuple[str, ...]
 
 def needed_commands(keys: Keys) -> tuple[Command, ...]:
     """List commands that a user must be allowed to give; each stands for all of its kind."""
+    arq = keys.arq
     return (
         *(tuple(each.split()) for each in _PLAIN),
         *(_on(keys.job(_PROBE).record, each) for each in _WITH_KEY),
-        *(_on(prefix + _PROBE, each) for prefix in (ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY) for each in _WITH_ARQ_KEY),
-        _on(ARQ_ABORT, "ZREM x"),
+        *(_on(prefix + _PROBE, each) for prefix in (arq.job, arq.in_progress, arq.retry) for each in _WITH_ARQ_KEY),
+        _on(arq.abort, "ZREM x"),
         *(_on(keys.channel(_PROBE), each) for each in _WITH_CHANNEL),
         *(_on(keys.control, each) for each in _WITH_CHANNEL),
     )
@@ -48,8 +49,13 @@ def _on(name: str, command: str) -> Command:
 def acl_rules(keys: Keys) -> tuple[str, ...]:
     """List the rules of a user that has these rights and no others, as `ACL SETUSER` takes them."""
     words = sorted({_name_of(command) for command in needed_commands(keys)})
-    patterns = (f"~{keys.prefix}:*", "~arq:*", f"&{keys.prefix}:*")
+    patterns = (*_key_patterns(keys), f"&{keys.prefix}:*")
     return ("resetkeys", "resetchannels", "-@all", *patterns, *(f"+{word}" for word in words))
+
+
+def _key_patterns(keys: Keys) -> tuple[str, ...]:
+    own = f"~{keys.prefix}:*"
+    return (own,) if keys.arq_prefixed else (own, f"~{ARQ}*")
 
 
 def _name_of(command: Command) -> str:
@@ -62,7 +68,7 @@ def sentence_of_missing(missing: list[Command], keys: Keys) -> str:
     shown = sorted({_shown(command) for command in missing})
     return (
         f"The user of this Redis may not {', '.join(shown)}; allow it these commands, with the keys "
-        f"~{keys.prefix}:* and ~arq:* and the channels &{keys.prefix}:*."
+        f"{' and '.join(_key_patterns(keys))} and the channels &{keys.prefix}:*."
     )
 
 

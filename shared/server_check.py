@@ -12,6 +12,7 @@ from shared.rights import needed_commands, sentence_of_missing
 from shared.valkey import Client, Functions, must_answer
 
 _OLDEST = (7, 2)
+_SAMPLE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,30 @@ async def check_server(client: Client, keys: Keys) -> None:
         unfit = await find_unfitness(client, keys)
     if unfit is not None:
         raise StartupError(unfit.sentence)
+
+
+async def check_arq_keys(queue_client: Client, keys: Keys) -> None:
+    """Refuse to name the keys of arq otherwise than the other processes at this prefix do.
+
+    Raises:
+        StartupError: they would not find each other's jobs.
+        RedisUnavailable: the server does not answer.
+    """
+    with must_answer():
+        if not keys.arq_prefixed:
+            others_differ = bool(await queue_client.exists(keys.arq_is_prefixed))
+        elif not (others_differ := await _has_jobs_without_messages(queue_client, keys)):
+            await queue_client.set(keys.arq_is_prefixed, "1")
+    if others_differ:
+        raise StartupError(
+            f"TAILRACE_ARQ_PREFIXED must be {str(not keys.arq_prefixed).lower()}, as it is for others at the prefix "
+            f"{keys.prefix}; take another TAILRACE_KEY_PREFIX to change it."
+        )
+
+
+async def _has_jobs_without_messages(queue_client: Client, keys: Keys) -> bool:
+    jobs = await queue_client.zrange(keys.active, 0, _SAMPLE - 1)
+    return bool(jobs) and not await queue_client.exists(*(keys.arq.job + job.decode() for job in jobs))
 
 
 def _unfit_by(info: dict[str, Any]) -> Unfit | None:

@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         None, description="Redis or Valkey for jobs and logs; unset: the same as `redis_url`"
     )
     key_prefix: str = Field("tailrace", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every Redis key")
+    arq_prefixed: bool = Field(
+        False,
+        description="whether the keys of `arq` have the prefix, too; it must be the same for all processes at a prefix",
+    )
 
     host: str = Field("127.0.0.1", description="address the gateway binds to; only loopback without API keys")
     hosts: Annotated[tuple[str, ...], NoDecode] = Field(

@@ -34,7 +34,7 @@ from shared.ready import tell_ready
 from shared.replay import ReplayLog
 from shared.results import Results
 from shared.routes import Upstream
-from shared.server_check import check_server
+from shared.server_check import check_arq_keys, check_server
 from shared.server_marker import MarkerWatch
 from shared.server_watch import ServerWatch
 from shared.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
@@ -118,11 +118,12 @@ async def run_worker(
         writer = client(stream_url, connections=1)
         bell_client = client(queue_url, connections=1)
         feed_client = client(stream_url, connections=1, command_timeout_s=None)
-        clock, keys = SystemClock(), Keys(settings.key_prefix)
+        clock, keys = SystemClock(), Keys(settings.key_prefix, settings.arq_prefixed)
         servers = {"queue": queue_client, "jobs": job_client}
         for each in servers.values():
             await check_server(each, keys)
             await warm(each)
+        await check_arq_keys(queue_client, keys)
         for each in (writer, bell_client):
             await warm(each)
 

@@ -16,10 +16,11 @@ from typing import Any
 import structlog
 from arq.connections import ArqRedis
 from arq.worker import Function, Worker
+from redis.asyncio.client import Pipeline
 
 from shared.errors import BrokenJob
 from shared.jobs import created_ms
-from shared.keys import Keys
+from shared.keys import ARQ, Keys
 from shared.lanes import Lane, Rota
 from shared.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
 from shared.store import Store
@@ -67,6 +68,26 @@ class LaneWorker(Worker):
     async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
         """arq could not read its own message: the job ends properly, or never would."""
         await self._dispatcher.end_unreadable(job_id)
+
+
+class _Pool(ArqRedis):
+    """arq's client, for arq's keys by the names that they have here: `run_job` reaches them by a pipeline."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        super().__init__(connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize)
+        self._base = keys.arq_base
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _Pipeline(self._base, self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _Pipeline(Pipeline):
+    def __init__(self, base: str, *args: Any) -> None:
+        super().__init__(*args)
+        self._base = base
+
+    def execute_command(self, word: str, name: str, *args: Any, **options: Any) -> Any:
+        return super().execute_command(word, self._base + name.removeprefix(ARQ), *args, **options)
 
 
 class _TasksOfJobs(dict[str, "asyncio.Task[Any]"]):
@@ -137,9 +158,7 @@ class Dispatcher:
         self._renewing = asyncio.Lock()
         self._spare_until = self._now() + wait_s
         self._owners = (f"{uuid.uuid4().hex[:12]}.{n}" for n in itertools.count(1))
-        self._arq_pool = ArqRedis(
-            connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize
-        )
+        self._arq_pool = _Pool(client, keys)
         self._rota = Rota([], slots)
         self._workers: dict[str, LaneWorker] = {}
         for lane in lanes:

@@ -14,11 +14,12 @@ from shared.errors import RedisUnavailable, StartupError
 from shared.keys import Keys
 from shared.metrics import Metrics
 from shared.ports import free_port
+from shared.queue import Queue
 from shared.rights import acl_rules
-from shared.server_check import check_server
+from shared.server_check import check_arq_keys, check_server
 from shared.server_watch import ServerWatch
 from shared.valkey import Client, open_client
-from tests.support.core import PATIENCE_S, Core, captured_logs
+from tests.support.core import PATIENCE_S, RETENTION_S, Core, captured_logs, make_spec
 from tests.support.redis_servers import answers, redis_7_0, running_redis
 from tests.support.refusals import demoted, without_the_right
 
@@ -45,6 +46,25 @@ async def server_that_says(version: str, further: str = "") -> AsyncIterator[Cli
 
 async def test_the_embedded_server_is_fit(core: Core) -> None:
     await check_server(core.client, core.keys)
+
+
+async def test_processes_that_name_the_keys_of_arq_otherwise_are_refused_in_one_sentence(core: Core) -> None:
+    prefixed = Keys(core.keys.prefix, arq_prefixed=True)
+    await core.queue.admit(make_spec(), max_depth=10, retention_s=RETENTION_S)
+
+    await check_arq_keys(core.client, core.keys)
+    with pytest.raises(StartupError, match=r"^TAILRACE_ARQ_PREFIXED must be false, .*TAILRACE_KEY_PREFIX .*\.$"):
+        await check_arq_keys(core.client, prefixed)
+
+
+async def test_processes_beside_those_with_prefixed_keys_of_arq_must_have_them_too(core: Core) -> None:
+    prefixed = Keys(core.keys.prefix, arq_prefixed=True)
+    await check_arq_keys(core.client, prefixed)
+    await Queue(core.client, prefixed).admit(make_spec(), max_depth=10, retention_s=RETENTION_S)
+
+    await check_arq_keys(core.client, prefixed)
+    with pytest.raises(StartupError, match=r"^TAILRACE_ARQ_PREFIXED must be true, "):
+        await check_arq_keys(core.client, core.keys)
 
 
 @pytest.mark.parametrize("policy", ["volatile-lru", "allkeys-lru", "volatile-ttl"])

@@ -15,14 +15,16 @@ from tests.support.told import MODEL, Told
 from tests.support.valkey import running_valkey
 
 
-@pytest.fixture
-async def admin(tmp_path: Path, settings: Settings) -> AsyncIterator[tuple[Client, Settings]]:
+@pytest.fixture(params=[False, True], ids=["arq's own keys", "arq's keys under the prefix"])
+async def admin(
+    tmp_path: Path, settings: Settings, request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[Client, Settings]]:
     """A server's administrator, and settings with a restricted user of that server."""
     async with running_valkey(tmp_path / "own-valkey") as valkey, open_client(valkey.url) as client:
-        rules = acl_rules(Keys(settings.key_prefix))
+        rules = acl_rules(Keys(settings.key_prefix, request.param))
         await client.execute_command("ACL", "SETUSER", "tail", "reset", "on", ">secret", *rules)
         address = "redis://tail:secret@" + valkey.url.rpartition("@")[2]
-        yield client, settings.model_copy(update={"redis_url": address})
+        yield client, settings.model_copy(update={"redis_url": address, "arq_prefixed": request.param})
 
 
 async def test_nothing_is_denied_to_a_user_with_the_listed_rights(admin: tuple[Client, Settings]) -> None:

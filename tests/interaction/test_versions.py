@@ -146,7 +146,7 @@ async def test_two_versions_serve_each_others_jobs(
     settings: Settings, server: EmbeddedValkey, tmp_path: Path, commit: str, old_first: bool
 ) -> None:
     own = settings.model_copy(update={"redis_url": server.url, "max_attempts": 3})
-    other_prefix = own.model_copy(update={"key_prefix": f"{own.key_prefix}-other"})
+    other_prefix = own.model_copy(update={"key_prefix": f"{own.key_prefix}-other", "arq_prefixed": True})
     async with (
         Processes(own, source=sources_of(commit, tmp_path / commit)) as old_processes,
         Processes(own) as new_processes,

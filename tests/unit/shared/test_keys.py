@@ -30,6 +30,7 @@ def all_names(keys: Keys) -> list[str]:
         keys.link_secrets,
         keys.marker,
         keys.clock,
+        keys.arq_is_prefixed,
     ]
 
 
@@ -66,3 +67,9 @@ def test_two_tenants_never_share_an_idempotency_key_or_a_conversation() -> None:
 
     assert keys.idempotency("a", "b:c") != keys.idempotency("a.b", "c")
     assert keys.idempotency("a", "k") != keys.idempotency("b", "k")
+
+
+def test_the_keys_of_arq_have_its_own_names_unless_they_are_prefixed() -> None:
+    assert Keys("mine").arq.job == "arq:job:"
+    prefixed = astuple(Keys("mine", arq_prefixed=True).arq)
+    assert prefixed == ("mine:arq:job:", "mine:arq:in-progress:", "mine:arq:retry:", "mine:arq:abort")

@@ -23,6 +23,14 @@ def test_keys_and_channels_lie_under_the_prefix_or_are_those_of_arq() -> None:
     assert all(part.startswith(("mine:", "arq:")) for part in named)
 
 
+def test_a_user_whose_keys_of_arq_are_prefixed_needs_the_prefix_only() -> None:
+    keys = Keys("mine", arq_prefixed=True)
+    named = {part for command in needed_commands(keys) for part in command if ":" in part}
+
+    assert all(part.startswith("mine:") for part in named)
+    assert [rule for rule in acl_rules(keys) if rule[0] in "~&"] == ["~mine:*", "&mine:*"]
+
+
 def test_the_rules_name_each_command_once_and_grant_nothing_else() -> None:
     rules = acl_rules(KEYS)
 
