@@ -5,7 +5,7 @@ import importlib.util
 import os
 import shutil
 from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,15 +41,20 @@ def redis_7_0(folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def running_redis(server: Path, folder: Path, *options: str) -> AsyncIterator[str]:
-    """A server that ends with the block, with its data in a folder that there is; its URL."""
+async def running_redis(
+    server: Path, folder: Path, *options: str, ready: Callable[[Client], Awaitable[bool]] | None = None
+) -> AsyncIterator[str]:
+    """A server that ends with the block, with its data in a folder that there is; its URL.
+
+    It is waited for until it is `ready`: by default until it answers.
+    """
     port = free_port()
     arguments: Sequence[str] = ("--port", str(port), "--dir", str(folder), "--save", "", "--requirepass", PASSWORD)
     process = await start_child([str(server), *arguments, *options], env={**os.environ}, output=DEVNULL)
     url = f"redis://:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}/0"
     try:
         async with open_client(url) as client, asyncio.timeout(START_S):
-            while not await answers(client):
+            while not await (ready or answers)(client):
                 assert process.returncode is None, "it has ended"
         yield url
     finally:
