@@ -47,6 +47,10 @@ REDIS_CONNECTIONS: Final = 32
 BODY_BYTES: Final = MIB
 """A request's body, by default: the longest contexts are some hundred thousand tokens of about four bytes."""
 
+CONTAINERS: Final = 65_536
+"""Objects and lists in one body: several times as many as the longest conversation of `BODY_BYTES` has. The interpreter
+decodes, encodes and collects all of them at one go, with nothing else running meanwhile."""
+
 INLINE_BYTES: Final = 32 * KIB
 """A request's body that the event loop checks by itself: it takes a few milliseconds at worst. For larger ones there is
 a thread."""
@@ -120,6 +124,9 @@ DEPTH: Final = 10_000
 
 TENANT_SHARE: Final = 2
 """One tenant of several holds at most this fraction, a half, of what all share, by default: the others get the rest."""
+
+RUNNING_PERCENT: Final = 80
+"""One tenant of several leaves every fifth slot to the others, by default: its jobs may be silent for minutes."""
 
 MEMORY_SHARE: Final = 2
 """The embedded Valkey takes half of the machine's memory, by default: it is copied in part while its log is rewritten,

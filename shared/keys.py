@@ -111,6 +111,11 @@ class Keys:
         """The tenant, the lane and the bell of each job that has not ended."""
         return f"{self.prefix}:reservations"
 
+    @property
+    def slots(self) -> str:
+        """Each worker and the number of its slots, by the time when it is given up."""
+        return f"{self.prefix}:slots"
+
     def conversation(self, tenant: str, chat_id: str) -> str:
         """Which job answers in a tenant's conversation; on the jobs' side."""
         return f"{self.prefix}:{{{tenant}:chat:{chat_id}}}:conversation"

@@ -158,7 +158,7 @@ class Queue:
             spec.tenant,
             self._keys.ledgers,
             _or_none(bounds.waiting),
-            _or_none(bounds.running),
+            bounds.running_term,
         )
         verdict, value = answer[0], answer[1]
         if verdict == b"bound":
@@ -203,14 +203,15 @@ class Queue:
 
     async def release(self, job_id: str, lane: str) -> bool:
         """Make an admitted job due now and ring the lane's bell; False if it was taken already."""
-        keys = [self._keys.lane(lane), self._keys.bell(lane), self._arq.in_progress + job_id]
-        return bool(await self._functions.call("release", keys, job_id))
+        keys = [self._keys.lane(lane), self._keys.bell(lane), self._arq.in_progress + job_id, self._keys.reservations]
+        return bool(await self._functions.call("release", keys, job_id, self._keys.ledgers))
 
     async def take(
-        self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False
+        self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False, slots: int = 0
     ) -> Taken | float | None:
-        """Claim the next ready job of the first lane that has one.
+        """Claim the next ready job of the first lane that has one; within a lane, tenants take turns.
 
+        `slots` are the caller's, which counts even if it has not told of them yet (`tell_alive`).
         With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first.
         Returns the seconds until a deferred job is due, or None if none waits, where nothing is ready.
 
@@ -218,7 +219,7 @@ class Queue:
             TimeoutError: the call waited for so long in a server that did not answer that claims may have run out
                 meanwhile; it claimed nothing.
         """
-        queue = (self._keys.active, self._keys.reservations)
+        queue = (self._keys.active, self._keys.reservations, self._keys.slots)
         keys = [*queue, *map(self._keys.lane, lanes), *map(self._keys.bell, lanes)]
         sent_ms = asyncio.get_running_loop().time() * 1000
         patience_ms = 1000 * lease_s * PATIENCE_LEASES
@@ -231,6 +232,7 @@ class Queue:
             self._arq.retry if spare else "",
             "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + patience_ms),
             self._keys.ledgers,
+            slots,
         )
         if passed:
             self._refused.of("running").add(passed)
@@ -347,9 +349,11 @@ class Queue:
         if gone:
             await self._client.zrem(self._keys.tenant_jobs(tenant), *gone)
 
-    async def tell_alive(self, host: str, for_s: float) -> None:
-        """A worker on this host is at work, and will tell so again before `for_s` seconds are over."""
-        await self._client.set(self._keys.worker(host), "1", px=int(for_s * 1000))
+    async def tell_alive(self, host: str, for_s: float, *, worker: str, slots: int) -> None:
+        """Publish that this worker runs on this host with so many slots; it is repeated within `for_s` seconds."""
+        await self._functions.call(
+            "alive", [self._keys.worker(host), self._keys.slots], worker, slots, int(for_s * 1000)
+        )
 
     async def server(self) -> Server:
         """Which server this is, and for how long it has been up."""

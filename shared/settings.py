@@ -35,6 +35,7 @@ from shared.bounds import (
     PUMP_BYTES,
     READER_BYTES,
     RESULT_BYTES,
+    RUNNING_PERCENT,
     WORKER_SLOTS,
 )
 from shared.environment import PREFIX, Note, find_notes, is_service_link
@@ -274,7 +275,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         description="jobs of one tenant that run at once, over all workers; more wait, and others overtake them; "
-        "unset: no bound",
+        "unset: four fifths of all workers' slots, with one tenant all of them",
     )
     max_dead_letters: int = Field(
         DEAD_LETTERS,
@@ -431,6 +432,7 @@ class Settings(BaseSettings):
         return TenantBounds(
             waiting=self.max_waiting_per_tenant or (self.max_depth if alone else half_of(self.max_depth)),
             running=self.max_running_per_tenant,
+            running_percent=None if alone else RUNNING_PERCENT,
             dead_letters=self.max_dead_letters_per_tenant or half_of(self.max_dead_letters),
         )
 

@@ -11,11 +11,22 @@ from shared.bounds import DEAD_LETTERS, TENANT_SHARE
 
 @dataclass(frozen=True, slots=True)
 class TenantBounds:
-    """Jobs that wait and jobs that run, None: no bound; and dead letters."""
+    """Jobs that wait and jobs that run, None: no bound; and dead letters.
+
+    `running_percent` is a share of all workers' slots, and counts if no number is set.
+    """
 
     waiting: int | None = None
     running: int | None = None
+    running_percent: int | None = None
     dead_letters: int = DEAD_LETTERS
+
+    @property
+    def running_term(self) -> str:
+        """Return the bound on running jobs as ledger.lua reads it: a number, a percentage, or nothing."""
+        if self.running is not None:
+            return str(self.running)
+        return "" if self.running_percent is None else f"{self.running_percent}%"
 
 
 UNBOUNDED: Final = TenantBounds()

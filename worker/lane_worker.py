@@ -157,7 +157,8 @@ class Dispatcher:
         # A renewal that overtakes a hand-back would claim the job again, for a worker that is leaving.
         self._renewing = asyncio.Lock()
         self._spare_until = self._now() + wait_s
-        self._owners = (f"{uuid.uuid4().hex[:12]}.{n}" for n in itertools.count(1))
+        self._id = uuid.uuid4().hex[:12]
+        self._owners = (f"{self._id}.{n}" for n in itertools.count(1))
         self._arq_pool = _Pool(client, keys)
         self._rota = Rota([], slots)
         self._workers: dict[str, LaneWorker] = {}
@@ -232,7 +233,7 @@ class Dispatcher:
         owner, asked_at = next(self._owners), self._now()
         spare = asked_at < self._spare_until
         self._freed.clear()
-        found = await self._queue.take(self._rota.order(), owner, self._lease_s, spare=spare)
+        found = await self._queue.take(self._rota.order(), owner, self._lease_s, spare=spare, slots=self._slots)
         if not isinstance(found, Taken):
             return _SWEEP_S if found is None else found
         self._start(found, Claim(found.job_id, found.lane, owner, asked_at + self._lease_s))
@@ -308,7 +309,9 @@ class Dispatcher:
         while True:
             try:
                 await self._beat_once()
-                await self._queue.tell_alive(self._host, _ALIVE_LEASES * self._lease_s)
+                await self._queue.tell_alive(
+                    self._host, _ALIVE_LEASES * self._lease_s, worker=self._id, slots=self._slots
+                )
                 outage.is_over()
             except REDIS_FAULTS as error:
                 outage.goes_on(error)

@@ -2,6 +2,8 @@
 -- A tenant's ledger holds a reservation for each of its jobs that has not ended: in `waiting` until a worker takes it,
 -- then in `running`. `held:<lane>` are waiting jobs that `take` has passed over, by the time when they were due, and
 -- `lanes` names the lanes that have some. The hash `reservations` says of each job of all tenants: `tenant lane bell`. A job that another version let in has none.
+-- `ready:<lane>` are a tenant's waiting jobs that may be taken now, by the time when they were due; the lane's `turns` are
+-- the tenants that have some, in the order in which they are served: after each job a tenant goes to the end.
 
 local HELD_MS = 30000  -- a job that was passed over is looked at again after this long, should nobody wake it
 local MAX_PASSED = 100 -- jobs that one `take` passes over
@@ -9,8 +11,28 @@ local SWEEP_MS = 5000  -- reservations are compared with the jobs no more often 
 
 local function ledger_of(ledgers, tenant)
   local base = ledgers .. tenant .. ':'
-  return { waiting = base .. 'waiting', running = base .. 'running', terms = base .. 'terms',
-    held = base .. 'held:', lanes = base .. 'lanes' }
+  return { tenant = tenant, waiting = base .. 'waiting', running = base .. 'running', terms = base .. 'terms',
+    held = base .. 'held:', lanes = base .. 'lanes', ready = base .. 'ready:' }
+end
+
+local function turns_of(queue, lane) return queue.reservations .. ':turns:' .. lane end
+
+local function go_last(turns, tenant)
+  local last = redis.call('ZRANGE', turns, -1, -1, 'WITHSCORES')[2] or 0
+  redis.call('ZADD', turns, digits(tonumber(last) + 1), tenant)
+end
+
+local function make_ready(queue, ledger, lane, job, due)
+  local turns = turns_of(queue, lane)
+  redis.call('ZADD', ledger.ready .. lane, digits(due), job)
+  if not redis.call('ZSCORE', turns, ledger.tenant) then go_last(turns, ledger.tenant) end
+end
+
+local function unready(queue, ledger, lane, job)
+  local ready = ledger.ready .. lane
+  if redis.call('ZREM', ready, job) == 1 and redis.call('EXISTS', ready) == 0 then
+    redis.call('ZREM', turns_of(queue, lane), ledger.tenant)
+  end
 end
 
 -- -> the ledger, the lane's and the bell's key; nil if the job has no reservation
@@ -30,8 +52,11 @@ local function set_term(ledger, name, value)
 end
 
 -- A job is due now: somebody who waits shall hear it.
-local function ring(lane, bell, job, due)
-  redis.call('ZADD', lane, 'XX', digits(due or now_ms()), job)
+local function ring(queue, lane, bell, job, due)
+  due = due or now_ms()
+  redis.call('ZADD', lane, 'XX', digits(due), job)
+  local ledger = ledger_by_job(queue, job)
+  if ledger and redis.call('ZSCORE', lane, job) then make_ready(queue, ledger, lane, job, due) end
   redis.call('LPUSH', bell, '1')
   redis.call('LTRIM', bell, 0, MAX_BELLS - 1)
 end
@@ -49,8 +74,9 @@ local function unhold(ledger, lane, job)
   end
 end
 
-local function start(ledger, lane, job)
+local function start(queue, ledger, lane, job)
   unhold(ledger, lane, job)
+  unready(queue, ledger, lane, job)
   if redis.call('ZREM', ledger.waiting, job) == 1 then redis.call('ZADD', ledger.running, 0, job) end
 end
 
@@ -64,7 +90,7 @@ local function wake(ledger, queue)
       unhold(ledger, lane, first[1])
       local _, _, bell = ledger_by_job(queue, first[1])
       woken = bell and redis.call('ZSCORE', lane, first[1])
-      if woken then ring(lane, bell, first[1], tonumber(first[2])) end
+      if woken then ring(queue, lane, bell, first[1], tonumber(first[2])) end
     end
   end
 end
@@ -84,6 +110,7 @@ local function settle(queue, job)
   redis.call('HDEL', queue.reservations, job)
   redis.call('ZREM', ledger.waiting, job)
   unhold(ledger, lane, job)
+  unready(queue, ledger, lane, job)
   if redis.call('ZREM', ledger.running, job) == 1 then wake(ledger, queue) end
 end
 
@@ -108,9 +135,30 @@ local function reached(ledger, queue, now, most_waiting)
   return { 'bound', 'waiting', most }
 end
 
+-- The slots of all workers that have told of them; at least those of the one that asks.
+local function all_slots(queue)
+  if not queue.all_slots then
+    local sum = 0
+    for _, worker in ipairs(redis.call('ZRANGE', queue.slots, 0, -1)) do
+      sum = sum + tonumber(string.match(worker, '(%d+)$'))
+    end
+    queue.all_slots = math.max(sum, queue.own_slots)
+  end
+  return queue.all_slots
+end
+
+-- How many jobs of a tenant may run; nil: any number. The term is a number, or a percentage of all slots, rounded up.
+local function most_running(ledger, queue)
+  local term = redis.call('HGET', ledger.terms, 'running') or ''
+  local percent = string.match(term, '^(%d+)%%$')
+  if not percent then return tonumber(term) end
+  local slots = all_slots(queue)
+  return slots > 0 and math.ceil(slots * tonumber(percent) / 100) or nil
+end
+
 -- Whether a job may run: it does already, or its tenant has room for one more.
 local function may_run(ledger, queue, job, now)
-  local most = tonumber(redis.call('HGET', ledger.terms, 'running') or '')
+  local most = most_running(ledger, queue)
   if not most or redis.call('ZCARD', ledger.running) < most or redis.call('ZSCORE', ledger.running, job) then
     return true
   end
@@ -119,9 +167,33 @@ local function may_run(ledger, queue, job, now)
 end
 
 -- Pass over a job: it stays in its lane, and is woken by the end of another one.
-local function hold(ledger, lane, job, due, now)
+local function hold(queue, ledger, lane, job, due, now)
+  unready(queue, ledger, lane, job)
   redis.call('ZADD', ledger.held .. lane, 'NX', digits(due), job)
   redis.call('ZADD', ledger.lanes, 0, lane)
   redis.call('ZADD', lane, 'XX', digits(now + HELD_MS), job)
 end
 
+-- Which job of a lane is next, when it was due, and its ledger. A head that is not ready became due by time (a retry, a lost
+-- worker's job, one of another version) and is next itself; else it is its tenants' turn, the oldest ready job of each.
+local function next_of(queue, lane, head, due, now)
+  local ledger = ledger_by_job(queue, head)
+  if not ledger or not redis.call('ZSCORE', ledger.ready .. lane, head) then return head, due, ledger end
+  local turns = turns_of(queue, lane)
+  while true do
+    local tenant = redis.call('ZRANGE', turns, 0, 0)[1]
+    if not tenant or tenant == ledger.tenant then return head, due, ledger end
+    local first = ledger_of(queue.ledgers, tenant)
+    local job = redis.call('ZRANGE', first.ready .. lane, 0, 0)[1]
+    local job_due = job and tonumber(redis.call('ZSCORE', lane, job) or '')
+    if job_due and job_due <= now then return job, job_due, first end
+    -- Ended, put off or taken by a function of another version.
+    if job then unready(queue, first, lane, job) else redis.call('ZREM', turns, tenant) end
+  end
+end
+
+-- A tenant has had its turn.
+local function had_turn(queue, ledger, lane)
+  local turns = turns_of(queue, lane)
+  if redis.call('ZSCORE', turns, ledger.tenant) then go_last(turns, ledger.tenant) end
+end

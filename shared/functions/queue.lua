@@ -68,29 +68,33 @@ local function free(keys, args)
   return 1
 end
 
--- KEYS lane, bell, claim; ARGV job -> 1, or 0 if it was taken or ended meanwhile
+-- KEYS lane, bell, claim, reservations; ARGV job, ledgers -> 1, or 0 if it was taken or ended meanwhile
 local function release(keys, args)
   if redis.call('EXISTS', keys[3]) == 1 or not redis.call('ZSCORE', keys[1], args[1]) then return 0 end
-  ring(keys[1], keys[2], args[1])
+  ring({ reservations = keys[4], ledgers = args[2] }, keys[1], keys[2], args[1])
   return 1
 end
 
--- The first due job of a lane is claimed, or put off. -> {job, due ms} | 'none' | 'passed' | 'put off', ms until due
+-- The next due job of a lane is claimed, or put off. -> {job, due ms} | 'none' | 'passed' | 'put off', ms until due
 local function take_head(lane, owner, lease, now, queue)
   local head = redis.call('ZRANGE', lane, 0, 0, 'WITHSCORES')
   if #head == 0 then return 'none' end
   local job, due = head[1], tonumber(head[2])
   if due > now then return 'none', due - now end
-  local again = now + lease
+  local again, ledger = now + lease, nil
+  job, due, ledger = next_of(queue, lane, job, due, now)
   if queue.retries == '' or redis.call('EXISTS', queue.retries .. job) == 0 then
-    local ledger = ledger_by_job(queue, job)
     if ledger and not may_run(ledger, queue, job, now) then
-      hold(ledger, lane, job, due, now)
+      hold(queue, ledger, lane, job, due, now)
+      had_turn(queue, ledger, lane)
       return 'passed'
     end
     if redis.call('SET', queue.claims .. job, owner, 'NX', 'PX', lease) then
       redis.call('ZADD', lane, 'XX', digits(again), job)
-      if ledger then start(ledger, lane, job) end
+      if ledger then
+        start(queue, ledger, lane, job)
+        had_turn(queue, ledger, lane)
+      end
       return { job, digits(due) }
     end
     -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
@@ -102,13 +106,15 @@ local function take_head(lane, owner, lease, now, queue)
       again = now + math.max(left, 1)
     end
   end
+  if ledger then unready(queue, ledger, lane, job) end
   redis.call('ZADD', lane, 'XX', digits(again), job)
   return 'put off'
 end
 
--- KEYS active, reservations, lane ..., then the bell of each
--- ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or '', ledgers
--- The first lane that has a ready job is served: in which order they are asked is the caller's (shared/lanes.py).
+-- KEYS active, reservations, slots, lane ..., then the bell of each
+-- ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or '', ledgers, the caller's slots
+-- The first lane that has a ready job is served: in which order they are asked is the caller's (shared/lanes.py). Within
+-- a lane tenants take turns.
 -- With a retry prefix, jobs that ran before stay where they are for one lease: after an outage their workers come first.
 -- A call that waited past its time in a server that was frozen claims nothing: claims have run out meanwhile that their
 -- holders could not renew, and its caller has given it up.
@@ -119,11 +125,12 @@ end
 local function take(keys, args)
   local now, lease, nearest, passed = now_ms(), tonumber(args[2]), -1, 0
   if args[5] ~= '' and now > tonumber(args[5]) then return { -1, digits(now), 0 } end
-  local queue = { active = keys[1], reservations = keys[2], claims = args[3], retries = args[4], ledgers = args[6] }
-  local lanes = (#keys - 2) / 2
+  local queue = { active = keys[1], reservations = keys[2], slots = keys[3], claims = args[3], retries = args[4],
+    ledgers = args[6], own_slots = tonumber(args[7]) }
+  local lanes = (#keys - 3) / 2
   for lane = 1, lanes do
     while true do
-      local found, in_ms = take_head(keys[lane + 2], args[1], lease, now, queue)
+      local found, in_ms = take_head(keys[lane + 3], args[1], lease, now, queue)
       if type(found) == 'table' then return { lane, digits(now), passed, found[1], found[2] } end
       if found == 'none' then
         if in_ms and (nearest < 0 or in_ms < nearest) then nearest = in_ms end
@@ -135,7 +142,7 @@ local function take(keys, args)
     end
   end
   -- Nothing is ready, so whatever rang for these lanes has been answered.
-  if lanes > 0 then redis.call('DEL', unpack(keys, lanes + 3)) end
+  if lanes > 0 then redis.call('DEL', unpack(keys, lanes + 4)) end
   return { 0, digits(now), passed, nearest }
 end
 
@@ -156,7 +163,7 @@ local function renew(keys, args)
       redis.call('SET', claim, owner, 'PX', args[1])
       redis.call('ZADD', lane, 'XX', until_ms, job)
       local ledger = ledger_by_job(queue, job)
-      if ledger then start(ledger, lane, job) end
+      if ledger then start(queue, ledger, lane, job) end
       answers[i] = 'ok'
     end
   end
@@ -169,12 +176,12 @@ local function give_back(keys, args)
   local lane, bell, claim, retry, reservations = unpack(keys)
   if redis.call('GET', claim) ~= args[2] then return 0 end
   redis.call('DEL', claim, retry)
+  local queue = { reservations = reservations, ledgers = args[4] }
   if args[3] == '0' then
-    ring(lane, bell, args[1])
+    ring(queue, lane, bell, args[1])
   else
     redis.call('ZADD', lane, 'XX', digits(now_ms() + tonumber(args[3])), args[1])
   end
-  local queue = { reservations = reservations, ledgers = args[4] }
   local ledger = ledger_by_job(queue, args[1])
   if ledger then stop(ledger, queue, args[1]) end
   return 1
@@ -214,7 +221,7 @@ end
 local function restore(keys, args)
   local lane, active, message, bell, claim, reservations = unpack(keys)
   local now, job = now_ms(), args[1]
-  local look_at = digits(now + tonumber(args[3]))
+  local queue, look_at = { reservations = reservations, ledgers = args[8] }, digits(now + tonumber(args[3]))
   if redis.call('ZSCORE', active, job) == args[5] then
     redis.call('ZADD', active, look_at, job)
   else
@@ -223,12 +230,12 @@ local function restore(keys, args)
   if args[7] ~= '' and redis.call('HEXISTS', reservations, job) == 0 then
     local ledger = ledger_of(args[8], args[7])
     reserve(ledger, reservations, job, args[7], lane, bell)
-    if args[6] == '1' or redis.call('EXISTS', claim) == 1 then start(ledger, lane, job) end
+    if args[6] == '1' or redis.call('EXISTS', claim) == 1 then start(queue, ledger, lane, job) end
   end
   if redis.call('ZSCORE', lane, job) and redis.call('EXISTS', message) == 1 then return 0 end
   redis.call('SET', message, args[2])
   redis.call('ZADD', lane, 'NX', digits(now + tonumber(args[4])), job)
-  if args[4] == '0' then ring(lane, bell, job) end
+  if args[4] == '0' then ring(queue, lane, bell, job) end
   return 1
 end
 
@@ -241,6 +248,16 @@ local function backlog(keys)
     answers[i] = { redis.call('ZCOUNT', lane, '-inf', digits(now)), age }
   end
   return answers
+end
+
+-- KEYS worker's host, slots; ARGV worker, its slots, ttl ms. Workers that have been silent for so long have no slots.
+local function alive(keys, args)
+  local now = now_ms()
+  redis.call('SET', keys[1], '1', 'PX', args[3])
+  redis.call('ZREMRANGEBYSCORE', keys[2], '-inf', digits(now))
+  redis.call('ZADD', keys[2], digits(now + tonumber(args[3])), args[1] .. ' ' .. args[2])
+  redis.call('PEXPIRE', keys[2], args[3])
+  return 1
 end
 
 -- KEYS processes, metrics of one; ARGV process, its metrics, ttl ms. Those that have been silent for so long are dropped.

@@ -28,9 +28,9 @@ async def enqueue(core: Core, *, bounds: dict[str, int], **changes: Any) -> str:
     return spec.id
 
 
-async def take(core: Core, owner: str = "w.1", lanes: tuple[str, ...] = (LANE,)) -> str | None:
+async def take(core: Core, owner: str = "w.1", lanes: tuple[str, ...] = (LANE,), *, slots: int = 0) -> str | None:
     """The job that a worker gets next; None if none is ready for it."""
-    found = await core.queue.take(lanes, owner, LEASE_S)
+    found = await core.queue.take(lanes, owner, LEASE_S, slots=slots)
     return found.job_id if isinstance(found, Taken) else None
 
 
@@ -121,7 +121,7 @@ async def test_a_tenant_at_its_bound_is_passed_over_and_the_others_are_served(co
     mine = [await enqueue(core, bounds={"running": 2}) for _ in range(5)]
     others = await enqueue(core, bounds={"running": 2}, tenant="bob")
 
-    assert [await take(core) for _ in range(3)] == [*mine[:2], others]
+    assert [await take(core) for _ in range(3)] == [mine[0], others, mine[1]]
     assert await take(core) is None
     assert await counts(core) == (3, 2)
 
@@ -138,14 +138,16 @@ async def test_the_end_of_a_job_lets_the_one_run_that_was_due_first(core: Core) 
     assert [await take(core), await take(core)] == [third, None]
 
 
-async def test_a_job_that_was_passed_over_keeps_its_place_among_all_tenants(core: Core) -> None:
-    first, second = [await enqueue(core, bounds={"running": 1}) for _ in range(2)]
+async def test_jobs_that_were_passed_over_keep_their_order_and_their_tenants_turn_comes_again(core: Core) -> None:
+    first, second, third = [await enqueue(core, bounds={"running": 1}) for _ in range(3)]
     assert [await take(core), await take(core)] == [first, None]
-    later = await enqueue(core, bounds={}, tenant="bob")
+    later = [await enqueue(core, bounds={}, tenant="bob") for _ in range(2)]
 
     await core.queue.done(first, LANE)
 
-    assert [await take(core), await take(core)] == [second, later]
+    assert [await take(core), await take(core), await take(core)] == [later[0], second, later[1]]
+    await core.queue.done(second, LANE)
+    assert await take(core) == third
 
 
 async def test_a_job_that_was_passed_over_in_one_lane_is_woken_by_an_end_in_another(core: Core) -> None:
@@ -196,11 +198,11 @@ async def test_a_higher_bound_lets_more_run_once_they_are_looked_at_again(core: 
 async def test_one_call_passes_over_a_hundred_jobs_and_the_next_goes_on(core: Core) -> None:
     for _ in range(151):
         await enqueue(core, bounds={"running": 1})
-    mine = await take(core)
-    other = await enqueue(core, bounds={}, tenant="bob")
+    assert await take(core) is not None
 
-    assert mine is not None
     assert await core.queue.take([LANE], "w.1", LEASE_S) == 0.001
+    assert await core.client.zcard(f"{core.keys.ledgers}alice:ready:{core.keys.lane(LANE)}") == 50
+    other = await enqueue(core, bounds={}, tenant="bob")
     assert await take(core) == other
 
 
@@ -264,3 +266,95 @@ async def test_a_tenant_that_is_full_for_good_is_not_swept_at_each_refusal(core:
         swept.append(await core.client.hget(core.keys.ledgers + "alice:terms", "swept"))  # type: ignore[misc]
 
     assert swept[0] == swept[1] is not None
+
+
+# Shares of the slots.
+
+
+async def test_a_share_of_the_slots_is_counted_over_all_workers_that_are_alive(core: Core) -> None:
+    for worker, slots in (("w1", 3), ("w2", 2)):
+        await core.queue.tell_alive("a-host", LEASE_S, worker=worker, slots=slots)
+    jobs = [await enqueue(core, bounds={"running_percent": 60}) for _ in range(4)]
+
+    assert [await take(core, slots=2) for _ in range(4)] == [*jobs[:3], None]
+
+
+async def test_a_worker_that_has_not_told_of_its_slots_counts_its_own(core: Core) -> None:
+    jobs = [await enqueue(core, bounds={"running_percent": 80}) for _ in range(6)]
+
+    assert [await take(core, slots=5) for _ in range(5)] == [*jobs[:4], None]
+
+
+async def test_a_share_is_never_less_than_one_slot_and_without_slots_it_bounds_nothing(core: Core) -> None:
+    jobs = [await enqueue(core, bounds={"running_percent": 80}) for _ in range(3)]
+
+    assert [await take(core, slots=1) for _ in range(2)] == [jobs[0], None]
+    other = [await enqueue(core, bounds={"running_percent": 80}, tenant="bob") for _ in range(2)]
+    assert [await take(core), await take(core)] == other
+
+
+async def test_a_worker_that_is_silent_has_no_slots(core: Core) -> None:
+    await core.queue.tell_alive("a-host", LEASE_S, worker="silent", slots=100)
+    await core.client.zadd(core.keys.slots, {"silent 100": 1})
+    await core.queue.tell_alive("a-host", LEASE_S, worker="w1", slots=5)
+    await core.queue.tell_alive("a-host", LEASE_S, worker="w1", slots=5)
+
+    assert await core.client.zrange(core.keys.slots, 0, -1) == [b"w1 5"]
+
+
+# Turns.
+
+
+async def test_tenants_take_turns_however_many_jobs_each_of_them_has(core: Core) -> None:
+    flood = [await enqueue(core, bounds={}, tenant="bob") for _ in range(5)]
+    mine = [await enqueue(core, bounds={}) for _ in range(2)]
+    third = await enqueue(core, bounds={}, tenant="carol")
+
+    taken = [await take(core) for _ in range(8)]
+
+    assert taken == [flood[0], mine[0], third, flood[1], mine[1], *flood[2:]]
+    assert await take(core) is None
+
+
+async def test_a_tenant_that_comes_late_waits_for_one_job_of_each_other_tenant(core: Core) -> None:
+    flood = [await enqueue(core, bounds={}, tenant="bob") for _ in range(4)]
+    assert [await take(core), await take(core)] == flood[:2]
+    mine = await enqueue(core, bounds={})
+
+    assert [await take(core), await take(core), await take(core)] == [flood[2], mine, flood[3]]
+
+
+async def test_a_tenant_at_its_bound_costs_the_others_no_turn(core: Core) -> None:
+    flood = [await enqueue(core, bounds={"running": 1}, tenant="bob") for _ in range(150)]
+    assert await take(core) == flood[0]
+    mine = await enqueue(core, bounds={})
+
+    assert await take(core) == mine
+
+
+async def test_a_job_that_ends_while_it_waits_loses_its_turn(core: Core) -> None:
+    first, second = [await enqueue(core, bounds={}, tenant="bob") for _ in range(2)]
+    mine = await enqueue(core, bounds={})
+    await core.queue.done(first, LANE)
+
+    assert [await take(core), await take(core)] == [second, mine]
+    assert not await core.client.exists(f"{core.keys.reservations}:turns:{core.keys.lane(LANE)}")
+
+
+async def test_a_job_that_another_version_has_ended_is_passed_by(core: Core) -> None:
+    gone, other = [await enqueue(core, bounds={}, tenant="bob") for _ in range(2)]
+    mine = await enqueue(core, bounds={})
+    await core.client.zrem(core.keys.lane(LANE), gone)
+
+    assert [await take(core), await take(core)] == [other, mine]
+
+
+async def test_a_job_that_became_due_by_time_is_next(core: Core) -> None:
+    retried = await enqueue(core, bounds={}, tenant="bob")
+    assert await take(core) == retried
+    await give_back(core, retried, in_s=60.0)
+    flood = [await enqueue(core, bounds={}, tenant="bob") for _ in range(2)]
+    mine = await enqueue(core, bounds={})
+    await core.client.zadd(core.keys.lane(LANE), {retried: 1}, xx=True)
+
+    assert [await take(core) for _ in range(4)] == [retried, mine, *flood]

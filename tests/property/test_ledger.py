@@ -1,7 +1,8 @@
 """The tenants' ledgers against plain sets: any steps at any jobs, in any order, on the real server.
 
 The reservations are the jobs that were let in and are not done, always: each once, waiting or running. No tenant has
-more waiting jobs after an admission than it may; `take` starts no job past its bound, and passes over no other.
+more waiting jobs after an admission than it may; `take` starts no job past its bound, and passes over no other. The
+tenants that have ready jobs in a lane are those that have a turn there.
 """
 
 import asyncio
@@ -188,8 +189,16 @@ class LedgerSteps(RuleBasedStateMachine):
         pipe.hkeys(keys.reservations)
         for name in (keys.active, *names):
             pipe.zrange(name, 0, -1)
-        reserved, active, *ledgers = ({each.decode() for each in found} for found in self.run(pipe.execute()))
+        for lane in LANES:
+            pipe.zrange(f"{keys.reservations}:turns:{keys.lane(lane)}", 0, -1)
+            for tenant in TENANTS:
+                pipe.zrange(f"{keys.ledgers}{tenant}:ready:{keys.lane(lane)}", 0, -1)
+        reserved, active, *found_sets = ({each.decode() for each in found} for found in self.run(pipe.execute()))
+        ledgers, turns = found_sets[: len(names)], found_sets[len(names) :]
         assert reserved == active == set(self.alive)
+        for tenants, *ready in (turns[:3], turns[3:]):
+            assert tenants == {tenant for tenant, jobs in zip(TENANTS, ready, strict=True) if jobs}
+            assert set().union(*ready) <= set(self.alive)
         for i, tenant in enumerate(TENANTS):
             waiting, running, *held = ledgers[i * len(kinds) : (i + 1) * len(kinds)]
             assert set().union(*held) <= waiting

@@ -321,20 +321,20 @@ SEVERAL = ("sk-a:alice", "sk-b:bob")
 def test_one_tenant_of_several_gets_a_share_by_default() -> None:
     bounds = load_settings(api_keys=SEVERAL).tenant_bounds
 
-    assert (bounds.waiting, bounds.running) == (5_000, None)
+    assert (bounds.waiting, bounds.running_term) == (5_000, "80%")
 
 
 @pytest.mark.parametrize("keys", [(), ("sk-a:alice", "sk-b:alice:admin")])
 def test_a_tenant_that_is_alone_gets_all(keys: tuple[str, ...]) -> None:
     bounds = load_settings(api_keys=keys, max_depth=7).tenant_bounds
 
-    assert (bounds.waiting, bounds.running) == (7, None)
+    assert (bounds.waiting, bounds.running_term) == (7, "")
 
 
 def test_bounds_that_are_set_count_for_whatever_tenants_there_are() -> None:
     for keys in ((), SEVERAL):
         bounds = load_settings(api_keys=keys, max_waiting_per_tenant=3, max_running_per_tenant=2).tenant_bounds
-        assert (bounds.waiting, bounds.running) == (3, 2)
+        assert (bounds.waiting, bounds.running_term) == (3, "2")
 
 
 NAMES = ["max_waiting_per_tenant", "max_running_per_tenant", "max_dead_letters_per_tenant"]
