@@ -29,7 +29,7 @@ from gateway.wishes import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER
 from shared.bounds import EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.clock import Clock
 from shared.errors import InvalidRequest, ModelNotFound
-from shared.events import encode_data
+from shared.events import encode_in_pieces
 from shared.jobs import (
     CHAT,
     EMBEDDINGS,
@@ -72,6 +72,11 @@ class Limits:
     models: Sequence[str]
     lanes: Sequence[str]
     bounds: TenantBounds = UNBOUNDED
+
+
+def _fingerprint(key: str | None, route: str, body: Mapping[str, Any]) -> str:
+    """Make the fingerprint of a body that comes with an Idempotency-Key; others need none."""
+    return "" if key is None else fingerprint_of(route, body)
 
 
 class Admission:
@@ -132,7 +137,7 @@ class Admission:
             lane=lane,
             timeout_s=self._timeout(body.get("timeout_s")),
             metadata=read_metadata(body.get("metadata")),
-            fingerprint=fingerprint_of("jobs", body),
+            fingerprint=_fingerprint(key, "jobs", body),
             abandonment=self._abandonment(
                 on_disconnect, None if abandon_after_s is None else read_seconds(abandon_after_s, "abandon_after_s")
             ),
@@ -163,7 +168,7 @@ class Admission:
             on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata={},
-            fingerprint=fingerprint_of("chat.completions", {**body, **wishes.named()}),
+            fingerprint=_fingerprint(key, "chat.completions", {**body, **wishes.named()}),
             abandonment=self._wished(wishes, OnDisconnect.CANCEL),
             watched=True,
             streaming=streaming,
@@ -185,7 +190,7 @@ class Admission:
             InvalidRequest, Forbidden: names the field and what would be right.
         """
         spec = self.chat(chat, caller, key, wishes=wishes, streaming=streaming)
-        return replace(spec, fingerprint=fingerprint_of("completions", {**asked, **wishes.named()}))
+        return replace(spec, fingerprint=_fingerprint(key, "completions", {**asked, **wishes.named()}))
 
     def embeddings(
         self,
@@ -213,7 +218,7 @@ class Admission:
             on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata={},
-            fingerprint=fingerprint_of("embeddings", {**body, **wishes.named()}),
+            fingerprint=_fingerprint(key, "embeddings", {**body, **wishes.named()}),
             abandonment=self._wished(wishes, OnDisconnect.CANCEL),
             watched=True,
         )
@@ -248,7 +253,7 @@ class Admission:
             on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
             metadata=read_metadata(asked.get("metadata")),
-            fingerprint=fingerprint_of("responses", {**asked, **wishes.named()}),
+            fingerprint=_fingerprint(key, "responses", {**asked, **wishes.named()}),
             abandonment=self._wished(wishes, OnDisconnect.CONTINUE if background else OnDisconnect.CANCEL),
             watched=streaming or not background,
             streaming=streaming,
@@ -345,7 +350,7 @@ class Admission:
             tenant=tenant,
             lane=lane,
             model=model,
-            request=encode_data(request),
+            request=encode_in_pieces(request),
             timeout_s=timeout_s,
             metadata=metadata,
             abandonment=abandonment,

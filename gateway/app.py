@@ -42,6 +42,7 @@ from gateway.api import (
     ui_chat,
 )
 from gateway.api.bodies import AsciiJSONResponse
+from gateway.api.heavy_work import SWITCH_S
 from gateway.api.services import Services
 from gateway.auth import Keyring
 from gateway.cors import Cors
@@ -423,6 +424,7 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None,
         StartupError: Redis is unfit, or the port is taken.
         RedisUnavailable: Redis does not answer.
     """
+    sys.setswitchinterval(SWITCH_S)
     connections = room_for(CONNECTIONS)
     listener = listen(settings.host, settings.port, settings.send_timeout_s, share=share_port)
     with contextlib.closing(listener):

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from gateway.api.heavy_work import HeavyWork, note_body_size
-from shared.bounds import REFUSED_BODY_BYTES
+from shared.bounds import CONTAINERS, REFUSED_BODY_BYTES
 from shared.errors import BodyTooLarge, InvalidRequest
 from shared.events import encode_data
 
@@ -63,7 +63,7 @@ def _decoded(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body must be JSON: {error}.") from None
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    _check_depth(body)
+    _check_nesting(body)
     if _SURROGATE.search(raw):
         _check_texts(body)
     return body
@@ -91,11 +91,15 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number := float(text)) else _refuse_number(text)
 
 
-def _check_depth(body: dict[str, Any]) -> None:
+def _check_nesting(body: dict[str, Any]) -> None:
     level: list[Any] = [body]
+    count = 1
     for _ in range(MAX_DEPTH):
         children = (child for each in level for child in (each.values() if isinstance(each, dict) else each))
         level = [child for child in children if isinstance(child, dict | list)]
+        count += len(level)
+        if count > CONTAINERS:
+            raise InvalidRequest(f"The body has too many objects and lists; at most {CONTAINERS} are read.")
         if not level:
             return
     raise _too_deep()

@@ -1,19 +1,22 @@
 """Work on large requests, in a thread beside the event loop: streams go on meanwhile.
 
 A megabyte of JSON may be hundreds of thousands of values, which take Python tenths of a second to check. The
-interpreter's lock changes hands every 5 ms, so that the loop waits no longer than that for its turn. One thread does
-this work for all requests, one after the other: several would take turns with the loop, and hold several requests at
-once. Not here: which work a request needs.
+interpreter's lock changes hands every `SWITCH_S`, so that the loop waits no longer than that for its turn. Only a
+single call of C keeps it: decoding a megabyte takes 25 ms at most. One thread does this work for all requests, in
+turn: several would take turns with the loop, and hold several requests at once. Not here: which work a request needs.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 
 from shared.bounds import INLINE_BYTES
+
+SWITCH_S: Final = 0.0005
+"""How soon the thread gives the interpreter's lock up. A request needs it some ten times, so Python's 5 ms add up."""
 
 P = ParamSpec("P")
 T = TypeVar("T")

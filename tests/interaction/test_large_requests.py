@@ -47,7 +47,7 @@ USER = {"role": "user", "content": "a"}
 BODIES: dict[str, tuple[str, Make]] = {
     "a job's messages": ("/v1/jobs", lambda n: chat([{"role": "user", "content": ""}] * n)),
     "unknown fields": ("/v1/jobs", lambda n: chat([USER], **{f"a_field_that_nobody_knows_{i}": 1 for i in range(n)})),
-    "empty lists": ("/v1/jobs", lambda n: chat([USER], x=[[[[]], [[]], [[]], [[]], [[]], [[]], [[]], [[]]]] * n)),
+    "empty lists": ("/v1/jobs", lambda n: chat([USER], x=[[[[]], [[]], [[]], [[]], [[]], [[]], [[]]]] * n)),
     "a job's inputs": ("/v1/jobs", lambda n: {"kind": "embeddings", "model": "told", "input": ["a" * 40] * n}),
     "functions": ("/v1/jobs", lambda n: chat([USER], functions=[{"name": "a_function_with_a_long_name"}] * n)),
     "tools": ("/v1/jobs", lambda n: chat([USER], tools=[{"type": "function", "function": {"name": "f"}}] * n)),
@@ -63,7 +63,7 @@ BODIES: dict[str, tuple[str, Make]] = {
         lambda n: response("a", tools=[{"type": "function", "name": "f"}] * (n + 1100)),
     ),
     "a bad page": ("/api/chat", lambda n: page(*([said("a", "a")] * n), {"id": "b", "role": "user", "parts": []})),
-    "a stop's body": ("/api/chat/c/stop", lambda n: {"x": [[[[]], [[]], [[]], [[]], [[]], [[]], [[]], [[]]]] * n}),
+    "a stop's body": ("/api/chat/c/stop", lambda n: {"x": [[[[]], [[]], [[]], [[]], [[]], [[]], [[]]]] * n}),
 }
 
 

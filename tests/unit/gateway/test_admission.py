@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -451,7 +452,11 @@ def test_bodies_that_mean_the_same_have_the_same_fingerprint() -> None:
         ("messages", [{"content": "x", "role": "user"}]),
         ("model", "m"),
     ]
-    assert native(dict(fields)).fingerprint == native(dict(fields_reversed)).fingerprint
+    assert native(dict(fields), "k").fingerprint == native(dict(fields_reversed), "k").fingerprint
+
+
+def test_a_body_without_a_key_is_not_encoded_for_a_fingerprint() -> None:
+    assert native(BODY).fingerprint == ""
 
 
 def test_bodies_that_mean_different_things_have_different_fingerprints() -> None:
@@ -465,15 +470,15 @@ def test_bodies_that_mean_different_things_have_different_fingerprints() -> None
         with_(temperature=1.5),
         with_(stream=True),
     ]
-    fingerprints = [native(body).fingerprint for body in bodies]
+    fingerprints = [native(body, "k").fingerprint for body in bodies]
     assert all(one != other for one, other in itertools.combinations(fingerprints, 2))
 
 
 def test_the_same_body_at_another_address_has_another_fingerprint() -> None:
-    assert native(BODY).fingerprint != chat(BODY).fingerprint
+    assert native(BODY, "k").fingerprint != chat(BODY, "k").fingerprint
 
 
-@pytest.mark.parametrize("make", [chat, response], ids=["chat", "response"])
+@pytest.mark.parametrize("make", [partial(chat, key="k"), response], ids=["chat", "response"])
 def test_the_same_body_in_another_lane_has_another_fingerprint(make: Callable[..., JobSpec]) -> None:
     assert len({make(BODY, lane=lane).fingerprint for lane in (None, "high", "low")}) == 3
 
@@ -495,9 +500,9 @@ def test_a_call_to_embed_is_a_job_whose_inputs_are_a_list() -> None:
 def test_how_vectors_are_written_is_part_of_what_a_key_stands_for() -> None:
     body = {"model": "m", "input": "Hello"}
 
-    assert embeddings(body).fingerprint != embeddings({**body, "encoding_format": "base64"}).fingerprint
-    assert embeddings(body).fingerprint == embeddings({"input": "Hello", "model": "m"}).fingerprint
-    assert embeddings(body).fingerprint != native({**body, "kind": "embeddings"}).fingerprint
+    assert embeddings(body, "k").fingerprint != embeddings({**body, "encoding_format": "base64"}, "k").fingerprint
+    assert embeddings(body, "k").fingerprint == embeddings({"input": "Hello", "model": "m"}, "k").fingerprint
+    assert embeddings(body, "k").fingerprint != native({**body, "kind": "embeddings"}, "k").fingerprint
 
 
 def test_a_native_job_embeds_more_than_a_call_may() -> None:

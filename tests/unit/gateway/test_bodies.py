@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from gateway.api.bodies import MAX_DEPTH, AsciiJSONResponse, read_json
+from shared.bounds import CONTAINERS
 from shared.errors import BodyTooLarge, InvalidRequest
 
 LIMIT = 1000
@@ -29,6 +30,10 @@ def request(parts: Iterable[bytes], *, leaves: bool = False) -> Request:
 
 async def read(body: bytes) -> dict[str, Any]:
     return await read_json(request([body]), LIMIT)
+
+
+async def read_large(body: bytes) -> dict[str, Any]:
+    return await read_json(request([body]), len(body))
 
 
 def nested(depth: int) -> bytes:
@@ -107,6 +112,20 @@ async def test_a_body_may_be_nested_as_deep_as_anybody_needs() -> None:
 async def test_a_body_that_is_nested_too_deeply_is_refused(depth: int) -> None:
     with pytest.raises(InvalidRequest, match=f"nested too deeply.*{MAX_DEPTH}"):
         await read_json(request([nested(depth)]), 1_000_000)
+
+
+@pytest.mark.parametrize("piece", [b"{}", b"[]", b"[[]]"], ids=["objects", "lists", "lists in lists"])
+async def test_a_body_with_too_many_objects_and_lists_is_refused(piece: bytes) -> None:
+    each = piece.count(b"[") + piece.count(b"{")
+    most = (CONTAINERS - 2) // each  # the body is one of them, and its list another
+
+    assert len((await read_large(b'{"a":[%b]}' % b",".join([piece] * most)))["a"]) == most
+    with pytest.raises(InvalidRequest, match=f"too many objects and lists; at most {CONTAINERS}"):
+        await read_large(b'{"a":[%b]}' % b",".join([piece] * (most + 1)))
+
+
+async def test_brackets_in_a_text_are_no_lists() -> None:
+    assert await read_large(b'{"a":"%b"}' % (b"[{" * CONTAINERS))
 
 
 async def test_a_body_of_just_the_limit_is_read() -> None:

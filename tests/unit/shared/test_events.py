@@ -16,6 +16,7 @@ from shared.events import (
     encode_data,
     encode_frame,
     encode_gap,
+    encode_in_pieces,
     first_id,
     is_terminal,
     last_id,
@@ -78,6 +79,18 @@ def test_no_text_can_tear_a_frame(text: str) -> None:
     assert frame.isascii()
     assert frame.decode().splitlines()[1:] == [f"data: {encode_data({'content': text}).decode()}", "id: 1-1", ""]
     assert decode_frame(frame).json() == {"content": whole(text)}
+
+
+@pytest.mark.parametrize("count", [0, 1, 1024, 1025, 3000])
+def test_an_object_in_pieces_is_the_same_object(count: int) -> None:
+    data = {"a": list(range(count)), "b": {"c": "\ud83d"}, "é": [[1], None]}
+
+    assert encode_in_pieces(data) == encode_data(data)
+
+
+def test_an_object_in_pieces_has_no_number_that_json_has_no_word_for() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        encode_in_pieces({"a": [float("nan")] * 2000})
 
 
 # Ids and cursors.
