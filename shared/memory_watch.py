@@ -4,7 +4,6 @@ A server without `maxmemory` is never full. Not here: the ceiling of the embedde
 server is fit (server_watch.py).
 """
 
-import asyncio
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,7 +12,8 @@ import structlog
 from shared.bounds import MEMORY_RESERVE
 from shared.errors import MemoryFull
 from shared.metrics import Metrics
-from shared.valkey import REDIS_FAULTS, Client, Outage
+from shared.repeated_check import repeat
+from shared.valkey import Client, Outage
 
 _CHECK_S = 1.0
 
@@ -31,14 +31,7 @@ class MemoryWatch:
 
     async def run(self) -> None:
         """Read the memory in use now and then, until cancelled."""
-        outage = Outage("memory.not_checked", "memory.checked_again")
-        while True:
-            try:
-                await self.check()
-                outage.is_over()
-            except REDIS_FAULTS as error:
-                outage.goes_on(error)
-            await asyncio.sleep(self._check_s)
+        await repeat(self.check, self._check_s, Outage("memory.not_checked", "memory.checked_again"))
 
     async def check(self) -> None:
         """Read the memory in use once. Raises one of `REDIS_FAULTS`."""

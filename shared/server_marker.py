@@ -4,7 +4,6 @@ A server's `run_id` says less: a flush leaves it as it is. Above: recovery in th
 again by the processes that still have it. Not here: what that is.
 """
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -13,7 +12,8 @@ import structlog
 from redis.asyncio import Redis
 
 from shared.keys import Keys
-from shared.valkey import REDIS_FAULTS, Outage
+from shared.repeated_check import repeat
+from shared.valkey import Outage
 
 log = structlog.get_logger()
 
@@ -47,14 +47,7 @@ class MarkerWatch:
 
     async def run(self) -> None:
         """Check now and then, until cancelled."""
-        outage = Outage(f"{self._side}_server.not_known", f"{self._side}_server.known_again")
-        while True:
-            try:
-                await self.check()
-                outage.is_over()
-            except REDIS_FAULTS as error:
-                outage.goes_on(error)
-            await asyncio.sleep(_CHECK_S)
+        await repeat(self.check, _CHECK_S, Outage(f"{self._side}_server.not_known", f"{self._side}_server.known_again"))
 
     async def check(self) -> None:
         """Compare once. The first mark that is read is no change. Raises one of `REDIS_FAULTS`."""

@@ -4,7 +4,6 @@ It also deletes the functions of versions of Tailrace that no process runs any m
 (server_check.py).
 """
 
-import asyncio
 from collections.abc import Mapping
 
 import structlog
@@ -12,8 +11,9 @@ import structlog
 from shared.clock import Clock
 from shared.keys import Keys
 from shared.metrics import Metrics
+from shared.repeated_check import repeat
 from shared.server_check import Unfit, find_unfitness
-from shared.valkey import REDIS_FAULTS, Client, Functions, Outage
+from shared.valkey import Client, Functions, Outage
 
 _CHECK_S = 30.0
 _DROP_S = 3600.0
@@ -48,14 +48,7 @@ class ServerWatch:
 
     async def run(self) -> None:
         """Compare now and then, until cancelled."""
-        outage = Outage("servers.not_checked", "servers.checked_again")
-        while True:
-            try:
-                await self.check()
-                outage.is_over()
-            except REDIS_FAULTS as error:
-                outage.goes_on(error)
-            await asyncio.sleep(self._check_s)
+        await repeat(self.check, self._check_s, Outage("servers.not_checked", "servers.checked_again"))
 
     async def check(self) -> None:
         """Compare once, and delete unused functions if it is time. Raises one of `REDIS_FAULTS`."""

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from enum import Enum
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -34,12 +34,18 @@ _TRIES = 5
 _UNKNOWN = (CLOSED, b"")
 
 
-class Allowance(Enum):
-    """Whether a provider may be called; a trial call is to be reported on, or given back."""
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Whether a provider may be called. A trial call is to be reported on, or given back.
 
-    NO = "no"
-    YES = "yes"
-    TRIAL = "trial"
+    `trials` are the circuits of which it is a trial.
+    """
+
+    granted: bool
+    trials: tuple[str, ...] = ()
+
+
+NO, YES = Allowance(granted=False), Allowance(granted=True)
 
 
 class CallOrigin:
@@ -93,10 +99,10 @@ class Breakers:
                 state = await self._try_out(name, origin.calls()[position])
             if state is State.OPEN:
                 await self._give_back(trials)
-                return Allowance.NO
+                return NO
             if state is State.HALF_OPEN:
                 trials.append(name)
-        return Allowance.TRIAL if trials else Allowance.YES
+        return Allowance(True, tuple(trials)) if trials else YES
 
     def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
         """Report a call that was answered. Only circuits that have failed lately count it."""
@@ -111,9 +117,9 @@ class Breakers:
             self._failures.setdefault(name, []).append(call)
         self._reported.set()
 
-    async def given_back(self, provider: str, model: str, origin: CallOrigin) -> None:
+    async def given_back(self, allowance: Allowance) -> None:
         """Report a trial call that ended without a verdict: another one may be made at once."""
-        await self._give_back(origin.names(provider, model))
+        await self._give_back(allowance.trials)
 
     async def run(self) -> None:
         """Tell and look until cancelled."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.errors import AttemptFailed, CircuitOpen, ProviderRefused
-from worker.breakers import Allowance, Breakers, CallOrigin
+from worker.breakers import NO, Allowance, Breakers, CallOrigin
 from worker.concurrency import Concurrency
 from worker.ending import persistently
 from worker.fallback import Link
@@ -40,8 +40,8 @@ class Gate:
     def __init__(self, breakers: Breakers, concurrency: Concurrency) -> None:
         self._breakers = breakers
         self._concurrency = concurrency
-        self._trials: set[str] = set()
-        """Jobs whose call is a trial that is not reported yet."""
+        self._trials: dict[str, Allowance] = {}
+        """Of jobs whose call is a trial that is not reported yet."""
 
     async def enter(
         self, job_id: str, links: Sequence[Link], order: Sequence[int], asked: str, origin: CallOrigin
@@ -69,28 +69,27 @@ class Gate:
 
     async def _allows(self, way: Pass, job_id: str) -> bool:
         """Whether the circuit is closed; if not, the place is given back."""
-        allowed = Allowance.NO
+        allowed = NO
         try:
             allowed = await self._breakers.allows(way.provider, way.model, way.origin)
         finally:
-            if allowed is Allowance.NO:
+            if not allowed.granted:
                 await self._concurrency.release(way.provider, job_id)
-        if allowed is Allowance.TRIAL:
-            self._trials.add(job_id)
-        return allowed is not Allowance.NO
+        if allowed.trials:
+            self._trials[job_id] = allowed
+        return allowed.granted
 
     async def leave(self, job_id: str, way: Pass) -> None:
         """End the call. A trial that nothing was reported of is given back, so that it blocks no other."""
         if way.closed:
             return
-        if job_id in self._trials:
-            self._trials.discard(job_id)
-            await self._breakers.given_back(way.provider, way.model, way.origin)
+        if trial := self._trials.pop(job_id, None):
+            await self._breakers.given_back(trial)
         await self._concurrency.release(way.provider, job_id)
 
     def succeeded(self, job_id: str, way: Pass) -> None:
         """Report a whole answer of the provider."""
-        self._trials.discard(job_id)
+        self._trials.pop(job_id, None)
         self._breakers.succeeded(way.provider, way.model, way.origin)
 
     def failed(self, job_id: str, way: Pass, error: AttemptFailed) -> None:
@@ -98,8 +97,8 @@ class Gate:
         if way.closed:
             return
         if classify(error).sort in (Sort.TRANSIENT, Sort.TRUNCATED):
-            self._trials.discard(job_id)
+            self._trials.pop(job_id, None)
             self._breakers.failed(way.provider, way.model, way.origin)
         elif isinstance(error, ProviderRefused):
-            self._trials.discard(job_id)
+            self._trials.pop(job_id, None)
             self._breakers.succeeded(way.provider, way.model, way.origin)

@@ -6,14 +6,13 @@ and writes the tenants' lists and the Idempotency-Keys again. Above: __main__ an
 queue. Not here: what is due for a look in ordinary times (reaper.py).
 """
 
-import asyncio
-
 import structlog
 
 from shared.job_walk import JobWalk
 from shared.jobs import Job, Place
 from shared.lifecycle import State
 from shared.queue import LOOK_S, Queue
+from shared.repeated_check import repeat
 from shared.store import Store
 from shared.valkey import REDIS_FAULTS, Outage
 from worker.epilogue import Epilogue
@@ -38,14 +37,7 @@ class Recovery:
 
     async def run(self) -> None:
         """Look at the queue's server now and then, until cancelled."""
-        outage = Outage("recovery.redis_lost", "recovery.redis_back")
-        while True:
-            try:
-                await self.check()
-                outage.is_over()
-            except REDIS_FAULTS as error:
-                outage.goes_on(error)
-            await asyncio.sleep(_CHECK_S)
+        await repeat(self.check, _CHECK_S, Outage("recovery.redis_lost", "recovery.redis_back"))
 
     async def check(self) -> bool:
         """Walk if either server is not the one that was there at the last comparison; whether it was done."""

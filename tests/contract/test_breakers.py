@@ -11,7 +11,7 @@ from shared.clock import SystemClock
 from shared.metrics import Metrics
 from tests.support.core import Core, captured_logs
 from worker.breaker import Policy
-from worker.breakers import Allowance, Breakers, CallOrigin
+from worker.breakers import NO, Breakers, CallOrigin
 
 QUICK = Policy(window_ms=60_000, min_calls=4, open_ms=0, open_most_ms=0, probe_ms=60_000)
 _NUMBERS = count()
@@ -51,7 +51,7 @@ def fail(worker: Breakers, times: int, model: str = "m", tenant: str = "t") -> N
 
 
 async def allows(worker: Breakers, model: str = "m", tenant: str = "t") -> bool:
-    return await worker.allows("p", model, call(tenant)) is not Allowance.NO
+    return (await worker.allows("p", model, call(tenant))).granted
 
 
 async def test_the_failures_that_two_workers_saw_together_open_the_circuit_for_both(
@@ -170,26 +170,42 @@ async def test_a_trial_without_a_verdict_makes_room_for_another(core: Core) -> N
     for tenant in "abcd":
         fail(worker, 1, tenant=tenant)
     await worker.share()
-    assert await worker.allows("p", "m", call("x")) is Allowance.TRIAL
-    assert await worker.allows("p", "m", call("y")) is Allowance.NO
-    await worker.given_back("p", "m", call("x"))
+    trial = await worker.allows("p", "m", call("x"))
+    assert trial.trials
+    assert await worker.allows("p", "m", call("y")) == NO
+    await worker.given_back(trial)
 
-    assert await worker.allows("p", "m", call("y")) is Allowance.TRIAL
+    assert (await worker.allows("p", "m", call("y"))).trials
 
 
 async def test_a_trial_of_an_own_circuit_is_given_back_if_the_common_one_is_open(core: Core) -> None:
-    policy = Policy(min_calls=4, window_ms=60_000, open_ms=0, open_most_ms=0, probe_ms=60_000)
-    worker = breakers(core, policy)
+    worker = breakers(core, QUICK)
     fail(worker, 4, tenant="a")
     for tenant in "bcd":
         fail(worker, 2, tenant=tenant)
     await worker.share()
-    assert await worker.allows("p", "m", call("x")) is Allowance.TRIAL
+    trial = await worker.allows("p", "m", call("x"))
+    assert trial.trials
     # The common trial is taken: that of the own circuit must not stay claimed.
-    assert await worker.allows("p", "m", call("a")) is Allowance.NO
-    await worker.given_back("p", "m", call("x"))
+    assert await worker.allows("p", "m", call("a")) == NO
+    await worker.given_back(trial)
 
-    assert await worker.allows("p", "m", call("a")) is Allowance.TRIAL
+    assert (await worker.allows("p", "m", call("a"))).trials
+
+
+async def test_a_trial_of_an_own_circuit_gives_back_no_trial_of_another_caller(core: Core) -> None:
+    worker = breakers(core, QUICK)
+    fail(worker, 4, tenant="a")
+    await worker.share()
+    own = await worker.allows("p", "m", call("a"))
+    assert own.trials == ("p/a/m",)
+    for tenant in "bcd":
+        fail(worker, 2, tenant=tenant)
+    await worker.share()
+    assert (await worker.allows("p", "m", call("x"))).trials == ("p//m",)
+    await worker.given_back(own)
+
+    assert await worker.allows("p", "m", call("y")) == NO
 
 
 async def test_a_provider_that_is_well_costs_no_round_trip(core: Core) -> None:

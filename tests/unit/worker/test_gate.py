@@ -11,7 +11,7 @@ from shared.errors import (
     ProviderTruncated,
 )
 from tests.support.told import Told
-from worker.breakers import Allowance, Breakers, CallOrigin
+from worker.breakers import NO, YES, Allowance, Breakers, CallOrigin
 from worker.concurrency import Concurrency
 from worker.fallback import Link
 from worker.gate import Gate, Pass
@@ -27,8 +27,8 @@ class Sick(Breakers):
 
     async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
         if provider in self.closed:
-            return Allowance.NO
-        return Allowance.TRIAL if self.trial else Allowance.YES
+            return NO
+        return Allowance(True, (f"{provider}//{model}",)) if self.trial else YES
 
     def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
         self.told.append(("succeeded", provider, model))
@@ -36,7 +36,9 @@ class Sick(Breakers):
     def failed(self, provider: str, model: str, origin: CallOrigin) -> None:
         self.told.append(("failed", provider, model))
 
-    async def given_back(self, provider: str, model: str, origin: CallOrigin) -> None:
+    async def given_back(self, allowance: Allowance) -> None:
+        (name,) = allowance.trials
+        provider, _, model = name.split("/")
         self.told.append(("given back", provider, model))
 
 
