@@ -24,6 +24,8 @@ LAST_WORDS_S = 2.0
 """After the last finish reason, usage and the end may take this long; the answer is whole without them."""
 
 _NOBODY_WAITS = float("inf")
+# So many rounds of the event loop bring a token from the socket to its reader.
+_ROUNDS = 10
 
 
 class Link:
@@ -184,7 +186,7 @@ class _Silence:
         self._look_s = look_s
         self._until = _NOBODY_WAITS
         self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(look_s, self._look)
+        self._timer: asyncio.Handle = self._loop.call_later(look_s, self._look)
 
     def begin(self, seconds: float) -> None:
         """The caller waits; it may take so long."""
@@ -199,13 +201,16 @@ class _Silence:
         """Nobody will wait again."""
         self._timer.cancel()
 
-    def _look(self) -> None:
+    def _look(self, rounds: int = _ROUNDS) -> None:
         now = self._loop.time()
-        if now >= self._until:
+        if now < self._until:
+            self._timer = self._loop.call_at(min(self._until, now + self._look_s), self._look)
+        elif rounds:
+            # This process may have been frozen: what came meanwhile is read first.
+            self._timer = self._loop.call_soon(self._look, rounds - 1)
+        else:
             self.too_long = True
             self._deadline.reschedule(now)
-        else:
-            self._timer = self._loop.call_at(min(self._until, now + self._look_s), self._look)
 
 
 @dataclass(frozen=True, slots=True)

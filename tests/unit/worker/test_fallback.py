@@ -186,6 +186,26 @@ async def test_a_provider_that_stops_talking_times_out(pass_time: Callable[[floa
     assert provider.closed.is_set()
 
 
+async def test_a_provider_is_not_blamed_for_the_time_in_which_this_process_was_frozen(
+    pass_time: Callable[[float], None],
+) -> None:
+    provider, loop = Told(token()), asyncio.get_running_loop()
+    reading = asyncio.create_task(read(provider))
+    await provider.waiting.wait()
+    pass_time(GAP_S)
+
+    def read_from_the_socket(rounds: int) -> None:
+        if rounds:
+            loop.call_soon(read_from_the_socket, rounds - 1)
+        else:
+            for each in (token(), STOP, None):
+                provider.say(each)
+
+    read_from_the_socket(5)
+
+    assert len(await ending(reading)) == 3
+
+
 @pytest.mark.parametrize("empty", [ROLE, USAGE, Chunk(finished=((1, "stop"),))])
 async def test_what_is_no_token_does_not_end_a_silence(empty: Chunk, pass_time: Callable[[float], None]) -> None:
     provider = Told(token())
