@@ -36,7 +36,7 @@ PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint check fix faults outages readers fuzz bench zoo lock clean
+.PHONY: help install run test coverage lint check fix faults outages readers fuzz bench zoo lock clean
 
 help: ## Show this list
 	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
@@ -47,10 +47,23 @@ install: $(DEV_READY) ## Set up .venv with everything (run and test do it by the
 run: $(RUN_READY) ## Start Tailrace with a local model (or TAILRACE_UPSTREAM_URL); Ctrl-C stops it
 	@exec $(BIN)/tailrace up $(ARGS)
 
-test: $(DEV_READY) ## Run all tests with coverage; ARGS go to pytest
-	@echo "Running the tests: a few minutes."
-	@$(BIN)/pytest --cov --cov-report=$(if $(ARGS),,term) $(ARGS)
-	@$(if $(ARGS),:,$(PURE_COVERED))
+# Tests that cover the pure modules, in one process: they are many and short, and to hand them out would take longer.
+COVERING := tests/unit tests/golden
+# The others wait for servers and clocks most of the time: more processes than cores pay.
+PROCESSES ?= 3
+
+test: $(DEV_READY) ## Run all tests; ARGS go to pytest, as in ARGS=tests/unit (see tests/README.md)
+ifdef ARGS
+	@$(BIN)/pytest $(ARGS)
+else
+	@echo "Running the tests: the quick ones, then the others. A few minutes."
+	@$(BIN)/pytest --cov --cov-report= $(COVERING)
+	@$(PURE_COVERED)
+	@$(BIN)/pytest -n $(PROCESSES) $(addprefix --ignore=,$(COVERING))
+endif
+
+coverage: $(DEV_READY) ## Run all tests in all processes under coverage, and print what they miss; takes twice as long
+	@$(BIN)/pytest -n $(PROCESSES) --cov --cov-report=term $(ARGS)
 
 # Speaks only when something is missing, so that pytest's last line stays the last.
 PURE_COVERED = report=$$($(BIN)/coverage report --include='$(PURE)' --fail-under=100 2>&1) || { \

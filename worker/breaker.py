@@ -128,12 +128,13 @@ def reported(
 ) -> Circuit:
     """Return the circuit after so many calls of each group have succeeded and these have failed.
 
-    An open circuit learns nothing from them: they began before. In a half-open one a failure outweighs successes.
+    An open circuit learns nothing from them: they began before. In a half-open one a failure outweighs successes. A
+    trial that was let through counts, also if the clock was set back since and the pause is not over.
     """
     state = state_of(circuit, now_ms, policy)
-    if state is State.OPEN or not (successes or failures):
+    if not (successes or failures) or (state is State.OPEN and not circuit.probes):
         return circuit
-    if state is State.HALF_OPEN:
+    if state is not State.CLOSED:
         if not failures:
             return CLOSED
         failed_by = tuple(dict.fromkeys(map(_name, failures)))[:BREAKER_FAILURES]

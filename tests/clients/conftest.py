@@ -22,7 +22,7 @@ JS = Path(__file__).parent / "js"
 INSTALL_S = 50.0
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
     """What starts them; keyword arguments are settings."""
     settings = load_settings(
@@ -41,19 +41,19 @@ async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) ->
         yield started
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def upstream(processes: Processes) -> ObservedUpstream:
     """The upstream of all systems."""
     return ObservedUpstream(await processes.upstream())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def main_prefix() -> str:
     """The key prefix of `system`: another gateway with it serves the same jobs."""
     return fresh_prefix()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def system(processes: Processes, upstream: ObservedUpstream, main_prefix: str) -> System:
     """Gateway and worker; whatever model the upstream knows is served."""
     gateway, _ = await asyncio.gather(
@@ -63,14 +63,14 @@ async def system(processes: Processes, upstream: ObservedUpstream, main_prefix: 
     return System(gateway.url, upstream)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def hasty(processes: Processes, system: System, main_prefix: str) -> System:
     """`system` through a gateway that sends its headers at once, and heartbeats all the time."""
     gateway = await processes.gateway(key_prefix=main_prefix, headers_hold_s=0.01, heartbeat_s=0.05)
     return System(gateway.url, system.upstream)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def impatient(processes: Processes, upstream: ObservedUpstream) -> System:
     """Gateway and worker; the upstream may be silent for half a second only."""
     prefix = fresh_prefix()
@@ -89,7 +89,7 @@ def model() -> str:
     return f"model-{secrets.token_hex(4)}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def js(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs of `js/` and the packages that they need."""
     for tool in ("node", "npm"):
@@ -105,7 +105,7 @@ def js(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def browser() -> AsyncIterator[Browser]:
     """A headless Chromium."""
     if CHROMIUM is None:
@@ -114,7 +114,7 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
     """Somebody with a fresh browser profile. What their browser complains of, and the test did not, fails it."""
     async with visiting(browser) as somebody:

@@ -22,7 +22,7 @@ from tests.golden.test_ui_message_streams import RECORDINGS
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 TEXT = "one two \u2028 three\n\ndata: [DONE]\n\nfour naïve 🌊 five"
 SIGNATURE = {"google": {"thought_signature": "c2ln"}}
@@ -37,7 +37,7 @@ def chat_id() -> str:
     return f"chat-{secrets.token_hex(4)}"
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def page(js: Path, system: System) -> AsyncIterator[AiPage]:
     """A page with the current version."""
     async with ai_page(js, system.url) as opened:

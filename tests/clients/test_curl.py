@@ -21,7 +21,7 @@ from tests.support.upstream import ask, expected_text
 CURL = shutil.which("curl")
 
 pytestmark = [
-    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.asyncio(loop_scope="package"),
     pytest.mark.skipif(CURL is None, reason="curl is not installed"),
 ]
 

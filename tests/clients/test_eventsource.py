@@ -18,7 +18,7 @@ from tests.support.client import PATIENCE_S
 from tests.support.processes import Processes, Running
 from tests.support.upstream import ask
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 # \u2028 is a line's end for some clients, and none in an event stream.
 TEXT = "one two \u2028 three\n\nid: 0-1\nevent: completed\n\nfour naïve 🌊 five"
@@ -79,7 +79,7 @@ class Listener:
             self._answers.append(response)
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def gateway(processes: Processes, system: System, main_prefix: str) -> AsyncIterator[Running]:
     """A gateway of this test's own, with `system`'s worker behind it."""
     started = await processes.gateway(key_prefix=main_prefix)

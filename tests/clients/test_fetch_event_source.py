@@ -22,7 +22,7 @@ from tests.support.client import PATIENCE_S
 from tests.support.processes import Processes, Running
 from tests.support.valkey import fresh_prefix
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 PACKAGE = "@microsoft/fetch-event-source"
 # The package, with an ear at the door of what its caller is told.
@@ -105,7 +105,7 @@ class Reader:
             self._asked.append(request)
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def gateway(processes: Processes, main_prefix: str, system: System) -> AsyncIterator[Running]:
     """A gateway of this test's own, with `system`'s worker behind it."""
     started = await processes.gateway(key_prefix=main_prefix)

@@ -14,10 +14,10 @@ from tests.clients.sdk import Sdk
 from tests.clients.system import KEY, System
 from tests.support.upstream import ask, expected_text
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=[OpenAI, AsyncOpenAI])
+@pytest_asyncio.fixture(scope="package", loop_scope="package", params=[OpenAI, AsyncOpenAI])
 async def sdk(request: pytest.FixtureRequest, system: System) -> AsyncIterator[Sdk]:
     """Each of the two clients."""
     opened = Sdk(request.param(base_url=system.base_url, api_key=KEY, max_retries=0))

@@ -15,10 +15,10 @@ from tests.clients.system import KEY, System
 from worker.providers.scripted import embed
 from worker.providers.vectors import read_vectors
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=[OpenAI, AsyncOpenAI])
+@pytest_asyncio.fixture(scope="package", loop_scope="package", params=[OpenAI, AsyncOpenAI])
 async def sdk(request: pytest.FixtureRequest, system: System) -> AsyncIterator[Sdk]:
     """Each of the two clients, as everybody uses it."""
     opened = Sdk(request.param(base_url=system.base_url, api_key=KEY, max_retries=0))

@@ -21,13 +21,13 @@ from tests.clients.test_openai_sdk import BREAKS_FRAMES, CALL, HELLO, TOOL, WEAT
 from tests.support.processes import Processes
 from tests.support.upstream import ask, expected_text
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 CREATE, STREAM = "chat.completions.create", "chat.completions.stream"
 FOR_EVER = {"text": "one two three", "fault": "stall", "after": 2}
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def client(js: Path, system: System) -> AsyncIterator[OpenAiJs]:
     """One client in one process of Node, for all tests."""
     async with running_program(js, "openai.js", system.url) as program:

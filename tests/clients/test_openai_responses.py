@@ -16,7 +16,7 @@ from tests.support.processes import Processes
 from tests.support.upstream import ask, expected_text
 from tests.support.valkey import fresh_prefix
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 TOOL = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": False}
 PATCH = '*** Begin "Patch"\n+ naïve 🌊\n'
@@ -29,7 +29,7 @@ HOSTED = {"type": "web_search"}
 BEGINNING = ["response.created", "response.queued", "response.in_progress"]
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session", params=["OpenAI", "AsyncOpenAI"])
+@pytest_asyncio.fixture(scope="package", loop_scope="package", params=["OpenAI", "AsyncOpenAI"])
 async def sdk(request: pytest.FixtureRequest, system: System) -> AsyncIterator[Sdk]:
     """Each of the two clients; what fails is not sent again."""
     async with client_of(request.param, system, max_retries=0) as opened:

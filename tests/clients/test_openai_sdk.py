@@ -24,7 +24,7 @@ from tests.support.client import PATIENCE_S
 from tests.support.processes import Processes
 from tests.support.upstream import ask, expected_text
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 # Everything that a careless framing, or a client's idea of a line, would break on.
 BREAKS_FRAMES = (
@@ -48,13 +48,13 @@ async def client_of(kind: str, system: System, **options: Any) -> AsyncIterator[
         await sdk.close()
 
 
-@pytest.fixture(scope="session", params=["OpenAI", "AsyncOpenAI"])
+@pytest.fixture(scope="package", params=["OpenAI", "AsyncOpenAI"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Which of the two clients."""
     return str(request.param)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def sdk(kind: str, system: System) -> AsyncIterator[Sdk]:
     """The client as everybody uses it."""
     async with client_of(kind, system) as opened:
@@ -67,14 +67,14 @@ def once(sdk: Sdk) -> Sdk:
     return sdk.with_options(max_retries=0)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def hasty_sdk(kind: str, hasty: System) -> AsyncIterator[Sdk]:
     """A client that gets headers and heartbeats before there is anything to say."""
     async with client_of(kind, hasty) as opened:
         yield opened
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def impatient_sdk(kind: str, impatient: System) -> AsyncIterator[Sdk]:
     """A client of the system that gives a silent upstream up; what fails is not sent again."""
     async with client_of(kind, impatient, max_retries=0) as opened:

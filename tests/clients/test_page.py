@@ -12,7 +12,7 @@ from tests.clients.system import KEY, ObservedUpstream, System
 from tests.support.processes import Processes, Running
 from tests.support.valkey import fresh_prefix
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 HALF = "Once there was an old mill by a river. Its wheel had turned for longer than anyone could remember, and"
 REST = (
@@ -34,7 +34,7 @@ LOST = "net::ERR_"
 REFUSED = "401 (Unauthorized)"
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(loop_scope="package")
 async def gateway(processes: Processes, system: System, main_prefix: str, model: str) -> AsyncIterator[Running]:
     """A gateway of this test's own, which serves one model that only this test uses; `system`'s worker is behind it."""
     started = await processes.gateway(key_prefix=main_prefix, models=(model,))

@@ -22,7 +22,7 @@ from tests.support.processes import Processes
 from tests.support.upstream import expected_text
 from tests.support.valkey import fresh_prefix
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 MODEL = "smollm2-135m-instruct"
@@ -69,7 +69,7 @@ async def run(argv: list[str], env: Mapping[str, str], *, within_s: float = PROG
     return output
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def site(processes: Processes, system: System, main_prefix: str) -> System:
     """What `make run` starts, as far as a client can tell."""
     gateway = await processes.gateway(key_prefix=main_prefix, models=(MODEL,))

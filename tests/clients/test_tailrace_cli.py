@@ -26,7 +26,7 @@ from tests.support.valkey import fresh_prefix
 from worker.providers.scripted import embed
 from worker.providers.vectors import read_vectors
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 FULL = Path("/dev/full")
 NO_SUCH_JOB = "job_00000000000000000000000000"

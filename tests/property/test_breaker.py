@@ -152,39 +152,3 @@ class Breaking(RuleBasedStateMachine):
 
 
 TestBreaking = Breaking.TestCase
-
-
-def fail(circuit: Circuit, group: str, requests: int, *, successes: dict[str, int] | None = None) -> Circuit:
-    """Report failures of so many requests of a group."""
-    failures = [FailedCall(group, f"{group}{number}") for number in range(requests)]
-    return reported(circuit, successes or {}, failures, 0, POLICY)
-
-
-def test_the_pause_of_a_circuit_that_never_recovers_has_a_bound() -> None:
-    assert retry_at_ms(Circuit(opened_ms=0, reopened=10**9), POLICY) == POLICY.open_most_ms
-
-
-def test_one_groups_failures_open_nothing_for_all() -> None:
-    flooded = fail(CLOSED, "a", 100, successes={"b": 38})
-    assert state_of(flooded, 0, POLICY) is State.CLOSED
-    assert state_of(fail(flooded, "b", 1), 0, POLICY) is State.CLOSED
-    assert state_of(fail(flooded, "b", 60), 0, POLICY) is State.OPEN
-
-
-def test_without_groups_two_failed_requests_are_enough() -> None:
-    assert state_of(fail(CLOSED, "", 4), 0, POLICY) is State.OPEN
-    one = [FailedCall("", "the same")] * 100
-    assert state_of(reported(CLOSED, {}, one, 0, POLICY), 0, POLICY) is State.CLOSED
-
-
-def test_without_groups_the_next_trial_is_another_requests() -> None:
-    failed = reported(Circuit(opened_ms=0), {}, [FailedCall("", "x")], 500, POLICY)
-    assert probed(failed, FailedCall("", "x"), 1_500, POLICY) is None
-    assert probed(failed, FailedCall("", "y"), 1_500, POLICY) is not None
-    assert probed(failed, FailedCall("", "x"), 2_500, POLICY) is not None
-
-
-def test_what_a_circuit_remembers_is_bounded() -> None:
-    circuit = reported(CLOSED, {f"t{n}": 1 for n in range(1_000)}, [], 0, POLICY)
-    circuit = fail(circuit, "a", 400)
-    assert (len(circuit.counts), len(circuit.blamed)) == (64, 64)

@@ -19,6 +19,7 @@ from shared.errors import (
     QueueFull,
     StartupError,
     TailraceError,
+    TooManyWaiting,
     Unavailable,
     is_provider_fault,
     is_request_fault,
@@ -176,3 +177,10 @@ def test_the_code_in_the_record_says_why_a_job_was_cancelled() -> None:
 def test_an_error_reads_as_its_sentence() -> None:
     assert str(StartupError("Port 8080 is in use.")) == "Port 8080 is in use."
     assert issubclass(Abandoned, AttemptFailed)
+
+
+def test_the_bound_of_waiting_jobs_is_named_with_its_setting() -> None:
+    error = TooManyWaiting.at(7)
+
+    assert (error.status, error.retryable) == (429, True)
+    assert "7 of your jobs" in str(error) and "max_waiting_per_tenant" in str(error)

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.errors import REFUSALS, ProviderRefused, ProviderTimeout
-from worker.providers.disclosure import Asked, Disclosed, disclose
+from worker.providers.disclosure import Asked, Disclosed, disclose, quotation
 from worker.providers.refusal_codes import TIMEOUT
 from worker.providers.refusals import Refusal
 
@@ -111,3 +111,8 @@ def test_a_field_is_named_only_if_its_caller_sent_it(
 
     assert isinstance(error, ProviderRefused)
     assert error.param == named
+
+
+def test_an_answer_that_speaks_about_the_account_is_not_quoted() -> None:
+    assert quotation("Your account has no credit.", lambda _: True, None) == ""
+    assert quotation("The text is too long.", lambda _: True, None) == "The text is too long."
