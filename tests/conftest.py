@@ -1,38 +1,26 @@
 """What every test can ask for: a Redis, a key prefix of its own, and settings that read no environment.
 
-Each process of a run has a Redis of its own. How tests are distributed over processes is in tests/support/schedule.py.
+Each process of a run has a Redis of its own. How tests are distributed over processes is in schedule.py (in support/).
 """
 
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
-from xdist.scheduler import LoadScopeScheduling
 
 from shared.settings import Settings
 from tests.support.processes import Processes
-from tests.support.schedule import home_of, longest_first
 from tests.support.short_settings import short_settings
 from tests.support.strict_loop import strict_loops
 from tests.support.valkey import fresh_prefix, running_valkey
 
 
-@pytest.hookimpl(optionalhook=True)  # with `-p no:xdist` there is no such hook
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Give each process a whole file or folder at a time, in the order of `pytest_collection_modifyitems`."""
-    config.option.loadscopereorder = False
-    scheduler = LoadScopeScheduling(config, log)
-    scheduler._split_scope = home_of
-    return scheduler
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the longest tests if several processes share them: else one would end long after the others."""
-    if hasattr(config, "workerinput"):
-        items[:] = longest_first(items)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let several processes share the tests as they should."""
+    if config.pluginmanager.has_plugin("xdist"):
+        config.pluginmanager.import_plugin("tests.support.distribution")
 
 
 @pytest.fixture(scope="session", autouse=True)
