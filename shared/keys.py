@@ -106,6 +106,10 @@ class Keys:
         """The beginning of every key of a tenant; its name and a colon follow. shared/functions name the ledger's."""
         return f"{self.prefix}:tenant:"
 
+    def tenant_terms(self, tenant: str) -> str:
+        """What a tenant's jobs are bounded by."""
+        return f"{self.ledgers}{tenant}:terms"
+
     @property
     def reservations(self) -> str:
         """The tenant, the lane and the bell of each job that has not ended."""

@@ -176,6 +176,14 @@ class Queue:
             return Admission(value.decode(), existing=True, position=0)
         return Admission(value.decode(), existing=False, position=int(answer[2]))
 
+    async def bound(self, tenants: Iterable[str], running: str, for_s: float) -> None:
+        """Write again how many jobs of these tenants may run at once, unless it was said since the server lost it."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for tenant in tenants:
+                pipe.hsetnx(self._keys.tenant_terms(tenant), "running", running)
+                pipe.pexpire(self._keys.tenant_terms(tenant), int(for_s * 1000))
+            await pipe.execute()
+
     async def relist(self, listings: Sequence[Listing]) -> None:
         """Write again what the server had lost of these jobs' lists and Idempotency-Keys."""
         keys: list[str] = []

@@ -228,6 +228,8 @@ async def run_worker(
             retention_s=settings.retention_s,
             listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
         )
+        bounds = settings.tenant_bounds
+        recovery = Recovery(store, queue, walk, epilogue, lease_s=settings.lease_s, bounds=bounds)
         marker = MarkerWatch("queue", queue_client, keys, on_queue_loss)
         publisher = Publisher(Fleet(queue_client, keys), metrics, clock, "worker")
 
@@ -241,7 +243,7 @@ async def run_worker(
                     breakers.run(),
                     concurrency.run(),
                     reaper.run(),
-                    Recovery(store, queue, walk, epilogue, lease_s=settings.lease_s).run(),
+                    recovery.run(),
                     ServerWatch(servers, keys, clock, metrics).run(),
                     marker.run(),
                     publish_models(Catalogue(queue_client, keys), ModelLists(table, providers), catalogue_lost),

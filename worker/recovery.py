@@ -9,11 +9,12 @@ queue. Not here: what is due for a look in ordinary times (reaper.py).
 import structlog
 
 from shared.job_walk import JobWalk
-from shared.jobs import Job, Place
+from shared.jobs import LONGEST_TIMEOUT_S, Job, Place
 from shared.lifecycle import State
 from shared.queue import LOOK_S, Queue
 from shared.repeated_check import repeat
 from shared.store import Store
+from shared.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.valkey import REDIS_FAULTS, Outage
 from worker.epilogue import Epilogue
 
@@ -28,8 +29,19 @@ _WALK_S = 10.0
 class Recovery:
     """One process's share: it walks if no other does."""
 
-    def __init__(self, store: Store, queue: Queue, walk: JobWalk, epilogue: Epilogue, *, lease_s: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        walk: JobWalk,
+        epilogue: Epilogue,
+        *,
+        lease_s: float,
+        bounds: TenantBounds = UNBOUNDED,
+    ) -> None:
+        """`bounds` are those of each tenant."""
         self._walk_of_jobs = walk
+        self._bounds = bounds
         self._store = store
         self._queue = queue
         self._epilogue = epilogue
@@ -57,6 +69,9 @@ class Recovery:
     async def _walk(self) -> int:
         restored = 0
         async for walked in self._walk_of_jobs.pages():
+            if term := self._bounds.running_term:
+                tenants = {place.tenant for place in walked.places if place.tenant}
+                await self._queue.bound(tenants, term, LONGEST_TIMEOUT_S)
             for place in walked.places:
                 parts = (self._store, self._queue, self._epilogue)
                 restored += await put_back(*parts, place, LOOK_S, lease_s=self._lease_s)

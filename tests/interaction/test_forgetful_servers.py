@@ -165,6 +165,27 @@ async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_b
     assert len(told.calls) == 3
 
 
+async def test_a_queue_that_forgets_everything_bounds_a_tenants_running_jobs_as_before(
+    apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path
+) -> None:
+    told = Told()
+    own = apart.model_copy(update={"worker_slots": 3, "max_running_per_tenant": 1})
+    async with running_system(own) as system, running_worker(own, told):
+        await system.submit(model="first")
+        call = await told.call_for("first")
+        waits = await system.submit(model="waits")
+        with captured_logs() as logs:
+            await flush(queue_server, tmp_path)
+            await logs.wait_for("recovery.put_back", times=2)
+        bob = system.client.as_("sk-bob")
+        await bob.post("/v1/jobs", {"model": "bobs", "messages": PROMPT})
+        await told.call_for("bobs")
+        assert [each.model for each in told.calls] == ["first", "bobs"]
+        call.end()
+        (await told.call_for("waits")).end()
+        assert (await system.story(waits)).types[-1] == "completed"
+
+
 async def test_readers_of_jobs_that_are_lost_learn_it_at_once_and_links_stay_good(
     apart: Settings, job_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
