@@ -1,6 +1,7 @@
 """The replay log: what is accepted, what is published, and what a reader finds after its cursor."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -9,7 +10,7 @@ from shared.embedded import EmbeddedValkey
 from shared.errors import Drained, JobNotFound
 from shared.events import START, EventId, EventType, after_cursor, encode_frame, first_id, parse_id
 from shared.lifecycle import State
-from shared.replay import Entry, Page
+from shared.replay import FRAMES_AT_ONCE, Entry, Page
 from shared.store import Execution
 from shared.valkey import REDIS_FULL
 from tests.support.core import WORKER, Core, frames_of, fresh_job_id, make_spec
@@ -127,6 +128,26 @@ async def test_all_frames_of_a_log_come_in_order_over_any_number_of_pages(
     assert [str(first_id(frame)) for frame in frames] == ["0-1", *(f"1-{seq}" for seq in range(1, 9))]
     with pytest.raises(JobNotFound):
         await anext(core.log.frames(fresh_job_id()))
+
+
+async def test_other_tasks_run_between_the_frames_of_one_page(core: Core) -> None:
+    execution = await core.running()
+    await core.append(frames_of(execution, 2, *"a" * (2 * FRAMES_AT_ONCE)))
+    loop = asyncio.get_running_loop()
+    read, seen = 0, [0]
+
+    def look() -> None:
+        nonlocal looking
+        seen.append(read)
+        looking = loop.call_soon(look)
+
+    looking = loop.call_soon(look)
+    async for _ in core.log.frames(execution.job_id):
+        read += 1
+    looking.cancel()
+
+    assert read > 2 * FRAMES_AT_ONCE
+    assert max(later - sooner for sooner, later in pairwise([*seen, read])) <= FRAMES_AT_ONCE
 
 
 async def test_a_subscriber_hears_exactly_what_was_accepted(core: Core) -> None:
