@@ -18,7 +18,6 @@ from shared.keys import Keys
 from shared.lifecycle import State
 from shared.valkey import Functions, drop_idle_connections
 
-
 FRAMES_AT_ONCE: Final = 256
 """Frames that a caller gets without a pause. A page has some 5,000 small ones, which take it a tenth of a second."""
 

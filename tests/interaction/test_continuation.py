@@ -65,6 +65,7 @@ def settings(settings: Settings, upstream: Upstream) -> Settings:
         update={
             "lease_s": 0.6,
             "worker_slots": len(POSITIONS),
+            "max_running_per_tenant": len(POSITIONS),
             "max_attempts": 2,
             "first_token_timeout_s": LONG_S,
             "gap_timeout_s": LONG_S,
