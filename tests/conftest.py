@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -18,7 +19,12 @@ from tests.support.valkey import fresh_prefix, running_valkey
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let several processes share the tests as they should."""
+    """Let several processes share the tests as they should, and hold no example's time against it."""
+    # How long an example may take is a matter of the machine, which other tests keep busy. `timeout` bounds each test.
+    hypothesis.settings.register_profile(
+        "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("busy machine")
     if config.pluginmanager.has_plugin("xdist"):
         config.pluginmanager.import_plugin("tests.support.distribution")
 
