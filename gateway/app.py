@@ -51,6 +51,7 @@ from gateway.files import room_for
 from gateway.head_check import HeadCheck
 from gateway.hub import Hub
 from gateway.middleware import RequestLog
+from gateway.open_streams import OpenStreams
 from gateway.path_prefix import PathPrefix
 from gateway.presence import Presence
 from gateway.protocol import BoundedHttp, Room
@@ -228,6 +229,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             hub=hub,
             admission=Admission(store, queue, clock, limits, publisher.process, strict, memory),
             presence=presence,
+            open_streams=OpenStreams(settings.tenant_bounds, metrics),
             viewers=viewers,
             keyring=keyring,
             links=links,

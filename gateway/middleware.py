@@ -6,7 +6,7 @@ Below: the application. Query strings are not logged: event links carry a token 
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +19,8 @@ log = structlog.get_logger()
 AFTERWARDS = "tailrace.afterwards"
 """Where in the scope a handler may leave an ASGI application, to be called when the one that routed to it has returned.
 A stream that waits inside keeps the frames and the request of all its layers: 5 KiB for each reader."""
+
+_AT_END = "tailrace.at_end"
 
 _FOREIGN_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _GUARDS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
@@ -60,6 +62,8 @@ class RequestLog:
             except Exception:  # the top of the request's task; the application has answered, if it still could
                 log.exception("request.crashed", path=scope["path"])
             finally:
+                for call in scope.pop(_AT_END, ()):
+                    call()
                 if not scope["path"].startswith(_QUIET):
                     ms = round((self._clock.monotonic() - started_at) * 1000, 1)
                     log.info("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
@@ -68,6 +72,11 @@ class RequestLog:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         route = scope["route"].path if "route" in scope else "none"
         self._metrics.http.of(method, route, f"{status // 100}xx").observe(self._clock.monotonic() - started_at)
+
+
+def at_end(scope: Scope, call: Callable[[], None]) -> None:
+    """Call a function once the request is over, with what it left to be called afterwards."""
+    scope.setdefault(_AT_END, []).append(call)
 
 
 def _guards(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -20,7 +20,8 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   ├── IdempotencyConflict   422
     │   └── BoundReached          429, names the bound
     │       ├── QueueFull
-    │       └── TooManyWaiting
+    │       ├── TooManyWaiting
+    │       └── TooManyStreams
     ├── Unavailable             503: ours, and passing
     │   ├── RedisUnavailable
     │   ├── MemoryFull
@@ -190,6 +191,20 @@ class TooManyWaiting(BoundReached):
         return TooManyWaiting(
             f"{most} of your jobs already wait, which is as many as may (max_waiting_per_tenant); "
             "try again when some have started."
+        )
+
+
+class TooManyStreams(BoundReached):
+    """The tenant has as many open streams at this gateway as it may."""
+
+    code = "too_many_streams"
+
+    @staticmethod
+    def at(most: int) -> "TooManyStreams":
+        """Make the error of this bound."""
+        return TooManyStreams(
+            f"{most} of your streams are already open here, which is as many as may be (max_streams_per_tenant); "
+            "try again when one has ended, or ask without a stream."
         )
 
 

@@ -27,6 +27,7 @@ from shared.bounds import (
     ADDRESS_CONNECTIONS,
     BODY_BYTES,
     BODY_RATE,
+    CONNECTIONS,
     DEAD_LETTERS,
     DEPTH,
     KIB,
@@ -287,6 +288,13 @@ class Settings(BaseSettings):
         ge=1,
         description="those of one tenant; beyond it its own oldest is one no longer; unset: half of `max_dead_letters`",
     )
+    max_streams_per_tenant: int | None = Field(
+        None,
+        ge=1,
+        le=CONNECTIONS,
+        description="streams that one tenant may have open at one gateway; beyond it 429; unset: half of its "
+        f"{CONNECTIONS} connections, with one tenant all of them",
+    )
     pump_bytes: int = Field(
         PUMP_BYTES,
         ge=4 * KIB,
@@ -434,6 +442,7 @@ class Settings(BaseSettings):
             running=self.max_running_per_tenant,
             running_percent=None if alone else RUNNING_PERCENT,
             dead_letters=self.max_dead_letters_per_tenant or half_of(self.max_dead_letters),
+            streams=self.max_streams_per_tenant or (CONNECTIONS if alone else half_of(CONNECTIONS)),
         )
 
     @property

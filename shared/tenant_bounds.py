@@ -1,6 +1,6 @@
 """What one tenant may hold of what all tenants share, and the shares that are the defaults.
 
-Pure. Not here: who enforces a bound (shared/functions/ledger.lua and dead_letters.lua), or the settings' names.
+Pure. Not here: who enforces a bound (shared/functions, gateway/open_streams.py), or the settings' names.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from shared.bounds import DEAD_LETTERS, TENANT_SHARE
 
 @dataclass(frozen=True, slots=True)
 class TenantBounds:
-    """Jobs that wait and jobs that run, None: no bound; and dead letters.
+    """Jobs that wait, jobs that run and streams that are open at one gateway, None: no bound; and dead letters.
 
     `running_percent` is a share of all workers' slots, and counts if no number is set.
     """
@@ -20,6 +20,7 @@ class TenantBounds:
     running: int | None = None
     running_percent: int | None = None
     dead_letters: int = DEAD_LETTERS
+    streams: int | None = None
 
     @property
     def running_term(self) -> str:

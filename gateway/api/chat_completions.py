@@ -28,6 +28,8 @@ async def create(request: Request) -> Response:
     key = request.headers.get("idempotency-key")
     wishes = Wishes.of(request.headers)
     spec = await work.run(services.admission.chat, body, caller, key, wishes=wishes, streaming=streaming)
+    if streaming:
+        services.open_streams.enter(request.scope, caller.tenant)
     return await _CHAT.answer(services, spec, body, streaming=streaming)
 
 

@@ -67,6 +67,8 @@ class CompletionDialect(Generic[_Options]):
             raise BadCursor("starting_after is a chunk that this answer does not have.", param="starting_after")
         if request.method == "HEAD":
             return Response(headers={JOB_HEADER: job.id})
+        if streaming:
+            services.open_streams.enter(request.scope, caller.tenant)
         options = self.options.of(job.id, job.model, await services.store.request(job.id))
         services.metrics.resumes.of().add(cursor is not None)
         stream = self.stream(options)

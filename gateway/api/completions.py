@@ -30,6 +30,8 @@ async def create(request: Request) -> Response:
     streaming, chat = wants_stream(body), await work.run(chat_request_of, body)
     key, wishes = request.headers.get("idempotency-key"), Wishes.of(request.headers)
     spec = await work.run(services.admission.completion, chat, body, caller, key, wishes=wishes, streaming=streaming)
+    if streaming:
+        services.open_streams.enter(request.scope, caller.tenant)
     return await _COMPLETION.answer(services, spec, chat, streaming=streaming)
 
 

@@ -148,6 +148,7 @@ async def _events(request: Request, services: Services) -> Response:
         response = Response()
         response.raw_headers = encode_headers({**STREAM_HEADERS, **headers})
         return response
+    services.open_streams.enter(request.scope, job.tenant)
     return JobEvents(services, job, cursor, headers)
 
 

@@ -51,6 +51,8 @@ async def create(request: Request) -> Response:
     asked = await work.run(read_request, body)
     if asked.unknown:
         log.debug("responses.unknown_fields_left_out", fields=asked.unknown)
+    if asked.streaming:
+        services.open_streams.enter(request.scope, caller.tenant)
     asked, chat = await with_history(services, caller, asked, work)
     try:
         spec = await work.run(
@@ -95,6 +97,7 @@ async def retrieve(request: Request) -> Response:
         services.refuse_if_draining()
     stored = await _own(request, services)
     if after is not None and request.method != "HEAD":
+        services.open_streams.enter(request.scope, stored.job.tenant)
         return ResponseEvents(services, stored.job, stored.options, after)
     shown = await _shown(services, stored.job, stored.options)
     return AsciiJSONResponse(shown, headers={JOB_HEADER: stored.job.id})

@@ -11,6 +11,7 @@ from gateway.api.heavy_work import HeavyWork
 from gateway.auth import Keyring
 from gateway.dialects.recent_answers import RecentAnswers
 from gateway.hub import Hub
+from gateway.open_streams import OpenStreams
 from gateway.presence import Presence
 from gateway.scrape import Scrape
 from gateway.shared_links import SharedLinks
@@ -44,6 +45,7 @@ class Services:
     hub: Hub
     admission: Admission
     presence: Presence
+    open_streams: OpenStreams
     viewers: Viewers
     keyring: Keyring
     links: SharedLinks

@@ -48,6 +48,7 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes, services.heavy)
     work = RequestWork.of(services.heavy, request)
     asked = await work.run(read_ui_request, body)
+    services.open_streams.enter(request.scope, caller.tenant)
     job = await _submit(services, caller, asked, Wishes.of(request.headers), work)
     return UiChat(services, job, counted=True)
 
@@ -63,9 +64,12 @@ async def resume(request: Request) -> Response:
     for job in await _jobs(services, conversation.active):
         if not job.ended and job.status is not State.CANCELLING:
             services.refuse_if_draining()
-            services.metrics.resumes.of().add()
             answer = UiChat(services, job)
-            return answer if request.method == "GET" else answer.head()
+            if request.method != "GET":
+                return answer.head()
+            services.open_streams.enter(request.scope, caller.tenant)
+            services.metrics.resumes.of().add()
+            return answer
     return Response(status_code=204, headers=None if conversation.last is None else {JOB_HEADER: conversation.last})
 
 

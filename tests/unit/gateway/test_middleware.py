@@ -10,7 +10,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from gateway.middleware import AFTERWARDS, RequestLog
+from gateway.middleware import AFTERWARDS, RequestLog, at_end
 from shared.clock import SystemClock
 from shared.metrics import Metrics
 
@@ -50,6 +50,26 @@ async def test_an_answer_carries_a_fresh_request_id() -> None:
     first, second = request_id(await serve(hello)), request_id(await serve(hello))
     assert re.fullmatch(rb"req_[0-9a-f]{24}", first)
     assert first != second
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_what_a_request_has_taken_is_given_back_after_everything_else(crashes: bool) -> None:
+    order: list[str] = []
+
+    async def afterwards(scope: Scope, receive: Receive, send: Send) -> None:
+        order.append("afterwards")
+        if crashes:
+            raise RuntimeError
+
+    async def take(scope: Scope, receive: Receive, send: Send) -> None:
+        for name in ("one", "two"):
+            at_end(scope, lambda name=name: order.append(name))  # type: ignore[misc]
+        await hello(scope, receive, send)
+        scope[AFTERWARDS] = afterwards
+
+    await serve(take)
+
+    assert order == ["afterwards", "one", "two"]
 
 
 async def test_the_callers_own_request_id_is_kept() -> None:

@@ -11,6 +11,7 @@ from shared.errors import (
     Abandoned,
     AttemptFailed,
     BadCursor,
+    BoundReached,
     Cancelled,
     InternalError,
     MethodNotAllowed,
@@ -19,6 +20,7 @@ from shared.errors import (
     QueueFull,
     StartupError,
     TailraceError,
+    TooManyStreams,
     TooManyWaiting,
     Unavailable,
     is_provider_fault,
@@ -179,8 +181,13 @@ def test_an_error_reads_as_its_sentence() -> None:
     assert issubclass(Abandoned, AttemptFailed)
 
 
-def test_the_bound_of_waiting_jobs_is_named_with_its_setting() -> None:
-    error = TooManyWaiting.at(7)
-
+@pytest.mark.parametrize(
+    ("error", "count", "setting"),
+    [
+        (TooManyWaiting.at(7), "7 of your jobs", "max_waiting_per_tenant"),
+        (TooManyStreams.at(7), "7 of your streams", "max_streams_per_tenant"),
+    ],
+)
+def test_a_tenants_bound_is_named_with_its_setting(error: BoundReached, count: str, setting: str) -> None:
     assert (error.status, error.retryable) == (429, True)
-    assert "7 of your jobs" in str(error) and "max_waiting_per_tenant" in str(error)
+    assert count in str(error) and setting in str(error)

@@ -337,7 +337,12 @@ def test_bounds_that_are_set_count_for_whatever_tenants_there_are() -> None:
         assert (bounds.waiting, bounds.running_term) == (3, "2")
 
 
-NAMES = ["max_waiting_per_tenant", "max_running_per_tenant", "max_dead_letters_per_tenant"]
+NAMES = [
+    "max_waiting_per_tenant",
+    "max_running_per_tenant",
+    "max_dead_letters_per_tenant",
+    "max_streams_per_tenant",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -359,6 +364,14 @@ def test_a_bound_is_no_larger_than_its_total() -> None:
 
     with pytest.raises(StartupError, match=r"DEAD_LETTERS_PER_TENANT: .*TAILRACE_MAX_DEAD_LETTERS, which is 4"):
         load_settings(max_dead_letters=4, max_dead_letters_per_tenant=5)
+
+
+def test_a_tenants_streams_are_no_more_than_a_gateways_connections() -> None:
+    assert [load_settings(api_keys=keys).tenant_bounds.streams for keys in ((), SEVERAL)] == [16_384, 8_192]
+    assert load_settings(max_streams_per_tenant=3).tenant_bounds.streams == 3
+
+    with pytest.raises(StartupError, match=r"STREAMS_PER_TENANT: .*less than or equal to 16384"):
+        load_settings(max_streams_per_tenant=16_385)
 
 
 def test_a_tenants_dead_letters_are_half_of_all_by_default() -> None:
