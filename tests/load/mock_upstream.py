@@ -45,6 +45,8 @@ class Order:
     """This token is left out."""
     repeat: int | None = None
     """This token comes twice."""
+    refusal: int | None = None
+    """An answer of this status comes in place of the stream."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.tokens <= MOST_TOKENS:
@@ -171,6 +173,10 @@ class Connection(asyncio.Protocol):
             order = self._order = Order.of(body)
         except (ValueError, TypeError, LookupError) as error:
             self._answer({"error": {"message": str(error), "type": "invalid_request_error"}}, b"400 Bad Request")
+            return
+        if order.refusal is not None:
+            self._order = None
+            self._answer({"error": {"message": "No.", "code": "insufficient_quota"}}, b"%d No" % order.refusal)
             return
         self._numbers = order.numbers()
         self._sent = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from tests.load.beside import compare
 from tests.load.generator import Broken, Heard, Hearing, Pace, leave, paced, steady, submit, unpaced
 from tests.load.mock_upstream import Order
 from tests.load.sheet import Budget, Sheet
@@ -53,6 +54,7 @@ class Size:
     dialects: int = 50
     scaling: tuple[int, ...] = (50, 100, 200, 400)
     scaling_tokens: int = 250
+    neighbour_turns: int = 4
 
 
 FULL: Final = Size()
@@ -65,6 +67,7 @@ QUICK: Final = Size(
     readers=1_000,
     reader_jobs=10,
     flood=1_000,
+    neighbour_turns=2,
 )
 TINY: Final = Size(
     rounds=1,
@@ -83,6 +86,7 @@ TINY: Final = Size(
     dialects=2,
     scaling=(2,),
     scaling_tokens=5,
+    neighbour_turns=1,
 )
 """Enough to see that the harness counts right; its figures say nothing."""
 
@@ -314,6 +318,11 @@ async def flood(stand: Stand, sheet: Sheet, size: Size) -> None:
             sheet.faults.append(f"{job} of the flood is {status}")
 
 
+async def neighbours(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """Use a fleet at its defaults alone (in the column `direct`), and beside a tenant that does its worst."""
+    await compare(await stand.shared_fleet(), sheet, turns=size.neighbour_turns, samples=size.samples)
+
+
 async def _cpu_a_second(pids: Sequence[int], for_s: float) -> float:
     before = sum(map(cpu_s, pids))
     await asyncio.sleep(for_s)
@@ -332,6 +341,7 @@ SCENARIOS: Final[dict[str, Callable[[Stand, Sheet, Size], Awaitable[None]]]] = {
     "memory": memory,
     "saturation": saturation,
     "flood": flood,
+    "neighbours": neighbours,
 }
 
 

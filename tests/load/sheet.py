@@ -18,7 +18,7 @@ _HEAD = ("", "direct", "through", "peer", "ratio", "budget", "")
 class Budget:
     """What design.md allows. `of`: only this dialect has promised it."""
 
-    kind: Literal["at most", "at least", "direct +"]
+    kind: Literal["at most", "at least", "direct +", "direct ×"]
     value: float
     of: str | None = None
 
@@ -26,10 +26,12 @@ class Budget:
         """Whether the value keeps to it."""
         if self.kind == "at least":
             return through >= self.value
+        if self.kind == "direct ×":
+            return through <= self.value * (direct or 0.0)
         return through <= self.value + ((direct or 0.0) if self.kind == "direct +" else 0.0)
 
     def __str__(self) -> str:
-        sign = {"at most": "≤ ", "at least": "≥ ", "direct +": "≤ direct + "}[self.kind]
+        sign = {"at most": "≤ ", "at least": "≥ ", "direct +": "≤ direct + ", "direct ×": "≤ direct × "}[self.kind]
         return f"{sign}{self.value:,.10g}"
 
 

@@ -11,16 +11,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from shared.api_keys import parse_api_key
 from shared.child import start_child, stop_child
-from shared.settings import load_settings
+from shared.settings import Settings, load_settings
 from tests.load.generator import Asking, Caller, chat, native, responses, ui
 from tests.support.processes import START_S, STOP_S, Processes, Running
 from tests.support.valkey import fresh_prefix
 
 KEY: Final = "sk-bench"
+NEIGHBOUR_KEY: Final = "sk-neighbour"
 SLOTS: Final = 1000
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -79,9 +81,29 @@ class Stand:
         self.callers.append(caller)
         return caller, worker.pid
 
+    async def shared_fleet(self) -> "SharedFleet":
+        """Another gateway and another worker for two tenants, at the default settings, on keys of their own."""
+        default = Settings.model_fields["worker_slots"].default
+        keys = [parse_api_key(f"{key}:{key}") for key in (KEY, NEIGHBOUR_KEY)]
+        changes: dict[str, Any] = {"key_prefix": fresh_prefix(), "api_keys": keys, "worker_slots": default}
+        changes["log_level"] = "error"  # dead letters are warnings
+        gateway, worker = await asyncio.gather(self.processes.gateway(**changes), self.processes.worker(**changes))
+        caller = _caller_of(gateway)
+        self.callers.append(caller)
+        return SharedFleet(caller, gateway, worker)
+
     def meter(self) -> "Meter":
         """Measures the parts' CPU time."""
         return Meter(lambda: {part: sum(map(cpu_s, pids)) for part, pids in self.pids.items()})
+
+
+@dataclass(frozen=True)
+class SharedFleet:
+    """A fleet of two tenants, and how the first one calls it."""
+
+    caller: Caller
+    gateway: Running
+    worker: Running
 
 
 class Meter:

@@ -16,9 +16,10 @@ from shared.child import signal_child, start_child
 from tests.load.bench import main
 from tests.load.generator import Broken, Caller, Heard, Hearing, Pace, chat, paced, steady, unpaced
 from tests.load.mock_upstream import Order, running_mock
+from tests.load.neighbour import WAYS, run, until_ready
 from tests.load.scenarios import SCENARIOS, TINY, scale
 from tests.load.sheet import Budget, Sheet, percentile
-from tests.load.stand import Peer, Stand, running_stand
+from tests.load.stand import NEIGHBOUR_KEY, Peer, Stand, running_stand
 
 on_the_stand = pytest.mark.asyncio(loop_scope="module")
 """One stand serves all tests: it takes seconds to start."""
@@ -149,6 +150,12 @@ async def test_the_mock_refuses_an_order_without_bounds(mock: Caller) -> None:
         await mock.ask("POST", "/v1/chat/completions", Order(1).request() | {"messages": [{"content": '{"tokens":0}'}]})
 
 
+async def test_the_mock_refuses_what_is_ordered_to_be_refused(mock: Caller) -> None:
+    answer = await mock.ask("POST", "/v1/chat/completions", Order(1, refusal=402).request(), expect=402)
+
+    assert answer.json()["error"]["code"] == "insufficient_quota"
+
+
 async def test_the_mock_tells_which_streams_are_open_and_which_were_closed_by_their_client(mock: Caller) -> None:
     reading = asyncio.create_task(chat(mock)(Order(100, rate=1, name="left")))
     opened = (await mock.ask("GET", "/observations?open=1")).json()
@@ -223,6 +230,20 @@ async def test_each_scenario_fills_in_its_rows(stand: Stand, name: str) -> None:
 
 
 @on_the_stand
+async def test_a_neighbour_does_its_worst_in_all_its_ways_and_leaves_nothing_that_waits(stand: Stand) -> None:
+    fleet = await stand.shared_fleet()
+
+    turns = await run(fleet.caller.port, NEIGHBOUR_KEY, WAYS, until_ready)
+
+    assert turns.keys() == set(WAYS)
+    theirs = Caller(fleet.caller.port, NEIGHBOUR_KEY)
+    stand.callers.append(theirs)
+    for status in ("queued", "running"):
+        assert (await theirs.ask("GET", f"/v1/jobs?status={status}")).json()["data"] == []
+    assert (await fleet.caller.ask("GET", "/v1/jobs")).json()["data"] == []
+
+
+@on_the_stand
 async def test_scaling_has_a_cost_for_each_number_of_streams(stand: Stand) -> None:
     sheet = Sheet()
 
@@ -277,8 +298,13 @@ def test_a_row_has_the_median_of_its_rounds_and_a_ratio() -> None:
 
 @pytest.mark.parametrize(
     ("budget", "good", "bad"),
-    [(Budget("at most", 3), 3.0, 3.1), (Budget("at least", 3), 3.0, 2.9), (Budget("direct +", 3), 13.0, 13.1)],
-    ids=["at_most", "at_least", "direct_plus"],
+    [
+        (Budget("at most", 3), 3.0, 3.1),
+        (Budget("at least", 3), 3.0, 2.9),
+        (Budget("direct +", 3), 13.0, 13.1),
+        (Budget("direct ×", 1.5), 15.0, 15.1),
+    ],
+    ids=["at_most", "at_least", "direct_plus", "direct_times"],
 )
 def test_a_budget_is_met_or_missed(budget: Budget, good: float, bad: float) -> None:
     assert budget.met(good, 10.0)
