@@ -46,11 +46,11 @@ class Intake:
             if (job := await self._kept(admission.job_id)) is not None:
                 return job
             if not await self._queue.free(spec, admission.job_id):
-                # A crash between `admit` and `create`: made again under the same id.
+                # A crash between `admit` and `create`, or a server that lost the job: made again under the same id.
                 spec = replace(spec, id=admission.job_id)
                 break
             admission = await self._admit(spec)
-        created = await self._store.create(spec, max(admission.position, 1))
+        created = await self._store.create(spec, max(admission.position, 1), again=admission.existing)
         if await self._queue.release(spec.id, spec.lane):
             return created.job
         job = await self._store.load(spec.id)

@@ -120,8 +120,11 @@ class Store:
         self._retention_ms = int(retention_s * 1000)
         self._failed_retention_ms = int(max(retention_s, failed_retention_s) * 1000)
 
-    async def create(self, spec: JobSpec, position: int) -> Created:
-        """Write record, request and the `queued` event, unless they are there already."""
+    async def create(self, spec: JobSpec, position: int, *, again: bool = False) -> Created:
+        """Write record, request and the `queued` event, unless they are there already.
+
+        `again`: the job may have been here and was lost.
+        """
         keys, given_up = self._keys.job(spec.id), spec.abandonment
         watched = spec.viewer is not None
         answer, record = await self._functions.call(
@@ -145,6 +148,7 @@ class Store:
             spec.requeued_from or "",
             "" if spec.keep_s is None else max(int(spec.keep_s * 1000), 1),
             "" if spec.idempotency_key is None else f"{spec.fingerprint} {spec.idempotency_key}",
+            "1" if again else "",
             *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
         )
         if answer == b"created":

@@ -6,6 +6,9 @@ and writes the tenants' lists and the Idempotency-Keys again. Above: __main__ an
 queue. Not here: what is due for a look in ordinary times (reaper.py).
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 import structlog
 
 from shared.job_walk import JobWalk
@@ -56,27 +59,35 @@ class Recovery:
         server = await identity_of(self._store, self._queue)
         if not await self._store.may_walk(server, _WALK_S):
             return False
+        walked = False
         try:
             restored = await self._walk()
-        except REDIS_FAULTS:
-            # A server that still loads its data tells who it is, and no more: the next try must not wait for `_WALK_S`.
-            await self._store.not_walked()
-            raise
-        await self._store.walked(server)
+            await self._store.walked(server)
+            walked = True
+        finally:
+            if not walked:
+                # A server that still loads its data tells who it is, and no more; or this worker is stopped. The next
+                # try must not wait for `_WALK_S`.
+                with suppress(*REDIS_FAULTS):
+                    await self._store.not_walked()
         log.info("recovery.walked", restored=restored)
         return True
 
     async def _walk(self) -> int:
-        restored = 0
+        restored, waiting = 0, list[Place]()
         async for walked in self._walk_of_jobs.pages():
             if term := self._bounds.running_term:
                 tenants = {place.tenant for place in walked.places if place.tenant}
                 await self._queue.bound(tenants, term, LONGEST_TIMEOUT_S)
-            for place in walked.places:
-                parts = (self._store, self._queue, self._epilogue)
-                restored += await put_back(*parts, place, LOOK_S, lease_s=self._lease_s)
+            restored += await self._put_back(place for place in walked.places if place.began)
+            waiting += [place for place in walked.places if not place.began]
             await self._queue.relist(walked.listings)
-        return restored
+        # Those that ran count first against the bounds of their tenants.
+        return restored + await self._put_back(waiting)
+
+    async def _put_back(self, places: Iterable[Place]) -> int:
+        parts = (self._store, self._queue, self._epilogue)
+        return sum([await put_back(*parts, place, LOOK_S, lease_s=self._lease_s) for place in places])
 
 
 async def identity_of(store: Store, queue: Queue) -> str:

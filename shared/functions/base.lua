@@ -8,6 +8,7 @@ local VERSION = '@VERSION@'
 local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
 local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
 local TICK_MS = 50       -- a server takes longer than this to start again
+local EPOCHS_SINCE_MS = 1767225600000 -- 2026: ticks since then are epochs that a lost job has not had, and fit a double
 local CIRCUITS_MS = 900000 -- circuits that nobody has changed for many of their longest pauses say nothing any more
 local LONG_LEASES = 4    -- workers whose settings differ may hold a claim for longer than the one that looks at it
 local MAX_OVER = 100     -- dead letters that are too many are let go so many at a time

@@ -12,9 +12,11 @@ end
 -- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandoned without a first viewer in ms (0 never),
 -- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or '',
 -- '1' if its reader can't take back what it was shown, the dead letter that it is requeued from or '',
--- the most that it is kept after its end in ms or '', what it was asked under or '' [, gateway, viewer's lease ms]
+-- the most that it is kept after its end in ms or '', what it was asked under or '', '1' if it may have been here and
+-- was lost [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record}
--- With a gateway, whoever asked is the job's first viewer.
+-- With a gateway, whoever asked is the job's first viewer. The epochs of a job that was lost begin behind those that it
+-- had: its readers may come back with event ids of a text that is gone.
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
   need_event(keys[1], keys[3], keys[4])
@@ -23,8 +25,8 @@ local function create(keys, args)
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
   if keys[5] then
-    local lease = tonumber(args[20])
-    show(keys[5], keys[6], args[19], 1, now, lease)
+    local lease = tonumber(args[21])
+    show(keys[5], keys[6], args[20], 1, now, lease)
     if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
   end
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
@@ -34,6 +36,7 @@ local function create(keys, args)
   if args[16] ~= '' then redis.call('HSET', keys[1], 'requeued_from', args[16]) end
   if args[17] ~= '' then redis.call('HSET', keys[1], 'keep', args[17]) end
   if args[18] ~= '' then redis.call('HSET', keys[1], 'asked_under', args[18]) end
+  if args[19] ~= '' then redis.call('HSET', keys[1], 'floor', digits(math.floor((now - EPOCHS_SINCE_MS) / TICK_MS))) end
   redis.call('SET', keys[2], args[7])
   local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
   local bytes = frame('queued', data, 0, 1)
@@ -69,7 +72,7 @@ end
 local function begin(keys, args)
   need_event(keys[1], keys[2], keys[3])
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
-    'owner', 'left', 'embedded')
+    'owner', 'left', 'embedded', 'floor')
   local status = record[1]
   if not status then return { 'missing' } end
   if is_terminal(status) then return { 'ended' } end
@@ -88,9 +91,10 @@ local function begin(keys, args)
     if left <= 0 then return { 'expired' } end
     if args[9] ~= '' and tonumber(args[9]) ~= tonumber(record[3]) then return { 'moved' } end
   end
-  local epoch, created = old + 1, tonumber(record[6]) or now
+  local floor, created = tonumber(record[11]) or 0, tonumber(record[6]) or now
+  local epoch = math.max(old + 1, floor)
   -- A server that was killed may have forgotten executions: the job's age in ticks is an epoch that none of them had.
-  if may_have_forgotten(created) then epoch = math.max(epoch, math.floor((now - created) / TICK_MS)) end
+  if may_have_forgotten(created) then epoch = math.max(epoch, floor + math.floor((now - created) / TICK_MS)) end
   local base, seq = (tonumber(record[4]) or 0) + (tonumber(record[3]) or 0), 0
   if running then
     attempts = attempts + 1

@@ -148,10 +148,10 @@ async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_b
         await told.call_for("running")
         theirs = (await other.as_("sk-bob").post("/v1/jobs", {"model": "ended", "messages": PROMPT})).json()["id"]
         before = (await other.get("/v1/jobs")).json()["data"]
-        with captured_logs() as logs:
-            await lose(queue_server, tmp_path / "queue")
-            await logs.wait_for("recovery.walked")
-        after = (await other.get("/v1/jobs")).json()["data"]
+        await lose(queue_server, tmp_path / "queue")
+        async with asyncio.timeout(PATIENCE_S):
+            while (after := (await other.get("/v1/jobs")).json()["data"]) == []:
+                pass
         again = [(await ask(model, f"a key of {model}")).json()["id"] for model in jobs]
         conflict = await ask("ended", "a key of ended", "Something else")
         assert [job["id"] for job in (await other.as_("sk-bob").get("/v1/jobs")).json()["data"]] == [theirs]
@@ -210,6 +210,39 @@ async def test_readers_of_jobs_that_are_lost_learn_it_at_once_and_links_stay_goo
             jobs = [(await each.post("/v1/jobs", {"model": MODEL, "messages": PROMPT})).json() for each in gateways]
             for job in jobs:
                 assert await opens(job["links"]["events"], *gateways) == [200, 200, 200]
+
+
+async def test_a_job_that_is_made_again_under_its_key_never_goes_on_with_a_text_that_was_lost(
+    apart: Settings, job_server: EmbeddedValkey, tmp_path: Path, lose: Loss
+) -> None:
+    told = Told()
+    async with two_gateways(apart) as (system, _), running_worker(apart, told):
+
+        async def ask() -> str:
+            body = {"model": MODEL, "messages": PROMPT}
+            answer = await system.client.post("/v1/jobs", body, headers={"idempotency-key": "a key"})
+            job_id: str = answer.json()["id"]
+            return job_id
+
+        job_id = await ask()
+        lost = await told.call()
+        lost.say("A ", "text ", "that ")
+        async with system.reading(job_id) as read:
+            while (seen := await read()).type is not EventType.DELTA or seen.json()["content"] != "that ":
+                pass
+        await lose(job_server, tmp_path / "jobs")
+        await lost.until_closed()
+        assert await ask() == job_id
+        call = await told.call(1)
+        call.say(*("Another " for _ in range(5)))
+        call.end()
+        assert (await system.story(job_id)).text == 5 * "Another "
+        headers = {"last-event-id": str(seen.id)}
+        async with system.client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
+            events = await response.events()
+
+    assert events[0].type is EventType.GAP
+    assert "".join(event.json()["content"] for event in events if event.type is EventType.DELTA) == 5 * "Another "
 
 
 async def test_one_server_that_forgets_everything_leaves_a_fleet_that_works(

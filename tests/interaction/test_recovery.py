@@ -117,6 +117,23 @@ async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: S
                     pass
 
 
+async def test_a_worker_that_is_stopped_in_its_walk_lets_another_one_walk_at_once(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def endless(*_: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Queue, "relist", endless)
+    async with running_worker(system.settings, Told()):
+        await asyncio.wait_for(begun.wait(), PATIENCE_S)
+
+    async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
+        assert await jobs.store.may_walk("another", 60.0)
+
+
 async def test_a_walk_that_fails_is_tried_again_at_once(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     restore = Queue.restore
     failed = False
