@@ -36,7 +36,7 @@ PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage lint check fix faults outages readers fuzz bench zoo lock clean
+.PHONY: help install run test coverage lint check fix faults outages readers weights fuzz bench zoo lock clean
 
 help: ## Show this list
 	@echo "Usage: make COMMAND [ARGS=...] [PYTHON=python3.12]"
@@ -71,6 +71,9 @@ PURE_COVERED = report=$$($(BIN)/coverage report --include='$(PURE)' --fail-under
 
 readers: $(DEV_READY) ## Weigh 10,000 idle readers and a frozen one on one gateway (Linux; a minute); ARGS=--readers=1000
 	@$(BIN)/python -m tests.load.readers $(ARGS)
+
+weights: $(DEV_READY) ## Weigh a gateway under the worst of each bound (Linux; a minute); ARGS="frozen caller"
+	@$(BIN)/python -m tests.load.weights $(ARGS)
 
 lint: $(DEV_READY) ## Check format, style, types, architecture and compose.yaml
 	$(BIN)/ruff format --check .

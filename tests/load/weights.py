@@ -1,0 +1,250 @@
+"""The memory of a gateway under the worst of each bound, item by item, beside the README's table.
+
+`python -m tests.load.weights` (`make weights`) starts a Valkey, and a fresh gateway for each kind of item. The gateway
+holds many items at once, and the growth of its resident memory is divided by their number (Linux: /proc). For items
+that last for a moment, the peak counts. Above: the command line, and test_weights.py with fewer items. Not here: how
+long idle readers live, and the cost of a frozen one for others (readers.py).
+"""
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import uvloop
+
+from shared.bounds import BODY_BYTES, CONTAINERS, ENTRY_BYTES, KIB, LOG_BYTES, PAGE_BYTES, READER_BYTES
+from shared.settings import Settings, load_settings
+from tests.load.readers import KEY, allow_files, idle_readers, request, resident
+from tests.support.client import Client
+from tests.support.processes import Processes, Running
+from tests.support.scribe import Desk, desk
+from tests.support.valkey import running_valkey
+
+TOLERANCE: Final = 0.15
+_DELTA: Final = "x" * 4_000
+_AT_ONCE: Final = 16
+"""Deltas of one entry: nearly `ENTRY_BYTES`."""
+_SETTLE_S: Final = 0.2
+_HEAD: Final = f"Host: tailrace.test\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
+
+
+@dataclass
+class Place:
+    """A fresh gateway, and what puts weight on it."""
+
+    gateway: Running
+    client: Client
+    desk: Desk
+    stack: AsyncExitStack
+    """Closes the connections that it holds."""
+
+    @property
+    def port(self) -> int:
+        """The gateway's port."""
+        return self.client.port
+
+    async def connect(self, sent: bytes = b"", *, small: bool = False) -> socket.socket:
+        """Open a connection that sends something and reads nothing; a `small` one takes as little as it can."""
+        sock = self.stack.enter_context(socket.socket())
+        if small:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
+        sock.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(sock, ("127.0.0.1", self.port))
+        if sent:
+            await loop.sock_sendall(sock, sent)
+        return sock
+
+    async def settled(self) -> int:
+        """Wait until memory grows no more; return it."""
+        last, same = resident(self.gateway), 0
+        while same < 3:
+            await asyncio.sleep(_SETTLE_S)
+            now = resident(self.gateway)
+            same = same + 1 if now - last < 64 * KIB else 0
+            last = now
+        return last
+
+
+async def connections(place: Place, count: int) -> None:
+    """Open connections that ask for nothing."""
+    for _ in range(count):
+        await place.connect()
+
+
+async def idle(place: Place, count: int) -> None:
+    """Read silent jobs."""
+    jobs = [(await place.desk.started()).job_id for _ in range(5)]
+    await place.stack.enter_async_context(idle_readers(place.port, jobs, count))
+
+
+async def frozen(place: Place, count: int) -> None:
+    """Read busy jobs, each its own, and take nothing: a page is on its way, and live frames wait."""
+    entries = (PAGE_BYTES + ENTRY_BYTES) // (_AT_ONCE * len(_DELTA)) + 1
+    for _ in range(count):
+        scribe = await place.desk.started()
+        for _ in range(entries):
+            await scribe.say(*[_DELTA] * _AT_ONCE)
+        await place.connect(request(scribe.job_id), small=True)
+        await asyncio.sleep(_SETTLE_S / 4)
+        for _ in range(READER_BYTES // len(_DELTA) - 3):
+            await scribe.say(_DELTA)
+
+
+async def bodies(place: Place, count: int) -> None:
+    """Send all of a body but its last byte."""
+    head = f"POST /v1/jobs HTTP/1.1\r\n{_HEAD}Content-Length: {BODY_BYTES}\r\n\r\n".encode()
+    for _ in range(count):
+        await place.connect(head + b" " * (BODY_BYTES - 1))
+
+
+async def callers(place: Place, count: int) -> None:
+    """Wait for whole completions whose logs are as long as they may be."""
+    body = json.dumps({"model": "told", "messages": [{"role": "user", "content": "a"}]})
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{_HEAD}Content-Length: {len(body)}\r\n\r\n"
+    for _ in range(count):
+        await place.connect((head + body).encode())
+        scribe = await place.desk.take()
+        for _ in range(LOG_BYTES // (_AT_ONCE * len(_DELTA))):
+            await scribe.say(*[_DELTA] * _AT_ONCE)
+
+
+async def decoded(place: Place, count: int) -> None:
+    """Send bodies with as many lists as one may have, padded to the largest body."""
+    lists: dict[str, Any] = {
+        "model": "told",
+        "messages": [{"role": "user", "content": "a"}],
+        "x": [[]] * (CONTAINERS - 9),
+    }
+    padding = BODY_BYTES - len(json.dumps({**lists, "y": ""}).encode())
+    for _ in range(count):
+        answer = await place.client.post("/v1/jobs", {**lists, "y": "y" * padding})
+        assert answer.status == 202, answer.body
+
+
+async def references(place: Place, count: int) -> None:
+    """Refer to an answer of many small tokens, as large as all that a request may refer to."""
+    scribe = await place.desk.started()
+    each = len(b'{"content":" abc"}')
+    for _ in range(BODY_BYTES // each // 1000 - 1):
+        await scribe.say(*[" abc"] * 1000)
+    await scribe.complete()
+    reference = {"type": "item_reference", "id": f"{scribe.job_id.replace('job_', 'msg_')}_0"}
+    for _ in range(count):
+        answer = await place.client.post("/v1/responses", {"model": "told", "background": True, "input": [reference]})
+        assert answer.status == 200, answer.body
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of item: `kib` is the weight of one by the README, `count` the number that is weighed."""
+
+    name: str
+    kib: float
+    count: int
+    hold: Callable[[Place, int], Awaitable[None]]
+    passing: bool = False
+    """It lasts for a moment: the highest rise is weighed, of all together, and is `kib` at most."""
+
+    def row(self, kib: float) -> str:
+        """Return the README's row with this weight."""
+        return f"| {self.name} | {'at most ' if self.passing else ''}{shown(kib)} |"
+
+
+KINDS: Final = (
+    Kind("connection that asks for nothing", 4.7, 2_000, connections),
+    Kind("idle reader", 18.6, 5_000, idle),
+    Kind("reader that freezes, of a busy job of its own", 590, 100, frozen),
+    Kind("body of 1 MiB that lacks its last byte", 1.1 * KIB, 100, bodies),
+    Kind("caller who waits for a whole completion of 16 MiB", 17.4 * KIB, 8, callers),
+    Kind("body with 65,536 lists, at its peak", 8 * KIB, 3, decoded, passing=True),
+    Kind("references to 1 MiB of small tokens, at their peak", 12 * KIB, 3, references, passing=True),
+)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """The weight of one item of a kind, as it was measured."""
+
+    kind: Kind
+    kib: float
+
+    @property
+    def is_as_told(self) -> bool:
+        """Whether the README's figure is right, within the tolerance."""
+        over = self.kib - self.kind.kib
+        return (over if self.kind.passing else abs(over)) <= TOLERANCE * self.kind.kib
+
+
+def shown(kib: float) -> str:
+    """A weight with its unit."""
+    return f"{kib / KIB:.3g} MiB" if kib >= KIB else f"{kib:.3g} KiB"
+
+
+async def weigh(settings: Settings, kind: Kind, *, share: float = 1.0) -> Weight:
+    """Hold a share of the items of a kind in a fresh gateway."""
+    count = max(1, int(kind.count * share))
+    async with _place(settings) as place:
+        # The first items bring what all later ones use.
+        await kind.hold(place, max(1, count // 20))
+        before = await place.settled()
+        if kind.passing:
+            _forget_peak(place.gateway)
+        await kind.hold(place, count)
+        after = _peak(place.gateway) if kind.passing else await place.settled()
+        return Weight(kind, (after - before) / KIB / (1 if kind.passing else count))
+
+
+@asynccontextmanager
+async def _place(settings: Settings) -> AsyncIterator[Place]:
+    # Nobody is broken off meanwhile.
+    needed = settings.model_copy(update={"drain_s": 0.0, "send_timeout_s": 300.0, "timeout_s": 600.0})
+    async with desk(needed) as opened, Processes(needed) as processes:
+        gateway = await processes.gateway()
+        async with AsyncExitStack() as stack:
+            yield Place(gateway, Client(urlsplit(gateway.url).port or 0, KEY), opened, stack)
+
+
+def _forget_peak(gateway: Running) -> None:
+    Path(f"/proc/{gateway.pid}/clear_refs").write_text("5")
+
+
+def _peak(gateway: Running) -> int:
+    status = Path(f"/proc/{gateway.pid}/status").read_text()
+    return KIB * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")))
+
+
+async def main(names: list[str]) -> int:
+    """Weigh, print the README's rows, judge."""
+    wrong = 0
+    with tempfile.TemporaryDirectory() as folder:
+        async with running_valkey(Path(folder)) as valkey:
+            settings = load_settings(
+                redis_url=valkey.url, api_keys=(f"{KEY}:alice",), secret="s" * 32, log_level="error"
+            )
+            for kind in KINDS:
+                if names and not any(name in kind.name for name in names):
+                    continue
+                weight = await weigh(settings, kind)
+                wrong += not weight.is_as_told
+                told = "" if weight.is_as_told else f"  README: {shown(kind.kib)}"
+                print(kind.row(weight.kib) + told, flush=True)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.load.weights", description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="parts of kinds' names; all if there are none")
+    options = parser.parse_args()
+    if not allow_files(max(kind.count for kind in KINDS)):
+        sys.exit("This system allows too few open files (ulimit -Hn).")
+    sys.exit(uvloop.run(main(options.names)))
