@@ -96,7 +96,8 @@ async def test_the_event_loops_steps_do_not_grow_with_a_request(client: Client, 
     path, make = BODIES[name]
     small, _ = await steps_of(client, path, make(1_000))
     small, before = await steps_of(client, path, make(1_000))
-    large, after = await steps_of(client, path, make(4_000))
+    # The least of three: whatever else the loop does meanwhile, on a busy machine the more.
+    large, after = min([await steps_of(client, path, make(4_000)) for _ in range(3)])
 
     assert before == after
     # What is read from a socket at once takes steps, too: a few hundred for each 64 KiB.
