@@ -134,6 +134,7 @@ async def test_everything_that_waits_is_one_chunk(hub: Hub, writing: Desk) -> No
         assert await reader.chunk() == await writing.logged(scribe.job_id)
 
 
+@pytest.mark.slow(10, "10,000 races")
 async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_lost(
     settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +201,7 @@ async def test_a_channel_without_readers_is_let_go(hub: Hub, writing: Desk) -> N
         ]
 
 
+@pytest.mark.slow(8, "75 readers read logs of 300 entries again and again")
 async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, writing: Desk) -> None:
     """Invariant 3 against the list itself: each reader leaves whenever it likes and resumes with the id it had."""
     asyncio.get_running_loop().set_debug(False)

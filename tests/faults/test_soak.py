@@ -8,6 +8,7 @@ from tests.faults.soak import soak
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow(25, "waits until what was kept has expired")
 async def test_after_retention_there_are_as_many_keys_as_before(tmp_path: Path) -> None:
     found = await soak(tmp_path / "run", 5.0, newcomer=False)
 

@@ -115,6 +115,7 @@ def has_gone_on(story: Story, position: int) -> bool:
     return story.types == [*began, "started", *rest, "completed"]
 
 
+@pytest.mark.slow(8, "one job for each token")
 async def test_an_upstream_that_breaks_at_any_token_is_asked_for_the_missing_ones_only(
     system: System, upstream: Upstream, first_calls: FirstCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +133,7 @@ async def test_an_upstream_that_breaks_at_any_token_is_asked_for_the_missing_one
     assert (upstream.meter.generated, upstream.meter.twice) == (TOKENS * len(jobs), 0)
 
 
+@pytest.mark.slow(10, "a worker process for each token")
 async def test_a_worker_that_is_killed_at_any_token_leaves_only_the_missing_ones_to_the_next(
     system: System, upstream: Upstream, first_calls: FirstCalls, processes: Processes
 ) -> None:

@@ -20,6 +20,7 @@ SLOTS = 40
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow(8, "a thousand jobs")
 async def test_a_thousand_jobs_of_fifty_clients_all_end_and_every_text_is_exact(settings: Settings) -> None:
     slots = settings.model_copy(update={"worker_slots": SLOTS, "timeout_s": 100.0})
     async with Processes(slots) as processes:

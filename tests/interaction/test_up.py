@@ -27,6 +27,7 @@ from tests.support.upstream import expected_text
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="finds the parts in /proc"),
     pytest.mark.timeout(120),
+    pytest.mark.slow(3, "starts all that `tailrace up` starts"),
 ]
 
 SCRIPTED = {"TAILRACE_UPSTREAM_URL": "scripted:"}

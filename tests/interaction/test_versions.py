@@ -142,6 +142,7 @@ async def server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
 
 @pytest.mark.parametrize("commit", [FIRST, LATER])
 @pytest.mark.parametrize("old_first", [True, False], ids=["old first", "new first"])
+@pytest.mark.slow(8, "workers and gateways of two versions take turns under load")
 async def test_two_versions_serve_each_others_jobs(
     settings: Settings, server: EmbeddedValkey, tmp_path: Path, commit: str, old_first: bool
 ) -> None:

@@ -10,7 +10,8 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-_TOGETHER = ("tests/clients/",)
+_TOGETHER = {"tests/clients/": 250.0}
+"""Folders whose tests share their servers, and how long all of them take (s)."""
 
 
 class Item(Protocol):
@@ -43,7 +44,7 @@ AnyItem = TypeVar("AnyItem", bound=Item)
 
 def longest_first(items: Sequence[AnyItem]) -> list[AnyItem]:
     """Return the tests in another order: homes with the most seconds of slow tests first, the others as they were."""
-    seconds: dict[str, float] = defaultdict(float)
+    seconds = defaultdict[str, float](float, _TOGETHER)
     for item in items:
         seconds[home_of(item.nodeid)] += seconds_of(item)
     return sorted(items, key=lambda item: -seconds[home_of(item.nodeid)])
