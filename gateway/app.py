@@ -80,7 +80,7 @@ from shared.jobs import LONGEST_TIMEOUT_S
 from shared.keys import Keys
 from shared.lanes import parse_lanes
 from shared.link_secrets import LinkSecrets
-from shared.memory_watch import MemoryWatch
+from shared.memory_watch import MemoryWatch, memory_of
 from shared.metrics import Buckets, Metrics
 from shared.ports import family_of
 from shared.prompts import Prompts
@@ -188,7 +188,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             grace_s=settings.disconnect_grace_s,
             models=settings.served_models,
             lanes=lanes,
-            bounds=settings.tenant_bounds,
+            bounds=settings.tenant_bounds.in_memory(await memory_of(job_client)),
         )
         catalogue = Catalogue(queue_client, keys)
         # Where the settings name the models, the limits say which ones there are.

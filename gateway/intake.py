@@ -5,7 +5,7 @@ Admit, create, release: a 202 is sent only after all three. Not here: which requ
 
 from dataclasses import replace
 
-from shared.errors import JobNotFound
+from shared.errors import JobNotFound, TooManyBytes
 from shared.jobs import Job, JobSpec
 from shared.queue import Admission, Queue
 from shared.store import Store
@@ -50,7 +50,12 @@ class Intake:
                 spec = replace(spec, id=admission.job_id)
                 break
             admission = await self._admit(spec)
-        created = await self._store.create(spec, max(admission.position, 1), again=admission.existing)
+        placed = max(admission.position, 1)
+        try:
+            created = await self._store.create(spec, placed, again=admission.existing, bounds=self._bounds)
+        except TooManyBytes:
+            await self._queue.withdraw(spec)
+            raise
         if await self._queue.release(spec.id, spec.lane):
             return created.job
         job = await self._store.load(spec.id)

@@ -125,6 +125,9 @@ DEPTH: Final = 10_000
 TENANT_SHARE: Final = 2
 """One tenant of several holds at most this fraction, a half, of what all share, by default: the others get the rest."""
 
+BYTES_PERCENT: Final = 50
+"""The share of the jobs' server's memory that one tenant of several may fill, by default."""
+
 RUNNING_PERCENT: Final = 80
 """One tenant of several leaves every fifth slot to the others, by default: its jobs may be silent for minutes."""
 

@@ -64,7 +64,8 @@ class Conversations:
         """
         key = self._keys.conversation(tenant, chat_id)
         expected = "*" if whole else last or ""
-        begun, former = await self._functions.call("chat_begin", [key], job_id, expected, self._keep_ms(timeout_s))
+        arguments = (job_id, expected, *self._kept(tenant, timeout_s))
+        begun, former = await self._functions.call("chat_begin", [key], *arguments)
         return _named(former) if begun else None
 
     async def commit(
@@ -75,17 +76,18 @@ class Conversations:
         None if it was stopped meanwhile, or another one began: then it is the one to be cancelled.
         """
         key = self._keys.conversation(tenant, chat_id)
-        arguments = (job_id, encode_data(list(turns)), self._keep_ms(timeout_s))
+        arguments = (job_id, encode_data(list(turns)), *self._kept(tenant, timeout_s))
         done, former = await self._functions.call("chat_commit", [key], *arguments)
         return _named(former) if done else None
 
-    def _keep_ms(self, timeout_s: float) -> int:
-        return int((timeout_s + _RETENTIONS * self._retention_s) * 1000)
+    def _kept(self, tenant: str, timeout_s: float) -> tuple[int, str]:
+        return int((timeout_s + _RETENTIONS * self._retention_s) * 1000), self._keys.kept_bytes(tenant)
 
     async def stop(self, tenant: str, chat_id: str, job_id: str | None = None) -> list[str]:
         """Nobody answers any more, or not this job: the jobs that did, and are to be cancelled."""
         key = self._keys.conversation(tenant, chat_id)
-        stopped: list[bytes] = await self._functions.call("chat_stop", [key], job_id or "")
+        arguments = (job_id or "", self._keys.kept_bytes(tenant))
+        stopped: list[bytes] = await self._functions.call("chat_stop", [key], *arguments)
         return [job.decode() for job in stopped]
 
 

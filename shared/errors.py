@@ -21,7 +21,8 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   └── BoundReached          429, names the bound
     │       ├── QueueFull
     │       ├── TooManyWaiting
-    │       └── TooManyStreams
+    │       ├── TooManyStreams
+    │       └── TooManyBytes
     ├── Unavailable             503: ours, and passing
     │   ├── RedisUnavailable
     │   ├── MemoryFull
@@ -33,6 +34,7 @@ This module knows neither of them: an error is a code, a sentence, a status and 
     │   ├── ProviderTruncated
     │   ├── ProviderGarbage
     │   ├── OutputTooLarge
+    │   ├── TenantFull
     │   ├── CircuitOpen
     │   ├── Interrupted           its execution ended before the provider was through
     │   │   ├── WorkerLost
@@ -208,6 +210,21 @@ class TooManyStreams(BoundReached):
         )
 
 
+class TooManyBytes(BoundReached):
+    """The tenant's jobs and conversations keep as many bytes as new jobs may fill."""
+
+    code = "too_many_bytes"
+    retry_after_s = 30
+
+    @staticmethod
+    def at(most: int) -> "TooManyBytes":
+        """Make the error of this bound."""
+        return TooManyBytes(
+            f"Your jobs and conversations keep nearly as many bytes as they may, which is {most} "
+            "(max_bytes_per_tenant); delete some, or try again when some have expired."
+        )
+
+
 class Unavailable(TailraceError):
     """Not now, and not the caller's fault. `retry_after_s` goes into `Retry-After`."""
 
@@ -301,6 +318,21 @@ class OutputTooLarge(AttemptFailed):
     """The job's log would pass `max_log_bytes`."""
 
     code = "output_too_large"
+
+
+class TenantFull(AttemptFailed):
+    """The job's tenant keeps as many bytes as it may, and the job would add to them."""
+
+    code = "tenant_full"
+    status = 429
+
+    @staticmethod
+    def of_a_job() -> "TenantFull":
+        """Make the error of a job that runs."""
+        return TenantFull(
+            "Your jobs and conversations keep as many bytes as they may (max_bytes_per_tenant), so this job ended; "
+            "delete some, or try again when some have expired."
+        )
 
 
 class CircuitOpen(AttemptFailed):
@@ -482,11 +514,11 @@ def is_provider_fault(error: TailraceError) -> bool:
 
 
 def is_request_fault(code: str) -> bool:
-    """Return whether a job failed with this code because of what it asked for: asking again gives the same answer."""
+    """Return whether a job failed with this code because of what its tenant asked for, or keeps: nothing is broken."""
     return code in _REQUEST_FAULTS
 
 
-_REQUEST_FAULTS = frozenset({"invalid_request", "context_length_exceeded", "content_policy_violation"})
+_REQUEST_FAULTS = frozenset({"invalid_request", "context_length_exceeded", "content_policy_violation", TenantFull.code})
 _PROVIDER_FAULTS = (ProviderTimeout, ProviderUnreachable, ProviderRefused, ProviderTruncated, ProviderGarbage)
 
 

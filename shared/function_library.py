@@ -14,6 +14,7 @@ _PARTS: Final = (
     "base",
     "ledger",
     "queue",
+    "kept",
     "jobs",
     "log",
     "endings",

@@ -120,6 +120,10 @@ class Keys:
         """Each worker and the number of its slots, by the time when it is given up."""
         return f"{self.prefix}:slots"
 
+    def kept_bytes(self, tenant: str) -> str:
+        """The beginning of the names of a tenant's bytes; on the jobs' side. shared/functions name the rest."""
+        return f"{self.prefix}:{{{tenant}:bytes}}"
+
     def conversation(self, tenant: str, chat_id: str) -> str:
         """Which job answers in a tenant's conversation; on the jobs' side."""
         return f"{self.prefix}:{{{tenant}:chat:{chat_id}}}:conversation"

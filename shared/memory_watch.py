@@ -56,6 +56,12 @@ class MemoryWatch:
             raise MemoryFull("Redis is nearly full, and new jobs have to wait until kept ones expire; try again later.")
 
 
+async def memory_of(client: Client) -> int:
+    """Read the bytes that a server may use: its `maxmemory`, or all of its machine's."""
+    memory = cast(dict[str, Any], await client.info("memory"))
+    return int(memory.get("maxmemory", 0)) or int(memory["total_system_memory"])
+
+
 async def _is_full(client: Client) -> bool:
     memory = cast(dict[str, Any], await client.info("memory"))
     most = int(memory.get("maxmemory", 0))

@@ -198,6 +198,20 @@ class Queue:
             most_ms = int(LONGEST_TIMEOUT_S * 1000) + max(each.kept_ms for each in listings)
             await self._functions.call("relist", keys, most_ms, *args)
 
+    async def withdraw(self, spec: JobSpec) -> bool:
+        """Take back a job that was let in and could not be recorded; False if another call has recorded it."""
+        keys = [
+            self._keys.lane(spec.lane),
+            self._keys.active,
+            self._arq.job + spec.id,
+            self._arq.in_progress + spec.id,
+            self._keys.tenant_jobs(spec.tenant),
+            self._keys.reservations,
+        ]
+        if spec.idempotency_key is not None:
+            keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
+        return bool(await self._functions.call("withdraw", keys, spec.id, self._keys.ledgers))
+
     async def deleted(self, job_id: str, *, retention_s: float) -> None:
         """Its owner deletes this job: tell it before the job is gone, or its Idempotency-Key would bring it back."""
         await self._client.set(self._keys.deleted(job_id), b"", px=int(retention_s * 1000))

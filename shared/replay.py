@@ -22,6 +22,10 @@ FRAMES_AT_ONCE: Final = 64
 """Frames that a caller gets without a pause, about a millisecond. A page has some 5,000 small ones."""
 
 
+FULL: Final = "full"
+"""Follows the `ok` of what was kept although the job's tenant keeps more bytes than it may: the job is to end."""
+
+
 class Entry(NamedTuple):
     """Frames of one execution, to be appended as one log entry: events `first` to `last` of `epoch`."""
 
@@ -58,8 +62,9 @@ class ReplayLog:
     async def append(self, entries: Sequence[Entry]) -> list[str]:
         """Log and publish each entry if its execution may write it, in one round trip.
 
-        Returns for each: `ok`, `have k` (the identical entry, sent again), `behind k` (the log ends at k: Redis
-        forgot), `busy why` (try again later), or `fenced`, `cancelled`, `ended`, `missing`: the execution is over.
+        Returns for each: `ok` or `ok full` (see `FULL`), `have k` (the identical entry, sent again), `behind k` (the
+        log ends at k: Redis forgot), `busy why` (try again later), or `fenced`, `cancelled`, `ended`, `missing`: the
+        execution is over.
         """
         keys: list[str] = []
         args: list[int | str | bytes] = []

@@ -30,9 +30,9 @@ class Results:
     ) -> str:
         """Write a part of the result at its `place` (the bytes before it), and the event `seq` that tells of it.
 
-        `embedded` is how far the result then goes. Returns `ok`, or `have k` for the identical call sent again;
-        `behind k` (the log ends at k: Redis forgot), `fenced`, `cancelled`, `ended`, `missing`, or `busy` (try again
-        later): nothing was written.
+        `embedded` is how far the result then goes. Returns `ok` or `ok full` (see `replay.FULL`), or `have k` for the
+        identical call sent again; `behind k` (the log ends at k: Redis forgot), `fenced`, `cancelled`, `ended`,
+        `missing`, or `busy` (try again later): nothing was written.
         """
         keys = self._keys.job(execution.job_id)
         try:

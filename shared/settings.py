@@ -27,12 +27,14 @@ from shared.bounds import (
     ADDRESS_CONNECTIONS,
     BODY_BYTES,
     BODY_RATE,
+    BYTES_PERCENT,
     CONNECTIONS,
     DEAD_LETTERS,
     DEPTH,
     KIB,
     LEAST_MEMORY,
     LOG_BYTES,
+    MIB,
     PUMP_BYTES,
     READER_BYTES,
     RESULT_BYTES,
@@ -295,6 +297,12 @@ class Settings(BaseSettings):
         description="streams that one tenant may have open at one gateway; beyond it 429; unset: half of its "
         f"{CONNECTIONS} connections, with one tenant all of them",
     )
+    max_bytes_per_tenant: int | None = Field(
+        None,
+        ge=MIB,
+        description="bytes that the jobs and conversations of one tenant may keep in Redis; new jobs get 429 when a "
+        "tenth of them is left; unset: half of the server's memory, with one tenant no bound",
+    )
     pump_bytes: int = Field(
         PUMP_BYTES,
         ge=4 * KIB,
@@ -442,6 +450,8 @@ class Settings(BaseSettings):
             running=self.max_running_per_tenant,
             running_percent=None if alone else RUNNING_PERCENT,
             dead_letters=self.max_dead_letters_per_tenant or half_of(self.max_dead_letters),
+            bytes=self.max_bytes_per_tenant,
+            bytes_percent=None if alone else BYTES_PERCENT,
             streams=self.max_streams_per_tenant or (CONNECTIONS if alone else half_of(CONNECTIONS)),
         )
 

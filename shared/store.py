@@ -19,6 +19,7 @@ from shared.errors import (
     Cancelled,
     JobNotFound,
     TailraceError,
+    TooManyBytes,
     WorkerLost,
     is_request_fault,
     problem_of,
@@ -42,6 +43,7 @@ from shared.lanes import DEFAULT_LANE
 from shared.lifecycle import TERMINAL, State
 from shared.metrics import Metrics
 from shared.server_check import Server, server_of
+from shared.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.valkey import Functions
 
 _TERMINAL = frozenset(state.value.encode() for state in TERMINAL)
@@ -120,10 +122,15 @@ class Store:
         self._retention_ms = int(retention_s * 1000)
         self._failed_retention_ms = int(max(retention_s, failed_retention_s) * 1000)
 
-    async def create(self, spec: JobSpec, position: int, *, again: bool = False) -> Created:
-        """Write record, request and the `queued` event, unless they are there already.
+    async def create(
+        self, spec: JobSpec, position: int, *, again: bool = False, bounds: TenantBounds = UNBOUNDED
+    ) -> Created:
+        """Write record, request and the `queued` event, unless they are there already. `bounds` are the tenant's.
 
         `again`: the job may have been here and was lost.
+
+        Raises:
+            TooManyBytes: the tenant keeps as many bytes as new jobs may fill; nothing was written.
         """
         keys, given_up = self._keys.job(spec.id), spec.abandonment
         watched = spec.viewer is not None
@@ -149,8 +156,14 @@ class Store:
             "" if spec.keep_s is None else max(int(spec.keep_s * 1000), 1),
             "" if spec.idempotency_key is None else f"{spec.fingerprint} {spec.idempotency_key}",
             "1" if again else "",
+            self._keys.kept_bytes(spec.tenant),
+            "" if bounds.bytes_of_new is None else bounds.bytes_of_new,
+            "" if bounds.bytes is None else bounds.bytes,
             *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
         )
+        if answer == b"bytes":
+            self._metrics.refused.of("bytes").add()
+            raise TooManyBytes.at(bounds.bytes or 0)
         if answer == b"created":
             self._metrics.submitted.of(spec.lane).add()
         job = job_from_record(spec.id, dict(zip(record[::2], record[1::2], strict=True)))

@@ -10,7 +10,7 @@ from typing import Any
 
 from anyio import CancelScope
 
-from shared.errors import AttemptFailed, OutputTooLarge
+from shared.errors import AttemptFailed, OutputTooLarge, TenantFull
 from shared.events import EventId, EventType, encode_data
 from shared.jobs import Usage
 from shared.metrics import Metrics
@@ -147,6 +147,8 @@ class Attempt:
             await self._outbox.put(EventType.DELTA, data)
         if self._outbox.log_bytes > self._max_log_bytes:
             raise OutputTooLarge(f"The job's log would pass {self._max_log_bytes} bytes.")
+        if self._outbox.full:
+            raise TenantFull.of_a_job()
         self._finish_reasons.update(chunk.finished)
         if chunk.usage is not None:
             self._usage = chunk.usage

@@ -15,10 +15,11 @@ from anyio import CancelScope
 
 from shared.bounds import EMBEDDED_AT_ONCE, PAGE_BYTES
 from shared.clock import Clock
-from shared.errors import AttemptFailed, BrokenJob, OutputTooLarge, ProviderGarbage, ProviderRefused
+from shared.errors import AttemptFailed, BrokenJob, OutputTooLarge, ProviderGarbage, ProviderRefused, TenantFull
 from shared.events import EventId, EventType, encode_data, encode_frame
 from shared.jobs import FLOAT_BYTES, Embedded
 from shared.metrics import Metrics
+from shared.replay import FULL
 from shared.results import Results
 from shared.store import Execution, Store
 from worker.attempt import Question
@@ -184,20 +185,22 @@ class Embedding:
         seq = self._seq + 1
         said = {"done": embedded.done, "total": total, "message": f"{embedded.done} of {total} inputs"}
         frame = encode_frame(EventType.PROGRESS, encode_data(said), EventId(self.execution.epoch, seq))
-        await self._persistently_keep(seq, frame, place, vectors.data, embedded)
+        full = await self._persistently_keep(seq, frame, place, vectors.data, embedded)
         self._seq, self._embedded = seq, embedded
+        if full and embedded.done < total:
+            raise TenantFull.of_a_job()
 
-    async def _persistently_keep(self, seq: int, frame: bytes, place: int, part: bytes, embedded: Embedded) -> None:
-        """Until it is kept; if it can't be, this execution is over."""
+    async def _persistently_keep(self, seq: int, frame: bytes, place: int, part: bytes, embedded: Embedded) -> bool:
+        """Keep a part, however often it takes; return whether the tenant is full. A refusal ends this execution."""
         while True:
             answer = await persistently(
                 lambda: self._results.keep(
                     self.execution, seq=seq, frame=frame, place=place, part=part, embedded=embedded
                 )
             )
-            word, _, _ = answer.partition(" ")
+            word, _, detail = answer.partition(" ")
             if word in ("ok", "have"):
-                return
+                return detail == FULL
             if word != "busy":
                 self.stop(word)
             await asyncio.sleep(_BUSY_S)  # a stop ends it

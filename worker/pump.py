@@ -16,7 +16,7 @@ from shared.bounds import ENTRY_BYTES, FLUSH_BYTES, KEEP_BYTES
 from shared.clock import Clock
 from shared.events import EventId, EventType, encode_frame
 from shared.metrics import Metrics
-from shared.replay import Entry, ReplayLog
+from shared.replay import FULL, Entry, ReplayLog
 from shared.store import Execution
 from shared.valkey import REDIS_FAULTS, Outage, PassingRefusal
 
@@ -54,6 +54,8 @@ class Outbox:
         self.execution = execution
         self.seq = execution.seq
         """The last sequence number that was given to a frame."""
+        self.full = False
+        """Whether the job's tenant keeps more bytes than it may."""
         self.log_bytes = 0
         """Bytes of all frames of this execution."""
         self.verdict: str | None = None
@@ -147,6 +149,7 @@ class Outbox:
             return False
         self._entry = None
         if word in ("ok", "have"):
+            self.full = self.full or detail == FULL
             self._forget(entry.last)
         elif word == "behind":
             self.send_again(int(detail))

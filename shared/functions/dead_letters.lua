@@ -129,6 +129,7 @@ local function dismiss(keys, args)
   redis.call('HSET', keys[1], 'dismissed', '1')
   local left = digits(tonumber(record[2]) + tonumber(args[1]) - now_ms())
   for _, key in ipairs(keys) do redis.call('PEXPIRE', key, left, 'LT') end
+  settle_bytes(keys[1], 0, nil, math.max(tonumber(left), 0))
   return 1
 end
 

@@ -1,10 +1,12 @@
 -- Ends the job's keys together: a reader never finds a record without its log. The record is the first of them.
+-- -> for how long (ms) they are kept
 local function retain(keys, retention)
   local record, kept = redis.call('HMGET', keys[1], 'hidden', 'keep'), tonumber(retention)
   if record[1] then kept = math.min(HIDDEN_MS, kept) end
   if record[2] then kept = math.min(tonumber(record[2]), kept) end
   local ms = digits(kept)
   for _, key in ipairs(keys) do redis.call('PEXPIRE', key, ms) end
+  return kept
 end
 
 -- KEYS record, log, channel, request, result; ARGV epoch, owner, seq, frame, status, outcome, retention ms [, result]
@@ -23,7 +25,8 @@ local function finish(keys, args)
   redis.call('HSET', keys[1], 'status', args[5], 'seq', args[3], 'outcome', args[6], 'ended', digits(now_ms()))
   if args[8] then redis.call('SET', keys[5], args[8]) end
   publish(keys[3], args[4])
-  retain({ keys[1], keys[2], keys[4], keys[5] }, args[7])
+  local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[7])
+  settle_bytes(keys[1], #args[4] + #args[6], args[8] and #args[8], kept)
   return 'ok'
 end
 
@@ -45,7 +48,8 @@ local function cancel(keys, args)
     redis.call('HSET', keys[1], 'status', 'cancelled', 'owner', '', 'seq', seq, 'outcome', data,
       'ended', digits(now_ms()))
     publish(keys[3], bytes)
-    retain({ keys[1], keys[2], keys[4], keys[5] }, args[5])
+    local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[5])
+    settle_bytes(keys[1], #bytes + #data, nil, kept)
     return 'cancelled'
   end
   if status ~= 'cancelling' then
@@ -58,13 +62,14 @@ end
 
 -- KEYS record, log, request, result -> 'missing' | 'deleted' | 'hidden' (it has not ended: finish needs its record)
 local function forget(keys)
-  local status = redis.call('HGET', keys[1], 'status')
+  local status, base = unpack(redis.call('HMGET', keys[1], 'status', 'base_of_bytes'))
   if not status then return 'missing' end
   if not is_terminal(status) then
     redis.call('HSET', keys[1], 'hidden', '1')
     return 'hidden'
   end
   redis.call('DEL', keys[1], keys[2], keys[3], keys[4])
+  if base then discharge(base, keys[1]) end
   return 'deleted'
 end
 

@@ -13,33 +13,39 @@ end
 -- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or '',
 -- '1' if its reader can't take back what it was shown, the dead letter that it is requeued from or '',
 -- the most that it is kept after its end in ms or '', what it was asked under or '', '1' if it may have been here and
--- was lost [, gateway, viewer's lease ms]
--- -> {'created' | 'exists', the record}
+-- was lost, the base of its tenant's bytes, bytes up to which new jobs may fill it or '', bytes that all jobs may or ''
+-- [, gateway, viewer's lease ms]
+-- -> {'created' | 'exists', the record} | {'bytes', {}} (the tenant keeps too many; nothing was written)
 -- With a gateway, whoever asked is the job's first viewer. The epochs of a job that was lost begin behind those that it
 -- had: its readers may come back with event ids of a text that is gone.
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
   need_event(keys[1], keys[3], keys[4])
   need('SET', keys[2], 'v')
+  local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
+  local bytes = frame('queued', data, 0, 1)
+  local size = JOB_BYTES + #args[7] + #args[10] + #bytes
+  if would_pass(args[20], whole_steps(size), args[21]) then return { 'bytes', {} } end
   local now = now_ms()
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
   if keys[5] then
-    local lease = tonumber(args[21])
-    show(keys[5], keys[6], args[20], 1, now, lease)
+    local lease = tonumber(args[24])
+    show(keys[5], keys[6], args[23], 1, now, lease)
     if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
   end
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
     'model', args[6], 'epoch', 0, 'owner', '', 'seq', 1, 'base', 0, 'attempts', 0, 'created', digits(now),
     'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10],
-    'on_disconnect', args[12], 'on_stream_failure', args[14], 'one_way', args[15])
+    'on_disconnect', args[12], 'on_stream_failure', args[14], 'one_way', args[15], 'base_of_bytes', args[20],
+    'bytes', digits(size))
   if args[16] ~= '' then redis.call('HSET', keys[1], 'requeued_from', args[16]) end
   if args[17] ~= '' then redis.call('HSET', keys[1], 'keep', args[17]) end
   if args[18] ~= '' then redis.call('HSET', keys[1], 'asked_under', args[18]) end
   if args[19] ~= '' then redis.call('HSET', keys[1], 'floor', digits(math.floor((now - EPOCHS_SINCE_MS) / TICK_MS))) end
   redis.call('SET', keys[2], args[7])
-  local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
-  local bytes = frame('queued', data, 0, 1)
+  charge(args[20], keys[1], whole_steps(size), tonumber(args[8]) + UNENDED_MS)
+  bound_bytes(args[20], args[22])
   redis.call('XADD', keys[3], '0-1', 'f', bytes)
   publish(keys[4], bytes)
   return { 'created', redis.call('HGETALL', keys[1]) }
@@ -72,7 +78,7 @@ end
 local function begin(keys, args)
   need_event(keys[1], keys[2], keys[3])
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',
-    'owner', 'left', 'embedded', 'floor')
+    'owner', 'left', 'embedded', 'floor', 'bytes')
   local status = record[1]
   if not status then return { 'missing' } end
   if is_terminal(status) then return { 'ended' } end
@@ -127,6 +133,7 @@ local function begin(keys, args)
     redis.call('HSETNX', keys[1], 'started', digits(now))
     redis.call('HSET', keys[1], 'status', 'running', 'attempts', attempts, 'progress', args[10],
       'try:' .. digits(epoch), try .. ',"started":' .. digits(now) .. '}')
+    if record[12] then redis.call('HSET', keys[1], 'bytes', digits(tonumber(record[12]) + #bytes)) end
     publish(keys[3], bytes)
   end
   redis.call('HSET', keys[1], 'epoch', digits(epoch), 'owner', args[1], 'seq', seq, 'base', base)

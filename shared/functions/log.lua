@@ -6,9 +6,9 @@ local function fence(record, epoch, owner)
   return nil
 end
 
--- One job's part of an append. -> 'ok' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
+-- One job's part of an append. -> 'ok' | 'ok full' (its tenant keeps more bytes than it may) | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
 local function append_one(record_key, log, channel, epoch, owner, first, last, bytes)
-  local record = redis.call('HMGET', record_key, 'status', 'epoch', 'owner', 'seq')
+  local record = redis.call('HMGET', record_key, 'status', 'epoch', 'owner', 'seq', 'base_of_bytes', 'bytes')
   local refusal = fence(record, epoch, owner)
   if refusal then return refusal end
   if record[1] == 'cancelling' then return 'cancelled' end
@@ -17,9 +17,14 @@ local function append_one(record_key, log, channel, epoch, owner, first, last, b
   if tonumber(first) ~= seq + 1 then return 'behind ' .. record[4] end
   local added = redis.pcall('XADD', log, epoch .. '-' .. last, 'f', bytes)
   if type(added) == 'table' and added.err then return 'busy ' .. added.err end
-  redis.call('HSET', record_key, 'seq', last)
   publish(channel, bytes)
-  return 'ok'
+  if not record[5] then
+    redis.call('HSET', record_key, 'seq', last)
+    return 'ok'
+  end
+  local before = tonumber(record[6])
+  redis.call('HSET', record_key, 'seq', last, 'bytes', digits(before + #bytes))
+  return grow(record_key, record[5], before, before + #bytes) and 'ok full' or 'ok'
 end
 
 -- KEYS (record, log, channel) per entry; ARGV (epoch, owner, first, last, bytes) per entry -> an answer per entry
@@ -39,13 +44,14 @@ local function append(keys, args)
 end
 
 -- KEYS record, log, channel, result; ARGV epoch, owner, seq, frame, place (bytes before), part, how far it is then
--- -> 'ok' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
+-- -> 'ok' | 'ok full' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
 -- A part of the result, and the event that tells of it. The record says how far the result goes: what Redis forgot of
 -- one, it forgot of all.
 local function keep(keys, args)
   need_event(keys[1], keys[2], keys[3])
   need('SETRANGE', keys[4], 0, 'v')
-  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq', 'base_of_bytes', 'bytes',
+    'result_bytes')
   local refusal = fence(record, args[1], args[2])
   if refusal then return refusal end
   if record[1] == 'cancelling' then return 'cancelled' end
@@ -56,6 +62,10 @@ local function keep(keys, args)
   redis.call('XADD', keys[2], args[1] .. '-' .. args[3], 'f', args[4])
   redis.call('HSET', keys[1], 'seq', args[3], 'embedded', args[7])
   publish(keys[3], args[4])
-  return 'ok'
+  if not record[5] then return 'ok' end
+  local log, result = tonumber(record[6]), tonumber(record[7] or 0)
+  local longer = math.max(result, tonumber(args[5]) + #args[6])
+  redis.call('HSET', keys[1], 'bytes', digits(log + #args[4]), 'result_bytes', digits(longer))
+  return grow(keys[1], record[5], log + result, log + #args[4] + longer) and 'ok full' or 'ok'
 end
 

@@ -60,6 +60,22 @@ local function relist(keys, args)
   return 1
 end
 
+-- KEYS lane, active, arq job, claim, tenant's jobs, reservations [, idempotency]; ARGV job, ledgers
+-- -> 1 if the job was taken back that was let in and could not be recorded. One that is due has been recorded by another
+-- call with the same Idempotency-Key, or a worker finds that it has no record.
+local function withdraw(keys, args)
+  local lane, active, message, claim, listed, reservations, idempotency = unpack(keys)
+  local due = redis.call('ZSCORE', lane, args[1])
+  if not due or tonumber(due) <= now_ms() or redis.call('EXISTS', claim) == 1 then return 0 end
+  settle({ reservations = reservations, ledgers = args[2] }, args[1])
+  redis.call('ZREM', lane, args[1])
+  redis.call('ZREM', active, args[1])
+  redis.call('ZREM', listed, args[1])
+  redis.call('DEL', message)
+  if idempotency then redis.call('DEL', idempotency) end
+  return 1
+end
+
 -- KEYS idempotency, deleted; ARGV job -> 1 if its owner deleted the job: what it was asked under may be used anew
 local function free(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return 0 end

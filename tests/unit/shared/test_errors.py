@@ -20,6 +20,7 @@ from shared.errors import (
     QueueFull,
     StartupError,
     TailraceError,
+    TooManyBytes,
     TooManyStreams,
     TooManyWaiting,
     Unavailable,
@@ -186,6 +187,7 @@ def test_an_error_reads_as_its_sentence() -> None:
     [
         (TooManyWaiting.at(7), "7 of your jobs", "max_waiting_per_tenant"),
         (TooManyStreams.at(7), "7 of your streams", "max_streams_per_tenant"),
+        (TooManyBytes.at(7), "which is 7", "max_bytes_per_tenant"),
     ],
 )
 def test_a_tenants_bound_is_named_with_its_setting(error: BoundReached, count: str, setting: str) -> None:

@@ -342,6 +342,7 @@ NAMES = [
     "max_running_per_tenant",
     "max_dead_letters_per_tenant",
     "max_streams_per_tenant",
+    "max_bytes_per_tenant",
 ]
 
 
@@ -372,6 +373,12 @@ def test_a_tenants_streams_are_no_more_than_a_gateways_connections() -> None:
 
     with pytest.raises(StartupError, match=r"STREAMS_PER_TENANT: .*less than or equal to 16384"):
         load_settings(max_streams_per_tenant=16_385)
+
+
+def test_a_tenants_bytes_are_half_of_the_servers_memory_unless_it_is_alone() -> None:
+    for keys, share in (((), None), (SEVERAL, 500)):
+        assert load_settings(api_keys=keys).tenant_bounds.in_memory(1_000).bytes == share
+    assert load_settings(max_bytes_per_tenant=1 << 20).tenant_bounds.in_memory(1 << 20).bytes == 1 << 20
 
 
 def test_a_tenants_dead_letters_are_half_of_all_by_default() -> None:

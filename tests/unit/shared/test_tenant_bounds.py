@@ -2,6 +2,7 @@
 
 import pytest
 
+from shared.errors import StartupError
 from shared.tenant_bounds import UNBOUNDED, TenantBounds, half_of
 
 
@@ -21,3 +22,25 @@ def test_a_share_is_half_of_the_total_and_at_least_one(total: int, share: int) -
 )
 def test_a_number_counts_before_a_share_of_the_slots(bounds: TenantBounds, term: str) -> None:
     assert bounds.running_term == term
+
+
+@pytest.mark.parametrize(("most", "new"), [(None, None), (100, 90), (5, 5)])
+def test_a_tenth_of_the_bytes_is_left_to_jobs_that_run(most: int | None, new: int | None) -> None:
+    assert TenantBounds(bytes=most).bytes_of_new == new
+
+
+@pytest.mark.parametrize(
+    ("bounds", "most"),
+    [
+        (TenantBounds(bytes=1_000, bytes_percent=50), 1_000),
+        (TenantBounds(bytes_percent=50), 500),
+        (UNBOUNDED, None),
+    ],
+)
+def test_a_number_of_bytes_counts_before_a_share_of_the_memory(bounds: TenantBounds, most: int | None) -> None:
+    assert bounds.in_memory(1_000).bytes == most
+
+
+def test_a_bound_on_bytes_is_no_larger_than_the_memory() -> None:
+    with pytest.raises(StartupError, match=r"TAILRACE_MAX_BYTES_PER_TENANT is 1001, .*which is 1000\."):
+        TenantBounds(bytes=1_001).in_memory(1_000)
