@@ -176,12 +176,12 @@ class Queue:
             return Admission(value.decode(), existing=True, position=0)
         return Admission(value.decode(), existing=False, position=int(answer[2]))
 
-    async def bound(self, tenants: Iterable[str], running: str, for_s: float) -> None:
-        """Write again how many jobs of these tenants may run at once, unless it was said since the server lost it."""
+    async def bound(self, tenant: str, running: str, for_s: float) -> None:
+        """Write again how many jobs of a tenant may run at once, unless it was said since the server lost it."""
+        terms = self._keys.tenant_terms(tenant)
         async with self._client.pipeline(transaction=False) as pipe:
-            for tenant in tenants:
-                pipe.hsetnx(self._keys.tenant_terms(tenant), "running", running)
-                pipe.pexpire(self._keys.tenant_terms(tenant), int(for_s * 1000))
+            pipe.hsetnx(terms, "running", running)
+            pipe.pexpire(terms, int(for_s * 1000))
             await pipe.execute()
 
     async def relist(self, listings: Sequence[Listing]) -> None:
@@ -288,6 +288,10 @@ class Queue:
         keys = [self._keys.lane(claim.lane), self._keys.bell(claim.lane), *arq_keys, self._keys.reservations]
         args = (claim.job_id, claim.owner, int(in_s * 1000), self._keys.ledgers)
         return bool(await self._functions.call("give_back", keys, *args))
+
+    async def has_message(self, job_id: str) -> bool:
+        """Whether arq's message of the job is there."""
+        return bool(await self._client.exists(self._arq.job + job_id))
 
     async def done(self, job_id: str, lane: str) -> None:
         """Forget a job that has ended: the epilogue's last step; idempotent."""

@@ -147,7 +147,7 @@ async def run_worker(
             most_of_tenant=settings.tenant_bounds.dead_letters,
             metrics=metrics,
         )
-        epilogue = Epilogue(queue, dead_letters, metrics)
+        epilogue = Epilogue(queue, dead_letters, store, metrics)
         replay_log = ReplayLog(job_client, keys)
         savings = Savings()
         pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes, metrics=metrics)

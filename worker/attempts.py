@@ -53,7 +53,6 @@ log = structlog.get_logger()
 # The store's answers that mean that the job has its end.
 ENDED = ("ok", "have", "ended", "missing")
 # When the reaper looks at a job whose record came late.
-_LATE_LOOK_S = 5.0
 # A job for which no provider has a place gives its slot to another one for so long.
 _NO_PLACE_S = 0.5
 # A job that can be neither run nor ended here is given to any worker after so long.
@@ -145,11 +144,11 @@ class Attempts:
             outcome = await self._end_after_defect(claim)
         finally:
             self._starting.pop(claim.job_id, None)
-        if outcome in (Fate.OVER, Fate.COMPLETED):
-            failed = outcome is Fate.OVER
+        if outcome is Fate.UNKNOWN:
+            log.info("attempt.no_record")
+        if outcome in (Fate.OVER, Fate.COMPLETED, Fate.UNKNOWN):
+            failed = outcome is not Fate.COMPLETED
             await persistently(lambda: self._epilogue.run(claim.job_id, claim.lane, failed=failed))
-        elif outcome is Fate.UNKNOWN:
-            await self._forget(claim)
         return None if isinstance(outcome, Fate) else outcome
 
     def stop(self, job_id: str, reason: str) -> None:
@@ -190,18 +189,6 @@ class Attempts:
             # Redis refuses a step for this job alone. Another version may be able to carry it out.
             log.debug("attempt.not_ended", error=str(error))
             return _NOT_ENDED_S
-
-    async def _forget(self, claim: Claim) -> None:
-        """A job without a record leaves the queue; if its record comes late, it is put back."""
-        await persistently(lambda: self._queue.done(claim.job_id, claim.lane))
-        # Whoever writes the record looks at the queue afterwards, we look at the record: one of us sees the other.
-        try:
-            job = await persistently(lambda: self._store.load(claim.job_id))
-        except JobNotFound:
-            log.info("attempt.no_record")
-            return
-        if not job.ended:
-            await persistently(lambda: self._queue.restore(job.place, _LATE_LOOK_S))
 
     async def _run(self, claim: Claim) -> Outcome:
         job_id = claim.job_id

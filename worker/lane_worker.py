@@ -287,17 +287,24 @@ class Dispatcher:
     async def run_job(self, ctx: dict[Any, Any], *args: Any) -> None:
         """What arq calls, with its message's only argument: the job's id."""
         job_id = ctx["job_id"]
-        if args != (job_id,):
+        if args == (job_id,):
+            await self._run_job(job_id)
+        else:
             await self.end_unreadable(job_id)
-        elif (in_s := await self._attempts.run(self._claims[job_id])) is not None:
+
+    async def _run_job(self, job_id: str) -> None:
+        if (in_s := await self._attempts.run(self._claims[job_id])) is not None:
             async with self._renewing:
                 # The claim as it is now: it may have been taken anew while the job ran.
                 claim = self._claims.pop(job_id)
                 await persistently(lambda: self._queue.give_back(claim, in_s))
 
     async def end_unreadable(self, job_id: str) -> None:
-        """The arq message is gone, garbage or another job's."""
+        """The arq message is garbage or another job's; one that the queue has lost says nothing of the job."""
         claim = self._claims[job_id]
+        if not await persistently(lambda: self._queue.has_message(job_id)):
+            await self._run_job(job_id)
+            return
         if await self._attempts.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
             await self._epilogue.run(job_id, claim.lane)
 

@@ -76,9 +76,6 @@ class Recovery:
     async def _walk(self) -> int:
         restored, waiting = 0, list[Place]()
         async for walked in self._walk_of_jobs.pages():
-            if term := self._bounds.running_term:
-                tenants = {place.tenant for place in walked.places if place.tenant}
-                await self._queue.bound(tenants, term, LONGEST_TIMEOUT_S)
             restored += await self._put_back(place for place in walked.places if place.began)
             waiting += [place for place in walked.places if not place.began]
             await self._queue.relist(walked.listings)
@@ -86,8 +83,17 @@ class Recovery:
         return restored + await self._put_back(waiting)
 
     async def _put_back(self, places: Iterable[Place]) -> int:
-        parts = (self._store, self._queue, self._epilogue)
-        return sum([await put_back(*parts, place, LOOK_S, lease_s=self._lease_s) for place in places])
+        restored, bounded = 0, set[str]()
+        for place in places:
+            parts = (self._store, self._queue, self._epilogue)
+            if not await put_back(*parts, place, LOOK_S, lease_s=self._lease_s):
+                continue
+            restored += 1
+            if (term := self._bounds.running_term) and place.tenant and place.tenant not in bounded:
+                # What the queue's server has lost it has lost of the tenant, too.
+                bounded.add(place.tenant)
+                await self._queue.bound(place.tenant, term, LONGEST_TIMEOUT_S)
+        return restored
 
 
 async def identity_of(store: Store, queue: Queue) -> str:

@@ -13,7 +13,7 @@ from shared.events import EventType
 from shared.lifecycle import State
 from shared.metrics import Metrics
 from shared.settings import Settings
-from tests.support.core import Core, captured_logs
+from tests.support.core import Core, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
@@ -145,11 +145,22 @@ async def test_a_job_that_ended_and_only_the_reaper_still_knows_is_buried(system
     assert await letters(core) == [job_id]
 
 
+async def test_a_job_that_is_made_again_while_the_lost_one_is_seen_off_stays_in_the_queue(system: System) -> None:
+    core = system.core
+    spec = make_spec()
+    await core.queue.admit(spec, max_depth=10, retention_s=60)
+    assert (await core.store.create(spec, 1, again=True)).new
+
+    await Epilogue(core.queue, core.dead_letters, core.store).run(spec.id, spec.lane)
+
+    assert await system.queue_keys(spec.id) == ["lane", "active", "message"]
+
+
 async def test_the_counter_has_the_code(system: System) -> None:
     core, metrics = system.core, Metrics()
     job_id = await system.submit()
     await core.finish(await core.take_over(job_id), State.FAILED)
-    epilogue = Epilogue(core.queue, core.dead_letters, metrics)
+    epilogue = Epilogue(core.queue, core.dead_letters, core.store, metrics)
 
     for _ in range(2):
         await epilogue.run(job_id, "default")

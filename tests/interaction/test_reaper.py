@@ -79,7 +79,7 @@ class Reaping:
         self.served: list[str] = []
         self.time = Time()
         lanes = (DEFAULT_LANE,)
-        epilogue = Epilogue(core.queue, core.dead_letters)
+        epilogue = Epilogue(core.queue, core.dead_letters, core.store)
         parts = (core.store, core.queue, epilogue, self.time, self._end, self.served.append)
         reaper = Reaper(*parts, lanes=lanes, lease_s=lease_s, wait_s=wait_s)
         self.run, self.sweep = reaper.run, reaper.sweep
