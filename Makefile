@@ -8,28 +8,6 @@ BIN    := $(VENV)/bin
 RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
-# Modules without I/O and clock: each line and branch of them is tested.
-CLIENT := gateway/client
-PURE_FILES := \
-	shared/api_keys.py shared/bounds.py shared/tenant_bounds.py shared/sse_reader.py shared/lifecycle.py shared/events.py shared/errors.py \
-	shared/lanes.py shared/jobs.py shared/metrics.py shared/model_names.py shared/routes.py shared/route_settings.py shared/secret_settings.py shared/redis_answers.py shared/rights.py shared/environment.py shared/text.py \
-	worker/tally.py worker/continuation.py worker/retry.py worker/breaker.py worker/savings.py \
-	worker/providers/vectors.py worker/providers/chunk_reader.py worker/providers/choice_reader.py \
-	worker/providers/finish_reasons.py worker/providers/plain_values.py worker/providers/texts.py \
-	worker/providers/tool_calls.py worker/providers/usage.py \
-	worker/providers/refusals.py worker/providers/refusal_codes.py \
-	worker/providers/upstream_json.py worker/providers/quotation.py worker/providers/answer_body.py \
-	worker/providers/answers.py worker/providers/request_writer.py worker/providers/transport_fields.py \
-	worker/providers/message_state.py \
-	worker/providers/disclosure.py worker/providers/redaction.py worker/providers/retry_after.py \
-	gateway/subscriber.py gateway/heartbeats.py gateway/dialects/*.py gateway/address.py gateway/embedding_input.py gateway/fields.py gateway/wishes.py \
-	gateway/chat_parameters.py gateway/own_fields.py \
-	$(CLIENT)/exit_status.py $(CLIENT)/patience.py $(CLIENT)/reference.py $(CLIENT)/table.py $(CLIENT)/text.py \
-	$(CLIENT)/transcript.py $(CLIENT)/vectors.py
-empty :=
-comma := ,
-PURE := $(subst $(empty) $(empty),$(comma),$(strip $(PURE_FILES)))
-
 # .venv's own pip, or that of PYTHON where .venv has none (Debian without python3-venv).
 PIP = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m pip || echo $(PYTHON) -m pip --python $(BIN)/python)
 PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
@@ -66,7 +44,7 @@ coverage: $(DEV_READY) ## Run all tests in all processes under coverage, and pri
 	@$(BIN)/pytest -n $(PROCESSES) --cov --cov-report=term $(ARGS)
 
 # Speaks only when something is missing, so that pytest's last line stays the last.
-PURE_COVERED = report=$$($(BIN)/coverage report --include='$(PURE)' --fail-under=100 2>&1) || { \
+PURE_COVERED = report=$$($(BIN)/coverage report --include="$$($(BIN)/python -m tests.support.pure)" --fail-under=100 2>&1) || { \
 	echo "The pure modules must be covered completely:"; echo "$$report"; exit 1; }
 
 readers: $(DEV_READY) ## Weigh 10,000 idle readers and a frozen one on one gateway (Linux; a minute); ARGS=--readers=1000

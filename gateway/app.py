@@ -27,8 +27,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp
 
-from gateway.admission import Admission, Limits
+from gateway.admission.admission import Admission, Limits
+from gateway.admission.auth import Keyring
+from gateway.admission.shared_links import SharedLinks
+from gateway.admission.strict_models import StrictModels
 from gateway.api import (
+    ai_sdk,
     chat_completions,
     completions,
     dead_letters,
@@ -39,31 +43,24 @@ from gateway.api import (
     page,
     responses,
     results,
-    ui_chat,
 )
-from gateway.api.bodies import AsciiJSONResponse
-from gateway.api.heavy_work import SWITCH_S
 from gateway.api.services import Services
-from gateway.auth import Keyring
-from gateway.cors import Cors
-from gateway.dialects.openai_errors import body_of, failure_of, headers_of
-from gateway.files import room_for
-from gateway.head_check import HeadCheck
-from gateway.hub import Hub
-from gateway.middleware import RequestLog
-from gateway.open_streams import OpenStreams
-from gateway.path_prefix import PathPrefix
-from gateway.presence import Presence
-from gateway.protocol import BoundedHttp, Room
-from gateway.scrape import Scrape
-from gateway.shared_links import SharedLinks
-from gateway.strict_models import StrictModels
-from shared.bounds import CONNECTIONS, LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
-from shared.catalogue import Catalogue
-from shared.clock import SystemClock
-from shared.conversations import Conversations
-from shared.dead_letters import DeadLetters
-from shared.errors import (
+from gateway.dialects.errors import body_of, failure_of, headers_of
+from gateway.http.bodies import AsciiJSONResponse
+from gateway.http.cors import Cors
+from gateway.http.file_limit import room_for
+from gateway.http.head_check import HeadCheck
+from gateway.http.heavy_work import SWITCH_S
+from gateway.http.middleware import RequestLog
+from gateway.http.path_prefix import PathPrefix
+from gateway.http.protocol import BoundedHttp, Room
+from gateway.http.scrape import Scrape
+from gateway.streams.hub import Hub
+from gateway.streams.open_streams import OpenStreams
+from gateway.streams.viewer_heartbeat import Presence
+from shared.config.settings import Settings
+from shared.model.bounds import CONNECTIONS, LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
+from shared.model.errors import (
     BoundReached,
     InternalError,
     InvalidRequest,
@@ -75,24 +72,12 @@ from shared.errors import (
     TailraceError,
     Unavailable,
 )
-from shared.fleet import Fleet, Publisher
-from shared.jobs import LONGEST_TIMEOUT_S
-from shared.keys import Keys
-from shared.lanes import parse_lanes
-from shared.link_secrets import LinkSecrets
-from shared.memory_watch import MemoryWatch, memory_of
-from shared.metrics import Buckets, Metrics
-from shared.ports import family_of
-from shared.prompts import Prompts
-from shared.queue import Queue
-from shared.replay import ReplayLog
-from shared.results import Results
-from shared.server_check import check_arq_keys, check_server
-from shared.server_marker import MarkerWatch
-from shared.server_watch import ServerWatch
-from shared.settings import Settings
-from shared.store import Store
-from shared.valkey import (
+from shared.model.jobs import LONGEST_TIMEOUT_S
+from shared.model.lanes import parse_lanes
+from shared.process.clock import SystemClock
+from shared.process.ports import family_of
+from shared.store.catalog import Catalogue
+from shared.store.client import (
     REDIS_DOWN,
     REDIS_FULL,
     Client,
@@ -102,7 +87,22 @@ from shared.valkey import (
     open_client,
     warm,
 )
-from shared.viewers import Viewers
+from shared.store.conversations import Conversations
+from shared.store.dead_letters import DeadLetters
+from shared.store.fleet_metrics import Fleet, Publisher
+from shared.store.jobs import Store
+from shared.store.keys import Keys
+from shared.store.link_secrets import LinkSecrets
+from shared.store.memory_watch import MemoryWatch, memory_of
+from shared.store.prompts import Prompts
+from shared.store.queue import Queue
+from shared.store.replay_log import ReplayLog
+from shared.store.results import Results
+from shared.store.server_check import check_arq_keys, check_server
+from shared.store.server_marker import MarkerWatch
+from shared.store.server_watch import ServerWatch
+from shared.store.viewers import Viewers
+from shared.telemetry.metrics import Buckets, Metrics
 
 log = structlog.get_logger()
 
@@ -267,7 +267,7 @@ ROUTES: Final[tuple[BaseRoute, ...]] = (
     *completions.routes,
     *embeddings.routes,
     *responses.routes,
-    *ui_chat.routes,
+    *ai_sdk.routes,
     *models.routes,
     *ops.routes,
     *page.routes,
@@ -345,7 +345,7 @@ def error_response(path: str, error: TailraceError) -> Response:
         failure = failure_of(error)
         response: Response = AsciiJSONResponse(body_of(failure), failure.status, headers_of(failure))
     elif path.startswith("/api/"):
-        response = ui_chat.sentence(failure_of(error))
+        response = ai_sdk.sentence(failure_of(error))
     else:
         response = _problem(error)
     if isinstance(error, MethodNotAllowed):

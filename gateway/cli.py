@@ -19,19 +19,19 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from gateway.address import LOCAL_HOSTS, base_url, bracketed
+from gateway.admission.development_key import development_key
 from gateway.client.arguments import COMMANDS, add_commands
 from gateway.client.commands import run
-from gateway.development_key import development_key
+from gateway.http.address import LOCAL_HOSTS, base_url, bracketed
 from gateway.supervisor import Program, Supervisor
-from shared.clock import SystemClock
-from shared.embedded import EmbeddedValkey
-from shared.errors import StartupError, Unavailable
-from shared.logs import configure_logs, log_notes, redact, wants_console
-from shared.ports import free_port, hold_port, port_taken
-from shared.ready import tell_ready
-from shared.routes import Continuation
-from shared.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
+from shared.config.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
+from shared.model.errors import StartupError, Unavailable
+from shared.model.routes import Continuation
+from shared.process.clock import SystemClock
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.process.ports import free_port, hold_port, port_taken
+from shared.process.ready import tell_ready
+from shared.telemetry.logs import configure_logs, log_notes, redact, wants_console
 
 LOCAL_MODEL = "smollm2-135m-instruct"
 SCRIPTED_MODEL = "scripted"

@@ -17,11 +17,11 @@ from typing import Protocol, Self
 
 import structlog
 
-from shared.bounds import OUTPUT_BYTES, TAIL_BYTES
-from shared.child import signal_child, start_child, stop_child
-from shared.clock import Clock
-from shared.errors import StartupError
-from shared.ready import READY_LINE
+from shared.model.bounds import OUTPUT_BYTES, TAIL_BYTES
+from shared.model.errors import StartupError
+from shared.process.child import signal_child, start_child, stop_child
+from shared.process.clock import Clock
+from shared.process.ready import READY_LINE
 
 log = structlog.get_logger()
 

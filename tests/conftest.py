@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.support.processes import Processes
 from tests.support.short_settings import short_settings
 from tests.support.strict_loop import strict_loops

@@ -16,46 +16,46 @@ from typing import Any
 import structlog
 import uvloop
 
-from shared.catalogue import Catalogue
-from shared.circuits import Circuits
-from shared.clock import SystemClock
-from shared.dead_letters import DeadLetters
-from shared.errors import RedisUnavailable, StartupError, TailraceError
-from shared.fleet import Fleet, Publisher
-from shared.job_walk import JobWalk
-from shared.keys import Keys
-from shared.lanes import parse_lanes
-from shared.live_feed import LiveFeed
-from shared.logs import configure_logs, log_notes
-from shared.metrics import Buckets, Metrics
-from shared.places import Places, freed_provider
-from shared.queue import Queue
-from shared.ready import tell_ready
-from shared.replay import ReplayLog
-from shared.results import Results
-from shared.routes import Upstream
-from shared.server_check import check_arq_keys, check_server
-from shared.server_marker import MarkerWatch
-from shared.server_watch import ServerWatch
-from shared.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
-from shared.store import Store
-from shared.valkey import REDIS_FAULTS, Client, must_answer, name_of, open_client, warm
-from worker.attempts import Attempts, Limits
-from worker.breaker import Policy
-from worker.breakers import Breakers
-from worker.concurrency import Concurrency
-from worker.epilogue import Epilogue
-from worker.fallback import Routes
-from worker.gate import Gate
-from worker.lane_worker import Dispatcher
-from worker.model_lists import ModelLists
-from worker.providers.base import Provider
-from worker.providers.openai_compatible import OpenAICompatible
-from worker.providers.scripted import Scripted
-from worker.pump import Pump
-from worker.reaper import Reaper
-from worker.recovery import Recovery
-from worker.savings import Savings
+from shared.config.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
+from shared.model.errors import RedisUnavailable, StartupError, TailraceError
+from shared.model.lanes import parse_lanes
+from shared.model.routes import Upstream
+from shared.process.clock import SystemClock
+from shared.process.ready import tell_ready
+from shared.store.breaker_state import Circuits
+from shared.store.catalog import Catalogue
+from shared.store.client import REDIS_FAULTS, Client, must_answer, name_of, open_client, warm
+from shared.store.dead_letters import DeadLetters
+from shared.store.fleet_metrics import Fleet, Publisher
+from shared.store.job_walk import JobWalk
+from shared.store.jobs import Store
+from shared.store.keys import Keys
+from shared.store.live_feed import LiveFeed
+from shared.store.permits import Places, freed_provider
+from shared.store.queue import Queue
+from shared.store.replay_log import ReplayLog
+from shared.store.results import Results
+from shared.store.server_check import check_arq_keys, check_server
+from shared.store.server_marker import MarkerWatch
+from shared.store.server_watch import ServerWatch
+from shared.telemetry.logs import configure_logs, log_notes
+from shared.telemetry.metrics import Buckets, Metrics
+from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.reaper import Reaper
+from worker.dispatch.reconciler import Recovery
+from worker.execution.completion import Epilogue
+from worker.execution.pump import Pump
+from worker.execution.runs import Attempts, Limits
+from worker.model.breaker import Policy
+from worker.model.token_estimate import Savings
+from worker.upstream.breakers import Breakers
+from worker.upstream.chain import Routes
+from worker.upstream.concurrency import Concurrency
+from worker.upstream.model_lists import ModelLists
+from worker.upstream.providers.base import Provider
+from worker.upstream.providers.openai_compatible import OpenAICompatible
+from worker.upstream.providers.scripted import Scripted
+from worker.upstream.selector import Gate
 
 log = structlog.get_logger()
 

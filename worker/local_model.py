@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from shared.errors import StartupError
-from shared.ready import tell_ready
+from shared.model.errors import StartupError
+from shared.process.ready import tell_ready
 
 HOST = "127.0.0.1"
 SLOTS = 4

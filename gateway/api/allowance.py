@@ -1,6 +1,6 @@
 """How much of earlier answers may be read for one request. Not here: what is read (response_history.py)."""
 
-from shared.errors import RequestError
+from shared.model.errors import RequestError
 
 
 class Allowance:

@@ -7,13 +7,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.bodies import read_json
+from gateway.admission.request_options import Wishes
 from gateway.api.completion_calls import CompletionDialect
-from gateway.api.heavy_work import RequestWork
 from gateway.api.services import services_of
-from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
-from gateway.dialects.stream_request import wants_stream
-from gateway.wishes import Wishes
+from gateway.dialects.chat.stream import ChatCompletion, ChatOptions, ChatStream
+from gateway.dialects.chat.stream_request import wants_stream
+from gateway.http.bodies import read_json
+from gateway.http.heavy_work import RequestWork
 
 _CHAT = CompletionDialect("chat completion", ChatOptions, ChatStream, ChatCompletion)
 

@@ -12,16 +12,16 @@ from typing import Any, Generic, TypeVar
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.api.foreground import Foreground
 from gateway.api.jobs import JOB_HEADER, own_job
 from gateway.api.services import Services, services_of
-from gateway.dialects.answer_options import AnswerOptions
-from gateway.dialects.chunk_stream import ChunkStream
-from gateway.dialects.resumed_stream import ResumedStream
-from gateway.dialects.stream_request import resumed_at
-from gateway.dialects.whole_answer import WholeAnswer
-from shared.errors import BadCursor, JobNotFound
-from shared.jobs import CHAT, JobSpec
+from gateway.api.synchronous_call import Foreground
+from gateway.dialects.chat.answer_options import AnswerOptions
+from gateway.dialects.chat.chunk_stream import ChunkStream
+from gateway.dialects.chat.resumed_stream import ResumedStream
+from gateway.dialects.chat.stream_request import resumed_at
+from gateway.dialects.chat.whole_answer import WholeAnswer
+from shared.model.errors import BadCursor, JobNotFound
+from shared.model.jobs import CHAT, JobSpec
 
 _Options = TypeVar("_Options", bound=AnswerOptions)
 

@@ -8,14 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.bodies import read_json
+from gateway.admission.request_options import Wishes
 from gateway.api.completion_calls import CompletionDialect
-from gateway.api.heavy_work import RequestWork
 from gateway.api.services import services_of
-from gateway.dialects.completions import TextCompletion, TextOptions, TextStream
-from gateway.dialects.completions_request import chat_request_of
-from gateway.dialects.stream_request import wants_stream
-from gateway.wishes import Wishes
+from gateway.dialects.chat.stream_request import wants_stream
+from gateway.dialects.completions.request import chat_request_of
+from gateway.dialects.completions.stream import TextCompletion, TextOptions, TextStream
+from gateway.http.bodies import read_json
+from gateway.http.heavy_work import RequestWork
 
 _COMPLETION = CompletionDialect("completion", TextOptions, TextStream, TextCompletion)
 

@@ -2,7 +2,7 @@
 
 A dead letter that is requeued becomes a new job of its tenant; its own end stays as it is. It stays listed, though not
 as open. One that is deleted is an ordinary failed job again, which its tenant can read for as long as any other.
-Above: app.py. Below: dead_letters, store, admission. Not here: which jobs become dead letters (worker/epilogue.py).
+Above: app.py. Below: dead_letters, store, admission. Not here: which jobs become dead letters (completion.py).
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.bodies import AsciiJSONResponse
+from gateway.admission.auth import Caller, Links
 from gateway.api.jobs import JOB_HEADER, about, events_link, read_limit, show, shown_time
 from gateway.api.services import Services, services_of
-from gateway.auth import Caller, Links
-from shared.bounds import LIST_MOST, LIST_ROUNDS
-from shared.dead_letters import Listed
-from shared.errors import (
+from gateway.http.bodies import AsciiJSONResponse
+from shared.model.bounds import LIST_MOST, LIST_ROUNDS
+from shared.model.errors import (
     BrokenJob,
     DeadLetterNotFound,
     InvalidRequest,
@@ -28,7 +27,8 @@ from shared.errors import (
     TailraceError,
     problem_of,
 )
-from shared.jobs import Job, is_job_id
+from shared.model.jobs import Job, is_job_id
+from shared.store.dead_letters import Listed
 
 log = structlog.get_logger()
 

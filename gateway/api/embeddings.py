@@ -7,14 +7,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.api.bodies import read_json
-from gateway.api.foreground import Foreground
-from gateway.api.heavy_work import RequestWork
+from gateway.admission.request_options import Wishes
 from gateway.api.results import EmbeddingsResponse
 from gateway.api.services import Services, services_of
+from gateway.api.synchronous_call import Foreground
 from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding, parse_encoding
-from gateway.wishes import Wishes
-from shared.jobs import Job
+from gateway.http.bodies import read_json
+from gateway.http.heavy_work import RequestWork
+from shared.model.jobs import Job
 
 
 async def create(request: Request) -> Response:

@@ -14,18 +14,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.bodies import AsciiJSONResponse, read_json
-from gateway.api.heavy_work import RequestWork
+from gateway.admission.auth import Caller, Links
 from gateway.api.services import Services, services_of
-from gateway.auth import Caller, Links
-from gateway.middleware import AFTERWARDS
-from gateway.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
-from shared.bounds import LIST_MOST, LIST_ROUNDS
-from shared.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
-from shared.events import START, EventId, parse_cursor
-from shared.jobs import EMBEDDINGS, KINDS, Job, Try, is_job_id
-from shared.lifecycle import State
-from shared.valkey import REDIS_DOWN
+from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.heavy_work import RequestWork
+from gateway.http.middleware import AFTERWARDS
+from gateway.streams.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
+from shared.model.bounds import LIST_MOST, LIST_ROUNDS
+from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
+from shared.model.events import START, EventId, parse_cursor
+from shared.model.jobs import EMBEDDINGS, KINDS, Job, Try, is_job_id
+from shared.model.lifecycle import State
+from shared.store.client import REDIS_DOWN
 
 CANCEL_WAIT_S = 2.0
 """How long a caller who cancels waits for the end."""

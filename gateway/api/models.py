@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.api.services import Services, services_of
-from shared.errors import ModelNotFound
-from shared.model_names import MODEL_CHARS
+from shared.model.errors import ModelNotFound
+from shared.model.model_names import MODEL_CHARS
 
 # OpenAI's clients require the field; we do not know when a model was made.
 _CREATED = 0

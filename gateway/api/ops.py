@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.api.services import services_of
-from shared.errors import Draining, NotFound, RedisUnavailable
+from shared.model.errors import Draining, NotFound, RedisUnavailable
 
 _PING_S = 2.0
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shared.errors import NotFound
+from shared.model.errors import NotFound
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -8,24 +8,24 @@ from typing import Any
 
 import structlog
 
+from gateway.admission.auth import Caller
 from gateway.api.allowance import Allowance
-from gateway.api.heavy_work import RequestWork
 from gateway.api.services import Services
 from gateway.api.stored_responses import Stored, readable, stored_response, whole_response
-from gateway.auth import Caller
-from gateway.dialects.answer_state import give_back, is_from, lacking, prefix_fingerprints, prompt_fingerprint
-from gateway.dialects.logged_answer import AnswerLog, LoggedAnswer
-from gateway.dialects.recent_answers import size_of
-from gateway.dialects.response_item_ids import Item
-from gateway.dialects.response_items import Answer, from_caller, messages_of
-from gateway.dialects.response_object import response_id
-from gateway.dialects.response_tools import ToolNames
-from gateway.dialects.responses_request import ResponseRequest, chat_request, referenced_jobs, resolved, too_long
-from gateway.dialects.tool_results import Message
-from shared.bounds import REFERENCED_JOBS
-from shared.errors import InvalidRequest, JobNotFound, ResponseNotFound
-from shared.jobs import Job
-from shared.valkey import REDIS_FAULTS
+from gateway.dialects.responses.answer_state import give_back, is_from, lacking, prefix_fingerprints, prompt_fingerprint
+from gateway.dialects.responses.item_ids import Item
+from gateway.dialects.responses.items import Answer, from_caller, messages_of
+from gateway.dialects.responses.logged_answer import AnswerLog, LoggedAnswer
+from gateway.dialects.responses.object import response_id
+from gateway.dialects.responses.recent_answers import size_of
+from gateway.dialects.responses.request import ResponseRequest, chat_request, referenced_jobs, resolved, too_long
+from gateway.dialects.responses.tool_results import Message
+from gateway.dialects.responses.tools import ToolNames
+from gateway.http.heavy_work import RequestWork
+from shared.model.bounds import REFERENCED_JOBS
+from shared.model.errors import InvalidRequest, JobNotFound, ResponseNotFound
+from shared.model.jobs import Job
+from shared.store.client import REDIS_FAULTS
 
 log = structlog.get_logger()
 

@@ -12,28 +12,28 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.bodies import AsciiJSONResponse, read_json
-from gateway.api.foreground import Foreground
-from gateway.api.heavy_work import RequestWork
+from gateway.admission.request_options import Wishes
+from gateway.api.dialect_stream import Translated
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.response_history import note_prompt, with_history
 from gateway.api.services import Services, services_of
 from gateway.api.stored_responses import Stored, options_of, stored_response, whole_response
-from gateway.api.translated import Translated
-from gateway.dialects.response_fields import in_own_words
-from gateway.dialects.response_input_items import items_of
-from gateway.dialects.response_object import ResponseOptions, response_id, response_object
-from gateway.dialects.response_tools import ToolNames
-from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
-from gateway.dialects.responses_request import read_request
-from gateway.middleware import AFTERWARDS
-from gateway.sse import EventStream
-from gateway.wishes import Wishes
-from shared.bounds import LIST_MOST
-from shared.errors import InvalidRequest
-from shared.events import START
-from shared.jobs import Job
-from shared.lifecycle import State
+from gateway.api.synchronous_call import Foreground
+from gateway.dialects.responses.fields import in_own_words
+from gateway.dialects.responses.input_items import items_of
+from gateway.dialects.responses.object import ResponseOptions, response_id, response_object
+from gateway.dialects.responses.request import read_request
+from gateway.dialects.responses.stream import ALL, ResponseStream, WholeResponse
+from gateway.dialects.responses.tools import ToolNames
+from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.heavy_work import RequestWork
+from gateway.http.middleware import AFTERWARDS
+from gateway.streams.sse import EventStream
+from shared.model.bounds import LIST_MOST
+from shared.model.errors import InvalidRequest
+from shared.model.events import START
+from shared.model.jobs import Job
+from shared.model.lifecycle import State
 
 log = structlog.get_logger()
 

@@ -1,6 +1,6 @@
 """`GET /v1/jobs/{id}/result`: what a job has made that is no stream, or so much of it as is kept.
 
-Above: app.py; embeddings.py answers with the same. Below: shared/results.py and dialects/embeddings.py. No more than a
+Above: app.py; embeddings.py answers with the same. Below: store/results.py and dialects/embeddings.py. No more than a
 page of it is held at once. Not here: how the vectors got there.
 """
 
@@ -13,10 +13,10 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.jobs import JOB_HEADER, own_job
 from gateway.api.services import Services, services_of
 from gateway.dialects.embeddings import EmbeddingList, parse_encoding
-from shared.bounds import PAGE_BYTES
-from shared.errors import NotFound, Unavailable
-from shared.jobs import EMBEDDINGS, Embedded, Job
-from shared.valkey import REDIS_DOWN, name_of
+from shared.model.bounds import PAGE_BYTES
+from shared.model.errors import NotFound, Unavailable
+from shared.model.jobs import EMBEDDINGS, Embedded, Job
+from shared.store.client import REDIS_DOWN, name_of
 
 log = structlog.get_logger()
 

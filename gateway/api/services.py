@@ -6,28 +6,28 @@ from typing import cast
 
 from starlette.requests import Request
 
-from gateway.admission import Admission
-from gateway.api.heavy_work import HeavyWork
-from gateway.auth import Keyring
-from gateway.dialects.recent_answers import RecentAnswers
-from gateway.hub import Hub
-from gateway.open_streams import OpenStreams
-from gateway.presence import Presence
-from gateway.scrape import Scrape
-from gateway.shared_links import SharedLinks
-from shared.catalogue import Catalogue
-from shared.clock import Clock
-from shared.conversations import Conversations
-from shared.dead_letters import DeadLetters
-from shared.errors import Draining
-from shared.metrics import Metrics
-from shared.prompts import Prompts
-from shared.queue import Queue
-from shared.results import Results
-from shared.server_watch import ServerWatch
-from shared.settings import Settings
-from shared.store import Store
-from shared.viewers import Viewers
+from gateway.admission.admission import Admission
+from gateway.admission.auth import Keyring
+from gateway.admission.shared_links import SharedLinks
+from gateway.dialects.responses.recent_answers import RecentAnswers
+from gateway.http.heavy_work import HeavyWork
+from gateway.http.scrape import Scrape
+from gateway.streams.hub import Hub
+from gateway.streams.open_streams import OpenStreams
+from gateway.streams.viewer_heartbeat import Presence
+from shared.config.settings import Settings
+from shared.model.errors import Draining
+from shared.process.clock import Clock
+from shared.store.catalog import Catalogue
+from shared.store.conversations import Conversations
+from shared.store.dead_letters import DeadLetters
+from shared.store.jobs import Store
+from shared.store.prompts import Prompts
+from shared.store.queue import Queue
+from shared.store.results import Results
+from shared.store.server_watch import ServerWatch
+from shared.store.viewers import Viewers
+from shared.telemetry.metrics import Metrics
 
 
 @dataclass

@@ -7,16 +7,16 @@ and the wire format (dialects/responses.py).
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gateway.admission.auth import Caller
 from gateway.api.allowance import Allowance
 from gateway.api.services import Services
-from gateway.auth import Caller
-from gateway.dialects.response_object import ResponseOptions, job_id_of, response_id
-from gateway.dialects.responses import WholeResponse
-from gateway.dialects.responses_request import said_before
-from gateway.dialects.tool_results import Message
-from shared.errors import BrokenJob, JobNotFound, ResponseNotFound
-from shared.events import decode_frame
-from shared.jobs import CHAT, Job, is_job_id
+from gateway.dialects.responses.object import ResponseOptions, job_id_of, response_id
+from gateway.dialects.responses.request import said_before
+from gateway.dialects.responses.stream import WholeResponse
+from gateway.dialects.responses.tool_results import Message
+from shared.model.errors import BrokenJob, JobNotFound, ResponseNotFound
+from shared.model.events import decode_frame
+from shared.model.jobs import CHAT, Job, is_job_id
 
 
 class Stored(NamedTuple):

@@ -11,12 +11,12 @@ import textwrap
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from typing import Any
 
-from gateway.client.exit_status import MEANINGS
-from gateway.client.reference import PREFIXES, Reference, read_reference
-from shared.errors import BadCursor
-from shared.events import EventId, encode_data, parse_cursor
-from shared.jobs import EMBEDDINGS, is_job_id
-from shared.lifecycle import State
+from gateway.client.model.exit_status import MEANINGS
+from gateway.client.model.reference import PREFIXES, Reference, read_reference
+from shared.model.errors import BadCursor
+from shared.model.events import EventId, encode_data, parse_cursor
+from shared.model.jobs import EMBEDDINGS, is_job_id
+from shared.model.lifecycle import State
 
 COMMANDS = ("submit", "tail", "cancel", "jobs", "dead-letters")
 STDIN = "-"

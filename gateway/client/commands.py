@@ -19,20 +19,20 @@ from typing import BinaryIO, TextIO
 
 import httpx2
 
-from gateway.address import base_url, is_loopback
+from gateway.admission.development_key import kept_development_key
 from gateway.client.arguments import ALL, LISTED, STDIN, filters_of, request_of
 from gateway.client.connection import Connection, Json, address_of
-from gateway.client.exit_status import ExitStatus, of_end, of_error
-from gateway.client.patience import Patience
-from gateway.client.reference import Reference
-from gateway.client.table import table, table_of_letters
+from gateway.client.model.exit_status import ExitStatus, of_end, of_error
+from gateway.client.model.patience import Patience
+from gateway.client.model.reference import Reference
+from gateway.client.model.table import table, table_of_letters
+from gateway.client.model.text import one_line, safe
+from gateway.client.model.transcript import End, Proof, Transcript
+from gateway.client.model.vectors import as_lines, vectors_of
 from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
-from gateway.client.text import one_line, safe
-from gateway.client.transcript import End, Proof, Transcript
-from gateway.client.vectors import as_lines, vectors_of
-from gateway.development_key import kept_development_key
-from shared.clock import SystemClock
-from shared.errors import (
+from gateway.http.address import base_url, is_loopback
+from shared.config.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
+from shared.model.errors import (
     AnswerNotWhole,
     GatewayGarbage,
     GatewayRefused,
@@ -41,10 +41,10 @@ from shared.errors import (
     StartupError,
     TailraceError,
 )
-from shared.events import START, EventId, EventType
-from shared.settings import Settings, colour_is_wanted, load_settings, terminal_is_dumb
-from shared.sse_reader import SentEvent
-from shared.text import is_whole
+from shared.model.events import START, EventId, EventType
+from shared.model.sse_parser import SentEvent
+from shared.model.text import is_whole
+from shared.process.clock import SystemClock
 
 PATIENCE_S = 60.0
 _NAMED = 10

@@ -16,16 +16,16 @@ from urllib.parse import quote
 
 import httpx2
 
-from gateway.address import is_loopback
-from gateway.client.patience import Patience
-from gateway.client.text import one_line
-from shared.bounds import FRAME_BYTES, LIST_MOST, SENTENCE_CHARS
-from shared.clock import Clock
-from shared.errors import GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
-from shared.events import TERMINAL_EVENTS, EventId, encode_data
-from shared.jobs import is_job_id
-from shared.model_names import is_model_name
-from shared.sse_reader import EventReader, SentEvent
+from gateway.client.model.patience import Patience
+from gateway.client.model.text import one_line
+from gateway.http.address import is_loopback
+from shared.model.bounds import FRAME_BYTES, LIST_MOST, SENTENCE_CHARS
+from shared.model.errors import GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
+from shared.model.events import TERMINAL_EVENTS, EventId, encode_data
+from shared.model.jobs import is_job_id
+from shared.model.model_names import is_model_name
+from shared.model.sse_parser import EventReader, SentEvent
+from shared.process.clock import Clock
 
 DEAD_LETTERS = "/v1/dead-letters"
 CONNECT_S = 5.0

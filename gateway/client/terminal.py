@@ -11,10 +11,10 @@ import os
 from collections.abc import Sequence
 from typing import BinaryIO, Protocol
 
-from gateway.client.text import one_line, rows, safe
-from gateway.client.transcript import Change, Counted, Said, TakenBack, Transcript, Voice
-from shared.errors import AnswerNotWhole
-from shared.sse_reader import SentEvent
+from gateway.client.model.text import one_line, rows, safe
+from gateway.client.model.transcript import Change, Counted, Said, TakenBack, Transcript, Voice
+from shared.model.errors import AnswerNotWhole
+from shared.model.sse_parser import SentEvent
 
 # SGR parameters (ECMA-48 §8.3.117).
 PLAIN, DIM, RED, YELLOW = "", "2", "31", "33"

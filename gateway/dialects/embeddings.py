@@ -9,10 +9,10 @@ import struct
 from enum import StrEnum
 from typing import Any
 
-from gateway.dialects.openai_errors import Failure, failure_in
-from shared.errors import InvalidRequest
-from shared.events import Event, EventType, encode_data
-from shared.jobs import FLOAT_BYTES, Embedded
+from gateway.dialects.errors import Failure, failure_in
+from shared.model.errors import InvalidRequest
+from shared.model.events import Event, EventType, encode_data
+from shared.model.jobs import FLOAT_BYTES, Embedded
 
 
 class Encoding(StrEnum):

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from gateway.cli import main
 from gateway.client import commands
-from gateway.client.exit_status import ExitStatus
-from shared.errors import REFUSALS, status_of
+from gateway.client.model.exit_status import ExitStatus
+from shared.model.errors import REFUSALS, status_of
 from tests.cases.stage import Stage
 from tests.support import folded
 from tests.support.client import Answer as Reply

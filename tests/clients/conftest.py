@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from shared.settings import load_settings
+from shared.config.settings import load_settings
 from tests.clients.browser import CHROMIUM, Visitor, running_chromium, visiting
 from tests.clients.system import KEY, ObservedUpstream, System
 from tests.support.processes import Processes

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from shared.child import start_child, stop_child
+from shared.process.child import start_child, stop_child
 from tests.clients.system import KEY
 from tests.support.client import PATIENCE_S
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from shared.events import Event
+from shared.model.events import Event
 from tests.support.client import PATIENCE_S, Client
 
 KEY = "sk-alice"

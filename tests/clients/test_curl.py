@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from shared.bounds import MIB
-from shared.events import Event, EventType, decode_frame, encode_data, split_frames
+from shared.model.bounds import MIB
+from shared.model.events import Event, EventType, decode_frame, encode_data, split_frames
 from tests.clients.system import KEY, System
 from tests.support.client import PATIENCE_S
 from tests.support.processes import Processes

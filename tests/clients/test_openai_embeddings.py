@@ -12,8 +12,8 @@ from openai import AsyncOpenAI, OpenAI
 
 from tests.clients.sdk import Sdk
 from tests.clients.system import KEY, System
-from worker.providers.scripted import embed
-from worker.providers.vectors import read_vectors
+from worker.upstream.providers.scripted import embed
+from worker.upstream.wire.vectors import read_vectors
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

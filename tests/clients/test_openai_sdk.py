@@ -15,9 +15,9 @@ import pytest_asyncio
 from openai import AsyncOpenAI, AsyncStream, Omit, OpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from shared.bounds import MIB
-from shared.child import start_child
-from shared.events import EventType
+from shared.model.bounds import MIB
+from shared.model.events import EventType
+from shared.process.child import start_child
 from tests.clients.sdk import Sdk, finish_of, text_of
 from tests.clients.system import KEY, System
 from tests.support.client import PATIENCE_S

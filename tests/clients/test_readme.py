@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from shared.child import start_child, stop_child
-from shared.events import EventId, EventType, decode_frame, parse_id, split_frames
+from shared.model.events import EventId, EventType, decode_frame, parse_id, split_frames
+from shared.process.child import start_child, stop_child
 from tests.clients.system import KEY, ObservedUpstream, System
 from tests.support.client import PATIENCE_S
 from tests.support.processes import Processes

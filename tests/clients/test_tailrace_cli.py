@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.client.exit_status import ExitStatus
-from shared.ports import free_port
+from gateway.client.model.exit_status import ExitStatus
+from shared.process.ports import free_port
 from tests.clients.commands import Ended, Tailrace, screen
 from tests.clients.system import ObservedUpstream, System
 from tests.support.client import Client
@@ -23,8 +23,8 @@ from tests.support.core import PATIENCE_S, open_core
 from tests.support.processes import Processes
 from tests.support.upstream import expected_text
 from tests.support.valkey import fresh_prefix
-from worker.providers.scripted import embed
-from worker.providers.vectors import read_vectors
+from worker.upstream.providers.scripted import embed
+from worker.upstream.wire.vectors import read_vectors
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
+from shared.process.embedded_valkey import EmbeddedValkey
 from tests.support.core import Core, open_core
 from tests.support.valkey import running_valkey
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.child import start_child, stop_child
-from shared.embedded import find_server
-from shared.errors import StartupError
-from shared.keys import Keys
-from shared.redis_address import make_pool
-from shared.server_check import check_server
-from shared.settings import Settings
-from shared.valkey import open_client, warm
+from shared.config.settings import Settings
+from shared.model.errors import StartupError
+from shared.process.child import start_child, stop_child
+from shared.process.embedded_valkey import find_server
+from shared.store.client import open_client, warm
+from shared.store.keys import Keys
+from shared.store.redis_address import make_pool
+from shared.store.server_check import check_server
 from tests.support.core import PATIENCE_S
 from tests.support.redis_servers import answers
 from tests.support.system import ask, running_system, running_worker

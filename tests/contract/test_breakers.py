@@ -6,12 +6,12 @@ from itertools import count
 
 import pytest
 
-from shared.circuits import Change, Circuits, Found
-from shared.clock import SystemClock
-from shared.metrics import Metrics
+from shared.process.clock import SystemClock
+from shared.store.breaker_state import Change, Circuits, Found
+from shared.telemetry.metrics import Metrics
 from tests.support.core import Core, captured_logs
-from worker.breaker import Policy
-from worker.breakers import NO, Breakers, CallOrigin
+from worker.model.breaker import Policy
+from worker.upstream.breakers import NO, Breakers, CallOrigin
 
 QUICK = Policy(window_ms=60_000, min_calls=4, open_ms=0, open_most_ms=0, probe_ms=60_000)
 _NUMBERS = count()

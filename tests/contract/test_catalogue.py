@@ -2,9 +2,9 @@
 
 import pytest
 
-from shared.bounds import MODELS
-from shared.catalogue import Catalogue
-from shared.model_names import Listing
+from shared.model.bounds import MODELS
+from shared.model.model_names import Listing
+from shared.store.catalog import Catalogue
 from tests.support.core import Core
 
 HOSTILE = ("\x1b[2J", "a\nb", "a\u202eb", "\ud800", "x" * 10_000, "")

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from shared.metrics import Metrics
-from shared.places import Holder, Places, freed_provider, place_order
+from shared.store.permits import Holder, Places, freed_provider, place_order
+from shared.telemetry.metrics import Metrics
 from tests.support.core import PATIENCE_S, Core
-from worker.concurrency import Concurrency
+from worker.upstream.concurrency import Concurrency
 
 LIMITS = {"p": 2}
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.conversations import Conversation, Conversations
+from shared.store.conversations import Conversation, Conversations
 from tests.support.core import Core
 
 CHAT = ("alice", "chat {1}")

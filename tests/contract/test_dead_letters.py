@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from shared.dead_letters import Buried, DeadLetters, Listed
-from shared.errors import AttemptFailed, BadCursor, JobNotFound, ProviderRefused, ProviderUnreachable, problem_of
-from shared.events import EventId, EventType, encode_data, encode_frame
-from shared.lifecycle import State
+from shared.model.errors import AttemptFailed, BadCursor, JobNotFound, ProviderRefused, ProviderUnreachable, problem_of
+from shared.model.events import EventId, EventType, encode_data, encode_frame
+from shared.model.lifecycle import State
+from shared.store.dead_letters import Buried, DeadLetters, Listed
 from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id
 
 SLACK_S = 5.0

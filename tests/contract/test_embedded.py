@@ -15,11 +15,11 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 
-from shared import embedded
-from shared.bounds import MEMORY_SHARE
-from shared.embedded import EmbeddedValkey
-from shared.errors import StartupError
-from shared.machine_memory import machine_memory
+from shared.model.bounds import MEMORY_SHARE
+from shared.model.errors import StartupError
+from shared.process import embedded_valkey as embedded
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.process.machine_memory import machine_memory
 from tests.support.processes import PATIENCE_S, gone
 from tests.support.valkey import running_valkey
 
@@ -29,7 +29,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties
 OWNER = """
 import asyncio, json, sys
 from pathlib import Path
-from shared.embedded import EmbeddedValkey
+from shared.process.embedded_valkey import EmbeddedValkey
 
 async def own():
     valkey = EmbeddedValkey(Path(sys.argv[1]))

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from shared.clock import SystemClock
-from shared.errors import AttemptFailed
-from shared.jobs import EMBEDDINGS, Embedded
-from shared.lifecycle import State
-from shared.metrics import Metrics
-from shared.results import Results
-from shared.store import Execution
+from shared.model.errors import AttemptFailed
+from shared.model.jobs import EMBEDDINGS, Embedded
+from shared.model.lifecycle import State
+from shared.process.clock import SystemClock
+from shared.store.jobs import Execution
+from shared.store.results import Results
+from shared.telemetry.metrics import Metrics
 from tests.support.core import PATIENCE_S, Core, Watched
-from worker.attempt import Question
-from worker.embedding import Embedding
-from worker.ending import Ending
-from worker.fallback import Link
-from worker.providers.scripted import Scripted, embed
-from worker.providers.vectors import read_vectors
+from worker.execution.attempt import Question
+from worker.execution.embedding import Embedding
+from worker.execution.ending import Ending
+from worker.upstream.chain import Link
+from worker.upstream.providers.scripted import Scripted, embed
+from worker.upstream.wire.vectors import read_vectors
 
 INPUTS = [f"text {n}" for n in range(250)]
 SIZE = 8 * 4

@@ -9,26 +9,26 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from shared.bounds import PAGE_BYTES
-from shared.embedded import EmbeddedValkey
-from shared.errors import Cancelled, DeadlinePassed, InternalError, ProviderRefused, TailraceError
-from shared.events import START, Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
-from shared.jobs import Usage
-from shared.lifecycle import State
-from shared.replay import Entry
-from shared.store import EMPTY_SHA256
+from shared.model.bounds import PAGE_BYTES
+from shared.model.errors import Cancelled, DeadlinePassed, InternalError, ProviderRefused, TailraceError
+from shared.model.events import START, Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
+from shared.model.jobs import Usage
+from shared.model.lifecycle import State
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.jobs import EMPTY_SHA256
+from shared.store.replay_log import Entry
+from shared.store.retrying import retry_until_redis_answers
 from tests.support.core import PATIENCE_S, Core, captured_logs, frames_of, frozen
-from worker.ending import (
+from worker.execution.ending import (
     Ending,
     completed,
     ended_badly,
     estimate_tokens,
     finish,
     finish_from_log,
-    persistently,
     read_tally,
 )
-from worker.tally import Tally
+from worker.model.digest import Tally
 
 LOST = InternalError("It was lost.")
 
@@ -305,7 +305,7 @@ async def test_an_end_whose_acknowledgement_was_lost_is_sent_again_and_is_succes
         return answers[-1]
 
     with captured_logs():
-        assert await persistently(finish_and_lose_the_answer) == "have"
+        assert await retry_until_redis_answers(finish_and_lose_the_answer) == "have"
 
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 completed"]
 
@@ -313,14 +313,14 @@ async def test_an_end_whose_acknowledgement_was_lost_is_sent_again_and_is_succes
 @pytest.mark.parametrize("error", [RedisConnectionError("gone"), ConnectionRefusedError(), TimeoutError()], ids=repr)
 async def test_an_outage_is_waited_for(error: Exception) -> None:
     with captured_logs() as logs:
-        assert await persistently(failing(error, times=2)) == "done"
+        assert await retry_until_redis_answers(failing(error, times=2)) == "done"
 
     assert len(logs.named("worker.waits_for_redis")) == 2
 
 
 async def test_an_answer_that_is_an_error_is_not_waited_for() -> None:
     with pytest.raises(ResponseError):
-        await persistently(failing(ResponseError("WRONGTYPE"), times=1))
+        await retry_until_redis_answers(failing(ResponseError("WRONGTYPE"), times=1))
 
 
 def failing(error: Exception, *, times: int) -> Callable[[], Awaitable[str]]:

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from shared import fleet as fleet_module
-from shared.bounds import PROCESSES
-from shared.clock import SystemClock
-from shared.embedded import EmbeddedValkey
-from shared.fleet import KEEP_S, Fleet, Publisher
-from shared.metrics import Metrics, Samples, decode_samples, encode_samples
+from shared.model.bounds import PROCESSES
+from shared.process.clock import SystemClock
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store import fleet_metrics as fleet_module
+from shared.store.fleet_metrics import KEEP_S, Fleet, Publisher
+from shared.telemetry.metrics import Metrics, Samples, decode_samples, encode_samples
 from tests.support.core import PATIENCE_S, Core, captured_logs, frozen
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from shared.errors import Drained
-from shared.function_library import LIBRARY, Library, read_source
-from shared.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
-from shared.store import Execution
-from shared.valkey import Functions
+from shared.model.errors import Drained
+from shared.model.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
+from shared.store.client import Functions
+from shared.store.function_library import LIBRARY, Library, read_source
+from shared.store.jobs import Execution
 from tests.support.core import Core
 
 ENDINGS = {

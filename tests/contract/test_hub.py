@@ -11,19 +11,19 @@ import pytest
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
-from gateway import hub as hub_module
-from gateway.hub import Hub
-from gateway.reader import HEARTBEAT, Reader, StreamBroken
-from shared.clock import SystemClock
-from shared.embedded import EmbeddedValkey
-from shared.errors import JobNotFound
-from shared.events import START, EventId, after_cursor
-from shared.keys import Keys
-from shared.live_feed import LiveFeed
-from shared.metrics import Metrics
-from shared.replay import Entry, Page, ReplayLog
-from shared.settings import Settings
-from shared.valkey import Client, open_client
+from gateway.streams import hub as hub_module
+from gateway.streams.hub import Hub
+from gateway.streams.reader import HEARTBEAT, Reader, StreamBroken
+from shared.config.settings import Settings
+from shared.model.errors import JobNotFound
+from shared.model.events import START, EventId, after_cursor
+from shared.process.clock import SystemClock
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.client import Client, open_client
+from shared.store.keys import Keys
+from shared.store.live_feed import LiveFeed
+from shared.store.replay_log import Entry, Page, ReplayLog
+from shared.telemetry.metrics import Metrics
 from tests.support.scribe import Desk, Scribe, desk
 from tests.support.short_settings import redis_url_of
 from tests.support.valkey import running_valkey

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from shared.conversations import Conversations
-from shared.errors import TooManyBytes
-from shared.events import EventId, EventType, encode_frame
-from shared.jobs import Embedded
-from shared.lifecycle import State
-from shared.metrics import Metrics
-from shared.results import Results
-from shared.store import Created, Execution, Store
-from shared.tenant_bounds import TenantBounds
+from shared.model.errors import TooManyBytes
+from shared.model.events import EventId, EventType, encode_frame
+from shared.model.jobs import Embedded
+from shared.model.lifecycle import State
+from shared.model.tenant_bounds import TenantBounds
+from shared.store.conversations import Conversations
+from shared.store.jobs import Created, Execution, Store
+from shared.store.results import Results
+from shared.telemetry.metrics import Metrics
 from tests.support.core import RETENTION_S, Core, frames_of, make_spec
 
 JOB, STEP, KIB = 2048, 16_384, 1024

@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 from arq.connections import ArqRedis
 
-from shared.keys import ARQ_JOB
-from shared.queue import deserialize, serialize
+from shared.store.keys import ARQ_JOB
+from shared.store.queue import deserialize, serialize
 from tests.support.core import RETENTION_S, Core, make_spec
-from worker.lane_worker import Dispatcher, LaneWorker
+from worker.dispatch.dispatcher import Dispatcher, LaneWorker
 
 
 class Held:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from shared.errors import QueueFull, TooManyWaiting
-from shared.jobs import JobSpec, Place
-from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB
-from shared.metrics import Metrics
-from shared.queue import Admission, Claim, Queue, Taken
-from shared.tenant_bounds import TenantBounds
+from shared.model.errors import QueueFull, TooManyWaiting
+from shared.model.jobs import JobSpec, Place
+from shared.model.tenant_bounds import TenantBounds
+from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
+from shared.store.queue import Admission, Claim, Queue, Taken
+from shared.telemetry.metrics import Metrics
 from tests.support.core import RETENTION_S, Core, make_spec
 
 LANE = "default"

@@ -2,10 +2,10 @@
 
 import asyncio
 
-from gateway.auth import Caller
-from gateway.shared_links import SharedLinks
-from shared.clock import SystemClock
-from shared.link_secrets import LinkSecrets
+from gateway.admission.auth import Caller
+from gateway.admission.shared_links import SharedLinks
+from shared.process.clock import SystemClock
+from shared.store.link_secrets import LinkSecrets
 from tests.support.core import Core, fresh_job_id
 
 KEPT_S = 60.0

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from shared.errors import MemoryFull
-from shared.memory_watch import MemoryWatch
-from shared.metrics import Metrics
+from shared.model.errors import MemoryFull
+from shared.store.memory_watch import MemoryWatch
+from shared.telemetry.metrics import Metrics
 from tests.support.core import Core, captured_logs
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from shared.errors import AttemptFailed, ProviderGarbage, ProviderRefused, ProviderTimeout, ProviderTruncated
-from shared.routes import EmbeddingEncoding, MaxTokensField, RequestRules
+from shared.model.errors import AttemptFailed, ProviderGarbage, ProviderRefused, ProviderTimeout, ProviderTruncated
+from shared.model.routes import EmbeddingEncoding, MaxTokensField, RequestRules
 from tests.support.raw_upstream import (
     JSON,
     MAIN,
@@ -25,11 +25,11 @@ from tests.support.raw_upstream import (
     said,
     sent,
 )
-from worker.fallback import Link
-from worker.providers import http_upstream, openai_compatible
-from worker.providers.base import Chunk
-from worker.providers.openai_compatible import OpenAICompatible
-from worker.providers.vectors import read_vectors
+from worker.upstream.chain import Link
+from worker.upstream.providers import http_upstream, openai_compatible
+from worker.upstream.providers.openai_compatible import OpenAICompatible
+from worker.upstream.wire.chunk import Chunk
+from worker.upstream.wire.vectors import read_vectors
 
 BOUND_S = 5.0
 KEY = "sk-of-the-upstream"

@@ -15,7 +15,7 @@ import anyio
 import httpx2
 import pytest
 
-from shared.errors import (
+from shared.model.errors import (
     AttemptFailed,
     ProviderGarbage,
     ProviderRefused,
@@ -25,14 +25,14 @@ from shared.errors import (
     StartupError,
 )
 from tests.support.upstream import PATIENCE_S, Upstream, ask, expected_text, running_upstream
-from worker import fallback
-from worker.fallback import Link
-from worker.providers import http_upstream, openai_compatible
-from worker.providers.base import Chunk
-from worker.providers.openai_compatible import OpenAICompatible
-from worker.providers.scripted import MODEL
-from worker.providers.scripted import embed as scripted_answer
-from worker.providers.vectors import Vectors, read_vectors
+from worker.upstream import chain as fallback
+from worker.upstream.chain import Link
+from worker.upstream.providers import http_upstream, openai_compatible
+from worker.upstream.providers.openai_compatible import OpenAICompatible
+from worker.upstream.providers.scripted import MODEL
+from worker.upstream.providers.scripted import embed as scripted_answer
+from worker.upstream.wire.chunk import Chunk
+from worker.upstream.wire.vectors import Vectors, read_vectors
 
 KEY = "sk-of-the-upstream"
 TOO_LONG = {

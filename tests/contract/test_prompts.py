@@ -1,7 +1,7 @@
 """The jobs of a prompt, on a real server."""
 
-from shared.bounds import SAME_PROMPTS
-from shared.prompts import Prompts
+from shared.model.bounds import SAME_PROMPTS
+from shared.store.prompts import Prompts
 from tests.support.core import Core
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from redis.exceptions import OutOfMemoryError, RedisError
 
-from shared.embedded import EmbeddedValkey, find_server
-from shared.ports import free_port
-from shared.valkey import REDIS_DOWN, Client, PassingRefusal, RefusedByRedis, name_of, open_client
+from shared.process.embedded_valkey import EmbeddedValkey, find_server
+from shared.process.ports import free_port
+from shared.store.client import REDIS_DOWN, Client, PassingRefusal, RefusedByRedis, name_of, open_client
 from tests.support.core import PATIENCE_S, Core, open_core
 from tests.support.redis_servers import running_redis
 

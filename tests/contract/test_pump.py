@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.clock import SystemClock
-from shared.embedded import EmbeddedValkey
-from shared.events import EventType, encode_data
-from shared.lifecycle import State
-from shared.metrics import Metrics
-from shared.replay import Entry, ReplayLog
-from shared.store import Execution
+from shared.model.events import EventType, encode_data
+from shared.model.lifecycle import State
+from shared.process.clock import SystemClock
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.jobs import Execution
+from shared.store.replay_log import Entry, ReplayLog
+from shared.telemetry.metrics import Metrics
 from tests.support.core import PATIENCE_S, Core, captured_logs, frozen
-from worker import pump as pump_module
-from worker.pump import Outbox, Pump
+from worker.execution import pump as pump_module
+from worker.execution.pump import Outbox, Pump
 
 KIB = 1024
 ROOMY = 256 * KIB

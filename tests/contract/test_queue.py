@@ -9,11 +9,11 @@ import pytest
 from arq.connections import ArqRedis
 from arq.jobs import deserialize_job_raw
 
-from shared.errors import IdempotencyConflict, QueueFull
-from shared.jobs import LONGEST_TIMEOUT_S, Abandonment, JobSpec, created_ms, new_job_id
-from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
-from shared.lanes import Rota, parse_lanes
-from shared.queue import ARQ_FUNCTION, Admission, Backlog, Claim, Taken, deserialize, serialize
+from shared.model.errors import IdempotencyConflict, QueueFull
+from shared.model.jobs import LONGEST_TIMEOUT_S, Abandonment, JobSpec, created_ms, new_job_id
+from shared.model.lanes import Rota, parse_lanes
+from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
+from shared.store.queue import ARQ_FUNCTION, Admission, Backlog, Claim, Taken, deserialize, serialize
 from tests.support.core import PATIENCE_S, RETENTION_S, Core, fresh_job_id, make_spec
 
 LANE = "default"

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
-from shared.errors import StartupError
-from shared.keys import Keys
-from shared.lifecycle import State
-from shared.server_check import check_server
-from shared.valkey import (
+from shared.model.errors import StartupError
+from shared.model.lifecycle import State
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.client import (
     REDIS_DOWN,
     Client,
     PassingRefusal,
@@ -19,6 +17,8 @@ from shared.valkey import (
     name_of,
     open_client,
 )
+from shared.store.keys import Keys
+from shared.store.server_check import check_server
 from tests.support.core import PATIENCE_S, Core, frames_of, make_spec
 from tests.support.refusals import PASSING, Refusing, demoted
 

@@ -5,14 +5,14 @@ from itertools import pairwise
 
 import pytest
 
-from shared import replay
-from shared.embedded import EmbeddedValkey
-from shared.errors import Drained, JobNotFound
-from shared.events import START, EventId, EventType, after_cursor, encode_frame, first_id, parse_id
-from shared.lifecycle import State
-from shared.replay import FRAMES_AT_ONCE, Entry, Page
-from shared.store import Execution
-from shared.valkey import REDIS_FULL
+from shared.model.errors import Drained, JobNotFound
+from shared.model.events import START, EventId, EventType, after_cursor, encode_frame, first_id, parse_id
+from shared.model.lifecycle import State
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store import replay_log as replay
+from shared.store.client import REDIS_FULL
+from shared.store.jobs import Execution
+from shared.store.replay_log import FRAMES_AT_ONCE, Entry, Page
 from tests.support.core import WORKER, Core, frames_of, fresh_job_id, make_spec
 
 ALL = 1 << 30

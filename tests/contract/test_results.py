@@ -2,11 +2,11 @@
 
 import pytest
 
-from shared.events import EventId, EventType, encode_frame
-from shared.jobs import EMBEDDINGS, Embedded
-from shared.lifecycle import State
-from shared.results import Results
-from shared.store import Execution
+from shared.model.events import EventId, EventType, encode_frame
+from shared.model.jobs import EMBEDDINGS, Embedded
+from shared.model.lifecycle import State
+from shared.store.jobs import Execution
+from shared.store.results import Results
 from tests.support.core import Core
 
 PART = bytes(range(8))

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from gateway.scrape import Scrape
-from shared.clock import SystemClock
-from shared.fleet import Fleet, Publisher
-from shared.metrics import Count, Metrics, Samples
-from shared.queue import Queue
+from gateway.http.scrape import Scrape
+from shared.process.clock import SystemClock
+from shared.store.fleet_metrics import Fleet, Publisher
+from shared.store.queue import Queue
+from shared.telemetry.metrics import Count, Metrics, Samples
 from tests.support.core import PATIENCE_S, Core
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from shared.child import start_child, stop_child
-from shared.clock import SystemClock
-from shared.embedded import EmbeddedValkey, find_server
-from shared.errors import RedisUnavailable, StartupError
-from shared.keys import Keys
-from shared.metrics import Metrics
-from shared.ports import free_port
-from shared.queue import Queue
-from shared.rights import acl_rules
-from shared.server_check import check_arq_keys, check_server
-from shared.server_watch import ServerWatch
-from shared.valkey import Client, open_client
+from shared.model.errors import RedisUnavailable, StartupError
+from shared.process.child import start_child, stop_child
+from shared.process.clock import SystemClock
+from shared.process.embedded_valkey import EmbeddedValkey, find_server
+from shared.process.ports import free_port
+from shared.store.client import Client, open_client
+from shared.store.keys import Keys
+from shared.store.queue import Queue
+from shared.store.rights import acl_rules
+from shared.store.server_check import check_arq_keys, check_server
+from shared.store.server_watch import ServerWatch
+from shared.telemetry.metrics import Metrics
 from tests.support.core import PATIENCE_S, RETENTION_S, Core, captured_logs, make_spec
 from tests.support.redis_servers import answers, redis_7_0, running_redis
 from tests.support.refusals import demoted, without_the_right

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from shared.keys import ARQ_IN_PROGRESS
-from shared.lanes import DEFAULT_LANE
-from shared.lifecycle import State
-from shared.queue import Taken
+from shared.model.lanes import DEFAULT_LANE
+from shared.model.lifecycle import State
+from shared.store.keys import ARQ_IN_PROGRESS
+from shared.store.queue import Taken
 from tests.support.core import RETENTION_S, Core, make_spec
 
 HOUR_MS = 3_600_000

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from shared.errors import Abandoned, BrokenJob, Cancelled, Drained, JobNotFound
-from shared.events import EventId, EventType, encode_data, encode_frame, is_terminal
-from shared.function_library import LIBRARY
-from shared.jobs import Abandonment, Job, JobSpec, OnDisconnect
-from shared.lifecycle import State
-from shared.metrics import Cells, Count, Metrics
-from shared.store import EMPTY_SHA256, Execution, Store, Succession
+from shared.model.errors import Abandoned, BrokenJob, Cancelled, Drained, JobNotFound
+from shared.model.events import EventId, EventType, encode_data, encode_frame, is_terminal
+from shared.model.jobs import Abandonment, Job, JobSpec, OnDisconnect
+from shared.model.lifecycle import State
+from shared.store.function_library import LIBRARY
+from shared.store.jobs import EMPTY_SHA256, Execution, Store, Succession
+from shared.telemetry.metrics import Cells, Count, Metrics
 from tests.support.core import RETENTION_S, WORKER, Core, frames_of, fresh_job_id, make_spec
 
 DRAINED = Drained("The worker was stopped.")

@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway import tail_check as tail_check_module
-from gateway.hub import Hub
-from shared.embedded import EmbeddedValkey
-from shared.events import START
-from shared.metrics import Metrics
-from shared.settings import Settings
-from shared.valkey import Client
+from gateway.streams import tail_check as tail_check_module
+from gateway.streams.hub import Hub
+from shared.config.settings import Settings
+from shared.model.events import START
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.client import Client
+from shared.telemetry.metrics import Metrics
 from tests.contract.test_hub import read, running_hub
 from tests.support.core import captured_logs
 from tests.support.forwarder import Forwarder, forwarding

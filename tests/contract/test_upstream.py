@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared.errors import ProviderRefused
-from shared.routes import Continuation
+from shared.model.errors import ProviderRefused
+from shared.model.routes import Continuation
 from tests.support.upstream import PATIENCE_S, Manner, ask, running_upstream
-from worker.providers.openai_compatible import OpenAICompatible
+from worker.upstream.providers.openai_compatible import OpenAICompatible
 
 TOKENS = 300
 AHEAD = 2_048

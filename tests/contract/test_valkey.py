@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
-from shared.metrics import Metrics
-from shared.valkey import (
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.client import (
     REDIS_DOWN,
     REDIS_FAULTS,
     REDIS_FULL,
@@ -16,6 +15,7 @@ from shared.valkey import (
     RefusedByRedis,
     open_client,
 )
+from shared.telemetry.metrics import Metrics
 from tests.support.core import PATIENCE_S, Core, fresh_job_id, frozen
 
 

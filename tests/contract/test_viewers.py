@@ -2,9 +2,9 @@
 
 import asyncio
 
-from shared.jobs import VIEWER_LEASE_S, Abandonment, OnDisconnect
-from shared.lifecycle import State
-from shared.viewers import View
+from shared.model.jobs import VIEWER_LEASE_S, Abandonment, OnDisconnect
+from shared.model.lifecycle import State
+from shared.store.viewers import View
 from tests.support.core import PATIENCE_S, Core, fresh_job_id
 
 ALONE_S = 5.0

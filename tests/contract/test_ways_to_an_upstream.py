@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.errors import ProviderRefused, ProviderUnreachable, StartupError
+from shared.model.errors import ProviderRefused, ProviderUnreachable, StartupError
 from tests.support.core import captured_logs
 from tests.support.upstream import PATIENCE_S, Upstream, ask, running_upstream
-from worker.providers.http_upstream import is_loopback
-from worker.providers.openai_compatible import OpenAICompatible
+from worker.upstream.providers.http_upstream import is_loopback
+from worker.upstream.providers.openai_compatible import OpenAICompatible
 
 ELSEWHERE = "http://model.invalid/v1"
 NOWHERE = "http://127.0.0.1:1"

@@ -14,11 +14,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from shared.errors import StartupError
-from shared.keys import Keys
-from shared.ports import free_port
-from shared.settings import Settings, load_settings
-from shared.valkey import open_client
+from shared.config.settings import Settings, load_settings
+from shared.model.errors import StartupError
+from shared.process.ports import free_port
+from shared.store.client import open_client
+from shared.store.keys import Keys
 from tests.faults.http import request
 from tests.faults.schedule import CONNECTIONS, GATEWAYS, QUEUE, VALKEY, WORKERS, Fault
 from tests.faults.servers import Server

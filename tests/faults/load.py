@@ -12,13 +12,13 @@ import random
 import time
 from typing import Any
 
-from shared.events import Event, EventType, decode_frame
+from shared.model.events import Event, EventType, decode_frame
 from tests.faults.http import NET_FAULTS, Response, request
 from tests.faults.score import Score
 from tests.faults.transcript import Transcript
 from tests.support.continuation import tokens_of
 from tests.support.upstream import WireScript, ask, expected_text
-from worker.providers.scripted import script_of
+from worker.upstream.providers.scripted import script_of
 
 MODEL = "scripted"
 MEDIAN = 180

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import uvloop
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.faults.fleet import running_fleet, settings_of
 from tests.faults.load import MODEL, Client
 from tests.faults.run import stall_bound_s

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from shared.routes import OnStreamFailure
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.routes import OnStreamFailure
 from tests.faults.fleet import Fleet, running_fleet, settings_of
 from tests.faults.lapses import SHARE
 from tests.faults.load import MEDIAN, MOST_TOKENS, RATES, Client

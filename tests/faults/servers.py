@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from shared.embedded import EmbeddedValkey
+from shared.process.embedded_valkey import EmbeddedValkey
 from tests.faults.schedule import AHEAD_S, Fault
 from tests.support.clocks import FakedClock
 

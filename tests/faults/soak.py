@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from shared.jobs import VIEWER_LEASE_S
+from shared.model.jobs import VIEWER_LEASE_S
 from tests.faults.fleet import Fleet, running_fleet
 from tests.faults.load import MODEL
 from tests.support.client import Client

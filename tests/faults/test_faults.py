@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shared.child import start_child, stop_child
-from shared.events import Event, EventId, EventType, encode_data, encode_gap
+from shared.model.events import Event, EventId, EventType, encode_data, encode_gap
+from shared.process.child import start_child, stop_child
 from tests.faults.lapses import KINDS as LAPSES
 from tests.faults.schedule import AHEAD_S, QUEUE, VALKEY, plan
 from tests.faults.score import Score

@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from shared.errors import AttemptFailed
+from shared.model.errors import AttemptFailed
 from tests.faults.lapses import KINDS, Lapses
 from tests.support.upstream import Manner, WireScript, ask, running_upstream
-from worker.providers.openai_compatible import OpenAICompatible
-from worker.retry import Sort, classify
+from worker.model.retry import Sort, classify
+from worker.upstream.providers.openai_compatible import OpenAICompatible
 
 SCRIPT = WireScript(tokens=40)
 SILENT = ("hang", "stall", "keepalives")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 
-from shared.events import START, TERMINAL_EVENTS, Event, EventId, EventType, parse_id
+from shared.model.events import START, TERMINAL_EVENTS, Event, EventId, EventType, parse_id
 
 
 @dataclass

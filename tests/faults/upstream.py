@@ -10,7 +10,7 @@ import sys
 
 import uvloop
 
-from shared.routes import Continuation
+from shared.model.routes import Continuation
 from tests.faults.lapses import SHARE, Lapses
 from tests.support.upstream import Manner, serve
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvloop
 
-from shared.logs import configure_logs
+from shared.telemetry.logs import configure_logs
 from tests.fuzz.run import Report, run
 from tests.support.short_settings import short_settings
 from tests.support.valkey import fresh_prefix, running_valkey

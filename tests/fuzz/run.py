@@ -8,9 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from random import Random
 
-from shared.errors import ProviderRefused
-from shared.metrics import FleetMetrics, Metrics
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import ProviderRefused
+from shared.telemetry.metrics import FleetMetrics, Metrics
 from tests.fuzz.invariants import Stored, job_of, wrong_with
 from tests.fuzz.raw import raw_request
 from tests.fuzz.requests import CALLERS, Asked, Requests

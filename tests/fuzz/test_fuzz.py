@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.fuzz.invariants import Stored, job_of, wrong_with
 from tests.fuzz.raw import raw_request
 from tests.fuzz.requests import Asked, Requests

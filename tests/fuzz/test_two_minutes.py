@@ -5,7 +5,7 @@ Not here: whether a wrong answer would be seen (test_fuzz.py).
 
 import pytest
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.fuzz.run import run
 
 SEED, SECONDS = 202, 120.0

@@ -15,9 +15,9 @@ import pytest
 from openai import APIError, APIStatusError, AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionChunk
 
-from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
-from gateway.dialects.openai_errors import body_of
-from shared.events import Event, decode_frame, split_frames
+from gateway.dialects.chat.stream import ChatCompletion, ChatOptions, ChatStream
+from gateway.dialects.errors import body_of
+from shared.model.events import Event, decode_frame, split_frames
 
 RECORDINGS = Path(__file__).parent / "chat"
 JOB = "job_01hf7yat000000000000000005"

@@ -14,8 +14,8 @@ import httpx2
 import pytest
 from openai import APIError, OpenAI
 
-from gateway.dialects.completions import TextCompletion, TextOptions, TextStream
-from gateway.dialects.openai_errors import body_of
+from gateway.dialects.completions.stream import TextCompletion, TextOptions, TextStream
+from gateway.dialects.errors import body_of
 from tests.golden.test_chat_streams import BASE_URL, ERRORS, JOB, events
 
 RECORDINGS = Path(__file__).parent / "completions"

@@ -12,11 +12,11 @@ from typing import Any
 import httpx2
 from openai import OpenAI
 
-from shared.events import decode_frame, split_frames
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import decode_frame, split_frames
 from tests.support.system import running_system, running_worker
 from tests.support.told import Told
-from worker.providers.vectors import pack
+from worker.upstream.wire.vectors import pack
 
 RECORDINGS = Path(__file__).parent / "embeddings"
 JOB = "job_01hf7yat000000000000000005"

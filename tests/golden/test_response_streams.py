@@ -17,9 +17,9 @@ from openai.types.responses import Response
 from openai.types.responses import ResponseStreamEvent as ResponseEvent
 from pydantic import TypeAdapter
 
-from gateway.dialects.response_object import ResponseOptions
-from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
-from shared.events import Event, decode_frame, encode_data, split_frames
+from gateway.dialects.responses.object import ResponseOptions
+from gateway.dialects.responses.stream import ALL, ResponseStream, WholeResponse
+from shared.model.events import Event, decode_frame, encode_data, split_frames
 
 HERE = Path(__file__).parent
 RECORDINGS = HERE / "responses"

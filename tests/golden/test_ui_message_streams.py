@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.dialects.ui_message import UiMessageStream
+from gateway.dialects.ai_sdk.stream import UiMessageStream
 from tests.golden.test_chat_streams import OPTIONS, events
 
 RECORDINGS = Path(__file__).parent / "ui_message"

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from shared.queue import Queue
-from shared.server_check import Server, server_of
-from shared.settings import Settings
-from shared.store import Store
+from shared.config.settings import Settings
+from shared.store.jobs import Store
+from shared.store.queue import Queue
+from shared.store.server_check import Server, server_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import Desk, desk

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from shared.child import start_child
-from shared.events import EventType
-from shared.jobs import VIEWER_LEASE_S
-from shared.lifecycle import State
-from shared.queue import Queue
-from shared.server_check import Server, server_of
-from shared.settings import Settings
-from shared.store import Store
+from shared.config.settings import Settings
+from shared.model.events import EventType
+from shared.model.jobs import VIEWER_LEASE_S
+from shared.model.lifecycle import State
+from shared.process.child import start_child
+from shared.store.jobs import Store
+from shared.store.queue import Queue
+from shared.store.server_check import Server, server_of
 from tests.support.client import PATIENCE_S, Client, Response
 from tests.support.core import captured_logs
 from tests.support.gateway import running_gateway, until

@@ -14,8 +14,8 @@ import pytest
 from starlette.routing import Route
 
 from gateway.app import ROUTES as GATEWAY_ROUTES
-from shared.errors import ProviderRefused
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import ProviderRefused
 from tests.support.client import Answer, Client
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
-from shared.errors import Cancelled
-from shared.events import EventType
-from shared.lifecycle import State
-from shared.settings import Settings
-from shared.store import EMPTY_SHA256, Store
+from shared.config.settings import Settings
+from shared.model.errors import Cancelled
+from shared.model.events import EventType
+from shared.model.lifecycle import State
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.jobs import EMPTY_SHA256, Store
 from tests.support.client import Client
 from tests.support.core import PATIENCE_S, RETENTION_S, captured_logs, fresh_job_id
 from tests.support.gateway import running_gateway
@@ -21,7 +21,7 @@ from tests.support.told import Told
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.upstream import ask as scripted
 from tests.support.valkey import running_valkey
-from worker.attempts import Attempts
+from worker.execution.runs import Attempts
 
 ON_REQUEST = {
     "type": "job_error",

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from shared.errors import ProviderRefused, ProviderUnreachable
-from shared.events import EventType
-from shared.places import Holder, Places
-from shared.route_settings import ProviderSettings, RouteSettings
-from shared.settings import Settings
+from shared.config.route_settings import ProviderSettings, RouteSettings
+from shared.config.settings import Settings
+from shared.model.errors import ProviderRefused, ProviderUnreachable
+from shared.model.events import EventType
+from shared.store.permits import Holder, Places
 from tests.support.core import captured_logs
 from tests.support.system import System, Worker, ask, read_story, running_system, running_worker
 from tests.support.told import Call, Told
-from worker import retry
-from worker.providers.vectors import Vectors, read_vectors
+from worker.model import retry
+from worker.upstream.wire.vectors import Vectors, read_vectors
 
 BROKEN = ProviderUnreachable("The connection broke.")
 TOO_MANY = 10

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from gateway.reader import Reader
-from shared.clock import SystemClock
-from shared.errors import REFUSALS, AttemptFailed, Cancelled, DeadlinePassed, ProviderRefused, ProviderTimeout
-from shared.events import EventId
-from shared.jobs import VIEWER_LEASE_S
-from shared.settings import Settings
+from gateway.streams.reader import Reader
+from shared.config.settings import Settings
+from shared.model.errors import REFUSALS, AttemptFailed, Cancelled, DeadlinePassed, ProviderRefused, ProviderTimeout
+from shared.model.events import EventId
+from shared.model.jobs import VIEWER_LEASE_S
+from shared.process.clock import SystemClock
 from tests.support.client import HEARTBEAT, PATIENCE_S, Client, Response
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.processes import Processes

@@ -1,6 +1,6 @@
 """What each failure of an upstream means: the real `openai` client against an upstream that fails in each of the ways.
 
-The table is that of worker/retry.py; here is what a real client makes of the wire. The upstream answers its first
+The table is that of retry.py; here is what a real client makes of the wire. The upstream answers its first
 requests as a test says, and each further one well.
 """
 
@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from shared.route_settings import ProviderSettings
-from shared.routes import Continuation, MaxTokensField
-from shared.settings import Settings
+from shared.config.route_settings import ProviderSettings
+from shared.config.settings import Settings
+from shared.model.routes import Continuation, MaxTokensField
 from tests.support.system import System, running_system, running_worker
 from tests.support.upstream import ask
-from worker import retry
+from worker.model import retry
 
 SOON_S = 0.2
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
-from shared.events import EventType
-from shared.keys import Keys
-from shared.settings import Settings
-from shared.valkey import open_client
+from shared.config.settings import Settings
+from shared.model.events import EventType
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.client import open_client
+from shared.store.keys import Keys
 from tests.interaction.test_metrics import scrape
 from tests.support.clocks import faketime_missing, running_with_clock
 from tests.support.core import PATIENCE_S

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from shared.errors import ProviderRefused
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import ProviderRefused
 from tests.support.client import Client
 from tests.support.scribe import Desk
 from tests.support.system import running_system, running_worker

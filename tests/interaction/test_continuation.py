@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from shared.events import Event, EventType
-from shared.routes import Continuation
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import Event, EventType
+from shared.model.routes import Continuation
 from tests.support.processes import Processes
 from tests.support.system import Story, System, proven, running_system, running_worker, surviving
 from tests.support.told import Told, told_upstream
 from tests.support.upstream import Manner, Seen, Upstream, WireScript, ask, expected_text, running_upstream
-from worker import retry
+from worker.model import retry
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
 

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from gateway.api import dead_letters as api
-from shared.bounds import LIST_MOST
-from shared.dead_letters import DeadLetters
-from shared.errors import ProviderRefused, problem_of
-from shared.events import EventId, EventType, encode_data, encode_frame
-from shared.lifecycle import State
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.bounds import LIST_MOST
+from shared.model.errors import ProviderRefused, problem_of
+from shared.model.events import EventId, EventType, encode_data, encode_frame
+from shared.model.lifecycle import State
+from shared.store.dead_letters import DeadLetters
 from tests.support.client import Answer, Client
 from tests.support.core import captured_logs, make_spec
 from tests.support.processes import Processes

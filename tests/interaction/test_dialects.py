@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared.events import decode_frame
-from shared.routes import Continuation
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import decode_frame
+from shared.model.routes import Continuation
 from tests.support.client import Client, Response
 from tests.support.processes import Processes
 from tests.support.system import proven, surviving, text_of

@@ -13,12 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.app import serve
-from gateway.hub import Hub
-from shared.errors import StartupError
-from shared.jobs import Job
-from shared.ports import free_port
-from shared.settings import Settings
-from shared.store import Store
+from gateway.streams.hub import Hub
+from shared.config.settings import Settings
+from shared.model.errors import StartupError
+from shared.model.jobs import Job
+from shared.process.ports import free_port
+from shared.store.jobs import Store
 from tests.support.client import PATIENCE_S, Client
 from tests.support.gateway import Gateway
 from tests.support.processes import Processes, at_peace

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from shared.bounds import EMBEDDED_AT_ONCE
-from shared.events import EventType
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.bounds import EMBEDDED_AT_ONCE
+from shared.model.events import EventType
 from tests.support.client import Answer, Client
 from tests.support.system import Story, System, running_system, running_worker
 from tests.support.told import Told
-from worker.providers.scripted import Scripted, embed
+from worker.upstream.providers.scripted import Scripted, embed
 
 EMBEDDINGS = "/v1/embeddings"
 MODEL = "scripted"

@@ -10,14 +10,14 @@ from itertools import pairwise
 
 import pytest
 
-from shared.bounds import EMBEDDED_AT_ONCE
-from shared.events import EventType
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.bounds import EMBEDDED_AT_ONCE
+from shared.model.events import EventType
 from tests.support.processes import Processes
 from tests.support.system import running_system
 from tests.support.upstream import Upstream, running_upstream
-from worker.providers.scripted import embed
-from worker.providers.vectors import read_vectors
+from worker.upstream.providers.scripted import embed
+from worker.upstream.wire.vectors import read_vectors
 
 INPUTS = [f"text {n}" for n in range(1000)]
 MODEL = "scripted"

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from shared.dead_letters import DeadLetters
-from shared.errors import ProviderRefused
-from shared.events import EventType
-from shared.lifecycle import State
-from shared.metrics import Metrics
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import ProviderRefused
+from shared.model.events import EventType
+from shared.model.lifecycle import State
+from shared.store.dead_letters import DeadLetters
+from shared.telemetry.metrics import Metrics
 from tests.support.core import Core, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
-from worker.epilogue import Epilogue
+from worker.execution.completion import Epilogue
 
 REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 

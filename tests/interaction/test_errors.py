@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.api.bodies import MAX_DEPTH
-from shared.errors import QueueFull
-from shared.settings import Settings
+from gateway.http.bodies import MAX_DEPTH
+from shared.config.settings import Settings
+from shared.model.errors import QueueFull
 from tests.support.client import PATIENCE_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import PROMPT, Desk

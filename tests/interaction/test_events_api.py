@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway import hub as hub_module
-from shared.events import Event, EventType, decode_frame, split_frames
-from shared.settings import Settings
+from gateway.streams import hub as hub_module
+from shared.config.settings import Settings
+from shared.model.events import Event, EventType, decode_frame, split_frames
 from tests.support.client import PATIENCE_S, Answer, Client, Response
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import Desk, Scribe, desk

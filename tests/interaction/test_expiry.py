@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import Settings
-from shared.valkey import Client
+from shared.config.settings import Settings
+from shared.store.client import Client
 from tests.support.endless import endless_keys
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import MODEL, Call, Told

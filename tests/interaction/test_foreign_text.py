@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pytest
 import structlog
 
-from shared.errors import ProviderRefused
-from shared.logs import configure_logs
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import ProviderRefused
+from shared.telemetry.logs import configure_logs
 from tests.support.client import Answer, Client
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from shared import server_marker
-from shared.embedded import EmbeddedValkey
-from shared.events import EventType
-from shared.keys import Keys
-from shared.settings import Settings
-from shared.valkey import open_client
+from shared.config.settings import Settings
+from shared.model.events import EventType
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store import server_marker
+from shared.store.client import open_client
+from shared.store.keys import Keys
 from tests.support.client import Answer, Client
 from tests.support.core import PATIENCE_S, captured_logs
 from tests.support.endless import endless_keys
@@ -25,7 +25,7 @@ from tests.support.gateway import running_gateway
 from tests.support.system import PROMPT, System, running_system, running_worker
 from tests.support.told import MODEL, Told
 from tests.support.valkey import running_valkey
-from worker import recovery
+from worker.dispatch import reconciler as recovery
 
 Loss = Callable[[EmbeddedValkey, Path], Awaitable[None]]
 

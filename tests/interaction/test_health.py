@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
-from shared.settings import Settings
-from shared.valkey import open_client
+from shared.config.settings import Settings
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.client import open_client
 from tests.support.client import PATIENCE_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.refusals import demoted

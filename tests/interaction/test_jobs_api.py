@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from shared.errors import Cancelled, DeadlinePassed, ProviderRefused
-from shared.events import EventType, decode_frame, split_frames
-from shared.jobs import created_ms, is_job_id, new_job_id
-from shared.lanes import DEFAULT_LANE
-from shared.memory_watch import MemoryWatch
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import Cancelled, DeadlinePassed, ProviderRefused
+from shared.model.events import EventType, decode_frame, split_frames
+from shared.model.jobs import created_ms, is_job_id, new_job_id
+from shared.model.lanes import DEFAULT_LANE
+from shared.store.memory_watch import MemoryWatch
 from tests.support.client import PATIENCE_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import PROMPT, Desk, Scribe

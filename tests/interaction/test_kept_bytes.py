@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from gateway.app import running
-from shared.errors import StartupError
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import StartupError
 from tests.interaction.test_tenant_bounds import CALLS, JOBS, bounded, check_refused
 from tests.support.core import PATIENCE_S
 from tests.support.system import System, running_worker

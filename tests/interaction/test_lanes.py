@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from shared.events import EventType
-from shared.keys import ARQ_JOB
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import EventType
+from shared.store.keys import ARQ_JOB
 from tests.support.core import PATIENCE_S, captured_logs, make_spec
 from tests.support.processes import START_S, Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told, told_upstream
 from tests.support.valkey import running_valkey
-from worker import lane_worker
+from worker.dispatch import dispatcher as lane_worker
 
 JOBS, CHAT = "/v1/jobs", "/v1/chat/completions"
 WEIGHTS = {"high": 4, "default": 2, "low": 1}

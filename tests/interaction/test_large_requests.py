@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.interaction.test_responses_api import BACKGROUND, RESPONSES, answered, id_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway

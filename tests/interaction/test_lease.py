@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from shared.events import EventType
-from shared.jobs import Progress
-from shared.keys import ARQ_IN_PROGRESS, ARQ_RETRY
-from shared.lifecycle import State
-from shared.queue import Claim, Queue
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import EventType
+from shared.model.jobs import Progress
+from shared.model.lifecycle import State
+from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
+from shared.store.queue import Claim, Queue
 from tests.support.core import PATIENCE_S, captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
-from worker import pump
-from worker.attempts import Attempts
-from worker.retry import NEAR_DELTAS
+from worker.execution import pump
+from worker.execution.runs import Attempts
+from worker.model.retry import NEAR_DELTAS
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
 

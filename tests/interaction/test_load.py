@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.support.client import Client
 from tests.support.core import open_core
 from tests.support.processes import Processes

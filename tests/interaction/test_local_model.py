@@ -7,9 +7,9 @@ import pytest
 
 from gateway.cli import LOCAL_MODEL
 from gateway.supervisor import Program
-from shared.ports import free_port
+from shared.process.ports import free_port
 from tests.support.processes import PYTHON, START_S, STOP_S
-from worker.providers.openai_compatible import OpenAICompatible
+from worker.upstream.providers.openai_compatible import OpenAICompatible
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the model's wheel may be missing")
 

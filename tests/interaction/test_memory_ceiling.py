@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from shared.embedded import EmbeddedValkey
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.process.embedded_valkey import EmbeddedValkey
 from tests.interaction.test_tenant_bounds import CALLS
 from tests.support.core import captured_logs
 from tests.support.system import System, ask, running_system, running_worker

@@ -9,9 +9,9 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from shared.errors import ProviderRefused
-from shared.events import EventType
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import ProviderRefused
+from shared.model.events import EventType
 from tests.support.client import PATIENCE_S, Client
 from tests.support.core import frozen
 from tests.support.gateway import running_gateway
@@ -246,7 +246,7 @@ async def test_without_redis_a_gateway_tells_its_own_and_that_redis_is_away(sett
 async def test_a_redis_that_does_not_answer_holds_no_scrape_up(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.scrape._PATIENCE_S", 0.05)
+    monkeypatch.setattr("gateway.http.scrape._PATIENCE_S", 0.05)
     async with running_valkey(tmp_path) as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url})
         async with running_gateway(own) as gateway:

@@ -7,19 +7,19 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.strict_models import StrictModels
-from shared.bounds import MODELS
-from shared.catalogue import Catalogue
-from shared.errors import ModelNotFound, ProviderRefused
-from shared.model_names import Listing
-from shared.settings import Settings
+from gateway.admission.strict_models import StrictModels
+from shared.config.settings import Settings
+from shared.model.bounds import MODELS
+from shared.model.errors import ModelNotFound, ProviderRefused
+from shared.model.model_names import Listing
+from shared.store.catalog import Catalogue
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import Desk
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told
 from tests.support.upstream import running_upstream
-from tests.unit.worker.test_pump import ManualClock
+from tests.unit.worker.execution.test_pump import ManualClock
 
 
 async def names(client: Client) -> list[str]:

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
-from shared.errors import ProviderRefused
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import ProviderRefused
 from tests.interaction.test_access import NOBODY
 from tests.support.client import Client
 from tests.support.system import System, ask, read_story, running_system, running_worker

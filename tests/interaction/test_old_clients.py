@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.app import make_server
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.support.client import PATIENCE_S
 from tests.support.gateway import Gateway, until
 from tests.support.scribe import PROMPT, Desk

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.open_streams import OpenStreams
-from shared.errors import TooManyStreams
-from shared.metrics import Metrics
-from shared.settings import Settings
-from shared.tenant_bounds import UNBOUNDED, TenantBounds
+from gateway.streams.open_streams import OpenStreams
+from shared.config.settings import Settings
+from shared.model.errors import TooManyStreams
+from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
+from shared.telemetry.metrics import Metrics
 from tests.interaction.test_tenant_bounds import CALLS, JOBS, bounded, everything, said
 from tests.support.client import Answer, Client
 from tests.support.core import PATIENCE_S

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.interaction.test_access import NOBODY, RESPONSE, ROUTES, TABLE, Access, Fails, call, ended_job
 from tests.support.client import Answer, Client
 from tests.support.system import System, ask, running_system, running_worker

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from pydantic import ValidationError
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.support.client import Client
 from tests.support.gateway import running_gateway
 from tests.support.scribe import PROMPT, Desk

@@ -12,14 +12,14 @@ from structlog.testing import capture_logs
 
 from gateway.api.services import Services
 from gateway.app import running
-from gateway.presence import Presence
-from shared.bounds import VIEWS
-from shared.clock import SystemClock
-from shared.events import START
-from shared.jobs import VIEWER_LEASE_S, Abandonment, JobSpec, OnDisconnect
-from shared.settings import Settings
-from shared.valkey import PassingRefusal
-from shared.viewers import View, Viewers
+from gateway.streams.viewer_heartbeat import Presence
+from shared.config.settings import Settings
+from shared.model.bounds import VIEWS
+from shared.model.events import START
+from shared.model.jobs import VIEWER_LEASE_S, Abandonment, JobSpec, OnDisconnect
+from shared.process.clock import SystemClock
+from shared.store.client import PassingRefusal
+from shared.store.viewers import View, Viewers
 from tests.support.client import PATIENCE_S
 from tests.support.core import make_spec
 from tests.support.gateway import running_gateway, until
@@ -89,14 +89,14 @@ def readers_of(presence: Presence, job: Scribe, *, mortal: bool = True, counted:
 @pytest.fixture
 def quick_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sign of life a hundred times more often than for people."""
-    monkeypatch.setattr("gateway.presence._LAZY_S", 0.01)
-    monkeypatch.setattr("gateway.presence._REFRESH_S", 0.01)
+    monkeypatch.setattr("gateway.streams.viewer_heartbeat._LAZY_S", 0.01)
+    monkeypatch.setattr("gateway.streams.viewer_heartbeat._REFRESH_S", 0.01)
 
 
 @pytest.fixture
 def no_signs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is told but what can't wait."""
-    monkeypatch.setattr("gateway.presence._LAZY_S", 3600.0)
+    monkeypatch.setattr("gateway.streams.viewer_heartbeat._LAZY_S", 3600.0)
 
 
 # Coming and leaving.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
-from shared.events import EventId, EventType, encode_data, encode_frame
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import EventId, EventType, encode_data, encode_frame
+from shared.process.embedded_valkey import EmbeddedValkey
 from tests.support.core import frozen
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told

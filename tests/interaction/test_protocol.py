@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from shared.bounds import HEAD_BYTES, PIPELINED, SPARE_FILES, UNREAD_BODY_BYTES
-from shared.ports import free_port
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.bounds import HEAD_BYTES, PIPELINED, SPARE_FILES, UNREAD_BODY_BYTES
+from shared.process.ports import free_port
 from tests.support.client import PATIENCE_S, Client
 from tests.support.core import captured_logs
 from tests.support.gateway import Gateway, running_gateway, until
@@ -100,7 +100,7 @@ class TestBodies:
     async def test_after_the_answer_a_body_is_not_waited_for(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gateway.protocol.UNREAD_BODY_S", 0.0)
+        monkeypatch.setattr("gateway.http.protocol.UNREAD_BODY_S", 0.0)
         async with connected(client.port) as (reader, writer):
             writer.write(self.HEAD + b"\r\n")
             assert await answer(reader) == 401
@@ -109,7 +109,7 @@ class TestBodies:
     async def test_a_connection_whose_body_came_in_time_is_kept(
         self, gateway: Gateway, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("gateway.protocol.UNREAD_BODY_S", 0.0)
+        monkeypatch.setattr("gateway.http.protocol.UNREAD_BODY_S", 0.0)
         async with connected(client.port) as (reader, writer):
             writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
             assert await answer(reader) == 401

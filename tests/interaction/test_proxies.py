@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from shared.ports import free_port
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.process.ports import free_port
 from tests.support.client import PATIENCE_S, Client
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import PROMPT, Desk, desk

@@ -7,22 +7,22 @@ from typing import Any
 
 import pytest
 
-from shared.errors import BrokenJob, TailraceError
-from shared.events import EventType
-from shared.jobs import Job, created_ms
-from shared.keys import ARQ_JOB
-from shared.lanes import DEFAULT_LANE
-from shared.lifecycle import State
-from shared.queue import ARQ_FUNCTION, LOOK_S, serialize
-from shared.settings import Settings
-from shared.store import EMPTY_SHA256, Store
+from shared.config.settings import Settings
+from shared.model.errors import BrokenJob, TailraceError
+from shared.model.events import EventType
+from shared.model.jobs import Job, created_ms
+from shared.model.lanes import DEFAULT_LANE
+from shared.model.lifecycle import State
+from shared.store.jobs import EMPTY_SHA256, Store
+from shared.store.keys import ARQ_JOB
+from shared.store.queue import ARQ_FUNCTION, LOOK_S, serialize
 from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from tests.support.valkey import running_valkey
-from worker.epilogue import Epilogue
-from worker.reaper import Reaper
+from worker.dispatch.reaper import Reaper
+from worker.execution.completion import Epilogue
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
 

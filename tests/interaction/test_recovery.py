@@ -8,19 +8,19 @@ from typing import Any
 import pytest
 from redis.exceptions import BusyLoadingError
 
-from shared.embedded import EmbeddedValkey
-from shared.events import EventType
-from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB
-from shared.queue import Queue
-from shared.server_check import Server
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import EventType
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
+from shared.store.queue import Queue
+from shared.store.server_check import Server
 from tests.support.core import PATIENCE_S, captured_logs, frozen, open_core
 from tests.support.short_settings import stream_redis_url_of
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told
 from tests.support.valkey import running_valkey
-from worker.reaper import Reaper
-from worker.recovery import identity_of
+from worker.dispatch.reaper import Reaper
+from worker.dispatch.reconciler import identity_of
 
 LEASE_S = 1.0
 BEATS_PER_LEASE = 4

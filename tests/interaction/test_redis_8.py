@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.keys import Keys
-from shared.rights import acl_rules
-from shared.server_check import check_server
-from shared.settings import Settings
-from shared.valkey import PassingRefusal, name_of, open_client
+from shared.config.settings import Settings
+from shared.store.client import PassingRefusal, name_of, open_client
+from shared.store.keys import Keys
+from shared.store.rights import acl_rules
+from shared.store.server_check import check_server
 from tests.support.core import Core, open_core
 from tests.support.endless import endless_keys
 from tests.support.redis_servers import redis_8, running_redis

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.process.embedded_valkey import EmbeddedValkey
 from tests.support.core import captured_logs
 from tests.support.refusals import PASSING, Refusing, without_the_right
 from tests.support.system import System, ask, running_system, running_worker

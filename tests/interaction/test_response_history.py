@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.dialects.logged_answer import LoggedAnswer
-from shared.bounds import REFERENCED_JOBS
-from shared.settings import Settings
+from gateway.dialects.responses.logged_answer import LoggedAnswer
+from shared.config.settings import Settings
+from shared.model.bounds import REFERENCED_JOBS
 from tests.interaction.test_responses_api import BACKGROUND, BOB, RESPONSES, answered, created, error_of, id_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway

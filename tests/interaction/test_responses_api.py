@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from shared.errors import Cancelled, ProviderRefused, ProviderTimeout
-from shared.jobs import KEPT
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import Cancelled, ProviderRefused, ProviderTimeout
+from shared.model.jobs import KEPT
 from tests.support.client import HEARTBEAT, PATIENCE_S, Answer, Client, Response
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import PROMPT, Desk, Scribe

@@ -10,10 +10,10 @@ import pytest
 import structlog
 from structlog.stdlib import add_log_level
 
-from shared.events import EventType, decode_frame
-from shared.keys import ARQ_IN_PROGRESS, ARQ_RETRY
-from shared.settings import Settings
-from shared.valkey import REDIS_DOWN
+from shared.config.settings import Settings
+from shared.model.events import EventType, decode_frame
+from shared.store.client import REDIS_DOWN
+from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from tests.support.client import Client
 from tests.support.core import captured_logs, frames_of
 from tests.support.gateway import running_gateway

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from shared.errors import (
+from shared.config.settings import Settings
+from shared.model.errors import (
     AttemptFailed,
     Drained,
     Interrupted,
@@ -19,16 +20,15 @@ from shared.errors import (
     ProviderTruncated,
     ProviderUnreachable,
 )
-from shared.events import EventType
-from shared.jobs import Progress
-from shared.queue import Taken
-from shared.replay import Entry, ReplayLog
-from shared.routes import Continuation, OnStreamFailure
-from shared.settings import Settings
+from shared.model.events import EventType
+from shared.model.jobs import Progress
+from shared.model.routes import Continuation, OnStreamFailure
+from shared.store.queue import Taken
+from shared.store.replay_log import Entry, ReplayLog
 from tests.support.core import PATIENCE_S, frames_of
 from tests.support.system import PROMPT, System, ask, running_system, running_worker
 from tests.support.told import Call, Told, chunk_of
-from worker import retry
+from worker.model import retry
 
 BROKEN = ProviderUnreachable("The connection broke.")
 USAGE = {"prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11}

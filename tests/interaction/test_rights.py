@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.keys import Keys
-from shared.rights import acl_rules
-from shared.settings import Settings
-from shared.valkey import Client, open_client
+from shared.config.settings import Settings
+from shared.store.client import Client, open_client
+from shared.store.keys import Keys
+from shared.store.rights import acl_rules
 from tests.support.core import captured_logs
 from tests.support.system import ask, running_system, running_worker
 from tests.support.told import MODEL, Told

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.support.client import Answer
 from tests.support.core import PATIENCE_S
 from tests.support.system import System, ask, running_system, running_worker

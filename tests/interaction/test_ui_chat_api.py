@@ -11,11 +11,11 @@ from urllib.parse import quote
 
 import pytest
 
-from gateway.sse import STREAM_HEADERS
-from shared.conversations import Conversations
-from shared.errors import Cancelled, ProviderRefused, ProviderTimeout
-from shared.jobs import Job, JobSpec
-from shared.settings import Settings
+from gateway.streams.sse import STREAM_HEADERS
+from shared.config.settings import Settings
+from shared.model.errors import Cancelled, ProviderRefused, ProviderTimeout
+from shared.model.jobs import Job, JobSpec
+from shared.store.conversations import Conversations
 from tests.support.client import HEARTBEAT, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import Desk, Scribe

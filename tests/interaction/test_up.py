@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
-from shared.events import TERMINAL_EVENTS, Event, decode_frame
+from shared.model.events import TERMINAL_EVENTS, Event, decode_frame
 from tests.support.client import Client
 from tests.support.core import Watched
 from tests.support.processes import START_S, Command, gone, offspring

@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared.embedded import EmbeddedValkey
-from shared.events import EventType
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import EventType
+from shared.process.embedded_valkey import EmbeddedValkey
 from tests.support.client import Client
 from tests.support.processes import Processes, Running
 from tests.support.system import Story, read_story, reading, running_system, running_worker

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from shared.bounds import USAGE_BYTES
-from shared.errors import ProviderUnreachable, StartupError, is_request_fault
-from shared.events import EventType
-from shared.keys import ARQ_JOB
-from shared.lifecycle import State
-from shared.queue import Queue
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.bounds import USAGE_BYTES
+from shared.model.errors import ProviderUnreachable, StartupError, is_request_fault
+from shared.model.events import EventType
+from shared.model.lifecycle import State
+from shared.store.keys import ARQ_JOB
+from shared.store.queue import Queue
 from tests.support.core import PATIENCE_S, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from shared.events import EventType
-from shared.lifecycle import State
-from shared.queue import Queue, Taken
-from shared.settings import Settings
-from shared.store import Store
+from shared.config.settings import Settings
+from shared.model.events import EventType
+from shared.model.lifecycle import State
+from shared.store.jobs import Store
+from shared.store.queue import Queue, Taken
 from tests.support.core import PATIENCE_S, frozen
 from tests.support.processes import Processes, at_peace, gone
 from tests.support.system import STOP_S, System, running_system, running_worker
 from tests.support.told import Told, told_upstream
-from worker.attempts import Attempts
+from worker.execution.runs import Attempts
 
 LONG_S = 60.0
 AT_ONCE_S = 3.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from shared.child import start_child, stop_child
+from shared.process.child import start_child, stop_child
 from tests.load.generator import Broken, Caller, Hearing, steady, submit
 from tests.load.mock_upstream import Order
 from tests.load.sheet import Budget, Sheet

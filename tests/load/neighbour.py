@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import uvloop
 
-from shared.bounds import KIB, MIB
+from shared.model.bounds import KIB, MIB
 from tests.load.generator import Broken, Caller
 from tests.load.mock_upstream import Order
 

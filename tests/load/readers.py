@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from shared.bounds import KIB, MIB
-from shared.events import Event, decode_frame, split_frames
-from shared.settings import Settings, load_settings
+from shared.config.settings import Settings, load_settings
+from shared.model.bounds import KIB, MIB
+from shared.model.events import Event, decode_frame, split_frames
 from tests.support.client import HEARTBEAT, Client
 from tests.support.processes import Processes, Running
 from tests.support.system import proven

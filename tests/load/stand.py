@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from shared.api_keys import parse_api_key
-from shared.child import start_child, stop_child
-from shared.settings import Settings, load_settings
+from shared.config.settings import Settings, load_settings
+from shared.model.api_keys import parse_api_key
+from shared.process.child import start_child, stop_child
 from tests.load.generator import Asking, Caller, chat, native, responses, ui
 from tests.support.processes import START_S, STOP_S, Processes, Running
 from tests.support.valkey import fresh_prefix

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
-from shared.child import signal_child, start_child
+from shared.process.child import signal_child, start_child
 from tests.load.bench import main
 from tests.load.generator import Broken, Caller, Heard, Hearing, Pace, chat, paced, steady, unpaced
 from tests.load.mock_upstream import Order, running_mock

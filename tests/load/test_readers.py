@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.load.readers import measure
 
 READERS = 1_000

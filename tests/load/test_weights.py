@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 from tests.load.weights import KINDS, Kind, Weight, connections, weigh
 
 README = Path(__file__).parents[2] / "README.md"

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from shared.bounds import BODY_BYTES, CONTAINERS, ENTRY_BYTES, KIB, LOG_BYTES, PAGE_BYTES, READER_BYTES
-from shared.settings import Settings, load_settings
+from shared.config.settings import Settings, load_settings
+from shared.model.bounds import BODY_BYTES, CONTAINERS, ENTRY_BYTES, KIB, LOG_BYTES, PAGE_BYTES, READER_BYTES
 from tests.load.readers import KEY, allow_files, idle_readers, request, resident
 from tests.support.client import Client
 from tests.support.processes import Processes, Running

@@ -21,11 +21,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.errors import Drained, ProviderTimeout, WorkerLost
-from shared.events import START, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
-from shared.lifecycle import TERMINAL, State
-from shared.replay import Entry
-from shared.store import ROLLED_BACK, Execution, Succession
+from shared.model.errors import Drained, ProviderTimeout, WorkerLost
+from shared.model.events import START, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
+from shared.model.lifecycle import TERMINAL, State
+from shared.store.jobs import ROLLED_BACK, Execution, Succession
+from shared.store.replay_log import Entry
 from tests.support.core import Core, Listener, frames_of, open_core
 from tests.support.valkey import fresh_prefix
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from worker.breaker import (
+from worker.model.breaker import (
     CLOSED,
     Circuit,
     FailedCall,

@@ -10,11 +10,11 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion as ChatCompletionModel
 from openai.types.chat import ChatCompletionChunk
 
-from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
-from gateway.dialects.chunk_id import parse_chunk_id
-from gateway.dialects.resumed_stream import ResumedStream
-from shared.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
-from shared.jobs import new_job_id
+from gateway.dialects.chat.chunk_id import parse_chunk_id
+from gateway.dialects.chat.resumed_stream import ResumedStream
+from gateway.dialects.chat.stream import ChatCompletion, ChatOptions, ChatStream
+from shared.model.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
+from shared.model.jobs import new_job_id
 
 JOB = new_job_id(1_700_000_000_000, 7)
 HEAD = {

@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.chat_parameters import CHAT_FIELDS, check_parameters
-from shared.errors import InvalidRequest
+from gateway.dialects.chat_parameters import CHAT_FIELDS, check_parameters
+from shared.model.errors import InvalidRequest
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(

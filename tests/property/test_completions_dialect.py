@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import Completion
 
-from gateway.dialects.chunk_id import parse_chunk_id
-from gateway.dialects.completions import TextCompletion, TextOptions, TextStream
-from gateway.dialects.resumed_stream import ResumedStream
-from shared.events import Event
+from gateway.dialects.chat.chunk_id import parse_chunk_id
+from gateway.dialects.chat.resumed_stream import ResumedStream
+from gateway.dialects.completions.stream import TextCompletion, TextOptions, TextStream
+from shared.model.events import Event
 from tests.property.test_chat_dialect import FAILED, JOB, answers, any_delta, completed, log_of, payloads_of
 
 PLAIN = TextOptions(JOB, "fast")

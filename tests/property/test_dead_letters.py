@@ -1,7 +1,7 @@
 """The list of dead letters against a plain dictionary: any steps at any jobs, in any order, on the real server.
 
 What failed is listed once, in the order of its end, until it is dismissed or too old, or there are too many; what was
-requeued is not open. Below: shared/functions through dead_letters.py.
+requeued is not open. Below: shared/store/functions through dead_letters.py.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.dead_letters import DeadLetters, Listed
-from shared.lifecycle import State
+from shared.model.lifecycle import State
+from shared.store.dead_letters import DeadLetters, Listed
 from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id, open_core
 from tests.support.valkey import fresh_prefix
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import BadCursor
-from shared.events import (
+from shared.model.errors import BadCursor
+from shared.model.events import (
     TERMINAL_EVENTS,
     EventId,
     EventType,

@@ -6,15 +6,15 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.errors import REFUSALS, AttemptFailed, EventTooLarge
-from worker.providers.answer_body import NotUnderstood, WebPage, read_error_body
-from worker.providers.answers import ChatAnswer, DocumentAnswer
-from worker.providers.chunk_reader import ChunkReader
-from worker.providers.disclosure import Asked, disclose
-from worker.providers.quotation import quoted
-from worker.providers.refusal_codes import TIMEOUT
-from worker.providers.refusals import Refused, refusal_in, refusal_of
-from worker.providers.transport_fields import TransportField, blamed
+from shared.model.errors import REFUSALS, AttemptFailed, EventTooLarge
+from worker.upstream.wire.answer_body import NotUnderstood, WebPage, read_error_body
+from worker.upstream.wire.answers import ChatAnswer, DocumentAnswer
+from worker.upstream.wire.chunk_reader import ChunkReader
+from worker.upstream.wire.disclosure import Asked, disclose
+from worker.upstream.wire.quotation import quoted
+from worker.upstream.wire.refusal_codes import TIMEOUT
+from worker.upstream.wire.refusals import Refused, refusal_in, refusal_of
+from worker.upstream.wire.transport_fields import TransportField, blamed
 
 KNOWN = (Refused, NotUnderstood, WebPage, EventTooLarge)
 _OF_ERRORS = ["error", "message", "detail", "code", "type", "object", "loc", "msg", "param", "status", "errors", "raw"]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.lifecycle import TERMINAL, Action, IllegalTransition, State, advance
+from shared.model.lifecycle import TERMINAL, Action, IllegalTransition, State, advance
 
 actions = st.lists(st.sampled_from(Action), max_size=30)
 

@@ -9,21 +9,21 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.dialects.chat import ChatCompletion, ChatOptions, ChatStream
-from gateway.dialects.completions import TextCompletion, TextOptions, TextStream
-from gateway.dialects.response_object import ResponseOptions
-from gateway.dialects.responses import ResponseStream, WholeResponse
-from gateway.dialects.ui_message import UiMessageStream
-from shared.bounds import EVENT_BYTES
-from shared.errors import AttemptFailed
-from shared.events import EventId, EventType, decode_frame, encode_data, encode_frame
+from gateway.dialects.ai_sdk.stream import UiMessageStream
+from gateway.dialects.chat.stream import ChatCompletion, ChatOptions, ChatStream
+from gateway.dialects.completions.stream import TextCompletion, TextOptions, TextStream
+from gateway.dialects.responses.object import ResponseOptions
+from gateway.dialects.responses.stream import ResponseStream, WholeResponse
+from shared.model.bounds import EVENT_BYTES
+from shared.model.errors import AttemptFailed
+from shared.model.events import EventId, EventType, decode_frame, encode_data, encode_frame
 from tests.property.test_chat_dialect import JOB
 from tests.support import folded
 from tests.support.folded import Answer
 from tests.support.folded import answer as views
 from tests.support.spellings import Choice, answers, spelled
-from worker.providers.answers import ChatAnswer
-from worker.providers.chunk_reader import ChunkReader
+from worker.upstream.wire.answers import ChatAnswer
+from worker.upstream.wire.chunk_reader import ChunkReader
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "source": "provider"}
 

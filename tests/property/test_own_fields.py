@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.own_fields import OWN_FIELDS, check_foreign, check_native, nearest
-from shared.errors import InvalidRequest
+from gateway.admission.own_fields import OWN_FIELDS, check_foreign, check_native, nearest
+from shared.model.errors import InvalidRequest
 from tests.support.known_fields import KNOWN_FIELDS
 
 # A wrong letter makes other words of the short ones.

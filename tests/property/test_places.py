@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from shared.places import TURN_S, Holder, Places
+from shared.store.permits import TURN_S, Holder, Places
 from tests.support.core import Core, open_core
 from tests.support.valkey import fresh_prefix
 

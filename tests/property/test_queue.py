@@ -22,9 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.errors import IdempotencyConflict, QueueFull
-from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
-from shared.queue import Claim, Taken
+from shared.model.errors import IdempotencyConflict, QueueFull
+from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
+from shared.store.queue import Claim, Taken
 from tests.support.core import RETENTION_S, Core, make_spec, open_core
 from tests.support.valkey import fresh_prefix
 

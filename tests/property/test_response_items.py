@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.response_items import messages_of
-from gateway.dialects.tool_results import results_behind_calls
+from gateway.dialects.responses.items import messages_of
+from gateway.dialects.responses.tool_results import results_behind_calls
 
 Item = dict[str, Any]
 Message = dict[str, Any]

@@ -11,9 +11,9 @@ from openai.types.responses import Response
 from openai.types.responses import ResponseStreamEvent as ResponseEvent
 from pydantic import TypeAdapter
 
-from gateway.dialects.response_object import ResponseOptions
-from gateway.dialects.responses import ALL, ResponseStream, WholeResponse
-from shared.events import Event, EventId, EventType, encode_data
+from gateway.dialects.responses.object import ResponseOptions
+from gateway.dialects.responses.stream import ALL, ResponseStream, WholeResponse
+from shared.model.events import Event, EventId, EventType, encode_data
 from tests.property.test_chat_dialect import (
     AWKWARD,
     FAILED,

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import AttemptFailed, ProviderGarbage, ProviderRefused, ProviderTimeout, ProviderTruncated
-from shared.jobs import Progress
-from worker.retry import BACKOFF_FIRST_S, BACKOFF_MOST_S, Budget, Failure, decide
+from shared.model.errors import AttemptFailed, ProviderGarbage, ProviderRefused, ProviderTimeout, ProviderTruncated
+from shared.model.jobs import Progress
+from worker.model.retry import BACKOFF_FIRST_S, BACKOFF_MOST_S, Budget, Failure, decide
 
 PASSING = {
     "timeout": ProviderTimeout("Silent."),

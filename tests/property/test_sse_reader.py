@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.errors import EventTooLarge
-from shared.sse_reader import EventReader, SentEvent
+from shared.model.errors import EventTooLarge
+from shared.model.sse_parser import EventReader, SentEvent
 
 MUCH = 1 << 20
 TOKENS = [

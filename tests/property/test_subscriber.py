@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
-from gateway.subscriber import Live, Phase, Subscriber, read_live
-from shared.events import (
+from gateway.streams.subscriber import Live, Phase, Subscriber, read_live
+from shared.model.events import (
     START,
     EventId,
     EventType,
@@ -60,7 +60,7 @@ class JobLog:
         self.over = True
 
     def page(self, cursor: EventId, room: int) -> Snapshot:
-        """What `read` of shared/functions answers."""
+        """What `read` of shared/store/functions answers."""
         read = bisect.bisect_right(self.entries, cursor, key=last_id)
         after = self.entries[read:]
         sizes = itertools.accumulate(map(len, after), initial=0)

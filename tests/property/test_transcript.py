@@ -10,9 +10,9 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.client.transcript import Proof, Said, TakenBack, Transcript
-from shared.events import START, EventId, EventType, encode_data, parse_id
-from shared.sse_reader import SentEvent
+from gateway.client.model.transcript import Proof, Said, TakenBack, Transcript
+from shared.model.events import START, EventId, EventType, encode_data, parse_id
+from shared.model.sse_parser import SentEvent
 
 TEXTS = st.sampled_from(["a", "b ", "naïve ", "\n", "🌊", ""])
 

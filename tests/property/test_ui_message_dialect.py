@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dialects.ui_message import UiMessageStream
-from shared.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
+from gateway.dialects.ai_sdk.stream import UiMessageStream
+from shared.model.events import Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from tests.property.test_chat_dialect import FAILED, ROLLBACK, any_delta, completed, log_of, texts, values
 
 CANCELLED = Event(EventType.CANCELLED, EventId(9, 1), FAILED.data)

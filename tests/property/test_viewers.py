@@ -1,7 +1,7 @@
 """The viewers' step against plain dictionaries: gateways come, show themselves, leave and die, and time passes.
 
 A job is given up if and only if nobody was there for as long as it asked for. The server's clock can't be set, so that
-a step moves all that was written into the past. Below: shared/functions through viewers.py and store.py.
+a step moves all that was written into the past. Below: shared/store/functions through viewers.py and store.py.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from shared.jobs import VIEWER_LEASE_S, Abandonment, OnDisconnect
-from shared.viewers import View
+from shared.model.jobs import VIEWER_LEASE_S, Abandonment, OnDisconnect
+from shared.store.viewers import View
 from tests.support.core import Core, open_core
 from tests.support.valkey import fresh_prefix
 

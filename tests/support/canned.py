@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Sequence
 
-from shared.events import encode_data
+from shared.model.events import encode_data
 
 JOB = "job_" + "0" * 26
 BOUND_S = 5.0

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from shared.events import Event, decode_frame
+from shared.model.events import Event, decode_frame
 
 PATIENCE_S = 5.0
 HEARTBEAT = b": hb\n"

@@ -1,7 +1,7 @@
 """Servers whose clocks differ from this machine's, and can be set: by libfaketime, which is a Debian package.
 
 Where it is missing, `faketime_missing` says so. Not here: the clock that the functions keep
-(shared/functions/base.lua).
+(shared/store/functions/base.lua).
 """
 
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from shared.embedded import EmbeddedValkey
+from shared.process.embedded_valkey import EmbeddedValkey
 from tests.support.valkey import running_valkey
 
 _LIBRARIES: Final = tuple(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))

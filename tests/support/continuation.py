@@ -6,8 +6,8 @@ Above: upstream.py, which plays it over HTTP. Below: the scripted provider's `pe
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from shared.routes import Continuation
-from worker.providers.scripted import Script, perform
+from shared.model.routes import Continuation
+from worker.upstream.providers.scripted import Script, perform
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
 

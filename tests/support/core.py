@@ -15,19 +15,19 @@ from typing import Any, NoReturn
 
 import structlog
 
-from shared.dead_letters import DeadLetters
-from shared.embedded import EmbeddedValkey
-from shared.errors import Cancelled
-from shared.events import START, Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
-from shared.jobs import Job, JobSpec, new_job_id
-from shared.keys import Keys
-from shared.lanes import DEFAULT_LANE
-from shared.lifecycle import State
-from shared.queue import Queue
-from shared.replay import Entry, ReplayLog
-from shared.store import Execution, Store
-from shared.valkey import Client, Functions, open_client
-from shared.viewers import Viewers
+from shared.model.errors import Cancelled
+from shared.model.events import START, Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
+from shared.model.jobs import Job, JobSpec, new_job_id
+from shared.model.lanes import DEFAULT_LANE
+from shared.model.lifecycle import State
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.client import Client, Functions, open_client
+from shared.store.dead_letters import DeadLetters
+from shared.store.jobs import Execution, Store
+from shared.store.keys import Keys
+from shared.store.queue import Queue
+from shared.store.replay_log import Entry, ReplayLog
+from shared.store.viewers import Viewers
 
 PATIENCE_S = 5.0
 """How long a test waits for anything."""

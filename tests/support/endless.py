@@ -1,7 +1,7 @@
 """Keys that would stay in Redis for ever: each must have a time to live, but for those that a prefix has once."""
 
-from shared.keys import Keys
-from shared.valkey import Client
+from shared.store.client import Client
+from shared.store.keys import Keys
 
 
 async def endless_keys(client: Client, keys: Keys) -> list[str]:

@@ -10,8 +10,8 @@ import uvicorn
 
 from gateway.api.services import Services
 from gateway.app import listen, make_server, running
-from shared.bounds import CONNECTIONS
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.bounds import CONNECTIONS
 from tests.support.client import PATIENCE_S, Client
 
 

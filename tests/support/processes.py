@@ -19,12 +19,12 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from gateway.supervisor import Program
-from shared.api_keys import ApiKey
-from shared.child import signal_child, start_child, stop_child
-from shared.embedded import EmbeddedValkey
-from shared.ports import free_port
-from shared.route_settings import ProviderSettings
-from shared.settings import Settings
+from shared.config.route_settings import ProviderSettings
+from shared.config.settings import Settings
+from shared.model.api_keys import ApiKey
+from shared.process.child import signal_child, start_child, stop_child
+from shared.process.embedded_valkey import EmbeddedValkey
+from shared.process.ports import free_port
 
 START_S = 30.0
 STOP_S = 10.0

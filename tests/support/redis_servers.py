@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.child import start_child, stop_child
-from shared.ports import free_port
-from shared.valkey import REDIS_DOWN, Client, open_client
+from shared.process.child import start_child, stop_child
+from shared.process.ports import free_port
+from shared.store.client import REDIS_DOWN, Client, open_client
 
 START_S, STOP_S = 10.0, 5.0
 PASSWORD = "a password for this run only"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from shared.valkey import Client, open_client
+from shared.store.client import Client, open_client
 
 Refusing = Callable[[Client, str, Path], AbstractAsyncContextManager[None]]
 """Given a client, its URL and the server's folder: refuse while the block runs."""

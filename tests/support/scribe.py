@@ -11,20 +11,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from shared.clock import SystemClock
-from shared.errors import TailraceError
-from shared.events import EventId, EventType, encode_data, encode_frame
-from shared.jobs import CHAT, JobSpec, Usage, new_job_id
-from shared.keys import JobKeys, Keys
-from shared.lanes import DEFAULT_LANE
-from shared.queue import Queue, Taken
-from shared.replay import Entry, ReplayLog
-from shared.settings import Settings
-from shared.store import Execution, Store
-from shared.valkey import Client, open_client
+from shared.config.settings import Settings
+from shared.model.errors import TailraceError
+from shared.model.events import EventId, EventType, encode_data, encode_frame
+from shared.model.jobs import CHAT, JobSpec, Usage, new_job_id
+from shared.model.lanes import DEFAULT_LANE
+from shared.process.clock import SystemClock
+from shared.store.client import Client, open_client
+from shared.store.jobs import Execution, Store
+from shared.store.keys import JobKeys, Keys
+from shared.store.queue import Queue, Taken
+from shared.store.replay_log import Entry, ReplayLog
 from tests.support.short_settings import redis_url_of
-from worker.ending import Ending, completed, ended_badly, finish
-from worker.tally import Tally
+from worker.execution.ending import Ending, completed, ended_badly, finish
+from worker.model.digest import Tally
 
 PATIENCE_S = 5.0
 PROMPT = [{"role": "user", "content": "Hello?"}]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from shared.settings import Settings
+from shared.config.settings import Settings
 
 
 def redis_url_of(settings: Settings) -> str:

@@ -11,19 +11,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from shared.events import START, TERMINAL_EVENTS, Event, EventId, EventType, decode_frame, parse_id
-from shared.jobs import Job
-from shared.keys import ARQ_IN_PROGRESS, ARQ_JOB, Keys
-from shared.lanes import DEFAULT_LANE
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.events import START, TERMINAL_EVENTS, Event, EventId, EventType, decode_frame, parse_id
+from shared.model.jobs import Job
+from shared.model.lanes import DEFAULT_LANE
+from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, Keys
 from tests.support.client import Client
 from tests.support.core import PATIENCE_S, Core, open_core
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.short_settings import redis_url_of
 from tests.support.told import MODEL
 from worker.__main__ import make_providers, run_worker
-from worker.providers.base import Provider
-from worker.recovery import identity_of
+from worker.dispatch.reconciler import identity_of
+from worker.upstream.providers.base import Provider
 
 STOP_S = 15.0
 """How long a worker may take to stop, for whatever reason."""
@@ -194,7 +194,7 @@ class System:
         await self.core.client.zadd(self.core.keys.active, {job_id: score}, xx=True)
 
     async def forgo_recovery(self) -> None:
-        """What the queue has lost is the reaper's to find, and no walk's (worker/recovery.py)."""
+        """What the queue has lost is the reaper's to find, and no walk's (worker/dispatch/reconciler.py)."""
         await self.core.store.walked(await identity_of(self.core.store, self.core.queue))
 
     async def lose(self, job_id: str) -> None:

@@ -10,12 +10,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from shared.errors import ProviderRefused
+from shared.model.errors import ProviderRefused
 from tests.support.core import Watched
-from worker.providers.base import Chunk
-from worker.providers.chunk_reader import ChunkReader
-from worker.providers.scripted import embed
-from worker.providers.vectors import Vectors, read_vectors
+from worker.upstream.providers.scripted import embed
+from worker.upstream.wire.chunk import Chunk
+from worker.upstream.wire.chunk_reader import ChunkReader
+from worker.upstream.wire.vectors import Vectors, read_vectors
 
 MODEL = "told"
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"

@@ -1,6 +1,6 @@
 """An OpenAI-compatible upstream that does, over HTTP, what the request's script says.
 
-The vocabulary is the scripted provider's (worker/providers/scripted.py) plus what takes a wire to go wrong
+The vocabulary is the scripted provider's (worker/upstream/providers/scripted.py) plus what takes a wire to go wrong
 (`WireScript`). In a test's own process: `async with running_upstream() as upstream`. As a process of its own:
 `python -m tests.support.upstream --port 0` prints its base URL; `GET /observations?closed=1` waits until one
 stream was closed by its client, `GET /open` counts the requests that are not over, `GET /meter` the tokens that were
@@ -25,12 +25,12 @@ from urllib.parse import parse_qsl, urlsplit
 import uvloop
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.errors import ProviderRefused
-from shared.routes import Continuation
+from shared.model.errors import ProviderRefused
+from shared.model.routes import Continuation
 from tests.support.continuation import WrongBeginning, begun, rest
 from tests.support.meter import Meter
 from tests.support.unread import Unread
-from worker.providers.scripted import MODEL, Script, embed, perform, script_of, scripted_inputs, text_of
+from worker.upstream.providers.scripted import MODEL, Script, embed, perform, script_of, scripted_inputs, text_of
 
 PATIENCE_S = 5.0
 _STREAM_HEAD = (

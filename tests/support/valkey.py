@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from shared.embedded import EmbeddedValkey
+from shared.process.embedded_valkey import EmbeddedValkey
 
 
 @asynccontextmanager

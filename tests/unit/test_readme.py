@@ -13,18 +13,18 @@ import gateway.api
 from gateway.api import page
 from gateway.cli import main
 from gateway.client.arguments import COMMANDS
-from gateway.client.exit_status import MEANINGS
-from gateway.dialects.response_fields import FIELDS, Use
-from shared import bounds
-from shared.events import EventType
-from shared.keys import Keys
-from shared.lifecycle import TRANSITIONS
-from shared.metrics import FleetMetrics, Metrics
-from shared.rights import acl_rules
-from shared.route_settings import ProviderSettings
-from shared.settings import Settings, load_settings
-from worker.breaker import Policy
-from worker.retry import VERDICTS, Sort
+from gateway.client.model.exit_status import MEANINGS
+from gateway.dialects.responses.fields import FIELDS, Use
+from shared.config.route_settings import ProviderSettings
+from shared.config.settings import Settings, load_settings
+from shared.model import bounds
+from shared.model.events import EventType
+from shared.model.lifecycle import TRANSITIONS
+from shared.store.keys import Keys
+from shared.store.rights import acl_rules
+from shared.telemetry.metrics import FleetMetrics, Metrics
+from worker.model.breaker import Policy
+from worker.model.retry import VERDICTS, Sort
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -223,7 +223,7 @@ def test_the_options_of_the_client_that_it_names_exist(capsys: pytest.CaptureFix
 
 def test_the_files_that_it_names_exist() -> None:
     files = [ROOT / link for link in re.findall(r"\]\((?!https?:)([^)#]+)", README)]
-    modules = {path.name for folder in ("gateway", "shared", "worker") for path in (ROOT / folder).glob("*.py")}
+    modules = {path.name for folder in ("gateway", "shared", "worker") for path in (ROOT / folder).rglob("*.py")}
     for code in set(CODE) - MADE_LATER:
         if not re.fullmatch(r"[\w.-]+(/[\w.-]*)+|[\w-]*\.(py|md|toml|yaml|lua)|[A-Z]\w+file", code):
             continue

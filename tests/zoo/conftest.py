@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 
-from shared.route_settings import ProviderSettings, RouteSettings
-from shared.routes import DeveloperRole
-from shared.settings import load_settings
+from shared.config.route_settings import ProviderSettings, RouteSettings
+from shared.config.settings import load_settings
+from shared.model.routes import DeveloperRole
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
 from tests.zoo.catalog import CLIENTS, Client

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from shared.child import stop_child
+from shared.process.child import stop_child
 from tests.zoo.install import Environment
 
 SCRIPTS = Path(__file__).parent / "scripts"

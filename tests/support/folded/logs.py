@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.client.transcript import Transcript, Voice
-from shared.events import Event, decode_frame, split_frames
-from shared.sse_reader import SentEvent
+from gateway.client.model.transcript import Transcript, Voice
+from shared.model.events import Event, decode_frame, split_frames
+from shared.model.sse_parser import SentEvent
 from tests.support.folded.answer import Answer, Call, Trouble, counts
 from tests.support.system import proven
 

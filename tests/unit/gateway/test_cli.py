@@ -10,8 +10,8 @@ import pytest
 from gateway import cli
 from gateway.app import listen
 from gateway.cli import Upstream, banner, choose_port, kept_port, main
-from shared.errors import StartupError
-from shared.settings import Settings
+from shared.config.settings import Settings
+from shared.model.errors import StartupError
 
 LOCAL = Upstream({}, "smollm2-135m-instruct", "on this machine")
 

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 
 from gateway import supervisor as module
 from gateway.supervisor import FIRST_DELAY_S, LONGEST_DELAY_S, STABLE_S, Program, Supervisor, restart_delay
-from shared.clock import SystemClock
-from shared.errors import StartupError
+from shared.model.errors import StartupError
+from shared.process.clock import SystemClock
 from tests.support.processes import PATIENCE_S, gone, offspring
 
 # What a stand-in part does, before and after it has told that it is ready on the descriptor in its last argument.
@@ -347,7 +347,7 @@ async def test_a_killed_program_runs_again_in_a_new_process() -> None:
 BOSS = """
 import asyncio, sys
 from gateway.supervisor import Program, Supervisor
-from shared.clock import SystemClock
+from shared.process.clock import SystemClock
 
 async def boss():
     async with Supervisor(SystemClock()) as supervisor:

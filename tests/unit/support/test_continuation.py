@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.routes import Continuation
+from shared.model.routes import Continuation
 from tests.support.continuation import WrongBeginning, begun, rest, tokens_of
 from tests.support.upstream import WireScript, ask
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from gateway.client.arguments import COMMANDS, EXIT_STATUSES, add_commands, filters_of, request_of
-from gateway.client.reference import Reference
-from shared.events import EventId
+from gateway.client.model.reference import Reference
+from shared.model.events import EventId
 
 JOB = "job_" + "0" * 26
 ACTIONS = ("list", "show", "requeue", "delete")

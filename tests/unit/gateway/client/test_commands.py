@@ -11,7 +11,7 @@ import pytest
 
 from gateway.client.arguments import add_commands
 from gateway.client.commands import run
-from gateway.client.exit_status import ExitStatus
+from gateway.client.model.exit_status import ExitStatus
 from tests.support.canned import JOB, Canned, answer, delta, problem, sent, stream
 
 QUEUED = sent("queued", "0-1")

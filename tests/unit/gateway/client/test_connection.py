@@ -10,9 +10,9 @@ import pytest
 
 from gateway.client import connection
 from gateway.client.connection import Connection, address_of
-from gateway.client.patience import Patience
-from shared.errors import EventTooLarge, GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
-from shared.events import START, EventId
+from gateway.client.model.patience import Patience
+from shared.model.errors import EventTooLarge, GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
+from shared.model.events import START, EventId
 from tests.support.canned import END, FAREWELL, JOB, LOST, Canned, answer, delta, problem, stream
 
 PATIENCE_S = 60.0

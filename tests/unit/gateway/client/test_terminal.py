@@ -8,11 +8,11 @@ from typing import BinaryIO
 
 import pytest
 
+from gateway.client.model.transcript import Transcript
 from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
-from gateway.client.transcript import Transcript
-from shared.errors import AnswerNotWhole
-from shared.events import encode_data
-from shared.sse_reader import SentEvent
+from shared.model.errors import AnswerNotWhole
+from shared.model.events import encode_data
+from shared.model.sse_parser import SentEvent
 
 ROWS, COLUMNS = 5, 20
 _MARK = b"\0"

@@ -6,9 +6,9 @@ import struct
 import pytest
 
 from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding, parse_encoding
-from shared.errors import InvalidRequest
-from shared.events import Event, EventType
-from shared.jobs import Embedded
+from shared.model.errors import InvalidRequest
+from shared.model.events import Event, EventType
+from shared.model.jobs import Embedded
 
 KEPT = Embedded(model="m", done=3, total=4, dimensions=2, prompt_tokens=9, source="provider", sha256="")
 VECTORS = struct.pack("<6f", 1.0, -0.5, 0.1, 2.0, 3.0, 4.0)

@@ -2,12 +2,12 @@
 
 import json
 
-from gateway.dialects.chat import ChatOptions, ChatStream
-from gateway.dialects.openai_errors import Failure
-from gateway.dialects.response_object import ResponseOptions
-from gateway.dialects.responses import ResponseStream
-from gateway.dialects.ui_message import UiMessageStream
-from tests.unit.gateway.dialects.test_chat import JOB, QUEUED, STARTED, delta
+from gateway.dialects.ai_sdk.stream import UiMessageStream
+from gateway.dialects.chat.stream import ChatOptions, ChatStream
+from gateway.dialects.errors import Failure
+from gateway.dialects.responses.object import ResponseOptions
+from gateway.dialects.responses.stream import ResponseStream
+from tests.unit.gateway.dialects.chat.test_stream import JOB, QUEUED, STARTED, delta
 
 WHY = "This gateway is shutting down."
 FAILURE = Failure(code="draining", message=WHY, status=503, retryable=True)

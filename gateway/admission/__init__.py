@@ -1,0 +1,1 @@
+"""Admission: may this request enter, and as which job?"""

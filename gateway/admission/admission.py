@@ -1,0 +1,411 @@
+"""Decides whether a request may enter, and makes the spec of a job from its decoded body.
+
+Not here: reading bodies, recording and queueing (intake.py), showing jobs.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.admission.auth import Caller
+from gateway.admission.intake import Intake
+from gateway.admission.own_fields import OWN_FIELDS, check_foreign, check_native
+from gateway.admission.request_options import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
+from gateway.admission.strict_models import StrictModels
+from gateway.admission.validation import (
+    check_chat,
+    embedding_of,
+    fingerprint_of,
+    read_header_seconds,
+    read_idempotency_key,
+    read_lane,
+    read_metadata,
+    read_model,
+    read_on_disconnect,
+    read_on_stream_failure,
+    read_seconds,
+)
+from shared.model.bounds import EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
+from shared.model.errors import InvalidRequest, ModelNotFound
+from shared.model.events import encode_in_pieces
+from shared.model.jobs import (
+    CHAT,
+    EMBEDDINGS,
+    KEPT,
+    KINDS,
+    Abandonment,
+    Job,
+    JobSpec,
+    OnDisconnect,
+    abandonment,
+    new_job_id,
+)
+from shared.model.lanes import DEFAULT_LANE
+from shared.model.routes import OnStreamFailure
+from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
+from shared.process.clock import Clock
+from shared.store.jobs import Store
+from shared.store.memory_watch import MemoryWatch
+from shared.store.queue import Queue
+
+_RANDOM_BITS = 80
+# No caller's Idempotency-Key begins so: theirs are ASCII.
+_REQUEUE = "↻ "
+# Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
+_NOT_YET = ("webhook", "after", "conversation")
+_CHOSEN_LATER = "encoding_format is chosen when the result is read: GET /v1/jobs/{id}/result?encoding_format=base64."
+_NATIVE = frozenset({*OWN_FIELDS, "stream_options", *_NOT_YET})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What admission is held to."""
+
+    timeout_s: float
+    max_timeout_s: float
+    retention_s: float
+    unstored_s: float
+    listed_s: float
+    max_depth: int
+    grace_s: float
+    models: Sequence[str]
+    lanes: Sequence[str]
+    bounds: TenantBounds = UNBOUNDED
+
+
+def _fingerprint(key: str | None, route: str, body: Mapping[str, Any]) -> str:
+    """Make the fingerprint of a body that comes with an Idempotency-Key; others need none."""
+    return "" if key is None else fingerprint_of(route, body)
+
+
+class Admission:
+    """Lets jobs in. `gateway` is the name of this process, whose callers view the jobs that they wait for."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        clock: Clock,
+        limits: Limits,
+        gateway: str,
+        strict_models: StrictModels | None = None,
+        memory: MemoryWatch | None = None,
+    ) -> None:
+        self._intake = Intake(
+            store,
+            queue,
+            max_depth=limits.max_depth,
+            retention_s=limits.retention_s,
+            listed_s=limits.listed_s,
+            bounds=limits.bounds,
+        )
+        self._clock = clock
+        self._limits = limits
+        self._gateway = gateway
+        self._strict_models = strict_models
+        self._memory = memory
+
+    def native(self, body: Mapping[str, Any], caller: Caller, key: str | None) -> JobSpec:
+        """A spec from the body of `POST /v1/jobs`.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        kind = body.get("kind", CHAT)
+        if kind not in KINDS:
+            raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")
+        lane = self._lane(body["lane"], caller, "lane") if "lane" in body else self._preferred_lane(caller)
+        for name in _NOT_YET:
+            if name in body:
+                raise InvalidRequest(f"{name} is not available in this version; leave it out.", param=name)
+        check_native(body)
+        on_disconnect = read_on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
+        abandon_after_s = body.get("abandon_after_s")
+        request = {name: value for name, value in body.items() if name not in _NATIVE}
+        if kind == EMBEDDINGS:
+            if "encoding_format" in body:
+                raise InvalidRequest(_CHOSEN_LATER, param="encoding_format")
+            request = embedding_of(request, EMBEDDED_INPUTS_OF_A_JOB)
+        else:
+            check_chat(body)
+        return self._spec(
+            request,
+            caller.tenant,
+            key,
+            kind=kind,
+            lane=lane,
+            timeout_s=self._timeout(body.get("timeout_s")),
+            metadata=read_metadata(body.get("metadata")),
+            fingerprint=_fingerprint(key, "jobs", body),
+            abandonment=self._abandonment(
+                on_disconnect, None if abandon_after_s is None else read_seconds(abandon_after_s, "abandon_after_s")
+            ),
+            on_stream_failure=read_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
+        )
+
+    def chat(
+        self,
+        body: Mapping[str, Any],
+        caller: Caller,
+        key: str | None,
+        *,
+        wishes: Wishes,
+        streaming: bool = False,
+    ) -> JobSpec:
+        """Make a spec of the body of `POST /v1/chat/completions`: its job lives as long as its caller by default.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        check_foreign(body)
+        check_chat(body)
+        return self._spec(
+            body,
+            caller.tenant,
+            key,
+            lane=self._header_lane(wishes.lane, caller),
+            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            timeout_s=self._limits.timeout_s,
+            metadata={},
+            fingerprint=_fingerprint(key, "chat.completions", {**body, **wishes.named()}),
+            abandonment=self._wished(wishes, OnDisconnect.CANCEL),
+            watched=True,
+            streaming=streaming,
+        )
+
+    def completion(
+        self,
+        chat: Mapping[str, Any],
+        asked: Mapping[str, Any],
+        caller: Caller,
+        key: str | None,
+        *,
+        wishes: Wishes,
+        streaming: bool = False,
+    ) -> JobSpec:
+        """Make a spec from the chat request for the body of `POST /v1/completions`, as it was `asked`.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        spec = self.chat(chat, caller, key, wishes=wishes, streaming=streaming)
+        return replace(spec, fingerprint=_fingerprint(key, "completions", {**asked, **wishes.named()}))
+
+    def embeddings(
+        self,
+        body: Mapping[str, Any],
+        caller: Caller,
+        key: str | None,
+        *,
+        wishes: Wishes,
+    ) -> JobSpec:
+        """A spec from the body of `POST /v1/embeddings`: a job that lives as long as its caller.
+
+        How the vectors are written (`encoding_format`) is the caller's matter, and no part of the job. The rest is as
+        for `chat`.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        check_foreign(body)
+        return self._spec(
+            embedding_of({name: value for name, value in body.items() if name != "encoding_format"}, EMBEDDED_INPUTS),
+            caller.tenant,
+            key,
+            kind=EMBEDDINGS,
+            lane=self._header_lane(wishes.lane, caller),
+            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            timeout_s=self._limits.timeout_s,
+            metadata={},
+            fingerprint=_fingerprint(key, "embeddings", {**body, **wishes.named()}),
+            abandonment=self._wished(wishes, OnDisconnect.CANCEL),
+            watched=True,
+        )
+
+    def response(
+        self,
+        chat: Mapping[str, Any],
+        asked: Mapping[str, Any],
+        caller: Caller,
+        key: str | None,
+        *,
+        wishes: Wishes,
+        kept: Mapping[str, Any],
+        background: bool,
+        streaming: bool = False,
+    ) -> JobSpec:
+        """A spec from the chat request that the body of `POST /v1/responses`, as it was `asked`, amounts to.
+
+        `kept` is what the response says again. One in the `background` lives without its caller, who may read it all
+        the same (`streaming`).
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        check_foreign(asked)
+        check_chat(chat)
+        return self._spec(
+            chat,
+            caller.tenant,
+            key,
+            lane=self._header_lane(wishes.lane, caller),
+            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            timeout_s=self._limits.timeout_s,
+            metadata=read_metadata(asked.get("metadata")),
+            fingerprint=_fingerprint(key, "responses", {**asked, **wishes.named()}),
+            abandonment=self._wished(wishes, OnDisconnect.CONTINUE if background else OnDisconnect.CANCEL),
+            watched=streaming or not background,
+            streaming=streaming,
+            kept=kept,
+        )
+
+    def turn(
+        self,
+        request: Mapping[str, Any],
+        caller: Caller,
+        job_id: str,
+        *,
+        wishes: Wishes,
+        metadata: Mapping[str, str],
+    ) -> JobSpec:
+        """A spec for a turn of a conversation: a chat that goes on when its reader leaves. `request` is for the
+        provider.
+
+        Raises:
+            InvalidRequest, Forbidden: names the field and what would be right.
+        """
+        check_chat(request)
+        return self._spec(
+            request,
+            caller.tenant,
+            None,
+            lane=self._header_lane(wishes.lane, caller),
+            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            timeout_s=self._limits.timeout_s,
+            metadata=metadata,
+            fingerprint="",
+            abandonment=self._wished(wishes, OnDisconnect.CONTINUE),
+            watched=True,
+            job_id=job_id,
+        )
+
+    def again(self, letter: Job, request: Mapping[str, Any], kept: Mapping[str, Any]) -> JobSpec:
+        """A spec that asks a dead letter's request again: a new job, which nobody abandons.
+
+        Raises:
+            InvalidRequest, ModelNotFound: its lane or its model is not there any more.
+        """
+        if letter.lane not in self._limits.lanes:
+            there = ", ".join(self._limits.lanes)
+            raise InvalidRequest(f"The job's lane {letter.lane} does not exist; there are: {there}.", param="lane")
+        spec = self._spec(
+            request,
+            letter.tenant,
+            None,
+            kind=letter.kind,
+            abandonment=Abandonment(),
+            lane=letter.lane,
+            on_stream_failure=letter.on_stream_failure,
+            timeout_s=(letter.deadline_ms - letter.created_ms) / 1000,
+            metadata=letter.metadata,
+            fingerprint="",
+            kept=kept or None,
+        )
+        return replace(spec, requeued_from=letter.id, idempotency_key=_REQUEUE + letter.id)
+
+    def new_id(self) -> str:
+        """An id for a job that is to come."""
+        return new_job_id(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS))
+
+    def _spec(
+        self,
+        body: Mapping[str, Any],
+        tenant: str,
+        key: str | None,
+        *,
+        kind: str = CHAT,
+        lane: str,
+        timeout_s: float,
+        metadata: Mapping[str, str],
+        fingerprint: str,
+        on_stream_failure: OnStreamFailure | None,
+        abandonment: Abandonment,
+        watched: bool = False,
+        streaming: bool = False,
+        kept: Mapping[str, Any] | None = None,
+        job_id: str | None = None,
+    ) -> JobSpec:
+        model, there = read_model(body), self._limits.models
+        if there and model not in there:
+            raise ModelNotFound(f"The model {model!r} does not exist; there are: {', '.join(there)}.", param="model")
+        # `stream_options` stay: whoever comes back for the rest of an answer shall be shown the same usage.
+        request = {name: value for name, value in body.items() if name != "stream"}
+        if kept is not None:
+            request[KEPT] = kept
+        stored = (kept or {}).get("store", body.get("store")) is not False
+        return JobSpec(
+            id=job_id or self.new_id(),
+            kind=kind,
+            tenant=tenant,
+            lane=lane,
+            model=model,
+            request=encode_in_pieces(request),
+            timeout_s=timeout_s,
+            metadata=metadata,
+            abandonment=abandonment,
+            viewer=self._gateway if watched else None,
+            fingerprint=fingerprint,
+            idempotency_key=None if key is None else read_idempotency_key(key),
+            on_stream_failure=on_stream_failure,
+            keep_s=None if stored else self._limits.unstored_s,
+            # A dialect's stream has no word for taking back, and its job lives for nobody else. Who asks for a rollback
+            # all the same gets it.
+            one_way=streaming
+            and abandonment.on_disconnect is OnDisconnect.CANCEL
+            and on_stream_failure is not OnStreamFailure.ROLLBACK,
+        )
+
+    def _header_lane(self, lane: str | None, caller: Caller) -> str:
+        return self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER)
+
+    def _preferred_lane(self, caller: Caller) -> str:
+        allowed = caller.lanes or self._limits.lanes
+        return DEFAULT_LANE if DEFAULT_LANE in allowed else allowed[0]
+
+    def _lane(self, asked: object, caller: Caller, param: str) -> str:
+        return read_lane(asked, param, lanes=self._limits.lanes, allowed=caller.lanes or self._limits.lanes)
+
+    def _timeout(self, value: object) -> float:
+        if value is None:
+            return self._limits.timeout_s
+        longest = self._limits.max_timeout_s
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= longest:
+            raise InvalidRequest(
+                f"timeout_s must be a number of seconds, more than 0 and at most {longest:g}.",
+                param="timeout_s",
+            )
+        return float(value)
+
+    def _wished(self, wishes: Wishes, default: OnDisconnect) -> Abandonment:
+        asked = default if wishes.on_disconnect is None else read_on_disconnect(wishes.on_disconnect, DISCONNECT_HEADER)
+        return self._abandonment(asked, read_header_seconds(wishes.abandon_after))
+
+    def _abandonment(self, on_disconnect: OnDisconnect, after_s: float | None) -> Abandonment:
+        return abandonment(on_disconnect, after_s, grace_s=self._limits.grace_s)
+
+    async def check_model(self, spec: JobSpec) -> None:
+        """Raise ModelNotFound if models are strict and this one does not exist."""
+        if self._strict_models is not None:
+            await self._strict_models.check(spec.model)
+
+    async def submit(self, spec: JobSpec) -> Job:
+        """Record and queue the job; return it, or the one that its Idempotency-Key has made before.
+
+        Raises:
+            BoundReached, IdempotencyConflict, ModelNotFound, MemoryFull: nothing was stored.
+        """
+        if self._memory is not None:
+            await self._memory.refuse_if_full()
+        await self.check_model(spec)
+        return await self._intake.submit(spec)

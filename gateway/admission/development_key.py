@@ -1,0 +1,55 @@
+"""The development key: made for a gateway that has no keys configured, kept in the data directory.
+
+Above: `up` and `serve` make it, so that pages and restarts go on working; the client on the same machine reads it.
+Below: shared/process/secret_file.py. Not here: what a key may do (auth.py).
+"""
+
+import secrets
+from pathlib import Path
+
+from gateway.http.address import is_loopback
+from shared.config.settings import Settings
+from shared.model.errors import StartupError
+from shared.process.data_directory import prepare_data_directory
+from shared.process.secret_file import kept_secret
+
+_FILE = "development.key"
+
+
+def development_key(settings: Settings) -> str | None:
+    """The key of such a gateway, made where there is none; None where keys are configured.
+
+    Raises:
+        StartupError: such a gateway may not be reached from other machines, or the key can't be kept.
+    """
+    if settings.api_keys:
+        return None
+    if not is_loopback(settings.host):
+        raise StartupError(
+            f"TAILRACE_HOST is {settings.host}, and no API keys are configured: anybody could come in. "
+            "Set TAILRACE_API_KEYS=<key>:<tenant>, or leave TAILRACE_HOST at 127.0.0.1."
+        )
+    folder = prepare_data_directory(Path(settings.data_dir))
+    try:
+        return kept_secret(folder / _FILE, lambda: f"sk-tailrace-dev-{secrets.token_urlsafe(18)}")
+    except OSError as error:
+        raise StartupError(f"The data directory {folder.resolve()} can't be used: {error.strerror}.") from error
+
+
+def kept_development_key(data_dir: str) -> str:
+    """The key that a gateway started here has made.
+
+    Raises:
+        StartupError: there is none, or it can't be read.
+    """
+    path = Path(data_dir).resolve() / _FILE
+    try:
+        key = path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        key = ""
+    if not key:
+        raise StartupError(
+            f"There is no API key: TAILRACE_API_KEY is not set, and {path} can't be read. "
+            "Set it, or stay in the folder where `tailrace up` was started."
+        )
+    return key

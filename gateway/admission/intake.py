@@ -1,0 +1,77 @@
+"""Records and queues a job: an interrupted submit leaves either nothing or a job.
+
+Admit, create, release: a 202 is sent only after all three. Not here: which request becomes a job (admission.py).
+"""
+
+from dataclasses import replace
+
+from shared.model.errors import JobNotFound, TooManyBytes
+from shared.model.jobs import Job, JobSpec
+from shared.model.tenant_bounds import TenantBounds
+from shared.store.jobs import Store
+from shared.store.queue import Admission, Queue
+
+
+class Intake:
+    """The way of a spec into store and queue."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        *,
+        max_depth: int,
+        retention_s: float,
+        listed_s: float,
+        bounds: TenantBounds,
+    ) -> None:
+        """At most `max_depth` jobs wait in a lane, and of one tenant what its `bounds` say.
+
+        An Idempotency-Key counts for `retention_s`; a job is listed for `listed_s` after its end.
+        """
+        self._store = store
+        self._queue = queue
+        self._max_depth = max_depth
+        self._retention_s, self._listed_s = retention_s, listed_s
+        self._bounds = bounds
+
+    async def submit(self, spec: JobSpec) -> Job:
+        """Admit, create, release: the job, as it was created or as it is meanwhile.
+
+        Raises:
+            BoundReached, IdempotencyConflict: nothing was stored.
+        """
+        admission = await self._admit(spec)
+        while admission.existing:
+            if (job := await self._kept(admission.job_id)) is not None:
+                return job
+            if not await self._queue.free(spec, admission.job_id):
+                # A crash between `admit` and `create`, or a server that lost the job: made again under the same id.
+                spec = replace(spec, id=admission.job_id)
+                break
+            admission = await self._admit(spec)
+        placed = max(admission.position, 1)
+        try:
+            created = await self._store.create(spec, placed, again=admission.existing, bounds=self._bounds)
+        except TooManyBytes:
+            await self._queue.withdraw(spec)
+            raise
+        if await self._queue.release(spec.id, spec.lane):
+            return created.job
+        job = await self._store.load(spec.id)
+        if not job.ended:
+            # This took so long that a worker took the job before its record was there, and forgot it; or it runs.
+            await self._queue.restore(job.place, min(spec.timeout_s, spec.abandonment.unseen_s or spec.timeout_s))
+        return job
+
+    async def _admit(self, spec: JobSpec) -> Admission:
+        how = {"retention_s": self._retention_s, "listed_s": self._listed_s}
+        return await self._queue.admit(spec, max_depth=self._max_depth, bounds=self._bounds, **how)
+
+    async def _kept(self, job_id: str) -> Job | None:
+        """The job that an Idempotency-Key leads to; None if it was deleted, or is not recorded yet."""
+        try:
+            job = await self._store.load(job_id)
+        except JobNotFound:
+            return None
+        return None if job.hidden else job

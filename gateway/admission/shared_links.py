@@ -1,0 +1,66 @@
+"""Links that are good at every gateway, also while the server that holds their secret has just forgotten it.
+
+Above: the job API. Below: auth.py, which signs, and shared/store/link_secrets.py. Not here: what a link opens.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+
+from gateway.admission.auth import Links
+from shared.process.clock import Clock
+from shared.store.link_secrets import LinkSecrets
+
+_SECRET_BYTES = 32
+# A gateway that starts just after the loss learns of a former secret when another gateway has seen the loss.
+_SETTLE_S = 4.0
+
+
+class SharedLinks(Links):
+    """This gateway's links. It signs with the fleet's secret, and knows every other one that was in use."""
+
+    def __init__(
+        self,
+        store: LinkSecrets | None,
+        clock: Clock,
+        generations: Sequence[bytes],
+        secret: str = "",
+        *,
+        prefix: str = "",
+        settle_s: float = _SETTLE_S,
+    ) -> None:
+        """With a configured secret, there is no `store`: nothing can be forgotten."""
+        super().__init__(secret, generations, prefix)
+        self._store = store
+        self._clock = clock
+        self._settled_at = clock.monotonic() + settle_s
+        self._fresh = secret or secrets.token_urlsafe(_SECRET_BYTES)
+
+    async def share(self) -> None:
+        """Agree on the secret that signs. The one that this gateway has signed with stays good everywhere.
+
+        Raises:
+            RedisError, OSError: one of `REDIS_FAULTS`.
+        """
+        if self._store is None:
+            return
+        signing = await self._store.signing(self.secret or self._fresh)
+        if self.secret not in ("", signing):
+            await self._store.keep(self.secret)
+        self.sign_with(signing)
+        await self._learn(self._store)
+
+    async def open(self, token: str, job_id: str) -> bool:
+        """Whether the token was made for this job, by any gateway. Raises one of `REDIS_FAULTS`."""
+        if self.opens(token, job_id):
+            return True
+        if self._store is None:
+            return False
+        await self._learn(self._store)
+        if not self.opens(token, job_id) and (left_s := self._settled_at - self._clock.monotonic()) > 0:
+            await asyncio.sleep(left_s)
+            await self._learn(self._store)
+        return self.opens(token, job_id)
+
+    async def _learn(self, store: LinkSecrets) -> None:
+        self.accept([await store.signing(self.secret or self._fresh), *await store.others()])

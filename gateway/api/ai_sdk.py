@@ -1,0 +1,281 @@
+"""The AI SDK's chat (`useChat`, `DefaultChatTransport`) over ordinary jobs: a chat's id names the job that answers.
+
+Above: app.py. Below: admission, shared/store/conversations.py, dialects/ui_request.py and ui_message.py. A page that is
+closed stops nothing. The latest of several tabs wins; the streams of the others are aborted. Not here: the wire format.
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from gateway.admission.auth import Caller
+from gateway.admission.request_options import Wishes
+from gateway.api.allowance import Allowance
+from gateway.api.dialect_stream import Translated
+from gateway.api.jobs import JOB_HEADER, cancel_job
+from gateway.api.services import Services, services_of
+from gateway.dialects.ai_sdk.request import Turn, UiRequest, read_chat_id, read_ui_request
+from gateway.dialects.ai_sdk.stream import UiMessageStream
+from gateway.dialects.chat.stream import ChatCompletion, ChatOptions
+from gateway.dialects.errors import Failure, headers_of
+from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.heavy_work import RequestWork
+from gateway.streams.reader import StreamBroken
+from gateway.streams.sse import STREAM_HEADERS, EventStream, encode_headers, watching
+from shared.model.errors import (
+    BodyTooLarge,
+    BrokenJob,
+    InvalidRequest,
+    JobNotFound,
+    MemoryFull,
+    RequestError,
+    Unavailable,
+)
+from shared.model.events import START, decode_frame
+from shared.model.jobs import Job
+from shared.model.lifecycle import State
+from shared.model.text import escaped
+
+STREAM_HEADER = "x-vercel-ai-ui-message-stream"
+_VERSION = "v1"
+_CHAT, _MESSAGE = "chat_id", "message_id"
+# Tabs that send at the same time; each time, one of them is through.
+_TRIES: Final = 5
+
+
+async def create(request: Request) -> Response:
+    """`POST /api/chat`."""
+    services = services_of(request)
+    services.refuse_if_draining()
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
+    work = RequestWork.of(services.heavy, request)
+    asked = await work.run(read_ui_request, body)
+    services.open_streams.enter(request.scope, caller.tenant)
+    job = await _submit(services, caller, asked, Wishes.of(request.headers), work)
+    return UiChat(services, job, counted=True)
+
+
+async def resume(request: Request) -> Response:
+    """`GET /api/chat/{id}/stream`: the answer that is being given, from its beginning; 204 if there is none.
+
+    A header of either answer names the job: of the 204, the one that answered last.
+    """
+    services = services_of(request)
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    conversation = await services.conversations.load(caller.tenant, _chat_id(request))
+    for job in await _jobs(services, conversation.active):
+        if not job.ended and job.status is not State.CANCELLING:
+            services.refuse_if_draining()
+            answer = UiChat(services, job)
+            if request.method != "GET":
+                return answer.head()
+            services.open_streams.enter(request.scope, caller.tenant)
+            services.metrics.resumes.of().add()
+            return answer
+    return Response(status_code=204, headers=None if conversation.last is None else {JOB_HEADER: conversation.last})
+
+
+async def stop(request: Request) -> Response:
+    """`POST /api/chat/{id}/stop`: idempotent; the upstream's connection is closed, readers get an `abort`."""
+    services = services_of(request)
+    caller = services.keyring.caller(request.headers.get("authorization"))
+    body = await read_json(request, services.settings.max_body_bytes, services.heavy, optional=True)
+    job_id = body.get("activeStreamId")
+    if job_id is not None and not isinstance(job_id, str):
+        raise InvalidRequest(f"activeStreamId must be the answer's {JOB_HEADER}.", param="activeStreamId")
+    stopped = await services.conversations.stop(caller.tenant, _chat_id(request), job_id)
+    for job in await _jobs(services, stopped):
+        await cancel_job(services, job)
+    return AsciiJSONResponse({"success": True})
+
+
+def _chat_id(request: Request) -> str:
+    return read_chat_id(request.path_params["chat_id"])
+
+
+async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
+    """Those of these jobs that are there, and can be read."""
+    found = await services.store.load_many(job_ids) if job_ids else []
+    return [job for job in found if isinstance(job, Job) and not job.hidden]
+
+
+async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: Wishes, work: RequestWork) -> Job:
+    """Admit the next turn. The job that answered in this chat until now is cancelled, here or by its own tab."""
+    conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
+    model = asked.parameters.get("model") or await _default_model(services)
+    for _ in range(_TRIES):
+        former = _NOTHING if asked.whole else await _former(services, *chat, work)
+        turns = await work.run(_turns, asked, former)
+        job_id = services.admission.new_id()
+        messages = [message for turn in turns for message in turn.messages]
+        spec = await work.run(
+            services.admission.turn,
+            {**asked.parameters, "model": model, "messages": messages},
+            caller,
+            job_id,
+            wishes=wishes,
+            metadata={_CHAT: asked.chat_id, _MESSAGE: asked.message_id(job_id)},
+        )
+        if not asked.whole and len(spec.request) > services.settings.max_body_bytes:
+            raise _too_long(services)
+        await services.admission.check_model(spec)
+        superseded = await conversations.begin(
+            *chat, job_id, last=former.last, whole=asked.whole, timeout_s=spec.timeout_s
+        )
+        if superseded is None:
+            continue
+        try:
+            job = await services.admission.submit(spec)
+        except (RequestError, MemoryFull):
+            await conversations.stop(*chat, job_id)  # a refusal stores nothing
+            raise
+        sizes = [(turn.id, len(turn.messages)) for turn in turns]
+        answered = await conversations.commit(*chat, job_id, sizes, timeout_s=spec.timeout_s)
+        for each in await _jobs(services, [*superseded, *([job_id] if answered is None else answered)]):
+            await cancel_job(services, each, wait=False)
+        return job
+    raise Unavailable("Several tabs write in this chat at the same time; try again.")
+
+
+def _too_long(services: Services) -> BodyTooLarge:
+    return BodyTooLarge(f"A conversation may have at most {services.settings.max_body_bytes} bytes; begin another.")
+
+
+async def _default_model(services: Services) -> str:
+    models = services.settings.served_models or await services.catalogue.models()
+    if not models:
+        raise InvalidRequest("model must be the name of a model.", param="model")
+    return models[0]
+
+
+def _turns(asked: UiRequest, former: "_Former") -> list[Turn]:
+    return _with_system(asked.system, asked.after(former.turns))
+
+
+def _with_system(system: str | None, turns: Sequence[Turn]) -> list[Turn]:
+    if system is None:
+        return list(turns)
+    return [Turn("", [{"role": "system", "content": system}]), *(turn for turn in turns if not _is_system(turn))]
+
+
+def _is_system(turn: Turn) -> bool:
+    """Whether this is the system's turn that an app set beside the page's messages: it has no id."""
+    return not turn.id and [message["role"] for message in turn.messages] == ["system"]
+
+
+class _Former(NamedTuple):
+    """A conversation so far, and the job that ended it."""
+
+    last: str | None
+    turns: Sequence[Turn]
+
+
+_NOTHING = _Former(None, ())
+
+
+async def _former(services: Services, tenant: str, chat_id: str, work: RequestWork) -> _Former:
+    """Read a conversation from its last job: the job's request, and its answer.
+
+    Raises:
+        InvalidRequest: the job is gone.
+        BodyTooLarge: its answer is larger than a conversation may be.
+    """
+    conversation = await services.conversations.load(tenant, chat_id)
+    if conversation.last is None:
+        return _NOTHING
+    try:
+        job, request = await services.store.load_with_request(conversation.last)
+        if job.hidden:
+            raise JobNotFound("It was deleted.")
+        work.size += services.settings.max_body_bytes  # its size is not known, but bounded
+        said = await _said(services, job, work)
+    except (JobNotFound, BrokenJob):
+        raise InvalidRequest(
+            "messages must have the whole conversation: what was said before is not kept any more.", param="messages"
+        ) from None
+    messages, turns = iter(request["messages"]), []
+    for message_id, size in conversation.turns:
+        turns.append(Turn(message_id, [next(messages) for _ in range(size)]))
+    return _Former(job.id, [*turns, Turn(job.metadata[_MESSAGE], said)])
+
+
+async def _said(services: Services, job: Job, work: RequestWork) -> list[dict[str, Any]]:
+    """The message that a job has given, if any. Tool calls come from the page, together with their results."""
+    completion = ChatCompletion(ChatOptions(job.id, job.model))
+    allowance = Allowance(services.settings.max_body_bytes, _too_long(services))
+    async for frame in services.hub.replay_log.frames(job.id):
+        event = decode_frame(frame)
+        allowance.take(len(event.data))
+        completion.accept(event)
+    message = await work.run(completion.message)
+    return [] if message is None else [message]
+
+
+class UiChat(Response):
+    """One reader's stream of one job, from the beginning."""
+
+    def __init__(self, services: Services, job: Job, *, counted: bool = False) -> None:
+        self.background = None
+        self._services = services
+        self._job_id = job.id
+        self._mortal = job.mortal
+        self._counted = counted
+        self._message_id = job.metadata[_MESSAGE]
+        self._extra = {STREAM_HEADER: _VERSION, JOB_HEADER: job.id}
+
+    def head(self) -> Response:
+        """The answer to `HEAD`."""
+        response = Response()
+        response.raw_headers = encode_headers({**STREAM_HEADERS, **self._extra})
+        return response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream until the end of the job, or of the connection."""
+        async with (
+            self._services.presence.reader(self._job_id, START, mortal=self._mortal, counted=self._counted) as reader,
+            watching(scope, receive, reader),
+        ):
+            source = Translated(reader, UiMessageStream(self._message_id))
+            try:
+                first = await source.opening(self._services.settings.headers_hold_s)
+            except StreamBroken as error:
+                raise Unavailable(str(error)) from error
+            except JobNotFound as error:
+                raise Unavailable("Redis was killed and has forgotten this answer; try again.") from error
+            if reader.gone:
+                return
+            failure = source.translator.failure
+            if failure is not None and not source.translator.shown:
+                await sentence(failure, self._extra)(scope, receive, send)
+                return
+            stream = EventStream(source, reader, self._services.clock, headers=self._extra, first=first)
+            await stream.stream(send)
+
+
+def sentence(failure: Failure, headers: dict[str, str] | None = None) -> Response:
+    """An error as the AI SDK shows it: the whole body becomes the error's message."""
+    about = {**headers_of(failure), **(headers or {})}
+    if failure.status == 401:
+        about["www-authenticate"] = "Bearer"
+    # It is shown as it is, also by curl on a terminal.
+    return PlainTextResponse(escaped(failure.message), failure.status, about)
+
+
+def _chat_route(action: str, endpoint: Callable[[Request], Awaitable[Response]], method: str) -> Route:
+    route = Route(f"/api/chat/{{chat_id:path}}/{action}", endpoint, methods=[method])
+    # A chat's id may hold line breaks, at which Starlette's paths end.
+    route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+    return route
+
+
+routes = [
+    Route("/api/chat", create, methods=["POST"]),
+    _chat_route("stream", resume, "GET"),
+    _chat_route("stop", stop, "POST"),
+]

@@ -1,0 +1,126 @@
+"""The answer to a call whose job lives as long as its caller, in any of OpenAI's dialects: streamed, or whole.
+
+Above: chat_completions.py and responses.py, which say what a job is in their dialect. Below: hub, presence. Headers are
+held until the answer begins, so that early failures are HTTP statuses. Not here: wire formats.
+"""
+
+from typing import Any, Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.api.dialect_stream import Translated, Translator
+from gateway.api.jobs import JOB_HEADER
+from gateway.api.services import Services
+from gateway.dialects.errors import Failure, body_of, headers_of
+from gateway.http.bodies import AsciiJSONResponse
+from gateway.streams.reader import HEARTBEAT, Reader, StreamBroken
+from gateway.streams.sse import EventStream, watching
+from shared.model.errors import JobNotFound, Unavailable
+from shared.model.events import START, Event, decode_frame, split_frames
+from shared.model.jobs import Job
+
+
+class Whole(Protocol):
+    """What a dialect makes of a job that has ended, see dialects/chat.py."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more needs to be accepted."""
+        ...
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it ended badly."""
+        ...
+
+    def accept(self, event: Event) -> None:
+        """Take the job's next event."""
+        ...
+
+    def body(self) -> dict[str, Any]:
+        """What the caller gets."""
+        ...
+
+
+class Foreground(Response):
+    """One caller's answer: while it is being given he is a viewer of the job, which knows what follows when he leaves.
+
+    `translator` is for who asked for a stream (None: nobody can), `whole` for who did not. `counted`: he was recorded
+    with the job.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        job: Job,
+        translator: Translator | None,
+        whole: Whole,
+        *,
+        streaming: bool = False,
+        counted: bool = False,
+    ) -> None:
+        self.background = None
+        self._services = services
+        self._job_id = job.id
+        self._mortal = job.mortal
+        self._translator = translator if streaming else None
+        self._whole = whole
+        self._counted = counted
+        self._folded = 0
+        self._extra = {JOB_HEADER: job.id}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one caller."""
+        async with (
+            self._services.presence.reader(
+                self._job_id, START, mortal=self._mortal, resumable=False, counted=self._counted
+            ) as reader,
+            watching(scope, receive, reader),
+        ):
+            try:
+                translator = self._translator
+                response = await (self._fold(reader) if translator is None else self._begin(reader, translator))
+            except StreamBroken as error:
+                raise Unavailable(str(error)) from error
+            except JobNotFound as error:
+                # It was there: a 404 would tell the caller that its request is wrong, and not to repeat it.
+                raise Unavailable("Redis was killed and has forgotten this call; try again.") from error
+            if response is None:
+                return  # nobody is there to be answered
+            if isinstance(response, EventStream):
+                await response.stream(send)
+            else:
+                await response(scope, receive, send)
+
+    async def _begin(self, reader: Reader, translator: Translator) -> Response | None:
+        source = Translated(reader, translator)
+        first = await source.opening(self._services.settings.headers_hold_s)
+        if reader.gone:
+            return None
+        if translator.failure is not None and not translator.shown:
+            return self._failed(translator.failure)
+        return EventStream(source, reader, self._services.clock, headers=self._extra, first=first)
+
+    async def _fold(self, reader: Reader) -> Response | None:
+        whole = self._whole
+        while not whole.ended:
+            frames = await reader.chunk()
+            if not frames:
+                return None
+            if frames is not HEARTBEAT:
+                self._folded += len(frames)
+                for frame in split_frames(frames):
+                    whole.accept(decode_frame(frame))
+        if whole.failure is not None:
+            return self._failed(whole.failure)
+        return await self._completed()
+
+    async def _completed(self) -> Response:
+        return await self._services.heavy.run(self._folded, self._told)
+
+    def _told(self) -> Response:
+        return AsciiJSONResponse(self._whole.body(), headers=self._extra)
+
+    def _failed(self, failure: Failure) -> Response:
+        return AsciiJSONResponse(body_of(failure), failure.status, {**headers_of(failure), **self._extra})

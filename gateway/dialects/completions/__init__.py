@@ -1,0 +1,1 @@
+"""OpenAI's legacy completions, as pure translators: a chat with one message."""

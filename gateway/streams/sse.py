@@ -1,0 +1,161 @@
+"""The event-stream response: takes bytes from a source and sends them until the end, a break or a departure.
+
+A subclass of sse-starlette's response whose `__call__` is replaced: one pending receive, joined sends, no ping task, no
+process-global shutdown state (facts: the base class costs twice the memory and time per reader). Above: the API. Below:
+hub.py, whose timer does heartbeats and finds frozen sockets. Not here: what the bytes mean.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from sse_starlette import EventSourceResponse
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from gateway.http.protocol import HALF_CLOSED, PROBES_S
+from gateway.streams.reader import Reader, StreamBroken
+from shared.model.bounds import PIECE_BYTES
+from shared.model.errors import JobNotFound
+from shared.process.clock import Clock
+
+STREAM_HEADERS: Mapping[str, str] = {
+    # Exactly this: no charset (wire contract: some clients compare).
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+    "x-content-type-options": "nosniff",
+}
+
+# A broken EventSource reconnects after this long, spread out so that a deploy makes no herd.
+_RETRY_MS = (500, 3000)
+
+
+class Source(Protocol):
+    """What an event stream sends: see `hub.Reader.chunk`."""
+
+    async def chunk(self) -> bytes:
+        """The next bytes, empty at the end. Raises `StreamBroken`."""
+        ...
+
+
+@asynccontextmanager
+async def watching(scope: Scope, receive: Receive, reader: Reader) -> AsyncIterator[None]:
+    """Tell the reader when its client goes away, as long as the context is open."""
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while (await receive())["type"] != "http.disconnect":
+            if scope.get(HALF_CLOSED):
+                # Heartbeats find a client that has left; one that only sends nothing more reads over them.
+                for after_s in PROBES_S:
+                    loop.call_later(after_s, reader.send_heartbeat)
+        reader.leave()
+
+    task = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+class EventStream(EventSourceResponse):
+    """One reader's stream.
+
+    `first` goes out with the headers. With `farewell`, a break is announced by a `retry:` line, which only native
+    readers understand.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        reader: Reader,
+        clock: Clock,
+        *,
+        headers: Mapping[str, str],
+        first: bytes = b"",
+        farewell: bool = False,
+    ) -> None:
+        # Deliberately not the base class's: it would make a task group, a ping and a lock for each reader.
+        self.status_code = 200
+        self.background = None
+        self._source = source
+        self._reader = reader
+        self._clock = clock
+        self._first = first
+        self._farewell = farewell
+        self.raw_headers = [*_STREAM_HEADERS, *encode_headers(headers)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Stream to one client and watch for its departure."""
+        async with watching(scope, receive, self._reader):
+            await self.stream(send)
+
+    async def stream(self, send: Send) -> None:
+        """Send until the end; a break returns in mid-body, so that every client sees a fault and resumes."""
+        try:
+            async with asyncio.timeout(None) as self._reader.timeout:
+                await self._stream(send)
+        except TimeoutError:
+            # The hub's timer saw that a send did not come back: a frozen reader.
+            return
+
+    async def _stream(self, send: Send) -> None:
+        await self._send(send, {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            if self._first:
+                await self._send_body(send, self._first)
+            while data := await self._source.chunk():
+                await self._send_body(send, data)
+            if not self._reader.gone:
+                await self._send_body(send, b"", more=False)
+        except (StreamBroken, JobNotFound):
+            if self._farewell and not self._reader.gone:
+                await self._send_body(send, _retry())
+
+    async def _send_body(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        # In pieces: the send time-out is for a reader that takes nothing, not for one that takes a lot slowly.
+        last = max(len(data) - 1, 0) // PIECE_BYTES * PIECE_BYTES
+        for start in range(0, last, PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            await self._send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+        await self._send(send, {"type": "http.response.body", "body": data[last:], "more_body": more})
+
+    async def _send(self, send: Send, message: Message) -> None:
+        self._reader.sending_since = self._clock.monotonic()
+        try:
+            await send(message)
+        finally:
+            self._reader.sending_since = None
+
+
+class Farewell(Response):
+    """A native stream that is broken before it began: this process is on its way out.
+
+    Not a 503: any status but 200 closes an `EventSource` for good, a broken 200 lets it come back (WHATWG HTML §9.2.3).
+    """
+
+    def __init__(self) -> None:
+        self.background = None
+        self.status_code = 200
+        self.raw_headers = _STREAM_HEADERS
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say when to come back, and break."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": _retry(), "more_body": True})
+
+
+def _retry() -> bytes:
+    return b"retry: %d\n\n" % random.randint(*_RETRY_MS)
+
+
+def encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """ASGI's form of headers."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+_STREAM_HEADERS = encode_headers(STREAM_HEADERS)  # once: a reader keeps its headers for as long as it stays

@@ -1,0 +1,192 @@
+"""One reader's position in one job: replay → live → closed. The hand-off between log and live feed is this object.
+
+A live message is applied only if it starts at position + 1 in the same epoch; everything else sends the reader back to
+the log, so that every reader gets exactly the log after its cursor. Above: hub.py, which waits and does the I/O. Pure:
+no I/O, no clock, nothing that can block.
+"""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from shared.model.events import EventId, after_cursor, encode_gap, first_id, is_terminal, last_id
+
+
+class Live(NamedTuple):
+    """A live message, parsed once for all its readers."""
+
+    first: EventId
+    last: EventId
+    frames: bytes
+    terminal: bool
+
+
+def read_live(payload: bytes) -> Live | None:
+    """Parse a live message; None for a nudge, whose frames are in the log only."""
+    if not payload:
+        return None
+    return Live(first_id(payload), last_id(payload), payload, is_terminal(payload))
+
+
+class Phase(Enum):
+    """Where a reader stands."""
+
+    REPLAY = "replay"
+    LIVE = "live"
+    CLOSED = "closed"
+
+
+class Subscriber:
+    """One reader: what it has, what waits for it, and whether the log must be asked.
+
+    At most about `max_bytes` wait, whatever the reader's socket does: what would be more is dropped and read from the
+    log again once the reader has taken what it has.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_held",
+        "_held_bytes",
+        "_max_bytes",
+        "_missed",
+        "_pending",
+        "_pending_bytes",
+        "_reading",
+        "phase",
+        "position",
+        "sent",
+    )
+
+    def __init__(self, cursor: EventId, *, max_bytes: int) -> None:
+        self.phase = Phase.REPLAY
+        self.position = cursor
+        """The last event that is pending or sent."""
+        self.sent = cursor
+        """The last event that the reader has taken."""
+        self._max_bytes = max_bytes
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._held: list[Live] = []
+        self._held_bytes = 0
+        self._reading = False
+        self._missed = False
+        self._ended = False
+
+    def offer(self, message: Live | None) -> bool:
+        """A live message came, or a nudge (None). True if there is something to do for the reader."""
+        if self._ended or self.phase is Phase.CLOSED:
+            return False
+        if self.phase is Phase.REPLAY:
+            if self._reading:
+                self._hold(message)
+            return False
+        if message is None:
+            return self.lose()
+        if message.last <= self.position:
+            return False
+        if message.first != self.position.next():
+            return self.lose()
+        if self._pending_bytes + len(message.frames) > self._max_bytes and self._pending:
+            self._drop_pending()
+            return self.lose()
+        self._apply(message)
+        return True
+
+    def lose(self) -> bool:
+        """Something may have been missed: go back to the log. True if that is news."""
+        if self.phase is Phase.LIVE and not self._ended:
+            self.phase = Phase.REPLAY
+            return True
+        self._missed = True
+        return False
+
+    def behind(self, tail: EventId | None) -> bool:
+        """Whether the log's tail shows that something was missed; None is a job that is gone."""
+        return self.phase is Phase.LIVE and not self._ended and (tail is None or tail > self.position)
+
+    def start_reading(self) -> EventId:
+        """The log is about to be read after the cursor that this returns; messages are held meanwhile."""
+        self._reading = True
+        self._missed = False
+        return self.position
+
+    def stop_reading(self) -> None:
+        """The read failed; nothing of it counts."""
+        self._reading = False
+        self._held = []
+        self._held_bytes = 0
+
+    def replayed(
+        self, entries: Sequence[bytes], earliest: EventId, latest: EventId, *, known: bool, more: bool, over: bool
+    ) -> bool:
+        """The log's answer to the read that `start_reading` announced; whether the reader is told a gap.
+
+        `known` says that the log holds the event at our position, `over` that the job has ended.
+        """
+        if gap := _gap(self.position, earliest, latest, known=known):
+            self._push(gap)
+            # This page was read after a cursor that does not exist; the next one starts at what is left.
+            self.position = EventId(earliest.epoch, max(earliest.seq - 1, 0))
+            self.stop_reading()
+            return True
+        for entry in entries:
+            if frames := after_cursor(entry, self.position):
+                self._push(frames)
+                self.position = last_id(entry)
+                self._ended = is_terminal(entry)
+        held, missed = self._held, self._missed
+        self.stop_reading()
+        if over and not more:
+            self._ended = True
+        if self._ended or more or missed:
+            return False
+        self.phase = Phase.LIVE
+        for message in held:
+            self.offer(message)
+        return False
+
+    def take(self) -> bytes:
+        """Everything that waits, joined, or nothing. After the terminal event the subscriber is closed."""
+        if self._pending_bytes == 0:
+            if self._ended:
+                self.phase = Phase.CLOSED
+            return b""
+        frames = self._pending[0] if len(self._pending) == 1 else b"".join(self._pending)
+        self._pending = []
+        self._pending_bytes = 0
+        self.sent = self.position
+        return frames
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event is among what was taken or waits."""
+        return self._ended
+
+    def _hold(self, message: Live | None) -> None:
+        if message is None or self._held_bytes + len(message.frames) > self._max_bytes:
+            self._missed = True
+        elif not self._missed:
+            self._held.append(message)
+            self._held_bytes += len(message.frames)
+
+    def _apply(self, message: Live) -> None:
+        self._push(message.frames)
+        self.position = message.last
+        self._ended = message.terminal
+
+    def _push(self, frames: bytes) -> None:
+        self._pending.append(frames)
+        self._pending_bytes += len(frames)
+
+    def _drop_pending(self) -> None:
+        self._pending = []
+        self._pending_bytes = 0
+        self.position = self.sent
+
+
+def _gap(cursor: EventId, earliest: EventId, latest: EventId, *, known: bool) -> bytes | None:
+    """The gap frame, if the log can't serve this cursor: it is ahead of the log, before what is left of it, or an event
+    that Redis has forgotten, though another execution has gone on since."""
+    # The very neighbour of the log's head can be served: nothing lies between. An empty log is served from its start.
+    served = known or earliest in (cursor, cursor.next())
+    return None if served else encode_gap(cursor, earliest, latest)

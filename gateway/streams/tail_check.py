@@ -1,0 +1,88 @@
+"""Compares live readers with their logs: finds lost messages that no successor betrays, and a feed that is deaf.
+
+A lost message is of no harm once it is found: its readers read the log. But a reader that is behind its log, on a
+connection that has brought everything that its server published, proves that the server is another one than the log's:
+a demoted primary that stays up, for one. Above: hub.py, which decides when. Below: the log's tails and the live feed.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from gateway.streams.reader import Channel, Reader
+from shared.model.events import EventId
+from shared.store.client import REDIS_FAULTS, Client, drop_idle_connections, name_of
+from shared.store.keys import Keys
+from shared.store.live_feed import LiveFeed
+from shared.store.replay_log import ReplayLog
+from shared.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+_TAILS_S: Final = 5.0
+_ECHO_S: Final = 1.0
+
+
+class TailCheck:
+    """The tail checks of one hub. It asks on a connection of its own, which resolves the server's address each time."""
+
+    def __init__(
+        self,
+        feed: LiveFeed,
+        feed_client: Client,
+        replay_log: ReplayLog,
+        keys: Keys,
+        readers: Callable[[], list[Reader]],
+        metrics: Metrics,
+    ) -> None:
+        self._feed = feed
+        self._client = feed_client
+        self._tails = ReplayLog(feed_client, keys)
+        self._replay_log = replay_log
+        self._readers = readers
+        self._deaf = metrics.feed_deaf.of()
+        self._is_deaf = False
+
+    async def check(self) -> None:
+        """Compare once. Readers that are behind read the log at once; a deaf feed is connected anew."""
+        silent = [reader for reader in self._readers() if reader.live]
+        if not silent:
+            return
+        try:
+            tails = await self._read_tails(sorted({reader.job_id for reader in silent}))
+            late = [reader.channel for reader in silent if reader.check_tail(tails[reader.job_id])]
+            if late and await self._proves_deafness(late):
+                self._found_deaf(len(late))
+                await self._replay_log.drop_idle_connections()
+            elif not late:
+                self._is_deaf = False
+        except REDIS_FAULTS as error:
+            log.debug("hub.tail_check_failed", error=name_of(error))
+
+    async def _read_tails(self, job_ids: list[str]) -> dict[str, EventId | None]:
+        await drop_idle_connections(self._client)
+        async with asyncio.timeout(_TAILS_S):
+            return dict(zip(job_ids, await self._tails.tails(job_ids), strict=True))
+
+    async def _proves_deafness(self, late: list[Channel]) -> bool:
+        """Whether the feed did not bring what was logged, given the time.
+
+        A message may still be on its way: a tail comes on another connection. An answer on the feed's own connection
+        comes behind it.
+        """
+        for channel in late:
+            channel.heard = False
+        try:
+            await self._feed.echo(_ECHO_S)
+        except TimeoutError:
+            return True
+        return any(channel.readers and not channel.heard for channel in late)
+
+    def _found_deaf(self, readers: int) -> None:
+        self._deaf.add()
+        tell = log.debug if self._is_deaf else log.warning
+        tell("feed.deaf", readers=readers)
+        self._is_deaf = True
+        self._feed.reconnect()

@@ -1,0 +1,1 @@
+"""The settings: the only readers of the environment and of `tailrace.toml`."""

@@ -1,0 +1,202 @@
+"""What the settings say about providers and routes, and the table of routes that it amounts to.
+
+A chain's item is a provider's name, a table with a provider and what differs for it, or another route, whose chain
+takes its place. Above: settings.py reads and checks them. Below: routes.py. Pure. Not here: the environment, and asking
+a provider.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from shared.model.bounds import CHAIN
+from shared.model.routes import (
+    Continuation,
+    DeveloperRole,
+    EmbeddingEncoding,
+    MaxTokensField,
+    OnStreamFailure,
+    RequestRules,
+    Route,
+    Target,
+    Upstream,
+)
+
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ProviderSettings(_Strict):
+    """One upstream."""
+
+    base_url: str = Field(min_length=1, description="its address, as in `https://api.openai.com/v1`")
+    api_key: SecretStr | None = Field(None, description="its key")
+    continuation: Continuation = Field(
+        Continuation.NONE,
+        description="how it is asked to go on in mid-sentence: none, prefill, prefix or continue_final_message",
+    )
+    max_concurrency: int | None = Field(
+        None, ge=1, description="calls that all workers together make to it at once; unset: as many as there are slots"
+    )
+    streaming: bool = Field(
+        True,
+        description="whether it can stream; if not, an answer comes whole, as one delta, within the time-out of a "
+        "first token",
+    )
+    stream_usage: bool = Field(
+        True, description="whether it takes `stream_options`; if not, usage is an estimate, unless it comes unasked"
+    )
+    embedding_encoding: EmbeddingEncoding = Field(
+        EmbeddingEncoding.BASE64, description="the `encoding_format` that it is asked for: base64 or float"
+    )
+    max_tokens_field: MaxTokensField | None = Field(
+        None,
+        description="the name of the answer's limit, whichever the caller used: max_tokens or max_completion_tokens; "
+        "unset: the caller's",
+    )
+    developer_role: DeveloperRole | None = Field(
+        None, description="`system` if it does not know the role `developer`; unset: the caller's"
+    )
+    pass_unknown: bool = Field(True, description="whether it gets fields that OpenAI does not have, such as `top_k`")
+
+    @property
+    def rules(self) -> RequestRules:
+        """How requests to it are written."""
+        return RequestRules(
+            streaming=self.streaming,
+            stream_usage=self.stream_usage,
+            embedding_encoding=self.embedding_encoding,
+            max_tokens_field=self.max_tokens_field,
+            developer_role=self.developer_role,
+            pass_unknown=self.pass_unknown,
+        )
+
+
+class ChainItem(_Strict):
+    """One item of a chain: a provider or a route, and the time-outs (s) of a provider where they differ."""
+
+    provider: str | None = None
+    route: str | None = None
+    model: str | None = Field(None, min_length=1)
+    first_token_timeout_s: _Seconds | None = None
+    gap_timeout_s: _Seconds | None = None
+    attempt_timeout_s: _Seconds | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> "ChainItem":
+        if (self.provider is None) == (self.route is None):
+            raise ValueError("it names either a provider or a route")
+        if self.route is not None and self.model_fields_set != {"route"}:
+            raise ValueError("another route has its own models and time-outs: name nothing but the route")
+        return self
+
+
+def _item(value: Any) -> Any:
+    return {"provider": value} if isinstance(value, str) else value
+
+
+class RouteSettings(_Strict):
+    """One model's route."""
+
+    chain: tuple[Annotated[ChainItem, BeforeValidator(_item)], ...] = Field(min_length=1)
+    on_stream_failure: OnStreamFailure | None = None
+    max_attempts: int | None = Field(None, ge=1, le=100)
+    first_token_timeout_s: _Seconds | None = None
+    gap_timeout_s: _Seconds | None = None
+    attempt_timeout_s: _Seconds | None = None
+
+
+def check_chains(routes: Mapping[str, RouteSettings], providers: Mapping[str, ProviderSettings]) -> None:
+    """Whether each chain leads to providers that there are.
+
+    Raises:
+        ValueError: names the item, and what it names that there is not; or the routes that lead to each other.
+    """
+    for name, route in routes.items():
+        for position, item in enumerate(route.chain):
+            where = f"{name}.chain[{position}]"
+            if item.provider is not None and item.provider not in providers:
+                raise ValueError(f"{where} names the provider {item.provider}; {_there_are(providers)}")
+            if item.route is not None and item.route not in routes:
+                raise ValueError(f"{where} names the route {item.route}; {_there_are(routes)}")
+    fine: set[str] = set()
+    for name in routes:
+        _check_loop(name, routes, (name,), fine)
+    for name in routes:
+        if _links(name, routes) > CHAIN:
+            raise ValueError(f"{name}.chain has more than {CHAIN} links, those of its routes included")
+
+
+def _links(name: str, routes: Mapping[str, RouteSettings]) -> int:
+    """How many links a chain has, counted until they are too many."""
+    count = 0
+    for item in routes[name].chain:
+        count += 1 if item.route is None else _links(item.route, routes)
+        if count > CHAIN:
+            break
+    return count
+
+
+def _check_loop(name: str, routes: Mapping[str, RouteSettings], way: tuple[str, ...], fine: set[str]) -> None:
+    """`fine` are the routes that are known to lead to no loop."""
+    for item in routes[name].chain:
+        if item.route in way:
+            raise ValueError(f"{way[0]}.chain leads back to a route that it has come through: {_way(way, item.route)}")
+        if item.route is not None and item.route not in fine:
+            _check_loop(item.route, routes, (*way, item.route), fine)
+    fine.add(name)
+
+
+def _way(way: tuple[str, ...], last: str | None) -> str:
+    return " → ".join((*way, last or ""))
+
+
+def _there_are(names: Mapping[str, Any]) -> str:
+    return f"there are: {', '.join(names)}" if names else "there are none"
+
+
+class Defaults(_Strict):
+    """What holds where a route does not say."""
+
+    on_stream_failure: OnStreamFailure
+    max_attempts: int
+    first_token_timeout_s: float
+    gap_timeout_s: float
+
+
+def routes_of(routes: Mapping[str, RouteSettings], defaults: Defaults) -> dict[str, Route]:
+    """The routes that these settings amount to; their chains were checked."""
+    return {
+        name: Route(
+            tuple(_targets(name, routes, defaults)),
+            route.on_stream_failure or defaults.on_stream_failure,
+            route.max_attempts or defaults.max_attempts,
+        )
+        for name, route in routes.items()
+    }
+
+
+def _targets(name: str, routes: Mapping[str, RouteSettings], defaults: Defaults) -> Iterator[Target]:
+    route = routes[name]
+    for item in route.chain:
+        if item.provider is None:
+            yield from _targets(str(item.route), routes, defaults)
+        else:
+            yield Target(
+                item.provider,
+                item.first_token_timeout_s or route.first_token_timeout_s or defaults.first_token_timeout_s,
+                item.gap_timeout_s or route.gap_timeout_s or defaults.gap_timeout_s,
+                item.attempt_timeout_s or route.attempt_timeout_s,
+                item.model,
+            )
+
+
+def upstream_of(name: str, provider: ProviderSettings) -> Upstream:
+    """A provider of the settings."""
+    return Upstream(
+        name, provider.base_url, provider.api_key, provider.continuation, provider.max_concurrency, provider.rules
+    )

@@ -1,0 +1,272 @@
+"""Bounds: how much any buffer of Tailrace may hold, and why so much. Sizes are bytes, the rest are counts.
+
+Above: whoever holds something for others; settings.py takes the defaults of the bounds that are settings from here.
+What is bounded by something else is named at the end. Pure. Not here: how long anything may take, what a field of a
+request may say, and what Redis holds.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- Connections
+
+CONNECTIONS: Final = 16_384
+"""Open connections of one gateway process: the 10,000 readers it is made for, and room for callers. One more is broken
+off at once, so that its client comes back, to another gateway with luck. Readers, callers and channels are no more."""
+
+SPARE_FILES: Final = 256
+"""Open files of a gateway that are no client's: its connections to Redis, at most 65, and what Python and the system
+open. Where the system allows no more files than these and `CONNECTIONS`, connections are fewer (file_limit.py)."""
+
+LISTEN_BACKLOG: Final = 2048
+"""Connections that the kernel holds until they are accepted: a herd that reconnects after a deploy."""
+
+HEAD_BYTES: Final = 64 * KIB
+"""A request's line and headers, which come from anybody, key or not. Common servers take from 8 to 64 KiB."""
+
+ADDRESS_CONNECTIONS: Final = 1024
+"""Open connections of one client address, by default. A browser opens six, a busy service a few hundred. Proxies are
+exempt: all their clients have one address."""
+
+UNREAD_BODY_BYTES: Final = 64 * KIB
+"""Bytes of a body that are still read after its request was answered. More would be work for a caller without a key."""
+
+BODY_RATE: Final = KIB
+"""Bytes a second that a body is to bring, by default. The slowest mobile networks bring several times as many."""
+
+PIPELINED: Final = 16
+"""Requests that a connection may send ahead of its answers. Hardly a client does; thousands fit into one read."""
+
+REDIS_CONNECTIONS: Final = 32
+"""Connections of one pool. A command takes a fraction of a millisecond: more would only queue in Redis."""
+
+# --- Requests and answers
+
+BODY_BYTES: Final = MIB
+"""A request's body, by default: the longest contexts are some hundred thousand tokens of about four bytes."""
+
+CONTAINERS: Final = 65_536
+"""Objects and lists in one body: several times as many as the longest conversation of `BODY_BYTES` has. The interpreter
+decodes, encodes and collects all of them at one go, with nothing else running meanwhile."""
+
+INLINE_BYTES: Final = 32 * KIB
+"""A request's body that the event loop checks by itself: it takes a few milliseconds at worst. For larger ones there is
+a thread."""
+
+TOOLS: Final = 2048
+"""Tools of one response: OpenAI takes 128. Each is checked, named and offered, which takes longer than reading it."""
+
+REFUSED_BODY_BYTES: Final = 64 * MIB
+"""What is still read, and thrown away, of a body that is too large: a client that is cut off while it sends sees a
+broken connection instead of the answer."""
+
+LIST_MOST: Final = 100
+"""Jobs in one page of a listing, and records in one read of them."""
+
+WALK_PAGE: Final = 500
+"""Keys that one step of a walk through all records looks at: short enough for a server that has other things to do."""
+
+LIST_ROUNDS: Final = 10
+"""Reads for one page: a filter that little passes must not walk through a tenant's whole history."""
+
+REFERENCED_JOBS: Final = 32
+"""Earlier responses whose items one request may refer to, and answers that get their state back: the log of each is
+read."""
+
+SAME_PROMPTS: Final = 8
+"""The latest jobs with one prompt that can be found by it: a caller may ask for several samples."""
+
+RECENT_ANSWERS: Final = 4096
+"""Ended answers whose state a gateway remembers: the latest steps of some hundred agents."""
+
+RECENT_ANSWERS_BYTES: Final = 16 * MIB
+"""The state of these answers in all: thoughts and signatures have some kilobytes, and most answers have none."""
+
+EMBEDDED_INPUTS: Final = 2048
+"""What one call of `/v1/embeddings` may embed: OpenAI's own bound, and its caller waits for all of it."""
+
+EMBEDDED_INPUTS_OF_A_JOB: Final = 100_000
+"""The same of a job of `/v1/jobs`, for which nobody has to wait. `BODY_BYTES` and `RESULT_BYTES` bound it too."""
+
+DIMENSIONS: Final = 65_536
+"""The longest vector that is asked for or taken: several times as long as any model's."""
+
+MODELS: Final = 10_000
+"""Names of models that are offered: several times as many as the largest known catalogue has."""
+
+# --- Readers
+
+READER_BYTES: Final = 256 * KIB
+"""Frames that wait for one reader, by default; beyond it they are dropped, and it goes back to the log. The same again
+holds the live messages that come while it reads there. A minute of a fast model is about as much."""
+
+PAGE_BYTES: Final = 256 * KIB
+"""What is read of a log at once, and the entry that passes it: large enough that a resume takes few round trips."""
+
+NUDGE_OVER: Final = 16 * KIB
+"""A larger frame is not published, but an empty nudge: from here on Valkey 9.1 does not count a message against a
+subscriber's output buffer limit. The functions have it too; a test compares."""
+
+PIECE_BYTES: Final = 64 * KIB
+"""What is handed to a connection at once, for two reasons: its buffer holds what it may (64 KiB, asyncio's own bound)
+and one piece more; and the send time-out is for a reader that takes nothing, not for one that takes a lot slowly."""
+
+SEND_BUFFER_BYTES: Final = 16 * KIB
+"""The kernel's send buffer of a connection, which Linux doubles. Without it, the kernel takes megabytes for a reader
+that reads nothing, and back-pressure never reaches us."""
+
+# --- Jobs
+
+DEPTH: Final = 10_000
+"""Jobs that wait in one lane, by default: more would wait for longer than their callers do."""
+
+TENANT_SHARE: Final = 2
+"""One tenant of several holds at most this fraction, a half, of what all share, by default: the others get the rest."""
+
+BYTES_PERCENT: Final = 50
+"""The share of the jobs' server's memory that one tenant of several may fill, by default."""
+
+RUNNING_PERCENT: Final = 80
+"""One tenant of several leaves every fifth slot to the others, by default: its jobs may be silent for minutes."""
+
+MEMORY_SHARE: Final = 2
+"""The embedded Valkey takes half of the machine's memory, by default: it is copied in part while its log is rewritten,
+and the local model and the other processes need theirs."""
+
+LEAST_MEMORY: Final = 16 * MIB
+"""The least ceiling of the embedded Valkey: with less, it has no room for a body and its answer."""
+
+MEMORY_RESERVE: Final = 10
+"""New jobs are refused when the tenth part of a server's memory is left: running ones need it to end."""
+
+DEAD_LETTERS_OVER: Final = 100
+"""Dead letters that are let go at once where there are too many. The functions have it too; a test compares."""
+
+DEAD_LETTERS: Final = 10_000
+"""Dead letters, by default: more than anybody looks through. Each keeps its request, and its log."""
+
+CHAIN: Final = 32
+"""Links of a route's chain: each may be asked for every job, and all of them are in memory."""
+
+WORKER_SLOTS: Final = 100
+"""Jobs that one worker process runs at once, by default. There are no more claims, attempts, outboxes and calls."""
+
+VIEWS: Final = 100
+"""Jobs of whose readers a gateway tells in one call: ten thousand must hold up neither its loop nor Redis."""
+
+BREAKER_FAILURES: Final = 64
+"""Failed calls that a circuit remembers, so that one request counts once. More of them leave no doubt."""
+
+BREAKER_GROUPS: Final = 64
+"""Tenants whose calls a circuit counts in a few seconds. More of them leave no doubt, either."""
+
+SAVINGS: Final = 256
+"""Models of whose answers' length a worker has an idea: those that were asked last. Callers name models."""
+
+CHOOSY_MODELS: Final = 256
+"""Models for which a provider has refused a stream, or the state of an answer. A worker knows so many of them, because
+callers name models."""
+
+LOG_BYTES: Final = 16 * MIB
+"""What one execution of a job may log, by default, and the frame that passes it: a few hundred thousand tokens."""
+
+RESULT_BYTES: Final = 64 * MIB
+"""The result of a job that does not stream, by default: 10,000 vectors of OpenAI's usual 1,536 numbers. Redis holds it;
+no process of ours holds more than a page of it."""
+
+EMBEDDED_AT_ONCE: Final = 100
+"""Inputs in one request to an upstream, which is what a lost worker costs; the answer is to fit into `EVENT_BYTES`."""
+
+EVENT_BYTES: Final = 8 * MIB
+"""An upstream's largest event, error or whole answer: room for a picture. Its frame, in ASCII, may be three or four
+times as large, and passes through all that follows whole."""
+
+FRAME_BYTES: Final = 4 * EVENT_BYTES
+"""The largest frame that the command line takes: that of the largest event, in ASCII."""
+
+CHOICES: Final = 128
+"""The largest `n` of OpenAI's API: a list with a place for each index is made of what an upstream says."""
+
+EXTRA_FIELDS: Final = 256
+"""Names of further fields that an upstream's chunks or choices have in one answer. Real ones have a dozen."""
+
+UNSAID_PIECES: Final = 65_536
+"""Token ids of a choice that wait for its next delta. No real model thinks for so long without a word."""
+
+TOOL_CALLS: Final = 1024
+"""Tool calls of one choice. Real models make a few dozen; each call is remembered until its answer ends."""
+
+REASON_CHARS: Final = 64
+"""An upstream's finish reason. A job's record keeps one for each choice, and listings show them."""
+
+USAGE_BYTES: Final = 4 * KIB
+"""An upstream's details of a usage, each; larger ones are left out. They are kept where finish reasons are."""
+
+USAGE_FIELDS: Final = 32
+"""An upstream's further fields of a usage. OpenRouter, the most talkative, has a dozen."""
+
+SENTENCE_CHARS: Final = 500
+"""What is shown of an upstream's own words on an error."""
+
+PUMP_BYTES: Final = 256 * KIB
+"""Frames of one job that wait for Redis, by default, and the frame that passes it; then its provider has to wait."""
+
+KEEP_BYTES: Final = 256 * KIB
+"""Frames of one job that are kept after Redis has them, to be sent again: a Redis with `appendfsync everysec` that is
+killed may forget some. pump.py has for how long."""
+
+ENTRY_BYTES: Final = 64 * KIB
+"""What one job puts into one flush, unless a single frame is larger: one entry of the log, which readers get whole."""
+
+FLUSH_BYTES: Final = 8 * MIB
+"""What one flush carries for all jobs, and the entry that passes it; the others wait for the next. It exists about
+three times, in our hands, in redis-py's and in the server's, and holds up every job for as long as it takes."""
+
+LOOKS: Final = 100
+"""Jobs that a reaper looks at in one sweep; where there are more, the next sweep follows at once."""
+
+BELLS: Final = 1000
+"""Rings that wait at a lane's bell: more than free workers hear are noise. The functions have it; a test compares."""
+
+REPORTED_JOBS: Final = 1000
+"""Jobs whose trouble a worker remembers to have logged: more than a fleet has broken ones at a time."""
+
+PROCESSES: Final = 256
+"""Processes whose metrics one scrape shows: those that told theirs last. Each tells a few KiB."""
+
+# --- Programs
+
+TAIL_BYTES: Final = 2000
+"""A program's last words, quoted where it did not start: about a screenful."""
+
+OUTPUT_BYTES: Final = 64 * KIB
+"""What is passed on at once of what a program of ours says: a pipe holds as much."""
+
+# --- What is bounded by something above
+#
+# hub.py                channels, readers: connections. What live readers wait for is one copy for all of them.
+# gateway/client         a transcript keeps a job's deltas for the proof: one execution's log.
+# viewer_heartbeat.py   readers: connections. Departures that are not told yet: the same, since nobody comes to a job
+#                        while Redis is away.
+# gateway/dialects       a stream keeps which choices it has opened; a whole completion keeps its deltas: one
+#                        execution's log; a stream of response events keeps what it has said, which its last events
+#                        say again. A chat's chunk is several times as large as its frame: it names the model.
+#                        A UI message stream keeps its tools' arguments: one execution's log.
+# ai_sdk.py             a conversation so far: its last job's request and a body of its log, before the next turn.
+# response_history.py   earlier answers: a body of their events; state of calls: a body of each log.
+# conversations.py      the ids of a conversation's messages: a body.
+# replay_log.py         the live feed's channels: the hub's. Subscriptions not sent or not confirmed: one for each
+#                        reader that came or left since the feed's server was last heard, about ten seconds at most.
+# client.py             callers who wait for a connection: requests and jobs. An answer: a page of the log, a body, or
+#                        `LIST_MOST` records. redis-py reads 64 KiB at a time.
+# catalog.py            names of models: `MODELS` of them, each of at most 255 characters.
+# scrape.py             an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text. One is made at a time
+#                        for each of two formats, and kept until the next; whoever comes meanwhile shares that.
+# runs.py               running, starting: slots. A request: a body. Of what was said, hash and count are kept, and the
+#                        text where an attempt goes on from it: `LOG_BYTES`.
+# ending.py             a page of the log.
+# embedding.py          the inputs: a body. Vectors: an upstream's answer; what is kept is in Redis, and read again by
+#                        the page.
+# results.py            a page of the result; written as numbers it is perhaps five times as large.

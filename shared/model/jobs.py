@@ -1,0 +1,425 @@
+"""What a job is, as frozen records: what a client asked for, and what has become of it.
+
+Above: admission makes a `JobSpec`, the store reads a `Job`, the API shows it. Not here: how either is kept in Redis
+(store.py), or what may follow what (lifecycle.py). Pure: time and randomness come in as numbers.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from shared.model.errors import BrokenJob, is_request_fault
+from shared.model.events import EventId
+from shared.model.lifecycle import TERMINAL, State
+from shared.model.routes import OnStreamFailure
+
+CHAT = "chat"
+EMBEDDINGS = "embeddings"
+KINDS = (CHAT, EMBEDDINGS)
+"""What sort of job there is."""
+KEPT = "tailrace"
+"""The field of a request's body in which a dialect keeps what it has to say again. No provider sees it."""
+LONGEST_TIMEOUT_S = 604_800.0
+"""No setting allows a job to take longer than this week."""
+
+VIEWER_LEASE_S = 30.0
+"""A gateway's readers are believed to be there for this long after it last said so."""
+
+RECORD_VERSION = 1
+"""Written into every record; a reader that meets a newer one ends the job as `broken_job` and goes on."""
+
+FLOAT_BYTES = 4
+"""The size of a number in a vector."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_ID_CHARS = 26
+_RANDOM_BITS = 80
+_PREFIX = "job_"
+# The fields of a record that tell of its executions, each followed by an epoch.
+_TRY, _END = b"try:", b"end:"
+
+
+def new_job_id(now_ms: int, randomness: int) -> str:
+    """`job_` and a ULID in lower case: 48 bits of time, 80 of `randomness`, so that ids sort by creation."""
+    number = (now_ms << _RANDOM_BITS) | (randomness & ((1 << _RANDOM_BITS) - 1))
+    digits = [_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_ID_CHARS - 1), -1, -5)]
+    return _PREFIX + "".join(digits)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether this could be a job's id; says nothing about whether there is such a job."""
+    bare = text.removeprefix(_PREFIX)
+    return len(text) == len(_PREFIX) + _ID_CHARS and len(bare) == _ID_CHARS and all(c in _ALPHABET for c in bare)
+
+
+def created_ms(job_id: str) -> int:
+    """When the id was made, in milliseconds since the Unix epoch: an id tells by itself."""
+    number = 0
+    for char in job_id.removeprefix(_PREFIX):
+        number = number << 5 | _ALPHABET.index(char)
+    return number >> _RANDOM_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one job. `source` says who counted: `provider`, `estimated` or `partial` (cut off on the way)."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    source: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `usage` object of a terminal event: OpenAI's fields, and the source."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            **self.details,
+            "source": self.source,
+        }
+
+
+class OnDisconnect(StrEnum):
+    """What becomes of a job whose last viewer has left."""
+
+    CONTINUE = "continue"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Abandonment:
+    """When a job that nobody reads is given up; None: never.
+
+    `unseen_s` counts from submit where no viewer ever came, `alone_s` from when the last one left.
+    """
+
+    on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
+    unseen_s: float | None = None
+    alone_s: float | None = None
+
+
+def abandonment(on_disconnect: OnDisconnect, after_s: float | None, *, grace_s: float) -> Abandonment:
+    """What a caller asked for.
+
+    `after_s` is how long the job may be without a viewer, be it before the first one or after the last. With
+    `on_disconnect: cancel` the last one has no longer than `grace_s` to come back; the first one, where `after_s` does
+    not say, has a viewer's lease.
+    """
+    if on_disconnect is OnDisconnect.CONTINUE:
+        return Abandonment(on_disconnect, after_s, after_s)
+    if after_s is None:
+        return Abandonment(on_disconnect, VIEWER_LEASE_S, grace_s)
+    return Abandonment(on_disconnect, after_s, min(grace_s, after_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """How far a job of kind `embeddings` got: what is kept of its result.
+
+    The result's bytes are the vectors of the first `done` of `total` inputs, one after the other, each of `dimensions`
+    32-bit floats in little-endian order; `sha256` is their hash. `model` made them, by the name that its provider has
+    for it: those of two models can't be compared. `prompt_tokens` is what they cost, `source` who counted (`Usage`).
+    """
+
+    model: str
+    done: int
+    total: int
+    dimensions: int
+    prompt_tokens: int
+    source: str
+    sha256: str
+
+    @property
+    def vector_bytes(self) -> int:
+        """The size of one vector."""
+        return self.dimensions * FLOAT_BYTES
+
+    @property
+    def size(self) -> int:
+        """The size of what is kept."""
+        return self.done * self.vector_bytes
+
+    @property
+    def usage(self) -> Usage:
+        """What it has cost. Until all is done, it is partial."""
+        return Usage(self.prompt_tokens, 0, self.source if self.done == self.total else "partial")
+
+    def as_dict(self) -> dict[str, Any]:
+        """How a record keeps it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def proof(self) -> dict[str, Any]:
+        """The `result` object of a terminal event: with it, whoever has read the result can prove it."""
+        return {"inputs": self.done, "dimensions": self.dimensions, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """A request that has been admitted: what becomes a record.
+
+    `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit; `viewer`
+    is the gateway whose caller waits for the answer, and is its first viewer, if there is one; `on_stream_failure`,
+    when set, is what is done in place of what the model's route says; a `one_way` job has a reader who can't take back
+    what it was shown; `requeued_from` is the dead letter whose request is asked again; `keep_s`, when set, is the most
+    that the job is kept after its end.
+    """
+
+    id: str
+    kind: str
+    tenant: str
+    lane: str
+    model: str
+    request: bytes
+    timeout_s: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    abandonment: Abandonment = Abandonment()
+    viewer: str | None = None
+    fingerprint: str = ""
+    idempotency_key: str | None = None
+    on_stream_failure: OnStreamFailure | None = None
+    one_way: bool = False
+    requeued_from: str | None = None
+    keep_s: float | None = None
+
+
+class Place(NamedTuple):
+    """What the queue has to know of a job. One that `began` may have a worker, who comes first.
+
+    `tenant` is empty if the record does not say.
+    """
+
+    job_id: str
+    lane: str
+    began: bool
+    tenant: str = ""
+
+
+class Listing(NamedTuple):
+    """What else the queue's server keeps of a job: its place in the tenant's list, and the Idempotency-Key.
+
+    The job can be read for `kept_ms`; its key, if it has one, counts for `key_left_ms`.
+    """
+
+    job_id: str
+    tenant: str
+    kept_ms: int
+    key: str = ""
+    fingerprint: str = ""
+    key_left_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One execution of a job, as its record tells. Times are milliseconds since the Unix epoch, 0 = not yet.
+
+    `attempt` is its number; an execution that a draining worker handed back and the one that follows share theirs.
+    `resumed_from` is the event id that it went on from; `error` says why it was not the last, as `errors.problem_of`.
+    """
+
+    epoch: int
+    attempt: int
+    model: str
+    provider: str
+    resumed_from: str | None
+    started_ms: int
+    ended_ms: int = 0
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a job's attempts have cost and ruled out so far: what worker/model/retry.py decides by.
+
+    `failures` attempts ended by themselves; the chain's `link` is to be tried next, the `barred` ones never again;
+    those that are `unable` have refused to go on in mid-sentence, those of `garbage` have sent some. `rounds` is how
+    often the chain was gone through; `wasted` deltas were taken back. `crashes` workers were lost in a row where the
+    answer stood at `died_at` deltas. `pauses` holds (link, seconds that the job has left once its pause is over) of
+    those that asked for one: deadlines are the same for all workers, their clocks are not.
+    """
+
+    failures: int = 0
+    link: int = 0
+    barred: tuple[int, ...] = ()
+    unable: tuple[int, ...] = ()
+    garbage: tuple[int, ...] = ()
+    rounds: int = 0
+    wasted: int = 0
+    crashes: int = 0
+    died_at: int = 0
+    pauses: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job's record, as read. Times are milliseconds since the Unix epoch, 0 = not yet."""
+
+    id: str
+    kind: str
+    tenant: str
+    lane: str
+    model: str
+    status: State
+    last: EventId
+    attempts: int
+    created_ms: int
+    started_ms: int
+    ended_ms: int
+    deadline_ms: int
+    abandon_ms: int
+    """When it is given up unless a viewer comes, or shows himself; 0 = never."""
+    on_disconnect: OnDisconnect
+    metadata: Mapping[str, str]
+    outcome: Mapping[str, Any]
+    embedded: Embedded | None = None
+    """What is kept of its result, if its kind has one."""
+    hidden: bool = False
+    """Deleted by its owner, who is told that there is no such job; it is kept only until it has its end."""
+    on_stream_failure: OnStreamFailure | None = None
+    """What its caller wants done when the stream fails; None: what the route says."""
+    one_way: bool = False
+    """Whether it lives for a reader who can't take back what it was shown: to start over would be for nobody."""
+    owner: str = ""
+    """The execution that may write to the log; empty where none has begun, or the last one was left."""
+    progress: Progress = Progress()
+    tries: tuple[Try, ...] = ()
+    requeued_from: str | None = None
+    """The dead letter whose request it asks again."""
+    requeued_as: str | None = None
+    """The job that asks its request again."""
+    brief: bool = False
+    """Its caller does not want it stored: it is deleted soon after its end, and is never a dead letter."""
+    dismissed: bool = False
+    """It was a dead letter, and was deleted as one."""
+
+    @property
+    def dead_letter(self) -> bool:
+        """Whether it failed for good, not by what it asked for, and is kept for a person to look at."""
+        failed = self.status is State.FAILED and not is_request_fault(self.error_code)
+        return failed and not (self.hidden or self.dismissed or self.brief)
+
+    @property
+    def error_code(self) -> str:
+        """The code of the error that it ended with; empty without one."""
+        return code_in(self.outcome)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event is written."""
+        return self.status in TERMINAL
+
+    @property
+    def background(self) -> bool:
+        """Whether it goes on when its readers leave."""
+        return self.on_disconnect is OnDisconnect.CONTINUE
+
+    @property
+    def mortal(self) -> bool:
+        """Whether it is given up when nobody reads it."""
+        return self.abandon_ms > 0
+
+    @property
+    def place(self) -> Place:
+        """Its place in the queue."""
+        return Place(self.id, self.lane, self.status is not State.QUEUED, self.tenant)
+
+
+def code_in(outcome: Mapping[str, Any]) -> str:
+    """Return the code of the error in a terminal event's data; empty without one."""
+    error = outcome.get("error")
+    return str(error.get("code") or "") if isinstance(error, Mapping) else ""
+
+
+def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
+    """Read a record's fields.
+
+    Raises:
+        BrokenJob: a newer version wrote it, or a field is not what it should be.
+    """
+    version = record.get(b"v", b"")
+    if version != b"%d" % RECORD_VERSION:
+        raise BrokenJob(f"The job's record has version {version.decode('ascii', 'replace')!r}, not {RECORD_VERSION}.")
+    try:
+        return Job(
+            id=job_id,
+            kind=record[b"kind"].decode(),
+            tenant=record[b"tenant"].decode(),
+            lane=record[b"lane"].decode(),
+            model=record[b"model"].decode(),
+            status=State(record[b"status"].decode()),
+            last=EventId(int(record[b"epoch"]), int(record[b"seq"])),
+            attempts=int(record[b"attempts"]),
+            created_ms=int(record[b"created"]),
+            started_ms=int(record.get(b"started", 0)),
+            ended_ms=int(record.get(b"ended", 0)),
+            deadline_ms=int(record[b"deadline"]),
+            abandon_ms=int(record.get(b"abandon_at", 0)),
+            on_disconnect=OnDisconnect(record.get(b"on_disconnect", b"continue").decode()),
+            metadata=json.loads(record.get(b"metadata", b"{}")),
+            outcome=json.loads(record.get(b"outcome", b"{}")),
+            embedded=embedded_from(record.get(b"embedded")),
+            hidden=b"hidden" in record,
+            on_stream_failure=_on_stream_failure(record.get(b"on_stream_failure", b"")),
+            one_way=bool(record.get(b"one_way")),
+            owner=record.get(b"owner", b"").decode(),
+            progress=_progress(record.get(b"progress", b"{}")),
+            tries=_tries(record),
+            requeued_from=_job_id(record, b"requeued_from"),
+            requeued_as=_job_id(record, b"requeued_as"),
+            brief=b"keep" in record,
+            dismissed=b"dismissed" in record,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BrokenJob(f"The job's record can't be read: {error!r}.") from error
+
+
+def embedded_from(raw: bytes | None) -> Embedded | None:
+    """Read what a record says of the result; None while there is nothing.
+
+    Raises:
+        ValueError, TypeError: it is not what `Embedded.as_dict` makes.
+    """
+    return None if raw is None else Embedded(**_known(Embedded, json.loads(raw)))
+
+
+def _on_stream_failure(raw: bytes) -> OnStreamFailure | None:
+    return OnStreamFailure(raw.decode()) if raw else None
+
+
+def _job_id(record: Mapping[bytes, bytes], name: bytes) -> str | None:
+    return record[name].decode() if name in record else None
+
+
+def _progress(raw: bytes) -> Progress:
+    told = _known(Progress, json.loads(raw))
+    return Progress(**{name: _frozen(value) for name, value in told.items()})
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def _known(kind: type[Progress | Embedded], told: Mapping[str, Any]) -> dict[str, Any]:
+    """What this version knows of it: a newer one may tell more, in a rolling deploy."""
+    return {each.name: told[each.name] for each in fields(kind) if each.name in told}
+
+
+def _tries(record: Mapping[bytes, bytes]) -> tuple[Try, ...]:
+    epochs = sorted(int(name.removeprefix(_TRY)) for name in record if name.startswith(_TRY))
+    return tuple(_try(epoch, record[_TRY + b"%d" % epoch], record.get(_END + b"%d" % epoch)) for epoch in epochs)
+
+
+def _try(epoch: int, begin: bytes, end: bytes | None) -> Try:
+    begun, ended = json.loads(begin), json.loads(end or b"{}")
+    return Try(
+        epoch,
+        begun["attempt"],
+        begun["model"],
+        begun["provider"],
+        begun["resumed_from"],
+        begun["started"],
+        ended.get("ended", 0),
+        ended.get("error"),
+    )

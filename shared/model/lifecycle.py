@@ -1,0 +1,67 @@
+"""The life of a job, as one table.
+
+`shared/store/functions` enforces the same table inside Redis; a contract test drives both through every pair of state
+and action and compares. Above: store, gateway and worker read states from here. Pure: no I/O, no clock.
+"""
+
+from enum import StrEnum
+
+from shared.model.errors import TailraceError
+
+
+class State(StrEnum):
+    """What a job's record says in `status`."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Action(StrEnum):
+    """What can happen to a job."""
+
+    BEGIN = "begin"
+    CANCEL = "cancel"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    FINISH_CANCELLED = "finish_cancelled"
+    EXPIRE = "expire"
+
+
+class IllegalTransition(TailraceError):
+    """The lifecycle does not allow this action in this state."""
+
+
+TERMINAL: frozenset[State] = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.EXPIRED})
+
+# A worker that is lost or drains leaves its job `running`: the next `begin` takes it over under a new epoch.
+# Once `cancelling`, only `cancelled` may end the job: a client that was told "stopping" never reads "completed".
+TRANSITIONS: dict[tuple[State, Action], State] = {
+    (State.QUEUED, Action.BEGIN): State.RUNNING,
+    (State.QUEUED, Action.CANCEL): State.CANCELLED,
+    (State.QUEUED, Action.FAIL): State.FAILED,
+    (State.QUEUED, Action.EXPIRE): State.EXPIRED,
+    (State.RUNNING, Action.BEGIN): State.RUNNING,
+    (State.RUNNING, Action.CANCEL): State.CANCELLING,
+    (State.RUNNING, Action.COMPLETE): State.COMPLETED,
+    (State.RUNNING, Action.FAIL): State.FAILED,
+    (State.RUNNING, Action.EXPIRE): State.EXPIRED,
+    (State.CANCELLING, Action.CANCEL): State.CANCELLING,
+    (State.CANCELLING, Action.FINISH_CANCELLED): State.CANCELLED,
+}
+
+
+def advance(state: State, action: Action) -> State:
+    """The state after `action`.
+
+    Raises:
+        IllegalTransition: the table has no such row; every action on a terminal state is one.
+    """
+    try:
+        return TRANSITIONS[state, action]
+    except KeyError:
+        raise IllegalTransition(f"A job that is {state.value} can't {action.value.replace('_', ' ')}.") from None

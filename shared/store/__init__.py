@@ -1,0 +1,1 @@
+"""Redis: connections, atomic steps, and a module for each kind of record that lies there."""

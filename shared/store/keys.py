@@ -1,0 +1,230 @@
+"""Every Redis key, channel and time to live of Tailrace, in one place.
+
+The keys of one job carry its hash tag, so that a job lives in one cluster slot; the queue side lives on one primary.
+Above: store, replay, queue, catalogue, fleet, viewers, dead_letters. Pure.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+# arq builds these names itself (arq.constants); they are written here because the atomic steps touch them too.
+ARQ: Final = "arq:"
+ARQ_JOB = ARQ + "job:"
+ARQ_IN_PROGRESS = ARQ + "in-progress:"
+ARQ_RETRY = ARQ + "retry:"
+ARQ_ABORT = ARQ + "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class JobKeys:
+    """The keys of one job."""
+
+    record: str
+    request: str
+    log: str
+    result: str
+    channel: str
+    viewers: str
+    """The gateways that have readers of it, by the time when they are given up."""
+    readers: str
+    """How many readers each of them has."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceKeys:
+    """The keys of one provider's places."""
+
+    holders: str
+    waiters: str
+    interest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArqKeys:
+    """The keys of arq; a job's id follows, but for `abort`."""
+
+    job: str = ARQ_JOB
+    in_progress: str = ARQ_IN_PROGRESS
+    retry: str = ARQ_RETRY
+    abort: str = ARQ_ABORT
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """All names under one prefix; a test has a prefix of its own.
+
+    The keys of arq have the prefix only with `arq_prefixed`: earlier versions read them without it.
+    """
+
+    prefix: str = "tailrace"
+    arq_prefixed: bool = False
+
+    @property
+    def arq_base(self) -> str:
+        """The beginning of the keys of arq, in place of `ARQ`."""
+        return f"{self.prefix}:{ARQ}" if self.arq_prefixed else ARQ
+
+    @property
+    def arq(self) -> ArqKeys:
+        """The keys of arq."""
+        names = (ARQ_JOB, ARQ_IN_PROGRESS, ARQ_RETRY, ARQ_ABORT)
+        return ArqKeys(*(self.arq_base + name.removeprefix(ARQ) for name in names))
+
+    @property
+    def arq_is_prefixed(self) -> str:
+        """There if the processes at this prefix have the keys of arq under it, too."""
+        return f"{self.prefix}:arq-is-prefixed"
+
+    def job(self, job_id: str) -> JobKeys:
+        """The keys of `job_id`."""
+        base = f"{self.prefix}:{{{job_id}}}:"
+        names = ("record", "request", "log", "result", "live", "viewers", "readers")
+        return JobKeys(*(base + name for name in names))
+
+    def channel(self, job_id: str) -> str:
+        """The job's live channel."""
+        return f"{self.prefix}:{{{job_id}}}:live"
+
+    def lane(self, name: str) -> str:
+        """The arq queue of a lane."""
+        return f"{self.prefix}:lane:{name}"
+
+    def idempotency(self, tenant: str, key: str) -> str:
+        """What an Idempotency-Key was used for."""
+        return f"{self.prefix}:idem:{tenant}:{key}"
+
+    def deleted(self, job_id: str) -> str:
+        """There once a job's owner has deleted it, for as long as an Idempotency-Key may lead to it."""
+        return f"{self.prefix}:deleted:{job_id}"
+
+    def tenant_jobs(self, tenant: str) -> str:
+        """A tenant's jobs; their ids sort by creation."""
+        return f"{self.ledgers}{tenant}:jobs"
+
+    @property
+    def ledgers(self) -> str:
+        """The beginning of every key of a tenant; its name and a colon follow. The functions name the ledger's."""
+        return f"{self.prefix}:tenant:"
+
+    def tenant_terms(self, tenant: str) -> str:
+        """What a tenant's jobs are bounded by."""
+        return f"{self.ledgers}{tenant}:terms"
+
+    @property
+    def reservations(self) -> str:
+        """The tenant, the lane and the bell of each job that has not ended."""
+        return f"{self.prefix}:reservations"
+
+    @property
+    def slots(self) -> str:
+        """Each worker and the number of its slots, by the time when it is given up."""
+        return f"{self.prefix}:slots"
+
+    def kept_bytes(self, tenant: str) -> str:
+        """The beginning of the names of a tenant's bytes; on the jobs' side. shared/store/functions name the rest."""
+        return f"{self.prefix}:{{{tenant}:bytes}}"
+
+    def conversation(self, tenant: str, chat_id: str) -> str:
+        """Which job answers in a tenant's conversation; on the jobs' side."""
+        return f"{self.prefix}:{{{tenant}:chat:{chat_id}}}:conversation"
+
+    def prompt(self, tenant: str, fingerprint: str) -> str:
+        """The latest jobs of a tenant that have this prompt; on the jobs' side."""
+        return f"{self.prefix}:{{{tenant}:prompt:{fingerprint}}}:jobs"
+
+    def places(self, provider: str) -> PlaceKeys:
+        """Who makes calls to a provider whose number is limited, and who waits to; on the jobs' side."""
+        base = f"{self.prefix}:{{provider:{provider}}}:"
+        return PlaceKeys(base + "holders", base + "waiters", base + "interest")
+
+    @property
+    def circuits(self) -> str:
+        """The circuits of all providers' models; on the jobs' side. Their form is part of the name."""
+        return f"{self.prefix}:circuits:2"
+
+    @property
+    def dead_letters(self) -> str:
+        """All dead letters, by the time of their end; on the jobs' side."""
+        return f"{self.prefix}:{{dead-letters}}:all"
+
+    @property
+    def dead_letter_owners(self) -> str:
+        """The tenant of each dead letter."""
+        return f"{self.prefix}:{{dead-letters}}:owners"
+
+    @property
+    def dead_letter_tenants(self) -> str:
+        """The tenants that have dead letters, by their number."""
+        return f"{self.prefix}:{{dead-letters}}:tenants"
+
+    @property
+    def dead_letters_of(self) -> str:
+        """The beginning of the names of the tenants' own lists; the tenant follows."""
+        return f"{self.prefix}:{{dead-letters}}:of:"
+
+    @property
+    def open_dead_letters(self) -> str:
+        """Those of them that nobody has requeued."""
+        return f"{self.prefix}:{{dead-letters}}:open"
+
+    @property
+    def control(self) -> str:
+        """The channel of cancel orders to workers."""
+        return f"{self.prefix}:control"
+
+    def bell(self, lane: str) -> str:
+        """The doorbell of a lane: a list without content. Who may not serve the lane does not hear it."""
+        return f"{self.prefix}:bell:{lane}"
+
+    @property
+    def active(self) -> str:
+        """Jobs that have not ended, by the time when the reaper should look."""
+        return f"{self.prefix}:active"
+
+    def worker(self, host: str) -> str:
+        """There as long as a worker on this host is at work; health checks look at it."""
+        return f"{self.prefix}:worker:{host}"
+
+    @property
+    def processes(self) -> str:
+        """The processes that publish their metrics, by the time when they are given up."""
+        return f"{self.prefix}:processes"
+
+    def metrics(self, process: str) -> str:
+        """What a process last published of its metrics."""
+        return f"{self.prefix}:metrics:{process}"
+
+    @property
+    def models(self) -> str:
+        """The catalogue of models that the workers publish."""
+        return f"{self.prefix}:models"
+
+    @property
+    def walked(self) -> str:
+        """The queue's server with which all jobs were last compared; on the jobs' side."""
+        return f"{self.prefix}:walked:2"
+
+    @property
+    def walking(self) -> str:
+        """There while a worker compares them."""
+        return f"{self.prefix}:walking"
+
+    @property
+    def secret(self) -> str:
+        """The secret that signs links, where none is configured."""
+        return f"{self.prefix}:secret"
+
+    @property
+    def link_secrets(self) -> str:
+        """Other secrets by which links are signed that are still good."""
+        return f"{self.prefix}:secrets"
+
+    @property
+    def clock(self) -> str:
+        """How far a server's clock is put ahead, and the last time that it told; on each side."""
+        return f"{self.prefix}:clock"
+
+    @property
+    def marker(self) -> str:
+        """The mark of a server, on each side: it is lost with everything else."""
+        return f"{self.prefix}:marker"

@@ -1,0 +1,397 @@
+"""The arq side: enqueue, take, renew, give back, and the jobs that need a look. The queue side of the atomic steps.
+
+Above: admission in the gateway, lane_worker and reaper in the worker. Below: functions/. A lane is an arq queue with
+arq's own keys, so that arq's `run_job` runs what `take` picked; the arq message holds the job's id and nothing else.
+Not here: what a job is or how far it got (store.py).
+"""
+
+import asyncio
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from shared.model.errors import IdempotencyConflict, QueueFull, TooManyWaiting
+from shared.model.jobs import LONGEST_TIMEOUT_S, JobSpec, Listing, Place, created_ms, new_job_id
+from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
+from shared.store.client import Functions
+from shared.store.keys import Keys
+from shared.store.server_check import Server, server_of
+from shared.store.server_marker import ServerMarker
+from shared.telemetry.metrics import Metrics
+
+ARQ_FUNCTION = "run_job"
+"""The name under which every lane worker registers its one arq function."""
+
+LOOK_S = 30.0
+"""The reaper looks at every job at least this often: a job that the queue has lost is found."""
+
+PATIENCE_LEASES = 0.5
+"""Claims are renewed every quarter of a lease: while calls take less than this, none that is alive runs out."""
+
+# A crash between `admit` and `release` leaves a job that runs by itself after this long.
+_ADMITTED_DUE_MS = 5_000
+_LIST_SLACK_MS = 3_600_000
+# A job may end this long after its deadline: its worker or the reaper has to see it first.
+LATE_END_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What `admit` says: the job's id, whether it was there before, and its place in the lane."""
+
+    job_id: str
+    existing: bool
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A job that this worker may run now. `due_ms` is when it was due, in milliseconds since the Unix epoch."""
+
+    lane: str
+    job_id: str
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's hold on a job. Until `good_until` (the loop's clock, seconds) nobody else can have taken it."""
+
+    job_id: str
+    lane: str
+    owner: str
+    good_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The jobs of a lane that are due and not taken, and for how long the first of them has been due."""
+
+    lane: str
+    jobs: int
+    oldest_s: float
+
+
+def serialize(message: dict[str, Any]) -> bytes:
+    """arq's message as JSON; never pickle, which would let whoever writes to Redis run code here."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def deserialize(raw: bytes) -> dict[str, Any]:
+    """The inverse of `serialize`."""
+    message: dict[str, Any] = json.loads(raw)
+    return message
+
+
+def _or_none(bound: int | None) -> int | str:
+    """Write a bound as the functions read it: none is an empty text."""
+    return "" if bound is None else bound
+
+
+def _arq_message(job_id: str) -> bytes:
+    return serialize({"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)})
+
+
+class Queue:
+    """All lanes, and the arq keys of the jobs in them."""
+
+    def __init__(self, client: Redis, keys: Keys, metrics: Metrics | None = None) -> None:
+        self._refused = (metrics or Metrics()).refused
+        self._client = client
+        self._functions = Functions(client, keys)
+        self._keys = keys
+        self._arq = keys.arq
+        self._marker = ServerMarker(client, keys)
+        self._ahead_ms: float | None = None
+
+    async def admit(
+        self,
+        spec: JobSpec,
+        *,
+        max_depth: int,
+        retention_s: float,
+        listed_s: float = 0.0,
+        bounds: TenantBounds = UNBOUNDED,
+    ) -> Admission:
+        """Let a job into its lane, due in 5 s; a refusal stores nothing. `bounds` are its tenant's.
+
+        A job can be read for `retention_s` after its end, or for `listed_s` if that is more: so long it is listed.
+
+        Raises:
+            QueueFull: the lane holds `max_depth` waiting jobs.
+            TooManyWaiting: the tenant has as many waiting jobs as it may.
+            IdempotencyConflict: the key was used with another body.
+        """
+        keys = [
+            self._keys.lane(spec.lane),
+            self._keys.active,
+            self._arq.job + spec.id,
+            self._keys.tenant_jobs(spec.tenant),
+            self._keys.bell(spec.lane),
+            self._keys.reservations,
+        ]
+        if spec.idempotency_key is not None:
+            keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
+        retention_ms = int(retention_s * 1000)
+        unseen_s = spec.abandonment.unseen_s
+        look_ms = int(min(spec.timeout_s, math.inf if unseen_s is None else unseen_s, LOOK_S) * 1000)
+        # A job is listed while it can be read; the tenant's other jobs may have had longer time-outs than this one.
+        read_ms = int(max(retention_s, listed_s) * 1000)
+        listed_ms = int(LONGEST_TIMEOUT_S * 1000) + read_ms + _LIST_SLACK_MS
+        answer = await self._functions.call(
+            "admit",
+            keys,
+            spec.id,
+            spec.fingerprint,
+            retention_ms,  # the record lives longer: a key without one means a crash or a delete, never old age
+            max_depth,
+            _arq_message(spec.id),
+            _ADMITTED_DUE_MS,
+            look_ms,
+            new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
+            int(spec.timeout_s * 1000) + read_ms + LATE_END_MS,
+            listed_ms,
+            spec.tenant,
+            self._keys.ledgers,
+            _or_none(bounds.waiting),
+            bounds.running_term,
+        )
+        verdict, value = answer[0], answer[1]
+        if verdict == b"bound":
+            self._refused.of("waiting").add()
+            raise TooManyWaiting.at(int(answer[2]))
+        if verdict == b"full":
+            self._refused.of("depth").add()
+            raise QueueFull(f"The lane {spec.lane} already holds {int(value)} waiting jobs.")
+        if verdict == b"conflict":
+            raise IdempotencyConflict(
+                "This Idempotency-Key was used before with another body; use a new key for a new request.",
+                param="Idempotency-Key",
+            )
+        if verdict == b"existing":
+            return Admission(value.decode(), existing=True, position=0)
+        return Admission(value.decode(), existing=False, position=int(answer[2]))
+
+    async def bound(self, tenant: str, running: str, for_s: float) -> None:
+        """Write again how many jobs of a tenant may run at once, unless it was said since the server lost it."""
+        terms = self._keys.tenant_terms(tenant)
+        async with self._client.pipeline(transaction=False) as pipe:
+            pipe.hsetnx(terms, "running", running)
+            pipe.pexpire(terms, int(for_s * 1000))
+            await pipe.execute()
+
+    async def relist(self, listings: Sequence[Listing]) -> None:
+        """Write again what the server had lost of these jobs' lists and Idempotency-Keys."""
+        keys: list[str] = []
+        args: list[str | int] = []
+        for each in listings:
+            keys.append(self._keys.tenant_jobs(each.tenant))
+            args += [each.job_id, each.kept_ms]
+            if each.key_left_ms > 0:
+                keys.append(self._keys.idempotency(each.tenant, each.key))
+                args += [f"{each.job_id} {each.fingerprint}", each.key_left_ms]
+        if keys:
+            most_ms = int(LONGEST_TIMEOUT_S * 1000) + max(each.kept_ms for each in listings)
+            await self._functions.call("relist", keys, most_ms, *args)
+
+    async def withdraw(self, spec: JobSpec) -> bool:
+        """Take back a job that was let in and could not be recorded; False if another call has recorded it."""
+        keys = [
+            self._keys.lane(spec.lane),
+            self._keys.active,
+            self._arq.job + spec.id,
+            self._arq.in_progress + spec.id,
+            self._keys.tenant_jobs(spec.tenant),
+            self._keys.reservations,
+        ]
+        if spec.idempotency_key is not None:
+            keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
+        return bool(await self._functions.call("withdraw", keys, spec.id, self._keys.ledgers))
+
+    async def deleted(self, job_id: str, *, retention_s: float) -> None:
+        """Its owner deletes this job: tell it before the job is gone, or its Idempotency-Key would bring it back."""
+        await self._client.set(self._keys.deleted(job_id), b"", px=int(retention_s * 1000))
+
+    async def free(self, spec: JobSpec, job_id: str) -> bool:
+        """Let the Idempotency-Key be used anew that led `spec` to this job, if that was deleted; whether it was."""
+        if spec.idempotency_key is None:
+            return False
+        keys = [self._keys.idempotency(spec.tenant, spec.idempotency_key), self._keys.deleted(job_id)]
+        return bool(await self._functions.call("free", keys, job_id))
+
+    async def release(self, job_id: str, lane: str) -> bool:
+        """Make an admitted job due now and ring the lane's bell; False if it was taken already."""
+        keys = [self._keys.lane(lane), self._keys.bell(lane), self._arq.in_progress + job_id, self._keys.reservations]
+        return bool(await self._functions.call("release", keys, job_id, self._keys.ledgers))
+
+    async def take(
+        self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False, slots: int = 0
+    ) -> Taken | float | None:
+        """Claim the next ready job of the first lane that has one; within a lane, tenants take turns.
+
+        `slots` are the caller's, which counts even if it has not told of them yet (`tell_alive`).
+        With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first.
+        Returns the seconds until a deferred job is due, or None if none waits, where nothing is ready.
+
+        Raises:
+            TimeoutError: the call waited for so long in a server that did not answer that claims may have run out
+                meanwhile; it claimed nothing.
+        """
+        queue = (self._keys.active, self._keys.reservations, self._keys.slots)
+        keys = [*queue, *map(self._keys.lane, lanes), *map(self._keys.bell, lanes)]
+        sent_ms = asyncio.get_running_loop().time() * 1000
+        patience_ms = 1000 * lease_s * PATIENCE_LEASES
+        index, now, passed, *found = await self._functions.call(
+            "take",
+            keys,
+            owner,
+            int(lease_s * 1000),
+            self._arq.in_progress,
+            self._arq.retry if spare else "",
+            "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + patience_ms),
+            self._keys.ledgers,
+            slots,
+        )
+        if passed:
+            self._refused.of("running").add(passed)
+        if asyncio.get_running_loop().time() * 1000 - sent_ms < patience_ms:
+            # Learnt from answers that came in time only, so that the server's clock may be set while we run.
+            self._ahead_ms = int(now) - sent_ms
+        if index < 0:
+            raise TimeoutError("Redis was away.")
+        if index:
+            job_id, due = found
+            return Taken(lanes[index - 1], job_id.decode(), int(due))
+        return None if found[0] < 0 else found[0] / 1000
+
+    async def hear_bell(self, client: Redis, lanes: Sequence[str], timeout_s: float) -> None:
+        """Wait for a ring in one of these lanes, at most so long. `client` is one of its own: it blocks."""
+        await client.execute_command("BLPOP", *map(self._keys.bell, lanes), timeout_s)
+
+    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[str]:
+        """Hold on to jobs that the store says are still ours: `ok`, `lost` or `gone` for each."""
+        if not claims:
+            return []
+        pairs = [key for c in claims for key in (self._arq.in_progress + c.job_id, self._keys.lane(c.lane))]
+        args = [part for c in claims for part in (c.job_id, c.owner)]
+        keys = [self._keys.reservations, *pairs]
+        answers: list[bytes] = await self._functions.call("renew", keys, int(lease_s * 1000), self._keys.ledgers, *args)
+        return [answer.decode() for answer in answers]
+
+    async def give_back(self, claim: Claim, in_s: float = 0.0) -> bool:
+        """Let any worker take the job, at once or in so many seconds; whether it was the claim's to give."""
+        arq_keys = [self._arq.in_progress + claim.job_id, self._arq.retry + claim.job_id]
+        keys = [self._keys.lane(claim.lane), self._keys.bell(claim.lane), *arq_keys, self._keys.reservations]
+        args = (claim.job_id, claim.owner, int(in_s * 1000), self._keys.ledgers)
+        return bool(await self._functions.call("give_back", keys, *args))
+
+    async def has_message(self, job_id: str) -> bool:
+        """Whether arq's message of the job is there."""
+        return bool(await self._client.exists(self._arq.job + job_id))
+
+    async def done(self, job_id: str, lane: str) -> None:
+        """Forget a job that has ended: the epilogue's last step; idempotent."""
+        keys = [
+            self._keys.lane(lane),
+            self._keys.active,
+            self._arq.job + job_id,
+            self._arq.in_progress + job_id,
+            self._arq.retry + job_id,
+            self._keys.reservations,
+        ]
+        await self._functions.call("done", keys, job_id, self._keys.ledgers)
+
+    async def look(self, job_ids: Iterable[str], in_s: float) -> None:
+        """Ask the reaper to look at these jobs in so many seconds, or earlier."""
+        await self.look_at(dict.fromkeys(job_ids, in_s))
+
+    async def look_at(self, in_s: Mapping[str, float]) -> None:
+        """The same, in so many seconds for each."""
+        args = [part for job_id, wait_s in in_s.items() for part in (job_id, int(wait_s * 1000))]
+        if args:
+            await self._functions.call("look", [self._keys.active], *args)
+
+    async def due_for_a_look(self, *, hold_s: float, limit: int) -> tuple[int, list[str]]:
+        """Redis's time in ms, and the jobs the reaper should look at; others do not see them for `hold_s`."""
+        now, *jobs = await self._functions.call("due", [self._keys.active], int(hold_s * 1000), limit)
+        return int(now), [job.decode() for job in jobs]
+
+    async def restore(
+        self, place: Place, look_in_s: float, *, lease_s: float = 0.0, held_until_ms: int | None = None
+    ) -> bool:
+        """Look no later than that; a job that the queue had lost is put back, which True tells.
+
+        One that began is due after `lease_s`: its worker, if it is alive, renews it until then. `held_until_ms` is when
+        the caller's hold (`due_for_a_look`) ends: unless an earlier look was asked for meanwhile, it is put off.
+        """
+        job_id, lane, began, tenant = place
+        keys = [
+            self._keys.lane(lane),
+            self._keys.active,
+            self._arq.job + job_id,
+            self._keys.bell(lane),
+            self._arq.in_progress + job_id,
+            self._keys.reservations,
+        ]
+        args = (
+            job_id,
+            _arq_message(job_id),
+            int(look_in_s * 1000),
+            int(lease_s * 1000) if began else 0,
+            held_until_ms or "",
+            "1" if began else "",
+            tenant,
+            self._keys.ledgers,
+        )
+        return bool(await self._functions.call("restore", keys, *args))
+
+    async def backlog(self, lanes: Sequence[str]) -> list[Backlog]:
+        """What waits in these lanes, in one round trip."""
+        answers = await self._functions.call("backlog", [self._keys.lane(lane) for lane in lanes])
+        return [Backlog(lane, jobs, age_ms / 1000) for lane, (jobs, age_ms) in zip(lanes, answers, strict=True)]
+
+    async def position(self, job_id: str, lane: str) -> int | None:
+        """The job's place among those that wait, from 1; None if it is not in the lane."""
+        rank = await self._client.zrank(self._keys.lane(lane), job_id)
+        return None if rank is None else int(rank) + 1
+
+    async def listed(self, tenant: str, *, after: str | None, limit: int) -> list[str]:
+        """A tenant's job ids, newest first; with `after`, those that follow it in that order."""
+        newest = "+" if after is None else f"({after}"
+        ids = await self._client.zrevrangebylex(self._keys.tenant_jobs(tenant), newest, "-", start=0, num=limit)
+        return [job_id.decode() for job_id in ids]
+
+    async def unlist(self, tenant: str, job_ids: Sequence[str]) -> None:
+        """Drop ids whose jobs are gone, but those on their way in, whose records are not written yet."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.zscore(self._keys.active, job_id)
+            scores = await pipe.execute() if job_ids else []
+        gone = [job_id for job_id, score in zip(job_ids, scores, strict=True) if score is None]
+        if gone:
+            await self._client.zrem(self._keys.tenant_jobs(tenant), *gone)
+
+    async def tell_alive(self, host: str, for_s: float, *, worker: str, slots: int) -> None:
+        """Publish that this worker runs on this host with so many slots; it is repeated within `for_s` seconds."""
+        await self._functions.call(
+            "alive", [self._keys.worker(host), self._keys.slots], worker, slots, int(for_s * 1000)
+        )
+
+    async def server(self) -> Server:
+        """Which server this is, and for how long it has been up."""
+        return await server_of(self._client)
+
+    async def identity(self) -> str:
+        """Name the server as it is now: another name means that it may have lost entries.
+
+        A flush takes its mark. One that starts again, or a replica in its place, may lack the last second.
+        """
+        return f"{await self._marker.read()} {(await self.server()).run_id}"
+
+    async def ping(self) -> None:
+        """Raise what `REDIS_DOWN` names if the server can't be reached."""
+        await self._client.ping()

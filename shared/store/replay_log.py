@@ -1,0 +1,128 @@
+"""The replay log: append, and read after a cursor.
+
+Above: the pump writes here, readers read here; for tokens, log and live feed (live_feed.py) are all that the two
+processes share. Below: shared/store/functions. Not here: what a frame means (events.py) and who may read it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from shared.model.bounds import PAGE_BYTES
+from shared.model.errors import JobNotFound
+from shared.model.events import START, EventId, last_id, parse_id, split_frames
+from shared.model.lifecycle import State
+from shared.store.client import Functions, drop_idle_connections
+from shared.store.keys import Keys
+
+FRAMES_AT_ONCE: Final = 64
+"""Frames that a caller gets without a pause, about a millisecond. A page has some 5,000 small ones."""
+
+
+FULL: Final = "full"
+"""Follows the `ok` of what was kept although the job's tenant keeps more bytes than it may: the job is to end."""
+
+
+class Entry(NamedTuple):
+    """Frames of one execution, to be appended as one log entry: events `first` to `last` of `epoch`."""
+
+    job_id: str
+    epoch: int
+    owner: str
+    first: int
+    last: int
+    frames: bytes
+
+
+class Page(NamedTuple):
+    """What the log holds after a cursor. `latest` is the log's last id, `earliest` its first; `more` follows.
+
+    `known` says whether the log holds the cursor's event: what a reader has that Redis forgot, it does not.
+    """
+
+    status: State
+    earliest: EventId
+    latest: EventId
+    known: bool
+    entries: list[bytes]
+    more: bool
+
+
+class ReplayLog:
+    """The logs of all jobs."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._functions = Functions(client, keys)
+        self._keys = keys
+
+    async def append(self, entries: Sequence[Entry]) -> list[str]:
+        """Log and publish each entry if its execution may write it, in one round trip.
+
+        Returns for each: `ok` or `ok full` (see `FULL`), `have k` (the identical entry, sent again), `behind k` (the
+        log ends at k: Redis forgot), `busy why` (try again later), or `fenced`, `cancelled`, `ended`, `missing`: the
+        execution is over.
+        """
+        keys: list[str] = []
+        args: list[int | str | bytes] = []
+        for entry in entries:
+            job = self._keys.job(entry.job_id)
+            keys += (job.record, job.log, job.channel)
+            args += (entry.epoch, entry.owner, entry.first, entry.last, entry.frames)
+        try:
+            answers: list[bytes] = await self._functions.call("append", keys, *args)
+        except OutOfMemoryError as error:
+            return [f"busy {error}"] * len(entries)
+        return [answer.decode() for answer in answers]
+
+    async def read_after(self, job_id: str, cursor: EventId, *, max_bytes: int) -> Page:
+        """The entries that hold events after `cursor`, at least one if there is any, up to about `max_bytes`.
+
+        The first entry may begin before the cursor: see `events.after_cursor`. Raises:
+            JobNotFound: the job is gone.
+        """
+        job = self._keys.job(job_id)
+        reply = await self._functions.call("read", [job.record, job.log], str(cursor), max_bytes)
+        if reply[0] == b"missing":
+            raise JobNotFound(f"There is no job {job_id}.")
+        status, latest, earliest, known, more, *entries = reply
+        return Page(
+            State(status.decode()),
+            parse_id(earliest) if earliest else START,
+            parse_id(latest) if latest else START,
+            bool(known),
+            entries,
+            bool(more),
+        )
+
+    async def frames(self, job_id: str) -> AsyncIterator[bytes]:
+        """Read all frames of the log, page by page; the event loop gets a turn after every `FRAMES_AT_ONCE` of them.
+
+        Raises:
+            JobNotFound: the job is gone.
+        """
+        cursor, more, count = START, True, 0
+        while more:
+            page = await self.read_after(job_id, cursor, max_bytes=PAGE_BYTES)
+            for entry in page.entries:
+                for frame in split_frames(entry):
+                    yield frame
+                    if (count := count + 1) % FRAMES_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+                cursor = last_id(entry)
+            more = page.more
+
+    async def drop_idle_connections(self) -> None:
+        """Resolve the server's address anew: another server may have its place."""
+        await drop_idle_connections(self._client)
+
+    async def tails(self, job_ids: Sequence[str]) -> list[EventId | None]:
+        """Where each job's log stands, in one round trip; None for a job that is gone."""
+        async with self._client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(self._keys.job(job_id).record, ["epoch", "seq"])
+            records = await pipe.execute()
+        return [EventId(int(epoch), int(seq)) if epoch else None for epoch, seq in records]

@@ -1,0 +1,56 @@
+"""The viewers of jobs: how many readers each gateway has of each, told for a while and counted over all gateways.
+
+A gateway that dies tells nothing any more, and leaves no ghost. Above: the gateway's presence.py tells, its api/ shows.
+Below: functions/, which derives from it when a job is abandoned. Not here: who abandons it (the worker's reaper.py).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+
+from shared.model.jobs import VIEWER_LEASE_S
+from shared.store.client import Functions
+from shared.store.keys import Keys
+
+
+class View(NamedTuple):
+    """What a gateway has to say of one job: its readers.
+
+    Where it has none any more, they are waited for as if they were there for `stay_s`: it let them go itself.
+    """
+
+    job_id: str
+    readers: int
+    stay_s: float = 0.0
+
+
+class Viewers:
+    """All jobs' viewers."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._functions = Functions(client, keys)
+        self._keys = keys
+
+    async def tell(self, gateway: str, views: Sequence[View]) -> list[float | None]:
+        """Replace what this gateway said of these jobs before; good for `VIEWER_LEASE_S`.
+
+        Returns the seconds until each job is abandoned unless a viewer comes or shows himself; None: it won't be.
+        """
+        if not views:
+            return []
+        jobs = [self._keys.job(view.job_id) for view in views]
+        keys = [key for job in jobs for key in (job.record, job.viewers, job.readers)]
+        said = [part for view in views for part in (view.readers, int(view.stay_s * 1000))]
+        answers: list[int] = await self._functions.call("view", keys, gateway, int(VIEWER_LEASE_S * 1000), *said)
+        return [None if left_ms < 0 else left_ms / 1000 for left_ms in answers]
+
+    async def count(self, job_ids: Sequence[str]) -> list[int]:
+        """How many readers each job has, over all gateways."""
+        if not job_ids:
+            return []
+        jobs = [self._keys.job(job_id) for job_id in job_ids]
+        counts: list[int] = await self._functions.call(
+            "count_viewers", [key for job in jobs for key in (job.viewers, job.readers)]
+        )
+        return counts

@@ -1,0 +1,1 @@
+"""Logs and metrics: how a process is watched."""

@@ -1,0 +1,1 @@
+"""Tests of gateway/client/model, module by module."""

@@ -1,0 +1,1 @@
+"""Tests of shared/config, module by module."""

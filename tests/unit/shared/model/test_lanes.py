@@ -1,0 +1,242 @@
+"""Which lanes there are, whose turn it is, and who may have another slot."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.model.lanes import Lane, Rota, parse_lanes
+
+HIGH, DEFAULT, LOW = Lane("high", 4), Lane("default", 2), Lane("low", 1)
+SLOTS = 6
+
+weights = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+
+
+def lanes_of(numbers: list[int]) -> list[Lane]:
+    return [Lane(f"lane-{position}", weight) for position, weight in enumerate(numbers)]
+
+
+def turns(rota: Rota, count: int, backlog: set[str] | None = None) -> list[str]:
+    """Which lanes are served, where those in `backlog` (None: all) always have a job."""
+    served = []
+    for _ in range(count):
+        name = next(name for name in rota.order() if backlog is None or name in backlog)
+        rota.charge(name)
+        rota.free(name)
+        served.append(name)
+    return served
+
+
+def test_five_three_one_is_served_evenly_spread() -> None:
+    rota = Rota([Lane("high", 5), Lane("normal", 3), Lane("low", 1)], SLOTS)
+
+    assert turns(rota, 9) == ["high", "normal", "high", "low", "high", "normal", "high", "normal", "high"]
+
+
+@given(weights)
+def test_under_backlog_each_round_gives_every_lane_exactly_its_weight(numbers: list[int]) -> None:
+    rota = Rota(lanes_of(numbers), SLOTS)
+
+    for _ in range(3):
+        assert Counter(turns(rota, sum(numbers))) == {lane.name: lane.weight for lane in lanes_of(numbers)}
+
+
+@given(weights, st.integers(0, 60))
+def test_no_lane_is_ever_a_whole_turn_ahead_of_or_behind_its_share_for_long(numbers: list[int], count: int) -> None:
+    served = Counter(turns(Rota(lanes_of(numbers), SLOTS), count))
+
+    for lane in lanes_of(numbers):
+        assert abs(served[lane.name] - count * lane.weight / sum(numbers)) < len(numbers)
+
+
+@given(weights)
+def test_every_lane_is_always_asked(numbers: list[int]) -> None:
+    rota = Rota(lanes_of(numbers), SLOTS)
+    names = sorted(lane.name for lane in lanes_of(numbers))
+
+    for _ in range(2 * sum(numbers)):
+        assert sorted(rota.order()) == names
+        name = rota.order()[0]
+        rota.charge(name)
+        rota.free(name)
+
+
+def test_an_empty_lane_costs_nothing() -> None:
+    rota = Rota([Lane("busy"), Lane("empty", 100)], SLOTS)
+
+    assert set(turns(rota, 50, backlog={"busy"})) == {"busy"}
+
+
+def test_a_lane_that_was_empty_for_long_does_not_starve_the_others_afterwards() -> None:
+    rota = Rota([Lane("busy"), Lane("idle")], SLOTS)
+    turns(rota, 1000, backlog={"busy"})
+
+    assert turns(rota, 6) == ["idle", "busy"] * 3
+
+
+@given(weights, st.lists(st.sets(st.integers(0, 5)), max_size=60))
+def test_after_any_history_of_empty_lanes_a_backlog_is_soon_shared_by_weight(
+    numbers: list[int], history: list[set[int]]
+) -> None:
+    lanes = lanes_of(numbers)
+    rota = Rota(lanes, SLOTS)
+    for waiting in history:
+        if backlog := {lane.name for position, lane in enumerate(lanes) if position in waiting}:
+            turns(rota, 1, backlog)
+
+    turns(rota, 2 * len(lanes) * sum(numbers))
+
+    assert Counter(turns(rota, sum(numbers))) == {lane.name: lane.weight for lane in lanes}
+
+
+@given(
+    st.lists(st.sets(st.sampled_from(["high", "default", "low"])), max_size=60),
+    st.lists(st.sets(st.sampled_from(["high", "default", "low"])), min_size=9, max_size=9),
+)
+def test_no_lane_is_passed_over_for_long_whatever_went_before_and_whoever_comes(
+    history: list[set[str]], others: list[set[str]]
+) -> None:
+    """The bounds are the largest that a search through all states of these three lanes finds."""
+    for waiting, most in (("high", 2), ("default", 4), ("low", 8)):
+        rota = Rota([HIGH, DEFAULT, LOW], SLOTS)
+        for backlog in filter(None, history):
+            turns(rota, 1, backlog)
+
+        served = [turns(rota, 1, {waiting, *backlog})[0] for backlog in others]
+
+        assert waiting in served[: most + 1]
+
+
+def test_under_backlog_no_two_jobs_in_a_row_pass_over_high() -> None:
+    served = turns(Rota([HIGH, DEFAULT, LOW], SLOTS), 70)
+
+    assert all("high" in pair for pair in pairwise(served))
+
+
+@given(st.integers(0, 20), st.integers(7, 40))
+def test_a_high_job_that_comes_after_a_pause_is_the_next(busy: int, pause: int) -> None:
+    rota = Rota([HIGH, DEFAULT, LOW], SLOTS)
+    turns(rota, busy)
+    turns(rota, pause, {"default", "low"})
+
+    assert turns(rota, 1) == ["high"]
+
+
+def test_a_lane_that_is_added_later_gets_its_share_from_then_on() -> None:
+    rota = Rota([DEFAULT], SLOTS)
+    turns(rota, 100)
+
+    rota.add(LOW)
+
+    assert Counter(turns(rota, 30)) == {"default": 20, "low": 10}
+
+
+# Slots and caps.
+
+
+def test_while_no_slot_is_free_nobody_is_asked() -> None:
+    rota = Rota([HIGH, LOW], 2)
+    rota.charge("low")
+    rota.charge("low")
+    assert rota.order() == []
+
+    rota.free("low")
+    assert rota.order() == ["high", "low"]
+
+
+def test_a_lane_at_its_cap_is_left_out_until_one_of_its_jobs_has_ended() -> None:
+    rota = Rota([DEFAULT, Lane("low", 8, cap=1)], 5)
+    rota.charge("low")
+    assert rota.order() == ["default"]
+
+    rota.charge("default")
+    rota.free("low")
+    assert set(rota.order()) == {"default", "low"}
+
+
+def test_where_every_lane_is_at_its_cap_the_slots_that_are_left_stay_free() -> None:
+    rota = Rota([Lane("default", 2, cap=1)], 5)
+    rota.charge("default")
+
+    assert rota.order() == []
+
+
+caps = st.one_of(st.none(), st.integers(1, 4))
+steps = st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.sets(st.integers(0, 3))), max_size=80)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), caps), min_size=1, max_size=4), st.integers(1, 6), steps)
+def test_a_free_slot_goes_to_whoever_waits_unless_his_lane_is_at_its_cap(
+    shapes: list[tuple[int, int | None]], slots: int, story: list[tuple[bool, int, set[int]]]
+) -> None:
+    """Against the plainest model: what each lane holds, and what it may hold."""
+    lanes = [Lane(f"lane-{number}", weight, cap) for number, (weight, cap) in enumerate(shapes)]
+    rota, held = Rota(lanes, slots), Counter[str]()
+    for ends, which, waiting in story:
+        if ends and (running := sorted(held.elements())):
+            name = running[which % len(running)]
+            rota.free(name)
+            held[name] -= 1
+            continue
+        room = held.total() < slots
+        may = {lane.name for lane in lanes if room and (lane.cap is None or held[lane.name] < lane.cap)}
+        order = rota.order()
+        assert (set(order), len(order)) == (may, len(may))
+        backlog = {f"lane-{number}" for number in waiting}
+        if name := next((name for name in order if name in backlog), ""):
+            rota.charge(name)
+            held[name] += 1
+
+
+@given(weights, st.integers(1, 3), st.integers(0, 60))
+def test_a_lane_that_was_at_its_cap_for_long_starves_nobody_afterwards(
+    numbers: list[int], cap: int, before: int
+) -> None:
+    capped = Lane("capped", 12, cap)
+    others = lanes_of(numbers)
+    rota = Rota([capped, *others], SLOTS)
+    for _ in range(cap):
+        rota.charge("capped")
+    served = turns(rota, before, {lane.name for lane in others})
+    assert "capped" not in served
+    for _ in range(cap):
+        rota.free("capped")
+
+    turns(rota, 2 * len(rota.order()) * (12 + sum(numbers)))
+
+    assert Counter(turns(rota, 12 + sum(numbers))) == {lane.name: lane.weight for lane in (capped, *others)}
+
+
+# The lanes as text.
+
+
+def test_lanes_are_read_in_their_order() -> None:
+    assert parse_lanes(["high:4", "default:2", "low:1:20"]) == (HIGH, DEFAULT, Lane("low", 1, 20))
+    assert parse_lanes(["default:1000", "a-b_9:1"]) == (Lane("default", 1000), Lane("a-b_9"))
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ([], "one of the lanes must be default"),
+        (["high:4"], "one of the lanes must be default"),
+        (["default:1", "default:2"], "named only once"),
+        (["default"], "name:weight or name:weight:cap"),
+        (["default:x"], "name:weight or name:weight:cap"),
+        (["default:1:"], "name:weight or name:weight:cap"),
+        (["default:1:2:3"], "name:weight or name:weight:cap"),
+        (["default:-1"], "name:weight or name:weight:cap"),
+        (["default:1", "High:1"], "the first of them a letter"),
+        (["default:1", "9th:1"], "the first of them a letter"),
+        (["default:1", "x" * 33 + ":1"], "at most 32"),
+        (["default:0"], "from 1 to 1000"),
+        (["default:1001"], "from 1 to 1000"),
+        (["default:1:0"], "at least 1 slot"),
+    ],
+)
+def test_what_is_no_lane_is_refused_with_what_would_be_right(entries: list[str], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        parse_lanes(entries)

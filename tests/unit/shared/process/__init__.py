@@ -1,0 +1,1 @@
+"""Tests of shared/process, module by module."""

@@ -1,0 +1,1 @@
+"""Tests of shared/store, module by module."""

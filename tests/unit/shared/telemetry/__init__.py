@@ -1,0 +1,1 @@
+"""Tests of shared/telemetry, module by module."""

@@ -1,0 +1,1 @@
+"""Tests of worker/execution, module by module."""

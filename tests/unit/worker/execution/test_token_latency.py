@@ -1,0 +1,51 @@
+"""The pace of a provider: its first token, then its gaps, and whose fault an end is."""
+
+import pytest
+
+from shared.model.errors import AttemptFailed, OutputTooLarge, ProviderRefused, ProviderTruncated
+from shared.telemetry.metrics import Metrics, Sample
+from tests.unit.worker.execution.test_pump import ManualClock
+from worker.execution.token_latency import Pace
+
+PROVIDER = "a-provider"
+
+
+def test_the_first_read_is_the_first_token_and_each_further_one_a_gap() -> None:
+    metrics, clock = Metrics(), ManualClock()
+    pace = Pace(metrics, clock, PROVIDER)
+    for passes, deltas in ((2.0, 1), (0.5, 3), (0.25, 1)):
+        clock.now += passes
+        pace.came(deltas)
+
+    first, gap = metrics.first_token.of(PROVIDER).numbers(), metrics.gap.of(PROVIDER).numbers()
+    assert sum(first[:-1]) == 1 and first[-1] == pytest.approx(2.0)
+    assert sum(gap[:-1]) == 2 and gap[-1] == pytest.approx(0.75)
+    assert metrics.deltas.samples() == [Sample((PROVIDER,), (5.0,))]
+
+
+def test_the_series_of_a_provider_that_said_nothing_are_there() -> None:
+    metrics = Metrics()
+    Pace(metrics, ManualClock(), PROVIDER)
+
+    assert metrics.deltas.samples() == [Sample((PROVIDER,), (0.0,))]
+    assert metrics.provider_failures.samples() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [
+        (ProviderTruncated("It ended."), [Sample((PROVIDER, "provider_truncated"), (1.0,))]),
+        (ProviderRefused("No.", code="rate_limit_exceeded"), [Sample((PROVIDER, "rate_limit_exceeded"), (1.0,))]),
+        (ProviderRefused("No.", code="model_not_found"), [Sample((PROVIDER, "model_not_found"), (1.0,))]),
+        (ProviderRefused("No.", code="invalid_request"), []),
+        (ProviderRefused("No.", code="context_length_exceeded"), []),
+        (ProviderRefused("No.", code="content_policy_violation"), []),
+        (OutputTooLarge("It is too much."), []),
+    ],
+    ids=lambda value: value.code if isinstance(value, AttemptFailed) else str(len(value)),
+)
+def test_only_the_providers_own_failures_are_counted_as_such(error: AttemptFailed, counted: list[Sample]) -> None:
+    metrics = Metrics()
+    Pace(metrics, ManualClock(), PROVIDER).failed(error)
+
+    assert metrics.provider_failures.samples() == counted

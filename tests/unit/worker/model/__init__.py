@@ -1,0 +1,1 @@
+"""Tests of worker/model, module by module."""

@@ -1,1 +1,0 @@
-"""How upstreams are read and asked."""

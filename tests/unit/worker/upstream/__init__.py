@@ -1,0 +1,1 @@
+"""Tests of worker/upstream, module by module."""

@@ -1,0 +1,1 @@
+"""Tests of worker/upstream/providers, module by module."""

@@ -1,0 +1,211 @@
+"""Which link of a chain is asked."""
+
+import pytest
+
+from shared.model.errors import (
+    AttemptFailed,
+    CircuitOpen,
+    DeadlinePassed,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderTruncated,
+)
+from tests.support.told import Told
+from worker.upstream.breakers import NO, YES, Allowance, Breakers, CallOrigin
+from worker.upstream.chain import Link
+from worker.upstream.concurrency import Concurrency
+from worker.upstream.selector import Gate, Pass
+
+
+class Sick(Breakers):
+    """Breakers that let nobody to the `closed` providers, and remember what they are told."""
+
+    def __init__(self, *closed: str, trial: bool = False) -> None:
+        self.closed = closed
+        self.trial = trial
+        self.told: list[tuple[str, str, str]] = []
+
+    async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
+        if provider in self.closed:
+            return NO
+        return Allowance(True, (f"{provider}//{model}",)) if self.trial else YES
+
+    def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
+        self.told.append(("succeeded", provider, model))
+
+    def failed(self, provider: str, model: str, origin: CallOrigin) -> None:
+        self.told.append(("failed", provider, model))
+
+    async def given_back(self, allowance: Allowance) -> None:
+        (name,) = allowance.trials
+        provider, _, model = name.split("/")
+        self.told.append(("given back", provider, model))
+
+
+class Narrow(Concurrency):
+    """No place at the `full` providers; at those that empty themselves, one for who waits."""
+
+    def __init__(self, *full: str, emptying: bool = False) -> None:
+        self.full, self.emptying = full, emptying
+        self.taken: list[str] = []
+
+    async def acquire(self, provider: str, job_id: str, wait_s: float) -> bool:
+        if provider in self.full and not (self.emptying and wait_s):
+            return False
+        self.taken.append(provider)
+        return True
+
+    async def release(self, provider: str, job_id: str) -> None:
+        self.taken.remove(provider)
+
+
+def link(name: str, model: str | None = None) -> Link:
+    provider = Told()
+    provider.name = name
+    return Link(provider, first_token_s=1, gap_s=1, model=model)
+
+
+ORIGIN = CallOrigin("t", {})
+
+
+def passed(link: int, provider: str, model: str, *, closed: bool = False) -> Pass:
+    return Pass(link, provider, model, closed, origin=ORIGIN)
+
+
+LINKS = [link("a"), link("b", "m-b"), link("c")]
+
+
+async def enter(breakers: Sick, places: Narrow, order: tuple[int, ...] = (0, 1, 2)) -> Pass | None:
+    return await Gate(breakers, places).enter("job", LINKS, order, "m", ORIGIN)
+
+
+async def test_the_first_of_the_order_is_asked() -> None:
+    places = Narrow()
+
+    assert await enter(Sick(), places, (1, 2, 0)) == passed(1, "b", "m-b")
+    assert places.taken == ["b"]
+
+
+async def test_a_link_whose_circuit_is_open_is_passed_over_and_its_place_given_back() -> None:
+    places = Narrow()
+
+    assert await enter(Sick("a"), places) == passed(1, "b", "m-b")
+    assert places.taken == ["b"]
+
+
+async def test_a_link_without_a_place_is_passed_over() -> None:
+    assert await enter(Sick("b"), Narrow("a")) == passed(2, "c", "m")
+
+
+async def test_where_all_circuits_are_open_the_first_link_says_so() -> None:
+    places = Narrow()
+    way = await enter(Sick("a", "b", "c"), places, (1, 0, 2))
+
+    assert way == passed(1, "b", "m-b", closed=True)
+    assert places.taken == []
+    with pytest.raises(CircuitOpen, match="The provider b has failed too often"):
+        way.check()
+    passed(0, "a", "m").check()
+
+
+async def test_a_full_link_is_waited_for_where_no_other_can_be_asked() -> None:
+    places = Narrow("a", emptying=True)
+
+    assert await enter(Sick("b", "c"), places) == passed(0, "a", "m")
+    assert places.taken == ["a"]
+
+
+async def test_a_full_link_that_is_found_sick_says_so() -> None:
+    places = Narrow("a", emptying=True)
+
+    assert await enter(Sick("a", "b", "c"), places) == passed(0, "a", "m", closed=True)
+    assert places.taken == []
+
+
+async def test_where_no_place_becomes_free_there_is_none() -> None:
+    assert await enter(Sick(), Narrow("a", "b", "c")) is None
+
+
+async def test_a_circuit_that_can_not_be_looked_at_keeps_no_place() -> None:
+    class Broken(Sick):
+        async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
+            raise ValueError("a defect")
+
+    places = Narrow()
+    with pytest.raises(ValueError, match="a defect"):
+        await enter(Broken(), places)
+
+    assert places.taken == []
+
+
+async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
+    breakers, places = Sick(), Narrow()
+    gate = Gate(breakers, places)
+    await gate.leave("job", passed(0, "a", "m", closed=True))
+    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
+    assert way is not None
+    await gate.leave("job", way)
+
+    assert places.taken == []
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ProviderTimeout("Silent."), ["failed"]),
+        (ProviderTruncated("It ended."), ["failed"]),
+        (ProviderRefused("No.", code="server_error"), ["failed"]),
+        (ProviderRefused("No.", code="rate_limit_exceeded"), ["succeeded"]),
+        (ProviderRefused("No.", code="context_length_exceeded"), ["succeeded"]),
+        (ProviderRefused("No.", code="content_policy_violation"), ["succeeded"]),
+        (ProviderRefused("No.", code="invalid_request"), ["succeeded"]),
+        (DeadlinePassed("Late."), []),
+    ],
+    ids=lambda value: value.code if isinstance(value, AttemptFailed) else "",
+)
+def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, told: list[str]) -> None:
+    breakers = Sick()
+    gate = Gate(breakers, Narrow())
+    gate.failed("job", passed(0, "a", "m"), error)
+    gate.failed("job", passed(0, "a", "m", closed=True), error)
+
+    assert [each for each, *_ in breakers.told] == told
+
+
+def test_a_circuit_is_told_of_a_whole_answer() -> None:
+    breakers = Sick()
+    Gate(breakers, Narrow()).succeeded("job", passed(1, "b", "m-b"))
+
+    assert breakers.told == [("succeeded", "b", "m-b")]
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (ProviderTimeout("Silent."), "failed"),
+        (ProviderRefused("No.", code="invalid_request"), "succeeded"),
+        (DeadlinePassed("Late."), "given back"),
+        (None, "given back"),
+    ],
+)
+async def test_a_trial_ends_with_one_verdict_or_is_given_back(error: AttemptFailed | None, verdict: str) -> None:
+    breakers = Sick(trial=True)
+    gate = Gate(breakers, Narrow())
+    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
+    assert way is not None
+    if error is not None:
+        gate.failed("job", way, error)
+    await gate.leave("job", way)
+
+    assert breakers.told == [(verdict, "a", "m")]
+
+
+async def test_a_trial_that_was_answered_is_not_given_back() -> None:
+    breakers = Sick(trial=True)
+    gate = Gate(breakers, Narrow())
+    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
+    assert way is not None
+    gate.succeeded("job", way)
+    await gate.leave("job", way)
+
+    assert breakers.told == [("succeeded", "a", "m")]

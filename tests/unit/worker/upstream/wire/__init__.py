@@ -1,0 +1,1 @@
+"""Tests of worker/upstream/wire, module by module."""

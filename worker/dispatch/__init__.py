@@ -1,0 +1,1 @@
+"""Dispatch: which job runs next, who holds it, and what ends jobs that no worker holds."""

@@ -1,0 +1,393 @@
+"""arq workers, one per lane, with shared slots: who runs next, and who still holds what.
+
+`take` picks and claims the next job in one step, then arq's `run_job` runs it; arq's polling, its WATCH and its own
+endings are not used (arq 0.28 reads from the head of a queue in which running jobs stay, so that each poll costs what
+all running jobs cost). Above: worker/__main__.py. Below: attempts.py runs a job. Not here: what a job does.
+"""
+
+import asyncio
+import itertools
+import socket
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import Function, Worker
+from redis.asyncio.client import Pipeline
+
+from shared.model.errors import BrokenJob
+from shared.model.jobs import created_ms
+from shared.model.lanes import Lane, Rota
+from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage, name_of
+from shared.store.jobs import Store
+from shared.store.keys import ARQ, Keys
+from shared.store.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
+from shared.store.retrying import retry_until_redis_answers
+from worker.execution.attempt import CANCELLED
+from worker.execution.completion import Epilogue
+from worker.execution.runs import Attempts
+
+log = structlog.get_logger()
+
+# A lost ring costs one of these; a deferred job is due earlier than this or waits for the next.
+_SWEEP_S = 1.0
+_BEATS_PER_LEASE = 4
+_ALIVE_LEASES = 2
+# arq's own limits, set so that they never end a job: deadlines and attempts are the store's.
+_PRACTICALLY_NEVER = 10**8
+_PAUSE_FIRST_S, _PAUSE_MOST_S = 0.2, 1.0
+
+
+class LaneWorker(Worker):
+    """arq's worker for one lane: its `run_job`, and nothing of its own loop."""
+
+    def __init__(self, lane: str, queue_name: str, pool: ArqRedis, dispatcher: "Dispatcher", slots: int) -> None:
+        super().__init__(
+            [Function(ARQ_FUNCTION, dispatcher.run_job, None, None, None, None)],
+            queue_name=queue_name,
+            redis_pool=pool,
+            handle_signals=False,
+            max_jobs=slots,
+            job_timeout=_PRACTICALLY_NEVER,
+            max_tries=_PRACTICALLY_NEVER,
+            keep_result=0,
+            log_results=False,
+            job_serializer=_no_result,
+            job_deserializer=_read_message,
+        )
+        self.lane = lane
+        self._dispatcher = dispatcher
+        self.job_tasks = _TasksOfJobs()
+
+    async def finish_job(self, job_id: str, finish: bool, *_: Any) -> None:
+        """Nothing: whoever ended the job has run the epilogue, and the arq entry goes last (design, Finish)."""
+
+    async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
+        """arq could not read its own message: the job ends properly, or never would."""
+        await self._dispatcher.end_unreadable(job_id)
+
+
+class _Pool(ArqRedis):
+    """arq's client, for arq's keys by the names that they have here: `run_job` reaches them by a pipeline."""
+
+    def __init__(self, client: Client, keys: Keys) -> None:
+        super().__init__(connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize)
+        self._base = keys.arq_base
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        return _Pipeline(self._base, self.connection_pool, self.response_callbacks, transaction, shard_hint)
+
+
+class _Pipeline(Pipeline):
+    def __init__(self, base: str, *args: Any) -> None:
+        super().__init__(*args)
+        self._base = base
+
+    def execute_command(self, word: str, name: str, *args: Any, **options: Any) -> Any:
+        return super().execute_command(word, self._base + name.removeprefix(ARQ), *args, **options)
+
+
+class _TasksOfJobs(dict[str, "asyncio.Task[Any]"]):
+    """arq's book of what runs, by job; it is for aborts, which are not used.
+
+    A job that was lost to another worker may come back while its former task still lets its upstream go: whichever of
+    the two ends last finds that the other has taken it out.
+    """
+
+    def __delitem__(self, job_id: str) -> None:
+        self.pop(job_id, None)
+
+
+def _no_result(_: dict[str, Any]) -> bytes:
+    """Results are not kept, and arq's own (its exceptions) are no JSON."""
+    return b""
+
+
+def _read_message(raw: bytes) -> dict[str, Any]:
+    """A message that the queue wrote. Where it raises, arq calls `finish_failed_job`; what it let through and then
+    stumbled over would have no end."""
+    message = deserialize(raw)
+    (job_id,) = message["a"]
+    if message != {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}:
+        raise ValueError("This message is not ours.")
+    return message
+
+
+class Dispatcher:
+    """One process's slots: takes jobs while there is room, renews what it holds, hands back when it drains."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        store: Store,
+        attempts: Attempts,
+        epilogue: Epilogue,
+        keys: Keys,
+        *,
+        client: Client,
+        bell_client: Client,
+        lanes: Sequence[Lane],
+        slots: int,
+        lease_s: float,
+        wait_s: float = 0.0,
+    ) -> None:
+        """With `wait_s`, jobs that ran before are left to their workers for so long: the server has just come back."""
+        self._queue = queue
+        self._store = store
+        self._attempts = attempts
+        self._epilogue = epilogue
+        self._bell_client = bell_client
+        self._keys = keys
+        self._slots = slots
+        self._host = socket.gethostname()
+        self._lease_s = lease_s
+        self._claims: dict[str, Claim] = {}
+        # Whose claim it is: a job that was handed back can be taken again before its former task has ended.
+        self._holders: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        # A lane may be asked that could not be before: nobody will ring for what waits in it.
+        self._freed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._beat_now = asyncio.Event()
+        # A renewal that overtakes a hand-back would claim the job again, for a worker that is leaving.
+        self._renewing = asyncio.Lock()
+        self._spare_until = self._now() + wait_s
+        self._id = uuid.uuid4().hex[:12]
+        self._owners = (f"{self._id}.{n}" for n in itertools.count(1))
+        self._arq_pool = _Pool(client, keys)
+        self._rota = Rota([], slots)
+        self._workers: dict[str, LaneWorker] = {}
+        for lane in lanes:
+            self._add(lane)
+
+    def _add(self, lane: Lane) -> None:
+        queue_name = self._keys.lane(lane.name)
+        self._workers[lane.name] = LaneWorker(lane.name, queue_name, self._arq_pool, self, self._slots)
+        self._rota.add(lane)
+        self._freed.set()
+        self._look_for_room()
+
+    def serve(self, lane: str) -> None:
+        """A job was found in this lane: where it is not configured (any more), serve it too, with the least weight."""
+        if lane not in self._workers:
+            log.warning("dispatcher.lane_not_configured", lane=lane)
+            self._add(Lane(lane))
+
+    async def run(self) -> None:
+        """Take jobs until cancelled; what runs goes on."""
+        outage = Outage("dispatcher.redis_lost", "dispatcher.redis_back")
+        backoff = Backoff(_PAUSE_FIRST_S, _PAUSE_MOST_S)
+        while True:
+            await self._room.wait()
+            try:
+                wait_s = await self._take_once()
+                if wait_s is not None:
+                    await self._hear_bell(min(wait_s, _SWEEP_S))
+                outage.is_over()
+                backoff.reset()
+            except REDIS_FAULTS as error:
+                outage.goes_on(error)
+                # Claims have run out while Redis was away; whoever holds one renews it before others take the job.
+                self._spare_until = self._now() + self._lease_s
+                self.beat_soon()
+                await asyncio.sleep(backoff.next_s())
+
+    async def _hear_bell(self, wait_s: float) -> None:
+        asked_at = self._now()
+        ringing = asyncio.create_task(self._queue.hear_bell(self._bell_client, self._rota.order(), wait_s))
+        freed = asyncio.create_task(self._freed.wait())
+        try:
+            await asyncio.wait([ringing, freed], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            freed.cancel()
+            ringing.cancel()  # a ring that is lost with it was for a job that is asked for next
+            await asyncio.wait([ringing])
+        if not ringing.cancelled():
+            ringing.result()
+        if self._now() - asked_at > wait_s + self._lease_s * PATIENCE_LEASES:
+            # It was frozen, or we were: claims may have run out that nobody could renew.
+            raise TimeoutError("Redis was away.")
+
+    async def _take_once(self) -> float | None:
+        """Take a job and start it, or the seconds until one may be due."""
+        taking = asyncio.create_task(self._take())
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # What this call claims on the server must not be dropped here: it is started, then handed back. Where that
+            # takes too long, a second cancellation drops it all the same, and its lease ends.
+            try:
+                await asyncio.wait([taking])
+            finally:
+                taking.cancel()
+            with suppress(*REDIS_FAULTS):
+                taking.result()
+            raise
+
+    async def _take(self) -> float | None:
+        owner, asked_at = next(self._owners), self._now()
+        spare = asked_at < self._spare_until
+        self._freed.clear()
+        found = await self._queue.take(self._rota.order(), owner, self._lease_s, spare=spare, slots=self._slots)
+        if not isinstance(found, Taken):
+            return _SWEEP_S if found is None else found
+        self._start(found, Claim(found.job_id, found.lane, owner, asked_at + self._lease_s))
+        return None
+
+    def _look_for_room(self) -> None:
+        if self._rota.order():
+            self._room.set()
+        else:
+            self._room.clear()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _start(self, taken: Taken, claim: Claim) -> None:
+        held = taken.job_id in self._claims
+        self._claims[taken.job_id] = claim
+        if held:
+            # Ours still: its claim expired while Redis was away. The record's fence has not moved.
+            return
+        self._rota.charge(taken.lane)
+        task = asyncio.create_task(self._run_arq(taken))
+        self._tasks.add(task)
+        self._holders[taken.job_id] = task
+        self._idle.clear()
+        self._look_for_room()
+        task.add_done_callback(lambda done: self._ended(taken.job_id, taken.lane, done))
+
+    async def _run_arq(self, taken: Taken) -> None:
+        structlog.contextvars.bind_contextvars(job=taken.job_id)
+        try:
+            await self._workers[taken.lane].run_job(taken.job_id, taken.due_ms)
+        except REDIS_FAULTS as error:
+            # Before our own code ran: the claim ends by itself, and the job is taken again.
+            log.warning("dispatcher.not_started", error=name_of(error))
+
+    def _ended(self, job_id: str, lane: str, task: asyncio.Task[None]) -> None:
+        if self._holders.get(job_id) is task:
+            del self._holders[job_id]
+            self._claims.pop(job_id, None)
+        if lane not in self._rota.order():
+            self._freed.set()
+        self._rota.free(lane)
+        self._tasks.discard(task)
+        self._look_for_room()
+        if not self._tasks:
+            self._idle.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("dispatcher.job_task_failed", job=job_id, exc_info=error)
+
+    async def run_job(self, ctx: dict[Any, Any], *args: Any) -> None:
+        """What arq calls, with its message's only argument: the job's id."""
+        job_id = ctx["job_id"]
+        if args == (job_id,):
+            await self._run_job(job_id)
+        else:
+            await self.end_unreadable(job_id)
+
+    async def _run_job(self, job_id: str) -> None:
+        if (in_s := await self._attempts.run(self._claims[job_id])) is not None:
+            async with self._renewing:
+                # The claim as it is now: it may have been taken anew while the job ran.
+                claim = self._claims.pop(job_id)
+                await retry_until_redis_answers(lambda: self._queue.give_back(claim, in_s))
+
+    async def end_unreadable(self, job_id: str) -> None:
+        """The arq message is garbage or another job's; one that the queue has lost says nothing of the job."""
+        claim = self._claims[job_id]
+        if not await retry_until_redis_answers(lambda: self._queue.has_message(job_id)):
+            await self._run_job(job_id)
+            return
+        if await self._attempts.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
+            await self._epilogue.run(job_id, claim.lane)
+
+    # Leases.
+
+    async def beat(self) -> None:
+        """Renew until cancelled, every quarter of a lease."""
+        outage = Outage("dispatcher.beat_lost", "dispatcher.beat_back")
+        while True:
+            try:
+                await self._beat_once()
+                await self._queue.tell_alive(
+                    self._host, _ALIVE_LEASES * self._lease_s, worker=self._id, slots=self._slots
+                )
+                outage.is_over()
+            except REDIS_FAULTS as error:
+                outage.goes_on(error)
+            self._beat_now.clear()
+            try:
+                async with asyncio.timeout(self._lease_s / _BEATS_PER_LEASE):
+                    await self._beat_now.wait()
+            except TimeoutError:
+                continue
+
+    def beat_soon(self) -> None:
+        """Orders may have been lost: ask the records now."""
+        self._beat_now.set()
+
+    async def _beat_once(self) -> None:
+        try:
+            await self._ask_records()
+        except REDIS_FAULTS:
+            # Where the jobs' server alone is away, nobody can begin a job: whoever holds one goes on holding it.
+            await self._renew_claims()
+            raise
+        await self._renew_claims()
+
+    async def _ask_records(self) -> None:
+        attempts = list(self._attempts.running.values())
+        # A server that is frozen must not keep us from the claims: they are renewed while half a lease is left.
+        async with asyncio.timeout(self._lease_s / _BEATS_PER_LEASE):
+            answers = await self._store.beat([attempt.execution for attempt in attempts])
+        for attempt, answer in zip(attempts, answers, strict=True):
+            if answer != "ok":
+                attempt.stop(answer)
+
+    async def _renew_claims(self) -> None:
+        running = self._attempts.running
+        async with self._renewing:
+            claims = [c for c in self._claims.values() if c.job_id not in running or running[c.job_id].stopped is None]
+            renewed = await self._queue.renew(claims, self._lease_s)
+        for claim, answer in zip(claims, renewed, strict=True):
+            holder = self._attempts.running.get(claim.job_id)
+            # `gone`: the queue has lost the job, or it has just ended. The fence is ours, so it goes on.
+            if answer == "lost" and holder is not None and self._claims.get(claim.job_id) is claim:
+                holder.stop(answer)
+
+    def cancel(self, job_id: str) -> None:
+        """An order came: this job is to end."""
+        self._attempts.stop(job_id, CANCELLED)
+
+    # The way out.
+
+    async def drain(self, within_s: float) -> None:
+        """Let running jobs end for a while, then hand the rest back without costing them an attempt."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            self._attempts.drain()
+
+    @property
+    def busy(self) -> int:
+        """Jobs that run here now."""
+        return len(self._tasks)
+
+    async def stopped(self, within_s: float) -> None:
+        """Wait until nothing runs here any more; what takes longer is dropped, and taken up when its lease ends."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("dispatcher.dropped", jobs=len(self._tasks))
+            for task in self._tasks:
+                task.cancel()
+            await self._idle.wait()

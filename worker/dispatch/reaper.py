@@ -1,0 +1,203 @@
+"""Ends what nobody else ends: jobs past their deadline, abandoned ones, cancels without an answer, lost entries.
+
+Every worker runs one; a job that is due for a look is hidden from the others for a while. It walks `tailrace:active`,
+never arq's keys, and needs no reader and no restart. Above: __main__. Below: recovery (which puts back what the queue
+lost), store and queue; who ends a job, and who serves the lane of one, is passed in.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import structlog
+
+from shared.model.bounds import LOOKS
+from shared.model.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceError
+from shared.model.jobs import VIEWER_LEASE_S, Job, Place
+from shared.model.lifecycle import State
+from shared.process.clock import Clock
+from shared.store.client import REDIS_DOWN, REDIS_FAULTS, Outage
+from shared.store.jobs import Store
+from shared.store.queue import LOOK_S, Queue
+from worker.dispatch.reconciler import put_back
+from worker.execution.completion import Epilogue
+from worker.execution.ending import saved_tokens
+from worker.execution.reported import ReportedJobs
+from worker.model.token_estimate import Savings
+
+log = structlog.get_logger()
+
+_SWEEP_S = 0.5
+_HOLD_S = 5.0
+_LOOK_LEAST_S = 0.05
+# A cancelled job whose worker says nothing, and a running one whose worker does not see to its deadline.
+_CANCEL_PATIENCE_MS = 2_000
+_DEADLINE_PATIENCE_MS = 2_000
+
+EndJob = Callable[[str, TailraceError], Awaitable[bool]]
+
+
+class _Times(NamedTuple):
+    """The time of the jobs' server, and when this process's hold of the jobs ends by the queue's server."""
+
+    jobs_ms: int
+    held_until_ms: int
+
+
+class Reaper:
+    """One process's share of the reaping."""
+
+    def __init__(
+        self,
+        store: Store,
+        queue: Queue,
+        epilogue: Epilogue,
+        clock: Clock,
+        end: EndJob,
+        serve: Callable[[str], None],
+        *,
+        lanes: tuple[str, ...],
+        lease_s: float,
+        wait_s: float = 0.0,
+        up_s: float = VIEWER_LEASE_S,
+        savings: Savings | None = None,
+    ) -> None:
+        """With `wait_s`, it trusts the times that it reads only after so long: the server has just come back.
+
+        `up_s` is for how long it has been up: viewers show themselves less often than workers.
+        """
+        self._store = store
+        self._queue = queue
+        self._epilogue = epilogue
+        self._clock = clock
+        self._end = end
+        self._serve = serve
+        self._lanes = lanes
+        self._lease_s = lease_s
+        self._trust_at = clock.monotonic() + wait_s
+        self._back_at = clock.monotonic() - up_s
+        self._savings = savings or Savings()
+        self._reported = ReportedJobs()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        outage = Outage("reaper.redis_lost", "reaper.redis_back")
+        full = False
+        while True:
+            if not full:
+                await asyncio.sleep(_SWEEP_S)
+            try:
+                full = await self.sweep()
+                outage.is_over()
+            except REDIS_FAULTS as error:
+                # After an outage, workers and gateways first get a lease to say that they are still there.
+                full = False
+                self._back_at = self._clock.monotonic()
+                self._trust_at = self._back_at + self._lease_s
+                outage.goes_on(error)
+
+    async def sweep(self) -> bool:
+        """Look at what is due, once; True if there may be more."""
+        patience_s = self._trust_at - self._clock.monotonic()
+        patient = patience_s > 0
+        # What is not looked at yet is hidden for no longer than that lasts.
+        hold_s = min(_HOLD_S, patience_s) if patient else _HOLD_S
+        queue_ms, job_ids = await self._queue.due_for_a_look(hold_s=hold_s, limit=LOOKS)
+        if not job_ids:
+            return False
+        # Each server's times are compared with its own clock only.
+        times = _Times(jobs_ms=await self._store.time_ms(), held_until_ms=queue_ms + int(_HOLD_S * 1000))
+        for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
+            try:
+                await self._look_once(job_id, job, times, patient=patient)
+            except REDIS_DOWN:
+                raise
+            except Exception:  # the top of one job's look: the others must not wait for a job that can't be looked at
+                if self._reported.is_new(job_id):
+                    log.exception("reaper.look_failed", job=job_id)
+        return len(job_ids) == LOOKS
+
+    async def _look_once(self, job_id: str, job: Job | BrokenJob | None, times: _Times, *, patient: bool) -> None:
+        if job is None or (isinstance(job, Job) and job.ended):
+            await self._forget(job_id, job)
+        elif patient:
+            return
+        elif isinstance(job, Job):
+            await self._look(job, times)
+        else:
+            await self._look_at_broken(job_id, job, times)
+
+    async def _forget(self, job_id: str, job: Job | None) -> None:
+        for lane in (job.lane,) if job else self._lanes:
+            await self._epilogue.run(job_id, lane, failed=job is None or job.status is State.FAILED)
+
+    async def _look(self, job: Job, times: _Times) -> None:
+        self._serve(job.lane)
+        now_ms = times.jobs_ms
+        if job.status is State.CANCELLING:
+            await self._look_at_cancelling(job, now_ms)
+        elif now_ms >= job.deadline_ms + (_DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0):
+            await self._end_now(job.id, job.lane, DeadlinePassed("The job's time was over."))
+        elif self._abandoned_in_s(job, now_ms) > 0 or not await self._abandon(job):
+            patience_ms = _DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0
+            over_in_s = (job.deadline_ms + patience_ms - now_ms) / 1000
+            in_s = min(max(min(over_in_s, self._abandoned_in_s(job, now_ms)), _LOOK_LEAST_S), LOOK_S)
+            await self._put_back(job.place, in_s, times)
+
+    def _abandoned_in_s(self, job: Job, now_ms: int) -> float:
+        """When the job is given up for want of viewers, as far as is known now."""
+        if not job.mortal:
+            return math.inf
+        abandoned_in_s, up_s = (job.abandon_ms - now_ms) / 1000, self._clock.monotonic() - self._back_at
+        # Viewers who were there before the server went away first get a lease to say that they still are.
+        seen_before = job.created_ms < now_ms - up_s * 1000
+        return max(abandoned_in_s, VIEWER_LEASE_S - up_s) if seen_before else abandoned_in_s
+
+    async def _abandon(self, job: Job) -> bool:
+        """Give up a job that nobody reads; False if somebody has come meanwhile."""
+        # Of one that runs its worker tells, who knows what came of it.
+        saved = await saved_tokens(self._store, job.id, 0, self._savings) if job.status is State.QUEUED else 0
+        answer = await self._store.abandon(job.id, saved)
+        if answer == "watched":
+            return False
+        log.info("reaper.abandoned", job=job.id)
+        if answer == "cancelling":
+            await self._queue.look([job.id], _CANCEL_PATIENCE_MS / 1000)
+        else:
+            await self._epilogue.run(job.id, job.lane, failed=answer != "cancelled")
+        return True
+
+    async def _look_at_broken(self, job_id: str, error: BrokenJob, times: _Times) -> None:
+        """Put back or end a job that this version can't read.
+
+        A newer version may run it well, and whichever worker takes it and can't read it ends it. Its deadline holds.
+        """
+        if self._reported.is_new(job_id):
+            log.warning("reaper.broken_job", job=job_id, reason=str(error))
+        remains = await self._store.remains(job_id)
+        if remains is None:
+            await self._forget(job_id, None)
+        elif remains.deadline_ms is not None and times.jobs_ms >= remains.deadline_ms + _DEADLINE_PATIENCE_MS:
+            await self._end_now(job_id, remains.place.lane, DeadlinePassed("The job's time was over."))
+        else:
+            self._serve(remains.place.lane)
+            await self._put_back(remains.place, LOOK_S, times)
+
+    async def _put_back(self, place: Place, look_in_s: float, times: _Times) -> None:
+        """If the queue has lost it; if not, it is looked at again later."""
+        parts = (self._store, self._queue, self._epilogue)
+        await put_back(*parts, place, look_in_s, lease_s=self._lease_s, held_until_ms=times.held_until_ms)
+
+    async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
+        code, cancelled_at = await self._store.cancel_state(job.id)
+        left_ms = cancelled_at + _CANCEL_PATIENCE_MS - now_ms if job.owner else 0
+        if left_ms > 0:
+            await self._queue.look([job.id], left_ms / 1000)
+        else:
+            await self._end_now(job.id, job.lane, Cancelled.because(code))
+
+    async def _end_now(self, job_id: str, lane: str, error: TailraceError) -> None:
+        log.warning("reaper.ends", job=job_id, code=error.code)
+        if await self._end(job_id, error):
+            await self._epilogue.run(job_id, lane)

@@ -1,0 +1,1 @@
+"""One job, from taken to ended."""

@@ -1,0 +1,168 @@
+"""One try of one job while it runs: the provider's chunks become deltas of the job's log.
+
+Above: attempts.py, which begins it and acts on how it went. Below: fallback (the provider's chunks), pump (their way
+into the log), ending (the terminal event). Not here: what follows a failure.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import CancelScope
+
+from shared.model.errors import AttemptFailed, OutputTooLarge, TenantFull
+from shared.model.events import EventId, EventType, encode_data
+from shared.model.jobs import Usage
+from shared.store.jobs import Execution, Store
+from shared.telemetry.metrics import Metrics
+from worker.execution.ending import Ending, completed, ended_badly, estimate_tokens, finish
+from worker.execution.pump import Pump
+from worker.execution.token_latency import Pace
+from worker.model.continuation import limit_is_reached, rest_of
+from worker.model.digest import Heard, Tally
+from worker.upstream.chain import Link
+from worker.upstream.wire.chunk import Chunk
+from worker.upstream.wire.usage import read_usage
+
+# Why an execution stops before its provider is through.
+CANCELLED = "cancelled"
+DRAIN = "drain"
+BEHIND = "behind"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an attempt asks, and what it goes on from: the answer so far, where there is one that holds.
+
+    `check` raises what keeps it from asking.
+    """
+
+    request: Mapping[str, Any]
+    link: Link
+    heard: Heard | None
+    check: Callable[[], None]
+
+
+class Attempt:
+    """One execution of a chat, while it runs. `stop` may be called from anywhere in this process."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        question: Question,
+        pump: Pump,
+        metrics: Metrics,
+        *,
+        max_log_bytes: int,
+    ) -> None:
+        self.execution = execution
+        self.stopped: str | None = None
+        self._question = question
+        self._max_log_bytes = max_log_bytes
+        self._clock = pump.clock
+        self._deadline = pump.clock.monotonic() + execution.left_ms / 1000
+        self._pace = Pace(metrics, pump.clock, question.link.name)
+        self._outbox = pump.open(execution, self.stop)
+        self._scope = CancelScope()
+        self._tally = question.heard.going_on() if question.heard else Tally()
+        self._told_before = self._tally.deltas
+        self._finish_reasons: dict[int, str] = {}
+        self._usage: Mapping[str, Any] | None = None
+
+    @property
+    def last(self) -> EventId:
+        """The last event that was put."""
+        return EventId(self.execution.epoch, self._outbox.seq)
+
+    @property
+    def left_s(self) -> float:
+        """The seconds until the job's deadline."""
+        return self._deadline - self._clock.monotonic()
+
+    @property
+    def shown(self) -> int:
+        """How many deltas the answer has, those that it went on from included."""
+        return self._tally.deltas
+
+    def stop(self, reason: str) -> None:
+        """End this execution: `cancelled` and `drain` are ours to carry out, other reasons say it was taken away."""
+        if self.stopped is None:
+            self.stopped = reason
+            self._scope.cancel()
+
+    async def run(self) -> Ending | AttemptFailed | None:
+        """Generate until the end; None if it was stopped. Everything put is in the log when this returns."""
+        error: AttemptFailed | None = None
+        with self._scope:
+            try:
+                if self.stopped is None:
+                    await self._generate()
+            except AttemptFailed as failure:
+                error = failure
+                self._pace.failed(failure)
+            await self._outbox.flushed()
+        if self.stopped is not None:
+            return None
+        return error or completed(self._reasons(), self._counted("estimated"), self._tally)
+
+    async def flushed(self) -> None:
+        """Wait until what was generated before a stop is in the log."""
+        await self._outbox.flushed()
+
+    def failed(self, error: AttemptFailed) -> Ending:
+        """The job's end, where nothing follows this failure."""
+        usage = self._counted("partial") if self._tally.deltas else None
+        return ended_badly(error, usage, self._tally)
+
+    async def finish(self, store: Store, ending: Ending) -> str:
+        """Write the terminal event after all that was put; the store's answer, see `Store.finish`.
+
+        What Redis forgot meanwhile is sent again first. Where that can't be done, `stopped` says why.
+        """
+        while True:
+            answer = await finish(store, self.execution, ending, self._outbox.seq + 1)
+            word, _, log_ends_at = answer.partition(" ")
+            if word != BEHIND or not self._outbox.send_again(int(log_ends_at)):
+                return answer
+            await self._outbox.flushed()
+
+    async def _generate(self) -> None:
+        request, link, heard = self._question.request, self._question.link, self._question.heard
+        self._question.check()
+        if heard is not None:
+            if limit_is_reached(request, heard):
+                self._finish_reasons[0] = "length"
+                return
+            request = rest_of(request, heard, link.continuation)
+        async with link.stream(request, total_s=self.execution.left_ms / 1000) as chunks:
+            async for chunk in chunks:
+                await self._put(chunk)
+
+    async def _put(self, chunk: Chunk) -> None:
+        if chunk.deltas:
+            self._pace.came(len(chunk.deltas))
+        for delta in chunk.deltas:
+            data = encode_data(delta)
+            self._tally.add(data)
+            await self._outbox.put(EventType.DELTA, data)
+        if self._outbox.log_bytes > self._max_log_bytes:
+            raise OutputTooLarge(f"The job's log would pass {self._max_log_bytes} bytes.")
+        if self._outbox.full:
+            raise TenantFull.of_a_job()
+        self._finish_reasons.update(chunk.finished)
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+
+    def _reasons(self) -> list[str | None]:
+        return [self._finish_reasons.get(index) for index in range(max(self._finish_reasons, default=-1) + 1)]
+
+    def _counted(self, otherwise: str) -> Usage:
+        """Return the provider's count, or an estimate that says so."""
+        counted = read_usage(self._usage or {})
+        if counted is None:
+            return Usage(estimate_tokens(self._question.request), self._tally.deltas, otherwise)
+        if before := self._told_before:
+            # This provider counted the beginning as a part of the prompt, and only the rest as the answer.
+            prompt, completion = max(counted.prompt_tokens - before, 0), before + counted.completion_tokens
+            return Usage(prompt, completion, "estimated")
+        return counted

@@ -1,0 +1,213 @@
+"""One execution of a job of kind `embeddings`: its inputs go to the provider in batches, and each batch is kept.
+
+To attempts.py, which runs it, it is what `Attempt` is for a chat. It does without the pump: a batch and its `progress`
+event are one step in Redis, so that an execution goes on behind what a former one kept, and computes none of it again.
+Above: attempts.py. Below: fallback (the provider), results (what is kept), ending. Not here: who begins, and what
+becomes of a job that was stopped.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from anyio import CancelScope
+
+from shared.model.bounds import EMBEDDED_AT_ONCE, PAGE_BYTES
+from shared.model.errors import AttemptFailed, BrokenJob, OutputTooLarge, ProviderGarbage, ProviderRefused, TenantFull
+from shared.model.events import EventId, EventType, encode_data, encode_frame
+from shared.model.jobs import FLOAT_BYTES, Embedded
+from shared.process.clock import Clock
+from shared.store.jobs import Execution, Store
+from shared.store.replay_log import FULL
+from shared.store.results import Results
+from shared.store.retrying import retry_until_redis_answers
+from shared.telemetry.metrics import Metrics
+from worker.execution.attempt import Question
+from worker.execution.ending import (
+    Ending,
+    completed,
+    ended_badly,
+    estimate_input_tokens,
+    finish,
+    with_result,
+)
+from worker.execution.token_latency import Pace
+from worker.model.digest import Tally
+from worker.upstream.wire.vectors import Vectors
+
+# A Redis that takes nothing now is asked again after so long.
+_BUSY_S = 0.25
+
+
+class Embedding:
+    """One execution, while it runs. `stop` may be called from anywhere in this process; see `attempt.Attempt`."""
+
+    def __init__(
+        self,
+        execution: Execution,
+        question: Question,
+        store: Store,
+        results: Results,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        max_result_bytes: int,
+    ) -> None:
+        self.execution = execution
+        self.stopped: str | None = None
+        self.shown = 0
+        """Deltas of the answer: there are none, and what is kept needs not be taken back."""
+        self._question = question
+        self._request = question.request
+        self._clock = clock
+        self._deadline = clock.monotonic() + execution.left_ms / 1000
+        self._store = store
+        self._results = results
+        self._max_result_bytes = max_result_bytes
+        self._pace = Pace(metrics, clock, question.link.name)
+        self._counted = metrics.embedded.of(question.link.name)
+        self._scope = CancelScope()
+        self._seq = execution.seq
+        self._embedded: Embedded | None = None
+        self._hash = hashlib.sha256()
+
+    def stop(self, reason: str) -> None:
+        """End this execution: `cancelled` and `drain` are ours to carry out, other reasons say it was taken away."""
+        if self.stopped is None:
+            self.stopped = reason
+            self._scope.cancel()
+
+    @property
+    def last(self) -> EventId:
+        """The last event that was logged."""
+        return EventId(self.execution.epoch, self._seq)
+
+    @property
+    def left_s(self) -> float:
+        """The seconds until the job's deadline."""
+        return self._deadline - self._clock.monotonic()
+
+    async def run(self) -> Ending | AttemptFailed | None:
+        """Embed until the end; None if it was stopped."""
+        error: AttemptFailed | None = None
+        with self._scope:
+            try:
+                if self.stopped is None:
+                    await self._embed(_inputs(self._request))
+            except AttemptFailed as failure:
+                error = failure
+                self._pace.failed(failure)
+        if self.stopped is not None:
+            return None
+        if error is not None:
+            return error
+        assert self._embedded is not None  # noqa: S101  # there is at least one input
+        return with_result(completed([], self._embedded.usage, Tally()), self._embedded)
+
+    async def flushed(self) -> None:
+        """Nothing: a batch that is kept is in the log."""
+
+    def failed(self, error: AttemptFailed) -> Ending:
+        """The job's end, where nothing follows this failure."""
+        embedded = self._embedded
+        return with_result(ended_badly(error, embedded.usage if embedded else None, Tally()), embedded)
+
+    async def finish(self, store: Store, ending: Ending) -> str:
+        """Write the terminal event; the store's answer, see `Store.finish`. Where Redis forgot, `stopped` says so."""
+        answer = await finish(store, self.execution, ending, self._seq + 1)
+        word, _, _ = answer.partition(" ")
+        if word == "behind":
+            self.stop(word)
+        return answer
+
+    async def _embed(self, inputs: list[Any]) -> None:
+        self._question.check()
+        done = await self._take_up(len(inputs))
+        while done < len(inputs):
+            batch = inputs[done : done + EMBEDDED_AT_ONCE]
+            request = {**self._request, "input": batch}
+            vectors = await self._question.link.embed(request, total_s=max(self.left_s, 0.0))
+            self._counted.add(len(batch))
+            self._check(vectors, len(inputs))
+            await self._keep(vectors, done, batch, len(inputs))
+            done += len(batch)
+
+    async def _take_up(self, total: int) -> int:
+        """How many inputs former executions have done; their vectors, hashed again, must prove themselves."""
+        job_id = self.execution.job_id
+        embedded = await retry_until_redis_answers(lambda: self._store.embedded(job_id))
+        if embedded is None:
+            return 0
+        digest = await retry_until_redis_answers(lambda: self._hashed(embedded))
+        if embedded.total != total or digest.hexdigest() != embedded.sha256:
+            raise BrokenJob("What was kept of the job's result is not what was computed.")
+        self._hash, self._embedded = digest, embedded
+        return embedded.done
+
+    async def _hashed(self, embedded: Embedded) -> "hashlib._Hash":
+        digest = hashlib.sha256()
+        async for page in self._results.pages(self.execution.job_id, embedded.size, PAGE_BYTES):
+            digest.update(page)
+        return digest
+
+    def _check(self, vectors: Vectors, total: int) -> None:
+        asked, dimensions = self._request.get("dimensions"), vectors.dimensions
+        if asked is not None and asked != dimensions:
+            raise ProviderRefused(
+                f"The model's vectors have {dimensions} dimensions, and the provider did not make {asked} of them.",
+                code="invalid_request",
+                param="dimensions",
+            )
+        if self._embedded is not None and self._embedded.dimensions != dimensions:
+            raise ProviderGarbage("The provider sent vectors of another length than before.")
+        if total * dimensions * FLOAT_BYTES > self._max_result_bytes:
+            raise OutputTooLarge(
+                f"{total} vectors of {dimensions} dimensions would pass {self._max_result_bytes} bytes."
+            )
+
+    async def _keep(self, vectors: Vectors, done: int, batch: list[Any], total: int) -> None:
+        former = self._embedded
+        place = former.size if former else 0
+        self._hash.update(vectors.data)
+        counted = vectors.prompt_tokens
+        tokens = estimate_input_tokens(batch) if counted is None else counted
+        estimated = counted is None or (former is not None and former.source == "estimated")
+        embedded = Embedded(
+            model=self._question.link.model(str(self._request["model"])),
+            done=done + len(batch),
+            total=total,
+            dimensions=vectors.dimensions,
+            prompt_tokens=tokens + (former.prompt_tokens if former else 0),
+            source="estimated" if estimated else "provider",
+            sha256=self._hash.hexdigest(),
+        )
+        seq = self._seq + 1
+        said = {"done": embedded.done, "total": total, "message": f"{embedded.done} of {total} inputs"}
+        frame = encode_frame(EventType.PROGRESS, encode_data(said), EventId(self.execution.epoch, seq))
+        full = await self._keep_with_retries(seq, frame, place, vectors.data, embedded)
+        self._seq, self._embedded = seq, embedded
+        if full and embedded.done < total:
+            raise TenantFull.of_a_job()
+
+    async def _keep_with_retries(self, seq: int, frame: bytes, place: int, part: bytes, embedded: Embedded) -> bool:
+        """Keep a part, however often it takes; return whether the tenant is full. A refusal ends this execution."""
+        while True:
+            answer = await retry_until_redis_answers(
+                lambda: self._results.keep(
+                    self.execution, seq=seq, frame=frame, place=place, part=part, embedded=embedded
+                )
+            )
+            word, _, detail = answer.partition(" ")
+            if word in ("ok", "have"):
+                return detail == FULL
+            if word != "busy":
+                self.stop(word)
+            await asyncio.sleep(_BUSY_S)  # a stop ends it
+
+
+def _inputs(request: Mapping[str, Any]) -> list[Any]:
+    inputs = request.get("input")
+    if not isinstance(inputs, list) or not inputs:
+        raise BrokenJob("The job's request has no inputs.")
+    return inputs

@@ -1,0 +1,258 @@
+"""The bounded buffer between providers' streams and the replay log: one batched append per flush for all jobs.
+
+Self-batching: the next flush starts when the last one is acknowledged, so that a busy process sends large batches and
+an idle one adds no delay. An outbox that is full makes its provider wait. Above: attempt.py. Below: replay_log.py.
+Not here: what a frame says, and when a job ends.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+
+from shared.model.bounds import ENTRY_BYTES, FLUSH_BYTES, KEEP_BYTES
+from shared.model.events import EventId, EventType, encode_frame
+from shared.process.clock import Clock
+from shared.store.client import REDIS_FAULTS, Outage, PassingRefusal
+from shared.store.jobs import Execution
+from shared.store.replay_log import FULL, Entry, ReplayLog
+from shared.telemetry.metrics import Metrics
+
+log = structlog.get_logger()
+
+# What a Redis with `appendfsync everysec` may forget when it is killed is kept for so long, to be sent again.
+_KEEP_S = 2.0
+_BUSY = "busy "
+_PAUSE_FIRST_S = 0.05
+_PAUSE_MOST_S = 1.0
+
+
+class Sealed(NamedTuple):
+    """A frame that has its place in the log."""
+
+    seq: int
+    frame: bytes
+    at: float
+
+
+class Outbox:
+    """One execution's frames on their way to the log. Made by `Pump.open`."""
+
+    def __init__(self, pump: "Pump", execution: Execution, max_bytes: int, on_verdict: Callable[[str], None]) -> None:
+        self._pump = pump
+        self._max_bytes = max_bytes
+        self._on_verdict = on_verdict
+        self._entry: Entry | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+        self._waiting: deque[Sealed] = deque()
+        self._kept: deque[Sealed] = deque()
+        self._kept_bytes = 0
+        self._waiting_bytes = 0
+        self.execution = execution
+        self.seq = execution.seq
+        """The last sequence number that was given to a frame."""
+        self.full = False
+        """Whether the job's tenant keeps more bytes than it may."""
+        self.log_bytes = 0
+        """Bytes of all frames of this execution."""
+        self.verdict: str | None = None
+        """Why the log takes nothing more from this execution: `fenced`, `cancelled`, `ended`, `missing`, `behind`."""
+
+    async def put(self, event: EventType, data: bytes) -> None:
+        """Seal a frame and hand it over; waits while the outbox is full.
+
+        After a verdict it does nothing: the attempt has been told to stop.
+        """
+        if self.verdict is not None:
+            return
+        self.seq += 1
+        frame = encode_frame(event, data, EventId(self.execution.epoch, self.seq))
+        self._waiting.append(Sealed(self.seq, frame, self._pump.clock.monotonic()))
+        self._waiting_bytes += len(frame)
+        self.log_bytes += len(frame)
+        self._pump.ring(self)
+        if self._waiting_bytes >= self._max_bytes:
+            self._room.clear()
+            await self._room.wait()
+
+    async def flushed(self) -> None:
+        """Wait until everything is in the log, or a verdict has come."""
+        while self._waiting and self.verdict is None:
+            self._room.clear()
+            await self._room.wait()
+
+    def send_again(self, log_ends_at: int) -> bool:
+        """The log ends at an event that it had confirmed to be past: Redis forgot. What was kept goes first again.
+
+        False if that would not fill the gap: then the verdict is `behind`.
+        """
+        if self.verdict is not None:
+            return False
+        known = self._kept or self._waiting
+        if not known or not known[0].seq <= log_ends_at + 1 <= self.seq:
+            self.close("behind")
+            return False
+        log.warning("pump.sends_again", job=self.execution.job_id, log_ends_at=log_ends_at)
+        while self._kept and self._kept[-1].seq > log_ends_at:
+            sealed = self._kept.pop()
+            self._kept_bytes -= len(sealed.frame)
+            self._waiting.appendleft(sealed)
+            self._waiting_bytes += len(sealed.frame)
+        while self._waiting and self._waiting[0].seq <= log_ends_at:
+            self._waiting_bytes -= len(self._waiting.popleft().frame)
+        self._pump.ring(self)
+        return True
+
+    # The pump's side.
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Frames that Redis has not acknowledged."""
+        return self._waiting_bytes
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to flush."""
+        return bool(self._waiting) and self.verdict is None
+
+    def next_entry(self) -> Entry | None:
+        """As many waiting frames as fit into one entry; the identical one again until it is acknowledged."""
+        if self._entry is not None or not self._waiting or self.verdict is not None:
+            return self._entry
+        frames: list[bytes] = []
+        size = 0
+        for sealed in self._waiting:
+            if frames and size + len(sealed.frame) > ENTRY_BYTES:
+                break
+            frames.append(sealed.frame)
+            size += len(sealed.frame)
+        first = self._waiting[0].seq
+        execution = self.execution
+        self._entry = Entry(
+            execution.job_id,
+            execution.epoch,
+            execution.owner,
+            first,
+            first + len(frames) - 1,
+            b"".join(frames),
+        )
+        return self._entry
+
+    def acknowledge(self, answer: str, entry: Entry) -> bool:
+        """Act on the log's answer; False asks for a pause before the next flush."""
+        word, _, detail = answer.partition(" ")
+        if word == "busy":
+            log.debug("pump.busy", job=entry.job_id, reason=detail)
+            return False
+        self._entry = None
+        if word in ("ok", "have"):
+            self.full = self.full or detail == FULL
+            self._forget(entry.last)
+        elif word == "behind":
+            self.send_again(int(detail))
+        else:
+            self.close(word)
+        return True
+
+    def close(self, verdict: str) -> None:
+        """Nothing more is taken; whoever waits is let go."""
+        if self.verdict is None:
+            self.verdict = verdict
+            self._entry = None
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._room.set()
+            self._on_verdict(verdict)
+
+    def _forget(self, last: int) -> None:
+        now = self._pump.clock.monotonic()
+        while self._waiting and self._waiting[0].seq <= last:
+            sealed = self._waiting.popleft()
+            self._waiting_bytes -= len(sealed.frame)
+            self._kept.append(sealed._replace(at=now))
+            self._kept_bytes += len(sealed.frame)
+        while self._kept and (self._kept_bytes > KEEP_BYTES or now - self._kept[0].at > _KEEP_S):
+            self._kept_bytes -= len(self._kept.popleft().frame)
+        if self._waiting_bytes < self._max_bytes:
+            self._room.set()
+
+
+class Pump:
+    """All outboxes of this process, and the task that empties them."""
+
+    def __init__(self, replay_log: ReplayLog, clock: Clock, *, max_bytes: int, metrics: Metrics | None = None) -> None:
+        metrics = metrics or Metrics()
+        self._round_trip = metrics.append.of()
+        metrics.pump_bytes.of().read = lambda: sum(outbox.waiting_bytes for outbox in self._dirty.values())
+        self._log = replay_log
+        self._max_bytes = max_bytes
+        self._dirty: dict[str, Outbox] = {}
+        self._bell = asyncio.Event()
+        self._outage = Outage("pump.redis_lost", "pump.redis_back")
+        self._busy = Outage("pump.redis_busy", "pump.redis_takes_again")
+        self.clock = clock
+
+    def open(self, execution: Execution, on_verdict: Callable[[str], None]) -> Outbox:
+        """An outbox for one execution; `on_verdict` is told once why the log takes nothing more from it."""
+        return Outbox(self, execution, self._max_bytes, on_verdict)
+
+    def ring(self, outbox: Outbox) -> None:
+        """This outbox has something to send."""
+        self._dirty[outbox.execution.owner] = outbox
+        self._bell.set()
+
+    async def run(self) -> None:
+        """Flush until cancelled."""
+        pause = _PAUSE_FIRST_S
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            if await self._flush():
+                pause = _PAUSE_FIRST_S
+            else:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _PAUSE_MOST_S)
+            if self._dirty:
+                self._bell.set()
+
+    async def _flush(self) -> bool:
+        """One batch; False if Redis could not take it now. Unacknowledged entries are sent again, identically."""
+        batch = self._batch()
+        if not batch:
+            self._dirty.clear()
+            return True
+        sent_at = self.clock.monotonic()
+        try:
+            answers = await self._log.append([entry for _, entry in batch])
+        except REDIS_FAULTS as error:
+            self._outage.goes_on(error)
+            return False
+        self._round_trip.observe(self.clock.monotonic() - sent_at)
+        self._outage.is_over()
+        fine = True
+        for (outbox, entry), answer in zip(batch, answers, strict=True):
+            fine &= outbox.acknowledge(answer, entry)
+            self._dirty.pop(outbox.execution.owner, None)
+            if outbox.waits:
+                self._dirty[outbox.execution.owner] = outbox  # behind those that this batch had no room for
+        if fine:
+            self._busy.is_over()
+        else:
+            busy = next((answer for answer in answers if answer.startswith(_BUSY)), _BUSY)
+            self._busy.goes_on(PassingRefusal(busy.removeprefix(_BUSY)))
+        return fine
+
+    def _batch(self) -> list[tuple[Outbox, Entry]]:
+        """The next entry of each outbox, as far as they fit into one flush."""
+        batch: list[tuple[Outbox, Entry]] = []
+        size = 0
+        for outbox in self._dirty.values():
+            if size >= FLUSH_BYTES:
+                break
+            if (entry := outbox.next_entry()) is not None:
+                batch.append((outbox, entry))
+                size += len(entry.frames)
+        return batch

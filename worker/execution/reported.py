@@ -1,0 +1,22 @@
+"""The broken jobs that this process has logged already, so that each is logged once. Not here: the trouble."""
+
+from collections import OrderedDict
+
+from shared.model.bounds import REPORTED_JOBS
+
+
+class ReportedJobs:
+    """A bounded set of job ids; the oldest are forgotten first."""
+
+    def __init__(self, most: int = REPORTED_JOBS) -> None:
+        self._most = most
+        self._seen: OrderedDict[str, None] = OrderedDict()
+
+    def is_new(self, job_id: str) -> bool:
+        """Add a job; whether it was not there."""
+        if job_id in self._seen:
+            return False
+        self._seen[job_id] = None
+        if len(self._seen) > self._most:
+            self._seen.popitem(last=False)
+        return True

@@ -1,0 +1,64 @@
+"""Going on in mid-sentence: the request that asks for the rest of an answer.
+
+What a job has shown is read back from its log; the next attempt sends it as the beginning of the answer, so that no
+token is paid for twice. Above: attempts.py. Below: tally.py. Pure. Not here: whether to go on (retry.py, and the
+request's policy).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.model.routes import Continuation
+from worker.model.digest import Heard
+
+_LIMITS = ("max_completion_tokens", "max_tokens")
+
+
+def can_go_on(request: Mapping[str, Any], heard: Heard, how: Continuation) -> bool:
+    """Whether the rest of this answer can be asked for.
+
+    Arguments of tool calls are never spliced, nor is what must fit a schema: a provider that enforces one begins at its
+    beginning. Of several choices, each would need a prefix of its own.
+    """
+    if how is Continuation.NONE or not heard.spliceable or (request.get("n") or 1) != 1:
+        return False
+    response_format = request.get("response_format")
+    if not isinstance(response_format, Mapping):
+        return response_format is None
+    return response_format.get("type") == "text"
+
+
+def limit_is_reached(request: Mapping[str, Any], heard: Heard) -> bool:
+    """Whether the answer has as many tokens as were asked for: then there is no rest."""
+    return any(limit <= heard.deltas for limit in _limits(request).values())
+
+
+def rest_of(request: Mapping[str, Any], heard: Heard, how: Continuation) -> dict[str, Any]:
+    """The request for what follows what was heard. It `can_go_on`, and is not at its limit.
+
+    A delta counts as a token, as it does for most providers: where one holds several, the answer may become longer
+    than was asked for.
+    """
+    messages = list(request["messages"])
+    begun = ""
+    if messages and _is_prefill(messages[-1]):
+        begun = messages.pop()["content"]
+    answer: dict[str, Any] = {"role": "assistant", "content": begun + heard.text}
+    if how is Continuation.PREFIX:
+        answer["prefix"] = True
+    rest = {**request, "messages": [*messages, answer]}
+    rest |= {name: limit - heard.deltas for name, limit in _limits(request).items()}
+    if how is Continuation.CONTINUE_FINAL_MESSAGE:
+        rest |= {"continue_final_message": True, "add_generation_prompt": False}
+    return rest
+
+
+def _limits(request: Mapping[str, Any]) -> dict[str, int]:
+    named = {name: request.get(name) for name in _LIMITS}
+    return {name: limit for name, limit in named.items() if isinstance(limit, int) and not isinstance(limit, bool)}
+
+
+def _is_prefill(message: Mapping[str, Any]) -> bool:
+    """Whether the caller has begun the answer himself."""
+    plain = message.get("role") == "assistant" and not message.get("tool_calls")
+    return plain and isinstance(message.get("content"), str)

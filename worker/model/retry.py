@@ -1,0 +1,167 @@
+"""What follows a failed attempt: nothing, or another one, at which link of the chain and how much later.
+
+Decisions are values, which attempts.py acts on. `VERDICTS` is the one table of what an error means. Above: attempts.py.
+Below: the error tree. Pure: no I/O, no clock, and chance comes in as a number. Not here: what the next attempt sends
+(continuation.py), and whether a provider is asked at all (breaker.py).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from shared.model.errors import AttemptFailed, ProviderRefused
+from shared.model.jobs import Progress
+
+BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.5, 30.0
+NEAR_DELTAS = 16
+"""Workers that were lost within so many deltas of each other died at the same place."""
+
+
+class Sort(StrEnum):
+    """What kind of failure an error is."""
+
+    TRANSIENT = "transient"
+    RATE_LIMITED = "rate-limited"
+    TRUNCATED = "truncated"
+    DETERMINISTIC = "deterministic"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """An error's sort; and for a deterministic one, whether another provider or model may do better (`elsewhere`)."""
+
+    sort: Sort
+    elsewhere: bool = False
+
+
+VERDICTS: dict[str, Verdict] = {
+    "provider_timeout": Verdict(Sort.TRANSIENT),
+    "provider_unreachable": Verdict(Sort.TRANSIENT),
+    "provider_overloaded": Verdict(Sort.TRANSIENT),
+    "server_error": Verdict(Sort.TRANSIENT),
+    "circuit_open": Verdict(Sort.TRANSIENT),
+    "rate_limit_exceeded": Verdict(Sort.RATE_LIMITED),
+    "provider_truncated": Verdict(Sort.TRUNCATED),
+    "provider_garbage": Verdict(Sort.TRANSIENT),
+    "provider_error": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "upstream_auth": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "insufficient_quota": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "model_not_found": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "context_length_exceeded": Verdict(Sort.DETERMINISTIC, elsewhere=True),
+    "content_policy_violation": Verdict(Sort.DETERMINISTIC),
+    "invalid_request": Verdict(Sort.DETERMINISTIC),
+}
+"""Error code -> verdict, of the errors that are the provider's. Whatever else ends an attempt is final."""
+
+_FINAL = Verdict(Sort.DETERMINISTIC)
+_GARBAGE = "provider_garbage"
+
+
+def classify(error: AttemptFailed, *, garbage: bool = False) -> Verdict:
+    """What this error means, of a link that has sent `garbage` before or has not.
+
+    Once, an answer that is none is an accident of the wire; twice, it is how that provider answers.
+    """
+    if error.code == _GARBAGE and garbage:
+        return Verdict(Sort.DETERMINISTIC, elsewhere=True)
+    return VERDICTS.get(error.code, _FINAL)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a job may cost: attempts that fail by themselves, and deltas that are generated again for it."""
+
+    max_attempts: int
+    again_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A failed attempt, and where its job stands.
+
+    The chain has `links`; those that are `able` can go on in mid-sentence. The answer has `shown` deltas, and the job
+    has `left_s` seconds. It was `of_the_rest` if the provider refused to go on with what was begun: the request itself
+    may be fine.
+    """
+
+    error: AttemptFailed
+    links: int
+    able: Collection[int]
+    shown: int
+    left_s: float
+    of_the_rest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Another attempt, in `after_s` seconds, with this progress."""
+
+    after_s: float
+    progress: Progress
+
+
+def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) -> Again | None:
+    """What follows; None is the job's end.
+
+    The links of the chain are tried in their order, at once; a whole round is followed by a pause: exponential with
+    full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS 2015), `chance` being a random number below 1. A
+    link that asked for a pause gets it, if no other can answer.
+    """
+    verdict = classify(failure.error, garbage=progress.link in progress.garbage)
+    final = verdict.sort is Sort.DETERMINISTIC and not failure.of_the_rest
+    barred = (*progress.barred, progress.link) if final else progress.barred
+    pauses = _pauses(failure, progress)
+    link = _next_link(failure, progress.link, barred, pauses)
+    failures = progress.failures + 1
+    if link is None or (final and not verdict.elsewhere) or failures >= max(budget.max_attempts, failure.links):
+        return None
+    if link not in failure.able and progress.wasted + failure.shown > budget.again_tokens:
+        return None
+    goes_round = link <= progress.link
+    after_s = _backoff_s(progress, chance) if goes_round else 0.0
+    after_s += max(0.0, failure.left_s - pauses.get(link, failure.left_s))
+    if after_s >= failure.left_s:
+        return None
+    return Again(
+        after_s,
+        replace(
+            progress,
+            failures=failures,
+            link=link,
+            barred=barred,
+            rounds=progress.rounds + goes_round,
+            pauses=tuple(pauses.items()),
+            garbage=(*progress.garbage, progress.link) if failure.error.code == _GARBAGE else progress.garbage,
+        ),
+    )
+
+
+def order_of(links: int, progress: Progress, able: Collection[int]) -> list[int]:
+    """In which order the links may be asked now: from the one that is next on, those first that can go on."""
+    circle = [(progress.link + step) % links for step in range(links)]
+    return sorted((each for each in circle if each not in progress.barred), key=lambda each: each not in able)
+
+
+def _next_link(failure: Failure, link: int, barred: Collection[int], pauses: Mapping[int, float]) -> int | None:
+    after_it = Progress(link=(link + 1) % failure.links, barred=tuple(barred))
+    order = order_of(failure.links, after_it, failure.able)
+    return min(order, key=lambda each: (each not in failure.able, each in pauses), default=None)
+
+
+def _pauses(failure: Failure, progress: Progress) -> dict[int, float]:
+    """Collect the pauses that are not over, with that which the failed link may have asked for."""
+    pauses = {link: left_s for link, left_s in progress.pauses if left_s < failure.left_s}
+    if isinstance(failure.error, ProviderRefused) and failure.error.retry_after_s:
+        pauses[progress.link] = failure.left_s - failure.error.retry_after_s
+    return pauses
+
+
+def _backoff_s(progress: Progress, chance: float) -> float:
+    # The exponent is bounded, since a float is; the pause has reached its bound long before.
+    return chance * min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(progress.rounds, 10))
+
+
+def after_loss(progress: Progress, deltas: int) -> Progress:
+    """The progress when a worker was lost where the answer stood at `deltas`."""
+    same_place = progress.crashes > 0 and abs(deltas - progress.died_at) <= NEAR_DELTAS
+    return replace(progress, crashes=progress.crashes + 1 if same_place else 1, died_at=deltas)

@@ -1,0 +1,50 @@
+"""What an abandoned job would still have cost, in tokens.
+
+Where its request sets a limit, that is taken to have been reached; where it does not, the job is taken to be as long
+as the answers of its model that this process has seen to their end. Where it has seen none it claims nothing.
+Above: ending.py, reaper.py and attempts.py. Pure.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.model.bounds import CHOICES, SAVINGS
+
+# The mean forgets: what a model was asked last counts most.
+_WEIGHT_LEAST = 0.02
+
+
+class Savings:
+    """The lengths of a process's completed answers, by model."""
+
+    def __init__(self) -> None:
+        # How many answers, and the mean tokens of a choice; the model that answered last comes last.
+        self._lengths: dict[str, tuple[int, float]] = {}
+
+    def answered(self, request: Mapping[str, Any], tokens: int) -> None:
+        """This request was answered to its end, in so many tokens."""
+        model = _model(request)
+        count, mean = self._lengths.pop(model, (0, 0.0))
+        weight = max(1 / (count + 1), _WEIGHT_LEAST)
+        self._lengths[model] = count + 1, mean + (tokens / _choices(request) - mean) * weight
+        if len(self._lengths) > SAVINGS:
+            del self._lengths[next(iter(self._lengths))]
+
+    def of(self, request: Mapping[str, Any], generated: int) -> int:
+        """Tokens that are not generated any more, after so many that were; at least 0."""
+        limit = next(filter(_is_limit, map(request.get, ("max_completion_tokens", "max_tokens"))), None)
+        _, mean = self._lengths.get(_model(request), (0, 0.0))
+        return max(round((mean if limit is None else limit) * _choices(request)) - generated, 0)
+
+
+def _model(request: Mapping[str, Any]) -> str:
+    return str(request.get("model", ""))
+
+
+def _choices(request: Mapping[str, Any]) -> int:
+    n = request.get("n")
+    return n if isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= CHOICES else 1
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -1,0 +1,255 @@
+"""The circuits of this process's providers, shared with all other workers.
+
+A provider's model has one circuit for all tenants, which only failures of several tenants open. It has another one
+for each tenant, which failures of several of its requests open. So a tenant's failures never refuse a provider to
+another tenant. A call to a healthy provider costs no round trip. Once one has failed, reports are gathered and sent a
+few times a second, in one call for all circuits; a trial call is claimed, so that all workers together make only so
+many. Callers choose the models' names: idle circuits are deleted. Above: gate.py. Below: breaker.py decides,
+shared/store/breaker_state.py exchanges. While Redis is away, circuits stay as they are.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import structlog
+
+from shared.model.events import encode_data
+from shared.process.clock import Clock
+from shared.store.breaker_state import Change, Circuits
+from shared.store.client import REDIS_FAULTS, Outage
+from shared.telemetry.metrics import Metrics
+from worker.model.breaker import (
+    CLOSED,
+    Circuit,
+    FailedCall,
+    Policy,
+    State,
+    given_back,
+    is_idle,
+    probed,
+    reported,
+    state_of,
+)
+
+log = structlog.get_logger()
+
+# Reports wait for so long (s) for others; without any, the other workers' are asked for this often.
+_GATHER_S, _LOOK_S = 0.25, 1.0
+# How often an exchange is tried where others are faster.
+_TRIES = 5
+_UNKNOWN = (CLOSED, b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """Whether a provider may be called. A trial call is to be reported on, or given back.
+
+    `trials` are the circuits of which it is a trial.
+    """
+
+    granted: bool
+    trials: tuple[str, ...] = ()
+
+
+NO, YES = Allowance(granted=False), Allowance(granted=True)
+
+
+class CallOrigin:
+    """Where a call to a provider comes from: a tenant, and one of its requests."""
+
+    def __init__(self, tenant: str, request: Mapping[str, Any]) -> None:
+        self.tenant = tenant
+        self._request = request
+
+    @cached_property
+    def request(self) -> str:
+        """A short hash of the request: the same however often it is tried."""
+        return hashlib.sha256(encode_data(self._request)).hexdigest()[:12]
+
+    def names(self, provider: str, model: str) -> tuple[str, str]:
+        """Return the names of the circuits of its calls: that of all tenants, and that of its own."""
+        # Neither a provider's nor a tenant's name has a slash.
+        return f"{provider}//{model}", f"{provider}/{self.tenant}/{model}"
+
+    def calls(self) -> tuple[FailedCall, FailedCall]:
+        """Return a call as each of these circuits counts it if it fails."""
+        return FailedCall(self.tenant, f"{self.tenant}/{self.request}"), FailedCall("", self.request)
+
+
+class Breakers:
+    """This process's view of the circuits that it has to do with."""
+
+    def __init__(self, circuits: Circuits, clock: Clock, policy: Policy, metrics: Metrics | None = None) -> None:
+        self._gauge = (metrics or Metrics()).circuits_open
+        self._circuits = circuits
+        self._clock = clock
+        self._policy = policy
+        # Those that are not idle: each as it is, and as it was read.
+        self._known: dict[str, tuple[Circuit, bytes]] = {}
+        # Those that are not closed.
+        self._states: dict[str, State] = {}
+        self._successes: dict[str, Counter[str]] = {}
+        self._failures: dict[str, list[FailedCall]] = {}
+        self._reported = asyncio.Event()
+        # Between this process's clock and the server's, in ms.
+        self._ahead_ms = float(clock.wall_ms()) - clock.monotonic() * 1000
+        self._outage = Outage("breakers.not_told", "breakers.told_again")
+
+    async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
+        """Return whether to call this provider's model now."""
+        trials: list[str] = []
+        for position, name in enumerate(origin.names(provider, model)):
+            circuit, _ = self._known.get(name, _UNKNOWN)
+            state = state_of(circuit, self._now_ms(), self._policy)
+            if state is State.HALF_OPEN:
+                state = await self._try_out(name, origin.calls()[position])
+            if state is State.OPEN:
+                await self._give_back(trials)
+                return NO
+            if state is State.HALF_OPEN:
+                trials.append(name)
+        return Allowance(True, tuple(trials)) if trials else YES
+
+    def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
+        """Report a call that was answered. Only circuits that have failed lately count it."""
+        for name, group in zip(origin.names(provider, model), (origin.tenant, ""), strict=True):
+            if name in self._known or name in self._failures:
+                self._successes.setdefault(name, Counter())[group] += 1
+                self._reported.set()
+
+    def failed(self, provider: str, model: str, origin: CallOrigin) -> None:
+        """Report a call that failed by the provider's own fault."""
+        for name, call in zip(origin.names(provider, model), origin.calls(), strict=True):
+            self._failures.setdefault(name, []).append(call)
+        self._reported.set()
+
+    async def given_back(self, allowance: Allowance) -> None:
+        """Report a trial call that ended without a verdict: another one may be made at once."""
+        await self._give_back(allowance.trials)
+
+    async def run(self) -> None:
+        """Tell and look until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._reported.wait()
+                await asyncio.sleep(_GATHER_S)
+            except TimeoutError:
+                pass
+            self._reported.clear()
+            try:
+                await self.share()
+                await self.look()
+                self._outage.is_over()
+            except REDIS_FAULTS as error:
+                self._outage.goes_on(error)
+
+    async def share(self) -> None:
+        """Send what was reported."""
+        names = [*self._successes.keys() | self._failures.keys()]
+        for _ in range(_TRIES):
+            if not names:
+                break
+            successes = {name: Counter(self._successes.get(name, ())) for name in names}
+            failures = {name: list(self._failures.get(name, ())) for name in names}
+            done = await self._exchange([self._change(name, successes[name], failures[name]) for name in names])
+            for name in done:
+                self._take_off(name, successes[name], len(failures[name]))
+            names = [name for name in names if name not in done]
+
+    async def look(self) -> None:
+        """See all circuits as they are."""
+        asked_ms = self._clock.monotonic() * 1000
+        now_ms, found = await self._circuits.all()
+        self._ahead_ms = now_ms - asked_ms
+        for name in [*self._known.keys() | found.keys()]:
+            self._learn(name, found.get(name, b""))
+        if idle := [Change(name, value, b"") for name, value in found.items() if name not in self._known]:
+            await self._exchange(idle)
+
+    def _change(self, name: str, successes: Counter[str], failures: list[FailedCall]) -> Change:
+        circuit, seen = self._known.get(name, _UNKNOWN)
+        after = reported(circuit, successes, failures, self._now_ms(), self._policy)
+        return Change(name, seen, b"" if after == CLOSED else after.dump())
+
+    async def _try_out(self, name: str, call: FailedCall) -> State:
+        """Claim a trial call of a half-open circuit: HALF_OPEN if it may be made, else what is known by now."""
+        for _ in range(_TRIES):
+            circuit, seen = self._known.get(name, _UNKNOWN)
+            state = state_of(circuit, self._now_ms(), self._policy)
+            if state is not State.HALF_OPEN:
+                return state
+            claimed = probed(circuit, call, self._now_ms(), self._policy)
+            if claimed is None:
+                return State.OPEN
+            try:
+                if await self._exchange([Change(name, seen, claimed.dump())]):
+                    return State.HALF_OPEN
+            except REDIS_FAULTS as error:
+                self._outage.goes_on(error)
+                return State.OPEN
+        return State.OPEN
+
+    async def _give_back(self, names: Iterable[str]) -> None:
+        try:
+            for name in names:
+                circuit, seen = self._known.get(name, _UNKNOWN)
+                if circuit.probes:
+                    await self._exchange([Change(name, seen, given_back(circuit).dump())])
+        except REDIS_FAULTS as error:
+            self._outage.goes_on(error)
+
+    async def _exchange(self, changes: list[Change]) -> set[str]:
+        """The circuits that are now what was asked for."""
+        asked_ms = self._clock.monotonic() * 1000
+        now_ms, found = await self._circuits.exchange(changes)
+        self._ahead_ms = now_ms - asked_ms
+        for change, (_, value) in zip(changes, found, strict=True):
+            self._learn(change.name, value)
+        return {change.name for change, (changed, _) in zip(changes, found, strict=True) if changed}
+
+    def _learn(self, name: str, value: bytes) -> None:
+        former = self._states.pop(name, State.CLOSED)
+        circuit = _read(value)
+        if is_idle(circuit, self._now_ms(), self._policy):
+            self._known.pop(name, None)
+        else:
+            self._known[name] = (circuit, value)
+        state = state_of(circuit, self._now_ms(), self._policy)
+        if state is not State.CLOSED:
+            self._states[name] = state
+        if state is not former:
+            provider, tenant, model = name.split("/", 2)
+            log.warning("breaker.changed", provider=provider, model=model, tenant=tenant or None, state=state.value)
+            self._gauge.of(provider).read = partial(self._open_at, provider)
+
+    def _open_at(self, provider: str) -> int:
+        return sum(name.startswith(f"{provider}/") for name in self._states)
+
+    def _take_off(self, name: str, successes: Counter[str], failures: int) -> None:
+        """Remove what was sent; more may have been reported meanwhile."""
+        if not (left := self._successes.get(name, Counter()) - successes):
+            self._successes.pop(name, None)
+        else:
+            self._successes[name] = left
+        if not (later := self._failures.get(name, [])[failures:]):
+            self._failures.pop(name, None)
+        else:
+            self._failures[name] = later
+
+    def _now_ms(self) -> int:
+        return int(self._clock.monotonic() * 1000 + self._ahead_ms)
+
+
+def _read(value: bytes) -> Circuit:
+    """A circuit's value; closed where there is none, or another version's, which is then forgotten."""
+    try:
+        return Circuit.load(value) if value else CLOSED
+    except (KeyError, TypeError, ValueError):
+        log.warning("breaker.unreadable")
+        return CLOSED

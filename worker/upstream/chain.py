@@ -1,0 +1,256 @@
+"""The chain of a route: which providers may answer, in which order, and how long each may be silent.
+
+Above: attempts.py, which chooses a link of the chain of its job's model for each attempt. Below: the providers, which
+know no time-outs. Here an end without a finish reason becomes an error, for every provider alike (design.md, invariant
+6). Not here: what follows a failure (retry.py).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from shared.model.errors import AttemptFailed, DeadlinePassed, ProviderTimeout, ProviderTruncated
+from shared.model.routes import Continuation, OnStreamFailure, RouteTable, Target
+from worker.upstream.providers.base import Provider
+from worker.upstream.wire.chunk import Chunk
+from worker.upstream.wire.vectors import Vectors
+
+log = structlog.get_logger()
+
+LAST_WORDS_S = 2.0
+"""After the last finish reason, usage and the end may take this long; the answer is whole without them."""
+
+_NOBODY_WAITS = float("inf")
+# So many rounds of the event loop bring a token from the socket to its reader.
+_ROUNDS = 10
+
+
+class Link:
+    """One provider of a chain, with the model it is asked for and its time-outs.
+
+    `first_token_s` and `gap_s` (seconds) bound the silence before the first delta and between two. Their clock runs
+    only while the caller waits for a chunk. Only a delta ends a silence: a provider that keeps its stream alive with
+    empty chunks and says nothing has stalled, for whoever reads. `total_s` bounds one attempt, if it is set.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        first_token_s: float,
+        gap_s: float,
+        total_s: float | None = None,
+        model: str | None = None,
+        continuation: Continuation = Continuation.NONE,
+    ) -> None:
+        self._provider = provider
+        self._first_token_s = first_token_s
+        self._gap_s = gap_s
+        self._total_s = total_s
+        self._model = model
+        self.continuation = continuation
+        """How it is asked to go on in mid-sentence."""
+
+    @property
+    def name(self) -> str:
+        """The name of its provider."""
+        return self._provider.name
+
+    def model(self, asked: str) -> str:
+        """What it calls the model that the caller named."""
+        return self._model or asked
+
+    @asynccontextmanager
+    async def stream(self, request: Mapping[str, Any], *, total_s: float) -> AsyncIterator[AsyncIterator[Chunk]]:
+        """Ask for an answer to this request, which names the caller's model.
+
+        It may take `total_s` seconds in all, the caller's own work in the context included, and the link's own bound.
+
+        The chunks end when the answer is whole; none is empty. Leaving the context closes the upstream's socket.
+
+        Raises:
+            DeadlinePassed: `total_s` went by.
+            ProviderTimeout: the provider was silent for too long, or its attempt took longer than it may.
+            ProviderTruncated: its stream ended without a finish reason.
+            AttemptFailed: whatever else the provider raises.
+        """
+        own_bound_s = self._total_s if self._total_s is not None and self._total_s < total_s else None
+        deadline = asyncio.timeout(total_s if own_bound_s is None else own_bound_s)
+        asked = request if self._model is None else {**request, "model": self._model}
+        silence = _Silence(deadline, min(self._first_token_s, self._gap_s))
+        try:
+            async with deadline, aclosing(self._chunks(asked, silence)) as chunks:
+                yield chunks
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            if silence.too_long:
+                raise ProviderTimeout(self._silent(silence)) from None
+            if own_bound_s is not None:
+                sentence = f"The provider {self.name} had not finished its answer after {own_bound_s:g} s."
+                raise ProviderTimeout(sentence) from None
+            raise DeadlinePassed(f"The answer was not whole after {total_s:g} s.") from None
+        finally:
+            silence.stop_watching()
+
+    async def embed(self, request: Mapping[str, Any], *, total_s: float) -> Vectors:
+        """Ask for the vectors of a few inputs (see `Provider.embed`), of a job that has `total_s` seconds left.
+
+        Raises:
+            DeadlinePassed: they went by.
+            ProviderTimeout: the provider was silent for too long.
+            AttemptFailed: whatever else the provider raises.
+        """
+        asked = request if self._model is None else {**request, "model": self._model}
+        patience = asyncio.timeout(min(total_s, self._first_token_s))
+        try:
+            async with patience:
+                return await self._provider.embed(asked)
+        except TimeoutError:
+            if not patience.expired():
+                raise
+            if total_s > self._first_token_s:
+                silent = f"The provider {self.name} sent no embeddings for {self._first_token_s:g} s."
+                raise ProviderTimeout(silent) from None
+            raise DeadlinePassed("The job's time was over before all was embedded.") from None
+
+    async def _chunks(self, request: Mapping[str, Any], silence: "_Silence") -> AsyncGenerator[Chunk, None]:
+        choices = _choices(request)
+        spoke: set[int] = set()
+        finished: set[int] = set()
+        silence.begin(self._first_token_s)
+        async with self._provider.stream(request) as chunks:
+            async for chunk in chunks:
+                if chunk.deltas:
+                    silence.end()
+                    spoke.update([delta.get("index", 0) for delta in chunk.deltas])
+                    yield chunk
+                    silence.begin(self._gap_s)
+                elif chunk.finished or chunk.usage:
+                    yield chunk
+                finished.update([index for index, _ in chunk.finished])
+                if len(finished) >= choices:
+                    silence.end()
+                    async with aclosing(_last_words(chunks, self.name)) as rest:
+                        async for chunk in rest:
+                            yield chunk
+                    return
+        if not finished or spoke - finished:
+            raise ProviderTruncated(f"The provider {self.name} ended its stream without a finish reason.")
+
+    def _silent(self, silence: "_Silence") -> str:
+        if silence.number == 1:
+            return f"The provider {self.name} sent no token for {self._first_token_s:g} s."
+        return f"The provider {self.name} sent no further token for {self._gap_s:g} s."
+
+
+def _choices(request: Mapping[str, Any]) -> int:
+    choices = request.get("n")
+    return choices if isinstance(choices, int) and choices > 0 else 1
+
+
+async def _last_words(chunks: AsyncIterator[Chunk], provider: str) -> AsyncGenerator[Chunk, None]:
+    """Yield what comes after the last finish reason: usage, and deltas of providers that finish before they end."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + LAST_WORDS_S
+    while True:
+        try:
+            async with asyncio.timeout_at(until):
+                chunk = await anext(chunks)
+        except TimeoutError:
+            # The answer is whole by its finish reason. Later text would contradict it, and is not read.
+            log.warning("provider.left_open", provider=provider, after_s=LAST_WORDS_S)
+            return
+        except (StopAsyncIteration, AttemptFailed):
+            return  # however it ends, the answer was whole before
+        if chunk.deltas or chunk.finished or chunk.usage:
+            yield chunk
+        if chunk.deltas:
+            until = loop.time() + LAST_WORDS_S
+
+
+class _Silence:
+    """Measures how long the caller has been waiting for a token, and lets the deadline pass when it is too long.
+
+    One timer looks every now and then, since to set one for each token costs more than all the rest here.
+    `look_s` is not over the shortest silence, so that no look comes late.
+    """
+
+    def __init__(self, deadline: asyncio.Timeout, look_s: float) -> None:
+        self.too_long = False
+        self.number = 0
+        self._deadline = deadline
+        self._look_s = look_s
+        self._until = _NOBODY_WAITS
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.Handle = self._loop.call_later(look_s, self._look)
+
+    def begin(self, seconds: float) -> None:
+        """The caller waits; it may take so long."""
+        self.number += 1
+        self._until = self._loop.time() + seconds
+
+    def end(self) -> None:
+        """It has what it waited for."""
+        self._until = _NOBODY_WAITS
+
+    def stop_watching(self) -> None:
+        """Nobody will wait again."""
+        self._timer.cancel()
+
+    def _look(self, rounds: int = _ROUNDS) -> None:
+        now = self._loop.time()
+        if now < self._until:
+            self._timer = self._loop.call_at(min(self._until, now + self._look_s), self._look)
+        elif rounds:
+            # This process may have been frozen: what came meanwhile is read first.
+            self._timer = self._loop.call_soon(self._look, rounds - 1)
+        else:
+            self.too_long = True
+            self._deadline.reschedule(now)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The links of a route, in order; what may be done when a stream fails; and how often it is tried again."""
+
+    links: Sequence[Link]
+    on_stream_failure: OnStreamFailure = OnStreamFailure.CONTINUE
+    max_attempts: int = 1
+
+
+class Routes:
+    """Which chain serves a model."""
+
+    def __init__(self, table: RouteTable, providers: Mapping[str, Provider]) -> None:
+        """`providers` are those that the table names."""
+        self._table = table
+        self._providers = providers
+
+    def chain(self, model: str) -> Chain:
+        """The chain of this model.
+
+        Raises:
+            ModelNotFound: no route serves it.
+        """
+        route = self._table.route(model)
+        return Chain([self._link(target) for target in route.targets], route.on_stream_failure, route.max_attempts)
+
+    def _link(self, target: Target) -> Link:
+        return Link(
+            self._providers[target.provider],
+            first_token_s=target.first_token_s,
+            gap_s=target.gap_s,
+            total_s=target.total_s,
+            model=target.model,
+            continuation=self._table.upstreams[target.provider].continuation,
+        )
+
+    async def close(self) -> None:
+        """Close the connections of all providers."""
+        for provider in self._providers.values():
+            await provider.close()

@@ -1,0 +1,44 @@
+"""The provider protocol: an upstream API turns a chat request into a stream of chunks, and inputs into vectors.
+
+Above: fallback.py, which adds the time-outs, and attempt.py, which makes events of chunks. Below: one module for each
+foreign protocol. Not here: how an upstream's chunks are read (chunk_reader.py).
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from worker.upstream.wire.chunk import Chunk
+from worker.upstream.wire.vectors import Vectors
+
+
+class Provider(Protocol):
+    """An upstream. Raises only errors of the tree (`AttemptFailed`)."""
+
+    @property
+    def name(self) -> str:
+        """How `started` events and logs call it."""
+        ...
+
+    def stream(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """Send a chat request (OpenAI's body, without `stream`).
+
+        Leaving the context closes the upstream's socket. Sending may wait until the first chunk is asked for.
+        """
+        ...
+
+    async def embed(self, request: Mapping[str, Any]) -> Vectors:
+        """Send an embeddings request (OpenAI's body, `input` a list, without `encoding_format`).
+
+        There is a vector for each input.
+        Cancelling it closes the upstream's socket.
+        """
+        ...
+
+    async def models(self) -> list[str]:
+        """The names of the models it serves."""
+        ...
+
+    async def close(self) -> None:
+        """Give back its connections."""
+        ...
