@@ -14,12 +14,13 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locato
 from playwright.async_api import TimeoutError as WaitedTooLong
 
 from tests.clients.system import KEY
-from tests.support.client import PATIENCE_S
 from tests.support.upstream import ask
 
 CHROMIUM = shutil.which("chromium")
 # After a broken connection an EventSource waits for 3 s (Chromium's choice); gateways and workers take time to start.
-HEAL_S = 20.0
+HEAL_S = 30.0
+PAGE_S = 15.0
+"""How long a page may take to do anything else: a browser is many processes, and a busy machine runs them in turn."""
 
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -83,7 +84,7 @@ class Tab:
         turns: list[dict[str, Any]] = json.loads(await self.page.evaluate("(name) => localStorage[name]", name))
         return turns
 
-    async def until_shows(self, text: str, *, within_s: float = PATIENCE_S) -> None:
+    async def until_shows(self, text: str, *, within_s: float = PAGE_S) -> None:
         """Wait until the last answer's text is this."""
         with suppress(WaitedTooLong):
             await self._until(f"(wanted) => ({_SHOWN})() === wanted", text, within_s)
@@ -91,10 +92,10 @@ class Tab:
 
     async def until_longer(self, length: int) -> str:
         """Wait until the last answer has more characters than these; its text."""
-        await self._until(f"(length) => ({_SHOWN})().length > length", length, PATIENCE_S)
+        await self._until(f"(length) => ({_SHOWN})().length > length", length, PAGE_S)
         return await self.shown()
 
-    async def until_ended(self, *, within_s: float = PATIENCE_S) -> None:
+    async def until_ended(self, *, within_s: float = PAGE_S) -> None:
         """Wait until no answer is to come."""
         await self.send.wait_for(timeout=within_s * 1000)
 
@@ -122,7 +123,7 @@ class Visitor:
     def __init__(self, context: BrowserContext) -> None:
         self.complaints: list[str] = []
         self._context = context
-        context.set_default_timeout(PATIENCE_S * 1000)
+        context.set_default_timeout(PAGE_S * 1000)
         context.on("console", self._on_console)
         context.on("weberror", lambda error: self.complaints.append(str(error.error)))
 

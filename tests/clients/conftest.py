@@ -19,7 +19,7 @@ from tests.support.valkey import fresh_prefix
 
 GRACE_S = 0.5
 JS = Path(__file__).parent / "js"
-INSTALL_S = 50.0
+INSTALL_S = 100.0
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")

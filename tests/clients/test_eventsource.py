@@ -12,9 +12,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import JSHandle, Page, Response
 
-from tests.clients.browser import HEAL_S, Visitor
+from tests.clients.browser import HEAL_S, PAGE_S, Visitor
 from tests.clients.system import System
-from tests.support.client import PATIENCE_S
 from tests.support.processes import Processes, Running
 from tests.support.upstream import ask
 
@@ -51,7 +50,7 @@ class Listener:
         """Open it."""
         self._handle = await self._page.evaluate_handle(LISTEN, url)
 
-    async def until(self, condition: str, *, within_s: float = PATIENCE_S) -> None:
+    async def until(self, condition: str, *, within_s: float = PAGE_S) -> None:
         """Wait until this is so of its `source` and what it has `heard`."""
         await self._page.wait_for_function(
             f"({{ source, heard }}) => {condition}", arg=self._handle, timeout=within_s * 1000

@@ -14,11 +14,10 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Request, Route
 
-from tests.clients.browser import HEAL_S, Visitor
+from tests.clients.browser import HEAL_S, PAGE_S, Visitor
 from tests.clients.system import KEY, ObservedUpstream, System
 from tests.clients.test_eventsource import IN_TWO_HALVES, TEXT, log_of, submit
 from tests.clients.test_readme import blocks
-from tests.support.client import PATIENCE_S
 from tests.support.processes import Processes, Running
 from tests.support.valkey import fresh_prefix
 
@@ -68,7 +67,7 @@ class Reader:
             [job["id"], key],
         )
 
-    async def until(self, condition: str, *, within_s: float = PATIENCE_S) -> None:
+    async def until(self, condition: str, *, within_s: float = PAGE_S) -> None:
         """Wait until this is so."""
         await self._page.wait_for_function(f"() => {condition}", timeout=within_s * 1000)
 
