@@ -358,3 +358,13 @@ async def test_a_job_that_became_due_by_time_is_next(core: Core) -> None:
     await core.client.zadd(core.keys.lane(LANE), {retried: 1}, xx=True)
 
     assert [await take(core) for _ in range(4)] == [retried, mine, *flood]
+
+
+async def test_turns_do_not_stay_for_ever_and_jobs_without_one_are_served_by_time(core: Core) -> None:
+    first, second = [await enqueue(core, bounds={}) for _ in range(2)]
+    names = [f"{core.keys.ledgers}alice:ready:{core.keys.lane(LANE)}"]
+    names.append(f"{core.keys.reservations}:turns:{core.keys.lane(LANE)}")
+    assert all([0 < await core.client.pttl(name) <= 86_400_000 for name in names])
+    await core.client.delete(*names)
+
+    assert [await take(core), await take(core), await take(core)] == [first, second, None]

@@ -16,7 +16,7 @@ _ENVELOPE = {"message", "type", "param", "code"}
 _PROBLEM = {"type", "title", "status", "detail", "code"}
 # Written by the processes for themselves, whatever callers do.
 _HOUSEKEEPING = re.compile(
-    r":(worker|metrics|processes|clock|models|walked|walking|marker|bell|secret|secrets|circuits)\b"
+    r":(worker|metrics|processes|clock|models|walked|walking|marker|bell|slots|secret|secrets|circuits)\b"
 )
 
 

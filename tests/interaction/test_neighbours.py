@@ -127,7 +127,6 @@ async def test_a_neighbours_worst_costs_no_request_and_no_token(settings: Settin
     shared = settings.model_copy(
         update={
             "worker_slots": 20,
-            "max_running_per_tenant": 16,
             "first_token_timeout_s": 25.0,
             "max_depth": 200,
             "max_dead_letters": 20,

@@ -7,6 +7,7 @@
 
 local HELD_MS = 30000  -- a job that was passed over is looked at again after this long, should nobody wake it
 local MAX_PASSED = 100 -- jobs that one `take` passes over
+local READY_MS = 86400000 -- jobs are ready, and tenants have turns, for as long after the last of them came
 local SWEEP_MS = 5000  -- reservations are compared with the jobs no more often than this
 
 local function ledger_of(ledgers, tenant)
@@ -23,9 +24,12 @@ local function go_last(turns, tenant)
 end
 
 local function make_ready(queue, ledger, lane, job, due)
-  local turns = turns_of(queue, lane)
-  redis.call('ZADD', ledger.ready .. lane, digits(due), job)
+  local ready, turns = ledger.ready .. lane, turns_of(queue, lane)
+  redis.call('ZADD', ready, digits(due), job)
   if not redis.call('ZSCORE', turns, ledger.tenant) then go_last(turns, ledger.tenant) end
+  -- A job that a function of another version has ended stays here. One that waits for longer is served by time.
+  redis.call('PEXPIRE', ready, READY_MS)
+  redis.call('PEXPIRE', turns, READY_MS)
 end
 
 local function unready(queue, ledger, lane, job)
