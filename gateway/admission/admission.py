@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.admission.auth import Caller
+from gateway.admission.brief_request import brief_of
 from gateway.admission.intake import Intake
 from gateway.admission.own_fields import OWN_FIELDS, check_foreign, check_native
 from gateway.admission.request_options import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
@@ -343,6 +344,9 @@ class Admission:
         request = {name: value for name, value in body.items() if name != "stream"}
         if kept is not None:
             request[KEPT] = kept
+        encoded = encode_in_pieces(request)
+        # Others may go on from a response, and from a turn, although it got no answer.
+        continued = kept is not None or job_id is not None
         stored = (kept or {}).get("store", body.get("store")) is not False
         return JobSpec(
             id=job_id or self.new_id(),
@@ -350,7 +354,7 @@ class Admission:
             tenant=tenant,
             lane=lane,
             model=model,
-            request=encode_in_pieces(request),
+            request=encoded,
             timeout_s=timeout_s,
             metadata=metadata,
             abandonment=abandonment,
@@ -359,6 +363,7 @@ class Admission:
             idempotency_key=None if key is None else read_idempotency_key(key),
             on_stream_failure=on_stream_failure,
             keep_s=None if stored else self._limits.unstored_s,
+            brief=b"" if continued else brief_of(request, len(encoded)),
             # A dialect's stream has no word for taking back, and its job lives for nobody else. Who asks for a rollback
             # all the same gets it.
             one_way=streaming

@@ -32,9 +32,14 @@ class Stored(NamedTuple):
         return options_of(self.job, self.echo)
 
     @property
+    def has_request(self) -> bool:
+        """Whether its messages are kept: those of a job that got no answer may not be."""
+        return "messages" in self.chat
+
+    @property
     def messages(self) -> Sequence[Message]:
         """The messages that its model was given, except for the instructions."""
-        return said_before(self.chat["messages"], self.echo)
+        return said_before(self.chat.get("messages", ()), self.echo)
 
 
 def options_of(job: Job, echo: Mapping[str, Any]) -> ResponseOptions:

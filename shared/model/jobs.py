@@ -164,7 +164,7 @@ class JobSpec:
     is the gateway whose caller waits for the answer, and is its first viewer, if there is one; `on_stream_failure`,
     when set, is what is done in place of what the model's route says; a `one_way` job has a reader who can't take back
     what it was shown; `requeued_from` is the dead letter whose request is asked again; `keep_s`, when set, is the most
-    that the job is kept after its end.
+    that the job is kept after its end; `brief` is what is left of the request if no answer comes of it, if not all.
     """
 
     id: str
@@ -183,6 +183,7 @@ class JobSpec:
     one_way: bool = False
     requeued_from: str | None = None
     keep_s: float | None = None
+    brief: bytes = b""
 
 
 class Place(NamedTuple):

@@ -159,6 +159,7 @@ class Store:
             self._keys.kept_bytes(spec.tenant),
             "" if bounds.bytes_of_new is None else bounds.bytes_of_new,
             "" if bounds.bytes is None else bounds.bytes,
+            spec.brief,
             *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
         )
         if answer == b"bytes":

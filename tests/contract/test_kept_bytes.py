@@ -205,6 +205,29 @@ async def test_a_cancelled_job_counts_with_what_it_keeps(core: Core) -> None:
     assert JOB + await kept(core, job_id) == await counted(core)
 
 
+@pytest.mark.parametrize("status", [State.CANCELLED, State.EXPIRED, State.FAILED, State.COMPLETED])
+async def test_the_request_of_a_job_without_an_answer_is_shortened(core: Core, status: State) -> None:
+    brief = b'{"model":"a-model"}'
+    execution = await core.running(request=BIG, brief=brief)
+    if status is State.CANCELLED:
+        assert await core.cancel(execution.job_id) == "cancelling"
+    assert await core.finish(execution, status) == "ok"
+
+    key = core.keys.job(execution.job_id).request
+    assert await core.client.get(key) == (brief if status in (State.CANCELLED, State.EXPIRED) else BIG)
+    assert await core.client.pttl(key) > 0
+    assert JOB + await kept(core, execution.job_id) == await counted(core)
+
+
+async def test_the_request_of_a_job_that_never_began_is_shortened_when_it_is_cancelled(core: Core) -> None:
+    job_id = await core.queued(request=BIG, brief=b'{"model":"a-model"}')
+    assert await core.cancel(job_id) == "cancelled"
+
+    assert await core.store.request(job_id) == {"model": "a-model"}
+    assert await core.client.pttl(core.keys.job(job_id).request) > 0
+    assert await counted(core) < 4 * KIB
+
+
 async def test_a_dismissed_letter_is_gone_when_other_jobs_are(core: Core) -> None:
     execution = await core.running()
     await core.finish(execution, State.FAILED)

@@ -89,6 +89,48 @@ async def test_an_answer_that_runs_when_its_tenant_is_full_ends_by_name(settings
     assert story.deltas
 
 
+LARGE = [{"role": "user", "content": "x" * (MIB - KIB)}]
+
+
+async def test_thirty_large_chats_that_are_cancelled_at_once_keep_next_to_nothing(settings: Settings) -> None:
+    async with bounded(settings) as system:
+        before = (await system.core.client.info("memory"))["used_memory_dataset"]
+        jobs = [await system.submit({"model": "told", "messages": LARGE, "n": 2}) for _ in range(30)]
+        assert await counted(system) > 30 * MIB
+
+        await asyncio.gather(*map(system.cancel, jobs))
+
+        assert await counted(system) < 30 * 4 * KIB
+        assert (await system.core.client.info("memory"))["used_memory_dataset"] - before < 10 * MIB
+        again = await system.client.get("/v1/chat/completions/" + jobs[0].replace("job_", "chatcmpl-"))
+        assert (again.status, again.json()["error"]["code"]) == (499, "cancelled")
+
+
+async def test_nothing_goes_on_from_a_job_whose_request_is_gone(settings: Settings) -> None:
+    async with bounded(settings) as system:
+        job_id = await system.submit({"model": "told", "messages": LARGE})
+        await system.cancel(job_id)
+        response = job_id.replace("job_", "resp_")
+        assert (await system.client.get(f"/v1/responses/{response}")).json()["status"] == "cancelled"
+        assert (await system.client.get(f"/v1/responses/{response}/input_items")).json()["data"] == []
+
+        body = {"model": "told", "input": "Hi", "previous_response_id": response}
+        answer = await system.client.post("/v1/responses", body)
+
+        assert (answer.status, answer.json()["error"]["param"]) == (400, "previous_response_id")
+
+
+async def test_a_response_that_was_cancelled_keeps_what_others_may_go_on_from(settings: Settings) -> None:
+    async with bounded(settings) as system:
+        body = {"model": "told", "input": "x" * (100 * KIB), "background": True}
+        response = (await system.client.post("/v1/responses", body)).json()["id"]
+        await system.client.post(f"/v1/responses/{response}/cancel", {})
+
+        items = (await system.client.get(f"/v1/responses/{response}/input_items")).json()["data"]
+
+        assert len(items[0]["content"][0]["text"]) == 100 * KIB
+
+
 async def test_a_bound_over_the_servers_memory_is_refused_at_the_start(settings: Settings) -> None:
     with pytest.raises(StartupError, match="TAILRACE_MAX_BYTES_PER_TENANT"):
         async with running(settings.model_copy(update={"max_bytes_per_tenant": 1 << 60})):

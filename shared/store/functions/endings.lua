@@ -1,3 +1,5 @@
+local UNANSWERED = { cancelled = true, expired = true }
+
 -- Ends the job's keys together: a reader never finds a record without its log. The record is the first of them.
 -- -> for how long (ms) they are kept
 local function retain(keys, retention)
@@ -25,8 +27,9 @@ local function finish(keys, args)
   redis.call('HSET', keys[1], 'status', args[5], 'seq', args[3], 'outcome', args[6], 'ended', digits(now_ms()))
   if args[8] then redis.call('SET', keys[5], args[8]) end
   publish(keys[3], args[4])
+  local spared = shorten_request(keys[1], keys[4], UNANSWERED[args[5]])
   local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[7])
-  settle_bytes(keys[1], #args[4] + #args[6], args[8] and #args[8], kept)
+  settle_bytes(keys[1], #args[4] + #args[6] - spared, args[8] and #args[8], kept)
   return 'ok'
 end
 
@@ -48,8 +51,9 @@ local function cancel(keys, args)
     redis.call('HSET', keys[1], 'status', 'cancelled', 'owner', '', 'seq', seq, 'outcome', data,
       'ended', digits(now_ms()))
     publish(keys[3], bytes)
+    local spared = shorten_request(keys[1], keys[4], true)
     local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[5])
-    settle_bytes(keys[1], #bytes + #data, nil, kept)
+    settle_bytes(keys[1], #bytes + #data - spared, nil, kept)
     return 'cancelled'
   end
   if status ~= 'cancelling' then

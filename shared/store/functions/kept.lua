@@ -89,6 +89,16 @@ local function grow(record, base, before, after)
   return most ~= nil and sum_of(base) > most
 end
 
+-- A job has ended: without an answer, its brief takes the place of its request. -> how many bytes are spared
+local function shorten_request(record, request, unanswered)
+  local brief, spare = unpack(redis.call('HMGET', record, 'brief', 'spare'))
+  if not brief then return 0 end
+  redis.call('HDEL', record, 'brief', 'spare')
+  if not unanswered then return #brief end
+  redis.call('SET', request, brief)
+  return tonumber(spare)
+end
+
 -- A job has ended with so many bytes more, of which `result` are its whole result, and is kept for so long.
 local function settle_bytes(record, more, result, for_ms)
   local kept = redis.call('HMGET', record, 'base_of_bytes', 'bytes', 'result_bytes')
