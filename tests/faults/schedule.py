@@ -21,7 +21,7 @@ AHEAD_S = {"ahead": 3600, "behind": -600}
 # set right again: it leaps both ways, by an hour and by ten minutes.
 _SERVER_FAULTS = (
     *(("kill", 2.0), ("crash", 2.0), ("stop", 2.0), ("freeze", 4.0), ("slow", 3.0)),
-    *(("demote", 2.0), ("deny", 2.0), ("busy", 2.0), ("ahead", 3.0), ("behind", 3.0)),
+    *(("demote", 2.0), ("deny", 2.0), ("busy", 2.0), ("ahead", 3.0), ("behind", 3.0), ("flush", 1.0)),
 )
 _PARTS: dict[str, tuple[tuple[str, float], ...]] = {
     # What may happen to a part, and how long at most (s) until it is whole again.
@@ -37,11 +37,11 @@ LONGEST_S = max(most_s for kinds in _PARTS.values() for _, most_s in kinds)
 _PAUSES_S = {
     "gateway": (3.0, 9.0),
     "worker": (3.0, 12.0),
-    VALKEY: (4.0, 9.0),
-    QUEUE: (4.0, 9.0),
+    VALKEY: (3.0, 7.0),
+    QUEUE: (3.0, 7.0),
     CONNECTIONS: (0.5, 4.0),
 }
-_DEADLY = {(VALKEY, "kill"), (VALKEY, "crash"), (VALKEY, "outage")}
+_DEADLY = {(VALKEY, "kill"), (VALKEY, "crash"), (VALKEY, "outage"), (VALKEY, "flush")}
 # A part needs about so long to come back by itself.
 _RETURN_S = 2.0
 
@@ -57,7 +57,7 @@ class Fault:
 
     @property
     def forgets(self) -> bool:
-        """Whether Redis may lose what it has acknowledged: it is killed, with `appendfsync everysec`."""
+        """Whether jobs may be lost: their server is killed, with `appendfsync everysec`, or flushed."""
         return (self.part, self.kind) in _DEADLY
 
 

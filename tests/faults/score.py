@@ -49,7 +49,7 @@ class Score:
     longest_stall_s: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
     deadly_at: list[float] = field(default_factory=list)
-    """When Valkey was killed (monotonic s): what it had acknowledged just before may be gone."""
+    """When Valkey was killed or flushed (monotonic s): what it had acknowledged may be gone."""
     stall_bound_s: float = float("inf")
     """No reader may hear nothing for longer than this, whatever happened."""
     unread: set[str] = field(default_factory=set)
@@ -90,7 +90,7 @@ class Score:
         """A reader was told that something is gone. That needs a Valkey that was killed after its last event."""
         if not any(since - IN_FLIGHT_S <= at <= now for at in self.deadly_at):
             self.problems.append(
-                f"{what} {now - since:.1f} s after its last event, and no Valkey was killed meanwhile."
+                f"{what} {now - since:.1f} s after its last event, and no Valkey was killed or flushed meanwhile."
             )
 
     def as_dict(self) -> dict[str, Any]:
@@ -115,8 +115,11 @@ class Score:
             ("answers gone on with, rollbacks obeyed", f"{self.continued:,}, {self.rollbacks:,}"),
             ("tokens generated", f"{self.generated:,}"),
             ("tokens generated twice", f"{self.generated_twice:,}, {self.twice_share:.2%}"),
-            (f"the same without those within {RECOVERY_S:g} s of a killed Valkey", f"{self.wasted_share:.2%}"),
-            ("`gap`s told, jobs forgotten by a killed Valkey", f"{self.gaps}, {self.forgotten}"),
+            (
+                f"the same without those within {RECOVERY_S:g} s of a killed or flushed Valkey",
+                f"{self.wasted_share:.2%}",
+            ),
+            ("`gap`s told, jobs forgotten by a killed or flushed Valkey", f"{self.gaps}, {self.forgotten}"),
             ("chat calls: complete, told or cut off", f"{self.chats_complete:,}, {self.chats_told:,}"),
             ("upstream calls left open", self.open_calls),
             ("longest stall of a reader, bound", f"{self.longest_stall_s:.1f} s, {self.stall_bound_s:.1f} s"),

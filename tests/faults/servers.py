@@ -49,6 +49,9 @@ class Server:
             os.kill(self._valkey.pid, signal.SIGSTOP)
             await asyncio.sleep(fault.lasts_s)
             os.kill(self._valkey.pid, signal.SIGCONT)
+        elif fault.kind == "flush":
+            await self._command([("FLUSHALL",)])
+            await asyncio.sleep(fault.lasts_s)
         elif fault.kind in AHEAD_S:
             await self._move_clock(AHEAD_S[fault.kind], fault.lasts_s)
         elif fault.kind == "slow":

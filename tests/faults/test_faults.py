@@ -19,11 +19,11 @@ from tests.faults.score import Score
 from tests.faults.transcript import Transcript
 from tests.support.clocks import faketime_missing
 
-SEED, SECONDS = 20261125, 120.0
+SEED, SECONDS = 20262609, 120.0
 SPARED_SEED, SPARED_SECONDS = 28, 8.0
 # What is left to what was begun, and the start of the fleet on a busy machine.
 ENOUGH_S = 240.0
-KINDS = {"kill", "crash", "stop", "freeze", "slow", "demote", "deny", "busy"} | (
+KINDS = {"kill", "crash", "stop", "freeze", "slow", "demote", "deny", "busy", "flush"} | (
     set() if faketime_missing else set(AHEAD_S)
 )
 TRUTH = ["one ", "two ", "two "]
