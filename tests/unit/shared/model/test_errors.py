@@ -20,6 +20,7 @@ from shared.model.errors import (
     QueueFull,
     StartupError,
     TailraceError,
+    TenantFull,
     TooManyBytes,
     TooManyStreams,
     TooManyWaiting,
@@ -193,3 +194,10 @@ def test_an_error_reads_as_its_sentence() -> None:
 def test_a_tenants_bound_is_named_with_its_setting(error: BoundReached, count: str, setting: str) -> None:
     assert (error.status, error.retryable) == (429, True)
     assert count in str(error) and setting in str(error)
+
+
+def test_a_running_job_of_a_full_tenant_ends_with_the_settings_name() -> None:
+    error = TenantFull.of_a_job()
+
+    assert (error.code, error.status) == ("tenant_full", 429)
+    assert "max_bytes_per_tenant" in str(error)
