@@ -63,7 +63,10 @@ def _decoded(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest(f"The body must be JSON: {error}.") from None
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
-    _check_nesting(body)
+    if (refusal := _refusal_of(body)) is not None:
+        # Freed before the collector runs again: the error's traceback would keep all of it.
+        del body
+        raise refusal
     if _SURROGATE.search(raw):
         _check_texts(body)
     return body
@@ -91,7 +94,8 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number := float(text)) else _refuse_number(text)
 
 
-def _check_nesting(body: dict[str, Any]) -> None:
+def _refusal_of(body: dict[str, Any]) -> InvalidRequest | None:
+    """Return what is wrong with the nesting or the number of a body's objects and lists."""
     level: list[Any] = [body]
     count = 1
     for _ in range(MAX_DEPTH):
@@ -99,10 +103,10 @@ def _check_nesting(body: dict[str, Any]) -> None:
         level = [child for child in children if isinstance(child, dict | list)]
         count += len(level)
         if count > CONTAINERS:
-            raise InvalidRequest(f"The body has too many objects and lists; at most {CONTAINERS} are read.")
+            return InvalidRequest(f"The body has too many objects and lists; at most {CONTAINERS} are read.")
         if not level:
-            return
-    raise _too_deep()
+            return None
+    return _too_deep()
 
 
 def _too_deep() -> InvalidRequest:

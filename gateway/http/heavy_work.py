@@ -2,7 +2,7 @@
 
 A megabyte of JSON may be hundreds of thousands of values, which take Python tenths of a second to check. The
 interpreter's lock changes hands every `SWITCH_S`, so that the loop waits no longer than that for its turn. Only a
-single call of C keeps it: decoding a megabyte takes 25 ms at most. One thread does this work for all requests, in
+single call of C keeps it: decoding a megabyte takes 35 ms at most. One thread does this work for all requests, in
 turn: several would take turns with the loop, and hold several requests at once. Not here: which work a request needs.
 """
 
