@@ -20,6 +20,8 @@ from tests.support.valkey import fresh_prefix
 GRACE_S = 0.5
 JS = Path(__file__).parent / "js"
 INSTALL_S = 100.0
+UPSTREAM_S = 3600
+"""An upstream that is left behind ends itself, but not before the last test, however slow the machine is."""
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
@@ -44,7 +46,7 @@ async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def upstream(processes: Processes) -> ObservedUpstream:
     """The upstream of all systems."""
-    return ObservedUpstream(await processes.upstream())
+    return ObservedUpstream(await processes.upstream("--for", str(UPSTREAM_S)))
 
 
 @pytest.fixture(scope="package")
