@@ -80,11 +80,11 @@ local function bound_bytes(base, most)
   end
 end
 
--- What a job keeps that has not ended has become more. -> whether its tenant has passed its bound
-local function grow(record, base, before, after)
-  local steps = whole_steps(after)
-  if whole_steps(before) == steps then return false end
-  charge(base, record, steps, UNENDED_MS)
+-- A job that has not ended keeps so many bytes now, and counts with another step. -> whether its tenant has passed its
+-- bound
+local function grow(record, bytes)
+  local base = redis.call('HGET', record, 'base_of_bytes')
+  charge(base, record, whole_steps(bytes), UNENDED_MS)
   local most = tonumber(redis.call('HGET', base .. ':sizes', 'most') or '')
   return most ~= nil and sum_of(base) > most
 end

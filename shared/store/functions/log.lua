@@ -8,7 +8,7 @@ end
 
 -- One job's part of an append. -> 'ok' | 'ok full' (its tenant keeps more bytes than it may) | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
 local function append_one(record_key, log, channel, epoch, owner, first, last, bytes)
-  local record = redis.call('HMGET', record_key, 'status', 'epoch', 'owner', 'seq', 'base_of_bytes', 'bytes')
+  local record = redis.call('HMGET', record_key, 'status', 'epoch', 'owner', 'seq', 'bytes')
   local refusal = fence(record, epoch, owner)
   if refusal then return refusal end
   if record[1] == 'cancelling' then return 'cancelled' end
@@ -22,9 +22,9 @@ local function append_one(record_key, log, channel, epoch, owner, first, last, b
     redis.call('HSET', record_key, 'seq', last)
     return 'ok'
   end
-  local before = tonumber(record[6])
-  redis.call('HSET', record_key, 'seq', last, 'bytes', digits(before + #bytes))
-  return grow(record_key, record[5], before, before + #bytes) and 'ok full' or 'ok'
+  local before = tonumber(record[5])
+  redis.call('HSET', record_key, 'seq', last, 'bytes', before + #bytes)
+  return before % STEP_BYTES + #bytes >= STEP_BYTES and grow(record_key, before + #bytes) and 'ok full' or 'ok'
 end
 
 -- KEYS (record, log, channel) per entry; ARGV (epoch, owner, first, last, bytes) per entry -> an answer per entry
@@ -50,8 +50,7 @@ end
 local function keep(keys, args)
   need_event(keys[1], keys[2], keys[3])
   need('SETRANGE', keys[4], 0, 'v')
-  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq', 'base_of_bytes', 'bytes',
-    'result_bytes')
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq', 'bytes', 'result_bytes')
   local refusal = fence(record, args[1], args[2])
   if refusal then return refusal end
   if record[1] == 'cancelling' then return 'cancelled' end
@@ -63,9 +62,9 @@ local function keep(keys, args)
   redis.call('HSET', keys[1], 'seq', args[3], 'embedded', args[7])
   publish(keys[3], args[4])
   if not record[5] then return 'ok' end
-  local log, result = tonumber(record[6]), tonumber(record[7] or 0)
-  local longer = math.max(result, tonumber(args[5]) + #args[6])
-  redis.call('HSET', keys[1], 'bytes', digits(log + #args[4]), 'result_bytes', digits(longer))
-  return grow(keys[1], record[5], log + result, log + #args[4] + longer) and 'ok full' or 'ok'
+  local log = tonumber(record[5]) + #args[4]
+  local result = math.max(tonumber(record[6] or 0), tonumber(args[5]) + #args[6])
+  redis.call('HSET', keys[1], 'bytes', digits(log), 'result_bytes', digits(result))
+  return grow(keys[1], log + result) and 'ok full' or 'ok'
 end
 
