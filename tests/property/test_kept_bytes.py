@@ -1,0 +1,161 @@
+"""A tenant's bytes against what lies on the server: any steps at any jobs, in any order.
+
+The sum is what its jobs keep, always: exactly of those that have ended, and with the next whole step of the others.
+Jobs that vanish count until they are swept, which the next job does. No tenant passes its bound by a new job.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from typing import TypeVar
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from shared.model.errors import TooManyBytes
+from shared.model.lifecycle import State
+from shared.model.tenant_bounds import TenantBounds
+from shared.store.jobs import Execution
+from tests.contract.test_kept_bytes import JOB, STEP, counted, expire, kept
+from tests.support.core import Core, frames_of, make_spec, open_core
+from tests.support.valkey import fresh_prefix
+
+T = TypeVar("T")
+BOUNDS = TenantBounds(bytes=20 * STEP)
+NONE = ""
+
+
+class ByteSteps(RuleBasedStateMachine):
+    """One tenant's jobs, and everything that adds to them and ends them."""
+
+    redis_url = ""
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.stack = AsyncExitStack()
+        self.waiting: set[str] = set()
+        self.running: dict[str, tuple[Execution, int]] = {}
+        self.ended: set[str] = set()
+        self.vanished: set[str] = set()
+
+    def run(self, work: Awaitable[T]) -> T:
+        """Carry out one step."""
+        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
+
+    @initialize()
+    def open(self) -> None:
+        """Begin with nothing."""
+        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+
+    @rule(target=jobs, size=st.integers(2, 5 * STEP), brief=st.booleans())
+    def create(self, size: int, brief: bool) -> str:
+        """A new job comes in, if there is room. It sweeps what has vanished."""
+        spec = make_spec(request=b"{}".ljust(size), brief=b"{}" if brief else b"")
+        self.vanished.clear()
+        full = self.run(self.counted_whole()) + _steps(JOB + size + 150) > 18 * STEP
+        try:
+            self.run(self.core.store.create(spec, 1, bounds=BOUNDS))
+        except TooManyBytes:
+            assert full
+            return NONE
+        self.waiting.add(spec.id)
+        assert self.run(counted(self.core)) <= 18 * STEP
+        return spec.id
+
+    async def counted_whole(self) -> int:
+        """The bytes of the jobs that are there, as they count."""
+        total = 0
+        for job_id in self.waiting | set(self.running):
+            total += _steps(JOB + await self.size_of(job_id))
+        for job_id in self.ended:
+            total += JOB + await self.size_of(job_id)
+        return total
+
+    async def size_of(self, job_id: str) -> int:
+        """What a job keeps, its brief included."""
+        brief = await self.core.client.hget(self.core.keys.job(job_id).record, "brief")  # type: ignore[misc]
+        return await kept(self.core, job_id) + len(brief or b"")
+
+    @rule(job_id=jobs)
+    def begin(self, job_id: str) -> None:
+        """A worker begins the job."""
+        if job_id in self.waiting:
+            execution = self.run(self.core.begin(job_id))
+            self.waiting.discard(job_id)
+            self.running[job_id] = execution, execution.seq
+
+    @rule(job_id=jobs, size=st.integers(1, 3 * STEP))
+    def append(self, job_id: str, size: int) -> None:
+        """The provider says something; the same call may come twice."""
+        if job_id in self.running:
+            execution, seq = self.running[job_id]
+            entry = frames_of(execution, seq + 1, "x" * size)
+            first, again = [self.run(self.core.append(entry))[0] for _ in range(2)]
+            assert first.startswith("ok") and again.startswith("have")
+            self.running[job_id] = execution, seq + 1
+
+    @rule(job_id=jobs, status=st.sampled_from([State.COMPLETED, State.FAILED, State.EXPIRED]))
+    def finish(self, job_id: str, status: State) -> None:
+        """The job ends."""
+        if job_id in self.running:
+            execution, seq = self.running.pop(job_id)
+            assert self.run(self.core.finish(execution, status, seq=seq + 1)) == "ok"
+            self.ended.add(job_id)
+
+    @rule(job_id=jobs)
+    def cancel(self, job_id: str) -> None:
+        """The caller cancels a job that waits."""
+        if job_id in self.waiting:
+            assert self.run(self.core.cancel(job_id)) == "cancelled"
+            self.waiting.discard(job_id)
+            self.ended.add(job_id)
+
+    @rule(job_id=jobs)
+    def forget(self, job_id: str) -> None:
+        """The caller deletes a job that has ended."""
+        if job_id in self.ended:
+            assert self.run(self.core.store.forget(job_id)) == "deleted"
+            self.ended.discard(job_id)
+
+    @rule(job_id=jobs)
+    def vanish(self, job_id: str) -> None:
+        """A job that has ended expires."""
+        if job_id in self.ended:
+            self.run(expire(self.core, job_id))
+            self.ended.discard(job_id)
+            self.vanished.add(job_id)
+
+    @invariant()
+    def the_sum_is_what_is_kept(self) -> None:
+        """Between two sweeps, what has vanished counts still."""
+        if not hasattr(self, "core"):
+            return
+        total, there = self.run(counted(self.core)), self.run(self.counted_whole())
+        assert total == there if not self.vanished else total > there
+
+    def teardown(self) -> None:
+        """Close what is open."""
+        self.run(self.stack.aclose())
+        self.loop.close()
+
+
+def _steps(size: int) -> int:
+    return (size // STEP + 1) * STEP
+
+
+def test_whatever_happens_a_tenants_sum_is_what_its_jobs_keep(redis_url: str) -> None:
+    machine = type("OnThisServer", (ByteSteps,), {"redis_url": redis_url})
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=25,
+            stateful_step_count=30,
+            deadline=None,
+            phases=(Phase.generate,),
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
