@@ -1,6 +1,7 @@
 """Bodies: JSON objects of a bounded size, or a sentence that says what is wrong."""
 
 import json
+import traceback
 import tracemalloc
 from collections.abc import Iterable
 from typing import Any
@@ -122,6 +123,16 @@ async def test_a_body_with_too_many_objects_and_lists_is_refused(piece: bytes) -
     assert len((await read_large(b'{"a":[%b]}' % b",".join([piece] * most)))["a"]) == most
     with pytest.raises(InvalidRequest, match=f"too many objects and lists; at most {CONTAINERS}"):
         await read_large(b'{"a":[%b]}' % b",".join([piece] * (most + 1)))
+
+
+async def test_a_refusal_keeps_nothing_of_the_body() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await read_large(b'{"a":[%b]}' % b",".join([b"[]"] * CONTAINERS))
+
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert not [
+        value for frame in frames for value in frame.f_locals.values() if isinstance(value, dict) and "a" in value
+    ]
 
 
 async def test_brackets_in_a_text_are_no_lists() -> None:
