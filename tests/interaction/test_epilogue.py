@@ -110,7 +110,7 @@ async def test_a_foreground_call_that_failed_is_a_dead_letter_too(system: System
     assert await letters(system.core) == [job_id]
 
 
-@pytest.mark.parametrize("step", ["shared.dead_letters:DeadLetters.bury", "shared.queue:Queue.done"])
+@pytest.mark.parametrize("step", ["shared.store.dead_letters:DeadLetters.bury", "shared.store.queue:Queue.done"])
 async def test_a_worker_that_is_killed_in_the_epilogue_leaves_nothing_undone(system: System, step: str) -> None:
     with captured_logs() as logs:
         async with told_upstream() as (told, url), Processes(system.settings) as processes:

@@ -134,7 +134,7 @@ class Processes:
         return await self._start(Running("worker", (*PYTHON, "worker"), self._env(changes)))
 
     async def doomed_worker(self, step: str, **changes: Any) -> Running:
-        """A worker that SIGKILL ends when it comes to this step, as in `shared.queue:Queue.done`."""
+        """A worker that SIGKILL ends when it comes to this step, as in `shared.store.queue:Queue.done`."""
         module, _, method = step.partition(":")
         doom = _DOOM.format(module=module, method=method)
         return await self._start(Running("worker", (sys.executable, "-P", "-c", doom), self._env(changes)))
