@@ -253,10 +253,10 @@ class Watched:
         self._changed.set()
 
     async def until(self, so: Callable[[], bool]) -> None:
-        """Wait until it is so."""
-        async with asyncio.timeout(PATIENCE_S):
-            while not so():
-                self._changed.clear()
+        """Wait until it is so, as long as it changes."""
+        while not so():
+            self._changed.clear()
+            async with asyncio.timeout(PATIENCE_S):
                 await self._changed.wait()
 
 
