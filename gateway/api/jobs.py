@@ -25,6 +25,7 @@ from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFoun
 from shared.model.events import START, EventId, parse_cursor
 from shared.model.jobs import EMBEDDINGS, KINDS, Job, Try, is_job_id
 from shared.model.lifecycle import State
+from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN
 
 CANCEL_WAIT_S = 2.0
@@ -107,10 +108,10 @@ async def cancel(request: Request) -> Response:
 
 async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None:
     """Cancel a job on request, and `wait` a moment for its end."""
-    verdict = await services.store.cancel(job.id, Cancelled.because("cancelled"))
-    if verdict == "cancelled":
+    answer = await services.store.cancel(job.id, Cancelled.because("cancelled"))
+    if answer is CancelAnswer.CANCELLED:
         await services.queue.done(job.id, job.lane)
-    elif verdict == "cancelling":
+    elif answer is CancelAnswer.CANCELLING:
         # One that waits for its next attempt has nobody to be waited for.
         await services.queue.look([job.id], CANCEL_WAIT_S if job.owner else 0)
         if wait:

@@ -34,6 +34,7 @@ from shared.model.errors import InvalidRequest
 from shared.model.events import START
 from shared.model.jobs import Job
 from shared.model.lifecycle import State
+from shared.store.answers import ForgetAnswer
 
 log = structlog.get_logger()
 
@@ -121,7 +122,7 @@ async def delete(request: Request) -> Response:
     services = services_of(request)
     job = (await _own(request, services)).job
     await services.queue.deleted(job.id, retention_s=services.settings.retention_s)
-    if await services.store.forget(job.id) == "hidden":
+    if await services.store.forget(job.id) is ForgetAnswer.HIDDEN:
         await cancel_job(services, job, wait=False)
     return AsciiJSONResponse({"id": response_id(job.id), "object": "response", "deleted": True})
 

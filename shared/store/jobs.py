@@ -41,6 +41,16 @@ from shared.model.jobs import (
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import TERMINAL, State
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
+from shared.store.answers import (
+    BeginRefusal,
+    CancelAnswer,
+    FinishAnswer,
+    ForgetAnswer,
+    StopReason,
+    Written,
+    parse_beat_answer,
+    parse_finish_answer,
+)
 from shared.store.client import Functions
 from shared.store.keys import Keys
 from shared.store.server_check import Server, server_of
@@ -66,10 +76,6 @@ class Execution:
     base: int
     attempt: int
     left_ms: int
-
-
-BeginRefusal = Literal["missing", "ended", "cancelling", "expired", "stale", "moved"]
-CancelAnswer = Literal["missing", "ended", "cancelled", "cancelling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +269,7 @@ class Store:
         keys = self._keys.job(job_id)
         answer = await self._functions.call("begin", [keys.record, keys.log, keys.channel], owner, mode, *args)
         if answer[0] != b"ok":
-            refusal: BeginRefusal = answer[0].decode()
-            return refusal
+            return BeginRefusal(answer[0].decode())
         epoch, seq, base, attempt, left_ms = (int(part) for part in answer[1:])
         if mode == "run":
             self._executions.add()
@@ -280,15 +285,11 @@ class Store:
         status: State,
         outcome: bytes,
         result: bytes | None = None,
-    ) -> str:
-        """Write the terminal event and everything that ends with it.
-
-        Returns `ok`, or `have` for the identical call sent again; `behind k`, `fenced`, `cancelled`, `ended`, `missing`
-        or `refused` mean that nothing was written.
-        """
+    ) -> FinishAnswer:
+        """Write the terminal event and everything that ends with it."""
         keys = self._keys.job(execution.job_id)
         extra = () if result is None else (result,)
-        answer: bytes = await self._functions.call(
+        raw: bytes = await self._functions.call(
             "finish",
             [keys.record, keys.log, keys.channel, keys.request, keys.result],
             execution.epoch,
@@ -300,27 +301,26 @@ class Store:
             self._kept_ms(status, outcome),
             *extra,
         )
-        if answer in (b"ok", b"have"):
+        answer = parse_finish_answer(raw)
+        if isinstance(answer, Written):
             self._count_end(status, outcome)
-        return answer.decode()
+        return answer
 
     async def cancel(self, job_id: str, reason: Cancelled) -> CancelAnswer:
-        """Decide that the job is to end: at once if it never began, else through its worker."""
-        return await self._cancel("cancel", job_id, reason, {})  # type: ignore[return-value]
+        """Cancel a job: at once if it never began, else through its worker."""
+        return await self._cancel("cancel", job_id, reason, {})
 
-    async def abandon(self, job_id: str, tokens_saved: int) -> CancelAnswer | Literal["watched"]:
-        """The same, since nobody reads it: `watched` if that is not true any more, and nothing was done.
+    async def abandon(self, job_id: str, tokens_saved: int) -> CancelAnswer:
+        """Cancel a job that has no viewers, unless it has one again.
 
-        `tokens_saved` is what the job would have cost if it never began.
+        `tokens_saved` is the saved-token estimate of a job that never began.
         """
         return await self._cancel("abandon", job_id, Cancelled.because(Abandoned.code), {"tokens_saved": tokens_saved})
 
-    async def _cancel(
-        self, step: str, job_id: str, reason: Cancelled, extra: Mapping[str, int]
-    ) -> CancelAnswer | Literal["watched"]:
+    async def _cancel(self, step: str, job_id: str, reason: Cancelled, extra: Mapping[str, int]) -> CancelAnswer:
         keys = self._keys.job(job_id)
         outcome = encode_data({"error": problem_of(reason), "usage": None, "sha256": EMPTY_SHA256, **extra})
-        answer: bytes = await self._functions.call(
+        raw: bytes = await self._functions.call(
             step,
             [keys.record, keys.log, keys.channel, keys.request, keys.result],
             job_id,
@@ -329,18 +329,19 @@ class Store:
             outcome,
             self._retention_ms,
         )
-        if answer == b"cancelled":
+        answer = CancelAnswer(raw.decode())
+        if answer is CancelAnswer.CANCELLED:
             self._count_end(State.CANCELLED, outcome)
-        return answer.decode()  # type: ignore[return-value]
+        return answer
 
-    async def forget(self, job_id: str) -> Literal["missing", "deleted", "hidden"]:
+    async def forget(self, job_id: str) -> ForgetAnswer:
         """Delete a job that has ended, now; hide one that has not, which is then kept for a minute after its end.
 
         A worker needs the record to end the job, and the readers it has may read that end.
         """
         keys = self._keys.job(job_id)
         answer: bytes = await self._functions.call("forget", [keys.record, keys.log, keys.request, keys.result])
-        return answer.decode()  # type: ignore[return-value]
+        return ForgetAnswer(answer.decode())
 
     def _kept_ms(self, status: State, outcome: bytes) -> int:
         is_dead_letter = status is State.FAILED and not is_request_fault(code_in(json.loads(outcome)))
@@ -359,14 +360,14 @@ class Store:
         code, at = await self._client.hmget(self._keys.job(job_id).record, ["cancel_code", "cancel_at"])  # type: ignore[misc]
         return (code or b"cancelled").decode(), int(at or 0)
 
-    async def beat(self, executions: Sequence[Execution]) -> list[str]:
-        """For each execution: `ok`, or why it must stop (`cancelled`, `fenced`, `ended`, `missing`)."""
+    async def beat(self, executions: Sequence[Execution]) -> list[StopReason | None]:
+        """Check each execution; None if it may continue."""
         if not executions:
             return []
         records = [self._keys.job(execution.job_id).record for execution in executions]
         fences = [part for execution in executions for part in (execution.epoch, execution.owner)]
         answers: list[bytes] = await self._functions.call("beat", records, *fences)
-        return [answer.decode() for answer in answers]
+        return [parse_beat_answer(answer) for answer in answers]
 
     async def leave(
         self, execution: Execution, cause: TailraceError, *, costs: bool, progress: Progress | None = None

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from shared.model.errors import IdempotencyConflict, QueueFull, TooManyWaiting
 from shared.model.jobs import LONGEST_TIMEOUT_S, JobSpec, Listing, Place, created_ms, new_job_id
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
+from shared.store.answers import RenewAnswer
 from shared.store.client import Functions
 from shared.store.keys import Keys
 from shared.store.server_check import Server, server_of
@@ -272,15 +273,15 @@ class Queue:
         """Wait for a ring in one of these lanes, at most so long. `client` is one of its own: it blocks."""
         await client.execute_command("BLPOP", *map(self._keys.bell, lanes), timeout_s)
 
-    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[str]:
-        """Hold on to jobs that the store says are still ours: `ok`, `lost` or `gone` for each."""
+    async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[RenewAnswer]:
+        """Renew the claims on jobs whose executions the store has confirmed."""
         if not claims:
             return []
         pairs = [key for c in claims for key in (self._arq.in_progress + c.job_id, self._keys.lane(c.lane))]
         args = [part for c in claims for part in (c.job_id, c.owner)]
         keys = [self._keys.reservations, *pairs]
         answers: list[bytes] = await self._functions.call("renew", keys, int(lease_s * 1000), self._keys.ledgers, *args)
-        return [answer.decode() for answer in answers]
+        return [RenewAnswer(answer.decode()) for answer in answers]
 
     async def give_back(self, claim: Claim, in_s: float = 0.0) -> bool:
         """Let any worker take the job, at once or in so many seconds; whether it was the claim's to give."""

@@ -15,15 +15,12 @@ from shared.model.bounds import PAGE_BYTES
 from shared.model.errors import JobNotFound
 from shared.model.events import START, EventId, last_id, parse_id, split_frames
 from shared.model.lifecycle import State
+from shared.store.answers import AppendAnswer, Busy, parse_append_answer
 from shared.store.client import Functions, drop_idle_connections
 from shared.store.keys import Keys
 
 FRAMES_AT_ONCE: Final = 64
 """Frames that a caller gets without a pause, about a millisecond. A page has some 5,000 small ones."""
-
-
-FULL: Final = "full"
-"""Follows the `ok` of what was kept although the job's tenant keeps more bytes than it may: the job is to end."""
 
 
 class Entry(NamedTuple):
@@ -59,13 +56,8 @@ class ReplayLog:
         self._functions = Functions(client, keys)
         self._keys = keys
 
-    async def append(self, entries: Sequence[Entry]) -> list[str]:
-        """Log and publish each entry if its execution may write it, in one round trip.
-
-        Returns for each: `ok` or `ok full` (see `FULL`), `have k` (the identical entry, sent again), `behind k` (the
-        log ends at k: Redis forgot), `busy why` (try again later), or `fenced`, `cancelled`, `ended`, `missing`: the
-        execution is over.
-        """
+    async def append(self, entries: Sequence[Entry]) -> list[AppendAnswer]:
+        """Log and publish each entry if its execution may write it, in one round trip."""
         keys: list[str] = []
         args: list[int | str | bytes] = []
         for entry in entries:
@@ -75,8 +67,8 @@ class ReplayLog:
         try:
             answers: list[bytes] = await self._functions.call("append", keys, *args)
         except OutOfMemoryError as error:
-            return [f"busy {error}"] * len(entries)
-        return [answer.decode() for answer in answers]
+            return [Busy(str(error))] * len(entries)
+        return [parse_append_answer(answer) for answer in answers]
 
     async def read_after(self, job_id: str, cursor: EventId, *, max_bytes: int) -> Page:
         """The entries that hold events after `cursor`, at least one if there is any, up to about `max_bytes`.

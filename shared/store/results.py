@@ -12,6 +12,7 @@ from redis.exceptions import OutOfMemoryError
 
 from shared.model.events import encode_data
 from shared.model.jobs import Embedded
+from shared.store.answers import AppendAnswer, Busy, parse_finish_answer
 from shared.store.client import Functions
 from shared.store.jobs import Execution
 from shared.store.keys import Keys
@@ -27,12 +28,10 @@ class Results:
 
     async def keep(
         self, execution: Execution, *, seq: int, frame: bytes, place: int, part: bytes, embedded: Embedded
-    ) -> str:
-        """Write a part of the result at its `place` (the bytes before it), and the event `seq` that tells of it.
+    ) -> AppendAnswer:
+        """Write a part of the result behind the first `place` bytes, and its progress event `seq`.
 
-        `embedded` is how far the result then goes. Returns `ok` or `ok full` (see `replay.FULL`), or `have k` for the
-        identical call sent again; `behind k` (the log ends at k: Redis forgot), `fenced`, `cancelled`, `ended`,
-        `missing`, or `busy` (try again later): nothing was written.
+        `embedded` is the state of the result including this part.
         """
         keys = self._keys.job(execution.job_id)
         try:
@@ -47,9 +46,9 @@ class Results:
                 part,
                 encode_data(embedded.as_dict()),
             )
-        except OutOfMemoryError:
-            return "busy"
-        return answer.decode()
+        except OutOfMemoryError as error:
+            return Busy(str(error))
+        return parse_finish_answer(answer)
 
     async def page(self, job_id: str, begin: int, end: int) -> bytes:
         """The result's bytes from `begin` to before `end`; fewer, or none, where it does not go so far (any more)."""

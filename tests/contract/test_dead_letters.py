@@ -8,6 +8,7 @@ import pytest
 from shared.model.errors import AttemptFailed, BadCursor, JobNotFound, ProviderRefused, ProviderUnreachable, problem_of
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.lifecycle import State
+from shared.store.answers import Written
 from shared.store.dead_letters import Buried, DeadLetters, Listed
 from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id
 
@@ -22,7 +23,7 @@ async def failed(core: Core, error: AttemptFailed = UNREACHABLE, **changes: Any)
     execution = await core.running(**changes)
     data = encode_data({"error": problem_of(error), "sha256": "", "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
-    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == "ok"
+    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
     return execution.job_id
 
 

@@ -11,6 +11,7 @@ from shared.model.errors import AttemptFailed
 from shared.model.jobs import EMBEDDINGS, Embedded
 from shared.model.lifecycle import State
 from shared.process.clock import SystemClock
+from shared.store.answers import AppendAnswer, Behind, Busy, StopReason
 from shared.store.jobs import Execution
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
@@ -32,10 +33,10 @@ class Answering(Results):
 
     def __init__(self, core: Core) -> None:
         super().__init__(core.client, core.keys)
-        self.answers: list[str] = []
+        self.answers: list[AppendAnswer] = []
         self.changed = Watched()
 
-    async def keep(self, *args: Any, **options: Any) -> str:
+    async def keep(self, *args: Any, **options: Any) -> AppendAnswer:
         """As ever."""
         self.answers.append(await super().keep(*args, **options))
         self.changed.change()
@@ -92,8 +93,8 @@ async def test_it_counts_what_was_embedded(core: Core) -> None:
 async def test_one_that_was_stopped_before_it_ran_asks_nobody(core: Core) -> None:
     metrics = Metrics()
     stopped = embedding(core, await begun(core), metrics=metrics)
-    stopped.stop("drain")
-    stopped.stop("cancelled")
+    stopped.stop(StopReason.DRAIN)
+    stopped.stop(StopReason.CANCELLED)
 
     assert await run(stopped) is None
 
@@ -119,7 +120,7 @@ async def test_what_redis_forgot_before_the_end_is_noticed_at_the_end(core: Core
     assert ending is not None
     await core.client.hset(core.keys.job(execution.job_id).record, "seq", "3")  # type: ignore[misc]
 
-    assert await first.finish(core.store, ending) == "behind 3"
+    assert await first.finish(core.store, ending) == Behind(3)
 
     assert first.stopped == "behind"
 
@@ -188,7 +189,7 @@ async def test_a_server_without_room_is_asked_again_until_it_has_some(own_core: 
     await own_core.client.config_set("maxmemory", 1)
     results = Answering(own_core)
     running = asyncio.create_task(run(embedding(own_core, execution, results=results)))
-    await results.changed.until(lambda: results.answers == ["busy", "busy"])
+    await results.changed.until(lambda: [type(each) for each in results.answers] == [Busy, Busy])
     await own_core.client.config_set("maxmemory", 0)
     ending = await running
 

@@ -15,6 +15,7 @@ from shared.model.events import START, Event, EventId, EventType, decode_frame, 
 from shared.model.jobs import Usage
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.answers import FinishAnswer, Written
 from shared.store.jobs import EMPTY_SHA256
 from shared.store.replay_log import Entry
 from shared.store.retrying import retry_until_redis_answers
@@ -123,7 +124,7 @@ async def test_the_terminal_event_counts_all_logged_events_itself_included(core:
 
     answer = await finish(core.store, execution, Ending(State.COMPLETED, {"sha256": "x"}), 4)
 
-    assert answer == "ok"
+    assert answer == Written()
     event = await last_event(core, execution.job_id)
     assert (event.type, event.id) == (EventType.COMPLETED, EventId(1, 4))
     assert event.json() == {"sha256": "x", "events": len(await core.events(execution.job_id))}
@@ -148,7 +149,7 @@ async def test_a_job_that_never_began_ends_with_nothing(core: Core) -> None:
     job_id = await core.queued()
     execution = await core.take_over(job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, DeadlinePassed("Over."), 7) == "ok"
+    assert await finish_from_log(core.store, core.log, execution, DeadlinePassed("Over."), 7) == Written()
 
     event = await last_event(core, job_id)
     assert (event.type, event.id) == (EventType.EXPIRED, EventId(1, 1))
@@ -160,7 +161,7 @@ async def test_a_job_that_is_ended_in_its_workers_place_keeps_what_it_showed(cor
     await core.append(frames_of(former, 2, "a", "b"), frames_of(former, 4, "c"))
     execution = await core.take_over(former.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, LOST, 7) == "ok"
+    assert await finish_from_log(core.store, core.log, execution, LOST, 7) == Written()
 
     event = await last_event(core, former.job_id)
     assert (event.type, event.id) == (EventType.FAILED, EventId(2, 1))
@@ -174,7 +175,7 @@ async def test_a_cancelled_execution_ends_right_after_what_it_logged(core: Core)
     await core.append(frames_of(execution, 2, "a"))
     await core.cancel(execution.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("cancelled"), 1) == "ok"
+    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("cancelled"), 1) == Written()
 
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 delta", "1-3 cancelled"]
     assert (await last_event(core, execution.job_id)).json()["sha256"] == sha256_of("a")
@@ -199,10 +200,10 @@ async def test_events_that_only_a_newer_version_knows_count_and_the_job_ends_as_
         Entry(execution.job_id, execution.epoch, execution.owner, 3, 3, news),
         frames_of(execution, 4, "b"),
     )
-    assert answers == ["ok"] * 3
+    assert answers == [Written()] * 3
     await core.cancel(execution.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("cancelled"), 1) == "ok"
+    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("cancelled"), 1) == Written()
 
     frames = list(split_frames(await core.log_bytes(execution.job_id)))
     end = decode_frame(frames[-1])
@@ -213,10 +214,10 @@ async def test_events_that_only_a_newer_version_knows_count_and_the_job_ends_as_
 async def test_a_job_that_has_ended_stays_as_it_ended(core: Core) -> None:
     execution = await core.running()
 
-    async def end(error: TailraceError) -> str:
+    async def end(error: TailraceError) -> FinishAnswer:
         return await finish_from_log(core.store, core.log, execution, error, 0)
 
-    assert await end(LOST) == "ok"
+    assert await end(LOST) == Written()
     assert await end(LOST) == "ended"
     assert await end(DeadlinePassed("Over.")) == "ended"
     assert (await core.job(execution.job_id)).status is State.FAILED
@@ -245,7 +246,7 @@ async def test_a_rollback_may_go_back_to_the_middle_again_and_again(core: Core) 
         frames_of(execution, 9, "f"),
         rollback(10, to=99),  # nothing is after it
     )
-    assert answers == ["ok"] * 6
+    assert answers == [Written()] * 6
 
     tally, latest = await read_tally(core.log, execution.job_id)
 
@@ -255,7 +256,7 @@ async def test_a_rollback_may_go_back_to_the_middle_again_and_again(core: Core) 
 async def test_a_log_of_any_length_is_tallied_in_the_memory_of_a_page(core: Core) -> None:
     execution = await core.running()
     for seq in range(2, 102):
-        assert await core.append(frames_of(execution, seq, "x" * 60_000)) == ["ok"]
+        assert await core.append(frames_of(execution, seq, "x" * 60_000)) == [Written()]
     tracemalloc.start()
     try:
         tally, _ = await read_tally(core.log, execution.job_id)
@@ -271,7 +272,7 @@ async def test_a_long_log_is_tallied_over_many_pages(core: Core) -> None:
     execution = await core.running()
     texts = [f"{n}" * 10_000 for n in range(10)] * 10
     for seq, text in enumerate(texts, 2):
-        assert await core.append(frames_of(execution, seq, text)) == ["ok"]
+        assert await core.append(frames_of(execution, seq, text)) == [Written()]
     assert (await core.log.read_after(execution.job_id, START, max_bytes=256 * 1024)).more
 
     tally, latest = await read_tally(core.log, execution.job_id)
@@ -289,23 +290,23 @@ async def test_a_job_can_be_ended_as_soon_as_redis_is_back(own_valkey: EmbeddedV
         await logs.wait_for("worker.waits_for_redis")
         assert not ending.done()
         thaw()
-        assert await asyncio.wait_for(ending, PATIENCE_S) == "ok"
+        assert await asyncio.wait_for(ending, PATIENCE_S) == Written()
 
     assert await own_core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 failed"]
 
 
 async def test_an_end_whose_acknowledgement_was_lost_is_sent_again_and_is_success(core: Core) -> None:
     execution = await core.running()
-    answers: list[str] = []
+    answers: list[FinishAnswer] = []
 
-    async def finish_and_lose_the_answer() -> str:
+    async def finish_and_lose_the_answer() -> FinishAnswer:
         answers.append(await core.finish(execution, State.COMPLETED, seq=2))
         if len(answers) == 1:
             raise RedisConnectionError("The connection broke before the answer came.")
         return answers[-1]
 
     with captured_logs():
-        assert await retry_until_redis_answers(finish_and_lose_the_answer) == "have"
+        assert await retry_until_redis_answers(finish_and_lose_the_answer) == Written(repeated=True)
 
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 completed"]
 
@@ -349,7 +350,7 @@ async def test_only_an_abandoned_job_says_what_it_would_still_have_cost(
     if saved is not None:
         await core.cancel(execution.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, error, 7) == "ok"
+    assert await finish_from_log(core.store, core.log, execution, error, 7) == Written()
     assert (await core.job(execution.job_id)).outcome.get("tokens_saved") == saved
 
 
@@ -358,5 +359,5 @@ async def test_an_abandoned_job_whose_request_is_gone_claims_nothing(core: Core)
     await core.cancel(execution.job_id)
     await core.client.delete(core.keys.job(execution.job_id).request)
 
-    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("abandoned"), 7) == "ok"
+    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("abandoned"), 7) == Written()
     assert (await core.job(execution.job_id)).outcome["tokens_saved"] == 0

@@ -7,6 +7,7 @@ import pytest
 
 from shared.model.errors import Drained
 from shared.model.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
+from shared.store.answers import FinishAnswer, Written
 from shared.store.client import Functions
 from shared.store.function_library import LIBRARY, Library, read_source
 from shared.store.jobs import Execution
@@ -26,10 +27,10 @@ async def job_in(core: Core, state: State) -> str:
     if state is State.CANCELLED:
         job_id = (await core.running()).job_id
         await core.cancel(job_id)
-        assert await finish(core, job_id, State.CANCELLED) == "ok"
+        assert await finish(core, job_id, State.CANCELLED) == Written()
     elif state in BY_THEN_ENDED:
         job_id = await job_in(core, BY_THEN_ENDED[state])
-        assert await finish(core, job_id, state) == "ok"
+        assert await finish(core, job_id, state) == Written()
     else:
         job_id = await core.queued()
         if state is not State.QUEUED:
@@ -40,7 +41,7 @@ async def job_in(core: Core, state: State) -> str:
     return job_id
 
 
-async def finish(core: Core, job_id: str, status: State) -> str:
+async def finish(core: Core, job_id: str, status: State) -> FinishAnswer:
     """Finish as somebody who may, as far as the fence is concerned: only the table stands against it."""
     execution = await core.store.take_over(job_id, "somebody")
     if not isinstance(execution, Execution):  # ended: who ended it tries to go on writing
@@ -57,7 +58,7 @@ async def act(core: Core, job_id: str, action: Action) -> bool:
         return isinstance(begun, Execution)
     if action is Action.CANCEL:
         return await core.cancel(job_id) in ("cancelled", "cancelling")
-    return await finish(core, job_id, ENDINGS[action]) == "ok"
+    return await finish(core, job_id, ENDINGS[action]) == Written()
 
 
 def expected(state: State, action: Action) -> State | None:
@@ -118,7 +119,7 @@ async def test_a_job_whose_record_lacks_fields_can_be_ended(core: Core) -> None:
     job_id = (await core.running()).job_id
     await core.client.hdel(core.keys.job(job_id).record, "deadline", "attempts", "created", "base", "left")  # type: ignore[misc]
 
-    assert await finish(core, job_id, State.FAILED) == "ok"
+    assert await finish(core, job_id, State.FAILED) == Written()
 
 
 def test_the_table_above_knows_every_way_to_end() -> None:

@@ -19,6 +19,7 @@ from shared.model.errors import JobNotFound
 from shared.model.events import START, EventId, after_cursor
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.answers import Written
 from shared.store.client import Client, open_client
 from shared.store.keys import Keys
 from shared.store.live_feed import LiveFeed
@@ -157,7 +158,7 @@ async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_l
 
     async def publish(entries: list[Entry]) -> None:
         await dawdle(rng, 100)
-        assert set(await writing.log.append(entries)) == {"ok"}
+        assert set(await writing.log.append(entries)) == {Written()}
 
     async with running_hub(settings, log_type=DawdlingLog) as hub:
         for number in range(rounds):

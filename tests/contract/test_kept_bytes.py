@@ -10,6 +10,7 @@ from shared.model.events import EventId, EventType, encode_frame
 from shared.model.jobs import Embedded
 from shared.model.lifecycle import State
 from shared.model.tenant_bounds import TenantBounds
+from shared.store.answers import AppendAnswer, Written
 from shared.store.conversations import Conversations
 from shared.store.jobs import Created, Execution, Store
 from shared.store.results import Results
@@ -97,7 +98,7 @@ async def test_a_job_that_has_not_ended_counts_with_the_next_whole_step(core: Co
     execution = await core.running()
     seq, steps = execution.seq + 1, []
     for _ in range(4):
-        assert await core.append(frames_of(execution, seq, "x" * 9_000)) == ["ok"]
+        assert await core.append(frames_of(execution, seq, "x" * 9_000)) == [Written()]
         seq += 1
         steps.append(await counted(core) // STEP)
         assert await counted(core) > await kept(core, execution.job_id)
@@ -110,7 +111,7 @@ async def test_a_job_that_has_ended_counts_with_what_it_keeps(core: Core, status
     execution = await core.running(request=BIG)
     await core.append(frames_of(execution, execution.seq + 1, "x" * 50_000))
 
-    assert await core.finish(execution, status) == "ok"
+    assert await core.finish(execution, status) == Written()
 
     assert JOB + await kept(core, execution.job_id) == await counted(core)
 
@@ -125,7 +126,7 @@ async def test_a_result_counts(core: Core) -> None:
     assert await counted(core) > 100_000
 
 
-async def keep(core: Core, execution: Execution, size: int) -> str:
+async def keep(core: Core, execution: Execution, size: int) -> AppendAnswer:
     """Keep a whole result of so many bytes."""
     embedded = Embedded("m", 1, 1, size // 4, 1, "provider", "")
     frame = encode_frame(EventType.PROGRESS, b"{}", EventId(execution.epoch, execution.seq + 1))
@@ -142,9 +143,9 @@ async def test_a_job_that_passes_its_tenants_bound_is_told(core: Core) -> None:
         if kind == "chat":
             said = await core.append(frames_of(execution, execution.seq + 1, "x" * 40_000))
             said += await core.append(frames_of(execution, execution.seq + 2, "x" * 40_000))
-            assert said == ["ok", "ok full"]
+            assert said == [Written(), Written(tenant_full=True)]
         else:
-            assert await keep(core, execution, 80_000) == "ok full"
+            assert await keep(core, execution, 80_000) == Written(tenant_full=True)
 
 
 # How it is given back.
@@ -214,7 +215,7 @@ async def test_the_request_of_a_job_without_an_answer_is_shortened(core: Core, s
     execution = await core.running(request=BIG, brief=brief)
     if status is State.CANCELLED:
         assert await core.cancel(execution.job_id) == "cancelling"
-    assert await core.finish(execution, status) == "ok"
+    assert await core.finish(execution, status) == Written()
 
     key = core.keys.job(execution.job_id).request
     assert await core.client.get(key) == (brief if status in (State.CANCELLED, State.EXPIRED) else BIG)
@@ -260,8 +261,8 @@ async def test_a_job_of_a_version_that_counted_nothing_goes_on(core: Core) -> No
     record = core.keys.job(execution.job_id).record
     await core.client.hdel(record, "base_of_bytes", "bytes")  # type: ignore[misc]
 
-    assert await core.append(frames_of(execution, execution.seq + 1, "x" * 40_000)) == ["ok"]
-    assert await core.finish(execution, State.COMPLETED) == "ok"
+    assert await core.append(frames_of(execution, execution.seq + 1, "x" * 40_000)) == [Written()]
+    assert await core.finish(execution, State.COMPLETED) == Written()
     assert await core.store.forget(execution.job_id) == "deleted"
 
 

@@ -12,6 +12,7 @@ from shared.model.events import EventType, encode_data
 from shared.model.lifecycle import State
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.answers import AppendAnswer, StopReason, Written
 from shared.store.jobs import Execution
 from shared.store.replay_log import Entry, ReplayLog
 from shared.telemetry.metrics import Metrics
@@ -36,9 +37,9 @@ async def pumping(log: ReplayLog, max_bytes: int = ROOMY, metrics: Metrics | Non
         await asyncio.wait([task])
 
 
-def open_outbox(pump: Pump, execution: Execution) -> tuple[Outbox, list[str]]:
+def open_outbox(pump: Pump, execution: Execution) -> tuple[Outbox, list[StopReason]]:
     """An outbox, and the verdicts it is told."""
-    verdicts: list[str] = []
+    verdicts: list[StopReason] = []
     return pump.open(execution, verdicts.append), verdicts
 
 
@@ -74,7 +75,7 @@ class Gate(ReplayLog):
         self.asked = asyncio.Event()
         self.batches: list[int] = []
 
-    async def append(self, entries: Sequence[Entry]) -> list[str]:
+    async def append(self, entries: Sequence[Entry]) -> list[AppendAnswer]:
         self.batches.append(len(entries))
         self.asked.set()
         await self.opened.wait()
@@ -89,7 +90,7 @@ class Forgetful(ReplayLog):
         self.given: list[list[Entry]] = []
         self._losses = losses
 
-    async def append(self, entries: Sequence[Entry]) -> list[str]:
+    async def append(self, entries: Sequence[Entry]) -> list[AppendAnswer]:
         self.given.append(list(entries))
         answers = await super().append(entries)
         if self._losses > 0:
@@ -150,7 +151,7 @@ async def test_the_terminal_event_follows_what_was_flushed(core: Core) -> None:
         outbox, _ = open_outbox(pump, execution)
         await put_and_flush(outbox, "a", "b")
 
-        assert await core.finish(execution, State.COMPLETED, seq=outbox.seq + 1) == "ok"
+        assert await core.finish(execution, State.COMPLETED, seq=outbox.seq + 1) == Written()
 
 
 async def test_one_flush_is_one_call_for_all_jobs(own_core: Core) -> None:

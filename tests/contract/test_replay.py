@@ -10,6 +10,7 @@ from shared.model.events import START, EventId, EventType, after_cursor, encode_
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store import replay_log as replay
+from shared.store.answers import Behind, Busy, Written
 from shared.store.client import REDIS_FULL
 from shared.store.jobs import Execution
 from shared.store.replay_log import FRAMES_AT_ONCE, Entry, Page
@@ -31,8 +32,8 @@ async def test_what_is_accepted_is_logged_and_published_as_it_is(core: Core) -> 
     execution = await core.running()
     one, two = frames_of(execution, 2, "a"), frames_of(execution, 3, "b", "c")
     async with core.listening(core.keys.channel(execution.job_id)) as listener:
-        assert await core.append(one) == ["ok"]
-        assert await core.append(two) == ["ok"]
+        assert await core.append(one) == [Written()]
+        assert await core.append(two) == [Written()]
         assert await listener.heard() == [one.frames, two.frames]
 
     entries = await core.client.xrange(core.keys.job(execution.job_id).log)
@@ -44,7 +45,11 @@ async def test_the_identical_entry_sent_again_is_there_already(core: Core) -> No
     execution = await core.running()
     entry = frames_of(execution, 2, "a", "b")
 
-    assert [await core.append(entry) for _ in range(3)] == [["ok"], ["have 3"], ["have 3"]]
+    assert [await core.append(entry) for _ in range(3)] == [
+        [Written()],
+        [Written(repeated=True)],
+        [Written(repeated=True)],
+    ]
 
     assert (await core.story(execution.job_id))[2:] == ["1-2 delta", "1-3 delta"]
 
@@ -53,7 +58,7 @@ async def test_an_entry_that_leaves_a_gap_is_told_where_the_log_ends(core: Core)
     execution = await core.running()
     await core.append(frames_of(execution, 2, "a"))
 
-    assert await core.append(frames_of(execution, 4, "c")) == ["behind 2"]
+    assert await core.append(frames_of(execution, 4, "c")) == [Behind(2)]
     assert (await core.job(execution.job_id)).last == EventId(1, 2)
 
 
@@ -61,8 +66,8 @@ async def test_an_entry_that_begins_in_what_is_there_is_not_logged_twice(core: C
     execution = await core.running()
     await core.append(frames_of(execution, 2, "a"))
 
-    assert await core.append(frames_of(execution, 2, "a", "b")) == ["behind 2"]
-    assert await core.append(frames_of(execution, 3, "b")) == ["ok"]
+    assert await core.append(frames_of(execution, 2, "a", "b")) == [Behind(2)]
+    assert await core.append(frames_of(execution, 3, "b")) == [Written()]
 
 
 async def test_the_refusals_say_why_the_execution_is_over(core: Core) -> None:
@@ -102,15 +107,15 @@ async def test_the_entries_of_one_call_are_judged_apart_from_each_other(core: Co
 
     answers = await core.append(*entries)
 
-    assert (answers[0], answers[1], answers[3]) == ("ok", "fenced", "ok")
-    assert answers[2].startswith("busy ")
+    assert (answers[0], answers[1], answers[3]) == (Written(), "fenced", Written())
+    assert isinstance(answers[2], Busy) and answers[2].reason
     assert [str(tail) for tail in await core.tails(fine.job_id, odd.job_id, also_fine.job_id)] == ["1-2", "1-1", "1-2"]
 
 
 async def test_two_entries_of_one_job_may_share_a_call(core: Core) -> None:
     execution = await core.running()
 
-    assert await core.append(frames_of(execution, 2, "a"), frames_of(execution, 3, "b")) == ["ok", "ok"]
+    assert await core.append(frames_of(execution, 2, "a"), frames_of(execution, 3, "b")) == [Written(), Written()]
     assert await core.append() == []
 
 
@@ -180,7 +185,7 @@ async def test_a_large_entry_is_logged_whole_and_the_channel_only_nudges(core: C
     entry = frames_of(execution, 2, "x" * (size - bare))
     assert len(entry.frames) == size
     async with core.listening(core.keys.channel(execution.job_id)) as listener:
-        assert await core.append(entry) == ["ok"]
+        assert await core.append(entry) == [Written()]
         assert await listener.heard() == [entry.frames if carried else b""]
 
     assert (await core.log_bytes(execution.job_id)).endswith(entry.frames)
@@ -199,7 +204,7 @@ async def test_many_large_entries_go_in_one_call(core: Core) -> None:
     executions = [await core.running() for _ in range(20)]
     entries = [frames_of(each, 2, "x" * 60_000) for each in executions]
 
-    assert await core.append(*entries) == ["ok"] * 20
+    assert await core.append(*entries) == [Written()] * 20
 
 
 # Memory.
@@ -214,23 +219,23 @@ async def test_a_server_without_room_refuses_new_work_and_lets_what_there_is_end
     await core.client.config_set("maxmemory", 1)
 
     answers = await core.append(frames_of(finishing, 2, "a"), frames_of(cancelling, 2, "b"))
-    assert [answer.partition(" ")[0] for answer in answers] == ["busy", "busy"]
+    assert [type(answer) for answer in answers] == [Busy, Busy]
     for refused in (core.store.create(late, 1), core.queue.admit(late, max_depth=9, retention_s=60)):
         with pytest.raises(REDIS_FULL):
             await refused
     assert await core.client.exists(core.keys.job(late.id).record, f"arq:job:{late.id}") == 0
 
-    assert await core.finish(finishing, State.FAILED) == "ok"
+    assert await core.finish(finishing, State.FAILED) == Written()
     assert await core.cancel(cancelling.job_id) == "cancelling"
-    assert await core.finish(cancelling, State.CANCELLED) == "ok"
-    assert await core.store.beat([draining]) == ["ok"]
+    assert await core.finish(cancelling, State.CANCELLED) == Written()
+    assert await core.store.beat([draining]) == [None]
     assert await core.store.leave(draining, Drained("It was stopped."), costs=False)
     assert await core.queue.take(["default"], "w.9", 1.0) is not None
     assert (await core.begin(queued)).epoch == 1
     await core.queue.done(queued, "default")
 
     await core.client.config_set("maxmemory", 0)
-    assert await core.append(frames_of(await core.begin(draining.job_id, "w.2"), 3, "a")) == ["ok"]
+    assert await core.append(frames_of(await core.begin(draining.job_id, "w.2"), 3, "a")) == [Written()]
 
 
 # Read.

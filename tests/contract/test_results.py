@@ -5,6 +5,7 @@ import pytest
 from shared.model.events import EventId, EventType, encode_frame
 from shared.model.jobs import EMBEDDINGS, Embedded
 from shared.model.lifecycle import State
+from shared.store.answers import AppendAnswer, Behind, Busy, Written
 from shared.store.jobs import Execution
 from shared.store.results import Results
 from tests.support.core import Core
@@ -23,7 +24,9 @@ def embedded(done: int, total: int = 4) -> Embedded:
     )
 
 
-async def keep(results: Results, execution: Execution, done: int, *, seq: int | None = None, part: bytes = PART) -> str:
+async def keep(
+    results: Results, execution: Execution, done: int, *, seq: int | None = None, part: bytes = PART
+) -> AppendAnswer:
     """Keep the vector of one input, as the event of this number."""
     seq = execution.seq + done if seq is None else seq
     frame = encode_frame(EventType.PROGRESS, b"{}", EventId(execution.epoch, seq))
@@ -43,8 +46,8 @@ async def test_a_part_its_event_and_how_far_it_goes_are_written_together(core: C
     execution = await embedding(core)
     job_id = execution.job_id
     async with core.listening(core.keys.channel(job_id)) as heard:
-        assert await keep(results, execution, 1) == "ok"
-        assert await keep(results, execution, 2, part=PART[::-1]) == "ok"
+        assert await keep(results, execution, 1) == Written()
+        assert await keep(results, execution, 2, part=PART[::-1]) == Written()
         live = await heard.heard()
 
     assert await core.story(job_id) == ["0-1 queued", "1-1 started", "1-2 progress", "1-3 progress"]
@@ -55,9 +58,9 @@ async def test_a_part_its_event_and_how_far_it_goes_are_written_together(core: C
 
 async def test_the_identical_part_sent_again_is_had(core: Core, results: Results) -> None:
     execution = await embedding(core)
-    assert await keep(results, execution, 1) == "ok"
+    assert await keep(results, execution, 1) == Written()
 
-    assert await keep(results, execution, 1) == f"have {execution.seq + 1}"
+    assert await keep(results, execution, 1) == Written(repeated=True)
 
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 progress"]
 
@@ -65,7 +68,7 @@ async def test_the_identical_part_sent_again_is_had(core: Core, results: Results
 async def test_a_part_behind_one_that_redis_forgot_is_not_written(core: Core, results: Results) -> None:
     execution = await embedding(core)
 
-    assert await keep(results, execution, 2) == f"behind {execution.seq}"
+    assert await keep(results, execution, 2) == Behind(execution.seq)
 
     assert await core.store.embedded(execution.job_id) is None
     assert await results.page(execution.job_id, 0, 100) == b""
@@ -73,11 +76,11 @@ async def test_a_part_behind_one_that_redis_forgot_is_not_written(core: Core, re
 
 async def test_a_fenced_execution_keeps_nothing(core: Core, results: Results) -> None:
     execution = await embedding(core)
-    assert await keep(results, execution, 1) == "ok"
+    assert await keep(results, execution, 1) == Written()
     second = await core.begin(execution.job_id, "worker.2")
 
     assert await keep(results, execution, 2, part=b"x" * 8) == "fenced"
-    assert await keep(results, second, 2, seq=second.seq + 1) == "ok"
+    assert await keep(results, second, 2, seq=second.seq + 1) == Written()
 
     assert await whole(results, execution.job_id, 16) == [PART, PART]
 
@@ -122,7 +125,7 @@ async def test_where_nothing_is_kept_the_next_execution_starts_over(core: Core) 
 async def test_a_result_goes_with_its_job(core: Core, results: Results) -> None:
     execution = await embedding(core)
     await keep(results, execution, 1)
-    assert await core.finish(execution, State.FAILED, seq=execution.seq + 2) == "ok"
+    assert await core.finish(execution, State.FAILED, seq=execution.seq + 2) == Written()
 
     record, result = [
         await core.client.execute_command("PEXPIRETIME", key)
@@ -156,7 +159,7 @@ async def test_a_server_without_room_keeps_nothing_and_may_be_asked_again(own_co
     execution = await embedding(own_core)
     await own_core.client.config_set("maxmemory", 1)
 
-    assert await keep(results, execution, 1) == "busy"
+    assert isinstance(await keep(results, execution, 1), Busy)
 
     await own_core.client.config_set("maxmemory", 0)
-    assert await keep(results, execution, 1) == "ok"
+    assert await keep(results, execution, 1) == Written()

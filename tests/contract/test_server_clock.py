@@ -6,6 +6,7 @@ import pytest
 
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
+from shared.store.answers import Written
 from shared.store.keys import ARQ_IN_PROGRESS
 from shared.store.queue import Taken
 from tests.support.core import RETENTION_S, Core, make_spec
@@ -125,7 +126,7 @@ async def test_a_dead_workers_claim_does_not_last_for_as_long_as_the_clock_was_s
 async def test_what_has_ended_is_kept_for_its_retention_by_the_servers_own_clock(core: Core, ahead_ms: int) -> None:
     await was_ahead(core, ahead_ms)
     execution = await core.running()
-    assert await core.finish(execution, State.COMPLETED) == "ok"
+    assert await core.finish(execution, State.COMPLETED) == Written()
 
     left = await core.client.pttl(core.keys.job(execution.job_id).record)
 

@@ -9,6 +9,7 @@ from shared.model.errors import Abandoned, BrokenJob, Cancelled, Drained, JobNot
 from shared.model.events import EventId, EventType, encode_data, encode_frame, is_terminal
 from shared.model.jobs import Abandonment, Job, JobSpec, OnDisconnect
 from shared.model.lifecycle import State
+from shared.store.answers import Behind, FinishAnswer, Written
 from shared.store.function_library import LIBRARY
 from shared.store.jobs import EMPTY_SHA256, Execution, Store, Succession
 from shared.telemetry.metrics import Cells, Count, Metrics
@@ -38,7 +39,7 @@ async def expiries(core: Core, spec_or_id: JobSpec | str) -> list[int]:
 
 async def test_a_job_that_has_ended_is_deleted_with_all_its_keys(core: Core) -> None:
     execution = await core.running()
-    assert await core.finish(execution, State.COMPLETED) == "ok"
+    assert await core.finish(execution, State.COMPLETED) == Written()
 
     assert await core.store.forget(execution.job_id) == "deleted"
 
@@ -53,7 +54,7 @@ async def test_a_job_that_has_not_ended_is_hidden_and_goes_after_its_end(core: C
 
     assert (await core.job(execution.job_id)).hidden
     assert await expiries(core, execution.job_id) == [-1, -1, -1, -2]
-    assert await core.finish(execution, State.COMPLETED) == "ok"
+    assert await core.finish(execution, State.COMPLETED) == Written()
     record, request, log, result = await expiries(core, execution.job_id)
     assert record == request == log > 0
     assert result == -2
@@ -259,7 +260,7 @@ async def test_a_taken_over_job_is_fenced_and_shows_nothing_new(core: Core) -> N
     assert (taken.epoch, taken.seq, taken.base, taken.attempt) == (2, 0, 2, 1)
     assert await core.log_bytes(former.job_id) == before
     assert await core.append(frames_of(former, 2, "zombie")) == ["fenced"]
-    assert await core.store.beat([former, taken]) == ["fenced", "ok"]
+    assert await core.store.beat([former, taken]) == ["fenced", None]
 
 
 async def test_a_taken_over_job_can_still_be_begun(core: Core) -> None:
@@ -354,7 +355,7 @@ async def test_a_beat_tells_each_execution_whether_to_go_on(core: Core) -> None:
 
     answers = await core.store.beat([fine, cancelled, fenced, ended, missing])
 
-    assert answers == ["ok", "cancelled", "fenced", "ended", "missing"]
+    assert answers == [None, "cancelled", "fenced", "ended", "missing"]
     assert await core.store.beat([]) == []
 
 
@@ -403,7 +404,7 @@ async def test_a_finished_job_has_its_terminal_event_its_outcome_and_one_expiry_
         execution, seq=3, frame=frame, status=State.COMPLETED, outcome=data, result=b"a result"
     )
 
-    assert answer == "ok"
+    assert answer == Written()
     job = await core.job(execution.job_id)
     assert (job.status, job.last, job.outcome) == (
         State.COMPLETED,
@@ -430,7 +431,7 @@ async def test_finishing_again_with_the_identical_call_is_success(core: Core) ->
 
     answers = [await core.finish(execution, State.COMPLETED, seq=2) for _ in range(3)]
 
-    assert answers == ["ok", "have", "have"]
+    assert answers == [Written(), Written(repeated=True), Written(repeated=True)]
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 completed"]
 
 
@@ -446,7 +447,7 @@ async def test_finishing_another_number_after_the_end_is_refused(core: Core) -> 
 async def test_a_terminal_event_must_follow_the_last_event(core: Core, seq: int) -> None:
     execution = await core.running()
 
-    assert await core.finish(execution, State.COMPLETED, seq=seq) == "behind 1"
+    assert await core.finish(execution, State.COMPLETED, seq=seq) == Behind(1)
     assert (await core.job(execution.job_id)).status is State.RUNNING
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started"]
 
@@ -458,7 +459,7 @@ async def test_a_former_execution_can_not_finish(core: Core) -> None:
 
     assert await core.finish(former, State.COMPLETED, seq=2) == "fenced"
     assert await core.finish(impostor, State.COMPLETED, seq=3) == "fenced"
-    assert await core.finish(later, State.COMPLETED, seq=3) == "ok"
+    assert await core.finish(later, State.COMPLETED, seq=3) == Written()
 
 
 async def test_a_job_that_is_being_cancelled_finishes_as_cancelled_only(core: Core) -> None:
@@ -467,7 +468,7 @@ async def test_a_job_that_is_being_cancelled_finishes_as_cancelled_only(core: Co
 
     for status in (State.COMPLETED, State.FAILED, State.EXPIRED):
         assert await core.finish(execution, status) == "cancelled"
-    assert await core.finish(execution, State.CANCELLED) == "ok"
+    assert await core.finish(execution, State.CANCELLED) == Written()
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 cancelled"]
 
 
@@ -620,7 +621,7 @@ async def test_an_execution_is_counted_when_it_begins_and_its_rollback_with_it(c
     assert (counts(metrics.executions), counts(metrics.rollbacks)) == ({(): 2}, {(): 1})
 
 
-async def finish(store: Store, execution: Execution, status: State, outcome: dict[str, object]) -> str:
+async def finish(store: Store, execution: Execution, status: State, outcome: dict[str, object]) -> FinishAnswer:
     data = encode_data(outcome)
     frame = encode_frame(EventType(status.value), data, EventId(execution.epoch, 2))
     return await store.finish(execution, seq=2, frame=frame, status=status, outcome=data)
@@ -642,8 +643,8 @@ async def test_an_end_whose_acknowledgement_was_lost_is_counted_by_whoever_sends
     store, metrics = counting_store(core)
     execution = await core.running()
     outcome: dict[str, object] = {"usage": None}
-    assert await finish(core.store, execution, State.COMPLETED, outcome) == "ok"  # nobody heard it
-    assert await finish(store, execution, State.COMPLETED, outcome) == "have"
+    assert await finish(core.store, execution, State.COMPLETED, outcome) == Written()  # nobody heard it
+    assert await finish(store, execution, State.COMPLETED, outcome) == Written(repeated=True)
 
     assert counts(metrics.ended) == {("completed", ""): 1}
 

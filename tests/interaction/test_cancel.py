@@ -12,6 +12,7 @@ from shared.model.errors import Cancelled
 from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.answers import StopReason
 from shared.store.jobs import EMPTY_SHA256, Store
 from tests.support.client import Client
 from tests.support.core import PATIENCE_S, RETENTION_S, captured_logs, fresh_job_id
@@ -140,7 +141,7 @@ async def test_between_its_begin_and_its_first_request(system: System, monkeypat
         await ordered.wait()
         return execution
 
-    def stop_and_tell(attempts: Attempts, job_id: str, reason: str) -> None:
+    def stop_and_tell(attempts: Attempts, job_id: str, reason: StopReason) -> None:
         stop(attempts, job_id, reason)
         ordered.set()
 

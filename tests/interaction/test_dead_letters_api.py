@@ -12,6 +12,7 @@ from shared.model.bounds import LIST_MOST
 from shared.model.errors import ProviderRefused, problem_of
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.lifecycle import State
+from shared.store.answers import Written
 from shared.store.dead_letters import DeadLetters
 from tests.support.client import Answer, Client
 from tests.support.core import captured_logs, make_spec
@@ -59,7 +60,7 @@ async def dead_letter(system: System, code: str = "insufficient_quota", **change
     execution = await core.begin(spec.id)
     data = encode_data({"error": problem_of(ProviderRefused("Not that.", code=code)), "usage": None, "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
-    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == "ok"
+    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
     # As a gateway of these settings would: the core of the tests keeps very few.
     assert await system.gateway.services.dead_letters.bury(spec.id) is not None
     return spec.id
@@ -109,7 +110,7 @@ async def test_a_job_whose_request_was_to_blame_is_no_dead_letter(system: System
     execution = await core.begin(spec.id)
     data = encode_data({"error": problem_of(ProviderRefused("n is bad.", code="invalid_request")), "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
-    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == "ok"
+    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
     # As a former version would have it.
     for key in (core.keys.dead_letters, core.keys.open_dead_letters):
         await core.client.zadd(key, {spec.id: 10**13})

@@ -10,6 +10,7 @@ from shared.config.settings import Settings
 from shared.model.events import EventType
 from shared.model.jobs import Progress
 from shared.model.lifecycle import State
+from shared.store.answers import Written
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.store.queue import Claim, Queue
 from tests.support.core import PATIENCE_S, captured_logs, frames_of
@@ -210,9 +211,9 @@ async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, tol
 async def test_a_job_whose_workers_died_at_the_same_place_fails(system: System, told: Told) -> None:
     job_id = await system.submit()
     first = await system.core.begin(job_id, "dead.1")
-    assert await system.core.append(frames_of(first, 2, "rolled ", "back")) == ["ok"]
+    assert await system.core.append(frames_of(first, 2, "rolled ", "back")) == [Written()]
     second = await system.core.begin(job_id, "dead.2", progress=Progress(crashes=1, died_at=2))
-    assert await system.core.append(frames_of(second, 3, "what ", "is ", "left")) == ["ok"]
+    assert await system.core.append(frames_of(second, 3, "what ", "is ", "left")) == [Written()]
     async with running_worker(system.settings):
         story = await system.story(job_id)
 

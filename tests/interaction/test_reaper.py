@@ -13,6 +13,7 @@ from shared.model.events import EventType
 from shared.model.jobs import Job, created_ms
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
+from shared.store.answers import Written
 from shared.store.jobs import EMPTY_SHA256, Store
 from shared.store.keys import ARQ_JOB
 from shared.store.queue import ARQ_FUNCTION, LOOK_S, serialize
@@ -46,7 +47,7 @@ async def out_of_reach(system: System, job_id: str) -> None:
 async def left_behind(system: System, job_id: str, *words: str) -> None:
     """Let the job run in a worker that died, or is as silent: it showed these words."""
     execution = await system.core.begin(job_id, "silent.1")
-    assert await system.core.append(frames_of(execution, 2, *words)) == ["ok"]
+    assert await system.core.append(frames_of(execution, 2, *words)) == [Written()]
     await out_of_reach(system, job_id)
 
 

@@ -12,6 +12,7 @@ from structlog.stdlib import add_log_level
 
 from shared.config.settings import Settings
 from shared.model.events import EventType, decode_frame
+from shared.store.answers import Written
 from shared.store.client import REDIS_DOWN
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from tests.support.client import Client
@@ -166,7 +167,7 @@ async def test_after_an_outage_a_running_job_is_left_to_its_worker_for_a_lease(
                     await valkey.start()
                     await logs.wait_for("dispatcher.redis_back")
                 story = await system.story(await system.submit(model="new"))
-                assert await system.core.append(frames_of(execution, 2, "still ", "mine")) == ["ok"]
+                assert await system.core.append(frames_of(execution, 2, "still ", "mine")) == [Written()]
 
     assert story.types == ["queued", "started", "completed"]
     assert [call.model for call in told.calls] == ["new"]
@@ -185,7 +186,7 @@ async def test_a_worker_that_starts_after_its_redis_leaves_a_running_job_to_its_
             await system.due(job_id)
             async with running_worker(own, told):
                 story = await system.story(await system.submit(model="new"))
-                assert await system.core.append(frames_of(execution, 2, "still ", "mine")) == ["ok"]
+                assert await system.core.append(frames_of(execution, 2, "still ", "mine")) == [Written()]
 
     assert story.types == ["queued", "started", "completed"]
     assert [call.model for call in told.calls] == ["new"]

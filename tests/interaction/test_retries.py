@@ -23,6 +23,7 @@ from shared.model.errors import (
 from shared.model.events import EventType
 from shared.model.jobs import Progress
 from shared.model.routes import Continuation, OnStreamFailure
+from shared.store.answers import AppendAnswer
 from shared.store.queue import Taken
 from shared.store.replay_log import Entry, ReplayLog
 from tests.support.core import PATIENCE_S, frames_of
@@ -324,7 +325,7 @@ async def test_what_was_generated_before_a_drain_is_handed_over_too(
 ) -> None:
     append, appending, may_append = ReplayLog.append, asyncio.Event(), asyncio.Event()
 
-    async def append_late(log: ReplayLog, entries: Sequence[Entry]) -> list[str]:
+    async def append_late(log: ReplayLog, entries: Sequence[Entry]) -> list[AppendAnswer]:
         appending.set()
         await may_append.wait()
         return await append(log, entries)

@@ -24,6 +24,7 @@ from hypothesis.stateful import (
 from shared.model.errors import Drained, ProviderTimeout, WorkerLost
 from shared.model.events import START, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from shared.model.lifecycle import TERMINAL, State
+from shared.store.answers import AppendAnswer, Behind, FinishAnswer, StopReason, Written
 from shared.store.jobs import ROLLED_BACK, Execution, Succession
 from shared.store.replay_log import Entry
 from tests.support.core import Core, Listener, frames_of, open_core
@@ -49,50 +50,54 @@ class Model:
     attempts: int = 0
     left: str = ""
 
-    def refusal(self, epoch: int, owner: str) -> str | None:
+    def refusal(self, epoch: int, owner: str) -> StopReason | None:
         if self.status in TERMINAL:
-            return "ended"
-        return None if (epoch, owner) == (self.epoch, self.owner) else "fenced"
+            return StopReason.ENDED
+        return None if (epoch, owner) == (self.epoch, self.owner) else StopReason.FENCED
 
     def add(self, frames: bytes, last: int) -> None:
         self.log += split_frames(frames)
         self.published.append(frames if len(frames) <= 16_384 else b"")
         self.seq = last
 
-    def append(self, entry: Entry) -> str:
+    def append(self, entry: Entry) -> AppendAnswer:
         """What the log must answer; accepted frames are added."""
         if refusal := self.refusal(entry.epoch, entry.owner):
             return refusal
         if self.status is State.CANCELLING:
-            return "cancelled"
+            return StopReason.CANCELLED
         if entry.last <= self.seq:
-            return f"have {self.seq}"
+            return Written(repeated=True)
         if entry.first != self.seq + 1:
-            return f"behind {self.seq}"
+            return Behind(self.seq)
         self.add(entry.frames, entry.last)
-        return "ok"
+        return Written()
 
-    def finish(self, execution: Execution, seq: int, status: State, frame: bytes) -> str:
+    def finish(self, execution: Execution, seq: int, status: State, frame: bytes) -> FinishAnswer:
         """What `finish` must answer; an accepted terminal event is added."""
         refusal = self.refusal(execution.epoch, execution.owner)
-        if refusal == "ended" and (execution.epoch, execution.owner, seq) == (self.epoch, self.owner, self.seq):
-            return "have"
+        if refusal is StopReason.ENDED and (execution.epoch, execution.owner, seq) == (
+            self.epoch,
+            self.owner,
+            self.seq,
+        ):
+            return Written(repeated=True)
         if refusal:
             return refusal
         if self.status is State.CANCELLING and status is not State.CANCELLED:
-            return "cancelled"
+            return StopReason.CANCELLED
         allowed = {
             State.QUEUED: {State.FAILED, State.EXPIRED},
             State.RUNNING: {State.COMPLETED, State.FAILED, State.EXPIRED},
             State.CANCELLING: {State.CANCELLED},
         }
         if status not in allowed[self.status]:
-            return "refused"
+            return StopReason.NOT_ALLOWED
         if seq != self.seq + 1:
-            return f"behind {self.seq}"
+            return Behind(self.seq)
         self.add(frame, seq)
         self.status = status
-        return "ok"
+        return Written()
 
 
 class AppendProtocol(RuleBasedStateMachine):

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from shared.model.lifecycle import State
+from shared.store.answers import Written
 from shared.store.dead_letters import DeadLetters, Listed
 from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id, open_core
 from tests.support.valkey import fresh_prefix
@@ -78,7 +79,7 @@ class DeadLetterSteps(RuleBasedStateMachine):
     @rule(target=jobs, age_s=st.integers(0, 3), tenant=st.sampled_from(TENANTS))
     def fail(self, age_s: int, tenant: str = "alice") -> str:
         execution = self.run(self.core.running(tenant=tenant))
-        assert self.run(self.core.finish(execution, State.FAILED)) == "ok"
+        assert self.run(self.core.finish(execution, State.FAILED)) == Written()
         ended_ms = self.now_ms - 1000 * age_s
         record = self.core.keys.job(execution.job_id).record
         self.run(self.core.client.hset(record, "ended", str(ended_ms)))  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from shared.model.errors import TooManyBytes
 from shared.model.lifecycle import State
 from shared.model.tenant_bounds import TenantBounds
+from shared.store.answers import Written
 from shared.store.jobs import Execution
 from tests.contract.test_kept_bytes import JOB, STEP, counted, expire, kept
 from tests.support.core import Core, frames_of, make_spec, open_core
@@ -94,7 +95,8 @@ class ByteSteps(RuleBasedStateMachine):
             execution, seq = self.running[job_id]
             entry = frames_of(execution, seq + 1, "x" * size)
             first, again = [self.run(self.core.append(entry))[0] for _ in range(2)]
-            assert first.startswith("ok") and again.startswith("have")
+            assert isinstance(first, Written) and not first.repeated
+            assert again == Written(repeated=True)
             self.running[job_id] = execution, seq + 1
 
     @rule(job_id=jobs, status=st.sampled_from([State.COMPLETED, State.FAILED, State.EXPIRED]))

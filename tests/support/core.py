@@ -21,6 +21,7 @@ from shared.model.jobs import Job, JobSpec, new_job_id
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.answers import AppendAnswer, CancelAnswer, FinishAnswer
 from shared.store.client import Client, Functions, open_client
 from shared.store.dead_letters import DeadLetters
 from shared.store.jobs import Execution, Store
@@ -105,11 +106,11 @@ class Core:
         assert isinstance(execution, Execution), execution
         return execution
 
-    async def cancel(self, job_id: str) -> str:
+    async def cancel(self, job_id: str) -> CancelAnswer:
         """Cancel a job on request."""
         return await self.store.cancel(job_id, Cancelled("The job was cancelled on request."))
 
-    async def finish(self, execution: Execution, status: State, *, seq: int | None = None) -> str:
+    async def finish(self, execution: Execution, status: State, *, seq: int | None = None) -> FinishAnswer:
         """Finish an execution, by default right after what it has logged."""
         if seq is None:
             latest = (await self.tails(execution.job_id))[0]
@@ -122,7 +123,7 @@ class Core:
         """Where the jobs' logs stand."""
         return [tail for tail in await self.log.tails(job_ids) if tail is not None]
 
-    async def append(self, *entries: Entry) -> list[str]:
+    async def append(self, *entries: Entry) -> list[AppendAnswer]:
         """Append as the pump does."""
         return await self.log.append(entries)
 

@@ -17,6 +17,7 @@ from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.jobs import CHAT, JobSpec, Usage, new_job_id
 from shared.model.lanes import DEFAULT_LANE
 from shared.process.clock import SystemClock
+from shared.store.answers import Written
 from shared.store.client import Client, open_client
 from shared.store.jobs import Execution, Store
 from shared.store.keys import JobKeys, Keys
@@ -119,7 +120,7 @@ class Scribe:
         """Append one entry, see `entry`; its frames."""
         entry = self.entry(*deltas)
         answers = await self.desk.log.append([entry])
-        assert answers == ["ok"], answers
+        assert answers == [Written()], answers
         return entry.frames
 
     async def complete(self, finish_reason: str = "stop") -> None:
@@ -133,7 +134,7 @@ class Scribe:
 
     async def _end(self, ending: Ending) -> None:
         answer = await finish(self.desk.store, self.execution, ending, self._seq + 1)
-        assert answer == "ok", answer
+        assert answer == Written(), answer
         self._seq += 1
 
 

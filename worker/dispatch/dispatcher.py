@@ -21,12 +21,12 @@ from redis.asyncio.client import Pipeline
 from shared.model.errors import BrokenJob
 from shared.model.jobs import created_ms
 from shared.model.lanes import Lane, Rota
+from shared.store.answers import RenewAnswer, StopReason
 from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage, name_of
 from shared.store.jobs import Store
 from shared.store.keys import ARQ, Keys
 from shared.store.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
 from shared.store.retrying import retry_until_redis_answers
-from worker.execution.attempt import CANCELLED
 from worker.execution.completion import Epilogue
 from worker.execution.runs import Attempts
 
@@ -348,7 +348,7 @@ class Dispatcher:
         async with asyncio.timeout(self._lease_s / _BEATS_PER_LEASE):
             answers = await self._store.beat([attempt.execution for attempt in attempts])
         for attempt, answer in zip(attempts, answers, strict=True):
-            if answer != "ok":
+            if answer is not None:
                 attempt.stop(answer)
 
     async def _renew_claims(self) -> None:
@@ -358,13 +358,13 @@ class Dispatcher:
             renewed = await self._queue.renew(claims, self._lease_s)
         for claim, answer in zip(claims, renewed, strict=True):
             holder = self._attempts.running.get(claim.job_id)
-            # `gone`: the queue has lost the job, or it has just ended. The fence is ours, so it goes on.
-            if answer == "lost" and holder is not None and self._claims.get(claim.job_id) is claim:
-                holder.stop(answer)
+            # GONE: the queue has lost the job, or it has just ended. The fence is ours, so it goes on.
+            if answer is RenewAnswer.LOST and holder is not None and self._claims.get(claim.job_id) is claim:
+                holder.stop(StopReason.LOST)
 
     def cancel(self, job_id: str) -> None:
         """An order came: this job is to end."""
-        self._attempts.stop(job_id, CANCELLED)
+        self._attempts.stop(job_id, StopReason.CANCELLED)
 
     # The way out.
 

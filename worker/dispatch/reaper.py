@@ -17,6 +17,7 @@ from shared.model.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceEr
 from shared.model.jobs import VIEWER_LEASE_S, Job, Place
 from shared.model.lifecycle import State
 from shared.process.clock import Clock
+from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN, REDIS_FAULTS, Outage
 from shared.store.jobs import Store
 from shared.store.queue import LOOK_S, Queue
@@ -159,13 +160,13 @@ class Reaper:
         # Of one that runs its worker tells, who knows what came of it.
         saved = await saved_tokens(self._store, job.id, 0, self._savings) if job.status is State.QUEUED else 0
         answer = await self._store.abandon(job.id, saved)
-        if answer == "watched":
+        if answer is CancelAnswer.WATCHED:
             return False
         log.info("reaper.abandoned", job=job.id)
-        if answer == "cancelling":
+        if answer is CancelAnswer.CANCELLING:
             await self._queue.look([job.id], _CANCEL_PATIENCE_MS / 1000)
         else:
-            await self._epilogue.run(job.id, job.lane, failed=answer != "cancelled")
+            await self._epilogue.run(job.id, job.lane, failed=answer is not CancelAnswer.CANCELLED)
         return True
 
     async def _look_at_broken(self, job_id: str, error: BrokenJob, times: _Times) -> None:

@@ -13,6 +13,7 @@ from anyio import CancelScope
 from shared.model.errors import AttemptFailed, OutputTooLarge, TenantFull
 from shared.model.events import EventId, EventType, encode_data
 from shared.model.jobs import Usage
+from shared.store.answers import Behind, FinishAnswer, StopReason
 from shared.store.jobs import Execution, Store
 from shared.telemetry.metrics import Metrics
 from worker.execution.ending import Ending, completed, ended_badly, estimate_tokens, finish
@@ -23,11 +24,6 @@ from worker.model.digest import Heard, Tally
 from worker.upstream.chain import Link
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.usage import read_usage
-
-# Why an execution stops before its provider is through.
-CANCELLED = "cancelled"
-DRAIN = "drain"
-BEHIND = "behind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +52,7 @@ class Attempt:
         max_log_bytes: int,
     ) -> None:
         self.execution = execution
-        self.stopped: str | None = None
+        self.stopped: StopReason | None = None
         self._question = question
         self._max_log_bytes = max_log_bytes
         self._clock = pump.clock
@@ -84,8 +80,8 @@ class Attempt:
         """How many deltas the answer has, those that it went on from included."""
         return self._tally.deltas
 
-    def stop(self, reason: str) -> None:
-        """End this execution: `cancelled` and `drain` are ours to carry out, other reasons say it was taken away."""
+    def stop(self, reason: StopReason) -> None:
+        """Stop this execution. The caller carries out CANCELLED and DRAIN; other reasons mean that it lost the job."""
         if self.stopped is None:
             self.stopped = reason
             self._scope.cancel()
@@ -114,15 +110,14 @@ class Attempt:
         usage = self._counted("partial") if self._tally.deltas else None
         return ended_badly(error, usage, self._tally)
 
-    async def finish(self, store: Store, ending: Ending) -> str:
-        """Write the terminal event after all that was put; the store's answer, see `Store.finish`.
+    async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
+        """Write the terminal event after all deltas.
 
-        What Redis forgot meanwhile is sent again first. Where that can't be done, `stopped` says why.
+        Events that Redis lost meanwhile are sent again first. If this fails, `stopped` has the reason.
         """
         while True:
             answer = await finish(store, self.execution, ending, self._outbox.seq + 1)
-            word, _, log_ends_at = answer.partition(" ")
-            if word != BEHIND or not self._outbox.send_again(int(log_ends_at)):
+            if not isinstance(answer, Behind) or not self._outbox.send_again(answer.log_end):
                 return answer
             await self._outbox.flushed()
 

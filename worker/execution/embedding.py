@@ -18,8 +18,8 @@ from shared.model.errors import AttemptFailed, BrokenJob, OutputTooLarge, Provid
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.jobs import FLOAT_BYTES, Embedded
 from shared.process.clock import Clock
+from shared.store.answers import Behind, Busy, FinishAnswer, StopReason, Written
 from shared.store.jobs import Execution, Store
-from shared.store.replay_log import FULL
 from shared.store.results import Results
 from shared.store.retrying import retry_until_redis_answers
 from shared.telemetry.metrics import Metrics
@@ -55,7 +55,7 @@ class Embedding:
         max_result_bytes: int,
     ) -> None:
         self.execution = execution
-        self.stopped: str | None = None
+        self.stopped: StopReason | None = None
         self.shown = 0
         """Deltas of the answer: there are none, and what is kept needs not be taken back."""
         self._question = question
@@ -72,8 +72,8 @@ class Embedding:
         self._embedded: Embedded | None = None
         self._hash = hashlib.sha256()
 
-    def stop(self, reason: str) -> None:
-        """End this execution: `cancelled` and `drain` are ours to carry out, other reasons say it was taken away."""
+    def stop(self, reason: StopReason) -> None:
+        """Stop this execution. The caller carries out CANCELLED and DRAIN; other reasons mean that it lost the job."""
         if self.stopped is None:
             self.stopped = reason
             self._scope.cancel()
@@ -113,12 +113,11 @@ class Embedding:
         embedded = self._embedded
         return with_result(ended_badly(error, embedded.usage if embedded else None, Tally()), embedded)
 
-    async def finish(self, store: Store, ending: Ending) -> str:
-        """Write the terminal event; the store's answer, see `Store.finish`. Where Redis forgot, `stopped` says so."""
+    async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
+        """Write the terminal event. If Redis lost events, `stopped` is BEHIND."""
         answer = await finish(store, self.execution, ending, self._seq + 1)
-        word, _, _ = answer.partition(" ")
-        if word == "behind":
-            self.stop(word)
+        if isinstance(answer, Behind):
+            self.stop(StopReason.BEHIND)
         return answer
 
     async def _embed(self, inputs: list[Any]) -> None:
@@ -198,11 +197,15 @@ class Embedding:
                     self.execution, seq=seq, frame=frame, place=place, part=part, embedded=embedded
                 )
             )
-            word, _, detail = answer.partition(" ")
-            if word in ("ok", "have"):
-                return detail == FULL
-            if word != "busy":
-                self.stop(word)
+            match answer:
+                case Written():
+                    return answer.tenant_full
+                case Behind():
+                    self.stop(StopReason.BEHIND)
+                case StopReason():
+                    self.stop(answer)
+                case Busy():
+                    pass  # the same call again, after a pause
             await asyncio.sleep(_BUSY_S)  # a stop ends it
 
 

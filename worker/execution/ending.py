@@ -23,6 +23,7 @@ from shared.model.events import (
 )
 from shared.model.jobs import Embedded, Usage
 from shared.model.lifecycle import State
+from shared.store.answers import FinishAnswer
 from shared.store.jobs import Execution, Store
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
@@ -78,11 +79,8 @@ def ended_badly(error: TailraceError, usage: Usage | None, tally: Tally) -> Endi
     )
 
 
-async def finish(store: Store, execution: Execution, ending: Ending, seq: int) -> str:
-    """Write the terminal event as number `seq` of the execution; waits for a Redis that is away.
-
-    Returns the store's answer, see `Store.finish`.
-    """
+async def finish(store: Store, execution: Execution, ending: Ending, seq: int) -> FinishAnswer:
+    """Write the terminal event as number `seq` of the execution; wait while Redis is unavailable."""
     data = encode_data({**ending.data, "events": execution.base + seq})
     frame = encode_frame(EventType(ending.state.value), data, EventId(execution.epoch, seq))
     return await retry_until_redis_answers(
@@ -97,7 +95,7 @@ async def finish_from_log(
     error: TailraceError,
     prompt_tokens: int,
     savings: Savings | None = None,
-) -> str:
+) -> FinishAnswer:
     """End a job badly, with the count and hash of what its log really holds; an abandoned one says what it saved."""
     tally, latest = await retry_until_redis_answers(lambda: read_tally(replay_log, execution.job_id))
     embedded = await retry_until_redis_answers(lambda: store.embedded(execution.job_id))

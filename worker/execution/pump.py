@@ -15,16 +15,16 @@ import structlog
 from shared.model.bounds import ENTRY_BYTES, FLUSH_BYTES, KEEP_BYTES
 from shared.model.events import EventId, EventType, encode_frame
 from shared.process.clock import Clock
+from shared.store.answers import AppendAnswer, Behind, Busy, StopReason, Written
 from shared.store.client import REDIS_FAULTS, Outage, PassingRefusal
 from shared.store.jobs import Execution
-from shared.store.replay_log import FULL, Entry, ReplayLog
+from shared.store.replay_log import Entry, ReplayLog
 from shared.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
 # What a Redis with `appendfsync everysec` may forget when it is killed is kept for so long, to be sent again.
 _KEEP_S = 2.0
-_BUSY = "busy "
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MOST_S = 1.0
 
@@ -40,10 +40,12 @@ class Sealed(NamedTuple):
 class Outbox:
     """One execution's frames on their way to the log. Made by `Pump.open`."""
 
-    def __init__(self, pump: "Pump", execution: Execution, max_bytes: int, on_verdict: Callable[[str], None]) -> None:
+    def __init__(
+        self, pump: "Pump", execution: Execution, max_bytes: int, on_stop: Callable[[StopReason], None]
+    ) -> None:
         self._pump = pump
         self._max_bytes = max_bytes
-        self._on_verdict = on_verdict
+        self._on_stop = on_stop
         self._entry: Entry | None = None
         self._room = asyncio.Event()
         self._room.set()
@@ -58,15 +60,15 @@ class Outbox:
         """Whether the job's tenant keeps more bytes than it may."""
         self.log_bytes = 0
         """Bytes of all frames of this execution."""
-        self.verdict: str | None = None
-        """Why the log takes nothing more from this execution: `fenced`, `cancelled`, `ended`, `missing`, `behind`."""
+        self.stopped: StopReason | None = None
+        """Why the log takes nothing more from this execution."""
 
     async def put(self, event: EventType, data: bytes) -> None:
         """Seal a frame and hand it over; waits while the outbox is full.
 
-        After a verdict it does nothing: the attempt has been told to stop.
+        If the log has refused an entry, it does nothing: the attempt is stopped already.
         """
-        if self.verdict is not None:
+        if self.stopped is not None:
             return
         self.seq += 1
         frame = encode_frame(event, data, EventId(self.execution.epoch, self.seq))
@@ -79,21 +81,21 @@ class Outbox:
             await self._room.wait()
 
     async def flushed(self) -> None:
-        """Wait until everything is in the log, or a verdict has come."""
-        while self._waiting and self.verdict is None:
+        """Wait until everything is in the log, or the log has refused an entry."""
+        while self._waiting and self.stopped is None:
             self._room.clear()
             await self._room.wait()
 
     def send_again(self, log_ends_at: int) -> bool:
         """The log ends at an event that it had confirmed to be past: Redis forgot. What was kept goes first again.
 
-        False if that would not fill the gap: then the verdict is `behind`.
+        False if that would not fill the gap: then the execution is stopped as BEHIND.
         """
-        if self.verdict is not None:
+        if self.stopped is not None:
             return False
         known = self._kept or self._waiting
         if not known or not known[0].seq <= log_ends_at + 1 <= self.seq:
-            self.close("behind")
+            self.close(StopReason.BEHIND)
             return False
         log.warning("pump.sends_again", job=self.execution.job_id, log_ends_at=log_ends_at)
         while self._kept and self._kept[-1].seq > log_ends_at:
@@ -116,11 +118,11 @@ class Outbox:
     @property
     def waits(self) -> bool:
         """Whether there is something to flush."""
-        return bool(self._waiting) and self.verdict is None
+        return bool(self._waiting) and self.stopped is None
 
     def next_entry(self) -> Entry | None:
         """As many waiting frames as fit into one entry; the identical one again until it is acknowledged."""
-        if self._entry is not None or not self._waiting or self.verdict is not None:
+        if self._entry is not None or not self._waiting or self.stopped is not None:
             return self._entry
         frames: list[bytes] = []
         size = 0
@@ -141,31 +143,31 @@ class Outbox:
         )
         return self._entry
 
-    def acknowledge(self, answer: str, entry: Entry) -> bool:
+    def acknowledge(self, answer: AppendAnswer, entry: Entry) -> bool:
         """Act on the log's answer; False asks for a pause before the next flush."""
-        word, _, detail = answer.partition(" ")
-        if word == "busy":
-            log.debug("pump.busy", job=entry.job_id, reason=detail)
+        if isinstance(answer, Busy):
+            log.debug("pump.busy", job=entry.job_id, reason=answer.reason)
             return False
         self._entry = None
-        if word in ("ok", "have"):
-            self.full = self.full or detail == FULL
-            self._forget(entry.last)
-        elif word == "behind":
-            self.send_again(int(detail))
-        else:
-            self.close(word)
+        match answer:
+            case Written():
+                self.full = self.full or answer.tenant_full
+                self._forget(entry.last)
+            case Behind():
+                self.send_again(answer.log_end)
+            case StopReason():
+                self.close(answer)
         return True
 
-    def close(self, verdict: str) -> None:
-        """Nothing more is taken; whoever waits is let go."""
-        if self.verdict is None:
-            self.verdict = verdict
+    def close(self, reason: StopReason) -> None:
+        """Accept nothing more, and release the callers that wait."""
+        if self.stopped is None:
+            self.stopped = reason
             self._entry = None
             self._waiting.clear()
             self._waiting_bytes = 0
             self._room.set()
-            self._on_verdict(verdict)
+            self._on_stop(reason)
 
     def _forget(self, last: int) -> None:
         now = self._pump.clock.monotonic()
@@ -195,9 +197,9 @@ class Pump:
         self._busy = Outage("pump.redis_busy", "pump.redis_takes_again")
         self.clock = clock
 
-    def open(self, execution: Execution, on_verdict: Callable[[str], None]) -> Outbox:
-        """An outbox for one execution; `on_verdict` is told once why the log takes nothing more from it."""
-        return Outbox(self, execution, self._max_bytes, on_verdict)
+    def open(self, execution: Execution, on_stop: Callable[[StopReason], None]) -> Outbox:
+        """Make an outbox for one execution; `on_stop` is called once, when the log refuses an entry of it."""
+        return Outbox(self, execution, self._max_bytes, on_stop)
 
     def ring(self, outbox: Outbox) -> None:
         """This outbox has something to send."""
@@ -241,8 +243,8 @@ class Pump:
         if fine:
             self._busy.is_over()
         else:
-            busy = next((answer for answer in answers if answer.startswith(_BUSY)), _BUSY)
-            self._busy.goes_on(PassingRefusal(busy.removeprefix(_BUSY)))
+            busy = next(answer for answer in answers if isinstance(answer, Busy))
+            self._busy.goes_on(PassingRefusal(busy.reason))
         return fine
 
     def _batch(self) -> list[tuple[Outbox, Entry]]:

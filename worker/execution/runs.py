@@ -28,14 +28,15 @@ from shared.model.errors import (
 )
 from shared.model.jobs import CHAT, EMBEDDINGS, KINDS, Job, Progress
 from shared.model.lifecycle import State
+from shared.store.answers import BeginRefusal, RenewAnswer, StopReason, Written, has_ended
 from shared.store.client import REDIS_FAULTS
-from shared.store.jobs import ROLLED_BACK, BeginRefusal, Execution, Store, Succession
+from shared.store.jobs import ROLLED_BACK, Execution, Store, Succession
 from shared.store.queue import Claim, Queue
 from shared.store.replay_log import ReplayLog
 from shared.store.results import Results
 from shared.store.retrying import retry_until_redis_answers
 from shared.telemetry.metrics import Metrics
-from worker.execution.attempt import BEHIND, CANCELLED, DRAIN, Attempt, Question
+from worker.execution.attempt import Attempt, Question
 from worker.execution.completion import Epilogue
 from worker.execution.embedding import Embedding
 from worker.execution.ending import Ending, estimate_tokens, finish_from_log, read_heard
@@ -60,17 +61,14 @@ from worker.upstream.selector import Gate, Pass
 
 log = structlog.get_logger()
 
-# The store's answers that mean that the job has its end.
-ENDED = ("ok", "have", "ended", "missing")
-# When the reaper looks at a job whose record came late.
 # A job for which no provider has a place gives its slot to another one for so long.
 _NO_PLACE_S = 0.5
 # A job that can be neither run nor ended here is given to any worker after so long.
 _NOT_ENDED_S = 30.0
 # Why an execution of ours ended that has cost its job nothing.
 _INTERRUPTIONS = {
-    DRAIN: Drained("The worker was stopped and handed the job on."),
-    BEHIND: LogBehind("Redis has forgotten a part of the answer."),
+    StopReason.DRAIN: Drained("The worker was stopped and handed the job on."),
+    StopReason.BEHIND: LogBehind("Redis has forgotten a part of the answer."),
 }
 
 
@@ -137,7 +135,7 @@ class Attempts:
         self._lease_s = lease_s
         self._reported = ReportedJobs()
         self.running: dict[str, Attempt | Embedding] = {}
-        self._starting: dict[str, str | None] = {}
+        self._starting: dict[str, StopReason | None] = {}
         self._draining = False
 
     async def run(self, claim: Claim) -> float | None:
@@ -161,7 +159,7 @@ class Attempts:
             await retry_until_redis_answers(lambda: self._epilogue.run(claim.job_id, claim.lane, failed=failed))
         return None if isinstance(outcome, Fate) else outcome
 
-    def stop(self, job_id: str, reason: str) -> None:
+    def stop(self, job_id: str, reason: StopReason) -> None:
         """Stop a job if it runs or is about to run here; see `Attempt.stop`."""
         if (attempt := self.running.get(job_id)) is not None:
             attempt.stop(reason)
@@ -172,7 +170,7 @@ class Attempts:
         """Hand back what runs and what is about to."""
         self._draining = True
         for attempt in list(self.running.values()):
-            attempt.stop(DRAIN)
+            attempt.stop(StopReason.DRAIN)
 
     async def end(self, job_id: str, owner: str, error: TailraceError, epoch: int | None = None) -> bool:
         """End a job that is not being run, with the next epoch; True if it has ended now, by whomever.
@@ -180,16 +178,16 @@ class Attempts:
         With the `epoch` that was read, nothing is done where another one has begun since.
         """
         execution = await retry_until_redis_answers(lambda: self._store.take_over(job_id, owner, epoch))
-        if isinstance(execution, str):
-            return execution in ("ended", "missing")
+        if isinstance(execution, BeginRefusal):
+            return execution.job_has_ended
         try:
             tokens = await self._prompt_tokens(job_id)
             answer = await finish_from_log(self._store, self._log, execution, error, tokens, self._savings)
-            if answer == CANCELLED:
+            if answer is StopReason.CANCELLED:
                 return await self._end_cancelled(execution)
         except JobNotFound:
             return True
-        return answer in ENDED
+        return has_ended(answer)
 
     async def _end_after_defect(self, claim: Claim) -> Outcome:
         defect = InternalError("Tailrace failed inside; its log has the cause.")
@@ -231,7 +229,7 @@ class Attempts:
         if asyncio.get_running_loop().time() < claim.good_until:
             return True
         (answer,) = await retry_until_redis_answers(lambda: self._queue.renew([claim], self._lease_s))
-        return answer == "ok"
+        return answer is RenewAnswer.HELD
 
     # From one attempt to the next.
 
@@ -273,12 +271,12 @@ class Attempts:
             taken_back = 0 if question.heard else upcoming.heard.deltas
             progress = replace(upcoming.progress, link=way.link, wasted=upcoming.progress.wasted + taken_back)
             begun = await retry_until_redis_answers(lambda: self._begin(task, upcoming, question, way, progress))
-            if not isinstance(begun, str):
+            if not isinstance(begun, BeginRefusal):
                 self._count(task.job, upcoming, begun, taken_back)
                 return await self._execute(task, progress, begun, question, way)
         finally:
             await self._gate.leave(job_id, way)
-        if begun == "moved":
+        if begun is BeginRefusal.MOVED:
             # Somebody whose lease is over still writes: only what he wrote until we begin may be gone on from.
             heard, seen = await retry_until_redis_answers(lambda: read_heard(self._log, job_id))
             if not may_follow(task, heard, upcoming.progress):
@@ -326,12 +324,12 @@ class Attempts:
         self._metrics.taken_back.of().add(taken_back)
 
     async def _refused(self, task: Task, refusal: BeginRefusal) -> Fate:
-        if refusal in ENDED:
+        if refusal.job_has_ended:
             return Fate.OVER
-        if refusal == "stale":
+        if refusal is BeginRefusal.STALE:
             return Fate.LEFT
         error: TailraceError
-        if refusal == "cancelling":
+        if refusal is BeginRefusal.CANCELLING:
             error = await self._cancelled(task.job.id)
         else:
             error = DeadlinePassed("The job's time was over before it could run.")
@@ -344,7 +342,7 @@ class Attempts:
         attempt = self._attempt(task, execution, question)
         self.running[execution.job_id] = attempt
         if self._draining:
-            attempt.stop(DRAIN)
+            attempt.stop(StopReason.DRAIN)
         elif (order := self._starting.pop(execution.job_id, None)) is not None:
             attempt.stop(order)
         try:
@@ -413,26 +411,27 @@ class Attempts:
         return Next(again.progress, owner, execution.epoch, heard, seen, error, execution)
 
     async def _finish(self, task: Task, attempt: Attempt | Embedding, ending: Ending | None) -> Fate | float:
-        answer = "" if ending is None else await attempt.finish(self._store, ending)
-        if ending is None or attempt.stopped is not None:
+        answer = None if ending is None else await attempt.finish(self._store, ending)
+        if ending is None or answer is None or attempt.stopped is not None:
             return await self._after_stop(attempt)
-        log.info("attempt.finished", status=ending.state.value, answer=answer)
-        if task.job.kind == CHAT and ending.state is State.COMPLETED and answer in ENDED:
+        ended = has_ended(answer)
+        log.info("attempt.finished", status=ending.state.value, ended=ended)
+        if task.job.kind == CHAT and ending.state is State.COMPLETED and ended:
             self._savings.answered(task.request, ending.data["usage"]["completion_tokens"])
-        if answer == CANCELLED:
+        if answer is StopReason.CANCELLED:
             return _fate(await self._end_cancelled(attempt.execution))
-        return _fate(answer in ENDED, well=answer in ("ok", "have") and ending.state is State.COMPLETED)
+        return _fate(ended, well=isinstance(answer, Written) and ending.state is State.COMPLETED)
 
     async def _after_stop(self, attempt: Attempt | Embedding) -> Fate | float:
         log.info("attempt.stopped", reason=attempt.stopped)
-        if attempt.stopped == CANCELLED:
+        if attempt.stopped is StopReason.CANCELLED:
             return _fate(await self._end_cancelled(attempt.execution))
         if attempt.stopped in _INTERRUPTIONS:
             await attempt.flushed()
             cause = _INTERRUPTIONS[attempt.stopped]
             await retry_until_redis_answers(lambda: self._store.leave(attempt.execution, cause, costs=False))
             return 0.0
-        return _fate(attempt.stopped in ENDED)
+        return _fate(attempt.stopped is not None and attempt.stopped.job_has_ended)
 
     async def _leave(self, execution: Execution, cause: AttemptFailed, progress: Progress) -> None:
         """The attempt has failed, and the next is to be made later."""
@@ -441,7 +440,7 @@ class Attempts:
     async def _end_cancelled(self, execution: Execution) -> bool:
         error = await self._cancelled(execution.job_id)
         tokens = await self._prompt_tokens(execution.job_id)
-        return await finish_from_log(self._store, self._log, execution, error, tokens, self._savings) in ENDED
+        return has_ended(await finish_from_log(self._store, self._log, execution, error, tokens, self._savings))
 
     async def _cancelled(self, job_id: str) -> Cancelled:
         code, _ = await retry_until_redis_answers(lambda: self._store.cancel_state(job_id))

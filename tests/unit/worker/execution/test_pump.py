@@ -7,6 +7,7 @@ import pytest
 
 from shared.model.events import EventType, encode_data, first_id, last_id, split_frames
 from shared.process.clock import Clock
+from shared.store.answers import AppendAnswer, Behind, Busy, StopReason, Written
 from shared.store.client import open_client
 from shared.store.jobs import Execution
 from shared.store.keys import Keys
@@ -35,7 +36,7 @@ class Bench:
 
     def __init__(self, *, max_bytes: int = ROOMY, seq: int = 1) -> None:
         self.clock = ManualClock()
-        self.verdicts: list[str] = []
+        self.verdicts: list[StopReason] = []
         # Never connects: nothing here reaches the log.
         pump = Pump(ReplayLog(open_client("redis://127.0.0.1:1"), Keys()), self.clock, max_bytes=max_bytes)
         self.outbox: Outbox = pump.open(Execution("job_1", 3, "w.1", seq, 1, 1, 1_000), self.verdicts.append)
@@ -49,14 +50,14 @@ class Bench:
         assert entry is not None
         return entry
 
-    def answer(self, answer: str) -> bool:
+    def answer(self, answer: AppendAnswer) -> bool:
         return self.outbox.acknowledge(answer, self.entry())
 
     async def accepted(self, *texts: str) -> None:
         """Put each text and let the log take it, one entry each."""
         for text in texts:
             await self.put(text)
-            assert self.answer("ok")
+            assert self.answer(Written())
 
 
 def span(entry: Entry) -> tuple[int, int]:
@@ -113,14 +114,14 @@ async def test_an_entry_stays_identical_until_it_is_acknowledged() -> None:
     await bench.put("b")
 
     assert bench.entry() is entry
-    assert not bench.answer("busy OOM")
+    assert not bench.answer(Busy("OOM"))
     assert bench.entry() is entry
-    assert bench.answer("ok")
+    assert bench.answer(Written())
     assert span(bench.entry()) == (3, 3)
 
 
-@pytest.mark.parametrize("answer", ["ok", "have 2"])
-async def test_what_the_log_has_is_not_sent_again(answer: str) -> None:
+@pytest.mark.parametrize("answer", [Written(), Written(repeated=True)])
+async def test_what_the_log_has_is_not_sent_again(answer: AppendAnswer) -> None:
     bench = Bench()
     await bench.put("a")
 
@@ -136,7 +137,7 @@ async def test_an_entry_takes_what_fits_into_64_kib_and_the_rest_follows() -> No
 
     assert span(bench.entry()) == (2, 5)
     assert len(bench.entry().frames) == 64 * KIB
-    bench.answer("ok")
+    bench.answer(Written())
     assert span(bench.entry()) == (6, 6)
 
 
@@ -146,7 +147,7 @@ async def test_a_frame_that_is_larger_than_an_entry_may_be_goes_alone() -> None:
 
     for expected in ((2, 2), (3, 3), (4, 4)):
         assert span(bench.entry()) == expected
-        bench.answer("ok")
+        bench.answer(Written())
 
 
 # Back-pressure.
@@ -160,7 +161,7 @@ async def test_put_waits_while_the_outbox_is_full_and_goes_on_when_there_is_room
     assert not putting.done()
     assert bench.outbox.seq == 3
 
-    bench.answer("ok")
+    bench.answer(Written())
     await asyncio.wait_for(putting, 5)
     assert bench.outbox.seq == 4
 
@@ -170,12 +171,12 @@ async def test_put_waits_on_while_what_waits_is_still_too_much() -> None:
     putting = await settled(bench.put(text_of(80 * KIB)))
     more = await settled(bench.put(text_of(80 * KIB)))
 
-    bench.answer("ok")
+    bench.answer(Written())
     await a_few_turns()
     assert not putting.done()
     assert not more.done()
 
-    bench.answer("ok")
+    bench.answer(Written())
     await asyncio.wait_for(asyncio.gather(putting, more), 5)
 
 
@@ -185,28 +186,28 @@ async def test_flushed_waits_for_the_last_frame_and_not_longer() -> None:
     await bench.put(text_of(60 * KIB), text_of(60 * KIB))
 
     flushing = await settled(bench.outbox.flushed())
-    bench.answer("ok")
+    bench.answer(Written())
     await a_few_turns()
     assert not flushing.done()
 
-    bench.answer("ok")
+    bench.answer(Written())
     await asyncio.wait_for(flushing, 5)
 
 
 # Verdicts.
 
 
-@pytest.mark.parametrize("verdict", ["fenced", "cancelled", "ended", "missing"])
-async def test_a_verdict_is_told_once_and_nothing_more_is_taken(verdict: str) -> None:
+@pytest.mark.parametrize("verdict", [StopReason.FENCED, StopReason.CANCELLED, StopReason.ENDED, StopReason.MISSING])
+async def test_a_verdict_is_told_once_and_nothing_more_is_taken(verdict: StopReason) -> None:
     bench = Bench()
     await bench.put("a")
 
     assert bench.answer(verdict)
-    bench.outbox.close("another")
+    bench.outbox.close(StopReason.DRAIN)
     await bench.put("b")
 
     assert bench.verdicts == [verdict]
-    assert bench.outbox.verdict == verdict
+    assert bench.outbox.stopped == verdict
     assert bench.outbox.next_entry() is None
     assert not bench.outbox.waits
     assert bench.outbox.seq == 2
@@ -217,7 +218,7 @@ async def test_a_verdict_lets_go_whoever_waits() -> None:
     putting = await settled(bench.put(text_of(8 * KIB)))
     flushing = await settled(bench.outbox.flushed())
 
-    bench.answer("fenced")
+    bench.answer(StopReason.FENCED)
 
     await asyncio.wait_for(asyncio.gather(putting, flushing), 5)
 
@@ -229,11 +230,11 @@ async def test_frames_that_redis_forgot_are_sent_again_before_the_new_ones() -> 
     bench = Bench()
     await bench.put("a", "b")
     first = bench.entry()
-    bench.answer("ok")
+    bench.answer(Written())
     await bench.accepted("c")
     await bench.put("d")
 
-    assert bench.answer("behind 2")
+    assert bench.answer(Behind(2))
 
     entry = bench.entry()
     assert span(entry) == (3, 5)
@@ -246,7 +247,7 @@ async def test_a_log_that_forgot_everything_of_this_execution_gets_everything_ag
     await bench.accepted("a", "b")
     await bench.put("c")
 
-    bench.answer("behind 1")
+    bench.answer(Behind(1))
 
     assert span(bench.entry()) == (2, 4)
 
@@ -255,11 +256,11 @@ async def test_redis_may_forget_twice() -> None:
     bench = Bench()
     await bench.accepted("a", "b")
     await bench.put("c")
-    bench.answer("behind 2")
-    bench.answer("ok")
+    bench.answer(Behind(2))
+    bench.answer(Written())
     await bench.put("d")
 
-    bench.answer("behind 1")
+    bench.answer(Behind(1))
 
     assert span(bench.entry()) == (2, 5)
 
@@ -268,7 +269,7 @@ async def test_what_the_log_turns_out_to_have_is_not_sent_again() -> None:
     bench = Bench()
     await bench.put("a", "b", "c")
 
-    bench.answer("behind 3")
+    bench.answer(Behind(3))
 
     assert span(bench.entry()) == (4, 4)
 
@@ -280,7 +281,7 @@ async def test_an_execution_whose_forgotten_frames_are_no_longer_kept_is_over() 
     await bench.accepted("b", "c")
     await bench.put("d")
 
-    bench.answer("behind 1")
+    bench.answer(Behind(1))
 
     assert bench.verdicts == ["behind"]
 
@@ -289,7 +290,7 @@ async def test_an_execution_that_kept_nothing_can_not_fill_a_gap() -> None:
     bench = Bench(seq=5)
     await bench.put("a")
 
-    bench.answer("behind 4")
+    bench.answer(Behind(4))
     assert bench.verdicts == ["behind"]
 
 
@@ -300,7 +301,7 @@ async def test_what_was_acknowledged_last_can_be_sent_again_though_nothing_follo
     assert bench.outbox.send_again(2)
 
     assert span(bench.entry()) == (3, 3)
-    assert bench.answer("ok")
+    assert bench.answer(Written())
     assert bench.verdicts == []
 
 
@@ -322,7 +323,7 @@ async def test_frames_of_the_last_two_seconds_are_kept() -> None:
         bench.clock.now += 0.9
     await bench.put("d")
 
-    bench.answer("behind 1")
+    bench.answer(Behind(1))
 
     assert span(bench.entry()) == (2, 5)
 
@@ -331,14 +332,14 @@ async def test_no_more_than_256_kib_are_kept() -> None:
     bench = Bench()
     await bench.accepted(*[text_of(64 * KIB)] * 5)
     await bench.put("x")
-    bench.answer("behind 2")
+    bench.answer(Behind(2))
     # 2 to 6 were accepted; the four last fit, and the first of them is 3.
     assert bench.entry().first == 3
 
     bench = Bench()
     await bench.accepted(*[text_of(64 * KIB)] * 5)
     await bench.put("x")
-    bench.answer("behind 1")
+    bench.answer(Behind(1))
     assert bench.verdicts == ["behind"]
 
 
@@ -346,10 +347,10 @@ async def test_frames_that_are_sent_again_count_as_waiting() -> None:
     bench = Bench(max_bytes=4 * KIB)
     await bench.accepted(text_of(3 * KIB), text_of(3 * KIB))
     await bench.put("a")
-    bench.answer("behind 1")
+    bench.answer(Behind(1))
 
     putting = await settled(bench.put("b"))
     assert not putting.done()
 
-    bench.answer("ok")
+    bench.answer(Written())
     await asyncio.wait_for(putting, 5)

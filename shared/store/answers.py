@@ -1,0 +1,152 @@
+"""Answers of the functions about executions and jobs, as types.
+
+Pure. Not here: the calls themselves (jobs.py, queue.py, replay_log.py, results.py), error answers (redis_answers.py).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The entry is in the log; `repeated` if the identical call was sent before.
+
+    `tenant_full`: the job's tenant now keeps more bytes than it may, so the job has to end.
+    """
+
+    tenant_full: bool = False
+    repeated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """Nothing was written: Redis lost events, and the log ends at event `log_end` of this epoch."""
+
+    log_end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Nothing was written: the server takes nothing more now. `reason` is its error answer."""
+
+    reason: str
+
+
+class StopReason(StrEnum):
+    """The reason why an execution stops before its provider has finished."""
+
+    FENCED = "fenced"
+    """Another execution of the job has begun."""
+    CANCELLED = "cancelled"
+    ENDED = "ended"
+    MISSING = "missing"
+    """The job has no record."""
+    NOT_ALLOWED = "refused"
+    """The job's state may not become the requested one."""
+    BEHIND = "behind"
+    """Redis lost events that this process no longer has."""
+    LOST = "lost"
+    """Another worker claimed the job."""
+    DRAIN = "drain"
+    """This worker is shutting down."""
+
+    @property
+    def job_has_ended(self) -> bool:
+        """Check whether the job has its terminal event, or no record."""
+        return self in (StopReason.ENDED, StopReason.MISSING)
+
+
+FinishAnswer = Written | Behind | StopReason
+"""The answer to a terminal event."""
+AppendAnswer = FinishAnswer | Busy
+"""The answer to an entry of the log or a part of the result."""
+_BUSY: Final = b"busy "
+
+
+class BeginRefusal(StrEnum):
+    """The reason why an execution did not begin."""
+
+    MISSING = "missing"
+    ENDED = "ended"
+    CANCELLING = "cancelling"
+    EXPIRED = "expired"
+    STALE = "stale"
+    """Another execution has begun since the record was read."""
+    MOVED = "moved"
+    """The log has grown since it was read."""
+
+    @property
+    def job_has_ended(self) -> bool:
+        """Check whether the job has its terminal event, or no record."""
+        return self in (BeginRefusal.ENDED, BeginRefusal.MISSING)
+
+
+class CancelAnswer(StrEnum):
+    """The result of a request to cancel or abandon a job."""
+
+    MISSING = "missing"
+    ENDED = "ended"
+    """The job had ended before."""
+    CANCELLED = "cancelled"
+    """The job ended at once."""
+    CANCELLING = "cancelling"
+    """The job's worker has to end it."""
+    WATCHED = "watched"
+    """The job has a viewer again and is not abandoned."""
+
+
+class ForgetAnswer(StrEnum):
+    """The result of a request to delete a job."""
+
+    MISSING = "missing"
+    DELETED = "deleted"
+    HIDDEN = "hidden"
+    """The job has not ended: it is deleted after its end."""
+
+
+class RenewAnswer(StrEnum):
+    """The state of a claim after its renewal."""
+
+    HELD = "ok"
+    LOST = "lost"
+    """Another worker has the job."""
+    GONE = "gone"
+    """The queue does not hold the job."""
+
+
+def parse_append_answer(raw: bytes) -> AppendAnswer:
+    """Parse the answer of a step that writes one of several entries; one of them may be refused for lack of memory."""
+    if raw.startswith(_BUSY):
+        return Busy(raw.removeprefix(_BUSY).decode("utf-8", "replace"))
+    return parse_finish_answer(raw)
+
+
+def parse_finish_answer(raw: bytes) -> FinishAnswer:
+    """Parse the answer of a step that writes an event."""
+    word, _, detail = raw.decode().partition(" ")
+    match word:
+        case "ok":
+            return Written(tenant_full=detail == "full")
+        case "have":
+            return Written(repeated=True)
+        case "behind":
+            return Behind(int(detail))
+        case _:
+            return StopReason(word)
+
+
+def parse_beat_answer(raw: bytes) -> StopReason | None:
+    """Parse the answer to a heartbeat; None if the execution may continue."""
+    return None if raw == b"ok" else StopReason(raw.decode())
+
+
+def has_ended(answer: FinishAnswer) -> bool:
+    """Check whether the job has its terminal event after this answer."""
+    match answer:
+        case Written():
+            return True
+        case StopReason():
+            return answer.job_has_ended
+        case Behind():
+            return False
