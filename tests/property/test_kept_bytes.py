@@ -104,7 +104,7 @@ class ByteSteps(RuleBasedStateMachine):
         """The job ends."""
         if job_id in self.running:
             execution, seq = self.running.pop(job_id)
-            assert self.run(self.core.finish(execution, status, seq=seq + 1)) == "ok"
+            assert self.run(self.core.finish(execution, status, seq=seq + 1)) == Written()
             self.ended.add(job_id)
 
     @rule(job_id=jobs)
