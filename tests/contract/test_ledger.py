@@ -368,3 +368,12 @@ async def test_turns_do_not_stay_for_ever_and_jobs_without_one_are_served_by_tim
     await core.client.delete(*names)
 
     assert [await take(core), await take(core), await take(core)] == [first, second, None]
+
+
+async def test_a_tenants_terms_live_as_long_as_its_list(core: Core) -> None:
+    for timeout_s in (1_000.0, 10.0):
+        await admit(core, make_spec(timeout_s=timeout_s), running=1)
+
+    terms = await core.client.pttl(core.keys.tenant_terms("alice"))
+    listed = await core.client.pttl(core.keys.tenant_jobs("alice"))
+    assert 1_000_000 < listed - 1_000 <= terms <= listed + 1_000

@@ -31,7 +31,7 @@ local function admit(keys, args)
     if bound then return bound end
   end
   set_term(ledger, 'running', args[14])
-  redis.call('PEXPIRE', ledger.terms, args[10])
+  if redis.call('PTTL', ledger.terms) < tonumber(args[9]) then redis.call('PEXPIRE', ledger.terms, args[9]) end
   reserve(ledger, reservations, job, args[11], lane, bell)
   if idempotency then redis.call('SET', idempotency, job .. ' ' .. args[2], 'PX', args[3]) end
   redis.call('SET', message, args[5])
