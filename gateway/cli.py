@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tailrace",
         description="A self-hosted, streaming-first gateway between web chat frontends and language models.",
-        epilog="Settings come from TAILRACE_* environment variables and from tailrace.toml; the README lists them.",
+        epilog="Settings come from TAILRACE_* variables and from tailrace.toml; shared/README.md lists them.",
     )
     parser.add_argument("--version", action="version", version=f"tailrace {version('tailrace')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

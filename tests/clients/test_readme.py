@@ -18,13 +18,13 @@ from shared.model.events import EventId, EventType, decode_frame, parse_id, spli
 from shared.process.child import start_child, stop_child
 from tests.clients.system import KEY, ObservedUpstream, System
 from tests.support.client import PATIENCE_S
+from tests.support.docs import DOCS
 from tests.support.processes import Processes
 from tests.support.upstream import expected_text
 from tests.support.valkey import fresh_prefix
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
 MODEL = "smollm2-135m-instruct"
 PROMPT = "Name three rivers."
 # A program that starts on a busy machine takes its time.
@@ -41,7 +41,7 @@ events.addEventListener("completed", () => {
 
 
 def blocks(language: str) -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^```{language}\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
     assert found
     return found
 

@@ -14,10 +14,10 @@ import pytest
 from shared.config.settings import Settings
 from shared.process.ports import free_port
 from tests.support.client import PATIENCE_S, Client
+from tests.support.docs import DOCS
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import PROMPT, Desk, desk
 
-README = Path(__file__).parents[2] / "README.md"
 CHAT, JOBS = "/v1/chat/completions", "/v1/jobs"
 BODY: dict[str, Any] = {"model": "scripted", "messages": PROMPT}
 STREAM = {**BODY, "stream": True}
@@ -60,7 +60,7 @@ ALL = [
 @asynccontextmanager
 async def running_proxy(name: str, gateways: list[int], folder: Path) -> AsyncIterator[Client]:
     """The proxy with the README's settings, before these gateways; its client."""
-    found = re.search(rf"```{name}\n(.*?)```", README.read_text(), re.DOTALL)
+    found = re.search(rf"```{name}\n(.*?)```", DOCS, re.DOTALL)
     assert found is not None
     port, config = free_port(), found[1]
     for number, gateway in enumerate(gateways, 1):

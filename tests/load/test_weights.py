@@ -1,13 +1,11 @@
 """The weights of a gateway's items are those of the README's table: measured here with fewer items."""
 
-from pathlib import Path
-
 import pytest
 
 from shared.config.settings import Settings
 from tests.load.weights import KINDS, Kind, Weight, connections, weigh
+from tests.support.docs import DOCS
 
-README = Path(__file__).parents[2] / "README.md"
 SHARE = 0.3
 LASTING = [kind for kind in KINDS if not kind.passing]
 
@@ -27,7 +25,7 @@ async def test_an_item_weighs_as_much_as_the_readme_says(
 
 
 def test_the_readme_has_the_weights() -> None:
-    table = README.read_text().partition("<!-- weights:")[2].partition("|---|---|\n")[2].partition("\n\n")[0]
+    table = DOCS.partition("<!-- weights:")[2].partition("|---|---|\n")[2].partition("\n\n")[0]
 
     assert table.splitlines() == [kind.row(kind.kib) for kind in KINDS]
 

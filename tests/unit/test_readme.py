@@ -1,4 +1,4 @@
-"""The README against the code: what it lists is there, and what is there is listed."""
+"""The documents for users against the code: what it lists is there, and what is there is listed."""
 
 import pkgutil
 import re
@@ -23,14 +23,13 @@ from shared.model.lifecycle import TRANSITIONS
 from shared.store.keys import Keys
 from shared.store.rights import acl_rules
 from shared.telemetry.metrics import FleetMetrics, Metrics
+from tests.support.docs import DOCS, ROOT, anchors, links
 from worker.model.breaker import Policy
 from worker.model.retry import VERDICTS, Sort
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
 # Everything between backticks: in a line, and in blocks.
-CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL))
-BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", DOCS, flags=re.MULTILINE | re.DOTALL))
+BLOCKS = re.findall(r"^```\w*\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
 # A command, perhaps with one of its actions.
 COMMAND = "([a-z]+(?:-[a-z]+)*(?:(?<=dead-letters) [a-z]+)?)"
 # Named, but made by the reader or by a command.
@@ -39,7 +38,7 @@ MADE_LATER = {".venv", ".tailrace", "tailrace.toml"}
 
 def table(*heads: str) -> Iterator[list[str]]:
     """The cells of each row of the table that begins like this."""
-    _, begin, rest = README.partition(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n")
+    _, begin, rest = DOCS.partition(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n")
     assert begin, heads
     for row in rest.split("\n\n")[0].splitlines():
         yield [cell.strip() for cell in row.strip("|").split("|")]
@@ -85,7 +84,7 @@ def test_the_table_of_provider_settings_is_them() -> None:
 
 def test_its_tailrace_toml_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"```toml\n(.*?)```", DOCS, re.DOTALL)
     (tmp_path / "tailrace.toml").write_text(example)
     table = load_settings().route_table()
 
@@ -102,13 +101,13 @@ def test_the_circuits_are_as_it_says() -> None:
         "one trial call at a time",
         "up to 2 minutes",
     ):
-        assert words in " ".join(README.split())
+        assert words in " ".join(DOCS.split())
 
 
 def test_the_address_of_the_examples_is_the_default() -> None:
     fields = Settings.model_fields
 
-    assert f"TAILRACE=http://{fields['host'].default}:{fields['port'].default} " in README
+    assert f"TAILRACE=http://{fields['host'].default}:{fields['port'].default} " in DOCS
 
 
 def test_the_table_of_a_jobs_life_is_the_lifecycle() -> None:
@@ -136,8 +135,8 @@ def test_the_memory_table_adds_up() -> None:
 def test_the_open_files_that_a_gateway_needs_are_those_of_the_bounds() -> None:
     files = bounds.CONNECTIONS + bounds.SPARE_FILES
 
-    assert f"A gateway takes {bounds.CONNECTIONS:,} connections" in README
-    assert f"(`ulimit -Hn`) is {files:,}" in README
+    assert f"A gateway takes {bounds.CONNECTIONS:,} connections" in DOCS
+    assert f"(`ulimit -Hn`) is {files:,}" in DOCS
 
 
 def _value(term: str, sizes: Mapping[str, int]) -> int:
@@ -158,7 +157,7 @@ def test_the_metrics_table_is_the_metrics() -> None:
 
 
 def test_the_metrics_of_no_process_are_the_first_ones() -> None:
-    assert "All but the first four have the label `process` too" in README
+    assert "All but the first four have the label `process` too" in DOCS
     assert len(FleetMetrics().families) == 4
 
 
@@ -221,8 +220,19 @@ def test_the_options_of_the_client_that_it_names_exist(capsys: pytest.CaptureFix
         assert f"{option} " in re.sub(r"[],\n]", " ", capsys.readouterr().out)
 
 
+def test_the_headings_that_links_name_exist() -> None:
+    named = [(file, anchor) for file, anchor in links() if anchor]
+
+    assert named
+    assert [anchor for file, anchor in named if anchor not in anchors(file)] == []
+
+
+def test_the_readme_can_be_read_in_one_go() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 300
+
+
 def test_the_files_that_it_names_exist() -> None:
-    files = [ROOT / link for link in re.findall(r"\]\((?!https?:)([^)#]+)", README)]
+    files = [file for file, _ in links()]
     modules = {path.name for folder in ("gateway", "shared", "worker") for path in (ROOT / folder).rglob("*.py")}
     for code in set(CODE) - MADE_LATER:
         if not re.fullmatch(r"[\w.-]+(/[\w.-]*)+|[\w-]*\.(py|md|toml|yaml|lua)|[A-Z]\w+file", code):
