@@ -22,16 +22,17 @@ from shared.model.lanes import parse_lanes
 from shared.model.routes import Upstream
 from shared.process.clock import SystemClock
 from shared.process.ready import tell_ready
-from shared.store.breaker_state import Circuits
+from shared.store.breaker_state import BreakerStates
 from shared.store.catalog import Catalogue
 from shared.store.client import REDIS_FAULTS, Client, must_answer, name_of, open_client, warm
+from shared.store.control import CancelJob, PermitReleased, parse_message
 from shared.store.dead_letters import DeadLetters
 from shared.store.fleet_metrics import Fleet, Publisher
 from shared.store.job_walk import JobWalk
 from shared.store.jobs import Store
 from shared.store.keys import Keys
 from shared.store.live_feed import LiveFeed
-from shared.store.permits import Places, freed_provider
+from shared.store.permits import ConcurrencyPermits
 from shared.store.queue import Queue
 from shared.store.replay_log import ReplayLog
 from shared.store.results import Results
@@ -151,11 +152,11 @@ async def run_worker(
         replay_log = ReplayLog(job_client, keys)
         savings = Savings()
         pump = Pump(ReplayLog(writer, keys), clock, max_bytes=settings.pump_bytes, metrics=metrics)
-        breakers = Breakers(Circuits(job_client, keys), clock, Policy(), metrics)
+        breakers = Breakers(BreakerStates(job_client, keys), clock, Policy(), metrics)
         limits = {name: each.max_concurrency for name, each in table.upstreams.items() if each.max_concurrency}
         worker_name = uuid.uuid4().hex[:12]
         concurrency = Concurrency(
-            Places(job_client, keys), limits, worker=worker_name, lease_s=settings.lease_s, metrics=metrics
+            ConcurrencyPermits(job_client, keys), limits, worker=worker_name, lease_s=settings.lease_s, metrics=metrics
         )
         attempts = Attempts(
             store,
@@ -208,7 +209,7 @@ async def run_worker(
         feed = LiveFeed(
             feed_client,
             clock,
-            on_message=lambda _, order: obey(order, dispatcher, concurrency),
+            on_message=lambda _, raw: handle_control_message(raw, dispatcher, concurrency),
             on_confirmed=lambda _: dispatcher.beat_soon(),
             connects=metrics.feed_connects.of(),
         )
@@ -267,12 +268,15 @@ async def run_worker(
     log.info("worker.stopped")
 
 
-def obey(order: bytes, dispatcher: Dispatcher, concurrency: Concurrency) -> None:
-    """Act on a message of the control channel: a job is to end, or a provider has a place for one more call."""
-    if (provider := freed_provider(order)) is not None:
-        concurrency.freed(provider)
-    else:
-        dispatcher.cancel(order.decode("ascii", "replace"))
+def handle_control_message(raw: bytes, dispatcher: Dispatcher, concurrency: Concurrency) -> None:
+    """React to a message of the control channel."""
+    match parse_message(raw):
+        case CancelJob(job_id):
+            dispatcher.cancel(job_id)
+        case PermitReleased(provider):
+            concurrency.freed(provider)
+        case None:
+            log.debug("worker.unknown_control_message", bytes=len(raw))
 
 
 async def drain(dispatcher: Dispatcher, drain_s: float, now: asyncio.Event) -> None:

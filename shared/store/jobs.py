@@ -52,6 +52,7 @@ from shared.store.answers import (
     parse_finish_answer,
 )
 from shared.store.client import Functions
+from shared.store.control import CancelJob, encode_message
 from shared.store.keys import Keys
 from shared.store.server_check import Server, server_of
 from shared.telemetry.metrics import Metrics
@@ -323,7 +324,7 @@ class Store:
         raw: bytes = await self._functions.call(
             step,
             [keys.record, keys.log, keys.channel, keys.request, keys.result],
-            job_id,
+            encode_message(CancelJob(job_id)),
             self._keys.control,
             reason.code,
             outcome,

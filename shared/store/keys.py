@@ -31,8 +31,8 @@ class JobKeys:
 
 
 @dataclass(frozen=True, slots=True)
-class PlaceKeys:
-    """The keys of one provider's places."""
+class PermitKeys:
+    """The keys of one provider's concurrency permits."""
 
     holders: str
     waiters: str
@@ -132,14 +132,14 @@ class Keys:
         """The latest jobs of a tenant that have this prompt; on the jobs' side."""
         return f"{self.prefix}:{{{tenant}:prompt:{fingerprint}}}:jobs"
 
-    def places(self, provider: str) -> PlaceKeys:
+    def permits(self, provider: str) -> PermitKeys:
         """Who makes calls to a provider whose number is limited, and who waits to; on the jobs' side."""
         base = f"{self.prefix}:{{provider:{provider}}}:"
-        return PlaceKeys(base + "holders", base + "waiters", base + "interest")
+        return PermitKeys(base + "holders", base + "waiters", base + "interest")
 
     @property
-    def circuits(self) -> str:
-        """The circuits of all providers' models; on the jobs' side. Their form is part of the name."""
+    def breaker_states(self) -> str:
+        """The breaker states of all providers' models, on the jobs' server. The name has their form's version."""
         return f"{self.prefix}:circuits:2"
 
     @property

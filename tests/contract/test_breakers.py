@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from shared.process.clock import SystemClock
-from shared.store.breaker_state import Change, Circuits, Found
+from shared.store.breaker_state import BreakerStates, Change, Found
 from shared.telemetry.metrics import Metrics
 from tests.support.core import Core, captured_logs
 from worker.model.breaker import Policy
@@ -18,20 +18,20 @@ _NUMBERS = count()
 SLOW = Policy(window_ms=60_000, min_calls=4, open_ms=60_000, open_most_ms=60_000)
 
 
-class Count(Circuits):
+class Count(BreakerStates):
     """Circuits that count their round trips."""
 
     trips = 0
 
-    async def exchange(self, changes: Sequence[Change]) -> tuple[int, list[Found]]:
+    async def compare_and_set(self, changes: Sequence[Change]) -> tuple[int, list[Found]]:
         """Counted."""
         self.trips += 1
-        return await super().exchange(changes)
+        return await super().compare_and_set(changes)
 
 
 def breakers(core: Core, policy: Policy, metrics: Metrics | None = None) -> Breakers:
     """Those of one more worker."""
-    return Breakers(Circuits(core.client, core.keys), SystemClock(), policy, metrics)
+    return Breakers(BreakerStates(core.client, core.keys), SystemClock(), policy, metrics)
 
 
 @pytest.fixture
@@ -237,18 +237,18 @@ async def test_what_says_nothing_any_more_is_forgotten(core: Core) -> None:
         worker.failed("p", f"made up {number}", call())
     await worker.share()
     async with asyncio.timeout(5):
-        while worker._known or await core.client.exists(core.keys.circuits):
+        while worker._known or await core.client.exists(core.keys.breaker_states):
             await worker.look()
 
 
 @pytest.mark.parametrize("value", ["{}", "no JSON", '{"counts":[],"opened_ms":null,"reopened":0}', "[]"])
 async def test_what_another_version_wrote_is_closed_and_forgotten(core: Core, value: str) -> None:
-    await core.client.hset(core.keys.circuits, "p//m", value)  # type: ignore[misc]
+    await core.client.hset(core.keys.breaker_states, "p//m", value)  # type: ignore[misc]
     worker = breakers(core, SLOW)
     await worker.look()
 
     assert await allows(worker)
-    assert not await core.client.exists(core.keys.circuits)
+    assert not await core.client.exists(core.keys.breaker_states)
 
 
 async def test_an_open_circuit_that_nobody_asks_for_is_forgotten(core: Core) -> None:
@@ -256,18 +256,18 @@ async def test_an_open_circuit_that_nobody_asks_for_is_forgotten(core: Core) -> 
     fail(worker, 1)
     await worker.share()
     async with asyncio.timeout(5):
-        while await core.client.exists(core.keys.circuits):
+        while await core.client.exists(core.keys.breaker_states):
             await worker.look()
 
 
 async def test_a_circuit_is_changed_only_as_it_was_seen(core: Core) -> None:
-    circuits = Circuits(core.client, core.keys)
-    _, found = await circuits.exchange([Change("a", b"", b"1"), Change("b", b"other", b"1"), Change("c")])
+    circuits = BreakerStates(core.client, core.keys)
+    _, found = await circuits.compare_and_set([Change("a", b"", b"1"), Change("b", b"other", b"1"), Change("c")])
     assert found == [(True, b"1"), (False, b""), (False, b"")]
 
-    _, found = await circuits.exchange([Change("a", b"1", b"2"), Change("a", b"1", b"2"), Change("a")])
+    _, found = await circuits.compare_and_set([Change("a", b"1", b"2"), Change("a", b"1", b"2"), Change("a")])
     assert found == [(True, b"2"), (False, b"2"), (False, b"2")]
     assert (await circuits.all())[1] == {"a": b"2"}
 
-    _, found = await circuits.exchange([Change("a", b"2", b"")])
+    _, found = await circuits.compare_and_set([Change("a", b"2", b"")])
     assert (found, (await circuits.all())[1]) == ([(True, b"")], {})

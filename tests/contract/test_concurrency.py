@@ -2,7 +2,8 @@
 
 import asyncio
 
-from shared.store.permits import Holder, Places, freed_provider, place_order
+from shared.store.control import PermitReleased, parse_message
+from shared.store.permits import ConcurrencyPermits, PermitHolder
 from shared.telemetry.metrics import Metrics
 from tests.support.core import PATIENCE_S, Core
 from worker.upstream.concurrency import Concurrency
@@ -12,7 +13,9 @@ LIMITS = {"p": 2}
 
 def worker(core: Core, name: str, lease_s: float = 10.0, metrics: Metrics | None = None) -> Concurrency:
     """One more worker."""
-    return Concurrency(Places(core.client, core.keys), LIMITS, worker=name, lease_s=lease_s, metrics=metrics)
+    return Concurrency(
+        ConcurrencyPermits(core.client, core.keys), LIMITS, worker=name, lease_s=lease_s, metrics=metrics
+    )
 
 
 async def test_two_workers_share_the_places_of_a_provider(core: Core) -> None:
@@ -53,7 +56,7 @@ async def test_a_place_that_becomes_free_is_told_to_who_waits(core: Core) -> Non
         await one.release("p", "b")
         (order,) = await listener.heard()
 
-    assert freed_provider(order) == "p"
+    assert parse_message(order) == PermitReleased("p")
     other.freed("p")
     assert await waiting
 
@@ -100,7 +103,7 @@ async def test_a_fenced_execution_gives_back_its_own_place_only(core: Core) -> N
     await heir.acquire("p", "a", 0)
     await zombie.release("p", "a")
 
-    assert await core.client.zrange(core.keys.places("p").holders, 0, -1) == [b"w2/a"]
+    assert await core.client.zrange(core.keys.permits("p").holders, 0, -1) == [b"w2/a"]
 
 
 async def test_a_provider_without_a_limit_is_never_asked_about(core: Core) -> None:
@@ -117,13 +120,11 @@ async def test_the_places_in_use_are_shown(core: Core) -> None:
     await one.acquire("p", "a", 0)
 
     assert metrics.calls.of("p").read() == 1
-    assert await Places(core.client, core.keys).taken("p") == 1
+    assert await core.client.zcard(core.keys.permits("p").holders) == 1
     await one.release("p", "a")
     await one.release("p", "a")
     assert metrics.calls.of("p").read() == 0
 
 
-def test_an_order_names_its_provider_and_a_cancel_order_none() -> None:
-    assert freed_provider(place_order("p:1")) == "p:1"
-    assert freed_provider(b"job_01m8ak3p63hb4vhzenqqsd3wjw") is None
-    assert Holder("p", "w", "a").name == "w/a"
+def test_a_holder_is_named_after_its_worker_and_its_job() -> None:
+    assert PermitHolder("p", "w", "a").name == "w/a"

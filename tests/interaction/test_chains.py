@@ -13,7 +13,7 @@ from shared.config.route_settings import ProviderSettings, RouteSettings
 from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused, ProviderUnreachable
 from shared.model.events import EventType
-from shared.store.permits import Holder, Places
+from shared.store.permits import ConcurrencyPermits, PermitHolder
 from tests.support.core import captured_logs
 from tests.support.system import System, Worker, ask, read_story, running_system, running_worker
 from tests.support.told import Call, Told
@@ -239,7 +239,7 @@ async def test_no_more_calls_are_made_at_once_than_a_provider_takes(system: Syst
         stories = [await system.story(job_id) for job_id in job_ids]
 
     assert [story.types for story in stories] == [["queued", "started", "delta", "completed"]] * 6
-    assert await system.core.client.zcard(system.core.keys.places("b").holders) == 0
+    assert await system.core.client.zcard(system.core.keys.permits("b").holders) == 0
 
 
 async def test_a_full_provider_is_passed_over_where_another_one_can_answer(
@@ -275,13 +275,13 @@ async def test_a_sentence_waits_for_the_provider_that_can_go_on_with_it(system: 
         first = await providers["b"].call()
         first.say("There are ")
         await system.until(job_id, EventType.DELTA)
-        holder = Holder("b", "another worker", "another job")
-        places = Places(system.core.client, system.core.keys)
+        holder = PermitHolder("b", "another worker", "another job")
+        places = ConcurrencyPermits(system.core.client, system.core.keys)
         async with system.commands() as command:
             first.fail(BROKEN)
-            await command("release_place")
+            await command("release_permit")
             assert await places.acquire(holder, 1, 60.0)
-            await command("acquire")
+            await command("acquire_permit")
         await places.release(holder)
         await providers.answers("b", "seven.", number=1)
         story = await system.story(job_id)

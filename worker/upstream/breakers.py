@@ -5,7 +5,7 @@ for each tenant, which failures of several of its requests open. So a tenant's f
 another tenant. A call to a healthy provider costs no round trip. Once one has failed, reports are gathered and sent a
 few times a second, in one call for all circuits; a trial call is claimed, so that all workers together make only so
 many. Callers choose the models' names: idle circuits are deleted. Above: gate.py. Below: breaker.py decides,
-shared/store/breaker_state.py exchanges. While Redis is away, circuits stay as they are.
+shared/store/breaker_state.py stores. While Redis is away, circuits stay as they are.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ import structlog
 
 from shared.model.events import encode_data
 from shared.process.clock import Clock
-from shared.store.breaker_state import Change, Circuits
+from shared.store.breaker_state import BreakerStates, Change
 from shared.store.client import REDIS_FAULTS, Outage
 from shared.telemetry.metrics import Metrics
 from worker.model.breaker import (
@@ -84,9 +84,9 @@ class CallOrigin:
 class Breakers:
     """This process's view of the circuits that it has to do with."""
 
-    def __init__(self, circuits: Circuits, clock: Clock, policy: Policy, metrics: Metrics | None = None) -> None:
+    def __init__(self, shared: BreakerStates, clock: Clock, policy: Policy, metrics: Metrics | None = None) -> None:
         self._gauge = (metrics or Metrics()).circuits_open
-        self._circuits = circuits
+        self._shared = shared
         self._clock = clock
         self._policy = policy
         # Those that are not idle: each as it is, and as it was read.
@@ -165,7 +165,7 @@ class Breakers:
     async def look(self) -> None:
         """See all circuits as they are."""
         asked_ms = self._clock.monotonic() * 1000
-        now_ms, found = await self._circuits.all()
+        now_ms, found = await self._shared.all()
         self._ahead_ms = now_ms - asked_ms
         for name in [*self._known.keys() | found.keys()]:
             self._learn(name, found.get(name, b""))
@@ -207,7 +207,7 @@ class Breakers:
     async def _exchange(self, changes: list[Change]) -> set[str]:
         """The circuits that are now what was asked for."""
         asked_ms = self._clock.monotonic() * 1000
-        now_ms, found = await self._circuits.exchange(changes)
+        now_ms, found = await self._shared.compare_and_set(changes)
         self._ahead_ms = now_ms - asked_ms
         for change, (_, value) in zip(changes, found, strict=True):
             self._learn(change.name, value)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from shared.store.client import REDIS_FAULTS, Outage
-from shared.store.permits import Holder, Places
+from shared.store.permits import ConcurrencyPermits, PermitHolder
 from shared.telemetry.metrics import Metrics
 
 # A freed place is told by a message, which can be lost: asked again after this long (s).
@@ -23,7 +23,7 @@ class Concurrency:
 
     def __init__(
         self,
-        places: Places,
+        permits: ConcurrencyPermits,
         limits: Mapping[str, int],
         *,
         worker: str,
@@ -31,11 +31,11 @@ class Concurrency:
         metrics: Metrics | None = None,
     ) -> None:
         """`limits` are those of the providers that have one; `worker` is this process's name, its own alone."""
-        self._places = places
+        self._permits = permits
         self._limits = limits
         self._worker = worker
         self._lease_s = lease_s
-        self._held: set[Holder] = set()
+        self._held: set[PermitHolder] = set()
         self._freed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._outage = Outage("concurrency.not_renewed", "concurrency.renewed_again")
         gauge = (metrics or Metrics()).calls
@@ -49,13 +49,13 @@ class Concurrency:
         """
         if provider not in self._limits:
             return True
-        holder = Holder(provider, self._worker, job_id)
+        holder = PermitHolder(provider, self._worker, job_id)
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         while True:
             freed = self._freed[provider]
             freed.clear()
-            if await self._places.acquire(holder, self._limits[provider], self._lease_s, queue=wait_s > 0):
+            if await self._permits.acquire(holder, self._limits[provider], self._lease_s, queue=wait_s > 0):
                 self._held.add(holder)
                 return True
             left_s = until - loop.time()
@@ -69,13 +69,13 @@ class Concurrency:
 
     async def release(self, provider: str, job_id: str) -> None:
         """Give a place back; where Redis is away, its lease ends by itself."""
-        holder = Holder(provider, self._worker, job_id)
+        holder = PermitHolder(provider, self._worker, job_id)
         if holder not in self._held:
             return
         self._held.discard(holder)
         self.freed(provider)
         try:
-            await self._places.release(holder)
+            await self._permits.release(holder)
         except REDIS_FAULTS as error:
             self._outage.goes_on(error)
 
@@ -91,7 +91,7 @@ class Concurrency:
         while True:
             await asyncio.sleep(self._lease_s / _BEATS_PER_LEASE)
             try:
-                await self._places.renew([*self._held], self._lease_s)
+                await self._permits.renew([*self._held], self._lease_s)
                 self._outage.is_over()
             except REDIS_FAULTS as error:
                 self._outage.goes_on(error)

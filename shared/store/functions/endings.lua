@@ -34,7 +34,7 @@ local function finish(keys, args)
 end
 
 -- KEYS record, log, channel, request, result
--- ARGV job, control channel, code, outcome (the terminal data of a job that never began, without its count), retention ms
+-- ARGV control message, control channel, code, outcome (the terminal data of a job that never began, without its count), retention ms
 -- -> 'missing' | 'ended' | 'cancelled' (ended at once) | 'cancelling' (its worker was told)
 local function cancel(keys, args)
   need_event(keys[1], keys[2], keys[3])
@@ -59,7 +59,7 @@ local function cancel(keys, args)
   if status ~= 'cancelling' then
     redis.call('HSET', keys[1], 'status', 'cancelling', 'cancel_code', args[3], 'cancel_at', digits(now_ms()))
   end
-  -- Told again on every call: a control message can be lost.
+  -- Published again on every call: a control message can be lost.
   redis.call('PUBLISH', args[2], args[1])
   return 'cancelling'
 end

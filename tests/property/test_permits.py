@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from shared.store.permits import TURN_S, Holder, Places
+from shared.store.permits import WAITER_TIMEOUT_S, ConcurrencyPermits, PermitHolder
 from tests.support.core import Core, open_core
 from tests.support.valkey import fresh_prefix
 
@@ -41,12 +41,12 @@ class Waiting(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
-        self.places = Places(self.core.client, self.core.keys)
-        self.keys = self.core.keys.places("p")
+        self.places = ConcurrencyPermits(self.core.client, self.core.keys)
+        self.keys = self.core.keys.permits("p")
 
     @rule(worker=WORKERS, job=JOBS, waits=st.booleans())
     def acquire(self, worker: str, job: str, waits: bool) -> None:
-        holder = Holder("p", worker, job)
+        holder = PermitHolder("p", worker, job)
         self.silent = []
         before = self.queue.index(job) if job in self.queue else len(self.queue)
         has = holder.name in self.holders or before < LIMIT - len(self.holders)
@@ -59,14 +59,14 @@ class Waiting(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, job=JOBS)
     def release(self, worker: str, job: str) -> None:
-        holder = Holder("p", worker, job)
+        holder = PermitHolder("p", worker, job)
         self.run(self.places.release(holder))
         self.holders = [each for each in self.holders if each != holder.name]
         self.silent = [each for each in self.silent if each != holder.name]
 
     @rule(worker=WORKERS, job=JOBS)
     def renew(self, worker: str, job: str) -> None:
-        holder = Holder("p", worker, job)
+        holder = PermitHolder("p", worker, job)
         self.run(self.places.renew([holder], LEASE_S))
         if holder.name in self.silent:
             self.silent.remove(holder.name)
@@ -74,7 +74,7 @@ class Waiting(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, job=JOBS)
     def a_holder_dies_and_its_lease_ends(self, worker: str, job: str) -> None:
-        name = Holder("p", worker, job).name
+        name = PermitHolder("p", worker, job).name
         self.run(self.core.client.zadd(self.keys.holders, {name: 1}, xx=True))
         if name in self.holders:
             self.holders.remove(name)
@@ -109,4 +109,4 @@ def test_places_are_given_as_a_plain_model_says(redis_url: str) -> None:
 
 
 def test_a_turn_is_kept_for_longer_than_a_job_stays_away() -> None:
-    assert TURN_S > 2
+    assert WAITER_TIMEOUT_S > 2
