@@ -15,6 +15,7 @@ from gateway.admission.own_fields import OWN_FIELDS, check_foreign, check_native
 from gateway.admission.request_options import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
 from gateway.admission.strict_models import StrictModels
 from gateway.admission.validation import (
+    JOB_INPUTS,
     check_chat,
     embedding_of,
     fingerprint_of,
@@ -27,14 +28,11 @@ from gateway.admission.validation import (
     read_on_stream_failure,
     read_seconds,
 )
-from shared.model.bounds import EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
+from shared.model.bounds import EMBEDDED_INPUTS
 from shared.model.errors import InvalidRequest, ModelNotFound
 from shared.model.events import encode_in_pieces
 from shared.model.jobs import (
-    CHAT,
-    EMBEDDINGS,
     KEPT,
-    KINDS,
     Abandonment,
     Job,
     JobSpec,
@@ -42,6 +40,7 @@ from shared.model.jobs import (
     abandonment,
     new_job_id,
 )
+from shared.model.kinds import CHAT, EMBEDDINGS, KINDS
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.routes import OnStreamFailure
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
@@ -55,7 +54,6 @@ _RANDOM_BITS = 80
 _REQUEUE = "↻ "
 # Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
 _NOT_YET = ("webhook", "after", "conversation")
-_CHOSEN_LATER = "encoding_format is chosen when the result is read: GET /v1/jobs/{id}/result?encoding_format=base64."
 _NATIVE = frozenset({*OWN_FIELDS, "stream_options", *_NOT_YET})
 
 
@@ -114,7 +112,7 @@ class Admission:
             InvalidRequest, Forbidden: names the field and what would be right.
         """
         kind = body.get("kind", CHAT)
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")
         lane = self._lane(body["lane"], caller, "lane") if "lane" in body else self._preferred_lane(caller)
         for name in _NOT_YET:
@@ -123,13 +121,9 @@ class Admission:
         check_native(body)
         on_disconnect = read_on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
         abandon_after_s = body.get("abandon_after_s")
-        request = {name: value for name, value in body.items() if name not in _NATIVE}
-        if kind == EMBEDDINGS:
-            if "encoding_format" in body:
-                raise InvalidRequest(_CHOSEN_LATER, param="encoding_format")
-            request = embedding_of(request, EMBEDDED_INPUTS_OF_A_JOB)
-        else:
-            check_chat(body)
+        request = JOB_INPUTS[KINDS[kind].input](
+            body, {name: value for name, value in body.items() if name not in _NATIVE}
+        )
         return self._spec(
             request,
             caller.tenant,

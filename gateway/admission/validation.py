@@ -5,21 +5,24 @@ Pure. All raise InvalidRequest, and `read_lane` also Forbidden. Not here: how a 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 from gateway.admission.embedding_input import read_input
 from gateway.admission.request_options import ABANDON_HEADER
 from gateway.dialects.chat_parameters import check_parameters, is_whole
-from shared.model.bounds import DIMENSIONS
+from shared.model.bounds import DIMENSIONS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.model.errors import Forbidden, InvalidRequest
 from shared.model.jobs import KEPT, LONGEST_TIMEOUT_S, OnDisconnect
+from shared.model.kinds import InputForm
 from shared.model.model_names import MODEL_CHARS, is_model_name
 from shared.model.routes import OnStreamFailure
 
 _MAX_KEY = 255
 _MAX_METADATA = 16
 _MAX_METADATA_KEY, _MAX_METADATA_VALUE = 64, 512
+_CHOSEN_LATER = "encoding_format is chosen when the result is read: GET /v1/jobs/{id}/result?encoding_format=base64."
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 # An assistant may have called tools instead, and a tool may have returned nothing.
 _MAY_BE_SILENT = ("assistant", "tool", "function")
@@ -57,6 +60,23 @@ def check_chat(body: Mapping[str, Any]) -> None:
     for position, message in enumerate(messages):
         _check_message(message, f"messages[{position}]")
     check_parameters(body)
+
+
+def _read_messages(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    check_chat(body)
+    return request
+
+
+def _read_embedding_input(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    if "encoding_format" in body:
+        raise InvalidRequest(_CHOSEN_LATER, param="encoding_format")
+    return embedding_of(request, EMBEDDED_INPUTS_OF_A_JOB)
+
+
+JOB_INPUTS: Final[Mapping[InputForm, Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]]]] = MappingProxyType(
+    {InputForm.MESSAGES: _read_messages, InputForm.EMBEDDING_INPUT: _read_embedding_input}
+)
+"""The validation of each form of input: takes a job's body and what of it is for the provider, returns the request."""
 
 
 def _check_message(message: object, where: str) -> None:

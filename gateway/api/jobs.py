@@ -23,7 +23,8 @@ from gateway.streams.sse import STREAM_HEADERS, EventStream, Farewell, encode_he
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.model.events import START, EventId, parse_cursor
-from shared.model.jobs import EMBEDDINGS, KINDS, Job, Try, is_job_id
+from shared.model.jobs import Job, Try, is_job_id
+from shared.model.kinds import KINDS, has_result
 from shared.model.lifecycle import State
 from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN
@@ -256,7 +257,7 @@ def show(job: Job, links: Links, caller: Caller, viewers: int = 0) -> dict[str, 
     """A job as its caller sees it."""
     address = links.address(f"/v1/jobs/{job.id}")
     events = events_link(job.id, links, caller)
-    result = {"result": f"{address}/result"} if job.kind == EMBEDDINGS else {}
+    result = {"result": f"{address}/result"} if has_result(job.kind) else {}
     return {
         **about(job, viewers),
         "links": {

@@ -15,7 +15,8 @@ from gateway.api.services import Services, services_of
 from gateway.dialects.embeddings import EmbeddingList, parse_encoding
 from shared.model.bounds import PAGE_BYTES
 from shared.model.errors import NotFound, Unavailable
-from shared.model.jobs import EMBEDDINGS, Embedded, Job
+from shared.model.jobs import Embedded, Job
+from shared.model.kinds import has_result
 from shared.store.client import REDIS_DOWN, name_of
 
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ async def get(request: Request) -> Response:
     caller = services.keyring.caller(request.headers.get("authorization"))
     job = await own_job(services, caller, request.path_params["job_id"])
     encoding = parse_encoding(request.query_params.get("encoding_format"))
-    if job.kind != EMBEDDINGS:
+    if not has_result(job.kind):
         raise NotFound(f"A job of kind {job.kind} has no result of its own: its answer is in its events.")
     embedded = job.embedded
     progress = {"done": embedded.done, "total": embedded.total} if embedded else {"done": 0, "total": None}

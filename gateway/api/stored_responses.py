@@ -16,7 +16,8 @@ from gateway.dialects.responses.stream import WholeResponse
 from gateway.dialects.responses.tool_results import Message
 from shared.model.errors import BrokenJob, JobNotFound, ResponseNotFound
 from shared.model.events import decode_frame
-from shared.model.jobs import CHAT, Job, is_job_id
+from shared.model.jobs import Job, is_job_id
+from shared.model.kinds import streams_text
 
 
 class Stored(NamedTuple):
@@ -69,7 +70,7 @@ async def stored_response(services: Services, caller: Caller, response: str) -> 
 
 def readable(job: Job, caller: Caller) -> bool:
     """Return whether this is a chat job of the caller's that has not been deleted."""
-    return job.tenant == caller.tenant and not job.hidden and job.kind == CHAT
+    return job.tenant == caller.tenant and not job.hidden and streams_text(job.kind)
 
 
 async def whole_response(

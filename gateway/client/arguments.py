@@ -15,7 +15,8 @@ from gateway.client.model.exit_status import MEANINGS
 from gateway.client.model.reference import PREFIXES, Reference, read_reference
 from shared.model.errors import BadCursor
 from shared.model.events import EventId, encode_data, parse_cursor
-from shared.model.jobs import EMBEDDINGS, is_job_id
+from shared.model.jobs import is_job_id
+from shared.model.kinds import EMBEDDINGS
 from shared.model.lifecycle import State
 
 COMMANDS = ("submit", "tail", "cancel", "jobs", "dead-letters")

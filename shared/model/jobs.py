@@ -15,10 +15,6 @@ from shared.model.events import EventId
 from shared.model.lifecycle import TERMINAL, State
 from shared.model.routes import OnStreamFailure
 
-CHAT = "chat"
-EMBEDDINGS = "embeddings"
-KINDS = (CHAT, EMBEDDINGS)
-"""What sort of job there is."""
 KEPT = "tailrace"
 """The field of a request's body in which a dialect keeps what it has to say again. No provider sees it."""
 LONGEST_TIMEOUT_S = 604_800.0

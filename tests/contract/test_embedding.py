@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from shared.model.errors import AttemptFailed
-from shared.model.jobs import EMBEDDINGS, Embedded
+from shared.model.jobs import Embedded
+from shared.model.kinds import EMBEDDINGS
 from shared.model.lifecycle import State
 from shared.process.clock import SystemClock
 from shared.store.answers import AppendAnswer, Behind, Busy, StopReason

@@ -3,7 +3,8 @@
 import pytest
 
 from shared.model.events import EventId, EventType, encode_frame
-from shared.model.jobs import EMBEDDINGS, Embedded
+from shared.model.jobs import Embedded
+from shared.model.kinds import EMBEDDINGS
 from shared.model.lifecycle import State
 from shared.store.answers import AppendAnswer, Behind, Busy, Written
 from shared.store.jobs import Execution

@@ -149,6 +149,7 @@ async def test_a_wrong_field_is_named(client: Client, path: str, fields: dict[st
     ("fields", "param"),
     [
         ({"kind": "images"}, "kind"),
+        ({"kind": ["chat"]}, "kind"),
         ({"lane": "express"}, "lane"),
         ({"timeout_s": 0}, "timeout_s"),
         ({"timeout_s": "5"}, "timeout_s"),

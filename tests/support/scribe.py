@@ -14,7 +14,8 @@ from typing import Any
 from shared.config.settings import Settings
 from shared.model.errors import TailraceError
 from shared.model.events import EventId, EventType, encode_data, encode_frame
-from shared.model.jobs import CHAT, JobSpec, Usage, new_job_id
+from shared.model.jobs import JobSpec, Usage, new_job_id
+from shared.model.kinds import CHAT
 from shared.model.lanes import DEFAULT_LANE
 from shared.process.clock import SystemClock
 from shared.store.answers import Written

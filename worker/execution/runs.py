@@ -26,7 +26,8 @@ from shared.model.errors import (
     TailraceError,
     WorkerLost,
 )
-from shared.model.jobs import CHAT, EMBEDDINGS, KINDS, Job, Progress
+from shared.model.jobs import Job, Progress
+from shared.model.kinds import EMBEDDINGS, KINDS, streams_text
 from shared.model.lifecycle import State
 from shared.store.answers import BeginRefusal, RenewAnswer, StopReason, Written, has_ended
 from shared.store.client import REDIS_FAULTS
@@ -416,7 +417,7 @@ class Attempts:
             return await self._after_stop(attempt)
         ended = has_ended(answer)
         log.info("attempt.finished", status=ending.state.value, ended=ended)
-        if task.job.kind == CHAT and ending.state is State.COMPLETED and ended:
+        if streams_text(task.job.kind) and ending.state is State.COMPLETED and ended:
             self._savings.answered(task.request, ending.data["usage"]["completion_tokens"])
         if answer is StopReason.CANCELLED:
             return _fate(await self._end_cancelled(attempt.execution))
