@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 import uvloop
 
-from shared.config.settings import SCRIPTED_URL, Settings, environment_notes, load_settings
+from shared.config.settings import Settings, environment_notes, load_settings
+from shared.config.upstream_settings import SCRIPTED_URL
 from shared.model.errors import RedisUnavailable, StartupError, TailraceError
 from shared.model.lanes import parse_lanes
 from shared.model.routes import Upstream

@@ -1,0 +1,98 @@
+"""The settings of the work on jobs: processes, lanes, attempts, draining and time-outs.
+
+Pure. Not here: how much may wait or be stored (bound_settings.py).
+"""
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
+
+from shared.config.comma_lists import CommaSeparated
+from shared.model.bounds import WORKER_SLOTS
+from shared.model.jobs import LONGEST_TIMEOUT_S
+from shared.model.lanes import parse_lanes
+from shared.model.routes import OnStreamFailure
+
+
+class WorkSettings(BaseModel):
+    """How jobs are run. It is combined with `AccessSettings`: a lane that a key may use must exist."""
+
+    gateways: int = Field(
+        1, ge=1, le=64, description="gateway processes that `tailrace up` starts; they share the port"
+    )
+    workers: int = Field(1, ge=1, le=64, description="worker processes that `tailrace up` starts")
+    worker_slots: int = Field(WORKER_SLOTS, ge=1, le=10_000, description="jobs that one worker process runs at once")
+    lanes: CommaSeparated = Field(
+        ("high:4", "default:2", "low:1"),
+        description="`name:weight` or `name:weight:cap`, separated by commas: the lanes' shares of the slots, and how "
+        "many slots of one worker process a lane may hold",
+    )
+    lease_s: float = Field(
+        10.0, ge=0.5, le=300, description="a worker that is silent for this long loses its jobs to another"
+    )
+    max_attempts: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="attempts of a job that may fail by themselves, before it ends as failed; as many as its chain has "
+        "links, where those are more",
+    )
+    max_crashes: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        description="workers that a job may lose in a row without getting any further, before it ends as `poison_job`",
+    )
+    on_stream_failure: OnStreamFailure = Field(
+        OnStreamFailure.CONTINUE,
+        description="what is done when a stream fails after it has shown something, where neither request nor route "
+        "say: continue, rollback or fail",
+    )
+    again_tokens: int = Field(
+        100_000, ge=0, description="tokens that a job's attempts may generate again, before it ends as failed"
+    )
+    drain_delay_s: float = Field(
+        0.0,
+        ge=0,
+        le=600,
+        description="how long a stopping gateway still takes new work, while `/health/ready` is 503 for its proxies",
+    )
+    drain_s: float = Field(10.0, ge=0, le=3600, description="how long a stopping process waits for what is running")
+
+    timeout_s: float = Field(
+        600.0, gt=0, le=86_400, description="a job's time from submit to its end, where it does not say"
+    )
+    max_timeout_s: float = Field(
+        86_400.0, gt=0, le=LONGEST_TIMEOUT_S, description="the longest `timeout_s` a job may ask for"
+    )
+    first_token_timeout_s: float = Field(120.0, gt=0, description="how long a provider may take to its first token")
+    gap_timeout_s: float = Field(60.0, gt=0, description="how long a provider may be silent between two tokens")
+    retention_s: float = Field(86_400.0, gt=0, description="how long a job can be read after its end")
+    unstored_retention_s: float = Field(
+        600.0,
+        gt=0,
+        description="how long one of `store: false` can be: for a reader that was cut off, and while its tools run",
+    )
+    dead_letter_retention_s: float = Field(
+        604_800.0,
+        gt=0,
+        description="how long one that failed is kept as a dead letter; never shorter than `retention_s`",
+    )
+    disconnect_grace_s: float = Field(
+        5.0,
+        ge=0,
+        description="a job of `on_disconnect: cancel`, such as a chat completion's, ends this long after its last "
+        "viewer left",
+    )
+
+    @field_validator("lanes")
+    @classmethod
+    def _fit_together(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        lanes = parse_lanes(value)
+        slots = info.data.get("worker_slots", max(lane.cap or 0 for lane in lanes))
+        if any(lane.cap is not None and lane.cap > slots for lane in lanes):
+            raise ValueError(f"a lane's cap is at most TAILRACE_WORKER_SLOTS, which is {slots}")
+        planned = {lane for key in info.data.get("api_keys", ()) for lane in key.lanes}
+        if missing := planned - {lane.name for lane in lanes}:
+            raise ValueError(
+                f"a key in TAILRACE_API_KEYS may use {', '.join(sorted(missing))}, which must be a lane here"
+            )
+        return value
