@@ -1,25 +1,19 @@
-"""The gateway's composition root: parts, routes, error mapping, and the way out.
+"""The gateway's composition root: its parts, its routes and its layers.
 
-Above: cli.py. Below: everything in gateway/. `running` puts the parts together, `build_app` makes the ASGI application
-of them, `serve` runs it under uvicorn with its own signal handling. Not here: what any part does.
+`running` builds and connects the parts, `build_app` makes the ASGI application of them. Not here: the process, its
+socket and the drain (server.py).
 """
 
 import asyncio
-import contextlib
-import errno
-import gc
 import re
-import signal
-import socket
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 import structlog
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -48,18 +42,15 @@ from gateway.api.services import Services
 from gateway.dialects.errors import body_of, failure_of, headers_of
 from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.cors import Cors
-from gateway.http.file_limit import room_for
 from gateway.http.head_check import HeadCheck
-from gateway.http.heavy_work import SWITCH_S
 from gateway.http.middleware import RequestLog
 from gateway.http.path_prefix import PathPrefix
-from gateway.http.protocol import BoundedHttp, Room
 from gateway.http.scrape import Scrape
 from gateway.streams.hub import Hub
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.viewer_heartbeat import Presence
 from shared.config.settings import Settings
-from shared.model.bounds import CONNECTIONS, LISTEN_BACKLOG, REDIS_CONNECTIONS, SEND_BUFFER_BYTES
+from shared.model.bounds import REDIS_CONNECTIONS
 from shared.model.errors import (
     BoundReached,
     InternalError,
@@ -74,8 +65,8 @@ from shared.model.errors import (
 )
 from shared.model.jobs import LONGEST_TIMEOUT_S
 from shared.model.lanes import parse_lanes
-from shared.process.clock import SystemClock
-from shared.process.ports import family_of
+from shared.model.tenant_bounds import TenantBounds
+from shared.process.clock import Clock, SystemClock
 from shared.store.catalog import Catalogue
 from shared.store.client import (
     REDIS_DOWN,
@@ -102,161 +93,191 @@ from shared.store.server_check import check_arq_keys, check_server
 from shared.store.server_marker import MarkerWatch
 from shared.store.server_watch import ServerWatch
 from shared.store.viewers import Viewers
-from shared.telemetry.metrics import Buckets, Metrics
+from shared.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
 _NATIVE = re.compile(r"/v1/(jobs|dead-letters)(/|$)")
-_CLOSE_S = 2
-# Longer than the proxies before it hold a connection (nginx 60 s, HAProxy as set, Caddy 120 s): the side that closes
-# first must be the one that sends requests, or a POST meets a connection that is just being closed.
-_KEEP_ALIVE_S = 130
-# uvicorn ticks ten times a second: a head that has not ended within 10 to 20 s, or a body that is too slow, is closed.
-_TICK_S, _CHECK_TICKS = 0.1, 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Backend:
+    """The Redis clients of one gateway, and the names of what they reach."""
+
+    queue: Client
+    jobs: Client
+    feed: Client
+    keys: Keys
+
+    @property
+    def servers(self) -> dict[str, Client]:
+        """The clients by their server's role."""
+        return {"queue": self.queue, "jobs": self.jobs}
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """The clock of this process, and its telemetry."""
+
+    clock: Clock
+    metrics: Metrics
+    memory: MemoryWatch
+    fleet: Fleet
+    publisher: Publisher
 
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Services]:
-    """The parts of one gateway, connected and at work.
+    """Connect the parts of one gateway and run their tasks.
 
     Raises:
         StartupError: Redis is unfit.
         RedisUnavailable: Redis does not answer.
     """
-    if settings.redis_url is None:
-        raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a gateway does not.")
     async with AsyncExitStack() as stack:
-
-        def client(
-            url: str, *, connections: int, command_timeout_s: float | None = 5.0, latency: Buckets | None = None
-        ) -> Client:
-            opened = open_client(url, connections=connections, command_timeout_s=command_timeout_s, latency=latency)
-            stack.push_async_callback(opened.aclose)
-            return opened
-
-        queue_url = settings.redis_url.get_secret_value()
-        stream_url = (settings.stream_redis_url or settings.redis_url).get_secret_value()
-        metrics = Metrics(silent=not settings.metrics)
-        queue_client = client(queue_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
-        job_client = client(stream_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("jobs"))
-        feed_client = client(stream_url, connections=1, command_timeout_s=None)
-        keys, clock = Keys(settings.key_prefix, settings.arq_prefixed), SystemClock()
-        servers = {"queue": queue_client, "jobs": job_client}
-        for each in servers.values():
-            await check_server(each, keys)
-            await warm(each)
-        await check_arq_keys(queue_client, keys)
-        watch = ServerWatch(servers, keys, clock, metrics)
-        memory = MemoryWatch(servers, metrics)
-        store = Store(
-            job_client,
-            keys,
-            retention_s=settings.retention_s,
-            failed_retention_s=settings.dead_letter_retention_s,
-            metrics=metrics,
-        )
-        queue = Queue(queue_client, keys, metrics)
-        letters = DeadLetters(
-            job_client,
-            keys,
-            retention_s=settings.retention_s,
-            dead_letter_retention_s=settings.dead_letter_retention_s,
-            most=settings.max_dead_letters,
-            most_of_tenant=settings.tenant_bounds.dead_letters,
-            metrics=metrics,
-        )
-        hub = Hub(
-            feed_client,
-            ReplayLog(job_client, keys),
-            keys,
-            clock,
-            reader_bytes=settings.reader_bytes,
-            heartbeat_s=settings.heartbeat_s,
-            tail_check_s=settings.tail_check_s,
-            redis_patience_s=settings.redis_patience_s,
-            send_timeout_s=settings.send_timeout_s,
-            metrics=metrics,
-        )
-        lanes = [lane.name for lane in parse_lanes(settings.lanes)]
-        limits = Limits(
-            timeout_s=settings.timeout_s,
-            max_timeout_s=settings.max_timeout_s,
-            retention_s=settings.retention_s,
-            unstored_s=settings.unstored_retention_s,
-            listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
-            max_depth=settings.max_depth,
-            grace_s=settings.disconnect_grace_s,
-            models=settings.served_models,
-            lanes=lanes,
-            bounds=settings.tenant_bounds.in_memory(await memory_of(job_client)),
-        )
-        catalogue = Catalogue(queue_client, keys)
-        # Where the settings name the models, the limits say which ones there are.
-        strict = StrictModels(catalogue, clock) if settings.strict_models and not settings.served_models else None
-        fleet = Fleet(queue_client, keys)
+        metrics, clock = Metrics(silent=not settings.metrics), SystemClock()
+        backend = await _connect(stack, settings, metrics)
+        memory = MemoryWatch(backend.servers, metrics)
+        fleet = Fleet(backend.queue, backend.keys)
         publisher = Publisher(fleet, metrics, clock, "gateway")
-        viewers = Viewers(job_client, keys)
-        presence = Presence(hub, viewers, queue, publisher.process, metrics=metrics)
-        # A link is good while its job can be read.
-        kept_s = LONGEST_TIMEOUT_S + max(settings.retention_s, settings.dead_letter_retention_s)
-        secrets = None if settings.secret else LinkSecrets(job_client, keys, kept_s=kept_s)
-        keyring = Keyring(settings.api_keys)
-        links = SharedLinks(
-            secrets,
-            clock,
-            keyring.generations,
-            settings.secret.get_secret_value() if settings.secret else "",
-            prefix=settings.path_prefix or "",
-        )
-
-        async def on_loss() -> None:
-            hub.lose()
-            await links.share()
-
-        marker = MarkerWatch("jobs", job_client, keys, on_loss)
+        process = _Process(clock, metrics, memory, fleet, publisher)
+        tenant_bounds = settings.tenant_bounds.in_memory(await memory_of(backend.jobs))
+        services = _build_services(settings, backend, process, tenant_bounds)
+        marker = MarkerWatch("jobs", backend.jobs, backend.keys, partial(_replace_lost, services))
         with must_answer():
             await marker.check()
-            await links.share()
-        services = Services(
-            settings=settings,
-            clock=clock,
-            store=store,
-            results=Results(job_client, keys),
-            conversations=Conversations(job_client, keys, retention_s=settings.retention_s),
-            prompts=Prompts(job_client, keys),
-            queue=queue,
-            dead_letters=letters,
-            hub=hub,
-            admission=Admission(store, queue, clock, limits, publisher.process, strict, memory),
-            presence=presence,
-            open_streams=OpenStreams(settings.tenant_bounds, metrics),
-            viewers=viewers,
-            keyring=keyring,
-            links=links,
-            catalogue=catalogue,
-            watch=watch,
-            metrics=metrics,
-            scrape=Scrape(publisher, fleet, queue, letters, lanes),
-        )
+            await services.links.share()
         metrics.draining.of().read = lambda: services.draining
-        parts = [
-            hub.run(),
-            presence.run(),
-            watch.run(),
-            memory.run(),
-            marker.run(),
-            *([publisher.run()] if settings.metrics else []),
-        ]
-        tasks = services.tasks = [asyncio.create_task(part) for part in parts]
+        runs = [each.run() for each in (services.hub, services.presence, services.watch, memory, marker)]
+        if settings.metrics:
+            runs.append(publisher.run())
+        tasks = services.tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield services
-            await presence.tell()
+            await services.presence.tell()
             if settings.metrics:
                 await publisher.last_words()
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+
+async def _replace_lost(services: Services) -> None:
+    """Replace in a Redis that has lost its data what this gateway needs in it."""
+    services.hub.lose()
+    await services.links.share()
+
+
+async def _connect(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> _Backend:
+    """Open and check the Redis clients, which `stack` closes."""
+    if settings.redis_url is None:
+        raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a gateway does not.")
+    queue_url = settings.redis_url.get_secret_value()
+    stream_url = (settings.stream_redis_url or settings.redis_url).get_secret_value()
+    queue = open_client(queue_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
+    stack.push_async_callback(queue.aclose)
+    jobs_client = open_client(stream_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("jobs"))
+    stack.push_async_callback(jobs_client.aclose)
+    feed = open_client(stream_url, connections=1, command_timeout_s=None)
+    stack.push_async_callback(feed.aclose)
+    backend = _Backend(queue, jobs_client, feed, Keys(settings.key_prefix, settings.arq_prefixed))
+    for client in backend.servers.values():
+        await check_server(client, backend.keys)
+        await warm(client)
+    await check_arq_keys(queue, backend.keys)
+    return backend
+
+
+def _build_services(settings: Settings, backend: _Backend, process: _Process, tenant_bounds: TenantBounds) -> Services:
+    """Build the parts that the handlers use."""
+    clock, metrics, publisher = process.clock, process.metrics, process.publisher
+    job_client, keys = backend.jobs, backend.keys
+    store = Store(
+        job_client,
+        keys,
+        retention_s=settings.retention_s,
+        failed_retention_s=settings.dead_letter_retention_s,
+        metrics=metrics,
+    )
+    queue = Queue(backend.queue, keys, metrics)
+    catalogue, viewers = Catalogue(backend.queue, keys), Viewers(job_client, keys)
+    hub, letters = _build_hub(settings, backend, clock, metrics), _build_dead_letters(settings, backend, metrics)
+    keyring, limits = Keyring(settings.api_keys), _limits(settings, tenant_bounds)
+    # If the settings name the models, the limits know them without the catalogue.
+    strict = StrictModels(catalogue, clock) if settings.strict_models and not settings.served_models else None
+    return Services(
+        settings=settings,
+        clock=clock,
+        store=store,
+        results=Results(job_client, keys),
+        conversations=Conversations(job_client, keys, retention_s=settings.retention_s),
+        prompts=Prompts(job_client, keys),
+        queue=queue,
+        dead_letters=letters,
+        hub=hub,
+        admission=Admission(store, queue, clock, limits, publisher.process, strict, process.memory),
+        presence=Presence(hub, viewers, queue, publisher.process, metrics=metrics),
+        open_streams=OpenStreams(settings.tenant_bounds, metrics),
+        viewers=viewers,
+        keyring=keyring,
+        links=_build_links(settings, backend, clock, keyring),
+        catalogue=catalogue,
+        watch=ServerWatch(backend.servers, keys, clock, metrics),
+        metrics=metrics,
+        scrape=Scrape(publisher, process.fleet, queue, letters, limits.lanes),
+    )
+
+
+def _build_hub(settings: Settings, backend: _Backend, clock: Clock, metrics: Metrics) -> Hub:
+    return Hub(
+        backend.feed,
+        ReplayLog(backend.jobs, backend.keys),
+        backend.keys,
+        clock,
+        reader_bytes=settings.reader_bytes,
+        heartbeat_s=settings.heartbeat_s,
+        tail_check_s=settings.tail_check_s,
+        redis_patience_s=settings.redis_patience_s,
+        send_timeout_s=settings.send_timeout_s,
+        metrics=metrics,
+    )
+
+
+def _build_dead_letters(settings: Settings, backend: _Backend, metrics: Metrics) -> DeadLetters:
+    return DeadLetters(
+        backend.jobs,
+        backend.keys,
+        retention_s=settings.retention_s,
+        dead_letter_retention_s=settings.dead_letter_retention_s,
+        most=settings.max_dead_letters,
+        most_of_tenant=settings.tenant_bounds.dead_letters,
+        metrics=metrics,
+    )
+
+
+def _build_links(settings: Settings, backend: _Backend, clock: Clock, keyring: Keyring) -> SharedLinks:
+    # A link is good while its job can be read.
+    kept_s = LONGEST_TIMEOUT_S + max(settings.retention_s, settings.dead_letter_retention_s)
+    secrets = None if settings.secret else LinkSecrets(backend.jobs, backend.keys, kept_s=kept_s)
+    secret = settings.secret.get_secret_value() if settings.secret else ""
+    return SharedLinks(secrets, clock, keyring.generations, secret, prefix=settings.path_prefix or "")
+
+
+def _limits(settings: Settings, bounds: TenantBounds) -> Limits:
+    """Take from the settings what admission needs of them."""
+    return Limits(
+        timeout_s=settings.timeout_s,
+        max_timeout_s=settings.max_timeout_s,
+        retention_s=settings.retention_s,
+        unstored_s=settings.unstored_retention_s,
+        listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
+        max_depth=settings.max_depth,
+        grace_s=settings.disconnect_grace_s,
+        models=settings.served_models,
+        lanes=[lane.name for lane in parse_lanes(settings.lanes)],
+        bounds=bounds,
+    )
 
 
 ROUTES: Final[tuple[BaseRoute, ...]] = (
@@ -369,156 +390,3 @@ def _problem(error: TailraceError) -> Response:
     if error.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return AsciiJSONResponse(body, error.status, headers, media_type="application/problem+json")
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: draining is ours (facts: it would wait for streams for ever)."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], min_body_rate: int) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-        self._min_body_bytes = min_body_rate * _CHECK_TICKS * _TICK_S
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Nothing: `serve` below has its handlers in place."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Tell when the sockets are served."""
-        await super().startup(sockets)
-        self._on_ready()
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ten times a second. One look at all connections now and then costs a request nothing, a timer each would."""
-        if counter % _CHECK_TICKS == 0:
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, BoundedHttp):
-                    connection.check(self._min_body_bytes)
-        return await super().on_tick(counter)
-
-
-def make_server(services: Services, on_ready: Callable[[], None], *, connections: int = CONNECTIONS) -> uvicorn.Server:
-    """uvicorn for these parts, as every gateway runs it."""
-    settings = services.settings
-    room = Room(connections, settings.max_connections_per_address, frozenset(settings.proxies))
-    config = uvicorn.Config(
-        build_app(services),
-        http=partial(BoundedHttp, room=room),  # type: ignore[arg-type]  # it is only called
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        proxy_headers=False,  # nobody asks for a caller's address, and each reader would keep a frame of it
-        backlog=LISTEN_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=_CLOSE_S,
-    )
-    return _Server(config, on_ready, settings.min_body_rate)
-
-
-async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None, share_port: bool = False) -> int:
-    """Run the gateway until SIGINT or SIGTERM; the process's exit code.
-
-    With `share_port`, other gateways may listen on the same port: the kernel spreads connections over them.
-
-    Raises:
-        StartupError: Redis is unfit, or the port is taken.
-        RedisUnavailable: Redis does not answer.
-    """
-    sys.setswitchinterval(SWITCH_S)
-    connections = room_for(CONNECTIONS)
-    listener = listen(settings.host, settings.port, settings.send_timeout_s, share=share_port)
-    with contextlib.closing(listener):
-        async with running(settings) as services:
-
-            def on_ready() -> None:
-                gc.collect()
-                gc.freeze()
-                log.info("gateway.ready", port=listener.getsockname()[1])
-                ready()
-
-            server = make_server(services, on_ready, connections=connections)
-            stop, now = asyncio.Event(), asyncio.Event()
-            loop = asyncio.get_running_loop()
-
-            def on_signal() -> None:
-                (now if stop.is_set() else stop).set()
-
-            for signum in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(signum, on_signal)
-            draining = asyncio.create_task(_drain(services, server, stop, now))
-            watching = asyncio.create_task(_watch(services, server))
-            await server.serve(sockets=[listener])
-            draining.cancel()
-            watching.cancel()
-            status = 1 if watching.done() and not watching.cancelled() else 0
-    log.info("gateway.stopped", status=status)
-    return status
-
-
-async def _watch(services: Services, server: uvicorn.Server) -> None:
-    """End the process when a part of it has died: a gateway without its feed or its timer only looks alive."""
-    done, _ = await asyncio.wait(services.tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        log.critical("gateway.part_died", exc_info=None if task.cancelled() else task.exception())
-    server.should_exit = True
-
-
-def listen(host: str, port: int, send_timeout_s: float, *, share: bool = False) -> socket.socket:
-    """A listening socket with small send buffers, whose connections end when a peer takes nothing for so long.
-
-    One that shares its port is only bound: it listens when it is served. Connections are better off with the others
-    until then.
-
-    Raises:
-        StartupError: the address can't be bound; the sentence says why.
-    """
-    listener = socket.socket(family_of(host), socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if sys.platform == "linux":
-            # uvicorn closes a connection in good order, which for a frozen reader would take for ever: RFC 5482.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout_s * 1000))
-        if share:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((host, port))
-        if not share:
-            listener.listen(LISTEN_BACKLOG)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise StartupError(f"Port {port} on {host} is in use; set TAILRACE_PORT to another one.") from error
-        raise StartupError(f"The gateway can't listen on {host}, port {port}: {error.strerror}.") from error
-    return listener
-
-
-async def _drain(services: Services, server: uvicorn.Server, stop: asyncio.Event, now: asyncio.Event) -> None:
-    """On the first signal let readers go who can come back, wait for the others; the second cuts that short.
-
-    Before it, proxies that check `/health/ready` get the time to send nothing more: they find a 503 there.
-    """
-    await stop.wait()
-    services.leaving = True
-    if services.settings.drain_delay_s:
-        log.info("gateway.leaving", drain_delay_s=services.settings.drain_delay_s)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(services.settings.drain_delay_s):
-                await now.wait()
-    services.draining = True
-    readers = services.hub.readers
-    log.info("gateway.draining", readers=len(readers))
-    for reader in readers:
-        if reader.resumable:
-            reader.break_off("This gateway is shutting down.")
-    waits = [asyncio.create_task(services.hub.emptied()), asyncio.create_task(now.wait())]
-    await asyncio.wait(waits, timeout=services.settings.drain_s, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-    for reader in services.hub.readers:
-        reader.break_off("This gateway is shutting down.")
-    server.should_exit = True

@@ -1,8 +1,8 @@
 """The command line: `tailrace up`, `tailrace serve`, `tailrace worker`, and the client's commands.
 
-Above: __main__.py. Below: the supervisor for `up`, app.py for `serve`, client/ for what talks to a gateway, with exit
-statuses of its own; the worker is another program. Exit status: 0, 2 when the settings or the surroundings are wrong
-(one sentence says what to change), 1 for a defect of ours. Not here: how anything runs once it has started.
+`up` uses the supervisor and `serve` uses server.py; the worker is another program. The client's commands have exit
+statuses of their own. The others end with 0, with 2 and one sentence when the settings or the machine are wrong, or
+with 1 for a defect. Not here: how anything runs once it has started.
 """
 
 import argparse
@@ -118,9 +118,9 @@ async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) 
         settings = settings.model_copy(update=update)
         print(f"No API key is configured. This one works on this machine: {key}", flush=True)
     # Here, since it takes a while, which the client's commands need not wait for.
-    from gateway import app  # noqa: PLC0415
+    from gateway import server  # noqa: PLC0415
 
-    return await app.serve(settings, ready=partial(tell_ready, ready_fd), share_port=share_port)
+    return await server.serve(settings, ready=partial(tell_ready, ready_fd), share_port=share_port)
 
 
 def _entry(key: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.app import serve
+from gateway.server import serve
 from gateway.streams.hub import Hub
 from shared.config.settings import Settings
 from shared.model.errors import StartupError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import make_server
+from gateway.server import make_server
 from shared.config.settings import Settings
 from tests.support.client import PATIENCE_S
 from tests.support.gateway import Gateway, until

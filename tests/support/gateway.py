@@ -1,4 +1,4 @@
-"""A gateway in the test's own process and event loop: gateway.app's own pieces, a real uvicorn and a real socket."""
+"""A gateway in the test's own process and event loop: the real parts, a real uvicorn and a real socket."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import uvicorn
 
 from gateway.api.services import Services
-from gateway.app import listen, make_server, running
+from gateway.app import running
+from gateway.server import listen, make_server
 from shared.config.settings import Settings
 from shared.model.bounds import CONNECTIONS
 from tests.support.client import PATIENCE_S, Client

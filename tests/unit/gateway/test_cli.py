@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
-from gateway.app import listen
 from gateway.cli import Upstream, banner, choose_port, kept_port, main
+from gateway.server import listen
 from shared.config.settings import Settings
 from shared.model.errors import StartupError
 
