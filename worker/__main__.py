@@ -168,7 +168,9 @@ async def run_worker(
             pump,
             routes,
             Gate(breakers, concurrency),
-            Limits(settings.max_crashes, settings.again_tokens, settings.max_log_bytes, settings.max_result_bytes),
+            Limits(
+                settings.max_crashes, settings.max_regenerated_tokens, settings.max_log_bytes, settings.max_result_bytes
+            ),
             lease_s=settings.lease_s,
             metrics=metrics,
             savings=savings,

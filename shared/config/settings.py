@@ -7,7 +7,7 @@ README's table is tested against them. Not here: anything that acts on a setting
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from tomllib import TOMLDecodeError
 from typing import Any, ClassVar, Self
 
@@ -24,6 +24,7 @@ from pydantic_settings import (
 from shared.config.access_settings import AccessSettings
 from shared.config.bound_settings import BoundSettings
 from shared.config.environment import PREFIX, Note, find_notes, is_service_link
+from shared.config.renamed_settings import explain_renamed
 from shared.config.route_settings import (
     ChainItem,
     Defaults,
@@ -158,17 +159,26 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the environment and `tailrace.toml`.
 
     Raises:
-        StartupError: a value is wrong; the sentence names the setting, never its value (it may be a secret).
+        StartupError: a value is wrong, or a setting has another name now; the sentence names the setting, never its
+            value (it may be a secret).
     """
+    _refuse_renamed(name for name, value in os.environ.items() if value and name.upper().startswith(PREFIX))
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        wrong = "; ".join(f"{_shown(e['loc'])}: {e['msg']}" for e in error.errors(include_input=False))
+        details = error.errors(include_input=False)
+        _refuse_renamed(str(e["loc"][0]) for e in details if e["type"] == "extra_forbidden" and len(e["loc"]) == 1)
+        wrong = "; ".join(f"{_shown(e['loc'])}: {e['msg']}" for e in details)
         raise StartupError(f"These settings are wrong: {wrong}.") from None
     except (TOMLDecodeError, UnicodeDecodeError) as error:
         raise StartupError(f"tailrace.toml is not valid TOML{_place(error)}.") from None
     except OSError as error:
         raise StartupError(f"tailrace.toml can't be read: {error.strerror}.") from None
+
+
+def _refuse_renamed(names: Iterable[str]) -> None:
+    if sentence := explain_renamed(names):
+        raise StartupError(sentence)
 
 
 def environment_notes() -> tuple[Note, ...]:

@@ -46,7 +46,7 @@ class WorkSettings(BaseModel):
         description="what is done when a stream fails after it has shown something, where neither request nor route "
         "say: continue, rollback or fail",
     )
-    again_tokens: int = Field(
+    max_regenerated_tokens: int = Field(
         100_000, ge=0, description="tokens that a job's attempts may generate again, before it ends as failed"
     )
     drain_delay_s: float = Field(

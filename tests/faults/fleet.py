@@ -47,7 +47,7 @@ def settings_of(data_dir: Path) -> Settings:
         # A job may be unlucky: this is about what its readers see.
         max_attempts=100,
         max_crashes=100,
-        again_tokens=10**9,
+        max_regenerated_tokens=10**9,
         upstream_continuation=CONTINUATION,
         first_token_timeout_s=4.0,
         gap_timeout_s=2.0,

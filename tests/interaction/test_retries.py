@@ -347,7 +347,7 @@ async def test_what_was_generated_before_a_drain_is_handed_over_too(
 
 
 async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(system: System, told: Told) -> None:
-    thrifty = system.settings.model_copy(update={"again_tokens": 3})
+    thrifty = system.settings.model_copy(update={"max_regenerated_tokens": 3})
     async with running_worker(thrifty, told):
         job_id = await system.submit(ask(on_stream_failure="rollback"))
         await fail_first(told, "a", "b")

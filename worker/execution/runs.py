@@ -79,7 +79,7 @@ class Limits:
     its result."""
 
     max_crashes: int
-    again_tokens: int
+    max_regenerated_tokens: int
     max_log_bytes: int
     max_result_bytes: int
 
@@ -401,7 +401,7 @@ class Attempts:
             progress = replace(progress, unable=(*progress.unable, progress.link))
         able = able_links(task, heard, progress)
         failure = Failure(error, len(task.chain.links), able, heard.deltas, attempt.left_s, of_the_rest)
-        budget = Budget(task.chain.max_attempts, self._limits.again_tokens)
+        budget = Budget(task.chain.max_attempts, self._limits.max_regenerated_tokens)
         again = decide(failure, progress, budget, random.random())
         if again is None or not may_follow(task, heard, again.progress):
             return None

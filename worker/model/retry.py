@@ -72,7 +72,7 @@ class Budget:
     """What a job may cost: attempts that fail by themselves, and deltas that are generated again for it."""
 
     max_attempts: int
-    again_tokens: int
+    max_regenerated_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) 
     failures = progress.failures + 1
     if link is None or (final and not verdict.elsewhere) or failures >= max(budget.max_attempts, failure.links):
         return None
-    if link not in failure.able and progress.wasted + failure.shown > budget.again_tokens:
+    if link not in failure.able and progress.wasted + failure.shown > budget.max_regenerated_tokens:
         return None
     goes_round = link <= progress.link
     after_s = _backoff_s(progress, chance) if goes_round else 0.0

@@ -70,6 +70,26 @@ def test_a_kubernetes_service_link_is_not_a_port(monkeypatch: pytest.MonkeyPatch
     assert [note.variable for note in environment_notes()] == ["TAILRACE_PORT"]
 
 
+def test_an_old_name_in_the_environment_is_refused_with_the_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_AGAIN_TOKENS", "7")
+
+    with pytest.raises(StartupError, match=r"^TAILRACE_AGAIN_TOKENS is TAILRACE_MAX_REGENERATED_TOKENS now"):
+        load_settings()
+
+
+def test_an_old_name_in_the_file_is_refused_with_the_new_one(toml: Path) -> None:
+    toml.write_text("again_tokens = 7\n")
+
+    with pytest.raises(StartupError, match=r"^TAILRACE_AGAIN_TOKENS is TAILRACE_MAX_REGENERATED_TOKENS now"):
+        load_settings()
+
+
+def test_an_old_name_without_a_value_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_AGAIN_TOKENS", "")
+
+    assert load_settings() == Settings()
+
+
 def test_a_misspelt_name_is_noted_with_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_WORKERSLOTS", "7")
 

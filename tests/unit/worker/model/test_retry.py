@@ -36,7 +36,7 @@ from worker.model.retry import (
     order_of,
 )
 
-BUDGET = Budget(max_attempts=3, again_tokens=100)
+BUDGET = Budget(max_attempts=3, max_regenerated_tokens=100)
 
 
 def failure(
