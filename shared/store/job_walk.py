@@ -12,9 +12,11 @@ from redis.asyncio import Redis
 from shared.model.bounds import WALK_PAGE
 from shared.model.errors import BrokenJob
 from shared.model.jobs import Job, Listing, Place
-from shared.store.jobs import Store, readable
+from shared.store.job_records import readable
+from shared.store.jobs import Store
 from shared.store.keys import Keys
 from shared.store.queue import LATE_END_MS
+from shared.store.reconcile_marker import ReconcileMarker
 
 
 class Walked(NamedTuple):
@@ -29,6 +31,7 @@ class JobWalk:
 
     def __init__(self, client: Redis, keys: Keys, store: Store, *, retention_s: float, listed_s: float) -> None:
         """An Idempotency-Key counts for `retention_s`; a job is listed for `listed_s` after its end."""
+        self.marker = ReconcileMarker(client, keys)
         self._client = client
         self._keys = keys
         self._store = store

@@ -1,7 +1,6 @@
-"""Job records: how a job is created, begun, ended, cancelled and read. The job side of the atomic steps.
+"""Jobs in Redis: create, begin, end, cancel and read them, each in one atomic step of functions/.
 
-Above: admission and the job API in the gateway, attempt and reaper in the worker. Below: functions/, which decides;
-nothing is decided here. Not here: the log's bytes (replay.py) and who runs when (queue.py).
+Not here: the log (replay_log.py), the order in which jobs run (queue.py), parsing (job_records.py, answers.py).
 """
 
 import hashlib
@@ -11,13 +10,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
 
 from shared.model.errors import (
     Abandoned,
     BrokenJob,
     Cancelled,
-    JobNotFound,
     TailraceError,
     TooManyBytes,
     WorkerLost,
@@ -26,20 +23,15 @@ from shared.model.errors import (
 )
 from shared.model.events import EventId, encode_data
 from shared.model.jobs import (
-    KEPT,
-    RECORD_VERSION,
-    VIEWER_LEASE_S,
     Embedded,
     Job,
     JobSpec,
-    Place,
     Progress,
     code_in,
     embedded_from,
     job_from_record,
 )
-from shared.model.lanes import DEFAULT_LANE
-from shared.model.lifecycle import TERMINAL, State
+from shared.model.lifecycle import State
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.answers import (
     BeginRefusal,
@@ -53,19 +45,21 @@ from shared.store.answers import (
 )
 from shared.store.client import Functions
 from shared.store.control import CancelJob, encode_message
+from shared.store.job_counts import JobCounts
+from shared.store.job_creation import create_step
+from shared.store.job_records import REMAINS_FIELDS, Remains, parse_job, parse_remains, parse_request, readable
 from shared.store.keys import Keys
 from shared.store.server_check import Server, server_of
 from shared.telemetry.metrics import Metrics
 
-_TERMINAL = frozenset(state.value.encode() for state in TERMINAL)
 ROLLED_BACK = EventId(0, 1)
-"""The `queued` event: what is left where all that an execution has shown is taken back."""
+"""The `queued` event: a rollback to it discards all deltas."""
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One run of a job, from `begin` to its end: the fence, and where its log stands.
+    """One execution of a job, from `begin` to its end: the fence, and the end of its log.
 
     `base` events were logged before this epoch, `seq` in it so far; `left_ms` remain until the deadline.
     """
@@ -81,24 +75,17 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """How an execution follows a former one.
+    """The link from a former execution to the next one.
 
-    `cause` is why that one came to no end, unless it said so itself; `former` is its owner where the caller ended it.
-    `resumed_from` is the last event that still holds: `ROLLED_BACK` takes back what was shown, None says that there
-    was nothing. `seen` is the last event that was read of the log: where it has `moved` on, nothing begins.
+    `cause` is the error that stopped the former one, unless it stored its own. `former` is its owner if the caller
+    stopped it. `resumed_from` is the last event that remains valid; None if there were no deltas. `seen` is the last
+    event that was read: if the log has grown since, nothing begins.
     """
 
     cause: TailraceError
     former: str = ""
     resumed_from: EventId | None = ROLLED_BACK
     seen: EventId | None = None
-
-
-class Remains(NamedTuple):
-    """What can be read of a broken record: where the job belongs, and when its time is over (ms), if it says so."""
-
-    place: Place
-    deadline_ms: int | None
 
 
 class Created(NamedTuple):
@@ -120,9 +107,8 @@ class Store:
         failed_retention_s: float = 0.0,
         metrics: Metrics | None = None,
     ) -> None:
-        """Keep a job for `retention_s` after its end; a dead letter for `failed_retention_s`, if that is more."""
-        self._metrics = metrics or Metrics()
-        self._executions, self._rollbacks = self._metrics.executions.of(), self._metrics.rollbacks.of()
+        """Store a job for `retention_s` after its end; a dead letter for `failed_retention_s`, if that is more."""
+        self._counts = JobCounts(metrics or Metrics())
         self._client = client
         self._functions = Functions(client, keys)
         self._keys = keys
@@ -132,48 +118,20 @@ class Store:
     async def create(
         self, spec: JobSpec, position: int, *, again: bool = False, bounds: TenantBounds = UNBOUNDED
     ) -> Created:
-        """Write record, request and the `queued` event, unless they are there already. `bounds` are the tenant's.
+        """Write record, request and the `queued` event, unless they exist. `bounds` are the tenant's.
 
-        `again`: the job may have been here and was lost.
+        `again`: the job may have existed before and was lost.
 
         Raises:
-            TooManyBytes: the tenant keeps as many bytes as new jobs may fill; nothing was written.
+            TooManyBytes: the tenant stores as many bytes as new jobs may fill; nothing was written.
         """
-        keys, given_up = self._keys.job(spec.id), spec.abandonment
-        watched = spec.viewer is not None
-        answer, record = await self._functions.call(
-            "create",
-            [keys.record, keys.request, keys.log, keys.channel, *((keys.viewers, keys.readers) if watched else ())],
-            spec.id,
-            RECORD_VERSION,
-            spec.kind,
-            spec.tenant,
-            spec.lane,
-            spec.model,
-            spec.request,
-            int(spec.timeout_s * 1000),
-            0 if given_up.unseen_s is None else max(int(given_up.unseen_s * 1000), 1),
-            encode_data(dict(spec.metadata)),
-            position,
-            given_up.on_disconnect.value,
-            "" if given_up.alone_s is None else int(given_up.alone_s * 1000),
-            spec.on_stream_failure or "",
-            "1" if spec.one_way else "",
-            spec.requeued_from or "",
-            "" if spec.keep_s is None else max(int(spec.keep_s * 1000), 1),
-            "" if spec.idempotency_key is None else f"{spec.fingerprint} {spec.idempotency_key}",
-            "1" if again else "",
-            self._keys.kept_bytes(spec.tenant),
-            "" if bounds.bytes_of_new is None else bounds.bytes_of_new,
-            "" if bounds.bytes is None else bounds.bytes,
-            spec.brief,
-            *((spec.viewer, int(VIEWER_LEASE_S * 1000)) if spec.viewer is not None else ()),
-        )
+        step = create_step(self._keys, spec, position, again=again, bounds=bounds)
+        answer, record = await self._functions.call("create", step.keys, *step.args)
         if answer == b"bytes":
-            self._metrics.refused.of("bytes").add()
+            self._counts.refused_for_bytes()
             raise TooManyBytes.at(bounds.bytes or 0)
         if answer == b"created":
-            self._metrics.submitted.of(spec.lane).add()
+            self._counts.created(spec.lane)
         job = job_from_record(spec.id, dict(zip(record[::2], record[1::2], strict=True)))
         return Created(job, answer == b"created")
 
@@ -184,7 +142,7 @@ class Store:
             JobNotFound: there is none (any more).
             BrokenJob: this version can't read it.
         """
-        return _job(job_id, await self._client.hgetall(self._keys.job(job_id).record))  # type: ignore[misc]
+        return parse_job(job_id, await self._client.hgetall(self._keys.job(job_id).record))  # type: ignore[misc]
 
     async def load_many(self, job_ids: Sequence[str]) -> list[Job | BrokenJob | None]:
         """Read many records in one round trip; None for those that are gone."""
@@ -200,25 +158,21 @@ class Store:
         return job, request
 
     async def load_with_kept(self, job_id: str) -> tuple[Job, dict[str, Any], dict[str, Any]]:
-        """The same, and what a dialect keeps with the request: empty where none does. Raises as they do."""
+        """Read a record, the provider's body, and the dialect's own fields. Raises as `load` and `request` do."""
         keys = self._keys.job(job_id)
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.record)
             pipe.get(keys.request)
             record, request = await pipe.execute()
-        return _job(job_id, record), *_request(request)
+        return parse_job(job_id, record), *parse_request(request)
 
     async def request(self, job_id: str) -> dict[str, Any]:
-        """The body for the provider.
-
-        Raises:
-            BrokenJob: it is gone, or no JSON object.
-        """
-        request, _ = _request(await self._client.get(self._keys.job(job_id).request))
+        """Read the provider's body. Raises BrokenJob if it is gone or not a JSON object."""
+        request, _ = parse_request(await self._client.get(self._keys.job(job_id).request))
         return request
 
     async def embedded(self, job_id: str) -> Embedded | None:
-        """How far the job's result goes; None where nothing of it is kept, or it can't be read."""
+        """Read the state of a partial result; None if there is none, or it can't be read."""
         raw = await self._client.hget(self._keys.job(job_id).record, "embedded")  # type: ignore[misc]
         try:
             return embedded_from(raw)
@@ -238,8 +192,7 @@ class Store:
     ) -> Execution | BeginRefusal:
         """Take the epoch after `epoch` and write `started`.
 
-        `epoch` is the record's as it was read while the claim was good: `stale` if somebody has begun since. What a
-        former execution has shown holds or is rolled back, as `after` says; without it, it is rolled back.
+        `epoch` was read while the claim was valid. Without `after`, the deltas of a former execution are rolled back.
         """
         after = after or Succession(WorkerLost.because_of_silence())
         seen = "" if after.seen is None else after.seen.seq if after.seen.epoch == epoch else 0
@@ -258,10 +211,7 @@ class Store:
         )
 
     async def take_over(self, job_id: str, owner: str, epoch: int | None = None) -> Execution | BeginRefusal:
-        """Take the next epoch without `started`, in order to end the job in a worker's place.
-
-        With the `epoch` that was read: `stale` if somebody has begun since.
-        """
+        """Take the next epoch without `started`, to end the job for its worker. `epoch` is the one that was read."""
         return await self._begin(job_id, owner, "end", "" if epoch is None else epoch)
 
     async def _begin(
@@ -273,8 +223,7 @@ class Store:
             return BeginRefusal(answer[0].decode())
         epoch, seq, base, attempt, left_ms = (int(part) for part in answer[1:])
         if mode == "run":
-            self._executions.add()
-            self._rollbacks.add(seq > 1)
+            self._counts.begun(rolled_back=seq > 1)
         return Execution(job_id, epoch, owner, seq, base, attempt, left_ms)
 
     async def finish(
@@ -304,7 +253,7 @@ class Store:
         )
         answer = parse_finish_answer(raw)
         if isinstance(answer, Written):
-            self._count_end(status, outcome)
+            self._counts.ended(status, outcome)
         return answer
 
     async def cancel(self, job_id: str, reason: Cancelled) -> CancelAnswer:
@@ -332,14 +281,11 @@ class Store:
         )
         answer = CancelAnswer(raw.decode())
         if answer is CancelAnswer.CANCELLED:
-            self._count_end(State.CANCELLED, outcome)
+            self._counts.ended(State.CANCELLED, outcome)
         return answer
 
     async def forget(self, job_id: str) -> ForgetAnswer:
-        """Delete a job that has ended, now; hide one that has not, which is then kept for a minute after its end.
-
-        A worker needs the record to end the job, and the readers it has may read that end.
-        """
+        """Delete an ended job now. Hide another one: its worker and readers need the record until a minute after."""
         keys = self._keys.job(job_id)
         answer: bytes = await self._functions.call("forget", [keys.record, keys.log, keys.request, keys.result])
         return ForgetAnswer(answer.decode())
@@ -348,16 +294,8 @@ class Store:
         is_dead_letter = status is State.FAILED and not is_request_fault(code_in(json.loads(outcome)))
         return self._failed_retention_ms if is_dead_letter else self._retention_ms
 
-    def _count_end(self, status: State, outcome: bytes) -> None:
-        end = json.loads(outcome)
-        self._metrics.ended.of(status.value, code_in(end)).add()
-        usage = end.get("usage") or {}
-        for kind in ("prompt", "completion"):
-            self._metrics.tokens.of(kind).add(usage.get(f"{kind}_tokens", 0))
-        self._metrics.tokens_saved.of().add(end.get("tokens_saved", 0))
-
     async def cancel_state(self, job_id: str) -> tuple[str, int]:
-        """Why and when (ms) the job was cancelled."""
+        """Read the code and the time (ms) of the cancellation."""
         code, at = await self._client.hmget(self._keys.job(job_id).record, ["cancel_code", "cancel_at"])  # type: ignore[misc]
         return (code or b"cancelled").decode(), int(at or 0)
 
@@ -373,9 +311,9 @@ class Store:
     async def leave(
         self, execution: Execution, cause: TailraceError, *, costs: bool, progress: Progress | None = None
     ) -> bool:
-        """End this execution without an end of the job; whether it was still the caller's.
+        """End this execution, but not the job; return whether the caller still owned it.
 
-        `cause` is what the next one's `rollback` will name; `costs` says whether it counts as an attempt.
+        The next `rollback` names `cause`; `costs`: the execution counts as an attempt.
         """
         return bool(
             await self._functions.call(
@@ -389,66 +327,15 @@ class Store:
             )
         )
 
-    async def may_walk(self, server: str, for_s: float) -> bool:
-        """Whether the jobs are to be compared with this queue server, by the caller and for so long by nobody else."""
-        if await self._client.get(self._keys.walked) == server.encode():
-            return False
-        return bool(await self._client.set(self._keys.walking, server, nx=True, px=int(for_s * 1000)))
-
-    async def walked(self, server: str) -> None:
-        """They were compared."""
-        await self._client.set(self._keys.walked, server)
-        await self._client.delete(self._keys.walking)
-
-    async def not_walked(self) -> None:
-        """The walk came to nothing: anybody may try again at once."""
-        await self._client.delete(self._keys.walking)
-
     async def remains(self, job_id: str) -> Remains | None:
-        """Read what matters of a record that this version can't read; None if the job needs nothing, as far as it says.
-
-        A lane that isn't named, or that only a newer version knows, is as good as any: whoever takes the job ends it.
-        """
-        fields = ["status", "lane", "deadline", "tenant"]
-        status, lane, deadline, tenant = await self._client.hmget(self._keys.job(job_id).record, fields)  # type: ignore[misc]
-        if status is None or status in _TERMINAL:
-            return None
-        names = ((lane or DEFAULT_LANE.encode()), tenant or b"")
-        place = Place(job_id, names[0].decode("utf-8", "replace"), True, names[1].decode("utf-8", "replace"))
-        return Remains(place, int(deadline) if deadline is not None and deadline.isdigit() else None)
+        """Read the fields of a broken record that place the job; None if the job needs no action."""
+        fields = await self._client.hmget(self._keys.job(job_id).record, REMAINS_FIELDS)  # type: ignore[misc]
+        return parse_remains(job_id, fields)
 
     async def time_ms(self) -> int:
-        """Read the clock by which this server's times are written."""
+        """Read the clock of the functions on this server."""
         return int(await self._functions.call("time", []))
 
     async def server(self) -> Server:
-        """Which server this is, and for how long it has been up."""
+        """Read the server's identity and uptime."""
         return await server_of(self._client)
-
-
-def _job(job_id: str, record: Mapping[bytes, bytes]) -> Job:
-    if not record:
-        raise JobNotFound(f"There is no job {job_id}.")
-    return job_from_record(job_id, record)
-
-
-def _request(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The body for the provider, and what a dialect keeps with it."""
-    try:
-        request = json.loads(raw or b"")
-    except ValueError as error:
-        raise BrokenJob("The job's request can't be read.") from error
-    if not isinstance(request, dict):
-        raise BrokenJob("The job's request is not an object.")
-    kept = request.pop(KEPT, {})
-    return request, kept
-
-
-def readable(job_id: str, record: Mapping[bytes, bytes] | ResponseError) -> Job | BrokenJob | None:
-    """Read a record's fields; None if it is gone."""
-    if isinstance(record, ResponseError):  # of this record only: servers that can't serve raise
-        return BrokenJob(f"The job's record can't be read: {record}.")
-    try:
-        return job_from_record(job_id, record) if record else None
-    except BrokenJob as error:
-        return error

@@ -13,6 +13,7 @@ from shared.model.events import EventType
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from shared.store.queue import Queue
+from shared.store.reconcile_marker import ReconcileMarker
 from shared.store.server_check import Server
 from tests.support.core import PATIENCE_S, captured_logs, frozen, open_core
 from tests.support.short_settings import stream_redis_url_of
@@ -93,9 +94,10 @@ async def test_jobs_are_walked_once_for_each_server(system: System) -> None:
             await logs.wait_for("recovery.walked")
     async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
         server = await identity_of(jobs.store, system.core.queue)
-        assert not await jobs.store.may_walk(server, 60.0)
-        assert await jobs.store.may_walk("another", 60.0)
-        assert not await jobs.store.may_walk("another", 60.0)
+        marker = ReconcileMarker(jobs.client, jobs.keys)
+        assert not await marker.acquire(server, 60.0)
+        assert await marker.acquire("another", 60.0)
+        assert not await marker.acquire("another", 60.0)
 
 
 async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: System, tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ async def test_a_worker_that_is_stopped_in_its_walk_lets_another_one_walk_at_onc
         await asyncio.wait_for(begun.wait(), PATIENCE_S)
 
     async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
-        assert await jobs.store.may_walk("another", 60.0)
+        assert await ReconcileMarker(jobs.client, jobs.keys).acquire("another", 60.0)
 
 
 async def test_a_walk_that_fails_is_tried_again_at_once(system: System, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from shared.model.events import START, TERMINAL_EVENTS, Event, EventId, EventTyp
 from shared.model.jobs import Job
 from shared.model.lanes import DEFAULT_LANE
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, Keys
+from shared.store.reconcile_marker import ReconcileMarker
 from tests.support.client import Client
 from tests.support.core import PATIENCE_S, Core, open_core
 from tests.support.gateway import Gateway, running_gateway
@@ -195,7 +196,8 @@ class System:
 
     async def forgo_recovery(self) -> None:
         """What the queue has lost is the reaper's to find, and no walk's (worker/dispatch/reconciler.py)."""
-        await self.core.store.walked(await identity_of(self.core.store, self.core.queue))
+        marker = ReconcileMarker(self.core.client, self.core.keys)
+        await marker.complete(await identity_of(self.core.store, self.core.queue))
 
     async def lose(self, job_id: str) -> None:
         """The queue forgets the job."""

@@ -57,19 +57,19 @@ class Recovery:
     async def check(self) -> bool:
         """Walk if either server is not the one that was there at the last comparison; whether it was done."""
         server = await identity_of(self._store, self._queue)
-        if not await self._store.may_walk(server, _WALK_S):
+        if not await self._walk_of_jobs.marker.acquire(server, _WALK_S):
             return False
         walked = False
         try:
             restored = await self._walk()
-            await self._store.walked(server)
+            await self._walk_of_jobs.marker.complete(server)
             walked = True
         finally:
             if not walked:
                 # A server that still loads its data tells who it is, and no more; or this worker is stopped. The next
                 # try must not wait for `_WALK_S`.
                 with suppress(*REDIS_FAULTS):
-                    await self._store.not_walked()
+                    await self._walk_of_jobs.marker.release()
         log.info("recovery.walked", restored=restored)
         return True
 
