@@ -5,20 +5,14 @@ socket and the drain (server.py).
 """
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from typing import Final
 
-import structlog
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from gateway.admission.admission import Admission, Limits
@@ -39,9 +33,8 @@ from gateway.api import (
     results,
 )
 from gateway.api.services import Services
-from gateway.dialects.errors import body_of, failure_of, headers_of
-from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.cors import Cors
+from gateway.http.errors import ErrorResponses
 from gateway.http.head_check import HeadCheck
 from gateway.http.middleware import RequestLog
 from gateway.http.path_prefix import PathPrefix
@@ -52,16 +45,7 @@ from gateway.streams.viewer_heartbeat import Presence
 from shared.config.settings import Settings
 from shared.model.bounds import REDIS_CONNECTIONS
 from shared.model.errors import (
-    BoundReached,
-    InternalError,
-    InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
-    RedisUnavailable,
-    RequestError,
     StartupError,
-    TailraceError,
-    Unavailable,
 )
 from shared.model.jobs import LONGEST_TIMEOUT_S
 from shared.model.lanes import parse_lanes
@@ -69,12 +53,8 @@ from shared.model.tenant_bounds import TenantBounds
 from shared.process.clock import Clock, SystemClock
 from shared.store.catalog import Catalogue
 from shared.store.client import (
-    REDIS_DOWN,
-    REDIS_FULL,
     Client,
-    RefusedByRedis,
     must_answer,
-    name_of,
     open_client,
     warm,
 )
@@ -94,10 +74,6 @@ from shared.store.server_marker import MarkerWatch
 from shared.store.server_watch import ServerWatch
 from shared.store.viewers import Viewers
 from shared.telemetry.metrics import Metrics
-
-log = structlog.get_logger()
-
-_NATIVE = re.compile(r"/v1/(jobs|dead-letters)(/|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,113 +256,33 @@ def _limits(settings: Settings, bounds: TenantBounds) -> Limits:
     )
 
 
-ROUTES: Final[tuple[BaseRoute, ...]] = (
-    *jobs.routes,
-    *results.routes,
-    *dead_letters.routes,
-    *chat_completions.routes,
-    *completions.routes,
-    *embeddings.routes,
-    *responses.routes,
-    *ai_sdk.routes,
-    *models.routes,
-    *ops.routes,
-    *page.routes,
+FACES: Final = (
+    jobs.face,
+    results.face,
+    dead_letters.face,
+    chat_completions.face,
+    completions.face,
+    embeddings.face,
+    responses.face,
+    ai_sdk.face,
+    models.face,
+    ops.face,
+    page.face,
 )
+"""The APIs of a gateway, each with its addresses and its way to write errors."""
+
+ROUTES: Final[tuple[BaseRoute, ...]] = tuple(route for face in FACES for route in face.routes)
 """All addresses of a gateway."""
 
 
 def build_app(services: Services) -> ASGIApp:
-    """The ASGI application of these parts."""
-    handlers: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
-        TailraceError: _on_error,
-        HTTPException: _on_http_exception,
-        ClientDisconnect: _on_departure,
-        Exception: _on_defect,
-    }
-    handlers |= dict.fromkeys((*REDIS_DOWN, *REDIS_FULL), _on_redis_error)
-    app = Starlette(
-        routes=ROUTES,
-        exception_handlers=handlers,
-    )
+    """Make the ASGI application of these parts."""
+    errors = ErrorResponses(FACES)
+    app = Starlette(routes=ROUTES, exception_handlers=errors.handlers())
     app.router.redirect_slashes = False
     app.state.services = services
-    checked = HeadCheck(app, services.settings.hosts, error_response)
+    checked = HeadCheck(app, services.settings.hosts, errors.render)
     logged = RequestLog(checked, services.clock, services.metrics)
     origins, prefix = services.settings.cors_origins, services.settings.path_prefix
     answered: ASGIApp = Cors(logged, origins) if origins else logged
     return PathPrefix(answered, prefix) if prefix else answered
-
-
-# They are coroutines, since Starlette would run plain functions in a thread.
-
-
-async def _on_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, TailraceError)  # noqa: S101  # what it is registered for
-    return error_response(request.url.path, error)
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  # what it is registered for
-    path, method = request.url.path, request.method
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        return error_response(path, NotFound(f"There is nothing at {path}."))
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = _allowed(request)
-        return error_response(path, MethodNotAllowed(f"{method} is not allowed here; {allowed} is.", allowed=allowed))
-    return error_response(path, InvalidRequest(error.detail))
-
-
-def _allowed(request: Request) -> str:
-    """All methods of this address; Starlette only tells those of the first of its routes."""
-    routes = [each for each in request.app.routes if isinstance(each, Route)]
-    here = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({method for each in here for method in each.methods or ()}))
-
-
-async def _on_redis_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, RefusedByRedis):
-        log.error("request.redis_refuses", error=name_of(error), reason=error.sentence)
-    else:
-        log.warning("request.redis_unavailable", error=name_of(error))
-    return error_response(request.url.path, RedisUnavailable("Redis can't be reached just now; try again."))
-
-
-async def _on_departure(_: Request, __: Exception) -> Response:
-    return Response(status_code=499)  # nobody reads it; the log counts it
-
-
-async def _on_defect(request: Request, _: Exception) -> Response:
-    return error_response(request.url.path, InternalError("Tailrace failed inside; its log has the cause."))
-
-
-def error_response(path: str, error: TailraceError) -> Response:
-    """An error in the caller's dialect: problem+json (RFC 9457), OpenAI's envelope, or the AI SDK's bare sentence."""
-    if path.startswith("/v1/") and not _NATIVE.match(path):
-        failure = failure_of(error)
-        response: Response = AsciiJSONResponse(body_of(failure), failure.status, headers_of(failure))
-    elif path.startswith("/api/"):
-        response = ai_sdk.sentence(failure_of(error))
-    else:
-        response = _problem(error)
-    if isinstance(error, MethodNotAllowed):
-        response.headers["allow"] = error.allowed
-    return response
-
-
-def _problem(error: TailraceError) -> Response:
-    body: dict[str, object] = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status).phrase if error.status != 499 else "Client Closed Request",
-        "status": error.status,
-        "detail": str(error),
-        "code": error.code,
-    }
-    if isinstance(error, RequestError) and error.param is not None:
-        body["param"] = error.param
-    headers = {}
-    if isinstance(error, Unavailable | BoundReached):
-        headers["retry-after"] = str(error.retry_after_s)
-    if error.status == HTTPStatus.UNAUTHORIZED:
-        headers["www-authenticate"] = "Bearer"
-    return AsciiJSONResponse(body, error.status, headers, media_type="application/problem+json")

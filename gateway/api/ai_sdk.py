@@ -22,8 +22,9 @@ from gateway.api.services import Services, services_of
 from gateway.dialects.ai_sdk.request import Turn, UiRequest, read_chat_id, read_ui_request
 from gateway.dialects.ai_sdk.stream import UiMessageStream
 from gateway.dialects.chat.stream import ChatCompletion, ChatOptions
-from gateway.dialects.errors import Failure, headers_of
+from gateway.dialects.errors import Failure, failure_of, headers_of
 from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.errors import Face
 from gateway.http.heavy_work import RequestWork
 from gateway.streams.reader import StreamBroken
 from gateway.streams.sse import STREAM_HEADERS, EventStream, encode_headers, watching
@@ -34,6 +35,7 @@ from shared.model.errors import (
     JobNotFound,
     MemoryFull,
     RequestError,
+    TailraceError,
     Unavailable,
 )
 from shared.model.events import START, decode_frame
@@ -252,14 +254,18 @@ class UiChat(Response):
                 return
             failure = source.translator.failure
             if failure is not None and not source.translator.shown:
-                await sentence(failure, self._extra)(scope, receive, send)
+                await _sentence(failure, self._extra)(scope, receive, send)
                 return
             stream = EventStream(source, reader, self._services.clock, headers=self._extra, first=first)
             await stream.stream(send)
 
 
-def sentence(failure: Failure, headers: dict[str, str] | None = None) -> Response:
-    """An error as the AI SDK shows it: the whole body becomes the error's message."""
+def _render_error(error: TailraceError) -> Response:
+    return _sentence(failure_of(error))
+
+
+def _sentence(failure: Failure, headers: dict[str, str] | None = None) -> Response:
+    """Write a failure as the AI SDK shows it: the whole body becomes the error's message."""
     about = {**headers_of(failure), **(headers or {})}
     if failure.status == 401:
         about["www-authenticate"] = "Bearer"
@@ -274,8 +280,12 @@ def _chat_route(action: str, endpoint: Callable[[Request], Awaitable[Response]],
     return route
 
 
-routes = [
-    Route("/api/chat", create, methods=["POST"]),
-    _chat_route("stream", resume, "GET"),
-    _chat_route("stop", stop, "POST"),
-]
+face = Face(
+    "/api/",
+    _render_error,
+    [
+        Route("/api/chat", create, methods=["POST"]),
+        _chat_route("stream", resume, "GET"),
+        _chat_route("stop", stop, "POST"),
+    ],
+)

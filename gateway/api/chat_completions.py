@@ -9,10 +9,12 @@ from starlette.routing import Route
 
 from gateway.admission.request_options import Wishes
 from gateway.api.completion_calls import CompletionDialect
+from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.services import services_of
 from gateway.dialects.chat.stream import ChatCompletion, ChatOptions, ChatStream
 from gateway.dialects.chat.stream_request import wants_stream
 from gateway.http.bodies import read_json
+from gateway.http.errors import Face
 from gateway.http.heavy_work import RequestWork
 
 _CHAT = CompletionDialect("chat completion", ChatOptions, ChatStream, ChatCompletion)
@@ -38,7 +40,11 @@ async def resume(request: Request) -> Response:
     return await _CHAT.resume(request)
 
 
-routes = [
-    Route("/v1/chat/completions", create, methods=["POST"]),
-    Route("/v1/chat/completions/{completion_id}", resume, methods=["GET"]),
-]
+face = Face(
+    OPENAI_PREFIX,
+    openai_error,
+    [
+        Route("/v1/chat/completions", create, methods=["POST"]),
+        Route("/v1/chat/completions/{completion_id}", resume, methods=["GET"]),
+    ],
+)

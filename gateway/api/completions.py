@@ -10,11 +10,13 @@ from starlette.routing import Route
 
 from gateway.admission.request_options import Wishes
 from gateway.api.completion_calls import CompletionDialect
+from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.services import services_of
 from gateway.dialects.chat.stream_request import wants_stream
 from gateway.dialects.completions.request import chat_request_of
 from gateway.dialects.completions.stream import TextCompletion, TextOptions, TextStream
 from gateway.http.bodies import read_json
+from gateway.http.errors import Face
 from gateway.http.heavy_work import RequestWork
 
 _COMPLETION = CompletionDialect("completion", TextOptions, TextStream, TextCompletion)
@@ -40,7 +42,11 @@ async def resume(request: Request) -> Response:
     return await _COMPLETION.resume(request)
 
 
-routes = [
-    Route("/v1/completions", create, methods=["POST"]),
-    Route("/v1/completions/{completion_id}", resume, methods=["GET"]),
-]
+face = Face(
+    OPENAI_PREFIX,
+    openai_error,
+    [
+        Route("/v1/completions", create, methods=["POST"]),
+        Route("/v1/completions/{completion_id}", resume, methods=["GET"]),
+    ],
+)

@@ -18,6 +18,7 @@ from gateway.admission.auth import Caller, Links
 from gateway.api.jobs import JOB_HEADER, about, events_link, read_limit, show, shown_time
 from gateway.api.services import Services, services_of
 from gateway.http.bodies import AsciiJSONResponse
+from gateway.http.errors import Face, problem
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import (
     BrokenJob,
@@ -302,11 +303,15 @@ def _deleted(job_id: str) -> dict[str, Any]:
     return {"id": job_id, "object": "dead_letter", "deleted": True}
 
 
-routes = [
-    Route("/v1/dead-letters", listing, methods=["GET"]),
-    Route("/v1/dead-letters", delete_many, methods=["DELETE"]),
-    Route("/v1/dead-letters/requeue", requeue_many, methods=["POST"]),
-    Route("/v1/dead-letters/{job_id}", get, methods=["GET"]),
-    Route("/v1/dead-letters/{job_id}", delete, methods=["DELETE"]),
-    Route("/v1/dead-letters/{job_id}/requeue", requeue, methods=["POST"]),
-]
+face = Face(
+    "/v1/dead-letters",
+    problem,
+    [
+        Route("/v1/dead-letters", listing, methods=["GET"]),
+        Route("/v1/dead-letters", delete_many, methods=["DELETE"]),
+        Route("/v1/dead-letters/requeue", requeue_many, methods=["POST"]),
+        Route("/v1/dead-letters/{job_id}", get, methods=["GET"]),
+        Route("/v1/dead-letters/{job_id}", delete, methods=["DELETE"]),
+        Route("/v1/dead-letters/{job_id}/requeue", requeue, methods=["POST"]),
+    ],
+)

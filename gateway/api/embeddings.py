@@ -8,11 +8,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.admission.request_options import Wishes
+from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.results import EmbeddingsResponse
 from gateway.api.services import Services, services_of
 from gateway.api.synchronous_call import Foreground
 from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding, parse_encoding
 from gateway.http.bodies import read_json
+from gateway.http.errors import Face
 from gateway.http.heavy_work import RequestWork
 from shared.model.jobs import Job
 
@@ -44,4 +46,4 @@ class _Answer(Foreground):
         return EmbeddingsResponse(self._services, job, job.embedded, listed)
 
 
-routes = [Route("/v1/embeddings", create, methods=["POST"])]
+face = Face(OPENAI_PREFIX, openai_error, [Route("/v1/embeddings", create, methods=["POST"])])

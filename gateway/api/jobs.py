@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.admission.auth import Caller, Links
 from gateway.api.services import Services, services_of
 from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.errors import Face, problem
 from gateway.http.heavy_work import RequestWork
 from gateway.http.middleware import AFTERWARDS
 from gateway.streams.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
@@ -328,10 +329,14 @@ def shown_time(ms: int) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds") if ms else None
 
 
-routes = [
-    Route("/v1/jobs", submit, methods=["POST"]),
-    Route("/v1/jobs", listing, methods=["GET"]),
-    Route("/v1/jobs/{job_id}", get, methods=["GET"]),
-    Route("/v1/jobs/{job_id}/events", events, methods=["GET", "HEAD"]),
-    Route("/v1/jobs/{job_id}/cancel", cancel, methods=["POST"]),
-]
+face = Face(
+    "/v1/jobs",
+    problem,
+    [
+        Route("/v1/jobs", submit, methods=["POST"]),
+        Route("/v1/jobs", listing, methods=["GET"]),
+        Route("/v1/jobs/{job_id}", get, methods=["GET"]),
+        Route("/v1/jobs/{job_id}/events", events, methods=["GET", "HEAD"]),
+        Route("/v1/jobs/{job_id}/cancel", cancel, methods=["POST"]),
+    ],
+)

@@ -9,7 +9,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.services import Services, services_of
+from gateway.http.errors import Face
 from shared.model.errors import ModelNotFound
 from shared.model.model_names import MODEL_CHARS
 
@@ -40,7 +42,11 @@ def _show(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": _CREATED, "owned_by": "tailrace"}
 
 
-routes = [
-    Route("/v1/models", listing, methods=["GET"]),
-    Route("/v1/models/{model:path}", get, methods=["GET"]),
-]
+face = Face(
+    OPENAI_PREFIX,
+    openai_error,
+    [
+        Route("/v1/models", listing, methods=["GET"]),
+        Route("/v1/models/{model:path}", get, methods=["GET"]),
+    ],
+)

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.api.services import services_of
+from gateway.http.errors import Face, problem
 from shared.model.errors import Draining, NotFound, RedisUnavailable
 
 _PING_S = 2.0
@@ -55,8 +56,12 @@ async def metrics(request: Request) -> Response:
     return Response(body, headers={"content-type": content_type})
 
 
-routes = [
-    Route("/health/live", live, methods=["GET"]),
-    Route("/health/ready", ready, methods=["GET"]),
-    Route("/metrics", metrics, methods=["GET"]),
-]
+face = Face(
+    "/",
+    problem,
+    [
+        Route("/health/live", live, methods=["GET"]),
+        Route("/health/ready", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
+    ],
+)

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.http.errors import Face, problem
 from shared.model.errors import NotFound
 
 _TYPES = {
@@ -47,4 +48,4 @@ def _file(name: str) -> Response:
     raise NotFound(f"There is no file {name}.")
 
 
-routes = [Route("/", page, methods=["GET"]), Route("/web/{file}", asset, methods=["GET"])]
+face = Face("/", problem, [Route("/", page, methods=["GET"]), Route("/web/{file}", asset, methods=["GET"])])

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.admission.request_options import Wishes
 from gateway.api.dialect_stream import Translated
 from gateway.api.jobs import JOB_HEADER, cancel_job
+from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.response_history import note_prompt, with_history
 from gateway.api.services import Services, services_of
 from gateway.api.stored_responses import Stored, options_of, stored_response, whole_response
@@ -26,6 +27,7 @@ from gateway.dialects.responses.request import read_request
 from gateway.dialects.responses.stream import ALL, ResponseStream, WholeResponse
 from gateway.dialects.responses.tools import ToolNames
 from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.errors import Face
 from gateway.http.heavy_work import RequestWork
 from gateway.http.middleware import AFTERWARDS
 from gateway.streams.sse import EventStream
@@ -232,10 +234,14 @@ def _list_query(request: Request) -> tuple[int, bool, str | None]:
     return int(limit), order == "desc", query.get("after")
 
 
-routes = [
-    Route("/v1/responses", create, methods=["POST"]),
-    Route("/v1/responses/{response_id}", retrieve, methods=["GET"]),
-    Route("/v1/responses/{response_id}", delete, methods=["DELETE"]),
-    Route("/v1/responses/{response_id}/cancel", cancel, methods=["POST"]),
-    Route("/v1/responses/{response_id}/input_items", input_items, methods=["GET"]),
-]
+face = Face(
+    OPENAI_PREFIX,
+    openai_error,
+    [
+        Route("/v1/responses", create, methods=["POST"]),
+        Route("/v1/responses/{response_id}", retrieve, methods=["GET"]),
+        Route("/v1/responses/{response_id}", delete, methods=["DELETE"]),
+        Route("/v1/responses/{response_id}/cancel", cancel, methods=["POST"]),
+        Route("/v1/responses/{response_id}/input_items", input_items, methods=["GET"]),
+    ],
+)

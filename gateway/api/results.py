@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.api.jobs import JOB_HEADER, own_job
 from gateway.api.services import Services, services_of
 from gateway.dialects.embeddings import EmbeddingList, parse_encoding
+from gateway.http.errors import Face, problem
 from shared.model.bounds import PAGE_BYTES
 from shared.model.errors import NotFound, Unavailable
 from shared.model.jobs import Embedded, Job
@@ -79,4 +80,4 @@ class EmbeddingsResponse(Response):
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-routes = [Route("/v1/jobs/{job_id}/result", get, methods=["GET"])]
+face = Face("/v1/jobs", problem, [Route("/v1/jobs/{job_id}/result", get, methods=["GET"])])

@@ -11,8 +11,9 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.api.dialect_stream import Translated, Translator
 from gateway.api.jobs import JOB_HEADER
+from gateway.api.openai_errors import openai_failure
 from gateway.api.services import Services
-from gateway.dialects.errors import Failure, body_of, headers_of
+from gateway.dialects.errors import Failure
 from gateway.http.bodies import AsciiJSONResponse
 from gateway.streams.reader import HEARTBEAT, Reader, StreamBroken
 from gateway.streams.sse import EventStream, watching
@@ -123,4 +124,4 @@ class Foreground(Response):
         return AsciiJSONResponse(self._whole.body(), headers=self._extra)
 
     def _failed(self, failure: Failure) -> Response:
-        return AsciiJSONResponse(body_of(failure), failure.status, {**headers_of(failure), **self._extra})
+        return openai_failure(failure, self._extra)

@@ -1,6 +1,6 @@
 """Every error of Tailrace, as one tree.
 
-Raised anywhere above; turned into HTTP by `gateway/app.py` and into terminal events by `worker/execution/ending.py`.
+`gateway/http/errors.py` turns errors into HTTP, and `worker/execution/ending.py` turns them into terminal events.
 This module knows neither of them: an error is a code, a sentence, a status and whether trying again can help.
 
     TailraceError
