@@ -11,10 +11,12 @@ from starlette.routing import Route
 
 import gateway.api
 from gateway.api import page
+from gateway.app import FACES
 from gateway.cli import main
 from gateway.client.arguments import COMMANDS
 from gateway.client.model.exit_status import MEANINGS
 from gateway.dialects.responses.fields import FIELDS, Use
+from gateway.http.errors import Face
 from shared.config.route_settings import ProviderSettings
 from shared.config.settings import Settings, load_settings
 from shared.model import bounds
@@ -177,7 +179,9 @@ def test_the_http_table_is_the_routes() -> None:
             listed.add((method, without_names(path)))
 
     modules = [import_module(f"gateway.api.{module.name}") for module in pkgutil.iter_modules(gateway.api.__path__)]
-    routes: list[Route] = [route for module in modules if module is not page for route in getattr(module, "routes", [])]
+    faces: list[Face] = [module.face for module in modules if hasattr(module, "face")]
+    assert sorted(map(id, faces)) == sorted(map(id, FACES))
+    routes = [route for face in faces if face is not page.face for route in face.routes if isinstance(route, Route)]
     there = {
         (method, without_names(route.path)) for route in routes for method in route.methods or () if method != "HEAD"
     }
