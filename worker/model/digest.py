@@ -1,51 +1,50 @@
-"""What a log's surviving deltas amount to: how many there are, what they prove, and what they say.
+"""The digest of a log's surviving deltas: their number, their hash and their text.
 
-Above: attempt.py counts what it puts, ending.py what a log holds. Pure. Not here: reading the log, and which deltas
-survive.
+Pure. Not here: reading the log, and the choice of the deltas that survive.
 """
 
 import hashlib
 import json
 
-# Deltas that hold nothing else are pieces of one text. Fields beside the text do not change what follows it.
+# Deltas that hold nothing else are pieces of one text. Fields beside the text do not change its continuation.
 _SPLICEABLE = frozenset({"content", "logprobs", "choice_extra", "chunk_extra"})
 
 
 class Tally:
-    """What a terminal event proves: how many deltas survive, and the SHA-256 over their data bytes, in order."""
+    """Count the surviving deltas and hash their data bytes in order (SHA-256), for the terminal event."""
 
     def __init__(self) -> None:
         self.deltas = 0
         self._hash = hashlib.sha256()
 
     def add(self, data: bytes) -> None:
-        """A delta was logged."""
+        """Count a delta that was logged."""
         self.deltas += 1
         self._hash.update(data)
 
     @property
     def sha256(self) -> str:
-        """The hash so far."""
+        """Return the hash so far."""
         return self._hash.hexdigest()
 
     def going_on(self) -> "Tally":
-        """A tally of its own that begins where this one stands."""
+        """Return a copy, which counts on separately from the present state."""
         tally = Tally()
         tally.deltas, tally._hash = self.deltas, self._hash.copy()
         return tally
 
 
 class Heard(Tally):
-    """The same, with the text."""
+    """Count, hash and also collect the text."""
 
     def __init__(self) -> None:
         super().__init__()
         self._texts: list[str] = []
         self.spliceable = True
-        """Whether it is text of one choice and nothing else: no tool calls, reasoning or refusal."""
+        """Whether the answer is text of one choice and nothing else: no tool calls, reasoning or refusal."""
 
     def add(self, data: bytes) -> None:
-        """A delta was logged."""
+        """Count a delta that was logged."""
         super().add(data)
         if not self.spliceable:
             return
@@ -59,5 +58,5 @@ class Heard(Tally):
 
     @property
     def text(self) -> str:
-        """The answer so far, where it is `spliceable`."""
+        """Return the answer so far; empty if it is not `spliceable`."""
         return "".join(self._texts)

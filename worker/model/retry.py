@@ -1,8 +1,8 @@
-"""What follows a failed attempt: nothing, or another one, at which link of the chain and how much later.
+"""The decision after a failed attempt: the job's end, or another attempt, with its link of the chain and its delay.
 
-Decisions are values, which attempts.py acts on. `VERDICTS` is the one table of what an error means. Above: attempts.py.
-Below: the error tree. Pure: no I/O, no clock, and chance comes in as a number. Not here: what the next attempt sends
-(continuation.py), and whether a provider is asked at all (breaker.py).
+Decisions are values, which attempts.py acts on. `VERDICTS` is the one table of the meanings of errors. Pure: no I/O, no
+clock, and chance comes in as a number. Not here: the next attempt's request (continuation.py), and whether a provider
+may be called at all (breaker.py).
 """
 
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ NEAR_DELTAS = 16
 
 
 class Sort(StrEnum):
-    """What kind of failure an error is."""
+    """The kind of failure that an error is."""
 
     TRANSIENT = "transient"
     RATE_LIMITED = "rate-limited"
@@ -51,16 +51,16 @@ VERDICTS: dict[str, Verdict] = {
     "content_policy_violation": Verdict(Sort.DETERMINISTIC),
     "invalid_request": Verdict(Sort.DETERMINISTIC),
 }
-"""Error code -> verdict, of the errors that are the provider's. Whatever else ends an attempt is final."""
+"""Error code -> verdict, of the errors that are the provider's. Each other error is final."""
 
 _FINAL = Verdict(Sort.DETERMINISTIC)
 _GARBAGE = "provider_garbage"
 
 
 def classify(error: AttemptFailed, *, garbage: bool = False) -> Verdict:
-    """What this error means, of a link that has sent `garbage` before or has not.
+    """Return the verdict on an error of a link; `garbage`: the link has sent garbage before.
 
-    Once, an answer that is none is an accident of the wire; twice, it is how that provider answers.
+    Once, an unreadable answer is an accident of the wire; twice, it is that provider's usual answer.
     """
     if error.code == _GARBAGE and garbage:
         return Verdict(Sort.DETERMINISTIC, elsewhere=True)
@@ -69,7 +69,7 @@ def classify(error: AttemptFailed, *, garbage: bool = False) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a job may cost: attempts that fail by themselves, and deltas that are generated again for it."""
+    """The costs that a job may cause: attempts that fail by themselves, and deltas that are generated again for it."""
 
     max_attempts: int
     max_regenerated_tokens: int
@@ -77,11 +77,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed attempt, and where its job stands.
+    """A failed attempt, and the state of its job.
 
-    The chain has `links`; those that are `able` can go on in mid-sentence. The answer has `shown` deltas, and the job
-    has `left_s` seconds. It was `of_the_rest` if the provider refused to go on with what was begun: the request itself
-    may be fine.
+    The chain has `links`; those that are `able` can continue a broken answer. The answer has `shown` deltas, and the
+    job has `left_s` seconds. The failure is `of_the_rest` if the provider refused to continue the begun answer: the
+    request itself may be fine.
     """
 
     error: AttemptFailed
@@ -101,7 +101,7 @@ class Again:
 
 
 def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) -> Again | None:
-    """What follows; None is the job's end.
+    """Decide about another attempt; None is the job's end.
 
     The links of the chain are tried in their order, at once; a whole round is followed by a pause: exponential with
     full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS 2015), `chance` being a random number below 1. A
@@ -137,7 +137,7 @@ def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) 
 
 
 def order_of(links: int, progress: Progress, able: Collection[int]) -> list[int]:
-    """In which order the links may be asked now: from the one that is next on, those first that can go on."""
+    """Return the order of the links that may be called: from the next one on, with those first that can continue."""
     circle = [(progress.link + step) % links for step in range(links)]
     return sorted((each for each in circle if each not in progress.barred), key=lambda each: each not in able)
 
@@ -149,7 +149,7 @@ def _next_link(failure: Failure, link: int, barred: Collection[int], pauses: Map
 
 
 def _pauses(failure: Failure, progress: Progress) -> dict[int, float]:
-    """Collect the pauses that are not over, with that which the failed link may have asked for."""
+    """Collect the pauses that are not over, and the one that the failed link may have requested."""
     pauses = {link: left_s for link, left_s in progress.pauses if left_s < failure.left_s}
     if isinstance(failure.error, ProviderRefused) and failure.error.retry_after_s:
         pauses[progress.link] = failure.left_s - failure.error.retry_after_s
@@ -162,6 +162,6 @@ def _backoff_s(progress: Progress, chance: float) -> float:
 
 
 def after_loss(progress: Progress, deltas: int) -> Progress:
-    """The progress when a worker was lost where the answer stood at `deltas`."""
+    """Return the progress after a worker was lost at `deltas` deltas of the answer."""
     same_place = progress.crashes > 0 and abs(deltas - progress.died_at) <= NEAR_DELTAS
     return replace(progress, crashes=progress.crashes + 1 if same_place else 1, died_at=deltas)

@@ -1,8 +1,7 @@
-"""What an abandoned job would still have cost, in tokens.
+"""An estimate of the tokens that an abandoned job did not generate.
 
-Where its request sets a limit, that is taken to have been reached; where it does not, the job is taken to be as long
-as the answers of its model that this process has seen to their end. Where it has seen none it claims nothing.
-Above: ending.py, reaper.py and attempts.py. Pure.
+If its request sets a limit, the job is assumed to reach it. If not, the job is assumed to be as long as the answers of
+its model that this process has seen to their end. Without any, the estimate is 0. Pure.
 """
 
 from collections.abc import Mapping
@@ -10,19 +9,19 @@ from typing import Any
 
 from shared.model.bounds import CHOICES, SAVINGS
 
-# The mean forgets: what a model was asked last counts most.
+# The mean forgets: a model's latest answers count most.
 _WEIGHT_LEAST = 0.02
 
 
 class Savings:
-    """The lengths of a process's completed answers, by model."""
+    """Learn the lengths of a process's completed answers, by model."""
 
     def __init__(self) -> None:
-        # How many answers, and the mean tokens of a choice; the model that answered last comes last.
+        # The number of answers, and the mean tokens of a choice; the model that answered last comes last.
         self._lengths: dict[str, tuple[int, float]] = {}
 
     def answered(self, request: Mapping[str, Any], tokens: int) -> None:
-        """This request was answered to its end, in so many tokens."""
+        """Record that this request was answered to its end, in so many tokens."""
         model = _model(request)
         count, mean = self._lengths.pop(model, (0, 0.0))
         weight = max(1 / (count + 1), _WEIGHT_LEAST)
@@ -31,7 +30,7 @@ class Savings:
             del self._lengths[next(iter(self._lengths))]
 
     def of(self, request: Mapping[str, Any], generated: int) -> int:
-        """Tokens that are not generated any more, after so many that were; at least 0."""
+        """Estimate the tokens that are no longer generated, after `generated` ones; at least 0."""
         limit = next(filter(_is_limit, map(request.get, ("max_completion_tokens", "max_tokens"))), None)
         _, mean = self._lengths.get(_model(request), (0, 0.0))
         return max(round((mean if limit is None else limit) * _choices(request)) - generated, 0)

@@ -4,8 +4,8 @@ A provider's model has one circuit for all tenants, which only failures of sever
 for each tenant, which failures of several of its requests open. So a tenant's failures never refuse a provider to
 another tenant. A call to a healthy provider costs no round trip. Once one has failed, reports are gathered and sent a
 few times a second, in one call for all circuits; a trial call is claimed, so that all workers together make only so
-many. Callers choose the models' names: idle circuits are deleted. Above: gate.py. Below: breaker.py decides,
-shared/store/breaker_state.py stores. While Redis is away, circuits stay as they are.
+many. Callers choose the models' names: idle circuits are deleted. While Redis is away, circuits stay as they are.
+Not here: the rules of a circuit (worker/model/breaker.py), and its storage (shared/store/breaker_state.py).
 """
 
 import asyncio
@@ -38,18 +38,18 @@ from worker.model.breaker import (
 
 log = structlog.get_logger()
 
-# Reports wait for so long (s) for others; without any, the other workers' are asked for this often.
+# Seconds for which reports are gathered before they are sent; without any, seconds between two reads of all circuits.
 _GATHER_S, _LOOK_S = 0.25, 1.0
-# How often an exchange is tried where others are faster.
+# An exchange is tried so often if other workers change the circuit first.
 _TRIES = 5
 _UNKNOWN = (CLOSED, b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Whether a provider may be called. A trial call is to be reported on, or given back.
+    """State whether a provider may be called. Each trial call must be reported or given back.
 
-    `trials` are the circuits of which it is a trial.
+    `trials` names the circuits for which the call is a trial.
     """
 
     granted: bool
@@ -60,7 +60,7 @@ NO, YES = Allowance(granted=False), Allowance(granted=True)
 
 
 class CallOrigin:
-    """Where a call to a provider comes from: a tenant, and one of its requests."""
+    """Name the tenant and the request that a call to a provider is made for."""
 
     def __init__(self, tenant: str, request: Mapping[str, Any]) -> None:
         self.tenant = tenant
@@ -68,7 +68,7 @@ class CallOrigin:
 
     @cached_property
     def request(self) -> str:
-        """A short hash of the request: the same however often it is tried."""
+        """Return a short hash of the request: each attempt has the same."""
         return hashlib.sha256(encode_data(self._request)).hexdigest()[:12]
 
     def names(self, provider: str, model: str) -> tuple[str, str]:
@@ -82,21 +82,21 @@ class CallOrigin:
 
 
 class Breakers:
-    """This process's view of the circuits that it has to do with."""
+    """Hold this process's copy of the circuits that are not idle, and exchange it with Redis."""
 
     def __init__(self, shared: BreakerStates, clock: Clock, policy: Policy, metrics: Metrics | None = None) -> None:
         self._gauge = (metrics or Metrics()).circuits_open
         self._shared = shared
         self._clock = clock
         self._policy = policy
-        # Those that are not idle: each as it is, and as it was read.
+        # Circuits that are not idle: each decoded, and as it was read.
         self._known: dict[str, tuple[Circuit, bytes]] = {}
-        # Those that are not closed.
+        # The states of the circuits that are not closed.
         self._states: dict[str, State] = {}
         self._successes: dict[str, Counter[str]] = {}
         self._failures: dict[str, list[FailedCall]] = {}
         self._reported = asyncio.Event()
-        # Between this process's clock and the server's, in ms.
+        # The difference between this process's clock and the server's, in ms.
         self._ahead_ms = float(clock.wall_ms()) - clock.monotonic() * 1000
         self._outage = Outage("breakers.not_told", "breakers.told_again")
 
@@ -133,7 +133,7 @@ class Breakers:
         await self._give_back(allowance.trials)
 
     async def run(self) -> None:
-        """Tell and look until cancelled."""
+        """Share reports and read all circuits until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(_LOOK_S):
@@ -150,7 +150,7 @@ class Breakers:
                 self._outage.goes_on(error)
 
     async def share(self) -> None:
-        """Send what was reported."""
+        """Send the gathered reports."""
         names = [*self._successes.keys() | self._failures.keys()]
         for _ in range(_TRIES):
             if not names:
@@ -163,7 +163,7 @@ class Breakers:
             names = [name for name in names if name not in done]
 
     async def look(self) -> None:
-        """See all circuits as they are."""
+        """Read all circuits from Redis, and delete the idle ones."""
         asked_ms = self._clock.monotonic() * 1000
         now_ms, found = await self._shared.all()
         self._ahead_ms = now_ms - asked_ms
@@ -178,7 +178,7 @@ class Breakers:
         return Change(name, seen, b"" if after == CLOSED else after.dump())
 
     async def _try_out(self, name: str, call: FailedCall) -> State:
-        """Claim a trial call of a half-open circuit: HALF_OPEN if it may be made, else what is known by now."""
+        """Claim a trial call of a half-open circuit: return HALF_OPEN if it may be made, else the state by now."""
         for _ in range(_TRIES):
             circuit, seen = self._known.get(name, _UNKNOWN)
             state = state_of(circuit, self._now_ms(), self._policy)
@@ -205,7 +205,7 @@ class Breakers:
             self._outage.goes_on(error)
 
     async def _exchange(self, changes: list[Change]) -> set[str]:
-        """The circuits that are now what was asked for."""
+        """Send changes; return the names of the circuits that now have the requested value."""
         asked_ms = self._clock.monotonic() * 1000
         now_ms, found = await self._shared.compare_and_set(changes)
         self._ahead_ms = now_ms - asked_ms
@@ -232,7 +232,7 @@ class Breakers:
         return sum(name.startswith(f"{provider}/") for name in self._states)
 
     def _take_off(self, name: str, successes: Counter[str], failures: int) -> None:
-        """Remove what was sent; more may have been reported meanwhile."""
+        """Remove the reports that were sent; more may have come meanwhile."""
         if not (left := self._successes.get(name, Counter()) - successes):
             self._successes.pop(name, None)
         else:
@@ -247,7 +247,7 @@ class Breakers:
 
 
 def _read(value: bytes) -> Circuit:
-    """A circuit's value; closed where there is none, or another version's, which is then forgotten."""
+    """Decode a circuit's value; return a closed circuit if it is empty or another version's, which is then deleted."""
     try:
         return Circuit.load(value) if value else CLOSED
     except (KeyError, TypeError, ValueError):

@@ -1,8 +1,7 @@
 """The chain of a route: which providers may answer, in which order, and how long each may be silent.
 
-Above: attempts.py, which chooses a link of the chain of its job's model for each attempt. Below: the providers, which
-know no time-outs. Here an end without a finish reason becomes an error, for every provider alike (design.md, invariant
-6). Not here: what follows a failure (retry.py).
+Providers have no time-outs of their own. Here an end without a finish reason becomes an error, for every provider alike
+(design.md, invariant 6). Not here: the decision after a failure (retry.py).
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from worker.upstream.wire.vectors import Vectors
 log = structlog.get_logger()
 
 LAST_WORDS_S = 2.0
-"""After the last finish reason, usage and the end may take this long; the answer is whole without them."""
+"""Usage and the end of the stream may follow the last finish reason for so long; the answer is whole without them."""
 
 _NOBODY_WAITS = float("inf")
 # So many rounds of the event loop bring a token from the socket to its reader.
@@ -33,8 +32,8 @@ class Link:
     """One provider of a chain, with the model it is asked for and its time-outs.
 
     `first_token_s` and `gap_s` (seconds) bound the silence before the first delta and between two. Their clock runs
-    only while the caller waits for a chunk. Only a delta ends a silence: a provider that keeps its stream alive with
-    empty chunks and says nothing has stalled, for whoever reads. `total_s` bounds one attempt, if it is set.
+    only while the caller waits for a chunk. Only a delta ends a silence: a provider that sends only empty chunks has
+    stalled, as its readers see it. `total_s` bounds one attempt, if it is set.
     """
 
     def __init__(
@@ -53,22 +52,22 @@ class Link:
         self._total_s = total_s
         self._model = model
         self.continuation = continuation
-        """How it is asked to go on in mid-sentence."""
+        """The way to request the rest of an answer from its provider."""
 
     @property
     def name(self) -> str:
-        """The name of its provider."""
+        """Return the name of its provider."""
         return self._provider.name
 
     def model(self, asked: str) -> str:
-        """What it calls the model that the caller named."""
+        """Return the provider's name for the model that the caller named."""
         return self._model or asked
 
     @asynccontextmanager
     async def stream(self, request: Mapping[str, Any], *, total_s: float) -> AsyncIterator[AsyncIterator[Chunk]]:
-        """Ask for an answer to this request, which names the caller's model.
+        """Request an answer to this request, which names the caller's model.
 
-        It may take `total_s` seconds in all, the caller's own work in the context included, and the link's own bound.
+        The whole context may take `total_s` seconds, the caller's own work included, and at most the link's own bound.
 
         The chunks end when the answer is whole; none is empty. Leaving the context closes the upstream's socket.
 
@@ -76,7 +75,7 @@ class Link:
             DeadlinePassed: `total_s` went by.
             ProviderTimeout: the provider was silent for too long, or its attempt took longer than it may.
             ProviderTruncated: its stream ended without a finish reason.
-            AttemptFailed: whatever else the provider raises.
+            AttemptFailed: the provider raised another error.
         """
         own_bound_s = self._total_s if self._total_s is not None and self._total_s < total_s else None
         deadline = asyncio.timeout(total_s if own_bound_s is None else own_bound_s)
@@ -98,12 +97,12 @@ class Link:
             silence.stop_watching()
 
     async def embed(self, request: Mapping[str, Any], *, total_s: float) -> Vectors:
-        """Ask for the vectors of a few inputs (see `Provider.embed`), of a job that has `total_s` seconds left.
+        """Request the vectors of a few inputs (see `Provider.embed`), of a job that has `total_s` seconds left.
 
         Raises:
-            DeadlinePassed: they went by.
+            DeadlinePassed: `total_s` went by.
             ProviderTimeout: the provider was silent for too long.
-            AttemptFailed: whatever else the provider raises.
+            AttemptFailed: the provider raised another error.
         """
         asked = request if self._model is None else {**request, "model": self._model}
         patience = asyncio.timeout(min(total_s, self._first_token_s))
@@ -154,7 +153,7 @@ def _choices(request: Mapping[str, Any]) -> int:
 
 
 async def _last_words(chunks: AsyncIterator[Chunk], provider: str) -> AsyncGenerator[Chunk, None]:
-    """Yield what comes after the last finish reason: usage, and deltas of providers that finish before they end."""
+    """Yield the chunks after the last finish reason: usage, and deltas of providers that finish before they end."""
     loop = asyncio.get_running_loop()
     until = loop.time() + LAST_WORDS_S
     while True:
@@ -174,10 +173,10 @@ async def _last_words(chunks: AsyncIterator[Chunk], provider: str) -> AsyncGener
 
 
 class _Silence:
-    """Measures how long the caller has been waiting for a token, and lets the deadline pass when it is too long.
+    """Measure the caller's wait for a token, and make the deadline pass when it is too long.
 
-    One timer looks every now and then, since to set one for each token costs more than all the rest here.
-    `look_s` is not over the shortest silence, so that no look comes late.
+    One timer checks at intervals, since one timer for each token costs more than all the rest here.
+    `look_s` is not over the shortest silence, so that no check comes late.
     """
 
     def __init__(self, deadline: asyncio.Timeout, look_s: float) -> None:
@@ -190,16 +189,16 @@ class _Silence:
         self._timer: asyncio.Handle = self._loop.call_later(look_s, self._look)
 
     def begin(self, seconds: float) -> None:
-        """The caller waits; it may take so long."""
+        """Begin a wait of the caller, which may take so long."""
         self.number += 1
         self._until = self._loop.time() + seconds
 
     def end(self) -> None:
-        """It has what it waited for."""
+        """End the wait: the caller has its token."""
         self._until = _NOBODY_WAITS
 
     def stop_watching(self) -> None:
-        """Nobody will wait again."""
+        """Cancel the timer: no other wait follows."""
         self._timer.cancel()
 
     def _look(self, rounds: int = _ROUNDS) -> None:
@@ -207,7 +206,7 @@ class _Silence:
         if now < self._until:
             self._timer = self._loop.call_at(min(self._until, now + self._look_s), self._look)
         elif rounds:
-            # This process may have been frozen: what came meanwhile is read first.
+            # This process may have been frozen: tokens that came meanwhile are read first.
             self._timer = self._loop.call_soon(self._look, rounds - 1)
         else:
             self.too_long = True
@@ -216,7 +215,7 @@ class _Silence:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """The links of a route, in order; what may be done when a stream fails; and how often it is tried again."""
+    """Hold the links of a route in order, its policy for a failed stream, and its number of attempts."""
 
     links: Sequence[Link]
     on_stream_failure: OnStreamFailure = OnStreamFailure.CONTINUE
@@ -224,7 +223,7 @@ class Chain:
 
 
 class Routes:
-    """Which chain serves a model."""
+    """Choose the chain that serves a model."""
 
     def __init__(self, table: RouteTable, providers: Mapping[str, Provider]) -> None:
         """`providers` are those that the table names."""
@@ -232,7 +231,7 @@ class Routes:
         self._providers = providers
 
     def chain(self, model: str) -> Chain:
-        """The chain of this model.
+        """Return the chain of this model.
 
         Raises:
             ModelNotFound: no route serves it.

@@ -1,7 +1,7 @@
-"""How many calls to a provider are made at once, over all workers.
+"""The limits of simultaneous calls to a provider, over all workers.
 
-Above: gate.py. Below: shared/store/permits.py. A provider without a limit costs nothing. Not here: whether it is well
-(breakers.py).
+A provider without a limit costs nothing. Not here: the provider's health (breakers.py), and the storage of permits
+(shared/store/permits.py).
 """
 
 import asyncio
@@ -13,13 +13,13 @@ from shared.store.client import REDIS_FAULTS, Outage
 from shared.store.permits import ConcurrencyPermits, PermitHolder
 from shared.telemetry.metrics import Metrics
 
-# A freed place is told by a message, which can be lost: asked again after this long (s).
+# The message that announces a freed place can be lost: a waiter tries again after so long (s).
 _ASK_S = 0.25
 _BEATS_PER_LEASE = 4
 
 
 class Concurrency:
-    """This process's calls to providers that have limits."""
+    """Acquire, renew and release this process's permits for providers that have limits."""
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Concurrency:
             gauge.of(provider).read = partial(self._calls, provider)
 
     async def acquire(self, provider: str, job_id: str, wait_s: float) -> bool:
-        """Have a place for a call, waiting for one for at most so long; whoever has it gives it back (`release`).
+        """Acquire a place for a call within `wait_s`; the caller gives it back with `release`.
 
-        Who does not wait gets into nobody's way: only who waits has a turn.
+        A call that does not wait takes no turn in the queue, so it delays no other.
         """
         if provider not in self._limits:
             return True
@@ -68,7 +68,7 @@ class Concurrency:
                 continue
 
     async def release(self, provider: str, job_id: str) -> None:
-        """Give a place back; where Redis is away, its lease ends by itself."""
+        """Give a place back; if Redis is away, its lease ends by itself."""
         holder = PermitHolder(provider, self._worker, job_id)
         if holder not in self._held:
             return
@@ -80,14 +80,14 @@ class Concurrency:
             self._outage.goes_on(error)
 
     def freed(self, provider: str) -> None:
-        """A place has become free: whoever waits for one asks again."""
+        """Wake the waiters of a provider: a place has become free."""
         self._freed[provider].set()
 
     def _calls(self, provider: str) -> int:
         return sum(each.provider == provider for each in self._held)
 
     async def run(self) -> None:
-        """Hold on to what is held, until cancelled."""
+        """Renew the leases of all held places until cancelled."""
         while True:
             await asyncio.sleep(self._lease_s / _BEATS_PER_LEASE)
             try:

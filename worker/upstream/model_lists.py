@@ -1,7 +1,7 @@
 """The models that can be asked for: those that have routes, and those that the upstreams of the route `*` list.
 
-A list that can't be read now is remembered from the last time. Not here: which names are fit to be offered
-(shared/model/model_names.py), and how the gateways learn of them (shared/store/catalog.py).
+If a list can't be read now, the last one that was read counts. Not here: the rules for names that may be offered
+(shared/model/model_names.py), and their way to the gateways (shared/store/catalog.py).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 class ModelLists:
-    """The lists of all providers that may be asked for any model."""
+    """Read the lists of all providers that may be asked for any model."""
 
     def __init__(self, table: RouteTable, providers: Mapping[str, Provider]) -> None:
         """`providers` are those that the table names."""
@@ -52,7 +52,7 @@ class ModelLists:
         return listing.complete and bool(listing.models)
 
     def _note(self, provider: str, left_out: int) -> None:
-        """Log how many names are not offered, if that is news."""
+        """Log the number of names that are not offered, if it has changed."""
         if left_out not in (0, self._left_out.get(provider)):
             log.warning("worker.models_left_out", provider=provider, models=left_out)
         self._left_out[provider] = left_out

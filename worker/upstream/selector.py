@@ -1,7 +1,7 @@
-"""Which link of a chain is asked: the first whose circuit is closed and whose provider has a place for one more call.
+"""The choice of a link of a chain: the first with a closed circuit and a provider with a free place.
 
-Above: attempts.py. Below: breakers and concurrency, which share their state with all workers. Not here: in which order
-the links are tried (retry.py), and what counts as a failure.
+Not here: the order in which the links are tried, the meaning of a failure (both retry.py), and the state that is
+shared with all workers (breakers.py, concurrency.py).
 """
 
 from collections.abc import Sequence
@@ -29,19 +29,19 @@ class Pass:
     origin: CallOrigin = field(kw_only=True, compare=False)
 
     def check(self) -> None:
-        """Raise CircuitOpen if nobody is to be asked."""
+        """Raise CircuitOpen if no provider may be called."""
         if self.closed:
             raise CircuitOpen(f"The provider {self.provider} has failed too often; it is not asked for a while.")
 
 
 class Gate:
-    """The way to all providers of this process."""
+    """Permit and end the calls to all providers of this process."""
 
     def __init__(self, breakers: Breakers, concurrency: Concurrency) -> None:
         self._breakers = breakers
         self._concurrency = concurrency
         self._trials: dict[str, Allowance] = {}
-        """Of jobs whose call is a trial that is not reported yet."""
+        """The allowance of each job whose call is a trial that is not reported yet."""
 
     async def enter(
         self, job_id: str, links: Sequence[Link], order: Sequence[int], asked: str, origin: CallOrigin
@@ -68,7 +68,7 @@ class Gate:
         return await retry_until_redis_answers(lambda: self._concurrency.acquire(way.provider, job_id, wait_s))
 
     async def _allows(self, way: Pass, job_id: str) -> bool:
-        """Whether the circuit is closed; if not, the place is given back."""
+        """Return whether the circuit allows the call; if not, give the place back."""
         allowed = NO
         try:
             allowed = await self._breakers.allows(way.provider, way.model, way.origin)
@@ -80,7 +80,7 @@ class Gate:
         return allowed.granted
 
     async def leave(self, job_id: str, way: Pass) -> None:
-        """End the call. A trial that nothing was reported of is given back, so that it blocks no other."""
+        """End the call. Give back a trial without a report, so that it blocks no other."""
         if way.closed:
             return
         if trial := self._trials.pop(job_id, None):

@@ -1,7 +1,7 @@
 """The provider protocol: an upstream API turns a chat request into a stream of chunks, and inputs into vectors.
 
-Above: fallback.py, which adds the time-outs, and attempt.py, which makes events of chunks. Below: one module for each
-foreign protocol. Not here: how an upstream's chunks are read (chunk_reader.py).
+Each foreign protocol has one module. Not here: time-outs (chain.py), and reading an upstream's chunks
+(chunk_reader.py).
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -17,28 +17,27 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """How `started` events and logs call it."""
+        """Return its name in `started` events and logs."""
         ...
 
     def stream(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
         """Send a chat request (OpenAI's body, without `stream`).
 
-        Leaving the context closes the upstream's socket. Sending may wait until the first chunk is asked for.
+        Leaving the context closes the upstream's socket. Sending may wait until the first chunk is requested.
         """
         ...
 
     async def embed(self, request: Mapping[str, Any]) -> Vectors:
         """Send an embeddings request (OpenAI's body, `input` a list, without `encoding_format`).
 
-        There is a vector for each input.
-        Cancelling it closes the upstream's socket.
+        Return one vector for each input. Cancelling it closes the upstream's socket.
         """
         ...
 
     async def models(self) -> list[str]:
-        """The names of the models it serves."""
+        """Return the names of the models it serves."""
         ...
 
     async def close(self) -> None:
-        """Give back its connections."""
+        """Close its connections."""
         ...

@@ -39,7 +39,7 @@ CONNECT_S = 5.0
 
 _DRAIN_S = 0.1
 _LATE_S = 0.5
-# So much is quoted of an answer that is not understood.
+# The length of a quotation from an answer that is not understood.
 _QUOTED_CHARS = 100
 _ALL_SCHEMES = ("all://", "http://", "https://")
 # The client lets these of aiohttp's through: the answer is not HTTP, or its head is too large.
@@ -76,7 +76,7 @@ class HttpUpstream:
                 # The worker's slots are the limit; 0 sets no other one.
                 limits=httpx2.Limits(max_connections=0, keepalive_expiry=30.0),
                 event_hooks={"response": [_bound]},
-                # A redirect would carry the request, prompt and key, to an address that nobody has configured.
+                # A redirect would carry the request, prompt and key, to an address that is not configured.
                 follow_redirects=False,
                 # The proxies of the environment are for other machines.
                 mounts=dict.fromkeys(_ALL_SCHEMES) if is_loopback(httpx2.URL(base_url).host) else None,
@@ -129,7 +129,7 @@ class HttpUpstream:
                 raise
         # Nothing was sent that could be paid for twice. Either a kept connection had been closed by the other side, as
         # some servers do without a word. Or the connection's time-out came too late for one: this process was frozen,
-        # its clock went on, and the upstream has done nothing wrong (or it has several addresses, and none answers).
+        # its clock ran on, and the upstream has done nothing wrong (or it has several addresses, and none answers).
         return await self._post_once(path, body)
 
     async def _post_once(self, path: str, body: bytes) -> AsyncStream[object]:
@@ -266,7 +266,7 @@ async def _bound(response: httpx2.Response) -> None:
 
 
 def _could_not_connect(error: APIConnectionError) -> bool:
-    """Whether it is the time-out of the connection: aiohttp's breaks count as time-outs too."""
+    """Return whether it is the time-out of the connection: aiohttp's breaks count as time-outs too."""
     cause = error.__cause__
     return isinstance(cause, httpx2.ConnectTimeout) and isinstance(cause.__cause__, TimeoutError)
 

@@ -1,8 +1,7 @@
 """An upstream that speaks OpenAI's chat completions and embeddings.
 
-Above: fallback.py, which owns the time-outs: only that for a connection is set below. Below: request_writer.py writes,
-http_upstream.py sends, answers.py reads. Not here: retries, but for the one without a transport field that the upstream
-refuses.
+request_writer.py writes, http_upstream.py sends, answers.py reads. Not here: time-outs (chain.py; only that for a
+connection is set by http_upstream.py), and retries, except the one without a transport field that the upstream refuses.
 """
 
 import json
@@ -174,7 +173,7 @@ class _Asking:
         return self.body != refused
 
     def succeeded(self) -> None:
-        """Note that the answer has begun, and remember the fields whose absence has helped."""
+        """Note that the answer has begun, and remember the fields that it was helpful to leave out."""
         self.begun = True
         while self._blames:
             blame = self._blames.pop()

@@ -1,9 +1,8 @@
-"""A provider without a model: what it does is scripted by the request.
+"""A provider without a model: the request scripts its answer.
 
-An ordinary provider: for tests, and for machines on which no local model runs. A plain prompt gets a
-friendly answer; a last user message that is a JSON object `{"script": {...}}` (`Script`) says what to say,
-how fast, and what goes wrong. `perform` is the pure part, which the tests' upstream plays over HTTP. Not
-here: any wire.
+It is an ordinary provider, for tests and for machines on which no local model runs. A plain prompt gets a friendly
+answer. A last user message that is a JSON object `{"script": {...}}` (`Script`) sets the text, its pace and its faults.
+`perform` is the pure part, which the tests' upstream plays over HTTP. Not here: any wire.
 """
 
 import base64
@@ -29,7 +28,7 @@ UNKNOWN = "unknown"
 _DEFAULT_TOKENS = 16
 _DIMENSIONS = 8
 _ECHOED_CHARS = 200
-# Some of them hold what something on the way likes to break.
+# Some of them hold characters that a component on the way may break.
 _WORDS = (
     *("river ", "stone ", "light ", "ever ", "under ", "seven ", "paper ", "cloud ", "garden ", "window "),
     *("naïve ", "東京", "🌊", "\u2028", "\\n", '"q" ', "</p>", "data: ", "[DONE]", "\r\n", "a\n\nevent: b\n"),
@@ -44,7 +43,7 @@ class ToolCall(BaseModel):
 
 
 class Script(BaseModel):
-    """What to do; each field is optional."""
+    """Describe an answer; each field is optional."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
     FAULTS: ClassVar[tuple[str, ...]] = ("stall", "refuse", "truncate", "nonsense")
@@ -82,7 +81,7 @@ S = TypeVar("S", bound=Script)
 
 
 class Scripted:
-    """Plays scripts. `rate` (tokens a second) is the pace of plain answers; `sleep` is how time passes."""
+    """Play scripts. `rate` (tokens a second) is the pace of plain answers; `sleep` makes time pass."""
 
     def __init__(
         self,
@@ -97,7 +96,7 @@ class Scripted:
 
     @property
     def name(self) -> str:
-        """How `started` events and logs call it."""
+        """Return its name in `started` events and logs."""
         return self._name
 
     @asynccontextmanager
@@ -105,14 +104,14 @@ class Scripted:
         """Play the request's script.
 
         Raises:
-            ProviderRefused: the script says so, or it can't be read, or there is no such model.
-            ProviderGarbage: the script says so.
+            ProviderRefused: the script demands it or can't be read, or the model does not exist.
+            ProviderGarbage: the script demands it.
         """
         async with aclosing(self._play(request)) as chunks:
             yield chunks
 
     async def embed(self, request: Mapping[str, Any]) -> Vectors:
-        """Vectors that are the same for the same inputs, and mean nothing; an input may be a script, for its fault.
+        """Return the same meaningless vectors for the same inputs; an input may be a script, for its fault.
 
         Raises as `stream` does.
         """
@@ -128,11 +127,11 @@ class Scripted:
         return read_vectors(embed(request), len(scripts))
 
     async def models(self) -> list[str]:
-        """One, though any name will do."""
+        """Return one name, though any other works too."""
         return [MODEL]
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: it has no connections."""
 
     async def _play(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         script = script_of(request, Script, rate=self._rate)
@@ -153,10 +152,10 @@ class Scripted:
 
 
 def script_of(request: Mapping[str, Any], kind: type[S], *, rate: float = 0) -> S:
-    """The request's script; for a plain prompt, one that answers it at `rate`.
+    """Read the request's script; for a plain prompt, make one that answers it at `rate`.
 
     Raises:
-        ProviderRefused: there is no such model, or a field of the script is not what it should be.
+        ProviderRefused: the model does not exist, or a field of the script is not valid.
     """
     model = str(request.get("model", MODEL))
     if model.startswith(UNKNOWN):
@@ -174,7 +173,7 @@ def script_of(request: Mapping[str, Any], kind: type[S], *, rate: float = 0) -> 
 
 
 def perform(request: Mapping[str, Any], script: Script) -> Iterator[dict[str, Any] | None]:
-    """The answer as chat completion chunks, in order. None marks the place of the fault, if there is one."""
+    """Yield the answer as chat completion chunks, in order. None marks the place of a fault."""
     choices = range(_number(request, "n") or 1)
     deltas = 0
     yield _chunk(request, [{"index": i, "delta": {"role": "assistant", "content": ""}} for i in choices])
@@ -192,7 +191,7 @@ def perform(request: Mapping[str, Any], script: Script) -> Iterator[dict[str, An
 
 
 def scripted_inputs(request: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each input of an embeddings request as a chat's, so that it may hold a script."""
+    """Turn each input of an embeddings request into a chat request, so that it may hold a script."""
     return [
         {"model": request.get("model", MODEL), "messages": [{"role": "user", "content": str(each)}]}
         for each in request["input"]
@@ -200,7 +199,7 @@ def scripted_inputs(request: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def embed(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to an embeddings request, in base64 where that was asked for (OpenAI API reference, embeddings)."""
+    """Answer an embeddings request, in base64 if that was asked for (OpenAI API reference, embeddings)."""
     inputs: list[Any] = request["input"]
     dimensions = _number(request, "dimensions") or _DIMENSIONS
     data = [
@@ -222,7 +221,7 @@ def _shown(vector: list[float], request: Mapping[str, Any]) -> object:
 
 
 def text_of(request: Mapping[str, Any], script: Script, choice: int = 0) -> str:
-    """The whole text of a choice, when nothing goes wrong."""
+    """Return the whole text of a choice, as it is without a fault."""
     return "".join(_words(request, script, choice))
 
 

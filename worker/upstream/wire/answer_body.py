@@ -32,7 +32,7 @@ class NotUnderstood(Exception):
 
 
 class AnswerBody:
-    """Read one body of any length, whose parts have at most `most` bytes each.
+    """Read one body of any length, in parts of at most `most` bytes each.
 
     Parts are events. Those of JSON are called `message`: each line of lines of JSON is one, and so is a document.
     """
@@ -88,7 +88,7 @@ class AnswerBody:
                 return b""
             self._head, self._at_start = b"", False
             piece = piece.removeprefix(_BYTE_ORDER_MARK)
-        # Some upstreams send white space for as long as they have nothing to say.
+        # Some upstreams send white space until they have data.
         piece = piece.lstrip(_SPACE)
         if piece.startswith(b"<"):
             raise WebPage

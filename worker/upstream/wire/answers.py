@@ -21,7 +21,7 @@ _CHUNK, _ERROR = "message", "error"
 
 
 class ChatAnswer:
-    """Read one answer to a chat request, whose parts have at most `most` bytes each."""
+    """Read one answer to a chat request, in parts of at most `most` bytes each."""
 
     def __init__(self, reader: ChunkReader, most: int) -> None:
         self.done = False

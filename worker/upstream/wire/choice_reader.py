@@ -1,8 +1,8 @@
-"""One choice of a streamed or whole chat completion: what the upstream says of it in, deltas of one form out.
+"""One choice of a streamed or whole chat completion: the upstream's parts in, deltas of one form out.
 
 The form: texts under `content`, `reasoning_content` and `refusal`, whole characters only; tool calls as
 tool_calls.py has them; further fields of the delta as they came; the choice's own under `choice_extra`.
-Above: chunk_reader.py. Pure. Not here: the chunk around the choice.
+Pure. Not here: the chunk around the choice (chunk_reader.py).
 """
 
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ class ChoiceReader:
         """Whether half a character or further fields wait for the next delta."""
 
     def read(self, choice: dict[str, Any]) -> tuple[list[Delta], str | None]:
-        """Read a chunk's word on this choice; the finish reason is None while the choice goes on.
+        """Read a chunk's part of this choice; the finish reason is None until the choice ends.
 
         Raises:
             AttemptFailed: the choice has an error, or its finish reason is one.
@@ -73,9 +73,9 @@ class ChoiceReader:
         return self._dressed(deltas, final=reason is not None), reason
 
     def end(self) -> list[Delta]:
-        """Return what is left at the end of the stream.
+        """Return the deltas that are left at the end of the stream.
 
-        Half a character of a choice that has not finished is left out: another attempt may go on before it.
+        Half a character of a choice that has not finished is left out: another attempt may continue before it.
         """
         return self._dressed(self._whole_message(), final=True)
 
@@ -106,7 +106,7 @@ class ChoiceReader:
             self._note_extra({"native_finish_reason": given})
         return reason
 
-    # What a delta or message says.
+    # The contents of a delta or message.
 
     def _said(self, choice: dict[str, Any]) -> list[Delta]:
         raw = choice.get("delta")
@@ -125,7 +125,7 @@ class ChoiceReader:
     def _take_message(self, message: Delta) -> tuple[list[Delta], Delta | None]:
         """Hold a whole message back until the choice ends: deltas may follow, and they count.
 
-        Messages that do not extend one another are pieces: return what was held back, and this one as a delta.
+        Messages that do not extend one another are pieces: return the one held back, and this one as a delta.
         """
         former = self._message
         if not self._in_pieces:
@@ -170,7 +170,7 @@ class ChoiceReader:
         return calls
 
     def _finish(self, *, cut_off: bool) -> list[Delta]:
-        """Return what waited for the end: a whole message, halves of characters and of calls."""
+        """Return the parts that waited for the end: a whole message, halves of characters and of calls."""
         deltas = self._whole_message()
         left: list[Delta] = [{field: text for field, reader in self._texts.items() if (text := reader.end())}]
         _add_calls(left, self._calls.end(cut_off=cut_off))
@@ -203,7 +203,7 @@ class ChoiceReader:
             raise ProviderGarbage(f"The provider sent more than {EXTRA_FIELDS} further fields of a choice.")
 
     def _dressed(self, deltas: list[Delta], *, final: bool) -> list[Delta]:
-        """Add the further fields and the index; a final delta carries what no other can."""
+        """Add the further fields and the index; a final delta carries the fields that no other can."""
         if self._extra and (deltas or final):
             deltas = deltas or [{}]
             deltas[-1]["choice_extra"], self._extra = self._extra, {}

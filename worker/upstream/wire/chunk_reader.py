@@ -1,7 +1,7 @@
 """One stream of chat completion chunks: an upstream's JSON in, deltas of one form, finish reasons and usage out.
 
-Every upstream's way to say a thing ends here: the log and all dialects know one form (README, "Events"). Above: the
-providers. Below: choice_reader.py. Pure. Not here: bytes, and errors that stand in place of a chunk (refusals.py).
+The differences between upstreams end here: the log and all dialects know one form (README, "Events"). Pure. Not here:
+bytes, and errors that stand in place of a chunk (refusals.py).
 """
 
 from itertools import count
@@ -70,7 +70,7 @@ class ChunkReader:
         return Chunk(tuple(deltas), tuple(finished), usage if usage and isinstance(usage, dict) else None)
 
     def end(self) -> tuple[Chunk, ...]:
-        """Return what is left at the end of the stream: one chunk at most."""
+        """Return the rest at the end of the stream: one chunk at most."""
         deltas = [delta for reader in self._choices.values() for delta in reader.end()]
         if self._extra:
             deltas = self._dressed(deltas)

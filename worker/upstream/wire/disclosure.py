@@ -1,4 +1,4 @@
-"""An upstream's error as its caller may see it, and what only the log may have.
+"""An upstream's error as its caller may see it, and the words that only the log may have.
 
 Words about the request are shown, without keys, owners and addresses. Words about the provider, or about this
 gateway's account there, are replaced by fixed sentences. Pure. Not here: the meaning of an error (refusal_codes.py).
@@ -32,7 +32,7 @@ _FIXED: Final = {
     TIMEOUT: "something behind it took too long",
 }
 _HIDDEN_REASON: Final = "its reason is in this gateway's log"
-# Words for failures that say nothing about anybody.
+# Words for failures that hold nothing about any account.
 _HARMLESS: Final = frozenset(
     {"provider returned error", "provider disconnected", "overloaded", "internal server error", "bad gateway"}
     | {"service unavailable", "gateway timeout", "too many requests", "rate limit exceeded", "slow down"}

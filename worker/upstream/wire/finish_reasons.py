@@ -1,6 +1,6 @@
 """Finish reasons: the words of many upstreams, as OpenAI's words or as a failure.
 
-Above: choice_reader.py. Pure. Not here: what follows a failure.
+Pure. Not here: the decision after a failure (retry.py).
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class BrokenOff(Exception):
 
 
 def finish_reason(value: object) -> str | None:
-    """Return OpenAI's word for an upstream's finish reason; None if the choice goes on.
+    """Return OpenAI's word for an upstream's finish reason; None if the choice has not ended.
 
     An unknown word is returned as it came.
 

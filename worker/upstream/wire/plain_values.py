@@ -1,6 +1,6 @@
 """Values that an upstream sent and Tailrace passes on: JSON that every reader can take.
 
-Above: choice_reader.py, chunk_reader.py, tool_calls.py. Pure. Not here: which values are passed on.
+Pure. Not here: which values are passed on.
 """
 
 import math

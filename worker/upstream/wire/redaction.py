@@ -1,4 +1,4 @@
-"""Keys, owners and addresses in a foreign text, and what stands in their place.
+"""Keys, owners and addresses in a foreign text, and their replacements.
 
 An address that the caller's own request has may be shown. Pure. Not here: which texts are shown at all (disclosure.py).
 """

@@ -1,7 +1,7 @@
 """An upstream's errors, in all the shapes in which they come: as HTTP answers, in place of an answer, or within one.
 
-Pure. Not here: the meaning of names, words and statuses (refusal_codes.py), reading bodies, and what a caller may see
-(disclosure.py).
+Pure. Not here: the meaning of names, words and statuses (refusal_codes.py), reading bodies, and the words that a caller
+may see (disclosure.py).
 """
 
 from collections.abc import Mapping

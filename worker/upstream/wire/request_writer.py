@@ -1,6 +1,6 @@
 """The bodies that go up: a job's request, written as its provider can take it.
 
-Pure. Not here: which field a provider has refused (transport_fields.py), and the beginning of an answer that goes on
+Pure. Not here: which field a provider has refused (transport_fields.py), and the beginning of a continued answer
 (continuation.py).
 """
 

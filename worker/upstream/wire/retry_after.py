@@ -1,6 +1,6 @@
 """The pause that an upstream asks for in the headers of an answer.
 
-Pure. Not here: what follows a refusal (retry.py).
+Pure. Not here: the decision after a refusal (retry.py).
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""Texts of an upstream's answer: pieces whose characters are whole, and content lists as spans of text.
+"""Texts of an upstream's answer: pieces with whole characters, and content lists as spans of text.
 
-Above: choice_reader.py and tool_calls.py. Pure. Not here: which field of a delta a text came from.
+Pure. Not here: which field of a delta a text came from.
 """
 
 from collections.abc import Iterator

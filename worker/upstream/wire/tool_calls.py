@@ -6,8 +6,8 @@ arguments as an object. From here on there is one form:
     {"index": 0, "id": "call_1", "type": "function", "function": {"name": "now", "arguments": ""}}     first, once
     {"index": 0, "function": {"arguments": "{}"}}                                                       then
 
-A custom tool has `custom` with `name` and `input` instead. Further fields stay on their fragment. Above:
-choice_reader.py. Pure. Not here: what a call's arguments mean.
+A custom tool has `custom` with `name` and `input` instead. Further fields stay on their fragment. Pure.
+Not here: the meaning of a call's arguments.
 """
 
 import json
@@ -103,7 +103,7 @@ class ToolCallReader:
         return self._read({"index": _LEGACY, "function": function_call})
 
     def end(self, *, cut_off: bool) -> list[dict[str, Any]]:
-        """Return what is left when the choice has finished; an answer that was `cut_off` may end in half a call.
+        """Return the rest when the choice has finished; an answer that was `cut_off` may end in half a call.
 
         Raises:
             ProviderGarbage: a call has no name.

@@ -34,7 +34,7 @@ def decode_json(text: str) -> object:
 
 
 def _depth(value: object) -> int:
-    """How deep a value is nested, counted no further than it may be."""
+    """Count the levels of a value, up to one more than is allowed."""
     level, depth = [value], 0
     while depth <= NESTING and (level := [each for each in level if isinstance(each, dict | list)]):
         depth += 1

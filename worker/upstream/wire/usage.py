@@ -1,6 +1,6 @@
 """An upstream's usage: its counts of tokens, and its further fields as far as they are small.
 
-Above: attempt.py. Pure. Not here: estimates, and in which dialect a usage is shown.
+Pure. Not here: estimates, and the dialects that show a usage.
 """
 
 from collections.abc import Mapping

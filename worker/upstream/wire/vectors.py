@@ -1,6 +1,6 @@
-"""What a provider's answer to an embeddings request says, checked, as the bytes that a result is made of.
+"""A provider's answer to an embeddings request, checked and packed into the bytes of a result.
 
-Above: the providers. Pure. Not here: requests, and what becomes of the vectors (worker/execution/embedding.py).
+Pure. Not here: requests, and the use of the vectors (worker/execution/embedding.py).
 """
 
 import base64
@@ -20,7 +20,7 @@ _MOST_TOKENS = 2**53
 class Vectors:
     """The vectors of some inputs, in their order: `dimensions` 32-bit floats each, in little-endian order, joined.
 
-    `prompt_tokens` is the provider's own count, None where it did not say.
+    `prompt_tokens` is the provider's own count, None if it sent none.
     """
 
     data: bytes
@@ -31,11 +31,11 @@ class Vectors:
 def read_vectors(answer: object, count: int) -> Vectors:
     """Read the decoded answer to a request with `count` inputs (OpenAI API reference, embeddings/object).
 
-    An embedding is base64 of little-endian 32-bit floats or a list of numbers, whatever was asked for.
+    An embedding is base64 of little-endian 32-bit floats or a list of numbers, whichever format was requested.
 
     Raises:
-        ProviderGarbage: there is not exactly one vector for each input, they differ in length, or hold what is no
-            finite number.
+        ProviderGarbage: the answer has not exactly one vector for each input, or the vectors differ in length or hold
+            a value that is not a finite number.
     """
     items = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(answer, dict) or not isinstance(items, list) or len(items) != count:
@@ -55,10 +55,10 @@ def read_vectors(answer: object, count: int) -> Vectors:
 
 
 def pack(numbers: Sequence[float]) -> bytes:
-    """A vector's bytes.
+    """Pack a vector into its bytes.
 
     Raises:
-        struct.error, OverflowError: they are no numbers, or too large for 32 bits.
+        struct.error, OverflowError: the values are not numbers, or are too large for 32 bits.
     """
     return struct.pack(f"<{len(numbers)}f", *numbers)
 
