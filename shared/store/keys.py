@@ -112,7 +112,7 @@ class Keys:
 
     @property
     def reservations(self) -> str:
-        """The tenant, the lane and the bell of each job that has not ended."""
+        """The tenant, the lane and the wake-up list of each job that has not ended."""
         return f"{self.prefix}:reservations"
 
     @property
@@ -169,11 +169,11 @@ class Keys:
 
     @property
     def control(self) -> str:
-        """The channel of cancel orders to workers."""
+        """The channel of the messages to all workers (control.py)."""
         return f"{self.prefix}:control"
 
-    def bell(self, lane: str) -> str:
-        """The doorbell of a lane: a list without content. Who may not serve the lane does not hear it."""
+    def wake_ups(self, lane: str) -> str:
+        """The wake-up list of a lane: each entry, which has no content, wakes one worker that serves the lane."""
         return f"{self.prefix}:bell:{lane}"
 
     @property

@@ -1,7 +1,6 @@
 """The live feed: the one pub/sub connection of a process, for any number of channels.
 
-Above: the hub in the gateway, cancel orders in the worker. Below: a redis-py connection. Not here: the log (replay.py),
-which alone says what is true.
+The gateway's hub and the worker's control channel use it. Messages can be lost; the log (replay_log.py) is complete.
 """
 
 import asyncio

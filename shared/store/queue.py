@@ -1,8 +1,7 @@
-"""The arq side: enqueue, take, renew, give back, and the jobs that need a look. The queue side of the atomic steps.
+"""The queue of jobs: enqueue, take, renew, give back, and the scheduled checks of jobs.
 
-Above: admission in the gateway, lane_worker and reaper in the worker. Below: functions/. A lane is an arq queue with
-arq's own keys, so that arq's `run_job` runs what `take` picked; the arq message holds the job's id and nothing else.
-Not here: what a job is or how far it got (store.py).
+A lane is an arq queue with arq's own keys, so that arq's `run_job` runs the job that `take` chose. The message holds
+only the job's id. Not here: a job's record and progress (jobs.py).
 """
 
 import asyncio
@@ -118,9 +117,9 @@ class Queue:
         listed_s: float = 0.0,
         bounds: TenantBounds = UNBOUNDED,
     ) -> Admission:
-        """Let a job into its lane, due in 5 s; a refusal stores nothing. `bounds` are its tenant's.
+        """Admit a job to its lane, due in 5 s; a refusal stores nothing. `bounds` are its tenant's.
 
-        A job can be read for `retention_s` after its end, or for `listed_s` if that is more: so long it is listed.
+        A job is listed for `retention_s` after its end, or for `listed_s` if that is more.
 
         Raises:
             QueueFull: the lane holds `max_depth` waiting jobs.
@@ -132,7 +131,7 @@ class Queue:
             self._keys.active,
             self._arq.job + spec.id,
             self._keys.tenant_jobs(spec.tenant),
-            self._keys.bell(spec.lane),
+            self._keys.wake_ups(spec.lane),
             self._keys.reservations,
         ]
         if spec.idempotency_key is not None:
@@ -225,8 +224,13 @@ class Queue:
         return bool(await self._functions.call("free", keys, job_id))
 
     async def release(self, job_id: str, lane: str) -> bool:
-        """Make an admitted job due now and ring the lane's bell; False if it was taken already."""
-        keys = [self._keys.lane(lane), self._keys.bell(lane), self._arq.in_progress + job_id, self._keys.reservations]
+        """Make an admitted job due now and notify the lane's workers; False if it was taken already."""
+        keys = [
+            self._keys.lane(lane),
+            self._keys.wake_ups(lane),
+            self._arq.in_progress + job_id,
+            self._keys.reservations,
+        ]
         return bool(await self._functions.call("release", keys, job_id, self._keys.ledgers))
 
     async def take(
@@ -234,16 +238,14 @@ class Queue:
     ) -> Taken | float | None:
         """Claim the next ready job of the first lane that has one; within a lane, tenants take turns.
 
-        `slots` are the caller's, which counts even if it has not told of them yet (`tell_alive`).
-        With `spare`, jobs that ran before are left alone for one lease: after an outage their workers come first.
-        Returns the seconds until a deferred job is due, or None if none waits, where nothing is ready.
+        `slots` are the caller's. With `spare`, jobs that ran before are skipped for one lease: after an outage their
+        workers come first. If no job is ready, return the seconds until one is due, or None if none is deferred.
 
         Raises:
-            TimeoutError: the call waited for so long in a server that did not answer that claims may have run out
-                meanwhile; it claimed nothing.
+            TimeoutError: the server answered so late that claims may have expired; the call claimed nothing.
         """
         queue = (self._keys.active, self._keys.reservations, self._keys.slots)
-        keys = [*queue, *map(self._keys.lane, lanes), *map(self._keys.bell, lanes)]
+        keys = [*queue, *map(self._keys.lane, lanes), *map(self._keys.wake_ups, lanes)]
         sent_ms = asyncio.get_running_loop().time() * 1000
         patience_ms = 1000 * lease_s * PATIENCE_LEASES
         index, now, passed, *found = await self._functions.call(
@@ -269,9 +271,9 @@ class Queue:
             return Taken(lanes[index - 1], job_id.decode(), int(due))
         return None if found[0] < 0 else found[0] / 1000
 
-    async def hear_bell(self, client: Redis, lanes: Sequence[str], timeout_s: float) -> None:
-        """Wait for a ring in one of these lanes, at most so long. `client` is one of its own: it blocks."""
-        await client.execute_command("BLPOP", *map(self._keys.bell, lanes), timeout_s)
+    async def wait_for_wake_up(self, client: Redis, lanes: Sequence[str], timeout_s: float) -> None:
+        """Wait for a wake-up in one of these lanes. `client` has a connection of its own, since the call blocks."""
+        await client.execute_command("BLPOP", *map(self._keys.wake_ups, lanes), timeout_s)
 
     async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[RenewAnswer]:
         """Renew the claims on jobs whose executions the store has confirmed."""
@@ -286,7 +288,7 @@ class Queue:
     async def give_back(self, claim: Claim, in_s: float = 0.0) -> bool:
         """Let any worker take the job, at once or in so many seconds; whether it was the claim's to give."""
         arq_keys = [self._arq.in_progress + claim.job_id, self._arq.retry + claim.job_id]
-        keys = [self._keys.lane(claim.lane), self._keys.bell(claim.lane), *arq_keys, self._keys.reservations]
+        keys = [self._keys.lane(claim.lane), self._keys.wake_ups(claim.lane), *arq_keys, self._keys.reservations]
         args = (claim.job_id, claim.owner, int(in_s * 1000), self._keys.ledgers)
         return bool(await self._functions.call("give_back", keys, *args))
 
@@ -334,7 +336,7 @@ class Queue:
             self._keys.lane(lane),
             self._keys.active,
             self._arq.job + job_id,
-            self._keys.bell(lane),
+            self._keys.wake_ups(lane),
             self._arq.in_progress + job_id,
             self._keys.reservations,
         ]

@@ -1,7 +1,7 @@
 """The replay log: append, and read after a cursor.
 
-Above: the pump writes here, readers read here; for tokens, log and live feed (live_feed.py) are all that the two
-processes share. Below: shared/store/functions. Not here: what a frame means (events.py) and who may read it.
+The worker's pump appends, and the gateway's readers read. For tokens, gateway and worker share only this log and the
+live feed (live_feed.py). Not here: the content of a frame (shared/model/events.py), and access rights.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
-"""Results that are no stream: kept part by part while a job runs, read page by page.
+"""Results without a stream: stored part by part while a job runs, and read page by page.
 
-A part and the event that tells of it are one step, so that what a reader was told is there, and whoever takes the job
-over goes on behind it. Above: embedding.py writes, gateway/api/results.py reads. Below: functions/. Not here:
-what the bytes mean (jobs.py, `Embedded`).
+Each part is stored atomically with its progress event, so that the next execution continues after the last part. Not
+here: the meaning of the bytes (`Embedded` in shared/model/jobs.py).
 """
 
 from collections.abc import AsyncIterator
@@ -51,14 +50,14 @@ class Results:
         return parse_finish_answer(answer)
 
     async def page(self, job_id: str, begin: int, end: int) -> bytes:
-        """The result's bytes from `begin` to before `end`; fewer, or none, where it does not go so far (any more)."""
+        """Read the result's bytes from `begin` to before `end`; fewer if the stored result is shorter."""
         found: bytes = (
             await self._client.getrange(self._keys.job(job_id).result, begin, end - 1) if begin < end else b""
         )
         return found
 
     async def pages(self, job_id: str, size: int, page_bytes: int) -> AsyncIterator[bytes]:
-        """The first `size` bytes of the result, in pages of `page_bytes`; it ends early where they are not there."""
+        """Read the first `size` bytes in pages of `page_bytes`; stop early if the stored result is shorter."""
         for begin in range(0, size, page_bytes):
             end = min(begin + page_bytes, size)
             page = await self.page(job_id, begin, end)

@@ -132,7 +132,7 @@ async def test_the_end_of_a_job_lets_the_one_run_that_was_due_first(core: Core) 
 
     await core.queue.done(first, LANE)
 
-    assert await core.client.llen(core.keys.bell(LANE)) > 0  # type: ignore[misc]
+    assert await core.client.llen(core.keys.wake_ups(LANE)) > 0  # type: ignore[misc]
     assert [await take(core), await take(core)] == [second, None]
     await give_back(core, second, in_s=60.0)
     assert [await take(core), await take(core)] == [third, None]

@@ -44,7 +44,7 @@ async def take_when_due(core: Core, owner: str, lease_s: float = LEASE_S) -> Tak
     """Wait for a job as a worker does: for the bell, or for the time that `take` says."""
     async with asyncio.timeout(PATIENCE_S):
         while not isinstance(found := await core.queue.take([LANE], owner, lease_s), Taken):
-            await core.queue.hear_bell(core.client, [LANE], found or 1.0)
+            await core.queue.wait_for_wake_up(core.client, [LANE], found or 1.0)
     return found
 
 
@@ -61,7 +61,7 @@ async def wait_of(core: Core, owner: str, lanes: tuple[str, ...] = (LANE,)) -> f
 
 
 async def bells(core: Core, lane: str = LANE) -> int:
-    return int(await core.client.llen(core.keys.bell(lane)))  # type: ignore[misc]
+    return int(await core.client.llen(core.keys.wake_ups(lane)))  # type: ignore[misc]
 
 
 async def everything(core: Core) -> set[bytes]:
@@ -118,7 +118,7 @@ async def test_a_job_that_was_taken_or_has_ended_is_not_released_again(core: Cor
 
 async def test_the_bell_keeps_no_more_rings_than_anybody_could_hear(core: Core) -> None:
     spec = await enqueue(core)
-    await core.client.lpush(core.keys.bell(LANE), *["1"] * 2_000)  # type: ignore[misc]
+    await core.client.lpush(core.keys.wake_ups(LANE), *["1"] * 2_000)  # type: ignore[misc]
 
     await core.queue.release(spec.id, LANE)
 
@@ -456,23 +456,23 @@ async def test_who_may_ask_no_lane_gets_nothing(core: Core) -> None:
 
 
 async def test_hearing_the_bell_takes_one_ring_and_silence_is_no_error(core: Core) -> None:
-    await core.client.lpush(core.keys.bell(LANE), "1", "1")  # type: ignore[misc]
+    await core.client.lpush(core.keys.wake_ups(LANE), "1", "1")  # type: ignore[misc]
 
-    await core.queue.hear_bell(core.client, [LANE], 5.0)
+    await core.queue.wait_for_wake_up(core.client, [LANE], 5.0)
     assert await bells(core) == 1
 
-    await core.queue.hear_bell(core.client, [LANE], 5.0)
-    await core.queue.hear_bell(core.client, [LANE], 0.01)
+    await core.queue.wait_for_wake_up(core.client, [LANE], 5.0)
+    await core.queue.wait_for_wake_up(core.client, [LANE], 0.01)
     assert await bells(core) == 0
 
 
 async def test_a_lane_s_bell_is_heard_by_those_who_wait_for_that_lane(core: Core) -> None:
-    await core.queue.hear_bell(core.client, [LANE, "low"], 0.01)
+    await core.queue.wait_for_wake_up(core.client, [LANE, "low"], 0.01)
     await enqueue(core, lane="low")
 
-    await core.queue.hear_bell(core.client, [LANE, "high"], 0.01)
+    await core.queue.wait_for_wake_up(core.client, [LANE, "high"], 0.01)
     assert await bells(core, "low") == 1
-    await core.queue.hear_bell(core.client, [LANE, "low"], 5.0)
+    await core.queue.wait_for_wake_up(core.client, [LANE, "low"], 5.0)
     assert await bells(core, "low") == 0
 
 
@@ -521,7 +521,7 @@ async def test_a_claim_that_expired_and_was_taken_by_another_is_lost(core: Core)
 async def test_a_job_that_is_given_back_is_ready_at_once_and_rings(core: Core) -> None:
     await enqueue(core)
     taken = await take(core, "w.1")
-    await core.client.delete(core.keys.bell(LANE))
+    await core.client.delete(core.keys.wake_ups(LANE))
 
     assert await core.queue.give_back(claim(taken))
 
@@ -679,7 +679,7 @@ async def test_a_job_that_the_queue_lost_is_put_back(core: Core, lost: str) -> N
         await core.client.zrem(core.keys.lane(LANE), spec.id)
     if lost in ("message", "all"):
         await core.client.delete(ARQ_JOB + spec.id)
-    await core.client.delete(core.keys.bell(LANE))
+    await core.client.delete(core.keys.wake_ups(LANE))
 
     assert await core.queue.restore((await core.job(spec.id)).place, 25.0)
 

@@ -73,14 +73,14 @@ async def test_a_connection_that_died_while_idle_is_replaced_unnoticed(core: Cor
 async def test_a_command_whose_connection_breaks_under_way_is_sent_once_more(core: Core, redis_url: str) -> None:
     async with open_client(redis_url, connections=1) as client:
         mine = await client.client_id()
-        hearing = asyncio.create_task(client.execute_command("BLPOP", core.keys.bell("default"), 4))
+        hearing = asyncio.create_task(client.execute_command("BLPOP", core.keys.wake_ups("default"), 4))
         async with asyncio.timeout(PATIENCE_S):
             while "b" not in await flags_of(core, mine):
                 pass
         await core.client.execute_command("CLIENT", "KILL", "ID", mine)
-        await core.client.lpush(core.keys.bell("default"), "rung")  # type: ignore[misc]
+        await core.client.lpush(core.keys.wake_ups("default"), "rung")  # type: ignore[misc]
 
-        assert list(await hearing) == [core.keys.bell("default").encode(), b"rung"]
+        assert list(await hearing) == [core.keys.wake_ups("default").encode(), b"rung"]
 
 
 async def flags_of(core: Core, client_id: int) -> str:

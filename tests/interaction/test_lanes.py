@@ -173,7 +173,7 @@ async def test_a_capped_lane_holds_no_more_slots_and_blocks_nobody(system: Syste
         await told.until(lambda: told.running == ["low", "low"])
         await system.submit(model="default")
         await told.until(lambda: Counter(told.running) == {"low": 2, "default": 1})
-        await system.core.client.delete(system.core.keys.bell("low"))  # what rang for those that still wait
+        await system.core.client.delete(system.core.keys.wake_ups("low"))  # what rang for those that still wait
         for number in range(3):
             next(call for call in told.calls if call.model == "low" and not call.closed).end()
             await told.until(lambda number=number: len(told.calls) == number + 4)  # type: ignore[misc]

@@ -372,7 +372,7 @@ async def test_a_stream_whose_caller_can_not_take_back_is_not_started_over_for_n
                 await response.read_head()
                 said = await response.rest()
         else:
-            await system.core.queue.hear_bell(system.core.client, ["default"], PATIENCE_S)
+            await system.core.queue.wait_for_wake_up(system.core.client, ["default"], PATIENCE_S)
             taken = await system.core.queue.take(["default"], "dead.1", 0.05)
             assert isinstance(taken, Taken)
             lost = await system.core.begin(taken.job_id, "dead.1")

@@ -69,7 +69,7 @@ class Desk:
         """Wait for the next job of the lane and begin it."""
         async with asyncio.timeout(PATIENCE_S):
             while not isinstance(taken := await self.queue.take([DEFAULT_LANE], _owner(), lease_s=60), Taken):
-                await self.queue.hear_bell(self.client, [DEFAULT_LANE], PATIENCE_S)
+                await self.queue.wait_for_wake_up(self.client, [DEFAULT_LANE], PATIENCE_S)
         return await self.begin(taken.job_id)
 
     async def begin_the_end(self, job_id: str) -> "Scribe":

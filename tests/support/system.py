@@ -121,7 +121,7 @@ class System:
     @property
     def waiting(self) -> str:
         """How the command begins with which a worker waits for a bell."""
-        return f"BLPOP {self.core.keys.bell('')}"
+        return f"BLPOP {self.core.keys.wake_ups('')}"
 
     async def submit(self, body: dict[str, Any] | None = None, **fields: Any) -> str:
         """A job of Alice's; its id."""

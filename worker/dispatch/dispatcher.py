@@ -199,7 +199,7 @@ class Dispatcher:
 
     async def _hear_bell(self, wait_s: float) -> None:
         asked_at = self._now()
-        ringing = asyncio.create_task(self._queue.hear_bell(self._bell_client, self._rota.order(), wait_s))
+        ringing = asyncio.create_task(self._queue.wait_for_wake_up(self._bell_client, self._rota.order(), wait_s))
         freed = asyncio.create_task(self._freed.wait())
         try:
             await asyncio.wait([ringing, freed], return_when=asyncio.FIRST_COMPLETED)

@@ -6,7 +6,7 @@
 
 local VERSION = '@VERSION@'
 local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
-local MAX_BELLS = 1000   -- more rings than free workers can hear are noise
+local MAX_WAKE_UPS = 1000   -- more than the free workers are not needed
 local TICK_MS = 50       -- a server takes longer than this to start again
 local EPOCHS_SINCE_MS = 1767225600000 -- 2026: ticks since then are epochs that a lost job has not had, and fit a double
 local BREAKER_STATES_MS = 900000 -- circuits that nobody has changed for many of their longest pauses say nothing any more

@@ -1,7 +1,7 @@
 ------------------------------------------------------------------------------------------------ queue side: ledgers
 -- A tenant's ledger holds a reservation for each of its jobs that has not ended: in `waiting` until a worker takes it,
 -- then in `running`. `held:<lane>` are waiting jobs that `take` has passed over, by the time when they were due, and
--- `lanes` names the lanes that have some. The hash `reservations` says of each job of all tenants: `tenant lane bell`. A job that another version let in has none.
+-- `lanes` names the lanes that have some. The hash `reservations` says of each job of all tenants: `tenant lane wake_ups`. A job that another version let in has none.
 -- `ready:<lane>` are a tenant's waiting jobs that may be taken now, by the time when they were due; the lane's `turns` are
 -- the tenants that have some, in the order in which they are served: after each job a tenant goes to the end.
 
@@ -39,11 +39,11 @@ local function unready(queue, ledger, lane, job)
   end
 end
 
--- -> the ledger, the lane's and the bell's key; nil if the job has no reservation
+-- -> the ledger, the lane's and the wake-up list's key; nil if the job has no reservation
 local function ledger_by_job(queue, job)
-  local tenant, lane, bell = string.match(redis.call('HGET', queue.reservations, job) or '', '^(%S+) (%S+) (%S+)$')
+  local tenant, lane, wake_ups = string.match(redis.call('HGET', queue.reservations, job) or '', '^(%S+) (%S+) (%S+)$')
   if not tenant then return nil end
-  return ledger_of(queue.ledgers, tenant), lane, bell
+  return ledger_of(queue.ledgers, tenant), lane, wake_ups
 end
 
 -- What the tenant's plan says now: `take` has no other way to know. '' takes it away.
@@ -56,17 +56,17 @@ local function set_term(ledger, name, value)
 end
 
 -- A job is due now: somebody who waits shall hear it.
-local function ring(queue, lane, bell, job, due)
+local function notify(queue, lane, wake_ups, job, due)
   due = due or now_ms()
   redis.call('ZADD', lane, 'XX', digits(due), job)
   local ledger = ledger_by_job(queue, job)
   if ledger and redis.call('ZSCORE', lane, job) then make_ready(queue, ledger, lane, job, due) end
-  redis.call('LPUSH', bell, '1')
-  redis.call('LTRIM', bell, 0, MAX_BELLS - 1)
+  redis.call('LPUSH', wake_ups, '1')
+  redis.call('LTRIM', wake_ups, 0, MAX_WAKE_UPS - 1)
 end
 
-local function reserve(ledger, reservations, job, tenant, lane, bell)
-  if redis.call('HSETNX', reservations, job, tenant .. ' ' .. lane .. ' ' .. bell) == 1 then
+local function reserve(ledger, reservations, job, tenant, lane, wake_ups)
+  if redis.call('HSETNX', reservations, job, tenant .. ' ' .. lane .. ' ' .. wake_ups) == 1 then
     redis.call('ZADD', ledger.waiting, 0, job)
   end
 end
@@ -92,9 +92,9 @@ local function wake(ledger, queue)
       local first = redis.call('ZRANGE', ledger.held .. lane, 0, 0, 'WITHSCORES')
       if #first == 0 then break end
       unhold(ledger, lane, first[1])
-      local _, _, bell = ledger_by_job(queue, first[1])
-      woken = bell and redis.call('ZSCORE', lane, first[1])
-      if woken then ring(queue, lane, bell, first[1], tonumber(first[2])) end
+      local _, _, wake_ups = ledger_by_job(queue, first[1])
+      woken = wake_ups and redis.call('ZSCORE', lane, first[1])
+      if woken then notify(queue, lane, wake_ups, first[1], tonumber(first[2])) end
     end
   end
 end

@@ -7,13 +7,13 @@ local function keep_list(list, ms, most)
   if left < ms then redis.call('PEXPIRE', list, ms) end
 end
 
--- KEYS lane, active, arq job, tenant's jobs, bell, reservations [, idempotency]
+-- KEYS lane, active, arq job, tenant's jobs, wake_ups, reservations [, idempotency]
 -- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, look in ms, oldest id that is listed,
 --   ms for which the job can be read, the most that this is for any job, tenant, ledgers, most waiting or '', most
 --   running or ''
 -- -> {'admitted', job, position} | {'existing', job} | {'conflict', job} | {'full', depth} | {'bound', which, most}
 local function admit(keys, args)
-  local lane, active, message, listed, bell, reservations, idempotency = unpack(keys)
+  local lane, active, message, listed, wake_ups, reservations, idempotency = unpack(keys)
   local job, now, ledger = args[1], now_ms(), ledger_of(args[12], args[11])
   local queue = { active = active, reservations = reservations, ledgers = args[12] }
   if idempotency then
@@ -32,7 +32,7 @@ local function admit(keys, args)
   end
   set_term(ledger, 'running', args[14])
   if redis.call('PTTL', ledger.terms) < tonumber(args[9]) then redis.call('PEXPIRE', ledger.terms, args[9]) end
-  reserve(ledger, reservations, job, args[11], lane, bell)
+  reserve(ledger, reservations, job, args[11], lane, wake_ups)
   if idempotency then redis.call('SET', idempotency, job .. ' ' .. args[2], 'PX', args[3]) end
   redis.call('SET', message, args[5])
   redis.call('ZADD', lane, 'NX', digits(now + tonumber(args[6])), job)
@@ -84,10 +84,10 @@ local function free(keys, args)
   return 1
 end
 
--- KEYS lane, bell, claim, reservations; ARGV job, ledgers -> 1, or 0 if it was taken or ended meanwhile
+-- KEYS lane, wake_ups, claim, reservations; ARGV job, ledgers -> 1, or 0 if it was taken or ended meanwhile
 local function release(keys, args)
   if redis.call('EXISTS', keys[3]) == 1 or not redis.call('ZSCORE', keys[1], args[1]) then return 0 end
-  ring({ reservations = keys[4], ledgers = args[2] }, keys[1], keys[2], args[1])
+  notify({ reservations = keys[4], ledgers = args[2] }, keys[1], keys[2], args[1])
   return 1
 end
 
@@ -127,7 +127,7 @@ local function take_head(lane, owner, lease, now, queue)
   return 'put off'
 end
 
--- KEYS active, reservations, slots, lane ..., then the bell of each
+-- KEYS active, reservations, slots, lane ..., then the wake_ups of each
 -- ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or '', ledgers, the caller's slots
 -- The first lane that has a ready job is served: in which order they are asked is the caller's (shared/model/lanes.py). Within
 -- a lane tenants take turns.
@@ -186,15 +186,15 @@ local function renew(keys, args)
   return answers
 end
 
--- KEYS lane, bell, claim, arq retry, reservations; ARGV job, owner, due in ms, ledgers -> 1 if it was the owner's to
+-- KEYS lane, wake_ups, claim, arq retry, reservations; ARGV job, owner, due in ms, ledgers -> 1 if it was the owner's to
 -- give. Nobody runs it any more, so that there is no worker to whom `take` would have to leave it.
 local function give_back(keys, args)
-  local lane, bell, claim, retry, reservations = unpack(keys)
+  local lane, wake_ups, claim, retry, reservations = unpack(keys)
   if redis.call('GET', claim) ~= args[2] then return 0 end
   redis.call('DEL', claim, retry)
   local queue = { reservations = reservations, ledgers = args[4] }
   if args[3] == '0' then
-    ring(queue, lane, bell, args[1])
+    notify(queue, lane, wake_ups, args[1])
   else
     redis.call('ZADD', lane, 'XX', digits(now_ms() + tonumber(args[3])), args[1])
   end
@@ -230,12 +230,12 @@ local function due(keys, args)
   return jobs
 end
 
--- KEYS lane, active, arq job, bell, claim, reservations
+-- KEYS lane, active, arq job, wake_ups, claim, reservations
 -- ARGV job, arq message, look in ms, due in ms, held until (ms) or '', '1' if it began, tenant or '', ledgers
 -- -> 1 if the queue had lost the job. Only whoever holds it (due) puts the look off; who asked for an earlier one
 -- meanwhile gets it. A job without a reservation, which another version let in, gets one.
 local function restore(keys, args)
-  local lane, active, message, bell, claim, reservations = unpack(keys)
+  local lane, active, message, wake_ups, claim, reservations = unpack(keys)
   local now, job = now_ms(), args[1]
   local queue, look_at = { reservations = reservations, ledgers = args[8] }, digits(now + tonumber(args[3]))
   if redis.call('ZSCORE', active, job) == args[5] then
@@ -245,13 +245,13 @@ local function restore(keys, args)
   end
   if args[7] ~= '' and redis.call('HEXISTS', reservations, job) == 0 then
     local ledger = ledger_of(args[8], args[7])
-    reserve(ledger, reservations, job, args[7], lane, bell)
+    reserve(ledger, reservations, job, args[7], lane, wake_ups)
     if args[6] == '1' or redis.call('EXISTS', claim) == 1 then start(queue, ledger, lane, job) end
   end
   if redis.call('ZSCORE', lane, job) and redis.call('EXISTS', message) == 1 then return 0 end
   redis.call('SET', message, args[2])
   redis.call('ZADD', lane, 'NX', digits(now + tonumber(args[4])), job)
-  if args[4] == '0' then ring(queue, lane, bell, job) end
+  if args[4] == '0' then notify(queue, lane, wake_ups, job) end
   return 1
 end
 

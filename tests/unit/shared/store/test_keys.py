@@ -21,7 +21,7 @@ def all_names(keys: Keys) -> list[str]:
         keys.dead_letters,
         keys.open_dead_letters,
         keys.control,
-        keys.bell("default"),
+        keys.wake_ups("default"),
         keys.active,
         keys.models,
         keys.walked,
