@@ -26,7 +26,7 @@ def development_key(settings: Settings) -> str | None:
         return None
     if not is_loopback(settings.host):
         raise StartupError(
-            f"TAILRACE_HOST is {settings.host}, and no API keys are configured: anybody could come in. "
+            f"TAILRACE_HOST is {settings.host}, and no API keys are configured: anyone could use the gateway. "
             "Set TAILRACE_API_KEYS=<key>:<tenant>, or leave TAILRACE_HOST at 127.0.0.1."
         )
     folder = prepare_data_directory(Path(settings.data_dir))

@@ -249,7 +249,7 @@ class UiChat(Response):
             except StreamBroken as error:
                 raise Unavailable(str(error)) from error
             except JobNotFound as error:
-                raise Unavailable("Redis was killed and has forgotten this answer; try again.") from error
+                raise Unavailable("Redis was killed and lost this answer; try again.") from error
             if reader.gone:
                 return
             failure = source.translator.failure

@@ -113,4 +113,4 @@ class Translated:
 def _failure_of(error: StreamBroken | JobNotFound) -> Failure:
     """Say that the same request can help: a job that is gone was there when the stream began."""
     gone = isinstance(error, JobNotFound)
-    return failure_of(Unavailable("Redis was killed and has forgotten this answer; try again." if gone else str(error)))
+    return failure_of(Unavailable("Redis was killed and lost this answer; try again." if gone else str(error)))

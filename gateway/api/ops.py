@@ -49,7 +49,7 @@ async def metrics(request: Request) -> Response:
     """`GET /metrics`, for Prometheus: of all processes, also while this one drains or Redis is away."""
     services = services_of(request)
     if not services.settings.metrics:
-        raise NotFound("There are no metrics here: TAILRACE_METRICS is false.")
+        raise NotFound("Metrics are disabled: TAILRACE_METRICS is false.")
     if not services.settings.metrics_open:
         services.keyring.admin(request.headers.get("authorization"))
     body, content_type = await services.scrape.answer(request.headers.get("accept", ""))

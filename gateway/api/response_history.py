@@ -80,7 +80,7 @@ async def _previous(services: Services, caller: Caller, previous: str) -> Stored
     except ResponseNotFound as error:
         raise InvalidRequest(f"{param} must be the id of a stored response. {error}", param=param) from None
     if not stored.job.ended:
-        raise InvalidRequest(f"{param} must be the id of a response that is over; {previous} is not.", param=param)
+        raise InvalidRequest(f"{param} must be the id of a response that has ended; {previous} is not.", param=param)
     if not stored.has_request:
         raise InvalidRequest(
             f"{param} must be the id of a response; {previous} is a job that was cancelled.", param=param

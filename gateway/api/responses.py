@@ -215,7 +215,7 @@ def _after(request: Request) -> int | None:
         raise InvalidRequest("stream must be true or false.", param="stream")
     if stream == "false":
         if after is not None:
-            raise InvalidRequest("starting_after is only allowed where stream is true.", param="starting_after")
+            raise InvalidRequest("starting_after is only allowed when stream is true.", param="starting_after")
         return None
     if after is None:
         return ALL

@@ -86,7 +86,7 @@ class Foreground(Response):
                 raise Unavailable(str(error)) from error
             except JobNotFound as error:
                 # It was there: a 404 would tell the caller that its request is wrong, and not to repeat it.
-                raise Unavailable("Redis was killed and has forgotten this call; try again.") from error
+                raise Unavailable("Redis was killed and lost this call; try again.") from error
             if response is None:
                 return  # nobody is there to be answered
             if isinstance(response, EventStream):

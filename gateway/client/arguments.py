@@ -77,7 +77,7 @@ def add_commands(commands: "argparse._SubParsersAction[ArgumentParser]") -> None
 
 def _job_id(text: str) -> str:
     if not is_job_id(text):
-        raise ArgumentTypeError(f"{text!r} is no job's id, which is job_ and 26 characters")
+        raise ArgumentTypeError(f"{text!r} is not a job id (job_ and 26 characters)")
     return text
 
 
@@ -179,7 +179,7 @@ def _add_submit(commands: "argparse._SubParsersAction[ArgumentParser]", patience
         "--on-disconnect", metavar="HOW", help="what becomes of the job when its readers leave: continue or cancel"
     )
     submit.add_argument(
-        "--abandon-after", type=_seconds, metavar="SECONDS", help="cancel the job when nobody has read it for so long"
+        "--abandon-after", type=_seconds, metavar="SECONDS", help="cancel the job if it has had no reader for this long"
     )
     submit.add_argument(
         "--idempotency-key", type=_key, metavar="KEY", help="the same key is the same job (default: a new one)"
@@ -270,13 +270,13 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not (seconds >= 0 and math.isfinite(seconds)):
-        raise ArgumentTypeError(f"{text!r} is no number of seconds, as in 30 or 0.5")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds, as in 30 or 0.5")
     return seconds
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
-        raise ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+        raise ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
@@ -285,7 +285,7 @@ def _reference(text: str) -> Reference:
     if reference is None:
         *others, last = PREFIXES
         form = f"{', '.join(others)} or {last} and 26 characters"
-        raise ArgumentTypeError(f"{text!r} is no job's id ({form}) and no address of one; for a chat: --chat ID")
+        raise ArgumentTypeError(f"{text!r} is not a job id ({form}) or the address of a job; for a chat, use --chat ID")
     return reference
 
 
@@ -308,5 +308,5 @@ def _param(text: str) -> tuple[str, Any]:
         return name, found
     except (ValueError, RecursionError):
         raise ArgumentTypeError(
-            f"the value of {name} is no JSON; a text needs its quotes, as in '{name}=\"text\"'"
+            f"the value of {name} is not JSON; a text needs quotes, as in '{name}=\"text\"'"
         ) from None

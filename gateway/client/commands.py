@@ -149,7 +149,7 @@ def _key(address: httpx2.URL, settings: Settings) -> str:
     if settings.api_key is not None:
         return settings.api_key.get_secret_value()
     if settings.api_keys or not is_loopback(address.host):
-        raise StartupError("TAILRACE_API_KEY is not set, and this gateway wants one.")
+        raise StartupError("TAILRACE_API_KEY is not set, and this gateway requires one.")
     return kept_development_key(settings.data_dir)
 
 
@@ -174,7 +174,7 @@ def _prompt(words: list[str]) -> str:
     if words not in ([], [STDIN]):
         prompt = " ".join(words)
     elif sys.stdin is None or (not words and sys.stdin.isatty()):
-        raise InvalidRequest("There is no prompt: give one, or pipe one in.", param="prompt")
+        raise InvalidRequest("The prompt is missing: give it as an argument or pipe it in.", param="prompt")
     else:
         prompt = _read_stdin()
     if not is_whole(prompt):
@@ -243,7 +243,7 @@ def _follow(
         return _ended(job_id, end.type, end.data, console)
     if transcript.end.type is EventType.COMPLETED:
         if transcript.proof is Proof.BROKEN or (transcript.proof is Proof.PARTIAL and cursor == START):
-            raise AnswerNotWhole(f"What came of {job_id} is not what was sent: its end does not prove it.")
+            raise AnswerNotWhole(f"Checksum mismatch for {job_id}: the answer is incomplete.")
         output.complete(transcript)
         proof = transcript.end.data.get("result")
         if isinstance(proof, Mapping):
@@ -265,7 +265,7 @@ def _end_of(job_id: str, connection: Connection) -> End:
     for event in connection.events(job_id, START):
         transcript.apply(event)
     if transcript.end is None:
-        raise GatewayGarbage(f"The gateway sent nothing of {job_id}, though it has ended.")
+        raise GatewayGarbage(f"The gateway sent no events of {job_id}, although it has ended.")
     return transcript.end
 
 

@@ -186,7 +186,7 @@ class AsItComes:
                 if change.voice is Voice.ANSWER:
                     self._write(change.text)
             elif isinstance(change, TakenBack) and self._last:
-                raise AnswerNotWhole(f"{change.why} What was written is void.")
+                raise AnswerNotWhole(f"{change.why} Discard what was written.")
 
     def complete(self, transcript: Transcript) -> None:
         """End the line."""

@@ -145,7 +145,7 @@ def _check_loop(name: str, routes: Mapping[str, RouteSettings], way: tuple[str, 
     """`fine` are the routes that are known to lead to no loop."""
     for item in routes[name].chain:
         if item.route in way:
-            raise ValueError(f"{way[0]}.chain leads back to a route that it has come through: {_way(way, item.route)}")
+            raise ValueError(f"{way[0]}.chain contains a cycle of routes: {_way(way, item.route)}")
         if item.route is not None and item.route not in fine:
             _check_loop(item.route, routes, (*way, item.route), fine)
     fine.add(name)

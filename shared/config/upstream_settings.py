@@ -69,7 +69,7 @@ class UpstreamSettings(BaseModel):
     def _lead_somewhere(cls, value: dict[str, RouteSettings], info: ValidationInfo) -> dict[str, RouteSettings]:
         providers = info.data.get("providers", {})
         if value and not providers:
-            raise ValueError("they lead to providers, and TAILRACE_PROVIDERS has none")
+            raise ValueError("they name providers, but TAILRACE_PROVIDERS is not set")
         if value and info.data.get("models"):
             raise ValueError("they are in place of TAILRACE_MODELS; set one or the other")
         check_chains(value, providers)

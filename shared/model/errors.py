@@ -191,7 +191,7 @@ class TooManyWaiting(BoundReached):
     def at(most: int) -> "TooManyWaiting":
         """Make the error of this bound."""
         return TooManyWaiting(
-            f"{most} of your jobs already wait, which is as many as may (max_waiting_per_tenant); "
+            f"{most} of your jobs are waiting, which is the limit (max_waiting_per_tenant); "
             "try again when some have started."
         )
 
@@ -205,7 +205,7 @@ class TooManyStreams(BoundReached):
     def at(most: int) -> "TooManyStreams":
         """Make the error of this bound."""
         return TooManyStreams(
-            f"{most} of your streams are already open here, which is as many as may be (max_streams_per_tenant); "
+            f"{most} of your streams are open at this gateway, which is the limit (max_streams_per_tenant); "
             "try again when one has ended, or ask without a stream."
         )
 
@@ -220,7 +220,7 @@ class TooManyBytes(BoundReached):
     def at(most: int) -> "TooManyBytes":
         """Make the error of this bound."""
         return TooManyBytes(
-            f"Your jobs and conversations keep nearly as many bytes as they may, which is {most} "
+            f"Your jobs and conversations use nearly all of their limit of {most} bytes "
             "(max_bytes_per_tenant); delete some, or try again when some have expired."
         )
 
@@ -330,7 +330,7 @@ class TenantFull(AttemptFailed):
     def of_a_job() -> "TenantFull":
         """Make the error of a job that runs."""
         return TenantFull(
-            "Your jobs and conversations keep as many bytes as they may (max_bytes_per_tenant), so this job ended; "
+            "Your jobs and conversations use all bytes that they may (max_bytes_per_tenant), so this job ended; "
             "delete some, or try again when some have expired."
         )
 
@@ -402,7 +402,7 @@ class Cancelled(AttemptFailed):
     def because(code: str) -> "Cancelled":
         """The error for a record's `cancel_code`."""
         if code == Abandoned.code:
-            return Abandoned("Nobody was there to read it, so the job was cancelled.")
+            return Abandoned("The job had no reader, so it was cancelled.")
         return Cancelled("The job was cancelled on request.")
 
 

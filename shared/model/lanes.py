@@ -35,7 +35,7 @@ def parse_lanes(entries: Sequence[str]) -> tuple[Lane, ...]:
     lanes = tuple(map(_parse, entries))
     names = [lane.name for lane in lanes]
     if DEFAULT_LANE not in names:
-        raise ValueError(f"one of the lanes must be {DEFAULT_LANE}, where jobs go that ask for none")
+        raise ValueError(f"one of the lanes must be {DEFAULT_LANE}, which takes the jobs that name no lane")
     if len(set(names)) < len(names):
         raise ValueError("each lane may be named only once")
     return lanes
@@ -52,7 +52,7 @@ def _parse(entry: str) -> Lane:
     if not 1 <= weight <= _LARGEST_WEIGHT:
         raise ValueError(f"a lane's weight is a whole number from 1 to {_LARGEST_WEIGHT}")
     if cap == 0:
-        raise ValueError("a lane's cap is at least 1 slot, or nobody would serve it")
+        raise ValueError("a lane's cap is at least 1 slot: with none, its jobs would never run")
     return Lane(name, weight, cap)
 
 

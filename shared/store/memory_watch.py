@@ -53,7 +53,7 @@ class MemoryWatch:
             await self.check()
         if self._full:
             self._refused.add()
-            raise MemoryFull("Redis is nearly full, and new jobs have to wait until kept ones expire; try again later.")
+            raise MemoryFull("Redis is nearly full; try again when stored jobs have expired.")
 
 
 async def memory_of(client: Client) -> int:

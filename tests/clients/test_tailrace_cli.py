@@ -558,7 +558,7 @@ async def test_an_answer_that_a_killed_worker_began_is_taken_back_wherever_it_ca
     why = "The attempt was lost (worker_lost)."
     assert whole == Ended(0, answer(prompt), "")
     assert void.status == ExitStatus.FAILED
-    assert one_sentence(void) == f"{why} What was written is void. To read it: tailrace tail {job_id}"
+    assert one_sentence(void) == f"{why} Discard what was written. To read it: tailrace tail {job_id}"
     assert screen(erased.output).startswith(f"[{why} The answer starts anew.]\n{answer(prompt)}tailrace: {job_id}, ")
     kept, _, anew = screen(told.output).partition(f"\n[{why} What stands above is void.]\n")
     assert kept.startswith("one\ntwo\nthree\nfour\n")
@@ -652,7 +652,7 @@ async def test_without_a_prompt_nobody_waits_at_a_terminal(tailrace: Tailrace) -
     ended = await tailrace("submit", "--model", "small", terminal=True)
 
     assert ended.status == ExitStatus.USAGE
-    assert "There is no prompt: give one, or pipe one in." in ended.output
+    assert "The prompt is missing: give it as an argument or pipe it in." in ended.output
 
 
 async def test_whoever_leaves_a_pipe_breaks_it_quietly(tailrace: Tailrace, system: System, model: str) -> None:
@@ -745,8 +745,12 @@ async def test_a_mistake_in_the_request_is_one_sentence(
         ("sk-x", {"TAILRACE_URL": "localhost:8080"}, "TAILRACE_URL must be like http://127.0.0.1:8080."),
         (None, {"TAILRACE_URL": "http://host:port"}, "TAILRACE_URL must be like http://127.0.0.1:8080."),
         ("sk-\n", {}, "TAILRACE_API_KEY may hold only printable ASCII characters."),
-        (None, {"TAILRACE_URL": "http://tailrace.example"}, "TAILRACE_API_KEY is not set, and this gateway wants one."),
-        (None, {"TAILRACE_API_KEYS": "sk-a:a"}, "TAILRACE_API_KEY is not set, and this gateway wants one."),
+        (
+            None,
+            {"TAILRACE_URL": "http://tailrace.example"},
+            "TAILRACE_API_KEY is not set, and this gateway requires one.",
+        ),
+        (None, {"TAILRACE_API_KEYS": "sk-a:a"}, "TAILRACE_API_KEY is not set, and this gateway requires one."),
         (None, {}, "There is no API key: TAILRACE_API_KEY is not set, and /"),
         ("sk-x", {"TAILRACE_URL": "", "TAILRACE_PORT": "x"}, "These settings are wrong: TAILRACE_PORT: "),
     ],

@@ -583,7 +583,7 @@ async def test_an_abandoned_queued_job_says_that_everybody_left(core: Core) -> N
     assert (await core.job(job_id)).outcome["error"] == {
         "type": "job_error",
         "code": "abandoned",
-        "message": "Nobody was there to read it, so the job was cancelled.",
+        "message": "The job had no reader, so it was cancelled.",
         "retryable": False,
     }
 

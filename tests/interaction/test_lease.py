@@ -221,7 +221,7 @@ async def test_a_job_whose_workers_died_at_the_same_place_fails(system: System, 
     assert story.text == "what is left"
     assert story.end["usage"]["completion_tokens"] == 3
     assert story.code == "poison_job"
-    assert story.end["error"]["message"] == "The job has lost 2 workers in a row, and got no further meanwhile."
+    assert story.end["error"]["message"] == "The job lost 2 workers in a row without progress."
     assert told.calls == []
     assert await system.queue_keys(job_id) == []
 

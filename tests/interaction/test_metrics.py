@@ -314,6 +314,6 @@ async def test_where_metrics_are_off_nobody_publishes_and_there_is_nothing_to_re
             answer = await system.client.as_("sk-root").get(METRICS)
         assert (answer.status, answer.json()["detail"]) == (
             404,
-            "There are no metrics here: TAILRACE_METRICS is false.",
+            "Metrics are disabled: TAILRACE_METRICS is false.",
         )
         assert not await system.core.client.exists(system.core.keys.processes)

@@ -140,7 +140,7 @@ class Embedding:
             return 0
         digest = await retry_until_redis_answers(lambda: self._hashed(embedded))
         if embedded.total != total or digest.hexdigest() != embedded.sha256:
-            raise BrokenJob("What was kept of the job's result is not what was computed.")
+            raise BrokenJob("Checksum mismatch: the stored part of the job's result is damaged.")
         self._hash, self._embedded = digest, embedded
         return embedded.done
 

@@ -69,7 +69,7 @@ _NOT_ENDED_S = 30.0
 # Why an execution of ours ended that has cost its job nothing.
 _INTERRUPTIONS = {
     StopReason.DRAIN: Drained("The worker was stopped and handed the job on."),
-    StopReason.BEHIND: LogBehind("Redis has forgotten a part of the answer."),
+    StopReason.BEHIND: LogBehind("Redis lost a part of the answer."),
 }
 
 
@@ -191,7 +191,7 @@ class Attempts:
         return has_ended(answer)
 
     async def _end_after_defect(self, claim: Claim) -> Outcome:
-        defect = InternalError("Tailrace failed inside; its log has the cause.")
+        defect = InternalError("Internal error; see the server log.")
         try:
             return _fate(await self.end(claim.job_id, claim.owner, defect))
         except REDIS_FAULTS as error:
@@ -206,7 +206,7 @@ class Attempts:
         try:
             job, request = await retry_until_redis_answers(lambda: self._store.load_with_request(job_id))
             if job.kind not in KINDS:
-                raise BrokenJob(f"This version knows no jobs of kind {job.kind!r}.")
+                raise BrokenJob(f"This version does not support jobs of kind {job.kind!r}.")
             chain = self._routes.chain(job.model)
             task = Task(claim, job, request, chain, job.on_stream_failure or chain.on_stream_failure)
             # The record's epoch counts only if it was read while the job was ours.
@@ -249,7 +249,7 @@ class Attempts:
         if isinstance(cause, WorkerLost):
             progress = after_loss(progress, job.embedded.done if job.embedded else heard.deltas)
             if progress.crashes >= self._limits.max_crashes:
-                raise PoisonJob(f"The job has lost {progress.crashes} workers in a row, and got no further meanwhile.")
+                raise PoisonJob(f"The job lost {progress.crashes} workers in a row without progress.")
         if not may_follow(task, heard, progress):
             raise cause
         return Next(progress, owner, job.last.epoch, heard, seen, cause)

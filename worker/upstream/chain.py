@@ -92,7 +92,7 @@ class Link:
             if own_bound_s is not None:
                 sentence = f"The provider {self.name} had not finished its answer after {own_bound_s:g} s."
                 raise ProviderTimeout(sentence) from None
-            raise DeadlinePassed(f"The answer was not whole after {total_s:g} s.") from None
+            raise DeadlinePassed(f"The answer was incomplete after {total_s:g} s.") from None
         finally:
             silence.stop_watching()
 

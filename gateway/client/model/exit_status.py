@@ -38,7 +38,7 @@ MEANINGS: Mapping[ExitStatus, str] = {
     ExitStatus.REFUSED: "not found, or not allowed",
     ExitStatus.UNREACHED: "the gateway could not be reached",
     ExitStatus.INTERRUPTED: "Ctrl-C; the job goes on",
-    ExitStatus.BROKEN_PIPE: "whoever read the output has left; the job goes on",
+    ExitStatus.BROKEN_PIPE: "the output was closed by its reader; the job continues",
 }
 
 _ENDS: Mapping[str, ExitStatus] = {

@@ -177,7 +177,7 @@ def _data(event: SentEvent) -> Mapping[str, Any]:
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise GatewayGarbage(f"The gateway sent the data of an event ({event.name[:40]!r}) that is no JSON object.")
+        raise GatewayGarbage(f"The gateway sent the data of an event ({event.name[:40]!r}) that is not a JSON object.")
     return data
 
 

@@ -28,7 +28,7 @@ def vectors_of(listed: Mapping[str, Any], proof: Mapping[str, Any]) -> list[byte
     dimensions = {len(vector) / FLOAT_BYTES for vector in vectors}
     found = (len(vectors), dimensions, hashlib.sha256(b"".join(vectors)).hexdigest())
     if found != (proof.get("inputs"), {proof.get("dimensions")}, proof.get("sha256")):
-        raise AnswerNotWhole("The result is not what was computed: the job's end does not prove it.")
+        raise AnswerNotWhole("Checksum mismatch: the result is not what the job computed.")
     return vectors
 
 

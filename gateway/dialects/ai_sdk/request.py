@@ -84,7 +84,7 @@ def read_ui_request(body: Mapping[str, Any]) -> UiRequest:
     elif "message" in body:
         places = [(body["message"], "message")]
     else:
-        raise InvalidRequest("messages must have the conversation, or message what is new in it.", param="messages")
+        raise InvalidRequest("messages must hold the conversation, or message its new part.", param="messages")
     turns = [_turn(message, where) for message, where in places]
     last, _ = places[-1]
     continues = last["role"] == "assistant" and trigger != REGENERATE

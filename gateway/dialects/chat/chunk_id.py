@@ -36,7 +36,7 @@ def parse_chunk_id(text: str) -> ChunkId:
     try:
         event, dot, part = text.partition(".")
         if dot and not (part.isascii() and part.isdecimal() and len(part) <= _PART_DIGITS and int(part)):
-            raise BadCursor("That is no number.")
+            raise BadCursor("The part of the chunk id is not a number.")
         return ChunkId(parse_id(event), int(part) if dot else None)
     except BadCursor:
         raise BadCursor(

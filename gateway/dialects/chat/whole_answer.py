@@ -68,7 +68,7 @@ class WholeAnswer(ABC):
             ValueError: the job has not completed.
         """
         if self._outcome is None:
-            raise ValueError("Only a completed job has a whole answer.")
+            raise ValueError("Only a completed job has a complete answer.")
         deltas: dict[int, list[dict[str, Any]]] = {}
         beside: dict[int, dict[str, Any]] = {}
         further: dict[str, Any] = {}

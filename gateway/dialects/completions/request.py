@@ -39,7 +39,7 @@ def _prompt(body: Mapping[str, Any]) -> str:
         case [str(), *_]:
             raise InvalidRequest("prompt must be one text; send a request for each further one.", param="prompt")
         case [int() | list(), *_]:
-            raise InvalidRequest("prompt must be a text, not tokens: a chat has no words for them.", param="prompt")
+            raise InvalidRequest("prompt must be a text: tokens are not supported.", param="prompt")
         case _:
             raise InvalidRequest("prompt must be a text, or a list of one text.", param="prompt")
 

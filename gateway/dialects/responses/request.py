@@ -71,7 +71,10 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     check_fields(body)
     streaming, background = flag(body, "stream", False), flag(body, "background", False)
     if not flag(body, "store", True) and background:
-        raise InvalidRequest("store must be true where background is: there is no other way to read it.", param="store")
+        raise InvalidRequest(
+            "store must be true if background is: the response is read later.",
+            param="store",
+        )
     previous = text_of(body, "previous_response_id")
     items = _items(body.get("input"), needed=not previous)
     check_tools(body.get("tools"), "tools")

@@ -202,6 +202,6 @@ async def _document(response: httpx2.Response) -> object:
 def _model_ids(answer: object) -> list[str]:
     models = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(models, list):
-        raise ProviderGarbage("The provider's list of models is none.")
+        raise ProviderGarbage("The provider's /models response contains no list.")
     ids = [model.get("id") for model in models if isinstance(model, dict)]
     return [model_id for model_id in ids if isinstance(model_id, str)]

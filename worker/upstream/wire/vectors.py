@@ -43,10 +43,10 @@ def read_vectors(answer: object, count: int) -> Vectors:
     places: dict[int, bytes] = {}
     for position, item in enumerate(items):
         if not isinstance(item, dict):
-            raise ProviderGarbage("The provider sent an embedding that is no object.")
+            raise ProviderGarbage("The provider sent an embedding that is not an object.")
         index = item.get("index", position)
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < count or index in places:
-            raise ProviderGarbage("The provider sent an embedding whose index is no input's, or another's.")
+            raise ProviderGarbage("The provider sent an embedding index that is out of range or duplicated.")
         places[index] = _vector(item.get("embedding"))
     vectors = [places[index] for index in range(count)]
     if len({len(vector) for vector in vectors}) > 1:
@@ -70,7 +70,7 @@ def _vector(embedding: object) -> bytes:
     except (ValueError, OverflowError, struct.error) as error:
         raise ProviderGarbage("The provider sent an embedding that is neither numbers nor base64 of them.") from error
     if not 0 < len(numbers) <= DIMENSIONS:
-        raise ProviderGarbage(f"The provider sent a vector that has not 1 to {DIMENSIONS} dimensions.")
+        raise ProviderGarbage(f"The provider sent a vector that does not have 1 to {DIMENSIONS} dimensions.")
     # The sum of 32-bit floats has room in a double: it is finite if each of them is.
     if not math.isfinite(sum(numbers)):
         raise ProviderGarbage("The provider sent a vector with a number that is not finite.")

@@ -268,7 +268,7 @@ def test_a_stream_that_was_written_can_not_be_taken_back() -> None:
     roll_back(output, transcript)
     say(output, transcript, "one")
 
-    with pytest.raises(AnswerNotWhole, match="What was written is void"):
+    with pytest.raises(AnswerNotWhole, match="Discard what was written"):
         roll_back(output, transcript)
 
 

@@ -154,8 +154,8 @@ def test_a_problem_names_the_field_that_is_to_blame() -> None:
 
     assert problem_of(refused)["param"] == "n"
     assert refused.retry_after_s == 1.5
-    assert problem_of(BadCursor("That is no cursor.", param="last_event_id"))["param"] == "last_event_id"
-    assert "param" not in problem_of(BadCursor("That is no cursor."))
+    assert problem_of(BadCursor("This is not a cursor.", param="last_event_id"))["param"] == "last_event_id"
+    assert "param" not in problem_of(BadCursor("This is not a cursor."))
 
 
 def test_a_problem_tells_when_to_come_back_where_the_provider_said_so() -> None:
@@ -188,7 +188,7 @@ def test_an_error_reads_as_its_sentence() -> None:
     [
         (TooManyWaiting.at(7), "7 of your jobs", "max_waiting_per_tenant"),
         (TooManyStreams.at(7), "7 of your streams", "max_streams_per_tenant"),
-        (TooManyBytes.at(7), "which is 7", "max_bytes_per_tenant"),
+        (TooManyBytes.at(7), "limit of 7 bytes", "max_bytes_per_tenant"),
     ],
 )
 def test_a_tenants_bound_is_named_with_its_setting(error: BoundReached, count: str, setting: str) -> None:

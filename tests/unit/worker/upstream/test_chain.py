@@ -274,7 +274,7 @@ async def test_the_deadline_passes_while_the_caller_waits(pass_time: Callable[[f
     reading = asyncio.create_task(read(provider, total_s=3))
     await provider.waiting.wait()
     pass_time(3)
-    with pytest.raises(DeadlinePassed, match=r"^The answer was not whole after 3 s\.$"):
+    with pytest.raises(DeadlinePassed, match=r"^The answer was incomplete after 3 s\.$"):
         await reading
     assert provider.closed.is_set()
 

@@ -208,7 +208,7 @@ def test_a_tool_call_in_another_form_is_no_tailrace(calls: Any) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_data_that_is_no_object_is_no_event_of_tailrace(data: bytes) -> None:
-    with pytest.raises(GatewayGarbage, match="the data of an event \\('delta'\\) that is no JSON object"):
+    with pytest.raises(GatewayGarbage, match="the data of an event \\('delta'\\) that is not a JSON object"):
         Transcript().apply(SentEvent("delta", data, "1-1"))
 
 
