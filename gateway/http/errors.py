@@ -107,7 +107,7 @@ class ErrorResponses:
         return self.render(request.url.path, RedisUnavailable("Redis can't be reached just now; try again."))
 
     async def _on_defect(self, request: Request, _: Exception) -> Response:
-        return self.render(request.url.path, InternalError("Tailrace failed inside; its log has the cause."))
+        return self.render(request.url.path, InternalError("Internal error; see the server log."))
 
 
 async def _on_disconnect(_: Request, __: Exception) -> Response:
