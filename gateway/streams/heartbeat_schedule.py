@@ -1,16 +1,16 @@
-"""When each of many readers is looked at for a heartbeat: all within a period, and as few as can be at a time.
+"""Spread the heartbeat checks of many readers: all within one period, as few as possible at a time.
 
-Pure. Not here: the timer, and whether a reader needs a heartbeat (hub.py).
+Pure. Not here: the timer, and the decision whether a reader needs a heartbeat (hub.py).
 """
 
 import math
 
 
 class Looks:
-    """The turns of readers, which are numbered in the order in which they came: each has one in every `period_s`."""
+    """Schedule the checks of readers, numbered in the order of their arrival: each has one in every `period_s`."""
 
     def __init__(self, period_s: float, tick_s: float, now: float) -> None:
-        """Readers are looked at every `tick_s` at most."""
+        """Check readers every `tick_s` at most."""
         self._groups = max(1, round(period_s / tick_s))
         self._group_s = period_s / self._groups
         self._began = now
@@ -18,7 +18,7 @@ class Looks:
 
     @property
     def tick_s(self) -> float:
-        """The time from one group's turn to the next one's."""
+        """Return the time from one group's turn to the next one's."""
         return self._group_s
 
     def due(self, now: float) -> frozenset[int]:

@@ -1,8 +1,7 @@
-"""The gateway's single pub/sub connection and its fan-out to readers.
+"""Hold the gateway's single pub/sub connection and fan its messages out to readers.
 
-Above: the API's streams take bytes from a `Reader`. Below: replay_log.py (log and live feed) and subscriber.py,
-which decides what a reader gets. One timer serves all readers: heartbeats, tail checks, patience and frozen sockets.
-Not here: HTTP, dialects.
+One timer serves all readers: heartbeats, tail checks, patience and frozen sockets. subscriber.py decides which frames a
+reader gets. Not here: HTTP, dialects.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ _TICK_S = 0.5
 
 
 class Hub:
-    """All readers of this process."""
+    """Hold all readers of this process."""
 
     def __init__(
         self,
@@ -73,7 +72,7 @@ class Hub:
 
     @asynccontextmanager
     async def reader(self, job_id: str, cursor: EventId, *, resumable: bool = True) -> AsyncIterator[Reader]:
-        """A reader from `cursor` on; it counts as long as the context is open."""
+        """Open a reader from `cursor` on; it counts as long as the context is open."""
         name = self._keys.channel(job_id)
         channel = self._channels.get(name)
         if channel is None:
@@ -103,16 +102,16 @@ class Hub:
 
     @property
     def readers(self) -> list[Reader]:
-        """All readers of this process."""
+        """Return all readers of this process."""
         return [reader for channel in self._channels.values() for reader in channel.readers]
 
     @property
     def connected(self) -> bool:
-        """Whether the live feed has its connection."""
+        """Return whether the live feed has its connection."""
         return self._feed.lost_at is None
 
     def lose(self) -> None:
-        """Let all readers read their logs: the server may have lost them."""
+        """Send all readers back to their logs: the server may have lost messages."""
         for reader in self.readers:
             reader.lose()
 
@@ -134,7 +133,7 @@ class Hub:
         try:
             message = read_live(payload)
         except (ValueError, BadCursor):
-            # Nothing that we publish; whatever it is, the log tells what is true.
+            # Tailrace does not publish such a message. Readers lose nothing: the log is authoritative.
             log.warning("hub.unreadable_message", channel=name)
             message = None
         channel.heard = True
@@ -150,8 +149,8 @@ class Hub:
             reader.lose()
 
     async def _tick(self) -> None:
-        # Twice a period: a frame just after a look must not make two periods of silence. Not all readers at once: to
-        # write ten thousand heartbeats takes longer than any other may wait.
+        # Twice a period: a frame just after a check must not make two periods of silence. Not all readers at once:
+        # writing ten thousand heartbeats would delay all other work for too long.
         looks = Looks(self._heartbeat_s / 2, _TICK_S, self._clock.monotonic())
         while True:
             await asyncio.sleep(looks.tick_s)
@@ -183,7 +182,7 @@ class Hub:
                 reader.timeout.reschedule(0)
 
     async def ended(self, job_id: str, cursor: EventId, timeout_s: float) -> bool:
-        """Wait until the job has its terminal event, at most so long."""
+        """Wait until the job has its terminal event, at most `timeout_s`; return whether it has."""
         try:
             async with asyncio.timeout(timeout_s), self.reader(job_id, cursor) as reader:
                 while await reader.chunk():

@@ -1,8 +1,7 @@
-"""The streams that each tenant has open at this gateway, and the bound on them.
+"""Count the streams that each tenant has open at this gateway, and bound them.
 
 A stream counts from the check of its request until the request is over, so that no two requests share the last place.
-Above: the API, which asks before it stores a job. Below: middleware.py, which ends the count. Not here: connections
-(protocol.py), readers (hub.py), and callers who wait for a whole answer.
+Not here: connections (protocol.py), readers (hub.py), and callers that wait for a whole answer.
 """
 
 from collections import Counter
@@ -16,10 +15,10 @@ from shared.telemetry.metrics import Metrics
 
 
 class OpenStreams:
-    """The open streams of one gateway, by tenant."""
+    """Count the open streams of one gateway, by tenant."""
 
     def __init__(self, bounds: TenantBounds, metrics: Metrics | None = None) -> None:
-        """Let each tenant have as many as its `bounds` say."""
+        """Bound each tenant's streams by its `bounds`."""
         self._bounds = bounds
         self._refused = (metrics or Metrics()).refused.of("streams")
         self._open: Counter[str] = Counter()

@@ -1,7 +1,6 @@
-"""One reader of one job: takes frames from the log and the live feed until the end, a break or a departure.
+"""Serve one reader of one job: take frames from the log and the live feed until the end, a break or a departure.
 
-Above: hub.py makes readers and wakes them; the API's streams take bytes from `chunk()`. Below: subscriber.py, which
-decides what a reader gets, and the replay log. Not here: HTTP, dialects, timers.
+The reader does the I/O; subscriber.py decides which frames it gets. Not here: HTTP, dialects, timers.
 """
 
 import asyncio
@@ -21,20 +20,20 @@ from shared.telemetry.metrics import Count
 log = structlog.get_logger()
 
 HEARTBEAT: Final = b": hb\n"
-"""One comment line without a blank one: the only heartbeat that no client trips over (design, Frames)."""
+"""One comment line without a blank one: the only heartbeat that every client tolerates (design, Frames)."""
 
 _RETRY_S = 0.2
 _QUIET_LOOKS = 2
 
 
 class StreamBroken(TailraceError):
-    """This reader must be let go before its stream has ended: its connection is to be broken, not closed."""
+    """This reader's stream is broken off before its end: its connection must be aborted, not closed."""
 
     code = "stream_broken"
 
 
 class Channel:
-    """One job's live channel and its readers."""
+    """Hold one job's live channel and its readers."""
 
     __slots__ = ("confirmed", "heard", "readers")
 
@@ -42,11 +41,11 @@ class Channel:
         self.readers: set[Reader] = set()
         self.confirmed = asyncio.Event()
         self.heard = False
-        """Whether a message came since a tail check looked."""
+        """Whether a message has arrived since the last tail check."""
 
 
 class Reader:
-    """A reader of one job. `chunk()` gives what is to be sent next; one task reads, any may wake it."""
+    """Read one job. `chunk()` returns the next bytes to send; one task reads, any task may wake it."""
 
     __slots__ = (
         "_gaps",
@@ -87,38 +86,38 @@ class Reader:
         self._quiet = 0
         self.job_id = job_id
         self.number = number
-        """Its place in the order in which readers came."""
+        """Its place in the order in which readers arrived."""
         self.resumable = resumable
-        """Whether the client can come back to where it was: a draining gateway lets those go first."""
+        """Whether the client can resume at its position: a draining gateway breaks off those readers first."""
         self.heartbeat_due = False
         self.gone = False
         self.broken: str | None = None
         self.sending_since: float | None = None
-        """Since when (monotonic seconds) a send to this reader has not come back; kept by sse.py."""
+        """When the send that still blocks began (monotonic seconds); sse.py sets it."""
         self.timeout: asyncio.Timeout | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether the terminal event has been seen."""
+        """Return whether the terminal event has been seen."""
         return self._subscriber.ended
 
     @property
     def live(self) -> bool:
-        """Whether this reader follows the live feed just now."""
+        """Return whether this reader follows the live feed now."""
         return self._subscriber.phase is Phase.LIVE
 
     def wake(self) -> None:
-        """Let a waiting `chunk()` look again."""
+        """Wake a waiting `chunk()`, which then checks for frames again."""
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
     def leave(self) -> None:
-        """The client has gone: `chunk()` ends."""
+        """End `chunk()`, because the client has disconnected."""
         self.gone = True
         self.wake()
 
     def break_off(self, reason: str) -> None:
-        """Let this reader go before its stream has ended: `chunk()` raises `StreamBroken`."""
+        """Break this reader off before its stream has ended: `chunk()` raises `StreamBroken`."""
         if self.broken is None and not self.ended:
             self.broken = reason
             self.wake()
@@ -132,7 +131,7 @@ class Reader:
         """
         while not self.gone:
             if self.broken is not None and self.resumable:
-                raise StreamBroken(self.broken)  # what waits is in the log
+                raise StreamBroken(self.broken)  # the pending frames are in the log
             if frames := self._subscriber.take():
                 self._quiet = 0
                 return frames
@@ -149,19 +148,19 @@ class Reader:
         return b""
 
     def heartbeat(self) -> None:
-        """Called twice a heartbeat period: a reader that heard nothing since the last but one gets one."""
+        """Send a heartbeat if nothing was sent since the last call but one; called twice a heartbeat period."""
         self._quiet += 1
         if self._quiet >= _QUIET_LOOKS:
             self.send_heartbeat()
 
     def send_heartbeat(self) -> None:
-        """Let the next chunk be a heartbeat, if nothing else waits."""
+        """Make the next chunk a heartbeat, if nothing else is pending."""
         self._quiet = 0
         self.heartbeat_due = True
         self.wake()
 
     async def _replay(self) -> bool:
-        """Read the log once; False if Redis can't be reached now."""
+        """Read the log once; return False if Redis can't be reached now."""
         try:
             await self._confirmed()
             cursor = self._subscriber.start_reading()
@@ -185,7 +184,7 @@ class Reader:
         return True
 
     async def _confirmed(self) -> None:
-        # Subscribe first, then read: what is published between the two is held by the subscriber.
+        # Subscribe first, then read: the subscriber holds the messages that are published between the two.
         if not self.channel.confirmed.is_set():
             try:
                 async with asyncio.timeout(_RETRY_S):
@@ -207,17 +206,17 @@ class Reader:
     # The hub's side.
 
     def offer(self, message: Live | None) -> None:
-        """A live message, parsed by the hub."""
+        """Take a live message, parsed by the hub."""
         if self._subscriber.offer(message):
             self.wake()
 
     def lose(self) -> None:
-        """Messages may have been lost."""
+        """Read the log again, because messages may have been lost."""
         if self._subscriber.lose():
             self.wake()
 
     def check_tail(self, tail: EventId | None) -> bool:
-        """Compare with the log's tail, None for a job that is gone; whether an event was missed.
+        """Compare with the log's tail (None for a job that is gone); return whether an event was missed.
 
         An epoch that was taken in order to end the job has no event until it does.
         """

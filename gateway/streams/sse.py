@@ -1,8 +1,8 @@
-"""The event-stream response: takes bytes from a source and sends them until the end, a break or a departure.
+"""Send an event stream: take bytes from a source and send them until the end, a break or a departure.
 
 A subclass of sse-starlette's response whose `__call__` is replaced: one pending receive, joined sends, no ping task, no
-process-global shutdown state (facts: the base class costs twice the memory and time per reader). Above: the API. Below:
-hub.py, whose timer does heartbeats and finds frozen sockets. Not here: what the bytes mean.
+process-global shutdown state (facts: the base class costs twice the memory and time per reader). The hub's timer does
+heartbeats and finds frozen sockets. Not here: the meaning of the bytes.
 """
 
 import asyncio
@@ -34,22 +34,23 @@ _RETRY_MS = (500, 3000)
 
 
 class Source(Protocol):
-    """What an event stream sends: see `hub.Reader.chunk`."""
+    """Provide the bytes of an event stream: see `reader.Reader.chunk`."""
 
     async def chunk(self) -> bytes:
-        """The next bytes, empty at the end. Raises `StreamBroken`."""
+        """Return the next bytes, empty at the end. Raises `StreamBroken`."""
         ...
 
 
 @asynccontextmanager
 async def watching(scope: Scope, receive: Receive, reader: Reader) -> AsyncIterator[None]:
-    """Tell the reader when its client goes away, as long as the context is open."""
+    """Make the reader leave when its client disconnects, as long as the context is open."""
 
     async def watch() -> None:
         loop = asyncio.get_running_loop()
         while (await receive())["type"] != "http.disconnect":
             if scope.get(HALF_CLOSED):
-                # Heartbeats find a client that has left; one that only sends nothing more reads over them.
+                # The message may mean a half-close only. Heartbeats fail for a client that has left, and do no harm to
+                # one that only sends nothing more.
                 for after_s in PROBES_S:
                     loop.call_later(after_s, reader.send_heartbeat)
         reader.leave()
@@ -63,7 +64,7 @@ async def watching(scope: Scope, receive: Receive, reader: Reader) -> AsyncItera
 
 
 class EventStream(EventSourceResponse):
-    """One reader's stream.
+    """Stream to one reader.
 
     `first` goes out with the headers. With `farewell`, a break is announced by a `retry:` line, which only native
     readers understand.
@@ -95,12 +96,12 @@ class EventStream(EventSourceResponse):
             await self.stream(send)
 
     async def stream(self, send: Send) -> None:
-        """Send until the end; a break returns in mid-body, so that every client sees a fault and resumes."""
+        """Send until the end. A break returns in mid-body, so that every client sees a fault and resumes."""
         try:
             async with asyncio.timeout(None) as self._reader.timeout:
                 await self._stream(send)
         except TimeoutError:
-            # The hub's timer saw that a send did not come back: a frozen reader.
+            # The hub's timer found a send that did not return: the reader is frozen.
             return
 
     async def _stream(self, send: Send) -> None:
@@ -117,7 +118,7 @@ class EventStream(EventSourceResponse):
                 await self._send_body(send, _retry())
 
     async def _send_body(self, send: Send, data: bytes, *, more: bool = True) -> None:
-        # In pieces: the send time-out is for a reader that takes nothing, not for one that takes a lot slowly.
+        # In pieces: the send time-out is for a reader that takes nothing, not for a slow reader of much data.
         last = max(len(data) - 1, 0) // PIECE_BYTES * PIECE_BYTES
         for start in range(0, last, PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
@@ -133,7 +134,7 @@ class EventStream(EventSourceResponse):
 
 
 class Farewell(Response):
-    """A native stream that is broken before it began: this process is on its way out.
+    """Break a native stream before it begins, because this process is shutting down.
 
     Not a 503: any status but 200 closes an `EventSource` for good, a broken 200 lets it come back (WHATWG HTML §9.2.3).
     """
@@ -144,7 +145,7 @@ class Farewell(Response):
         self.raw_headers = _STREAM_HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Say when to come back, and break."""
+        """Send the time to reconnect after, and break."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": _retry(), "more_body": True})
 
@@ -154,7 +155,7 @@ def _retry() -> bytes:
 
 
 def encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """ASGI's form of headers."""
+    """Encode headers in ASGI's form."""
     return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
 
 

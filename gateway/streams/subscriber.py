@@ -1,8 +1,8 @@
-"""One reader's position in one job: replay → live → closed. The hand-off between log and live feed is this object.
+"""Follow one reader's position in one job: replay → live → closed. This is the hand-off between log and live feed.
 
 A live message is applied only if it starts at position + 1 in the same epoch; everything else sends the reader back to
-the log, so that every reader gets exactly the log after its cursor. Above: hub.py, which waits and does the I/O. Pure:
-no I/O, no clock, nothing that can block.
+the log, so that every reader gets exactly the log after its cursor. Pure: no I/O, no clock, nothing that can block. Not
+here: waiting and I/O (reader.py).
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def read_live(payload: bytes) -> Live | None:
 
 
 class Phase(Enum):
-    """Where a reader stands."""
+    """The phases of a reader."""
 
     REPLAY = "replay"
     LIVE = "live"
@@ -37,10 +37,10 @@ class Phase(Enum):
 
 
 class Subscriber:
-    """One reader: what it has, what waits for it, and whether the log must be asked.
+    """Track one reader: its position, its pending frames, and whether the log must be read.
 
-    At most about `max_bytes` wait, whatever the reader's socket does: what would be more is dropped and read from the
-    log again once the reader has taken what it has.
+    At most about `max_bytes` are pending, even if the reader's socket is stuck. Frames over this bound are dropped, and
+    read from the log once the reader has taken the pending ones.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class Subscriber:
         self._ended = False
 
     def offer(self, message: Live | None) -> bool:
-        """A live message came, or a nudge (None). True if there is something to do for the reader."""
+        """Take a live message, or a nudge (None). Return whether the reader has something to do."""
         if self._ended or self.phase is Phase.CLOSED:
             return False
         if self.phase is Phase.REPLAY:
@@ -93,7 +93,7 @@ class Subscriber:
         return True
 
     def lose(self) -> bool:
-        """Something may have been missed: go back to the log. True if that is news."""
+        """Return to the log, because a message may have been missed. Return whether this changes the phase."""
         if self.phase is Phase.LIVE and not self._ended:
             self.phase = Phase.REPLAY
             return True
@@ -101,17 +101,17 @@ class Subscriber:
         return False
 
     def behind(self, tail: EventId | None) -> bool:
-        """Whether the log's tail shows that something was missed; None is a job that is gone."""
+        """Return whether the log's tail shows that an event was missed; None is a job that is gone."""
         return self.phase is Phase.LIVE and not self._ended and (tail is None or tail > self.position)
 
     def start_reading(self) -> EventId:
-        """The log is about to be read after the cursor that this returns; messages are held meanwhile."""
+        """Begin a read of the log after the returned cursor; messages are held meanwhile."""
         self._reading = True
         self._missed = False
         return self.position
 
     def stop_reading(self) -> None:
-        """The read failed; nothing of it counts."""
+        """Discard a read that failed; nothing of it counts."""
         self._reading = False
         self._held = []
         self._held_bytes = 0
@@ -119,13 +119,13 @@ class Subscriber:
     def replayed(
         self, entries: Sequence[bytes], earliest: EventId, latest: EventId, *, known: bool, more: bool, over: bool
     ) -> bool:
-        """The log's answer to the read that `start_reading` announced; whether the reader is told a gap.
+        """Take the log's answer to the read that `start_reading` began; return whether the reader gets a gap.
 
         `known` says that the log holds the event at our position, `over` that the job has ended.
         """
         if gap := _gap(self.position, earliest, latest, known=known):
             self._push(gap)
-            # This page was read after a cursor that does not exist; the next one starts at what is left.
+            # This page was read after a cursor that does not exist; the next one starts at the earliest event left.
             self.position = EventId(earliest.epoch, max(earliest.seq - 1, 0))
             self.stop_reading()
             return True
@@ -146,7 +146,7 @@ class Subscriber:
         return False
 
     def take(self) -> bytes:
-        """Everything that waits, joined, or nothing. After the terminal event the subscriber is closed."""
+        """Return all pending frames, joined, or nothing. After the terminal event the subscriber is closed."""
         if self._pending_bytes == 0:
             if self._ended:
                 self.phase = Phase.CLOSED
@@ -159,7 +159,7 @@ class Subscriber:
 
     @property
     def ended(self) -> bool:
-        """Whether the terminal event is among what was taken or waits."""
+        """Return whether the terminal event was taken or is pending."""
         return self._ended
 
     def _hold(self, message: Live | None) -> None:
@@ -185,8 +185,11 @@ class Subscriber:
 
 
 def _gap(cursor: EventId, earliest: EventId, latest: EventId, *, known: bool) -> bytes | None:
-    """The gap frame, if the log can't serve this cursor: it is ahead of the log, before what is left of it, or an event
-    that Redis has forgotten, though another execution has gone on since."""
-    # The very neighbour of the log's head can be served: nothing lies between. An empty log is served from its start.
+    """Write the gap frame, if the log can't serve this cursor.
+
+    The cursor is ahead of the log, before its earliest event, or an event that Redis has lost although another
+    execution has continued since.
+    """
+    # A cursor directly before the log's head can be served: nothing is missing. An empty log is served from its start.
     served = known or earliest in (cursor, cursor.next())
     return None if served else encode_gap(cursor, earliest, latest)

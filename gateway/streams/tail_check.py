@@ -1,8 +1,8 @@
-"""Compares live readers with their logs: finds lost messages that no successor betrays, and a feed that is deaf.
+"""Compare live readers with their logs, to find lost messages that no successor reveals, and a feed that is deaf.
 
-A lost message is of no harm once it is found: its readers read the log. But a reader that is behind its log, on a
-connection that has brought everything that its server published, proves that the server is another one than the log's:
-a demoted primary that stays up, for one. Above: hub.py, which decides when. Below: the log's tails and the live feed.
+A lost message does no harm once it is found: its readers read the log. But a reader may be behind its log although its
+connection has brought everything that its server published. Then that server is not the log's: for example, it is a
+demoted primary that stays up. Not here: the times of the checks (hub.py).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _ECHO_S: Final = 1.0
 
 
 class TailCheck:
-    """The tail checks of one hub. It asks on a connection of its own, which resolves the server's address each time."""
+    """Run the tail checks of one hub, on a connection of their own, which resolves the server's address each time."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class TailCheck:
         self._is_deaf = False
 
     async def check(self) -> None:
-        """Compare once. Readers that are behind read the log at once; a deaf feed is connected anew."""
+        """Compare once. Readers that are behind read the log at once; a deaf feed is reconnected."""
         silent = [reader for reader in self._readers() if reader.live]
         if not silent:
             return
@@ -67,7 +67,7 @@ class TailCheck:
             return dict(zip(job_ids, await self._tails.tails(job_ids), strict=True))
 
     async def _proves_deafness(self, late: list[Channel]) -> bool:
-        """Whether the feed did not bring what was logged, given the time.
+        """Return whether the feed failed to bring the logged events, although it had the time.
 
         A message may still be on its way: a tail comes on another connection. An answer on the feed's own connection
         comes behind it.

@@ -1,8 +1,8 @@
-"""Who is still there: every reader of this gateway is a viewer of its job, so that a job nobody reads can be given up.
+"""Record which jobs have readers at this gateway: a job without any reader can be given up.
 
-How many readers each job has here is told when it changes, and again while it lasts, in batches. A gateway that dies
-tells nothing any more, and leaves no ghost. Above: the API, which opens its readers here. Below: hub (what a reader
-gets), viewers.py (what all gateways say together) and queue; the worker's reaper gives jobs up. Not here: when.
+The number of readers of each job is recorded in batches: when it changes, and again while it lasts. The records of a
+gateway that dies expire, so that it leaves no ghost viewers. Not here: the count over all gateways (viewers.py), and
+the decision to give a job up (the worker's reaper).
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from shared.store.viewers import View, Viewers
 from shared.telemetry.metrics import Metrics
 
 _REFRESH_S = VIEWER_LEASE_S / 3
-# How long it may take until a change is told that can't end a job: readers of short jobs are gone before that.
+# A change that can't end a job is recorded after this delay: readers of short jobs have left before that.
 _LAZY_S = 1.0
 _RETRY_S = 0.5
 
 
 class Presence:
-    """The readers of this gateway, by job. `gateway` is its name among all processes."""
+    """Record the readers of this gateway, by job. `gateway` is its name among all processes."""
 
     def __init__(
         self, hub: Hub, viewers: Viewers, queue: Queue, gateway: str, *, metrics: Metrics | None = None
@@ -38,7 +38,7 @@ class Presence:
         self._queue = queue
         self._gateway = gateway
         self._readers: Counter[str] = Counter()
-        # Jobs of which there is something to tell, and how long whoever left is waited for as if he were there.
+        # Jobs with a change to record, and for how long a reader that left still counts as a viewer.
         self._untold: dict[str, float] = {}
         self._telling = asyncio.Lock()
         self._urgent = asyncio.Event()
@@ -49,10 +49,10 @@ class Presence:
     async def reader(
         self, job_id: str, cursor: EventId, *, mortal: bool, resumable: bool = True, counted: bool = False
     ) -> AsyncIterator[Reader]:
-        """A reader from `cursor` on, see `Hub.reader`; a viewer of its job as long as the context is open.
+        """Open a reader from `cursor` on (see `Hub.reader`); it is a viewer of its job as long as the context is open.
 
-        A job that is `mortal` may be given up when nobody reads it: changes are told at once. With `counted`, Redis has
-        this viewer already: it was recorded with the job.
+        A job that is `mortal` may be given up when it has no reader: changes are recorded at once. With `counted`,
+        Redis has this viewer already: it was recorded with the job.
         """
         async with self._hub.reader(job_id, cursor, resumable=resumable) as reader:
             self._readers[job_id] += 1
@@ -68,9 +68,9 @@ class Presence:
 
     def _left(self, reader: Reader, *, urgent: bool) -> None:
         if reader.ended:
-            self._untold.pop(reader.job_id, None)  # the job is over: what was told of it runs out
+            self._untold.pop(reader.job_id, None)  # the job is over: its record expires
             return
-        # Whom we broke off has not left: he comes back, to another gateway or when this one is up again.
+        # A reader that this gateway broke off will resume, at another gateway or when this one is up again.
         stay_s = VIEWER_LEASE_S if reader.broken is not None and reader.resumable else 0.0
         self._tell_of(reader.job_id, stay_s, urgent=urgent)
 
@@ -80,7 +80,7 @@ class Presence:
             self._urgent.set()
 
     async def run(self) -> None:
-        """Tell until cancelled."""
+        """Record changes until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell_changes())
             group.create_task(self._refresh())
@@ -105,7 +105,7 @@ class Presence:
                 self._urgent.set()
 
     async def tell(self) -> bool:
-        """Tell all that is not told yet; False if Redis can't be told now."""
+        """Record all pending changes; return False if Redis can't be reached now."""
         async with self._telling:
             while batch := list(islice(self._untold, VIEWS)):
                 views = [View(job_id, self._readers[job_id], self._untold.pop(job_id)) for job_id in batch]
