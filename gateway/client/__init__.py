@@ -1,5 +1,4 @@
-"""The command line's client: `tailrace submit`, `tail`, `cancel` and `jobs`.
+"""Provide the command line's client: `tailrace submit`, `tail`, `cancel`, `jobs` and `dead-letters`.
 
-It knows a gateway only by HTTP, as any other client does. Above: gateway/cli.py. Below: shared's words for events and
-errors. Not here: anything of the gateway itself.
+It knows a gateway only by HTTP, as any other client does. Not here: anything of the gateway itself.
 """

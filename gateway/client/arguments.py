@@ -1,7 +1,6 @@
-"""The client's part of the command line: its commands, their options, and the request that they make.
+"""Parse the client's part of the command line: its commands, their options, and the request that they make.
 
-Above: gateway/cli.py, whose parser this extends, and commands.py. A mistake in an option is said by argparse, with
-exit status 2. Not here: reading stdin, settings, and anything that is sent.
+argparse reports a mistake in an option, with exit status 2. Not here: reading stdin, settings, and all requests.
 """
 
 import argparse
@@ -24,7 +23,7 @@ STDIN = "-"
 ALL = "--all"
 LISTED = 20
 _COLUMNS = 80
-# Fields of a job's body that have an option of their own, or none on purpose.
+# Fields of a job's body that have an option of their own, or deliberately none.
 _NO_PARAM = {
     "messages": "the prompt and --system",
     "input": "--embed",
@@ -94,7 +93,7 @@ def _patience(default: object) -> ArgumentParser:
 
 
 def _add_dead_letters(commands: "argparse._SubParsersAction[ArgumentParser]", patience: ArgumentParser) -> None:
-    """With actions of its own, the first of which needs no name."""
+    """Add the command for dead letters, which has actions of its own; the first one needs no name."""
     letters = _add(
         commands,
         "dead-letters",
@@ -106,7 +105,7 @@ def _add_dead_letters(commands: "argparse._SubParsersAction[ArgumentParser]", pa
     _add_filters(letters, limit=LISTED)
     actions = letters.add_subparsers(dest="action", metavar="ACTION")
     letters.set_defaults(action="list")
-    # What was said before the action's name holds after it: an action's options have no defaults of their own.
+    # An option before the action's name also holds after it: an action's options have no defaults of their own.
     unsaid = _patience(argparse.SUPPRESS)
     listing = _add(actions, "list", unsaid, "list them (the default)", "List dead letters, the last that failed first.")
     _add_filters(listing, default=argparse.SUPPRESS)
@@ -226,13 +225,13 @@ def _add(
 
 
 def filters_of(options: Namespace) -> dict[str, str]:
-    """The query of the dead letters that these options name."""
+    """Return the query for the dead letters that these options name."""
     named = {name: getattr(options, name) for name in ("tenant", "code", "model", "requeued")}
     return {name: value for name, value in named.items() if value is not None}
 
 
 def request_of(options: Namespace, prompt: str, model: str) -> dict[str, Any]:
-    """The body of `POST /v1/jobs` for `tailrace submit` with these options."""
+    """Return the body of `POST /v1/jobs` for `tailrace submit` with these options."""
     request: dict[str, Any] = {**dict(options.param), "model": model}
     if options.embed:
         request |= {"kind": EMBEDDINGS, "input": [line for line in map(str.rstrip, prompt.split("\n")) if line]}

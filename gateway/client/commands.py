@@ -1,7 +1,7 @@
-"""The client's commands: `submit`, `tail`, `cancel`, `jobs` and `dead-letters`, from options to an exit status.
+"""Run the client's commands: `submit`, `tail`, `cancel`, `jobs` and `dead-letters`, from options to an exit status.
 
-Above: gateway/cli.py. Below: connection.py, which asks the gateway, transcript.py, which understands its events,
-terminal.py, which writes. Each failure is one sentence on stderr and a status of its own (exit_status.py).
+Each failure is one sentence on stderr and a status of its own (exit_status.py). Not here: requests to the gateway
+(connection.py), the meaning of events (transcript.py), and output (terminal.py).
 """
 
 import io
@@ -48,17 +48,17 @@ from shared.process.clock import SystemClock
 
 PATIENCE_S = 60.0
 _NAMED = 10
-# A job that is gone, as its readers would be told of a log that is.
+# The event for a job that is gone: the same that a reader gets for a log that is gone.
 _FORGOTTEN = SentEvent(EventType.GAP, b"{}", None)
 
 
 def run(options: Namespace) -> int:
-    """Run the client's command in `options`; the process's exit status."""
+    """Run the client's command in `options`; return the process's exit status."""
     console = Console(_raw(sys.stdout), _raw(sys.stderr), colour=colour_is_wanted(), escapes=not terminal_is_dumb())
     try:
         return _run(options, console)
     except OSError as error:
-        # Python would try to write what is left when it ends, and complain.
+        # Otherwise Python would try to write the rest of the buffer at its exit, and complain.
         if sys.stdout is not None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
@@ -68,7 +68,7 @@ def run(options: Namespace) -> int:
 
 
 def _raw(stream: TextIO | None) -> BinaryIO:
-    return io.BytesIO() if stream is None else stream.buffer  # None: whoever started us has closed it
+    return io.BytesIO() if stream is None else stream.buffer  # None: the parent process has closed it
 
 
 def _run(options: Namespace, console: Console) -> int:
@@ -89,7 +89,7 @@ def _connect(options: Namespace, settings: Settings, console: Console) -> Connec
     patience = Patience(first_s, later_s)
     references = _references(options)
     if options.command == "tail" and (token := references[0].token) is not None:
-        # Such a link is good by itself, wherever it leads; no key goes there.
+        # Such a link is valid without a key, at any gateway; no key is sent there.
         address = address_of(references[0].gateway or _url(settings))
         return Connection(address, None, patience, SystemClock(), console.note, token=token)
     address = address_of(_url(settings))
@@ -99,17 +99,17 @@ def _connect(options: Namespace, settings: Settings, console: Console) -> Connec
 
 
 def _references(options: Namespace) -> list[Reference]:
-    """What `tail` and `cancel` are told of."""
+    """Read the references that `tail` or `cancel` was given."""
     if options.command == "tail":
         return [options.job or options.chat]
     return [*options.jobs, *options.chat] if options.command == "cancel" else []
 
 
 def _check_gateway(reference: Reference, address: httpx2.URL) -> None:
-    """A key is sent to its own gateway only.
+    """Check that the key is sent to its own gateway only.
 
     Raises:
-        StartupError: the job's address is one of another.
+        StartupError: the job's address is one of another gateway.
     """
     if reference.gateway is None:
         return
@@ -122,10 +122,10 @@ def _check_gateway(reference: Reference, address: httpx2.URL) -> None:
 
 
 def _job_id(reference: Reference, connection: Connection) -> str:
-    """The job that is meant.
+    """Find the job that a reference means.
 
     Raises:
-        GatewayRefused: a chat in which nobody has answered.
+        GatewayRefused: the chat has no answer yet.
     """
     if reference.job_id is not None:
         return reference.job_id
@@ -145,7 +145,7 @@ def _url(settings: Settings) -> str:
 
 
 def _key(address: httpx2.URL, settings: Settings) -> str:
-    """The key for this gateway: the configured one; the development key is for this machine only."""
+    """Return the key for this gateway: the configured one; the development key is for this machine only."""
     if settings.api_key is not None:
         return settings.api_key.get_secret_value()
     if settings.api_keys or not is_loopback(address.host):
@@ -219,9 +219,9 @@ def _follow(
     console: Console,
     submit: Callable[[], str] | None = None,
 ) -> int:
-    """Read a job to its end and write its answer; the exit status.
+    """Read a job to its end and write its answer; return the exit status.
 
-    A job that the gateway has forgotten on the way, as a killed Redis makes it, is submitted again, where we can.
+    A gateway may forget a job meanwhile, for example if its Redis was killed. The job is submitted again if possible.
     """
     transcript = Transcript(cursor)
     try:
@@ -260,7 +260,7 @@ def _read(job_id: str, transcript: Transcript, output: Output, connection: Conne
 
 
 def _end_of(job_id: str, connection: Connection) -> End:
-    """The end of a job that has ended, read from its log: a link opens nothing else."""
+    """Read the end of an ended job from its log: a link opens nothing else."""
     transcript = Transcript()
     for event in connection.events(job_id, START):
         transcript.apply(event)
@@ -270,7 +270,7 @@ def _end_of(job_id: str, connection: Connection) -> End:
 
 
 def _write_result(job_id: str, proof: Json, output: Output, connection: Connection, console: Console) -> None:
-    """What a job that embeds has made: to a pipe, one vector a line; a person is told how to get them there."""
+    """Write an embedding job's vectors to a pipe, one a line; on a terminal, explain how to get them."""
     if console.is_terminal:
         console.note(f"{job_id}, {proof.get('inputs')} vectors. To have them: tailrace tail {job_id} > FILE")
     elif not isinstance(output, EventLines):
@@ -279,7 +279,7 @@ def _write_result(job_id: str, proof: Json, output: Output, connection: Connecti
 
 
 def _remark(job_id: str, transcript: Transcript, console: Console) -> None:
-    """What a person should know of a complete answer."""
+    """Note on stderr anything that a person should know of a complete answer."""
     end = transcript.end.data if transcript.end else {}
     if end.get("finish_reason") == "length":
         console.note("The answer was cut off: length.")
@@ -295,7 +295,7 @@ def _remark(job_id: str, transcript: Transcript, console: Console) -> None:
 
 
 def _ended(job_id: str, how: str, data: Json, console: Console) -> int:
-    """Return the exit status for a job that ended so, and write why if it is not a success."""
+    """Return the exit status for a job that ended so, and write the reason if it is not a success."""
     reason = data.get("finish_reason")
     status = of_end(how, reason)
     if how != EventType.COMPLETED:
@@ -373,7 +373,7 @@ def _do(
     one: Callable[[str], Json],
     many: Callable[[Mapping[str, str], int | None], Iterator[Json]],
 ) -> int:
-    """Do it to those that are named, or to all that the options name; each is told, by a line or a sentence."""
+    """Apply an action to the named dead letters, or to all that the options select; report each one."""
     filters = filters_of(options)
     if options.jobs and (filters or options.all or options.limit):
         raise InvalidRequest(f"Name the jobs, or say which with {ALL} and its like, not both.", param="JOB")
@@ -395,14 +395,14 @@ def _do(
 
 
 def _told(job_id: str, told: Json, options: Namespace, console: Console) -> int:
-    """Say what became of a dead letter; the exit status."""
+    """Report the outcome for one dead letter; return the exit status."""
     error = told.get("error") if told.get("id") == job_id else None
     if options.json:
         console.write(json.dumps(told) + "\n")
     elif isinstance(error, Mapping):
         console.fail(f"{one_line(job_id)}: {one_line(str(error.get('message')))}")
     else:
-        # One that was requeued alone is told as the new job, one of many with the new job's id.
+        # The answer for a single dead letter is the new job; for one of many it names the new job's id.
         now = "deleted" if told.get("deleted") else told.get("requeued_as") or told.get("id")
         console.write(f"{one_line(job_id)} {one_line(str(now))}\n")
     return ExitStatus.FAILED if isinstance(error, Mapping) else ExitStatus.COMPLETE

@@ -1,8 +1,8 @@
-"""The client's way to a gateway: the native job API over HTTP, asked again for as long as there is patience.
+"""Call a gateway: the native job API over HTTP, with retries until patience ends.
 
-Every call may be repeated: a POST of a job carries an Idempotency-Key, and events are read on from the last id. So a
-gateway that restarts, is replaced, or loses its Redis for a while is only a delay. Above: commands.py. Below: httpx2.
-Not here: what events mean (transcript.py), how long patience lasts (patience.py).
+Every call may be repeated: a POST of a job carries an Idempotency-Key, and reading of events resumes at the last id. So
+a gateway that restarts, is replaced, or loses its Redis for a while is only a delay. Not here: the meaning of events
+(transcript.py), and how long patience lasts (patience.py).
 """
 
 import math
@@ -30,21 +30,21 @@ from shared.process.clock import Clock
 DEAD_LETTERS = "/v1/dead-letters"
 CONNECT_S = 5.0
 SILENCE_S = 45.0
-"""Streams have a heartbeat each 15 s by default, and an answer takes 2 s at most: whoever is silent longer is gone."""
+"""Streams have a heartbeat each 15 s by default, and an answer takes 2 s at most: longer silence means a lost peer."""
 TOLD_AFTER_S = 2.0
-"""A person is told of an outage that lasts longer than this."""
+"""An outage that lasts longer than this is reported to the user."""
 
-# What a gateway, or a proxy before it, says of something that passes.
+# Statuses with which a gateway, or a proxy before it, reports a temporary condition.
 _PASSING = (429, 502, 503, 504)
 
 Json = Mapping[str, Any]
 
 
 def address_of(text: str) -> httpx2.URL:
-    """A gateway's address.
+    """Read a gateway's address.
 
     Raises:
-        StartupError: it can't be one.
+        StartupError: the text can't be an address.
     """
     try:
         url = httpx2.URL(text)
@@ -56,7 +56,7 @@ def address_of(text: str) -> httpx2.URL:
 
 
 class Connection:
-    """A gateway and a key. `told` gets a sentence for people once an outage has lasted for a while.
+    """Call one gateway with one key. `told` gets a sentence for people once an outage has lasted for a while.
 
     A `token` opens the events of one job in place of a key.
     """
@@ -72,10 +72,10 @@ class Connection:
         token: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Nothing is sent yet.
+        """Prepare the connection; nothing is sent yet.
 
         Raises:
-            StartupError: the key can't be one.
+            StartupError: the key is not valid.
         """
         self._place = f"The gateway at {address.scheme}://{address.netloc.decode('ascii')}"
         self._patience = patience
@@ -103,53 +103,53 @@ class Connection:
     # Each of these raises GatewayUnreachable, GatewayRefused or GatewayGarbage.
 
     def submit(self, request: Json, idempotency_key: str) -> str:
-        """`POST /v1/jobs`: the job's id, the same for a repeated key."""
+        """Call `POST /v1/jobs`; return the job's id, the same for a repeated key."""
         headers = {"Idempotency-Key": idempotency_key, "Content-Type": "application/json"}
-        # In ASCII, so that the gateway sees a torn character, and says what is wrong.
+        # In ASCII, so that the gateway sees a torn character, and names the error.
         job = self._ask("POST", "/v1/jobs", content=encode_data(request), headers=headers)
         if not is_job_id(job_id := str(job.get("id"))):
             raise self._garbage()
         return job_id
 
     def result(self, job_id: str) -> Json:
-        """`GET /v1/jobs/{id}/result`: what a job that embeds has made, its vectors in base64."""
+        """Call `GET /v1/jobs/{id}/result`; return an embedding job's result, its vectors in base64."""
         return self._ask("GET", f"/v1/jobs/{job_id}/result", params={"encoding_format": "base64"})
 
     def cancel(self, job_id: str) -> Json:
-        """`POST /v1/jobs/{id}/cancel`: the job as it then is."""
+        """Call `POST /v1/jobs/{id}/cancel`; return the job as it is afterwards."""
         return self._ask("POST", f"/v1/jobs/{job_id}/cancel")
 
     def jobs(self, status: str | None, limit: int) -> Iterator[Json]:
-        """`GET /v1/jobs`, newest first, at most `limit` of them, page by page."""
+        """Call `GET /v1/jobs`; yield at most `limit` jobs, newest first, page by page."""
         query = {} if status is None else {"status": status}
         yield from self._pages("GET", "/v1/jobs", query, limit, "last_id")
 
     def dead_letters(self, filters: Mapping[str, str], limit: int) -> Iterator[Json]:
-        """`GET /v1/dead-letters`, the last that failed first, at most `limit` of them, page by page."""
+        """Call `GET /v1/dead-letters`; yield at most `limit` of them, the last that failed first, page by page."""
         return self._pages("GET", DEAD_LETTERS, filters, limit, "next")
 
     def dead_letter(self, job_id: str) -> Json:
-        """`GET /v1/dead-letters/{id}`."""
+        """Call `GET /v1/dead-letters/{id}`."""
         return self._ask("GET", f"{DEAD_LETTERS}/{job_id}")
 
     def requeue(self, job_id: str) -> Json:
-        """`POST /v1/dead-letters/{id}/requeue`: the new job."""
+        """Call `POST /v1/dead-letters/{id}/requeue`; return the new job."""
         return self._ask("POST", f"{DEAD_LETTERS}/{job_id}/requeue")
 
     def requeue_many(self, filters: Mapping[str, str], limit: int | None) -> Iterator[Json]:
-        """`POST /v1/dead-letters/requeue`, page by page: what became of each."""
+        """Call `POST /v1/dead-letters/requeue`, page by page; yield the outcome for each."""
         return self._pages("POST", f"{DEAD_LETTERS}/requeue", filters, limit, "next")
 
     def delete(self, job_id: str) -> Json:
-        """`DELETE /v1/dead-letters/{id}`."""
+        """Call `DELETE /v1/dead-letters/{id}`."""
         return self._ask("DELETE", f"{DEAD_LETTERS}/{job_id}")
 
     def delete_many(self, filters: Mapping[str, str], limit: int | None) -> Iterator[Json]:
-        """`DELETE /v1/dead-letters`, page by page: those that were deleted."""
+        """Call `DELETE /v1/dead-letters`, page by page; yield those that were deleted."""
         return self._pages("DELETE", DEAD_LETTERS, filters, limit, "next")
 
     def job_of_chat(self, chat_id: str) -> str | None:
-        """`HEAD /api/chat/{id}/stream`: the job that answers in this chat of the AI SDK, or else did last."""
+        """Call `HEAD /api/chat/{id}/stream`; return the job that answers in this AI SDK chat, or did so last."""
         answer = self._request("HEAD", f"/api/chat/{quote(chat_id, safe='')}/stream")
         job_id: str | None = answer.headers.get("x-tailrace-job")
         if job_id is not None and not is_job_id(job_id):
@@ -157,14 +157,14 @@ class Connection:
         return job_id
 
     def models(self) -> list[str]:
-        """Return the names of `GET /v1/models` that can be asked for."""
+        """Return the names of `GET /v1/models` that can be requested."""
         return [name for each in self._listed(self._ask("GET", "/v1/models")) if is_model_name(name := each.get("id"))]
 
     def events(self, job_id: str, cursor: EventId) -> Generator[SentEvent, None, None]:
-        """`GET /v1/jobs/{id}/events`, over as many connections as it takes, up to the terminal event.
+        """Call `GET /v1/jobs/{id}/events`, over as many connections as it takes, up to the terminal event.
 
-        There are none where the job had ended and nothing follows the cursor. What was not read from one connection
-        comes from the next; after a `gap`, that is the log from its earliest event.
+        There are no events if the job had ended and nothing follows the cursor. A new connection resumes after the last
+        event that was read; after a `gap`, it starts at the log's earliest event.
         """
         last_id = str(cursor)
         while True:
@@ -198,7 +198,7 @@ class Connection:
         self._patience.reached()
         for piece in response.iter_bytes():
             events = reader.feed(piece)
-            # A gateway on its way out, or one without its Redis, has nothing to say but when to come back.
+            # A gateway that shuts down, or one without its Redis, sends nothing but the time to reconnect after.
             if events or reader.retry_ms is None:
                 self._answered()
             # A proxy's heartbeat may be an event without data.
@@ -207,7 +207,7 @@ class Connection:
     def _pages(
         self, method: str, path: str, query: Mapping[str, str], limit: int | None, cursor: str
     ) -> Iterator[Json]:
-        """All that a listing holds, at most `limit`; a page's field `cursor` says where the next one begins."""
+        """Yield the entries of a listing, at most `limit`; a page's field `cursor` is the start of the next page."""
         left, after = math.inf if limit is None else limit, dict[str, str]()
         while left > 0:
             size = str(min(left, LIST_MOST))
@@ -249,17 +249,17 @@ class Connection:
         self._sleep(wait_s)
 
     def _fault(self, error: httpx2.RequestError) -> str:
-        """Why a request failed, for a sentence."""
+        """Describe why a request failed, for a sentence."""
         if not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             self._patience.reached()
         why = re.sub(r"^\[Errno -?\d+\] ", "", one_line(str(error)))
         return why.rstrip(".") or type(error).__name__
 
     def _passing(self, response: httpx2.Response) -> tuple[str, float | None]:
-        """What an answer that is none says, and when to come back, in seconds.
+        """Read a refusal that may pass: its sentence, and after how many seconds to try again.
 
         Raises:
-            GatewayRefused: it won't pass.
+            GatewayRefused: the refusal is final.
         """
         self._patience.reached()
         code, said = _problem(response)
@@ -298,7 +298,7 @@ class Connection:
 
 
 def _problem(response: httpx2.Response) -> tuple[str | None, str]:
-    """An error's code and sentence: from problem+json (RFC 9457) or OpenAI's envelope."""
+    """Read an error's code and sentence, from problem+json (RFC 9457) or OpenAI's envelope."""
     try:
         body = response.json()
     except (ValueError, RecursionError):

@@ -1,9 +1,8 @@
-"""What the client writes: to a terminal as it comes, to a pipe when it is proven.
+"""Write the client's output: to a terminal as it arrives, to a pipe when it is proven.
 
-`Console` is stdout and stderr; the `Output`s are ways to write a job's answer. On a terminal an answer that is taken
-back is erased, where it still stands on the screen and its rows can be counted; else it is said to be void. What was
-written to a pipe can't be taken back, so it is written in the end, unless `--stream` wants it earlier. Above:
-commands.py. Below: transcript.py, text.py.
+`Console` is stdout and stderr; each `Output` is a way to write a job's answer. On a terminal an answer that is taken
+back is erased, if it is still on the screen and its rows can be counted; else a note says that it is void. Text in a
+pipe can't be taken back, so it is written at the end, unless `--stream` wants it earlier.
 """
 
 import json
@@ -22,7 +21,7 @@ _ERASE_BELOW = "\r\x1b[J"
 
 
 class Console:
-    """stdout and stderr. `colour` and `escapes`: whether a terminal gets colours, and escape sequences at all."""
+    """Write to stdout and stderr. `colour` and `escapes`: whether a terminal gets colours, and any escape sequences."""
 
     def __init__(self, out: BinaryIO, err: BinaryIO, *, colour: bool, escapes: bool) -> None:
         self._out = out
@@ -35,11 +34,11 @@ class Console:
         self._size: os.terminal_size | None = None
 
     def write(self, text: str) -> None:
-        """To stdout, as it is: for pipes, and for what is safe on a terminal."""
+        """Write to stdout, unchanged: for pipes, and for text that is safe on a terminal."""
         self._send(self._out, text)
 
     def show(self, text: str, style: str = PLAIN) -> None:
-        """To a terminal, safely, in a style; `erase` takes back all that was shown since it last did."""
+        """Write to a terminal, safely, in a style; `erase` takes back all text shown since its last call."""
         if not text:
             return
         text = safe(text)
@@ -47,10 +46,10 @@ class Console:
         self._send(self._out, self._styled(text, style) if self._colour else text)
 
     def erase(self) -> bool:
-        """Take back what was shown; False: it can't be, and stays."""
+        """Erase the text that was shown; return False if that is impossible and the text stays."""
         shown, self._shown = "".join(self._shown), []
         size = self._measure()
-        # Where the window was made wider or narrower, terminals differ in what they do to their lines.
+        # Terminals differ in how they wrap their lines after the window was made wider or narrower.
         if not self._escapes or size is None or size != self._size:
             return False
         fewest, most = rows(shown, size.columns)
@@ -65,7 +64,7 @@ class Console:
             self.show("\n")
 
     def note(self, sentence: str, style: str = DIM) -> None:
-        """Tell a person something that is no part of the output, on stderr."""
+        """Write a sentence for a person, which is not part of the output, to stderr."""
         line = f"tailrace: {one_line(sentence)}\n"
         if self.is_terminal:
             self.end_line()
@@ -74,7 +73,7 @@ class Console:
         self._send(self._err, self._styled(line, style) if self._colour and self._err_is_terminal else line)
 
     def fail(self, sentence: str) -> None:
-        """Tell what went wrong."""
+        """Write the sentence of a failure to stderr."""
         self.note(sentence, RED)
 
     def _keep(self, text: str) -> None:
@@ -99,19 +98,19 @@ class Console:
 
 
 class Output(Protocol):
-    """A way to write a job's answer."""
+    """Write a job's answer in one of several ways."""
 
     def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
-        """An event came, and the transcript has it. Raises AnswerNotWhole where it can't be written any more."""
+        """Take an event that the transcript has. Raises AnswerNotWhole if the answer can't be written any more."""
         ...
 
     def complete(self, transcript: Transcript) -> None:
-        """The job is complete, and all that can be proven is."""
+        """Finish the output: the job is complete, and its answer is proven as far as possible."""
         ...
 
 
 class OnScreen:
-    """To a terminal, as it comes: reasoning dimmed, tools that are to be called in the end."""
+    """Write to a terminal, as the answer arrives: reasoning dimmed, and at the end the tools to be called."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -119,7 +118,7 @@ class OnScreen:
         self._counted = False
 
     def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
-        """Show what was said, or take it back."""
+        """Show new text, or take text back."""
         for change in changes:
             if isinstance(change, TakenBack):
                 self._take_back(change, transcript)
@@ -142,7 +141,7 @@ class OnScreen:
         self._console.show(said.text, DIM if said.voice is Voice.REASONING else PLAIN)
 
     def _count(self, change: Counted) -> None:
-        """In the place of the last count, if it can be erased."""
+        """Show a count in place of the last one, if that can be erased."""
         if self._counted and not self._console.erase():
             self._console.show("\n")
         self._counted = True
@@ -159,28 +158,28 @@ class OnScreen:
 
 
 class AtTheEnd:
-    """To a pipe, once it is proven: exactly the answer, and a line end if it has none."""
+    """Write to a pipe, once the answer is proven: exactly the answer, and a line end if it has none."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
-        """Wait."""
+        """Ignore the event: the answer is written at the end."""
 
     def complete(self, transcript: Transcript) -> None:
-        """Write it."""
+        """Write the answer."""
         self._console.write(_as_line(transcript.text))
 
 
 class AsItComes:
-    """To a pipe, as it comes. What is taken back after that makes it fail."""
+    """Write to a pipe, as the answer arrives. Text that is taken back afterwards makes it fail."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._last = ""
 
     def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
-        """Write what was said."""
+        """Write new text."""
         for change in changes:
             if isinstance(change, Said):
                 if change.voice is Voice.ANSWER:
@@ -200,19 +199,19 @@ class AsItComes:
 
 
 class EventLines:
-    """Each event as a line of JSON, its data as the gateway sent it."""
+    """Write each event as a line of JSON, its data as the gateway sent it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
-        """Write it."""
+        """Write the event."""
         data = event.data.decode(errors="replace").replace("\n", " ")
         line = f'{{"event":{json.dumps(event.name)},"id":{json.dumps(event.id)},"data":{data}}}\n'
         self._console.write(safe(line) if self._console.is_terminal else line)
 
     def complete(self, transcript: Transcript) -> None:
-        """All is written."""
+        """Write nothing more: each event is written already."""
 
 
 def _as_line(text: str) -> str:

@@ -49,8 +49,7 @@ async def watching(scope: Scope, receive: Receive, reader: Reader) -> AsyncItera
         loop = asyncio.get_running_loop()
         while (await receive())["type"] != "http.disconnect":
             if scope.get(HALF_CLOSED):
-                # The message may mean a half-close only. Heartbeats fail for a client that has left, and do no harm to
-                # one that only sends nothing more.
+                # Heartbeats fail if the client has left; a client that only sends nothing more ignores them.
                 for after_s in PROBES_S:
                     loop.call_later(after_s, reader.send_heartbeat)
         reader.leave()

@@ -1,1 +1,1 @@
-"""The client's values and rules: what it knows of a job, and how it shows it. Pure."""
+"""The client's values and rules: its view of a job, and how it shows it. Pure."""

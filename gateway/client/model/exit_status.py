@@ -1,6 +1,6 @@
-"""What the client's exit status says, for scripts. Pure.
+"""Map the outcome of a command to the client's exit status, for scripts. Pure.
 
-Above: commands.py, arguments.py, which prints the table, and the README, which is tested against it.
+The help of arguments.py prints the table, and a test compares it with the README.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from shared.model.events import EventType
 
 
 class ExitStatus(IntEnum):
-    """The statuses; those over 128 are what a shell makes of SIGINT and SIGPIPE."""
+    """The statuses; those over 128 are the shell's values for SIGINT and SIGPIPE."""
 
     COMPLETE = 0
     FAILED = 1
@@ -47,7 +47,7 @@ _ENDS: Mapping[str, ExitStatus] = {
     EventType.CANCELLED: ExitStatus.CANCELLED,
     EventType.EXPIRED: ExitStatus.CANCELLED,
 }
-# An answer that reached its token limit is as long as was asked for.
+# An answer that reached its token limit is as long as requested.
 _WHOLE = ("stop", "tool_calls", "length", None)
 _NOT_FOR_YOU = (401, 403, 404)
 
@@ -63,7 +63,7 @@ def of_end(end: str, finish_reason: object = None) -> ExitStatus:
 
 
 def of_error(error: TailraceError) -> ExitStatus:
-    """The status for a command that could not do what it was asked."""
+    """Return the status for a command that failed with this error."""
     if isinstance(error, GatewayRefused):
         if error.answered in _NOT_FOR_YOU:
             return ExitStatus.REFUSED

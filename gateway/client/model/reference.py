@@ -1,7 +1,7 @@
-"""How a person names a job: by its id in any dialect, by an address of the API, or by the chat it answers in. Pure.
+"""Read a person's name for a job: its id in any dialect, an address of the API, or the chat it answers in. Pure.
 
-Above: arguments.py, which reads one, and commands.py, which finds the job. A chat's id is whatever its page likes, so
-that nothing tells it from a job's but `--chat`. Not here: whether there is such a job, and where the gateway is.
+A chat's id may be any text that its page chooses, so that only `--chat` distinguishes it from a job's. Not here:
+whether the job exists, and the gateway's address.
 """
 
 import re
@@ -17,7 +17,7 @@ _CHAT_PATH = re.compile(r"(.*)/api/chat/(.+)/(?:stream|stop)/?")
 
 
 class Reference(NamedTuple):
-    """A job by its id, or a chat by its own; and of an address its gateway, and the token that opens the events."""
+    """A job's id or a chat's id; from an address also its gateway, and the token that opens the events."""
 
     job_id: str | None = None
     chat_id: str | None = None
@@ -26,7 +26,7 @@ class Reference(NamedTuple):
 
 
 def read_reference(text: str) -> Reference | None:
-    """Read an id or an address; None: it is neither. An address may lack its gateway, as `links` of a job do."""
+    """Read an id or an address; None if it is neither. An address may lack its gateway, as `links` of a job do."""
     if (job_id := _job_id(text)) is not None:
         return Reference(job_id)
     try:
@@ -46,7 +46,7 @@ def read_reference(text: str) -> Reference | None:
 
 
 def _job_id(text: str) -> str | None:
-    """The job of an id in any dialect."""
+    """Read the job of an id in any dialect."""
     for prefix in PREFIXES:
         if text.startswith(prefix) and is_job_id(job_id := "job_" + text.removeprefix(prefix)):
             return job_id

@@ -1,6 +1,6 @@
-"""Jobs and dead letters as tables for people. Pure: the time comes in.
+"""Format jobs and dead letters as tables for people. Pure: the time is an argument.
 
-Above: commands.py. Below: text.py. Scripts get JSON lines in its place.
+Not here: JSON lines, which scripts get instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ _UNITS = (("d", 86_400), ("h", 3600), ("min", 60))
 
 
 def table(jobs: Sequence[Mapping[str, Any]], now: datetime) -> str:
-    """One line for each job, as the gateway shows it, under a line of heads. It ends with a line end."""
+    """Format one line for each job, as the gateway shows it, under a line of heads. The table ends with a line end."""
     return _lined_up([_HEADS, *(_cells(job, now) for job in jobs)])
 
 
 def table_of_letters(letters: Sequence[Mapping[str, Any]], now: datetime) -> str:
-    """The same for dead letters; their age counts from their end. What they were requeued as, where one was."""
+    """Format dead letters; their age counts from their end. If one was requeued, a column names the new job."""
     rows = [_LETTER_HEADS, *(_letter_cells(letter, now) for letter in letters)]
     if not any(letter.get("requeued_as") for letter in letters):
         rows = [row[:-1] for row in rows]
@@ -75,7 +75,7 @@ def _time(text: object) -> datetime | None:
 
 
 def duration(seconds: float) -> str:
-    """A time in the largest unit that it has one whole of: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
+    """Format a time in the largest unit that it has one whole of: `0.4 s`, `12 s`, `3 min`, `5 h`, `2 d`."""
     for name, unit in _UNITS:
         if seconds >= unit:
             return f"{int(seconds // unit)} {name}"

@@ -1,7 +1,7 @@
-"""What of a text may be shown on a terminal, and how much room it takes there. Pure.
+"""Make a text safe for a terminal, and measure the room that it takes there. Pure.
 
-Above: terminal.py. A model says whatever it likes, escape sequences included: none of them may reach a terminal, where
-they could move the cursor, change the title or paste into the shell. A pipe gets a text as it is.
+A model may write anything, escape sequences included. None of them may reach a terminal: they could move the cursor,
+change the title or paste into the shell. A pipe gets a text as it is.
 """
 
 import unicodedata
@@ -10,7 +10,7 @@ _LOST = "\ufffd"
 _ESCAPED = (
     *range(0x20),
     *range(0x7F, 0xA0),
-    # These change in which direction everything after them reads.
+    # These change the direction of everything after them.
     *range(0x202A, 0x202F),
     *range(0x2066, 0x206A),
     # Halves of characters.
@@ -29,26 +29,26 @@ _SAFE = {
 }
 
 _TAB = 8
-# East Asian Width (UAX #11), and what a terminal takes for such a character: columns at least, and at most.
+# East Asian Width (UAX #11), and the columns that a terminal takes for such a character, at least and at most.
 _WIDTHS = {"W": (2, 2), "F": (2, 2), "A": (1, 2)}
 _WITHOUT_WIDTH = ("Mn", "Me", "Cf")
 _EMOJI = range(0x1F000, 0x20000)
 
 
 def safe(text: str) -> str:
-    """A text without control characters, but for line ends and tabs; pictures of them stand in their place."""
+    """Replace control characters, but for line ends and tabs, by pictures of them."""
     return text.translate(_SAFE)
 
 
 def one_line(text: str) -> str:
-    """A text of somebody else's for one line of ours: safe, without line ends."""
+    """Make a foreign text fit one line of ours: safe, without line ends."""
     return " ".join(safe(text).split())
 
 
 def rows(text: str, columns: int) -> tuple[int, int]:
-    """How many rows of a terminal a safe text takes, at least and at most: terminals differ in what is how wide.
+    """Count the rows of a terminal that a safe text takes, at least and at most: terminals differ in widths.
 
-    It begins in the first column of the first row. The row that the cursor stands in counts, even if it is empty.
+    The text begins in the first column of the first row. The cursor's row counts, even if it is empty.
     """
     fewest, most = _Row(columns), _Row(columns)
     for char in text:
@@ -66,7 +66,7 @@ def rows(text: str, columns: int) -> tuple[int, int]:
 
 
 class _Row:
-    """Where the cursor is. A row that is just full is not left before the next character comes."""
+    """Track the cursor. A row that is just full is not left before the next character arrives."""
 
     def __init__(self, columns: int) -> None:
         self.number = 1

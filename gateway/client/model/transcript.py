@@ -1,7 +1,7 @@
-"""What one reader knows of one job: its events, folded into an answer, and the proof that nothing is missing. Pure.
+"""Fold the events of one job, as one reader gets them, into an answer and the proof that nothing is missing. Pure.
 
-It keeps the reader's rules: an id is applied once, `rollback` forgets the deltas after `to`, `gap` forgets everything.
-Above: commands.py feeds it, terminal.py shows what changed. Not here: connections, and what is shown how.
+It follows the reader's rules: an id is applied once, `rollback` forgets the deltas after `to`, `gap` forgets
+everything. Not here: connections, and how changes are shown (terminal.py).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _FIRST = EventId(0, 1)
 
 
 class Voice(Enum):
-    """Who speaks in a delta: the answer itself, or the model thinking aloud."""
+    """The kind of a delta's text: the answer itself, or the model's reasoning."""
 
     ANSWER = "answer"
     REASONING = "reasoning"
@@ -37,13 +37,13 @@ _VOICES = {"reasoning_content": Voice.REASONING, "content": Voice.ANSWER, "refus
 
 
 class TakenBack(NamedTuple):
-    """What was said is void, but for what the transcript still says."""
+    """Earlier text is void, except for the text that the transcript still holds."""
 
     why: str
 
 
 class Counted(NamedTuple):
-    """A job that counts got further."""
+    """A job that counts its progress has advanced."""
 
     how_far: str
 
@@ -52,14 +52,14 @@ Change = Said | TakenBack | Counted
 
 
 class ToolCall(NamedTuple):
-    """A tool that the model wants to be called, and its arguments, as JSON if the model is any good."""
+    """A tool that the model wants to be called, and its arguments: JSON, unless the model made a mistake."""
 
     name: str
     arguments: str
 
 
 class Proof(Enum):
-    """What the terminal event says of the reader's events."""
+    """The result of the check of the reader's events against the terminal event."""
 
     WHOLE = "whole"
     PARTIAL = "partial"
@@ -82,7 +82,7 @@ class _Delta(NamedTuple):
 
 @dataclass
 class Transcript:
-    """One reader's view. `cursor` is what it sends as `Last-Event-ID`, `end` the terminal event, once it has come."""
+    """One reader's view. `cursor` is its `Last-Event-ID`, `end` the terminal event once it has arrived."""
 
     cursor: EventId = START
     end: End | None = None
@@ -91,16 +91,16 @@ class Transcript:
     _deltas: list[_Delta] = field(default_factory=list)
 
     def apply(self, event: SentEvent) -> tuple[Change, ...]:
-        """The next event came; what it changes. One that was applied before changes nothing.
+        """Apply the next event; return its changes. An event that was applied before changes nothing.
 
         Raises:
-            GatewayGarbage: this is no event of Tailrace.
+            GatewayGarbage: this is not an event of Tailrace.
         """
         data = _data(event)
         if event.name == EventType.GAP:
             return self.forget("The gateway's log does not hold what was read.")
         if event.id is None:
-            return ()  # for those who watch, and not in the log
+            return ()  # for live readers only, and not in the log
         event_id = _id(event.id)
         if self.end is not None or event_id <= self.cursor:
             return ()
@@ -121,7 +121,7 @@ class Transcript:
         return ()
 
     def forget(self, why: str) -> tuple[Change, ...]:
-        """Start over: what follows is the log from its earliest event."""
+        """Start over: the next event is the log's earliest."""
         said = any(self.said)
         self._deltas.clear()
         self._events = 0
@@ -130,17 +130,17 @@ class Transcript:
 
     @property
     def said(self) -> Iterator[Said]:
-        """All that was said and holds."""
+        """Yield all text that is still valid."""
         return (said for delta in self._deltas for said in delta.said)
 
     @property
     def text(self) -> str:
-        """The answer: what the model's first choice says, its reasoning left out."""
+        """Return the answer: the text of the model's first choice, without its reasoning."""
         return "".join(said.text for said in self.said if said.voice is Voice.ANSWER)
 
     @property
     def tool_calls(self) -> list[ToolCall]:
-        """The tools that the first choice wants to be called, in its order.
+        """Return the tools that the first choice wants to be called, in its order.
 
         Raises:
             GatewayGarbage: the gateway sent a tool call that is not in the form of its log.
@@ -154,7 +154,7 @@ class Transcript:
 
     @property
     def proof(self) -> Proof:
-        """Whether all events came, and the deltas are those that the worker logged."""
+        """Check that all events have arrived, and that the deltas are those that the worker logged."""
         if self.end is None or not self._whole:
             return Proof.PARTIAL
         digest = hashlib.sha256(b"".join(delta.data for delta in self._deltas)).hexdigest()

@@ -1,7 +1,7 @@
-"""What the client makes of a result that is vectors: it is proven, then it is lines of JSON. Pure.
+"""Check a result that is vectors against its proof, and write it as lines of JSON. Pure.
 
-Above: commands.py, which has the result from connection.py and the proof from the terminal event. Not here: how a job
-that has a result is told from one that has an answer.
+Not here: the fetch of the result and its proof, and the distinction between jobs with a result and jobs with an answer
+(commands.py).
 """
 
 import base64
@@ -16,10 +16,10 @@ from shared.model.jobs import FLOAT_BYTES
 
 
 def vectors_of(listed: Mapping[str, Any], proof: Mapping[str, Any]) -> list[bytes]:
-    """The vectors of a list of embeddings in base64, in their order.
+    """Return the vectors of a list of embeddings in base64, in their order.
 
     Raises:
-        AnswerNotWhole: they are not what `proof`, the `result` of the job's terminal event, says.
+        AnswerNotWhole: they do not match `proof`, the `result` of the job's terminal event.
     """
     try:
         vectors = [base64.b64decode(item["embedding"], validate=True) for item in listed["data"]]
@@ -33,6 +33,6 @@ def vectors_of(listed: Mapping[str, Any], proof: Mapping[str, Any]) -> list[byte
 
 
 def as_lines(vectors: list[bytes]) -> Iterator[str]:
-    """Each vector as a line of JSON."""
+    """Write each vector as a line of JSON."""
     for vector in vectors:
         yield json.dumps(struct.unpack(f"<{len(vector) // FLOAT_BYTES}f", vector), separators=(",", ":")) + "\n"
