@@ -1,7 +1,6 @@
-"""The fragments of tool calls in a delta, read from the one form that the worker writes them in.
+"""Read the fragments of tool calls in a delta, in the one form that the worker writes. Pure.
 
-Above: responses.py and ui_message.py. Below: nothing. Pure. Not here: repairs of other forms, which the worker's reader
-makes before it writes a delta.
+Not here: repairs of other forms, which the worker's reader makes before it writes a delta.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +38,7 @@ def call_fragments(delta: Mapping[str, Any]) -> Iterator[CallFragment]:
 
 
 def add_extra(known: dict[str, Any], fragment: CallFragment) -> None:
-    """Add a fragment's further fields to those of its call: of a field that comes again, the last value counts."""
+    """Add a fragment's further fields to those of its call; the last value of a repeated field counts."""
     for name, value in fragment.extra.items():
         inner = name in _TEXT_FIELDS
         known[name] = {**known.get(name, {}), **value} if inner else value

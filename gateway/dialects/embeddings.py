@@ -1,7 +1,6 @@
-"""Embeddings in OpenAI's dialect: a job's kept vectors as its list of embeddings, page by page.
+"""Write embeddings in OpenAI's dialect: a job's kept vectors as its list of embeddings, page by page.
 
-Above: gateway/api/results.py and embeddings.py. Below: nothing but the events. Pure: bytes in, bytes out. Not here:
-where the vectors come from.
+Pure: bytes in, bytes out. Not here: the source of the vectors (the API's results.py).
 """
 
 import base64
@@ -36,7 +35,7 @@ def parse_encoding(value: object) -> Encoding:
 
 
 class EmbeddingsEnd:
-    """How a job of embeddings ended; what it has embedded is read apart. See `foreground.Whole`."""
+    """Read how a job of embeddings ended; its vectors are read separately."""
 
     def __init__(self) -> None:
         self.ended = False
@@ -54,12 +53,12 @@ class EmbeddingsEnd:
                 pass
 
     def body(self) -> dict[str, Any]:
-        """Nothing: the list is written piece by piece."""
+        """Return an empty body: the list is written piece by piece."""
         raise NotImplementedError
 
 
 class EmbeddingList:
-    """OpenAI's list of embeddings (API reference, embeddings/object), for what is kept of a job's result.
+    """Write OpenAI's list of embeddings (API reference, embeddings/object) from a job's kept result.
 
     It is `opening`, the pages' `items` in their order, and `closing`. `extra` fields come on top of OpenAI's.
     """
@@ -76,7 +75,7 @@ class EmbeddingList:
         self._index = 0
 
     def items(self, page: bytes) -> bytes:
-        """The embeddings whose whole vectors the page holds, with a comma before each but the list's first."""
+        """Write the embeddings with whole vectors in this page, with a comma before each but the list's first."""
         items = []
         for start in range(0, len(page), self._vector_bytes):
             vector = page[start : start + self._vector_bytes]

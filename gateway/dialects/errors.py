@@ -1,7 +1,6 @@
-"""How OpenAI's API says that something went wrong: envelope, types, and the headers that steer its clients.
+"""Write errors as OpenAI's API does: envelope, types, and the headers that steer its clients.
 
-Above: app.py and the chat dialect, which turn errors of the tree and bad ends of jobs into bytes. Below: the
-error tree. Not here: status lines and responses. Pure: data in, data out.
+Pure: data in, data out. Not here: status lines and responses.
 """
 
 import math
@@ -23,7 +22,7 @@ class Failure:
     """Why a call got no answer, or not a whole one.
 
     `code` is one of our error tree's, `status` its HTTP status; `retryable` says whether the same request can
-    help, `retry_after_s` when, where that is known; `param` names the offending field.
+    help, `retry_after_s` when, if that is known; `param` names the offending field.
     """
 
     code: str
@@ -35,7 +34,7 @@ class Failure:
 
 
 def failure_of(error: TailraceError) -> Failure:
-    """An error that was raised on the way."""
+    """Describe a raised error as a failure."""
     param = error.param if isinstance(error, RequestError | ProviderRefused) else None
     after_s = error.retry_after_s if isinstance(error, BoundReached | Unavailable | ProviderRefused) else None
     return Failure(
@@ -49,7 +48,7 @@ def failure_of(error: TailraceError) -> Failure:
 
 
 def failure_in(event: Event) -> Failure:
-    """What a `failed`, `cancelled` or `expired` event says."""
+    """Read the failure of a `failed`, `cancelled` or `expired` event."""
     error = event.json()["error"]
     return Failure(
         code=error["code"],
@@ -62,17 +61,17 @@ def failure_in(event: Event) -> Failure:
 
 
 def envelope(message: str, type_: str, code: str | None, param: str | None) -> dict[str, Any]:
-    """The body of an error response and the data of a stream's error frame (OpenAI API reference, errors)."""
+    """Write the body of an error response and the data of a stream's error frame (OpenAI API reference, errors)."""
     return {"error": {"message": message, "type": type_, "param": param, "code": code}}
 
 
 def body_of(failure: Failure) -> dict[str, Any]:
-    """The envelope of a failure."""
+    """Write the envelope of a failure."""
     return envelope(failure.message, _type_of(failure), _CODES.get(failure.code, failure.code), failure.param)
 
 
 def _type_of(failure: Failure) -> str:
-    # OpenAI's servers say `invalid_request_error` of 401, 403 and 404 too: status and code tell them apart.
+    # OpenAI's servers use `invalid_request_error` for 401, 403 and 404 too: status and code distinguish them.
     if failure.code in _TYPES:
         return _TYPES[failure.code]
     if failure.status == 429:
@@ -81,7 +80,7 @@ def _type_of(failure: Failure) -> str:
 
 
 def headers_of(failure: Failure) -> dict[str, str]:
-    """The headers that tell OpenAI's clients whether and when to send the request again.
+    """Return the headers from which OpenAI's clients learn whether and when to repeat the request.
 
     By themselves they repeat it after 408, 409, 429 and every 5xx (`_should_retry` in openai-python,
     `shouldRetry` in openai-node); `x-should-retry` overrules that. `retry-after` is in whole seconds (RFC

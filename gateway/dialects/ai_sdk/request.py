@@ -1,8 +1,7 @@
-"""The requests of the AI SDK's `useChat`, as a pure reader: a body in, the turns of a conversation out.
+"""Read the requests of the AI SDK's `useChat`: a body in, the turns of a conversation out. Pure.
 
-Above: api/ui_chat.py, which knows the conversation so far and makes a job of this. Below: ui_steps.py, the error tree.
 A body has the whole history (`messages`, as `DefaultChatTransport` sends it) or only the news (`message`, the AI SDK's
-recipe for servers that keep the rest). Not here: answers (ui_message.py), or the rules of a chat (admission.py).
+recipe for servers that store the rest). Not here: answers (stream.py), and the rules of a chat (admission).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,13 @@ from gateway.dialects.ai_sdk.steps import assistant_messages
 from shared.model.errors import InvalidRequest
 
 MAX_ID: Final = 255
-"""Characters of a chat's or a message's id, which the browser makes up; the AI SDK's own have 16."""
+"""Characters of a chat's or a message's id, which the browser generates; the AI SDK's own have 16."""
 
 REGENERATE: Final = "regenerate-message"
 _TRIGGERS = ("submit-message", REGENERATE)
 _ROLES = ("system", "user", "assistant")
-# Parameters that an app may let its pages choose, under the names of chat completions. An app's own fields are its own
-# matter: a strict upstream would refuse them.
+# Parameters that an app may let its pages choose, under the names of chat completions. An app's own fields are not
+# sent: a strict upstream would refuse them.
 _PARAMETERS = (
     *("model", "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed"),
     *("presence_penalty", "frequency_penalty", "reasoning_effort", "verbosity", "response_format"),
@@ -32,7 +31,7 @@ _PARTS = "text, file, tool-<name>, dynamic-tool, reasoning, source-url, source-d
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of the page, as the messages of chat completions that say it; empty if it says nothing."""
+    """One message of the page, as messages of chat completions; empty if it has no content."""
 
     id: str
     messages: Sequence[Mapping[str, Any]]
@@ -44,7 +43,7 @@ class UiRequest:
 
     `turns` are all of the conversation if it is `whole`, else only its news. `continues` is the id of the
     assistant's message that the answer belongs to: its tools have been called by the page. `cut` is the id of the
-    message that is to be said anew.
+    message that is to be generated again.
     """
 
     chat_id: str
@@ -56,11 +55,11 @@ class UiRequest:
     cut: str | None
 
     def message_id(self, job_id: str) -> str:
-        """The id of the assistant's message that this job gives."""
+        """Return the id of the assistant's message that this job gives."""
         return self.continues or "msg_" + job_id.removeprefix("job_")
 
     def after(self, former: Sequence[Turn]) -> list[Turn]:
-        """The conversation with its news. A message that comes again replaces itself and all that followed it."""
+        """Return the conversation with its news. A repeated message replaces itself and everything after it."""
         replaced = {turn.id for turn in self.turns if turn.id} | ({self.cut} if self.cut else set())
         kept = next((at for at, turn in enumerate(former) if turn.id in replaced), len(former))
         return [*former[:kept], *self.turns]
@@ -70,7 +69,7 @@ def read_ui_request(body: Mapping[str, Any]) -> UiRequest:
     """Read the body of `POST /api/chat`.
 
     Raises:
-        InvalidRequest: names the field and what would be right.
+        InvalidRequest: names the field and its valid values.
     """
     trigger = body.get("trigger", _TRIGGERS[0])
     if trigger not in _TRIGGERS:
@@ -146,7 +145,7 @@ def _turn(message: object, where: str) -> Turn:
 
 
 def _parts(message: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The parts of a message that are for a model, and the steps between them."""
+    """Return the parts of a message that are for a model, and the steps between them."""
     parts = message.get("parts")
     if parts is None and isinstance(text := message.get("content"), str):
         return [{"type": "text", "text": text}]
@@ -184,7 +183,7 @@ def _check_part(part: Mapping[str, Any], kind: str, where: str) -> None:
 
 
 def _content(parts: Sequence[Mapping[str, Any]], where: str) -> Any:
-    """A user's parts as those of chat completions."""
+    """Translate a user's parts into those of chat completions."""
     content: list[dict[str, Any]] = []
     for part in parts:
         if part["type"] == "text":

@@ -1,8 +1,7 @@
-"""A page's message of an assistant as the messages of a chat, step by step.
+"""Translate a page's message of an assistant into the messages of a chat, step by step. Pure.
 
-The AI SDK keeps all steps of an answer in one message: thoughts, text, the calls of a step and their results. Above:
-ui_request.py, which has checked the parts. Below: the name of the metadata that ui_message.py writes. Pure. Not here:
-messages of users, and which parts there are.
+The AI SDK keeps all steps of an answer in one message: reasoning, text, the calls of a step and their results. Not
+here: messages of users, and the check of the parts (request.py).
 """
 
 import json
@@ -70,7 +69,7 @@ def _call(part: Part) -> dict[str, Any]:
 
 
 def _extra(part: Part) -> Mapping[str, Any]:
-    """The further fields of an upstream's call, which travelled through the page."""
+    """Return the further fields of an upstream's call, which travelled through the page."""
     for name in _METADATA_FIELDS:
         metadata = part.get(name)
         if isinstance(metadata, dict) and isinstance(extra := metadata.get(METADATA), dict):
@@ -79,7 +78,7 @@ def _extra(part: Part) -> Mapping[str, Any]:
 
 
 def _arguments(part: Part) -> str:
-    """The arguments as the model wrote them: JSON, but for a call that failed because they were not."""
+    """Return the arguments as the model wrote them: JSON, but for a call that failed because they were not."""
     given = part.get("input")
     if given is None:
         given = part.get("rawInput")
@@ -89,7 +88,7 @@ def _arguments(part: Part) -> str:
 
 
 def _result(part: Part) -> str | None:
-    """The result of a tool's call, if there is one."""
+    """Return the result of a tool's call, if there is one."""
     match part["state"]:
         case "output-available":
             return _as_text(part.get("output"))

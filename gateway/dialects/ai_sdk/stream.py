@@ -1,8 +1,7 @@
-"""The AI SDK's UI message stream (Vercel's `ai`, protocol v1), as a pure translator: a job's events in, parts out.
+"""Write the AI SDK's UI message stream (Vercel's `ai`, protocol v1): a job's events in, parts out. Pure.
 
-Above: api/ui_chat.py, which reads a job and writes the parts. Below: the events. Only parts that `ai` 5, 6 and 7 all
-know are made. It starts at the job's first event, so that each replay gives the same bytes. Not here: HTTP, time, or
-the browser's request (ui_request.py).
+Only parts that `ai` 5, 6 and 7 all know are made. The translation starts at the job's first event, so that each replay
+gives the same bytes. Not here: HTTP, time, or the browser's request (request.py).
 """
 
 import json
@@ -17,7 +16,7 @@ from shared.model.events import Event, EventType, encode_data
 _DONE: Final = b"data: [DONE]\n\n"
 _TAIL = b'"}'
 _CLOSED = b"\x00"
-"""The beginning of no delta."""
+"""A prefix that no delta has."""
 TEXT, REASONING = "text", "reasoning"
 # The block that each text of a delta belongs to: a refusal is a text like any other.
 _BLOCKS = {"reasoning_content": REASONING, "content": TEXT, "refusal": TEXT}
@@ -52,10 +51,10 @@ class _Call:
 
 
 class UiMessageStream:
-    """A job as the parts of one assistant's message, of the choice with index 0.
+    """Translate a job into the parts of one assistant's message, of the choice with index 0.
 
-    `shown`: a part of the message has been shown. `ended`: nothing follows any more, the body may end. `failure`: why
-    it ended badly; if nothing was shown, it has no part, since it may still become an HTTP status.
+    `shown`: a part of the message has been shown. `ended`: no part follows, the body may end. `failure`: the reason of
+    a bad end; if nothing was shown, it has no part, since it may still become an HTTP status.
     """
 
     def __init__(self, message_id: str) -> None:
@@ -73,7 +72,7 @@ class UiMessageStream:
         self._calls: dict[int, _Call] = {}
 
     def translate(self, event: Event) -> bytes:
-        """The parts for this event; empty if it has none in this dialect."""
+        """Return the parts for this event; empty if it has none in this dialect."""
         if self.ended:
             return b""
         match event.type:
@@ -93,15 +92,15 @@ class UiMessageStream:
                 return b""
 
     def failure_frame(self) -> bytes:
-        """The part with the failure, for a caller whose headers went out already; else empty."""
+        """Return the part with the failure if the headers were sent already; else empty."""
         return b"" if self.failure is None else _part("error", errorText=self.failure.message)
 
     def interruption(self, failure: Failure) -> bytes:
-        """Write why the stream breaks off here, though its job goes on."""
+        """Write the reason why the stream breaks off here, although its job continues."""
         return _part("error", errorText=failure.message)
 
     def _plain_text(self, data: bytes) -> bytes:
-        """The inside of a delta's JSON string, if the delta is one piece of the open block and nothing else."""
+        """Return the inside of a delta's JSON string, if the delta is one piece of the open block and nothing else."""
         if not (data.startswith(self._plain) and data.endswith(_TAIL)):
             return b""
         text = data[len(self._plain) : -len(_TAIL)]
@@ -129,7 +128,7 @@ class UiMessageStream:
         return head + _part(f"{kind}-start", id=self._block_id(kind))
 
     def _close(self) -> bytes:
-        """The end of the open block, if there is one."""
+        """Write the end of the open block, if there is one."""
         kind, self._kind = self._kind, None
         self._plain = _CLOSED
         return b"" if kind is None else _part(f"{kind}-end", id=self._block_id(kind))
@@ -151,7 +150,7 @@ class UiMessageStream:
         return opening + _part("tool-input-delta", toolCallId=call.id, inputTextDelta=fragment.text)
 
     def _start(self) -> bytes:
-        """The beginning of the message, unless it has begun."""
+        """Write the beginning of the message, unless it has begun."""
         if self.shown:
             return b""
         self.shown = True
@@ -165,7 +164,7 @@ class UiMessageStream:
         return self._start() + self._close() + b"".join(calls) + end
 
     def _cancelled(self) -> bytes:
-        """An end that was asked for is not a failure."""
+        """End the message without a failure, because the end was requested."""
         self.ended = True
         return self._close() + _part("abort") + _DONE
 
@@ -188,7 +187,7 @@ def _part(kind: str, **fields: Any) -> bytes:
 
 
 def _whole_call(call: _Call) -> bytes:
-    """The call with its tool's input; a model may have written arguments that are not JSON."""
+    """Write the call with its tool's input; a model may have written arguments that are not JSON."""
     about: dict[str, Any] = {"toolCallId": call.id, "toolName": call.name}
     if call.extra:
         about["providerMetadata"] = {METADATA: call.extra}

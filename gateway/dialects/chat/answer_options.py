@@ -1,6 +1,6 @@
-"""Say how one job is shown in one of OpenAI's completion dialects. Pure.
+"""Hold the options with which one job is shown in one of OpenAI's completion dialects. Pure.
 
-Above: chat.py and completions.py, whose options these are. Not here: the request's other fields.
+Not here: the request's other fields.
 """
 
 from collections.abc import Mapping
@@ -42,11 +42,11 @@ class AnswerOptions:
 
 
 def wants_usage(request: Mapping[str, Any]) -> bool:
-    """Whether a stream ends with a chunk that holds the usage."""
+    """Return whether a stream ends with a chunk that holds the usage."""
     options = request.get("stream_options")
     return isinstance(options, dict) and options.get("include_usage") is True
 
 
 def choices_of(request: Mapping[str, Any]) -> int:
-    """Return how many choices were asked for."""
+    """Return how many choices were requested."""
     return request.get("n") or 1

@@ -1,7 +1,7 @@
-"""The SSE ids of a chat's chunks: the cursor with which a caller comes back.
+"""Read and write the SSE ids of a chat's chunks: the cursor with which a caller resumes. Pure.
 
-Above: chunk_stream.py writes them, resumed_stream.py continues after one. Below: the ids of events, of which one may be
-several chunks. They stand behind the data, and no heartbeat has a blank line: so OpenAI's clients pass over them. Pure.
+One event may be several chunks. An id is written behind the data, and no heartbeat has a blank line, so that OpenAI's
+clients ignore the ids. Not here: the chunks (chunk_stream.py), and the rest after a cursor (resumed_stream.py).
 """
 
 from typing import Final, NamedTuple
@@ -15,7 +15,7 @@ _PART_DIGITS: Final = 4
 
 
 class ChunkId(NamedTuple):
-    """The SSE id of a chunk: its event's, and which of the event's chunks it is, where it is not the last of them.
+    """The SSE id of a chunk: its event's id, and the chunk's number within the event unless it is the last one.
 
     `1-17` stands for all chunks of that event, `1-17.1` for the first of several.
     """
@@ -31,7 +31,7 @@ def parse_chunk_id(text: str) -> ChunkId:
     """Read the id of a chunk.
 
     Raises:
-        BadCursor: it is none.
+        BadCursor: it is not the id of a chunk.
     """
     try:
         event, dot, part = text.partition(".")
@@ -45,14 +45,14 @@ def parse_chunk_id(text: str) -> ChunkId:
 
 
 def numbered(frames: bytes, event_id: EventId) -> bytes:
-    """The frames of one event, each with its id."""
+    """Add its id to each frame of one event."""
     chunks = frames.split(FRAME_END)[:-1]
     ids = [*(ChunkId(event_id, part) for part in range(1, len(chunks))), ChunkId(event_id)]
     return b"".join(chunk + _ID + str(id_).encode() + FRAME_END for chunk, id_ in zip(chunks, ids, strict=True))
 
 
 def after(frames: bytes, part: int | None) -> bytes:
-    """What of one event's frames, once they are `numbered`, follows this part; what has no id always does."""
+    """Return the frames of one event that follow this part, once they are `numbered`; those without an id always do."""
     each = frames.split(FRAME_END)[:-1]
     passed = sum(_ID in frame for frame in each) if part is None else part
     return b"".join(frame + FRAME_END for frame in each[passed:])

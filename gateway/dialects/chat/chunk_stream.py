@@ -1,7 +1,6 @@
 """Translate a job's events into a stream of chunks: the part that OpenAI's two completion dialects share. Pure.
 
-Above: chat.py and completions.py, which shape the choices. Below: extras.py, outcome.py, chunk_id.py and the events.
-Not here: HTTP, time, or how a job is read.
+Subclasses shape the choices. Not here: HTTP, time, or how a job is read.
 """
 
 from abc import ABC, abstractmethod
@@ -27,7 +26,7 @@ _LOST = {
 
 
 class ChunkStream(ABC):
-    """A job as a stream of chunks.
+    """Translate a job into a stream of chunks.
 
     `shown`: a chunk was sent. `ended`: no event adds anything. `failure`: the reason of a bad end. A failure before the
     first chunk has no frame of its own, since it may still become an HTTP status. Each chunk has an SSE id, which
@@ -84,11 +83,11 @@ class ChunkStream(ABC):
         return b""
 
     def failure_frame(self) -> bytes:
-        """Return the failure's frame, for a caller whose headers were sent; empty if there is no failure."""
+        """Return the failure's frame, for use after the headers were sent; empty if there is no failure."""
         return b"" if self.failure is None else error_frame(self.failure)
 
     def interruption(self, failure: Failure) -> bytes:
-        """Write why the stream breaks off here, though its job goes on."""
+        """Write the reason why the stream breaks off here, although its job continues."""
         return error_frame(failure)
 
     @abstractmethod

@@ -1,7 +1,7 @@
 """Hold the fields that an upstream sends beside its deltas, until a chunk shows them. Pure.
 
-`choice_extra` holds further fields of the upstream's choice, `chunk_extra` those of its chunk. Above: chunk_stream.py
-and whole_answer.py. Not here: the fields of the delta itself.
+`choice_extra` holds further fields of the upstream's choice, `chunk_extra` those of its chunk. Not here: the fields of
+the delta itself.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Extras:
     def __init__(self) -> None:
         self.stays: dict[str, Any] = {}
         self.waiting: set[int] = set()
-        """The choices of which something has not been shown."""
+        """The choices with fields that have not been shown."""
         self._noted: list[_Noted] = []
 
     def note(self, event: EventId, index: int, choice: _Fields | None, chunk: _Fields | None) -> None:

@@ -1,6 +1,6 @@
 """Fold fragments of one JSON object into the whole object. Pure.
 
-Above: chat.py, for the fields of a delta that Tailrace passes on without knowing them.
+It serves the fields of a delta that Tailrace passes on without knowing them.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """Read the finish reasons and the usage of a `completed` event, as OpenAI's completion dialects show them. Pure.
 
-Above: chunk_stream.py and whole_answer.py. Not here: bad ends (openai_errors.py).
+Not here: bad ends (errors.py).
 """
 
 from collections.abc import Collection, Mapping

@@ -1,6 +1,6 @@
-"""Return the rest of a stream of chunks, for a caller whose connection was lost; as pure as the stream itself.
+"""Return the rest of a stream of chunks to a caller that lost its connection. Pure, as the stream itself is.
 
-Above: api/completion_calls.py. Below: chunk_stream.py, which makes the whole stream. Not here: HTTP, time.
+Not here: the whole stream (chunk_stream.py), HTTP, time.
 """
 
 from gateway.dialects.chat.chunk_id import ChunkId, after
@@ -10,7 +10,7 @@ from shared.model.events import START, Event, EventId, EventType
 
 
 class ResumedStream:
-    """The chunks after `cursor`, for a caller who has all chunks before; see `ChunkStream`.
+    """Return the chunks after `cursor`, for a caller that has all chunks before; see `ChunkStream`.
 
     The whole `stream` is translated from the job's first event. `shown`: this caller was sent a chunk now.
     """
@@ -41,7 +41,7 @@ class ResumedStream:
         return b"" if self.failure is None else error_frame(self.failure)
 
     def interruption(self, failure: Failure) -> bytes:
-        """Write why the stream breaks off here, though its job goes on."""
+        """Write the reason why the stream breaks off here, although its job continues."""
         return error_frame(failure)
 
     def _after_cursor(self, frames: bytes, event_id: EventId) -> bytes:
@@ -52,7 +52,7 @@ class ResumedStream:
         self._reached = True
         if event_id == self._cursor.event:
             return after(frames, self._cursor.part)
-        # Redis has forgotten what the caller was shown.
+        # Redis has lost events that the caller was shown.
         self.ended = True
         self.failure = lost(EventType.GAP)
         return b""

@@ -1,8 +1,7 @@
-"""OpenAI's chat completions, as a pure translator: a job's events in, chunks or one whole completion out.
+"""Write OpenAI's chat completions: a job's events in, chunks or one whole completion out. Pure.
 
-Above: api/chat_completions.py, which reads a job and writes these objects. Below: chunk_stream.py, whole_answer.py and
-folding.py. A delta has the form that the worker's chunk reader gives it, so that nothing is repaired here. Not here:
-HTTP, time, or how a job is read.
+A delta has the form that the worker's chunk reader gives it, so that nothing is repaired here. Not here: HTTP, time, or
+how a job is read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ _WORDLESS = frozenset({"tool_calls", "function_call", "refusal", "audio"})
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions(AnswerOptions):
-    """The same for a chat. `legacy_functions`: the request offers `functions`, so that a call is a `function_call`."""
+    """The options of a chat. `legacy_functions`: the request has `functions`, so that a call is a `function_call`."""
 
     PREFIX = "chatcmpl-"
 
@@ -34,7 +33,7 @@ class ChatOptions(AnswerOptions):
 
 
 class ChatStream(ChunkStream):
-    """A job as a stream of `chat.completion.chunk` (OpenAI API reference, chat/streaming)."""
+    """Translate a job into a stream of `chat.completion.chunk` (OpenAI API reference, chat/streaming)."""
 
     KIND = "chat.completion.chunk"
     PLAIN = (b'{"content":"', b'{"reasoning_content":"', b'{"refusal":"')
@@ -68,7 +67,7 @@ class ChatStream(ChunkStream):
         """Return the role of this choice, after the roles of the choices before it.
 
         openai-python's stream helper finds choices by position, so none may overtake another. An index that was not
-        asked for opens nothing but itself: it could be any number.
+        requested opens nothing but itself: it could be any number.
         """
         earlier = [i for i in range(index) if i not in self._opened] if index < self._choices else []
         self._opened.update(earlier)
@@ -80,7 +79,7 @@ class ChatStream(ChunkStream):
 
 
 class ChatCompletion(WholeAnswer):
-    """A job as one `chat.completion` (OpenAI API reference, chat/object)."""
+    """Translate a job into one `chat.completion` (OpenAI API reference, chat/object)."""
 
     KIND = "chat.completion"
 

@@ -1,6 +1,6 @@
 """Read from a request, and from the query of one that resumes, how its answer is streamed. Pure.
 
-Above: api/completion_calls.py. All raise errors of the tree. Not here: the options that depend on the dialect.
+All errors are of the error tree. Not here: the options that depend on the dialect.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ def wants_stream(body: Mapping[str, Any]) -> bool:
     """Check `stream` and `stream_options`; return whether the answer is streamed.
 
     Raises:
-        InvalidRequest: names the field and what would be right.
+        InvalidRequest: names the field and its valid values.
     """
     streaming = body.get("stream")
     if streaming is not None and not isinstance(streaming, bool):
@@ -31,7 +31,7 @@ def resumed_at(query: Mapping[str, str], last_event_id: str | None) -> tuple[boo
     """Return whether an answer that is read again is streamed, and after which chunk.
 
     Raises:
-        InvalidRequest, BadCursor: names the field and what would be right.
+        InvalidRequest, BadCursor: names the field and its valid values.
     """
     stream = query.get("stream", "false")
     if stream not in ("true", "false"):

@@ -1,7 +1,6 @@
 """Fold a job's events into one whole answer: the part that OpenAI's two completion dialects share. Pure.
 
-Above: chat.py and completions.py, which shape the choices. Below: extras.py, outcome.py and the events. Not here: HTTP,
-time, or how a job is read.
+Subclasses shape the choices. Not here: HTTP, time, or how a job is read.
 """
 
 import json
@@ -17,7 +16,7 @@ from shared.model.events import START, Event, EventType, parse_id
 
 
 class WholeAnswer(ABC):
-    """A job as one object. `ended`: no event adds anything; then there is either a `failure` or a body."""
+    """Fold a job into one object. `ended`: no event adds anything; then there is either a `failure` or a body."""
 
     KIND: ClassVar[str]
     """The `object` of the answer."""
@@ -51,7 +50,7 @@ class WholeAnswer(ABC):
                 pass
 
     def message(self) -> dict[str, Any] | None:
-        """Return the first choice's words so far as a message of a chat, with the thoughts that led to them.
+        """Return the first choice's text so far as a message of a chat, with the reasoning that led to it.
 
         Its calls are not among it: a chat takes a call together with its result only.
         """

@@ -1,7 +1,6 @@
 """Translate a legacy completions request into the chat request that Tailrace sends. Pure.
 
-Above: api/completions.py. All raise InvalidRequest. Not here: the fields that a chat has under the same name, which
-admission checks.
+All functions raise InvalidRequest. Not here: the fields that a chat has under the same name, which admission checks.
 """
 
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ def chat_request_of(body: Mapping[str, Any]) -> dict[str, Any]:
     `max_tokens` gets no default, though OpenAI's is 16: a reasoning model would spend them before its first word.
 
     Raises:
-        InvalidRequest: a chat can't do what a field asks for; the sentence names it.
+        InvalidRequest: a chat can't provide the function of a field; the sentence names the field.
     """
     for name in _OF_A_CHAT:
         if body.get(name) is not None:

@@ -1,7 +1,6 @@
-"""OpenAI's legacy completions, as a pure translator: a chat job's events in, text chunks or one whole text out.
+"""Write OpenAI's legacy completions: a chat job's events in, text chunks or one whole text out. Pure.
 
-Above: api/completions.py, which reads a job and writes these objects. Below: chunk_stream.py and whole_answer.py. A
-text has no place for reasoning or tool calls. Not here: the request (completions_request.py), HTTP, time.
+A text has no place for reasoning or tool calls. Not here: the request (request.py), HTTP, time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,13 @@ _KIND = "text_completion"
 
 @dataclass(frozen=True, slots=True)
 class TextOptions(AnswerOptions):
-    """The same for a text."""
+    """The options of a text completion."""
 
     PREFIX = "cmpl-"
 
 
 class TextStream(ChunkStream):
-    """A job as a stream of `text_completion` (OpenAI API reference, completions/create)."""
+    """Translate a job into a stream of `text_completion` (OpenAI API reference, completions/create)."""
 
     KIND = _KIND
     PLAIN = (b'{"content":"',)
@@ -52,7 +51,7 @@ class TextStream(ChunkStream):
 
 
 class TextCompletion(WholeAnswer):
-    """A job as one `text_completion` (OpenAI API reference, completions/object)."""
+    """Translate a job into one `text_completion` (OpenAI API reference, completions/object)."""
 
     KIND = _KIND
 
@@ -82,7 +81,7 @@ def _is_token(token: object) -> bool:
 
 
 def _logprobs(tokens: Sequence[Mapping[str, Any]], offset: int) -> dict[str, Any] | None:
-    """Return a chat's log probabilities as those of a text; `offset` is where the first token begins."""
+    """Return a chat's log probabilities as those of a text; `offset` is the first token's position."""
     if not tokens:
         return None
     offsets = []
