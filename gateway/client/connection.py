@@ -163,7 +163,7 @@ class Connection:
     def events(self, job_id: str, cursor: EventId) -> Generator[SentEvent, None, None]:
         """Call `GET /v1/jobs/{id}/events`, over as many connections as it takes, up to the terminal event.
 
-        There are no events if the job had ended and nothing follows the cursor. A new connection resumes after the last
+        Yields nothing if the job had ended and nothing follows the cursor. A new connection resumes after the last
         event that was read; after a `gap`, it starts at the log's earliest event.
         """
         last_id = str(cursor)

@@ -116,7 +116,7 @@ class Hub:
             reader.lose()
 
     async def emptied(self) -> None:
-        """Wait until there are no readers."""
+        """Wait until the last reader has left."""
         await self._empty.wait()
 
     async def run(self) -> None:

@@ -83,7 +83,7 @@ class ChunkStream(ABC):
         return b""
 
     def failure_frame(self) -> bytes:
-        """Return the failure's frame, for use after the headers were sent; empty if there is no failure."""
+        """Return the failure's frame, for use after the headers were sent; empty without a failure."""
         return b"" if self.failure is None else error_frame(self.failure)
 
     def interruption(self, failure: Failure) -> bytes:

@@ -1,6 +1,6 @@
-"""The annotations of a delta, as Responses have them: chat nests a citation's fields, Responses do not.
+"""Read the annotations of a delta as Responses have them: chat nests a citation's fields, Responses do not. Pure.
 
-Above: response_writer.py. Pure. Not here: which part of an output they belong to.
+Not here: which part of an output they belong to (writer.py).
 """
 
 from collections.abc import Iterator, Mapping

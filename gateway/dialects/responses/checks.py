@@ -1,4 +1,4 @@
-"""Checks of a Responses request's values: each returns the value with its type, or refuses it by its name. Pure."""
+"""Check the values of a Responses request: each function returns a typed value, or refuses its field. Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +44,7 @@ def flag(given: Mapping[str, Any], name: str, default: bool) -> bool:
 
 
 def text_of(given: Mapping[str, Any], name: str, where: str = "") -> str:
-    """Check a text field; a missing one is empty. `where` is the name that its caller knows, if it is another."""
+    """Check a text field; a missing one is empty. `where` is the caller's name for it, if that is another."""
     value = given.get(name)
     if value is None:
         return ""

@@ -1,7 +1,7 @@
-"""The input of a custom tool, decoded from a function's arguments while they arrive.
+"""Decode the input of a custom tool from a function's arguments while they arrive. Pure.
 
 An upstream that knows functions only is given a custom tool as a function of one text, `input`; its call then has
-`{"input": "…"}`. Above: response_writer.py. Pure. Not here: how a custom tool is declared upstream (response_tools.py).
+`{"input": "…"}`. Not here: how a custom tool is declared upstream (tool_offer.py).
 """
 
 import json
@@ -41,7 +41,7 @@ class CustomInput:
     def __init__(self) -> None:
         self._state = _State.HEAD
         self._waiting = ""
-        """The unread end of what has come: a part of the head, or of an escape."""
+        """The unread end of the arguments so far: a part of the head, or of an escape."""
         self._pieces: list[str] = []
         """The arguments, if they are read when they are complete."""
         self._high = ""
@@ -102,7 +102,7 @@ class CustomInput:
         return "".join(pieces)
 
     def _unescape(self, given: str, at: int) -> tuple[str, int] | None:
-        """Return the text of the escape that begins `at`, and where it ends; None until it has come whole."""
+        """Return the text of the escape that begins `at`, and its end; None until all of it has arrived."""
         letter = given[at + 1 : at + 2]
         if letter != "u":
             return (self._lone_half() + _ESCAPES.get(letter, letter), at + 2) if letter else None

@@ -1,7 +1,7 @@
-"""Fields of a Responses request: how each is used.
+"""List the fields of a Responses request, and how each is used. Pure.
 
-A request that goes upstream holds the fields that chat completions know, and no others. Pure. Not here: the values of
-the translated fields (responses_request.py).
+A request that goes upstream holds the fields that chat completions know, and no others. Not here: the values of the
+translated fields (request.py).
 """
 
 import re
@@ -15,7 +15,7 @@ from shared.model.jobs import KEPT
 
 
 class Use(StrEnum):
-    """What becomes of a field."""
+    """The use of a field."""
 
     HONOURED = "honoured"
     """It changes what Tailrace does, and does not go upstream."""
@@ -128,7 +128,7 @@ def check_fields(body: Mapping[str, Any]) -> None:
     """Check the fields that are read as they are.
 
     Raises:
-        InvalidRequest: names the field and what would be right.
+        InvalidRequest: names the field and its valid values.
     """
     for name, sentence in _REFUSED.items():
         if body.get(name) is not None:
@@ -162,7 +162,7 @@ def unknown_fields(body: Mapping[str, Any]) -> list[str]:
 
 
 def echo_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect what the response says again."""
+    """Collect the fields that the response repeats."""
     echo = {name: body[name] for name in _ECHOED if body.get(name) is not None}
     if echo.get("service_tier") in _SHOWN_TIERS:
         echo["service_tier"] = _SHOWN_TIERS[echo["service_tier"]]

@@ -1,8 +1,8 @@
-"""Response events as frames, numbered without a gap, but for one after an epoch that follows a loss.
+"""Write response events as frames, numbered without a gap, but for one after an epoch that follows a loss. Pure.
 
-A server that was killed may forget events that were shown. The execution that follows has an epoch far beyond the last
+A server that was killed may lose events that were shown. The execution that follows has an epoch far beyond the last
 one (`begin` of shared/store/functions), from which its numbers begin: a number says whether its event is still there.
-Above: responses.py and response_writer.py. Below: the encoding of events. Pure. Not here: which events there are.
+Not here: which events there are.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,14 +18,14 @@ Template = tuple[bytes, bytes, bytes]
 
 
 class ResponseFrames:
-    """The frames of one stream. Events are counted from 0; only those with a number over `after` are written."""
+    """Write the frames of one stream. Events are counted from 0; only those with a number over `after` are written."""
 
     def __init__(self, after: int) -> None:
         self._after = after
         self._next = 0
 
     def begin_epoch(self, epoch: int) -> bool:
-        """Begin the numbers of an epoch that does not follow the last one; whether the reader has seen lost events."""
+        """Begin the numbers of an epoch after a loss; return whether the reader has seen lost events."""
         first = epoch << _EPOCH_BITS
         lost = self._next <= self._after < first
         self._next = max(self._next, first)

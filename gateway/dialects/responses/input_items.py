@@ -1,6 +1,6 @@
-"""Messages of a chat as Responses' items: the input of a response, whatever dialect its job was asked in.
+"""Translate messages of a chat into Responses' items: the input of a response, in whichever dialect its job was sent.
 
-Pure. Not here: items as messages (response_items.py).
+Pure. Not here: items as messages (items.py).
 """
 
 import json
@@ -32,7 +32,7 @@ def items_of(messages: Iterable[Message], job_id: str, names: ToolNames | None =
 
 
 class _Shown:
-    """The items of messages. Results of custom tools are told from others by the calls before them."""
+    """Write the items of messages. The calls before them distinguish results of custom tools from others."""
 
     def __init__(self, names: ToolNames) -> None:
         self._names = names

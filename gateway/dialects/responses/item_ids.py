@@ -1,4 +1,4 @@
-"""Ids of Responses' output items: each names the job whose answer the item belongs to. Pure."""
+"""Read and write ids of Responses' output items: each names the job of the answer that has the item. Pure."""
 
 import re
 from collections.abc import Mapping

@@ -1,8 +1,7 @@
-"""Responses' input items as the messages of a chat.
+"""Translate Responses' input items into the messages of a chat. Pure.
 
 An answer of a model is one message of a chat, but several items: its thoughts, its texts and its calls. An item that
-chats cannot express is refused by its place. Pure. Not here: the fields of a request, and messages as items
-(response_input_items.py).
+chats cannot express is refused by its place. Not here: the fields of a request, and messages as items (input_items.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,7 +59,7 @@ def conversation_of(
     `names` has the upstream names of the declared tools.
 
     Raises:
-        InvalidRequest: names the item and what would be right.
+        InvalidRequest: names the item and its valid form.
     """
     chat = _Chat(earlier, names or ToolNames(()))
     for number, item in enumerate(items):

@@ -1,4 +1,4 @@
-"""The state of an answer that has called tools, read from the log of its job: its thoughts, and its calls' own fields.
+"""Read the state of an answer that has called tools from the log of its job: its thoughts, and its calls' own fields.
 
 Pure. Not here: how a log is read, and the message that gets the state back (answer_state.py).
 """
@@ -29,7 +29,7 @@ class LoggedAnswer:
 
 
 class AnswerLog:
-    """Reads the state of an answer from the frames of its job's log."""
+    """Read the state of an answer from the frames of its job's log."""
 
     def __init__(self) -> None:
         self.size = 0

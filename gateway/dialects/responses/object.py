@@ -1,7 +1,6 @@
-"""The response object of OpenAI's Responses: its fields, its id, its usage.
+"""Write the response object of OpenAI's Responses: its fields, its id, its usage. Pure.
 
-Above: dialects/responses.py, which fills it from a job's events, and api/responses.py. Below: jobs' ids. Pure. Not
-here: the items of its output (response_output.py).
+Not here: the items of its output (output.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,10 +40,10 @@ _KNOWN_CODES = frozenset({"context_length_exceeded", "insufficient_quota"})
 
 @dataclass(frozen=True, slots=True)
 class ResponseOptions:
-    """The facts that the translation of a job depends on: all are fixed when the job is made.
+    """Hold the facts that the translation of a job depends on: all are fixed when the job is made.
 
     `model` is the name the caller used; a `background` job lives without its caller; `asked` is the request's fields
-    that the response says again.
+    that the response repeats.
     """
 
     job_id: str
@@ -55,24 +54,24 @@ class ResponseOptions:
 
     @property
     def bare_id(self) -> str:
-        """The characters that all ids of this job share."""
+        """Return the characters that all ids of this job share."""
         return self.job_id.removeprefix("job_")
 
     @property
     def wants_summary(self) -> bool:
-        """Whether the reasoning is shown as a summary too: many clients show nothing else of it."""
+        """Return whether the reasoning is shown as a summary too: many clients show nothing else of it."""
         reasoning = self.asked.get("reasoning")
         given = reasoning if isinstance(reasoning, dict) else {}
         return (given.get("summary") or given.get("generate_summary")) in _SUMMARIES
 
 
 def response_id(job_id: str) -> str:
-    """The id of a job in this dialect."""
+    """Write the id of a job in this dialect."""
     return "resp_" + job_id.removeprefix("job_")
 
 
 def job_id_of(response: str) -> str:
-    """The job of a response's id; empty if it is not one."""
+    """Read the job of a response's id; empty if the id is not valid."""
     return "job_" + response.removeprefix("resp_") if response.startswith("resp_") else ""
 
 
@@ -86,7 +85,7 @@ def response_object(
     usage: Mapping[str, Any] | None = None,
     service_tier: str | None = None,
 ) -> dict[str, Any]:
-    """A response (OpenAI API reference, responses/object).
+    """Write a response (OpenAI API reference, responses/object).
 
     `reason` says why it is incomplete. `service_tier` is the upstream's word for the tier that was used.
     """
@@ -111,7 +110,7 @@ def response_object(
 
 
 def error_of(failure: Failure) -> dict[str, Any]:
-    """The error of a failed response. A client repeats `server_error` and `rate_limit_exceeded`, and nothing else."""
+    """Write a failed response's error. A client repeats `server_error` and `rate_limit_exceeded`, and nothing else."""
     if failure.code in _KNOWN_CODES:
         code = failure.code
     elif failure.status == 429:
@@ -123,14 +122,14 @@ def error_of(failure: Failure) -> dict[str, Any]:
 
 
 def tier_of(delta: Mapping[str, Any]) -> str | None:
-    """The service tier that a delta names as used, if it is one that clients know."""
+    """Read the service tier that a delta names as used, if clients know it."""
     extra = delta.get("chunk_extra")
     tier = extra.get("service_tier") if isinstance(extra, dict) else None
     return tier if tier in _TIERS else None
 
 
 def usage_of(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """The usage as Responses have it; clients rely on every field of it."""
+    """Write the usage as Responses have it; clients rely on every field of it."""
     usage = outcome.get("usage") or {}
     cache_hits = {"cached_tokens": usage.get("prompt_cache_hit_tokens")}
     return {

@@ -1,6 +1,6 @@
-"""The items of a response's output and their parts, as they grow.
+"""Hold the items of a response's output and their parts, as they grow. Pure.
 
-Above: response_writer.py, which makes events of them. Pure. Not here: sequence numbers, and when a part begins or ends.
+Not here: their events (writer.py), sequence numbers, and when a part begins or ends.
 """
 
 import json
@@ -16,7 +16,7 @@ _TEMPLATE_TAIL = b'"}\n\n'
 
 @dataclass(frozen=True, slots=True)
 class PartKind:
-    """A text that grows: the type of its item, its own type, its events' name, its field, and what numbers it.
+    """Describe a text that grows: the type of its item, its own type, its events' name, its field, and its number.
 
     `numbered_by` is empty for the text of a call, which has no parts.
     """
@@ -65,7 +65,7 @@ class OutputItem:
         self._head = head
 
     def as_dict(self) -> dict[str, Any]:
-        """The item as it now is."""
+        """Return the item as it now is."""
         head = {"id": self.id, "type": self.type, "status": self.status, **self._head}
         if self.type == "message":
             return {**head, "role": "assistant", "content": self._content()}
@@ -101,21 +101,21 @@ class Part:
 
     @property
     def text(self) -> str:
-        """All of it; halves of a character find each other here."""
+        """Return the whole text; the halves of a split character are joined here."""
         text: str = json.loads(b'"%s"' % b"".join(self.pieces))
         return text
 
     @property
     def empty(self) -> dict[str, Any]:
-        """The part before its text begins."""
+        """Return the part before its text begins."""
         return self._shape("", [], [])
 
     def as_dict(self) -> dict[str, Any]:
-        """The part as it now is."""
+        """Return the part as it now is."""
         return self._shape(self.text, self.annotations, self.logprobs)
 
     def done(self) -> dict[str, Any]:
-        """The data of the event that has the whole text."""
+        """Return the data of the event that has the whole text."""
         data = {**self.place, self.kind.text_field: self.text}
         if self._is_output_text:
             data["logprobs"] = self.logprobs

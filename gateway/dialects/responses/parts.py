@@ -1,4 +1,7 @@
-"""Content of Responses' items as content of chat messages, and back. Pure. Not here: the items around it."""
+"""Translate content of Responses' items into content of chat messages, and back. Pure.
+
+Not here: the items around it (items.py).
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +16,7 @@ def content_of(given: str | list[Any], where: str) -> Content:
     """Translate an item's content. One text is sent as a text, because not every upstream takes lists.
 
     Raises:
-        InvalidRequest: names the part and what would be right.
+        InvalidRequest: names the part and its valid form.
     """
     if isinstance(given, str):
         return given
@@ -30,7 +33,7 @@ def result_of(given: str | list[Any], where: str) -> tuple[Content, list[dict[st
     """Translate a tool's output: its texts, and the parts that chats take from users only, such as images.
 
     Raises:
-        InvalidRequest: names the part and what would be right.
+        InvalidRequest: names the part and its valid form.
     """
     content = content_of(given, where)
     if isinstance(content, str):

@@ -1,4 +1,4 @@
-"""The state of answers that was looked up lately. Pure. Not here: how it is found (logged_answer.py)."""
+"""Cache the state of answers that was read lately. Pure. Not here: how it is read (logged_answer.py)."""
 
 from collections import OrderedDict
 

@@ -1,7 +1,7 @@
-"""OpenAI's Responses, the asking side: a request becomes a chat request.
+"""Translate a request of OpenAI's Responses into a chat request. Pure.
 
-Upstreams speak chat completions. A field that they have no word for is refused by its name, or left out if nobody can
-miss it. Pure. Not here: the answer (responses.py), and what each field is for (response_fields.py).
+Upstreams speak chat completions. A field without a counterpart there is refused by its name, or left out if its absence
+does no harm. Not here: the answer (stream.py), and the use of each field (fields.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,8 +26,8 @@ _REFERENCE = "item_reference"
 class ResponseRequest:
     """A checked body of `POST /v1/responses`.
 
-    `chat` has the fields of the chat request except for its messages and tools; `echo` is what the response says again;
-    `unknown` are names of fields that were left out. `items` may hold references to other items.
+    `chat` has the fields of the chat request except for its messages and tools; `echo` has those that the response
+    repeats; `unknown` are names of fields that were left out. `items` may hold references to other items.
     """
 
     streaming: bool
@@ -43,12 +43,12 @@ class ResponseRequest:
 
     @property
     def tools(self) -> list[Any]:
-        """All declared tools, those that input items have added included."""
+        """Return all declared tools, those that input items have added included."""
         return [*(self.echo.get("tools") or ()), *self.echo.get(ADDITIONAL_TOOLS, ())]
 
     @property
     def names(self) -> ToolNames:
-        """The upstream names of the declared tools."""
+        """Return the upstream names of the declared tools."""
         return ToolNames.of(self.echo)
 
     def after(self, earlier: Mapping[str, Any]) -> "ResponseRequest":
@@ -66,7 +66,7 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     """Read a request (OpenAI API reference, responses/create).
 
     Raises:
-        InvalidRequest: names the field and what would be right.
+        InvalidRequest: names the field and its valid values.
     """
     check_fields(body)
     streaming, background = flag(body, "stream", False), flag(body, "background", False)
@@ -96,12 +96,12 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
 def chat_request(
     request: ResponseRequest, earlier: Sequence[Message], items: Iterable[Item], max_bytes: int
 ) -> tuple[dict[str, Any], Sequence[Answer]]:
-    """Make the chat request: instructions, what was said `earlier`, and these items, whose references are resolved.
+    """Make the chat request: instructions, the `earlier` messages, and these items, with their references resolved.
 
     Returns it with the answers among its messages that are made of items.
 
     Raises:
-        InvalidRequest: an item can't be said in a chat, nothing is said at all, or it is over `max_bytes` in all.
+        InvalidRequest: a chat can't express an item, there are 0 messages, or all together are over `max_bytes`.
     """
     messages, answers = conversation_of(items, earlier, request.names)
     if not messages:
@@ -177,7 +177,7 @@ def _items(given: object, *, needed: bool) -> list[Item]:
 
 
 def _item(item: Item) -> Item:
-    """Complete an item: a bare id is a reference, whose type is optional."""
+    """Complete an item: a bare id is a reference; its type is optional."""
     if item.get("type") is None and item.keys() <= {"type", "id"} and "id" in item:
         return {**item, "type": _REFERENCE}
     return item
@@ -206,8 +206,8 @@ def resolved(items: Sequence[Item], outputs: Mapping[str, Item], max_bytes: int)
     """Put the items of `outputs`, by their ids, in place of references.
 
     Raises:
-        InvalidRequest: there is no such item, or what is put in is over `max_bytes` in all: an item may be referred to
-            any number of times.
+        InvalidRequest: an item does not exist, or the inserted items are over `max_bytes` in all: an item may be
+            referred to any number of times.
     """
     sizes = {name: len(encode_data(item)) for name, item in outputs.items()}
     found = [_resolved(item, outputs, f"input[{n}].id") for n, item in enumerate(items)]

@@ -1,8 +1,7 @@
-"""OpenAI's Responses, as a pure translator: a job's events in, response events or one whole response out.
+"""Write OpenAI's Responses: a job's events in, response events or one whole response out. Pure.
 
-Above: api/responses.py, which reads a job and writes the frames. Below: response_object.py, response_writer.py. It
-starts at the job's first event, so that a replay gives the same bytes and numbers, wherever it is cut. Not here: HTTP,
-time, how a job is read, and the request (responses_request.py).
+The translation starts at the job's first event, so that a replay gives the same bytes and numbers at any cut. Not here:
+HTTP, time, how a job is read, and the request (request.py).
 """
 
 import sys
@@ -30,10 +29,10 @@ _LOST = {
 
 
 class ResponseStream:
-    """A job as a stream of response events (OpenAI API reference, responses-streaming).
+    """Translate a job into a stream of response events (OpenAI API reference, responses-streaming).
 
     Only events with a `sequence_number` over `after` are written; all are counted. `shown`: a part of the answer is
-    shown. `ended`: nothing follows any more, the body may end. `failure`: why it ended badly.
+    shown. `ended`: no event follows, the body may end. `failure`: the reason of a bad end.
     """
 
     def __init__(self, options: ResponseOptions, after: int = ALL) -> None:
@@ -50,17 +49,17 @@ class ResponseStream:
 
     @property
     def shown(self) -> bool:
-        """Whether a part of the answer has been shown, which can't be taken back."""
+        """Return whether a part of the answer has been shown, which can't be taken back."""
         return bool(self._writer.items)
 
     def response(self) -> dict[str, Any]:
-        """The response as it now is."""
+        """Return the response as it now is."""
         first = "queued" if self._options.background and not self._started else "in_progress"
         about = {"status": first, "service_tier": self._service_tier, **self._end}
         return response_object(self._options, **about, output=self._writer.output())
 
     def translate(self, event: Event) -> bytes:
-        """The frames for this event; empty if it has none in this dialect."""
+        """Return the frames for this event; empty if it has none in this dialect."""
         if self.ended:
             return b""
         match event.type:
@@ -88,11 +87,11 @@ class ResponseStream:
         return b""
 
     def failure_frame(self) -> bytes:
-        """Nothing: the events have the end already, even if nothing else was shown."""
+        """Return nothing: the events have the end already, even if nothing else was shown."""
         return b""
 
     def interruption(self, failure: Failure) -> bytes:
-        """Write why the stream breaks off here, though its job goes on."""
+        """Write the reason why the stream breaks off here, although its job continues."""
         return self._frames.interruption(_error_fields(failure))
 
     # The beginning and the end.
@@ -136,7 +135,7 @@ class ResponseStream:
             self._service_tier = None
             self._writer.forget()
             return b""
-        # An event can't be taken back. The response itself goes on, so that it has not failed.
+        # An event can't be taken back. The response itself continues, so that it has not failed.
         self.ended = True
         self.failure = Failure(code=event.value, message=_LOST[event], status=status_of(event.value), retryable=True)
         return self._frames.event("error", _error_fields(self.failure))
@@ -148,12 +147,12 @@ class ResponseStream:
         return self._start() + self._writer.delta(delta)
 
     def _event(self, name: str) -> bytes:
-        """An event that shows the whole response."""
+        """Write an event that shows the whole response."""
         return self._frames.built(name, lambda: {"response": self.response()})
 
 
 class WholeResponse:
-    """A job as one response. `ended`: nothing more needs to be accepted. `failure`: why it ended badly."""
+    """Fold a job into one response. `ended`: no event adds anything. `failure`: the reason of a bad end."""
 
     def __init__(self, options: ResponseOptions) -> None:
         self.ended = False
@@ -181,7 +180,7 @@ class WholeResponse:
             self._events.append(event)
 
     def body(self) -> dict[str, Any]:
-        """The response as it now is: as a stream of the surviving events would show it last."""
+        """Return the response as it now is: as a stream of the surviving events would show it last."""
         stream = ResponseStream(self._options, after=_NONE)
         for event in self._events:
             stream.translate(event)

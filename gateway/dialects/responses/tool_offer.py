@@ -1,7 +1,7 @@
-"""Tools of a Responses request as a chat request offers them, and the choice among them.
+"""Translate the tools of a Responses request, and the choice among them, for a chat request. Pure.
 
-Hosted tools cannot be run here. They are left out, and refused only if the request demands one of them. Pure. Not
-here: the names of tools (response_tools.py).
+Hosted tools cannot be run here. They are left out, and refused only if the request demands one of them. Not here: the
+names of tools (tools.py).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +32,7 @@ class _Choice:
 
     @property
     def demands(self) -> bool:
-        """Whether the model has to call a tool."""
+        """Return whether the model has to call a tool."""
         return self.chat not in (None, "none", "auto")
 
 
@@ -40,7 +40,7 @@ def check_tools(given: object, where: str) -> list[Any]:
     """Check the declarations of tools.
 
     Raises:
-        InvalidRequest: names the field and what would be right.
+        InvalidRequest: names the field and its valid values.
     """
     tools = list_of(given, where)
     check_count(tools, where)
@@ -79,7 +79,7 @@ def tool_options(tools: Sequence[object], choice: object, parallel: bool | None)
     """Translate checked tools and the choice among them into the fields of a chat request.
 
     Raises:
-        InvalidRequest: `choice` demands a tool that is not there or cannot be run here.
+        InvalidRequest: `choice` demands a tool that does not exist or cannot be run here.
     """
     declared = {declaration.key: (declaration, definition) for declaration, definition in declarations(tools)}
     names = ToolNames(declaration for declaration, _ in declared.values())
@@ -114,7 +114,7 @@ def _offer(names: ToolNames, declaration: Declaration, definition: Mapping[str, 
 
 
 def _described(custom: Mapping[str, Any]) -> dict[str, str]:
-    """Describe a custom tool. No chat upstream enforces its grammar, so that the model has to be told it."""
+    """Describe a custom tool, with its grammar for the model: no chat upstream enforces it."""
     texts = [custom.get("description") or ""]
     form = custom.get("format") or {}
     if form.get("type") == "grammar":

@@ -1,6 +1,6 @@
-"""Results of tools in a chat: each has to stand directly behind the message that has called the tool.
+"""Move results of tools in a chat directly behind the message that has called the tool. Pure.
 
-Upstreams refuse anything else. Responses' items come in any order, and a user may speak before a tool has ended. Pure.
+Upstreams refuse anything else. Responses' items come in any order, and a user may speak before a tool has ended.
 """
 
 from collections import defaultdict, deque
@@ -11,7 +11,7 @@ Message = dict[str, Any]
 
 
 class _OpenCalls:
-    """Calls without a result, by their ids. An id may occur in several turns of a conversation."""
+    """Track calls without a result, by their ids. An id may occur in several turns of a conversation."""
 
     def __init__(self) -> None:
         self._turns: dict[str, list[tuple[int, deque[int]]]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""Declared tools of Responses: their names upstream, and the declaration behind a name that a model calls.
+"""Name the declared tools of Responses upstream, and find the declaration behind a name that a model calls. Pure.
 
 Chat completions offer functions only, under names of a limited alphabet. A custom tool and a function inside a
-namespace are therefore offered as plain functions. Pure. Not here: what a request offers (tool_offer.py).
+namespace are therefore offered as plain functions. Not here: the tools in a chat request (tool_offer.py).
 """
 
 import hashlib

@@ -1,7 +1,6 @@
-"""The output of a response: a job's deltas in, the events of its items and parts out.
+"""Write the output of a response: a job's deltas in, the events of its items and parts out. Pure.
 
-Above: responses.py, which adds the response's own events. Below: response_output.py, response_frames.py and the readers
-of a delta's fields. Pure. Not here: how a response begins and ends.
+Not here: how a response begins and ends (stream.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,12 @@ from gateway.dialects.responses.tools import ToolNames
 from shared.model.events import encode_data
 
 _CLOSED = b"\x00"
-"""The beginning of no delta."""
+"""A prefix that no delta has."""
 _ANNOTATION = "response.output_text.annotation.added"
 
 
 class OutputWriter:
-    """The items of one response. A message or the reasoning is open until another item begins, calls until the end."""
+    """Write one response's items. A message or the reasoning is open until another item begins, calls until the end."""
 
     def __init__(self, options: ResponseOptions, frames: ResponseFrames) -> None:
         self.items: list[OutputItem] = []
@@ -35,14 +34,14 @@ class OutputWriter:
         """The beginning of a delta that is one more piece of the open part, up to its text."""
         self._calls: dict[int, OutputItem] = {}
         self._annotations: list[Mapping[str, Any]] = []
-        """Those that came before the text that they belong to."""
+        """Those that arrived before the text that they belong to."""
 
     def output(self) -> list[dict[str, Any]]:
-        """The items as they now are."""
+        """Return the items as they now are."""
         return [item.as_dict() for item in self.items]
 
     def plain_text(self, data: bytes) -> bytes | None:
-        """The inside of a delta's JSON string, if the delta is one short piece of the open part and nothing else."""
+        """Return the inside of a delta's JSON string, if it is one short piece of the open part and nothing else."""
         if data.startswith(self._plain) and data.find(b'"', len(self._plain)) == len(data) - 2:
             return data[len(self._plain) : -2]
         return None
@@ -70,12 +69,12 @@ class OutputWriter:
         return b"".join(frames)
 
     def forget(self) -> None:
-        """Forget what was not shown yet: the answer begins again."""
+        """Forget the output that was not shown yet: the answer begins again."""
         self._annotations.clear()
 
     def close(self, status: str) -> bytes:
         """Complete all items, with this status."""
-        # Calls stay open to the end, since an upstream may give them in turns; what is spoken may stand before them.
+        # Calls stay open to the end, since an upstream may alternate their pieces; text may stand before them.
         spoken = self._close_spoken(status)
         return spoken + b"".join(self._close_call(item, status) for item in self._calls.values())
 
