@@ -1,4 +1,4 @@
-"""The meaning of an upstream's error: from its status, its names and its words to one code of shared/model/errors.py.
+"""The meaning of an upstream's error: from its status, its names and its words to one code of shared/model/errors.
 
 Names that mean one thing come first, then words, then the HTTP status; a name that any error may have comes last. Pure.
 Not here: the places of these in an answer (refusals.py).

@@ -35,10 +35,10 @@ _ROW = re.compile(r"^(?P<stem>[ │├└─]*)(?P<name>[A-Z]\w+)(?: +(?P<said>.
 
 
 def tree(root: type[TailraceError]) -> dict[str, str]:
-    """Class -> parent, for everything that shared/model/errors.py itself defines under the root."""
+    """Class -> parent, for everything that shared/model/errors defines under the root."""
     rows: dict[str, str] = {}
     for child in root.__subclasses__():
-        if child.__module__ == errors.__name__:
+        if child.__module__.rpartition(".")[0] == errors.__name__:
             rows |= {child.__name__: root.__name__, **tree(child)}
     return rows
 

@@ -1,0 +1,171 @@
+"""Every error of Tailrace, as one tree.
+
+`gateway/http/errors.py` turns errors into HTTP, and `worker/execution/ending.py` turns them into terminal events.
+This package knows neither of them: an error is a code, a sentence, a status and whether trying again can help.
+
+    TailraceError
+    ├── RequestError            the caller's fault: 4xx
+    │   ├── InvalidRequest        400, names the field
+    │   │   └── BadCursor
+    │   ├── Unauthenticated       401
+    │   ├── Forbidden             403
+    │   ├── NotFound              404
+    │   │   ├── JobNotFound
+    │   │   ├── DeadLetterNotFound
+    │   │   ├── ResponseNotFound
+    │   │   └── ModelNotFound
+    │   ├── MethodNotAllowed      405
+    │   ├── BodyTooLarge          413
+    │   ├── MisdirectedRequest    421
+    │   ├── IdempotencyConflict   422
+    │   └── BoundReached          429, names the bound
+    │       ├── QueueFull
+    │       ├── TooManyWaiting
+    │       ├── TooManyStreams
+    │       └── TooManyBytes
+    ├── Unavailable             503: ours, and passing
+    │   ├── RedisUnavailable
+    │   ├── MemoryFull
+    │   └── Draining
+    ├── AttemptFailed           why an attempt, and with it perhaps the job, ended badly
+    │   ├── ProviderTimeout
+    │   ├── ProviderUnreachable
+    │   ├── ProviderRefused
+    │   ├── ProviderTruncated
+    │   ├── ProviderGarbage
+    │   ├── OutputTooLarge
+    │   ├── TenantFull
+    │   ├── CircuitOpen
+    │   ├── Interrupted           its execution ended before the provider was through
+    │   │   ├── WorkerLost
+    │   │   ├── Drained
+    │   │   └── LogBehind
+    │   ├── PoisonJob
+    │   ├── BrokenJob
+    │   ├── DeadlinePassed
+    │   ├── Cancelled
+    │   │   └── Abandoned
+    │   └── InternalError
+    ├── ClientError             why the command line could not do what it was asked
+    │   ├── GatewayUnreachable    nobody answers, or not for long enough
+    │   ├── GatewayRefused        the gateway's own error, as it told it
+    │   ├── GatewayGarbage        what answers is no gateway of Tailrace
+    │   └── AnswerNotWhole        the answer can't be proven, or was taken back
+    ├── EventTooLarge           an event of a stream is larger than its reader takes
+    └── StartupError            this process can't start; the sentence says what to change
+"""
+
+from shared.model.errors.attempt import (
+    REFUSALS,
+    Abandoned,
+    AttemptFailed,
+    BrokenJob,
+    Cancelled,
+    CircuitOpen,
+    DeadlinePassed,
+    Drained,
+    InternalError,
+    Interrupted,
+    LogBehind,
+    OutputTooLarge,
+    PoisonJob,
+    ProviderGarbage,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderTruncated,
+    ProviderUnreachable,
+    TenantFull,
+    WorkerLost,
+)
+from shared.model.errors.base import EventTooLarge, StartupError, TailraceError
+from shared.model.errors.client import (
+    AnswerNotWhole,
+    ClientError,
+    GatewayGarbage,
+    GatewayRefused,
+    GatewayUnreachable,
+)
+from shared.model.errors.problem import is_provider_fault, is_request_fault, problem_of, status_of
+from shared.model.errors.request import (
+    BadCursor,
+    BodyTooLarge,
+    BoundReached,
+    DeadLetterNotFound,
+    Draining,
+    Forbidden,
+    IdempotencyConflict,
+    InvalidRequest,
+    JobNotFound,
+    MemoryFull,
+    MethodNotAllowed,
+    MisdirectedRequest,
+    ModelNotFound,
+    NotFound,
+    QueueFull,
+    RedisUnavailable,
+    RequestError,
+    ResponseNotFound,
+    TooManyBytes,
+    TooManyStreams,
+    TooManyWaiting,
+    Unauthenticated,
+    Unavailable,
+)
+
+__all__ = [
+    "REFUSALS",
+    "Abandoned",
+    "AnswerNotWhole",
+    "AttemptFailed",
+    "BadCursor",
+    "BodyTooLarge",
+    "BoundReached",
+    "BrokenJob",
+    "Cancelled",
+    "CircuitOpen",
+    "ClientError",
+    "DeadLetterNotFound",
+    "DeadlinePassed",
+    "Drained",
+    "Draining",
+    "EventTooLarge",
+    "Forbidden",
+    "GatewayGarbage",
+    "GatewayRefused",
+    "GatewayUnreachable",
+    "IdempotencyConflict",
+    "InternalError",
+    "Interrupted",
+    "InvalidRequest",
+    "JobNotFound",
+    "LogBehind",
+    "MemoryFull",
+    "MethodNotAllowed",
+    "MisdirectedRequest",
+    "ModelNotFound",
+    "NotFound",
+    "OutputTooLarge",
+    "PoisonJob",
+    "ProviderGarbage",
+    "ProviderRefused",
+    "ProviderTimeout",
+    "ProviderTruncated",
+    "ProviderUnreachable",
+    "QueueFull",
+    "RedisUnavailable",
+    "RequestError",
+    "ResponseNotFound",
+    "StartupError",
+    "TailraceError",
+    "TenantFull",
+    "TooManyBytes",
+    "TooManyStreams",
+    "TooManyWaiting",
+    "Unauthenticated",
+    "Unavailable",
+    "WorkerLost",
+    "is_provider_fault",
+    "is_request_fault",
+    "problem_of",
+    "status_of",
+]

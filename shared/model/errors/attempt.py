@@ -1,0 +1,190 @@
+"""The errors of a job that was accepted: why an attempt, and perhaps the job, ended without success.
+
+Not here: whether another attempt follows (worker/model/retry.py).
+"""
+
+from shared.model.errors.base import TailraceError
+
+REFUSALS: dict[str, tuple[int, bool]] = {
+    "invalid_request": (400, False),
+    "context_length_exceeded": (400, False),
+    "content_policy_violation": (400, False),
+    "model_not_found": (404, False),
+    "rate_limit_exceeded": (429, True),
+    "insufficient_quota": (429, False),
+    "upstream_auth": (502, False),
+    "provider_error": (502, False),
+    "server_error": (502, True),
+    "provider_overloaded": (503, True),
+}
+"""What a provider's refusal means to our caller: code -> (HTTP status, whether trying again can help).
+
+`server_error` is the upstream's own trouble, `provider_error` what nobody has a word for. `upstream_auth` is a 502,
+since it is our key that the provider refused and not the caller's.
+"""
+
+
+class AttemptFailed(TailraceError):
+    """An attempt ended without success. `code` and `retryable` go into the job's error."""
+
+    code = "attempt_failed"
+    status = 502
+
+
+class ProviderTimeout(AttemptFailed):
+    """The provider was silent for too long: before the first token, between two, or in all."""
+
+    code = "provider_timeout"
+    status = 504
+    retryable = True
+
+
+class ProviderUnreachable(AttemptFailed):
+    """The connection to the provider could not be made, or broke."""
+
+    code = "provider_unreachable"
+    retryable = True
+
+
+class ProviderRefused(AttemptFailed):
+    """The provider answered with an error.
+
+    `code` is one of `REFUSALS`; `param` the field it blames; `retry_after_s` what it asked us to wait, in seconds.
+    """
+
+    code: str  # type: ignore[misc]  # the one error whose class can't know its code
+    retryable: bool  # type: ignore[misc]
+    status: int  # type: ignore[misc]
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "provider_error",
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status, self.retryable = REFUSALS[code]
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class ProviderTruncated(AttemptFailed):
+    """The provider's stream ended without a finish reason: never success (invariant 6)."""
+
+    code = "provider_truncated"
+    retryable = True
+
+
+class ProviderGarbage(AttemptFailed):
+    """The provider sent something that is not its protocol."""
+
+    code = "provider_garbage"
+    retryable = True
+
+
+class OutputTooLarge(AttemptFailed):
+    """The job's log would pass `max_log_bytes`."""
+
+    code = "output_too_large"
+
+
+class TenantFull(AttemptFailed):
+    """The job's tenant keeps as many bytes as it may, and the job would add to them."""
+
+    code = "tenant_full"
+    status = 429
+
+    @staticmethod
+    def of_a_job() -> "TenantFull":
+        """Make the error of a job that runs."""
+        return TenantFull(
+            "Your jobs and conversations use all bytes that they may (max_bytes_per_tenant), so this job ended; "
+            "delete some, or try again when some have expired."
+        )
+
+
+class CircuitOpen(AttemptFailed):
+    """Each provider that could answer has failed so often that none is asked for a while."""
+
+    code = "circuit_open"
+    status = 503
+    retryable = True
+
+
+class Interrupted(AttemptFailed):
+    """An execution ended before its provider was through, by no fault of either: another one follows."""
+
+    code = "interrupted"
+    retryable = True
+
+
+class WorkerLost(Interrupted):
+    """The worker died, or was silent for longer than its lease."""
+
+    code = "worker_lost"
+
+    @staticmethod
+    def because_of_silence() -> "WorkerLost":
+        """The error of an execution that nobody has ended."""
+        return WorkerLost("The worker that ran the job was lost.")
+
+
+class Drained(Interrupted):
+    """The worker is on its way out, and has handed the job back."""
+
+    code = "drain"
+
+
+class LogBehind(Interrupted):
+    """Redis has forgotten a part of the log that the worker could not send again."""
+
+    code = "behind"
+
+
+class PoisonJob(AttemptFailed):
+    """Each worker that ran the job was lost, and none got any further than the one before."""
+
+    code = "poison_job"
+
+
+class BrokenJob(AttemptFailed):
+    """The job's record or request can't be read by this version."""
+
+    code = "broken_job"
+
+
+class DeadlinePassed(AttemptFailed):
+    """`timeout_s` went by since submit."""
+
+    code = "deadline_passed"
+    status = 504
+
+
+class Cancelled(AttemptFailed):
+    """Somebody asked for the end."""
+
+    code = "cancelled"
+    status = 499
+
+    @staticmethod
+    def because(code: str) -> "Cancelled":
+        """The error for a record's `cancel_code`."""
+        if code == Abandoned.code:
+            return Abandoned("The job had no reader, so it was cancelled.")
+        return Cancelled("The job was cancelled on request.")
+
+
+class Abandoned(Cancelled):
+    """Everybody left, or nobody came."""
+
+    code = "abandoned"
+
+
+class InternalError(AttemptFailed):
+    """A defect of ours; the log has the traceback."""
+
+    code = "internal_error"
+    status = 500

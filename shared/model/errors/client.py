@@ -1,0 +1,41 @@
+"""The errors of the command line's client.
+
+Not here: the exit statuses (gateway/client/model/exit_status.py).
+"""
+
+from shared.model.errors.base import TailraceError
+
+
+class ClientError(TailraceError):
+    """The command line could not do what it was asked."""
+
+    code = "client_error"
+
+
+class GatewayUnreachable(ClientError):
+    """Nobody answers at the gateway's address, or not for as long as the caller has patience."""
+
+    code = "gateway_unreachable"
+
+
+class GatewayRefused(ClientError):
+    """The gateway answered with an error. `answered` is its HTTP status, `told` its code where it told one."""
+
+    code = "gateway_refused"
+
+    def __init__(self, message: str, *, answered: int, told: str | None = None) -> None:
+        super().__init__(message)
+        self.answered = answered
+        self.told = told
+
+
+class GatewayGarbage(ClientError):
+    """What answers at the gateway's address does not speak Tailrace's protocol."""
+
+    code = "gateway_garbage"
+
+
+class AnswerNotWhole(ClientError):
+    """The terminal event does not prove what was read, or a part that was written has been taken back since."""
+
+    code = "answer_not_whole"

@@ -1,0 +1,70 @@
+"""An error as data: the object in a job's record, whose fault it was, and the status of a code.
+
+Not here: the forms that dialects give it (gateway/dialects).
+"""
+
+from shared.model.errors.attempt import (
+    REFUSALS,
+    ProviderGarbage,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderTruncated,
+    ProviderUnreachable,
+    TenantFull,
+)
+from shared.model.errors.base import TailraceError
+from shared.model.errors.request import RequestError
+
+
+def problem_of(error: TailraceError) -> dict[str, object]:
+    """An error as data: the `error` object of a terminal event and of a job's record.
+
+    `type` is the error's family, for programs that only want to know whose fault it was; `param` and `retry_after_s`
+    (seconds) are there where they are known.
+    """
+    if is_request_fault(error.code):
+        family = "request_error"
+    else:
+        family = "provider_error" if is_provider_fault(error) else "job_error"
+    problem: dict[str, object] = {
+        "type": family,
+        "code": error.code,
+        "message": str(error),
+        "retryable": error.retryable,
+    }
+    if isinstance(error, RequestError | ProviderRefused) and error.param is not None:
+        problem["param"] = error.param
+    if isinstance(error, ProviderRefused) and error.retry_after_s is not None:
+        problem["retry_after_s"] = error.retry_after_s
+    return problem
+
+
+def is_provider_fault(error: TailraceError) -> bool:
+    """Return whether the upstream is to blame, and not the request that it refused."""
+    return isinstance(error, _PROVIDER_FAULTS) and not is_request_fault(error.code)
+
+
+def is_request_fault(code: str) -> bool:
+    """Return whether a job failed with this code because of what its tenant asked for, or keeps: nothing is broken."""
+    return code in _REQUEST_FAULTS
+
+
+_REQUEST_FAULTS = frozenset({"invalid_request", "context_length_exceeded", "content_policy_violation", TenantFull.code})
+_PROVIDER_FAULTS = (ProviderTimeout, ProviderUnreachable, ProviderRefused, ProviderTruncated, ProviderGarbage)
+
+
+def status_of(code: str) -> int:
+    """The HTTP status of an error code that was read back from a job; 500 for one that this version doesn't know."""
+    if code in REFUSALS:
+        return REFUSALS[code][0]
+    return _STATUSES.get(code, 500)
+
+
+def _statuses(root: type[TailraceError]) -> dict[str, int]:
+    found = {root.code: root.status} if "code" in vars(root) and isinstance(root.code, str) else {}
+    for child in root.__subclasses__():
+        found |= _statuses(child)
+    return found
+
+
+_STATUSES = _statuses(TailraceError)
