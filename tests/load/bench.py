@@ -1,8 +1,8 @@
 """`make bench`: measures a stream straight from an upstream and the same one through Tailrace, in one run.
 
-`python -m tests.load.bench --help` lists the options, README.md beside this file says what the rows mean. It ends with
-1 when a stream was not whole; a missed budget is told, and ends with 0, since a busy machine misses it too.
-Above: make. Below: stand.py, scenarios.py, sheet.py. Not here: what is measured.
+`python -m tests.load.bench --help` lists the options, README.md beside this file explains the rows. It ends with
+1 when a stream was not whole; a missed budget is reported, and ends with 0, since a busy machine misses it too.
+Not here: the measurements (scenarios.py).
 """
 
 import argparse
@@ -40,7 +40,7 @@ async def measure(
     *,
     metrics: bool,
 ) -> None:
-    """Run these scenarios on one stand, and note in the sheet what they measured."""
+    """Run these scenarios on one stand, and note their measurements in the sheet."""
     async with running_stand(data_dir, peer=peer, upstream_port=upstream_port, metrics=metrics) as stand:
         for name in names:
             print(f"… {name}", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
-"""What a tenant notices of a neighbour that does its worst: the same calls alone and beside it, turn by turn.
+"""The effect of a neighbour that does its worst on a tenant: the same calls alone and beside it, turn by turn.
 
-Above: scenarios.py. Below: neighbour.py is the neighbour, a process. Not here: rows of other scenarios.
+Not here: the neighbour, which is a process (neighbour.py), and rows of other scenarios.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _MOST = Budget("direct ×", 1.5)
 
 @dataclass
 class Noticed:
-    """How long the tenant's calls took, in seconds, and what was wrong with them."""
+    """The times of the tenant's calls, in seconds, and their faults."""
 
     submit_s: list[float] = field(default_factory=list)
     first_s: list[float] = field(default_factory=list)

@@ -1,8 +1,8 @@
-"""The load: calls that cost little, streams whose every token is checked, and three ways to make many of them.
+"""The load: calls that cost little, streams with a check of every token, and three ways to make many of them.
 
 `Caller` speaks HTTP/1.1 to one port over kept connections; `Hearing` is one stream as its reader hears it; `native`,
 `chat`, `responses` and `ui` ask for a stream in that dialect; `paced`, `unpaced` and `steady` are loads, each bounded
-in number. Above: scenarios.py says which loads make which row. Not here: processes, rows.
+in number. Not here: processes, and the loads of each row (scenarios.py).
 """
 
 import asyncio
@@ -24,7 +24,7 @@ LIMIT_S = 120.0
 """No load takes longer than this: then it is cut off, with a `TimeoutError`."""
 # uvicorn closes a connection that was idle for five seconds; one that is younger is safe to use.
 _FRESH_S = 2.0
-# Responses and UI messages say `delta`, where chats and native events say `content`.
+# Responses and UI messages say `delta`; chats and native events say `content`.
 _TOKEN = re.compile(rb'"(?:content|delta)":\s*" (\d{5})"')
 _ENDS = re.compile(rb"^(?:data: \[DONE\]|event: (?:response\.)?completed)$", re.MULTILINE)
 # A job that starts over would make the numbers begin again; so would nothing else that is said here.
@@ -42,7 +42,7 @@ class Broken(Exception):
 
 @dataclass
 class Answer:
-    """What came back. Times are `time.monotonic()`."""
+    """The answer as it came back. Times are `time.monotonic()`."""
 
     asked_at: float
     status: int = 0
@@ -81,7 +81,7 @@ class _Connection(asyncio.Protocol):
         return await self._whole
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass of it
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -191,7 +191,7 @@ class Caller:
 
 
 class Hearing:
-    """One stream as its reader hears it. `faults` says what is wrong with it: a missing token, one too many."""
+    """One stream as its reader hears it. `faults` lists its errors: a missing token, one too many."""
 
     def __init__(self, tokens: int) -> None:
         self._tokens = tokens
@@ -334,7 +334,7 @@ class Pace:
 
 @dataclass
 class Heard:
-    """What a load has heard within its window."""
+    """The events that a load has heard within its window."""
 
     hearings: list[Hearing]
     begin: float
@@ -342,7 +342,7 @@ class Heard:
 
     @property
     def faults(self) -> list[str]:
-        """What was wrong, over all streams, the window left aside."""
+        """Return the faults of all streams, those outside the window too."""
         return [fault for hearing in self.hearings for fault in hearing.faults]
 
     @property
@@ -430,7 +430,7 @@ async def _all(parts: Sequence[Awaitable[T]]) -> list[T]:
 
 
 async def leave(task: asyncio.Task[Any]) -> None:
-    """End what would go on, and wait for it."""
+    """Cancel a task, and wait for its end."""
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -1,9 +1,9 @@
-"""A lean OpenAI-compatible upstream, so that what is measured is what stands in front of it.
+"""A lean OpenAI-compatible upstream, so that a measurement is one of the gateway before it.
 
-A request says in its last message what it wants: `{"tokens": 250, "rate": 50}` (`Order`). Tokens are numbered, so that
-a reader can tell that none is missing and none comes twice. As a process: `python -m tests.load.mock_upstream` prints
+The last message of a request holds its order: `{"tokens": 250, "rate": 50}` (`Order`). Tokens are numbered, so that
+a reader can check that none is missing and none comes twice. As a process: `python -m tests.load.mock_upstream` prints
 its base URL. `GET /observations?open=500` waits until so many streams are open, `GET /closed?name=…` until the client
-of that stream has closed it. Above: stand.py starts it, generator.py asks it. Not here: faults of providers
+of that stream has closed it. Not here: faults of providers
 (tests/support/upstream.py).
 """
 
@@ -35,7 +35,7 @@ _STOP = b'"delta":{},"finish_reason":"stop"'
 
 @dataclass(frozen=True)
 class Order:
-    """What a stream is to be. `rate` is tokens a second, 0: as fast as the client takes them."""
+    """The length and pace of a stream. `rate` is tokens a second, 0: as fast as the client takes them."""
 
     tokens: int
     rate: float = 0
@@ -59,7 +59,7 @@ class Order:
 
     @property
     def text(self) -> str:
-        """What the last message of a request says, so that it is a request for this."""
+        """Return the text of a request's last message that orders this stream."""
         return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
 
     def request(self, model: str = "mock") -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Order:
 
 
 class Mock:
-    """What the upstream has seen. Times are `time.monotonic()`, which all processes share."""
+    """The observations of the upstream. Times are `time.monotonic()`, which all processes share."""
 
     def __init__(self) -> None:
         self.connections: set[Connection] = set()
@@ -125,7 +125,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's is not a subclass of it
         self._mock.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
             self._waiting = asyncio.create_task(self._tell(int(dict(parse_qsl(url.query)).get("open", 0))))
         elif url.path == "/closed":
             self._waiting = asyncio.create_task(self._tell_closed(dict(parse_qsl(url.query))["name"]))
-        else:  # whoever asks for models, or after our health
+        else:  # a request for models, or for our health
             self._answer(
                 {"object": "list", "data": [{"id": "mock", "object": "model", "created": 0, "owned_by": "us"}]}
             )
@@ -186,7 +186,7 @@ class Connection(asyncio.Protocol):
         self._step()
 
     def _step(self) -> None:
-        """Write what is due now, and come back when the next is."""
+        """Write the tokens that are due now, and set a timer for the next."""
         order = self._order
         assert order is not None
         self._timer = None
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
         self.transport.write(_event(_STOP) + last + _chunk(b"[DONE]") + b"0\r\n\r\n")
 
     def pause_writing(self) -> None:
-        """The client takes no more for now. A paced stream goes on, as a model does."""
+        """The client takes no more for now. A paced stream continues, as a model does."""
         self._takes = False
 
     def resume_writing(self) -> None:

@@ -1,8 +1,8 @@
-"""A tenant that does its worst in ten ways at once, as a process of its own: what it costs is not the measuring one's.
+"""A tenant that does its worst in ten ways at once, as a process of its own, so that its costs are counted apart.
 
-`python -m tests.load.neighbour --port 8080 --key sk-b` says `ready` once each way had a turn, and goes on until its
+`python -m tests.load.neighbour --port 8080 --key sk-b` says `ready` once each way had a turn, and runs until its
 standard input ends. Then it cancels its jobs and prints how often each way had a turn. Each way is a loop without a
-pause: the next request follows the last answer. Not here: what another tenant notices (beside.py).
+pause: the next request follows the last answer. Not here: the effect on another tenant (beside.py).
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tests.load.generator import Broken, Caller
 from tests.load.mock_upstream import Order
 
 NICE: Final = 10
-"""A neighbour calls from a machine of its own: here it takes the processors that nobody else wants."""
+"""A neighbour calls from a machine of its own: here it takes the processors that no other process wants."""
 HELD: Final = 20
 """Connections of each way that holds some."""
 DRIP_S: Final = 0.5
@@ -43,7 +43,7 @@ _END_S: Final = 60.0
 
 
 class Neighbour:
-    """The tenant: its callers, and how often it has done what."""
+    """The tenant: its callers, and the count of turns of each way."""
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
@@ -58,14 +58,14 @@ class Neighbour:
         caller = caller or self._caller
         try:
             answer = await caller.ask(method, path, body, expect=None)
-        except (Broken, OSError):  # it may be cut off: that is what it is out for
+        except (Broken, OSError):  # it may be cut off: that is its purpose
             return {}
         with suppress(ValueError):
             return answer.json()
         return {}
 
     async def submit(self, order: Order, **fields: Any) -> str:
-        """Submit a job; return its id, or one that nobody has if it was refused."""
+        """Submit a job; return its id, or an unused one if it was refused."""
         body = {**order.request(), **fields}
         del body["stream"]
         return str((await self.ask("POST", "/v1/jobs", body)).get("id", _NOBODY))

@@ -1,8 +1,8 @@
-"""Many idle readers and a frozen one: what they cost one gateway, and that nobody else notices.
+"""Many idle readers and a frozen one: their costs to one gateway, and the check that no other caller notices.
 
 `python -m tests.load.readers --readers 10000` (`make readers`) starts a Valkey, a gateway and a worker, opens idle
 readers of silent jobs and weighs the gateway (Linux: /proc). Then a job streams megabytes to two more readers, one of
-which never reads. Above: the command line, and test_readers.py with fewer readers. Not here: throughput.
+which never reads. Not here: throughput.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from tests.support.upstream import ask
 from tests.support.valkey import running_valkey
 
 BUDGET_KIB = 20.0
-"""What an idle reader may cost, resident (design.md, Performance)."""
+"""The resident memory that an idle reader may cost (design.md, Performance)."""
 
 KEY = "sk-alice"
 _PAGE_BYTES = resource.getpagesize()
@@ -49,7 +49,7 @@ _LOOK_S = 0.1
 
 @dataclass
 class Report:
-    """What was measured. `failures` says in sentences what is not as it must be."""
+    """The measurements. `failures` are sentences about each unmet requirement."""
 
     readers: int
     empty_mib: float = 0.0
@@ -64,7 +64,7 @@ class Report:
 
     @property
     def reader_kib(self) -> float:
-        """What one idle reader costs."""
+        """Return the cost of one idle reader."""
         return (self.full_mib - self.empty_mib) * MIB / KIB / self.readers
 
     def rows(self) -> list[tuple[str, str]]:
@@ -139,7 +139,7 @@ async def measure(settings: Settings, readers: int, *, rate: float) -> Report:
         client = Client(urlsplit(gateway.url).port or 0, KEY)
         job_ids = [await submit(client, ask(fault="stall")) for _ in range(_SILENT_JOBS)]
         async with AsyncExitStack() as stack:
-            # What the first readers cost, the others don't; they stay, so that nobody gets their memory.
+            # The first readers have costs that the others don't; they stay, so that no other reader gets their memory.
             await stack.enter_async_context(idle_readers(client.port, job_ids, _FIRST))
             report.empty_mib = resident(gateway) / MIB
             began = time.monotonic()
@@ -194,13 +194,13 @@ def request(job_id: str) -> bytes:
 
 
 async def stream(report: Report, gateway: Running, client: Client, rate: float, *, patience_s: float) -> None:
-    """One job, one reader who reads it and one who does not."""
+    """Run one job with one reader that reads it and one that does not."""
     before = resident(gateway)
     text = " ".join("x" * (_WORD - 1) for _ in range(_WORDS))
     job_id = await submit(client, {**ask(text=text, rate=rate), "n": _CHOICES})
     began = time.monotonic()
     with socket.socket() as frozen:
-        # As small as it gets: what the kernel takes is not what the gateway holds.
+        # As small as possible: the bytes that the kernel takes are not held by the gateway.
         frozen.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * KIB)
         frozen.setblocking(False)
         await asyncio.get_running_loop().sock_connect(frozen, ("127.0.0.1", client.port))
@@ -242,7 +242,7 @@ async def read_all(report: Report, client: Client, job_id: str) -> list[Event]:
 
 
 def texts_of(deltas: list[Event]) -> dict[int, str]:
-    """What each choice says."""
+    """Return the text of each choice."""
     said: dict[int, list[str]] = {}
     for delta in (delta.json() for delta in deltas):
         said.setdefault(delta.get("index", 0), []).append(delta.get("content", ""))

@@ -1,8 +1,8 @@
-"""What is measured: each scenario puts a load on the stand and notes its rows on the sheet.
+"""The measurements: each scenario puts a load on the stand and notes its rows on the sheet.
 
 The ways to ask for a stream (direct, chat, native, a peer) alternate within each round, so that a noisy machine is
-noisy for all of them. Above: bench.py chooses. Below: generator.py makes the load, stand.py counts CPU and memory.
-Budgets are those of the design. Not here: processes.
+noisy for all of them. Budgets are those of the design. Not here: the load (generator.py), processes, and the count of
+CPU and memory (stand.py).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _AT_ONCE: Final = 20
 _CONNECTING: Final = 100
 _FOREVER_S: Final = 100.0
 _FEW_SLOTS: Final = 20
-# What a stream may keep anywhere, however far it is behind its upstream: far less than its buffers' bounds.
+# The bytes that a stream may keep anywhere, however far it is behind its upstream: far less than its buffers' bounds.
 _STREAM_KIB: Final = 64
 
 _FIRST_TOKEN_MS = {1: 6.0, 16: 8.0, 64: 15.0, 200: 40.0}
@@ -39,7 +39,7 @@ class Size:
 
     rounds: int = 3
     window_s: float = 5.0
-    # Fewer streams have shorter ones: else there would be too few first tokens to tell a percentile.
+    # Fewer streams have shorter ones: else the first tokens would be too few for a percentile.
     levels: tuple[tuple[int, int], ...] = ((1, 5), (16, 50), (64, 100), (200, 250))
     unpaced_tokens: int = 1000
     unpaced_each: int = 3
@@ -136,7 +136,7 @@ async def short_jobs(stand: Stand, sheet: Sheet, size: Size) -> None:
 
 
 async def dialects(stand: Stand, sheet: Sheet, size: Size) -> None:
-    """What a token costs the gateway in each dialect, one event for each wake, against the native one."""
+    """Measure the gateway's cost of a token in each dialect, one event for each wake, against the native one."""
     label = f"CPU a token at the gateway, {size.dialects} × {RATE:g} tok/s"
     for _ in range(size.rounds):
         cost: dict[str, float] = {}
@@ -209,7 +209,7 @@ async def cancel(stand: Stand, sheet: Sheet, size: Size) -> None:
 
 
 async def memory(stand: Stand, sheet: Sheet, size: Size) -> None:
-    """What an idle reader keeps in a gateway that nothing else has used."""
+    """Measure the memory of an idle reader in a gateway that nothing else has used."""
     caller, pid = await stand.fresh_gateway()
     jobs = [await submit(caller, Order(2, 1 / _FOREVER_S)) for _ in range(size.reader_jobs)]
     connected, doors = asyncio.Event(), asyncio.Semaphore(_CONNECTING)
@@ -280,7 +280,7 @@ async def saturation(stand: Stand, sheet: Sheet, size: Size) -> None:
 
 
 async def flood(stand: Stand, sheet: Sheet, size: Size) -> None:
-    """Thousands of jobs that wait for a slot: what a submit takes meanwhile, and what their waiting costs."""
+    """Measure the time of a submit while thousands of jobs wait for a slot, and the cost of their wait."""
     caller, worker = await stand.small_fleet(slots=_FEW_SLOTS)
     pids = (worker, *stand.pids["valkey"])
     holding = [await submit(caller, Order(2, 1 / _FOREVER_S)) for _ in range(_FEW_SLOTS)]

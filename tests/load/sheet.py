@@ -1,6 +1,6 @@
 """The sheet that a run fills in: values by row and column, medians of rounds, budgets, a table and JSON.
 
-Above: scenarios.py notes values, bench.py prints. Pure. Not here: measuring.
+Pure. Not here: measuring (scenarios.py), and printing (bench.py).
 """
 
 import math
@@ -10,13 +10,13 @@ from statistics import median
 from typing import Any, Literal
 
 OURS = ("chat", "native", "responses", "ui", "tailrace")
-"""Who is measured on our side: a dialect, or where there is none, Tailrace as it is."""
+"""The columns of our side: a dialect, or, without one, Tailrace as it is."""
 _HEAD = ("", "direct", "through", "peer", "ratio", "budget", "")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What design.md allows. `of`: only this dialect has promised it."""
+    """The bound that design.md sets. `of`: only this dialect has promised it."""
 
     kind: Literal["at most", "at least", "direct +", "direct ×"]
     value: float
@@ -67,13 +67,13 @@ class Line:
 
     @property
     def met(self) -> bool | None:
-        """Whether the budget is met; None where there is none."""
+        """Return whether the budget is met; None without a budget."""
         return self.budget.met(self.through, self.direct) if self.budget else None
 
 
 @dataclass
 class Sheet:
-    """All rows of a run, in the order in which they came, and what went wrong."""
+    """All rows of a run, in the order in which they came, and the faults."""
 
     rows: dict[str, Row] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Sheet:
                 self.note(f"{label} p{percent}", "ms", column, value, (budgets or {}).get(percent))
 
     def lines(self) -> Iterator[Line]:
-        """What the table shows."""
+        """Return the contents of the table."""
         for row in self.rows.values():
             for who in OURS:
                 through = row.value(who)

@@ -1,6 +1,6 @@
-"""The test stand: Valkey, the mock upstream, a gateway and workers, each a process of its own, and what they cost.
+"""The test stand: Valkey, the mock upstream, a gateway and workers, each a process of its own, and their costs.
 
-Above: scenarios.py measures on it. Below: tests/support/processes.py starts and ends the parts. Not here: load, rows.
+tests/support/processes.py starts and ends the parts. Not here: load, rows.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Peer:
-    """Another OpenAI-compatible gateway, that somebody has put in front of the same mock."""
+    """Another OpenAI-compatible gateway, that is run in front of the same mock."""
 
     url: str
     key: str
@@ -49,7 +49,7 @@ class Peer:
 
 @dataclass
 class Stand:
-    """What is measured, and who calls it.
+    """The measured parts, and their callers.
 
     `asking` has the ways to ask for a stream, the direct one first; `dialects` all those of Tailrace, the native one
     first.
@@ -119,7 +119,7 @@ class Meter:
 
     @property
     def spent_s(self) -> dict[str, float]:
-        """What each part has spent."""
+        """Return the CPU time that each part has spent."""
         first, last = self._looks[0], self._looks[-1]
         return {part: last[part] - first[part] for part in first}
 

@@ -1,4 +1,4 @@
-"""The readers' program with a thousand of them: what it asserts holds, whatever the machine's speed."""
+"""The readers' program with a thousand of them: its assertions hold at any speed of the machine."""
 
 import pytest
 
@@ -13,7 +13,7 @@ READERS = 1_000
 async def test_many_idle_readers_and_a_frozen_one_cost_little_and_hold_nobody_up(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # What is weighed is a reader, and not what coverage keeps of it.
+    # Coverage keeps data of its own about each reader, which must not be weighed.
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     monkeypatch.delenv("COVERAGE_PROCESS_START", raising=False)
     own = settings.model_copy(update={"send_timeout_s": 1.0, "first_token_timeout_s": 30.0})

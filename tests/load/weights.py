@@ -2,8 +2,8 @@
 
 `python -m tests.load.weights` (`make weights`) starts a Valkey, and a fresh gateway for each kind of item. The gateway
 holds many items at once, and the growth of its resident memory is divided by their number (Linux: /proc). For items
-that last for a moment, the peak counts. Above: the command line, and test_weights.py with fewer items. Not here: how
-long idle readers live, and the cost of a frozen one for others (readers.py).
+that last for a moment, the peak counts. Not here: the lifetime of
+idle readers, and the cost of a frozen one for others (readers.py).
 """
 
 import argparse
@@ -39,7 +39,7 @@ _HEAD: Final = f"Host: tailrace.test\r\nAuthorization: Bearer {KEY}\r\nContent-T
 
 @dataclass
 class Place:
-    """A fresh gateway, and what puts weight on it."""
+    """A fresh gateway, and the parts that put weight on it."""
 
     gateway: Running
     client: Client
@@ -194,7 +194,7 @@ async def weigh(settings: Settings, kind: Kind, *, share: float = 1.0) -> Weight
     """Hold a share of the items of a kind in a fresh gateway."""
     count = max(1, int(kind.count * share))
     async with _place(settings) as place:
-        # The first items bring what all later ones use.
+        # The first items load the parts that all later ones use.
         await kind.hold(place, max(1, count // 20))
         before = await place.settled()
         if kind.passing:
@@ -206,7 +206,7 @@ async def weigh(settings: Settings, kind: Kind, *, share: float = 1.0) -> Weight
 
 @asynccontextmanager
 async def _place(settings: Settings) -> AsyncIterator[Place]:
-    # Nobody is broken off meanwhile.
+    # No item is broken off meanwhile.
     needed = settings.model_copy(update={"drain_s": 0.0, "send_timeout_s": 300.0, "timeout_s": 600.0})
     async with desk(needed) as opened, Processes(needed) as processes:
         gateway = await processes.gateway()

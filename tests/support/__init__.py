@@ -1,1 +1,1 @@
-"""What tests share: fixtures, an embedded Valkey, upstreams that misbehave."""
+"""The shared parts of tests: fixtures, an embedded Valkey, upstreams that misbehave."""

@@ -1,7 +1,7 @@
 """A gateway that is only a socket with canned answers, for the client's tests.
 
-It plays one answer for each connection, whatever is asked, and can break off wherever a real one would not. Not here:
-what a real gateway does.
+It plays one answer for each connection to any request, and can break off at places at which a real one would not. Not
+here: a real gateway's behaviour.
 """
 
 import json
@@ -75,7 +75,7 @@ class Canned:
                     body += connected.recv(1 << 16)
                 self.asked.append(text)
                 connected.sendall(each)
-        self._listener.close()  # from here on, nobody is there
+        self._listener.close()  # from here on, connections are refused
 
     def _until(self, connected: socket.socket, data: bytes) -> bytes:
         while b"\r\n\r\n" not in data:
@@ -83,7 +83,7 @@ class Canned:
         return data
 
     def header(self, name: str) -> list[str]:
-        """What each request said in this header."""
+        """Return the value of this header in each request."""
         return [each.partition(f"{name}: ")[2].partition("\r\n")[0] for each in self.asked]
 
     def close(self) -> None:

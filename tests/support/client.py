@@ -1,7 +1,7 @@
-"""An HTTP/1.1 client that keeps every byte and reads only when it is told to.
+"""An HTTP/1.1 client that keeps every byte and reads only on demand.
 
-Other clients hide what these tests are about: how a body ended, what its heartbeats were, and that a slow client takes
-nothing from its socket. One request for each connection; each wait is bounded by `PATIENCE_S`.
+Other clients hide the subjects of these tests: the end of a body, its heartbeats, and a slow client that takes nothing
+from its socket. One request for each connection; each wait is bounded by `PATIENCE_S`.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ class Response:
         self.raw_headers = [(name, value.strip()) for name, _, value in (each.partition(":") for each in lines)]
 
     async def chunk(self) -> bytes:
-        """The next HTTP chunk of the body; empty at its end, whatever that was."""
+        """The next HTTP chunk of the body; empty at its end, proper or not."""
         if self.complete is not None:
             return b""
         try:
@@ -147,11 +147,11 @@ class Response:
             return True
 
     def close(self) -> None:
-        """Leave: with a FIN, or a RST where something was not read."""
+        """Close the connection: with a FIN, or with a RST if some bytes were not read."""
         self._sock.close()
 
     def reset(self) -> None:
-        """Leave with a RST, whatever was read."""
+        """Close the connection with a RST, even if all was read."""
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._sock.close()
 
@@ -234,7 +234,7 @@ class Client:
 
     @asynccontextmanager
     async def stream(self, method: str, target: str, **options: Any) -> AsyncIterator[Response]:
-        """A response whose headers have come; leaving the context closes the connection. Options: see `send`."""
+        """Read a response's headers; leaving the context closes the connection. Options: see `send`."""
         response = await self.send(method, target, **options)
         try:
             await response.read_head()
@@ -244,7 +244,7 @@ class Client:
 
     @asynccontextmanager
     async def calling(self, target: str, json_body: Any, **options: Any) -> AsyncIterator[Response]:
-        """A `POST` whose headers may take their time: read them yourself. Options: see `send`."""
+        """Send a `POST` with headers that may come late: read them yourself. Options: see `send`."""
         response = await self.send("POST", target, json_body=json_body, **options)
         try:
             yield response

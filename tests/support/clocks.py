@@ -1,6 +1,6 @@
-"""Servers whose clocks differ from this machine's, and can be set: by libfaketime, which is a Debian package.
+"""Servers with settable clocks of their own, by libfaketime, which is a Debian package.
 
-Where it is missing, `faketime_missing` says so. Not here: the clock that the functions keep
+If it is missing, `faketime_missing` is true. Not here: the clock that the functions keep
 (shared/store/functions/base.lua).
 """
 
@@ -31,7 +31,7 @@ class FakedClock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs whose clock this is. Intervals that it measures stay as they are."""
+        """Return the environment of a process with this clock. Intervals that it measures stay as they are."""
         return {
             "LD_PRELOAD": str(_LIBRARIES[0]),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),

@@ -1,6 +1,6 @@
-"""How an upstream goes on with an answer that was begun: whether it is asked to, from which token on, with what. Pure.
+"""The continuation of a begun answer by an upstream: the request for it, its first token and its chunks. Pure.
 
-Above: upstream.py, which plays it over HTTP. Below: the scripted provider's `perform`. Not here: how a worker asks.
+Not here: HTTP (upstream.py), and a worker's request for a continuation (worker/model/continuation.py).
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,11 @@ _LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 class WrongBeginning(Exception):
-    """What is to be gone on from can't be gone on from; the sentence says why."""
+    """The given beginning can't be continued; the sentence states the reason."""
 
 
 def tokens_of(request: Mapping[str, Any], script: Script) -> list[str]:
-    """What choice 0 says, token by token, when nothing goes wrong."""
+    """Return the tokens of choice 0, as they are without a fault."""
     chunks = (chunk for chunk in perform(request, script) if chunk is not None)
     choices = (choice for chunk in chunks for choice in chunk["choices"] if not choice["index"])
     return [choice["delta"]["content"] for choice in choices if choice["delta"].get("content")]
@@ -28,7 +28,7 @@ def begun(request: Mapping[str, Any], script: Script, how: Continuation) -> int:
     begins anew, as real ones do.
 
     Raises:
-        WrongBeginning: its text is no beginning of the answer, ends inside a token, or leaves no room for another one.
+        WrongBeginning: its text is not a beginning of the answer, ends inside a token, or leaves no room for another.
     """
     text = _beginning(request, how)
     if text is None:
@@ -65,7 +65,7 @@ def rest(request: Mapping[str, Any], script: Script, count: int) -> Iterator[dic
 
 
 def _beginning(request: Mapping[str, Any], how: Continuation) -> str | None:
-    """The text that is there already, if the request asks in this way to go on from it."""
+    """Return the text that is there already, if the request asks in this way for its continuation."""
     if how is Continuation.NONE or (last := request["messages"][-1]).get("role") != "assistant":
         return None
     asked = {

@@ -1,6 +1,6 @@
-"""The core on one test's own keys: store, log, queue and dead letters, ready to use, and what to look at them with.
+"""The core on one test's own keys: store, log, queue and dead letters, ready to use, with helpers to inspect them.
 
-For the tests of shared/ and of what stands directly on it. Not here: gateways and workers.
+For the tests of shared/ and of its direct users. Not here: gateways and workers.
 """
 
 import asyncio
@@ -41,12 +41,12 @@ _END_OF_LISTENING = b"the test has heard enough"
 
 
 def fresh_job_id() -> str:
-    """A job id that nobody used before."""
+    """Make a job id that was not used before."""
     return new_job_id(time.time_ns() // 1_000_000, secrets.randbits(80))
 
 
 def make_spec(**changes: Any) -> JobSpec:
-    """A job that somebody might ask for."""
+    """Make a job as a caller might submit it."""
     spec = JobSpec(
         id=fresh_job_id(),
         kind="chat",
@@ -111,7 +111,7 @@ class Core:
         return await self.store.cancel(job_id, Cancelled("The job was cancelled on request."))
 
     async def finish(self, execution: Execution, status: State, *, seq: int | None = None) -> FinishAnswer:
-        """Finish an execution, by default right after what it has logged."""
+        """Finish an execution, by default right after its logged events."""
         if seq is None:
             latest = (await self.tails(execution.job_id))[0]
             seq = latest.seq + 1
@@ -120,7 +120,7 @@ class Core:
         return await self.store.finish(execution, seq=seq, frame=frame, status=status, outcome=data)
 
     async def tails(self, *job_ids: str) -> list[EventId]:
-        """Where the jobs' logs stand."""
+        """Return the positions of the jobs' logs."""
         return [tail for tail in await self.log.tails(job_ids) if tail is not None]
 
     async def append(self, *entries: Entry) -> list[AppendAnswer]:
@@ -154,7 +154,7 @@ class Core:
 
     @asynccontextmanager
     async def listening(self, channel: str) -> AsyncIterator["Listener"]:
-        """Hear what is published on a channel from here on."""
+        """Hear the messages that are published on a channel from here on."""
         async with self.client.pubsub() as pubsub:
             await pubsub.subscribe(channel)
             assert (await anext(pubsub.listen()))["type"] == "subscribe"
@@ -170,7 +170,7 @@ class Listener:
         self._messages = messages
 
     async def heard(self) -> list[bytes]:
-        """Everything that was published so far, and not told yet."""
+        """Return each message that was published so far and not returned yet."""
         await self._client.publish(self._channel, _END_OF_LISTENING)
         found: list[bytes] = []
         async with asyncio.timeout(PATIENCE_S):
@@ -207,14 +207,14 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
 
 
 class LogEvents:
-    """What is logged while a test runs, as something that can be waited for."""
+    """Collect the log lines of a test, and wait for them."""
 
     def __init__(self) -> None:
         self._seen: list[dict[str, Any]] = []
         self._more = asyncio.Event()
 
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> NoReturn:
-        """What structlog calls."""
+        """Take one line from structlog."""
         self._seen.append(dict(event))
         self._more.set()
         raise structlog.DropEvent
@@ -233,7 +233,7 @@ class LogEvents:
 
 @contextmanager
 def captured_logs() -> Iterator[LogEvents]:
-    """Take what is logged in this block."""
+    """Take the lines that are logged in this block."""
     former = structlog.get_config()
     events = LogEvents()
     structlog.configure(processors=[events])
@@ -250,7 +250,7 @@ class Watched:
         self._changed = asyncio.Event()
 
     def change(self) -> None:
-        """Let those who wait look again."""
+        """Wake the waiters, to check again."""
         self._changed.set()
 
     async def until(self, so: Callable[[], bool]) -> None:

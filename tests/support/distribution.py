@@ -1,4 +1,4 @@
-"""The plugin that conftest.py loads where several processes share the tests (pytest-xdist): schedule.py decides.
+"""The plugin that conftest.py loads when several processes share the tests (pytest-xdist): schedule.py decides.
 
 Not here: which tests stay together, and which begin.
 """

@@ -1,6 +1,6 @@
 """A TCP forwarder: the address of a server that can move, and connections that can fall silent.
 
-Not here: HTTP, or what the bytes mean.
+Not here: HTTP, or the meaning of the bytes.
 """
 
 import asyncio

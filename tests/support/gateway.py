@@ -18,7 +18,7 @@ from tests.support.client import PATIENCE_S, Client
 
 @dataclass
 class Gateway:
-    """A running gateway and a client of it, whose key is Alice's."""
+    """A running gateway and a client of it with Alice's key."""
 
     services: Services
     server: uvicorn.Server
@@ -31,7 +31,7 @@ class Gateway:
 
 
 async def until(so: Callable[[], bool]) -> None:
-    """Wait for what nobody tells of: look again and again, for at most `PATIENCE_S`."""
+    """Wait for a condition without an event: check it repeatedly, for at most `PATIENCE_S`."""
     async with asyncio.timeout(PATIENCE_S):
         while not so():  # noqa: ASYNC110  # if there were an event, one would wait for it
             await asyncio.sleep(0.001)
@@ -39,7 +39,7 @@ async def until(so: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def running_gateway(settings: Settings, *, connections: int = CONNECTIONS) -> AsyncIterator[Gateway]:
-    """A gateway on a free port. Whatever still reads from it is cut off at the end, and must let go of everything."""
+    """Run a gateway on a free port. Its readers are cut off at the end, and must release everything."""
     with contextlib.closing(listen("127.0.0.1", 0, settings.send_timeout_s)) as listener:
         port = listener.getsockname()[1]
         async with running(settings) as services:

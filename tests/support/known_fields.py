@@ -1,4 +1,4 @@
-"""Fields that real chat and embeddings APIs know, by who has them: none of them may be taken for one of Tailrace's."""
+"""Fields that real chat and embeddings APIs know, by provider: none of them may be taken for one of Tailrace's."""
 
 _BY_API = {
     "OpenAI chat": """

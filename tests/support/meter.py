@@ -1,4 +1,4 @@
-"""What an upstream has generated, and how much of it a second time. Pure. Above: upstream.py."""
+"""A meter of the tokens that an upstream has generated, and of those generated a second time. Pure."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass
 class Meter:
-    """Counts tokens where they are written. `problems` are sentences about requests that should never have come."""
+    """Count tokens as they are written. `problems` are sentences about requests that should never have come."""
 
     generated: int = 0
     twice_at: Counter[float] = field(default_factory=Counter)
@@ -30,6 +30,6 @@ class Meter:
             self._reached[question] = number + 1
 
     def as_dict(self) -> dict[str, Any]:
-        """What `/meter` shows."""
+        """Return the contents of `/meter`."""
         counted = {"generated": self.generated, "twice_at": list(self.twice_at.items())}
         return {**counted, "lapses": dict(self.lapses), "problems": self.problems}

@@ -44,9 +44,9 @@ sys.exit(cli())
 
 
 class Running(Program):
-    """A gateway or a worker, and what a test may do to it.
+    """A gateway or a worker as a process that a test controls.
 
-    `url` is a gateway's address; `said` is what it has written since it was ready.
+    `url` is a gateway's address; `said` is its output since it was ready.
     """
 
     def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str], url: str = "") -> None:
@@ -93,7 +93,7 @@ class Running(Program):
 
 
 def at_peace(program: Running) -> list[dict[str, Any]]:
-    """What a program has logged: nothing else was written, no traceback, and nothing at level error."""
+    """Return a program's log; check that it wrote nothing else, no traceback, and nothing at level error."""
     lines: list[dict[str, Any]] = [json.loads(line) for line in program.said.splitlines()]
     bad = [line for line in lines if line["level"] in ("error", "critical") or "exception" in line]
     assert not bad, bad
@@ -118,7 +118,7 @@ class Processes:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # At once, for each drains for a while; what they depend on comes after them.
+        # At once, for each drains for a while; the parts that they depend on end after them.
         await asyncio.gather(*(each.stop() for each in self._started if isinstance(each, Running)))
         await asyncio.gather(*(stop_child(each, STOP_S) for each in self._started if isinstance(each, Process)))
         await asyncio.gather(*(each.stop() for each in self._started if isinstance(each, EmbeddedValkey)))
@@ -140,7 +140,7 @@ class Processes:
         return await self._start(Running("worker", (sys.executable, "-P", "-c", doom), self._env(changes)))
 
     async def upstream(self, *options: str, module: str = "tests.support.upstream") -> str:
-        """The scripted upstream (upstream.py, or what another module makes of it) as a process; its base URL."""
+        """The scripted upstream (upstream.py, or another module's variant of it) as a process; its base URL."""
         root = Path(__file__).parents[2]
         process = await start_child(
             [sys.executable, "-m", module, *options],
@@ -168,7 +168,7 @@ class Processes:
 
 
 def as_env(settings: Settings) -> dict[str, str]:
-    """Settings as the environment of a process; what is at its default is left out."""
+    """Return settings as the environment of a process; those at their defaults are left out."""
     values = settings.model_dump(mode="json", exclude_defaults=True) | dict(_secrets_of(settings))
     return {f"TAILRACE_{name.upper()}": _as_text(value) for name, value in values.items() if value is not None}
 
@@ -200,7 +200,7 @@ def _as_text(value: Any) -> str:
 
 
 class Command:
-    """A `tailrace` command in a session of its own, as at a terminal. `said` is what it has written so far."""
+    """A `tailrace` command in a session of its own, as at a terminal. `said` is its output so far."""
 
     def __init__(self, process: Process) -> None:
         self._process = process

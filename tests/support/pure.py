@@ -1,6 +1,6 @@
 """Print the files of the pure modules, as coverage takes them: `python -m tests.support.pure`.
 
-The list is that of import-linter's contract "pure" in pyproject.toml. Not here: what those modules may not import.
+The list is that of import-linter's contract "pure" in pyproject.toml. Not here: the imports that it forbids.
 """
 
 import tomllib

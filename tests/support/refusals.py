@@ -51,7 +51,7 @@ async def disk_fails(client: Client, _: str, folder: Path) -> AsyncIterator[None
 
 @asynccontextmanager
 async def without_replicas(client: Client, _: str, __: Path) -> AsyncIterator[None]:
-    """A server that writes only what its replicas have."""
+    """A server that writes only if its replicas are there."""
     await client.config_set("min-replicas-to-write", 1)
     try:
         yield

@@ -1,7 +1,7 @@
-"""A job's log, written as its worker would write it, so that a test decides what is said and when.
+"""A job's log, written as its worker would write it, so that a test decides its events and their time.
 
 `Desk` is a connection to Redis with the job side on it; `Scribe` is one execution of one job. Messages can be lost on
-purpose: a desk that is `unheard` logs what it writes and publishes nothing that a reader hears. Not here: providers.
+purpose: a desk that is `unheard` logs its entries, but publishes nothing that a reader hears. Not here: providers.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ PROMPT = [{"role": "user", "content": "Hello?"}]
 
 
 class UnheardKeys(Keys):
-    """Keys of which nobody subscribes to the channels: what is written with them is in the log only."""
+    """Keys with channels that have no subscriber: entries that are written with them are in the log only."""
 
     def job(self, job_id: str) -> JobKeys:
         """The keys of `job_id`, but for its channel."""
@@ -73,7 +73,7 @@ class Desk:
         return await self.begin(taken.job_id)
 
     async def begin_the_end(self, job_id: str) -> "Scribe":
-        """The next epoch of a job, for somebody who ends it in its worker's place."""
+        """Return the next epoch of a job, for a process that ends it in its worker's place."""
         execution = await self.store.take_over(job_id, _owner())
         assert isinstance(execution, Execution), execution
         return Scribe(self, execution)

@@ -1,7 +1,7 @@
-"""What asyncio's debug mode checks, without what it costs: the check that a callback comes from its loop's own thread.
+"""A cheap part of asyncio's debug mode: the check that a callback comes from its loop's own thread.
 
 The mode's other half takes a traceback for each callback, task and future, for which tests in this process take half as
-long again. To see those tracebacks: `make test ARGS="-o asyncio_debug=true ..."`. Above: conftest.py.
+long again. To see those tracebacks: `make test ARGS="-o asyncio_debug=true ..."`.
 """
 
 from asyncio import BaseEventLoop

@@ -1,4 +1,4 @@
-"""The whole system in the test's own process, and what a reader of it may check.
+"""The whole system in the test's own process, and the checks that a reader of it can make.
 
 `running_worker` is a worker with any provider; `running_system` is a gateway with everything that a test looks at;
 `Story` is a job's log as a reader from the start gets it, proven. Not here: real processes (processes.py).
@@ -49,7 +49,7 @@ class Story:
 
     @property
     def text(self) -> str:
-        """What choice 0 says."""
+        """Return the text of choice 0."""
         return text_of(self.deltas)
 
     @property
@@ -77,13 +77,13 @@ def surviving(events: list[Event]) -> list[Event]:
 
 
 def text_of(deltas: list[Event]) -> str:
-    """What choice 0 says."""
+    """Return the text of choice 0."""
     said = (delta.json() for delta in deltas)
     return "".join(delta.get("content", "") for delta in said if not delta.get("index"))
 
 
 def proven(events: list[Event]) -> Story:
-    """Check what a reader from the start can check: nothing is missing, nothing comes twice, there is one end."""
+    """Check the events of a reader from the start: nothing is missing, nothing comes twice, there is one end."""
     ids = [event.id or START for event in events]
     assert ids[0] == EventId(0, 1)
     assert ids == sorted(set(ids)), ids
@@ -147,14 +147,14 @@ class System:
             return await read_story(self.client, job_id)
 
     async def over(self, job_id: str, within_s: float = 2 * PATIENCE_S) -> Job:
-        """Wait for the job's end without reading it: whoever reads it is a viewer, for whom it goes on."""
+        """Wait for the job's end without reading it: each reader counts as a viewer, and keeps it running."""
         async with asyncio.timeout(within_s):
             while not (job := await self.job(job_id)).ended:
                 pass
         return job
 
     async def until(self, job_id: str, event: EventType, count: int = 1) -> list[Event]:
-        """Wait until a reader has this event so many times; what it has until then."""
+        """Wait until a reader has this event so many times; return its events until then."""
         events: list[Event] = []
         async with asyncio.timeout(2 * PATIENCE_S), self.reading(job_id) as read:
             while sum(each.type is event for each in events) < count:
@@ -169,7 +169,7 @@ class System:
 
     @asynccontextmanager
     async def commands(self) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-        """What the server is told from here on: wait until a command that holds this text has been carried out."""
+        """Watch the server's commands from here on: wait until one that holds this text has been carried out."""
         async with self.core.client.monitor() as monitor:
 
             async def seen(text: str) -> None:
@@ -179,7 +179,7 @@ class System:
 
             yield seen
 
-    # What a test does to the record and to the queue.
+    # Changes of a test to the record and to the queue.
 
     async def write(self, job_id: str, **fields: int | str) -> None:
         """Write fields of the record."""
@@ -195,7 +195,7 @@ class System:
         await self.core.client.zadd(self.core.keys.active, {job_id: score}, xx=True)
 
     async def forgo_recovery(self) -> None:
-        """What the queue has lost is the reaper's to find, and no walk's (worker/dispatch/reconciler.py)."""
+        """Leave lost entries of the queue to the reaper, and not to a walk (worker/dispatch/reconciler.py)."""
         marker = ReconcileMarker(self.core.client, self.core.keys)
         await marker.complete(await identity_of(self.core.store, self.core.queue))
 
@@ -205,7 +205,7 @@ class System:
         await self.core.client.delete(ARQ_JOB + job_id)
 
     async def queue_keys(self, job_id: str) -> list[str]:
-        """What the queue still holds of a job."""
+        """Return the queue's remaining entries of a job."""
         client, keys = self.core.client, self.core.keys
         return [
             name
@@ -311,7 +311,7 @@ async def running_worker(
 
 
 class Unheard(Keys):
-    """Keys under which cancel orders are published to nobody: the control message is lost."""
+    """Keys under which cancel orders have no subscriber: the control message is lost."""
 
     @property
     def control(self) -> str:

@@ -1,7 +1,7 @@
-"""A provider that says what its test tells it to, when it does: in the worker's own process, or over HTTP.
+"""A provider that a test controls chunk by chunk: in the worker's own process, or over HTTP.
 
 `Told` is an ordinary provider, `told_upstream` serves one to workers that are processes of their own. Each request is a
-`Call`, in which the test decides what comes next; nothing here takes time. Not here: scripts (upstream.py).
+`Call`, in which the test decides the next chunk; nothing here takes time. Not here: scripts (upstream.py).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ def chunk_of(delta: Any, reason: str | None = None, index: int = 0) -> dict[str,
 
 
 class Call:
-    """One request, as the provider sees it, and its answer. What is said is taken as soon as somebody asks."""
+    """One request, as the provider sees it, and its answer. A chunk is taken as soon as the reader asks for it."""
 
     def __init__(self, request: Mapping[str, Any], changed: Watched, *, embeds: bool = False) -> None:
         self.request = request
@@ -58,7 +58,7 @@ class Call:
         self.send(embed(self.request))
 
     def send(self, chunk: dict[str, Any]) -> None:
-        """This chunk, whatever it is."""
+        """Send this chunk unchecked."""
         self._said.put_nowait(chunk)
 
     def fail(self, error: Exception) -> None:
@@ -70,7 +70,7 @@ class Call:
         self._said.put_nowait(None)
 
     async def chunks(self) -> AsyncGenerator[dict[str, Any], None]:
-        """What is said, until its end."""
+        """Yield the chunks until the end."""
         while (said := await self._said.get()) is not None:
             if isinstance(said, Exception):
                 raise said
@@ -78,7 +78,7 @@ class Call:
             yield said
 
     def close(self) -> None:
-        """Nobody asks for more."""
+        """Note that the reader asks for no more."""
         self.closed = True
         self._changed.change()
 
@@ -88,7 +88,7 @@ class Call:
 
 
 class Told:
-    """The provider. `on_call` is told of each request before anything is asked for."""
+    """The provider. `on_call` gets each request before its first chunk is asked for."""
 
     name = "told"
 
@@ -138,7 +138,7 @@ class Told:
             yield read
 
     async def embed(self, request: Mapping[str, Any]) -> Vectors:
-        """One request's vectors: what is said first is the whole answer."""
+        """Return one request's vectors: the first item of the call is the whole answer."""
         async with self.answering(request, embeds=True) as chunks:
             return read_vectors(await anext(chunks), len(request["input"]))
 
@@ -160,7 +160,7 @@ async def _read(chunks: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, 
 
 @asynccontextmanager
 async def told_upstream(on_call: Callable[[Call], None] = lambda _: None) -> AsyncIterator[tuple[Told, str]]:
-    """A told provider behind an OpenAI-compatible address, which is its second half."""
+    """Serve a `Told` provider behind an OpenAI-compatible address, which is its second half."""
     told = Told(on_call)
     tasks: set[asyncio.Task[None]] = set()
 

@@ -1,7 +1,7 @@
-"""How much the other end of a connection has not read yet, where it is on this machine (Linux, sock_diag(7)).
+"""A count of the bytes that a connection's other end on this machine has not read yet (Linux, sock_diag(7)).
 
-So that an upstream can stop where its reader does: nothing that a sender can set bounds what a kernel takes for a
-reader that is frozen or dead. Above: upstream.py.
+With it an upstream can stop when its reader does: nothing that a sender can set bounds the bytes that a kernel takes
+for a reader that is frozen or dead.
 """
 
 import socket
@@ -23,7 +23,7 @@ class Unread:
     """A way to ask the kernel."""
 
     def __init__(self) -> None:
-        """Raises OSError where there is none."""
+        """Open the way; raise OSError if the kernel has none."""
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _DIAG)
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""An OpenAI-compatible upstream that does, over HTTP, what the request's script says.
+"""An OpenAI-compatible upstream that plays the request's script over HTTP.
 
-The vocabulary is the scripted provider's (worker/upstream/providers/scripted.py) plus what takes a wire to go wrong
+The vocabulary is the scripted provider's (worker/upstream/providers/scripted.py) plus faults that only a wire has
 (`WireScript`). In a test's own process: `async with running_upstream() as upstream`. As a process of its own:
 `python -m tests.support.upstream --port 0` prints its base URL; `GET /observations?closed=1` waits until one
 stream was closed by its client, `GET /open` counts the requests that are not over, `GET /meter` the tokens that were
@@ -63,7 +63,7 @@ class WireScript(Script):
     """`Script` with the faults that only a wire has; like the others they come after `after` deltas.
 
     `hang` never sends the headers, `whole` sends JSON in place of a stream; `reset` and `cut` end the
-    connection with a RST and a FIN, before the headers where `after` is 0; `error` is an error object;
+    connection with a RST and a FIN, before the headers if `after` is 0; `error` is an error object;
     `bad_json` is a line that is not JSON, `bad_utf8` one with a byte that is not UTF-8; `keepalives` are comments
     for ever, `endless_line` is a line for ever. `no_done` leaves out `[DONE]`, `no_end` leaves the body open,
     `never_close` does both.
@@ -80,15 +80,15 @@ class WireScript(Script):
 
 
 Lapse = Callable[[str, WireScript, int], tuple[str, WireScript] | None]
-"""Given a question, the script of its answer and the tokens left to say: what goes wrong now, and how; or None."""
+"""Given a question, the script of its answer and the tokens left: the fault of now and its script, or None."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How an upstream is to all its callers, whatever their scripts say."""
+    """The behaviour of an upstream to all its callers, beside their scripts."""
 
     continuation: Continuation = Continuation.NONE
-    """How it is to be asked to go on with an answer."""
+    """The way in which callers must request the rest of an answer."""
     lapse: Lapse = lambda question, script, left: None
     ahead: int | None = None
     """It stops while a caller has so many bytes that it has not read (Linux); None: never."""
@@ -100,7 +100,7 @@ def ask(*, model: str = MODEL, **script: Any) -> dict[str, Any]:
 
 
 def expected_text(request: Mapping[str, Any], choice: int = 0) -> str:
-    """What the answer to this request says, to the letter, when nothing goes wrong."""
+    """Return the exact text of the answer to this request, as it is without a fault."""
     return text_of(request, script_of(request, WireScript), choice)
 
 
@@ -113,22 +113,22 @@ class Seen:
     body: dict[str, Any]
     started: float
     begun: int = 0
-    """Tokens that its answer was to go on from."""
+    """Tokens that the request gave as the beginning of its answer."""
     tokens: int = 0
     """Deltas that were written to an open socket."""
     sent: int = 0
     """Chunks that were written."""
     held_up: bool = False
-    """It had to wait for a reader who did not read."""
+    """It had to wait for a reader that did not read."""
     silent: bool = False
-    """It has said what it will say, and does not end."""
+    """It has sent all its chunks, and does not end."""
     ended: float | None = None
     """When the answer, or the client's interest in it, ended."""
     closed: bool = False
     """The client closed its socket before the answer had ended."""
 
     def as_dict(self) -> dict[str, Any]:
-        """What `/observations` shows."""
+        """Return the contents of `/observations`."""
         asked = {name: self.body.get(name) for name in ("model", "messages", "input")}
         shown = {"path": self.path, **asked, "begun": self.begun, "tokens": self.tokens, "sent": self.sent}
         return {**shown, "started": self.started, "ended": self.ended, "closed": self.closed}
@@ -144,7 +144,7 @@ class Upstream:
         self.unread: Unread | None = None
         self.meter = Meter()
         self.models: object = {"object": "list", "data": [_MODEL]}
-        """What `/models` answers; None: nothing, for ever."""
+        """The answer to `/models`; None: no answer, for ever."""
         self.held: set[int] = set()
         """Which embeddings requests, counted from 0, are never answered."""
         self.requests: list[Seen] = []
@@ -180,7 +180,7 @@ class Upstream:
         self._changed.set()
 
     def observations(self) -> dict[str, Any]:
-        """What `/observations` shows."""
+        """Return the contents of `/observations`."""
         requests = [seen.as_dict() for seen in self.requests]
         return {"requests": requests, "closed": self.closed, "sockets": self.sockets}
 
@@ -335,7 +335,7 @@ class _Connection(asyncio.Protocol):
             await self._stream(seen, script)
 
     def _befallen(self, seen: Seen, script: WireScript) -> WireScript:
-        """What this call is to get: the rest of the request's script, if nothing befalls it."""
+        """Choose the script of this call: the rest of the request's script, unless a lapse changes it."""
         manner, meter = self._upstream.manner, self._upstream.meter
         seen.begun = begun(seen.body, script, manner.continuation)
         left = max(1, (script.tokens or 0) - seen.begun)
@@ -476,7 +476,7 @@ class _Connection(asyncio.Protocol):
 
 
 def _question(request: Mapping[str, Any]) -> str:
-    """What makes two requests the same, whether or not the second one has a part of the answer."""
+    """Return the key by which two requests are the same, even if the second one has a part of the answer."""
     return str([message for message in request.get("messages", ()) if message.get("role") == "user"])
 
 

@@ -20,5 +20,5 @@ async def running_valkey(data_dir: Path, environment: Mapping[str, str] | None =
 
 
 def fresh_prefix() -> str:
-    """A key prefix that nobody used before. For property tests, which need one for each example."""
+    """Make a key prefix that was not used before. For property tests, which need one for each example."""
     return f"test-{secrets.token_hex(6)}"
