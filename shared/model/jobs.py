@@ -4,13 +4,12 @@ Above: admission makes a `JobSpec`, the store reads a `Job`, the API shows it. N
 (store.py), or what may follow what (lifecycle.py). Pure: time and randomness come in as numbers.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from shared.model.errors import BrokenJob, is_request_fault
+from shared.model.errors import is_request_fault
 from shared.model.events import EventId
 from shared.model.lifecycle import TERMINAL, State
 from shared.model.routes import OnStreamFailure
@@ -23,9 +22,6 @@ LONGEST_TIMEOUT_S = 604_800.0
 VIEWER_LEASE_S = 30.0
 """A gateway's readers are believed to be there for this long after it last said so."""
 
-RECORD_VERSION = 1
-"""Written into every record; a reader that meets a newer one ends the job as `broken_job` and goes on."""
-
 FLOAT_BYTES = 4
 """The size of a number in a vector."""
 
@@ -33,8 +29,6 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_CHARS = 26
 _RANDOM_BITS = 80
 _PREFIX = "job_"
-# The fields of a record that tell of its executions, each followed by an epoch.
-_TRY, _END = b"try:", b"end:"
 
 
 def new_job_id(now_ms: int, randomness: int) -> str:
@@ -327,96 +321,3 @@ def code_in(outcome: Mapping[str, Any]) -> str:
     """Return the code of the error in a terminal event's data; empty without one."""
     error = outcome.get("error")
     return str(error.get("code") or "") if isinstance(error, Mapping) else ""
-
-
-def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
-    """Read a record's fields.
-
-    Raises:
-        BrokenJob: a newer version wrote it, or a field is not what it should be.
-    """
-    version = record.get(b"v", b"")
-    if version != b"%d" % RECORD_VERSION:
-        raise BrokenJob(f"The job's record has version {version.decode('ascii', 'replace')!r}, not {RECORD_VERSION}.")
-    try:
-        return Job(
-            id=job_id,
-            kind=record[b"kind"].decode(),
-            tenant=record[b"tenant"].decode(),
-            lane=record[b"lane"].decode(),
-            model=record[b"model"].decode(),
-            status=State(record[b"status"].decode()),
-            last=EventId(int(record[b"epoch"]), int(record[b"seq"])),
-            attempts=int(record[b"attempts"]),
-            created_ms=int(record[b"created"]),
-            started_ms=int(record.get(b"started", 0)),
-            ended_ms=int(record.get(b"ended", 0)),
-            deadline_ms=int(record[b"deadline"]),
-            abandon_ms=int(record.get(b"abandon_at", 0)),
-            on_disconnect=OnDisconnect(record.get(b"on_disconnect", b"continue").decode()),
-            metadata=json.loads(record.get(b"metadata", b"{}")),
-            outcome=json.loads(record.get(b"outcome", b"{}")),
-            embedded=embedded_from(record.get(b"embedded")),
-            hidden=b"hidden" in record,
-            on_stream_failure=_on_stream_failure(record.get(b"on_stream_failure", b"")),
-            one_way=bool(record.get(b"one_way")),
-            owner=record.get(b"owner", b"").decode(),
-            progress=_progress(record.get(b"progress", b"{}")),
-            tries=_tries(record),
-            requeued_from=_job_id(record, b"requeued_from"),
-            requeued_as=_job_id(record, b"requeued_as"),
-            brief=b"keep" in record,
-            dismissed=b"dismissed" in record,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BrokenJob(f"The job's record can't be read: {error!r}.") from error
-
-
-def embedded_from(raw: bytes | None) -> Embedded | None:
-    """Read what a record says of the result; None while there is nothing.
-
-    Raises:
-        ValueError, TypeError: it is not what `Embedded.as_dict` makes.
-    """
-    return None if raw is None else Embedded(**_known(Embedded, json.loads(raw)))
-
-
-def _on_stream_failure(raw: bytes) -> OnStreamFailure | None:
-    return OnStreamFailure(raw.decode()) if raw else None
-
-
-def _job_id(record: Mapping[bytes, bytes], name: bytes) -> str | None:
-    return record[name].decode() if name in record else None
-
-
-def _progress(raw: bytes) -> Progress:
-    told = _known(Progress, json.loads(raw))
-    return Progress(**{name: _frozen(value) for name, value in told.items()})
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
-
-
-def _known(kind: type[Progress | Embedded], told: Mapping[str, Any]) -> dict[str, Any]:
-    """What this version knows of it: a newer one may tell more, in a rolling deploy."""
-    return {each.name: told[each.name] for each in fields(kind) if each.name in told}
-
-
-def _tries(record: Mapping[bytes, bytes]) -> tuple[Try, ...]:
-    epochs = sorted(int(name.removeprefix(_TRY)) for name in record if name.startswith(_TRY))
-    return tuple(_try(epoch, record[_TRY + b"%d" % epoch], record.get(_END + b"%d" % epoch)) for epoch in epochs)
-
-
-def _try(epoch: int, begin: bytes, end: bytes | None) -> Try:
-    begun, ended = json.loads(begin), json.loads(end or b"{}")
-    return Try(
-        epoch,
-        begun["attempt"],
-        begun["model"],
-        begun["provider"],
-        begun["resumed_from"],
-        begun["started"],
-        ended.get("ended", 0),
-        ended.get("error"),
-    )

@@ -6,7 +6,8 @@ Pure. Not here: the call (jobs.py).
 from typing import NamedTuple
 
 from shared.model.events import encode_data
-from shared.model.jobs import RECORD_VERSION, VIEWER_LEASE_S, JobSpec
+from shared.model.job_record import RECORD_VERSION
+from shared.model.jobs import VIEWER_LEASE_S, JobSpec
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.keys import Keys
 

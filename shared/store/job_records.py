@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from shared.model.errors import BrokenJob, JobNotFound
-from shared.model.jobs import KEPT, Job, Place, job_from_record
+from shared.model.job_record import job_from_record
+from shared.model.jobs import KEPT, Job, Place
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import TERMINAL
 

@@ -22,15 +22,8 @@ from shared.model.errors import (
     problem_of,
 )
 from shared.model.events import EventId, encode_data
-from shared.model.jobs import (
-    Embedded,
-    Job,
-    JobSpec,
-    Progress,
-    code_in,
-    embedded_from,
-    job_from_record,
-)
+from shared.model.job_record import embedded_from, job_from_record
+from shared.model.jobs import Embedded, Job, JobSpec, Progress, code_in
 from shared.model.lifecycle import State
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.answers import (

@@ -13,7 +13,8 @@ from gateway.admission.admission import Admission, Limits
 from gateway.admission.auth import Caller
 from gateway.admission.request_options import Wishes
 from shared.model.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
-from shared.model.jobs import VIEWER_LEASE_S, Abandonment, Job, JobSpec, OnDisconnect, is_job_id, job_from_record
+from shared.model.job_record import job_from_record
+from shared.model.jobs import VIEWER_LEASE_S, Abandonment, Job, JobSpec, OnDisconnect, is_job_id
 from shared.model.routes import OnStreamFailure
 from shared.store.client import open_client
 from shared.store.jobs import Store

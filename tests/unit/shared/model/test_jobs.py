@@ -7,18 +7,8 @@ import pytest
 
 from shared.model.errors import BrokenJob
 from shared.model.events import EventId, encode_data
-from shared.model.jobs import (
-    RECORD_VERSION,
-    Embedded,
-    Job,
-    OnDisconnect,
-    Usage,
-    code_in,
-    created_ms,
-    is_job_id,
-    job_from_record,
-    new_job_id,
-)
+from shared.model.job_record import RECORD_VERSION, job_from_record
+from shared.model.jobs import Embedded, Job, OnDisconnect, Usage, code_in, created_ms, is_job_id, new_job_id
 from shared.model.lifecycle import TERMINAL, State
 
 NOW_MS = 1_700_000_000_123
