@@ -38,6 +38,6 @@ class Catalogue:
 
 def _read(raw: bytes) -> Listing:
     """Read a worker's listing; one of another form, from another version, is empty and not complete."""
-    told = json.loads(raw)
-    models = told.get("models") if isinstance(told, dict) else None
-    return offered(Listing(tuple(models), told.get("complete") is True)) if isinstance(models, list) else Listing()
+    stored = json.loads(raw)
+    models = stored.get("models") if isinstance(stored, dict) else None
+    return offered(Listing(tuple(models), stored.get("complete") is True)) if isinstance(models, list) else Listing()

@@ -1,7 +1,6 @@
 """Connections to Redis or Valkey, with limits and time-outs, and the Functions loaded on them.
 
-Above: store, replay, queue, catalogue, fleet, and the composition roots, which open clients here. Below: redis-py. Not
-here: what a key means (keys.py) or what a function does (shared/store/functions).
+Not here: the names of keys (keys.py), and the functions' code (shared/store/functions).
 """
 
 import asyncio
@@ -36,12 +35,12 @@ from shared.store.redis_answers import Sort, has_word, sentence_of, sort_of, wor
 from shared.telemetry.metrics import Buckets
 
 Client = Redis
-"""What the layers above hold without knowing redis-py; its answers are bytes."""
+"""The client type for other packages, which do not import redis-py; its answers are bytes."""
 
 REDIS_FAULTS: tuple[type[Exception], ...] = (RedisError, OSError)
-"""What redis-py raises: the server can't be reached (a refused connection is a bare OSError), or answers an error."""
+"""The errors of redis-py: an unreachable server (a refused connection is a bare OSError), or an error answer."""
 REDIS_FULL: tuple[type[Exception], ...] = (OutOfMemoryError,)
-"""What it raises when the server is up and takes nothing more."""
+"""The errors of a server whose memory is full."""
 
 # redis-py drops the first word of answers that it has a class for, and `ERR`.
 _WORDS: Final[dict[type[Exception], str]] = {
@@ -58,7 +57,7 @@ _COMMAND_TIMEOUT_S = 5.0
 _TWO_WORDS = ("FUNCTION", "CONFIG", "CLIENT", "SCRIPT")
 _OLDEST = (7, 2)
 UNUSED_LIBRARY_S = 86_400.0
-"""Functions of another version that nobody has called for this long are deleted."""
+"""Functions of another version are deleted if they were not called for this long."""
 _CLOCK: Final = SystemClock()
 
 log = structlog.get_logger()
@@ -135,7 +134,7 @@ class _Client(Redis):
             error.command = " ".join(str(part) for part in args[: 2 if args[0] in _TWO_WORDS else 1])
             raise
         except PassingRefusal:
-            # The other connections lead to the same server: a replica would answer their reads from what it has.
+            # The other connections lead to the same server: a replica would still answer their reads.
             await drop_idle_connections(self)
             raise
         finally:
@@ -169,7 +168,7 @@ class RefusedByRedis(RedisAnswer):
 
     @property
     def sentence(self) -> str:
-        """The refusal, and what to change."""
+        """The refusal, and the change that helps."""
         return sentence_of(self.answer, self.command)
 
 
@@ -192,7 +191,7 @@ def _answer_of(error: Exception) -> str:
 
 
 def _raise_by_sort(error: Exception) -> NoReturn:
-    """Raise an error answer as what it means for its caller."""
+    """Raise an error answer as the exception of its sort."""
     answer = _answer_of(error)
     match sort_of(answer):
         case Sort.PASSING:
@@ -208,7 +207,7 @@ class _Connection(AbstractConnection):
 
     A cancelled send stays cancelled: it is bounded by `asyncio.wait_for`, which before Python 3.12 may swallow a
     cancellation (python/cpython#86296), and a loop that is cancelled once, as all of ours are, would never end. And an
-    error answer is raised as what it means (redis_answers.py).
+    error answer is raised as the exception of its sort (redis_answers.py).
     """
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
@@ -230,7 +229,7 @@ class _Connection(AbstractConnection):
 
 
 class Outage:
-    """Tells once that a part has lost Redis, and once that it has it back; each try in between is for debugging.
+    """Log the start and the end of an outage once; log each try in between for debugging.
 
     `lost` and `back` are the names of the log's events.
     """
@@ -241,11 +240,11 @@ class Outage:
 
     def goes_on(self, error: Exception) -> None:
         """Another try failed."""
-        tell = log.debug if self._lasts else log.warning
+        report = log.debug if self._lasts else log.warning
         if isinstance(error, RefusedByRedis):
-            tell(self._lost, error=name_of(error), reason=error.sentence)
+            report(self._lost, error=name_of(error), reason=error.sentence)
         else:
-            tell(self._lost, error=name_of(error))
+            report(self._lost, error=name_of(error))
         self._lasts = True
 
     def is_over(self) -> None:

@@ -1,8 +1,8 @@
-"""Conversations: which job answers in a chat just now, and where what was said before is to be found.
+"""Conversations: the job that answers in a chat now, and the place of the earlier turns.
 
 A conversation keeps no words: they are in its last job, as long as that can be read. A job is known here before it is
-admitted (`begin`), and answers once it is recorded (`commit`), so that a stop finds it at every moment. Above:
-gateway/api/ai_sdk.py. Below: shared/store/functions, which decides who of two tabs came last. Not here: jobs, dialects.
+admitted (`begin`), and answers once it is recorded (`commit`), so that a stop finds it at every moment. Of two
+tabs, the later one wins, which the functions decide. Not here: jobs, dialects.
 """
 
 import json
@@ -45,7 +45,7 @@ class Conversations:
         self._keys = keys
 
     async def load(self, tenant: str, chat_id: str) -> Conversation:
-        """Read one; one that nobody began, or that is too old, is empty."""
+        """Read a conversation; an unknown or expired one is empty."""
         key = self._keys.conversation(tenant, chat_id)
         following, job, last, turns = await self._client.hmget(key, ["next", "job", "last", "turns"])  # type: ignore[misc]
         return Conversation(

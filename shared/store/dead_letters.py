@@ -1,7 +1,7 @@
 """Dead letters: the jobs that failed for good, as a list that a person can look through.
 
 A job that failed because of its request is not one of them: only its caller can change the request. The list holds ids
-and when their jobs ended; what a dead letter says is in its job's record, which is kept for longer than that of other
+and when their jobs ended; a dead letter's content is its job's record, which is kept for longer than that of other
 jobs. The record is right: an id whose job is none is dropped when it is met. Not here: how a job is requeued.
 """
 
@@ -27,7 +27,7 @@ _CURSOR = re.compile(r"([0-9]{1,15})-(job_.+)")
 
 
 class Listed(NamedTuple):
-    """An entry of the list, which is a cursor too: what follows it ended before. `ended_ms` is since the Unix epoch."""
+    """An entry of the list, which is a cursor too: later entries ended earlier. `ended_ms` is since the Unix epoch."""
 
     job_id: str
     ended_ms: int
@@ -125,7 +125,7 @@ class DeadLetters:
             await self._functions.call("drop_letters", self._lists, self._keys.dead_letters_of, *ids)
 
     async def requeued(self, job_id: str, as_job_id: str) -> None:
-        """Write down that this job asks a dead letter's request again. Idempotent; who said so first is right."""
+        """Record the job that repeats a dead letter's request. Idempotent; the first call wins."""
         await self._functions.call("requeued", [self._keys.job(job_id).record], as_job_id)
         await self._client.zrem(self._keys.open_dead_letters, job_id)
 
@@ -142,12 +142,12 @@ class DeadLetters:
         return dismissed
 
     async def open(self) -> int:
-        """How many there are that nobody has requeued or dismissed."""
+        """Count the dead letters that were not requeued or dismissed."""
         return int(await self._functions.call("open_letters", [self._keys.open_dead_letters], self._kept_ms))
 
 
 def _code(outcome: bytes | None) -> str:
     try:
         return code_in(json.loads(outcome or b"{}"))
-    except (AttributeError, ValueError):  # nobody can read it
+    except (AttributeError, ValueError):  # a defect of another version
         return ""

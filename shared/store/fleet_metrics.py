@@ -1,8 +1,8 @@
-"""The metrics of all processes: each publishes its own into Redis, so that any gateway can tell them all.
+"""The metrics of all processes: each publishes its own to Redis, so that any gateway can serve them all.
 
 Workers have no port, and behind one address a scrape reaches any gateway. A process that has said nothing for a while
 is no longer there. Above: the composition roots, which run a `Publisher`, and the gateway's scrape. Below: the queue
-side's shared/store/functions. Not here: what is counted (metrics.py), and how it is shown.
+side's shared/store/functions. Not here: the metrics (metrics.py), and their display.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _LAST_WORDS_S = 1.0
 
 
 class Fleet:
-    """What all processes have published."""
+    """The published metrics of all processes."""
 
     def __init__(self, client: Redis, keys: Keys, *, keep_s: float = KEEP_S) -> None:
         self._client = client
@@ -35,7 +35,7 @@ class Fleet:
         self._keep_ms = int(keep_s * 1000)
 
     async def publish(self, process: str, samples: Samples) -> None:
-        """Replace what this process published before."""
+        """Replace the samples of this process."""
         keys = [self._keys.processes, self._keys.metrics(process)]
         await self._functions.call("tell", keys, process, encode_samples(samples), self._keep_ms)
 
@@ -55,20 +55,20 @@ class Publisher:
     def __init__(self, fleet: Fleet, metrics: Metrics, clock: Clock, role: str) -> None:
         self._fleet = fleet
         self._metrics = metrics
-        # One at a time: what was counted earlier must not be published later.
+        # One at a time: older samples must not replace newer ones.
         self._publishing = asyncio.Lock()
         # Containers may share a host's name and their first process's id.
         self.process = f"{role}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-        """What the label `process` says."""
+        """The value of the label `process`."""
         started_at = clock.wall_ms() / 1000
         metrics.started.of().read = lambda: started_at
 
     def samples(self) -> Samples:
-        """What this process has counted."""
+        """The publisher of this process's metrics."""
         return self._metrics.samples()
 
     async def publish(self) -> Samples:
-        """Publish now; what was published. Raises one of `REDIS_FAULTS`."""
+        """Publish now; return the samples. Raises one of `REDIS_FAULTS`."""
         async with self._publishing:
             samples = self.samples()
             await self._fleet.publish(self.process, samples)
@@ -86,9 +86,9 @@ class Publisher:
             await asyncio.sleep(PERIOD_S)
 
     async def last_words(self) -> None:
-        """Publish on the way out, if Redis is there: what was counted last can be scraped for a while."""
+        """Publish at shutdown, if Redis answers, so that the last samples can be scraped for a while."""
         try:
             async with asyncio.timeout(_LAST_WORDS_S):
                 await self.publish()
         except REDIS_FAULTS:
-            return  # nobody can be told, and nobody waits for it
+            return  # the entry expires by itself

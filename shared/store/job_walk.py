@@ -1,7 +1,7 @@
-"""Walks the records of all jobs: what the queue's server has to know of each, should it have lost its data.
+"""Read the records of all jobs, to restore the queue's server after it lost its data.
 
-Above: reconciler.py. Below: store, and the keys of the queue's side by what `Listing` says. It reads every record,
-page by page: seldom, in the background. Not here: what is written again (queue.py).
+Used by worker/dispatch/reconciler.py. It reads every record,
+page by page: seldom, in the background. Not here: the restored keys (queue.py).
 """
 
 from collections.abc import AsyncIterator, Mapping

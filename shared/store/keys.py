@@ -1,7 +1,7 @@
 """Every Redis key, channel and time to live of Tailrace, in one place.
 
 The keys of one job carry its hash tag, so that a job lives in one cluster slot; the queue side lives on one primary.
-Above: store, replay, queue, catalogue, fleet, viewers, dead_letters. Pure.
+Pure.
 """
 
 from dataclasses import dataclass
@@ -90,7 +90,7 @@ class Keys:
         return f"{self.prefix}:lane:{name}"
 
     def idempotency(self, tenant: str, key: str) -> str:
-        """What an Idempotency-Key was used for."""
+        """The job and the fingerprint of an Idempotency-Key."""
         return f"{self.prefix}:idem:{tenant}:{key}"
 
     def deleted(self, job_id: str) -> str:
@@ -107,7 +107,7 @@ class Keys:
         return f"{self.prefix}:tenant:"
 
     def tenant_terms(self, tenant: str) -> str:
-        """What a tenant's jobs are bounded by."""
+        """The bounds of a tenant's jobs."""
         return f"{self.ledgers}{tenant}:terms"
 
     @property
@@ -133,7 +133,7 @@ class Keys:
         return f"{self.prefix}:{{{tenant}:prompt:{fingerprint}}}:jobs"
 
     def permits(self, provider: str) -> PermitKeys:
-        """Who makes calls to a provider whose number is limited, and who waits to; on the jobs' side."""
+        """The permit holders and the waiters of a provider with a limit; on the jobs' server."""
         base = f"{self.prefix}:{{provider:{provider}}}:"
         return PermitKeys(base + "holders", base + "waiters", base + "interest")
 
@@ -164,7 +164,7 @@ class Keys:
 
     @property
     def open_dead_letters(self) -> str:
-        """Those of them that nobody has requeued."""
+        """The dead letters that were not requeued."""
         return f"{self.prefix}:{{dead-letters}}:open"
 
     @property
@@ -191,7 +191,7 @@ class Keys:
         return f"{self.prefix}:processes"
 
     def metrics(self, process: str) -> str:
-        """What a process last published of its metrics."""
+        """The last published metrics of a process."""
         return f"{self.prefix}:metrics:{process}"
 
     @property
@@ -221,7 +221,7 @@ class Keys:
 
     @property
     def clock(self) -> str:
-        """How far a server's clock is put ahead, and the last time that it told; on each side."""
+        """The correction of a server's clock, and its last answer; on each server."""
         return f"{self.prefix}:clock"
 
     @property

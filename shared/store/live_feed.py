@@ -27,7 +27,7 @@ class LiveFeed:
     """One pub/sub connection for any number of channels; it reconnects by itself and never silently.
 
     `on_message(channel, bytes)` for every message; `on_confirmed(channel)` when the server has confirmed a
-    subscription, again after every reconnect: what was published meanwhile is lost, and only the log has it.
+    subscription, again after every reconnect: messages published meanwhile are lost, but the log has them.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LiveFeed:
         self._enqueue("UNSUBSCRIBE", channel)
 
     async def echo(self, within_s: float) -> None:
-        """Wait for an answer on the connection: what its server published before has then been heard.
+        """Wait for an answer on the connection: all earlier messages have arrived then.
 
         Raises:
             TimeoutError: there was no answer.
@@ -203,7 +203,7 @@ class LiveFeed:
                 await connection.send_command(command, *channels, check_health=False)
 
     async def _watch(self, connection: Connection) -> None:
-        # A half-open connection never errs by itself (redis-py sends PING, but nobody waits for the PONG).
+        # A half-open connection never errs by itself (redis-py sends PING, but does not wait for the PONG).
         while True:
             await asyncio.sleep(self._watchdog_s)
             if self._clock.monotonic() - self._heard_at > 2 * self._watchdog_s:

@@ -25,10 +25,8 @@ from shared.telemetry.metrics import Metrics
 
 ARQ_FUNCTION = "run_job"
 """The name under which every lane worker registers its one arq function."""
-
 LOOK_S = 30.0
 """The reaper looks at every job at least this often: a job that the queue has lost is found."""
-
 PATIENCE_LEASES = 0.5
 """Claims are renewed every quarter of a lease: while calls take less than this, none that is alive runs out."""
 
@@ -41,7 +39,7 @@ LATE_END_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What `admit` says: the job's id, whether it was there before, and its place in the lane."""
+    """The answer of `admit`: the job's id, whether it existed before, and its position in the lane."""
 
     job_id: str
     existing: bool
@@ -59,7 +57,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's hold on a job. Until `good_until` (the loop's clock, seconds) nobody else can have taken it."""
+    """A worker's claim on a job. Other workers can't take it until `good_until` (the loop's clock, seconds)."""
 
     job_id: str
     lane: str
@@ -77,7 +75,7 @@ class Backlog:
 
 
 def serialize(message: dict[str, Any]) -> bytes:
-    """arq's message as JSON; never pickle, which would let whoever writes to Redis run code here."""
+    """arq's message as JSON; never pickle, with which a writer to Redis could run code here."""
     return json.dumps(message, separators=(",", ":")).encode()
 
 
@@ -185,7 +183,7 @@ class Queue:
             await pipe.execute()
 
     async def relist(self, listings: Sequence[Listing]) -> None:
-        """Write again what the server had lost of these jobs' lists and Idempotency-Keys."""
+        """Restore the lists and Idempotency-Keys of these jobs after the server lost them."""
         keys: list[str] = []
         args: list[str | int] = []
         for each in listings:
@@ -213,7 +211,7 @@ class Queue:
         return bool(await self._functions.call("withdraw", keys, spec.id, self._keys.ledgers))
 
     async def deleted(self, job_id: str, *, retention_s: float) -> None:
-        """Its owner deletes this job: tell it before the job is gone, or its Idempotency-Key would bring it back."""
+        """Record a deletion before the job is gone, or its Idempotency-Key would return it again."""
         await self._client.set(self._keys.deleted(job_id), b"", px=int(retention_s * 1000))
 
     async def free(self, spec: JobSpec, job_id: str) -> bool:
@@ -326,7 +324,7 @@ class Queue:
     async def restore(
         self, place: Place, look_in_s: float, *, lease_s: float = 0.0, held_until_ms: int | None = None
     ) -> bool:
-        """Look no later than that; a job that the queue had lost is put back, which True tells.
+        """Schedule a check, and restore a job that the queue had lost; return whether it had.
 
         One that began is due after `lease_s`: its worker, if it is alive, renews it until then. `held_until_ms` is when
         the caller's hold (`due_for_a_look`) ends: unless an earlier look was asked for meanwhile, it is put off.
@@ -353,7 +351,7 @@ class Queue:
         return bool(await self._functions.call("restore", keys, *args))
 
     async def backlog(self, lanes: Sequence[str]) -> list[Backlog]:
-        """What waits in these lanes, in one round trip."""
+        """Count the waiting jobs of these lanes, in one round trip."""
         answers = await self._functions.call("backlog", [self._keys.lane(lane) for lane in lanes])
         return [Backlog(lane, jobs, age_ms / 1000) for lane, (jobs, age_ms) in zip(lanes, answers, strict=True)]
 
@@ -396,5 +394,5 @@ class Queue:
         return f"{await self._marker.read()} {(await self.server()).run_id}"
 
     async def ping(self) -> None:
-        """Raise what `REDIS_DOWN` names if the server can't be reached."""
+        """Raise one of `REDIS_DOWN` if the server can't be reached."""
         await self._client.ping()

@@ -1,6 +1,6 @@
-"""Repeats a look at a server for as long as a process runs, and tells an outage once.
+"""Repeat a check of a server until cancelled, and log an outage once.
 
-Above: the watches of a process's servers. Below: valkey. Not here: loops that do more than look.
+Not here: loops that do more than check.
 """
 
 import asyncio

@@ -35,9 +35,9 @@ class Entry(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What the log holds after a cursor. `latest` is the log's last id, `earliest` its first; `more` follows.
+    """One page of the log after a cursor. `latest` is the log's last id, `earliest` its first; `more` follows.
 
-    `known` says whether the log holds the cursor's event: what a reader has that Redis forgot, it does not.
+    `known` says whether the log holds the cursor's event: Redis may have lost it.
     """
 
     status: State

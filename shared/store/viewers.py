@@ -1,7 +1,6 @@
-"""The viewers of jobs: how many readers each gateway has of each, told for a while and counted over all gateways.
+"""The viewers of jobs: each gateway reports its readers for a lease, and they are counted over all gateways.
 
-A gateway that dies tells nothing any more, and leaves no ghost. Above: the gateway's presence.py tells, its api/ shows.
-Below: functions/, which derives from it when a job is abandoned. Not here: who abandons it (the worker's reaper.py).
+The readers of a crashed gateway expire with its lease. Not here: abandonment itself (worker/dispatch/reaper.py).
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from shared.store.keys import Keys
 
 
 class View(NamedTuple):
-    """What a gateway has to say of one job: its readers.
+    """A gateway's report about one job: its readers.
 
     Where it has none any more, they are waited for as if they were there for `stay_s`: it let them go itself.
     """
@@ -33,7 +32,7 @@ class Viewers:
         self._keys = keys
 
     async def tell(self, gateway: str, views: Sequence[View]) -> list[float | None]:
-        """Replace what this gateway said of these jobs before; good for `VIEWER_LEASE_S`.
+        """Replace this gateway's reports about these jobs; valid for `VIEWER_LEASE_S`.
 
         Returns the seconds until each job is abandoned unless a viewer comes or shows himself; None: it won't be.
         """

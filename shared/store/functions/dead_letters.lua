@@ -114,7 +114,7 @@ local function open_letters(keys, args)
   return redis.call('ZCOUNT', keys[1], '(' .. digits(now_ms() - tonumber(args[1])), '+inf')
 end
 
--- KEYS record; ARGV the new job -> 1, or 0 if the record is gone. Who said so first is right.
+-- KEYS record; ARGV the new job -> 1, or 0 if the record is gone. The first call wins.
 local function requeued(keys, args)
   if redis.call('EXISTS', keys[1]) == 0 then return 0 end
   redis.call('HSETNX', keys[1], 'requeued_as', args[1])

@@ -35,7 +35,7 @@ end
 
 -- KEYS record, log, channel, request, result
 -- ARGV control message, control channel, code, outcome (the terminal data of a job that never began, without its count), retention ms
--- -> 'missing' | 'ended' | 'cancelled' (ended at once) | 'cancelling' (its worker was told)
+-- -> 'missing' | 'ended' | 'cancelled' (ended at once) | 'cancelling' (its worker was notified)
 local function cancel(keys, args)
   need_event(keys[1], keys[2], keys[3])
   need('PEXPIRE', keys[1], 1)
@@ -43,7 +43,7 @@ local function cancel(keys, args)
   local status = record[1]
   if not status then return 'missing' end
   if is_terminal(status) then return 'ended' end
-  if status == 'queued' then -- whoever took it over in order to end it finds it ended
+  if status == 'queued' then -- a worker that took it over to end it finds it ended
     local seq = tonumber(record[3]) + 1
     local data = string.gsub(args[4], '}$', ',"events":' .. tonumber(record[4]) + seq .. '}')
     local bytes = frame('cancelled', data, record[2], seq)

@@ -16,7 +16,7 @@ end
 -- was lost, the base of its tenant's bytes, bytes up to which new jobs may fill it or '', bytes that all jobs may or '',
 -- what is left of the request if no answer comes of it or '' [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record} | {'bytes', {}} (the tenant keeps too many; nothing was written)
--- With a gateway, whoever asked is the job's first viewer. The epochs of a job that was lost begin behind those that it
+-- With a gateway, the caller is the job's first viewer. The epochs of a job that was lost begin behind those that it
 -- had: its readers may come back with event ids of a text that is gone.
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
@@ -71,11 +71,11 @@ end
 -- -> {'ok', epoch, seq, base, attempt, ms to the deadline}
 --  | {'missing' | 'ended' | 'cancelling' | 'expired' | 'stale' | 'moved'}
 -- To run, the caller names the epoch that the record had while its claim was good: if another one began since, it is
--- that one's, and the caller was frozen in between. It `goes on from` an event id, which `started` tells as
--- `resumed_from`; or from '' where no delta needs to be forgotten; or it rolls back to '0-1'. Who has read the log to
--- know that says how far: if it has `moved` on since, he is to read it again. `cause` says why the former execution
+-- that one's, and the caller was frozen in between. It `goes on from` an event id, which `started` has as
+-- `resumed_from`; or from '' where no delta needs to be forgotten; or it rolls back to '0-1'. The caller has
+-- read the log up to `seq read`: if the log has grown since, it must read it again (`moved`). `cause` says why the former execution
 -- came to no end, for one that could not say so itself; `former` is its owner where the caller ended it.
--- `end` takes the next epoch without `started`, for somebody who ends the job in a worker's place.
+-- `end` takes the next epoch without `started`, to end the job in a worker's place.
 local function begin(keys, args)
   need_event(keys[1], keys[2], keys[3])
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base', 'attempts', 'created', 'deadline',

@@ -71,7 +71,7 @@ local function would_pass(base, bytes, most)
   return false
 end
 
--- Write down the tenant's bound for those who append: '' for none.
+-- Store the tenant's bound for `append`: '' for none.
 local function bound_bytes(base, most)
   if most == '' then
     redis.call('HDEL', base .. ':sizes', 'most')

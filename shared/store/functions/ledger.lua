@@ -5,7 +5,7 @@
 -- `ready:<lane>` are a tenant's waiting jobs that may be taken now, by the time when they were due; the lane's `turns` are
 -- the tenants that have some, in the order in which they are served: after each job a tenant goes to the end.
 
-local HELD_MS = 30000  -- a job that was passed over is looked at again after this long, should nobody wake it
+local HELD_MS = 30000  -- a job that was passed over is looked at again after this long, unless it is woken before
 local MAX_PASSED = 100 -- jobs that one `take` passes over
 local READY_MS = 86400000 -- jobs are ready, and tenants have turns, for as long after the last of them came
 local SWEEP_MS = 5000  -- reservations are compared with the jobs no more often than this
@@ -55,7 +55,7 @@ local function set_term(ledger, name, value)
   end
 end
 
--- A job is due now: somebody who waits shall hear it.
+-- A job is due now: wake one waiting worker.
 local function notify(queue, lane, wake_ups, job, due)
   due = due or now_ms()
   redis.call('ZADD', lane, 'XX', digits(due), job)
@@ -139,7 +139,7 @@ local function reached(ledger, queue, now, most_waiting)
   return { 'bound', 'waiting', most }
 end
 
--- The slots of all workers that have told of them; at least those of the one that asks.
+-- The slots of all workers that have reported them; at least those of the caller.
 local function all_slots(queue)
   if not queue.all_slots then
     local sum = 0

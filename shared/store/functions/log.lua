@@ -1,4 +1,4 @@
--- Who may write: record's status, epoch and owner against the caller's. -> nil if he may, else the refusal.
+-- Check the caller's epoch and owner against the record's. -> nil if it may write, else the refusal.
 local function fence(record, epoch, owner)
   if not record[1] then return 'missing' end
   if is_terminal(record[1]) then return 'ended' end
@@ -45,8 +45,7 @@ end
 
 -- KEYS record, log, channel, result; ARGV epoch, owner, seq, frame, place (bytes before), part, how far it is then
 -- -> 'ok' | 'ok full' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
--- A part of the result, and the event that tells of it. The record says how far the result goes: what Redis forgot of
--- one, it forgot of all.
+-- A part of the result is stored atomically with its progress event and the result's length.
 local function keep(keys, args)
   need_event(keys[1], keys[2], keys[3])
   need('SETRANGE', keys[4], 0, 'v')

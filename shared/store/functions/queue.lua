@@ -187,7 +187,7 @@ local function renew(keys, args)
 end
 
 -- KEYS lane, wake_ups, claim, arq retry, reservations; ARGV job, owner, due in ms, ledgers -> 1 if it was the owner's to
--- give. Nobody runs it any more, so that there is no worker to whom `take` would have to leave it.
+-- give. It does not run any more, so `take` need not leave it to its worker.
 local function give_back(keys, args)
   local lane, wake_ups, claim, retry, reservations = unpack(keys)
   if redis.call('GET', claim) ~= args[2] then return 0 end

@@ -1,4 +1,4 @@
--- One job's part of a view. -> ms until the job is abandoned unless somebody comes, or -1 if it won't be
+-- One job's part of a view. -> ms until the job is abandoned without another viewer, or -1 if it won't be
 local function view_one(record, viewers, readers, gateway, now, lease, count, stay)
   local job = redis.call('HMGET', record, 'status', 'alone', 'abandon_at')
   if not job[1] or is_terminal(job[1]) then
@@ -9,7 +9,7 @@ local function view_one(record, viewers, readers, gateway, now, lease, count, st
     redis.call('ZREM', viewers, silent)
     redis.call('HDEL', readers, silent)
   end
-  local seen_until = nil -- until when somebody has been seen, if this changes anything
+  local seen_until = nil -- the end of the last viewer's lease, if it changes
   if count > 0 then
     show(viewers, readers, gateway, count, now, lease)
     seen_until = now + lease
@@ -29,9 +29,9 @@ local function view_one(record, viewers, readers, gateway, now, lease, count, st
 end
 
 -- KEYS (record, viewers, readers) per job; ARGV gateway, lease ms, then (readers, stay ms) per job
--- -> ms until it is abandoned unless somebody comes or shows himself, or -1 if it won't be, per job
--- A gateway has so many readers of each job. Where it has none any more, `stay` is how long whom it let go is waited for
--- as if he were there. Said twice, it changes nothing.
+-- -> ms until it is abandoned without another viewer or report, or -1 if it won't be, per job
+-- A gateway reports its readers of each job. With no readers, the job stays alive for `stay` ms, so that a reader can
+-- reconnect. Idempotent.
 local function view(keys, args)
   local now, lease, answers = now_ms(), tonumber(args[2]), {}
   for i = 1, #keys / 3 do
@@ -53,7 +53,7 @@ local function count_viewers(keys)
   return counts
 end
 
--- KEYS and ARGV as for cancel -> 'watched' (somebody came, or has shown himself, since it was looked at) | as cancel
+-- KEYS and ARGV as for cancel -> 'watched' (it has a viewer again) | as cancel
 local function abandon(keys, args)
   local at = tonumber(redis.call('HGET', keys[1], 'abandon_at') or 0)
   if at == 0 or at > now_ms() then return 'watched' end
