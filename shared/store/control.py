@@ -2,7 +2,7 @@
 
 Pure. The store's functions publish the messages, and a worker parses them. A message can be lost, so a worker also
 checks the records (`Store.beat`) and polls. Workers of other versions read the same messages.
-Not here: the connection (live_feed.py), and the reaction (worker/__main__.py).
+Not here: the connection (live_feed.py), and the reaction (worker/app.py).
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from shared.store.jobs import Execution
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
 from tests.support.core import PATIENCE_S, Core, Watched
-from worker.execution.attempt import Question
+from worker.execution.attempt import AttemptInput
 from worker.execution.embedding import Embedding
 from worker.execution.ending import Ending
 from worker.upstream.chain import Link
@@ -60,7 +60,7 @@ def embedding(
     link = Link(Scripted(), first_token_s=PATIENCE_S, gap_s=PATIENCE_S)
     return Embedding(
         execution,
-        Question({"model": "scripted", "input": inputs}, link, None, lambda: None),
+        AttemptInput({"model": "scripted", "input": inputs}, link, None, lambda: None),
         core.store,
         results or Results(core.client, core.keys),
         SystemClock(),

@@ -22,7 +22,7 @@ from tests.support.told import Told
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.upstream import ask as scripted
 from tests.support.valkey import running_valkey
-from worker.execution.runs import Attempts
+from worker.execution.runs import Runs
 
 ON_REQUEST = {
     "type": "job_error",
@@ -133,7 +133,7 @@ async def test_while_it_waits(system: System) -> None:
 
 async def test_between_its_begin_and_its_first_request(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, ordered = asyncio.Event(), asyncio.Event()
-    begin, stop = Store.begin, Attempts.stop
+    begin, stop = Store.begin, Runs.stop
 
     async def slow_begin(*args: Any, **options: Any) -> Any:
         execution = await begin(*args, **options)
@@ -141,12 +141,12 @@ async def test_between_its_begin_and_its_first_request(system: System, monkeypat
         await ordered.wait()
         return execution
 
-    def stop_and_tell(attempts: Attempts, job_id: str, reason: StopReason) -> None:
-        stop(attempts, job_id, reason)
+    def stop_and_tell(runs: Runs, job_id: str, reason: StopReason) -> None:
+        stop(runs, job_id, reason)
         ordered.set()
 
     monkeypatch.setattr(Store, "begin", slow_begin)
-    monkeypatch.setattr(Attempts, "stop", stop_and_tell)
+    monkeypatch.setattr(Runs, "stop", stop_and_tell)
     told = Told()
     async with running_worker(system.settings, told):
         job_id = await system.submit()

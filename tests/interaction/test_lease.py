@@ -18,7 +18,7 @@ from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from worker.execution import pump
-from worker.execution.runs import Attempts
+from worker.execution.job_run import JobRun
 from worker.model.retry import NEAR_DELTAS
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
@@ -268,9 +268,7 @@ async def test_a_job_that_is_taken_again_while_it_is_handed_back_is_held_like_an
     assert len(told.calls) == 2
 
 
-@pytest.mark.parametrize(
-    ("kind", "step"), [(Attempts, "_run"), (Attempts, "_holds")], ids=["just taken", "record read"]
-)
+@pytest.mark.parametrize(("kind", "step"), [(JobRun, "run"), (JobRun, "_holds")], ids=["just taken", "record read"])
 async def test_a_worker_that_is_frozen_before_its_begin_does_not_take_the_job_from_its_heir(
     system: System, told: Told, monkeypatch: pytest.MonkeyPatch, kind: type, step: str
 ) -> None:

@@ -18,7 +18,7 @@ from tests.support.core import PATIENCE_S, frozen
 from tests.support.processes import Processes, at_peace, gone
 from tests.support.system import STOP_S, System, running_system, running_worker
 from tests.support.told import Told, told_upstream
-from worker.execution.runs import Attempts
+from worker.execution.runs import Runs
 
 LONG_S = 60.0
 AT_ONCE_S = 3.0
@@ -138,19 +138,19 @@ async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
 ) -> None:
     job_id = await system.submit()
     taken, drained = asyncio.Event(), asyncio.Event()
-    real_step, real_drain = getattr(Store, step), Attempts.drain
+    real_step, real_drain = getattr(Store, step), Runs.drain
 
     async def slow_step(*args: Any, **options: Any) -> Any:
         taken.set()
         await drained.wait()
         return await real_step(*args, **options)
 
-    def drain(attempts: Attempts) -> None:
-        real_drain(attempts)
+    def drain(runs: Runs) -> None:
+        real_drain(runs)
         drained.set()
 
     monkeypatch.setattr(Store, step, slow_step)
-    monkeypatch.setattr(Attempts, "drain", drain)
+    monkeypatch.setattr(Runs, "drain", drain)
     async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
         await asyncio.wait_for(taken.wait(), PATIENCE_S)
         worker.drain()

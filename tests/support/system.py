@@ -22,7 +22,8 @@ from tests.support.core import PATIENCE_S, Core, open_core
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.short_settings import redis_url_of
 from tests.support.told import MODEL
-from worker.__main__ import make_providers, run_worker
+from worker.app import run_worker
+from worker.configured_providers import make_providers
 from worker.dispatch.reconciler import identity_of
 from worker.upstream.providers.base import Provider
 

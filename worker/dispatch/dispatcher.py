@@ -2,7 +2,7 @@
 
 `take` picks and claims the next job in one step, then arq's `run_job` runs it; arq's polling, its WATCH and its own
 endings are not used (arq 0.28 reads from the head of a queue in which running jobs stay, so that each poll costs what
-all running jobs cost). Above: worker/__main__.py. Below: attempts.py runs a job. Not here: what a job does.
+all running jobs cost). Above: worker/app.py. Below: execution/runs.py runs a job. Not here: what a job does.
 """
 
 import asyncio
@@ -28,7 +28,8 @@ from shared.store.keys import ARQ, Keys
 from shared.store.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
 from shared.store.retrying import retry_until_redis_answers
 from worker.execution.completion import Epilogue
-from worker.execution.runs import Attempts
+from worker.execution.job_end import JobEnder
+from worker.execution.runs import Runs
 
 log = structlog.get_logger()
 
@@ -123,7 +124,8 @@ class Dispatcher:
         self,
         queue: Queue,
         store: Store,
-        attempts: Attempts,
+        runs: Runs,
+        ender: JobEnder,
         epilogue: Epilogue,
         keys: Keys,
         *,
@@ -137,7 +139,8 @@ class Dispatcher:
         """With `wait_s`, jobs that ran before are left to their workers for so long: the server has just come back."""
         self._queue = queue
         self._store = store
-        self._attempts = attempts
+        self._runs = runs
+        self._ender = ender
         self._epilogue = epilogue
         self._bell_client = bell_client
         self._keys = keys
@@ -293,7 +296,7 @@ class Dispatcher:
             await self.end_unreadable(job_id)
 
     async def _run_job(self, job_id: str) -> None:
-        if (in_s := await self._attempts.run(self._claims[job_id])) is not None:
+        if (in_s := await self._runs.run(self._claims[job_id])) is not None:
             async with self._renewing:
                 # The claim as it is now: it may have been taken anew while the job ran.
                 claim = self._claims.pop(job_id)
@@ -305,7 +308,7 @@ class Dispatcher:
         if not await retry_until_redis_answers(lambda: self._queue.has_message(job_id)):
             await self._run_job(job_id)
             return
-        if await self._attempts.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
+        if await self._ender.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
             await self._epilogue.run(job_id, claim.lane)
 
     # Leases.
@@ -343,28 +346,28 @@ class Dispatcher:
         await self._renew_claims()
 
     async def _ask_records(self) -> None:
-        attempts = list(self._attempts.running.values())
+        executions = self._runs.executions()
         # A server that is frozen must not keep us from the claims: they are renewed while half a lease is left.
         async with asyncio.timeout(self._lease_s / _BEATS_PER_LEASE):
-            answers = await self._store.beat([attempt.execution for attempt in attempts])
-        for attempt, answer in zip(attempts, answers, strict=True):
+            answers = await self._store.beat([each.execution for each in executions])
+        for execution, answer in zip(executions, answers, strict=True):
             if answer is not None:
-                attempt.stop(answer)
+                execution.stop(answer)
 
     async def _renew_claims(self) -> None:
-        running = self._attempts.running
         async with self._renewing:
-            claims = [c for c in self._claims.values() if c.job_id not in running or running[c.job_id].stopped is None]
+            stopped = {each.execution.job_id for each in self._runs.executions() if each.stopped is not None}
+            claims = [claim for claim in self._claims.values() if claim.job_id not in stopped]
             renewed = await self._queue.renew(claims, self._lease_s)
         for claim, answer in zip(claims, renewed, strict=True):
-            holder = self._attempts.running.get(claim.job_id)
+            holder = self._runs.execution(claim.job_id)
             # GONE: the queue has lost the job, or it has just ended. The fence is ours, so it goes on.
             if answer is RenewAnswer.LOST and holder is not None and self._claims.get(claim.job_id) is claim:
                 holder.stop(StopReason.LOST)
 
     def cancel(self, job_id: str) -> None:
         """An order came: this job is to end."""
-        self._attempts.stop(job_id, StopReason.CANCELLED)
+        self._runs.stop(job_id, StopReason.CANCELLED)
 
     # The way out.
 
@@ -374,7 +377,7 @@ class Dispatcher:
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
         except TimeoutError:
-            self._attempts.drain()
+            self._runs.drain()
 
     @property
     def busy(self) -> int:

@@ -1,7 +1,6 @@
-"""One try of one job while it runs: the provider's chunks become deltas of the job's log.
+"""One execution of a chat: the chunks of the provider become deltas in the job's log.
 
-Above: attempts.py, which begins it and acts on how it went. Below: fallback (the provider's chunks), pump (their way
-into the log), ending (the terminal event). Not here: what follows a failure.
+Not here: the decision what follows a failure (job_run.py), and the chunks themselves (worker/upstream/chain.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -27,25 +26,25 @@ from worker.upstream.wire.usage import read_usage
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What an attempt asks, and what it goes on from: the answer so far, where there is one that holds.
+class AttemptInput:
+    """The request of an attempt, its link, and the partial answer that it continues, if there is one.
 
-    `check` raises what keeps it from asking.
+    `check` raises CircuitOpen if the link must not be called.
     """
 
     request: Mapping[str, Any]
     link: Link
-    heard: Heard | None
+    partial: Heard | None
     check: Callable[[], None]
 
 
 class Attempt:
-    """One execution of a chat, while it runs. `stop` may be called from anywhere in this process."""
+    """One execution of a chat, while it runs. Any task of this process may call `stop`."""
 
     def __init__(
         self,
         execution: Execution,
-        question: Question,
+        given: AttemptInput,
         pump: Pump,
         metrics: Metrics,
         *,
@@ -53,14 +52,14 @@ class Attempt:
     ) -> None:
         self.execution = execution
         self.stopped: StopReason | None = None
-        self._question = question
+        self._given = given
         self._max_log_bytes = max_log_bytes
         self._clock = pump.clock
         self._deadline = pump.clock.monotonic() + execution.left_ms / 1000
-        self._pace = Pace(metrics, pump.clock, question.link.name)
+        self._pace = Pace(metrics, pump.clock, given.link.name)
         self._outbox = pump.open(execution, self.stop)
         self._scope = CancelScope()
-        self._tally = question.heard.going_on() if question.heard else Tally()
+        self._tally = given.partial.going_on() if given.partial else Tally()
         self._told_before = self._tally.deltas
         self._finish_reasons: dict[int, str] = {}
         self._usage: Mapping[str, Any] | None = None
@@ -77,7 +76,7 @@ class Attempt:
 
     @property
     def shown(self) -> int:
-        """How many deltas the answer has, those that it went on from included."""
+        """The number of deltas of the answer, those that it continues included."""
         return self._tally.deltas
 
     def stop(self, reason: StopReason) -> None:
@@ -106,7 +105,7 @@ class Attempt:
         await self._outbox.flushed()
 
     def failed(self, error: AttemptFailed) -> Ending:
-        """The job's end, where nothing follows this failure."""
+        """Return the job's end if no attempt follows this failure."""
         usage = self._counted("partial") if self._tally.deltas else None
         return ended_badly(error, usage, self._tally)
 
@@ -122,13 +121,13 @@ class Attempt:
             await self._outbox.flushed()
 
     async def _generate(self) -> None:
-        request, link, heard = self._question.request, self._question.link, self._question.heard
-        self._question.check()
-        if heard is not None:
-            if limit_is_reached(request, heard):
+        request, link, partial = self._given.request, self._given.link, self._given.partial
+        self._given.check()
+        if partial is not None:
+            if limit_is_reached(request, partial):
                 self._finish_reasons[0] = "length"
                 return
-            request = rest_of(request, heard, link.continuation)
+            request = rest_of(request, partial, link.continuation)
         async with link.stream(request, total_s=self.execution.left_ms / 1000) as chunks:
             async for chunk in chunks:
                 await self._put(chunk)
@@ -155,7 +154,7 @@ class Attempt:
         """Return the provider's count, or an estimate that says so."""
         counted = read_usage(self._usage or {})
         if counted is None:
-            return Usage(estimate_tokens(self._question.request), self._tally.deltas, otherwise)
+            return Usage(estimate_tokens(self._given.request), self._tally.deltas, otherwise)
         if before := self._told_before:
             # This provider counted the beginning as a part of the prompt, and only the rest as the answer.
             prompt, completion = max(counted.prompt_tokens - before, 0), before + counted.completion_tokens

@@ -1,9 +1,8 @@
-"""One execution of a job of kind `embeddings`: its inputs go to the provider in batches, and each batch is kept.
+"""One execution of a job of kind `embeddings`: its inputs go to the provider in batches, and each batch is stored.
 
-To attempts.py, which runs it, it is what `Attempt` is for a chat. It does without the pump: a batch and its `progress`
-event are one step in Redis, so that an execution goes on behind what a former one kept, and computes none of it again.
-Above: attempts.py. Below: fallback (the provider), results (what is kept), ending. Not here: who begins, and what
-becomes of a job that was stopped.
+It does without the pump. A batch and its `progress` event are one step in Redis. An execution therefore continues
+behind the stored batches of a former one and computes none of them again.
+Not here: the call to the provider (worker/upstream/chain.py), and what follows a failure (job_run.py).
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from shared.store.jobs import Execution, Store
 from shared.store.results import Results
 from shared.store.retrying import retry_until_redis_answers
 from shared.telemetry.metrics import Metrics
-from worker.execution.attempt import Question
+from worker.execution.attempt import AttemptInput
 from worker.execution.ending import (
     Ending,
     completed,
@@ -41,12 +40,12 @@ _BUSY_S = 0.25
 
 
 class Embedding:
-    """One execution, while it runs. `stop` may be called from anywhere in this process; see `attempt.Attempt`."""
+    """One execution of an embeddings job, while it runs. Any task of this process may call `stop`."""
 
     def __init__(
         self,
         execution: Execution,
-        question: Question,
+        given: AttemptInput,
         store: Store,
         results: Results,
         clock: Clock,
@@ -57,16 +56,16 @@ class Embedding:
         self.execution = execution
         self.stopped: StopReason | None = None
         self.shown = 0
-        """Deltas of the answer: there are none, and what is kept needs not be taken back."""
-        self._question = question
-        self._request = question.request
+        """The number of deltas, always 0: stored batches need no rollback."""
+        self._given = given
+        self._request = given.request
         self._clock = clock
         self._deadline = clock.monotonic() + execution.left_ms / 1000
         self._store = store
         self._results = results
         self._max_result_bytes = max_result_bytes
-        self._pace = Pace(metrics, clock, question.link.name)
-        self._counted = metrics.embedded.of(question.link.name)
+        self._pace = Pace(metrics, clock, given.link.name)
+        self._counted = metrics.embedded.of(given.link.name)
         self._scope = CancelScope()
         self._seq = execution.seq
         self._embedded: Embedded | None = None
@@ -109,7 +108,7 @@ class Embedding:
         """Nothing: a batch that is kept is in the log."""
 
     def failed(self, error: AttemptFailed) -> Ending:
-        """The job's end, where nothing follows this failure."""
+        """Return the job's end if no attempt follows this failure."""
         embedded = self._embedded
         return with_result(ended_badly(error, embedded.usage if embedded else None, Tally()), embedded)
 
@@ -121,12 +120,12 @@ class Embedding:
         return answer
 
     async def _embed(self, inputs: list[Any]) -> None:
-        self._question.check()
+        self._given.check()
         done = await self._take_up(len(inputs))
         while done < len(inputs):
             batch = inputs[done : done + EMBEDDED_AT_ONCE]
             request = {**self._request, "input": batch}
-            vectors = await self._question.link.embed(request, total_s=max(self.left_s, 0.0))
+            vectors = await self._given.link.embed(request, total_s=max(self.left_s, 0.0))
             self._counted.add(len(batch))
             self._check(vectors, len(inputs))
             await self._keep(vectors, done, batch, len(inputs))
@@ -173,7 +172,7 @@ class Embedding:
         tokens = estimate_input_tokens(batch) if counted is None else counted
         estimated = counted is None or (former is not None and former.source == "estimated")
         embedded = Embedded(
-            model=self._question.link.model(str(self._request["model"])),
+            model=self._given.link.model(str(self._request["model"])),
             done=done + len(batch),
             total=total,
             dimensions=vectors.dimensions,

@@ -1,108 +1,357 @@
-"""A job that this process has taken, and the attempt that is to be made of it next: values, and what follows from them.
+"""One job that this process runs: its attempts, one after the other, until it ends or leaves this process.
 
-Above: attempts.py, which carries it out. Below: continuation (whether and how to go on), fallback (the chain). No I/O.
-Not here: what follows a failure (retry.py).
+Not here: the set of all runs of this process (runs.py), the rules of the next attempt (next_attempt.py), the choice of
+the next job and its lease (worker/dispatch).
 """
 
+import asyncio
+import random
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from enum import Enum
 
-from shared.model.errors import AttemptFailed, Drained, Interrupted, LogBehind, ProviderRefused, WorkerLost
+import structlog
+
+from shared.model.errors import (
+    AttemptFailed,
+    BrokenJob,
+    DeadlinePassed,
+    Drained,
+    Interrupted,
+    JobNotFound,
+    LogBehind,
+    PoisonJob,
+    TailraceError,
+    WorkerLost,
+)
 from shared.model.events import EventId
-from shared.model.jobs import Job, Progress
-from shared.model.routes import OnStreamFailure
-from shared.store.jobs import Execution
-from shared.store.queue import Claim
-from worker.execution.attempt import Question
-from worker.model.continuation import can_go_on
+from shared.model.jobs import Progress
+from shared.model.kinds import streams_text
+from shared.model.lifecycle import State
+from shared.store.answers import BeginRefusal, RenewAnswer, StopReason, Written, has_ended
+from shared.store.jobs import Execution, Store
+from shared.store.queue import Claim, Queue
+from shared.store.replay_log import ReplayLog
+from shared.store.retrying import retry_until_redis_answers
+from shared.telemetry.metrics import Metrics
+from worker.execution.attempt import AttemptInput
+from worker.execution.ending import Ending, read_heard
+from worker.execution.executions import ExecutionFactory, RunningExecution
+from worker.execution.job_end import JobEnder
+from worker.execution.next_attempt import (
+    NextAttempt,
+    Plan,
+    attempt_input,
+    cause_of_interruption,
+    continuable_links,
+    link_orders,
+    may_follow,
+    refuses_to_continue,
+    succession,
+)
 from worker.model.digest import Heard
-from worker.model.retry import Sort, classify, order_of
-from worker.upstream.chain import Chain
-from worker.upstream.selector import Pass
+from worker.model.retry import Budget, Failure, after_loss, decide
+from worker.model.token_estimate import Savings
+from worker.upstream.breakers import CallOrigin
+from worker.upstream.chain import Routes
+from worker.upstream.selector import Gate, Pass
+
+log = structlog.get_logger()
+
+# A job without a concurrency permit gives its slot to another job for so long.
+_NO_PERMIT_S = 0.5
+# The causes of ends of an execution that do not count against its job.
+_INTERRUPTIONS = {
+    StopReason.DRAIN: Drained("The worker was stopped and handed the job on."),
+    StopReason.BEHIND: LogBehind("Redis lost a part of the answer."),
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A job that was taken, with all that its attempts need to know of it."""
+class RunLimits:
+    """The costs that one job may cause: lost workers, and deltas that are generated again."""
 
-    claim: Claim
-    job: Job
-    request: Mapping[str, Any]
-    chain: Chain
-    policy: OnStreamFailure
+    max_crashes: int
+    max_regenerated_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """The attempt that is to be made, after the execution `former`, which ended because of `cause`.
+class RunServices:
+    """The parts of the process that each run uses."""
 
-    `heard` is what the log holds up to `seen`, where there was a former execution. `former` is None where it was not
-    this task's own.
-    """
-
-    progress: Progress
-    owner: str
-    epoch: int
-    heard: Heard
-    seen: EventId | None = None
-    cause: AttemptFailed | None = None
-    former: Execution | None = None
-
-
-def why_left(job: Job) -> Interrupted:
-    """Why the job's last execution came to no end."""
-    if job.owner:
-        return WorkerLost.because_of_silence()
-    said = (job.tries[-1].error if job.tries else None) or {}
-    for kind in (Drained, LogBehind):
-        if said.get("code") == kind.code:
-            return kind(str(said.get("message", "")))
-    return Interrupted("The answer was interrupted, and can't be gone on with.")
+    store: Store
+    replay_log: ReplayLog
+    queue: Queue
+    routes: Routes
+    gate: Gate
+    ender: JobEnder
+    factories: Mapping[str, ExecutionFactory]
+    limits: RunLimits
+    lease_s: float
+    metrics: Metrics
+    savings: Savings
 
 
-def able_links(task: Task, heard: Heard, progress: Progress) -> frozenset[int]:
-    """The links that need not start over: all, where nothing has been shown yet."""
-    links = enumerate(task.chain.links)
-    if not heard.deltas:
-        return frozenset(position for position, _ in links)
-    if task.policy is not OnStreamFailure.CONTINUE:
-        return frozenset()
-    out = {*progress.barred, *progress.unable}
-    return frozenset(
-        position
-        for position, link in links
-        if position not in out and can_go_on(task.request, heard, link.continuation)
-    )
+class Disposition(Enum):
+    """The state in which a run leaves its job."""
+
+    ENDED = "it has ended"
+    COMPLETED = "it has ended with success"
+    ELSEWHERE = "another worker has it, or will"
+    UNKNOWN = "it has no record"
 
 
-def may_follow(task: Task, heard: Heard, progress: Progress) -> bool:
-    """Whether another attempt may follow one that has shown this much."""
-    if not heard.deltas:
-        return True
-    return task.policy is not OnStreamFailure.FAIL and not (task.job.one_way and not able_links(task, heard, progress))
+Outcome = Disposition | float
+"""A job's disposition, or the seconds after which any worker may take it."""
 
 
-def orders_of(task: Task, upcoming: Next) -> tuple[list[int], list[int]]:
-    """Which links are asked, in order: first those that can go on, the others only where none of these is well.
-
-    Nothing is started over for who can't take back what was shown.
-    """
-    able = able_links(task, upcoming.heard, upcoming.progress)
-    order = order_of(len(task.chain.links), upcoming.progress, able)
-    first = [link for link in order if link in able] or order
-    return first, [] if task.job.one_way else [link for link in order if link not in first]
+def disposition(ended: bool, *, completed: bool = False) -> Disposition:
+    """Return the disposition of a job that was run or ended here."""
+    if completed:
+        return Disposition.COMPLETED
+    return Disposition.ENDED if ended else Disposition.ELSEWHERE
 
 
-def question_of(task: Task, upcoming: Next, way: Pass) -> Question:
-    """What is asked at this link, after so much of an answer."""
-    heard = upcoming.heard
-    goes_on = bool(heard.deltas) and way.link in able_links(task, heard, upcoming.progress)
-    return Question(task.request, task.chain.links[way.link], heard if goes_on else None, way.check)
+class JobRun:
+    """One job, from its claim until it ends or leaves this process."""
 
+    def __init__(self, claim: Claim, services: RunServices, *, draining: bool = False) -> None:
+        self.claim = claim
+        self.execution: RunningExecution | None = None
+        """The attempt that runs now."""
+        self._services = services
+        self._store = services.store
+        self._draining = draining
+        self._stop_reason: StopReason | None = None
 
-def refuses_the_rest(question: Question, shown: int, error: AttemptFailed) -> bool:
-    """Whether a provider was asked to go on, and has refused that before it said anything."""
-    if question.heard is None or shown > question.heard.deltas or not isinstance(error, ProviderRefused):
-        return False
-    return classify(error).sort is Sort.DETERMINISTIC
+    def stop(self, reason: StopReason) -> None:
+        """Stop the execution, or the next one as soon as it begins."""
+        if self.execution is not None:
+            self.execution.stop(reason)
+        else:
+            self._stop_reason = reason
+
+    def drain(self) -> None:
+        """Hand the job back as soon as possible."""
+        self._draining = True
+        if self.execution is not None:
+            self.execution.stop(StopReason.DRAIN)
+
+    async def run(self) -> Outcome:
+        """Run the job to its end, or until this process loses it or hands it back."""
+        job_id, owner = self.claim.job_id, self.claim.owner
+        if self._draining:
+            return 0.0
+        try:
+            plan = await self._load()
+            # The epoch of the record counts only if it was read while this process held the job.
+            if not await self._holds():
+                return Disposition.ELSEWHERE
+            try:
+                first = await self._first_attempt(plan)
+            except (PoisonJob, Interrupted) as error:
+                # If another worker has begun it since, this process was frozen in between.
+                return disposition(await self._services.ender.end(job_id, owner, error, plan.job.last.epoch))
+            return await self._attempts(plan, first)
+        except JobNotFound:
+            return Disposition.UNKNOWN
+        except BrokenJob as error:
+            log.warning("attempt.not_startable", reason=str(error))
+            return disposition(await self._services.ender.end(job_id, owner, error))
+        except TailraceError as error:
+            return disposition(await self._services.ender.end(job_id, owner, error))
+
+    async def _load(self) -> Plan:
+        job, request = await retry_until_redis_answers(lambda: self._store.load_with_request(self.claim.job_id))
+        if job.kind not in self._services.factories:
+            raise BrokenJob(f"This version does not support jobs of kind {job.kind!r}.")
+        return Plan.of(job, request, self._services.routes.chain(job.model))
+
+    async def _holds(self) -> bool:
+        if asyncio.get_running_loop().time() < self.claim.good_until:
+            return True
+        services = self._services
+        (answer,) = await retry_until_redis_answers(lambda: services.queue.renew([self.claim], services.lease_s))
+        return answer is RenewAnswer.HELD
+
+    async def _first_attempt(self, plan: Plan) -> NextAttempt:
+        """Return the attempt to make of a job that was just taken.
+
+        Raises:
+            PoisonJob: the job has lost too many workers.
+            Interrupted: the answer has begun, and can't be continued.
+        """
+        job, owner = plan.job, self.claim.owner
+        if not job.last.epoch:
+            return NextAttempt(job.progress, owner, 0, Heard())
+        partial, seen = await self._read_partial()
+        progress, cause = job.progress, cause_of_interruption(job)
+        if isinstance(cause, WorkerLost):
+            progress = after_loss(progress, job.embedded.done if job.embedded else partial.deltas)
+            if progress.crashes >= self._services.limits.max_crashes:
+                raise PoisonJob(f"The job lost {progress.crashes} workers in a row without progress.")
+        if not may_follow(plan, partial, progress):
+            raise cause
+        return NextAttempt(progress, owner, job.last.epoch, partial, seen, cause)
+
+    async def _attempts(self, plan: Plan, upcoming: NextAttempt) -> Outcome:
+        while True:
+            outcome = await self._try(plan, upcoming)
+            if not isinstance(outcome, NextAttempt):
+                return outcome
+            upcoming = outcome
+
+    async def _try(self, plan: Plan, upcoming: NextAttempt) -> NextAttempt | Outcome:
+        permit = await self._acquire(plan, upcoming)
+        if permit is None:
+            if upcoming.former is not None and upcoming.cause is not None:
+                await self._leave(upcoming.former, upcoming.cause, upcoming.progress)
+            return _NO_PERMIT_S
+        try:
+            given = attempt_input(plan, upcoming, permit)
+            discarded = 0 if given.partial else upcoming.partial.deltas
+            progress = replace(upcoming.progress, link=permit.link, wasted=upcoming.progress.wasted + discarded)
+            begun = await retry_until_redis_answers(lambda: self._begin(upcoming, given, permit, progress))
+            if not isinstance(begun, BeginRefusal):
+                self._count(plan, upcoming, begun, discarded)
+                return await self._execute(plan, replace(upcoming, progress=progress), begun, given, permit)
+        finally:
+            await self._services.gate.leave(self.claim.job_id, permit)
+        if begun is BeginRefusal.MOVED:
+            # A worker whose lease has ended still writes. Only the log as it is when we begin can be continued.
+            partial, seen = await self._read_partial()
+            if not may_follow(plan, partial, upcoming.progress):
+                raise upcoming.cause or WorkerLost.because_of_silence()
+            return replace(upcoming, partial=partial, seen=seen)
+        return await self._refused(begun)
+
+    async def _acquire(self, plan: Plan, upcoming: NextAttempt) -> Pass | None:
+        gate, job = self._services.gate, plan.job
+        origin = CallOrigin(job.tenant, plan.request)
+        first, others = link_orders(plan, upcoming)
+        permit = await gate.enter(job.id, plan.chain.links, first, job.model, origin)
+        if permit is not None and permit.closed and others:
+            return await gate.enter(job.id, plan.chain.links, others, job.model, origin)
+        return permit
+
+    async def _begin(
+        self, upcoming: NextAttempt, given: AttemptInput, permit: Pass, progress: Progress
+    ) -> Execution | BeginRefusal:
+        return await self._store.begin(
+            self.claim.job_id,
+            upcoming.owner,
+            epoch=upcoming.epoch,
+            model=permit.model,
+            provider=permit.provider,
+            after=succession(upcoming, given),
+            progress=progress,
+        )
+
+    def _count(self, plan: Plan, upcoming: NextAttempt, begun: Execution, discarded: int) -> None:
+        job, metrics = plan.job, self._services.metrics
+        if not job.started_ms and upcoming.former is None:
+            # Both times are the server's: the time left until the deadline tells when the execution began.
+            wait_ms = job.deadline_ms - begun.left_ms - job.created_ms
+            metrics.wait.of(job.lane).observe(wait_ms / 1000)
+        metrics.taken_back.of().add(discarded)
+
+    async def _refused(self, refusal: BeginRefusal) -> Disposition:
+        if refusal.job_has_ended:
+            return Disposition.ENDED
+        if refusal is BeginRefusal.STALE:
+            return Disposition.ELSEWHERE
+        ender, job_id = self._services.ender, self.claim.job_id
+        error: TailraceError
+        if refusal is BeginRefusal.CANCELLING:
+            error = await ender.cancellation(job_id)
+        else:
+            error = DeadlinePassed("The job's time was over before it could run.")
+        return disposition(await ender.end(job_id, self.claim.owner, error))
+
+    async def _execute(
+        self, plan: Plan, made: NextAttempt, begun: Execution, given: AttemptInput, permit: Pass
+    ) -> NextAttempt | Outcome:
+        log.info("attempt.started", attempt=begun.attempt, epoch=begun.epoch, provider=permit.provider)
+        execution = self._services.factories[plan.job.kind](begun, given)
+        ending = await self._run_execution(execution)
+        if isinstance(ending, AttemptFailed):
+            self._services.gate.failed(self.claim.job_id, permit, ending)
+            outcome = await self._after_failure(plan, made.progress, given, execution, ending)
+            if outcome is not None:
+                return outcome
+            ending = execution.failed(ending)
+        elif ending is not None:
+            self._services.gate.succeeded(self.claim.job_id, permit)
+        return await self._finish(plan, execution, ending)
+
+    async def _run_execution(self, execution: RunningExecution) -> Ending | AttemptFailed | None:
+        self.execution = execution
+        reason = StopReason.DRAIN if self._draining else self._stop_reason
+        if reason is not None:
+            execution.stop(reason)
+        try:
+            return await execution.run()
+        finally:
+            # A stop that arrives from here on is meant for the next attempt.
+            self._stop_reason = None
+            self.execution = None
+
+    async def _after_failure(
+        self,
+        plan: Plan,
+        progress: Progress,
+        given: AttemptInput,
+        execution: RunningExecution,
+        error: AttemptFailed,
+    ) -> NextAttempt | float | None:
+        """Return what follows a failed attempt; None if the job ends with it."""
+        begun = execution.execution
+        log.info("attempt.failed", code=error.code, shown=execution.shown, epoch=begun.epoch)
+        partial, seen = Heard(), execution.last
+        if execution.shown:
+            partial, seen = await self._read_partial()
+        of_the_rest = refuses_to_continue(given, execution.shown, error)
+        if of_the_rest:
+            progress = replace(progress, unable=(*progress.unable, progress.link))
+        able = continuable_links(plan, partial, progress)
+        failure = Failure(error, len(plan.chain.links), able, partial.deltas, execution.left_s, of_the_rest)
+        budget = Budget(plan.chain.max_attempts, self._services.limits.max_regenerated_tokens)
+        again = decide(failure, progress, budget, random.random())
+        if again is None or not may_follow(plan, partial, again.progress):
+            return None
+        if again.after_s:
+            await self._leave(begun, error, again.progress)
+            return again.after_s
+        owner = f"{self.claim.owner}.{begun.epoch}"
+        return NextAttempt(again.progress, owner, begun.epoch, partial, seen, error, begun)
+
+    async def _finish(self, plan: Plan, execution: RunningExecution, ending: Ending | None) -> Outcome:
+        answer = None if ending is None else await execution.finish(self._store, ending)
+        if ending is None or answer is None or execution.stopped is not None:
+            return await self._after_stop(execution)
+        ended, completed = has_ended(answer), ending.state is State.COMPLETED
+        log.info("attempt.finished", status=ending.state.value, ended=ended)
+        if streams_text(plan.job.kind) and completed and ended:
+            self._services.savings.answered(plan.request, ending.data["usage"]["completion_tokens"])
+        if answer is StopReason.CANCELLED:
+            return disposition(await self._services.ender.end_cancelled(execution.execution))
+        return disposition(ended, completed=isinstance(answer, Written) and completed)
+
+    async def _after_stop(self, execution: RunningExecution) -> Outcome:
+        reason = execution.stopped
+        log.info("attempt.stopped", reason=reason)
+        if reason is StopReason.CANCELLED:
+            return disposition(await self._services.ender.end_cancelled(execution.execution))
+        if reason in _INTERRUPTIONS:
+            await execution.flushed()
+            cause = _INTERRUPTIONS[reason]
+            await retry_until_redis_answers(lambda: self._store.leave(execution.execution, cause, costs=False))
+            return 0.0
+        return disposition(reason is not None and reason.job_has_ended)
+
+    async def _leave(self, begun: Execution, cause: AttemptFailed, progress: Progress) -> None:
+        """Record that an attempt has failed and that the next one is made later."""
+        await retry_until_redis_answers(lambda: self._store.leave(begun, cause, costs=True, progress=progress))
+
+    async def _read_partial(self) -> tuple[Heard, EventId]:
+        return await retry_until_redis_answers(lambda: read_heard(self._services.replay_log, self.claim.job_id))

@@ -1,0 +1,398 @@
+"""The composition root of a worker: opens the connections, builds the parts, runs them and drains them.
+
+Not here: signals and the command line (__main__.py), and the work of any part.
+"""
+
+import asyncio
+import gc
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from shared.config.settings import Settings
+from shared.model.errors import StartupError
+from shared.model.lanes import parse_lanes
+from shared.model.routes import RouteTable
+from shared.process.clock import SystemClock
+from shared.store.breaker_state import BreakerStates
+from shared.store.catalog import Catalogue
+from shared.store.client import Client, must_answer, open_client, warm
+from shared.store.control import CancelJob, PermitReleased, parse_message
+from shared.store.dead_letters import DeadLetters
+from shared.store.fleet_metrics import Fleet, Publisher
+from shared.store.job_walk import JobWalk
+from shared.store.jobs import Store
+from shared.store.keys import Keys
+from shared.store.live_feed import LiveFeed
+from shared.store.permits import ConcurrencyPermits
+from shared.store.queue import Queue
+from shared.store.replay_log import ReplayLog
+from shared.store.results import Results
+from shared.store.server_check import check_arq_keys, check_server
+from shared.store.server_marker import MarkerWatch
+from shared.store.server_watch import ServerWatch
+from shared.telemetry.metrics import Buckets, Metrics
+from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.reaper import Reaper
+from worker.dispatch.reconciler import Recovery
+from worker.execution.completion import Epilogue
+from worker.execution.executions import execution_factories
+from worker.execution.job_end import JobEnder
+from worker.execution.job_run import RunLimits, RunServices
+from worker.execution.pump import Pump
+from worker.execution.runs import Runs
+from worker.model.breaker import Policy
+from worker.model.token_estimate import Savings
+from worker.model_publisher import publish_models
+from worker.upstream.breakers import Breakers
+from worker.upstream.chain import Routes
+from worker.upstream.concurrency import Concurrency
+from worker.upstream.model_lists import ModelLists
+from worker.upstream.providers.base import Provider
+from worker.upstream.selector import Gate
+
+log = structlog.get_logger()
+
+# Without Redis no job can be handed back, and the leases end instead. The second one applies after a second signal.
+_HAND_BACK_S, _HURRY_S = 5.0, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The connections of a worker: pools of both servers, and single connections for calls that block."""
+
+    queue: Client
+    jobs: Client
+    writer: Client
+    wake_up: Client
+    feed: Client
+
+    @property
+    def servers(self) -> dict[str, Client]:
+        """Return one client for each server, by the server's name."""
+        return {"queue": self.queue, "jobs": self.jobs}
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores that several parts of a worker use."""
+
+    jobs: Store
+    queue: Queue
+    replay_log: ReplayLog
+    epilogue: Epilogue
+
+
+@dataclass(frozen=True, slots=True)
+class Upstreams:
+    """The way to the providers: their routes, breakers and concurrency limits."""
+
+    table: RouteTable
+    routes: Routes
+    breakers: Breakers
+    concurrency: Concurrency
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAge:
+    """The time since the younger server started, and the time to wait until every holder of a job had a lease."""
+
+    up_s: float
+    wait_s: float
+
+
+class Builder:
+    """Builds the parts of one worker from its settings, in the order of their needs."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self.settings = settings
+        self.clock = SystemClock()
+        self.keys = Keys(settings.key_prefix, settings.arq_prefixed)
+        self.metrics = Metrics(silent=not settings.metrics)
+        self.savings = Savings()
+        self.clients = self._open_clients(stack)
+        self.stores = self._stores()
+        self.pump = Pump(
+            ReplayLog(self.clients.writer, self.keys), self.clock, max_bytes=settings.pump_bytes, metrics=self.metrics
+        )
+        self.ender = JobEnder(self.stores.jobs, self.stores.replay_log, self.savings)
+
+    def _open_clients(self, stack: AsyncExitStack) -> Clients:
+        settings, command = self.settings, self.metrics.command
+        if settings.redis_url is None:
+            raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a worker does not.")
+
+        def client(url: str, **options: float | Buckets | None) -> Client:
+            opened = open_client(url, **options)  # type: ignore[arg-type]
+            stack.push_async_callback(opened.aclose)
+            return opened
+
+        queue_url = settings.redis_url.get_secret_value()
+        jobs_url = (settings.stream_redis_url or settings.redis_url).get_secret_value()
+        return Clients(
+            queue=client(queue_url, latency=command.of("queue")),
+            jobs=client(jobs_url, latency=command.of("jobs")),
+            writer=client(jobs_url, connections=1),
+            wake_up=client(queue_url, connections=1),
+            feed=client(jobs_url, connections=1, command_timeout_s=None),
+        )
+
+    async def check_servers(self) -> None:
+        """Check both servers and open the connections.
+
+        Raises:
+            StartupError: a server is unfit.
+            RedisUnavailable: a server does not answer.
+        """
+        for each in self.clients.servers.values():
+            await check_server(each, self.keys)
+            await warm(each)
+        await check_arq_keys(self.clients.queue, self.keys)
+        for each in (self.clients.writer, self.clients.wake_up):
+            await warm(each)
+
+    def _stores(self) -> Stores:
+        settings, keys, metrics = self.settings, self.keys, self.metrics
+        store = Store(
+            self.clients.jobs,
+            keys,
+            retention_s=settings.retention_s,
+            failed_retention_s=settings.dead_letter_retention_s,
+            metrics=metrics,
+        )
+        dead_letters = DeadLetters(
+            self.clients.jobs,
+            keys,
+            retention_s=settings.retention_s,
+            dead_letter_retention_s=settings.dead_letter_retention_s,
+            most=settings.max_dead_letters,
+            most_of_tenant=settings.tenant_bounds.dead_letters,
+            metrics=metrics,
+        )
+        queue = Queue(self.clients.queue, keys, metrics)
+        epilogue = Epilogue(queue, dead_letters, store, metrics)
+        return Stores(store, queue, ReplayLog(self.clients.jobs, keys), epilogue)
+
+    async def server_age(self) -> ServerAge:
+        """Read how long the servers have been up; after a start, holders of jobs need a lease to renew their claims."""
+        with must_answer():
+            up_s = min((await self.stores.queue.server()).up_s, (await self.stores.jobs.server()).up_s)
+        return ServerAge(up_s, max(0.0, self.settings.lease_s - up_s))
+
+    async def upstreams(self, providers: Mapping[str, Provider], stack: AsyncExitStack) -> Upstreams:
+        """Build the way to the providers, with the state of the breakers as the other workers see it."""
+        table, jobs = self.settings.route_table(), self.clients.jobs
+        routes = Routes(table, providers)
+        stack.push_async_callback(routes.close)
+        breakers = Breakers(BreakerStates(jobs, self.keys), self.clock, Policy(), self.metrics)
+        concurrency = Concurrency(
+            ConcurrencyPermits(jobs, self.keys),
+            {name: each.max_concurrency for name, each in table.upstreams.items() if each.max_concurrency},
+            worker=uuid.uuid4().hex[:12],
+            lease_s=self.settings.lease_s,
+            metrics=self.metrics,
+        )
+        with must_answer():
+            await breakers.look()
+        return Upstreams(table, routes, breakers, concurrency)
+
+    def runs(self, upstreams: Upstreams) -> Runs:
+        """Build the runs of jobs."""
+        settings, stores = self.settings, self.stores
+        factories = execution_factories(
+            stores.jobs,
+            Results(self.clients.jobs, self.keys),
+            self.pump,
+            self.metrics,
+            max_log_bytes=settings.max_log_bytes,
+            max_result_bytes=settings.max_result_bytes,
+        )
+        services = RunServices(
+            store=stores.jobs,
+            replay_log=stores.replay_log,
+            queue=stores.queue,
+            routes=upstreams.routes,
+            gate=Gate(upstreams.breakers, upstreams.concurrency),
+            ender=self.ender,
+            factories=factories,
+            limits=RunLimits(settings.max_crashes, settings.max_regenerated_tokens),
+            lease_s=settings.lease_s,
+            metrics=self.metrics,
+            savings=self.savings,
+        )
+        return Runs(services, stores.epilogue)
+
+    def dispatcher(self, runs: Runs, age: ServerAge) -> Dispatcher:
+        """Build the dispatcher."""
+        return Dispatcher(
+            self.stores.queue,
+            self.stores.jobs,
+            runs,
+            self.ender,
+            self.stores.epilogue,
+            self.keys,
+            client=self.clients.queue,
+            bell_client=self.clients.wake_up,
+            lanes=parse_lanes(self.settings.lanes),
+            slots=self.settings.worker_slots,
+            lease_s=self.settings.lease_s,
+            wait_s=age.wait_s,
+        )
+
+    def reaper(self, serve: Callable[[str], None], age: ServerAge) -> Reaper:
+        """Build the reaper; `serve` gets the lane of each job that it sees."""
+        owner = f"reaper-{uuid.uuid4().hex[:12]}"
+        return Reaper(
+            self.stores.jobs,
+            self.stores.queue,
+            self.stores.epilogue,
+            self.clock,
+            lambda job_id, error: self.ender.end(job_id, owner, error),
+            serve,
+            lanes=tuple(lane.name for lane in parse_lanes(self.settings.lanes)),
+            lease_s=self.settings.lease_s,
+            wait_s=age.wait_s,
+            up_s=age.up_s,
+            savings=self.savings,
+        )
+
+    def recovery(self) -> Recovery:
+        """Build the recovery of jobs that the queue's server has lost."""
+        settings, stores = self.settings, self.stores
+        walk = JobWalk(
+            self.clients.jobs,
+            self.keys,
+            stores.jobs,
+            retention_s=settings.retention_s,
+            listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
+        )
+        bounds = settings.tenant_bounds
+        return Recovery(stores.jobs, stores.queue, walk, stores.epilogue, lease_s=settings.lease_s, bounds=bounds)
+
+    def feed(self, dispatcher: Dispatcher, concurrency: Concurrency) -> LiveFeed:
+        """Build the reader of the control channel."""
+        feed = LiveFeed(
+            self.clients.feed,
+            self.clock,
+            on_message=lambda _, raw: handle_control_message(raw, dispatcher, concurrency),
+            on_confirmed=lambda _: dispatcher.beat_soon(),
+            connects=self.metrics.feed_connects.of(),
+        )
+        feed.subscribe(self.keys.control)
+        return feed
+
+    def model_publishing(self, table: RouteTable, providers: Mapping[str, Provider]) -> list[Coroutine[Any, Any, None]]:
+        """Return the loops that publish the models, and publish them again after the queue's server lost its data."""
+        lost = asyncio.Event()
+
+        async def on_queue_loss() -> None:
+            lost.set()
+
+        catalogue = Catalogue(self.clients.queue, self.keys)
+        return [
+            MarkerWatch("queue", self.clients.queue, self.keys, on_queue_loss).run(),
+            publish_models(catalogue, ModelLists(table, providers), lost),
+        ]
+
+
+async def run_worker(
+    settings: Settings,
+    providers: Mapping[str, Provider],
+    *,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    now: asyncio.Event,
+) -> None:
+    """Run until `stop` is set, then drain; `now` cuts the draining short. The providers are closed at the end.
+
+    Raises:
+        StartupError: Redis is unfit.
+        RedisUnavailable: Redis does not answer.
+    """
+    async with AsyncExitStack() as stack:
+        build = Builder(settings, stack)
+        await build.check_servers()
+        upstreams = await build.upstreams(providers, stack)
+        age = await build.server_age()
+        dispatcher = build.dispatcher(build.runs(upstreams), age)
+        _observe(build.metrics, settings, dispatcher, stop)
+        publisher = Publisher(Fleet(build.clients.queue, build.keys), build.metrics, build.clock, "worker")
+        loops = [
+            build.pump.run(),
+            build.feed(dispatcher, upstreams.concurrency).run(),
+            dispatcher.beat(),
+            upstreams.breakers.run(),
+            upstreams.concurrency.run(),
+            build.reaper(dispatcher.serve, age).run(),
+            build.recovery().run(),
+            ServerWatch(build.clients.servers, build.keys, build.clock, build.metrics).run(),
+            *build.model_publishing(upstreams.table, providers),
+            *([publisher.run()] if settings.metrics else []),
+        ]
+        await _supervise(loops, dispatcher, settings.drain_s, ready=ready, stop=stop, now=now)
+        if settings.metrics:
+            await publisher.last_words()
+    log.info("worker.stopped")
+
+
+def _observe(metrics: Metrics, settings: Settings, dispatcher: Dispatcher, stop: asyncio.Event) -> None:
+    metrics.slots.of().read = lambda: settings.worker_slots
+    metrics.slots_in_use.of().read = lambda: dispatcher.busy
+    metrics.draining.of().read = stop.is_set
+
+
+async def _supervise(
+    loops: list[Coroutine[Any, Any, None]],
+    dispatcher: Dispatcher,
+    drain_s: float,
+    *,
+    ready: Callable[[], None],
+    stop: asyncio.Event,
+    now: asyncio.Event,
+) -> None:
+    """Run the loops and take jobs until `stop` is set, then drain."""
+    async with asyncio.TaskGroup() as group:
+        side = [group.create_task(loop) for loop in loops]
+        taking = group.create_task(dispatcher.run())
+        gc.collect()
+        gc.freeze()
+        ready()
+        await stop.wait()
+        log.info("worker.draining", jobs=dispatcher.busy, drain_s=drain_s)
+        taking.cancel()
+        # A claim that is under way ends first: its job is drained with the others.
+        await run_until(now, asyncio.wait([taking], timeout=_HAND_BACK_S))
+        await drain(dispatcher, drain_s, now)
+        for task in (*side, taking):
+            task.cancel()
+
+
+def handle_control_message(raw: bytes, dispatcher: Dispatcher, concurrency: Concurrency) -> None:
+    """React to a message of the control channel."""
+    match parse_message(raw):
+        case CancelJob(job_id):
+            dispatcher.cancel(job_id)
+        case PermitReleased(provider):
+            concurrency.freed(provider)
+        case None:
+            log.debug("worker.unknown_control_message", bytes=len(raw))
+
+
+async def drain(dispatcher: Dispatcher, drain_s: float, now: asyncio.Event) -> None:
+    """Wait until the jobs have ended, or hand them back; `now` means at once."""
+    await run_until(now, dispatcher.drain(drain_s))
+    await dispatcher.drain(0)
+    await run_until(now, dispatcher.stopped(_HAND_BACK_S))
+    await dispatcher.stopped(_HURRY_S)
+
+
+async def run_until(now: asyncio.Event, work: Coroutine[Any, Any, object]) -> None:
+    """Run this work to its end, or until `now` is set."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(now.wait())
+    await asyncio.wait([working, waiting], return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, waiting):
+        task.cancel()

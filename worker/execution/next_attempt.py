@@ -1,0 +1,120 @@
+"""The next attempt of a job, as values, and the rules that follow from them.
+
+No I/O. Not here: the decision whether a failure is retried (retry.py), and the run itself (job_run.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.model.errors import AttemptFailed, Drained, Interrupted, LogBehind, ProviderRefused, WorkerLost
+from shared.model.events import EventId
+from shared.model.jobs import Job, Progress
+from shared.model.routes import OnStreamFailure
+from shared.store.jobs import ROLLED_BACK, Execution, Succession
+from worker.execution.attempt import AttemptInput
+from worker.model.continuation import can_go_on
+from worker.model.digest import Heard
+from worker.model.retry import Sort, classify, order_of
+from worker.upstream.chain import Chain
+from worker.upstream.selector import Pass
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job with its request, its chain and its policy for broken streams: the same for all of its attempts."""
+
+    job: Job
+    request: Mapping[str, Any]
+    chain: Chain
+    policy: OnStreamFailure
+
+    @classmethod
+    def of(cls, job: Job, request: Mapping[str, Any], chain: Chain) -> "Plan":
+        """Return the plan of a job; the job's own policy comes before its chain's."""
+        return cls(job, request, chain, job.on_stream_failure or chain.on_stream_failure)
+
+
+@dataclass(frozen=True, slots=True)
+class NextAttempt:
+    """The attempt to make next. If an execution came before it, `cause` is the reason why that one ended.
+
+    `partial` is the answer in the log up to `seen`. `former` is None unless this process ran the former execution.
+    """
+
+    progress: Progress
+    owner: str
+    epoch: int
+    partial: Heard
+    seen: EventId | None = None
+    cause: AttemptFailed | None = None
+    former: Execution | None = None
+
+
+def cause_of_interruption(job: Job) -> Interrupted:
+    """Return the reason why the job's last execution did not reach an end."""
+    if job.owner:
+        return WorkerLost.because_of_silence()
+    error = (job.tries[-1].error if job.tries else None) or {}
+    for kind in (Drained, LogBehind):
+        if error.get("code") == kind.code:
+            return kind(str(error.get("message", "")))
+    return Interrupted("The answer was interrupted, and can't be gone on with.")
+
+
+def continuable_links(plan: Plan, partial: Heard, progress: Progress) -> frozenset[int]:
+    """Return the links that need not start over. These are all links if the log has no deltas yet."""
+    links = enumerate(plan.chain.links)
+    if not partial.deltas:
+        return frozenset(position for position, _ in links)
+    if plan.policy is not OnStreamFailure.CONTINUE:
+        return frozenset()
+    out = {*progress.barred, *progress.unable}
+    return frozenset(
+        position
+        for position, link in links
+        if position not in out and can_go_on(plan.request, partial, link.continuation)
+    )
+
+
+def may_follow(plan: Plan, partial: Heard, progress: Progress) -> bool:
+    """Return whether another attempt may follow one that logged this partial answer."""
+    if not partial.deltas:
+        return True
+    if plan.policy is OnStreamFailure.FAIL:
+        return False
+    return not plan.job.one_way or bool(continuable_links(plan, partial, progress))
+
+
+def link_orders(plan: Plan, upcoming: NextAttempt) -> tuple[list[int], list[int]]:
+    """Return the links to call, in order: those that can continue, then those to use if the circuits of all are open.
+
+    The second list is empty for an append-only reader, because such a reader can't discard the partial answer.
+    """
+    able = continuable_links(plan, upcoming.partial, upcoming.progress)
+    order = order_of(len(plan.chain.links), upcoming.progress, able)
+    first = [link for link in order if link in able] or order
+    return first, [] if plan.job.one_way else [link for link in order if link not in first]
+
+
+def attempt_input(plan: Plan, upcoming: NextAttempt, permit: Pass) -> AttemptInput:
+    """Build the input of the attempt at the permitted link."""
+    partial = upcoming.partial
+    continues = bool(partial.deltas) and permit.link in continuable_links(plan, partial, upcoming.progress)
+    return AttemptInput(plan.request, plan.chain.links[permit.link], partial if continues else None, permit.check)
+
+
+def succession(upcoming: NextAttempt, given: AttemptInput) -> Succession | None:
+    """Describe to the store what the attempt succeeds; None for the first execution of a job."""
+    if upcoming.seen is None:
+        return None
+    resumed_from = upcoming.seen if given.partial else ROLLED_BACK if upcoming.partial.deltas else None
+    former = "" if upcoming.former is None else upcoming.former.owner
+    return Succession(upcoming.cause or WorkerLost.because_of_silence(), former, resumed_from, upcoming.seen)
+
+
+def refuses_to_continue(given: AttemptInput, shown: int, error: AttemptFailed) -> bool:
+    """Return whether a provider refused to continue an answer before it generated anything."""
+    if given.partial is None or shown > given.partial.deltas or not isinstance(error, ProviderRefused):
+        return False
+    return classify(error).sort is Sort.DETERMINISTIC
