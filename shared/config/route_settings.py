@@ -160,7 +160,7 @@ def _there_are(names: Mapping[str, Any]) -> str:
 
 
 class Defaults(_Strict):
-    """What holds where a route does not say."""
+    """The values for whatever a route leaves out."""
 
     on_stream_failure: OnStreamFailure
     max_attempts: int

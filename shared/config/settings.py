@@ -79,7 +79,7 @@ class Settings(BoundSettings, WorkSettings, UpstreamSettings, AccessSettings, Ba
         return super().model_copy(update=hidden(update or {}), deep=deep)
 
     def route_table(self) -> RouteTable:
-        """All routes and their providers; neither where no upstream is configured.
+        """Return all routes and their providers; both are empty if no upstream is configured.
 
         Without routes, one chain of all providers serves every model, or those that `models` names.
         """
@@ -119,7 +119,7 @@ class Settings(BoundSettings, WorkSettings, UpstreamSettings, AccessSettings, Ba
 
 
 class _Environment(EnvSettingsSource):
-    """The environment, without what only looks like a setting."""
+    """The environment, without variables that only look like settings."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         variables = super()._load_env_vars()
@@ -129,7 +129,7 @@ class _Environment(EnvSettingsSource):
         """Read JSON.
 
         Raises:
-            StartupError: it is none. The sentence says where, and not what: it may be a secret.
+            StartupError: it is not JSON. The sentence names the place, not the value, which may be a secret.
         """
         try:
             return super().decode_complex_value(field_name, field, value)
@@ -140,7 +140,7 @@ class _Environment(EnvSettingsSource):
 
 
 class _OpenAISource(PydanticBaseSettingsSource):
-    """The environment of OpenAI's own client, where Tailrace was told nothing."""
+    """The environment of OpenAI's own client, for settings that Tailrace has no value of."""
 
     _NAMES: ClassVar[dict[str, str]] = {"upstream_url": "OPENAI_BASE_URL", "upstream_api_key": "OPENAI_API_KEY"}
 
@@ -187,23 +187,23 @@ def environment_notes() -> tuple[Note, ...]:
 
 
 def _place(error: ValueError) -> str:
-    """Where the reading of a file ended; why may be told by a part of a secret."""
+    """Return the place at which parsing ended. The reason may quote a part of a secret."""
     found = re.search(r"\((at .*)\)$", str(error))
     return f", {found[1]}" if found else ": it is not UTF-8"
 
 
 def _shown(location: tuple[int | str, ...]) -> str:
-    """Where a value stands: `TAILRACE_ROUTES.gpt-4o.chain[1].model`."""
+    """Return the place of a value: `TAILRACE_ROUTES.gpt-4o.chain[1].model`."""
     name, *rest = location or ("settings",)
     inside = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in rest)
     return (str(name) if str(name).isupper() else f"TAILRACE_{str(name).upper()}") + inside
 
 
 def colour_is_wanted() -> bool:
-    """Whether a program may write in colour where it can: NO_COLOR is not set (no-color.org)."""
+    """Return whether a program may write in colour if it can: NO_COLOR is not set (no-color.org)."""
     return not os.environ.get("NO_COLOR")
 
 
 def terminal_is_dumb() -> bool:
-    """Whether the terminal, if there is one, knows no escape sequences (terminfo's `dumb`)."""
+    """Return whether the terminal, if there is one, supports no escape sequences (terminfo's `dumb`)."""
     return os.environ.get("TERM", "dumb") == "dumb"

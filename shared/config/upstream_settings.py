@@ -85,7 +85,7 @@ class UpstreamSettings(BaseModel):
 
     @property
     def served_models(self) -> tuple[str, ...]:
-        """The models that are served and no others; empty where any name may do."""
+        """Return the only models that are served; empty if any name may be."""
         if not self.routes:
             return self.models
         return () if ANY_MODEL in self.routes else tuple(self.routes)

@@ -1,7 +1,7 @@
-"""What a job is, as frozen records: what a client asked for, and what has become of it.
+"""The values of a job as frozen records: the admitted request (`JobSpec`) and its state (`Job`).
 
-Above: admission makes a `JobSpec`, the store reads a `Job`, the API shows it. Not here: how either is kept in Redis
-(store.py), or what may follow what (lifecycle.py). Pure: time and randomness come in as numbers.
+Pure: time and randomness come in as numbers. Not here: reading a record (job_record.py), storing it (shared/store),
+and the order of states (lifecycle.py).
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from shared.model.lifecycle import TERMINAL, State
 from shared.model.routes import OnStreamFailure
 
 KEPT = "tailrace"
-"""The field of a request's body in which a dialect keeps what it has to say again. No provider sees it."""
+"""The field of a request's body for values that a dialect must repeat in its answer. No provider gets it."""
 LONGEST_TIMEOUT_S = 604_800.0
 """No setting allows a job to take longer than this week."""
 
@@ -39,13 +39,13 @@ def new_job_id(now_ms: int, randomness: int) -> str:
 
 
 def is_job_id(text: str) -> bool:
-    """Whether this could be a job's id; says nothing about whether there is such a job."""
+    """Return whether the text has the form of a job's id; the job may not exist."""
     bare = text.removeprefix(_PREFIX)
     return len(text) == len(_PREFIX) + _ID_CHARS and len(bare) == _ID_CHARS and all(c in _ALPHABET for c in bare)
 
 
 def created_ms(job_id: str) -> int:
-    """When the id was made, in milliseconds since the Unix epoch: an id tells by itself."""
+    """Return the time at which the id was made, in milliseconds since the Unix epoch."""
     number = 0
     for char in job_id.removeprefix(_PREFIX):
         number = number << 5 | _ALPHABET.index(char)
@@ -54,7 +54,7 @@ def created_ms(job_id: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one job. `source` says who counted: `provider`, `estimated` or `partial` (cut off on the way)."""
+    """Tokens of one job. `source` names the counter: `provider`, `estimated` or `partial` (cut off on the way)."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -73,7 +73,7 @@ class Usage:
 
 
 class OnDisconnect(StrEnum):
-    """What becomes of a job whose last viewer has left."""
+    """The effect on a job when its last viewer leaves."""
 
     CONTINUE = "continue"
     CANCEL = "cancel"
@@ -81,9 +81,9 @@ class OnDisconnect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Abandonment:
-    """When a job that nobody reads is given up; None: never.
+    """The time after which a job without readers is cancelled; None: never.
 
-    `unseen_s` counts from submit where no viewer ever came, `alone_s` from when the last one left.
+    `unseen_s` counts from submit if no viewer ever came, `alone_s` from the time the last one left.
     """
 
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
@@ -111,7 +111,7 @@ class Embedded:
 
     The result's bytes are the vectors of the first `done` of `total` inputs, one after the other, each of `dimensions`
     32-bit floats in little-endian order; `sha256` is their hash. `model` made them, by the name that its provider has
-    for it: those of two models can't be compared. `prompt_tokens` is what they cost, `source` who counted (`Usage`).
+    for it: those of two models can't be compared. `prompt_tokens` is their cost, `source` its counter (`Usage`).
     """
 
     model: str
@@ -134,15 +134,15 @@ class Embedded:
 
     @property
     def usage(self) -> Usage:
-        """What it has cost. Until all is done, it is partial."""
+        """Return the cost so far. Until all is done, it is partial."""
         return Usage(self.prompt_tokens, 0, self.source if self.done == self.total else "partial")
 
     def as_dict(self) -> dict[str, Any]:
-        """How a record keeps it."""
+        """Return the form in a record."""
         return {name: getattr(self, name) for name in self.__slots__}
 
     def proof(self) -> dict[str, Any]:
-        """The `result` object of a terminal event: with it, whoever has read the result can prove it."""
+        """The `result` object of a terminal event: a reader checks the result against it."""
         return {"inputs": self.done, "dimensions": self.dimensions, "sha256": self.sha256}
 
 

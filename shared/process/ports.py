@@ -53,7 +53,7 @@ def hold_port(host: str, port: int) -> socket.socket:
     try:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         holder.bind((host, port))
-        # Or whoever asks whether the port is taken would be told that it is free, as long as nobody listens.
+        # Otherwise a check of the port finds it free until a process listens.
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except OSError:
         holder.close()

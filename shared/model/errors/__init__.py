@@ -23,11 +23,11 @@ This package knows neither of them: an error is a code, a sentence, a status and
     │       ├── TooManyWaiting
     │       ├── TooManyStreams
     │       └── TooManyBytes
-    ├── Unavailable             503: ours, and passing
+    ├── Unavailable             503, for a while
     │   ├── RedisUnavailable
     │   ├── MemoryFull
     │   └── Draining
-    ├── AttemptFailed           why an attempt, and with it perhaps the job, ended badly
+    ├── AttemptFailed           an attempt, and perhaps its job, ended without success
     │   ├── ProviderTimeout
     │   ├── ProviderUnreachable
     │   ├── ProviderRefused
@@ -46,13 +46,13 @@ This package knows neither of them: an error is a code, a sentence, a status and
     │   ├── Cancelled
     │   │   └── Abandoned
     │   └── InternalError
-    ├── ClientError             why the command line could not do what it was asked
-    │   ├── GatewayUnreachable    nobody answers, or not for long enough
-    │   ├── GatewayRefused        the gateway's own error, as it told it
-    │   ├── GatewayGarbage        what answers is no gateway of Tailrace
-    │   └── AnswerNotWhole        the answer can't be proven, or was taken back
+    ├── ClientError             the command line could not do its work
+    │   ├── GatewayUnreachable    no answer, or none for too long
+    │   ├── GatewayRefused        the gateway's own error
+    │   ├── GatewayGarbage        the answer is not a Tailrace gateway's
+    │   └── AnswerNotWhole        the answer is incomplete or was revoked
     ├── EventTooLarge           an event of a stream is larger than its reader takes
-    └── StartupError            this process can't start; the sentence says what to change
+    └── StartupError            this process can't start; the sentence names the change that helps
 """
 
 from shared.model.errors.attempt import (

@@ -17,10 +17,10 @@ REFUSALS: dict[str, tuple[int, bool]] = {
     "server_error": (502, True),
     "provider_overloaded": (503, True),
 }
-"""What a provider's refusal means to our caller: code -> (HTTP status, whether trying again can help).
+"""The meaning of a provider's refusal for the caller: code -> (HTTP status, whether trying again can help).
 
-`server_error` is the upstream's own trouble, `provider_error` what nobody has a word for. `upstream_auth` is a 502,
-since it is our key that the provider refused and not the caller's.
+`server_error` is a failure inside the upstream, `provider_error` any refusal without a code of its own.
+`upstream_auth` is a 502, since the provider refused our key and not the caller's.
 """
 
 
@@ -49,7 +49,7 @@ class ProviderUnreachable(AttemptFailed):
 class ProviderRefused(AttemptFailed):
     """The provider answered with an error.
 
-    `code` is one of `REFUSALS`; `param` the field it blames; `retry_after_s` what it asked us to wait, in seconds.
+    `code` is one of `REFUSALS`; `param` the field it blames; `retry_after_s` the wait that it asked for, in seconds.
     """
 
     code: str  # type: ignore[misc]  # the one error whose class can't know its code
@@ -107,7 +107,7 @@ class TenantFull(AttemptFailed):
 
 
 class CircuitOpen(AttemptFailed):
-    """Each provider that could answer has failed so often that none is asked for a while."""
+    """Each provider that could answer has failed so often that none gets calls for a while."""
 
     code = "circuit_open"
     status = 503
@@ -128,12 +128,12 @@ class WorkerLost(Interrupted):
 
     @staticmethod
     def because_of_silence() -> "WorkerLost":
-        """The error of an execution that nobody has ended."""
+        """Make the error of an execution that no worker ended."""
         return WorkerLost("The worker that ran the job was lost.")
 
 
 class Drained(Interrupted):
-    """The worker is on its way out, and has handed the job back."""
+    """The worker is stopping and has returned the job to the queue."""
 
     code = "drain"
 
@@ -164,7 +164,7 @@ class DeadlinePassed(AttemptFailed):
 
 
 class Cancelled(AttemptFailed):
-    """Somebody asked for the end."""
+    """The job was cancelled on request."""
 
     code = "cancelled"
     status = 499
@@ -178,7 +178,7 @@ class Cancelled(AttemptFailed):
 
 
 class Abandoned(Cancelled):
-    """Everybody left, or nobody came."""
+    """The job had no viewer for too long."""
 
     code = "abandoned"
 

@@ -15,7 +15,7 @@ class TailraceError(Exception):
 
 
 class EventTooLarge(TailraceError):
-    """An event of a stream is larger than its reader takes; what that means, the reader's owner says."""
+    """An event of a stream is larger than its reader accepts."""
 
     code = "event_too_large"
 

@@ -7,13 +7,13 @@ from shared.model.errors.base import TailraceError
 
 
 class ClientError(TailraceError):
-    """The command line could not do what it was asked."""
+    """The command line could not do its work."""
 
     code = "client_error"
 
 
 class GatewayUnreachable(ClientError):
-    """Nobody answers at the gateway's address, or not for as long as the caller has patience."""
+    """The gateway's address does not answer within the caller's time limit."""
 
     code = "gateway_unreachable"
 
@@ -30,12 +30,12 @@ class GatewayRefused(ClientError):
 
 
 class GatewayGarbage(ClientError):
-    """What answers at the gateway's address does not speak Tailrace's protocol."""
+    """The server at the gateway's address does not speak Tailrace's protocol."""
 
     code = "gateway_garbage"
 
 
 class AnswerNotWhole(ClientError):
-    """The terminal event does not prove what was read, or a part that was written has been taken back since."""
+    """The checksum does not match, or a part that was written has been revoked since."""
 
     code = "answer_not_whole"

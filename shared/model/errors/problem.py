@@ -17,10 +17,10 @@ from shared.model.errors.request import RequestError
 
 
 def problem_of(error: TailraceError) -> dict[str, object]:
-    """An error as data: the `error` object of a terminal event and of a job's record.
+    """Return an error as data: the `error` object of a terminal event and of a job's record.
 
-    `type` is the error's family, for programs that only want to know whose fault it was; `param` and `retry_after_s`
-    (seconds) are there where they are known.
+    `type` is the error's family, for programs that need only the side at fault. `param` and `retry_after_s` (seconds)
+    are present if they are known.
     """
     if is_request_fault(error.code):
         family = "request_error"
@@ -45,7 +45,7 @@ def is_provider_fault(error: TailraceError) -> bool:
 
 
 def is_request_fault(code: str) -> bool:
-    """Return whether a job failed with this code because of what its tenant asked for, or keeps: nothing is broken."""
+    """Return whether this code blames the tenant's request or stored bytes, so that nothing is broken."""
     return code in _REQUEST_FAULTS
 
 
@@ -54,7 +54,7 @@ _PROVIDER_FAULTS = (ProviderTimeout, ProviderUnreachable, ProviderRefused, Provi
 
 
 def status_of(code: str) -> int:
-    """The HTTP status of an error code that was read back from a job; 500 for one that this version doesn't know."""
+    """Return the HTTP status of an error code from a job's record; 500 for an unknown code."""
     if code in REFUSALS:
         return REFUSALS[code][0]
     return _STATUSES.get(code, 500)

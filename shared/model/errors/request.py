@@ -33,21 +33,21 @@ class BadCursor(InvalidRequest):
 
 
 class Unauthenticated(RequestError):
-    """No key, or one that nobody issued."""
+    """The key is missing or unknown."""
 
     code = "invalid_api_key"
     status = 401
 
 
 class Forbidden(RequestError):
-    """A good key that may not do this."""
+    """The key is valid but lacks this right."""
 
     code = "forbidden"
     status = 403
 
 
 class NotFound(RequestError):
-    """There is nothing at this address, or nothing that this key may see."""
+    """The address has nothing that this key may see."""
 
     code = "not_found"
     status = 404
@@ -66,7 +66,7 @@ class DeadLetterNotFound(NotFound):
 
 
 class ResponseNotFound(NotFound):
-    """The same of a response, or one that was deleted or was not to be stored."""
+    """The response is unknown, expired, deleted, not stored, or another tenant's."""
 
     code = "response_not_found"
 
@@ -110,7 +110,7 @@ class IdempotencyConflict(RequestError):
 
 
 class BoundReached(RequestError):
-    """There is as much of something as there may be. `retry_after_s` goes into `Retry-After`."""
+    """A bound is reached. `retry_after_s` goes into `Retry-After`."""
 
     code = "bound_reached"
     status = 429
@@ -190,6 +190,6 @@ class MemoryFull(Unavailable):
 
 
 class Draining(Unavailable):
-    """This process is on its way out; another one answers."""
+    """This process is stopping; another one answers."""
 
     code = "draining"
