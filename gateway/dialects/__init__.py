@@ -1,1 +1,1 @@
-"""Pure translators between job events and the wire formats that clients speak."""
+"""Translate between job events and the wire formats that clients speak. Pure."""

@@ -1,8 +1,8 @@
-"""The parameters of a chat request: each is checked for its type and range, and an error names it.
+"""Check the parameters of a chat request: each by its type and range; an error names it.
 
 Null counts as absent. A field that is not in `_CHECKS` passes: upstreams have many of their own. A range is OpenAI's,
 unless widely used upstreams take more; then it is theirs. Pure; all checks raise InvalidRequest. Not here: messages
-(fields.py), and fields that belong to Tailrace (own_fields.py).
+(validation.py), and fields that belong to Tailrace (own_fields.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence

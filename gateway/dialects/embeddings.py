@@ -15,7 +15,7 @@ from shared.model.jobs import FLOAT_BYTES, Embedded
 
 
 class Encoding(StrEnum):
-    """How a vector is written: as a list of numbers, or as base64 of its 32-bit floats in little-endian order."""
+    """The form of a vector: a list of numbers, or base64 of its 32-bit floats in little-endian order."""
 
     FLOAT = "float"
     BASE64 = "base64"
@@ -35,7 +35,7 @@ def parse_encoding(value: object) -> Encoding:
 
 
 class EmbeddingsEnd:
-    """Read how a job of embeddings ended; its vectors are read separately."""
+    """Read how a job of embeddings ended; its vectors are read separately. See `synchronous_call.Whole`."""
 
     def __init__(self) -> None:
         self.ended = False

@@ -19,7 +19,7 @@ _DEFAULT_RETRY_AFTER_S = Unavailable.retry_after_s
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a call got no answer, or not a whole one.
+    """The reason why a call got no answer, or only a part of one.
 
     `code` is one of our error tree's, `status` its HTTP status; `retryable` says whether the same request can
     help, `retry_after_s` when, if that is known; `param` names the offending field.

@@ -1,1 +1,1 @@
-"""Event streams: one reader for each caller, from the replay log to the socket."""
+"""Send event streams: one reader for each caller, from the replay log to the socket."""

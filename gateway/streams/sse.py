@@ -135,7 +135,8 @@ class EventStream(EventSourceResponse):
 class Farewell(Response):
     """Break a native stream before it begins, because this process is shutting down.
 
-    Not a 503: any status but 200 closes an `EventSource` for good, a broken 200 lets it come back (WHATWG HTML §9.2.3).
+    Not a 503: any status but 200 closes an `EventSource` for good. After a broken 200 it reconnects (WHATWG HTML
+    §9.2.3).
     """
 
     def __init__(self) -> None:

@@ -69,8 +69,8 @@ class TailCheck:
     async def _proves_deafness(self, late: list[Channel]) -> bool:
         """Return whether the feed failed to bring the logged events, although it had the time.
 
-        A message may still be on its way: a tail comes on another connection. An answer on the feed's own connection
-        comes behind it.
+        A message may still be in transit, because the tail arrives on another connection. An answer on the feed's own
+        connection arrives after the message.
         """
         for channel in late:
             channel.heard = False

@@ -1,1 +1,1 @@
-"""The client's values and rules: its view of a job, and how it shows it. Pure."""
+"""Hold the client's values and rules: its view of a job, and how it shows it. Pure."""

@@ -82,7 +82,7 @@ class _Delta(NamedTuple):
 
 @dataclass
 class Transcript:
-    """One reader's view. `cursor` is its `Last-Event-ID`, `end` the terminal event once it has arrived."""
+    """Fold one reader's events. `cursor` is its `Last-Event-ID`, `end` the terminal event once it has arrived."""
 
     cursor: EventId = START
     end: End | None = None

@@ -1,1 +1,1 @@
-"""The AI SDK's UI messages, as pure translators."""
+"""Translate between job events and the AI SDK's UI messages. Pure."""

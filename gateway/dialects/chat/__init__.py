@@ -1,1 +1,1 @@
-"""OpenAI's chat completions, as pure translators."""
+"""Translate between job events and OpenAI's chat completions. Pure."""

@@ -43,7 +43,7 @@ class _Noted(NamedTuple):
 
 
 class Extras:
-    """The further fields of one streamed answer.
+    """Hold the further fields of one streamed answer.
 
     A field waits for the next chunk of its choice. So an event that holds nothing else begins no answer, and a field
     that the upstream sent with a finish reason is shown with it. `stays`: scalars of the chunk, which every later

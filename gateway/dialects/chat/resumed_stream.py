@@ -37,7 +37,7 @@ class ResumedStream:
         return rest
 
     def failure_frame(self) -> bytes:
-        """See `ChunkStream`."""
+        """Return the failure's frame: see `ChunkStream`."""
         return b"" if self.failure is None else error_frame(self.failure)
 
     def interruption(self, failure: Failure) -> bytes:

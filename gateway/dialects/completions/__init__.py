@@ -1,1 +1,1 @@
-"""OpenAI's legacy completions, as pure translators: a chat with one message."""
+"""Translate OpenAI's legacy completions: each is a chat with one message. Pure."""

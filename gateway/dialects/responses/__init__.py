@@ -1,1 +1,1 @@
-"""OpenAI's Responses, as pure translators."""
+"""Translate between job events and OpenAI's Responses. Pure."""

@@ -33,7 +33,7 @@ class _State(Enum):
 
 
 class CustomInput:
-    """The input of one call. The pieces that `feed` and `end` return add up to it.
+    """Decode the input of one call. The pieces that `feed` and `end` return add up to it.
 
     Arguments that are not JSON with a text `input` are the input themselves. Half a character is never returned.
     """

@@ -15,7 +15,7 @@ from shared.model.jobs import KEPT
 
 
 class Use(StrEnum):
-    """The use of a field."""
+    """The use that Tailrace makes of a field."""
 
     HONOURED = "honoured"
     """It changes what Tailrace does, and does not go upstream."""

@@ -99,7 +99,7 @@ def chat_call(call_id: str, name: str, arguments: str, further: Mapping[str, Any
 
 
 class _Chat:
-    """The messages of a chat, built item by item. Messages that were there before are copied before they change."""
+    """Build the messages of a chat item by item. Earlier messages are copied before they change."""
 
     def __init__(self, earlier: Sequence[Message], names: ToolNames) -> None:
         self._messages = list(earlier)
@@ -169,7 +169,7 @@ class _Chat:
         if self._speaks():
             at = len(self._messages) - 1
         elif self._answer is not None and job_of(item) and job_of(item) == self._job:
-            at = self._answer  # results came between two calls of one answer
+            at = self._answer  # results arrived between two calls of one answer
         else:
             at = self._begin_answer(None, item)
         self._think(at, item)

@@ -11,7 +11,7 @@ from gateway.dialects.errors import Failure, body_of
 from gateway.dialects.responses.tools import ADDITIONAL_TOOLS
 from shared.model.jobs import created_ms
 
-# The fields of a response that repeat the request, with their defaults.
+# Fields of a response that repeat the request, with their defaults.
 _ASKED: Mapping[str, Any] = {
     "instructions": None,
     "max_output_tokens": None,

@@ -16,7 +16,7 @@ _TEMPLATE_TAIL = b'"}\n\n'
 
 @dataclass(frozen=True, slots=True)
 class PartKind:
-    """Describe a text that grows: the type of its item, its own type, its events' name, its field, and its number.
+    """Describe a text that grows: the type of its item, its own type, its events' name, its field and its numbering.
 
     `numbered_by` is empty for the text of a call, which has no parts.
     """
@@ -81,7 +81,7 @@ class OutputItem:
 
 
 class Part:
-    """A text that grows, at its place in the output."""
+    """Hold a text that grows, at its place in the output."""
 
     __slots__ = ("annotations", "kind", "logprobs", "pieces", "place", "template")
 

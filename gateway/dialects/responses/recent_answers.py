@@ -10,7 +10,7 @@ _NOTHING = LoggedAnswer()
 
 
 class RecentAnswers:
-    """A bounded cache: an agent sends its whole history with each step, but the log of an ended job never changes."""
+    """Cache answers within a bound: an agent sends its whole history each time, and an ended log never changes."""
 
     def __init__(self, most: int = RECENT_ANSWERS, most_bytes: int = RECENT_ANSWERS_BYTES) -> None:
         self._most = most

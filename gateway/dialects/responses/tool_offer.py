@@ -25,7 +25,7 @@ _ONE_TEXT = {
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """The tools that may be called, and the `tool_choice` of the chat request."""
+    """Hold the tools that may be called, and the `tool_choice` of the chat request."""
 
     allowed: Sequence[Declaration]
     chat: object

@@ -42,7 +42,7 @@ def results_behind_calls(messages: Sequence[Message]) -> list[Message]:
     """Move each result behind the message that has made its call, in the order of the calls.
 
     Messages in between follow the results. A result without an earlier call stays at its place, as does a call without
-    a result: whether that is acceptable is for the upstream to say.
+    a result: the upstream decides whether that is acceptable.
     """
     calls = _OpenCalls()
     results: dict[int, list[tuple[int, int]]] = defaultdict(list)

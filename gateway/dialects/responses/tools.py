@@ -30,12 +30,12 @@ class Declaration:
 
     @property
     def key(self) -> tuple[str | None, str]:
-        """The pair that identifies the tool within one request."""
+        """Return the pair that identifies the tool within one request."""
         return self.namespace, self.name
 
 
 class ToolNames:
-    """The names of declared tools upstream, in both directions.
+    """Map the names of declared tools to those upstream, and back.
 
     A tool's upstream name is its own name if no other tool has it, else `<namespace>__<name>`. A name that upstreams
     do not take is cut and marked with a hash.
