@@ -1,8 +1,8 @@
 """Write the client's output: to a terminal as it arrives, to a pipe when it is proven.
 
 `Console` is stdout and stderr; each `Output` is a way to write a job's answer. On a terminal an answer that is taken
-back is erased, if it is still on the screen and its rows can be counted; else a note says that it is void. Text in a
-pipe can't be taken back, so it is written at the end, unless `--stream` wants it earlier.
+back is erased, if it is still on the screen and its rows can be counted. Otherwise a note declares it void. Text in a
+pipe can't be taken back. So it is written at the end, unless `--stream` requests it earlier.
 """
 
 import json

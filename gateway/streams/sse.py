@@ -1,8 +1,8 @@
 """Send an event stream: take bytes from a source and send them until the end, a break or a departure.
 
-A subclass of sse-starlette's response whose `__call__` is replaced: one pending receive, joined sends, no ping task, no
-process-global shutdown state (facts: the base class costs twice the memory and time per reader). The hub's timer does
-heartbeats and finds frozen sockets. Not here: the meaning of the bytes.
+The response is a subclass of sse-starlette's with another `__call__`: one pending receive, joined sends, no ping task,
+no process-global shutdown state. The base class costs twice the memory and time per reader (facts). The hub's timer
+does heartbeats and finds frozen sockets. Not here: the meaning of the bytes.
 """
 
 import asyncio

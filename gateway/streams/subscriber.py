@@ -1,7 +1,7 @@
 """Follow one reader's position in one job: replay → live → closed. This is the hand-off between log and live feed.
 
-A live message is applied only if it starts at position + 1 in the same epoch; everything else sends the reader back to
-the log, so that every reader gets exactly the log after its cursor. Pure: no I/O, no clock, nothing that can block. Not
+A live message is applied only if it starts at position + 1 in the same epoch. Everything else sends the reader back to
+the log. So every reader gets exactly the log after its cursor. Pure: no I/O, no clock, nothing that can block. Not
 here: waiting and I/O (reader.py).
 """
 

@@ -33,8 +33,8 @@ class Patience:
     def wait_s(self, now: float, chance: float, asked_s: float | None = None) -> float | None:
         """Return after how many seconds to try again after a failure; None if patience is over.
 
-        `asked_s` is the delay that the gateway requested. Without one the delay doubles, and its later half is scaled
-        by `chance` (0 to 1), so that a crowd of clients doesn't return at one moment.
+        `asked_s` is the delay that the gateway requested. Without one the delay doubles. Its later half is scaled by
+        `chance` (0 to 1), so that a crowd of clients doesn't return at one moment.
         """
         if self._silent_since is None:
             self._silent_since = now

@@ -1,7 +1,7 @@
 """Restore the state that goes back to an upstream with a message that has called tools. Pure.
 
 Thinking models and Gemini refuse such a message without its thoughts or its signatures, and many clients drop them. The
-job that gave the answer has both. Items name their job by their ids; if a client drops the ids too, the job is found by
+job that gave the answer has both. Items name their job by their ids. If a client drops the ids too, the job is found by
 the prompt that led to the answer. Not here: the log (logged_answer.py).
 """
 

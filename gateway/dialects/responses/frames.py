@@ -1,7 +1,7 @@
 """Write response events as frames, numbered without a gap, but for one after an epoch that follows a loss. Pure.
 
 A server that was killed may lose events that were shown. The execution that follows has an epoch far beyond the last
-one (`begin` of shared/store/functions), from which its numbers begin: a number says whether its event is still there.
+one (`begin` of shared/store/functions). Its numbers begin there: a number shows whether its event still exists.
 Not here: which events there are.
 """
 

@@ -1,4 +1,4 @@
-"""Translate messages of a chat into Responses' items: the input of a response, in whichever dialect its job was sent.
+"""Translate messages of a chat into Responses' items: the input of a response, in any dialect of its job.
 
 Pure. Not here: items as messages (items.py).
 """

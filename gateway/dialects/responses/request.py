@@ -26,8 +26,8 @@ _REFERENCE = "item_reference"
 class ResponseRequest:
     """A checked body of `POST /v1/responses`.
 
-    `chat` has the fields of the chat request except for its messages and tools; `echo` has those that the response
-    repeats; `unknown` are names of fields that were left out. `items` may hold references to other items.
+    `chat` has the fields of the chat request except for its messages and tools. `echo` has those that the response
+    repeats. `unknown` are names of fields that were left out. `items` may hold references to other items.
     """
 
     streaming: bool
@@ -206,8 +206,8 @@ def resolved(items: Sequence[Item], outputs: Mapping[str, Item], max_bytes: int)
     """Put the items of `outputs`, by their ids, in place of references.
 
     Raises:
-        InvalidRequest: an item does not exist, or the inserted items are over `max_bytes` in all: an item may be
-            referred to any number of times.
+        InvalidRequest: an item does not exist, or the inserted items are over `max_bytes` in all. The bound is needed
+            because an item may be referred to any number of times.
     """
     sizes = {name: len(encode_data(item)) for name, item in outputs.items()}
     found = [_resolved(item, outputs, f"input[{n}].id") for n, item in enumerate(items)]
