@@ -34,7 +34,7 @@ local function digits(number) return string.format('%.0f', number) end
 -- A clock that was put forward is told from time that passed by the caller: it says how long ago its client last had an
 -- answer of a function here. A caller without such an answer is no witness: the server's clock is then believed.
 local STEP_MS = 1000    -- a clock that is corrected by less is left alone; the key is written no more often
-local LEAP_MS = 60000   -- a call is on its way for less than this: what is more has not passed
+local LEAP_MS = 60000   -- a call is on its way for less than this: a larger difference is a change of the clock
 local clock_key, may_write, called_at_ms, heard_ms
 
 -- The last time that this server told since it started, by the keys of clocks.
@@ -78,7 +78,7 @@ local function now_ms()
   return now
 end
 
--- Whether this server may have forgotten a part of what happened to a job of this age.
+-- Whether this server may have lost events of a job of this age.
 local function may_have_forgotten(created) return created < awake_since[clock_key] end
 
 local function frame(event, data, epoch, seq)
@@ -100,7 +100,7 @@ local function need(command, name, ...)
   end
 end
 
--- What every step needs that logs an event.
+-- Check the rights of a step that logs an event.
 local function need_event(record, log, channel)
   need('HSET', record, 'f', 'v')
   need('XADD', log, '*', 'f', 'v')

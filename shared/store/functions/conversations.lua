@@ -1,6 +1,6 @@
 ------------------------------------------------------------------------------------------------ conversations
 -- `next` is a job on its way in, `job` the one that answers, unless it was stopped, `last` the one whose request and
--- answer are the conversation so far, `turns` what its request consists of.
+-- answer are the conversation so far, `turns` the parts of its request.
 
 -- KEYS conversation; ARGV job, the last job that the caller has read or '*' for any, ttl ms, base of the tenant's bytes
 -- -> {1, the job that was on its way in until now, or ''} | {0, ''} (there is another last job)

@@ -57,7 +57,7 @@ end
 -- KEYS all, open, owners, tenants
 -- ARGV job, ended ms, retention ms, most, tenant, the tenants' indexes without their names, most of a tenant
 -- -> {1 if it was not there, or 0, then ids that are too many ...}
--- A tenant's own letters make its oldest too many. Where all have too many, the oldest of who has most is. They stay
+-- A tenant's own letters make its oldest too many. If all have too many, the oldest of the tenant with most is dropped. They stay
 -- until their caller has let their jobs go, some of them at a time.
 local function bury(keys, args)
   local job, tenant, lists = args[1], args[5], letter_lists(keys, args[6])

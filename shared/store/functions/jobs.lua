@@ -11,10 +11,10 @@ end
 -- KEYS record, request, log, channel [, viewers, readers]
 -- ARGV job, version, kind, tenant, lane, model, request, timeout ms, abandoned without a first viewer in ms (0 never),
 -- metadata, position, on disconnect, abandoned without the last viewer in ms or '', on stream failure or '',
--- '1' if its reader can't take back what it was shown, the dead letter that it is requeued from or '',
--- the most that it is kept after its end in ms or '', what it was asked under or '', '1' if it may have been here and
+-- '1' if its reader is append-only, the dead letter that it is requeued from or '',
+-- the most that it is kept after its end in ms or '', fingerprint and Idempotency-Key or '', '1' if it may have been here and
 -- was lost, the base of its tenant's bytes, bytes up to which new jobs may fill it or '', bytes that all jobs may or '',
--- what is left of the request if no answer comes of it or '' [, gateway, viewer's lease ms]
+-- the brief request that remains without an answer or '' [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record} | {'bytes', {}} (the tenant keeps too many; nothing was written)
 -- With a gateway, the caller is the job's first viewer. The epochs of a job that was lost begin behind those that it
 -- had: its readers may come back with event ids of a text that is gone.
@@ -57,7 +57,7 @@ local function end_try(record, epoch, cause, now)
   redis.call('HSET', record, 'end:' .. digits(epoch), '{"ended":' .. digits(now) .. ',"error":' .. cause .. '}')
 end
 
--- What the execution of this epoch said of its end, as an error's code; nil if it said nothing. `left` is a field of
+-- Read the error code of this epoch's execution; nil if it stored none. `left` is a field of
 -- versions that had no `end:` fields: a bare code.
 local function code_of_end(record, epoch, left)
   local ended = redis.call('HGET', record, 'end:' .. digits(epoch))
@@ -115,10 +115,10 @@ local function begin(keys, args)
       redis.call('HDEL', keys[1], 'left')
       local kept = record[10] and cjson.decode(record[10]).model
       if kept and kept == cjson.decode(args[4]) then
-        -- What the former execution kept counts: it is not taken back, and this one goes on behind it.
+        -- The former execution's partial result remains valid: this one continues after it.
         resumed = quoted(redis.call('XREVRANGE', keys[2], '+', '-', 'COUNT', 1)[1][1])
       elseif kept or args[8] == '0-1' then
-        -- What another model has made is of no use to this one.
+        -- This model can't continue another model's result.
         redis.call('HDEL', keys[1], 'embedded')
         seq = 1
         bytes = frame('rollback', '{"to":"0-1","reason":' .. quoted(code) .. '}', epoch, seq)

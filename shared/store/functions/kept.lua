@@ -5,10 +5,10 @@
 -- counts with the next whole step until it has ended, so that appending seldom touches the sum. A job's record names
 -- the base; records of versions that counted no bytes do not.
 
-local JOB_BYTES = 6144      -- what a job takes aside from what its caller and its provider say: 5 to 7 KiB, measured
+local JOB_BYTES = 6144      -- a job's bytes without request, log and result: 5 to 7 KiB, measured
 local CHAT_BYTES = 512      -- the same of a conversation
 local STEP_BYTES = 16384    -- a job that has not ended is counted in these
-local UNENDED_MS = 3600000  -- what is there without an end is looked at again after this long
+local UNENDED_MS = 3600000  -- an entry without an expiry is checked again after this long
 local SWEPT_AT_ONCE = 100   -- entries that one sweep looks at
 local SWEEPS = 10           -- sweeps before a refusal
 
@@ -44,7 +44,7 @@ local function discharge(base, name)
   end
 end
 
--- Discharge what is gone. What is there all the same is looked at again. -> how many were looked at
+-- Discharge deleted entries, and check the others again later. -> how many were checked
 local function sweep_bytes(base)
   local ends = base .. ':until'
   local due = redis.call('ZRANGE', ends, '-inf', digits(now_ms()), 'BYSCORE', 'LIMIT', 0, SWEPT_AT_ONCE)

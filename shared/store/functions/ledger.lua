@@ -46,7 +46,7 @@ local function ledger_by_job(queue, job)
   return ledger_of(queue.ledgers, tenant), lane, wake_ups
 end
 
--- What the tenant's plan says now: `take` has no other way to know. '' takes it away.
+-- Store the tenant's plan for `take`. '' removes it.
 local function set_term(ledger, name, value)
   if value == '' then
     redis.call('HDEL', ledger.terms, name)

@@ -46,14 +46,14 @@ end
 -- KEYS tenant's jobs or idempotency, for each of many
 -- ARGV the most for which any job can be read (ms), then for each (job, ms for which it can be read), or (job and
 --   fingerprint, ms for which the key counts)
--- Writes again what the server had lost. What has come since is newer.
+-- Restore lost entries. Entries that exist are newer and stay.
 local function relist(keys, args)
   for i, key in ipairs(keys) do
-    local what, ms = args[2 * i], args[2 * i + 1]
-    if string.find(what, ' ', 1, true) then
-      redis.call('SET', key, what, 'PX', ms, 'NX')
+    local value, ms = args[2 * i], args[2 * i + 1]
+    if string.find(value, ' ', 1, true) then
+      redis.call('SET', key, value, 'PX', ms, 'NX')
     else
-      redis.call('ZADD', key, 0, what)
+      redis.call('ZADD', key, 0, value)
       keep_list(key, tonumber(ms), tonumber(args[1]))
     end
   end
@@ -76,7 +76,7 @@ local function withdraw(keys, args)
   return 1
 end
 
--- KEYS idempotency, deleted; ARGV job -> 1 if its owner deleted the job: what it was asked under may be used anew
+-- KEYS idempotency, deleted; ARGV job -> 1 if its owner deleted the job: its Idempotency-Key may be used again
 local function free(keys, args)
   if redis.call('EXISTS', keys[2]) == 0 then return 0 end
   local used = redis.call('GET', keys[1])

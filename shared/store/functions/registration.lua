@@ -43,7 +43,7 @@ end
 redis.register_function { function_name = 'tailrace_refused_' .. VERSION, callback = refused, flags = { 'no-writes' } }
 redis.register_function { function_name = 'tailrace_idle_' .. VERSION, callback = idle, flags = { 'no-writes' } }
 
--- What must work for a job to end carries `allow-oom`. `append` and `create` do not: refused for memory is
+-- Steps that a job needs to end carry `allow-oom`. `append` and `create` do not: refused for memory is
 -- back-pressure there, and a server that is full takes no new jobs.
 register('time', tell_time, { 'no-writes' })
 register('admit', admit)
