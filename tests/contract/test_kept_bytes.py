@@ -62,7 +62,7 @@ async def test_a_job_too_many_is_refused_by_name_and_stores_nothing(core: Core) 
     store = Store(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics)
     await create(core, size=8 * STEP)
     before = set(await core.client.keys(f"{core.keys.prefix}:*"))
-    with pytest.raises(TooManyBytes, match=r"327680 \(max_bytes_per_tenant\)"):
+    with pytest.raises(TooManyBytes, match=r"327680 bytes \(max_bytes_per_tenant\)"):
         await store.create(make_spec(request=b"x" * 9 * STEP), 1, bounds=bounds)
 
     assert set(await core.client.keys(f"{core.keys.prefix}:*")) == before
