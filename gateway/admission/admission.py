@@ -11,13 +11,13 @@ from typing import Any
 from gateway.admission.auth import Caller
 from gateway.admission.brief_request import brief_of
 from gateway.admission.intake import Intake
+from gateway.admission.job_request import JobRequest
 from gateway.admission.own_fields import OWN_FIELDS, check_foreign, check_native
 from gateway.admission.request_options import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
 from gateway.admission.strict_models import StrictModels
 from gateway.admission.validation import (
+    CALL_INPUTS,
     JOB_INPUTS,
-    check_chat,
-    embedding_of,
     fingerprint_of,
     read_header_seconds,
     read_idempotency_key,
@@ -28,7 +28,6 @@ from gateway.admission.validation import (
     read_on_stream_failure,
     read_seconds,
 )
-from shared.model.bounds import EMBEDDED_INPUTS
 from shared.model.errors import InvalidRequest, ModelNotFound
 from shared.model.events import encode_in_pieces
 from shared.model.jobs import (
@@ -40,7 +39,7 @@ from shared.model.jobs import (
     abandonment,
     new_job_id,
 )
-from shared.model.kinds import CHAT, EMBEDDINGS, KINDS
+from shared.model.kinds import CHAT, KINDS
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.routes import OnStreamFailure
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
@@ -139,150 +138,30 @@ class Admission:
             on_stream_failure=read_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
         )
 
-    def chat(
-        self,
-        body: Mapping[str, Any],
-        caller: Caller,
-        key: str | None,
-        *,
-        wishes: Wishes,
-        streaming: bool = False,
-    ) -> JobSpec:
-        """Make a spec of the body of `POST /v1/chat/completions`: its job lives as long as its caller by default.
+    def admit(self, call: JobRequest, caller: Caller) -> JobSpec:
+        """Validate a call of a dialect and make the spec of its job.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
         """
-        check_foreign(body)
-        check_chat(body)
-        return self._spec(
-            body,
-            caller.tenant,
-            key,
-            lane=self._header_lane(wishes.lane, caller),
-            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
-            timeout_s=self._limits.timeout_s,
-            metadata={},
-            fingerprint=_fingerprint(key, "chat.completions", {**body, **wishes.named()}),
-            abandonment=self._wished(wishes, OnDisconnect.CANCEL),
-            watched=True,
-            streaming=streaming,
-        )
-
-    def completion(
-        self,
-        chat: Mapping[str, Any],
-        asked: Mapping[str, Any],
-        caller: Caller,
-        key: str | None,
-        *,
-        wishes: Wishes,
-        streaming: bool = False,
-    ) -> JobSpec:
-        """Make a spec from the chat request for the body of `POST /v1/completions`, as it was `asked`.
-
-        Raises:
-            InvalidRequest, Forbidden: names the field and what would be right.
-        """
-        spec = self.chat(chat, caller, key, wishes=wishes, streaming=streaming)
-        return replace(spec, fingerprint=_fingerprint(key, "completions", {**asked, **wishes.named()}))
-
-    def embeddings(
-        self,
-        body: Mapping[str, Any],
-        caller: Caller,
-        key: str | None,
-        *,
-        wishes: Wishes,
-    ) -> JobSpec:
-        """A spec from the body of `POST /v1/embeddings`: a job that lives as long as its caller.
-
-        How the vectors are written (`encoding_format`) is the caller's matter, and no part of the job. The rest is as
-        for `chat`.
-
-        Raises:
-            InvalidRequest, Forbidden: names the field and what would be right.
-        """
-        check_foreign(body)
-        return self._spec(
-            embedding_of({name: value for name, value in body.items() if name != "encoding_format"}, EMBEDDED_INPUTS),
-            caller.tenant,
-            key,
-            kind=EMBEDDINGS,
-            lane=self._header_lane(wishes.lane, caller),
-            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
-            timeout_s=self._limits.timeout_s,
-            metadata={},
-            fingerprint=_fingerprint(key, "embeddings", {**body, **wishes.named()}),
-            abandonment=self._wished(wishes, OnDisconnect.CANCEL),
-            watched=True,
-        )
-
-    def response(
-        self,
-        chat: Mapping[str, Any],
-        asked: Mapping[str, Any],
-        caller: Caller,
-        key: str | None,
-        *,
-        wishes: Wishes,
-        kept: Mapping[str, Any],
-        background: bool,
-        streaming: bool = False,
-    ) -> JobSpec:
-        """A spec from the chat request that the body of `POST /v1/responses`, as it was `asked`, amounts to.
-
-        `kept` is what the response says again. One in the `background` lives without its caller, who may read it all
-        the same (`streaming`).
-
-        Raises:
-            InvalidRequest, Forbidden: names the field and what would be right.
-        """
-        check_foreign(asked)
-        check_chat(chat)
-        return self._spec(
-            chat,
-            caller.tenant,
-            key,
-            lane=self._header_lane(wishes.lane, caller),
-            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
-            timeout_s=self._limits.timeout_s,
-            metadata=read_metadata(asked.get("metadata")),
-            fingerprint=_fingerprint(key, "responses", {**asked, **wishes.named()}),
-            abandonment=self._wished(wishes, OnDisconnect.CONTINUE if background else OnDisconnect.CANCEL),
-            watched=streaming or not background,
-            streaming=streaming,
-            kept=kept,
-        )
-
-    def turn(
-        self,
-        request: Mapping[str, Any],
-        caller: Caller,
-        job_id: str,
-        *,
-        wishes: Wishes,
-        metadata: Mapping[str, str],
-    ) -> JobSpec:
-        """A spec for a turn of a conversation: a chat that goes on when its reader leaves. `request` is for the
-        provider.
-
-        Raises:
-            InvalidRequest, Forbidden: names the field and what would be right.
-        """
-        check_chat(request)
+        check_foreign(call.body)
+        request, options = CALL_INPUTS[KINDS[call.kind].input](call.request), call.options
+        lane = self._preferred_lane(caller) if options.lane is None else self._lane(options.lane, caller, LANE_HEADER)
         return self._spec(
             request,
             caller.tenant,
-            None,
-            lane=self._header_lane(wishes.lane, caller),
-            on_stream_failure=read_on_stream_failure(wishes.on_stream_failure, STREAM_FAILURE_HEADER),
+            call.key,
+            kind=call.kind,
+            lane=lane,
+            on_stream_failure=read_on_stream_failure(options.on_stream_failure, STREAM_FAILURE_HEADER),
             timeout_s=self._limits.timeout_s,
-            metadata=metadata,
-            fingerprint="",
-            abandonment=self._wished(wishes, OnDisconnect.CONTINUE),
-            watched=True,
-            job_id=job_id,
+            metadata=call.metadata,
+            fingerprint=_fingerprint(call.key, call.route, {**call.body, **options.named()}),
+            abandonment=self._chosen_abandonment(options, call.on_disconnect),
+            watched=call.watched,
+            streaming=call.streaming,
+            kept=call.kept,
+            job_id=call.job_id,
         )
 
     def again(self, letter: Job, request: Mapping[str, Any], kept: Mapping[str, Any]) -> JobSpec:
@@ -365,9 +244,6 @@ class Admission:
             and on_stream_failure is not OnStreamFailure.ROLLBACK,
         )
 
-    def _header_lane(self, lane: str | None, caller: Caller) -> str:
-        return self._preferred_lane(caller) if lane is None else self._lane(lane, caller, LANE_HEADER)
-
     def _preferred_lane(self, caller: Caller) -> str:
         allowed = caller.lanes or self._limits.lanes
         return DEFAULT_LANE if DEFAULT_LANE in allowed else allowed[0]
@@ -386,9 +262,10 @@ class Admission:
             )
         return float(value)
 
-    def _wished(self, wishes: Wishes, default: OnDisconnect) -> Abandonment:
-        asked = default if wishes.on_disconnect is None else read_on_disconnect(wishes.on_disconnect, DISCONNECT_HEADER)
-        return self._abandonment(asked, read_header_seconds(wishes.abandon_after))
+    def _chosen_abandonment(self, options: Wishes, default: OnDisconnect) -> Abandonment:
+        asked = options.on_disconnect
+        policy = default if asked is None else read_on_disconnect(asked, DISCONNECT_HEADER)
+        return self._abandonment(policy, read_header_seconds(options.abandon_after))
 
     def _abandonment(self, on_disconnect: OnDisconnect, after_s: float | None) -> Abandonment:
         return abandonment(on_disconnect, after_s, grace_s=self._limits.grace_s)

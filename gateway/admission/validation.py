@@ -12,7 +12,7 @@ from typing import Any, Final
 from gateway.admission.embedding_input import read_input
 from gateway.admission.request_options import ABANDON_HEADER
 from gateway.dialects.chat_parameters import check_parameters, is_whole
-from shared.model.bounds import DIMENSIONS, EMBEDDED_INPUTS_OF_A_JOB
+from shared.model.bounds import DIMENSIONS, EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.model.errors import Forbidden, InvalidRequest
 from shared.model.jobs import KEPT, LONGEST_TIMEOUT_S, OnDisconnect
 from shared.model.kinds import InputForm
@@ -77,6 +77,22 @@ JOB_INPUTS: Final[Mapping[InputForm, Callable[[Mapping[str, Any], dict[str, Any]
     {InputForm.MESSAGES: _read_messages, InputForm.EMBEDDING_INPUT: _read_embedding_input}
 )
 """The validation of each form of input: takes a job's body and what of it is for the provider, returns the request."""
+
+
+def _read_call_messages(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    check_chat(request)
+    return request
+
+
+def _read_call_embedding(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    # How the vectors are written is for the caller's answer, and not part of the job.
+    return embedding_of({name: value for name, value in request.items() if name != "encoding_format"}, EMBEDDED_INPUTS)
+
+
+CALL_INPUTS: Final[Mapping[InputForm, Callable[[Mapping[str, Any]], Mapping[str, Any]]]] = MappingProxyType(
+    {InputForm.MESSAGES: _read_call_messages, InputForm.EMBEDDING_INPUT: _read_call_embedding}
+)
+"""The validation of each form of input in a call of a dialect: takes the request, returns that of the provider."""
 
 
 def _check_message(message: object, where: str) -> None:

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.admission.auth import Caller
+from gateway.admission.job_request import JobRequest
 from gateway.admission.request_options import Wishes
 from gateway.api.allowance import Allowance
 from gateway.api.dialect_stream import Translated
@@ -39,7 +40,7 @@ from shared.model.errors import (
     Unavailable,
 )
 from shared.model.events import START, decode_frame
-from shared.model.jobs import Job
+from shared.model.jobs import Job, OnDisconnect
 from shared.model.lifecycle import State
 from shared.model.text import escaped
 
@@ -107,7 +108,7 @@ async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
     return [job for job in found if isinstance(job, Job) and not job.hidden]
 
 
-async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: Wishes, work: RequestWork) -> Job:
+async def _submit(services: Services, caller: Caller, asked: UiRequest, options: Wishes, work: RequestWork) -> Job:
     """Admit the next turn. The job that answered in this chat until now is cancelled, here or by its own tab."""
     conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
     model = asked.parameters.get("model") or await _default_model(services)
@@ -116,14 +117,16 @@ async def _submit(services: Services, caller: Caller, asked: UiRequest, wishes: 
         turns = await work.run(_turns, asked, former)
         job_id = services.admission.new_id()
         messages = [message for turn in turns for message in turn.messages]
-        spec = await work.run(
-            services.admission.turn,
+        call = JobRequest(
+            "ai_sdk.chat",
             {**asked.parameters, "model": model, "messages": messages},
-            caller,
-            job_id,
-            wishes=wishes,
+            {},
+            options,
+            on_disconnect=OnDisconnect.CONTINUE,
             metadata={_CHAT: asked.chat_id, _MESSAGE: asked.message_id(job_id)},
+            job_id=job_id,
         )
+        spec = await work.run(services.admission.admit, call, caller)
         if not asked.whole and len(spec.request) > services.settings.max_body_bytes:
             raise _too_long(services)
         await services.admission.check_model(spec)

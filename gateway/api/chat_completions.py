@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.admission.job_request import JobRequest
 from gateway.admission.request_options import Wishes
 from gateway.api.completion_calls import CompletionDialect
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
@@ -28,8 +29,9 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes, services.heavy)
     work, streaming = RequestWork.of(services.heavy, request), wants_stream(body)
     key = request.headers.get("idempotency-key")
-    wishes = Wishes.of(request.headers)
-    spec = await work.run(services.admission.chat, body, caller, key, wishes=wishes, streaming=streaming)
+    options = Wishes.of(request.headers)
+    call = JobRequest("chat.completions", body, body, options, key, streaming=streaming)
+    spec = await work.run(services.admission.admit, call, caller)
     if streaming:
         services.open_streams.enter(request.scope, caller.tenant)
     return await _CHAT.answer(services, spec, body, streaming=streaming)

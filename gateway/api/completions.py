@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.admission.job_request import JobRequest
 from gateway.admission.request_options import Wishes
 from gateway.api.completion_calls import CompletionDialect
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
@@ -30,8 +31,9 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes, services.heavy)
     work = RequestWork.of(services.heavy, request)
     streaming, chat = wants_stream(body), await work.run(chat_request_of, body)
-    key, wishes = request.headers.get("idempotency-key"), Wishes.of(request.headers)
-    spec = await work.run(services.admission.completion, chat, body, caller, key, wishes=wishes, streaming=streaming)
+    key, options = request.headers.get("idempotency-key"), Wishes.of(request.headers)
+    call = JobRequest("completions", chat, body, options, key, streaming=streaming)
+    spec = await work.run(services.admission.admit, call, caller)
     if streaming:
         services.open_streams.enter(request.scope, caller.tenant)
     return await _COMPLETION.answer(services, spec, chat, streaming=streaming)

@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gateway.admission.job_request import JobRequest
 from gateway.admission.request_options import Wishes
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.results import EmbeddingsResponse
@@ -17,6 +18,7 @@ from gateway.http.bodies import read_json
 from gateway.http.errors import Face
 from gateway.http.heavy_work import RequestWork
 from shared.model.jobs import Job
+from shared.model.kinds import EMBEDDINGS
 
 
 async def create(request: Request) -> Response:
@@ -28,7 +30,8 @@ async def create(request: Request) -> Response:
     encoding = parse_encoding(body.get("encoding_format"))
     key = request.headers.get("idempotency-key")
     work = RequestWork.of(services.heavy, request)
-    spec = await work.run(services.admission.embeddings, body, caller, key, wishes=Wishes.of(request.headers))
+    call = JobRequest("embeddings", body, body, Wishes.of(request.headers), key, kind=EMBEDDINGS)
+    spec = await work.run(services.admission.admit, call, caller)
     job = await services.admission.submit(spec)
     return _Answer(services, job, encoding, counted=job.id == spec.id)
 

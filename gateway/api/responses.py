@@ -4,6 +4,7 @@ A background response lives without its caller; any other is cancelled when its 
 format (dialects/responses.py, dialects/responses_request.py), and earlier responses (response_history.py).
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -12,7 +13,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from gateway.admission.job_request import JobRequest
 from gateway.admission.request_options import Wishes
+from gateway.admission.validation import read_metadata
 from gateway.api.dialect_stream import Translated
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
@@ -23,7 +26,7 @@ from gateway.api.synchronous_call import Foreground
 from gateway.dialects.responses.fields import in_own_words
 from gateway.dialects.responses.input_items import items_of
 from gateway.dialects.responses.object import ResponseOptions, response_id, response_object
-from gateway.dialects.responses.request import read_request
+from gateway.dialects.responses.request import ResponseRequest, read_request
 from gateway.dialects.responses.stream import ALL, ResponseStream, WholeResponse
 from gateway.dialects.responses.tools import ToolNames
 from gateway.http.bodies import AsciiJSONResponse, read_json
@@ -34,7 +37,7 @@ from gateway.streams.sse import EventStream
 from shared.model.bounds import LIST_MOST
 from shared.model.errors import InvalidRequest
 from shared.model.events import START
-from shared.model.jobs import Job
+from shared.model.jobs import Job, OnDisconnect
 from shared.model.lifecycle import State
 from shared.store.answers import ForgetAnswer
 
@@ -58,17 +61,7 @@ async def create(request: Request) -> Response:
         services.open_streams.enter(request.scope, caller.tenant)
     asked, chat = await with_history(services, caller, asked, work)
     try:
-        spec = await work.run(
-            services.admission.response,
-            chat,
-            body,
-            caller,
-            request.headers.get("idempotency-key"),
-            wishes=Wishes.of(request.headers),
-            kept=asked.echo,
-            background=asked.background,
-            streaming=asked.streaming,
-        )
+        spec = await work.run(services.admission.admit, _job_request(request, body, asked, chat), caller)
     except InvalidRequest as error:
         raise in_own_words(error) from None
     job = await services.admission.submit(spec)
@@ -87,6 +80,24 @@ async def create(request: Request) -> Response:
         return ResponseEvents(services, job, options, counted=counted)
     shown = await _shown(services, job, options)
     return await work.run(AsciiJSONResponse, shown, headers={JOB_HEADER: job.id})
+
+
+def _job_request(
+    request: Request, body: Mapping[str, Any], asked: ResponseRequest, chat: Mapping[str, Any]
+) -> JobRequest:
+    """Build the call of a response; in the background it lives without its caller, who may read it all the same."""
+    return JobRequest(
+        "responses",
+        chat,
+        body,
+        Wishes.of(request.headers),
+        request.headers.get("idempotency-key"),
+        on_disconnect=OnDisconnect.CONTINUE if asked.background else OnDisconnect.CANCEL,
+        metadata=read_metadata(body.get("metadata")),
+        watched=asked.streaming or not asked.background,
+        streaming=asked.streaming,
+        kept=asked.echo,
+    )
 
 
 async def retrieve(request: Request) -> Response:

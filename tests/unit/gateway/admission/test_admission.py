@@ -11,10 +11,13 @@ import pytest
 
 from gateway.admission.admission import Admission, Limits
 from gateway.admission.auth import Caller
+from gateway.admission.job_request import JobRequest
 from gateway.admission.request_options import Wishes
+from gateway.admission.validation import read_metadata
 from shared.model.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
 from shared.model.job_record import job_from_record
 from shared.model.jobs import VIEWER_LEASE_S, Abandonment, Job, JobSpec, OnDisconnect, is_job_id
+from shared.model.kinds import EMBEDDINGS
 from shared.model.routes import OnStreamFailure
 from shared.store.client import open_client
 from shared.store.jobs import Store
@@ -68,11 +71,40 @@ def chat(
     lane: str | None = None,
     wishes: Wishes | None = None,
 ) -> JobSpec:
-    return admission().chat(body, caller, key, wishes=wishes or Wishes(lane))
+    return admission().admit(JobRequest("chat.completions", body, body, wishes or Wishes(lane), key), caller)
 
 
 def turn(body: Mapping[str, Any]) -> JobSpec:
-    return admission().turn(body, ALICE, JOB, wishes=Wishes(), metadata={})
+    return turn_with(body, Wishes())
+
+
+def turn_with(body: Mapping[str, Any], wishes: Wishes) -> JobSpec:
+    call = JobRequest("ai_sdk.chat", body, {}, wishes, on_disconnect=CONTINUE, job_id=JOB)
+    return admission().admit(call, ALICE)
+
+
+def respond(
+    body: Mapping[str, Any],
+    key: str | None = "key",
+    *,
+    wishes: Wishes,
+    kept: Mapping[str, Any],
+    background: bool = False,
+    streaming: bool = False,
+) -> JobSpec:
+    call = JobRequest(
+        "responses",
+        BODY,
+        body,
+        wishes,
+        key,
+        on_disconnect=CONTINUE if background else CANCEL,
+        metadata=read_metadata(body.get("metadata")),
+        watched=streaming or not background,
+        streaming=streaming,
+        kept=kept,
+    )
+    return admission().admit(call, ALICE)
 
 
 def with_(**fields: Any) -> dict[str, Any]:
@@ -121,7 +153,7 @@ def test_a_dialect_has_the_same_in_headers() -> None:
     wishes = Wishes(on_disconnect="continue", abandon_after="2.5")
     assert chat(BODY, wishes=wishes).abandonment == on
     assert response({}, background=True, abandon_after="2.5").abandonment == on
-    turn = admission().turn(BODY, ALICE, JOB, wishes=Wishes(abandon_after="2.5"), metadata={})
+    turn = turn_with(BODY, Wishes(abandon_after="2.5"))
     assert (turn.abandonment, turn.viewer) == (on, GATEWAY)
 
 
@@ -150,16 +182,8 @@ def response(
     lane: str | None = None,
     abandon_after: str | None = None,
 ) -> JobSpec:
-    return admission().response(
-        BODY,
-        body,
-        ALICE,
-        "key",
-        wishes=Wishes(lane, abandon_after=abandon_after),
-        kept={"store": True},
-        background=background,
-        streaming=streaming,
-    )
+    wishes = Wishes(lane, abandon_after=abandon_after)
+    return respond(body, wishes=wishes, kept={"store": True}, background=background, streaming=streaming)
 
 
 def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
@@ -186,8 +210,8 @@ def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
 )
 def test_who_wishes_something_else_under_a_key_asks_for_something_else(wish: Wishes) -> None:
     def fingerprints(wishes: Wishes) -> tuple[str, str]:
-        called = admission().chat(BODY, ALICE, "key", wishes=wishes)
-        answered = admission().response(BODY, {}, ALICE, "key", wishes=wishes, kept={}, background=False)
+        called = chat(BODY, "key", wishes=wishes)
+        answered = respond({}, wishes=wishes, kept={})
         return called.fingerprint, answered.fingerprint
 
     plain = fingerprints(Wishes())
@@ -208,10 +232,9 @@ def test_who_wishes_something_else_under_a_key_asks_for_something_else(wish: Wis
 def test_a_stream_that_lives_for_its_caller_alone_is_never_started_over(
     streaming: bool, wishes: Wishes, one_way: bool
 ) -> None:
-    assert admission().chat(BODY, ALICE, "key", wishes=wishes, streaming=streaming).one_way == one_way
-    answered = admission().response(
-        BODY, {}, ALICE, "key", wishes=wishes, kept={}, background=False, streaming=streaming
-    )
+    call = JobRequest("chat.completions", BODY, BODY, wishes, "key", streaming=streaming)
+    assert admission().admit(call, ALICE).one_way == one_way
+    answered = respond({}, wishes=wishes, kept={}, streaming=streaming)
     assert answered.one_way == one_way
     assert not native(BODY).one_way
 
@@ -488,7 +511,7 @@ def test_the_same_body_in_another_lane_has_another_fingerprint(make: Callable[..
 
 
 def embeddings(body: Mapping[str, Any], key: str | None = None, lane: str | None = None) -> JobSpec:
-    return admission().embeddings(body, ALICE, key, wishes=Wishes(lane))
+    return admission().admit(JobRequest("embeddings", body, body, Wishes(lane), key, kind=EMBEDDINGS), ALICE)
 
 
 def test_a_call_to_embed_is_a_job_whose_inputs_are_a_list() -> None:
@@ -542,8 +565,11 @@ def test_a_wrong_field_of_a_job_that_embeds_is_named(fields: dict[str, Any], par
 def test_a_model_that_is_not_served_embeds_nothing() -> None:
     served = admission(replace(LIMITS, models=("a",)))
 
+    body = {"model": "b", "input": "Hello"}
+    call = JobRequest("embeddings", body, body, Wishes(), kind=EMBEDDINGS)
+
     with pytest.raises(ModelNotFound, match="there are: a"):
-        served.embeddings({"model": "b", "input": "Hello"}, ALICE, None, wishes=Wishes())
+        served.admit(call, ALICE)
 
 
 # Once more.
@@ -607,6 +633,6 @@ def test_a_lane_that_is_not_there_any_more_is_named() -> None:
 
 @pytest.mark.parametrize(("store", "keep_s"), [({}, None), ({"store": True}, None), ({"store": False}, 20.0)])
 def test_only_what_is_not_to_be_stored_is_kept_briefly(store: dict[str, bool], keep_s: float | None) -> None:
-    answered = admission().response(BODY, store, ALICE, None, wishes=Wishes(), kept=store, background=False)
+    answered = respond(store, None, wishes=Wishes(), kept=store)
 
     assert [answered.keep_s, native({**BODY, **store}).keep_s, chat({**BODY, **store}).keep_s] == [keep_s] * 3

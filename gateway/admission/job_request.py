@@ -1,0 +1,38 @@
+"""A call of a dialect as admission reads it: the request for the provider, and what makes its job differ from others.
+
+API modules build it. Not here: whether it may enter (admission.py), and the native job API, whose body says all of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.admission.request_options import Wishes
+from shared.model.jobs import OnDisconnect
+from shared.model.kinds import CHAT
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One call, by default of a caller that waits for its job.
+
+    `route` and the `body`, as the caller sent it, make the fingerprint of an Idempotency-Key. `request` is the chat or
+    embedding request of that body.
+    """
+
+    route: str
+    request: Mapping[str, Any]
+    body: Mapping[str, Any]
+    options: Wishes
+    key: str | None = None
+    """The Idempotency-Key."""
+    kind: str = CHAT
+    on_disconnect: OnDisconnect = OnDisconnect.CANCEL
+    """The policy if the options name none."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    watched: bool = True
+    """Whether the caller views the job from its start."""
+    streaming: bool = False
+    kept: Mapping[str, Any] | None = None
+    """The fields that the answer repeats."""
+    job_id: str | None = None
