@@ -55,7 +55,7 @@ class Answer:
     ended_at: float | None = None
 
     def json(self) -> dict[str, Any]:
-        """The body."""
+        """Decode the body."""
         body: dict[str, Any] = json.loads(b"".join(self.parts))
         return body
 
@@ -234,7 +234,7 @@ class Hearing:
         self._next = numbers[-1] + 1
 
     def end(self) -> "Hearing":
-        """The body has ended: so must the stream have, with all its tokens."""
+        """Note the end of the body: the stream must have ended, with all its tokens."""
         if not self._ended:
             self.faults.append(f"it ended without saying so, after {self._next} tokens")
         elif self._next != self._tokens:
@@ -300,7 +300,7 @@ async def _hearing(hearing: Hearing, call: Awaitable[Answer]) -> None:
 
 
 async def submit(caller: Caller, order: Order) -> str:
-    """A job; its id."""
+    """Submit a job; return its id."""
     body = order.request(caller.model)
     del body["stream"]
     job: str = (await caller.ask("POST", "/v1/jobs", body, expect=202)).json()["id"]
@@ -413,7 +413,7 @@ async def unpaced(ask: Asking, *, at_once: int, each: int, tokens: int, watch: W
 
 
 async def steady(each: Callable[[int], Awaitable[T]], *, count: int, every_s: float) -> list[T]:
-    """The same thing again and again, evenly spaced, whether or not the former is through."""
+    """Start the same call `count` times, evenly spaced, whether or not the former has ended."""
     loop = asyncio.get_running_loop()
     began = loop.time()
 

@@ -54,7 +54,7 @@ class Order:
 
     @classmethod
     def of(cls, body: bytes) -> Self:
-        """The order in a chat request."""
+        """Return the order in a chat request."""
         return cls(**json.loads(json.loads(body)["messages"][-1]["content"]))
 
     @property
@@ -63,11 +63,11 @@ class Order:
         return json.dumps({name: value for name, value in asdict(self).items() if value is not None})
 
     def request(self, model: str = "mock") -> dict[str, Any]:
-        """A chat request with this order."""
+        """Return a chat request with this order."""
         return {"model": model, "stream": True, "messages": [{"role": "user", "content": self.text}]}
 
     def numbers(self) -> list[int]:
-        """The tokens' numbers, as they are sent."""
+        """Return the tokens' numbers, as they are sent."""
         numbers = [number for number in range(self.tokens) if number != self.skip]
         return sorted([*numbers, self.repeat]) if self.repeat is not None else numbers
 

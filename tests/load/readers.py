@@ -68,7 +68,7 @@ class Report:
         return (self.full_mib - self.empty_mib) * MIB / KIB / self.readers
 
     def rows(self) -> list[tuple[str, str]]:
-        """The table."""
+        """Return the table."""
         return [
             ("idle readers", f"{self.readers}, opened in {self.opened_s:.1f} s"),
             ("gateway without them", f"{self.empty_mib:.1f} MiB"),
@@ -157,7 +157,7 @@ async def measure(settings: Settings, readers: int, *, rate: float) -> Report:
 
 
 async def submit(client: Client, body: dict[str, Any]) -> str:
-    """A job; its id."""
+    """Submit a job; return its id."""
     answer = await client.post("/v1/jobs", body)
     assert answer.status == 202, answer.body
     job_id: str = answer.json()["id"]
@@ -187,7 +187,7 @@ async def idle_readers(port: int, job_ids: list[str], count: int) -> AsyncIterat
 
 
 def request(job_id: str) -> bytes:
-    """A request for a job's events."""
+    """Return a request for a job's events."""
     return (
         f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: tailrace.test\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
     )
@@ -261,19 +261,19 @@ async def beat(report: Report, idle: list[IdleReader], *, patience_s: float) -> 
 
 
 async def until(so: Callable[[], bool], timeout_s: float) -> None:
-    """Look again and again: heartbeats come in one piece for each of thousands of readers."""
+    """Check at intervals: heartbeats come in one piece for each of thousands of readers."""
     async with asyncio.timeout(timeout_s):
         while not so():  # noqa: ASYNC110
             await asyncio.sleep(_LOOK_S)
 
 
 def resident(program: Running) -> int:
-    """The bytes of memory that a process has."""
+    """Return the bytes of memory that a process has."""
     return int(Path(f"/proc/{program.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def is_held(server_port: int, client_port: int) -> bool:
-    """Whether the server's end of this connection still belongs to a process."""
+    """Return whether the server's end of this connection still belongs to a process."""
     local, remote = f":{server_port:04X}", f":{client_port:04X}"
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         columns = line.split()

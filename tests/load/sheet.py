@@ -23,7 +23,7 @@ class Budget:
     of: str | None = None
 
     def met(self, through: float, direct: float | None) -> bool:
-        """Whether the value keeps to it."""
+        """Return whether the value is within the budget."""
         if self.kind == "at least":
             return through >= self.value
         if self.kind == "direct ×":
@@ -45,7 +45,7 @@ class Row:
     values: dict[str, list[float]] = field(default_factory=dict)
 
     def value(self, column: str) -> float | None:
-        """The median over the rounds."""
+        """Return the median over the rounds."""
         return median(self.values[column]) if column in self.values else None
 
 
@@ -104,7 +104,7 @@ class Sheet:
                     yield Line(name, row.unit, row.value("direct"), through, peer, budget)
 
     def table(self) -> str:
-        """The lines for a terminal."""
+        """Return the lines for a terminal."""
         cells = [_HEAD, *(_cells(line) for line in self.lines())]
         widths = [max(len(row[column]) for row in cells) for column in range(len(_HEAD))]
         return "\n".join(
@@ -116,7 +116,7 @@ class Sheet:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """The sheet for machines: medians, ratios and verdicts, and each round's values."""
+        """Return the sheet for machines: medians, ratios and verdicts, and each round's values."""
         lines = [
             {
                 "name": line.name,
@@ -150,5 +150,5 @@ def _shown(value: float | None) -> str:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The smallest value that is not below `percent` percent of them (nearest rank)."""
+    """Return the smallest value that is not below `percent` percent of them (nearest rank)."""
     return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]

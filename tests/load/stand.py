@@ -36,7 +36,7 @@ class Peer:
     model: str
 
     def caller(self) -> Caller:
-        """A caller of it.
+        """Return a caller of this gateway.
 
         Raises:
             ValueError: it is not on this machine.
@@ -187,12 +187,12 @@ def _caller_of(gateway: Running) -> Caller:
 
 
 def cpu_s(pid: int) -> float:
-    """The CPU time of a process, all its threads, user and system (Linux), in seconds; to a tick, 10 ms."""
+    """Return the CPU time of a process, all its threads, user and system (Linux), in seconds; to a tick, 10 ms."""
     # The name in parentheses may hold anything; utime and stime are fields 14 and 15.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def resident_bytes(pid: int) -> int:
-    """A process's resident memory (Linux)."""
+    """Return a process's resident memory (Linux)."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

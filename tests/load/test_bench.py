@@ -46,7 +46,7 @@ def token(number: int) -> bytes:
 
 
 def heard(*pieces: bytes, tokens: int) -> Hearing:
-    """A stream that came in these pieces and has ended."""
+    """Return a stream that came in these pieces and has ended."""
     hearing = Hearing(tokens)
     for piece in pieces:
         hearing.hear(piece)

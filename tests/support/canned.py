@@ -17,26 +17,26 @@ _CLOSE = "Connection: close"  # each answer has a connection of its own
 
 
 def answer(status: int, body: object = b"", *headers: str, kind: str = "application/json") -> bytes:
-    """A whole answer."""
+    """Return a whole answer."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} Canned", f"Content-Type: {kind}", f"Content-Length: {len(content)}", _CLOSE, *headers]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
 def problem(status: int, detail: str, *headers: str, code: str = "canned") -> bytes:
-    """An error, as problem+json."""
+    """Return an error, as problem+json."""
     return answer(status, {"detail": detail, "code": code}, *headers, kind="application/problem+json")
 
 
 def stream(*frames: bytes, ends: bool = False) -> bytes:
-    """An event stream that breaks off, unless it `ends`."""
+    """Return an event stream that breaks off, unless it `ends`."""
     lines = ["HTTP/1.1 200 OK", "Content-Type: text/event-stream", "Transfer-Encoding: chunked", _CLOSE, "", ""]
     head = "\r\n".join(lines).encode()
     return head + b"".join(b"%x\r\n%b\r\n" % (len(frame), frame) for frame in frames) + (b"0\r\n\r\n" if ends else b"")
 
 
 def sent(name: str, event_id: str, **data: object) -> bytes:
-    """An event."""
+    """Return an event."""
     return b"event: %b\ndata: %b\nid: %b\n\n" % (name.encode(), encode_data(data), event_id.encode())
 
 

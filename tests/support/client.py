@@ -31,11 +31,11 @@ class Answer:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers by name."""
+        """Return the headers by name."""
         return {name.lower(): value for name, value in self.raw_headers}
 
     def json(self) -> Any:
-        """The decoded body."""
+        """Return the decoded body."""
         return json.loads(self.body)
 
 
@@ -55,7 +55,7 @@ class Response:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers by name, in lower case."""
+        """Return the headers by name, in lower case."""
         return {name.lower(): value for name, value in self.raw_headers}
 
     async def read_head(self) -> None:
@@ -65,7 +65,7 @@ class Response:
         self.raw_headers = [(name, value.strip()) for name, _, value in (each.partition(":") for each in lines)]
 
     async def chunk(self) -> bytes:
-        """The next HTTP chunk of the body; empty at its end, proper or not."""
+        """Return the next HTTP chunk of the body; empty at its end, proper or not."""
         if self.complete is not None:
             return b""
         try:
@@ -82,7 +82,7 @@ class Response:
         return data
 
     async def frame(self) -> bytes:
-        """The next whole frame, blank line included; empty at the end. Heartbeats before it are counted."""
+        """Read the next whole frame, blank line included; empty at the end. Heartbeats before it are counted."""
         while True:
             while self._text.startswith(HEARTBEAT):
                 self._text = self._text.removeprefix(HEARTBEAT)
@@ -96,7 +96,7 @@ class Response:
             self._text += data
 
     async def frames(self, count: int) -> list[bytes]:
-        """The next so many frames."""
+        """Return the next so many frames."""
         return [await self.frame() for _ in range(count)]
 
     async def heartbeat(self) -> None:
@@ -111,7 +111,7 @@ class Response:
         self.heartbeats = before + 1
 
     async def rest(self) -> bytes:
-        """The body from here to its end, heartbeats included."""
+        """Return the body from here to its end, heartbeats included."""
         parts = [self._text]
         self._text = b""
         while data := await self.chunk():
@@ -119,7 +119,7 @@ class Response:
         return b"".join(parts)
 
     async def events(self) -> list[Event]:
-        """The native events from here to the end."""
+        """Return the native events from here to the end."""
         events = []
         while frame := await self.frame():
             events.append(decode_frame(frame))
@@ -138,7 +138,7 @@ class Response:
         return Answer(self.status, self.raw_headers, body)
 
     def nothing_came(self) -> bool:
-        """Whether the server has sent nothing that was not read, not even headers."""
+        """Return whether the server has sent nothing that was not read, not even headers."""
         if self._raw:
             return False
         try:
@@ -183,7 +183,7 @@ class Client:
         self._key = key
 
     def as_(self, key: str | None) -> "Client":
-        """The same with another key, or with none."""
+        """Return a client of the same port with another key, or with none."""
         return Client(self.port, key)
 
     async def send(
@@ -252,7 +252,7 @@ class Client:
             response.close()
 
     async def request(self, method: str, target: str, **options: Any) -> Answer:
-        """A whole answer. Options: see `send`."""
+        """Send a request and read its whole answer. Options: see `send`."""
         async with self.stream(method, target, **options) as response:
             return await (response.whole() if method != "HEAD" else _without_body(response))
 

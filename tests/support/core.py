@@ -84,7 +84,7 @@ class Core:
     dead_letters: DeadLetters
 
     async def queued(self, **changes: Any) -> str:
-        """A job that has a record and waits; it is in no lane."""
+        """Create a job that has a record and waits; it is in no lane."""
         spec = make_spec(**changes)
         assert (await self.store.create(spec, 1)).new
         return spec.id
@@ -97,7 +97,7 @@ class Core:
         return execution
 
     async def running(self, owner: str = WORKER, **changes: Any) -> Execution:
-        """A job that runs."""
+        """Create a job that runs."""
         return await self.begin(await self.queued(**changes), owner)
 
     async def take_over(self, job_id: str, owner: str = "reaper") -> Execution:
@@ -128,20 +128,20 @@ class Core:
         return await self.log.append(entries)
 
     async def job(self, job_id: str) -> Job:
-        """The job's record."""
+        """Return the job's record."""
         return await self.store.load(job_id)
 
     async def log_bytes(self, job_id: str) -> bytes:
-        """The whole log, as one text."""
+        """Return the whole log, as one text."""
         page = await self.log.read_after(job_id, START, max_bytes=_ALL)
         return b"".join(page.entries)
 
     async def events(self, job_id: str) -> list[Event]:
-        """The whole log, taken apart."""
+        """Return the whole log, taken apart."""
         return [decode_frame(frame) for frame in split_frames(await self.log_bytes(job_id))]
 
     async def story(self, job_id: str) -> list[str]:
-        """The whole log, as `0-1 queued`, `1-1 started` and so on."""
+        """Return the whole log, as `0-1 queued`, `1-1 started` and so on."""
         return [f"{event.id} {event.type}" for event in await self.events(job_id)]
 
     async def depth(self, lane: str) -> int:

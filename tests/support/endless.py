@@ -5,7 +5,7 @@ from shared.store.keys import Keys
 
 
 async def endless_keys(client: Client, keys: Keys) -> list[str]:
-    """The keys of a prefix, and those of arq, that never expire, without the few that may stay."""
+    """Return the keys of a prefix, and those of arq, that never expire, without the few that may stay."""
     found: list[str] = []
     for pattern in (f"{keys.prefix}:*", "arq:*"):
         names = [name async for name in client.scan_iter(match=pattern, count=1000)]

@@ -124,23 +124,23 @@ class Processes:
         await asyncio.gather(*(each.stop() for each in self._started if isinstance(each, EmbeddedValkey)))
 
     async def gateway(self, **changes: Any) -> Running:
-        """A gateway that is ready, at `url`."""
+        """Start a gateway and wait until it is ready, at `url`."""
         port = changes.setdefault("port", free_port())
         program = Running("gateway", (*PYTHON, "gateway", "serve"), self._env(changes), url=f"http://127.0.0.1:{port}")
         return await self._start(program)
 
     async def worker(self, **changes: Any) -> Running:
-        """A worker that is ready."""
+        """Start a worker and wait until it is ready."""
         return await self._start(Running("worker", (*PYTHON, "worker"), self._env(changes)))
 
     async def doomed_worker(self, step: str, **changes: Any) -> Running:
-        """A worker that SIGKILL ends when it comes to this step, as in `shared.store.queue:Queue.done`."""
+        """Start a worker that SIGKILL ends when it comes to this step, as in `shared.store.queue:Queue.done`."""
         module, _, method = step.partition(":")
         doom = _DOOM.format(module=module, method=method)
         return await self._start(Running("worker", (sys.executable, "-P", "-c", doom), self._env(changes)))
 
     async def upstream(self, *options: str, module: str = "tests.support.upstream") -> str:
-        """The scripted upstream (upstream.py, or another module's variant of it) as a process; its base URL."""
+        """Start the scripted upstream (upstream.py, or another module's variant) as a process; return its base URL."""
         root = Path(__file__).parents[2]
         process = await start_child(
             [sys.executable, "-m", module, *options],
@@ -152,7 +152,7 @@ class Processes:
         return (await asyncio.wait_for(process.stdout.readline(), START_S)).decode().strip()
 
     async def valkey(self, data_dir: Path, environment: Mapping[str, str] | None = None) -> EmbeddedValkey:
-        """A Valkey of this test's own, to be stopped, killed or frozen."""
+        """Start a Valkey of this test's own, to be stopped, killed or frozen."""
         valkey = EmbeddedValkey(data_dir, environment)
         self._started.append(valkey)
         await valkey.start()
@@ -251,7 +251,7 @@ class Command:
 
 
 def offspring(pid: int) -> dict[int, str]:
-    """The processes below `pid`, as process id -> command line (Linux)."""
+    """Return the processes below `pid`, as process id -> command line (Linux)."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

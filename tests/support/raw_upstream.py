@@ -36,12 +36,12 @@ Play = Raw | Callable[[Body], Raw]
 
 
 def sent(*pieces: bytes, media_type: str | None = EVENT_STREAM, status: int = 200, **more: Any) -> Raw:
-    """An answer of these bytes."""
+    """Return an answer of these bytes."""
     return Raw(pieces, media_type, status, **more)
 
 
 def as_json(body: object, status: int = 200) -> Raw:
-    """An answer of one JSON document."""
+    """Return an answer of one JSON document."""
     return sent(json.dumps(body).encode(), media_type=JSON, status=status)
 
 
@@ -51,23 +51,23 @@ def event(data: object) -> bytes:
 
 
 def events(*data: object, done: bool = True) -> Raw:
-    """An answer of these events, and `[DONE]`."""
+    """Return an answer of these events, and `[DONE]`."""
     return sent(*map(event, data), *([event(b"[DONE]")] if done else []))
 
 
 def chunk(delta: object, finish: str | None = None, index: object = 0, **more: object) -> dict[str, Any]:
-    """A chunk with one choice; `more` stands beside the choices."""
+    """Return a chunk with one choice; `more` stands beside the choices."""
     choice = {"index": index, "delta": delta, "finish_reason": finish}
     return {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
 
 
 def said(*deltas: object, finish: str = "stop") -> Raw:
-    """A stream of these deltas, which ends well."""
+    """Return a stream of these deltas, which ends well."""
     return events(*map(chunk, deltas), chunk({}, finish))
 
 
 def completion(message: object, finish: str = "stop", **more: object) -> dict[str, Any]:
-    """A whole chat completion."""
+    """Return a whole chat completion."""
     choice = {"index": 0, "message": message, "finish_reason": finish}
     return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **more}
 
@@ -83,7 +83,7 @@ class RawUpstream:
         self._bodies: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
 
     def base_url(self, provider: str) -> str:
-        """The address of one of the providers."""
+        """Return the address of one of the providers."""
         return f"http://127.0.0.1:{self.port}/{provider}/v1"
 
     def play(self, model: str, *plays: Play, provider: str = MAIN) -> None:
@@ -92,7 +92,7 @@ class RawUpstream:
         self._bodies[provider, model].clear()
 
     def asked(self, model: str, provider: str = MAIN) -> list[dict[str, Any]]:
-        """The bodies of all requests for a model."""
+        """Return the bodies of all requests for a model."""
         return self._bodies[provider, model]
 
     def next(self, provider: str, body: dict[str, Any]) -> Raw:

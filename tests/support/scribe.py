@@ -36,7 +36,7 @@ class UnheardKeys(Keys):
     """Keys with channels that have no subscriber: entries that are written with them are in the log only."""
 
     def job(self, job_id: str) -> JobKeys:
-        """The keys of `job_id`, but for its channel."""
+        """Return the keys of `job_id`, but for its channel."""
         return dataclasses.replace(super().job(job_id), channel=self.channel(job_id) + ":unheard")
 
 
@@ -51,7 +51,7 @@ class Desk:
         self.queue = Queue(client, self.keys)
 
     async def create(self, *, tenant: str = "alice", job_id: str | None = None) -> str:
-        """A queued job that is in no lane, so that no worker takes it; its id."""
+        """Create a queued job that is in no lane, so that no worker takes it; return its id."""
         job_id = job_id or new_job_id(SystemClock().wall_ms(), secrets.randbits(80))
         request = encode_data({"model": "scripted", "messages": PROMPT})
         spec = JobSpec(job_id, CHAT, tenant, DEFAULT_LANE, "scripted", request, timeout_s=60.0)
@@ -59,7 +59,7 @@ class Desk:
         return job_id
 
     async def begin(self, job_id: str) -> "Scribe":
-        """The next execution of a job."""
+        """Begin the next execution of a job."""
         epoch = (await self.store.load(job_id)).last.epoch
         execution = await self.store.begin(job_id, _owner(), epoch=epoch, model="scripted", provider="test")
         assert isinstance(execution, Execution), execution
@@ -79,16 +79,16 @@ class Desk:
         return Scribe(self, execution)
 
     async def started(self, **options: Any) -> "Scribe":
-        """A new job that runs. Options: see `create`."""
+        """Create a job that runs. Options: see `create`."""
         return await self.begin(await self.create(**options))
 
     async def entries(self, job_id: str) -> list[bytes]:
-        """The job's whole log, entry by entry."""
+        """Return the job's whole log, entry by entry."""
         raw: Sequence[tuple[bytes, dict[bytes, bytes]]] = await self.client.xrange(self.keys.job(job_id).log)
         return [fields[b"f"] for _, fields in raw]
 
     async def logged(self, job_id: str) -> bytes:
-        """The job's whole log, as bytes."""
+        """Return the job's whole log, as bytes."""
         return b"".join(await self.entries(job_id))
 
 
@@ -104,7 +104,7 @@ class Scribe:
 
     @property
     def last(self) -> EventId:
-        """The last event that was written."""
+        """Return the last event that was written."""
         return EventId(self.execution.epoch, self._seq)
 
     def entry(self, *deltas: Any) -> Entry:
@@ -140,7 +140,7 @@ class Scribe:
 
 
 def _owner() -> str:
-    """A new one for each execution, as a worker has them."""
+    """Make a new owner for each execution, as a worker does."""
     return f"scribe-{secrets.token_hex(6)}"
 
 

@@ -7,13 +7,13 @@ from shared.config.settings import Settings
 
 
 def redis_url_of(settings: Settings) -> str:
-    """The address of the queue's Redis."""
+    """Return the address of the queue's Redis."""
     assert settings.redis_url is not None
     return settings.redis_url.get_secret_value()
 
 
 def stream_redis_url_of(settings: Settings) -> str:
-    """The address of the jobs' Redis, which is configured."""
+    """Return the address of the jobs' Redis, which is configured."""
     assert settings.stream_redis_url is not None
     return settings.stream_redis_url.get_secret_value()
 

@@ -40,12 +40,12 @@ class Story:
 
     @property
     def types(self) -> list[str]:
-        """The events' names."""
+        """Return the events' names."""
         return [event.type.value for event in self.events]
 
     @property
     def deltas(self) -> list[Event]:
-        """The deltas that survive all rollbacks."""
+        """Return the deltas that survive all rollbacks."""
         return surviving(self.events)
 
     @property
@@ -55,18 +55,18 @@ class Story:
 
     @property
     def end(self) -> dict[str, Any]:
-        """The terminal event's data."""
+        """Return the terminal event's data."""
         data: dict[str, Any] = self.events[-1].json()
         return data
 
     @property
     def code(self) -> str | None:
-        """The error's code, if it is a bad end."""
+        """Return the error's code, if it is a bad end."""
         return self.end["error"]["code"] if "error" in self.end else None
 
 
 def surviving(events: list[Event]) -> list[Event]:
-    """The deltas that are left when each rollback has been obeyed."""
+    """Return the deltas that are left when each rollback has been obeyed."""
     deltas: list[Event] = []
     for event in events:
         if event.type is EventType.DELTA:
@@ -97,7 +97,7 @@ def proven(events: list[Event]) -> Story:
 
 
 def ask(text: str = "Hello?", *, model: str = MODEL, **fields: Any) -> dict[str, Any]:
-    """A job's body."""
+    """Return a job's body."""
     return {"model": model, "messages": [{"role": "user", "content": text}], **fields}
 
 
@@ -116,7 +116,7 @@ class System:
 
     @property
     def lane(self) -> str:
-        """The key of the only lane."""
+        """Return the key of the only lane."""
         return self.core.keys.lane(DEFAULT_LANE)
 
     @property
@@ -125,7 +125,7 @@ class System:
         return f"BLPOP {self.core.keys.wake_ups('')}"
 
     async def submit(self, body: dict[str, Any] | None = None, **fields: Any) -> str:
-        """A job of Alice's; its id."""
+        """Create a job of Alice's; return its id."""
         answer = await self.client.post("/v1/jobs", body or ask(**fields))
         assert answer.status == 202, answer.body
         job_id: str = answer.json()["id"]
@@ -139,7 +139,7 @@ class System:
         return job
 
     async def job(self, job_id: str) -> Job:
-        """The job's record."""
+        """Return the job's record."""
         return await self.core.job(job_id)
 
     async def story(self, job_id: str, within_s: float = 2 * PATIENCE_S) -> Story:
@@ -235,7 +235,7 @@ async def reading(client: Client, job_id: str) -> AsyncIterator[Callable[[], Awa
 
 
 async def read_story(client: Client, job_id: str) -> Story:
-    """A job's events up to its end, proven."""
+    """Return a job's events up to its end, proven."""
     async with client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
         assert response.status == 200, response.status
         events = await response.events()
@@ -316,5 +316,5 @@ class Unheard(Keys):
 
     @property
     def control(self) -> str:
-        """A channel that no worker hears."""
+        """Return a channel that no worker hears."""
         return super().control + ":unheard"

@@ -22,7 +22,7 @@ _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnectio
 
 
 def chunk_of(delta: Any, reason: str | None = None, index: int = 0) -> dict[str, Any]:
-    """A chat completion chunk with one choice."""
+    """Return a chat completion chunk with one choice."""
     return {"choices": [{"index": index, "delta": delta, "finish_reason": reason}]}
 
 
@@ -99,16 +99,16 @@ class Told:
 
     @property
     def running(self) -> list[str]:
-        """The models of the requests that are being answered."""
+        """Return the models of the requests that are being answered."""
         return [call.model for call in self.calls if not call.closed]
 
     async def call(self, number: int = 0) -> Call:
-        """The request of this number, once it is there."""
+        """Wait for the request of this number, and return it."""
         await self.until(lambda: len(self.calls) > number)
         return self.calls[number]
 
     async def call_for(self, model: str) -> Call:
-        """The first request for this model, once it is there."""
+        """Wait for the first request for this model, and return it."""
         await self.until(lambda: any(call.model == model for call in self.calls))
         return next(call for call in self.calls if call.model == model)
 

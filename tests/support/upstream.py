@@ -95,7 +95,7 @@ class Manner:
 
 
 def ask(*, model: str = MODEL, **script: Any) -> dict[str, Any]:
-    """A chat request that carries this script."""
+    """Return a chat request that carries this script."""
     return {"model": model, "messages": [{"role": "user", "content": json.dumps({"script": script})}]}
 
 
@@ -171,7 +171,7 @@ class Upstream:
                 await self._changed.wait()
 
     async def request(self, number: int = 0) -> Seen:
-        """The request of this number, once it is there."""
+        """Return the request of this number, once it is there."""
         await self.until(lambda: len(self.requests) > number)
         return self.requests[number]
 
@@ -504,7 +504,7 @@ def _refusal(status: int, message: str, code: str | None, param: str | None = No
 
 
 def _whole(request: Mapping[str, Any], script: WireScript) -> dict[str, Any]:
-    """The stream's chunks, added up to one `chat.completion`."""
+    """Return the stream's chunks, added up to one `chat.completion`."""
     chunks = [chunk for chunk in perform(request, script) if chunk is not None]
     said: dict[int, list[dict[str, Any]]] = {}
     reasons: dict[int, str] = {}

@@ -200,7 +200,7 @@ def _refused(response: httpx2.Response) -> Refused | Redirected:
 
 
 def _without_credentials(location: str) -> str:
-    """An address without its user, password, query and fragment."""
+    """Return an address without its user, password, query and fragment."""
     try:
         url = httpx2.URL(location)
     except httpx2.InvalidURL:
@@ -272,7 +272,7 @@ def _could_not_connect(error: APIConnectionError) -> bool:
 
 
 def _was_not_sent(error: APIConnectionError) -> bool:
-    """Whether there was a connection, and the request could not be written to it: only aiohttp's words show that."""
+    """Return whether the request could not be written to an open connection: only aiohttp's words show that."""
     cause = error.__cause__.__cause__ if error.__cause__ is not None else None
     return isinstance(cause, aiohttp.ClientOSError) and "Can not write request body" in str(cause)
 

@@ -54,7 +54,7 @@ class OpenAICompatible:
 
     @property
     def name(self) -> str:
-        """How `started` events and logs call it."""
+        """Return its name in `started` events and logs."""
         return self._http.name
 
     @asynccontextmanager
@@ -86,7 +86,7 @@ class OpenAICompatible:
                 return read_vectors(answer, len(request["input"]))
 
     async def models(self) -> list[str]:
-        """The names of the models, from `GET /models`. Raises as `stream` does."""
+        """Return the names of the models, from `GET /models`. Raises as `stream` does."""
         try:
             with anyio.fail_after(MODELS_S), self._http.faults(Asked({})):
                 async with self._http.get("/models") as response:
@@ -160,7 +160,7 @@ class _Asking:
         """Whether something of the answer has come."""
 
     def can_do_without(self, error: Refused) -> bool:
-        """Whether the refusal blames a transport field of the body; the next one leaves it out."""
+        """Return whether the refusal blames a transport field of the body; the next one leaves it out."""
         blame = blamed(error.refusal, self.body, state_fields(self.body))
         if blame is None:
             return False

@@ -47,12 +47,12 @@ class AnswerBody:
 
     @property
     def beginning(self) -> str:
-        """The beginning of the body, without white space before it."""
+        """Return the beginning of the body, without white space before it."""
         return self._beginning.decode(errors="replace")
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the body holds something, and begins like none of the forms."""
+        """Return whether the body holds something, and begins like none of the forms."""
         is_known = self._json is not None or _FIELD.match(self._beginning) is not None
         return bool(self._beginning) and not is_known
 

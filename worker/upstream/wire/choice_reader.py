@@ -215,7 +215,7 @@ class ChoiceReader:
 
 
 def _extends(message: Delta, former: Delta) -> bool:
-    """Whether a message is the former one as far as it has come since, and not the next piece of it."""
+    """Return whether a message is the former one as far as it has come since, and not the next piece of it."""
     text, before = message.get("content"), former.get("content")
     return not before or (isinstance(text, str) and isinstance(before, str) and text.startswith(before))
 

@@ -35,7 +35,7 @@ class ChunkReader:
 
     @property
     def understood(self) -> bool:
-        """Whether any chunk had a choice."""
+        """Return whether any chunk had a choice."""
         return bool(self._choices)
 
     def read(self, data: object) -> Chunk:

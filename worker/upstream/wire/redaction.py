@@ -73,7 +73,7 @@ def without_private_parts(text: str, secret: str | None, is_asked: Callable[[str
 
 
 def _is_key(found: re.Match[str], secret: str) -> bool:
-    """Whether a word with an ellipsis in it is a key: ours, or one that has a digit."""
+    """Return whether a word with an ellipsis in it is a key: ours, or one that has a digit."""
     first, last = found[1], found[2]
     is_ours = bool(secret) and (secret.startswith(first) or secret.endswith(last))
     return is_ours or any(each.isdigit() for each in first + last)

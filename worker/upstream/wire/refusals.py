@@ -83,12 +83,12 @@ def refusal_of(data: object, status: int | None = None, otherwise: str = "provid
 
 
 def _says_error(error: object) -> bool:
-    """Whether an `error` field holds one: a text, or an object with something in it."""
+    """Return whether an `error` field holds one: a text, or an object with something in it."""
     return any(error.values()) if isinstance(error, Mapping) else bool(error)
 
 
 def _is_error(data: Mapping[str, Any]) -> bool:
-    """Whether an object without choices is an error, by its own marks."""
+    """Return whether an object without choices is an error, by its own marks."""
     if _says_error(data.get("error")) or "error" in (data.get("object"), data.get("type")):
         return True
     if any(data.get(mark) for mark in _MARKS) or _minimax(data) is not None:
@@ -194,7 +194,7 @@ def _path(place: list[Any]) -> str:
 
 
 def _decoded(raw: object) -> object:
-    """An error as OpenRouter passes it on: as an object, or as its text."""
+    """Return an error as OpenRouter passes it on: as an object, or as its text."""
     if not isinstance(raw, str) or not raw.lstrip().startswith(("{", "[")):
         return raw
     try:

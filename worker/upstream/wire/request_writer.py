@@ -55,7 +55,7 @@ def write_chat(
 
 
 def has_callers_options(body: Mapping[str, Any]) -> bool:
-    """Whether the options of the stream have more than Tailrace adds to them."""
+    """Return whether the options of the stream have more than Tailrace adds to them."""
     return not {"include_usage"}.issuperset(body.get(TransportField.STREAM_OPTIONS) or ())
 
 
@@ -76,7 +76,7 @@ def write_embeddings(
 
 
 def _passed(request: Mapping[str, Any], known: frozenset[str], rules: RequestRules) -> dict[str, Any]:
-    """The fields that go up as they are."""
+    """Return the fields that are sent as they are."""
     dropped = TAILRACE_FIELDS | {TransportField.STREAM, TransportField.ENCODING_FORMAT}
     return {
         name: value for name, value in request.items() if name not in dropped and (rules.pass_unknown or name in known)

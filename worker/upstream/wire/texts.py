@@ -31,7 +31,7 @@ class TextReader:
 
     @property
     def waits(self) -> bool:
-        """Whether half a character waits for its other half."""
+        """Return whether half a character waits for its other half."""
         return bool(self._half)
 
     def read(self, piece: str) -> str:

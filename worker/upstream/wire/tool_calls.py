@@ -68,7 +68,7 @@ class _Call:
 
     @property
     def is_whole(self) -> bool:
-        """Whether its arguments are a JSON object already."""
+        """Return whether its arguments are a JSON object already."""
         if not self.arguments or not self.arguments[-1].rstrip().endswith("}"):
             return False  # to read all of them for each fragment would take too long
         try:
@@ -180,7 +180,7 @@ class ToolCallReader:
 
 
 def _begins_another(call: _Call, call_id: str, name: str, *, more: bool) -> bool:
-    """Whether a fragment at this call's place begins another call; `more`: the fragment has arguments."""
+    """Return whether a fragment at this call's place begins another call; `more`: the fragment has arguments."""
     if call_id and call.given_id:
         return call_id != call.id
     if not name or not call.name:
