@@ -13,7 +13,7 @@ from gateway.admission.brief_request import brief_of
 from gateway.admission.intake import Intake
 from gateway.admission.job_request import JobRequest
 from gateway.admission.own_fields import OWN_FIELDS, check_foreign, check_native
-from gateway.admission.request_options import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, Wishes
+from gateway.admission.request_options import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, RequestOptions
 from gateway.admission.strict_models import StrictModels
 from gateway.admission.validation import (
     CALL_INPUTS,
@@ -262,7 +262,7 @@ class Admission:
             )
         return float(value)
 
-    def _chosen_abandonment(self, options: Wishes, default: OnDisconnect) -> Abandonment:
+    def _chosen_abandonment(self, options: RequestOptions, default: OnDisconnect) -> Abandonment:
         asked = options.on_disconnect
         policy = default if asked is None else read_on_disconnect(asked, DISCONNECT_HEADER)
         return self._abandonment(policy, read_header_seconds(options.abandon_after))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.admission.request_options import Wishes
+from gateway.admission.request_options import RequestOptions
 from shared.model.jobs import OnDisconnect
 from shared.model.kinds import CHAT
 
@@ -23,7 +23,7 @@ class JobRequest:
     route: str
     request: Mapping[str, Any]
     body: Mapping[str, Any]
-    options: Wishes
+    options: RequestOptions
     key: str | None = None
     """The Idempotency-Key."""
     kind: str = CHAT

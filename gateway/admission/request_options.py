@@ -14,7 +14,7 @@ _HEADERS = (LANE_HEADER, STREAM_FAILURE_HEADER, DISCONNECT_HEADER, ABANDON_HEADE
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class RequestOptions:
     """The values of these headers; None where there is none."""
 
     lane: str | None = None
@@ -23,7 +23,7 @@ class Wishes:
     abandon_after: str | None = None
 
     @classmethod
-    def of(cls, headers: Mapping[str, str]) -> "Wishes":
+    def of(cls, headers: Mapping[str, str]) -> "RequestOptions":
         """Those that these headers name."""
         return cls(*map(headers.get, _HEADERS))
 

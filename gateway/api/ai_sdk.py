@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.admission.auth import Caller
 from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import Wishes
+from gateway.admission.request_options import RequestOptions
 from gateway.api.allowance import Allowance
-from gateway.api.dialect_stream import Translated
+from gateway.api.dialect_stream import DialectStream
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.services import Services, services_of
 from gateway.dialects.ai_sdk.request import Turn, UiRequest, read_chat_id, read_ui_request
@@ -60,7 +60,7 @@ async def create(request: Request) -> Response:
     work = RequestWork.of(services.heavy, request)
     asked = await work.run(read_ui_request, body)
     services.open_streams.enter(request.scope, caller.tenant)
-    job = await _submit(services, caller, asked, Wishes.of(request.headers), work)
+    job = await _submit(services, caller, asked, RequestOptions.of(request.headers), work)
     return UiChat(services, job, counted=True)
 
 
@@ -108,7 +108,9 @@ async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
     return [job for job in found if isinstance(job, Job) and not job.hidden]
 
 
-async def _submit(services: Services, caller: Caller, asked: UiRequest, options: Wishes, work: RequestWork) -> Job:
+async def _submit(
+    services: Services, caller: Caller, asked: UiRequest, options: RequestOptions, work: RequestWork
+) -> Job:
     """Admit the next turn. The job that answered in this chat until now is cancelled, here or by its own tab."""
     conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
     model = asked.parameters.get("model") or await _default_model(services)
@@ -246,7 +248,7 @@ class UiChat(Response):
             self._services.presence.reader(self._job_id, START, mortal=self._mortal, counted=self._counted) as reader,
             watching(scope, receive, reader),
         ):
-            source = Translated(reader, UiMessageStream(self._message_id))
+            source = DialectStream(reader, UiMessageStream(self._message_id))
             try:
                 first = await source.opening(self._services.settings.headers_hold_s)
             except StreamBroken as error:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import Wishes
+from gateway.admission.request_options import RequestOptions
 from gateway.api.completion_calls import CompletionDialect
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.services import services_of
@@ -29,7 +29,7 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes, services.heavy)
     work, streaming = RequestWork.of(services.heavy, request), wants_stream(body)
     key = request.headers.get("idempotency-key")
-    options = Wishes.of(request.headers)
+    options = RequestOptions.of(request.headers)
     call = JobRequest("chat.completions", body, body, options, key, streaming=streaming)
     spec = await work.run(services.admission.admit, call, caller)
     if streaming:

@@ -1,8 +1,7 @@
 """Answer calls of OpenAI's two completion dialects, which differ in their objects only.
 
-Above: chat_completions.py and completions.py, which read the request. Below: admission's jobs, foreground.py, and the
-dialects. The caller's connection keeps the job alive; a caller that was cut off comes back with the job's id. Not here:
-the wire formats.
+The caller's connection keeps the job alive; a caller that was cut off returns with the job's id. Not here: the wire
+formats, and the reading of requests (chat_completions.py, completions.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from starlette.responses import Response
 
 from gateway.api.jobs import JOB_HEADER, own_job
 from gateway.api.services import Services, services_of
-from gateway.api.synchronous_call import Foreground
+from gateway.api.synchronous_call import SynchronousCall
 from gateway.dialects.chat.answer_options import AnswerOptions
 from gateway.dialects.chat.chunk_stream import ChunkStream
 from gateway.dialects.chat.resumed_stream import ResumedStream
@@ -47,7 +46,7 @@ class CompletionDialect(Generic[_Options]):
         job = await services.admission.submit(spec)
         options = self.options.of(job.id, job.model, request)
         whole, counted = self.whole(options), job.id == spec.id
-        return Foreground(services, job, self.stream(options), whole, streaming=streaming, counted=counted)
+        return SynchronousCall(services, job, self.stream(options), whole, streaming=streaming, counted=counted)
 
     async def resume(self, request: Request) -> Response:
         """Answer with a chat job's answer; as a stream, from the chunk after the caller's last one.
@@ -74,7 +73,7 @@ class CompletionDialect(Generic[_Options]):
         services.metrics.resumes.of().add(cursor is not None)
         stream = self.stream(options)
         translator = stream if cursor is None else ResumedStream(stream, cursor)
-        return Foreground(services, job, translator, self.whole(options), streaming=streaming)
+        return SynchronousCall(services, job, translator, self.whole(options), streaming=streaming)
 
     def _job_id(self, name: str) -> str:
         prefix = self.options.PREFIX

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import Wishes
+from gateway.admission.request_options import RequestOptions
 from gateway.api.completion_calls import CompletionDialect
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.services import services_of
@@ -31,7 +31,7 @@ async def create(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes, services.heavy)
     work = RequestWork.of(services.heavy, request)
     streaming, chat = wants_stream(body), await work.run(chat_request_of, body)
-    key, options = request.headers.get("idempotency-key"), Wishes.of(request.headers)
+    key, options = request.headers.get("idempotency-key"), RequestOptions.of(request.headers)
     call = JobRequest("completions", chat, body, options, key, streaming=streaming)
     spec = await work.run(services.admission.admit, call, caller)
     if streaming:

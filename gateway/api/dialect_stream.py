@@ -43,7 +43,7 @@ class Translator(Protocol):
         ...
 
 
-class Translated:
+class DialectStream:
     """A reader's frames, translated; see `sse.Source`.
 
     A failure that the translator kept to itself, since nothing was shown, is told once the headers are `out`.

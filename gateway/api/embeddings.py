@@ -1,6 +1,6 @@
 """OpenAI's embeddings over ordinary jobs: the caller waits for the job, and is its life line, as for a chat completion.
 
-Above: app.py. Below: admission, foreground.py, and results.py, which writes the list. Not here: the wire format.
+Above: app.py. Below: admission, synchronous_call.py, and results.py, which writes the list. Not here: the wire format.
 """
 
 from starlette.requests import Request
@@ -8,11 +8,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import Wishes
+from gateway.admission.request_options import RequestOptions
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.results import EmbeddingsResponse
 from gateway.api.services import Services, services_of
-from gateway.api.synchronous_call import Foreground
+from gateway.api.synchronous_call import SynchronousCall
 from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding, parse_encoding
 from gateway.http.bodies import read_json
 from gateway.http.errors import Face
@@ -30,13 +30,13 @@ async def create(request: Request) -> Response:
     encoding = parse_encoding(body.get("encoding_format"))
     key = request.headers.get("idempotency-key")
     work = RequestWork.of(services.heavy, request)
-    call = JobRequest("embeddings", body, body, Wishes.of(request.headers), key, kind=EMBEDDINGS)
+    call = JobRequest("embeddings", body, body, RequestOptions.of(request.headers), key, kind=EMBEDDINGS)
     spec = await work.run(services.admission.admit, call, caller)
     job = await services.admission.submit(spec)
     return _Answer(services, job, encoding, counted=job.id == spec.id)
 
 
-class _Answer(Foreground):
+class _Answer(SynchronousCall):
     """One caller's answer."""
 
     def __init__(self, services: Services, job: Job, encoding: Encoding, *, counted: bool) -> None:

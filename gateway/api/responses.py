@@ -14,15 +14,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import Wishes
+from gateway.admission.request_options import RequestOptions
 from gateway.admission.validation import read_metadata
-from gateway.api.dialect_stream import Translated
+from gateway.api.dialect_stream import DialectStream
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.response_history import note_prompt, with_history
 from gateway.api.services import Services, services_of
 from gateway.api.stored_responses import Stored, options_of, stored_response, whole_response
-from gateway.api.synchronous_call import Foreground
+from gateway.api.synchronous_call import SynchronousCall
 from gateway.dialects.responses.fields import in_own_words
 from gateway.dialects.responses.input_items import items_of
 from gateway.dialects.responses.object import ResponseOptions, response_id, response_object
@@ -68,7 +68,7 @@ async def create(request: Request) -> Response:
     await note_prompt(services, job, chat, work)
     options, counted = options_of(job, asked.echo), job.id == spec.id
     if not asked.background:
-        return Foreground(
+        return SynchronousCall(
             services,
             job,
             ResponseStream(options),
@@ -90,7 +90,7 @@ def _job_request(
         "responses",
         chat,
         body,
-        Wishes.of(request.headers),
+        RequestOptions.of(request.headers),
         request.headers.get("idempotency-key"),
         on_disconnect=OnDisconnect.CONTINUE if asked.background else OnDisconnect.CANCEL,
         metadata=read_metadata(body.get("metadata")),
@@ -194,7 +194,7 @@ class ResponseEvents(Response):
         async with services.presence.reader(job_id, START, mortal=self._mortal, counted=self._counted) as reader:
             if services.draining:  # which lets go whom it finds, once
                 reader.break_off("This gateway is shutting down.")
-            source = Translated(reader, ResponseStream(self._options, self._after), started=True)
+            source = DialectStream(reader, ResponseStream(self._options, self._after), started=True)
             await EventStream(source, reader, services.clock, headers={JOB_HEADER: job_id})(scope, receive, send)
 
 

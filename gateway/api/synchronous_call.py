@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from gateway.api.dialect_stream import Translated, Translator
+from gateway.api.dialect_stream import DialectStream, Translator
 from gateway.api.jobs import JOB_HEADER
 from gateway.api.openai_errors import openai_failure
 from gateway.api.services import Services
@@ -22,7 +22,7 @@ from shared.model.events import START, Event, decode_frame, split_frames
 from shared.model.jobs import Job
 
 
-class Whole(Protocol):
+class Aggregator(Protocol):
     """What a dialect makes of a job that has ended, see dialects/chat.py."""
 
     @property
@@ -44,7 +44,7 @@ class Whole(Protocol):
         ...
 
 
-class Foreground(Response):
+class SynchronousCall(Response):
     """One caller's answer: while it is being given he is a viewer of the job, which knows what follows when he leaves.
 
     `translator` is for who asked for a stream (None: nobody can), `whole` for who did not. `counted`: he was recorded
@@ -56,7 +56,7 @@ class Foreground(Response):
         services: Services,
         job: Job,
         translator: Translator | None,
-        whole: Whole,
+        whole: Aggregator,
         *,
         streaming: bool = False,
         counted: bool = False,
@@ -95,7 +95,7 @@ class Foreground(Response):
                 await response(scope, receive, send)
 
     async def _begin(self, reader: Reader, translator: Translator) -> Response | None:
-        source = Translated(reader, translator)
+        source = DialectStream(reader, translator)
         first = await source.opening(self._services.settings.headers_hold_s)
         if reader.gone:
             return None

@@ -35,7 +35,7 @@ def parse_encoding(value: object) -> Encoding:
 
 
 class EmbeddingsEnd:
-    """Read how a job of embeddings ended; its vectors are read separately. See `synchronous_call.Whole`."""
+    """Read how a job of embeddings ended; its vectors are read separately. See `synchronous_call.Aggregator`."""
 
     def __init__(self) -> None:
         self.ended = False

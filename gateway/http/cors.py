@@ -3,6 +3,9 @@
 Pure ASGI, so that a stream costs nothing more than its first message. Above: uvicorn. Below: middleware.py. An origin
 that may not call is served as if this layer were not there: its browser keeps the answer from the page. No cookie
 exists here, so that `credentials: "include"` gives a page nothing but what its key gives it. Not here: keys.
+
+Starlette's CORSMiddleware does not do: it refuses a preflight of another origin with a 400, gives the exposed headers
+and credentials to every origin, and mirrors any text as the names of headers.
 """
 
 import re

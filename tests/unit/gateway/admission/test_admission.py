@@ -12,7 +12,7 @@ import pytest
 from gateway.admission.admission import Admission, Limits
 from gateway.admission.auth import Caller
 from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import Wishes
+from gateway.admission.request_options import RequestOptions
 from gateway.admission.validation import read_metadata
 from shared.model.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
 from shared.model.job_record import job_from_record
@@ -69,17 +69,17 @@ def chat(
     key: str | None = None,
     caller: Caller = ALICE,
     lane: str | None = None,
-    wishes: Wishes | None = None,
+    options: RequestOptions | None = None,
 ) -> JobSpec:
-    return admission().admit(JobRequest("chat.completions", body, body, wishes or Wishes(lane), key), caller)
+    return admission().admit(JobRequest("chat.completions", body, body, options or RequestOptions(lane), key), caller)
 
 
 def turn(body: Mapping[str, Any]) -> JobSpec:
-    return turn_with(body, Wishes())
+    return turn_with(body, RequestOptions())
 
 
-def turn_with(body: Mapping[str, Any], wishes: Wishes) -> JobSpec:
-    call = JobRequest("ai_sdk.chat", body, {}, wishes, on_disconnect=CONTINUE, job_id=JOB)
+def turn_with(body: Mapping[str, Any], options: RequestOptions) -> JobSpec:
+    call = JobRequest("ai_sdk.chat", body, {}, options, on_disconnect=CONTINUE, job_id=JOB)
     return admission().admit(call, ALICE)
 
 
@@ -87,7 +87,7 @@ def respond(
     body: Mapping[str, Any],
     key: str | None = "key",
     *,
-    wishes: Wishes,
+    options: RequestOptions,
     kept: Mapping[str, Any],
     background: bool = False,
     streaming: bool = False,
@@ -96,7 +96,7 @@ def respond(
         "responses",
         BODY,
         body,
-        wishes,
+        options,
         key,
         on_disconnect=CONTINUE if background else CANCEL,
         metadata=read_metadata(body.get("metadata")),
@@ -147,13 +147,15 @@ def test_a_chat_call_lives_as_long_as_its_caller_who_views_it_from_the_start() -
 
 
 def test_a_dialect_has_the_same_in_headers() -> None:
-    assert chat(BODY, wishes=Wishes(on_disconnect="continue")).abandonment == Abandonment()
-    assert chat(BODY, wishes=Wishes(abandon_after="1e1")).abandonment == Abandonment(CANCEL, unseen_s=10, alone_s=5)
+    assert chat(BODY, options=RequestOptions(on_disconnect="continue")).abandonment == Abandonment()
+    assert chat(BODY, options=RequestOptions(abandon_after="1e1")).abandonment == Abandonment(
+        CANCEL, unseen_s=10, alone_s=5
+    )
     on = Abandonment(CONTINUE, unseen_s=2.5, alone_s=2.5)
-    wishes = Wishes(on_disconnect="continue", abandon_after="2.5")
-    assert chat(BODY, wishes=wishes).abandonment == on
+    options = RequestOptions(on_disconnect="continue", abandon_after="2.5")
+    assert chat(BODY, options=options).abandonment == on
     assert response({}, background=True, abandon_after="2.5").abandonment == on
-    turn = turn_with(BODY, Wishes(abandon_after="2.5"))
+    turn = turn_with(BODY, RequestOptions(abandon_after="2.5"))
     assert (turn.abandonment, turn.viewer) == (on, GATEWAY)
 
 
@@ -170,7 +172,7 @@ def test_a_dialect_has_the_same_in_headers() -> None:
 )
 def test_a_wrong_header_is_named_with_what_would_be_right(headers: dict[str, Any], param: str, hint: str) -> None:
     with pytest.raises(InvalidRequest, match=hint) as caught:
-        chat(BODY, wishes=Wishes(**headers))
+        chat(BODY, options=RequestOptions(**headers))
     assert caught.value.param == param
 
 
@@ -182,8 +184,8 @@ def response(
     lane: str | None = None,
     abandon_after: str | None = None,
 ) -> JobSpec:
-    wishes = Wishes(lane, abandon_after=abandon_after)
-    return respond(body, wishes=wishes, kept={"store": True}, background=background, streaming=streaming)
+    options = RequestOptions(lane, abandon_after=abandon_after)
+    return respond(body, options=options, kept={"store": True}, background=background, streaming=streaming)
 
 
 def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
@@ -206,41 +208,46 @@ def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
 
 
 @pytest.mark.parametrize(
-    "wish", [Wishes("low"), Wishes(on_stream_failure="fail"), Wishes("low", "fail")], ids=["lane", "policy", "both"]
+    "given",
+    [RequestOptions("low"), RequestOptions(on_stream_failure="fail"), RequestOptions("low", "fail")],
+    ids=["lane", "policy", "both"],
 )
-def test_who_wishes_something_else_under_a_key_asks_for_something_else(wish: Wishes) -> None:
-    def fingerprints(wishes: Wishes) -> tuple[str, str]:
-        called = chat(BODY, "key", wishes=wishes)
-        answered = respond({}, wishes=wishes, kept={})
+def test_who_wishes_something_else_under_a_key_asks_for_something_else(given: RequestOptions) -> None:
+    def fingerprints(options: RequestOptions) -> tuple[str, str]:
+        called = chat(BODY, "key", options=options)
+        answered = respond({}, options=options, kept={})
         return called.fingerprint, answered.fingerprint
 
-    plain = fingerprints(Wishes())
-    assert fingerprints(Wishes()) == plain
-    assert not {*fingerprints(wish)} & {*plain}
+    plain = fingerprints(RequestOptions())
+    assert fingerprints(RequestOptions()) == plain
+    assert not {*fingerprints(given)} & {*plain}
 
 
 @pytest.mark.parametrize(
-    ("streaming", "wishes", "one_way"),
+    ("streaming", "options", "one_way"),
     [
-        (True, Wishes(), True),
-        (False, Wishes(), False),
-        (True, Wishes(on_disconnect="continue"), False),
-        (True, Wishes(on_stream_failure="continue"), True),
-        (True, Wishes(on_stream_failure="rollback"), False),
+        (True, RequestOptions(), True),
+        (False, RequestOptions(), False),
+        (True, RequestOptions(on_disconnect="continue"), False),
+        (True, RequestOptions(on_stream_failure="continue"), True),
+        (True, RequestOptions(on_stream_failure="rollback"), False),
     ],
 )
 def test_a_stream_that_lives_for_its_caller_alone_is_never_started_over(
-    streaming: bool, wishes: Wishes, one_way: bool
+    streaming: bool, options: RequestOptions, one_way: bool
 ) -> None:
-    call = JobRequest("chat.completions", BODY, BODY, wishes, "key", streaming=streaming)
+    call = JobRequest("chat.completions", BODY, BODY, options, "key", streaming=streaming)
     assert admission().admit(call, ALICE).one_way == one_way
-    answered = respond({}, wishes=wishes, kept={}, streaming=streaming)
+    answered = respond({}, options=options, kept={}, streaming=streaming)
     assert answered.one_way == one_way
     assert not native(BODY).one_way
 
 
 def test_a_policy_is_kept_beside_the_request() -> None:
-    for spec in (native(with_(on_stream_failure="rollback")), chat(BODY, wishes=Wishes(on_stream_failure="rollback"))):
+    for spec in (
+        native(with_(on_stream_failure="rollback")),
+        chat(BODY, options=RequestOptions(on_stream_failure="rollback")),
+    ):
         assert (spec.on_stream_failure, json.loads(spec.request)) == (OnStreamFailure.ROLLBACK, BODY)
     assert native(BODY).on_stream_failure is None
 
@@ -511,7 +518,7 @@ def test_the_same_body_in_another_lane_has_another_fingerprint(make: Callable[..
 
 
 def embeddings(body: Mapping[str, Any], key: str | None = None, lane: str | None = None) -> JobSpec:
-    return admission().admit(JobRequest("embeddings", body, body, Wishes(lane), key, kind=EMBEDDINGS), ALICE)
+    return admission().admit(JobRequest("embeddings", body, body, RequestOptions(lane), key, kind=EMBEDDINGS), ALICE)
 
 
 def test_a_call_to_embed_is_a_job_whose_inputs_are_a_list() -> None:
@@ -566,7 +573,7 @@ def test_a_model_that_is_not_served_embeds_nothing() -> None:
     served = admission(replace(LIMITS, models=("a",)))
 
     body = {"model": "b", "input": "Hello"}
-    call = JobRequest("embeddings", body, body, Wishes(), kind=EMBEDDINGS)
+    call = JobRequest("embeddings", body, body, RequestOptions(), kind=EMBEDDINGS)
 
     with pytest.raises(ModelNotFound, match="there are: a"):
         served.admit(call, ALICE)
@@ -633,6 +640,6 @@ def test_a_lane_that_is_not_there_any_more_is_named() -> None:
 
 @pytest.mark.parametrize(("store", "keep_s"), [({}, None), ({"store": True}, None), ({"store": False}, 20.0)])
 def test_only_what_is_not_to_be_stored_is_kept_briefly(store: dict[str, bool], keep_s: float | None) -> None:
-    answered = respond(store, None, wishes=Wishes(), kept=store)
+    answered = respond(store, None, options=RequestOptions(), kept=store)
 
     assert [answered.keep_s, native({**BODY, **store}).keep_s, chat({**BODY, **store}).keep_s] == [keep_s] * 3

@@ -5,18 +5,18 @@ from gateway.admission.request_options import (
     DISCONNECT_HEADER,
     LANE_HEADER,
     STREAM_FAILURE_HEADER,
-    Wishes,
+    RequestOptions,
 )
 
 
 def test_each_header_is_read_and_named_again() -> None:
     headers = {LANE_HEADER: "high", STREAM_FAILURE_HEADER: "fail", DISCONNECT_HEADER: "cancel", ABANDON_HEADER: "5"}
 
-    wishes = Wishes.of({**headers, "Accept": "*/*"})
+    options = RequestOptions.of({**headers, "Accept": "*/*"})
 
-    assert wishes == Wishes("high", "fail", "cancel", "5")
-    assert wishes.named() == headers
+    assert options == RequestOptions("high", "fail", "cancel", "5")
+    assert options.named() == headers
 
 
 def test_a_header_that_is_missing_is_not_named() -> None:
-    assert Wishes.of({LANE_HEADER: "high"}).named() == {LANE_HEADER: "high"}
+    assert RequestOptions.of({LANE_HEADER: "high"}).named() == {LANE_HEADER: "high"}
