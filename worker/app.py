@@ -53,7 +53,7 @@ from worker.upstream.chain import Routes
 from worker.upstream.concurrency import Concurrency
 from worker.upstream.model_lists import ModelLists
 from worker.upstream.providers.base import Provider
-from worker.upstream.selector import Gate
+from worker.upstream.selector import ProviderSelector
 
 log = structlog.get_logger()
 
@@ -216,7 +216,7 @@ class Builder:
             replay_log=stores.replay_log,
             queue=stores.queue,
             routes=upstreams.routes,
-            gate=Gate(upstreams.breakers, upstreams.concurrency),
+            gate=ProviderSelector(upstreams.breakers, upstreams.concurrency),
             ender=self.ender,
             factories=factories,
             limits=RunLimits(settings.max_crashes, settings.max_regenerated_tokens),

@@ -27,9 +27,9 @@ from worker.execution.ending import (
     estimate_tokens,
     finish,
     finish_from_log,
-    read_tally,
+    read_stream_digest,
 )
-from worker.model.digest import Tally
+from worker.model.digest import StreamDigest
 
 LOST = InternalError("It was lost.")
 
@@ -39,8 +39,8 @@ def sha256_of(*texts: str) -> str:
     return hashlib.sha256(b"".join(encode_data({"content": text}) for text in texts)).hexdigest()
 
 
-def tally_of(*texts: str) -> Tally:
-    tally = Tally()
+def tally_of(*texts: str) -> StreamDigest:
+    tally = StreamDigest()
     for text in texts:
         tally.add(encode_data({"content": text}))
     return tally
@@ -187,7 +187,7 @@ async def test_what_was_rolled_back_does_not_count(core: Core) -> None:
     second = await core.begin(first.job_id, "w.2")
     await core.append(frames_of(second, 3, "right"))
 
-    tally, latest = await read_tally(core.log, first.job_id)
+    tally, latest = await read_stream_digest(core.log, first.job_id)
 
     assert (tally.deltas, tally.sha256, latest) == (1, sha256_of("right"), EventId(2, 3))
 
@@ -248,7 +248,7 @@ async def test_a_rollback_may_go_back_to_the_middle_again_and_again(core: Core) 
     )
     assert answers == [Written()] * 6
 
-    tally, latest = await read_tally(core.log, execution.job_id)
+    tally, latest = await read_stream_digest(core.log, execution.job_id)
 
     assert (tally.deltas, tally.sha256, latest) == (4, sha256_of("a", "b", "d", "f"), EventId(1, 10))
 
@@ -259,7 +259,7 @@ async def test_a_log_of_any_length_is_tallied_in_the_memory_of_a_page(core: Core
         assert await core.append(frames_of(execution, seq, "x" * 60_000)) == [Written()]
     tracemalloc.start()
     try:
-        tally, _ = await read_tally(core.log, execution.job_id)
+        tally, _ = await read_stream_digest(core.log, execution.job_id)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -275,7 +275,7 @@ async def test_a_long_log_is_tallied_over_many_pages(core: Core) -> None:
         assert await core.append(frames_of(execution, seq, text)) == [Written()]
     assert (await core.log.read_after(execution.job_id, START, max_bytes=256 * 1024)).more
 
-    tally, latest = await read_tally(core.log, execution.job_id)
+    tally, latest = await read_stream_digest(core.log, execution.job_id)
 
     assert (tally.deltas, tally.sha256, latest) == (100, sha256_of(*texts), EventId(1, 101))
 

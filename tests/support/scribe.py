@@ -26,7 +26,7 @@ from shared.store.queue import Queue, Taken
 from shared.store.replay_log import Entry, ReplayLog
 from tests.support.short_settings import redis_url_of
 from worker.execution.ending import Ending, completed, ended_badly, finish
-from worker.model.digest import Tally
+from worker.model.digest import StreamDigest
 
 PATIENCE_S = 5.0
 PROMPT = [{"role": "user", "content": "Hello?"}]
@@ -100,7 +100,7 @@ class Scribe:
         self.execution = execution
         self.job_id = execution.job_id
         self._seq = execution.seq
-        self._tally = Tally()
+        self._tally = StreamDigest()
 
     @property
     def last(self) -> EventId:

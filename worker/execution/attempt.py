@@ -19,7 +19,7 @@ from worker.execution.ending import Ending, completed, ended_badly, estimate_tok
 from worker.execution.pump import Pump
 from worker.execution.token_latency import Pace
 from worker.model.continuation import limit_is_reached, rest_of
-from worker.model.digest import Heard, Tally
+from worker.model.digest import PartialAnswer, StreamDigest
 from worker.upstream.chain import Link
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.usage import read_usage
@@ -34,7 +34,7 @@ class AttemptInput:
 
     request: Mapping[str, Any]
     link: Link
-    partial: Heard | None
+    partial: PartialAnswer | None
     check: Callable[[], None]
 
 
@@ -59,7 +59,7 @@ class Attempt:
         self._pace = Pace(metrics, pump.clock, given.link.name)
         self._outbox = pump.open(execution, self.stop)
         self._scope = CancelScope()
-        self._tally = given.partial.going_on() if given.partial else Tally()
+        self._tally = given.partial.going_on() if given.partial else StreamDigest()
         self._told_before = self._tally.deltas
         self._finish_reasons: dict[int, str] = {}
         self._usage: Mapping[str, Any] | None = None

@@ -32,7 +32,7 @@ from worker.execution.ending import (
     with_result,
 )
 from worker.execution.token_latency import Pace
-from worker.model.digest import Tally
+from worker.model.digest import StreamDigest
 from worker.upstream.wire.vectors import Vectors
 
 # A Redis that takes nothing now is asked again after so long.
@@ -102,7 +102,7 @@ class Embedding:
         if error is not None:
             return error
         assert self._embedded is not None  # noqa: S101  # there is at least one input
-        return with_result(completed([], self._embedded.usage, Tally()), self._embedded)
+        return with_result(completed([], self._embedded.usage, StreamDigest()), self._embedded)
 
     async def flushed(self) -> None:
         """Nothing: a batch that is kept is in the log."""
@@ -110,7 +110,7 @@ class Embedding:
     def failed(self, error: AttemptFailed) -> Ending:
         """Return the job's end if no attempt follows this failure."""
         embedded = self._embedded
-        return with_result(ended_badly(error, embedded.usage if embedded else None, Tally()), embedded)
+        return with_result(ended_badly(error, embedded.usage if embedded else None, StreamDigest()), embedded)
 
     async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
         """Write the terminal event. If Redis lost events, `stopped` is BEHIND."""

@@ -27,10 +27,10 @@ from shared.store.answers import FinishAnswer
 from shared.store.jobs import Execution, Store
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
-from worker.model.digest import Heard, Tally
+from worker.model.digest import PartialAnswer, StreamDigest
 from worker.model.token_estimate import Savings
 
-TallyT = TypeVar("TallyT", bound=Tally)
+DigestT = TypeVar("DigestT", bound=StreamDigest)
 
 # How many characters make a token, where nobody counted: good enough to be called an estimate.
 _CHARS_PER_TOKEN = 4
@@ -44,7 +44,7 @@ class Ending:
     data: Mapping[str, Any]
 
 
-def completed(finish_reasons: list[str | None], usage: Usage, tally: Tally) -> Ending:
+def completed(finish_reasons: list[str | None], usage: Usage, tally: StreamDigest) -> Ending:
     """The job did what it was asked for."""
     return Ending(
         State.COMPLETED,
@@ -62,7 +62,7 @@ def with_result(ending: Ending, embedded: Embedded | None) -> Ending:
     return ending if embedded is None else replace(ending, data={**ending.data, "result": embedded.proof()})
 
 
-def ended_badly(error: TailraceError, usage: Usage | None, tally: Tally) -> Ending:
+def ended_badly(error: TailraceError, usage: Usage | None, tally: StreamDigest) -> Ending:
     """The job ended without success."""
     state = State.FAILED
     if isinstance(error, Cancelled):
@@ -97,7 +97,7 @@ async def finish_from_log(
     savings: Savings | None = None,
 ) -> FinishAnswer:
     """End a job badly, with the count and hash of what its log really holds; an abandoned one says what it saved."""
-    tally, latest = await retry_until_redis_answers(lambda: read_tally(replay_log, execution.job_id))
+    tally, latest = await retry_until_redis_answers(lambda: read_stream_digest(replay_log, execution.job_id))
     embedded = await retry_until_redis_answers(lambda: store.embedded(execution.job_id))
     usage = embedded.usage if embedded else None
     if tally.deltas:
@@ -119,19 +119,19 @@ async def saved_tokens(store: Store, job_id: str, generated: int, savings: Savin
         return 0
 
 
-async def read_tally(replay_log: ReplayLog, job_id: str) -> tuple[Tally, EventId]:
+async def read_stream_digest(replay_log: ReplayLog, job_id: str) -> tuple[StreamDigest, EventId]:
     """Count and hash of the surviving deltas, and the log's last id."""
-    return await _tally_to(replay_log, job_id, None, Tally)
+    return await _tally_to(replay_log, job_id, None, StreamDigest)
 
 
-async def read_heard(replay_log: ReplayLog, job_id: str) -> tuple[Heard, EventId]:
+async def read_partial_answer(replay_log: ReplayLog, job_id: str) -> tuple[PartialAnswer, EventId]:
     """The same, and what the surviving deltas say."""
-    return await _tally_to(replay_log, job_id, None, Heard)
+    return await _tally_to(replay_log, job_id, None, PartialAnswer)
 
 
 async def _tally_to(
-    replay_log: ReplayLog, job_id: str, end: EventId | None, make: Callable[[], TallyT]
-) -> tuple[TallyT, EventId]:
+    replay_log: ReplayLog, job_id: str, end: EventId | None, make: Callable[[], DigestT]
+) -> tuple[DigestT, EventId]:
     """The tally of the log up to `end`. It holds no more than a page: what survives a rollback is read again."""
     tally, cursor, more = make(), START, True
     while more:

@@ -35,7 +35,7 @@ from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from shared.telemetry.metrics import Metrics
 from worker.execution.attempt import AttemptInput
-from worker.execution.ending import Ending, read_heard
+from worker.execution.ending import Ending, read_partial_answer
 from worker.execution.executions import ExecutionFactory, RunningExecution
 from worker.execution.job_end import JobEnder
 from worker.execution.next_attempt import (
@@ -49,12 +49,12 @@ from worker.execution.next_attempt import (
     refuses_to_continue,
     succession,
 )
-from worker.model.digest import Heard
+from worker.model.digest import PartialAnswer
 from worker.model.retry import Budget, Failure, after_loss, decide
 from worker.model.token_estimate import Savings
 from worker.upstream.breakers import CallOrigin
 from worker.upstream.chain import Routes
-from worker.upstream.selector import Gate, Pass
+from worker.upstream.selector import Permit, ProviderSelector
 
 log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ class RunServices:
     replay_log: ReplayLog
     queue: Queue
     routes: Routes
-    gate: Gate
+    gate: ProviderSelector
     ender: JobEnder
     factories: Mapping[str, ExecutionFactory]
     limits: RunLimits
@@ -183,7 +183,7 @@ class JobRun:
         """
         job, owner = plan.job, self.claim.owner
         if not job.last.epoch:
-            return NextAttempt(job.progress, owner, 0, Heard())
+            return NextAttempt(job.progress, owner, 0, PartialAnswer())
         partial, seen = await self._read_partial()
         progress, cause = job.progress, cause_of_interruption(job)
         if isinstance(cause, WorkerLost):
@@ -225,7 +225,7 @@ class JobRun:
             return replace(upcoming, partial=partial, seen=seen)
         return await self._refused(begun)
 
-    async def _acquire(self, plan: Plan, upcoming: NextAttempt) -> Pass | None:
+    async def _acquire(self, plan: Plan, upcoming: NextAttempt) -> Permit | None:
         gate, job = self._services.gate, plan.job
         origin = CallOrigin(job.tenant, plan.request)
         first, others = link_orders(plan, upcoming)
@@ -235,7 +235,7 @@ class JobRun:
         return permit
 
     async def _begin(
-        self, upcoming: NextAttempt, given: AttemptInput, permit: Pass, progress: Progress
+        self, upcoming: NextAttempt, given: AttemptInput, permit: Permit, progress: Progress
     ) -> Execution | BeginRefusal:
         return await self._store.begin(
             self.claim.job_id,
@@ -269,7 +269,7 @@ class JobRun:
         return disposition(await ender.end(job_id, self.claim.owner, error))
 
     async def _execute(
-        self, plan: Plan, made: NextAttempt, begun: Execution, given: AttemptInput, permit: Pass
+        self, plan: Plan, made: NextAttempt, begun: Execution, given: AttemptInput, permit: Permit
     ) -> NextAttempt | Outcome:
         log.info("attempt.started", attempt=begun.attempt, epoch=begun.epoch, provider=permit.provider)
         execution = self._services.factories[plan.job.kind](begun, given)
@@ -307,7 +307,7 @@ class JobRun:
         """Return what follows a failed attempt; None if the job ends with it."""
         begun = execution.execution
         log.info("attempt.failed", code=error.code, shown=execution.shown, epoch=begun.epoch)
-        partial, seen = Heard(), execution.last
+        partial, seen = PartialAnswer(), execution.last
         if execution.shown:
             partial, seen = await self._read_partial()
         of_the_rest = refuses_to_continue(given, execution.shown, error)
@@ -353,5 +353,7 @@ class JobRun:
         """Record that an attempt has failed and that the next one is made later."""
         await retry_until_redis_answers(lambda: self._store.leave(begun, cause, costs=True, progress=progress))
 
-    async def _read_partial(self) -> tuple[Heard, EventId]:
-        return await retry_until_redis_answers(lambda: read_heard(self._services.replay_log, self.claim.job_id))
+    async def _read_partial(self) -> tuple[PartialAnswer, EventId]:
+        return await retry_until_redis_answers(
+            lambda: read_partial_answer(self._services.replay_log, self.claim.job_id)
+        )

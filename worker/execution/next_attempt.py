@@ -14,10 +14,10 @@ from shared.model.routes import OnStreamFailure
 from shared.store.jobs import ROLLED_BACK, Execution, Succession
 from worker.execution.attempt import AttemptInput
 from worker.model.continuation import can_go_on
-from worker.model.digest import Heard
+from worker.model.digest import PartialAnswer
 from worker.model.retry import Sort, classify, order_of
 from worker.upstream.chain import Chain
-from worker.upstream.selector import Pass
+from worker.upstream.selector import Permit
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class NextAttempt:
     progress: Progress
     owner: str
     epoch: int
-    partial: Heard
+    partial: PartialAnswer
     seen: EventId | None = None
     cause: AttemptFailed | None = None
     former: Execution | None = None
@@ -62,7 +62,7 @@ def cause_of_interruption(job: Job) -> Interrupted:
     return Interrupted("The answer was interrupted, and can't be gone on with.")
 
 
-def continuable_links(plan: Plan, partial: Heard, progress: Progress) -> frozenset[int]:
+def continuable_links(plan: Plan, partial: PartialAnswer, progress: Progress) -> frozenset[int]:
     """Return the links that need not start over. These are all links if the log has no deltas yet."""
     links = enumerate(plan.chain.links)
     if not partial.deltas:
@@ -77,7 +77,7 @@ def continuable_links(plan: Plan, partial: Heard, progress: Progress) -> frozens
     )
 
 
-def may_follow(plan: Plan, partial: Heard, progress: Progress) -> bool:
+def may_follow(plan: Plan, partial: PartialAnswer, progress: Progress) -> bool:
     """Return whether another attempt may follow one that logged this partial answer."""
     if not partial.deltas:
         return True
@@ -97,7 +97,7 @@ def link_orders(plan: Plan, upcoming: NextAttempt) -> tuple[list[int], list[int]
     return first, [] if plan.job.one_way else [link for link in order if link not in first]
 
 
-def attempt_input(plan: Plan, upcoming: NextAttempt, permit: Pass) -> AttemptInput:
+def attempt_input(plan: Plan, upcoming: NextAttempt, permit: Permit) -> AttemptInput:
     """Build the input of the attempt at the permitted link."""
     partial = upcoming.partial
     continues = bool(partial.deltas) and permit.link in continuable_links(plan, partial, upcoming.progress)

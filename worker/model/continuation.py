@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.model.routes import Continuation
-from worker.model.digest import Heard
+from worker.model.digest import PartialAnswer
 
 _LIMITS = ("max_completion_tokens", "max_tokens")
 
 
-def can_go_on(request: Mapping[str, Any], heard: Heard, how: Continuation) -> bool:
+def can_go_on(request: Mapping[str, Any], heard: PartialAnswer, how: Continuation) -> bool:
     """Return whether the rest of this answer can be requested.
 
     Arguments of tool calls are never spliced, nor is an answer that must fit a schema: a provider that enforces one
@@ -27,12 +27,12 @@ def can_go_on(request: Mapping[str, Any], heard: Heard, how: Continuation) -> bo
     return response_format.get("type") == "text"
 
 
-def limit_is_reached(request: Mapping[str, Any], heard: Heard) -> bool:
+def limit_is_reached(request: Mapping[str, Any], heard: PartialAnswer) -> bool:
     """Return whether the answer has as many tokens as were asked for: then it has no rest."""
     return any(limit <= heard.deltas for limit in _limits(request).values())
 
 
-def rest_of(request: Mapping[str, Any], heard: Heard, how: Continuation) -> dict[str, Any]:
+def rest_of(request: Mapping[str, Any], heard: PartialAnswer, how: Continuation) -> dict[str, Any]:
     """Write the request for the rest of an answer. It `can_go_on`, and is not at its limit.
 
     A delta counts as a token, as it does for most providers. If one holds several, the answer may become longer than

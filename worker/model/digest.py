@@ -10,7 +10,7 @@ import json
 _SPLICEABLE = frozenset({"content", "logprobs", "choice_extra", "chunk_extra"})
 
 
-class Tally:
+class StreamDigest:
     """Count the surviving deltas and hash their data bytes in order (SHA-256), for the terminal event."""
 
     def __init__(self) -> None:
@@ -27,14 +27,14 @@ class Tally:
         """Return the hash so far."""
         return self._hash.hexdigest()
 
-    def going_on(self) -> "Tally":
+    def going_on(self) -> "StreamDigest":
         """Return a copy, which counts on separately from the present state."""
-        tally = Tally()
+        tally = StreamDigest()
         tally.deltas, tally._hash = self.deltas, self._hash.copy()
         return tally
 
 
-class Heard(Tally):
+class PartialAnswer(StreamDigest):
     """Count, hash and also collect the text."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ _WAIT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class Permit:
     """Permission to call one provider. If `closed`, its circuit is open, and so is that of each other link."""
 
     link: int
@@ -34,7 +34,7 @@ class Pass:
             raise CircuitOpen(f"The provider {self.provider} has failed too often; it gets no calls for a while.")
 
 
-class Gate:
+class ProviderSelector:
     """Permit and end the calls to all providers of this process."""
 
     def __init__(self, breakers: Breakers, concurrency: Concurrency) -> None:
@@ -45,13 +45,13 @@ class Gate:
 
     async def enter(
         self, job_id: str, links: Sequence[Link], order: Sequence[int], asked: str, origin: CallOrigin
-    ) -> Pass | None:
+    ) -> Permit | None:
         """Permit a call to one of these links for the model that was asked for; None if none has a place now.
 
         Each pass is given back by `leave`.
         """
-        full: list[Pass] = []
-        ways = [Pass(link, links[link].name, links[link].model(asked), origin=origin) for link in order]
+        full: list[Permit] = []
+        ways = [Permit(link, links[link].name, links[link].model(asked), origin=origin) for link in order]
         for way in ways:
             if not await self._has_place(way, job_id, 0):
                 full.append(way)
@@ -64,10 +64,10 @@ class Gate:
             return None
         return way if await self._allows(way, job_id) else replace(way, closed=True)
 
-    async def _has_place(self, way: Pass, job_id: str, wait_s: float) -> bool:
+    async def _has_place(self, way: Permit, job_id: str, wait_s: float) -> bool:
         return await retry_until_redis_answers(lambda: self._concurrency.acquire(way.provider, job_id, wait_s))
 
-    async def _allows(self, way: Pass, job_id: str) -> bool:
+    async def _allows(self, way: Permit, job_id: str) -> bool:
         """Return whether the circuit allows the call; if not, give the place back."""
         allowed = NO
         try:
@@ -79,7 +79,7 @@ class Gate:
             self._trials[job_id] = allowed
         return allowed.granted
 
-    async def leave(self, job_id: str, way: Pass) -> None:
+    async def leave(self, job_id: str, way: Permit) -> None:
         """End the call. Give back a trial without a report, so that it blocks no other."""
         if way.closed:
             return
@@ -87,12 +87,12 @@ class Gate:
             await self._breakers.given_back(trial)
         await self._concurrency.release(way.provider, job_id)
 
-    def succeeded(self, job_id: str, way: Pass) -> None:
+    def succeeded(self, job_id: str, way: Permit) -> None:
         """Report a whole answer of the provider."""
         self._trials.pop(job_id, None)
         self._breakers.succeeded(way.provider, way.model, way.origin)
 
-    def failed(self, job_id: str, way: Pass, error: AttemptFailed) -> None:
+    def failed(self, job_id: str, way: Permit, error: AttemptFailed) -> None:
         """Report a failed attempt: the provider's fault, or a refusal, which shows that it is well."""
         if way.closed:
             return

@@ -33,15 +33,15 @@ from worker.execution.next_attempt import (
     refuses_to_continue,
     succession,
 )
-from worker.model.digest import Heard
+from worker.model.digest import PartialAnswer
 from worker.upstream.breakers import CallOrigin
 from worker.upstream.chain import Chain, Link
-from worker.upstream.selector import Pass
+from worker.upstream.selector import Permit
 
 TRY = Try(1, 1, "m", "p", None, 2)
-PARTIAL = Heard()
+PARTIAL = PartialAnswer()
 PARTIAL.add(json.dumps({"content": "Hel"}).encode())
-NOTHING = Heard()
+NOTHING = PartialAnswer()
 SEEN = EventId(1, 2)
 JOB = Job(
     id="j",
@@ -75,12 +75,12 @@ def plan(policy: OnStreamFailure = OnStreamFailure.CONTINUE, *, append_only: boo
     return Plan(replace(JOB, one_way=append_only), {"messages": []}, CHAIN, policy)
 
 
-def upcoming(partial: Heard = PARTIAL, seen: EventId | None = SEEN) -> NextAttempt:
+def upcoming(partial: PartialAnswer = PARTIAL, seen: EventId | None = SEEN) -> NextAttempt:
     return NextAttempt(Progress(), "owner", 1, partial, seen)
 
 
-def permit(position: int) -> Pass:
-    return Pass(position, "p", "m", origin=CallOrigin("alice", {}))
+def permit(position: int) -> Permit:
+    return Permit(position, "p", "m", origin=CallOrigin("alice", {}))
 
 
 def test_a_job_has_its_own_policy_before_that_of_its_chain() -> None:
@@ -144,7 +144,7 @@ def test_the_first_execution_succeeds_nothing() -> None:
     ids=["continues", "starts over", "nothing was logged"],
 )
 def test_the_store_records_from_where_an_attempt_resumes(
-    partial: Heard, position: int, resumed_from: EventId | None
+    partial: PartialAnswer, position: int, resumed_from: EventId | None
 ) -> None:
     following = upcoming(partial)
     recorded = succession(following, attempt_input(plan(), following, permit(position)))
@@ -180,7 +180,7 @@ def test_a_job_that_still_has_an_owner_has_lost_its_worker() -> None:
     ids=["refused", "after a delta", "asked to begin", "timed out"],
 )
 def test_a_provider_refuses_to_continue_only_before_its_first_delta(
-    partial: Heard | None, shown: int, error: AttemptFailed, refuses: bool
+    partial: PartialAnswer | None, shown: int, error: AttemptFailed, refuses: bool
 ) -> None:
     given = AttemptInput({}, CHAIN.links[1], partial, lambda: None)
 

@@ -7,15 +7,15 @@ import pytest
 from shared.model.events import encode_data
 from shared.model.routes import Continuation
 from worker.model.continuation import can_go_on, limit_is_reached, rest_of
-from worker.model.digest import Heard, Tally
+from worker.model.digest import PartialAnswer, StreamDigest
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How many?"}], "temperature": 0.5}
 HOW = [how for how in Continuation if how is not Continuation.NONE]
 
 
-def heard(*deltas: dict[str, Any]) -> Heard:
+def heard(*deltas: dict[str, Any]) -> PartialAnswer:
     """What a log with these deltas amounts to."""
-    found = Heard()
+    found = PartialAnswer()
     for delta in deltas:
         found.add(encode_data(delta))
     return found
@@ -124,7 +124,7 @@ def test_a_limit_that_is_none_limits_nothing() -> None:
 
 
 def test_a_tally_that_goes_on_proves_what_one_from_the_start_does() -> None:
-    whole, begun = Tally(), heard({"content": "a"})
+    whole, begun = StreamDigest(), heard({"content": "a"})
     rest = begun.going_on()
     for tally, deltas in ((whole, ("a", "b")), (rest, ("b",))):
         for text in deltas:

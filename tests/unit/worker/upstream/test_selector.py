@@ -14,7 +14,7 @@ from tests.support.told import Told
 from worker.upstream.breakers import NO, YES, Allowance, Breakers, CallOrigin
 from worker.upstream.chain import Link
 from worker.upstream.concurrency import Concurrency
-from worker.upstream.selector import Gate, Pass
+from worker.upstream.selector import Permit, ProviderSelector
 
 
 class Sick(Breakers):
@@ -68,15 +68,15 @@ def link(name: str, model: str | None = None) -> Link:
 ORIGIN = CallOrigin("t", {})
 
 
-def passed(link: int, provider: str, model: str, *, closed: bool = False) -> Pass:
-    return Pass(link, provider, model, closed, origin=ORIGIN)
+def passed(link: int, provider: str, model: str, *, closed: bool = False) -> Permit:
+    return Permit(link, provider, model, closed, origin=ORIGIN)
 
 
 LINKS = [link("a"), link("b", "m-b"), link("c")]
 
 
-async def enter(breakers: Sick, places: Narrow, order: tuple[int, ...] = (0, 1, 2)) -> Pass | None:
-    return await Gate(breakers, places).enter("job", LINKS, order, "m", ORIGIN)
+async def enter(breakers: Sick, places: Narrow, order: tuple[int, ...] = (0, 1, 2)) -> Permit | None:
+    return await ProviderSelector(breakers, places).enter("job", LINKS, order, "m", ORIGIN)
 
 
 async def test_the_first_of_the_order_is_asked() -> None:
@@ -140,7 +140,7 @@ async def test_a_circuit_that_can_not_be_looked_at_keeps_no_place() -> None:
 
 async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
     breakers, places = Sick(), Narrow()
-    gate = Gate(breakers, places)
+    gate = ProviderSelector(breakers, places)
     await gate.leave("job", passed(0, "a", "m", closed=True))
     way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
     assert way is not None
@@ -165,7 +165,7 @@ async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
 )
 def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, told: list[str]) -> None:
     breakers = Sick()
-    gate = Gate(breakers, Narrow())
+    gate = ProviderSelector(breakers, Narrow())
     gate.failed("job", passed(0, "a", "m"), error)
     gate.failed("job", passed(0, "a", "m", closed=True), error)
 
@@ -174,7 +174,7 @@ def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, to
 
 def test_a_circuit_is_told_of_a_whole_answer() -> None:
     breakers = Sick()
-    Gate(breakers, Narrow()).succeeded("job", passed(1, "b", "m-b"))
+    ProviderSelector(breakers, Narrow()).succeeded("job", passed(1, "b", "m-b"))
 
     assert breakers.told == [("succeeded", "b", "m-b")]
 
@@ -190,7 +190,7 @@ def test_a_circuit_is_told_of_a_whole_answer() -> None:
 )
 async def test_a_trial_ends_with_one_verdict_or_is_given_back(error: AttemptFailed | None, verdict: str) -> None:
     breakers = Sick(trial=True)
-    gate = Gate(breakers, Narrow())
+    gate = ProviderSelector(breakers, Narrow())
     way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
     assert way is not None
     if error is not None:
@@ -202,7 +202,7 @@ async def test_a_trial_ends_with_one_verdict_or_is_given_back(error: AttemptFail
 
 async def test_a_trial_that_was_answered_is_not_given_back() -> None:
     breakers = Sick(trial=True)
-    gate = Gate(breakers, Narrow())
+    gate = ProviderSelector(breakers, Narrow())
     way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
     assert way is not None
     gate.succeeded("job", way)

@@ -10,7 +10,7 @@ from gateway.admission.own_fields import OWN_FIELDS
 from shared.model.jobs import KEPT
 from shared.model.routes import Continuation, DeveloperRole, EmbeddingEncoding, MaxTokensField, RequestRules
 from worker.model.continuation import rest_of
-from worker.model.digest import Heard
+from worker.model.digest import PartialAnswer
 from worker.upstream.wire.request_writer import (
     CHAT_FIELDS,
     EMBEDDINGS_FIELDS,
@@ -157,7 +157,7 @@ def test_unknown_fields_stay_here_if_the_provider_is_strict() -> None:
 
 
 def test_the_rest_of_an_answer_can_be_asked_of_a_strict_provider() -> None:
-    rest = rest_of(ASKED, Heard(), Continuation.CONTINUE_FINAL_MESSAGE)
+    rest = rest_of(ASKED, PartialAnswer(), Continuation.CONTINUE_FINAL_MESSAGE)
     body = write_chat(rest, RequestRules(pass_unknown=False))
 
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
