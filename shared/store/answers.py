@@ -143,10 +143,6 @@ def parse_beat_answer(raw: bytes) -> StopReason | None:
 
 def has_ended(answer: FinishAnswer) -> bool:
     """Check whether the job has its terminal event after this answer."""
-    match answer:
-        case Written():
-            return True
-        case StopReason():
-            return answer.job_has_ended
-        case Behind():
-            return False
+    if isinstance(answer, StopReason):
+        return answer.job_has_ended
+    return isinstance(answer, Written)

@@ -32,11 +32,9 @@ ControlMessage = CancelJob | PermitReleased
 
 def encode_message(message: ControlMessage) -> bytes:
     """Encode a message for the channel."""
-    match message:
-        case CancelJob(job_id):
-            return job_id.encode()
-        case PermitReleased(provider):
-            return f"{_PERMIT}{provider}".encode()
+    if isinstance(message, CancelJob):
+        return message.job_id.encode()
+    return f"{_PERMIT}{message.provider}".encode()
 
 
 def parse_message(raw: bytes) -> ControlMessage | None:

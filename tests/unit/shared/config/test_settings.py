@@ -479,3 +479,12 @@ def test_a_ceiling_that_holds_no_body_is_refused_by_name(monkeypatch: pytest.Mon
 
     with pytest.raises(StartupError, match=r"TAILRACE_MAX_MEMORY: .*16777216"):
         load_settings()
+
+
+def test_a_path_prefix_is_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_PATH_PREFIX", "/llm")
+    assert load_settings().path_prefix == "/llm"
+
+    monkeypatch.setenv("TAILRACE_PATH_PREFIX", "llm/")
+    with pytest.raises(StartupError, match=r"TAILRACE_PATH_PREFIX.*begins with /"):
+        load_settings()
