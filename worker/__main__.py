@@ -1,4 +1,4 @@
-"""The worker's command line: reads the settings, runs the worker and handles signals.
+"""The command line of a worker: read the settings, run the worker and handle signals.
 
 `python -m worker`, or `tailrace worker`. Not here: the parts of a worker and how they are put together (app.py).
 """

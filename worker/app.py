@@ -1,4 +1,4 @@
-"""The composition root of a worker: opens the connections, builds the parts, runs them and drains them.
+"""The composition root of a worker: open the connections, build the parts, run them and drain them.
 
 Not here: signals and the command line (__main__.py), and the work of any part.
 """
@@ -89,7 +89,7 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Upstreams:
-    """The way to the providers: their routes, breakers and concurrency limits."""
+    """The access to the providers: their routes, breakers and concurrency limits."""
 
     table: RouteTable
     routes: Routes
@@ -99,7 +99,7 @@ class Upstreams:
 
 @dataclass(frozen=True, slots=True)
 class ServerAge:
-    """The time since the younger server started, and the time to wait until every holder of a job had a lease."""
+    """The time since the younger server started, and the wait until each holder of a job had a lease to renew it."""
 
     up_s: float
     wait_s: float
@@ -178,13 +178,13 @@ class Builder:
         return Stores(store, queue, ReplayLog(self.clients.jobs, keys), epilogue)
 
     async def server_age(self) -> ServerAge:
-        """Read how long the servers have been up; after a start, holders of jobs need a lease to renew their claims."""
+        """Read the time since the servers started; after a start, holders need a lease's time to renew their claims."""
         with must_answer():
             up_s = min((await self.stores.queue.server()).up_s, (await self.stores.jobs.server()).up_s)
         return ServerAge(up_s, max(0.0, self.settings.lease_s - up_s))
 
     async def upstreams(self, providers: Mapping[str, Provider], stack: AsyncExitStack) -> Upstreams:
-        """Build the way to the providers, with the state of the breakers as the other workers see it."""
+        """Build the access to the providers, with the breaker states that all workers share."""
         table, jobs = self.settings.route_table(), self.clients.jobs
         routes = Routes(table, providers)
         stack.push_async_callback(routes.close)
@@ -364,7 +364,7 @@ async def _supervise(
         await stop.wait()
         log.info("worker.draining", jobs=dispatcher.busy, drain_s=drain_s)
         taking.cancel()
-        # A claim that is under way ends first: its job is drained with the others.
+        # Wait for a claim that is in progress: its job is drained with the others.
         await run_until(now, asyncio.wait([taking], timeout=_HAND_BACK_S))
         await drain(dispatcher, drain_s, now)
         for task in (*side, taking):

@@ -1,1 +1,1 @@
-"""Dispatch: which job runs next, who holds it, and what ends jobs that no worker holds."""
+"""Dispatch: choose the next job, hold it while it runs, and end or restore jobs that no worker holds."""

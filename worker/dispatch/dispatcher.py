@@ -1,8 +1,9 @@
-"""arq workers, one per lane, with shared slots: who runs next, and who still holds what.
+"""Take jobs for one process's slots, with one arq worker per lane, and renew their claims while they run.
 
-`take` picks and claims the next job in one step, then arq's `run_job` runs it; arq's polling, its WATCH and its own
-endings are not used (arq 0.28 reads from the head of a queue in which running jobs stay, so that each poll costs what
-all running jobs cost). Above: worker/app.py. Below: execution/runs.py runs a job. Not here: what a job does.
+`take` picks and claims the next job in one step, then arq's `run_job` runs it. arq's polling, its WATCH and its own
+endings are not used: arq 0.28 reads from the head of a queue in which running jobs stay, so that the cost of each poll
+grows with the number of running jobs.
+Not here: the run of a job (worker/execution/runs.py).
 """
 
 import asyncio
@@ -33,7 +34,7 @@ from worker.execution.runs import Runs
 
 log = structlog.get_logger()
 
-# A lost ring costs one of these; a deferred job is due earlier than this or waits for the next.
+# A lost wake-up delays a job by this time at most. A deferred job is due earlier, or waits for the next sweep.
 _SWEEP_S = 1.0
 _BEATS_PER_LEASE = 4
 _ALIVE_LEASES = 2
@@ -43,7 +44,7 @@ _PAUSE_FIRST_S, _PAUSE_MOST_S = 0.2, 1.0
 
 
 class LaneWorker(Worker):
-    """arq's worker for one lane: its `run_job`, and nothing of its own loop."""
+    """arq's worker for one lane: only its `run_job` is used, not its loop."""
 
     def __init__(self, lane: str, queue_name: str, pool: ArqRedis, dispatcher: "Dispatcher", slots: int) -> None:
         super().__init__(
@@ -64,15 +65,15 @@ class LaneWorker(Worker):
         self.job_tasks = _TasksOfJobs()
 
     async def finish_job(self, job_id: str, finish: bool, *_: Any) -> None:
-        """Nothing: whoever ended the job has run the epilogue, and the arq entry goes last (design, Finish)."""
+        """Do nothing: the completion steps of the job have removed its arq entry, as the last step (design, Finish)."""
 
     async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
-        """arq could not read its own message: the job ends properly, or never would."""
+        """End a job whose message arq could not read: without this, the job would never end."""
         await self._dispatcher.end_unreadable(job_id)
 
 
 class _Pool(ArqRedis):
-    """arq's client, for arq's keys by the names that they have here: `run_job` reaches them by a pipeline."""
+    """arq's client with Tailrace's names for arq's keys; `run_job` accesses them in a pipeline."""
 
     def __init__(self, client: Client, keys: Keys) -> None:
         super().__init__(connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize)
@@ -92,10 +93,10 @@ class _Pipeline(Pipeline):
 
 
 class _TasksOfJobs(dict[str, "asyncio.Task[Any]"]):
-    """arq's book of what runs, by job; it is for aborts, which are not used.
+    """arq's running tasks by job id; arq needs them for aborts, which are not used.
 
-    A job that was lost to another worker may come back while its former task still lets its upstream go: whichever of
-    the two ends last finds that the other has taken it out.
+    A job lost to another worker may return while its former task still closes its upstream. The task that ends last
+    then finds the entry removed already, which must not be an error.
     """
 
     def __delitem__(self, job_id: str) -> None:
@@ -103,13 +104,15 @@ class _TasksOfJobs(dict[str, "asyncio.Task[Any]"]):
 
 
 def _no_result(_: dict[str, Any]) -> bytes:
-    """Results are not kept, and arq's own (its exceptions) are no JSON."""
+    """Return an empty result: results are not kept, and arq's own (its exceptions) can't be encoded as JSON."""
     return b""
 
 
 def _read_message(raw: bytes) -> dict[str, Any]:
-    """A message that the queue wrote. Where it raises, arq calls `finish_failed_job`; what it let through and then
-    stumbled over would have no end."""
+    """Read a message that the queue wrote.
+
+    If this raises, arq calls `finish_failed_job`. Validate the message strictly, or its job would never end.
+    """
     message = deserialize(raw)
     (job_id,) = message["a"]
     if message != {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}:
@@ -118,7 +121,7 @@ def _read_message(raw: bytes) -> dict[str, Any]:
 
 
 class Dispatcher:
-    """One process's slots: takes jobs while there is room, renews what it holds, hands back when it drains."""
+    """The slots of one process: it takes jobs while a slot is free, renews their claims, and drains."""
 
     def __init__(
         self,
@@ -136,7 +139,10 @@ class Dispatcher:
         lease_s: float,
         wait_s: float = 0.0,
     ) -> None:
-        """With `wait_s`, jobs that ran before are left to their workers for so long: the server has just come back."""
+        """Create the dispatcher of these lanes.
+
+        After a restart of the server, jobs that ran before are left to their workers for `wait_s`.
+        """
         self._queue = queue
         self._store = store
         self._runs = runs
@@ -148,11 +154,11 @@ class Dispatcher:
         self._host = socket.gethostname()
         self._lease_s = lease_s
         self._claims: dict[str, Claim] = {}
-        # Whose claim it is: a job that was handed back can be taken again before its former task has ended.
+        # The task of each claim: a job that was handed back can be taken again before its former task has ended.
         self._holders: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
-        # A lane may be asked that could not be before: nobody will ring for what waits in it.
+        # Set if a lane may be asked that could not be before: no wake-up follows for the jobs that wait in it.
         self._freed = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -176,13 +182,13 @@ class Dispatcher:
         self._look_for_room()
 
     def serve(self, lane: str) -> None:
-        """A job was found in this lane: where it is not configured (any more), serve it too, with the least weight."""
+        """Serve a lane in which a job was found; if it is not configured (any more), it gets the least weight."""
         if lane not in self._workers:
             log.warning("dispatcher.lane_not_configured", lane=lane)
             self._add(Lane(lane))
 
     async def run(self) -> None:
-        """Take jobs until cancelled; what runs goes on."""
+        """Take jobs until cancelled; running jobs continue."""
         outage = Outage("dispatcher.redis_lost", "dispatcher.redis_back")
         backoff = Backoff(_PAUSE_FIRST_S, _PAUSE_MOST_S)
         while True:
@@ -195,7 +201,7 @@ class Dispatcher:
                 backoff.reset()
             except REDIS_FAULTS as error:
                 outage.goes_on(error)
-                # Claims have run out while Redis was away; whoever holds one renews it before others take the job.
+                # Claims have expired while Redis was away; their holders must renew them before others take the jobs.
                 self._spare_until = self._now() + self._lease_s
                 self.beat_soon()
                 await asyncio.sleep(backoff.next_s())
@@ -208,22 +214,22 @@ class Dispatcher:
             await asyncio.wait([ringing, freed], return_when=asyncio.FIRST_COMPLETED)
         finally:
             freed.cancel()
-            ringing.cancel()  # a ring that is lost with it was for a job that is asked for next
+            ringing.cancel()  # a wake-up that is lost here was for a job that the next `take` finds
             await asyncio.wait([ringing])
         if not ringing.cancelled():
             ringing.result()
         if self._now() - asked_at > wait_s + self._lease_s * PATIENCE_LEASES:
-            # It was frozen, or we were: claims may have run out that nobody could renew.
+            # Redis or this process was frozen: claims may have expired because they could not be renewed.
             raise TimeoutError("Redis was away.")
 
     async def _take_once(self) -> float | None:
-        """Take a job and start it, or the seconds until one may be due."""
+        """Take a job and start it; if there is none, return the seconds until one may be due."""
         taking = asyncio.create_task(self._take())
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
-            # What this call claims on the server must not be dropped here: it is started, then handed back. Where that
-            # takes too long, a second cancellation drops it all the same, and its lease ends.
+            # A job that this call claims on the server must not be dropped here: it is started, then handed back. If
+            # that takes too long, a second cancellation drops it all the same, and its lease ends.
             try:
                 await asyncio.wait([taking])
             finally:
@@ -255,7 +261,7 @@ class Dispatcher:
         held = taken.job_id in self._claims
         self._claims[taken.job_id] = claim
         if held:
-            # Ours still: its claim expired while Redis was away. The record's fence has not moved.
+            # Still our job: its claim expired while Redis was away. The fence in the record has not changed.
             return
         self._rota.charge(taken.lane)
         task = asyncio.create_task(self._run_arq(taken))
@@ -288,7 +294,7 @@ class Dispatcher:
             log.error("dispatcher.job_task_failed", job=job_id, exc_info=error)
 
     async def run_job(self, ctx: dict[Any, Any], *args: Any) -> None:
-        """What arq calls, with its message's only argument: the job's id."""
+        """Run a job; arq calls this with the only argument of its message, the job's id."""
         job_id = ctx["job_id"]
         if args == (job_id,):
             await self._run_job(job_id)
@@ -303,7 +309,7 @@ class Dispatcher:
                 await retry_until_redis_answers(lambda: self._queue.give_back(claim, in_s))
 
     async def end_unreadable(self, job_id: str) -> None:
-        """The arq message is garbage or another job's; one that the queue has lost says nothing of the job."""
+        """End a job whose arq message is garbage or another job's; run it if the queue has only lost the message."""
         claim = self._claims[job_id]
         if not await retry_until_redis_answers(lambda: self._queue.has_message(job_id)):
             await self._run_job(job_id)
@@ -333,21 +339,21 @@ class Dispatcher:
                 continue
 
     def beat_soon(self) -> None:
-        """Orders may have been lost: ask the records now."""
+        """Read the records now, because control messages may have been lost."""
         self._beat_now.set()
 
     async def _beat_once(self) -> None:
         try:
             await self._ask_records()
         except REDIS_FAULTS:
-            # Where the jobs' server alone is away, nobody can begin a job: whoever holds one goes on holding it.
+            # If only the jobs' server is away, no worker can begin a job: each holder keeps its claims.
             await self._renew_claims()
             raise
         await self._renew_claims()
 
     async def _ask_records(self) -> None:
         executions = self._runs.executions()
-        # A server that is frozen must not keep us from the claims: they are renewed while half a lease is left.
+        # A frozen server must not delay the claims: they are renewed while half a lease is left.
         async with asyncio.timeout(self._lease_s / _BEATS_PER_LEASE):
             answers = await self._store.beat([each.execution for each in executions])
         for execution, answer in zip(executions, answers, strict=True):
@@ -361,18 +367,18 @@ class Dispatcher:
             renewed = await self._queue.renew(claims, self._lease_s)
         for claim, answer in zip(claims, renewed, strict=True):
             holder = self._runs.execution(claim.job_id)
-            # GONE: the queue has lost the job, or it has just ended. The fence is ours, so it goes on.
+            # GONE: the queue has lost the job, or it has just ended. The fence is ours, so the execution continues.
             if answer is RenewAnswer.LOST and holder is not None and self._claims.get(claim.job_id) is claim:
                 holder.stop(StopReason.LOST)
 
     def cancel(self, job_id: str) -> None:
-        """An order came: this job is to end."""
+        """Cancel a job if it runs here."""
         self._runs.stop(job_id, StopReason.CANCELLED)
 
-    # The way out.
+    # Draining.
 
     async def drain(self, within_s: float) -> None:
-        """Let running jobs end for a while, then hand the rest back without costing them an attempt."""
+        """Wait up to `within_s` for running jobs to end, then hand the rest back without costing them an attempt."""
         try:
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
@@ -381,11 +387,11 @@ class Dispatcher:
 
     @property
     def busy(self) -> int:
-        """Jobs that run here now."""
+        """Return the number of jobs that run here now."""
         return len(self._tasks)
 
     async def stopped(self, within_s: float) -> None:
-        """Wait until nothing runs here any more; what takes longer is dropped, and taken up when its lease ends."""
+        """Wait until no job runs here. Jobs that take longer are dropped, and taken again when their leases end."""
         try:
             async with asyncio.timeout(within_s):
                 await self._idle.wait()

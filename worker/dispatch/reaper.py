@@ -1,8 +1,9 @@
-"""Ends what nobody else ends: jobs past their deadline, abandoned ones, cancels without an answer, lost entries.
+"""End jobs that no worker ends: past their deadline, abandoned, or cancelled without an answer; restore lost entries.
 
-Every worker runs one; a job that is due for a look is hidden from the others for a while. It walks `tailrace:active`,
-never arq's keys, and needs no reader and no restart. Above: __main__. Below: recovery (which puts back what the queue
-lost), store and queue; who ends a job, and who serves the lane of one, is passed in.
+Every worker runs one; a job that is due for a check is hidden from the others for a while. It walks `tailrace:active`,
+never arq's keys, and needs no reader and no restart.
+Not here: restoring a job to the queue (reconciler.py), and its terminal event (worker/execution/job_end.py). The
+functions that end a job and serve its lane are passed in.
 """
 
 import asyncio
@@ -32,7 +33,7 @@ log = structlog.get_logger()
 _SWEEP_S = 0.5
 _HOLD_S = 5.0
 _LOOK_LEAST_S = 0.05
-# A cancelled job whose worker says nothing, and a running one whose worker does not see to its deadline.
+# The time that a worker gets to end its cancelled job, and a running one that has passed its deadline.
 _CANCEL_PATIENCE_MS = 2_000
 _DEADLINE_PATIENCE_MS = 2_000
 
@@ -40,14 +41,14 @@ EndJob = Callable[[str, TailraceError], Awaitable[bool]]
 
 
 class _Times(NamedTuple):
-    """The time of the jobs' server, and when this process's hold of the jobs ends by the queue's server."""
+    """The time of the jobs' server, and the end of this process's hold of the jobs by the queue's server."""
 
     jobs_ms: int
     held_until_ms: int
 
 
 class Reaper:
-    """One process's share of the reaping."""
+    """The reaper of one process."""
 
     def __init__(
         self,
@@ -64,9 +65,9 @@ class Reaper:
         up_s: float = VIEWER_LEASE_S,
         savings: Savings | None = None,
     ) -> None:
-        """With `wait_s`, it trusts the times that it reads only after so long: the server has just come back.
+        """Create a reaper that trusts the times that it reads only after `wait_s`, if the server has just restarted.
 
-        `up_s` is for how long it has been up: viewers show themselves less often than workers.
+        `up_s` is the time since that start; viewers renew their leases less often than workers.
         """
         self._store = store
         self._queue = queue
@@ -92,17 +93,17 @@ class Reaper:
                 full = await self.sweep()
                 outage.is_over()
             except REDIS_FAULTS as error:
-                # After an outage, workers and gateways first get a lease to say that they are still there.
+                # After an outage, workers and gateways first get a lease's time to renew theirs.
                 full = False
                 self._back_at = self._clock.monotonic()
                 self._trust_at = self._back_at + self._lease_s
                 outage.goes_on(error)
 
     async def sweep(self) -> bool:
-        """Look at what is due, once; True if there may be more."""
+        """Check the jobs that are due, once; return True if there may be more."""
         patience_s = self._trust_at - self._clock.monotonic()
         patient = patience_s > 0
-        # What is not looked at yet is hidden for no longer than that lasts.
+        # Jobs that are not checked yet are hidden only until the reaper trusts the times.
         hold_s = min(_HOLD_S, patience_s) if patient else _HOLD_S
         queue_ms, job_ids = await self._queue.due_for_a_look(hold_s=hold_s, limit=LOOKS)
         if not job_ids:
@@ -114,7 +115,7 @@ class Reaper:
                 await self._look_once(job_id, job, times, patient=patient)
             except REDIS_DOWN:
                 raise
-            except Exception:  # the top of one job's look: the others must not wait for a job that can't be looked at
+            except Exception:  # the top of one job's check: a job that can't be checked must not delay the others
                 if self._reported.is_new(job_id):
                     log.exception("reaper.look_failed", job=job_id)
         return len(job_ids) == LOOKS
@@ -147,17 +148,17 @@ class Reaper:
             await self._put_back(job.place, in_s, times)
 
     def _abandoned_in_s(self, job: Job, now_ms: int) -> float:
-        """When the job is given up for want of viewers, as far as is known now."""
+        """Return the seconds until the job is abandoned for lack of viewers, as far as is known now."""
         if not job.mortal:
             return math.inf
         abandoned_in_s, up_s = (job.abandon_ms - now_ms) / 1000, self._clock.monotonic() - self._back_at
-        # Viewers who were there before the server went away first get a lease to say that they still are.
+        # Viewers from before the server's outage first get a lease's time to renew theirs.
         seen_before = job.created_ms < now_ms - up_s * 1000
         return max(abandoned_in_s, VIEWER_LEASE_S - up_s) if seen_before else abandoned_in_s
 
     async def _abandon(self, job: Job) -> bool:
-        """Give up a job that nobody reads; False if somebody has come meanwhile."""
-        # Of one that runs its worker tells, who knows what came of it.
+        """Abandon a job without readers; return False if a reader has arrived meanwhile."""
+        # The saved tokens of a running job are recorded by its worker, which knows the answer so far.
         saved = await saved_tokens(self._store, job.id, 0, self._savings) if job.status is State.QUEUED else 0
         answer = await self._store.abandon(job.id, saved)
         if answer is CancelAnswer.WATCHED:
@@ -172,7 +173,8 @@ class Reaper:
     async def _look_at_broken(self, job_id: str, error: BrokenJob, times: _Times) -> None:
         """Put back or end a job that this version can't read.
 
-        A newer version may run it well, and whichever worker takes it and can't read it ends it. Its deadline holds.
+        A newer version may be able to run it; a worker that takes it and can't read it ends it. Its deadline still
+        applies.
         """
         if self._reported.is_new(job_id):
             log.warning("reaper.broken_job", job=job_id, reason=str(error))
@@ -186,7 +188,7 @@ class Reaper:
             await self._put_back(remains.place, LOOK_S, times)
 
     async def _put_back(self, place: Place, look_in_s: float, times: _Times) -> None:
-        """If the queue has lost it; if not, it is looked at again later."""
+        """Put a job back if the queue has lost it; if not, schedule its next check."""
         parts = (self._store, self._queue, self._epilogue)
         await put_back(*parts, place, look_in_s, lease_s=self._lease_s, held_until_ms=times.held_until_ms)
 

@@ -1,9 +1,9 @@
-"""Finds the jobs that the queue's server has forgotten, once it has become another one: flushed, restarted or replaced.
+"""Restore the jobs that the queue's server has lost after it was flushed, restarted or replaced.
 
-Where queue and jobs live on different servers, the queue's may lose its last second and with it what lane, reaper and
-bell knew of a job whose record is kept. One worker of the fleet then walks all records, puts back what has not ended,
-and writes the tenants' lists and the Idempotency-Keys again. Above: __main__ and reaper. Below: job_walk, store and
-queue. Not here: what is due for a look in ordinary times (reaper.py).
+If queue and jobs are on different servers, the queue's server may lose its last second. The entries of a job for lane,
+reaper and wake-up are then lost while its record remains. One worker of the fleet walks all records, puts back the jobs
+that have not ended, and writes the tenants' lists and the Idempotency-Keys again.
+Not here: the regular checks of single jobs (reaper.py).
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ _WALK_S = 10.0
 
 
 class Recovery:
-    """One process's share: it walks if no other does."""
+    """The recovery of one process: it walks the records if no other process does."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Recovery:
         lease_s: float,
         bounds: TenantBounds = UNBOUNDED,
     ) -> None:
-        """`bounds` are those of each tenant."""
+        """Create the recovery; `bounds` are those of each tenant."""
         self._walk_of_jobs = walk
         self._bounds = bounds
         self._store = store
@@ -51,11 +51,11 @@ class Recovery:
         self._lease_s = lease_s
 
     async def run(self) -> None:
-        """Look at the queue's server now and then, until cancelled."""
+        """Check both servers regularly, until cancelled."""
         await repeat(self.check, _CHECK_S, Outage("recovery.redis_lost", "recovery.redis_back"))
 
     async def check(self) -> bool:
-        """Walk if either server is not the one that was there at the last comparison; whether it was done."""
+        """Walk the records if either server has changed since the last comparison; return whether it was done."""
         server = await identity_of(self._store, self._queue)
         if not await self._walk_of_jobs.marker.acquire(server, _WALK_S):
             return False
@@ -66,8 +66,8 @@ class Recovery:
             walked = True
         finally:
             if not walked:
-                # A server that still loads its data tells who it is, and no more; or this worker is stopped. The next
-                # try must not wait for `_WALK_S`.
+                # A server that still loads its data answers only with its identity; or this worker is being stopped.
+                # The next try must not wait for `_WALK_S`.
                 with suppress(*REDIS_FAULTS):
                     await self._walk_of_jobs.marker.release()
         log.info("recovery.walked", restored=restored)
@@ -90,16 +90,16 @@ class Recovery:
                 continue
             restored += 1
             if (term := self._bounds.running_term) and place.tenant and place.tenant not in bounded:
-                # What the queue's server has lost it has lost of the tenant, too.
+                # With the job, the queue's server has lost the bound of its tenant.
                 bounded.add(place.tenant)
                 await self._queue.bound(place.tenant, term, LONGEST_TIMEOUT_S)
         return restored
 
 
 async def identity_of(store: Store, queue: Queue) -> str:
-    """Name both servers as they are now: another name means that one of them may have forgotten something.
+    """Return the identity of both servers; if it changes, one of them may have lost data.
 
-    A jobs' server that loses its last second may forget the end of a job, which the queue no longer holds.
+    A jobs' server that loses its last second may lose the end of a job, which the queue no longer holds.
     """
     return f"{await queue.identity()} {(await store.server()).run_id}"
 
@@ -114,10 +114,10 @@ async def put_back(
     lease_s: float,
     held_until_ms: int | None = None,
 ) -> bool:
-    """Give the queue a job that it had lost; whether it had. The arguments are `Queue.restore`'s."""
+    """Restore a job that the queue has lost; return whether it had. The arguments are those of `Queue.restore`."""
     if not await queue.restore(place, look_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
         return False
-    # It may have ended since its record was read: then the queue had not lost it, but let it go.
+    # The job may have ended since its record was read: then the queue has not lost it but released it.
     (now,) = await store.load_many([place.job_id])
     if now is None or (isinstance(now, Job) and now.ended):
         await epilogue.run(place.job_id, place.lane, failed=now is not None and now.status is State.FAILED)

@@ -1,1 +1,1 @@
-"""One job, from taken to ended."""
+"""Run one claimed job until it ends or leaves this process."""

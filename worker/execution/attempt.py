@@ -1,6 +1,6 @@
 """One execution of a chat: the chunks of the provider become deltas in the job's log.
 
-Not here: the decision what follows a failure (job_run.py), and the chunks themselves (worker/upstream/chain.py).
+Not here: the decision after a failure (job_run.py), and the chunks themselves (worker/upstream/chain.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -66,17 +66,17 @@ class Attempt:
 
     @property
     def last(self) -> EventId:
-        """The last event that was put."""
+        """Return the id of the last event that was put."""
         return EventId(self.execution.epoch, self._outbox.seq)
 
     @property
     def left_s(self) -> float:
-        """The seconds until the job's deadline."""
+        """Return the seconds until the job's deadline."""
         return self._deadline - self._clock.monotonic()
 
     @property
     def shown(self) -> int:
-        """The number of deltas of the answer, those that it continues included."""
+        """Return the number of deltas of the answer, those that it continues included."""
         return self._tally.deltas
 
     def stop(self, reason: StopReason) -> None:
@@ -101,7 +101,7 @@ class Attempt:
         return error or completed(self._reasons(), self._counted("estimated"), self._tally)
 
     async def flushed(self) -> None:
-        """Wait until what was generated before a stop is in the log."""
+        """Wait until all deltas generated before a stop are in the log."""
         await self._outbox.flushed()
 
     def failed(self, error: AttemptFailed) -> Ending:

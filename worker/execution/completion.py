@@ -1,9 +1,9 @@
-"""What is left to do once a job has its terminal event: the dead letter, where it failed; the queue entry goes last.
+"""Complete a job that has its terminal event: write the dead letter if it failed, then remove the queue entry.
 
-Each step is idempotent by the job's id, and whoever takes a job that has ended runs them again: a worker that is killed
-between two of them leaves nothing undone. A job that was lost, and is made again under its Idempotency-Key meanwhile,
-stays in the queue. Above: attempts, lane_worker, reaper, recovery. Below: dead_letters, queue, store.
-Not here: how a job ends.
+Each step is idempotent by the job's id. A worker that takes an ended job runs the steps again, so that a worker killed
+between two steps leaves nothing undone. If a lost job was created again under its Idempotency-Key meanwhile, it stays
+in the queue.
+Not here: the terminal event (ending.py).
 """
 
 import structlog
@@ -20,7 +20,7 @@ _LATE_LOOK_S = 5.0
 
 
 class Epilogue:
-    """The epilogues of one process."""
+    """Runs the completion steps of ended jobs."""
 
     def __init__(self, queue: Queue, dead_letters: DeadLetters, store: Store, metrics: Metrics | None = None) -> None:
         self._store = store
@@ -29,7 +29,10 @@ class Epilogue:
         self._metrics = metrics or Metrics()
 
     async def run(self, job_id: str, lane: str, *, failed: bool = True) -> None:
-        """See a job off that has ended. `failed`: it has, or its caller does not know; its record does."""
+        """Run the completion steps of an ended job.
+
+        `failed` is true if the job failed, or if the caller does not know; then its record decides.
+        """
         if failed:
             await self._bury(job_id)
         await self._queue.done(job_id, lane)
@@ -37,9 +40,10 @@ class Epilogue:
             await self._put_back_if_made_again(job_id)
 
     async def _put_back_if_made_again(self, job_id: str) -> None:
-        """Put a job back whose record came late, or anew.
+        """Restore a job to the queue if its record was written late, or anew.
 
-        Whoever writes a record looks at the queue afterwards, and here the record is looked at: one sees the other.
+        A process that writes a record reads the queue afterwards. Here the record is read after the queue was written,
+        so that at least one of the two sees the other.
         """
         (job,) = await self._store.load_many([job_id])
         if isinstance(job, Job) and not job.ended:

@@ -2,7 +2,7 @@
 
 It does without the pump. A batch and its `progress` event are one step in Redis. An execution therefore continues
 behind the stored batches of a former one and computes none of them again.
-Not here: the call to the provider (worker/upstream/chain.py), and what follows a failure (job_run.py).
+Not here: the call to the provider (worker/upstream/chain.py), and the decision after a failure (job_run.py).
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from worker.execution.token_latency import Pace
 from worker.model.digest import StreamDigest
 from worker.upstream.wire.vectors import Vectors
 
-# A Redis that takes nothing now is asked again after so long.
+# The pause before the next call to a Redis that refuses writes for now.
 _BUSY_S = 0.25
 
 
@@ -79,12 +79,12 @@ class Embedding:
 
     @property
     def last(self) -> EventId:
-        """The last event that was logged."""
+        """Return the id of the last event that was logged."""
         return EventId(self.execution.epoch, self._seq)
 
     @property
     def left_s(self) -> float:
-        """The seconds until the job's deadline."""
+        """Return the seconds until the job's deadline."""
         return self._deadline - self._clock.monotonic()
 
     async def run(self) -> Ending | AttemptFailed | None:
@@ -105,7 +105,7 @@ class Embedding:
         return with_result(completed([], self._embedded.usage, StreamDigest()), self._embedded)
 
     async def flushed(self) -> None:
-        """Nothing: a batch that is kept is in the log."""
+        """Return at once: a stored batch is in the log."""
 
     def failed(self, error: AttemptFailed) -> Ending:
         """Return the job's end if no attempt follows this failure."""
@@ -132,7 +132,7 @@ class Embedding:
             done += len(batch)
 
     async def _take_up(self, total: int) -> int:
-        """How many inputs former executions have done; their vectors, hashed again, must prove themselves."""
+        """Count the inputs that former executions have embedded, after checking the hash of their vectors."""
         job_id = self.execution.job_id
         embedded = await retry_until_redis_answers(lambda: self._store.embedded(job_id))
         if embedded is None:
@@ -189,7 +189,7 @@ class Embedding:
             raise TenantFull.of_a_job()
 
     async def _keep_with_retries(self, seq: int, frame: bytes, place: int, part: bytes, embedded: Embedded) -> bool:
-        """Keep a part, however often it takes; return whether the tenant is full. A refusal ends this execution."""
+        """Store a part, with retries; return whether the tenant is full. A refusal ends this execution."""
         while True:
             answer = await retry_until_redis_answers(
                 lambda: self._results.keep(

@@ -1,7 +1,7 @@
-"""How a job ends: the terminal event with its proof (count and hash), written by whoever may.
+"""Write a job's terminal event with its proof: the count and the hash of its deltas.
 
-Above: attempts.py ends what it ran, reaper.py what nobody runs any more. Below: store (which decides whether it is
-accepted) and the log, from which count and hash are read where the caller does not know them. Not here: when to end.
+The store decides whether the event is accepted. If the caller does not know count and hash, they are read from the log.
+Not here: the decision when a job ends (job_run.py; worker/dispatch/reaper.py for jobs that no worker runs any more).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,20 +32,20 @@ from worker.model.token_estimate import Savings
 
 DigestT = TypeVar("DigestT", bound=StreamDigest)
 
-# How many characters make a token, where nobody counted: good enough to be called an estimate.
+# The characters of a token, if no provider counted: accurate enough for a number that is marked as an estimate.
 _CHARS_PER_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A terminal event, before it has its place in the log."""
+    """A terminal event that does not have its position in the log yet."""
 
     state: State
     data: Mapping[str, Any]
 
 
 def completed(finish_reasons: list[str | None], usage: Usage, tally: StreamDigest) -> Ending:
-    """The job did what it was asked for."""
+    """Build the end of a job that succeeded."""
     return Ending(
         State.COMPLETED,
         {
@@ -58,12 +58,15 @@ def completed(finish_reasons: list[str | None], usage: Usage, tally: StreamDiges
 
 
 def with_result(ending: Ending, embedded: Embedded | None) -> Ending:
-    """The same, and the proof of what the job keeps as its result; None: that is nothing, or its kind has none."""
+    """Add the proof of the stored result to an ending.
+
+    `embedded` is None if nothing is stored, or if the kind has no result; then the ending stays as it is.
+    """
     return ending if embedded is None else replace(ending, data={**ending.data, "result": embedded.proof()})
 
 
 def ended_badly(error: TailraceError, usage: Usage | None, tally: StreamDigest) -> Ending:
-    """The job ended without success."""
+    """Build the end of a job that did not succeed."""
     state = State.FAILED
     if isinstance(error, Cancelled):
         state = State.CANCELLED
@@ -96,7 +99,7 @@ async def finish_from_log(
     prompt_tokens: int,
     savings: Savings | None = None,
 ) -> FinishAnswer:
-    """End a job badly, with the count and hash of what its log really holds; an abandoned one says what it saved."""
+    """End a job with an error and with its log's own count and hash. An abandoned job also records the saved tokens."""
     tally, latest = await retry_until_redis_answers(lambda: read_stream_digest(replay_log, execution.job_id))
     embedded = await retry_until_redis_answers(lambda: store.embedded(execution.job_id))
     usage = embedded.usage if embedded else None
@@ -112,7 +115,7 @@ async def finish_from_log(
 
 
 async def saved_tokens(store: Store, job_id: str, generated: int, savings: Savings) -> int:
-    """What an abandoned job would still have cost; 0 where its request can't be read."""
+    """Estimate the tokens that an abandoned job would still have cost; 0 if its request can't be read."""
     try:
         return savings.of(await store.request(job_id), generated)
     except BrokenJob:
@@ -120,19 +123,22 @@ async def saved_tokens(store: Store, job_id: str, generated: int, savings: Savin
 
 
 async def read_stream_digest(replay_log: ReplayLog, job_id: str) -> tuple[StreamDigest, EventId]:
-    """Count and hash of the surviving deltas, and the log's last id."""
+    """Read the count and hash of the surviving deltas, and the log's last id."""
     return await _tally_to(replay_log, job_id, None, StreamDigest)
 
 
 async def read_partial_answer(replay_log: ReplayLog, job_id: str) -> tuple[PartialAnswer, EventId]:
-    """The same, and what the surviving deltas say."""
+    """Read the partial answer that the surviving deltas form, and the log's last id."""
     return await _tally_to(replay_log, job_id, None, PartialAnswer)
 
 
 async def _tally_to(
     replay_log: ReplayLog, job_id: str, end: EventId | None, make: Callable[[], DigestT]
 ) -> tuple[DigestT, EventId]:
-    """The tally of the log up to `end`. It holds no more than a page: what survives a rollback is read again."""
+    """Read the digest of the log up to `end`.
+
+    It holds one page at most: after a rollback, the surviving deltas are read again.
+    """
     tally, cursor, more = make(), START, True
     while more:
         page = await replay_log.read_after(job_id, cursor, max_bytes=PAGE_BYTES)
@@ -140,7 +146,7 @@ async def _tally_to(
             event_id = first_id(frame)
             if end is not None and event_id > end:
                 return tally, cursor
-            # Events that a newer version wrote count; what they say does not matter here.
+            # Events of a newer version count too; their content does not matter here.
             if frame.startswith(b"event: delta\n"):
                 tally.add(decode_frame(frame).data)
             elif frame.startswith(b"event: rollback\n"):
@@ -152,12 +158,12 @@ async def _tally_to(
 
 
 def estimate_tokens(request: Mapping[str, Any]) -> int:
-    """About how many tokens a prompt has, where the provider did not say."""
+    """Estimate the tokens of a prompt if the provider did not count them."""
     return -(-_characters(request.get("messages")) // _CHARS_PER_TOKEN)
 
 
 def estimate_input_tokens(inputs: Sequence[str | list[int]]) -> int:
-    """The same of inputs to embed; those that are tokens already are counted."""
+    """Estimate the tokens of inputs to embed; inputs that are tokens already are counted."""
     return sum(len(each) if isinstance(each, list) else -(-len(each) // _CHARS_PER_TOKEN) for each in inputs)
 
 

@@ -2,7 +2,7 @@
 
 A new kind adds a class that has the Protocol's members, and one line to `execution_factories`; the kind's other
 properties are in shared/model/kinds.py.
-Not here: the decision when an execution begins, and what follows its end (job_run.py).
+Not here: the decisions before and after an execution (job_run.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -29,15 +29,15 @@ class RunningExecution(Protocol):
 
     @property
     def last(self) -> EventId:
-        """The id of the last event of this execution."""
+        """Return the id of the last event of this execution."""
 
     @property
     def left_s(self) -> float:
-        """The seconds until the job's deadline."""
+        """Return the seconds until the job's deadline."""
 
     @property
     def shown(self) -> int:
-        """The number of deltas of the answer, those of former executions included."""
+        """Return the number of deltas of the answer, those of former executions included."""
 
     def stop(self, reason: StopReason) -> None:
         """Stop it; only the first reason counts."""

@@ -1,4 +1,4 @@
-"""Ends a job that no execution of this process runs: its terminal event is made from its log.
+"""End a job that no execution of this process runs: its terminal event is made from its log.
 
 Not here: the event itself (ending.py), and the steps that follow a job's end (completion.py).
 """

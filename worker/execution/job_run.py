@@ -218,7 +218,7 @@ class JobRun:
         finally:
             await self._services.gate.leave(self.claim.job_id, permit)
         if begun is BeginRefusal.MOVED:
-            # A worker whose lease has ended still writes. Only the log as it is when we begin can be continued.
+            # A worker may still write after its lease has ended. Only the log as it is when we begin can be continued.
             partial, seen = await self._read_partial()
             if not may_follow(plan, partial, upcoming.progress):
                 raise upcoming.cause or WorkerLost.because_of_silence()
@@ -250,7 +250,7 @@ class JobRun:
     def _count(self, plan: Plan, upcoming: NextAttempt, begun: Execution, discarded: int) -> None:
         job, metrics = plan.job, self._services.metrics
         if not job.started_ms and upcoming.former is None:
-            # Both times are the server's: the time left until the deadline tells when the execution began.
+            # Both times are the server's: the start of the execution follows from the time left until the deadline.
             wait_ms = job.deadline_ms - begun.left_ms - job.created_ms
             metrics.wait.of(job.lane).observe(wait_ms / 1000)
         metrics.taken_back.of().add(discarded)
@@ -304,7 +304,7 @@ class JobRun:
         execution: RunningExecution,
         error: AttemptFailed,
     ) -> NextAttempt | float | None:
-        """Return what follows a failed attempt; None if the job ends with it."""
+        """Return the next attempt after a failed one, or the wait until it; None if the job ends with the failure."""
         begun = execution.execution
         log.info("attempt.failed", code=error.code, shown=execution.shown, epoch=begun.epoch)
         partial, seen = PartialAnswer(), execution.last

@@ -105,7 +105,7 @@ def attempt_input(plan: Plan, upcoming: NextAttempt, permit: Permit) -> AttemptI
 
 
 def succession(upcoming: NextAttempt, given: AttemptInput) -> Succession | None:
-    """Describe to the store what the attempt succeeds; None for the first execution of a job."""
+    """Describe the attempt's predecessor for the store; None for the first execution of a job."""
     if upcoming.seen is None:
         return None
     resumed_from = upcoming.seen if given.partial else ROLLED_BACK if upcoming.partial.deltas else None

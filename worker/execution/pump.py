@@ -1,8 +1,8 @@
 """The bounded buffer between providers' streams and the replay log: one batched append per flush for all jobs.
 
 Self-batching: the next flush starts when the last one is acknowledged, so that a busy process sends large batches and
-an idle one adds no delay. An outbox that is full makes its provider wait. Above: attempt.py. Below: replay_log.py.
-Not here: what a frame says, and when a job ends.
+an idle one adds no delay. An outbox that is full makes its provider wait.
+Not here: the content of a frame (attempt.py), and the end of a job (ending.py).
 """
 
 import asyncio
@@ -23,14 +23,14 @@ from shared.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
-# What a Redis with `appendfsync everysec` may forget when it is killed is kept for so long, to be sent again.
+# Frames are kept for so long, to be sent again: a killed Redis with `appendfsync everysec` may have lost them.
 _KEEP_S = 2.0
 _PAUSE_FIRST_S = 0.05
 _PAUSE_MOST_S = 1.0
 
 
 class Sealed(NamedTuple):
-    """A frame that has its place in the log."""
+    """A frame that has its sequence number."""
 
     seq: int
     frame: bytes
@@ -61,7 +61,7 @@ class Outbox:
         self.log_bytes = 0
         """Bytes of all frames of this execution."""
         self.stopped: StopReason | None = None
-        """Why the log takes nothing more from this execution."""
+        """The reason why the log accepts nothing more from this execution."""
 
     async def put(self, event: EventType, data: bytes) -> None:
         """Seal a frame and hand it over; waits while the outbox is full.
@@ -87,9 +87,9 @@ class Outbox:
             await self._room.wait()
 
     def send_again(self, log_ends_at: int) -> bool:
-        """The log ends at an event that it had confirmed to be past: Redis forgot. What was kept goes first again.
+        """Send the kept frames again, before any other, after Redis lost confirmed events and ends at `log_ends_at`.
 
-        False if that would not fill the gap: then the execution is stopped as BEHIND.
+        Return False if the kept frames do not fill the gap: then the execution is stopped as BEHIND.
         """
         if self.stopped is not None:
             return False
@@ -112,16 +112,16 @@ class Outbox:
 
     @property
     def waiting_bytes(self) -> int:
-        """Frames that Redis has not acknowledged."""
+        """Return the bytes of the frames that Redis has not acknowledged."""
         return self._waiting_bytes
 
     @property
     def waits(self) -> bool:
-        """Whether there is something to flush."""
+        """Return whether any frame waits for a flush."""
         return bool(self._waiting) and self.stopped is None
 
     def next_entry(self) -> Entry | None:
-        """As many waiting frames as fit into one entry; the identical one again until it is acknowledged."""
+        """Return an entry of as many waiting frames as fit, and the identical entry again until it is acknowledged."""
         if self._entry is not None or not self._waiting or self.stopped is not None:
             return self._entry
         frames: list[bytes] = []
@@ -202,7 +202,7 @@ class Pump:
         return Outbox(self, execution, self._max_bytes, on_stop)
 
     def ring(self, outbox: Outbox) -> None:
-        """This outbox has something to send."""
+        """Wake the pump for an outbox that has frames to send."""
         self._dirty[outbox.execution.owner] = outbox
         self._bell.set()
 
@@ -221,7 +221,7 @@ class Pump:
                 self._bell.set()
 
     async def _flush(self) -> bool:
-        """One batch; False if Redis could not take it now. Unacknowledged entries are sent again, identically."""
+        """Append one batch; False if Redis did not accept it now. Unacknowledged entries are sent again unchanged."""
         batch = self._batch()
         if not batch:
             self._dirty.clear()
@@ -248,7 +248,7 @@ class Pump:
         return fine
 
     def _batch(self) -> list[tuple[Outbox, Entry]]:
-        """The next entry of each outbox, as far as they fit into one flush."""
+        """Return the next entry of each outbox, as far as they fit into one flush."""
         batch: list[tuple[Outbox, Entry]] = []
         size = 0
         for outbox in self._dirty.values():

@@ -1,4 +1,4 @@
-"""The broken jobs that this process has logged already, so that each is logged once. Not here: the trouble."""
+"""The broken jobs that this process has logged already, so that each is logged once. Not here: the log lines."""
 
 from collections import OrderedDict
 
@@ -13,7 +13,7 @@ class ReportedJobs:
         self._seen: OrderedDict[str, None] = OrderedDict()
 
     def is_new(self, job_id: str) -> bool:
-        """Add a job; whether it was not there."""
+        """Add a job; return whether it is new."""
         if job_id in self._seen:
             return False
         self._seen[job_id] = None

@@ -1,7 +1,8 @@
-"""How fast an execution's provider speaks, for the metrics: its first token, its gaps, its failures.
+"""Measure the provider of an execution for the metrics: its first token, the gaps between tokens, its failures.
 
-Above: attempt.py, which tells each read that brought deltas. On the path of every token: one look at the clock, a
-bisection and three additions. Not here: what happens to a provider that is too slow (fallback.py).
+It runs for each read that brought deltas, on the path of every token: it costs one reading of the clock, a bisection
+and three additions.
+Not here: the time-outs of a slow provider (worker/upstream/chain.py).
 """
 
 from shared.model.errors import AttemptFailed, is_provider_fault
@@ -10,7 +11,7 @@ from shared.telemetry.metrics import Metrics
 
 
 class Pace:
-    """One execution, from its making on."""
+    """The measurement of one execution, from its creation on."""
 
     __slots__ = ("_clock", "_deltas", "_failures", "_gaps", "_last", "_next", "_provider")
 
@@ -24,7 +25,7 @@ class Pace:
         self._last = clock.monotonic()
 
     def came(self, deltas: int) -> None:
-        """One read brought so many deltas."""
+        """Record a read that brought so many deltas."""
         now = self._clock.monotonic()
         self._deltas.add(deltas)
         self._next.observe(now - self._last)
@@ -32,6 +33,6 @@ class Pace:
         self._last = now
 
     def failed(self, error: AttemptFailed) -> None:
-        """The attempt is over, perhaps by the provider's fault."""
+        """Count the attempt's failure if it is the provider's fault."""
         if is_provider_fault(error):
             self._failures.of(self._provider, error.code).add()
