@@ -68,7 +68,7 @@ class LaneWorker(Worker):
         """Do nothing: the completion steps of the job have removed its arq entry, as the last step (design, Finish)."""
 
     async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
-        """End a job whose message arq could not read: without this, the job would never end."""
+        """End a job if arq could not read its message: without this, the job would never end."""
         await self._dispatcher.end_unreadable(job_id)
 
 
@@ -109,10 +109,8 @@ def _no_result(_: dict[str, Any]) -> bytes:
 
 
 def _read_message(raw: bytes) -> dict[str, Any]:
-    """Read a message that the queue wrote.
-
-    If this raises, arq calls `finish_failed_job`. Validate the message strictly, or its job would never end.
-    """
+    """Read and validate a message that the queue wrote; if this raises, arq calls `finish_failed_job`."""
+    # Accepting a message that arq then fails on would leave the job without an end.
     message = deserialize(raw)
     (job_id,) = message["a"]
     if message != {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}:
@@ -139,10 +137,7 @@ class Dispatcher:
         lease_s: float,
         wait_s: float = 0.0,
     ) -> None:
-        """Create the dispatcher of these lanes.
-
-        After a restart of the server, jobs that ran before are left to their workers for `wait_s`.
-        """
+        """Create a dispatcher that leaves jobs that ran before a restart of the server to their workers for `wait_s`."""
         self._queue = queue
         self._store = store
         self._runs = runs
@@ -309,7 +304,7 @@ class Dispatcher:
                 await retry_until_redis_answers(lambda: self._queue.give_back(claim, in_s))
 
     async def end_unreadable(self, job_id: str) -> None:
-        """End a job whose arq message is garbage or another job's; run it if the queue has only lost the message."""
+        """End a job if its arq message is garbage or another job's; run it if the queue has only lost the message."""
         claim = self._claims[job_id]
         if not await retry_until_redis_answers(lambda: self._queue.has_message(job_id)):
             await self._run_job(job_id)

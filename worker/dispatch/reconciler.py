@@ -24,7 +24,7 @@ from worker.execution.completion import Epilogue
 log = structlog.get_logger()
 
 _CHECK_S = 2.0
-# A worker that dies in mid-walk, or whose walk the jobs' server forgets, is replaced after this long; two that walk at
+# Another worker walks after this long if one dies in mid-walk, or if the jobs' server loses its marker. Two walks at
 # once do no harm.
 _WALK_S = 10.0
 
