@@ -1,7 +1,7 @@
-"""API keys as they are configured: whose each one is, and what its plan allows.
+"""Parse configured API keys: the tenant of each key, and the rights and lanes of its plan.
 
-An entry is `key:tenant`, then `:admin` or `:lanes=<lane>+<lane>` or both. Above: settings.py checks the entries, the
-gateway's auth.py keeps them. Pure. Not here: who presents a key.
+An entry is `key:tenant`, then `:admin` or `:lanes=<lane>+<lane>` or both.
+Pure. Not here: the check of a request's key (gateway/admission/auth.py).
 """
 
 import re
@@ -15,7 +15,7 @@ _LANES = "lanes="
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """One entry. `lanes` are those that the key may use, `default` its preferred one or else the first; empty: all."""
+    """One entry. `lanes` are those that the key may use (empty: all), `default` its preferred one or else the first."""
 
     key: SecretStr
     tenant: str
@@ -24,10 +24,10 @@ class ApiKey:
 
 
 def parse_api_key(entry: str) -> ApiKey:
-    """Read an entry.
+    """Parse an entry.
 
     Raises:
-        ValueError: the sentence says what would be right; it repeats nothing of what may be a secret.
+        ValueError: the sentence names the correct form; it repeats no part of the entry, which may be a secret.
     """
     key, _, rest = entry.partition(":")
     tenant, *options = rest.split(":")

@@ -1,8 +1,7 @@
-"""Bounds: how much any buffer of Tailrace may hold, and why so much. Sizes are bytes, the rest are counts.
+"""Bounds: the largest size of each buffer of Tailrace, with the reason. Sizes are bytes, the rest are counts.
 
-Above: whoever holds something for others; settings.py takes the defaults of the bounds that are settings from here.
-What is bounded by something else is named at the end. Pure. Not here: how long anything may take, what a field of a
-request may say, and what Redis holds.
+The settings take their defaults from here. Buffers that another bound limits are listed at the end.
+Pure. Not here: time limits, the validation of a request's fields, and the data that Redis holds.
 """
 
 from typing import Final
@@ -13,18 +12,18 @@ MIB: Final = 1024 * KIB
 # --- Connections
 
 CONNECTIONS: Final = 16_384
-"""Open connections of one gateway process: the 10,000 readers it is made for, and room for callers. One more is broken
-off at once, so that its client comes back, to another gateway with luck. Readers, callers and channels are no more."""
+"""Open connections of one gateway process: the 10,000 readers it is made for, and room for callers. One more is closed
+at once, so that its client reconnects, perhaps to another gateway. It bounds readers, callers and channels, too."""
 
 SPARE_FILES: Final = 256
-"""Open files of a gateway that are no client's: its connections to Redis, at most 65, and what Python and the system
-open. Where the system allows no more files than these and `CONNECTIONS`, connections are fewer (file_limit.py)."""
+"""Open files of a gateway besides clients' connections: at most 65 connections to Redis, and files of Python and the
+system. If the system's limit is below the sum of these and `CONNECTIONS`, connections are fewer (file_limit.py)."""
 
 LISTEN_BACKLOG: Final = 2048
-"""Connections that the kernel holds until they are accepted: a herd that reconnects after a deploy."""
+"""Connections that the kernel holds until they are accepted: many clients reconnect at once after a deploy."""
 
 HEAD_BYTES: Final = 64 * KIB
-"""A request's line and headers, which come from anybody, key or not. Common servers take from 8 to 64 KiB."""
+"""A request's line and headers, which any client may send without a key. Common servers accept from 8 to 64 KiB."""
 
 ADDRESS_CONNECTIONS: Final = 1024
 """Open connections of one client address, by default. A browser opens six, a busy service a few hundred. Proxies are
@@ -34,10 +33,10 @@ UNREAD_BODY_BYTES: Final = 64 * KIB
 """Bytes of a body that are still read after its request was answered. More would be work for a caller without a key."""
 
 BODY_RATE: Final = KIB
-"""Bytes a second that a body is to bring, by default. The slowest mobile networks bring several times as many."""
+"""The least rate of a body, in bytes a second, by default. The slowest mobile networks are several times faster."""
 
 PIPELINED: Final = 16
-"""Requests that a connection may send ahead of its answers. Hardly a client does; thousands fit into one read."""
+"""Requests that a connection may send ahead of its answers. Few clients do; thousands would fit into one read."""
 
 REDIS_CONNECTIONS: Final = 32
 """Connections of one pool. A command takes a fraction of a millisecond: more would only queue in Redis."""
@@ -49,27 +48,27 @@ BODY_BYTES: Final = MIB
 
 CONTAINERS: Final = 65_536
 """Objects and lists in one body: several times as many as the longest conversation of `BODY_BYTES` has. The interpreter
-decodes, encodes and collects all of them at one go, with nothing else running meanwhile."""
+decodes, encodes and collects all of them in one step, during which no other code runs."""
 
 INLINE_BYTES: Final = 32 * KIB
-"""A request's body that the event loop checks by itself: it takes a few milliseconds at worst. For larger ones there is
+"""The largest body that is checked on the event loop: it takes a few milliseconds at worst. Larger ones are checked in
 a thread."""
 
 TOOLS: Final = 2048
-"""Tools of one response: OpenAI takes 128. Each is checked, named and offered, which takes longer than reading it."""
+"""Tools of one response: OpenAI accepts 128. Checking, naming and offering each takes longer than reading it."""
 
 REFUSED_BODY_BYTES: Final = 64 * MIB
-"""What is still read, and thrown away, of a body that is too large: a client that is cut off while it sends sees a
+"""Bytes of an oversized body that are still read and discarded: a client that is cut off while it sends would see a
 broken connection instead of the answer."""
 
 LIST_MOST: Final = 100
 """Jobs in one page of a listing, and records in one read of them."""
 
 WALK_PAGE: Final = 500
-"""Keys that one step of a walk through all records looks at: short enough for a server that has other things to do."""
+"""Keys that one step of a walk through all records reads: few enough not to delay the server's other commands."""
 
 LIST_ROUNDS: Final = 10
-"""Reads for one page: a filter that little passes must not walk through a tenant's whole history."""
+"""Reads for one page: a filter that few jobs pass must not walk through a tenant's whole history."""
 
 REFERENCED_JOBS: Final = 32
 """Earlier responses whose items one request may refer to, and answers that get their state back: the log of each is
@@ -79,19 +78,19 @@ SAME_PROMPTS: Final = 8
 """The latest jobs with one prompt that can be found by it: a caller may ask for several samples."""
 
 RECENT_ANSWERS: Final = 4096
-"""Ended answers whose state a gateway remembers: the latest steps of some hundred agents."""
+"""Ended answers for which a gateway remembers the state: the latest steps of some hundred agents."""
 
 RECENT_ANSWERS_BYTES: Final = 16 * MIB
 """The state of these answers in all: thoughts and signatures have some kilobytes, and most answers have none."""
 
 EMBEDDED_INPUTS: Final = 2048
-"""What one call of `/v1/embeddings` may embed: OpenAI's own bound, and its caller waits for all of it."""
+"""Inputs of one call of `/v1/embeddings`: OpenAI's own bound, and its caller waits for all of them."""
 
 EMBEDDED_INPUTS_OF_A_JOB: Final = 100_000
-"""The same of a job of `/v1/jobs`, for which nobody has to wait. `BODY_BYTES` and `RESULT_BYTES` bound it too."""
+"""Inputs of one job of `/v1/jobs`, for which no caller has to wait. `BODY_BYTES` and `RESULT_BYTES` bound it too."""
 
 DIMENSIONS: Final = 65_536
-"""The longest vector that is asked for or taken: several times as long as any model's."""
+"""The longest vector that is requested or accepted: several times as long as any model's."""
 
 MODELS: Final = 10_000
 """Names of models that are offered: several times as many as the largest known catalogue has."""
@@ -99,23 +98,23 @@ MODELS: Final = 10_000
 # --- Readers
 
 READER_BYTES: Final = 256 * KIB
-"""Frames that wait for one reader, by default; beyond it they are dropped, and it goes back to the log. The same again
-holds the live messages that come while it reads there. A minute of a fast model is about as much."""
+"""Frames that wait for one reader, by default; beyond it they are dropped, and it reads the log again. The same amount
+again holds the live messages that arrive meanwhile. A minute of a fast model is about as much."""
 
 PAGE_BYTES: Final = 256 * KIB
-"""What is read of a log at once, and the entry that passes it: large enough that a resume takes few round trips."""
+"""Bytes of one read of a log, plus the entry that exceeds them: large enough that a resume takes few round trips."""
 
 NUDGE_OVER: Final = 16 * KIB
-"""A larger frame is not published, but an empty nudge: from here on Valkey 9.1 does not count a message against a
-subscriber's output buffer limit. The functions have it too; a test compares."""
+"""An empty nudge is published in place of a larger frame: above this size, Valkey 9.1 does not count a message against
+a subscriber's output buffer limit. The functions have it too; a test compares."""
 
 PIECE_BYTES: Final = 64 * KIB
-"""What is handed to a connection at once, for two reasons: its buffer holds what it may (64 KiB, asyncio's own bound)
-and one piece more; and the send time-out is for a reader that takes nothing, not for one that takes a lot slowly."""
+"""Bytes written to a connection at once, for two reasons. Its buffer holds asyncio's own bound (64 KiB) and one piece
+more. The send time-out is meant for a reader that accepts nothing, not for one that accepts much data slowly."""
 
 SEND_BUFFER_BYTES: Final = 16 * KIB
-"""The kernel's send buffer of a connection, which Linux doubles. Without it, the kernel takes megabytes for a reader
-that reads nothing, and back-pressure never reaches us."""
+"""The kernel's send buffer of a connection, which Linux doubles. Without it, the kernel buffers megabytes for a reader
+that reads nothing, and back-pressure never reaches the gateway."""
 
 # --- Jobs
 
@@ -142,10 +141,10 @@ MEMORY_RESERVE: Final = 10
 """New jobs are refused when the tenth part of a server's memory is left: running ones need it to end."""
 
 DEAD_LETTERS_OVER: Final = 100
-"""Dead letters that are let go at once where there are too many. The functions have it too; a test compares."""
+"""Dead letters that one call deletes if there are too many. The functions have it too; a test compares."""
 
 DEAD_LETTERS: Final = 10_000
-"""Dead letters, by default: more than anybody looks through. Each keeps its request, and its log."""
+"""Dead letters, by default: more than a person reads through. Each keeps its request and its log."""
 
 CHAIN: Final = 32
 """Links of a route's chain: each may be asked for every job, and all of them are in memory."""
@@ -154,7 +153,7 @@ WORKER_SLOTS: Final = 100
 """Jobs that one worker process runs at once, by default. There are no more claims, attempts, outboxes and calls."""
 
 VIEWS: Final = 100
-"""Jobs of whose readers a gateway tells in one call: ten thousand must hold up neither its loop nor Redis."""
+"""Jobs for which a gateway reports readers in one call: ten thousand must delay neither its loop nor Redis."""
 
 BREAKER_FAILURES: Final = 64
 """Failed calls that a circuit remembers, so that one request counts once. More of them leave no doubt."""
@@ -163,31 +162,32 @@ BREAKER_GROUPS: Final = 64
 """Tenants whose calls a circuit counts in a few seconds. More of them leave no doubt, either."""
 
 SAVINGS: Final = 256
-"""Models of whose answers' length a worker has an idea: those that were asked last. Callers name models."""
+"""Models for which a worker knows the usual length of answers: those called last. Callers choose the names."""
 
 CHOOSY_MODELS: Final = 256
 """Models for which a provider has refused a stream, or the state of an answer. A worker knows so many of them, because
 callers name models."""
 
 LOG_BYTES: Final = 16 * MIB
-"""What one execution of a job may log, by default, and the frame that passes it: a few hundred thousand tokens."""
+"""Bytes that one execution of a job may log, by default, plus the frame that exceeds them: a few hundred thousand
+tokens."""
 
 RESULT_BYTES: Final = 64 * MIB
 """The result of a job that does not stream, by default: 10,000 vectors of OpenAI's usual 1,536 numbers. Redis holds it;
-no process of ours holds more than a page of it."""
+no process of Tailrace holds more than a page of it."""
 
 EMBEDDED_AT_ONCE: Final = 100
-"""Inputs in one request to an upstream, which is what a lost worker costs; the answer is to fit into `EVENT_BYTES`."""
+"""Inputs in one request to an upstream: a lost worker costs so many, and the answer must fit into `EVENT_BYTES`."""
 
 EVENT_BYTES: Final = 8 * MIB
 """An upstream's largest event, error or whole answer: room for a picture. Its frame, in ASCII, may be three or four
-times as large, and passes through all that follows whole."""
+times as large, and passes undivided through all later stages."""
 
 FRAME_BYTES: Final = 4 * EVENT_BYTES
 """The largest frame that the command line takes: that of the largest event, in ASCII."""
 
 CHOICES: Final = 128
-"""The largest `n` of OpenAI's API: a list with a place for each index is made of what an upstream says."""
+"""The largest `n` of OpenAI's API: the choices' indices, which an upstream sends, become positions of a list."""
 
 EXTRA_FIELDS: Final = 256
 """Names of further fields that an upstream's chunks or choices have in one answer. Real ones have a dozen."""
@@ -202,71 +202,71 @@ REASON_CHARS: Final = 64
 """An upstream's finish reason. A job's record keeps one for each choice, and listings show them."""
 
 USAGE_BYTES: Final = 4 * KIB
-"""An upstream's details of a usage, each; larger ones are left out. They are kept where finish reasons are."""
+"""Each detail of an upstream's usage; larger ones are left out. A job's record keeps them with the finish reasons."""
 
 USAGE_FIELDS: Final = 32
 """An upstream's further fields of a usage. OpenRouter, the most talkative, has a dozen."""
 
 SENTENCE_CHARS: Final = 500
-"""What is shown of an upstream's own words on an error."""
+"""Characters that are shown of an upstream's own words on an error."""
 
 PUMP_BYTES: Final = 256 * KIB
-"""Frames of one job that wait for Redis, by default, and the frame that passes it; then its provider has to wait."""
+"""Frames of one job that wait for Redis, by default, plus the frame that exceeds them; then its provider must wait."""
 
 KEEP_BYTES: Final = 256 * KIB
-"""Frames of one job that are kept after Redis has them, to be sent again: a Redis with `appendfsync everysec` that is
-killed may forget some. pump.py has for how long."""
+"""Frames of one job that are kept after Redis has them, to be sent again: a killed Redis with `appendfsync everysec`
+may lose some. pump.py has the time."""
 
 ENTRY_BYTES: Final = 64 * KIB
-"""What one job puts into one flush, unless a single frame is larger: one entry of the log, which readers get whole."""
+"""Bytes of one job in one flush, unless a single frame is larger: one entry of the log, which readers get whole."""
 
 FLUSH_BYTES: Final = 8 * MIB
-"""What one flush carries for all jobs, and the entry that passes it; the others wait for the next. It exists about
-three times, in our hands, in redis-py's and in the server's, and holds up every job for as long as it takes."""
+"""Bytes of one flush for all jobs, plus the entry that exceeds them; the others wait for the next flush. About three
+copies exist (the worker's, redis-py's and the server's), and every job waits while a flush lasts."""
 
 LOOKS: Final = 100
-"""Jobs that a reaper looks at in one sweep; where there are more, the next sweep follows at once."""
+"""Jobs that a reaper checks in one sweep; if there are more, the next sweep follows at once."""
 
 BELLS: Final = 1000
-"""Rings that wait at a lane's bell: more than free workers hear are noise. The functions have it; a test compares."""
+"""Wake-ups that wait in a lane: more than the free workers are useless. The functions have it; a test compares."""
 
 REPORTED_JOBS: Final = 1000
-"""Jobs whose trouble a worker remembers to have logged: more than a fleet has broken ones at a time."""
+"""Broken jobs that a worker remembers to have logged: more than a fleet has at a time."""
 
 PROCESSES: Final = 256
-"""Processes whose metrics one scrape shows: those that told theirs last. Each tells a few KiB."""
+"""Processes in one scrape of the metrics: those that published last. Each publishes a few KiB."""
 
 # --- Programs
 
 TAIL_BYTES: Final = 2000
-"""A program's last words, quoted where it did not start: about a screenful."""
+"""The end of a program's output, quoted if it did not start: about a screenful."""
 
 OUTPUT_BYTES: Final = 64 * KIB
-"""What is passed on at once of what a program of ours says: a pipe holds as much."""
+"""Bytes of a child program's output that are forwarded at once: a pipe holds as much."""
 
-# --- What is bounded by something above
+# --- Buffers that a bound above limits
 #
-# hub.py                channels, readers: connections. What live readers wait for is one copy for all of them.
+# hub.py                channels, readers: connections. All live readers of a job share one copy of its frames.
 # gateway/client         a transcript keeps a job's deltas for the proof: one execution's log.
-# viewer_heartbeat.py   readers: connections. Departures that are not told yet: the same, since nobody comes to a job
-#                        while Redis is away.
-# gateway/dialects       a stream keeps which choices it has opened; a whole completion keeps its deltas: one
-#                        execution's log; a stream of response events keeps what it has said, which its last events
-#                        say again. A chat's chunk is several times as large as its frame: it names the model.
+# viewer_heartbeat.py   readers: connections. Departures that are not reported yet: the same, since no reader joins a
+#                        job while Redis is away.
+# gateway/dialects       a stream keeps the choices that it has opened; a whole completion keeps its deltas: one
+#                        execution's log; a stream of response events keeps its text, which its last events
+#                        repeat. A chat's chunk is several times as large as its frame: it names the model.
 #                        A UI message stream keeps its tools' arguments: one execution's log.
 # ai_sdk.py             a conversation so far: its last job's request and a body of its log, before the next turn.
 # response_history.py   earlier answers: a body of their events; state of calls: a body of each log.
 # conversations.py      the ids of a conversation's messages: a body.
 # replay_log.py         the live feed's channels: the hub's. Subscriptions not sent or not confirmed: one for each
 #                        reader that came or left since the feed's server was last heard, about ten seconds at most.
-# client.py             callers who wait for a connection: requests and jobs. An answer: a page of the log, a body, or
+# client.py             callers that wait for a connection: requests and jobs. An answer: a page of the log, a body, or
 #                        `LIST_MOST` records. redis-py reads 64 KiB at a time.
 # catalog.py            names of models: `MODELS` of them, each of at most 255 characters.
 # scrape.py             an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text. One is made at a time
-#                        for each of two formats, and kept until the next; whoever comes meanwhile shares that.
-# runs.py               running, starting: slots. A request: a body. Of what was said, hash and count are kept, and the
-#                        text where an attempt goes on from it: `LOG_BYTES`.
+#                        for each of two formats, and kept until the next; requests that arrive meanwhile share it.
+# runs.py               running, starting: slots. A request: a body. Of an answer, hash and count are kept, and the
+#                        text if an attempt continues it: `LOG_BYTES`.
 # ending.py             a page of the log.
-# embedding.py          the inputs: a body. Vectors: an upstream's answer; what is kept is in Redis, and read again by
+# embedding.py          the inputs: a body. Vectors: an upstream's answer; stored ones are in Redis, and read again by
 #                        the page.
 # results.py            a page of the result; written as numbers it is perhaps five times as large.

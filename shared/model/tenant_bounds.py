@@ -1,6 +1,6 @@
-"""What one tenant may hold of what all tenants share, and the shares that are the defaults.
+"""The bounds of one tenant on the resources that all tenants share, and the shares that are the defaults.
 
-Pure. Not here: who enforces a bound (shared/store/functions, gateway/streams/open_streams.py), or the settings' names.
+Pure. Not here: enforcing a bound (shared/store/functions, gateway/streams/open_streams.py), and the settings' names.
 """
 
 from dataclasses import dataclass, replace

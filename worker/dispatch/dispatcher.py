@@ -137,7 +137,7 @@ class Dispatcher:
         lease_s: float,
         wait_s: float = 0.0,
     ) -> None:
-        """Create a dispatcher that leaves jobs that ran before a restart of the server to their workers for `wait_s`."""
+        """Create a dispatcher that leaves jobs begun before a restart of the server to their workers for `wait_s`."""
         self._queue = queue
         self._store = store
         self._runs = runs

@@ -1,7 +1,7 @@
 """Every error of Tailrace, as one tree.
 
 `gateway/http/errors.py` turns errors into HTTP, and `worker/execution/ending.py` turns them into terminal events.
-This package knows neither of them: an error is a code, a sentence, a status and whether trying again can help.
+This package imports neither of them. An error is a code, a sentence, a status, and whether a retry can help.
 
     TailraceError
     ├── RequestError            the caller's fault: 4xx

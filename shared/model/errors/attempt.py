@@ -1,4 +1,4 @@
-"""The errors of a job that was accepted: why an attempt, and perhaps the job, ended without success.
+"""The errors of a job that was accepted: the causes that end an attempt, and perhaps the job, without success.
 
 Not here: whether another attempt follows (worker/model/retry.py).
 """
@@ -171,7 +171,7 @@ class Cancelled(AttemptFailed):
 
     @staticmethod
     def because(code: str) -> "Cancelled":
-        """The error for a record's `cancel_code`."""
+        """Make the error for a record's `cancel_code`."""
         if code == Abandoned.code:
             return Abandoned("The job had no reader, so it was cancelled.")
         return Cancelled("The job was cancelled on request.")

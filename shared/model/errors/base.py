@@ -7,7 +7,7 @@ from typing import ClassVar
 
 
 class TailraceError(Exception):
-    """The root. `str(error)` is a sentence for the person who has to act on it."""
+    """The root. `str(error)` is a sentence for the person that has to act on it."""
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500

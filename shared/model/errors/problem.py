@@ -1,4 +1,4 @@
-"""An error as data: the object in a job's record, whose fault it was, and the status of a code.
+"""An error as data: the object in a job's record, the side at fault, and the status of a code.
 
 Not here: the forms that dialects give it (gateway/dialects).
 """
