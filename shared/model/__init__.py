@@ -1,1 +1,1 @@
-"""A job as values and rules: states, events, errors, lanes, routes, bounds. Pure: no I/O, no clock."""
+"""The values and rules of a job: states, events, errors, lanes, routes, bounds. Pure: no I/O, no clock."""

@@ -1,4 +1,4 @@
-r"""Events, their ids and their frames: what a reader sees, as bytes.
+r"""Encode and decode events, their ids and their frames, which readers receive as bytes.
 
 A frame is the exact Server-Sent Event a browser reads, encoded once, in the worker:
 
@@ -7,8 +7,9 @@ A frame is the exact Server-Sent Event a browser reads, encoded once, in the wor
     id: 1-17
 
 `id:` comes last: some clients store the id when its line is parsed, and a cut before the blank line would then lose
-the event. The data is ASCII-only JSON on one line, so the first `\nid: ` of a frame is its id line and no client's idea
-of a line break can tear it (WHATWG HTML §9.2.6). Above: store, replay, pump, subscriber, dialects. Pure.
+the event. The data is ASCII-only JSON on one line, so the first `\nid: ` of a frame is its id line, and no client's
+rule for line breaks can split the data (WHATWG HTML §9.2.6).
+Pure. Not here: reading a stream of pieces (sse_parser.py), and the forms of the dialects (gateway/dialects).
 """
 
 import json
@@ -37,7 +38,7 @@ class EventType(StrEnum):
 
 
 PIECES: frozenset[str] = frozenset({"token_ids"})
-"""The further fields of a choice that add up over its deltas: vLLM's `return_token_ids`. Of others the last counts."""
+"""The further fields of a choice that add up over its deltas (vLLM's `return_token_ids`). Of others the last counts."""
 
 TERMINAL_EVENTS: frozenset[EventType] = frozenset(
     {EventType.COMPLETED, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED}
@@ -45,7 +46,7 @@ TERMINAL_EVENTS: frozenset[EventType] = frozenset(
 _TERMINAL_HEADS = tuple(b"event: %s\n" % event.encode() for event in sorted(TERMINAL_EVENTS))
 _ID_LINE = b"\nid: "
 _FRAME_END = b"\n\n"
-# Redis keeps both halves of a stream id in 64 bits; the very last id has no successor that a read could begin at.
+# Redis stores both halves of a stream id in 64 bits; the very last id has no successor that a read could begin at.
 _MAX_HALF = 2**64 - 2
 
 
@@ -59,7 +60,7 @@ class EventId(NamedTuple):
         return f"{self.epoch}-{self.seq}"
 
     def next(self) -> "EventId":
-        """The id that follows in the same epoch."""
+        """Return the id that follows in the same epoch."""
         return EventId(self.epoch, self.seq + 1)
 
 
@@ -84,7 +85,7 @@ def parse_cursor(text: str | None) -> EventId:
     """Read a reader's cursor: an event id, or nothing, an empty text, `-1` or `0` for the start.
 
     Raises:
-        BadCursor: it is none of these.
+        BadCursor: it has another form.
     """
     if text is None or text in ("", "0", "-1"):
         return START
@@ -109,7 +110,7 @@ def encode_data(data: Any) -> bytes:
     A half of a surrogate pair becomes U+FFFD: Lua's cjson, and strict readers of JSON, refuse its escape.
 
     Raises:
-        ValueError: a value that JSON has no word for (NaN, infinity).
+        ValueError: a value that JSON can't express (NaN, infinity).
     """
     text = _encoder.encode(data)
     if _SURROGATE.search(text) and not is_whole(_unicode_encoder.encode(data)):
@@ -134,30 +135,30 @@ def _whole_escape(escape: re.Match[str]) -> str:
 
 
 def encode_frame(event: EventType, data: bytes, event_id: EventId) -> bytes:
-    """One whole frame; `data` comes from `encode_data`."""
+    """Encode one whole frame; `data` is the result of `encode_data`."""
     return b"event: %s\ndata: %s\nid: %d-%d\n\n" % (event.encode(), data, *event_id)
 
 
 def encode_gap(requested: EventId, earliest: EventId, latest: EventId) -> bytes:
-    """The frame that tells a reader that its cursor can't be served. It has no id: the cursor must not move."""
+    """Encode the frame for a reader whose cursor can't be served. It has no id, because the cursor must not move."""
     data = encode_data({"requested": str(requested), "earliest": str(earliest), "latest": str(latest)})
     return b"event: %s\ndata: %s\n\n" % (EventType.GAP.encode(), data)
 
 
 class Event(NamedTuple):
-    """A frame, taken apart. `id` is None for frames that are never logged."""
+    """A decoded frame. `id` is None for frames that are never logged."""
 
     type: EventType
     id: EventId | None
     data: bytes
 
     def json(self) -> Any:
-        """The decoded data."""
+        """Decode the data."""
         return json.loads(self.data)
 
 
 def split_frames(entry: bytes) -> Iterator[bytes]:
-    """The whole frames of a log entry or a live message, in order."""
+    """Yield the whole frames of a log entry or a live message, in order."""
     start = 0
     while (end := entry.find(_FRAME_END, start)) >= 0:
         yield entry[start : end + 2]
@@ -167,7 +168,7 @@ def split_frames(entry: bytes) -> Iterator[bytes]:
 
 
 def decode_frame(frame: bytes) -> Event:
-    """Take one frame apart.
+    """Decode one frame.
 
     Raises:
         ValueError: these bytes were not made by `encode_frame` or `encode_gap`.
@@ -180,23 +181,23 @@ def decode_frame(frame: bytes) -> Event:
 
 
 def first_id(entry: bytes) -> EventId:
-    """The id of an entry's first frame, without taking the entry apart."""
+    """Return the id of an entry's first frame without decoding the entry."""
     at = entry.index(_ID_LINE) + len(_ID_LINE)
     return parse_id(entry[at : entry.index(_FRAME_END, at)])
 
 
 def last_id(entry: bytes) -> EventId:
-    """The id of an entry's last frame."""
+    """Return the id of an entry's last frame."""
     return parse_id(entry[entry.rindex(_ID_LINE) + len(_ID_LINE) : -len(_FRAME_END)])
 
 
 def after_cursor(entry: bytes, cursor: EventId) -> bytes:
-    """What of this entry lies after the cursor; a cursor may lie inside an entry."""
+    """Return the part of this entry that lies after the cursor; a cursor may lie inside an entry."""
     if first_id(entry) > cursor:
         return entry
     return b"".join(frame for frame in split_frames(entry) if first_id(frame) > cursor)
 
 
 def is_terminal(entry: bytes) -> bool:
-    """Whether this entry is a terminal event, which always is an entry of its own."""
+    """Return whether this entry is a terminal event, which always is an entry of its own."""
     return entry.startswith(_TERMINAL_HEADS)

@@ -1,4 +1,4 @@
-"""The reading of a job's record: from the fields in Redis to a `Job`.
+"""Read a job's record: turn its fields in Redis into a `Job`.
 
 Not here: the job itself (jobs.py), and the writing of a record, which the functions in shared/store/functions do.
 """
@@ -15,9 +15,9 @@ from shared.model.lifecycle import State
 from shared.model.routes import OnStreamFailure
 
 RECORD_VERSION: Final = 1
-"""Written into every record; a reader that meets a newer one ends the job as `broken_job` and goes on."""
+"""The version in every record; a reader that finds a newer one ends the job as `broken_job` and continues."""
 
-# The fields of a record that tell of its executions, each followed by an epoch.
+# The prefixes of a record's fields for its executions, each followed by an epoch.
 _TRY, _END = b"try:", b"end:"
 
 
@@ -65,10 +65,10 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
 
 
 def embedded_from(raw: bytes | None) -> Embedded | None:
-    """Read what a record says of the result; None while there is nothing.
+    """Read a record's field for the stored result; None if the record has none.
 
     Raises:
-        ValueError, TypeError: it is not what `Embedded.as_dict` makes.
+        ValueError, TypeError: it does not have the form of `Embedded.as_dict`.
     """
     return None if raw is None else Embedded(**_known(Embedded, json.loads(raw)))
 
@@ -91,7 +91,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _known(kind: type[Progress | Embedded], told: Mapping[str, Any]) -> dict[str, Any]:
-    """What this version knows of it: a newer one may tell more, in a rolling deploy."""
+    """Return the fields that this version knows: in a rolling deploy, a newer one may have written more."""
     return {each.name: told[each.name] for each in fields(kind) if each.name in told}
 
 

@@ -20,7 +20,7 @@ LONGEST_TIMEOUT_S = 604_800.0
 """No setting allows a job to take longer than this week."""
 
 VIEWER_LEASE_S = 30.0
-"""A gateway's readers are believed to be there for this long after it last said so."""
+"""A gateway's readers count as present for this long after its last report of them."""
 
 FLOAT_BYTES = 4
 """The size of a number in a vector."""
@@ -32,7 +32,7 @@ _PREFIX = "job_"
 
 
 def new_job_id(now_ms: int, randomness: int) -> str:
-    """`job_` and a ULID in lower case: 48 bits of time, 80 of `randomness`, so that ids sort by creation."""
+    """Make a job id: `job_` and a ULID in lower case (48 bits of time, 80 of `randomness`). Ids sort by creation."""
     number = (now_ms << _RANDOM_BITS) | (randomness & ((1 << _RANDOM_BITS) - 1))
     digits = [_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_ID_CHARS - 1), -1, -5)]
     return _PREFIX + "".join(digits)
@@ -62,7 +62,7 @@ class Usage:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The `usage` object of a terminal event: OpenAI's fields, and the source."""
+        """Return the `usage` object of a terminal event: OpenAI's fields, and the source."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -83,7 +83,7 @@ class OnDisconnect(StrEnum):
 class Abandonment:
     """The time after which a job without readers is cancelled; None: never.
 
-    `unseen_s` counts from submit if no viewer ever came, `alone_s` from the time the last one left.
+    `unseen_s` counts from submit if no viewer ever arrived, `alone_s` from the time the last one left.
     """
 
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
@@ -92,11 +92,11 @@ class Abandonment:
 
 
 def abandonment(on_disconnect: OnDisconnect, after_s: float | None, *, grace_s: float) -> Abandonment:
-    """What a caller asked for.
+    """Compute the abandonment that a caller asked for.
 
-    `after_s` is how long the job may be without a viewer, be it before the first one or after the last. With
-    `on_disconnect: cancel` the last one has no longer than `grace_s` to come back; the first one, where `after_s` does
-    not say, has a viewer's lease.
+    `after_s` is the time that the job may be without a viewer, before the first one or after the last. With
+    `on_disconnect: cancel`, the last viewer has at most `grace_s` to return. If `after_s` is not set, the first viewer
+    then has a viewer's lease to arrive.
     """
     if on_disconnect is OnDisconnect.CONTINUE:
         return Abandonment(on_disconnect, after_s, after_s)
@@ -107,11 +107,11 @@ def abandonment(on_disconnect: OnDisconnect, after_s: float | None, *, grace_s: 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """How far a job of kind `embeddings` got: what is kept of its result.
+    """The progress of a job of kind `embeddings`: the part of its result that is stored.
 
     The result's bytes are the vectors of the first `done` of `total` inputs, one after the other, each of `dimensions`
-    32-bit floats in little-endian order; `sha256` is their hash. `model` made them, by the name that its provider has
-    for it: those of two models can't be compared. `prompt_tokens` is their cost, `source` its counter (`Usage`).
+    32-bit floats in little-endian order; `sha256` is their hash. `model` is the provider's name of the model that made
+    them: vectors of two models can't be compared. `prompt_tokens` is their cost, `source` its counter (`Usage`).
     """
 
     model: str
@@ -124,12 +124,12 @@ class Embedded:
 
     @property
     def vector_bytes(self) -> int:
-        """The size of one vector."""
+        """Return the size of one vector in bytes."""
         return self.dimensions * FLOAT_BYTES
 
     @property
     def size(self) -> int:
-        """The size of what is kept."""
+        """Return the size of the stored part in bytes."""
         return self.done * self.vector_bytes
 
     @property
@@ -142,19 +142,19 @@ class Embedded:
         return {name: getattr(self, name) for name in self.__slots__}
 
     def proof(self) -> dict[str, Any]:
-        """The `result` object of a terminal event: a reader checks the result against it."""
+        """Return the `result` object of a terminal event: a reader checks the result against it."""
         return {"inputs": self.done, "dimensions": self.dimensions, "sha256": self.sha256}
 
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A request that has been admitted: what becomes a record.
+    """An admitted request, from which a job's record is made.
 
-    `request` is the JSON body for the provider, perhaps with a field `KEPT`; `timeout_s` counts from submit; `viewer`
-    is the gateway whose caller waits for the answer, and is its first viewer, if there is one; `on_stream_failure`,
-    when set, is what is done in place of what the model's route says; a `one_way` job has a reader who can't take back
-    what it was shown; `requeued_from` is the dead letter whose request is asked again; `keep_s`, when set, is the most
-    that the job is kept after its end; `brief` is what is left of the request if no answer comes of it, if not all.
+    `request` is the JSON body for the provider, perhaps with a field `KEPT`. `timeout_s` counts from submit. `viewer`
+    is the gateway with a caller that waits for the answer as its first viewer, if there is one. `on_stream_failure`, if
+    set, replaces the rule of the model's route. A `one_way` job has a reader that can't take back deltas that it has
+    shown. `requeued_from` is the dead letter that this request repeats. `keep_s`, if set, is the longest time that the
+    job is kept after its end. `brief`, if set, replaces the request if no answer results from it.
     """
 
     id: str
@@ -177,9 +177,9 @@ class JobSpec:
 
 
 class Place(NamedTuple):
-    """What the queue has to know of a job. One that `began` may have a worker, who comes first.
+    """The fields of a job that the queue needs. A job that `began` may have a worker, which takes precedence.
 
-    `tenant` is empty if the record does not say.
+    `tenant` is empty if the record does not name it.
     """
 
     job_id: str
@@ -189,7 +189,7 @@ class Place(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What else the queue's server keeps of a job: its place in the tenant's list, and the Idempotency-Key.
+    """The other entries of a job on the queue's server: its place in the tenant's list, and the Idempotency-Key.
 
     The job can be read for `kept_ms`; its key, if it has one, counts for `key_left_ms`.
     """
@@ -204,10 +204,11 @@ class Listing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One execution of a job, as its record tells. Times are milliseconds since the Unix epoch, 0 = not yet.
+    """One execution of a job, as in its record. Times are milliseconds since the Unix epoch, 0 = not yet.
 
     `attempt` is its number; an execution that a draining worker handed back and the one that follows share theirs.
-    `resumed_from` is the event id that it went on from; `error` says why it was not the last, as `errors.problem_of`.
+    `resumed_from` is the event id that it continued from; `error` is the reason why another execution followed, in the
+    form of `errors.problem_of`.
     """
 
     epoch: int
@@ -222,13 +223,13 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a job's attempts have cost and ruled out so far: what worker/model/retry.py decides by.
+    """The costs of a job's attempts and the links that they excluded, from which worker/model/retry.py decides.
 
-    `failures` attempts ended by themselves; the chain's `link` is to be tried next, the `barred` ones never again;
-    those that are `unable` have refused to go on in mid-sentence, those of `garbage` have sent some. `rounds` is how
-    often the chain was gone through; `wasted` deltas were taken back. `crashes` workers were lost in a row where the
-    answer stood at `died_at` deltas. `pauses` holds (link, seconds that the job has left once its pause is over) of
-    those that asked for one: deadlines are the same for all workers, their clocks are not.
+    `failures` attempts ended by themselves. The chain's `link` is tried next, the `barred` ones never again. Links that
+    are `unable` refused to continue in mid-sentence, those of `garbage` have sent some. `rounds` counts the passes
+    through the chain; `wasted` deltas were taken back. `crashes` workers were lost in a row while the answer had
+    `died_at` deltas. `pauses` holds (link, seconds that the job has left once its pause is over) of links that asked
+    for a pause: deadlines are the same for all workers, their clocks are not.
     """
 
     failures: int = 0
@@ -260,60 +261,60 @@ class Job:
     ended_ms: int
     deadline_ms: int
     abandon_ms: int
-    """When it is given up unless a viewer comes, or shows himself; 0 = never."""
+    """The time at which it is abandoned unless a viewer arrives or renews its lease; 0 = never."""
     on_disconnect: OnDisconnect
     metadata: Mapping[str, str]
     outcome: Mapping[str, Any]
     embedded: Embedded | None = None
-    """What is kept of its result, if its kind has one."""
+    """The stored part of its result, if its kind has one."""
     hidden: bool = False
-    """Deleted by its owner, who is told that there is no such job; it is kept only until it has its end."""
+    """Whether its owner deleted it: requests for it get a 404, and it is kept only until it has ended."""
     on_stream_failure: OnStreamFailure | None = None
-    """What its caller wants done when the stream fails; None: what the route says."""
+    """The caller's choice for a stream that fails; None: the route's."""
     one_way: bool = False
-    """Whether it lives for a reader who can't take back what it was shown: to start over would be for nobody."""
+    """Whether it runs for a reader that can't take back deltas that it has shown: never restart its answer."""
     owner: str = ""
-    """The execution that may write to the log; empty where none has begun, or the last one was left."""
+    """The execution that may write to the log; empty if none has begun, or if the last one was left."""
     progress: Progress = Progress()
     tries: tuple[Try, ...] = ()
     requeued_from: str | None = None
-    """The dead letter whose request it asks again."""
+    """The dead letter that this job repeats."""
     requeued_as: str | None = None
-    """The job that asks its request again."""
+    """The job that repeats this one."""
     brief: bool = False
-    """Its caller does not want it stored: it is deleted soon after its end, and is never a dead letter."""
+    """Whether its caller does not want it stored: it is deleted soon after its end, and is never a dead letter."""
     dismissed: bool = False
-    """It was a dead letter, and was deleted as one."""
+    """Whether it was a dead letter and was deleted as one."""
 
     @property
     def dead_letter(self) -> bool:
-        """Whether it failed for good, not by what it asked for, and is kept for a person to look at."""
+        """Return whether it failed for good, not through its own request, and is stored for a person to examine."""
         failed = self.status is State.FAILED and not is_request_fault(self.error_code)
         return failed and not (self.hidden or self.dismissed or self.brief)
 
     @property
     def error_code(self) -> str:
-        """The code of the error that it ended with; empty without one."""
+        """Return the code of the error that it ended with; empty without one."""
         return code_in(self.outcome)
 
     @property
     def ended(self) -> bool:
-        """Whether the terminal event is written."""
+        """Return whether the terminal event is written."""
         return self.status in TERMINAL
 
     @property
     def background(self) -> bool:
-        """Whether it goes on when its readers leave."""
+        """Return whether it continues when its readers leave."""
         return self.on_disconnect is OnDisconnect.CONTINUE
 
     @property
     def mortal(self) -> bool:
-        """Whether it is given up when nobody reads it."""
+        """Return whether it is abandoned if it has no readers."""
         return self.abandon_ms > 0
 
     @property
     def place(self) -> Place:
-        """Its place in the queue."""
+        """Return its place in the queue."""
         return Place(self.id, self.lane, self.status is not State.QUEUED, self.tenant)
 
 

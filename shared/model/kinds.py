@@ -1,4 +1,4 @@
-"""The kinds of jobs: which input each takes and where its answer lies.
+"""The kinds of jobs: the form of each kind's input and the place of its answer.
 
 A new kind is one entry of `KINDS`. Not here: the checks of an input (gateway/admission/validation.py), and the
 execution of a kind's jobs (worker/execution).

@@ -1,7 +1,7 @@
-"""Lanes and the order in which they are asked: smooth weighted round robin.
+"""Parse lanes and compute the order in which they are asked: smooth weighted round robin.
 
-The order is worked out here and carried out by `take` in one step, so that it is work-conserving: an empty lane costs
-nothing. Above: settings.py, which has the lanes as text, and lane_worker.py. Pure.
+`take` applies the order in one step, so that it is work-conserving: an empty lane costs nothing.
+Pure. Not here: taking a job (worker/dispatch/dispatcher.py).
 """
 
 import re
@@ -18,7 +18,7 @@ _LARGEST_WEIGHT = 1000
 class Lane:
     """A priority queue and its share of the slots, relative to the other lanes' weights.
 
-    `cap` is how many slots of one worker process it may hold at most; None: all of them.
+    `cap` is the most slots of one worker process that it may hold; None: all of them.
     """
 
     name: str
@@ -27,10 +27,10 @@ class Lane:
 
 
 def parse_lanes(entries: Sequence[str]) -> tuple[Lane, ...]:
-    """Lanes from `name:weight` and `name:weight:cap` entries.
+    """Parse lanes from `name:weight` and `name:weight:cap` entries.
 
     Raises:
-        ValueError: the sentence says what would be right.
+        ValueError: the sentence names the correct form.
     """
     lanes = tuple(map(_parse, entries))
     names = [lane.name for lane in lanes]
@@ -57,7 +57,7 @@ def _parse(entry: str) -> Lane:
 
 
 class Rota:
-    """Who gets the next of one process's slots.
+    """The order of the lanes for one process's slots.
 
     Smooth weighted round robin (as in nginx's upstream balancer): each lane gets its share, evenly spread.
     """
@@ -71,13 +71,13 @@ class Rota:
             self.add(lane)
 
     def add(self, lane: Lane) -> None:
-        """From now on this lane is asked too, as if it had been empty so far."""
+        """Add a lane, which counts as empty until now."""
         self._lanes[lane.name] = lane
         self._credit[lane.name] = 0
         self._held[lane.name] = 0
 
     def order(self) -> list[str]:
-        """The lanes that may have another slot, the one whose turn it is first; none while no slot is free."""
+        """Return the lanes that may have another slot, the next one first; empty while no slot is free."""
         if sum(self._held.values()) >= self._slots:
             return []
         due = {lane.name: self._credit[lane.name] + lane.weight for lane in self._lanes.values() if self._open(lane)}
@@ -87,9 +87,9 @@ class Rota:
         return lane.cap is None or self._held[lane.name] < lane.cap
 
     def charge(self, name: str) -> None:
-        """A job was taken from this lane: it holds a slot. Those asked before it were empty and are owed nothing.
+        """Charge a slot to the lane from which a job was taken. Lanes asked before it were empty and get no credit.
 
-        Otherwise a lane that was empty for long would then starve all others for as long.
+        Otherwise a lane that was empty for a long time would starve all others for as long.
         """
         asked = self.order()
         for lane in asked[asked.index(name) :]:
@@ -98,5 +98,5 @@ class Rota:
         self._held[name] += 1
 
     def free(self, name: str) -> None:
-        """A job of this lane gave its slot back."""
+        """Release a slot of this lane."""
         self._held[name] -= 1

@@ -1,7 +1,8 @@
-"""The life of a job, as one table.
+"""The lifecycle of a job: its states, and one table of the allowed actions.
 
 `shared/store/functions` enforces the same table inside Redis; a contract test drives both through every pair of state
-and action and compares. Above: store, gateway and worker read states from here. Pure: no I/O, no clock.
+and action and compares.
+Pure: no I/O, no clock.
 """
 
 from enum import StrEnum
@@ -10,7 +11,7 @@ from shared.model.errors import TailraceError
 
 
 class State(StrEnum):
-    """What a job's record says in `status`."""
+    """The value of `status` in a job's record."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -22,7 +23,7 @@ class State(StrEnum):
 
 
 class Action(StrEnum):
-    """What can happen to a job."""
+    """The actions that change a job's state."""
 
     BEGIN = "begin"
     CANCEL = "cancel"
@@ -39,7 +40,7 @@ class IllegalTransition(TailraceError):
 TERMINAL: frozenset[State] = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.EXPIRED})
 
 # A worker that is lost or drains leaves its job `running`: the next `begin` takes it over under a new epoch.
-# Once `cancelling`, only `cancelled` may end the job: a client that was told "stopping" never reads "completed".
+# Once `cancelling`, only `cancelled` may end the job: a client that has read "stopping" never reads "completed".
 TRANSITIONS: dict[tuple[State, Action], State] = {
     (State.QUEUED, Action.BEGIN): State.RUNNING,
     (State.QUEUED, Action.CANCEL): State.CANCELLED,
@@ -56,7 +57,7 @@ TRANSITIONS: dict[tuple[State, Action], State] = {
 
 
 def advance(state: State, action: Action) -> State:
-    """The state after `action`.
+    """Return the state after `action`.
 
     Raises:
         IllegalTransition: the table has no such row; every action on a terminal state is one.

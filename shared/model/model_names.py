@@ -1,7 +1,8 @@
-"""The names of models: which ones can be asked for, and which of an upstream's list are offered.
+"""Check the names of models: those that a caller may ask for, and those of an upstream's list that are offered.
 
 An upstream's list may hold anything. A name that is not printable could forge the output of a terminal or a page: it is
-not offered, and a caller may not ask for it. Pure. Not here: which models exist.
+not offered, and a caller may not ask for it.
+Pure. Not here: the lists of the upstreams (worker/upstream/model_lists.py).
 """
 
 from typing import Final, NamedTuple, TypeGuard

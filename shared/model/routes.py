@@ -1,7 +1,7 @@
-"""Routes: which providers may answer for a model, in which order, and what may be done when a stream fails.
+"""The routes of models: the providers in their order, and the rule for a stream that fails.
 
-Above: route_settings.py makes a table of what is configured; admission and the worker's fallback.py look models up.
-Pure. Not here: asking a provider.
+Pure. Not here: building the table from the settings (shared/config/route_settings.py), and calls to a provider
+(worker/upstream/chain.py).
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ANY_MODEL = "*"
 
 
 class Continuation(StrEnum):
-    """How a provider is asked to go on in mid-sentence.
+    """The way in which a provider is asked to continue in mid-sentence.
 
     With the answer so far as the last message, an assistant's: as it is (PREFILL), marked `"prefix": true` (PREFIX:
     Mistral, DeepSeek), or with `continue_final_message` in the body (vLLM).
@@ -30,7 +30,7 @@ class Continuation(StrEnum):
 
 
 class OnStreamFailure(StrEnum):
-    """What is done when a stream that has shown something fails."""
+    """The rule for a stream that fails after it has shown deltas."""
 
     CONTINUE = "continue"
     ROLLBACK = "rollback"
@@ -59,7 +59,7 @@ class DeveloperRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RequestRules:
-    """How requests to a provider are written. The defaults suit OpenAI.
+    """The rules for writing requests to a provider. The defaults suit OpenAI.
 
     Without `streaming` it is asked for whole answers, without `stream_usage` not for the usage of a stream. None leaves
     fields and roles as the caller has named them. Without `pass_unknown` only OpenAI's fields are sent.
@@ -75,7 +75,7 @@ class RequestRules:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A provider, as it is configured. `max_concurrency` calls are made to it at once; None: as many as may be."""
+    """A provider, as it is configured. It gets at most `max_concurrency` calls at once; None: no bound."""
 
     name: str
     base_url: str
@@ -87,7 +87,7 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A link of a chain: a provider, what it calls the model (None: as the caller does), and its time-outs (s).
+    """A link of a chain: a provider, its name for the model (None: the caller's), and its time-outs (s).
 
     `total_s` bounds one attempt; None: only the job's deadline does.
     """
@@ -101,7 +101,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The chain of a model, in order, and what may be done when it fails."""
+    """The chain of a model, in order, and the rules for its failures."""
 
     targets: tuple[Target, ...]
     on_stream_failure: OnStreamFailure
@@ -117,16 +117,16 @@ class RouteTable:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The models that have routes of their own."""
+        """Return the models that have routes of their own."""
         return tuple(name for name in self._routes if name != ANY_MODEL)
 
     @property
     def serves_any(self) -> bool:
-        """Whether a model that is not named is served, too."""
+        """Return whether models without a route of their own are served, too."""
         return ANY_MODEL in self._routes
 
     def route(self, model: str) -> Route:
-        """The route of a model.
+        """Return the route of a model.
 
         Raises:
             ModelNotFound: none serves it.

@@ -218,7 +218,7 @@ class Dispatcher:
             raise TimeoutError("Redis was away.")
 
     async def _take_once(self) -> float | None:
-        """Take a job and start it; if there is none, return the seconds until one may be due."""
+        """Take a job and start it; if no job is due, return the seconds until one may be."""
         taking = asyncio.create_task(self._take())
         try:
             return await asyncio.shield(taking)

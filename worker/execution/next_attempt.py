@@ -39,7 +39,7 @@ class Plan:
 class NextAttempt:
     """The attempt to make next. If an execution came before it, `cause` is the reason why that one ended.
 
-    `partial` is the answer in the log up to `seen`. `former` is None unless this process ran the former execution.
+    `partial` is the answer in the log up to `seen`. `former` is set only if this process ran the former execution.
     """
 
     progress: Progress

@@ -19,7 +19,7 @@ class GatewayUnreachable(ClientError):
 
 
 class GatewayRefused(ClientError):
-    """The gateway answered with an error. `answered` is its HTTP status, `told` its code, if the answer had one."""
+    """The gateway answered with an error. `answered` is its HTTP status, `told` its code, if the answer has one."""
 
     code = "gateway_refused"
 
