@@ -1,1 +1,1 @@
-"""The HTTP routes, one module per face."""
+"""Serve the HTTP routes, one module per face."""

@@ -1,7 +1,7 @@
-"""The AI SDK's chat (`useChat`, `DefaultChatTransport`) over ordinary jobs: a chat's id names the job that answers.
+"""Serve the AI SDK's chat (`useChat`, `DefaultChatTransport`) over ordinary jobs: a chat's id names its latest job.
 
-Above: app.py. Below: admission, shared/store/conversations.py, dialects/ui_request.py and ui_message.py. A page that is
-closed stops nothing. The latest of several tabs wins; the streams of the others are aborted. Not here: the wire format.
+Closing a page stops nothing. The latest of several tabs wins; the streams of the others are aborted. Not here: the
+wire format (dialects/ui_request.py, ui_message.py).
 """
 
 import re
@@ -47,12 +47,12 @@ from shared.model.text import escaped
 STREAM_HEADER = "x-vercel-ai-ui-message-stream"
 _VERSION = "v1"
 _CHAT, _MESSAGE = "chat_id", "message_id"
-# Tabs that send at the same time; each time, one of them is through.
+# Tabs may send at the same time; each attempt admits one of them.
 _TRIES: Final = 5
 
 
 async def create(request: Request) -> Response:
-    """`POST /api/chat`."""
+    """Serve `POST /api/chat`."""
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
@@ -65,9 +65,9 @@ async def create(request: Request) -> Response:
 
 
 async def resume(request: Request) -> Response:
-    """`GET /api/chat/{id}/stream`: the answer that is being given, from its beginning; 204 if there is none.
+    """Serve `GET /api/chat/{id}/stream`: the running answer from its beginning; 204 if none is running.
 
-    A header of either answer names the job: of the 204, the one that answered last.
+    A header of either response names the job; that of a 204 names the job that answered last.
     """
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
@@ -85,7 +85,7 @@ async def resume(request: Request) -> Response:
 
 
 async def stop(request: Request) -> Response:
-    """`POST /api/chat/{id}/stop`: idempotent; the upstream's connection is closed, readers get an `abort`."""
+    """Serve `POST /api/chat/{id}/stop`: idempotent; closes the upstream's connection, and readers get an `abort`."""
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
     body = await read_json(request, services.settings.max_body_bytes, services.heavy, optional=True)
@@ -103,7 +103,7 @@ def _chat_id(request: Request) -> str:
 
 
 async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
-    """Those of these jobs that are there, and can be read."""
+    """Load the jobs with these ids, without those that are missing or unreadable."""
     found = await services.store.load_many(job_ids) if job_ids else []
     return [job for job in found if isinstance(job, Job) and not job.hidden]
 
@@ -111,7 +111,7 @@ async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
 async def _submit(
     services: Services, caller: Caller, asked: UiRequest, options: RequestOptions, work: RequestWork
 ) -> Job:
-    """Admit the next turn. The job that answered in this chat until now is cancelled, here or by its own tab."""
+    """Admit the next turn. The chat's previous job is cancelled, here or by its own tab."""
     conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
     model = asked.parameters.get("model") or await _default_model(services)
     for _ in range(_TRIES):
@@ -172,12 +172,12 @@ def _with_system(system: str | None, turns: Sequence[Turn]) -> list[Turn]:
 
 
 def _is_system(turn: Turn) -> bool:
-    """Whether this is the system's turn that an app set beside the page's messages: it has no id."""
+    """Return whether this is the system turn that an app set beside the page's messages: it has no id."""
     return not turn.id and [message["role"] for message in turn.messages] == ["system"]
 
 
 class _Former(NamedTuple):
-    """A conversation so far, and the job that ended it."""
+    """Hold a conversation so far, and the job that ended it."""
 
     last: str | None
     turns: Sequence[Turn]
@@ -213,7 +213,7 @@ async def _former(services: Services, tenant: str, chat_id: str, work: RequestWo
 
 
 async def _said(services: Services, job: Job, work: RequestWork) -> list[dict[str, Any]]:
-    """The message that a job has given, if any. Tool calls come from the page, together with their results."""
+    """Return the message that a job has given, if any. The page sends tool calls together with their results."""
     completion = ChatCompletion(ChatOptions(job.id, job.model))
     allowance = Allowance(services.settings.max_body_bytes, _too_long(services))
     async for frame in services.hub.replay_log.frames(job.id):
@@ -225,7 +225,7 @@ async def _said(services: Services, job: Job, work: RequestWork) -> list[dict[st
 
 
 class UiChat(Response):
-    """One reader's stream of one job, from the beginning."""
+    """Stream one job to one reader, from the beginning."""
 
     def __init__(self, services: Services, job: Job, *, counted: bool = False) -> None:
         self.background = None
@@ -237,7 +237,7 @@ class UiChat(Response):
         self._extra = {STREAM_HEADER: _VERSION, JOB_HEADER: job.id}
 
     def head(self) -> Response:
-        """The answer to `HEAD`."""
+        """Return the answer to `HEAD`."""
         response = Response()
         response.raw_headers = encode_headers({**STREAM_HEADERS, **self._extra})
         return response
@@ -274,7 +274,7 @@ def _sentence(failure: Failure, headers: dict[str, str] | None = None) -> Respon
     about = {**headers_of(failure), **(headers or {})}
     if failure.status == 401:
         about["www-authenticate"] = "Bearer"
-    # It is shown as it is, also by curl on a terminal.
+    # Clients show it unchanged, also curl on a terminal.
     return PlainTextResponse(escaped(failure.message), failure.status, about)
 
 

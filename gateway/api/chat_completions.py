@@ -1,7 +1,4 @@
-"""OpenAI's chat completions over ordinary jobs.
-
-Above: app.py. Below: admission and completion_calls.py. Not here: the wire format (dialects/chat.py).
-"""
+"""Serve OpenAI's chat completions over ordinary jobs. Not here: the wire format (dialects/chat)."""
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,7 +19,7 @@ _CHAT = CompletionDialect("chat completion", ChatOptions, ChatStream, ChatComple
 
 
 async def create(request: Request) -> Response:
-    """`POST /v1/chat/completions`."""
+    """Serve `POST /v1/chat/completions`."""
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
@@ -38,7 +35,7 @@ async def create(request: Request) -> Response:
 
 
 async def resume(request: Request) -> Response:
-    """`GET /v1/chat/completions/{id}`: the answer of any chat job."""
+    """Serve `GET /v1/chat/completions/{id}`: the answer of any chat job."""
     return await _CHAT.resume(request)
 
 

@@ -28,7 +28,7 @@ _Options = TypeVar("_Options", bound=AnswerOptions)
 
 @dataclass(frozen=True, slots=True)
 class CompletionDialect(Generic[_Options]):
-    """One of the two dialects: how its answers are called in sentences, and the translators of a job."""
+    """Describe one of the two dialects: the noun for its answers in sentences, and the translators of a job."""
 
     noun: str
     options: type[_Options]

@@ -1,7 +1,6 @@
-"""OpenAI's legacy completions over ordinary jobs: a prompt is answered as a chat with one message.
+"""Serve OpenAI's legacy completions over ordinary jobs: a prompt is answered as a chat with one message.
 
-Above: app.py. Below: admission and completion_calls.py. Not here: the wire format (dialects/completions.py and
-dialects/completions_request.py).
+Not here: the wire format (dialects/completions.py and dialects/completions_request.py).
 """
 
 from starlette.requests import Request
@@ -24,7 +23,7 @@ _COMPLETION = CompletionDialect("completion", TextOptions, TextStream, TextCompl
 
 
 async def create(request: Request) -> Response:
-    """`POST /v1/completions` (OpenAI API reference, completions/create)."""
+    """Serve `POST /v1/completions` (OpenAI API reference, completions/create)."""
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
@@ -40,7 +39,7 @@ async def create(request: Request) -> Response:
 
 
 async def resume(request: Request) -> Response:
-    """`GET /v1/completions/{id}`: the answer of any chat job, as a text."""
+    """Serve `GET /v1/completions/{id}`: the answer of any chat job, as a text."""
     return await _COMPLETION.resume(request)
 
 

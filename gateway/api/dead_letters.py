@@ -1,8 +1,8 @@
-"""The dead letter API, for admin keys: list what failed for good, look at it, requeue it, delete it.
+"""Serve the dead letter API for admin keys: list, show, requeue and delete jobs that failed for good.
 
-A dead letter that is requeued becomes a new job of its tenant; its own end stays as it is. It stays listed, though not
-as open. One that is deleted is an ordinary failed job again, which its tenant can read for as long as any other.
-Above: app.py. Below: dead_letters, store, admission. Not here: which jobs become dead letters (completion.py).
+Requeueing a dead letter creates a new job of its tenant. The dead letter's own end is unchanged; it stays listed, but
+is not open any more. A deleted one is an ordinary failed job again, which its tenant can read for as long as any other.
+Not here: which jobs become dead letters (completion.py).
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ _ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which dead letters a request is about; a filter that is None lets all pass."""
+    """Select the dead letters that a request is about; a filter that is None accepts all."""
 
     tenant: str | None
     code: str | None
@@ -51,7 +51,7 @@ class Wanted:
     after: Listed | None
 
     def passes(self, job: Job | BrokenJob) -> bool:
-        """Whether it is one of them. Of a record that nobody can read, there is nothing to compare."""
+        """Return whether a job is selected. An unreadable record has no fields to compare."""
         if isinstance(job, BrokenJob):
             return self.requeued is not True and (self.tenant, self.code, self.model) == (None, None, None)
         return (
@@ -63,34 +63,34 @@ class Wanted:
 
 
 class Letter(NamedTuple):
-    """A dead letter: its place in the list, and its job, if this version can read it."""
+    """Hold a dead letter: its place in the list, and its job, if this version can read it."""
 
     place: Listed
     job: Job | BrokenJob
 
 
 class Page(NamedTuple):
-    """Dead letters that were found, and where to go on; None: that was all."""
+    """Hold the dead letters that were found, and the place to continue after; None: the list has ended."""
 
     letters: Sequence[Letter]
     following: Listed | None
 
     @property
     def ids(self) -> list[str]:
-        """The ids of their jobs."""
+        """Return the ids of their jobs."""
         return [letter.place.job_id for letter in self.letters]
 
     def answer(self, data: list[dict[str, Any]], **more: int) -> Response:
-        """The page as a list of what was made of it."""
+        """Answer with the page as a list of `data`."""
         following = None if self.following is None else str(self.following)
         body = {"object": "list", **more, "data": data, "has_more": following is not None, "next": following}
         return AsciiJSONResponse(body)
 
 
 async def listing(request: Request) -> Response:
-    """`GET /v1/dead-letters?tenant=&code=&model=&requeued=&limit=&after=`, the last that failed first.
+    """Serve `GET /v1/dead-letters?tenant=&code=&model=&requeued=&limit=&after=`, the latest failure first.
 
-    A filter that little passes may give a short page, or an empty one, with `has_more`: go on after `next`.
+    A narrow filter may give a short or an empty page with `has_more`: continue after `next`.
     """
     services, _ = _admitted(request)
     page = await _find(services, _wanted(request))
@@ -98,7 +98,7 @@ async def listing(request: Request) -> Response:
 
 
 async def get(request: Request) -> Response:
-    """`GET /v1/dead-letters/{id}`: the dead letter, with its request and a link to its events."""
+    """Serve `GET /v1/dead-letters/{id}`: the dead letter, with its request and a link to its events."""
     services, caller = _admitted(request)
     letter, asked = await _load(services, _named(request))
     shown = _show(letter, services.links)
@@ -107,7 +107,7 @@ async def get(request: Request) -> Response:
 
 
 async def requeue(request: Request) -> Response:
-    """`POST /v1/dead-letters/{id}/requeue`: idempotent; the new job, as submitting it would show it."""
+    """Serve `POST /v1/dead-letters/{id}/requeue`: idempotent; the new job, as submitting it would show it."""
     services, caller = _admitted(request)
     services.refuse_if_draining()
     job_id = _named(request)
@@ -117,7 +117,7 @@ async def requeue(request: Request) -> Response:
 
 
 async def requeue_many(request: Request) -> Response:
-    """`POST /v1/dead-letters/requeue?…`: as many open ones as `limit` says; what became of each is told."""
+    """Serve `POST /v1/dead-letters/requeue?…`: requeue up to `limit` open ones, and return each one's outcome."""
     services, caller = _admitted(request)
     services.refuse_if_draining()
     page = await _find(services, _wanted(request, many=True))
@@ -134,7 +134,7 @@ async def requeue_many(request: Request) -> Response:
 
 
 async def delete(request: Request) -> Response:
-    """`DELETE /v1/dead-letters/{id}`: idempotent, as long as its job can be read."""
+    """Serve `DELETE /v1/dead-letters/{id}`: idempotent, as long as its job can be read."""
     services, caller = _admitted(request)
     job_id = _named(request)
     if not await _delete(services, job_id, caller):
@@ -143,14 +143,14 @@ async def delete(request: Request) -> Response:
 
 
 async def delete_many(request: Request) -> Response:
-    """`DELETE /v1/dead-letters?…`: as many as `limit` says."""
+    """Serve `DELETE /v1/dead-letters?…`: delete up to `limit` of them."""
     services, caller = _admitted(request)
     page = await _find(services, _wanted(request, many=True))
     told = [_deleted(job_id) for job_id in page.ids if await _delete(services, job_id, caller)]
     return page.answer(told, deleted=len(told))
 
 
-# What is done.
+# Actions.
 
 
 async def _find(services: Services, wanted: Wanted) -> Page:
@@ -173,7 +173,7 @@ async def _find(services: Services, wanted: Wanted) -> Page:
 
 
 async def _mend(services: Services, listed: Sequence[Listed], letters: Sequence[Letter], *, only_open: bool) -> None:
-    """Let the list say what the records do: whoever wrote one may have died before the other."""
+    """Correct the list by the records: a process may have died after it wrote one and before the other."""
     ids = {letter.place.job_id for letter in letters}
     await services.dead_letters.drop(each.job_id for each in listed if each.job_id not in ids)
     for job in (letter.job for letter in letters):
@@ -183,17 +183,17 @@ async def _mend(services: Services, listed: Sequence[Listed], letters: Sequence[
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What a dead letter's caller asked for, and what a dialect keeps with it."""
+    """Hold a dead letter's request, and the fields that its dialect stores with it."""
 
     request: dict[str, Any]
     kept: dict[str, Any]
 
 
 async def _load(services: Services, job_id: str) -> tuple[Letter, _Asked | None]:
-    """A dead letter and its request; None where that can't be read.
+    """Load a dead letter and its request; the request is None if it can't be read.
 
     Raises:
-        DeadLetterNotFound: there is none of this id.
+        DeadLetterNotFound: no dead letter has this id.
     """
     try:
         job, request, kept = await services.store.load_with_kept(job_id)
@@ -201,7 +201,7 @@ async def _load(services: Services, job_id: str) -> tuple[Letter, _Asked | None]
         raise _missing(job_id) from None
     except BrokenJob:
         (found,) = await services.store.load_many([job_id])
-        place = await services.dead_letters.place(job_id)  # of a record that nobody can read, the list knows
+        place = await services.dead_letters.place(job_id)  # the list knows the place of an unreadable record too
         if place is None or not _is_one(found):
             raise _missing(job_id) from None
         return Letter(place, found), None
@@ -211,9 +211,9 @@ async def _load(services: Services, job_id: str) -> tuple[Letter, _Asked | None]
 
 
 async def _requeue(services: Services, job_id: str, caller: Caller) -> Job:
-    """The job that asks the dead letter's request again: the same one, however often and by whomever it is called.
+    """Submit the dead letter's request again and return the new job: the same one on every call, by any caller.
 
-    Admission knows a dead letter by an idempotency key of its own, until the record names the new job.
+    Admission identifies a dead letter by an idempotency key of its own, until the record names the new job.
     """
     (_, letter), asked = await _load(services, job_id)
     if isinstance(letter, BrokenJob):
@@ -238,7 +238,7 @@ async def _delete(services: Services, job_id: str, caller: Caller) -> bool:
     return deleted
 
 
-# What was asked.
+# Queries.
 
 
 def _admitted(request: Request) -> tuple[Services, Caller]:
@@ -254,7 +254,7 @@ def _named(request: Request) -> str:
 
 
 def _wanted(request: Request, *, many: bool = False) -> Wanted:
-    """Which dead letters; where something is done to `many`, at least one filter, or that it is to be all of them."""
+    """Read the selection. An action on `many` needs at least one filter, or an explicit request for all of them."""
     query = request.query_params
     known = (*_FILTERS, *_PAGING, *((_ALL,) if many else ()))
     for name in query:
@@ -277,7 +277,7 @@ def _wanted(request: Request, *, many: bool = False) -> Wanted:
     )
 
 
-# What is shown.
+# Answers.
 
 
 def _show(letter: Letter, links: Links) -> dict[str, Any]:
@@ -291,7 +291,7 @@ def _show(letter: Letter, links: Links) -> dict[str, Any]:
 
 
 def _is_one(job: Job | BrokenJob | None) -> TypeGuard[Job | BrokenJob]:
-    """Whether a listed job is a dead letter still; one that can't be read is, as far as can be told."""
+    """Return whether a listed job is still a dead letter; an unreadable one is assumed to be."""
     return isinstance(job, BrokenJob) or (job is not None and job.dead_letter)
 
 

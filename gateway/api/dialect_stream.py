@@ -1,7 +1,4 @@
-"""A job's frames on their way to a caller in a dialect: read, translated, and held back until the answer has begun.
-
-Above: the handlers of the dialects that stream. Below: hub.py, and a pure translator. Not here: any wire format.
-"""
+"""Translate a job's frames for a caller in a dialect, held back until the answer has begun. Not here: wire formats."""
 
 import asyncio
 from typing import Protocol
@@ -13,44 +10,44 @@ from shared.model.events import Event, decode_frame, split_frames
 
 
 class Translator(Protocol):
-    """What a dialect makes of a job's events, see dialects/chat.py."""
+    """Translate a job's events into a dialect, see dialects/chat."""
 
     @property
     def shown(self) -> bool:
-        """Whether there is something that the caller has been shown."""
+        """Return whether the caller has been shown anything."""
         ...
 
     @property
     def ended(self) -> bool:
-        """Whether nothing follows any more."""
+        """Return whether the stream has ended."""
         ...
 
     @property
     def failure(self) -> Failure | None:
-        """Why it ended badly."""
+        """Return the failure that ended the job, if any."""
         ...
 
     def translate(self, event: Event) -> bytes:
-        """What this event is in the dialect; empty where it has no word for it."""
+        """Translate an event; empty if the dialect has no equivalent."""
         ...
 
     def failure_frame(self) -> bytes:
-        """What tells of the failure, for a caller whose headers went out already."""
+        """Return the frame that reports the failure after the headers were sent."""
         ...
 
     def interruption(self, failure: Failure) -> bytes:
-        """Write why the stream breaks off here, though its job goes on."""
+        """Return the frame that explains why the stream breaks off here although its job continues."""
         ...
 
 
 class DialectStream:
-    """A reader's frames, translated; see `sse.Source`.
+    """Supply a reader's frames, translated; see `sse.Source`.
 
-    A failure that the translator kept to itself, since nothing was shown, is told once the headers are `out`.
+    If nothing was shown, the translator withholds a failure; it is sent here once the headers are `out`.
     """
 
     def __init__(self, reader: Reader, translator: Translator, *, started: bool = False) -> None:
-        """With `started`, the headers go out before there is an `opening`."""
+        """Translate a reader's frames. With `started`, the headers go out before there is an `opening`."""
         self.translator = translator
         self._reader = reader
         self._out = started
@@ -58,10 +55,9 @@ class DialectStream:
         self._interrupted = False
 
     async def opening(self, hold_s: float) -> bytes:
-        """What goes out with the headers: all up to the answer's first piece, or a heartbeat where that takes long.
+        """Return the bytes to send with the headers: all up to the answer's first piece, or a heartbeat after `hold_s`.
 
-        Empty where there is nothing: nobody is there to be answered, or the job ended without a word, and what becomes
-        of that is a matter of HTTP.
+        Empty if the caller has left, or if the job ended before its answer began: that becomes an HTTP status.
         """
         held: list[bytes] = []
         try:
@@ -102,7 +98,7 @@ class DialectStream:
         return self._late_failure() if self._out and not self.translator.shown else b""
 
     def translate(self, frames: bytes) -> bytes:
-        """What these frames say in this dialect."""
+        """Translate frames into this dialect."""
         return b"".join(self.translator.translate(decode_frame(frame)) for frame in split_frames(frames))
 
     def _late_failure(self) -> bytes:

@@ -1,6 +1,6 @@
-"""OpenAI's embeddings over ordinary jobs: the caller waits for the job, and is its life line, as for a chat completion.
+"""Serve OpenAI's embeddings over ordinary jobs: the caller's connection keeps the job alive, as for a chat completion.
 
-Above: app.py. Below: admission, synchronous_call.py, and results.py, which writes the list. Not here: the wire format.
+results.py writes the list. Not here: the wire format.
 """
 
 from starlette.requests import Request
@@ -22,7 +22,7 @@ from shared.model.kinds import EMBEDDINGS
 
 
 async def create(request: Request) -> Response:
-    """`POST /v1/embeddings` (OpenAI API reference, embeddings/create)."""
+    """Serve `POST /v1/embeddings` (OpenAI API reference, embeddings/create)."""
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
@@ -37,7 +37,7 @@ async def create(request: Request) -> Response:
 
 
 class _Answer(SynchronousCall):
-    """One caller's answer."""
+    """Answer one caller."""
 
     def __init__(self, services: Services, job: Job, encoding: Encoding, *, counted: bool) -> None:
         super().__init__(services, job, None, EmbeddingsEnd(), counted=counted)

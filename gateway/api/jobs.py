@@ -1,7 +1,6 @@
-"""The job API: submit, look, list, cancel, and the events as they are in the log.
+"""Serve the job API: submit, get, list, cancel, and stream the events as they are in the log.
 
-Above: app.py, which routes here and turns errors into problem+json. Below: admission, store, hub. Native readers get
-the log's bytes: no decoding on this path.
+Native readers get the log's bytes: this path decodes nothing. Not here: errors as problem+json (http/errors.py).
 """
 
 from collections.abc import Sequence
@@ -31,13 +30,13 @@ from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN
 
 CANCEL_WAIT_S = 2.0
-"""How long a caller who cancels waits for the end."""
+"""How long a cancelling caller waits for the job's end."""
 _LIST_DEFAULT = 20
 JOB_HEADER = "x-tailrace-job"
 
 
 async def submit(request: Request) -> Response:
-    """`POST /v1/jobs`."""
+    """Serve `POST /v1/jobs`."""
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
@@ -45,13 +44,13 @@ async def submit(request: Request) -> Response:
     work = RequestWork.of(services.heavy, request)
     spec = await work.run(services.admission.native, body, caller, request.headers.get("idempotency-key"))
     job = await services.admission.submit(spec)
-    # A new one has no viewers: to ask for them would cost each submit.
+    # A new job has no viewers: a query for them would slow down each submit.
     shown = show(job, services.links, caller) if job.id == spec.id else await _show_viewed(services, job, caller)
     return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
 
 
 async def get(request: Request) -> Response:
-    """`GET /v1/jobs/{id}`."""
+    """Serve `GET /v1/jobs/{id}`."""
     services = services_of(request)
     caller, job = await _own_job(request, services)
     position = await services.queue.position(job.id, job.lane) if job.status is State.QUEUED else None
@@ -59,9 +58,9 @@ async def get(request: Request) -> Response:
 
 
 async def listing(request: Request) -> Response:
-    """`GET /v1/jobs?status=&kind=&limit=&after=`, newest first.
+    """Serve `GET /v1/jobs?status=&kind=&limit=&after=`, newest first.
 
-    A filter that little passes may give a short page, or an empty one, with `has_more`: go on after `last_id`.
+    A narrow filter may give a short or an empty page with `has_more`: continue after `last_id`.
     """
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
@@ -99,7 +98,7 @@ async def listing(request: Request) -> Response:
 
 
 async def cancel(request: Request) -> Response:
-    """`POST /v1/jobs/{id}/cancel`: idempotent; waits a moment for the end, then shows the job as it is."""
+    """Serve `POST /v1/jobs/{id}/cancel`: idempotent; waits briefly for the end, then shows the job as it is."""
     services = services_of(request)
     caller, job = await _own_job(request, services)
     if not job.ended:
@@ -109,26 +108,26 @@ async def cancel(request: Request) -> Response:
 
 
 async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None:
-    """Cancel a job on request, and `wait` a moment for its end."""
+    """Cancel a job on request, and `wait` briefly for its end."""
     answer = await services.store.cancel(job.id, Cancelled.because("cancelled"))
     if answer is CancelAnswer.CANCELLED:
         await services.queue.done(job.id, job.lane)
     elif answer is CancelAnswer.CANCELLING:
-        # One that waits for its next attempt has nobody to be waited for.
+        # A job between attempts has no owner that could report its end.
         await services.queue.look([job.id], CANCEL_WAIT_S if job.owner else 0)
         if wait:
             await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
 
 
 async def events(request: Request) -> Response:
-    """`GET /v1/jobs/{id}/events` (WHATWG HTML §9.2): the log after the cursor, then live, until the terminal event."""
+    """Serve `GET /v1/jobs/{id}/events` (WHATWG HTML §9.2): the log after the cursor, then live, to its end."""
     services = services_of(request)
     if services.draining:
         return Farewell()
     try:
         return await _events(request, services)
     except REDIS_DOWN:
-        # As for a draining gateway: a 503 would close an EventSource for good, just because Redis is away.
+        # As for a draining gateway: a 503 would close an EventSource for good, only because Redis is unavailable.
         return Farewell()
 
 
@@ -156,7 +155,7 @@ async def _events(request: Request, services: Services) -> Response:
 
 
 class JobEvents(Response):
-    """The response that streams one job to one native reader."""
+    """Stream one job to one native reader."""
 
     def __init__(self, services: Services, job: Job, cursor: EventId, headers: dict[str, str]) -> None:
         self.background = None
@@ -167,12 +166,12 @@ class JobEvents(Response):
         self._extra = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream as soon as nobody waits for us to return."""
+        """Stream once the layers above have returned."""
         scope[AFTERWARDS] = self.stream
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the end of the job, or of the connection."""
-        # Once more, and without an await before the reader is registered: draining lets go whom it finds, once.
+        # Checked again, without an await before the reader is registered: a drain disconnects registered readers once.
         if self._services.draining:
             await Farewell()(scope, receive, send)
             return
@@ -188,16 +187,16 @@ def _cursor(request: Request) -> EventId:
 
 
 async def _own_job(request: Request, services: Services) -> tuple[Caller, Job]:
-    """The caller, and the job of this address, see `own_job`."""
+    """Load the caller, and the job of this address, see `own_job`."""
     caller = services.keyring.caller(request.headers.get("authorization"))
     return caller, await own_job(services, caller, request.path_params["job_id"])
 
 
 async def own_job(services: Services, caller: Caller, job_id: str, *, called: str | None = None) -> Job:
-    """A job, if it is the caller's: another's looks like none (invariant 11). `called` is how the caller calls it.
+    """Load a job of the caller's; another tenant's looks missing (invariant 11). `called` is the caller's name for it.
 
     Raises:
-        JobNotFound: it is not, or there is none.
+        JobNotFound: the job belongs to another tenant, or does not exist.
     """
     missing = JobNotFound(f"There is no {called or f'job {job_id}'}.")
     if not is_job_id(job_id):
@@ -205,7 +204,7 @@ async def own_job(services: Services, caller: Caller, job_id: str, *, called: st
     try:
         job = await services.store.load(job_id)
     except (JobNotFound, BrokenJob):
-        raise missing from None  # a broken record does not say whose it is
+        raise missing from None  # a broken record does not name its tenant
     if job.tenant != caller.tenant or job.hidden:
         raise missing
     return job
@@ -231,10 +230,10 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
 
 
 def read_limit(query: QueryParams, default: int | None = None) -> int:
-    """How many a page may hold.
+    """Read the largest number of entries of a page.
 
     Raises:
-        InvalidRequest: it is no such number.
+        InvalidRequest: the limit is not a number in the allowed range.
     """
     limit = query.get("limit", str(default or _LIST_DEFAULT))
     if len(limit) > len(str(LIST_MOST)) or not limit.isdecimal() or not 1 <= int(limit) <= LIST_MOST:
@@ -248,14 +247,14 @@ async def _show_viewed(services: Services, job: Job, caller: Caller) -> dict[str
 
 
 async def _show_all_viewed(services: Services, jobs: Sequence[Job], caller: Caller) -> list[dict[str, Any]]:
-    """Jobs as their caller sees them, with their viewers; those of a job that has ended do not count."""
+    """Show jobs to their caller, with their viewers; those of an ended job do not count."""
     alive = [job.id for job in jobs if not job.ended]
     viewers = dict(zip(alive, await services.viewers.count(alive), strict=True))
     return [show(job, services.links, caller, viewers.get(job.id, 0)) for job in jobs]
 
 
 def show(job: Job, links: Links, caller: Caller, viewers: int = 0) -> dict[str, Any]:
-    """A job as its caller sees it."""
+    """Show a job to its caller."""
     address = links.address(f"/v1/jobs/{job.id}")
     events = events_link(job.id, links, caller)
     result = {"result": f"{address}/result"} if has_result(job.kind) else {}
@@ -271,14 +270,14 @@ def show(job: Job, links: Links, caller: Caller, viewers: int = 0) -> dict[str, 
 
 
 def events_link(job_id: str, links: Links, caller: Caller) -> str:
-    """An address that opens the job's events without a key, as long as the caller's key is configured."""
+    """Build a link that opens the job's events without a key, as long as the caller's key is configured."""
     return links.address(f"/v1/jobs/{job_id}/events?token={links.token(job_id, caller)}")
 
 
 def about(job: Job, viewers: int = 0) -> dict[str, Any]:
-    """What its record says of a job. Times are RFC 3339, in UTC.
+    """Show the fields of a job's record. Times are RFC 3339, in UTC.
 
-    `abandon_at` is when it is given up, should nobody come: there only while nobody is there.
+    `abandon_at` is when the job is abandoned if no viewer comes; it is present only while the job has no viewers.
     """
     return {
         "id": job.id,
@@ -325,7 +324,7 @@ def _attempt(job: Job, made: Try) -> dict[str, Any]:
 
 
 def shown_time(ms: int) -> str | None:
-    """A record's time (ms) as RFC 3339; None for one that has not come."""
+    """Format a record's time (ms) as RFC 3339; None if it is not set."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds") if ms else None
 
 

@@ -1,6 +1,6 @@
-"""`/v1/models`: the models that can be asked for, from the settings or as the workers last saw them.
+"""Serve `/v1/models`: the models that can be requested, from the settings or as the workers last listed them.
 
-Not here: providers; the gateway never talks to one.
+Not here: providers; the gateway never connects to one.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from gateway.http.errors import Face
 from shared.model.errors import ModelNotFound
 from shared.model.model_names import MODEL_CHARS
 
-# OpenAI's clients require the field; we do not know when a model was made.
+# OpenAI's clients require the field; the time when a model was made is unknown.
 _CREATED = 0
 
 
@@ -25,13 +25,13 @@ async def _models(request: Request, services: Services) -> list[str]:
 
 
 async def listing(request: Request) -> Response:
-    """`GET /v1/models` (OpenAI API reference, models/list)."""
+    """Serve `GET /v1/models` (OpenAI API reference, models/list)."""
     models = await _models(request, services_of(request))
     return JSONResponse({"object": "list", "data": [_show(name) for name in models]})
 
 
 async def get(request: Request) -> Response:
-    """`GET /v1/models/{id}`; an id may hold slashes."""
+    """Serve `GET /v1/models/{id}`; an id may contain slashes."""
     name: str = request.path_params["model"]
     if name not in await _models(request, services_of(request)):
         raise ModelNotFound(f"The model {name[:MODEL_CHARS]!r} does not exist.", param="model")

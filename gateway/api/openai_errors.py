@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients read them: its envelope, with the headers that say whether to send the request again.
+"""Write errors for OpenAI's clients: its envelope, with the headers that say whether to repeat the request.
 
 Not here: the envelope itself (dialects/errors.py), and errors inside a stream.
 """

@@ -1,6 +1,6 @@
-"""Health and metrics: is this process alive, may it be sent requests, and what has the whole fleet counted.
+"""Serve health and metrics: liveness, readiness, and the counts of the whole fleet.
 
-Above: app.py. Below: queue, hub, scrape. Liveness says nothing about Redis: restarting a gateway does not mend it.
+Liveness does not depend on Redis: restarting a gateway does not repair it.
 """
 
 import asyncio
@@ -17,14 +17,14 @@ _PING_S = 2.0
 
 
 async def live(_: Request) -> Response:
-    """`GET /health/live`."""
+    """Serve `GET /health/live`."""
     return JSONResponse({"status": "ok"})
 
 
 async def ready(request: Request) -> Response:
-    """`GET /health/ready`: 503 while Redis is away or can't serve, or this process is on its way out.
+    """Serve `GET /health/ready`: 503 while Redis is unavailable or can't serve, or this process is shutting down.
 
-    A server that serves, but may lose jobs, is a warning: that no gateway answers would not mend it.
+    A server that serves but may lose jobs is only a warning: taking all gateways out would not repair it.
     """
     services = services_of(request)
     if services.leaving:
@@ -46,7 +46,7 @@ async def ready(request: Request) -> Response:
 
 
 async def metrics(request: Request) -> Response:
-    """`GET /metrics`, for Prometheus: of all processes, also while this one drains or Redis is away."""
+    """Serve `GET /metrics` for Prometheus: all processes, also while this one drains or Redis is unavailable."""
     services = services_of(request)
     if not services.settings.metrics:
         raise NotFound("Metrics are disabled: TAILRACE_METRICS is false.")

@@ -1,7 +1,6 @@
-"""The chat page and its files, served from the package.
+"""Serve the chat page and its files from the package (gateway/web/).
 
-Above: app.py. Below: gateway/web/. Model output is shown as text by the page; the policy here makes sure that nothing
-else could run.
+The page shows model output as text; the policy here ensures that no other code could run.
 """
 
 from importlib import resources
@@ -31,12 +30,12 @@ _HEADERS = {
 
 
 async def page(_: Request) -> Response:
-    """`GET /`."""
+    """Serve `GET /`."""
     return _file("index.html")
 
 
 async def asset(request: Request) -> Response:
-    """`GET /web/{file}`."""
+    """Serve `GET /web/{file}`."""
     return _file(request.path_params["file"])
 
 

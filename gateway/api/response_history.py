@@ -1,4 +1,4 @@
-"""What came before a response: earlier responses, items that its input refers to, and the state of earlier answers.
+"""Load a response's history: earlier responses, items that its input refers to, and the state of earlier answers.
 
 Not here: routes (responses.py), and how items become messages (dialects/responses_request.py).
 """
@@ -39,7 +39,7 @@ async def with_history(
     """Make the chat request of a response, earlier ones included; the request inherits from the previous one.
 
     Raises:
-        InvalidRequest: there is no such response, it is not over, or the conversation has become too long.
+        InvalidRequest: there is no such response, it has not ended, or the conversation has become too long.
     """
     most = services.settings.max_body_bytes
     earlier: Sequence[Message] = ()
@@ -89,7 +89,7 @@ async def _previous(services: Services, caller: Caller, previous: str) -> Stored
 
 
 async def _conversation(services: Services, stored: Stored, allowance: Allowance, work: RequestWork) -> list[Message]:
-    """Return what was said up to the end of an earlier response: its request holds all that came before it."""
+    """Return the messages up to the end of an earlier response: its request holds all that came before it."""
     output = (await whole_response(services, stored.options, allowance))["output"]
     work.size += allowance.used
     names = await work.run(ToolNames.of, stored.echo)
@@ -163,7 +163,7 @@ def _prompts_before(messages: Sequence[Message], answers: Container[int]) -> lis
 
 
 class _Logs:
-    """The logs that are read for one request: each up to the size of a body, and all of them up to a few bodies."""
+    """Read the logs for one request: each up to the size of a body, and all of them up to a few bodies."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -171,7 +171,7 @@ class _Logs:
         self._left = _STATE_BODIES * self._most
 
     async def read(self, job: Job) -> LoggedAnswer:
-        """Read the state of a job's answer; there is none if its log is too large."""
+        """Read the state of a job's answer; the state is empty if the log is too large."""
         if (known := self._services.answers.get(job.id)) is not None:
             return known
         reader = AnswerLog()

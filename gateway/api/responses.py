@@ -1,4 +1,4 @@
-"""OpenAI's Responses over ordinary jobs: create, retrieve, resume, cancel, delete, and list the input.
+"""Serve OpenAI's Responses over ordinary jobs: create, retrieve, resume, cancel, delete, and list the input.
 
 A background response lives without its caller; any other is cancelled when its caller leaves. Not here: the wire
 format (dialects/responses.py, dialects/responses_request.py), and earlier responses (response_history.py).
@@ -48,7 +48,7 @@ _NUMBER_CHARS = 15
 
 
 async def create(request: Request) -> Response:
-    """`POST /v1/responses`."""
+    """Serve `POST /v1/responses`."""
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
@@ -85,7 +85,7 @@ async def create(request: Request) -> Response:
 def _job_request(
     request: Request, body: Mapping[str, Any], asked: ResponseRequest, chat: Mapping[str, Any]
 ) -> JobRequest:
-    """Build the call of a response; in the background it lives without its caller, who may read it all the same."""
+    """Build the call of a response; in the background it lives without its caller, which may read it nevertheless."""
     return JobRequest(
         "responses",
         chat,
@@ -101,9 +101,9 @@ def _job_request(
 
 
 async def retrieve(request: Request) -> Response:
-    """`GET /v1/responses/{id}?stream=&starting_after=`: the response as it is, or its events from a number on.
+    """Serve `GET /v1/responses/{id}?stream=&starting_after=`: the response as it is, or its events from a number on.
 
-    While it runs, its output is empty unless it is streamed: to fold a log for each of a caller's looks costs too much.
+    While it runs, its output is empty unless it is streamed: folding a log for each poll costs too much.
     """
     services = services_of(request)
     after = _after(request)
@@ -118,7 +118,7 @@ async def retrieve(request: Request) -> Response:
 
 
 async def cancel(request: Request) -> Response:
-    """`POST /v1/responses/{id}/cancel`: idempotent; the response as it then is."""
+    """Serve `POST /v1/responses/{id}/cancel`: idempotent; the response as it then is."""
     services = services_of(request)
     job, _, echo = await _own(request, services)
     options = options_of(job, echo)
@@ -131,7 +131,7 @@ async def cancel(request: Request) -> Response:
 
 
 async def delete(request: Request) -> Response:
-    """`DELETE /v1/responses/{id}`: gone for its caller from now on; what still runs is cancelled."""
+    """Serve `DELETE /v1/responses/{id}`: the caller can't read it from now on; a running job is cancelled."""
     services = services_of(request)
     job = (await _own(request, services)).job
     await services.queue.deleted(job.id, retention_s=services.settings.retention_s)
@@ -141,7 +141,7 @@ async def delete(request: Request) -> Response:
 
 
 async def input_items(request: Request) -> Response:
-    """`GET /v1/responses/{id}/input_items?limit=&order=&after=`: all that its model was given but the instructions."""
+    """Serve `GET /v1/responses/{id}/input_items?limit=&order=&after=`: the model's input without the instructions."""
     services = services_of(request)
     limit, newest_first, after = _list_query(request)
     stored = await _own(request, services)
@@ -167,11 +167,11 @@ async def input_items(request: Request) -> Response:
     )
 
 
-# --- What a response is
+# --- Streams and answers
 
 
 class ResponseEvents(Response):
-    """A stream that its reader can come back to: who leaves it leaves the job running."""
+    """Stream a response to a reader that can resume: the job continues when the reader leaves."""
 
     def __init__(
         self, services: Services, job: Job, options: ResponseOptions, after: int = ALL, *, counted: bool = False
@@ -184,7 +184,7 @@ class ResponseEvents(Response):
         self._counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream as soon as nobody waits for us to return."""
+        """Stream once the layers above have returned."""
         scope[AFTERWARDS] = self.stream
 
     async def stream(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -192,22 +192,22 @@ class ResponseEvents(Response):
         services, job_id = self._services, self._options.job_id
         services.metrics.resumes.of().add(self._after > ALL)
         async with services.presence.reader(job_id, START, mortal=self._mortal, counted=self._counted) as reader:
-            if services.draining:  # which lets go whom it finds, once
+            if services.draining:  # a drain disconnects registered readers only once
                 reader.break_off("This gateway is shutting down.")
             source = DialectStream(reader, ResponseStream(self._options, self._after), started=True)
             await EventStream(source, reader, services.clock, headers={JOB_HEADER: job_id})(scope, receive, send)
 
 
 async def _shown(services: Services, job: Job, options: ResponseOptions) -> dict[str, Any]:
-    """The response of a job as it now is."""
+    """Return the response of a job as it is now."""
     if job.ended:
         return await whole_response(services, options)
     if job.status is State.CANCELLING:
-        return response_object(options, "cancelled")  # nothing else can become of it
+        return response_object(options, "cancelled")  # no other end is possible any more
     return response_object(options, "queued" if options.background and not job.started_ms else "in_progress")
 
 
-# --- Which response
+# --- Access
 
 
 async def _own(request: Request, services: Services) -> Stored:
@@ -219,7 +219,7 @@ async def _own(request: Request, services: Services) -> Stored:
 
 
 def _after(request: Request) -> int | None:
-    """The number to go on after, where the response is to be streamed; else None."""
+    """Read the number to continue after if the response is to be streamed; else None."""
     query = request.query_params
     after, stream = query.get("starting_after"), query.get("stream", "false")
     if stream not in ("true", "false"):

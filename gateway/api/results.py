@@ -1,7 +1,7 @@
-"""`GET /v1/jobs/{id}/result`: what a job has made that is no stream, or so much of it as is kept.
+"""Serve `GET /v1/jobs/{id}/result`: a job's result that is not a stream, as far as it is stored.
 
-Above: app.py; embeddings.py answers with the same. Below: store/results.py and dialects/embeddings.py. No more than a
-page of it is held at once. Not here: how the vectors got there.
+At most one page of it is in memory at once; embeddings.py answers with the same. Not here: how vectors are stored
+(store/results.py).
 """
 
 import structlog
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 async def get(request: Request) -> Response:
-    """`GET /v1/jobs/{id}/result?encoding_format=`."""
+    """Serve `GET /v1/jobs/{id}/result?encoding_format=`."""
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
     job = await own_job(services, caller, request.path_params["job_id"])
@@ -38,7 +38,7 @@ async def get(request: Request) -> Response:
 
 
 class EmbeddingsResponse(Response):
-    """A list of embeddings on its way to one caller."""
+    """Send a list of embeddings to one caller."""
 
     def __init__(self, services: Services, job: Job, embedded: Embedded | None, listed: EmbeddingList) -> None:
         self.background = None
@@ -50,7 +50,7 @@ class EmbeddingsResponse(Response):
         self._listed = listed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer; where Redis goes away or forgets in the middle, the body breaks off: nobody takes it for whole.
+        """Send the list. If Redis fails or loses it midway, the body breaks off, so that it can't pass for complete.
 
         Raises:
             Unavailable: the result was gone before anything was sent.

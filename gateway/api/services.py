@@ -1,4 +1,4 @@
-"""What the API's handlers work with, put together once by app.py and found on the application's state."""
+"""Define the services of the API's handlers: app.py builds them once and puts them on the application's state."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -32,7 +32,7 @@ from shared.telemetry.metrics import Metrics
 
 @dataclass
 class Services:
-    """The parts of one gateway, and the tasks that run them. `draining` is set once, on the way out."""
+    """Hold the parts of one gateway, and the tasks that run them. `draining` is set once, at shutdown."""
 
     settings: Settings
     clock: Clock
@@ -56,7 +56,7 @@ class Services:
     heavy: HeavyWork = field(default_factory=HeavyWork)
     answers: RecentAnswers = field(default_factory=RecentAnswers)
     leaving: bool = False
-    """A signal has come: nothing new is to be sent here, though it is still served until `draining`."""
+    """A signal has come: proxies should send nothing new here, although requests are served until `draining`."""
     draining: bool = False
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -69,5 +69,5 @@ class Services:
 
 
 def services_of(request: Request) -> Services:
-    """The services of the application that this request came to."""
+    """Return the services of the application that received this request."""
     return cast(Services, request.app.state.services)

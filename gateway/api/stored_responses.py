@@ -1,4 +1,4 @@
-"""Responses that exist: whose a response is, and the response of a job that has ended.
+"""Load existing responses: check the caller's access, and build the response of an ended job.
 
 A response's id is its job's under another name, so that any chat job can be read here. Not here: routes (responses.py),
 and the wire format (dialects/responses.py).
@@ -21,7 +21,7 @@ from shared.model.kinds import streams_text
 
 
 class Stored(NamedTuple):
-    """A job as this dialect sees it: its record, its chat request, and what its response says again."""
+    """Hold a job as this dialect sees it: its record, its chat request, and the fields that its response repeats."""
 
     job: Job
     chat: Mapping[str, Any]
@@ -29,32 +29,32 @@ class Stored(NamedTuple):
 
     @property
     def options(self) -> ResponseOptions:
-        """Everything that its translation depends on."""
+        """Return everything that its translation depends on."""
         return options_of(self.job, self.echo)
 
     @property
     def has_request(self) -> bool:
-        """Whether its messages are kept: those of a job that got no answer may not be."""
+        """Return whether its messages are stored: those of a job without an answer may not be."""
         return "messages" in self.chat
 
     @property
     def messages(self) -> Sequence[Message]:
-        """The messages that its model was given, except for the instructions."""
+        """Return the messages that its model was given, except for the instructions."""
         return said_before(self.chat.get("messages", ()), self.echo)
 
 
 def options_of(job: Job, echo: Mapping[str, Any]) -> ResponseOptions:
     """Return everything that the translation of a job depends on."""
-    # A job that was not a response counts as one in the background if it goes on by itself.
+    # A job that was not a response counts as a background one if it continues without its caller.
     background = bool(echo.get("background", job.background))
     return ResponseOptions(job.id, job.model, background, job.metadata, echo)
 
 
 async def stored_response(services: Services, caller: Caller, response: str) -> Stored:
-    """Load the response of this id; another tenant's looks like none (invariant 11).
+    """Load the response with this id; another tenant's looks missing (invariant 11).
 
     Raises:
-        ResponseNotFound: there is none, or none that may be retrieved.
+        ResponseNotFound: it does not exist, or may not be retrieved.
     """
     job_id, missing = job_id_of(response), _missing(response)
     if not is_job_id(job_id):
@@ -79,8 +79,8 @@ async def whole_response(
     """Return the response of a job that has ended, if its log is within the `allowance`.
 
     Raises:
-        ResponseNotFound: it is gone since.
-        InvalidRequest: it is larger than it may be.
+        ResponseNotFound: it has expired since.
+        InvalidRequest: it is larger than allowed.
     """
     whole, size = WholeResponse(options), 0
     try:

@@ -1,7 +1,6 @@
-"""The answer to a call whose job lives as long as its caller, in any of OpenAI's dialects: streamed, or whole.
+"""Answer a call whose job lives as long as its caller, in any of OpenAI's dialects: streamed, or whole.
 
-Above: chat_completions.py and responses.py, which say what a job is in their dialect. Below: hub, presence. Headers are
-held until the answer begins, so that early failures are HTTP statuses. Not here: wire formats.
+Headers are held until the answer begins, so that early failures are HTTP statuses. Not here: wire formats.
 """
 
 from typing import Any, Protocol
@@ -23,32 +22,32 @@ from shared.model.jobs import Job
 
 
 class Aggregator(Protocol):
-    """What a dialect makes of a job that has ended, see dialects/chat.py."""
+    """Build a dialect's whole answer from a job's events, see dialects/chat."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more needs to be accepted."""
+        """Return whether no further event is needed."""
         ...
 
     @property
     def failure(self) -> Failure | None:
-        """Why it ended badly."""
+        """Return the failure that ended the job, if any."""
         ...
 
     def accept(self, event: Event) -> None:
-        """Take the job's next event."""
+        """Add the job's next event."""
         ...
 
     def body(self) -> dict[str, Any]:
-        """What the caller gets."""
+        """Return the body of the answer."""
         ...
 
 
 class SynchronousCall(Response):
-    """One caller's answer: while it is being given he is a viewer of the job, which knows what follows when he leaves.
+    """Answer one caller, which is a viewer of the job meanwhile: the job's policy decides what follows if it leaves.
 
-    `translator` is for who asked for a stream (None: nobody can), `whole` for who did not. `counted`: he was recorded
-    with the job.
+    `translator` serves a caller that requested a stream (None: the dialect has none), `whole` any other. `counted`:
+    the caller was recorded as a viewer with the job.
     """
 
     def __init__(
@@ -85,10 +84,10 @@ class SynchronousCall(Response):
             except StreamBroken as error:
                 raise Unavailable(str(error)) from error
             except JobNotFound as error:
-                # It was there: a 404 would tell the caller that its request is wrong, and not to repeat it.
+                # The job existed: a 404 would mean that the request is wrong and must not be repeated.
                 raise Unavailable("Redis was killed and lost this call; try again.") from error
             if response is None:
-                return  # nobody is there to be answered
+                return  # the caller has left
             if isinstance(response, EventStream):
                 await response.stream(send)
             else:
