@@ -1,1 +1,1 @@
-"""Admission: may this request enter, and as which job?"""
+"""Decide whether a request may enter, and as which job."""

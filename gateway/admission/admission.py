@@ -1,4 +1,4 @@
-"""Decides whether a request may enter, and makes the spec of a job from its decoded body.
+"""Decide whether a request may enter, and make the spec of a job from its decoded body.
 
 Not here: reading bodies, recording and queueing (intake.py), showing jobs.
 """
@@ -49,16 +49,16 @@ from shared.store.memory_watch import MemoryWatch
 from shared.store.queue import Queue
 
 _RANDOM_BITS = 80
-# No caller's Idempotency-Key begins so: theirs are ASCII.
+# No caller's Idempotency-Key begins with this: theirs are ASCII.
 _REQUEUE = "↻ "
-# Fields of the job API that are designed but not built: refused, so that nobody relies on their being ignored.
+# Fields of the job API that are designed but not built: refused, so that no client relies on their being ignored.
 _NOT_YET = ("webhook", "after", "conversation")
 _NATIVE = frozenset({*OWN_FIELDS, "stream_options", *_NOT_YET})
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What admission is held to."""
+    """Hold the limits that admission enforces."""
 
     timeout_s: float
     max_timeout_s: float
@@ -78,7 +78,7 @@ def _fingerprint(key: str | None, route: str, body: Mapping[str, Any]) -> str:
 
 
 class Admission:
-    """Lets jobs in. `gateway` is the name of this process, whose callers view the jobs that they wait for."""
+    """Admit jobs. `gateway` is the name of this process, whose callers view the jobs that they wait for."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class Admission:
         self._memory = memory
 
     def native(self, body: Mapping[str, Any], caller: Caller, key: str | None) -> JobSpec:
-        """A spec from the body of `POST /v1/jobs`.
+        """Make a spec from the body of `POST /v1/jobs`.
 
         Raises:
             InvalidRequest, Forbidden: names the field and what would be right.
@@ -165,10 +165,10 @@ class Admission:
         )
 
     def again(self, letter: Job, request: Mapping[str, Any], kept: Mapping[str, Any]) -> JobSpec:
-        """A spec that asks a dead letter's request again: a new job, which nobody abandons.
+        """Make a spec that repeats a dead letter's request: a new job, which is never abandoned.
 
         Raises:
-            InvalidRequest, ModelNotFound: its lane or its model is not there any more.
+            InvalidRequest, ModelNotFound: its lane or its model does not exist any more.
         """
         if letter.lane not in self._limits.lanes:
             there = ", ".join(self._limits.lanes)
@@ -189,7 +189,7 @@ class Admission:
         return replace(spec, requeued_from=letter.id, idempotency_key=_REQUEUE + letter.id)
 
     def new_id(self) -> str:
-        """An id for a job that is to come."""
+        """Make an id for a future job."""
         return new_job_id(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS))
 
     def _spec(
@@ -213,12 +213,12 @@ class Admission:
         model, there = read_model(body), self._limits.models
         if there and model not in there:
             raise ModelNotFound(f"The model {model!r} does not exist; there are: {', '.join(there)}.", param="model")
-        # `stream_options` stay: whoever comes back for the rest of an answer shall be shown the same usage.
+        # `stream_options` stay: a caller that resumes an answer must get the same usage.
         request = {name: value for name, value in body.items() if name != "stream"}
         if kept is not None:
             request[KEPT] = kept
         encoded = encode_in_pieces(request)
-        # Others may go on from a response, and from a turn, although it got no answer.
+        # Later requests may continue a response, or a turn, although it got no answer.
         continued = kept is not None or job_id is not None
         stored = (kept or {}).get("store", body.get("store")) is not False
         return JobSpec(
@@ -237,8 +237,8 @@ class Admission:
             on_stream_failure=on_stream_failure,
             keep_s=None if stored else self._limits.unstored_s,
             brief=b"" if continued else brief_of(request, len(encoded)),
-            # A dialect's stream has no word for taking back, and its job lives for nobody else. Who asks for a rollback
-            # all the same gets it.
+            # A dialect's stream can't express a rollback, and its job has no other readers. A caller that requests a
+            # rollback nevertheless gets it.
             one_way=streaming
             and abandonment.on_disconnect is OnDisconnect.CANCEL
             and on_stream_failure is not OnStreamFailure.ROLLBACK,

@@ -1,7 +1,7 @@
-"""Who is calling: API keys to tenants and plans, and signed links to one job's events.
+"""Authenticate callers: map API keys to tenants and plans, and sign links to one job's events.
 
-Above: admission and the API. Keys are kept as SHA-256 and compared in constant time; a link carries a token that opens
-one job's events and nothing else, because `EventSource` can't send headers. Not here: what a tenant may do.
+Keys are stored as SHA-256 and compared in constant time. A link carries a token that opens one job's events and
+nothing else, because `EventSource` can't send headers. Not here: a tenant's permissions (admission.py).
 """
 
 import base64
@@ -14,15 +14,15 @@ from shared.model.api_keys import ApiKey
 from shared.model.errors import Forbidden, Unauthenticated
 
 _MARK_BYTES, _CODE_BYTES = 6, 18
-# A server that forgets again and again must not make every check of a link longer.
+# A server that loses its data repeatedly must not make every check of a link longer.
 _MOST_SECRETS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The tenant of a key, and its plan: the `lanes` that it may use; empty: all.
+    """Hold the tenant of a key, and its plan: the `lanes` that it may use; empty: all.
 
-    The `generation` is a fingerprint of the key and its tenant, and no secret is to be had from it.
+    The `generation` is a fingerprint of the key and its tenant; it reveals no secret.
     """
 
     tenant: str
@@ -32,7 +32,7 @@ class Caller:
 
 
 class Keyring:
-    """All API keys of the settings."""
+    """Hold all API keys of the settings."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._keys: list[tuple[bytes, Caller]] = []
@@ -43,21 +43,21 @@ class Keyring:
 
     @property
     def generations(self) -> Sequence[bytes]:
-        """The generations of all keys."""
+        """Return the generations of all keys."""
         return [caller.generation for _, caller in self._keys]
 
     def caller(self, authorization: str | None) -> Caller:
-        """The caller of an `Authorization: Bearer <key>` header (RFC 6750 §2.1).
+        """Return the caller of an `Authorization: Bearer <key>` header (RFC 6750 §2.1).
 
         Raises:
-            Unauthenticated: the header is missing, or nobody issued this key.
+            Unauthenticated: the header is missing, or the key is not configured.
         """
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise Unauthenticated("Send your API key as `Authorization: Bearer <key>`.", param="Authorization")
         presented = _digest(key.strip())
         found: Caller | None = None
-        for digest, caller in self._keys:  # all of them, always: the time says nothing about which one fits
+        for digest, caller in self._keys:  # always all of them: the time must not reveal which one matches
             if hmac.compare_digest(digest, presented):
                 found = caller
         if found is None:
@@ -65,11 +65,11 @@ class Keyring:
         return found
 
     def admin(self, authorization: str | None) -> Caller:
-        """The same, for what only admin keys may do.
+        """Return the caller, if it has an admin key.
 
         Raises:
             Unauthenticated: see `caller`.
-            Forbidden: the key is no admin's.
+            Forbidden: the key is not an admin key.
         """
         caller = self.caller(authorization)
         if not caller.admin:
@@ -78,14 +78,14 @@ class Keyring:
 
 
 class Links:
-    """Signed links to jobs' events: good as long as the job can be read and the key that asked for them is configured.
+    """Sign links to jobs' events: valid as long as the job can be read and the requesting key is configured.
 
-    A token is a mark of its key's generation, and a code over both. The mark needs the secret, so that a link does not
-    let anybody guess at a weak key.
+    A token is a mark of its key's generation, and a code over both. The mark needs the secret, so that a weak key can't
+    be guessed from a link.
     """
 
     def __init__(self, secret: str, generations: Sequence[bytes], prefix: str = "") -> None:
-        """`generations` are those of all keys that are configured; `prefix` is the path that a proxy shows us under."""
+        """Accept links of the `generations` of all configured keys; `prefix` is the gateway's path behind a proxy."""
         self.secret = secret
         self._prefix = prefix
         self._generations = tuple(generations)
@@ -97,12 +97,12 @@ class Links:
         return self._prefix + path
 
     def sign_with(self, secret: str) -> None:
-        """Sign new links with another secret; links of the former one stay good."""
+        """Sign new links with another secret; links of the former one stay valid."""
         self.secret = secret
         self.accept([secret])
 
     def accept(self, secrets: Iterable[str]) -> None:
-        """Let links be good that were signed with these secrets."""
+        """Accept links that were signed with these secrets."""
         for secret in secrets:
             if secret and secret not in self._accepted:
                 self._accepted[secret] = {_mark(secret, each): each for each in self._generations}
@@ -114,7 +114,7 @@ class Links:
         return _token(self.secret, job_id, caller.generation)
 
     def opens(self, token: str, job_id: str) -> bool:
-        """Whether the token was made for this job, under a key that is still configured."""
+        """Return whether the token was made for this job, under a key that is still configured."""
         try:
             mark = base64.urlsafe_b64decode(token.encode())[:_MARK_BYTES]
         except ValueError:

@@ -1,7 +1,7 @@
-"""The development key: made for a gateway that has no keys configured, kept in the data directory.
+"""Make the development key of a gateway without configured keys, and store it in the data directory.
 
-Above: `up` and `serve` make it, so that pages and restarts go on working; the client on the same machine reads it.
-Below: shared/process/secret_file.py. Not here: what a key may do (auth.py).
+`up` and `serve` make it; stored, it stays valid for open pages after a restart. The client on the same machine reads
+it. Not here: a key's permissions (auth.py).
 """
 
 import secrets
@@ -17,10 +17,10 @@ _FILE = "development.key"
 
 
 def development_key(settings: Settings) -> str | None:
-    """The key of such a gateway, made where there is none; None where keys are configured.
+    """Return the key of such a gateway, and make it if it is missing; None if keys are configured.
 
     Raises:
-        StartupError: such a gateway may not be reached from other machines, or the key can't be kept.
+        StartupError: such a gateway may not be reached from other machines, or the key can't be stored.
     """
     if settings.api_keys:
         return None
@@ -37,10 +37,10 @@ def development_key(settings: Settings) -> str | None:
 
 
 def kept_development_key(data_dir: str) -> str:
-    """The key that a gateway started here has made.
+    """Read the key that a gateway started here has made.
 
     Raises:
-        StartupError: there is none, or it can't be read.
+        StartupError: it does not exist, or can't be read.
     """
     path = Path(data_dir).resolve() / _FILE
     try:

@@ -1,19 +1,19 @@
-"""What may be embedded: the `input` of an embeddings request, in each of the four shapes that OpenAI's API takes.
+"""Read the `input` of an embeddings request, in each of the four shapes that OpenAI's API accepts.
 
-Above: admission.py, which makes a job's request of it. Pure. Not here: the other fields.
+Pure. Not here: the other fields (validation.py).
 """
 
 from shared.model.errors import InvalidRequest
 
 Input = str | list[int]
-"""A text, or a text that was made tokens of."""
+"""A text, or the tokens of a text."""
 
 _MOST_TOKEN = 2**31 - 1
 _SHAPES = "input must be a text, a list of texts, a list of tokens or a list of lists of tokens"
 
 
 def read_input(value: object, most: int) -> list[Input]:
-    """The inputs, at least one and at most `most`, none of them empty (OpenAI API reference, embeddings/create).
+    """Read the inputs: at least one and at most `most`, none of them empty (OpenAI API reference, embeddings/create).
 
     Raises:
         InvalidRequest: names the place and what would be right.

@@ -1,4 +1,4 @@
-"""Records and queues a job: an interrupted submit leaves either nothing or a job.
+"""Record and queue a job: an interrupted submit leaves either nothing or a job.
 
 Admit, create, release: a 202 is sent only after all three. Not here: which request becomes a job (admission.py).
 """
@@ -13,7 +13,7 @@ from shared.store.queue import Admission, Queue
 
 
 class Intake:
-    """The way of a spec into store and queue."""
+    """Put specs into the store and the queue."""
 
     def __init__(
         self,
@@ -25,9 +25,9 @@ class Intake:
         listed_s: float,
         bounds: TenantBounds,
     ) -> None:
-        """At most `max_depth` jobs wait in a lane, and of one tenant what its `bounds` say.
+        """Admit at most `max_depth` waiting jobs for each lane, and for each tenant as many as `bounds` allow.
 
-        An Idempotency-Key counts for `retention_s`; a job is listed for `listed_s` after its end.
+        An Idempotency-Key is valid for `retention_s`; a job is listed for `listed_s` after its end.
         """
         self._store = store
         self._queue = queue
@@ -36,7 +36,7 @@ class Intake:
         self._bounds = bounds
 
     async def submit(self, spec: JobSpec) -> Job:
-        """Admit, create, release: the job, as it was created or as it is meanwhile.
+        """Admit, create and release a job; return it as it was created, or as it is by now.
 
         Raises:
             BoundReached, IdempotencyConflict: nothing was stored.
@@ -46,7 +46,7 @@ class Intake:
             if (job := await self._kept(admission.job_id)) is not None:
                 return job
             if not await self._queue.free(spec, admission.job_id):
-                # A crash between `admit` and `create`, or a server that lost the job: made again under the same id.
+                # After a crash between `admit` and `create`, or a loss of the job by the server: use the same id again.
                 spec = replace(spec, id=admission.job_id)
                 break
             admission = await self._admit(spec)
@@ -60,7 +60,7 @@ class Intake:
             return created.job
         job = await self._store.load(spec.id)
         if not job.ended:
-            # This took so long that a worker took the job before its record was there, and forgot it; or it runs.
+            # The release was so late that a worker took the job before its record existed, and dropped it; or it runs.
             await self._queue.restore(job.place, min(spec.timeout_s, spec.abandonment.unseen_s or spec.timeout_s))
         return job
 
@@ -69,7 +69,7 @@ class Intake:
         return await self._queue.admit(spec, max_depth=self._max_depth, bounds=self._bounds, **how)
 
     async def _kept(self, job_id: str) -> Job | None:
-        """The job that an Idempotency-Key leads to; None if it was deleted, or is not recorded yet."""
+        """Load the job of an Idempotency-Key; None if it was deleted, or is not recorded yet."""
         try:
             job = await self._store.load(job_id)
         except JobNotFound:

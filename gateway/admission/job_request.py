@@ -1,6 +1,6 @@
-"""A call of a dialect as admission reads it: the request for the provider, and what makes its job differ from others.
+"""Define a dialect's call as admission reads it: the request for the provider, and the properties of its job.
 
-API modules build it. Not here: whether it may enter (admission.py), and the native job API, whose body says all of it.
+API modules build it. Not here: whether it may enter (admission.py), and the native job API, whose body holds it all.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from shared.model.kinds import CHAT
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """One call, by default of a caller that waits for its job.
+    """Describe one call, by default of a caller that waits for its job.
 
     `route` and the `body`, as the caller sent it, make the fingerprint of an Idempotency-Key. `request` is the chat or
     embedding request of that body.

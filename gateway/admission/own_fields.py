@@ -1,4 +1,4 @@
-"""The fields that belong to Tailrace, and the names that are nearly one of theirs.
+"""Find Tailrace's own fields in a body, and names that are nearly one of theirs.
 
 Upstreams ignore or refuse a field that they do not know, so a misspelled option would be lost silently. A name is near
 if it differs in case, separators, a unit of time or a slip of the pen. Pure; all checks raise InvalidRequest. Not here:
@@ -41,7 +41,7 @@ _UNITS = frozenset(
     }
 )
 _PREFIXES = frozenset({"x", "tailrace"})
-# A body may have as many names as it has room for, and a comparison costs some microseconds.
+# A body's size is the only bound on its number of names, and a comparison costs some microseconds.
 _COMPARED = 100
 _LONGEST = 40
 # From so many letters on, a name may have two slips, and a wrong letter counts as one.
@@ -68,7 +68,7 @@ def check_foreign(body: Mapping[str, Any]) -> None:
 
 
 def _meant(body: Mapping[str, Any], own: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The names of a body that are or nearly are own ones, each with the one that is meant. Null counts as absent."""
+    """Find the names of a body that are or nearly are own ones, each with the meant one. Null counts as absent."""
     for name in (*own, *islice(body, _COMPARED)):
         if name not in CHAT_FIELDS and body.get(name) is not None and (meant := nearest(name, own)) is not None:
             yield name, meant
@@ -83,7 +83,7 @@ def nearest(name: str, own: Sequence[str]) -> str | None:
 
 
 def _letters(name: str) -> str:
-    """The name's letters, without case and separators, Tailrace's prefix and a unit of time."""
+    """Return the name's letters, without case and separators, Tailrace's prefix and a unit of time."""
     words = [word.lower() for word in _WORDS.findall(name)]
     while len(words) > 1 and words[0] in _PREFIXES:
         words.pop(0)
@@ -107,7 +107,7 @@ def _is_near(written: str, own: str) -> bool:
 
 
 def _is_within(slips: int, written: str, own: str) -> bool:
-    """Whether at most so many letters were left out, added, replaced or swapped with the next one."""
+    """Return whether at most `slips` letters were left out, added, replaced or swapped with the next one."""
     # A slip changes two letters at most, so that most names need no comparison, which is a hundred times as dear.
     if abs(len(written) - len(own)) > slips or len({*written} ^ {*own}) > 2 * slips:
         return False

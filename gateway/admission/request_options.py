@@ -1,6 +1,6 @@
-"""What a caller asks of Tailrace in headers, in a dialect whose bodies are not ours.
+"""Read Tailrace's options from headers, for dialects whose bodies are not Tailrace's.
 
-Above: the dialects' handlers read them, admission.py makes them part of a job. Pure. Not here: what they may say.
+Pure. Not here: the validation of their values (validation.py).
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _HEADERS = (LANE_HEADER, STREAM_FAILURE_HEADER, DISCONNECT_HEADER, ABANDON_HEADE
 
 @dataclass(frozen=True, slots=True)
 class RequestOptions:
-    """The values of these headers; None where there is none."""
+    """Hold the values of these headers; None for an absent header."""
 
     lane: str | None = None
     on_stream_failure: str | None = None
@@ -24,10 +24,10 @@ class RequestOptions:
 
     @classmethod
     def of(cls, headers: Mapping[str, str]) -> "RequestOptions":
-        """Those that these headers name."""
+        """Read the options from a request's headers."""
         return cls(*map(headers.get, _HEADERS))
 
     def named(self) -> dict[str, str]:
-        """Those that there are, by their headers."""
+        """Return the options that are present, by their headers."""
         values = (self.lane, self.on_stream_failure, self.on_disconnect, self.abandon_after)
         return {name: value for name, value in zip(_HEADERS, values, strict=True) if value is not None}

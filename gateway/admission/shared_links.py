@@ -1,6 +1,6 @@
-"""Links that are good at every gateway, also while the server that holds their secret has just forgotten it.
+"""Share the secret of links, so that they are valid at every gateway, also after Redis has lost the secret.
 
-Above: the job API. Below: auth.py, which signs, and shared/store/link_secrets.py. Not here: what a link opens.
+The secrets are in shared/store/link_secrets.py. Not here: signing (auth.py).
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _SETTLE_S = 4.0
 
 
 class SharedLinks(Links):
-    """This gateway's links. It signs with the fleet's secret, and knows every other one that was in use."""
+    """Sign this gateway's links with the fleet's secret, and accept every other one that was in use."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class SharedLinks(Links):
         prefix: str = "",
         settle_s: float = _SETTLE_S,
     ) -> None:
-        """With a configured secret, there is no `store`: nothing can be forgotten."""
+        """Sign with a configured secret, which needs no `store` since it can't be lost, or with those of the store."""
         super().__init__(secret, generations, prefix)
         self._store = store
         self._clock = clock
@@ -37,7 +37,7 @@ class SharedLinks(Links):
         self._fresh = secret or secrets.token_urlsafe(_SECRET_BYTES)
 
     async def share(self) -> None:
-        """Agree on the secret that signs. The one that this gateway has signed with stays good everywhere.
+        """Agree on the secret that signs. The one that this gateway has signed with stays valid everywhere.
 
         Raises:
             RedisError, OSError: one of `REDIS_FAULTS`.
@@ -51,7 +51,7 @@ class SharedLinks(Links):
         await self._learn(self._store)
 
     async def open(self, token: str, job_id: str) -> bool:
-        """Whether the token was made for this job, by any gateway. Raises one of `REDIS_FAULTS`."""
+        """Return whether the token was made for this job, by any gateway. Raises one of `REDIS_FAULTS`."""
         if self.opens(token, job_id):
             return True
         if self._store is None:

@@ -1,4 +1,4 @@
-"""Refuses a model that does not exist, before a job asks for it (`TAILRACE_STRICT_MODELS`).
+"""Refuse a model that does not exist, before a job requests it (`TAILRACE_STRICT_MODELS`).
 
 A model exists if it has a route or an upstream lists it. Nothing is refused while the listing is not complete: before a
 worker has published it, and while the list of an upstream can't be read. Not here: models that the settings name
@@ -9,12 +9,12 @@ from shared.model.errors import ModelNotFound
 from shared.process.clock import Clock
 from shared.store.catalog import Catalogue
 
-# For so long a listing is believed, so that not every submit reads thousands of names.
+# How long a listing is reused, so that not every submit reads thousands of names.
 _FRESH_S = 1.0
 
 
 class StrictModels:
-    """The models that exist, as the workers last published them."""
+    """Check models against the list that the workers last published."""
 
     def __init__(self, catalogue: Catalogue, clock: Clock) -> None:
         self._catalogue = catalogue
@@ -26,7 +26,7 @@ class StrictModels:
         """Check that a model exists.
 
         Raises:
-            ModelNotFound: it does not, as far as all upstreams have said.
+            ModelNotFound: it does not, by the lists of all upstreams.
         """
         if self._clock.monotonic() - self._read_at > _FRESH_S:
             listing = await self._catalogue.listing()

@@ -1,4 +1,4 @@
-"""The fields of a request, one by one: each is read, or refused with what would be right.
+"""Validate the fields of a request, one by one: each is read, or refused with a sentence that says what would be right.
 
 Pure. All raise InvalidRequest, and `read_lane` also Forbidden. Not here: how a job is made of them (admission.py).
 """
@@ -29,7 +29,7 @@ _MAY_BE_SILENT = ("assistant", "tool", "function")
 
 
 def read_model(body: Mapping[str, Any]) -> str:
-    """The name of the model."""
+    """Read the name of the model."""
     model = body.get("model")
     if KEPT in body:
         raise InvalidRequest(f"{KEPT} is Tailrace's own name; leave it out.", param=KEPT)
@@ -41,7 +41,7 @@ def read_model(body: Mapping[str, Any]) -> str:
 
 
 def embedding_of(body: Mapping[str, Any], most: int) -> dict[str, Any]:
-    """An embeddings request for the provider: its `input` is a list, whatever shape it had."""
+    """Build an embeddings request for the provider: its `input` becomes a list from any shape."""
     inputs = read_input(body.get("input"), most)
     dimensions = body.get("dimensions")
     if dimensions is None:
@@ -76,7 +76,7 @@ def _read_embedding_input(body: Mapping[str, Any], request: dict[str, Any]) -> d
 JOB_INPUTS: Final[Mapping[InputForm, Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]]]] = MappingProxyType(
     {InputForm.MESSAGES: _read_messages, InputForm.EMBEDDING_INPUT: _read_embedding_input}
 )
-"""The validation of each form of input: takes a job's body and what of it is for the provider, returns the request."""
+"""The validation of each form of input: takes a job's body and its part for the provider, returns the request."""
 
 
 def _read_call_messages(request: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -85,7 +85,7 @@ def _read_call_messages(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _read_call_embedding(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    # How the vectors are written is for the caller's answer, and not part of the job.
+    # The encoding of the vectors concerns the caller's answer only, and is not part of the job.
     return embedding_of({name: value for name, value in request.items() if name != "encoding_format"}, EMBEDDED_INPUTS)
 
 
@@ -119,7 +119,7 @@ def read_lane(value: object, param: str, *, lanes: Sequence[str], allowed: Seque
 
 
 def read_on_stream_failure(value: object, param: str) -> OnStreamFailure | None:
-    """The policy of this name; None where there is none."""
+    """Read the policy for a stream's failure; None if the field is absent."""
     if value is None:
         return None
     if value not in [*OnStreamFailure]:
@@ -128,14 +128,14 @@ def read_on_stream_failure(value: object, param: str) -> OnStreamFailure | None:
 
 
 def read_on_disconnect(value: object, param: str) -> OnDisconnect:
-    """What is to become of the job when its last viewer leaves."""
+    """Read the policy for the time when the job's last viewer leaves."""
     if not isinstance(value, str) or value not in list(OnDisconnect):
         raise InvalidRequest(f"{param} must be one of: {', '.join(OnDisconnect)}.", param=param)
     return OnDisconnect(value)
 
 
 def read_header_seconds(value: str | None) -> float | None:
-    """The seconds of the header `ABANDON_HEADER`, if it is there."""
+    """Read the seconds of the header `ABANDON_HEADER`, if it is present."""
     if value is None:
         return None
     try:
@@ -145,7 +145,7 @@ def read_header_seconds(value: str | None) -> float | None:
 
 
 def read_seconds(value: object, param: str) -> float:
-    """A number of seconds that a job could wait."""
+    """Read a number of seconds that a job could wait."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST_TIMEOUT_S:
         raise InvalidRequest(
             f"{param} must be a number of seconds, more than 0 and at most {LONGEST_TIMEOUT_S:.0f}.", param=param
@@ -154,7 +154,7 @@ def read_seconds(value: object, param: str) -> float:
 
 
 def read_metadata(value: object) -> Mapping[str, str]:
-    """The job's metadata: a few short texts."""
+    """Read the job's metadata: a few short texts."""
     if value is None:
         return {}
     if not isinstance(value, dict) or len(value) > _MAX_METADATA:
@@ -170,7 +170,7 @@ def read_metadata(value: object) -> Mapping[str, str]:
 
 
 def read_idempotency_key(key: str) -> str:
-    """The header's value; the draft writes it in quotes, most clients don't: both mean the same."""
+    """Read the header's value; the draft writes it in quotes, most clients don't: both mean the same."""
     bare = key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
     if not 0 < len(bare) <= _MAX_KEY or not bare.isascii() or not bare.isprintable():
         raise InvalidRequest(
@@ -180,6 +180,6 @@ def read_idempotency_key(key: str) -> str:
 
 
 def fingerprint_of(route: str, body: Mapping[str, Any]) -> str:
-    """The same for bodies that mean the same: the order of fields does not count."""
+    """Return a fingerprint that is equal for bodies of equal meaning: the order of fields does not count."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(f"{route}\n{canonical}".encode()).hexdigest()
