@@ -1,4 +1,4 @@
-"""The settings of bounds: how long a reader waits, how large a request is, how much a tenant may hold.
+"""The settings of bounds: the wait of a reader, the size of a request, the share of a tenant.
 
 Pure. Not here: the defaults and their reasons (shared/model/bounds.py), and the shares of tenants (tenant_bounds.py).
 """

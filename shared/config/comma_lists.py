@@ -1,6 +1,6 @@
 """The type of settings that hold several texts, separated by commas.
 
-Pure. Not here: which setting has it.
+Pure. Not here: the settings of this type.
 """
 
 from typing import Annotated, Any
@@ -17,4 +17,4 @@ def split_by_commas(value: Any) -> Any:
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_by_commas)]
-"""Texts that are written as one, with commas between them."""
+"""Several texts that are written as one text, with commas between them."""

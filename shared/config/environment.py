@@ -33,7 +33,7 @@ class Note:
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes set a variable for a service (`enableServiceLinks`), and no person a setting."""
+    """Return whether Kubernetes set a variable for a service (`enableServiceLinks`), so that it is not a setting."""
     name = name.upper()
     return bool(_LINK_NAME.fullmatch(name)) or (name.endswith("_PORT") and bool(_LINK_VALUE.match(value)))
 
@@ -53,7 +53,7 @@ def find_notes(environment: Mapping[str, str], settings: Collection[str]) -> Ite
 
 
 def _meant(name: str, known: Collection[str]) -> str | None:
-    """Find the setting that a misspelt name stands for; only names that begin like ours are looked at."""
+    """Find the setting that a misspelt name stands for; only names that begin like ours are checked."""
     if not name.startswith(PREFIX[:4]):
         return None
     by_letters = {each.replace("_", ""): each for each in known}

@@ -14,7 +14,7 @@ RENAMED: Final[Mapping[str, str]] = MappingProxyType({"again_tokens": "max_regen
 
 
 def explain_renamed(names: Iterable[str], renamed: Mapping[str, str] = RENAMED) -> str | None:
-    """Name the new setting for each old one among `names`, in one sentence; None if there is none.
+    """Name the new setting for each old one among `names`, in one sentence; None if no name is old.
 
     The names are fields', or variables' with the prefix, in any case.
     """

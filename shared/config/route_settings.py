@@ -1,8 +1,8 @@
-"""What the settings say about providers and routes, and the table of routes that it amounts to.
+"""The settings of providers and routes, and the routes that result from them.
 
-A chain's item is a provider's name, a table with a provider and what differs for it, or another route, whose chain
-takes its place. Above: settings.py reads and checks them. Below: routes.py. Pure. Not here: the environment, and asking
-a provider.
+A chain's item is a provider's name, a table with a provider and its different values, or another route, whose chain
+takes its place.
+Pure. Not here: reading the environment (settings.py), and the routes themselves (shared/model/routes.py).
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +31,7 @@ class _Strict(BaseModel):
 
 
 class ProviderSettings(_Strict):
-    """One upstream."""
+    """The settings of one upstream."""
 
     base_url: str = Field(min_length=1, description="its address, as in `https://api.openai.com/v1`")
     api_key: SecretStr | None = Field(None, description="its key")
@@ -65,7 +65,7 @@ class ProviderSettings(_Strict):
 
     @property
     def rules(self) -> RequestRules:
-        """How requests to it are written."""
+        """Return the rules for writing requests to this upstream."""
         return RequestRules(
             streaming=self.streaming,
             stream_usage=self.stream_usage,
@@ -77,7 +77,7 @@ class ProviderSettings(_Strict):
 
 
 class ChainItem(_Strict):
-    """One item of a chain: a provider or a route, and the time-outs (s) of a provider where they differ."""
+    """One item of a chain: a provider or a route, and the time-outs (s) of a provider if they differ."""
 
     provider: str | None = None
     route: str | None = None
@@ -100,7 +100,7 @@ def _item(value: Any) -> Any:
 
 
 class RouteSettings(_Strict):
-    """One model's route."""
+    """The settings of one model's route."""
 
     chain: tuple[Annotated[ChainItem, BeforeValidator(_item)], ...] = Field(min_length=1)
     on_stream_failure: OnStreamFailure | None = None
@@ -111,10 +111,11 @@ class RouteSettings(_Strict):
 
 
 def check_chains(routes: Mapping[str, RouteSettings], providers: Mapping[str, ProviderSettings]) -> None:
-    """Whether each chain leads to providers that there are.
+    """Check that each chain leads to existing providers.
 
     Raises:
-        ValueError: names the item, and what it names that there is not; or the routes that lead to each other.
+        ValueError: the sentence names the item and the missing provider or route, the routes of a cycle, or the chain
+            with too many links.
     """
     for name, route in routes.items():
         for position, item in enumerate(route.chain):
@@ -132,7 +133,7 @@ def check_chains(routes: Mapping[str, RouteSettings], providers: Mapping[str, Pr
 
 
 def _links(name: str, routes: Mapping[str, RouteSettings]) -> int:
-    """How many links a chain has, counted until they are too many."""
+    """Count the links of a chain, until they are too many."""
     count = 0
     for item in routes[name].chain:
         count += 1 if item.route is None else _links(item.route, routes)
@@ -142,7 +143,7 @@ def _links(name: str, routes: Mapping[str, RouteSettings]) -> int:
 
 
 def _check_loop(name: str, routes: Mapping[str, RouteSettings], way: tuple[str, ...], fine: set[str]) -> None:
-    """`fine` are the routes that are known to lead to no loop."""
+    """Refuse a cycle of routes; `fine` are the routes that are known to be free of cycles."""
     for item in routes[name].chain:
         if item.route in way:
             raise ValueError(f"{way[0]}.chain contains a cycle of routes: {_way(way, item.route)}")
@@ -160,7 +161,7 @@ def _there_are(names: Mapping[str, Any]) -> str:
 
 
 class Defaults(_Strict):
-    """The values for whatever a route leaves out."""
+    """The values for the fields that a route leaves out."""
 
     on_stream_failure: OnStreamFailure
     max_attempts: int
@@ -169,7 +170,7 @@ class Defaults(_Strict):
 
 
 def routes_of(routes: Mapping[str, RouteSettings], defaults: Defaults) -> dict[str, Route]:
-    """The routes that these settings amount to; their chains were checked."""
+    """Build the routes of these settings, whose chains have been checked."""
     return {
         name: Route(
             tuple(_targets(name, routes, defaults)),
@@ -196,7 +197,7 @@ def _targets(name: str, routes: Mapping[str, RouteSettings], defaults: Defaults)
 
 
 def upstream_of(name: str, provider: ProviderSettings) -> Upstream:
-    """A provider of the settings."""
+    """Build the upstream of a provider's settings."""
     return Upstream(
         name, provider.base_url, provider.api_key, provider.continuation, provider.max_concurrency, provider.rules
     )

@@ -1,6 +1,6 @@
 """The types of settings that hold a secret: none shows it in a repr or in an error.
 
-Pure. Not here: which setting has which type (settings.py), and connecting to an address.
+Pure. Not here: the settings of these types (settings.py), and connecting to an address.
 """
 
 import re
@@ -32,7 +32,7 @@ def _checked_address(url: SecretStr) -> SecretStr:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Take an address apart; None if that is not possible, because its port is not a number."""
+    """Split an address into its parts; None if its port is not a number."""
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -42,7 +42,7 @@ def _split(url: str) -> SplitResult | None:
 
 
 def _as_api_key(value: Any) -> Any:
-    """Parse an entry; anything else than text is judged by the type."""
+    """Parse an entry; leave any value that is not a text to the type's own check."""
     return parse_api_key(value) if isinstance(value, str) else value
 
 

@@ -1,7 +1,8 @@
 """The settings: the only reader of the environment and of `tailrace.toml`.
 
-Read once by a composition root (gateway/cli.py, worker/__main__.py) and passed in. Every field has a description; the
-README's table is tested against them. Not here: anything that acts on a setting.
+They are read once by a composition root (gateway/cli.py, worker/__main__.py) and passed in. Every field has a
+description; the table in shared/README.md is tested against them.
+Not here: the code that acts on a setting.
 """
 
 import json
@@ -92,7 +93,7 @@ class Settings(BoundSettings, WorkSettings, UpstreamSettings, AccessSettings, Ba
 
     @property
     def tenant_bounds(self) -> TenantBounds:
-        """How much one tenant may hold: what is set, else a share if there are several tenants."""
+        """Return the bounds of one tenant: those that are set, else a share if there are several tenants."""
         alone = len({key.tenant for key in self.api_keys}) <= 1
         return TenantBounds(
             waiting=self.max_waiting_per_tenant or (self.max_depth if alone else half_of(self.max_depth)),
@@ -113,7 +114,7 @@ class Settings(BoundSettings, WorkSettings, UpstreamSettings, AccessSettings, Ba
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Code wins over the environment, that over `tailrace.toml`, and that over what was set for OpenAI's client."""
+        """Return the sources by precedence: code, the environment, `tailrace.toml`, OpenAI's own client."""
         toml = TomlConfigSettingsSource(settings_cls)
         return init_settings, _Environment(settings_cls), toml, _OpenAISource(settings_cls)
 
@@ -140,16 +141,16 @@ class _Environment(EnvSettingsSource):
 
 
 class _OpenAISource(PydanticBaseSettingsSource):
-    """The environment of OpenAI's own client, for settings that Tailrace has no value of."""
+    """The environment of OpenAI's own client, for settings without a value for Tailrace."""
 
     _NAMES: ClassVar[dict[str, str]] = {"upstream_url": "OPENAI_BASE_URL", "upstream_api_key": "OPENAI_API_KEY"}
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """One field's value, its name, and that it is no JSON."""
+        """Return the value of one field, its name, and False because the value is not JSON."""
         return os.environ.get(self._NAMES.get(field_name, "")), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """The values that are there, unless other providers are named."""
+        """Return the values that are set, unless other providers are named."""
         if self.current_state.get("providers"):
             return {}
         return {field: os.environ[name] for field, name in self._NAMES.items() if os.environ.get(name)}

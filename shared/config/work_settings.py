@@ -1,6 +1,6 @@
 """The settings of the work on jobs: processes, lanes, attempts, draining and time-outs.
 
-Pure. Not here: how much may wait or be stored (bound_settings.py).
+Pure. Not here: the bounds on waiting and stored jobs (bound_settings.py).
 """
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
@@ -13,7 +13,7 @@ from shared.model.routes import OnStreamFailure
 
 
 class WorkSettings(BaseModel):
-    """How jobs are run. It is combined with `AccessSettings`: a lane that a key may use must exist."""
+    """The settings for running jobs. It is combined with `AccessSettings`: a lane that a key may use must exist."""
 
     gateways: int = Field(
         1, ge=1, le=64, description="gateway processes that `tailrace up` starts; they share the port"

@@ -1,6 +1,6 @@
-"""Watches how full the servers are, so that new jobs are refused while there is still memory for those that run.
+"""Watch how full the servers are, so that new jobs are refused while there is still memory for those that run.
 
-A server without `maxmemory` is never full. Not here: the ceiling of the embedded server (embedded.py), or whether a
+A server without `maxmemory` is never full. Not here: the ceiling of the embedded server (embedded_valkey.py), or whether a
 server is fit (server_watch.py).
 """
 

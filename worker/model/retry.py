@@ -1,6 +1,6 @@
 """The decision after a failed attempt: the job's end, or another attempt, with its link of the chain and its delay.
 
-Decisions are values, which attempts.py acts on. `VERDICTS` is the one table of the meanings of errors. Pure: no I/O, no
+Decisions are values, which job_run.py carries out. `VERDICTS` is the one table of the meanings of errors. Pure: no I/O, no
 clock, and chance comes in as a number. Not here: the next attempt's request (continuation.py), and whether a provider
 may be called at all (breaker.py).
 """
