@@ -1,4 +1,4 @@
-"""The gateway's composition root: its parts, its routes and its layers.
+"""Compose the gateway: its parts, its routes and its layers.
 
 `running` builds and connects the parts, `build_app` makes the ASGI application of them. Not here: the process, its
 socket and the drain (server.py).
@@ -78,7 +78,7 @@ from shared.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class _Backend:
-    """The Redis clients of one gateway, and the names of what they reach."""
+    """Hold the Redis clients of one gateway, and the names of the keys that they use."""
 
     queue: Client
     jobs: Client
@@ -87,13 +87,13 @@ class _Backend:
 
     @property
     def servers(self) -> dict[str, Client]:
-        """The clients by their server's role."""
+        """Return the clients by their server's role."""
         return {"queue": self.queue, "jobs": self.jobs}
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
-    """The clock of this process, and its telemetry."""
+    """Hold the clock of this process, and its telemetry."""
 
     clock: Clock
     metrics: Metrics
@@ -140,7 +140,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
 
 
 async def _replace_lost(services: Services) -> None:
-    """Replace in a Redis that has lost its data what this gateway needs in it."""
+    """Restore this gateway's data in a Redis that has lost it."""
     services.hub.lose()
     await services.links.share()
 
@@ -233,7 +233,7 @@ def _build_dead_letters(settings: Settings, backend: _Backend, metrics: Metrics)
 
 
 def _build_links(settings: Settings, backend: _Backend, clock: Clock, keyring: Keyring) -> SharedLinks:
-    # A link is good while its job can be read.
+    # A link is valid while its job can be read.
     kept_s = LONGEST_TIMEOUT_S + max(settings.retention_s, settings.dead_letter_retention_s)
     secrets = None if settings.secret else LinkSecrets(backend.jobs, backend.keys, kept_s=kept_s)
     secret = settings.secret.get_secret_value() if settings.secret else ""
@@ -241,7 +241,7 @@ def _build_links(settings: Settings, backend: _Backend, clock: Clock, keyring: K
 
 
 def _limits(settings: Settings, bounds: TenantBounds) -> Limits:
-    """Take from the settings what admission needs of them."""
+    """Build admission's limits from the settings."""
     return Limits(
         timeout_s=settings.timeout_s,
         max_timeout_s=settings.max_timeout_s,

@@ -1,4 +1,4 @@
-"""The command line: `tailrace up`, `tailrace serve`, `tailrace worker`, and the client's commands.
+"""Run the command line: `tailrace up`, `tailrace serve`, `tailrace worker`, and the client's commands.
 
 `up` uses the supervisor and `serve` uses server.py; the worker is another program. The client's commands have exit
 statuses of their own. The others end with 0, with 2 and one sentence when the settings or the machine are wrong, or
@@ -37,18 +37,18 @@ from shared.telemetry.logs import configure_logs, log_notes, redact, wants_conso
 LOCAL_MODEL = "smollm2-135m-instruct"
 SCRIPTED_MODEL = "scripted"
 
-# -P: a package called `worker` in the folder where Tailrace is started is none of ours.
+# -P: a package called `worker` in the current folder must not be imported instead of Tailrace's.
 _PYTHON = (sys.executable, "-P", "-m")
 _START_S = 30.0
 _MODEL_STOP_S = 3.0
-# What a draining gateway or worker takes beyond `drain_s`, to tell its readers and to hand back its jobs.
+# The time that a draining gateway or worker needs beyond `drain_s`, to notify its readers and to hand back its jobs.
 _STOP_MARGIN_S = 8.0
 
 log = structlog.get_logger()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the process's exit status."""
+    """Run a command; return the process's exit status."""
     options = _parser().parse_args(argv)
     if options.command in COMMANDS:
         return run(options)
@@ -117,7 +117,7 @@ async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) 
         update = {"api_keys": (_entry(key),), "metrics_open": metrics_open, "hosts": _development_hosts(settings)}
         settings = settings.model_copy(update=update)
         print(f"No API key is configured. This one works on this machine: {key}", flush=True)
-    # Here, since it takes a while, which the client's commands need not wait for.
+    # Imported here: it is slow, and the client's commands don't need it.
     from gateway import server  # noqa: PLC0415
 
     return await server.serve(settings, ready=partial(tell_ready, ready_fd), share_port=share_port)
@@ -128,12 +128,12 @@ def _entry(key: str) -> str:
 
 
 def _development_hosts(settings: Settings) -> tuple[str, ...]:
-    """The hosts that are answered without API keys: a page of another site must not pass for one of this gateway."""
+    """Return the hosts that are answered without API keys: a page of another site must not pass as this gateway's."""
     return settings.hosts or tuple(sorted(LOCAL_HOSTS | {bracketed(settings.host)}))
 
 
 def choose_port(settings: Settings) -> int:
-    """The gateway's port; for 0 a free one.
+    """Return the gateway's port; for 0 a free one.
 
     Raises:
         StartupError: it is in use, or can't be used.
@@ -152,7 +152,7 @@ def choose_port(settings: Settings) -> int:
 
 @contextmanager
 def kept_port(settings: Settings) -> Iterator[int]:
-    """The gateways' port, as chosen; where they are several, nobody else gets it while one of them restarts.
+    """Yield the gateways' port; with several gateways, hold it, so that no other program gets it during a restart.
 
     Raises:
         StartupError: it is in use, or can't be used.
@@ -171,7 +171,7 @@ def kept_port(settings: Settings) -> Iterator[int]:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where the workers send their requests: settings for them, and for people a model's name and a place."""
+    """Describe the workers' upstream: their settings, and for the banner a model's name and a place."""
 
     env: Mapping[str, str]
     model: str
@@ -179,7 +179,7 @@ class Upstream:
 
 
 async def up(settings: Settings) -> int:
-    """`tailrace up`: everything on this machine, until a signal.
+    """Run `tailrace up`: everything on this machine, until a signal.
 
     Raises:
         StartupError: a part can't start; then nothing is left running.
@@ -226,7 +226,7 @@ def _part(settings: Settings, name: str, program: Sequence[str], env: Mapping[st
 
 
 async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstream:
-    """The configured upstream; else the local model; where that can't run, the scripted provider."""
+    """Return the configured upstream; else start the local model or, if that can't run, the scripted provider."""
     if settings.upstream_url == SCRIPTED_URL:
         return Upstream({}, SCRIPTED_MODEL, "scripted answers, no model")
     if settings.providers:
@@ -242,7 +242,7 @@ async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstrea
         log.warning("local_model.missing", why=str(error))
         place = "scripted answers, since the local model can't run here; set TAILRACE_UPSTREAM_URL for a real one"
         return Upstream(_upstream_env(SCRIPTED_URL, SCRIPTED_MODEL), SCRIPTED_MODEL, place)
-    # llama.cpp goes on from an assistant's message that comes last.
+    # llama.cpp continues an assistant's message that comes last.
     env = {"TAILRACE_UPSTREAM_CONTINUATION": Continuation.PREFILL.value}
     return Upstream(
         {**_upstream_env(f"http://127.0.0.1:{port}/v1", LOCAL_MODEL), **env}, LOCAL_MODEL, "on this machine"
@@ -250,12 +250,12 @@ async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstrea
 
 
 def _upstream_env(url: str, model: str) -> dict[str, str]:
-    # A key for somebody else's API, OPENAI_API_KEY, is none of this upstream's business.
+    # OPENAI_API_KEY is a key for another API, and must not be sent to this upstream.
     return {"TAILRACE_UPSTREAM_URL": url, "TAILRACE_UPSTREAM_API_KEY": "none", "TAILRACE_MODELS": model}
 
 
 def banner(host: str, port: int, key: str | None, upstream: Upstream) -> str:
-    """What `tailrace up` says when everything is ready."""
+    """Return the text that `tailrace up` prints when everything is ready."""
     url = base_url(host, port)
     page = f"{url}/#key={key}" if key else f"{url}/ (it asks for an API key)"
     return f"""

@@ -1,4 +1,4 @@
-"""The gateway as a process: uvicorn, its listening socket, and the drain after a signal.
+"""Run the gateway as a process: uvicorn, its listening socket, and the drain after a signal.
 
 Not here: the parts and the addresses of a gateway (app.py).
 """
@@ -55,7 +55,7 @@ class _Server(uvicorn.Server):
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
-        """Check all connections from time to time: a timer for each one would cost every request something."""
+        """Check all connections from time to time: a timer for each one would slow down every request."""
         if counter % _CHECK_TICKS == 0:
             for connection in list(self.server_state.connections):
                 if isinstance(connection, BoundedHttp):

@@ -1,7 +1,7 @@
-"""The supervisor: starts parts in order, restarts the ones that die, stops all of them in reverse order.
+"""Supervise parts: start them in order, restart the ones that die, stop all of them in reverse order.
 
-Above: `tailrace up` in cli.py, which says what the parts are. Below: child.py. A part is anything that can start, die
-and stop; `Program` is one of Tailrace's own programs. Not here: what any part does.
+A part is anything that can start, die and stop; `Program` is one of Tailrace's own programs. Not here: the parts of
+`tailrace up` (cli.py).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ _LAST_WORDS_S = 1.0
 
 
 class Part(Protocol):
-    """What the supervisor guards."""
+    """Define a part that the supervisor guards."""
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Part(Protocol):
         ...
 
     async def start(self) -> object:
-        """Return when it is ready; raise StartupError, leaving nothing behind, when it can't be. May be repeated."""
+        """Return when it is ready; if it fails, leave nothing behind and raise StartupError. May be repeated."""
         ...
 
     async def died(self) -> int:
@@ -50,7 +50,7 @@ class Part(Protocol):
         ...
 
     async def stop(self) -> None:
-        """End it, in bounded time. Stopping what does not run is fine."""
+        """End it, in bounded time. Stopping a part that does not run is allowed."""
         ...
 
     def kill(self) -> None:
@@ -59,7 +59,7 @@ class Part(Protocol):
 
 
 def restart_delay(previous_s: float, lived_s: float) -> float:
-    """How long to wait before a dead part is started again, in seconds.
+    """Return the delay before a dead part is started again, in seconds.
 
     `previous_s` is the delay before its last start, 0 at first; one that lived for `STABLE_S` starts over.
     """
@@ -69,7 +69,7 @@ def restart_delay(previous_s: float, lived_s: float) -> float:
 
 
 class Supervisor:
-    """Guards parts for as long as its `async with` block lasts.
+    """Guard parts for as long as its `async with` block lasts.
 
     The first SIGINT, SIGTERM or SIGHUP ends the block, the second one all parts at once.
     """
@@ -80,7 +80,7 @@ class Supervisor:
         self._guards: list[asyncio.Task[None]] = []
         self._block: asyncio.Task[object] | None = None
         self._signalled = False
-        # One that is ignored, as under nohup, is meant to be.
+        # A signal that is ignored, as under nohup, must stay ignored.
         self._signals = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
     async def __aenter__(self) -> Self:
@@ -92,7 +92,7 @@ class Supervisor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        # Whatever ended the block, a signal from now on is the impatient one.
+        # Regardless of the reason for the block's end, a signal from now on ends all parts at once.
         was_signalled, self._signalled = self._signalled, True
         for guard in self._guards:
             guard.cancel()
@@ -135,7 +135,7 @@ class Supervisor:
             delay_s = await self._restart(part, delay_s)
 
     async def _restart(self, part: Part, delay_s: float) -> float:
-        """Try until it runs again. Returns the delay that it came to."""
+        """Start a part repeatedly until it runs again. Returns the last delay."""
         while True:
             await asyncio.sleep(delay_s)
             try:
@@ -161,9 +161,9 @@ class Supervisor:
 
 
 class Program:
-    """A program of ours in a process of its own, that tells on `--ready-fd` when it is ready.
+    """Run one of Tailrace's programs in a process of its own, which reports on `--ready-fd` when it is ready.
 
-    What it writes goes to our stderr, once it is ready; when it can't start, the end of it is quoted in the error.
+    Once it is ready, its output goes to this process's stderr; if it can't start, the error quotes the output's end.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class Program:
         return self._name
 
     async def start(self) -> None:
-        """Start it with our environment and `env`, and wait for its line.
+        """Start it with this process's environment and `env`, and wait for its line.
 
         Raises:
             StartupError: it ended, or stayed silent for `start_s` seconds; its last words are in the sentence.
@@ -218,7 +218,7 @@ class Program:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """SIGTERM; SIGKILL after `stop_s` seconds."""
+        """Send SIGTERM, and SIGKILL after `stop_s` seconds."""
         if self._process is not None:
             await stop_child(self._process, self._stop_s)
             self._process = None
@@ -228,7 +228,7 @@ class Program:
             self._output = None
 
     def kill(self) -> None:
-        """SIGKILL, at once."""
+        """Send SIGKILL at once."""
         if self._process is not None:
             signal_child(self._process, signal.SIGKILL)
 
@@ -253,7 +253,7 @@ class Program:
         return process, ready_pipe
 
     async def _forward(self, process: Process) -> None:
-        assert process.stdout is not None  # noqa: S101  # asked for above
+        assert process.stdout is not None  # noqa: S101  # requested above
         while chunk := await process.stdout.read(OUTPUT_BYTES):
             if self._unseen is None:
                 self._show(chunk)
@@ -261,14 +261,14 @@ class Program:
                 self._unseen = (self._unseen + chunk)[-TAIL_BYTES:]
 
     def _show(self, said: bytes) -> None:
-        # Nobody may be reading us; a part must be able to write all the same.
+        # stderr may have no reader; a part must be able to write nevertheless.
         with contextlib.suppress(OSError):
             sys.stderr.buffer.write(said)
             sys.stderr.buffer.flush()
 
 
 async def _read_soon(pipe: FileIO) -> bytes | None:
-    """What is in a pipe as soon as there is something; nothing when its other end was closed."""
+    """Read from a pipe as soon as it has bytes; empty if its other end was closed."""
     readable = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(pipe, readable.set)

@@ -1,1 +1,1 @@
-"""HTTP as such: connections, heads, bodies, CORS. Not here: routes, and who may call them."""
+"""Handle HTTP itself: connections, heads, bodies, CORS. Not here: routes (api), and authentication (admission)."""

@@ -1,7 +1,4 @@
-"""The gateway's address as callers on this machine use it, and the hosts that requests name. Pure.
-
-Above: cli.py, development_key.py, head_check.py, and the client. Not here: whether a gateway listens there.
-"""
+"""Format the gateway's address for callers on this machine, and parse the hosts that requests name. Pure."""
 
 import ipaddress
 from typing import Final
@@ -11,14 +8,14 @@ LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def base_url(host: str, port: int) -> str:
-    """The URL of a gateway that binds to `host`."""
-    # An address that means "all of mine" can't be called; loopback is one of them.
+    """Build the URL of a gateway that binds to `host`."""
+    # A wildcard address can't be called; loopback is one of the addresses that it means.
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, bracketed(host))  # noqa: S104
     return f"http://{shown}:{port}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this host is reached from this machine only. A name is not looked up."""
+    """Return whether this host is reached from this machine only. A name is not looked up."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,4 @@
-"""Bodies: JSON objects of a bounded size come in, or an error says what is wrong; JSON goes out.
-
-Above: the handlers. Below: Starlette. Not here: what the fields mean (admission.py).
-"""
+"""Read JSON objects of a bounded size from request bodies, and write JSON. Not here: the fields (admission)."""
 
 import gc
 import json
@@ -18,7 +15,7 @@ from shared.model.errors import BodyTooLarge, InvalidRequest
 from shared.model.events import encode_data
 
 MAX_DEPTH = 128
-"""How deep the objects and lists of a body may be nested: far less than breaks who reads it next."""
+"""How deep the objects and lists of a body may be nested: far below the depth that breaks a later reader."""
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -26,14 +23,14 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 async def read_json(
     request: Request, max_bytes: int, heavy: HeavyWork | None = None, *, optional: bool = False
 ) -> dict[str, Any]:
-    """Read the body as a JSON object (RFC 8259); if it is `optional`, none at all is an empty one.
+    """Read the body as a JSON object (RFC 8259); if it is `optional`, an absent body counts as an empty object.
 
-    A large body is decoded apart from the event loop if there is a thread for `heavy` work.
+    A large body is decoded outside the event loop if there is a thread for `heavy` work.
 
     Raises:
         BodyTooLarge: it is over `max_bytes`.
         InvalidRequest: it is not UTF-8, not JSON, or not an object.
-        starlette.requests.ClientDisconnect: the client left before it was through.
+        starlette.requests.ClientDisconnect: the client left before the body was complete.
     """
     raw = await _read(request, max_bytes)
     note_body_size(request, len(raw))
@@ -43,8 +40,8 @@ async def read_json(
 
 
 def _decoded_at_once(raw: bytes) -> dict[str, Any]:
-    # Decoding makes no cycles, and the collector would look for them again and again among a body's lists, with the
-    # interpreter's lock in its hands.
+    # Decoding makes no cycles, and the collector would search a body's lists for them repeatedly, holding the
+    # interpreter's lock.
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -64,7 +61,7 @@ def _decoded(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object.")
     if (refusal := _refusal_of(body)) is not None:
-        # Freed before the collector runs again: the error's traceback would keep all of it.
+        # Freed before the collector runs again: the error's traceback would hold all of it.
         del body
         raise refusal
     if _SURROGATE.search(raw):
@@ -95,7 +92,7 @@ def _finite(text: str) -> float:
 
 
 def _refusal_of(body: dict[str, Any]) -> InvalidRequest | None:
-    """Return what is wrong with the nesting or the number of a body's objects and lists."""
+    """Return the error of a body whose objects and lists are too deeply nested or too many, if any."""
     level: list[Any] = [body]
     count = 1
     for _ in range(MAX_DEPTH):
@@ -114,7 +111,7 @@ def _too_deep() -> InvalidRequest:
 
 
 def _check_texts(body: dict[str, Any]) -> None:
-    """An escape may be half of a character (RFC 8259 §8.2), which has no UTF-8: neither Redis nor providers take it."""
+    """Refuse half of a surrogate pair in an escape (RFC 8259 §8.2): without UTF-8, Redis and providers reject it."""
     try:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -122,8 +119,8 @@ def _check_texts(body: dict[str, Any]) -> None:
 
 
 class AsciiJSONResponse(JSONResponse):
-    """An answer in ASCII-only JSON, like the frames: no reader takes a part of it for a line end."""
+    """Answer in ASCII-only JSON, like the frames: no reader can mistake a part of it for a line end."""
 
     def render(self, content: Any) -> bytes:
-        """The body."""
+        """Encode the body."""
         return encode_data(content)

@@ -1,10 +1,10 @@
-"""Pages of other origins may call this gateway (CORS, WHATWG Fetch §3.3): the outermost layer, there only if asked for.
+"""Allow pages of other origins to call this gateway (CORS, WHATWG Fetch §3.3), if the settings name any.
 
-Pure ASGI, so that a stream costs nothing more than its first message. Above: uvicorn. Below: middleware.py. An origin
-that may not call is served as if this layer were not there: its browser keeps the answer from the page. No cookie
-exists here, so that `credentials: "include"` gives a page nothing but what its key gives it. Not here: keys.
+The outermost layer. Pure ASGI, so that a stream costs nothing more than its first message. An origin that may not call
+is served as if this layer did not exist: its browser withholds the answer from the page. The gateway sets no cookies,
+so that `credentials: "include"` gives a page no more rights than its key. Not here: keys.
 
-Starlette's CORSMiddleware does not do: it refuses a preflight of another origin with a 400, gives the exposed headers
+Starlette's CORSMiddleware is unsuitable: it refuses a preflight of another origin with a 400, gives the exposed headers
 and credentials to every origin, and mirrors any text as the names of headers.
 """
 
@@ -15,21 +15,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ANY = "*"
 
-# What a page's code may read of an answer, beside what every page may (Fetch §3.3.3).
+# The headers that a page's code may read, besides those that every page may (Fetch §3.3.3).
 _EXPOSED = (
-    *("x-request-id", "retry-after", "retry-after-ms", "x-should-retry"),  # what OpenAI's clients read
+    *("x-request-id", "retry-after", "retry-after-ms", "x-should-retry"),  # read by OpenAI's clients
     *("x-tailrace-job", "x-vercel-ai-ui-message-stream", "location", "www-authenticate"),
 )
 _METHODS = "GET, HEAD, POST, DELETE"
-# Two hours: browsers remember a preflight no longer than that.
+# Two hours: browsers remember a preflight no longer.
 _MAX_AGE_S = b"7200"
-# What a preflight asks for: names of headers (RFC 9110 §5.1). OpenAI's clients send a dozen `x-stainless-` ones, and an
+# A preflight lists names of headers (RFC 9110 §5.1). OpenAI's clients send a dozen `x-stainless-` ones, and an
 # app may add its own, so that all of them are allowed; cookies are not a header that a page could name.
 _HEADER_NAMES = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~, -]{1,4096}")
 
 
 class Cors:
-    """Lets pages of these origins in; `ANY` among them lets in all, without credentials."""
+    """Allow pages of these origins; `ANY` among them allows all, without credentials."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         self._app = app
@@ -60,7 +60,7 @@ class Cors:
         await self._app(scope, receive, send_with_cors)
 
     def _allowed(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
-        """What tells a browser that this origin may read the answer; empty if it may not, or is none."""
+        """Return the headers that let this origin read the answer; empty if it may not, or if there is no origin."""
         if origin is None:
             return []
         if self._any:
@@ -71,7 +71,7 @@ class Cors:
         return [*allowed, *self._vary()]
 
     def _vary(self) -> list[tuple[bytes, bytes]]:
-        """A cache must not give one origin's answer to another."""
+        """Return the `Vary` header, without which a cache could give one origin's answer to another."""
         return [] if self._any else [(b"vary", b"origin")]
 
 

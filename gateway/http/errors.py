@@ -1,4 +1,4 @@
-"""Errors as HTTP: which face an address belongs to, and how that face writes an error.
+"""Write errors as HTTP: find the face that an address belongs to, and use its error renderer.
 
 A face is the addresses of one API with its error renderer. An error that is raised before a route is found is written
 by the face whose prefix the path has. Not here: the dialects' own renderers (gateway/api).
@@ -38,7 +38,7 @@ _CLIENT_CLOSED_REQUEST = 499
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """The routes of one API, and how it writes errors at all paths below `prefix`.
+    """Hold the routes of one API, and the renderer of errors at all paths below `prefix`.
 
     A prefix that ends in a slash does not include the path without it.
     """
@@ -86,11 +86,11 @@ class ErrorResponses:
     # They are coroutines, since Starlette would run plain functions in a thread.
 
     async def _on_error(self, request: Request, error: Exception) -> Response:
-        assert isinstance(error, TailraceError)  # noqa: S101  # what it is registered for
+        assert isinstance(error, TailraceError)  # noqa: S101  # it is registered for these only
         return self.render(request.url.path, error)
 
     async def _on_http_exception(self, request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)  # noqa: S101  # what it is registered for
+        assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for these only
         path, method = request.url.path, request.method
         if error.status_code == HTTPStatus.NOT_FOUND:
             return self.render(path, NotFound(f"There is nothing at {path}."))

@@ -1,6 +1,6 @@
-"""Open files: each connection is one, and most systems give a process 1,024 of them until it asks for more.
+"""Raise the limit of open files: each connection is one, and most systems allow a process 1,024 by default.
 
-Above: app.py, before it listens. Not here: what happens to a connection too many (protocol.py).
+Not here: connections over the limit (protocol.py).
 """
 
 import resource
@@ -14,7 +14,7 @@ log = structlog.get_logger()
 
 
 def room_for(connections: int) -> int:
-    """How many connections this process may have: that many, if the system lets it open so many files, else fewer."""
+    """Return the number of connections that this process may have: `connections`, or fewer by the limit of files."""
     most = _allow(connections + SPARE_FILES) - SPARE_FILES
     if most >= connections:
         return connections
@@ -23,12 +23,12 @@ def room_for(connections: int) -> int:
 
 
 def _allow(files: int) -> int:
-    """Raise this process's limit to so many open files, as far as it may; the limit that holds then."""
+    """Raise this process's limit of open files to `files`, as far as allowed; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= files:
         return files
     wanted = files if hard == resource.RLIM_INFINITY else min(files, hard)
-    with suppress(ValueError, OSError):  # macOS allows fewer than it says
+    with suppress(ValueError, OSError):  # macOS allows fewer than it reports
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return soft

@@ -1,9 +1,8 @@
-"""Refuse heads that two readers could understand differently, and hosts that this gateway does not have.
+"""Refuse heads that two readers could interpret differently, and hosts that this gateway does not have.
 
 RFC 9112 §3.2 demands one Host header of HTTP/1.1. A doubled Authorization may mean one caller to a proxy and another
 one here. Without API keys, a page of another site could reach a gateway on loopback under a name of its own (DNS
-rebinding): then only the hosts of the settings are answered. Pure ASGI. Above: middleware.py. Not here: how an error
-is written.
+rebinding): then only the hosts of the settings are answered. Pure ASGI. Not here: the format of errors.
 """
 
 from collections.abc import Callable, Collection
@@ -16,7 +15,7 @@ from shared.model.errors import InvalidRequest, MisdirectedRequest, TailraceErro
 
 
 class HeadCheck:
-    """The layer around the application. `hosts` are those that are answered, without ports; empty: any."""
+    """Check the heads of an application's requests. `hosts` are those that are answered, without ports; empty: any."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str], render: Callable[[str, TailraceError], Response]) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Work on large requests, in a thread beside the event loop: streams go on meanwhile.
+"""Run work on large requests in a thread beside the event loop: streams continue meanwhile.
 
 A megabyte of JSON may be hundreds of thousands of values, which take Python tenths of a second to check. The
 interpreter's lock changes hands every `SWITCH_S`, so that the loop waits no longer than that for its turn. Only a
@@ -16,14 +16,14 @@ from starlette.requests import Request
 from shared.model.bounds import INLINE_BYTES
 
 SWITCH_S: Final = 0.0005
-"""How soon the thread gives the interpreter's lock up. A request needs it some ten times, so Python's 5 ms add up."""
+"""How soon the thread releases the interpreter's lock. A request needs it some ten times, so Python's 5 ms add up."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class HeavyWork:
-    """The thread of one gateway."""
+    """Run heavy work in one gateway's thread."""
 
     def __init__(self) -> None:
         self._turn = CapacityLimiter(1)
@@ -36,7 +36,7 @@ class HeavyWork:
 
 
 class RequestWork:
-    """The work on one request. `size` are the bytes of its body, and of what was read for it since."""
+    """Run the work on one request. `size` counts the bytes of its body, and those that were read for it since."""
 
     def __init__(self, heavy: HeavyWork, size: int) -> None:
         self.size = size

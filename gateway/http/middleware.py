@@ -1,7 +1,7 @@
-"""What wraps every request: an id, one line in the log, and room for answers that take long.
+"""Wrap every request: give it an id, log one line, and run long answers outside the application's layers.
 
-Pure ASGI: a BaseHTTPMiddleware would cost more per event than everything else on the way (facts, C). Above: uvicorn.
-Below: the application. Query strings are not logged: event links carry a token there.
+Pure ASGI: a BaseHTTPMiddleware would cost more per event than everything else on the way (facts, C). Query strings are
+not logged: event links carry a token there.
 """
 
 import re
@@ -25,12 +25,12 @@ _AT_END = "tailrace.at_end"
 _FOREIGN_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _GUARDS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _QUIET = ("/health/", "/metrics")
-# What a label may be called after: a caller may send any word as its method.
+# The methods that a label may name: a caller may send any word as its method.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class RequestLog:
-    """The outermost layer."""
+    """Log each request and give it an id; the layer around the application."""
 
     def __init__(self, app: ASGIApp, clock: Clock, metrics: Metrics | None = None) -> None:
         self._app = app
@@ -75,7 +75,7 @@ class RequestLog:
 
 
 def at_end(scope: Scope, call: Callable[[], None]) -> None:
-    """Call a function once the request is over, with what it left to be called afterwards."""
+    """Call a function once the request is over, including the application that it left to be called later."""
     scope.setdefault(_AT_END, []).append(call)
 
 
@@ -89,7 +89,7 @@ def _guards(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]
 
 
 def _request_id(scope: Scope) -> bytes:
-    """The caller's own id where it sent a decent one, else a fresh one."""
+    """Return the caller's own id if it sent a valid one, else a fresh one."""
     for name, value in scope["headers"]:
         if name == b"x-request-id" and _FOREIGN_ID.fullmatch(value):
             return bytes(value)

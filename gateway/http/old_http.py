@@ -1,6 +1,6 @@
-"""A transport for answers to HTTP/1.0, which knows no chunks (RFC 9112 §7.1): a body goes out as it is.
+"""Send answers to HTTP/1.0 clients, which know no chunks (RFC 9112 §7.1): a body goes out as it is.
 
-Above: protocol.py. Below: uvicorn, which writes a head, then one chunk with each call. Not here: HTTP/1.1.
+uvicorn writes a head, then one chunk with each call. Not here: HTTP/1.1 (protocol.py).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class UnchunkedTransport:
-    """Takes the chunks off an answer, whose end is then the connection's: one that was cut off ends in a reset."""
+    """Remove the chunks of an answer, which ends with its connection: one that was cut off ends in a reset."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -25,7 +25,7 @@ class UnchunkedTransport:
         self._complete = False
 
     def write(self, data: bytes) -> None:
-        """Send the head, or what is in a chunk."""
+        """Send the head, or the content of a chunk."""
         if not self._head_sent:
             self._head_sent = True
             self._chunked = _CHUNKED in data

@@ -1,7 +1,7 @@
-"""The path under which a proxy shows the gateway, taken off requests of proxies that leave it on.
+"""Remove the path prefix of a proxy that forwards it; it is the path under which the proxy serves the gateway.
 
-Above: app.py. Links and `Location` get it from auth.py. `X-Forwarded-Prefix` is not read: any client can send it, and
-it would decide where a browser sends a signed link. Not here: hosts and schemes; every link is a path.
+Links and `Location` get it from auth.py. `X-Forwarded-Prefix` is not read: any client can send it, and it would decide
+to which path a browser sends a signed link. Not here: hosts and schemes; every link is a path.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,7 +18,7 @@ class PathPrefix:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and scope["path"].startswith(self._path):
-            # In place: a copy would be kept for as long as a reader stays.
+            # In place: a copy would stay in memory for as long as a reader stays.
             scope["path"] = scope["path"][len(self._path) - 1 :]
             scope["raw_path"] = scope["raw_path"].removeprefix(self._raw[:-1])
         await self._app(scope, receive, send)

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with bounds on input from clients, whether they have a key or not.
+"""Bound the input of clients in uvicorn's HTTP protocol, whether they have a key or not.
 
 Bounded are connections, each client address's connections, heads, requests in advance, slow bodies and bodies that come
-after the answer. uvicorn bounds none of these. Above: app.py. Below: uvicorn. Not here: the size of a body
-(api/bodies.py), and which hosts a head may name (head_check.py).
+after the answer. uvicorn bounds none of these. Not here: the size of a body (bodies.py), and the hosts that a head may
+name (head_check.py).
 """
 
 import asyncio
@@ -22,12 +22,12 @@ UNREAD_BODY_S: Final = 2.0
 """How long a body may still come after its request was answered, in seconds."""
 
 HALF_CLOSED: Final = "tailrace.half_closed"
-"""In the scope of a request whose client has closed its side: it has left, or only sends nothing more."""
+"""Set in the scope of a request whose client has closed its side: it has left, or only sends nothing more."""
 
 PROBES_S: Final = (0.0, 0.2, 1.0)
 """How long after that something is sent to it, in seconds; the second time, a client that has left is found."""
 
-# Log free room only at this share of the bound: near it, each connection that goes and comes would be logged.
+# Log free room only at this share of the bound: near it, each change of the count would be logged.
 _ROOM_AGAIN = 0.9
 _CLOSING = b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -39,7 +39,7 @@ _HEADER_EXTRA = 4
 
 @dataclass
 class Room:
-    """The connections of a server: `most` in all, `per_address` of one client address that is not a `proxies`'."""
+    """Bound a server's connections: `most` in all, `per_address` of one client address that is not a proxy's."""
 
     most: int
     per_address: int
@@ -66,7 +66,7 @@ class Room:
         return False
 
     def leave(self, address: str, connections: int) -> None:
-        """Count a connection out; so many are left."""
+        """Count a connection out, after which the server has `connections`."""
         self._addresses[address] -= 1
         if not self._addresses[address]:
             del self._addresses[address]
@@ -76,7 +76,7 @@ class Room:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection. A head over `HEAD_BYTES` is answered 431 (RFC 6585 §5), a body that is too slow 408."""
+    """Serve one connection. A head over `HEAD_BYTES` is answered 431 (RFC 6585 §5), a body that is too slow 408."""
 
     # Apart from the attributes of uvicorn's: an object with over thirty has a dictionary that costs 1.5 KiB a reader.
     __slots__ = (
@@ -109,11 +109,11 @@ class BoundedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         self._address = self.client[0] if self.client else ""
         if not self._room.enter(self._address, len(self.connections)):
-            # Without an answer: a 503 would close an EventSource for good, a fault lets it come back.
+            # Without an answer: a 503 would close an EventSource for good, after a fault it reconnects.
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the request that is served; uvicorn ends only the one that came last, which may be one in advance."""
+        """End the request that is served; uvicorn ends only the latest one, which may be one in advance."""
         super().connection_lost(exc)
         self._room.leave(self._address, len(self.connections))
         if self._served is not None and not self._served.response_complete:
@@ -121,7 +121,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._served.message_event.set()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
-        """Keep a connection whose client has sent everything, if it waits for an answer.
+        """Hold a connection open whose client has sent everything, if it waits for an answer.
 
         A client that has left looks the same, until something is sent to it.
         """
@@ -129,7 +129,7 @@ class BoundedHttp(HttpToolsProtocol):
         if cycle is None or cycle.response_complete or self._in_head or self._in_body:
             return False
         if not cycle.response_started and self.scope["http_version"] == "1.0":
-            # Nothing can be sent ahead of the answer, by which a proxy's closing would be told from a half-close.
+            # Nothing can be sent ahead of the answer that would distinguish a proxy's closing from a half-close.
             return False
         self._half_closed = True
         cycle.scope[HALF_CLOSED] = True  # type: ignore[typeddict-unknown-key]  # a server may add its own
@@ -139,7 +139,7 @@ class BoundedHttp(HttpToolsProtocol):
         return True
 
     def _probe(self, cycle: RequestResponseCycle) -> None:
-        """Send what changes nothing: a connection that is closed answers with a reset, and the next write finds it."""
+        """Send bytes without effect: a closed connection answers with a reset, which the next write finds."""
         if self._served is cycle and not (cycle.response_started or self.transport.is_closing()):
             self.transport.write(_CONTINUE)
 
@@ -192,7 +192,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin the body, which may be empty."""
+        """End the head and begin the body, which may be empty."""
         self._in_head = self._seen_in_head = False
         self._in_body, self._body_bytes, self._unread_bytes, self._checked_bytes = True, 0, 0, None
         super().on_headers_complete()

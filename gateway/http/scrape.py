@@ -1,10 +1,9 @@
-"""What `GET /metrics` answers: the series of all processes, in Prometheus's text format or in OpenMetrics.
+"""Answer `GET /metrics`: the series of all processes, in Prometheus's text format or in OpenMetrics.
 
-The only importer of prometheus_client, of which it uses the encoders. Above: api/ops.py. Below: fleet, queue,
-dead_letters. A scrape publishes before it reads, so that no later one, at whichever gateway, tells an earlier count: a
-counter that goes back would look like a restart. For the same reason callers share only what began after they came: in
-each format one scrape is under way, and all who come meanwhile get the next. Not here: what is counted
-(shared/telemetry/metrics.py).
+The only importer of prometheus_client, of which it uses the encoders. A scrape publishes before it reads, so that no
+later one, at any gateway, shows an earlier count: a counter that decreases would look like a restart. For the same
+reason callers share only a scrape that began after they arrived: in each format one scrape is running, and all callers
+that arrive meanwhile get the next. Not here: the metrics (shared/telemetry/metrics.py).
 """
 
 import asyncio
@@ -32,7 +31,7 @@ _FAMILIES = Metrics().families
 
 
 class Format(Enum):
-    """What a scraper can get; the value asks the encoders for it."""
+    """Name a format that a scraper can get; the value selects it in the encoders."""
 
     TEXT = "text/plain"
     OPENMETRICS = "application/openmetrics-text"
@@ -40,7 +39,7 @@ class Format(Enum):
 
 @dataclass
 class _Line:
-    """Callers of one format, one behind the other; `begun` counts the scrapes, `last` is the last one's answer."""
+    """Queue the callers of one format; `begun` counts the scrapes, `last` is the last one's answer."""
 
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     begun: int = 0
@@ -48,7 +47,7 @@ class _Line:
 
 
 class Scrape:
-    """The answers of one gateway."""
+    """Answer the scrapes of one gateway."""
 
     def __init__(
         self, publisher: Publisher, fleet: Fleet, queue: Queue, dead_letters: DeadLetters, lanes: Sequence[str]
@@ -61,7 +60,7 @@ class Scrape:
         self._lines = {each: _Line() for each in Format}
 
     async def answer(self, accept: str) -> tuple[bytes, str]:
-        """Body and content type, for a caller that accepts this; without Redis, of this process alone."""
+        """Return body and content type for a caller that accepts `accept`; without Redis, of this process alone."""
         wanted = format_of(accept)
         line = self._lines[wanted]
         begun_before = line.begun
@@ -94,7 +93,7 @@ class Scrape:
         return own, await self._fleet.published()
 
     async def _read_dead_letters(self, whole: FleetMetrics) -> None:
-        """Apart from the rest: they are kept with the jobs, whose server may be another one."""
+        """Read the dead letters, apart from the rest: they are stored with the jobs, maybe on another server."""
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 whole.open_dead_letters.of().read = partial(float, await self._dead_letters.open())
@@ -109,7 +108,7 @@ class Scrape:
 
 
 def readable(published: Mapping[str, bytes]) -> dict[str, Samples]:
-    """The samples of each process, without those that can't be read."""
+    """Decode the samples of each process, without those that can't be read."""
     found: dict[str, Samples] = {}
     for process, raw in published.items():
         try:
@@ -120,7 +119,7 @@ def readable(published: Mapping[str, bytes]) -> dict[str, Samples]:
 
 
 def merged(processes: Mapping[str, Samples]) -> Iterator[Metric]:
-    """Each metric once, with the series of all processes."""
+    """Build each metric once, with the series of all processes."""
     for family in _FAMILIES:
         metric = _metric(family)
         for process in sorted(processes):
@@ -129,7 +128,7 @@ def merged(processes: Mapping[str, Samples]) -> Iterator[Metric]:
 
 
 def shown(families: Iterable[Family], samples: Samples) -> Iterator[Metric]:
-    """Each metric, with series of no process."""
+    """Build each metric, with series that belong to no process."""
     for family in families:
         metric = _metric(family)
         _add(metric, family, samples.get(family.name, ()), {})
@@ -156,7 +155,7 @@ def _add(metric: Metric, family: Family, samples: Iterable[Sample], extra: Mappi
 
 
 class _Ready(Collector):
-    """Metrics that are made already."""
+    """Collect metrics that are already built."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = metrics
@@ -166,15 +165,15 @@ class _Ready(Collector):
 
 
 def format_of(accept: str) -> Format:
-    """The format that a scraper asks for (`Accept`); in its oldest version, which all of them read."""
+    """Choose the format that a scraper requests (`Accept`), in its oldest version, which all of them read."""
     try:
         _, content_type = choose_encoder(accept)
-    except (TypeError, ValueError):  # it asks for a version that is no number
+    except (TypeError, ValueError):  # it requests a version that is not a number
         return Format.TEXT
     return Format.OPENMETRICS if content_type.startswith(Format.OPENMETRICS.value) else Format.TEXT
 
 
 def encode(metrics: Iterable[Metric], wanted: Format) -> tuple[bytes, str]:
-    """Metrics in this format, and its content type."""
+    """Encode metrics in this format; return them with its content type."""
     encoder, content_type = choose_encoder(wanted.value)
     return encoder(_Ready(metrics)), content_type
