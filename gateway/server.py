@@ -131,7 +131,7 @@ async def _watch(services: Services, server: uvicorn.Server) -> None:
 
 
 def listen(host: str, port: int, send_timeout_s: float, *, share: bool = False) -> socket.socket:
-    """Open a listening socket with small send buffers, whose connections end if a peer stops reading for too long.
+    """Open a listening socket with small send buffers; its connections end if a peer stops reading for too long.
 
     A socket that shares its port is only bound: it listens when it is served. Until then the kernel gives connections
     to the other gateways.

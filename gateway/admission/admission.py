@@ -78,7 +78,7 @@ def _fingerprint(key: str | None, route: str, body: Mapping[str, Any]) -> str:
 
 
 class Admission:
-    """Admit jobs. `gateway` is the name of this process, whose callers view the jobs that they wait for."""
+    """Admit jobs. `gateway` is the name of this process: its callers view the jobs that they wait for."""
 
     def __init__(
         self,

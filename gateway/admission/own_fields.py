@@ -19,7 +19,7 @@ OWN_FIELDS = ("kind", "lane", "timeout_s", "metadata", "on_disconnect", "abandon
 
 _KEY = "idempotency_key"
 _KEY_HEADER = "Idempotency-Key"
-# The header for an own field, in a dialect whose body is not Tailrace's.
+# The header for an own field, in a dialect with a foreign body.
 _HEADERS = {
     "lane": LANE_HEADER,
     "on_disconnect": DISCONNECT_HEADER,

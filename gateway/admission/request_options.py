@@ -1,4 +1,4 @@
-"""Read Tailrace's options from headers, for dialects whose bodies are not Tailrace's.
+"""Read Tailrace's options from headers, for dialects with foreign bodies.
 
 Pure. Not here: the validation of their values (validation.py).
 """

@@ -1,4 +1,4 @@
-"""Validate the fields of a request, one by one: each is read, or refused with a sentence that says what would be right.
+"""Validate the fields of a request, one by one: each is read, or refused with a sentence about the right value.
 
 Pure. All raise InvalidRequest, and `read_lane` also Forbidden. Not here: how a job is made of them (admission.py).
 """

@@ -1,4 +1,4 @@
-"""Answer a call whose job lives as long as its caller, in any of OpenAI's dialects: streamed, or whole.
+"""Answer a call in any of OpenAI's dialects, streamed or whole; its job lives as long as its caller.
 
 Headers are held until the answer begins, so that early failures are HTTP statuses. Not here: wire formats.
 """

@@ -92,7 +92,7 @@ def _finite(text: str) -> float:
 
 
 def _refusal_of(body: dict[str, Any]) -> InvalidRequest | None:
-    """Return the error of a body whose objects and lists are too deeply nested or too many, if any."""
+    """Return the error of a body with too many or too deeply nested objects and lists, if any."""
     level: list[Any] = [body]
     count = 1
     for _ in range(MAX_DEPTH):

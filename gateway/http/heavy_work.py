@@ -44,7 +44,7 @@ class RequestWork:
 
     @classmethod
     def of(cls, heavy: HeavyWork, request: Request) -> "RequestWork":
-        """Return the work on a request whose body was read."""
+        """Return the work on a request after its body was read."""
         return cls(heavy, body_size(request))
 
     async def run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:

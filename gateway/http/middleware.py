@@ -17,7 +17,7 @@ from shared.telemetry.metrics import Metrics
 log = structlog.get_logger()
 
 AFTERWARDS = "tailrace.afterwards"
-"""Where in the scope a handler may leave an ASGI application, to be called when the one that routed to it has returned.
+"""Scope entry for an ASGI application that a handler sets, to be called when the one that routed to it has returned.
 A stream that waits inside keeps the frames and the request of all its layers: 5 KiB for each reader."""
 
 _AT_END = "tailrace.at_end"

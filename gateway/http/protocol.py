@@ -22,7 +22,7 @@ UNREAD_BODY_S: Final = 2.0
 """How long a body may still come after its request was answered, in seconds."""
 
 HALF_CLOSED: Final = "tailrace.half_closed"
-"""Set in the scope of a request whose client has closed its side: it has left, or only sends nothing more."""
+"""Set in a request's scope when its client has closed its side: it has left, or only sends nothing more."""
 
 PROBES_S: Final = (0.0, 0.2, 1.0)
 """How long after that something is sent to it, in seconds; the second time, a client that has left is found."""
@@ -121,7 +121,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._served.message_event.set()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's always closes
-        """Hold a connection open whose client has sent everything, if it waits for an answer.
+        """Hold a connection open after its client has sent everything, if it waits for an answer.
 
         A client that has left looks the same, until something is sent to it.
         """
@@ -166,7 +166,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._refuse(_BODY_TOO_SLOW if not self.cycle.response_started else b"")
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes, and bound a head whose line or header has no end."""
+        """Parse bytes, and bound a head in which a line or header has no end."""
         in_head = self._in_head
         super().data_received(data)
         # A line that has not ended is in no callback yet. Bytes before a head may be the end of a large body.

@@ -1,1 +1,1 @@
-"""A process and its machine: clock, ports, child processes, private files, and the Valkey that is started beside it."""
+"""Use the machine of a process: clock, ports, child processes, private files, and the Valkey started beside it."""

@@ -1,7 +1,7 @@
-"""A child process that does not outlive its parent.
+"""Start and stop a child process that does not outlive its parent.
 
-Above: the embedded Valkey and the supervisor's parts. A child has a session of its own, so that Ctrl-C in the
-terminal reaches only the parent, which then stops its children in order. Not here: when to start one.
+A child has a session of its own, so that Ctrl-C in the terminal reaches only the parent, which then stops its children
+in order. Not here: when to start one (the supervisor, the embedded Valkey).
 """
 
 import asyncio
@@ -28,9 +28,9 @@ async def start_child(
     death_signal: signal.Signals = signal.SIGKILL,
     umask: int = -1,
 ) -> Process:
-    """Start `argv`; its stdout and stderr both go to `output` (None: to ours). `umask` -1: ours.
+    """Start `argv`; its stdout and stderr both go to `output` (None: this process's). `umask` -1: this process's.
 
-    On Linux it gets `death_signal` when this process ends, however that comes about. Call it from the main
+    On Linux it gets `death_signal` when this process ends for any reason. Call it from the main
     thread: the kernel takes the end of the thread that started a child for the end of its parent.
 
     Raises:
@@ -49,7 +49,7 @@ async def start_child(
 
 
 async def stop_child(process: Process, timeout_s: float) -> int:
-    """SIGTERM, and SIGKILL for one that has not ended after `timeout_s` seconds. Returns its exit status."""
+    """Send SIGTERM, and SIGKILL if the child has not ended after `timeout_s` seconds. Returns its exit status."""
     signal_child(process, signal.SIGTERM)
     try:
         return await asyncio.wait_for(process.wait(), timeout_s)

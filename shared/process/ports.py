@@ -1,6 +1,6 @@
-"""TCP ports: finding a free one, knowing that one is taken before it hurts, and keeping one for several processes.
+"""Find a free TCP port, check early that one is taken, and hold one for several processes.
 
-Above: the embedded Valkey and `tailrace up`. Not here: listening on them.
+Not here: listening on them.
 """
 
 import errno
@@ -13,10 +13,10 @@ _PRIVATE = range(20_000, 30_000)
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now.
+    """Find a port without a listener.
 
     Raises:
-        OSError: `host` is no address of this machine.
+        OSError: `host` is not an address of this machine.
     """
     while True:
         port = random.choice(_PRIVATE)
@@ -25,10 +25,10 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 def port_taken(host: str, port: int) -> bool:
-    """Whether somebody listens on it already.
+    """Return whether a program already listens on a port.
 
     Raises:
-        OSError: `host` is no address of this machine, or the port needs more rights than we have.
+        OSError: `host` is not an address of this machine, or the port needs more rights than this process has.
     """
     with _socket_for(host) as probe:
         try:
@@ -41,10 +41,10 @@ def port_taken(host: str, port: int) -> bool:
 
 
 def hold_port(host: str, port: int) -> socket.socket:
-    """Keep a port, until the socket is closed, for processes of ours that come and go and share it.
+    """Hold a port, until the socket is closed, for Tailrace's processes that share it and may restart.
 
-    They set `SO_REUSEPORT` (socket(7)) as it does. It does not listen, so that it is given no connections. Ask first
-    whether the port is taken (`port_taken`): another program of the same user could share it too, unasked.
+    They set `SO_REUSEPORT` (socket(7)) as the socket does. The socket does not listen, so that it gets no connections.
+    Check first that the port is not taken (`port_taken`): another program of the same user could share it too.
 
     Raises:
         OSError: it can't be bound.
@@ -62,7 +62,7 @@ def hold_port(host: str, port: int) -> socket.socket:
 
 
 def family_of(host: str) -> socket.AddressFamily:
-    """In which family an address or a name is listened on: IPv6 only where it is one of its addresses."""
+    """Return the family in which to listen on an address or a name: IPv6 only if it is one of its addresses."""
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 

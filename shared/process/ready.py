@@ -1,7 +1,6 @@
-"""How a part tells the process that started it that it is ready: one line on a pipe.
+"""Report to the parent process that a part is ready: one line on a pipe.
 
-The parent hands over the pipe's number as `--ready-fd`. Above: gateway/cli.py and the worker's programs; the
-other end is read by gateway/supervisor.py.
+The parent passes the pipe's number as `--ready-fd`; gateway/supervisor.py reads the other end.
 """
 
 import os
@@ -10,7 +9,7 @@ READY_LINE = b"ready\n"
 
 
 def tell_ready(fd: int | None) -> None:
-    """Write the line and close the pipe. Without `fd`, nobody is waiting for it."""
+    """Write the line and close the pipe. Without `fd`, no parent waits for it."""
     if fd is None:
         return
     try:

@@ -1,6 +1,6 @@
-"""A secret that is made once and kept in a file only its owner can read.
+"""Make a secret once and store it in a file that only its owner can read.
 
-Above: the embedded Valkey's password, the development key. Not for secrets that a setting can hold.
+For the embedded Valkey's password and the development key. Not for secrets that a setting can hold.
 """
 
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def kept_secret(path: Path, make: Callable[[], str]) -> str:
-    """The secret in `path`; where there is none, `make` one and keep it.
+    """Read the secret in `path`; if it is missing, `make` one and store it.
 
     Raises:
         OSError: the file can't be read or written.

@@ -1,1 +1,1 @@
-"""Logs and metrics: how a process is watched."""
+"""Write the logs and count the metrics of a process."""

@@ -1,8 +1,8 @@
-"""The log: events with names and fields, as JSON or for a terminal, on stderr.
+"""Write the log: events with names and fields, as JSON or for a terminal, on stderr.
 
-Above: the composition roots, which call `configure_logs` once; everybody else asks structlog for a logger and
-binds the ids of what it works on with `structlog.contextvars`. What libraries say through `logging` comes out
-the same way. Not here: deciding what is worth an event.
+The composition roots call `configure_logs` once; every other module gets a logger from structlog and binds the ids of
+its current work with `structlog.contextvars`. Records that libraries send to `logging` are written the same way. Not
+here: the choice of events.
 """
 
 import logging
@@ -17,7 +17,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from shared.config.environment import Note
 from shared.model.text import each_text, escaped, escaped_lines, whole
 
-# A second line of defence: nobody should have logged these in the first place.
+# A second line of defence: no module should log these in the first place.
 _SECRETS = (
     (re.compile(r"([?&#](?:token|key)=)[^&\s\"'\\]+"), r"\1***"),
     (re.compile(r"(\bbearer\s+)[^\s\"',\\]+", re.IGNORECASE), r"\1***"),
@@ -27,9 +27,9 @@ _SECRETS = (
 
 # Tracebacks have lines of their own; any other text could begin a line that looks like an event.
 _OF_LINES = ("exception", "stack")
-# They tell every request, and at level debug its body.
+# These log every request, and at level debug its body.
 _CHATTY = ("uvicorn", "arq", "openai", "httpx2", "httpcore2", "asyncio")
-# Breaking a stream in mid-body is how a reader is let go; for uvicorn it is a mistake of ours.
+# A reader is disconnected by breaking its stream in mid-body, which uvicorn reports as a fault of the application.
 _INTENDED = "ASGI callable returned without completing response"
 
 
@@ -45,7 +45,7 @@ def configure_logs(level: str, log_format: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if for_terminal else "iso", utc=not for_terminal, key="time"),
-        # As text, here: a traceback made for a terminal shows local variables, prompts and keys among them.
+        # As text, here: a traceback formatted for a terminal shows local variables, such as prompts and keys.
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
@@ -72,12 +72,12 @@ def configure_logs(level: str, log_format: str) -> None:
 
 
 def wants_console(log_format: str) -> bool:
-    """Whether this format, in this process, is the one for people."""
+    """Return whether this format, in this process, is the one for people."""
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
 def redact(line: str) -> str:
-    """A line without event link tokens, API keys, bearer keys and the passwords of URLs."""
+    """Remove event link tokens, API keys, bearer keys and the passwords of URLs from a line."""
     for secret, replacement in _SECRETS:
         line = secret.sub(replacement, line)
     return line
@@ -99,7 +99,7 @@ def _renderers(for_terminal: bool) -> list[Processor]:
 
 
 def _escape(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Escape what is not printable: addresses and upstreams' words must not control an operator's terminal."""
+    """Escape unprintable characters: addresses and upstreams' texts must not control an operator's terminal."""
     return {
         escaped(str(name)): each_text(value, escaped_lines if name in _OF_LINES else escaped)
         for name, value in event.items()

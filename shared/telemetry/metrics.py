@@ -1,10 +1,10 @@
-"""Every metric of Tailrace, each defined once, and the cells in which a process counts.
+"""Define every metric of Tailrace, each once, and the cells in which a process counts.
 
-A cell is a plain object: to count is an addition, to observe a bisection and two of them; whoever does it often keeps
-the cell. Nothing is encoded before somebody asks for the samples. Label values come from bounded sets (lanes, routes,
-providers, codes of errors.py), never from a caller. A `Metrics` that nobody asks is the one for where none is wanted;
-a silent one does not even count: what counting costs is measured against it.
-Above: whoever counts; fleet.py carries the samples of all processes, the gateway's scrape.py shows them. Pure.
+A cell is a plain object: counting is an addition, observing a bisection and two additions; a frequent user stores the
+cell. Nothing is encoded before the samples are read. Label values come from bounded sets (lanes, routes, providers,
+codes of errors.py), never from a caller. If no metrics are wanted, use a `Metrics` that is never read. A silent one
+does not even count: the cost of counting is measured against it. Pure. Not here: the samples of all processes
+(fleet.py), and their text format (gateway/http/scrape.py).
 """
 
 import json
@@ -22,7 +22,7 @@ _WAITS = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
 
 
 class Kind(Enum):
-    """How a metric behaves (Prometheus, metric types)."""
+    """Name the type of a metric (Prometheus, metric types)."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -31,7 +31,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric. `bounds` are the upper bounds of a histogram's buckets; there is one more, without a bound."""
+    """Define one metric. `bounds` are the upper bounds of a histogram's buckets; one more bucket has no bound."""
 
     name: str
     kind: Kind
@@ -41,12 +41,12 @@ class Family:
 
     @property
     def size(self) -> int:
-        """How many numbers make a sample."""
+        """Return the number of numbers in a sample."""
         return len(self.bounds) + 2 if self.kind is Kind.HISTOGRAM else 1
 
 
 class Sample(NamedTuple):
-    """One series' numbers: its value; of a histogram, what each bucket holds for itself, then the sum."""
+    """Hold one series' numbers: its value; of a histogram, each bucket's own count, then the sum."""
 
     labels: tuple[str, ...]
     numbers: tuple[float, ...]
@@ -57,7 +57,7 @@ Samples = Mapping[str, Sequence[Sample]]
 
 
 class Count:
-    """A counter's cell."""
+    """Count in a counter's cell."""
 
     __slots__ = ("value",)
 
@@ -65,16 +65,16 @@ class Count:
         self.value = 0.0
 
     def add(self, amount: float = 1) -> None:
-        """So many more."""
+        """Add an amount."""
         self.value += amount
 
     def numbers(self) -> tuple[float, ...]:
-        """The value."""
+        """Return the value."""
         return (self.value,)
 
 
 class Reading:
-    """A gauge's cell: read when somebody asks, so that nobody keeps it up to date."""
+    """Read a gauge when its samples are read, so that no code has to update it."""
 
     __slots__ = ("read",)
 
@@ -82,12 +82,12 @@ class Reading:
         self.read: Callable[[], float] = float
 
     def numbers(self) -> tuple[float, ...]:
-        """The value now."""
+        """Return the current value."""
         return (float(self.read()),)
 
 
 class Buckets:
-    """A histogram's cell."""
+    """Count in a histogram's cell."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -97,12 +97,12 @@ class Buckets:
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """One more, of this size."""
+        """Count one value in its bucket."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
     def numbers(self) -> tuple[float, ...]:
-        """What each bucket holds for itself, and the sum."""
+        """Return each bucket's own count, and the sum."""
         return (*self._counts, self._sum)
 
 
@@ -110,21 +110,21 @@ class _SilentCount(Count):
     __slots__ = ()
 
     def add(self, amount: float = 1) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class _SilentBuckets(Buckets):
     __slots__ = ()
 
     def observe(self, value: float) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 class Cell(Protocol):
-    """One series in this process."""
+    """Define the cell of one series in this process."""
 
     def numbers(self) -> tuple[float, ...]:
-        """See `Sample`."""
+        """Return the numbers of a `Sample`."""
         ...
 
 
@@ -132,7 +132,7 @@ C = TypeVar("C", bound=Cell)
 
 
 class Cells(Generic[C]):
-    """A metric's series in this process, one for each set of labels."""
+    """Hold a metric's cells in this process, one for each set of labels."""
 
     def __init__(self, family: Family, make: Callable[[], C]) -> None:
         self.family = family
@@ -140,7 +140,7 @@ class Cells(Generic[C]):
         self._cells: dict[tuple[str, ...], C] = {}
 
     def of(self, *labels: str) -> C:
-        """The cell of these labels. From its first use on there is a series: of a counter, one that starts at 0."""
+        """Return the cell of these labels. Its first use creates the series; that of a counter starts at 0."""
         if (cell := self._cells.get(labels)) is None:
             if len(labels) != len(self.family.labels):
                 raise TypeError(f"{self.family.name} has the labels {self.family.labels}, not {labels}.")
@@ -148,12 +148,12 @@ class Cells(Generic[C]):
         return cell
 
     def samples(self) -> list[Sample]:
-        """What is in the cells now."""
+        """Return the current samples of the cells."""
         return [Sample(labels, cell.numbers()) for labels, cell in self._cells.items()]
 
 
 class _Registry:
-    """The metrics that a class defines, in their order."""
+    """Hold the metrics that a class defines, in their order."""
 
     def __init__(self, *, silent: bool = False) -> None:
         self._count, self._buckets = (_SilentCount, _SilentBuckets) if silent else (Count, Buckets)
@@ -161,11 +161,11 @@ class _Registry:
 
     @property
     def families(self) -> list[Family]:
-        """All of them."""
+        """Return all families."""
         return [cells.family for cells in self._all]
 
     def samples(self) -> Samples:
-        """Everything that was counted so far."""
+        """Return the samples of all metrics."""
         return {cells.family.name: found for cells in self._all if (found := cells.samples())}
 
     def _counter(self, name: str, text: str, *labels: str) -> Cells[Count]:
@@ -185,11 +185,11 @@ class _Registry:
 
 
 class Metrics(_Registry):
-    """What one process counts. Its series get the label `process` when they are shown. A silent one counts nothing."""
+    """Count in one process. Its series get the label `process` when they are shown. A silent one counts nothing."""
 
     def __init__(self, *, silent: bool = False) -> None:
         super().__init__(silent=silent)
-        # The life of jobs; each is counted once, by the process whose step it was.
+        # The life of jobs; each step is counted once, by the process that made it.
         self.submitted = self._counter("tailrace_jobs_submitted_total", "jobs accepted", "lane")
         self.wait = self._histogram(
             "tailrace_job_wait_seconds", "from submit to the first start of a job", _WAITS, "lane"
@@ -287,7 +287,7 @@ class Metrics(_Registry):
 
 
 class FleetMetrics(_Registry):
-    """What a scrape finds in Redis, of no process in particular. Shown without the label `process`."""
+    """Hold the series that a scrape reads from Redis, which belong to no process. Shown without the label `process`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,15 +305,15 @@ class FleetMetrics(_Registry):
 
 
 def encode_samples(samples: Samples) -> bytes:
-    """Samples on their way to another process."""
+    """Encode samples for another process."""
     return json.dumps(samples, separators=(",", ":")).encode()
 
 
 def decode_samples(raw: bytes, families: Sequence[Family]) -> Samples:
-    """The inverse; what these families do not know, another version's, is left out.
+    """Decode samples; series of another version, which `families` do not define, are left out.
 
     Raises:
-        ValueError: these are no samples.
+        ValueError: the bytes are not encoded samples.
     """
     found = json.loads(raw)
     if not isinstance(found, dict):
