@@ -2,7 +2,7 @@
 
 `up` uses the supervisor and `serve` uses server.py; the worker is another program. The client's commands have exit
 statuses of their own. The others end with 0, with 2 and one sentence when the settings or the machine are wrong, or
-with 1 for a defect. Not here: how anything runs once it has started.
+with 1 for a defect. Not here: the programs themselves.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _become_worker() -> int:
-    # Not imported: gateway and worker know nothing of each other.
+    # Not imported: gateway and worker must not depend on each other.
     os.execv(sys.executable, [*_PYTHON, "worker"])  # noqa: S606
 
 

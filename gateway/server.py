@@ -146,7 +146,7 @@ def listen(host: str, port: int, send_timeout_s: float, *, share: bool = False) 
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if sys.platform == "linux":
-            # uvicorn waits for a frozen reader to take its last bytes, which would take for ever (RFC 5482).
+            # uvicorn would wait for ever for a frozen reader to take its last bytes (RFC 5482).
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(send_timeout_s * 1000))
         if share:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

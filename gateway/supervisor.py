@@ -38,7 +38,7 @@ class Part(Protocol):
 
     @property
     def name(self) -> str:
-        """How logs and errors call it."""
+        """Return its name in logs and errors."""
         ...
 
     async def start(self) -> object:
@@ -180,14 +180,14 @@ class Program:
 
     @property
     def name(self) -> str:
-        """How logs and errors call it."""
+        """Return its name in logs and errors."""
         return self._name
 
     async def start(self) -> None:
         """Start it with this process's environment and `env`, and wait for its line.
 
         Raises:
-            StartupError: it ended, or stayed silent for `start_s` seconds; its last words are in the sentence.
+            StartupError: it ended, or stayed silent for `start_s` seconds; the sentence quotes its last output.
         """
         try:
             process, ready_pipe = await self._spawn()

@@ -108,7 +108,7 @@ class Admission:
         """Make a spec from the body of `POST /v1/jobs`.
 
         Raises:
-            InvalidRequest, Forbidden: names the field and what would be right.
+            InvalidRequest, Forbidden: names the field and its valid values.
         """
         kind = body.get("kind", CHAT)
         if not isinstance(kind, str) or kind not in KINDS:
@@ -142,7 +142,7 @@ class Admission:
         """Validate a call of a dialect and make the spec of its job.
 
         Raises:
-            InvalidRequest, Forbidden: names the field and what would be right.
+            InvalidRequest, Forbidden: names the field and its valid values.
         """
         check_foreign(call.body)
         request, options = CALL_INPUTS[KINDS[call.kind].input](call.request), call.options

@@ -16,7 +16,7 @@ def read_input(value: object, most: int) -> list[Input]:
     """Read the inputs: at least one and at most `most`, none of them empty (OpenAI API reference, embeddings/create).
 
     Raises:
-        InvalidRequest: names the place and what would be right.
+        InvalidRequest: names the place and its valid values.
     """
     if isinstance(value, str):
         return [_text(value, "input")]

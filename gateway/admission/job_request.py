@@ -1,6 +1,6 @@
 """Define a dialect's call as admission reads it: the request for the provider, and the properties of its job.
 
-API modules build it. Not here: whether it may enter (admission.py), and the native job API, whose body holds it all.
+API modules build it. Not here: whether it may enter (admission.py), and the native job API, with all of it in the body.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 Upstreams ignore or refuse a field that they do not know, so a misspelled option would be lost silently. A name is near
 if it differs in case, separators, a unit of time or a slip of the pen. Pure; all checks raise InvalidRequest. Not here:
-the values of the fields (fields.py), and the fields of upstreams.
+the values of the fields (validation.py), and the fields of upstreams.
 """
 
 import re
@@ -108,7 +108,7 @@ def _is_near(written: str, own: str) -> bool:
 
 def _is_within(slips: int, written: str, own: str) -> bool:
     """Return whether at most `slips` letters were left out, added, replaced or swapped with the next one."""
-    # A slip changes two letters at most, so that most names need no comparison, which is a hundred times as dear.
+    # A slip changes two letters at most, so that most names need no comparison, which costs a hundred times as much.
     if abs(len(written) - len(own)) > slips or len({*written} ^ {*own}) > 2 * slips:
         return False
     return _slips(written, own) <= slips

@@ -1,7 +1,7 @@
 """Serve the AI SDK's chat (`useChat`, `DefaultChatTransport`) over ordinary jobs: a chat's id names its latest job.
 
 Closing a page stops nothing. The latest of several tabs wins; the streams of the others are aborted. Not here: the
-wire format (dialects/ui_request.py, ui_message.py).
+wire format (dialects/ai_sdk).
 """
 
 import re
@@ -190,7 +190,7 @@ async def _former(services: Services, tenant: str, chat_id: str, work: RequestWo
     """Read a conversation from its last job: the job's request, and its answer.
 
     Raises:
-        InvalidRequest: the job is gone.
+        InvalidRequest: the job does not exist any more.
         BodyTooLarge: its answer is larger than a conversation may be.
     """
     conversation = await services.conversations.load(tenant, chat_id)

@@ -53,7 +53,7 @@ class CompletionDialect(Generic[_Options]):
 
         Raises:
             JobNotFound: the caller has no such answer.
-            InvalidRequest, BadCursor: names the field and what would be right.
+            InvalidRequest, BadCursor: names the field and its valid values.
         """
         services = services_of(request)
         services.refuse_if_draining()

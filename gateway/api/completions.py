@@ -1,6 +1,6 @@
 """Serve OpenAI's legacy completions over ordinary jobs: a prompt is answered as a chat with one message.
 
-Not here: the wire format (dialects/completions.py and dialects/completions_request.py).
+Not here: the wire format (dialects/completions).
 """
 
 from starlette.requests import Request

@@ -2,7 +2,7 @@
 
 Requeueing a dead letter creates a new job of its tenant. The dead letter's own end is unchanged; it stays listed, but
 is not open any more. A deleted one is an ordinary failed job again, which its tenant can read for as long as any other.
-Not here: which jobs become dead letters (completion.py).
+Not here: which jobs become dead letters (worker/execution/completion.py).
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ _ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Select the dead letters that a request is about; a filter that is None accepts all."""
+    """Select the dead letters that a request is about; a filter of None accepts all."""
 
     tenant: str | None
     code: str | None
@@ -190,7 +190,7 @@ class _Asked:
 
 
 async def _load(services: Services, job_id: str) -> tuple[Letter, _Asked | None]:
-    """Load a dead letter and its request; the request is None if it can't be read.
+    """Load a dead letter and its request, without the request if it can't be read.
 
     Raises:
         DeadLetterNotFound: no dead letter has this id.

@@ -73,12 +73,12 @@ class DialectStream:
     async def chunk(self) -> bytes:
         """Wait for the next wire frames, or a heartbeat; empty at the end.
 
-        Before a break comes the dialect's error: some proxies turn a break into a clean end, by which an answer that
+        The dialect's error is sent before a break: some proxies turn a break into a clean end, by which an answer that
         was cut off would look whole.
 
         Raises:
             StreamBroken: this process can't serve the reader any longer.
-            JobNotFound: the job is gone.
+            JobNotFound: the job does not exist any more.
         """
         try:
             return await self._next()
@@ -107,6 +107,6 @@ class DialectStream:
 
 
 def _failure_of(error: StreamBroken | JobNotFound) -> Failure:
-    """Say that the same request can help: a job that is gone was there when the stream began."""
+    """Return a failure that lets the caller repeat the request: a lost job existed when the stream began."""
     gone = isinstance(error, JobNotFound)
     return failure_of(Unavailable("Redis was killed and lost this answer; try again." if gone else str(error)))

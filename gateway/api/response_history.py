@@ -1,6 +1,6 @@
 """Load a response's history: earlier responses, items that its input refers to, and the state of earlier answers.
 
-Not here: routes (responses.py), and how items become messages (dialects/responses_request.py).
+Not here: routes (responses.py), and how items become messages (dialects/responses/request.py).
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -29,7 +29,7 @@ from shared.store.client import REDIS_FAULTS
 
 log = structlog.get_logger()
 
-# Frames are several times as large as the state that they hold.
+# Frames are several times as large as the state in them.
 _STATE_BODIES = 4
 
 
@@ -39,7 +39,7 @@ async def with_history(
     """Make the chat request of a response, earlier ones included; the request inherits from the previous one.
 
     Raises:
-        InvalidRequest: there is no such response, it has not ended, or the conversation has become too long.
+        InvalidRequest: the response does not exist or has not ended, or the conversation has become too long.
     """
     most = services.settings.max_body_bytes
     earlier: Sequence[Message] = ()

@@ -1,7 +1,7 @@
 """Serve OpenAI's Responses over ordinary jobs: create, retrieve, resume, cancel, delete, and list the input.
 
 A background response lives without its caller; any other is cancelled when its caller leaves. Not here: the wire
-format (dialects/responses.py, dialects/responses_request.py), and earlier responses (response_history.py).
+format (dialects/responses), and earlier responses (response_history.py).
 """
 
 from collections.abc import Mapping

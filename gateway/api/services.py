@@ -61,8 +61,10 @@ class Services:
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def refuse_if_draining(self) -> None:
-        """Raises:
-        Draining: this process takes no new work.
+        """Refuse new work while this process drains.
+
+        Raises:
+            Draining: this process takes no new work.
         """
         if self.draining:
             raise Draining("This gateway is shutting down; try again, another one answers.")

@@ -1,7 +1,7 @@
 """Load existing responses: check the caller's access, and build the response of an ended job.
 
 A response's id is its job's under another name, so that any chat job can be read here. Not here: routes (responses.py),
-and the wire format (dialects/responses.py).
+and the wire format (dialects/responses).
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
 """Allow pages of other origins to call this gateway (CORS, WHATWG Fetch §3.3), if the settings name any.
 
 The outermost layer. Pure ASGI, so that a stream costs nothing more than its first message. An origin that may not call
-is served as if this layer did not exist: its browser withholds the answer from the page. The gateway sets no cookies,
+is served as if this layer did not exist: its browser withholds the answer from the page. The gateway uses no cookies,
 so that `credentials: "include"` gives a page no more rights than its key. Not here: keys.
 
 Starlette's CORSMiddleware is unsuitable: it refuses a preflight of another origin with a 400, gives the exposed headers
@@ -21,7 +21,7 @@ _EXPOSED = (
     *("x-tailrace-job", "x-vercel-ai-ui-message-stream", "location", "www-authenticate"),
 )
 _METHODS = "GET, HEAD, POST, DELETE"
-# Two hours: browsers remember a preflight no longer.
+# Two hours: browsers remember a preflight no longer than that.
 _MAX_AGE_S = b"7200"
 # A preflight lists names of headers (RFC 9110 §5.1). OpenAI's clients send a dozen `x-stainless-` ones, and an
 # app may add its own, so that all of them are allowed; cookies are not a header that a page could name.

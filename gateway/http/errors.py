@@ -1,7 +1,7 @@
 """Write errors as HTTP: find the face that an address belongs to, and use its error renderer.
 
 A face is the addresses of one API with its error renderer. An error that is raised before a route is found is written
-by the face whose prefix the path has. Not here: the dialects' own renderers (gateway/api).
+by the face with the path's prefix. Not here: the dialects' own renderers (gateway/api).
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -56,8 +56,10 @@ class ErrorResponses:
     """Write each error as the face of its path does; the longest prefix wins, and other paths get a `problem`."""
 
     def __init__(self, faces: Iterable[Face]) -> None:
-        """Raises:
-        ValueError: two faces with the same prefix write errors differently.
+        """Map prefixes to error renderers.
+
+        Raises:
+            ValueError: two faces with the same prefix write errors differently.
         """
         renderers: dict[str, ErrorRenderer] = {}
         for face in faces:

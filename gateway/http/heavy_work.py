@@ -1,9 +1,9 @@
 """Run work on large requests in a thread beside the event loop: streams continue meanwhile.
 
 A megabyte of JSON may be hundreds of thousands of values, which take Python tenths of a second to check. The
-interpreter's lock changes hands every `SWITCH_S`, so that the loop waits no longer than that for its turn. Only a
-single call of C keeps it: decoding a megabyte takes 35 ms at most. One thread does this work for all requests, in
-turn: several would take turns with the loop, and hold several requests at once. Not here: which work a request needs.
+interpreter's lock changes hands every `SWITCH_S`, so that the loop waits no longer than that. Only a single call of C
+holds it longer: decoding a megabyte takes 35 ms at most. One thread does this work for all requests, in turn: several
+would take turns with the loop, and hold several requests at once. Not here: the work that a request needs.
 """
 
 from collections.abc import Callable

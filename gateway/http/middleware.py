@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 AFTERWARDS = "tailrace.afterwards"
 """Scope entry for an ASGI application that a handler sets, to be called when the one that routed to it has returned.
-A stream that waits inside keeps the frames and the request of all its layers: 5 KiB for each reader."""
+A stream that waits inside would hold the frames and the request of all its layers: 5 KiB for each reader."""
 
 _AT_END = "tailrace.at_end"
 
@@ -82,7 +82,7 @@ def at_end(scope: Scope, call: Callable[[], None]) -> None:
 def _guards(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Return headers against a browser's guesses (Fetch §3.6) and against copies of answers (RFC 9111 §5.2.2.5).
 
-    A handler that sets one of them itself knows better.
+    A header that the handler has set is not replaced.
     """
     names = {name.lower() for name, _ in headers}
     return [guard for guard in _GUARDS if guard[0] not in names]

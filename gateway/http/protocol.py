@@ -25,7 +25,7 @@ HALF_CLOSED: Final = "tailrace.half_closed"
 """Set in a request's scope when its client has closed its side: it has left, or only sends nothing more."""
 
 PROBES_S: Final = (0.0, 0.2, 1.0)
-"""How long after that something is sent to it, in seconds; the second time, a client that has left is found."""
+"""Seconds until something is sent to such a client; the second time, a client that has left is detected."""
 
 # Log free room only at this share of the bound: near it, each change of the count would be logged.
 _ROOM_AGAIN = 0.9
@@ -78,7 +78,7 @@ class Room:
 class BoundedHttp(HttpToolsProtocol):
     """Serve one connection. A head over `HEAD_BYTES` is answered 431 (RFC 6585 §5), a body that is too slow 408."""
 
-    # Apart from the attributes of uvicorn's: an object with over thirty has a dictionary that costs 1.5 KiB a reader.
+    # Slots, apart from uvicorn's attributes: an object with over thirty has a dictionary that costs 1.5 KiB a reader.
     __slots__ = (
         "_address",
         "_body_bytes",
@@ -169,7 +169,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Parse bytes, and bound a head in which a line or header has no end."""
         in_head = self._in_head
         super().data_received(data)
-        # A line that has not ended is in no callback yet. Bytes before a head may be the end of a large body.
+        # A line that has not ended has not reached a callback yet. Bytes before a head may be the end of a large body.
         if in_head and self._in_head:
             self._raw_bytes += len(data)
             self._bound_head(self._raw_bytes)
@@ -219,7 +219,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Serve the next request that was sent in advance; bound the time for a body that is not through."""
+        """Serve the next request that was sent in advance; bound the time for a body that is not complete."""
         if self._in_body and not self.pipeline:
             self.loop.call_later(UNREAD_BODY_S, self._close_unread, self.cycle)
         if self.pipeline:

@@ -82,7 +82,7 @@ class Scrape:
         if up:
             await self._read_dead_letters(whole)
         whole.redis_up.of().read = partial(float, up)
-        # In a thread: a large fleet takes longer than a token may wait.
+        # In a thread: the encoding of a large fleet would delay the streams' tokens.
         return await asyncio.to_thread(self._encode, wanted, whole, own, published)
 
     async def _read(self, whole: FleetMetrics) -> tuple[Samples, dict[str, bytes]]:

@@ -30,8 +30,8 @@ async def start_child(
 ) -> Process:
     """Start `argv`; its stdout and stderr both go to `output` (None: this process's). `umask` -1: this process's.
 
-    On Linux it gets `death_signal` when this process ends for any reason. Call it from the main
-    thread: the kernel takes the end of the thread that started a child for the end of its parent.
+    On Linux the child gets `death_signal` when this process ends for any reason. Call it from the main thread: the
+    kernel takes the end of the thread that started a child for the end of its parent.
 
     Raises:
         OSError: it can't be executed.

@@ -12,7 +12,7 @@ from typing import Final
 
 from shared.model.errors import StartupError
 
-# The directory may hold other files than Tailrace's, whose rights must not be changed.
+# The directory may hold other files than Tailrace's, which must stay as they are.
 _PREFIXES: Final = ("development.", "valkey.", "up.lock", "appendonlydir")
 _FOLDER, _FILE, _OTHERS = 0o700, 0o600, 0o077
 
