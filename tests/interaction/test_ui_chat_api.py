@@ -196,7 +196,7 @@ async def test_a_second_attempt_is_not_noticed_before_the_first_word_and_ends_th
         (asks(id=""), 400, "id must be"),
         (asks(trigger="x"), 400, "trigger must be"),
         (asks(temperature=0.5, model=5), 400, "model must be"),
-        ({"id": "c1"}, 400, "messages must have"),
+        ({"id": "c1"}, 400, "messages must hold"),
     ],
 )
 async def test_a_bad_request_is_told_in_a_sentence(

@@ -6,6 +6,7 @@ that have not ended, and writes the tenants' lists and the Idempotency-Keys agai
 Not here: the regular checks of single jobs (reaper.py).
 """
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -27,6 +28,7 @@ _CHECK_S = 2.0
 # Another worker walks after this long if one dies in mid-walk, or if the jobs' server loses its marker. Two walks at
 # once do no harm.
 _WALK_S = 10.0
+_RELEASE_S = 0.5
 
 
 class Recovery:
@@ -67,9 +69,10 @@ class Recovery:
         finally:
             if not walked:
                 # A server that still loads its data answers only with its identity; or this worker is being stopped.
-                # The next try must not wait for `_WALK_S`.
-                with suppress(*REDIS_FAULTS):
-                    await self._walk_of_jobs.marker.release()
+                # The next try must not wait for `_WALK_S`, nor a stopping worker for a server that does not answer.
+                with suppress(TimeoutError, *REDIS_FAULTS):
+                    async with asyncio.timeout(_RELEASE_S):
+                        await self._walk_of_jobs.marker.release()
         log.info("recovery.walked", restored=restored)
         return True
 
