@@ -53,8 +53,9 @@ def said_to(call: Call) -> str:
 
 
 async def everything(system: System) -> set[bytes]:
-    """The names of all keys."""
-    return set(await system.core.client.keys(f"{system.core.keys.prefix}:*"))
+    """Return the names of all keys, except those of a worker's first walk, which may end at any time."""
+    keys = system.core.keys
+    return set(await system.core.client.keys(f"{keys.prefix}:*")) - {keys.walked.encode(), keys.walking.encode()}
 
 
 async def check_refused(system: System, path: str, code: str, setting: str) -> None:
