@@ -29,7 +29,7 @@ def client(gateway: Gateway) -> Client:
 
 @pytest.fixture
 async def writing(settings: Settings) -> AsyncIterator[Desk]:
-    """Where the logs are written."""
+    """Open the desk that writes the logs."""
     async with desk(settings) as opened:
         yield opened
 

@@ -1,5 +1,5 @@
-"""A job that nobody reads is given up and its upstream's socket closed: on every route, in every window, however its
-viewers go. A job that somebody reads is not."""
+"""Give up a job without viewers and close its upstream's socket: on every route, in every window, for every way to leave.
+A job with a viewer is not given up."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 def settings(settings: Settings, upstream: Upstream) -> Settings:
-    """No time-out helps out where an abandonment should do; headers go out with the first token."""
+    """Make settings in which no time-out can replace an abandonment; headers go out with the first token."""
     patient = {"first_token_timeout_s": 300.0, "gap_timeout_s": 300.0, "headers_hold_s": 300.0}
     return settings.model_copy(update={"upstream_url": upstream.base_url, "send_timeout_s": 300.0, **patient})
 
@@ -62,7 +62,7 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 
 def words(**script: Any) -> list[dict[str, Any]]:
-    """A chat's messages, with what the upstream is to do."""
+    """Make a chat's messages, with the script of the upstream."""
     return [{"role": "user", "content": json.dumps({"script": script})}]
 
 
@@ -101,7 +101,7 @@ def page(**script: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Route:
-    """A way to read a job: `asked` at `path`; where another call reads it, that is a `GET` of `read`."""
+    """A way to read a job: `asked` at `path`; if another call reads it, that is a `GET` of `read`."""
 
     path: str
     asked: Callable[..., dict[str, Any]]
@@ -251,7 +251,7 @@ async def test_while_it_waits(system: System, route: Route) -> None:
 
 @pytest.mark.parametrize("route", ["events", "chat", "whole response"])
 async def test_when_the_viewers_process_is_killed(system: System, upstream: Upstream, route: str) -> None:
-    """It holds the connection that the test opened, and the test lets go of its own end."""
+    """The child holds the connection that the test opened; the test closes its own end."""
     async with running_worker(system.settings):
         reader = await ROUTES[route].open(system, tokens=1_000_000, rate=200)
         await speaks(system)
@@ -320,7 +320,7 @@ async def test_a_gateway_that_is_killed_takes_its_viewers_along_after_their_leas
 
 
 async def lease_passes(system: System, job_id: str) -> None:
-    """What was told is as old as a lease, and not told again."""
+    """Age the viewers' signs and the abandonment's time by one lease; the gateway does not renew them."""
     keys, age_ms = system.core.keys.job(job_id), int(VIEWER_LEASE_S * 1000)
     for gateway in await system.core.client.zrange(keys.viewers, 0, -1):
         await system.core.client.zincrby(keys.viewers, -age_ms, gateway)
@@ -328,7 +328,7 @@ async def lease_passes(system: System, job_id: str) -> None:
     await system.look(job_id)
 
 
-# Who is not given up.
+# Jobs that are not given up.
 
 
 async def test_a_page_that_is_loaded_again_in_time_cancels_nothing(settings: Settings, upstream: Upstream) -> None:
@@ -398,7 +398,7 @@ async def test_every_answer_that_shows_a_job_shows_its_viewers(system: System) -
     assert [shown["viewers"] for shown in (again, listed, cancelled)] == [1, 1, 1]
 
 
-# Nobody ever comes.
+# Jobs that never had a viewer.
 
 
 async def test_a_job_that_nobody_ever_reads_has_its_time_from_submit(system: System, upstream: Upstream) -> None:
@@ -478,7 +478,7 @@ async def test_viewers_whom_an_outage_kept_from_showing_themselves_are_still_the
                 assert (await system.job(job_id)).status is State.RUNNING
 
 
-# What was saved.
+# Tokens that abandonment saves.
 
 
 async def test_an_abandoned_job_says_what_it_saved(system: System, upstream: Upstream) -> None:

@@ -22,7 +22,7 @@ from tests.support.told import Told
 
 
 class Access(Enum):
-    """Who may use a route."""
+    """The keys that may use a route."""
 
     PUBLIC = "anybody"
     KEY = "any key"
@@ -98,13 +98,13 @@ class Fails(Told):
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway, and a worker whose provider refuses everything."""
+    """Start a gateway, and a worker of a provider that refuses everything."""
     async with running_system(settings) as system, running_worker(settings, Fails()):
         yield system
 
 
 def fill(template: str, bare: str) -> str:
-    """The address of one thing, all of whose ids share these characters."""
+    """Return the address of one thing; all its ids share these characters."""
     ids = {
         "{file}": "page.css",
         "{model:path}": "told",

@@ -1,4 +1,4 @@
-"""Cancel: in every phase, told in every way, it reaches the provider's socket, and the job has one proven end."""
+"""Cancel a job in every phase and by every route: the order reaches the provider's socket; the job has one proven end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -41,7 +41,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 def settings(settings: Settings, upstream: Upstream) -> Settings:
-    """Settings whose worker asks that upstream; no beat and no time-out helps out where an order should do."""
+    """Make settings for a worker of that upstream; no beat and no time-out can replace an order."""
     patient = {"lease_s": 300.0, "first_token_timeout_s": 300.0, "gap_timeout_s": 300.0}
     return settings.model_copy(update={"upstream_url": upstream.base_url, **patient})
 
@@ -102,7 +102,7 @@ async def test_in_mid_token(system: System, upstream: Upstream) -> None:
 
 
 async def test_at_full_speed(system: System, upstream: Upstream) -> None:
-    """Frames are on their way all the time: what was logged counts, and nothing comes after the end."""
+    """Frames arrive all the time: the logged ones count, and nothing follows the end."""
     async with running_worker(system.settings):
         for _ in range(5):
             job_id = await system.submit(scripted(tokens=1_000_000))
@@ -156,7 +156,7 @@ async def test_between_its_begin_and_its_first_request(system: System, monkeypat
 
     assert shown["status"] == "cancelled"
     assert (story.types, story.code) == (["queued", "started", "cancelled"], "cancelled")
-    # By the execution itself, and nobody in its place.
+    # The execution itself wrote the end, not another process in its place.
     assert str(story.events[-1].id) == "1-2"
     assert told.calls == []
 
@@ -263,7 +263,7 @@ async def _patiently(client: Client, job_id: str) -> str:
     return str(answer.json()["status"])
 
 
-# In every way it can be told.
+# In every way to cancel.
 
 
 async def test_an_order_that_is_lost_is_told_by_the_next_append(system: System, upstream: Upstream) -> None:
@@ -304,7 +304,7 @@ async def test_an_order_is_asked_for_when_the_control_channel_comes_back(
 
 
 async def test_a_job_that_was_cancelled_while_nobody_ran_it_ends_when_it_is_taken(system: System) -> None:
-    """Its worker died: there is nobody to be told."""
+    """Its worker died: no process can be notified."""
     job_id = await system.submit()
     execution = await system.core.begin(job_id, "dead.1")
     assert await system.core.cancel(job_id) == "cancelling"
@@ -319,7 +319,7 @@ async def test_a_job_that_was_cancelled_while_nobody_ran_it_ends_when_it_is_take
 
 
 async def test_who_was_told_stopping_never_reads_completed(system: System) -> None:
-    """The order is lost, and the provider's answer is whole before anybody notices."""
+    """The order is lost, and the provider's answer is complete before the worker reads the record."""
     told = Told()
     async with running_worker(system.settings, told):
         job_id = await system.submit()

@@ -1,6 +1,6 @@
 """Several providers behind one model: fallbacks, in mid-sentence too, circuits that open, and limits that hold.
 
-Each provider is told what to say by the test. What a chain may look like is tests/unit/shared/test_routes.py's matter.
+The test scripts each provider. Not here: the form of a chain (tests/unit/shared/model/test_routes.py).
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -27,7 +27,7 @@ NOWHERE = "http://127.0.0.1:1/v1"
 
 
 class Providers(dict[str, Told]):
-    """Told providers by their names."""
+    """Scripted providers by their names."""
 
     def __init__(self, *names: str) -> None:
         super().__init__((name, Told()) for name in names)
@@ -54,7 +54,7 @@ class Providers(dict[str, Told]):
 
 
 class Embedder(Told):
-    """A provider whose vectors tell that they are its own."""
+    """A provider with vectors that show that they are its own."""
 
     def __init__(self, name: str, fails_after: int = 10) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
-"""`/v1/chat/completions` byte by byte: when headers go out, how failures are told, and what becomes of a job whose
-caller leaves. The format itself is the golden tests' and the SDKs' matter."""
+"""Serve `/v1/chat/completions` byte by byte: the time of headers, the form of failures, and jobs of callers that leave.
+
+Not here: the format itself (golden tests, SDKs).
+"""
 
 import asyncio
 import json
@@ -32,7 +34,7 @@ DONE = b"data: [DONE]\n\n"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Headers are held for longer than any test takes; who wants them earlier says so."""
+    """Hold headers for longer than any test takes; a test that wants them earlier sets it."""
     return settings.model_copy(update={"headers_hold_s": 60.0, "heartbeat_s": 60.0})
 
 
@@ -198,7 +200,7 @@ async def test_a_failure_before_the_first_delta_is_a_status(
     found = error_in(answer.body)
     assert found["message"] == str(error)
     assert found["code"]
-    # OpenAI's clients repeat a call unless they are told not to.
+    # OpenAI's clients repeat a call unless a header forbids it.
     assert answer.headers.get("x-should-retry") == (
         "false" if not error.retryable and (error.status >= 500 or error.status == 429) else None
     )
@@ -343,12 +345,12 @@ async def test_a_repeated_call_gets_the_whole_answer_of_the_same_job(client: Cli
     assert other.headers.get("x-should-retry") is None
 
 
-# Callers who leave.
+# Callers that leave.
 
 
 @pytest.fixture
 async def told() -> Told:
-    """A provider that says what the test tells it to."""
+    """A provider that says the text of its test."""
     return Told()
 
 
@@ -491,7 +493,7 @@ async def test_a_gateway_that_dies_leaves_no_ghost(settings: Settings, system: S
 
 
 async def cut_off(client: Client, writing: Desk, *, frames: int, **options: Any) -> tuple[Scribe, bytes, str]:
-    """A call that is cut off after so many frames: its job, what came, and the id of the last chunk."""
+    """Cut a call off after so many frames; return its job, the frames, and the id of the last chunk."""
     async with calling(client, STREAM, **options) as call:
         scribe = await writing.take()
         await scribe.say("Hello", " there")

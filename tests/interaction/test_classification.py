@@ -1,6 +1,6 @@
-"""What each failure of an upstream means: the real `openai` client against an upstream that fails in each of the ways.
+"""Classify each failure of an upstream: the real `openai` client against an upstream that fails in each of the ways.
 
-The table is that of retry.py; here is what a real client makes of the wire. The upstream answers its first
+The table is that of worker/model/retry.py; these tests use a real client on the wire. The upstream answers its first
 requests as a test says, and each further one well.
 """
 
@@ -54,7 +54,7 @@ def refused(status: int, headers: str = "", **error: Any) -> bytes:
 
 
 def whole(body: bytes, status: int = 200) -> bytes:
-    """An answer of HTTP that is no stream, without a type."""
+    """Make an answer of HTTP that is not a stream, without a type."""
     return b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body)
 
 
@@ -66,7 +66,7 @@ BEGUN = STREAM + said("All is ")
 
 @dataclass
 class Upstream:
-    """What it answers with, request by request, and what it was asked."""
+    """An upstream's answers, request by request, and the requests that it got."""
 
     answers: list[Sequence[bytes]]
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -133,7 +133,7 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 
 async def run(system: System, *answers: Sequence[bytes]) -> tuple[dict[str, Any], str, list[dict[str, Any]]]:
-    """A job at an upstream with these answers: as it ended, its text, and what the upstream was asked."""
+    """Run a job at an upstream with these answers; return its end, its text, and the requests that the upstream got."""
     async with running_upstream(*answers) as (upstream, url):
         async with running_worker(system.settings.model_copy(update={"upstream_url": url})):
             job_id = await system.submit()

@@ -1,7 +1,7 @@
-"""Clocks that differ: each time is compared with the clock that wrote it, so that no job is early, late or stuck.
+"""Move clocks apart: each time is compared with the clock that wrote it, so that no job is early, late or stuck.
 
-A clock is moved in two ways: by the key in which the functions keep how far a server's clock is put ahead, and by
-libfaketime where it is installed, which moves the server's own.
+A clock is moved in two ways: by the key that holds how far the functions put a server's clock ahead, and by
+libfaketime, if it is installed, which moves the server's own.
 """
 
 import asyncio
@@ -32,13 +32,13 @@ SetClock = Callable[[int], Awaitable[None]]
 
 @asynccontextmanager
 async def by_key(folder: Path, keys: Keys) -> AsyncIterator[tuple[EmbeddedValkey, SetClock]]:
-    """A server whose functions tell another time."""
+    """Start a server with functions that return another time."""
     async with running_valkey(folder) as valkey, open_client(valkey.url) as client:
 
         async def set_clock(ahead_s: int) -> None:
             seconds, _ = await client.time()
             _, last = (await client.get(keys.clock) or b"0 0").split()
-            # What a server knows whose clock is set: the last time that it told, if it has told any.
+            # The last time that the server returned, if it has returned any: its clock never goes back behind it.
             await client.set(keys.clock, f"{ahead_s * 1000} {int(last) or (int(seconds) + ahead_s) * 1000}")
 
         yield valkey, set_clock
@@ -46,7 +46,7 @@ async def by_key(folder: Path, keys: Keys) -> AsyncIterator[tuple[EmbeddedValkey
 
 @asynccontextmanager
 async def by_faketime(folder: Path, _: Keys) -> AsyncIterator[tuple[EmbeddedValkey, SetClock]]:
-    """A server whose own clock is moved."""
+    """Start a server and move its own clock."""
     async with running_with_clock(folder) as (valkey, clock):
 
         async def set_clock(ahead_s: int) -> None:
@@ -142,7 +142,7 @@ async def test_a_server_that_is_put_forward_by_an_hour_and_set_right_again_ends_
         call.say("before ")
         await system.until(busy, EventType.DELTA)
         waits = await system.submit(model="waits", timeout_s=300)
-        # Read by nobody for a minute, which is not over either.
+        # Without a viewer for a minute, which is not over either.
         unread = await system.submit(model="unread", on_disconnect="cancel", abandon_after_s=60)
 
         for ahead_s in (HOUR_S, 0):

@@ -1,7 +1,7 @@
-"""Workers that are killed, frozen and stopped in mid-sentence, and upstreams that break there: the sentence goes on.
+"""Continue a sentence after its worker was killed, frozen or stopped, and after its upstream broke.
 
-Workers that get signals are real processes. The upstream is this process's own: it can be asked to go on, and counts
-what it generates twice. What follows a failure in general is test_retries.py's matter.
+Workers that get signals are real processes. The upstream is this process's own: it can continue an answer, and counts
+the tokens that it generates twice. Not here: other consequences of a failure (test_retries.py).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ LONG_S = 60.0
 
 
 class FirstCalls:
-    """What goes wrong with the first call of each question: `fault`, at the token of the script's seed."""
+    """The failure of the first call of each question: `fault`, at the token of the script's seed."""
 
     def __init__(self) -> None:
         self.fault: str | None = None
@@ -53,7 +53,7 @@ def first_calls() -> FirstCalls:
 
 @pytest.fixture
 async def upstream(first_calls: FirstCalls) -> AsyncIterator[Upstream]:
-    """What all workers ask."""
+    """Start the upstream of all workers."""
     async with running_upstream(manner=Manner(continuation=HOW, lapse=first_calls.lapse)) as opened:
         yield opened
 
@@ -92,25 +92,25 @@ async def processes(system: System) -> AsyncIterator[Processes]:
 
 async def submit_each(system: System, positions: Iterable[int], **script: Any) -> dict[int, tuple[str, dict[str, Any]]]:
     """A job for each position, which is its seed: its id and its body."""
-    # Each has a model of its own, so that the circuit of none opens.
+    # Each has a model of its own, so that no circuit opens.
     bodies = {position: ask(model=f"m{position}", tokens=TOKENS, seed=position, **script) for position in positions}
     return {position: (await system.submit(body), body) for position, body in bodies.items()}
 
 
 def second_calls(upstream: Upstream) -> list[Seen]:
-    """The requests for answers that somebody had asked for before."""
+    """Return the requests for answers that were requested before."""
     calls = [seen for seen in upstream.requests if seen.path.endswith("/chat/completions")]
     return [seen for n, seen in enumerate(calls) if any(asked(seen) == asked(each) for each in calls[:n])]
 
 
 def asked(seen: Seen) -> str:
-    """What a request asks, whatever it has of the answer."""
+    """Return the question of a request, regardless of how much of the answer it holds."""
     question: str = seen.body["messages"][0]["content"]
     return question
 
 
 def has_gone_on(story: Story, position: int) -> bool:
-    """Whether the story stops after so many tokens and goes on exactly there; before the first, nobody can tell."""
+    """Check that the story stops after so many tokens and continues exactly there; no test can see it before the first."""
     began, rest = ["queued", "started", *["delta"] * position], ["delta"] * (TOKENS - position)
     return story.types == [*began, "started", *rest, "completed"]
 
@@ -208,7 +208,7 @@ async def test_a_stopped_worker_hands_its_sentences_on_and_none_is_said_twice(
 
 @pytest.fixture
 async def told_by(settings: Settings) -> AsyncIterator[tuple[Told, str]]:
-    """An upstream that says what its test tells it to."""
+    """An upstream that says the text of its test."""
     async with told_upstream() as opened:
         yield opened
 

@@ -1,4 +1,4 @@
-"""Pages of other origins, over a real socket: answers, errors and streams are told to browsers; off, nothing is."""
+"""Show answers, errors and streams to pages of other origins, over a real socket; with CORS off, show nothing."""
 
 from collections.abc import AsyncIterator
 

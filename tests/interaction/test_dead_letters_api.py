@@ -1,4 +1,4 @@
-"""The dead letter API over HTTP: who may use it, what it shows, and that requeueing makes one job, never two."""
+"""Serve the dead letter API over HTTP: its keys, its content, and that requeueing makes one job, never two."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -89,7 +89,7 @@ async def in_lane(system: System) -> int:
     return await system.core.depth("default") + await system.core.depth("low")
 
 
-# Who may.
+# The keys that may use it.
 
 
 @pytest.mark.parametrize(("method", "target"), CALLS)
@@ -551,7 +551,7 @@ async def test_a_poison_job_ends_as_a_dead_letter_and_not_in_a_loop(system: Syst
 
 
 async def until_listed(system: System, root: Client) -> list[dict[str, Any]]:
-    """What is listed, once a worker has come to its epilogue's end."""
+    """Return the listed dead letters, once a worker has finished its epilogue."""
     async with system.commands() as seen:
         if not (listed := (await root.get(ROOT)).json()["data"]):
             await seen("tailrace_done_")

@@ -1,6 +1,6 @@
-"""One job, read in four dialects at once, and its worker is killed: each reader has the exact text, or is told.
+"""Read one job in four dialects at once while its worker is killed: each reader has the exact text, or an error.
 
-The parts are real processes. What each dialect says byte by byte is the golden tests' matter.
+The parts are real processes. Not here: each dialect byte by byte (golden tests).
 """
 
 import asyncio
@@ -32,7 +32,7 @@ ANSWER = ("It is ", "another ", "one.")
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a reader of it needs to know. `completes` are the words of a complete answer, and of no other."""
+    """The facts about a dialect that a reader needs. `completes` are the words of a complete answer, and no others."""
 
     text: Callable[[list[bytes]], str]
     end: bytes
@@ -43,7 +43,7 @@ class Dialect:
 
 
 def data_of(frame: bytes) -> Any:
-    """What a frame says; nothing for the mark that ends some streams."""
+    """Return the text of a frame; nothing for the mark that ends some streams."""
     (line,) = (line for line in frame.split(b"\n") if line.startswith(b"data: "))
     data = line.removeprefix(b"data: ")
     return {} if data == b"[DONE]" else json.loads(data)
@@ -87,7 +87,7 @@ UI = Dialect(
 
 @dataclass
 class Reader:
-    """One reader, and what it was told."""
+    """One reader, and the frames that it got."""
 
     dialect: Dialect
     response: Response
@@ -95,7 +95,7 @@ class Reader:
 
     @property
     def text(self) -> str:
-        """What it would show."""
+        """Return the text that the reader would show."""
         return self.dialect.text(self.frames)
 
     async def until_shown(self, text: str) -> None:
@@ -122,7 +122,7 @@ class Reader:
 
 @asynccontextmanager
 async def reading_in_all_dialects(client: Client) -> AsyncIterator[tuple[Reader, list[Reader]]]:
-    """A new answer in a chat, and its four readers, whose headers have come: the native one, and the others."""
+    """Start a new answer in a chat, and its four readers with their headers: the native one, then the others."""
     async with AsyncExitStack() as stack:
         ui = await stack.enter_async_context(client.calling("/api/chat", ASKED))
         await ui.read_head()
@@ -141,7 +141,7 @@ async def reading_in_all_dialects(client: Client) -> AsyncIterator[tuple[Reader,
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """A short lease; and headers that go out before the first word tell that a reader is there."""
+    """Set a short lease; headers that go out before the first word show that a reader is there."""
     return settings.model_copy(update={"lease_s": 0.6, "headers_hold_s": 0.02})
 
 

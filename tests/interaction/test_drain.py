@@ -1,4 +1,4 @@
-"""The way out of a gateway: a real signal, readers who can come back are let go, the others are waited for."""
+"""Drain a gateway on a real signal: release the readers that can come back, and wait for the others."""
 
 import asyncio
 import contextlib

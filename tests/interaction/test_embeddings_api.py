@@ -38,7 +38,7 @@ def scripted(**script: Any) -> str:
 
 
 def vectors_of(inputs: list[Any], **fields: Any) -> bytes:
-    """What the scripted provider makes of these inputs, as the bytes of a result."""
+    """Return the scripted provider's vectors of these inputs, as the bytes of a result."""
     items = embed({"input": inputs, "encoding_format": "base64", **fields})["data"]
     return b"".join(base64.b64decode(item["embedding"]) for item in items)
 

@@ -1,4 +1,4 @@
-"""A worker that is killed in the middle of a large job of embeddings: what it kept is not computed again."""
+"""Kill a worker in the middle of a large job of embeddings: the vectors it stored are not computed again."""
 
 import asyncio
 import base64
@@ -78,7 +78,7 @@ async def test_whenever_workers_are_killed_what_was_told_to_be_done_is_not_done_
         worker = await processes.worker()
         job_id = await system.submit({"kind": "embeddings", "model": MODEL, "input": INPUTS})
         for killed_after in (2, 5):
-            # Just when an answer is out: nobody knows whether it was still kept.
+            # Just after an answer was sent: it may have been stored or not.
             await upstream.until(partial(answered, upstream, killed_after))
             worker, _ = await asyncio.gather(processes.worker(), worker.crash())
         story = await system.story(job_id)
@@ -91,7 +91,7 @@ async def test_whenever_workers_are_killed_what_was_told_to_be_done_is_not_done_
         elif event.type is EventType.STARTED:
             starts.append(done[-1] // EMBEDDED_AT_ONCE)
     assert done == [100 * n for n in range(11)]
-    # What an upstream was asked for twice is where an execution began, behind all that was told to be done.
+    # A batch that was requested twice is the first of an execution, behind all batches that were reported as done.
     asked = [INPUTS.index(each[0]) // EMBEDDED_AT_ONCE for each in embedded(upstream)]
     repeats = [later for former, later in pairwise(asked) if later != former + 1]
     assert set(repeats) <= set(starts)

@@ -1,4 +1,4 @@
-"""What follows a job's end, whoever ended it and whatever died meanwhile: one dead letter for each job that failed.
+"""Run the steps after a job's end, regardless of which process ended it or died: one dead letter for each failed job.
 
 Workers are in this process, or real ones that SIGKILL ends between two steps.
 """

@@ -40,7 +40,7 @@ def address(job_id: str, **query: str) -> str:
 
 
 async def events(client: Client, scribe: Scribe, cursor: str | None = None) -> list[Event]:
-    """What a reader with this cursor gets of a job that has ended."""
+    """Return the events that a reader with this cursor gets of a job that has ended."""
     headers = {} if cursor is None else {"Last-Event-ID": cursor}
     async with client.stream("GET", address(scribe.job_id), headers=headers) as stream:
         assert stream.status == 200
@@ -258,7 +258,7 @@ async def test_after_its_retention_a_job_is_gone(settings: Settings) -> None:
             assert (answer.status, answer.json()["code"]) == (404, "job_not_found")
 
 
-# Who may read.
+# The keys that may read.
 
 
 async def test_a_link_opens_the_events_of_its_job_without_a_key(

@@ -39,7 +39,7 @@ def answer(call: Call) -> None:
 
 
 async def use_everything(system: System) -> None:
-    """Leave what jobs of all kinds and ends leave."""
+    """Store the keys that jobs of all kinds and ends leave."""
     client = system.client
     for body in (ask(), ask(model="broken"), ask(timeout_s=1.0)):
         await system.story(await system.submit(body))

@@ -56,14 +56,14 @@ def refuse(call: Call) -> None:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway, and a worker whose provider refuses everything with a hostile text."""
+    """Start a gateway, and a worker of a provider that refuses everything with a hostile text."""
     async with running_system(settings) as system, running_worker(settings, Told(refuse)):
         yield system
 
 
 @contextmanager
 def logged(log_format: str) -> Iterator[None]:
-    """The log as it is configured; what that changes in this process is put back."""
+    """Configure the log as a process does; restore this process's logging afterwards."""
     root = logging.getLogger()
     handlers, level, former = root.handlers[:], root.level, structlog.get_config()
     configure_logs("info", log_format)

@@ -30,7 +30,7 @@ async def ready(client: Client) -> Answer:
 
 @asynccontextmanager
 async def private_gateway(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[EmbeddedValkey, Gateway]]:
-    """A gateway whose Redis the test may stop."""
+    """Start a gateway with a Redis that the test may stop."""
     async with running_valkey(tmp_path) as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url})
         async with running_gateway(own) as gateway:

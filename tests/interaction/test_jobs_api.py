@@ -381,7 +381,7 @@ async def cancel(client: Client, job_id: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def orders(writing: Desk) -> AsyncIterator[Callable[[], Awaitable[str]]]:
-    """What workers are told."""
+    """The order that workers receive."""
     async with writing.client.pubsub() as pubsub:
         await pubsub.subscribe(writing.keys.control)
         await pubsub.get_message(timeout=PATIENCE_S)  # the confirmation
@@ -420,7 +420,7 @@ async def test_a_running_job_is_cancelled_through_its_worker_and_shown_when_it_h
 
 
 async def end_as_told(writing: Desk, scribe: Scribe) -> None:
-    """What a worker does that has been told to stop: it ends the job where its log stands."""
+    """End the job at the position of its log, as a worker does on an order to stop."""
     successor = await writing.begin_the_end(scribe.job_id)
     await successor.fail(Cancelled.because("cancelled"))
 

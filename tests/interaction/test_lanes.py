@@ -1,4 +1,4 @@
-"""Lanes through gateway and workers: who gets the next slot, how many a lane may hold, and which key may use it."""
+"""Share slots between lanes through gateway and workers: the next job, a lane's limit, and the keys that may use it."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 @pytest.fixture
 def no_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks by himself for what waits: who is not told waits for longer than any test does."""
+    """Turn sweeps off: a waiting job without a wake-up waits for longer than any test does."""
     monkeypatch.setattr(lane_worker, "_SWEEP_S", 60.0)
 
 
@@ -59,7 +59,7 @@ async def backlog(system: System, counts: dict[str, int]) -> None:
 
 
 def short() -> Told:
-    """A provider whose answers have no words."""
+    """A provider of answers without words."""
     return Told(on_call=lambda call: call.end())
 
 
@@ -75,7 +75,7 @@ def assert_shared(served: list[str]) -> None:
 
 
 class Fleet:
-    """Workers' providers whose answers have no words, and who asked for what: (worker, lane) in order."""
+    """Workers' providers of answers without words, and their calls: (worker, lane) in order."""
 
     def __init__(self, calls: int) -> None:
         self.served: list[tuple[str, str]] = []
@@ -173,7 +173,7 @@ async def test_a_capped_lane_holds_no_more_slots_and_blocks_nobody(system: Syste
         await told.until(lambda: told.running == ["low", "low"])
         await system.submit(model="default")
         await told.until(lambda: Counter(told.running) == {"low": 2, "default": 1})
-        await system.core.client.delete(system.core.keys.wake_ups("low"))  # what rang for those that still wait
+        await system.core.client.delete(system.core.keys.wake_ups("low"))  # the wake-ups of those that still wait
         for number in range(3):
             next(call for call in told.calls if call.model == "low" and not call.closed).end()
             await told.until(lambda number=number: len(told.calls) == number + 4)  # type: ignore[misc]
@@ -195,7 +195,7 @@ async def test_a_worker_at_its_cap_keeps_no_ring_from_an_idle_one(
     settings: Settings, tmp_path: Path, no_sweeps: None
 ) -> None:
     told, other = Told(), Told()
-    # A server of its own, on which nobody else waits; a lease that does not end, since its end wakes too.
+    # A server of its own, on which nothing else waits; a lease that does not end, since its end wakes too.
     changes = {"lanes": ("high:4", "default:2", "low:1:1"), "lease_s": 60.0}
     async with running_valkey(tmp_path) as own:
         settings = settings.model_copy(update={**changes, "redis_url": own.url})

@@ -1,4 +1,4 @@
-"""Large requests: the event loop's share of the work does not grow with them, and what they refer to is bounded."""
+"""Bound large requests: the event loop's share of the work does not grow with them, and their references are few."""
 
 import json
 import sys
@@ -100,11 +100,11 @@ async def test_the_event_loops_steps_do_not_grow_with_a_request(client: Client, 
     large, after = min([await steps_of(client, path, make(4_000)) for _ in range(3)])
 
     assert before == after
-    # What is read from a socket at once takes steps, too: a few hundred for each 64 KiB.
+    # One read from a socket takes steps, too: a few hundred for each 64 KiB.
     assert large - small < 2_000, f"{(large - small) / 3_000:.1f} steps for each part"
 
 
-# What a request refers to.
+# The references of a request.
 
 
 @pytest.fixture

@@ -30,14 +30,14 @@ BEATS_PER_LEASE = 4
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[tuple[Told, str]]:
-    """What all workers ask."""
+    """Start the upstream of all workers."""
     async with told_upstream() as opened:
         yield opened
 
 
 @pytest.fixture
 def told(upstream: tuple[Told, str]) -> Told:
-    """What it says."""
+    """Return the scripted provider."""
     return upstream[0]
 
 
@@ -114,7 +114,7 @@ async def test_a_frozen_worker_that_wakes_up_late_writes_nothing_more(
     second.say("The heir ")
     await system.until(job_id, EventType.DELTA, count=2)
     async with system.commands() as command:
-        for _ in range(3 * BEATS_PER_LEASE):  # the only one who is awake renews what it holds
+        for _ in range(3 * BEATS_PER_LEASE):  # the only worker that is awake renews its leases
             await command(f"GET {ARQ_IN_PROGRESS}{job_id}")
     zombie.thaw()
     await first.until_closed()

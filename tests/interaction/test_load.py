@@ -28,7 +28,7 @@ async def test_a_thousand_jobs_of_fifty_clients_all_end_and_every_text_is_exact(
         port = urlsplit(gateway.url).port
         assert port is not None
         client = Client(port)
-        # Nobody waits for anybody: all jobs are there before the first client reads.
+        # No client waits for another: all jobs are there before the first client reads.
         submitted = await asyncio.gather(*(submit_all(client, number) for number in range(CLIENTS)))
         stories = await asyncio.gather(*(read_all(client, job_ids) for job_ids in submitted))
         async with open_core(redis_url_of(settings), settings.key_prefix) as core:

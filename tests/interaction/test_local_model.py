@@ -1,4 +1,4 @@
-"""The local model: what the settings that `tailrace up` makes for it promise of it."""
+"""Run the local model: it does all that the settings made by `tailrace up` promise."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ QUESTION = {"role": "user", "content": "What is the capital of France? Say one s
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
-    """Where the real one listens."""
+    """Start the real one and return its address."""
     port = free_port()
     program = Program(
         "local model",
@@ -52,5 +52,5 @@ async def test_it_goes_on_with_an_answer_that_broke_off(url: str) -> None:
 
     rest = await tokens(url, QUESTION, {"role": "assistant", "content": "".join(whole[:8])})
 
-    # Nothing of what was said is said again, and the answer is the same: it is no new one.
+    # No word is said again, and the answer is the same: it is not a new one.
     assert rest[:8] == whole[8:16]

@@ -1,4 +1,4 @@
-"""`/metrics`: any gateway tells what all processes have counted, exactly, to whoever may know it."""
+"""Serve `/metrics`: any gateway shows the counts of all processes, exactly, to the keys that may read them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,11 +38,11 @@ class Series:
 
     @property
     def processes(self) -> set[str]:
-        """Who is in it."""
+        """Return the processes of the series."""
         return {each.labels["process"] for each in self._samples if "process" in each.labels}
 
     def roles(self) -> list[str]:
-        """What they are."""
+        """Return the roles of the processes."""
         return sorted(process.partition("-")[0] for process in self.processes)
 
 
@@ -59,7 +59,7 @@ async def system(settings: Settings) -> AsyncIterator[System]:
         yield opened
 
 
-# What is counted.
+# The counts.
 
 
 async def test_jobs_that_complete_fail_and_are_cancelled_are_counted_exactly(system: System) -> None:
@@ -79,7 +79,7 @@ async def test_jobs_that_complete_fail_and_are_cancelled_are_counted_exactly(sys
         await system.until(job_id, EventType.DELTA)
         await system.cancel(job_id)
         await system.story(job_id)
-    # The worker has told its last words.
+    # The worker has published its last counts.
     series = await scrape(system.client)
 
     assert series.roles() == ["gateway", "worker"]
@@ -193,14 +193,14 @@ async def test_nothing_of_a_caller_is_in_it(system: System) -> None:
     assert not [word for word in ("alice", "secret", job_id, job_id[4:], "a-model") if word in text]
 
 
-# Who is in it.
+# The processes of the series.
 
 
 async def test_every_gateway_tells_of_all_processes_and_no_counter_goes_back(system: System) -> None:
     async with running_gateway(system.settings) as other:
         for number in range(1, 4):
             await system.submit()
-            # What a scrape of one gateway has told, the next one of another knows.
+            # Scrapes of both gateways show the same counts.
             assert (await scrape(system.client))("jobs_submitted_total") == number
             assert (await scrape(other.client))("jobs_submitted_total") == number
         assert (await scrape(other.client)).roles() == ["gateway", "gateway"]
@@ -261,7 +261,7 @@ async def test_a_gateway_on_its_way_out_still_tells_and_says_so(system: System) 
     assert (await scrape(system.client))("draining") == 1
 
 
-# To whom, and how.
+# Access and format.
 
 
 @pytest.mark.parametrize(("key", "status", "code"), [(None, 401, "invalid_api_key"), ("sk-alice", 403, "forbidden")])

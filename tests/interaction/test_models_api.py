@@ -1,4 +1,4 @@
-"""`/v1/models`: what can be asked for, from the settings or from what the workers last saw."""
+"""Serve `/v1/models`: the models to choose from, by the settings or by the workers' last list."""
 
 import re
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ async def names(client: Client) -> list[str]:
 
 @pytest.fixture
 async def catalogue(writing: Desk) -> Catalogue:
-    """What the workers publish."""
+    """The list that the workers publish."""
     return Catalogue(writing.client, writing.keys)
 
 
@@ -103,7 +103,7 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 
 async def listed_by(system: System, data: list[Any]) -> list[str]:
-    """What the gateway lists once a worker has read this list from its upstream."""
+    """Return the gateway's list once a worker has read this list from its upstream."""
     async with running_upstream() as upstream:
         upstream.models = {"object": "list", "data": data}
         settings = system.settings.model_copy(update={"upstream_url": upstream.base_url})

@@ -22,7 +22,7 @@ Nuisance = Callable[[Client], Awaitable[object]]
 
 
 def answer(call: Call) -> None:
-    """Play the upstream: a model's name says what it does."""
+    """Play the upstream: a model's name selects its behaviour."""
     if call.model == "broken":
         call.fail(ProviderRefused("No money.", code="insufficient_quota"))
     elif call.model != "quiet":
@@ -99,7 +99,7 @@ async def nuisances(client: Client) -> AsyncIterator[set[str]]:
             dripping.write(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{")
         for _ in range(5):
             job = (await client.post("/v1/jobs", ask(model="quiet"))).json()
-            await stack.enter_async_context(client.stream("GET", job["links"]["events"]))  # and nobody reads it
+            await stack.enter_async_context(client.stream("GET", job["links"]["events"]))  # and no client reads it
         tasks = [asyncio.create_task(again_and_again(each)) for each in NUISANCES]
         try:
             yield done

@@ -118,7 +118,7 @@ async def test_a_reader_that_sends_nothing_more_gets_the_whole_stream(gateway: G
         await scribe.say("Hello")
         await raw.until(b"Hello")
         raw.writer.write_eof()
-        # What is sent to find out whether it has left: it has not.
+        # The gateway writes to find out whether the client has left: it has not.
         await raw.until(b": hb\n")
         await raw.until(b": hb\n")
         await scribe.complete()

@@ -1,4 +1,4 @@
-"""Another tenant's thing costs what an unknown one costs: the same commands at Redis, so that no time gives it away.
+"""Spend the same on another tenant's thing as on an unknown one: the same commands at Redis, so that no time differs.
 
 Commands are counted, in place of times. Not here: that both answers are the same (test_access.py).
 """
@@ -113,7 +113,7 @@ async def test_anothers_thing_takes_the_commands_of_one_that_was_never_there(
 async def test_an_idempotency_key_of_another_tenant_is_one_that_nobody_has_used(system: System) -> None:
     bob = system.client.as_("sk-bob")
     first = (await under_a_key(system.client, "alices-key")).json()["id"]
-    await under_a_key(bob, "bobs-first-key")  # which makes his list of jobs
+    await under_a_key(bob, "bobs-first-key")  # which makes Bob's list of jobs
 
     unknown, expected = await commands_of(system, under_a_key(bob, "a-new-key"))
     anothers, seen = await commands_of(system, under_a_key(bob, "alices-key"))

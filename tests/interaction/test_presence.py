@@ -1,4 +1,4 @@
-"""Who is still there: what a gateway tells of its readers, when it does, and that nothing but time ends a viewer."""
+"""Publish a gateway's readers: the content, the time, and that nothing but time ends a viewer."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -50,7 +50,7 @@ async def job(writing: Desk) -> Scribe:
 
 
 async def started(writing: Desk, **changes: Any) -> Scribe:
-    """The same, with changes to what was asked."""
+    """Start a job in the same way, with changes to its spec."""
     spec: JobSpec = make_spec(**{"abandonment": MORTAL, "timeout_s": 600.0, **changes})
     await writing.store.create(spec, 1)
     await writing.client.zadd(writing.keys.active, {spec.id: 10**14})
@@ -70,7 +70,7 @@ async def looked_at_in_s(writing: Desk, job: Scribe) -> float:
 
 
 async def viewers(services: Services, job: Scribe) -> int:
-    """How many everybody is told there are."""
+    """Return the published count of viewers."""
     (count,) = await services.viewers.count([job.job_id])
     return count
 
@@ -95,7 +95,7 @@ def quick_signs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_signs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is told but what can't wait."""
+    """Publish nothing except urgent signs."""
     monkeypatch.setattr("gateway.streams.viewer_heartbeat._LAZY_S", 3600.0)
 
 
@@ -231,7 +231,7 @@ async def test_a_reader_whose_request_is_cancelled_has_left_too(presence: Presen
 async def test_whom_the_gateway_lets_go_has_a_lease_to_come_back(
     services: Services, presence: Presence, writing: Desk, job: Scribe
 ) -> None:
-    """A deploy must not cancel what people read."""
+    """A deploy must not cancel jobs that have readers."""
     async with readers_of(presence, job) as reader:
         await presence.tell()
         reader.break_off("This gateway is shutting down.")
@@ -277,7 +277,7 @@ async def test_many_readers_are_told_of_in_batches(
     assert sizes == [VIEWS, VIEWS, 1]
 
 
-# What can go wrong.
+# Failures.
 
 
 @pytest.mark.usefixtures("quick_signs")

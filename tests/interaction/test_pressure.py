@@ -17,7 +17,7 @@ from tests.support.valkey import running_valkey
 BOUND = 16 * 1024
 WORDS = [f"{number:05} {'x' * 500} " for number in range(2000)]
 FRAME_BYTES = len(encode_frame(EventType.DELTA, encode_data({"content": WORDS[0]}), EventId(1, 1)))
-# What the bound has room for; the frame that fills it is the last one taken.
+# The frames that fit into the bound; the frame that fills it is the last one taken.
 FITS = -(-BOUND // FRAME_BYTES)
 # Bytes of the numbers in an id, which grow.
 SLACK = 1
@@ -54,7 +54,7 @@ async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 async def settled(measure: Callable[[], int]) -> int:
-    """What is measured, once nothing that this process can do by itself changes it any more."""
+    """Return the measure once nothing that this process can do by itself changes it any more."""
     before = -1
     while (now := measure()) != before:
         before = now

@@ -1,4 +1,4 @@
-"""Connections: how many there may be, what each may send in advance, and that each of its requests is bounded."""
+"""Bound connections: their number, the bytes that each may send in advance, and each of its requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ async def test_each_request_of_a_connection_has_its_own_bound(client: Client) ->
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
 
     async def send(*pieces: bytes) -> None:
-        """Each piece is read by itself: the gateway has answered somebody else in between."""
+        """Send pieces that are read one by one: the gateway has answered another client in between."""
         for piece in pieces:
             writer.write(piece)
             assert (await client.get("/health/live")).status == 200

@@ -1,4 +1,4 @@
-"""The reaper: what nobody else ends is ended, what the queue lost is found, what it kept for nothing is forgotten."""
+"""Reap: end abandoned jobs, find the jobs that the queue lost, and forget the entries that it held for nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ SOON_S = 0.3
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys, for workers whose leases no test waits for."""
+    """Start a gateway on this test's keys, for workers whose leases no test waits for."""
     async with running_system(settings.model_copy(update={"lease_s": LONG_S, "worker_slots": 1})) as opened:
         await opened.forgo_recovery()
         yield opened
@@ -70,7 +70,7 @@ class Time:
 
 
 class Reaping:
-    """A reaper that writes down what it would end, and may find that it can't; over `odd` it stumbles."""
+    """A reaper that records the jobs it would end, and may find that it can't; over `odd` it fails."""
 
     def __init__(
         self, core: Core, *, lease_s: float = 10.0, wait_s: float = 0.0, ends: bool = True, odd: str | None = None
@@ -198,7 +198,7 @@ async def test_a_cancel_that_a_frozen_worker_does_not_answer_is_carried_out_by_a
     assert (await system.story(job_id)).events == story.events
 
 
-# What the queue lost.
+# Jobs that the queue lost.
 
 
 async def test_a_job_that_the_queue_has_lost_is_found_and_run(system: System) -> None:
@@ -230,7 +230,7 @@ async def test_a_job_whose_message_alone_is_lost_is_found_and_run(system: System
         assert (await system.story(job_id)).types[-1] == "completed"
 
 
-# What it kept for nothing.
+# Entries that it held for nothing.
 
 
 async def test_what_is_left_of_a_job_that_has_ended_is_removed(system: System) -> None:

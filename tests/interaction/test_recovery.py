@@ -1,4 +1,4 @@
-"""Queue and jobs on two servers: what one forgets or keeps back, the other makes good, and every job runs once."""
+"""Recover with queue and jobs on two servers: if one forgets or holds back, the other repairs it. Each job runs once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,14 +36,14 @@ async def queue_server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
 
 @pytest.fixture
 async def system(settings: Settings, queue_server: EmbeddedValkey) -> AsyncIterator[System]:
-    """A gateway whose queue lives there, and whose jobs live on the run's own Valkey."""
+    """Start a gateway with its queue on that server, and its jobs on the run's own Valkey."""
     own = settings.model_copy(update={"redis_url": queue_server.url, "stream_redis_url": settings.redis_url})
     async with running_system(own) as opened:
         yield opened
 
 
 async def forget(valkey: EmbeddedValkey, tmp_path: Path) -> None:
-    """It starts again without what it knew, as after a fail-over to a replica that had nothing yet."""
+    """Restart the server without its data, as after a fail-over to a replica that had nothing yet."""
     await valkey.stop()
     for file in (tmp_path / "queue" / "appendonlydir").iterdir():
         file.unlink()
@@ -144,7 +144,7 @@ async def test_a_walk_that_fails_is_tried_again_at_once(system: System, monkeypa
     failed = False
 
     async def loading(queue: Queue, *args: Any, **options: Any) -> bool:
-        """The server answers again, and loads what it had."""
+        """Fail once, as a server does that answers again and still loads its old data."""
         nonlocal failed
         if not failed:
             failed = True

@@ -26,7 +26,7 @@ class Own:
 
 @pytest.fixture
 async def own(settings: Settings, tmp_path: Path) -> AsyncIterator[Own]:
-    """What a test may be cruel to."""
+    """Start servers that a test may break."""
     folder = tmp_path / "own-valkey"
     async with (
         running_valkey(folder) as valkey,

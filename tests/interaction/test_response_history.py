@@ -1,4 +1,4 @@
-"""A response after others: its tools, the state that goes back to the upstream, and the order of what it is given.
+"""Continue a response after others: its tools, the state that goes back to the upstream, and the order of its input.
 
 The upstream's request is the job's, as the store has it. The paths through a real worker are those of tests/cases.
 """
@@ -78,7 +78,7 @@ def bare(item: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in item.items() if name not in ("extra_content", *names)}
 
 
-# What goes up.
+# The request to the upstream.
 
 
 async def test_the_tools_of_codex_complete_a_turn_and_are_echoed_as_they_were_asked(
@@ -138,7 +138,7 @@ async def test_tools_that_an_item_has_added_are_there_in_the_next_response_too(c
     assert "additional_tools" not in (await client.get(f"{RESPONSES}/{id_of(second)}")).json()
 
 
-# What goes back.
+# The answer to the client.
 
 
 async def test_state_goes_back_by_previous_response_id(client: Client, writing: Desk) -> None:

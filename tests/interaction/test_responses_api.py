@@ -1,6 +1,6 @@
-"""`/v1/responses` byte by byte: what is created, who may read it and from where, and how it ends.
+"""Serve `/v1/responses` byte by byte: creation, reading with each key and from each cursor, and the end.
 
-The events themselves are the golden tests' matter, the SDKs' view that of tests/clients.
+Not here: the events themselves (golden tests), the SDKs' view (tests/clients).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ BOB = "sk-bob"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Headers are held for longer than any test takes; who wants them earlier says so."""
+    """Hold headers for longer than any test takes; a test that wants them earlier sets it."""
     return settings.model_copy(update={"headers_hold_s": 60.0, "heartbeat_s": 60.0, "retention_s": 3600.0})
 
 
@@ -362,7 +362,7 @@ async def test_a_deleted_response_is_gone_in_every_dialect(client: Client, writi
     answer = await client.request("DELETE", at(scribe))
 
     assert (answer.status, answer.json()) == (200, {"id": id_of(scribe), "object": "response", "deleted": True})
-    assert await writing.client.keys(f"*{{{scribe.job_id}}}*") == []  # what the queue has is its worker's to clear
+    assert await writing.client.keys(f"*{{{scribe.job_id}}}*") == []  # the worker clears the queue's entry
     for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
         gone = await client.request(method, at(scribe, rest))
         assert error_of(gone)[:2] == (404, "response_not_found")
@@ -415,7 +415,7 @@ async def test_after_a_delete_its_idempotency_key_is_free_for_a_new_response(
     assert [job["id"] for job in (await client.get("/v1/jobs")).json()["data"]] == [second.replace("resp_", "job_")]
 
 
-# Whose it is.
+# Tenants.
 
 
 async def test_another_tenants_response_looks_like_none(client: Client, writing: Desk) -> None:
@@ -552,7 +552,7 @@ async def test_input_items_come_in_pages_the_last_first(client: Client, writing:
     assert (texts(rest), rest["has_more"], rest["first_id"]) == (["2"], False, whole["first_id"])
 
 
-# What is refused.
+# Refusals.
 
 
 @pytest.mark.parametrize(
@@ -616,7 +616,7 @@ async def test_a_draining_gateway_lets_readers_go_who_can_come_back_and_takes_no
         reader.break_off("This gateway is shutting down.")
         error = data_of(await stream.frame())
         assert (error["type"], error["code"]) == ("error", "unavailable")
-        # It is not part of the stream: what follows the last event follows it too.
+        # The error is not part of the stream: the events behind the last one follow the error too.
         assert error["sequence_number"] == data_of(last)["sequence_number"]
         assert await stream.frame() == b""
         assert stream.complete is False

@@ -1,4 +1,4 @@
-"""Restarts: what was said stays said, from every gateway, whatever was started anew meanwhile."""
+"""Restart any part: the answer's words stay the same, from every gateway."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -125,7 +125,7 @@ async def test_redis_restarts_in_mid_stream_and_nobody_notices(settings: Setting
 async def test_a_redis_that_was_away_for_longer_than_a_lease_costs_no_running_job_its_start(
     settings: Settings, tmp_path: Path
 ) -> None:
-    """Their claims have ended, and each worker could take what the other still runs."""
+    """Their claims have ended, and each worker could take the job that the other still runs."""
     told = Told()
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url, "lease_s": 4.0})

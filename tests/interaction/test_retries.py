@@ -1,7 +1,7 @@
-"""What a reader sees of attempts that fail: nothing, an answer that goes on, or one that starts over.
+"""Show a reader attempts that fail as nothing, an answer that continues, or one that starts over.
 
-Workers and gateways are in this process; the provider says what each test tells it to. How the decisions come about is
-tests/unit/worker/test_retry.py's matter; killed processes are test_continuation.py's.
+Workers and gateways are in this process; the test scripts the provider. Not here: the decisions
+(tests/unit/worker/model/test_retry.py), killed processes (test_continuation.py).
 """
 
 import asyncio

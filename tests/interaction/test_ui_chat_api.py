@@ -1,6 +1,6 @@
-"""`/api/chat` byte by byte: streams, replays, stops, and what becomes of a chat in which several tabs write.
+"""Serve `/api/chat` byte by byte: streams, replays, stops, and a chat in which several tabs write.
 
-That `ai` itself reads all this is tests/clients/test_ai_sdk.py's matter.
+Not here: that `ai` itself reads all this (tests/clients/test_ai_sdk.py).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ DONE = b"data: [DONE]\n\n"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Headers are held for longer than any test takes; who wants them earlier says so."""
+    """Hold headers for longer than any test takes; a test that wants them earlier sets it."""
     return settings.model_copy(update={"headers_hold_s": 60.0, "heartbeat_s": 60.0})
 
 
@@ -44,12 +44,12 @@ def asks(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
 
 
 def news(new: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """The body of an app that sends only what is new."""
+    """Make the body of an app that sends only the new message."""
     return {"model": "scripted", "id": "c1", "message": new, "trigger": "submit-message", **fields}
 
 
 def parts(frames: bytes) -> list[Any]:
-    """What frames say."""
+    """Return the text of frames."""
     payloads = [frame.removeprefix(b"data: ") for frame in frames.split(b"\n\n")[:-1]]
     return ["[DONE]" if payload == b"[DONE]" else json.loads(payload) for payload in payloads]
 
@@ -339,7 +339,7 @@ async def test_an_answer_that_redis_forgot_is_told_to_come_back(client: Client, 
 
 @pytest.fixture
 async def told() -> Told:
-    """A provider that says what the test tells it to."""
+    """A provider that says the text of its test."""
     return Told()
 
 

@@ -45,12 +45,12 @@ class Site(NamedTuple):
         return httpx2.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=30)
 
     def part(self, words: str) -> int:
-        """The process id of the part whose command line has these words."""
+        """Return the process id of the part with these words in its command line."""
         (pid,) = self.parts(words)
         return pid
 
     def parts(self, words: str) -> list[int]:
-        """The process ids of the parts whose command lines have these words."""
+        """Return the process ids of the parts with these words in their command lines."""
         return [pid for pid, line in offspring(self.command.pid).items() if words in line]
 
 
@@ -219,7 +219,7 @@ async def test_a_port_in_use_is_refused_before_anything_starts(gateways: int, tm
 
 
 class Reader:
-    """Somebody who reads a job to its end, and comes back when he is cut off."""
+    """A client that reads a job to its end, and reconnects when it is cut off."""
 
     def __init__(self, client: Client, job_id: str, changed: Watched) -> None:
         self._client, self._path, self._changed = client, f"/v1/jobs/{job_id}/events", changed
@@ -231,7 +231,7 @@ class Reader:
             try:
                 await self._read_on()
             except (ConnectionError, EOFError):
-                # Who is so quick to come back that the dying gateway's socket still takes him is cut off once more.
+                # A client can reconnect so soon that the dying gateway's socket still accepts it: it is cut off again.
                 self.cut_off = True
 
     async def _read_on(self) -> None:
@@ -260,7 +260,7 @@ async def test_gateways_share_the_port_and_when_one_is_killed_only_its_readers_a
             await changed.until(lambda: all(len(reader.events) > 2 for reader in readers))
             os.kill(first, signal.SIGKILL)
             await gone([first])
-            # There is no time without somebody who answers.
+            # A gateway answers at all times.
             for _ in range(10):
                 assert (await client.get("/health/ready")).status == 200
 

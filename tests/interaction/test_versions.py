@@ -94,13 +94,13 @@ async def check_stream(at: Pair, readers: Sequence[Pair]) -> None:
 
 
 async def check_deadline(at: Pair) -> None:
-    """A job whose provider says nothing ends when its time is over."""
+    """Check that a job ends when its time is over if its provider says nothing."""
     job_id = await submitted(at, **ask(fault="stall", after=1), timeout_s=1.0)
     assert (await read(at, job_id)).types[-1] == "expired"
 
 
 async def check_handed_over(at: Pair, leaving: Pair, staying: Pair) -> None:
-    """What a worker in mid-stream leaves when it is stopped, the other version's worker carries to its end."""
+    """Check that the other version's worker finishes the job of a worker that is stopped in mid-stream."""
     body = ask(**PACED)
     staying.worker.freeze()
     job_id = await submitted(at, **body)

@@ -1,4 +1,4 @@
-"""A job's way through the worker: what a reader gets of it, whatever the provider, the record or the queue is like."""
+"""Run a job through the worker: its reader's events, for each state of the provider, the record or the queue."""
 
 import asyncio
 import math
@@ -177,7 +177,7 @@ async def test_tool_calls_and_logprobs_come_as_the_provider_sent_them(system: Sy
     assert [event.json() for event in story.deltas] == [*sent, {"content": "x", "logprobs": logprobs}]
 
 
-# What goes wrong with a provider.
+# Failures of a provider.
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
@@ -403,7 +403,7 @@ async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the
 
     async def done_too_late(queue: Queue, job_id: str, lane: str) -> None:
         if not forgotten:
-            # What a slow gateway does, in its order, between the worker's look at the record and this.
+            # The steps of a slow gateway, in its order, between the worker's read of the record and this.
             forgotten.append(job_id)
             await system.core.store.create(late, 1)
             assert not await system.core.queue.release(late.id, late.lane)
@@ -423,7 +423,7 @@ async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the
 
 
 async def test_a_job_that_was_made_but_never_released_runs_by_itself(system: System) -> None:
-    """Nobody rings for it; the worker has heard nothing for long."""
+    """It gets no wake-up; the worker has received nothing for long."""
     spec = make_spec()
     told = Told(on_call=lambda call: call.end())
     async with system.commands() as seen, running_worker(system.settings, told):
@@ -588,7 +588,7 @@ async def test_a_provider_that_does_not_list_its_models_answers_all_the_same(sys
             assert (await system.story(await system.submit())).types[-1] == "completed"
 
 
-# What it refuses to start with.
+# Configurations that it refuses to start with.
 
 
 @pytest.mark.parametrize(

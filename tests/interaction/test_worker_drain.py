@@ -1,4 +1,4 @@
-"""A worker's way out: what runs may end, the rest is handed back and costs nothing, and the process always ends."""
+"""Drain a worker: running jobs may end, the rest is handed back at no cost, and the process always ends."""
 
 import asyncio
 import os
@@ -26,14 +26,14 @@ AT_ONCE_S = 3.0
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[tuple[Told, str]]:
-    """What all workers ask."""
+    """Start the upstream of all workers."""
     async with told_upstream() as opened:
         yield opened
 
 
 @pytest.fixture
 def told(upstream: tuple[Told, str]) -> Told:
-    """What it says."""
+    """Return the scripted provider."""
     return upstream[0]
 
 
