@@ -1,6 +1,6 @@
-"""What every test can ask for: a Redis, a key prefix of its own, and settings that read no environment.
+"""Provide the fixtures of every test: a Redis, a key prefix of its own, and settings that read no environment.
 
-Each process of a run has a Redis of its own. How tests are distributed over processes is in schedule.py (in support/).
+Each process of a run has a Redis of its own. tests/support/schedule.py distributes tests over processes.
 """
 
 import gc

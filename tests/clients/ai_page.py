@@ -1,6 +1,6 @@
-"""A page that chats with Vercel's AI SDK, as a process of Node: js/chat.js, told what to do line by line.
+"""A page that chats with Vercel's AI SDK, as a process of Node: js/chat.js takes one command a line.
 
-Above: test_ai_sdk.py. Below: node.py, and npm's `ai` in one of its versions, unchanged. Not here: expectations.
+It drives npm's `ai` in one of its versions, unchanged. Not here: expectations (test_ai_sdk.py).
 """
 
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ class AiPage:
 
 
 def text_of(state: dict[str, Any]) -> str:
-    """What the last message says."""
+    """Return the text of the last message."""
     return "".join(part["text"] for part in state["messages"][-1]["parts"] if part["type"] == "text")
 
 

@@ -1,7 +1,6 @@
-"""Chromium, and the chat page in it as somebody uses it: ask, read, stop, close the tab.
+"""Chromium, with the chat page in it as a person uses it: ask, read, stop, close the tab.
 
-Above: test_page.py and test_eventsource.py. Below: playwright, which drives the Chromium that is installed. Not here:
-expectations.
+Playwright drives the Chromium that is installed. Not here: expectations (test_page.py, test_eventsource.py).
 """
 
 import json
@@ -40,7 +39,7 @@ async def running_chromium() -> AsyncIterator[Browser]:
 
 
 def script(**script: Any) -> str:
-    """What to ask, so that the upstream does this; see tests/support/upstream.py."""
+    """Return the question that makes the upstream do this; see tests/support/upstream.py."""
     text = ask(**script)["messages"][0]["content"]
     assert isinstance(text, str)
     return text
@@ -101,7 +100,7 @@ class Tab:
 
     @property
     def note(self) -> Locator:
-        """What the last answer waits for, or how it ended."""
+        """Locate the note on the last answer's wait or end."""
         return self.answer.locator(".note")
 
     @property
@@ -118,7 +117,7 @@ class Tab:
 
 
 class Visitor:
-    """Somebody with a browser profile of their own. `complaints` are the errors and warnings of all their tabs."""
+    """A visitor with a browser profile of their own. `complaints` are the errors and warnings of all their tabs."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.complaints: list[str] = []

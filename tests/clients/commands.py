@@ -1,6 +1,6 @@
 """`tailrace submit` and its like as a person or a script runs them: real processes, with a pipe or a terminal.
 
-Above: test_tailrace_cli.py. Not here: expectations.
+Not here: expectations (test_tailrace_cli.py).
 """
 
 import asyncio
@@ -23,7 +23,7 @@ ROWS, COLUMNS = 24, 80
 
 
 class Ended(NamedTuple):
-    """What a command has written, and its exit status. A terminal's output holds what went to stderr too."""
+    """A command's output and exit status. A terminal's output includes stderr too."""
 
     status: int
     output: str
@@ -54,7 +54,7 @@ class Running:
             return Ended(await self.process.wait(), self.said, errors.decode())
 
     async def status(self) -> tuple[int, str]:
-        """Wait for its end without reading its output; its exit status, and what went to stderr."""
+        """Wait for its end without reading its output; return its exit status and its stderr."""
         assert self.process.stderr is not None
         async with asyncio.timeout(END_S):
             errors = await self.process.stderr.read()
@@ -81,7 +81,7 @@ class Running:
 
 
 class Tailrace:
-    """The command line of somebody with this gateway and key."""
+    """The command line of a caller with this gateway and key."""
 
     def __init__(self, url: str, key: str | None = "sk-alice", **env: str) -> None:
         self._env = {"TAILRACE_URL": url, "TERM": "xterm", **env}
@@ -134,12 +134,12 @@ class Tailrace:
 
 
 def without_colour_settings(env: Mapping[str, str]) -> dict[str, str]:
-    """What the developer likes is none of the tests' business."""
+    """Drop the developer's own preferences from the environment: they must not change a test."""
     return {name: value for name, value in env.items() if name not in ("NO_COLOR", "TERM")}
 
 
 async def _read_terminal(descriptor: int) -> bytes:
-    """What was written to the other side; empty once nobody holds it."""
+    """Read the bytes written to the other side; empty once no process holds it."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(descriptor, ready.set)
@@ -153,7 +153,7 @@ async def _read_terminal(descriptor: int) -> bytes:
 
 
 def screen(written: str) -> str:
-    """What stands on a terminal after all this, as far as our own escape sequences go; colours are left out."""
+    """Return the text on a terminal after all this, as far as our own escape sequences go; colours are left out."""
     lines, row, column = [""], 0, 0
     for token in re.findall(r"\x1b\[\d*[A-Za-z]|.|\n", written):
         if token == "\n":

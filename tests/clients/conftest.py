@@ -26,9 +26,9 @@ UPSTREAM_S = 3600
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
-    """What starts them; keyword arguments are settings."""
+    """Start the processes of this package's systems; keyword arguments are settings."""
     settings = load_settings(
-        max_attempts=1,  # what clients are told of a failure; what follows one is the workers' tests' matter
+        max_attempts=1,  # these tests cover a failure's report to clients; the workers' tests cover its consequences
         redis_url=redis_url,
         api_keys=(f"{KEY}:alice", "sk-bob:bob", "sk-root:root:admin"),
         secret="a secret for tests only",
@@ -57,7 +57,7 @@ def main_prefix() -> str:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def system(processes: Processes, upstream: ObservedUpstream, main_prefix: str) -> System:
-    """Gateway and worker; whatever model the upstream knows is served."""
+    """Start a gateway and a worker that serve each model of the upstream."""
     gateway, _ = await asyncio.gather(
         processes.gateway(key_prefix=main_prefix),
         processes.worker(key_prefix=main_prefix, upstream_url=upstream.base_url),
@@ -118,7 +118,7 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
-    """Somebody with a fresh browser profile. What their browser complains of, and the test did not, fails it."""
+    """Open a fresh browser profile. A complaint of its browser that the test did not provoke fails the test."""
     async with visiting(browser) as somebody:
         yield somebody
     assert somebody.complaints == []

@@ -1,6 +1,6 @@
-"""A program of `js/` in a process of Node, told what to do line by line, and answering each line with one of its own.
+"""A program of `js/` in a process of Node: it gets one command a line, and answers each line with one of its own.
 
-Above: ai_page.py and openai_js.py, which know what their program can do. Not here: expectations.
+ai_page.py and openai_js.py know the commands of their programs. Not here: expectations.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""OpenAI's JavaScript client, as a process of Node: js/openai.js, told what to do line by line.
+"""OpenAI's JavaScript client, as a process of Node: js/openai.js takes one command a line.
 
-Above: test_openai_js.py. Below: node.py, and npm's `openai`, unchanged. Methods are named as in JavaScript, so that a
-new one needs nothing here. Not here: expectations.
+It drives npm's `openai`, unchanged. Methods are named as in JavaScript, so that a new one needs nothing here. Not here:
+expectations (test_openai_js.py).
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tests.clients.node import Program
 
 
 class Raised(Exception):
-    """What the client has thrown: the name of its class, and the fields that its callers look at."""
+    """The exception of the client: the name of its class, and the fields that its callers read."""
 
     def __init__(self, sent: int, fields: dict[str, Any]) -> None:
         super().__init__(fields["message"])
@@ -26,7 +26,7 @@ class Raised(Exception):
 
 
 class Helped(NamedTuple):
-    """A helper's events, and what its methods gave in the end."""
+    """A helper's events, and the final values of its methods."""
 
     events: list[Any]
     final: dict[str, Any]
@@ -39,16 +39,16 @@ class OpenAiJs:
         self._program = program
 
     async def call(self, path: str, *given: Any, **options: Any) -> Any:
-        """What a method gives, as in `call("chat.completions.create", {...})`."""
+        """Call a method and return its value, as in `call("chat.completions.create", {...})`."""
         return await self._do("call", **_call(path, given, options))
 
     async def all(self, calls: Sequence[tuple[str, dict[str, Any]]], **options: Any) -> list[Any]:
-        """Several calls at once; what each gave or raised."""
+        """Make several calls at once; return each one's value or exception."""
         answers = await self._do("all", calls=[_call(path, [body], options) for path, body in calls])
         return [Raised(each["sent"], each["error"]) if "error" in each else each["value"] for each in answers]
 
     async def begin(self, path: str, *given: Any, **options: Any) -> None:
-        """A call that may be aborted; `end` tells what came of it."""
+        """Begin a call that may be aborted; `end` returns its result."""
         await self._do("begin", **_call(path, given, options))
 
     async def abort(self) -> None:
@@ -56,7 +56,7 @@ class OpenAiJs:
         await self._do("abort")
 
     async def end(self) -> Any:
-        """What came of the call that was begun."""
+        """Return the result of the call that was begun."""
         return await self._do("end")
 
     async def open(self, path: str, *given: Any, **options: Any) -> dict[str, str]:
@@ -74,7 +74,7 @@ class OpenAiJs:
         await self._do("leave")
 
     async def helped(self, path: str, *given: Any, final: Sequence[str], **options: Any) -> Helped:
-        """What a helper like `chat.completions.stream()` makes of a stream; `final` are methods of it."""
+        """Run a helper like `chat.completions.stream()` on a stream; `final` are methods of it."""
         return Helped(**await self._do("helped", **_call(path, given, options), final=list(final)))
 
     async def _do(self, name: str, **command: Any) -> Any:

@@ -1,7 +1,7 @@
-"""OpenAI's two Python clients behind one face, so that each test runs with both.
+"""OpenAI's two Python clients behind one interface, so that each test runs with both.
 
-Above: test_openai_sdk.py. Below: the official clients, unchanged but for their address and key. The synchronous one
-works in a thread of its own. Not here: expectations.
+The official clients are unchanged but for their address and key. The synchronous one works in a thread of its own. Not
+here: expectations (test_openai_sdk.py).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ class OpenStream:
         return self._stream.response.headers
 
     async def next(self) -> Any:
-        """The next chunk or event; None at the end. Raises what the client raises."""
+        """Return the next chunk or event; None at the end. Raises the client's exceptions."""
         if hasattr(self._stream, "__anext__"):
             return await anext(self._stream, None)
         return await asyncio.to_thread(next, self._stream, None)
@@ -40,7 +40,7 @@ class OpenStream:
         return chunks
 
     async def until_text(self, wanted: str) -> None:
-        """Read on until this is what the first choice has said."""
+        """Continue to read until this is the text of the first choice."""
         said = ""
         while said != wanted:
             chunk = await self.next()
@@ -190,7 +190,7 @@ async def _done(call: Callable[[], Any]) -> Any:
 
 
 def text_of(chunks: list[ChatCompletionChunk], choice: int = 0) -> str:
-    """What a choice said."""
+    """Return the text of a choice."""
     return "".join(each.delta.content or "" for chunk in chunks for each in chunk.choices if each.index == choice)
 
 

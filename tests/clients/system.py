@@ -1,6 +1,6 @@
-"""The system that clients are tested against: a gateway's address, and what the upstream behind it saw.
+"""The system that clients are tested against: a gateway's address, and the requests that the upstream behind it saw.
 
-Above: conftest.py, which starts the processes, and the tests. Not here: any client that is under test.
+conftest.py starts the processes. Not here: any client that is under test.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ KEY = "sk-alice"
 
 
 class ObservedUpstream:
-    """The scripted upstream in its own process. Requests are told apart by their model: each test asks for its own."""
+    """The scripted upstream in its own process. Requests are distinguished by model: each test requests its own."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -61,7 +61,7 @@ class System:
 
     @property
     def base_url(self) -> str:
-        """What OpenAI's clients are told."""
+        """Return the base address for OpenAI's clients."""
         return f"{self.url}/v1"
 
     @property
@@ -72,6 +72,6 @@ class System:
         return Client(port, KEY)
 
     async def end_of(self, job_id: str) -> Event:
-        """Wait for a job's terminal event, whatever else comes meanwhile."""
+        """Wait for a job's terminal event; other events may arrive before it."""
         async with asyncio.timeout(PATIENCE_S), self.client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
             return (await response.events())[-1]

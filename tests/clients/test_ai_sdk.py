@@ -1,7 +1,7 @@
-"""Vercel's AI SDK, unchanged, against real processes: a chat that survives everything but its own end.
+"""Use Vercel's AI SDK, unchanged, against real processes: a chat that survives everything but its own end.
 
-`js/chat.js` is what `useChat` is made of, with its `DefaultChatTransport`; the version at hand is the current one, and
-what can differ is done with the older ones too.
+`js/chat.js` uses the class behind `useChat`, with its `DefaultChatTransport`. The version at hand is the current one;
+the tests of possible differences run with the older ones too.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ def raw(*deltas: dict[str, Any]) -> dict[str, Any]:
 
 
 async def stop(system: System, chat_id: str) -> Any:
-    """What the page's stop button does."""
+    """Stop the chat as the page's stop button does."""
     async with httpx2.AsyncClient() as client:
         address = f"{system.url}/api/chat/{chat_id}/stop"
         return (await client.post(address, headers={"Authorization": f"Bearer {KEY}"})).json()

@@ -1,4 +1,4 @@
-"""The job API and OpenAI's dialect as somebody at a terminal meets them: through curl."""
+"""Use the job API and OpenAI's dialect through curl, as a person at a terminal does."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ PARTIAL_FILE, HTTP_ERROR = 18, 22
 
 
 class Said(NamedTuple):
-    """What curl printed, heartbeats left out, and its exit status."""
+    """The output of curl, heartbeats left out, and its exit status."""
 
     output: bytes
     status: int
@@ -75,14 +75,14 @@ async def curl(*arguments: str) -> Said:
 
 
 async def read_until(process: Process, wanted: bytes) -> bytes:
-    """What it prints up to and including this."""
+    """Read its output up to and including this."""
     assert process.stdout is not None
     async with asyncio.timeout(PATIENCE_S):
         return await process.stdout.readuntil(wanted)
 
 
 async def read_delta(process: Process, text: str) -> bytes:
-    """What it prints up to and including the event that says this, without heartbeats."""
+    """Read its output up to and including the event that says this, without heartbeats."""
     said = await read_until(process, b'"content":"%b"}' % text.encode())
     return without_heartbeats(said + await read_until(process, b"\n\n"))
 
@@ -246,7 +246,7 @@ async def test_a_body_that_is_too_large_gets_an_answer_and_no_broken_pipe(
     system: System, tmp_path_factory: pytest.TempPathFactory, path: str, how: str
 ) -> None:
     body = tmp_path_factory.mktemp("curl") / "body.json"
-    body.write_bytes(encode_data(ask(text="x" * 16 * MIB)))  # more than what sockets hold
+    body.write_bytes(encode_data(ask(text="x" * 16 * MIB)))  # more than sockets hold
     extra = () if how == "Content-Length" else ("-H", how)
 
     said = await curl(system.url + path, *AUTH, *JSON, *extra, "--data-binary", f"@{body}", "-w", "\n%{http_code}")
@@ -292,6 +292,6 @@ async def test_a_chat_answer_that_its_gateway_can_not_finish_is_a_partial_file(
 
     assert said.status == PARTIAL_FILE
     assert b"[DONE]" not in said.output
-    if how == "crash":  # then nobody has told that the caller left, until the gateway's lease is over
+    if how == "crash":  # then no gateway reports that the caller left until the lease is over
         await cancel(system, head)
     await system.upstream.until_closed(model)

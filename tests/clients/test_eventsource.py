@@ -1,6 +1,6 @@
-"""Plain `EventSource` (WHATWG HTML §9.2), as Chromium has it, on a job's `links.events`: no library, no header, no key.
+"""Use plain `EventSource` (WHATWG HTML §9.2), as Chromium has it, on a job's `links.events`: no library, header or key.
 
-It runs on the gateway's own page, under that page's policy. What it hears is compared with what another client reads.
+It runs on the gateway's own page, under that page's policy. Its events are compared with those of another client.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.support.upstream import ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
-# \u2028 is a line's end for some clients, and none in an event stream.
+# \u2028 ends a line for some clients, but not in an event stream.
 TEXT = "one two \u2028 three\n\nid: 0-1\nevent: completed\n\nfour naïve 🌊 five"
 IN_TWO_HALVES = {"text": TEXT, "fault": "stall", "after": 2, "stall_s": 5.0}
 
@@ -51,7 +51,7 @@ class Listener:
         self._handle = await self._page.evaluate_handle(LISTEN, url)
 
     async def until(self, condition: str, *, within_s: float = PAGE_S) -> None:
-        """Wait until this is so of its `source` and what it has `heard`."""
+        """Wait until this holds of its `source` and its events, `heard`."""
         await self._page.wait_for_function(
             f"({{ source, heard }}) => {condition}", arg=self._handle, timeout=within_s * 1000
         )

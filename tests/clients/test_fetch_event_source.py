@@ -1,7 +1,7 @@
-"""npm's `@microsoft/fetch-event-source` in Chromium, for which it is made, used as the README says.
+"""Use npm's `@microsoft/fetch-event-source` in Chromium, for which it is made, as the README says.
 
-The README's program runs as it stands there, on the gateway's own page; what it is given and what it makes of it is
-compared with the job's log. Node does not stand in for the browser: what a broken connection is differs between them.
+The README's program runs as it stands there, on the gateway's own page; its events and its text are
+compared with the job's log. Node does not stand in for the browser: a broken connection differs between them.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.support.valkey import fresh_prefix
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 PACKAGE = "@microsoft/fetch-event-source"
-# The package, with an ear at the door of what its caller is told.
+# The package, with a copy of the messages that its caller gets.
 OVERHEARD = """
 import { fetchEventSource as real } from "/package/fetch.js";
 export const fetchEventSource = (address, options) => real(address, {
@@ -35,7 +35,7 @@ export const fetchEventSource = (address, options) => real(address, {
 
 
 class Reader:
-    """The README's program in a page: `heard` are the events that it was given, `text` what it made of them."""
+    """The README's program in a page: `heard` are the events that it got, `text` is the text that it built."""
 
     def __init__(self, page: Page, package: Path) -> None:
         self._page = page
@@ -87,12 +87,12 @@ class Reader:
         )
 
     async def heard(self) -> list[list[Any]]:
-        """All events that it was given; a farewell, which has none, is left out."""
+        """Return all events that it got; a farewell, which has none, is left out."""
         heard: list[list[Any]] = await self._page.evaluate("heard.filter(([event]) => event)")
         return heard
 
     async def text(self) -> str:
-        """What it made of them."""
+        """Return the text that it built."""
         return str(await self._page.evaluate("text"))
 
     async def cursors(self) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""OpenAI's own Python clients and embeddings: what they send by default, and every shape of input."""
+"""Use OpenAI's own Python clients with embeddings: their default fields, and every shape of input."""
 
 import base64
 import struct
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package", params=[OpenAI, AsyncOpenAI])
 async def sdk(request: pytest.FixtureRequest, system: System) -> AsyncIterator[Sdk]:
-    """Each of the two clients, as everybody uses it."""
+    """Open each of the two clients with its defaults."""
     opened = Sdk(request.param(base_url=system.base_url, api_key=KEY, max_retries=0))
     yield opened
     await opened.close()
 
 
 def vectors_of(inputs: list[Any], **fields: Any) -> list[list[float]]:
-    """What the upstream makes of these inputs, as 32-bit floats."""
+    """Return the upstream's vectors of these inputs, as 32-bit floats."""
     read = read_vectors(embed({"input": inputs, **fields}), len(inputs))
     numbers = struct.unpack(f"<{len(read.data) // 4}f", read.data)
     return [list(numbers[i : i + read.dimensions]) for i in range(0, len(numbers), read.dimensions)]

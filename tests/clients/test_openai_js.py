@@ -1,7 +1,7 @@
-"""OpenAI's JavaScript client, unchanged but for `baseURL` and `apiKey`, against real processes.
+"""Use OpenAI's JavaScript client, unchanged but for `baseURL` and `apiKey`, against real processes.
 
-What both languages share is the matter of test_openai_sdk.py and test_openai_responses.py. Here is what this client
-does by itself: its parser of streams, its helpers, its errors and retries, its abort signals.
+These tests cover the client's own parts: its parser of streams, its helpers, its errors and retries, its abort
+signals. Not here: the parts that both languages share (test_openai_sdk.py, test_openai_responses.py).
 """
 
 import json

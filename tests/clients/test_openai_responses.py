@@ -31,7 +31,7 @@ BEGINNING = ["response.created", "response.queued", "response.in_progress"]
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package", params=["OpenAI", "AsyncOpenAI"])
 async def sdk(request: pytest.FixtureRequest, system: System) -> AsyncIterator[Sdk]:
-    """Each of the two clients; what fails is not sent again."""
+    """Open each of the two clients; a failed request is not sent again."""
     async with client_of(request.param, system, max_retries=0) as opened:
         yield opened
 
@@ -65,7 +65,7 @@ async def until_over(sdk: Sdk, response_id: str) -> Any:
     return await sdk.retrieve(response_id)
 
 
-# --- What a response is
+# --- The form of a response
 
 
 async def test_a_whole_response_has_text_status_and_usage(sdk: Sdk, model: str) -> None:

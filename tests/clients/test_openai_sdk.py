@@ -56,14 +56,14 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def sdk(kind: str, system: System) -> AsyncIterator[Sdk]:
-    """The client as everybody uses it."""
+    """Open the client with its defaults."""
     async with client_of(kind, system) as opened:
         yield opened
 
 
 @pytest.fixture
 def once(sdk: Sdk) -> Sdk:
-    """The same, but what fails is not sent again."""
+    """Return the same client; a failed request is not sent again."""
     return sdk.with_options(max_retries=0)
 
 
@@ -76,12 +76,12 @@ async def hasty_sdk(kind: str, hasty: System) -> AsyncIterator[Sdk]:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def impatient_sdk(kind: str, impatient: System) -> AsyncIterator[Sdk]:
-    """A client of the system that gives a silent upstream up; what fails is not sent again."""
+    """Open a client of the system that gives a silent upstream up; a failed request is not sent again."""
     async with client_of(kind, impatient, max_retries=0) as opened:
         yield opened
 
 
-# --- What an answer is
+# --- The form of an answer
 
 
 async def test_a_whole_answer_has_text_model_finish_reason_and_usage(sdk: Sdk, model: str) -> None:
@@ -320,7 +320,7 @@ async def test_the_models_of_the_settings_are_listed_and_only_they_are_served(
     await gateway.stop()
 
 
-# --- What is wrong with the request
+# --- Faults of the request
 
 
 async def test_a_wrong_key_and_a_missing_one_are_authentication_errors(sdk: Sdk) -> None:
@@ -410,7 +410,7 @@ async def test_an_address_that_is_none_is_an_error_in_openais_envelope(sdk: Sdk)
     assert raised.value.code == "not_found"
 
 
-# --- What goes wrong behind it
+# --- Failures behind it
 
 
 async def test_what_may_pass_is_sent_again_by_the_client_and_then_raised(sdk: Sdk, system: System, model: str) -> None:
@@ -612,7 +612,7 @@ async def test_a_client_that_is_killed_cancels_its_job(system: System, model: st
 
 
 async def _is_cancelled(system: System, job_id: str, model: str) -> None:
-    await system.upstream.until_closed(model)  # first: whoever reads the end is a viewer, for whom the job would go on
+    await system.upstream.until_closed(model)  # first: a reader of the end is a viewer and would hold the job alive
     end = await system.end_of(job_id)
     assert end.type is EventType.CANCELLED
     assert end.json()["error"]["code"] == "abandoned"

@@ -20,11 +20,11 @@ REST = (
     'One spring the wheel stood still. "Then we shall wait," said the miller\'s daughter, naïve as a 🌊, and she did.'
 )
 STORY = HALF + REST
-# Half of the story at once, then silence for so long that the test can do what it has to, then the rest.
+# Half of the story at once, then silence for long enough that the test can act, then the rest.
 PAUSE_S = 3.0
 IN_TWO_HALVES = {"text": STORY, "fault": "stall", "after": len(HALF.split()), "stall_s": PAUSE_S}
 
-# What a careless page, framing or policy would stumble over.
+# Markup and framing that a careless page or policy would obey.
 MARKUP = (
     '<script>document.title = "run"</script> <img src=x onerror="document.title = 1"> <b>bold</b> &amp; &lt; '
     "</p></li> data: [DONE] \\n id: 0-1 \u2028 a\n\nevent: completed\ndata: {}\n\n<style>*{display:none}</style>"
@@ -43,7 +43,7 @@ async def gateway(processes: Processes, system: System, main_prefix: str, model:
 
 
 async def half_way(visitor: Visitor, url: str, **changes: object) -> Tab:
-    """A tab whose answer has come to its half."""
+    """Open a tab with half of its answer."""
     tab = await visitor.chat(url)
     await tab.ask(script(**{**IN_TWO_HALVES, **changes}))
     await tab.until_shows(HALF)

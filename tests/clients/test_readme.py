@@ -30,7 +30,7 @@ PROMPT = "Name three rivers."
 # A program that starts on a busy machine takes its time.
 PROGRAM_S = 20.0
 
-# What the page tells the test about: some events, and at the end the text and whether the EventSource is closed.
+# The page's report to the test: some events, and at the end the text and whether the EventSource is closed.
 REPORT = """
 for (const name of ["delta", "rollback"]) events.addEventListener(name, () => console.log(name));
 events.addEventListener("completed", () => {
@@ -56,7 +56,7 @@ def answer_to(prompt: str) -> str:
 
 
 async def run(argv: list[str], env: Mapping[str, str], *, within_s: float = PROGRAM_S) -> bytes:
-    """What a program prints; it must succeed."""
+    """Run a program and return its output; it must succeed."""
     process = await asyncio.create_subprocess_exec(*argv, env={**os.environ, **env}, stdout=PIPE, stderr=PIPE)
     try:
         async with asyncio.timeout(within_s):
@@ -71,7 +71,7 @@ async def run(argv: list[str], env: Mapping[str, str], *, within_s: float = PROG
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def site(processes: Processes, system: System, main_prefix: str) -> System:
-    """What `make run` starts, as far as a client can tell."""
+    """Start the processes of `make run`, as far as a client sees them."""
     gateway = await processes.gateway(key_prefix=main_prefix, models=(MODEL,))
     return System(gateway.url, system.upstream)
 
@@ -109,7 +109,7 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
 
 
 def chat_text(stream: bytes) -> str:
-    """What a chat's stream says; it must be done."""
+    """Return the text of a chat's stream; it must be done."""
     *chunks, done = stream.decode().strip().split("\n\n")
     assert done == "data: [DONE]"
     data = [json.loads(chunk.removeprefix("data: ").partition("\n")[0]) for chunk in chunks]

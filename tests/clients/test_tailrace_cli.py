@@ -46,12 +46,12 @@ def root(system: System) -> Tailrace:
 
 
 def script(**fields: Any) -> str:
-    """A prompt that tells the upstream what to do."""
+    """Return a prompt that scripts the upstream."""
     return json.dumps({"script": fields})
 
 
 def answer(prompt: str) -> str:
-    """What the upstream says to a prompt, as a line."""
+    """Return the upstream's answer to a prompt, as a line."""
     return expected_text({"messages": [{"role": "user", "content": prompt}]}) + "\n"
 
 
@@ -63,14 +63,14 @@ async def detached(tailrace: Tailrace, *arguments: str) -> str:
 
 
 async def submitted(client: Client, model: str, prompt: str) -> str:
-    """A job that somebody has submitted, without a command that would take its time; its id."""
+    """Submit a job without a command, which would take its time; return its id."""
     answer = await client.post("/v1/jobs", {"model": model, "messages": [{"role": "user", "content": prompt}]})
     assert answer.status == 202
     return str(answer.json()["id"])
 
 
 def one_sentence(ended: Ended) -> str:
-    """What it says on stderr: one line, and no traceback."""
+    """Return its message on stderr: one line, and no traceback."""
     assert ended.errors.startswith("tailrace: ")
     assert ended.errors.count("\n") == 1
     return ended.errors.removeprefix("tailrace: ").rstrip()
@@ -795,7 +795,7 @@ async def test_the_development_key_of_this_machine_needs_no_setting(
 
 
 def vectors_of(inputs: list[str]) -> list[list[float]]:
-    """What the upstream makes of these inputs."""
+    """Return the upstream's vectors of these inputs."""
     read = read_vectors(embed({"input": inputs}), len(inputs))
     return [list(vector) for vector in struct.iter_unpack(f"<{read.dimensions}f", read.data)]
 

@@ -1,4 +1,4 @@
-"""Give up a job without viewers and close its upstream's socket: on every route, in every window, for every way to leave.
+"""Give up a job without viewers and close its upstream's socket: on every route, in every window, however they leave.
 A job with a viewer is not given up."""
 
 import asyncio

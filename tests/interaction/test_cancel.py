@@ -1,4 +1,4 @@
-"""Cancel a job in every phase and by every route: the order reaches the provider's socket; the job has one proven end."""
+"""Cancel a job in every phase and by every route: the order reaches the provider's socket; the job has a proven end."""
 
 import asyncio
 from collections.abc import AsyncIterator

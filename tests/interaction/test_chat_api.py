@@ -40,7 +40,7 @@ def settings(settings: Settings) -> Settings:
 
 @asynccontextmanager
 async def calling(client: Client, body: dict[str, Any], **options: Any) -> AsyncIterator[Response]:
-    """A call whose headers have not been read."""
+    """A call before its headers are read."""
     async with client.calling(CHAT, body, **options) as response:
         yield response
 

@@ -110,7 +110,7 @@ def asked(seen: Seen) -> str:
 
 
 def has_gone_on(story: Story, position: int) -> bool:
-    """Check that the story stops after so many tokens and continues exactly there; no test can see it before the first."""
+    """Check that the story stops after so many tokens and continues right there; no test sees it before the first."""
     began, rest = ["queued", "started", *["delta"] * position], ["delta"] * (TOKENS - position)
     return story.types == [*began, "started", *rest, "completed"]
 

@@ -106,7 +106,7 @@ class Reader:
             self.frames.append(frame)
 
     async def to_its_end(self) -> None:
-        """Read the rest, whatever it is."""
+        """Read the rest of the frames."""
         while frame := await self.response.frame():
             self.frames.append(frame)
 

@@ -1,4 +1,4 @@
-"""Whatever goes wrong is said in the caller's dialect, with a request id, and changes nothing."""
+"""Report each failure in the caller's dialect, with a request id; a failure changes nothing."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Text from callers and upstreams, at every door: none of it steers a terminal, and none ends up torn."""
+"""Accept text from callers and upstreams, at every entry: no text steers a terminal, and no text is stored torn."""
 
 import json
 import logging

@@ -96,7 +96,7 @@ async def test_the_event_loops_steps_do_not_grow_with_a_request(client: Client, 
     path, make = BODIES[name]
     small, _ = await steps_of(client, path, make(1_000))
     small, before = await steps_of(client, path, make(1_000))
-    # The least of three: whatever else the loop does meanwhile, on a busy machine the more.
+    # The least of three: other work of the loop adds steps, more of them on a busy machine.
     large, after = min([await steps_of(client, path, make(4_000)) for _ in range(3)])
 
     assert before == after
@@ -109,7 +109,7 @@ async def test_the_event_loops_steps_do_not_grow_with_a_request(client: Client, 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Whatever is read here is read again after its end, and a body is small."""
+    """Make settings under which a request is read again after its end, and a body is small."""
     return settings.model_copy(update={"retention_s": 3600.0, "max_body_bytes": 1024 * KIB})
 
 

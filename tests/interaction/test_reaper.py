@@ -33,7 +33,7 @@ SOON_S = 0.3
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """Start a gateway on this test's keys, for workers whose leases no test waits for."""
+    """Start a gateway on this test's keys; no test waits for the leases of its workers."""
     async with running_system(settings.model_copy(update={"lease_s": LONG_S, "worker_slots": 1})) as opened:
         await opened.forgo_recovery()
         yield opened

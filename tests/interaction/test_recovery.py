@@ -1,4 +1,4 @@
-"""Recover with queue and jobs on two servers: if one forgets or holds back, the other repairs it. Each job runs once."""
+"""Recover with queue and jobs on two servers: if one forgets or holds back, the other repairs it. Jobs run once."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -43,7 +43,7 @@ CODEX = [
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Whatever is read here is read again after its end."""
+    """Make settings under which a record is read again after its end."""
     return settings.model_copy(update={"retention_s": 3600.0, "log_level": "debug"})
 
 

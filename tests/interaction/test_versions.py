@@ -135,7 +135,7 @@ async def check_every_mix(first: Pair, second: Pair) -> None:
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
-    """A server of this test's own: functions are the server's, whatever the prefix."""
+    """Start a server of this test's own: functions are the server's, for each prefix."""
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         yield valkey
 

@@ -1,4 +1,4 @@
-// A page that chats with the AI SDK, without the page: `AbstractChat` is what `useChat` is made of. It is told what to do
+// A page that chats with the AI SDK, without the page: `AbstractChat` is the class behind `useChat`. It reads commands
 // on stdin, one JSON object a line, and answers each with the chat as it then is.
 //
 //   {"do": "open", "id": ..., "messages": [...]}  open the chat, as a page that is (re)loaded does; "body" is the transport's

@@ -1,15 +1,15 @@
-// OpenAI's client for JavaScript, with nothing changed but its address and key. It is told what to do on stdin, one JSON
+// OpenAI's client for JavaScript, with nothing changed but its address and key. It reads commands on stdin, one JSON
 // object a line, and answers each with {"value": ..., "sent": n} or {"error": ..., "sent": n}: `sent` counts the requests
 // of that call. A call is {"path": "chat.completions.create", "with": [...], "options": {...}}: a method, its arguments,
 // and options of the client.
 //
-//   {"do": "call", ...}  what the method gives
+//   {"do": "call", ...}  the method's value
 //   {"do": "all", "calls": [...]}  several at once
-//   {"do": "begin", ...}  the same with a signal, and don't wait; "abort" it, and "end" is what came of it
+//   {"do": "begin", ...}  the same with a signal, and don't wait; "abort" it, and "end" is its result
 //   {"do": "open", ...}  a stream, which "begin" and "end" may have opened too; the answer's headers
 //   {"do": "read", "until": {...}, "most": n}  its events up to one that has these fields, or so many, or all
 //   {"do": "leave"}  break out of the loop that reads it
-//   {"do": "helped", ..., "final": [...]}  a helper's events, and what these methods of it give
+//   {"do": "helped", ..., "final": [...]}  a helper's events, and the values of these methods of it
 
 import { createInterface } from "node:readline";
 import OpenAI from "openai";

@@ -1,4 +1,4 @@
-// What a page of the gateway has and Node does not: EventSource, addresses relative to the page's own, its key, and
+// The parts of a gateway's page that Node lacks: EventSource, addresses relative to the page's own, its key, and
 // that it stays open while nothing happens (the package's EventSource does not keep a process alive until it reconnects).
 
 import { EventSource as NodeEventSource } from "eventsource";
