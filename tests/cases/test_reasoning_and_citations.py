@@ -1,4 +1,4 @@
-"""Thoughts and citations of an upstream, at the places where clients of Responses show them."""
+"""Show thoughts and citations of an upstream in the fields that clients of Responses read."""
 
 from typing import Any
 

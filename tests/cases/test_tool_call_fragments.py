@@ -19,7 +19,7 @@ def calls(*fragments: dict[str, Any]) -> dict[str, Any]:
 
 
 def fragment(name: str | None, arguments: object, **more: Any) -> dict[str, Any]:
-    """A fragment of a call; without a name it goes on with one."""
+    """Make a fragment of a call; without a name it continues a call."""
     function = {"arguments": arguments} | ({} if name is None else {"name": name})
     return {"type": "function", "function": function, **more}
 

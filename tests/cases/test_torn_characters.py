@@ -80,7 +80,7 @@ async def test_a_number_without_a_word_in_json_fails_nothing(
     dialect.check(await dialect.ask(stage, model), Answer("Hello"))
 
 
-# Not by the clients' types, which demand a number that there is not.
+# Not by the clients' types, which demand a number that is absent.
 @each_value
 async def test_a_number_without_a_word_in_json_is_null(stage: Stage, model: str, value: str) -> None:
     stage.upstream.play(model, improbable(value))

@@ -1,4 +1,4 @@
-"""An answer that breaks off within a character goes on before it: no half is lost, and none becomes U+FFFD."""
+"""Continue an answer that breaks off within a character before that character: no half is lost or becomes U+FFFD."""
 
 from collections.abc import AsyncIterator
 
@@ -17,7 +17,7 @@ MODEL = "prefilled"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """A system whose provider goes on with an answer that was begun."""
+    """Start a system with a provider that continues an answer that was begun."""
     providers = {MODEL: {"continuation": "prefill"}}
     async with running_stage(redis_url, tmp_path_factory.mktemp("data"), **providers) as running:
         yield running

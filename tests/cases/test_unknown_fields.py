@@ -1,4 +1,4 @@
-"""An upstream gets the fields that chat completions knows, and none that stand for something else here."""
+"""Send an upstream the fields that chat completions knows, and no fields that mean something else here."""
 
 from collections.abc import Mapping
 from typing import Any

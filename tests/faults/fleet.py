@@ -1,7 +1,6 @@
-"""The fleet: two gateways, two workers, their Redis servers and an upstream, and how a fault is done to each but it.
+"""The fleet: two gateways, two workers, their Redis servers and an upstream, and how each part but it is made to fail.
 
-Real processes and real signals. What a part writes goes to a file of its own: a traceback in it is a problem. Above:
-run.py. Below: servers.py, tests/support/processes.py.
+Real processes and real signals. The output of a part goes to a file of its own: a traceback in it is a problem.
 """
 
 import asyncio
@@ -76,7 +75,7 @@ class Member(Running):
             log.write(said)
 
     async def terminate(self) -> int | None:
-        """SIGTERM, and its exit status; None if it did not end in time."""
+        """Send SIGTERM and return its exit status; None if it did not end in time."""
         os.kill(self.pid, signal.SIGTERM)
         try:
             return await asyncio.wait_for(self.died(), DRAIN_S + _STOP_MARGIN_S)
@@ -170,7 +169,7 @@ class Fleet:
         return int(await self._asked("/open"))
 
     async def meter(self) -> dict[str, Any]:
-        """What the upstream has counted (`Meter.as_dict`)."""
+        """Return the upstream's counts (`Meter.as_dict`)."""
         counted: dict[str, Any] = json.loads(await self._asked("/meter"))
         return counted
 

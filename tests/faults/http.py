@@ -19,7 +19,7 @@ NET_FAULTS = (OSError, EOFError, TimeoutError, asyncio.LimitOverrunError)
 
 
 class Response:
-    """A response whose headers have come. `complete` says whether its body ended properly."""
+    """A response after its headers have arrived. `complete` says whether its body ended properly."""
 
     def __init__(
         self, status: int, headers: Mapping[str, str], reader: asyncio.StreamReader, transport: asyncio.ReadTransport

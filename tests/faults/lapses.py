@@ -1,7 +1,7 @@
-"""What the upstream does wrong by itself, and in which of its calls: seeded, each kind as often as any other. Pure.
+"""The upstream's own errors, and the calls that get them: seeded, each kind as often as any other. Pure.
 
-None is a refusal for good: whoever asks again may get the answer. That is why no question is answered with garbage
-twice, which a worker takes for how a provider answers. Above: upstream.py.
+No error is a refusal for good: a repeated request may get the answer. That is why no question is answered with garbage
+twice, which a worker takes for how a provider answers.
 """
 
 import random
@@ -49,7 +49,7 @@ class Lapses:
         self._had_garbage: set[str] = set()
 
     def next(self, question: str, script: WireScript, left: int) -> tuple[str, WireScript] | None:
-        """What befalls the next call, which has `left` tokens to say: its kind, and the script of it."""
+        """Return the lapse of the next call, which has `left` tokens to say: its kind, and the script of it."""
         if self._chance.random() >= self._share:
             return None
         kind = self._kind(question)

@@ -1,8 +1,8 @@
 """The load: clients that submit jobs, and readers that leave, stall and come back, each from a seed of its own.
 
-A client does what the README tells clients to do, and nothing cleverer: it repeats a POST under its Idempotency-Key,
-resumes with `Last-Event-ID`, goes to another gateway when one is silent. Above: run.py. Below: transcript.py says what
-came of it.
+A client follows the README's rules for clients, and nothing cleverer: it repeats a POST under its Idempotency-Key,
+resumes with `Last-Event-ID`, and changes to another gateway when one is silent. Not here: a reader's result
+(transcript.py).
 """
 
 import asyncio
@@ -32,18 +32,18 @@ _LIMITED = 0.2
 _STALL_S, _FREEZE_S = (0.2, 3.0), (6.0, 10.0)
 # A read that took so long found nothing that was there already.
 _WAITED_S = 0.005
-# What a gateway may say to somebody who can't be served now.
+# The statuses of a gateway for a client that can't be served now.
 _NOT_NOW, _CHAT_NOT_NOW = (429, 503), (429, 502, 503, 504)
 _PAUSE_S = (0.05, 0.5)
 
 
 def truth_of(body: dict[str, Any]) -> list[str]:
-    """What the upstream says to this request, token by token."""
+    """Return the upstream's answer to this request, token by token."""
     return tokens_of(body, script_of(body, WireScript))
 
 
 class Client:
-    """One client: job after job, until it is told to stop."""
+    """One client: job after job, until `stop` is set."""
 
     def __init__(self, seed: str, ports: list[int], score: Score, *, median: int = MEDIAN) -> None:
         """Half of its answers have more than `median` tokens."""
@@ -54,7 +54,7 @@ class Client:
         self._score = score
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Make jobs and read them; what was begun is read to its end."""
+        """Make jobs and read them; each job that was begun is read to its end."""
         number = 0
         while not stop.is_set():
             number += 1
@@ -147,7 +147,7 @@ class Client:
     # Chat calls.
 
     async def _chat(self, body: dict[str, Any]) -> None:
-        """A foreground call: it gets everything, or is told that it does not. What it must never get is a clean lie."""
+        """Make a foreground call: it gets everything, or an error that says so. It must never get a clean lie."""
         self._score.chats += 1
         self._score.readers += 1
         text, done = "", False
@@ -177,7 +177,7 @@ class Client:
 
 
 class ChatFailed(Exception):
-    """The stream told of an error, as it should."""
+    """The stream ended with an error, as it should."""
 
 
 async def _chat_text(response: Response) -> tuple[str, bool]:
@@ -219,7 +219,7 @@ class Reader:
         self._score.told_of_a_loss(what, self._current_at, time.monotonic())
 
     async def follow(self, response: Response, *, stalls: bool) -> None:
-        """Read until the end, or until it leaves. Raises one of `NET_FAULTS` where the stream breaks."""
+        """Read until the end, or until it leaves. Raises one of `NET_FAULTS` if the stream breaks."""
         leaves_after = self._chance.expovariate(1 / 300) if self._chance.random() < _LEAVES else float("inf")
         stalls_after = self._chance.expovariate(1 / 100) if stalls else float("inf")
         seen, tail, asked_at = 0, b"", time.monotonic()

@@ -1,7 +1,7 @@
-"""Redis away for seconds or a minute, at the times of production: no job starts again, and every reader ends exact.
+"""Take Redis away for seconds or a minute, at the times of production: no job starts again, every reader ends exact.
 
 `make outages`; test_outages.py has the shortest. A run of faults (run.py) has shorter leases and many faults at once;
-this one has nothing but the outage. Below: fleet.py, load.py.
+this one has nothing but the outage.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""One run: a fleet, a load, a plan of faults, and the score. Below: fleet.py, load.py, schedule.py, lapses.py."""
+"""One run: a fleet, a load, a plan of faults, and the score."""
 
 import asyncio
 import random
@@ -19,7 +19,7 @@ from tests.support.clocks import faketime_missing
 CLIENTS = 40
 SETTLE_S = MOST_TOKENS / min(filter(None, RATES)) + 40.0
 """Jobs that were accepted end within this time after the last fault, which may have made the longest start over."""
-# Jobs that nobody waits for any more have their ends, and what is left of them has a time to live.
+# Jobs without waiting clients have their ends, and their remaining keys have a time to live.
 _EXPIRE_S = 30.0
 _CLOSE_S = 10.0
 # Parts start, connect and catch up on a machine that is busy with all the others.
@@ -27,7 +27,7 @@ _BUSY_S = 20.0
 
 
 def stall_bound_s(outage_s: float, settings: Settings) -> float:
-    """How long a reader may hear nothing where the longest fault lasts `outage_s`, generously."""
+    """Return how long a reader may hear nothing if the longest fault lasts `outage_s`, generously."""
     return outage_s + settings.lease_s + settings.redis_patience_s + _BUSY_S
 
 

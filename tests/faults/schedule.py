@@ -1,4 +1,4 @@
-"""What goes wrong when: a seeded plan of faults for each part of the fleet. Pure.
+"""The seeded plan of faults, with their times, for each part of the fleet. Pure.
 
 Parts fail independently of each other, so that faults overlap; those of one part come one after the other.
 """
@@ -16,7 +16,7 @@ CONNECTIONS = "connections"
 AHEAD_S = {"ahead": 3600, "behind": -600}
 """How far a server's clock is moved by the faults of that kind."""
 
-# `crash` is what a machine's end does with `appendfsync everysec`: the last second is gone. A server that is demoted,
+# `crash` is the end of a machine with `appendfsync everysec`: the last second is gone. A server that is demoted,
 # denies a right or runs a long script is there, and refuses. One that is `ahead` or `behind` has its clock moved, and
 # set right again: it leaps both ways, by an hour and by ten minutes.
 _SERVER_FAULTS = (
@@ -24,7 +24,7 @@ _SERVER_FAULTS = (
     *(("demote", 2.0), ("deny", 2.0), ("busy", 2.0), ("ahead", 3.0), ("behind", 3.0), ("flush", 1.0)),
 )
 _PARTS: dict[str, tuple[tuple[str, float], ...]] = {
-    # What may happen to a part, and how long at most (s) until it is whole again.
+    # The faults of a part, and how long at most (s) until it is whole again.
     "gateway": (("kill", 1.5), ("freeze", 3.0), ("stop", 1.0)),
     "worker": (("kill", 1.5), ("freeze", 6.0), ("stop", 1.0)),
     VALKEY: (*_SERVER_FAULTS, ("outage", 10.0)),
@@ -48,7 +48,7 @@ _RETURN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`kind` happens to `part` at `at_s` (s) for `lasts_s`; what is killed or stopped is then started again."""
+    """`kind` happens to `part` at `at_s` (s) for `lasts_s`; a killed or stopped part is then started again."""
 
     part: str
     kind: str

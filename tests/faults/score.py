@@ -1,4 +1,4 @@
-"""The score of a run: what was promised, what came, and whether the promise was kept."""
+"""The score of a run: the promises, the results, and whether each promise was fulfilled."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -68,7 +68,7 @@ class Score:
 
     @property
     def wasted_share(self) -> float:
-        """The same without what Valkey may have forgotten."""
+        """Return the share of tokens generated twice, without those that Valkey may have forgotten."""
         return (self.generated_twice - self.forgotten_twice) / max(1, self.generated)
 
     @property
@@ -87,7 +87,7 @@ class Score:
             self.forgotten_twice += count
 
     def told_of_a_loss(self, what: str, since: float, now: float) -> None:
-        """A reader was told that something is gone. That needs a Valkey that was killed after its last event."""
+        """Record a reader's loss of events as a problem, unless a Valkey was killed after its last event."""
         if not any(since - IN_FLIGHT_S <= at <= now for at in self.deadly_at):
             self.problems.append(
                 f"{what} {now - since:.1f} s after its last event, and no Valkey was killed or flushed meanwhile."

@@ -1,4 +1,4 @@
-"""A Redis server of the fleet, and how each fault is done to it. Above: fleet.py. Below: the embedded Valkey."""
+"""A Redis server of the fleet, and how each fault is done to it."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ _PAUSE_MS = 200
 _UNSYNCED_S = 1.0
 _TRY_S = 0.1
 Command = tuple[str | int, ...]
-# What makes a server refuse, and what makes it serve again.
+# Commands that make a server refuse, and commands that make it serve again.
 _REFUSING: dict[str, tuple[Sequence[Command], Sequence[Command]]] = {
     "demote": ([("REPLICAOF", "127.0.0.1", 1)], [("REPLICAOF", "NO", "ONE")]),
     "deny": ([("ACL", "SETUSER", "default", "-fcall")], [("ACL", "SETUSER", "default", "+fcall")]),
@@ -119,7 +119,7 @@ class Server:
 
     @property
     def _aof(self) -> Path:
-        """What Valkey appends to just now."""
+        """Return the file that Valkey appends to just now."""
         return max(self._folder.glob("appendonlydir/*.incr.aof"), key=lambda file: file.stat().st_mtime)
 
     async def cut(self, kind: str, chance: random.Random) -> None:

@@ -1,7 +1,7 @@
-"""Minutes of all that callers do, and the proof that nothing of it stays in Redis: as many keys as before.
+"""Minutes of all calls of clients, and the proof that nothing of it stays in Redis: as many keys as before.
 
-`make faults` ends with it; test_soak.py is the shortest. There are no faults in it, and retentions are short. Above:
-__main__.py. Below: fleet.py. Not here: what the callers are answered with (load.py).
+`make faults` ends with it; test_soak.py is the shortest. There are no faults in it, and retentions are short. Not here:
+the answers that the callers get (load.py).
 """
 
 import asyncio
@@ -41,7 +41,7 @@ _LOOK_S: Final = 0.2
 
 @dataclass
 class Found:
-    """What a soak has found."""
+    """The findings of a soak."""
 
     seconds: float
     requests: int = 0
@@ -59,13 +59,13 @@ class Found:
 
 
 async def soak(folder: Path, seconds: float, *, newcomer: bool = True) -> Found:
-    """Ask for everything for so long, wait for what was kept to go, and count.
+    """Request everything for so long, wait for the stored keys to expire, and count.
 
-    With a `newcomer`, one tenant is new in it, whose list must go too: a minute longer.
+    With a `newcomer`, one tenant is new in it, and its list must expire too: a minute longer.
     """
     found = Found(seconds)
     async with running_fleet(folder, apart=True, **SETTINGS) as fleet:
-        # The first round makes what there is once: the tenant's list, circuits of the provider.
+        # The first round makes the keys that exist only once: the tenant's list, circuits of the provider.
         await _round(Client(fleet.ports[0]), "first", found)
         before = {name for name in await fleet.key_names() if "job_" not in name}
         found.before = len(before)
@@ -85,7 +85,7 @@ async def soak(folder: Path, seconds: float, *, newcomer: bool = True) -> Found:
 
 
 async def _settled(fleet: Fleet, before: set[str], within_s: float) -> set[str]:
-    """Read the names of all keys once there are none but those of before, or after the time that they have to go."""
+    """Read the names of all keys once only those of before are left, or after the others' time to expire."""
     names: set[str] = set()
     for _ in range(int(within_s / _LOOK_S)):
         names = await fleet.key_names()

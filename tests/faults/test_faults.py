@@ -21,7 +21,7 @@ from tests.support.clocks import faketime_missing
 
 SEED, SECONDS = 20262609, 120.0
 SPARED_SEED, SPARED_SECONDS = 28, 8.0
-# What is left to what was begun, and the start of the fleet on a busy machine.
+# The time for jobs that were begun, and for the start of the fleet on a busy machine.
 ENOUGH_S = 240.0
 KINDS = {"kill", "crash", "stop", "freeze", "slow", "demote", "deny", "busy", "flush"} | (
     set() if faketime_missing else set(AHEAD_S)
@@ -88,7 +88,7 @@ def _environment(root: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(root)}
 
 
-# What the checks find.
+# The findings of the checks.
 
 
 def delta(epoch: int, seq: int, text: str) -> Event:

@@ -1,4 +1,4 @@
-"""The upstream's lapses: a seed's plan, no kind oftener than another, and none that is for good."""
+"""Plan the upstream's lapses from a seed: no kind is more frequent than another, and no lapse is for good."""
 
 from collections import Counter
 
@@ -16,7 +16,7 @@ WHOLE = "no [DONE]"
 
 
 def befallen(lapses: Lapses, calls: int, question: str | None = None) -> list[tuple[str, WireScript] | None]:
-    """What befalls so many calls, each with a question of its own, or with this one."""
+    """Return the lapses of so many calls, each with a question of its own, or with this one."""
     return [lapses.next(question or str(number), SCRIPT, 40) for number in range(calls)]
 
 
@@ -56,7 +56,7 @@ def test_what_comes_in_mid_stream_comes_at_any_token() -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in SILENT])
 async def test_no_lapse_is_for_good(kind: str) -> None:
-    """As the worker understands what it gets. That it gives up who is silent is its time-outs' matter."""
+    """The worker's own code judges the answer. Not here: silent upstreams, which its time-outs give up."""
     lapses = [lapse for lapse in befallen(Lapses(6, share=1.0), 200) if lapse and lapse[0] == kind]
     error: AttemptFailed | None = None
     reasons: list[str] = []

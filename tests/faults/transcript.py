@@ -1,7 +1,7 @@
-"""What one reader makes of a job's events, by the rules of the README, and how far it is from the truth. Pure.
+"""One reader's view of a job's events, by the rules of the README, and how far it is from the truth. Pure.
 
-It checks each event as it comes (nothing twice, nothing left out inside an epoch), obeys `rollback` and `gap`, and in
-the end compares with what the upstream said and with the proof in the terminal event.
+It checks each event as it arrives (nothing twice, nothing left out inside an epoch), obeys `rollback` and `gap`, and in
+the end compares with the upstream's tokens and with the proof in the terminal event.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from shared.model.events import START, TERMINAL_EVENTS, Event, EventId, EventTyp
 
 @dataclass
 class Transcript:
-    """One reader's view. `cursor` is what it would send as `Last-Event-ID`."""
+    """One reader's view. `cursor` is its next `Last-Event-ID`."""
 
     cursor: EventId = START
     gaps: int = 0
@@ -63,7 +63,7 @@ class Transcript:
         self._deltas.clear()
 
     def compare(self, truth: Sequence[str]) -> "Difference":
-        """How this differs from what the upstream said, token by token."""
+        """Return how this differs from the upstream's answer, token by token."""
         told = [event.json().get("content", "") for _, event in self._deltas]
         lost = repeated = 0
         if told != list(truth):
@@ -81,7 +81,7 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Tokens and events that are missing or too many, and whether the terminal event proves what was read."""
+    """Tokens and events that are missing or too many, and whether the terminal event proves the events read."""
 
     lost: int
     repeated: int

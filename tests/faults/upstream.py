@@ -1,8 +1,7 @@
-"""The harness's upstream: it can be asked to go on, lets its callers down now and then, and runs ahead of none.
+"""The harness's upstream: it can continue an answer, fails its callers now and then, and never runs ahead of a reader.
 
-`python -m tests.faults.upstream --seed 7`. What a kernel holds for a worker that is dead is generated twice, however
-good the worker was. So that the figure tells of the worker, this upstream stops where its reader does. Below:
-tests/support/upstream.py.
+`python -m tests.faults.upstream --seed 7`. Tokens that a kernel holds for a dead worker are generated twice, however
+good the worker was. So that the figure measures the worker, this upstream stops as soon as its reader does.
 """
 
 import argparse

@@ -1,1 +1,1 @@
-"""Seeded requests of any form to all routes, and what must hold whatever they are: `make fuzz`."""
+"""Seeded requests of any form to all routes, and the invariants that hold for each of them: `make fuzz`."""

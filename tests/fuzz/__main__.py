@@ -1,4 +1,4 @@
-"""`make fuzz`: send the requests of a seed and print what went wrong; exit status 1 if anything did."""
+"""`make fuzz`: send the requests of a seed and print the problems; exit status 1 if there are any."""
 
 import argparse
 import sys

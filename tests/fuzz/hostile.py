@@ -1,4 +1,4 @@
-"""Bodies that nearly are what a route takes: a good one, changed at a few places. Not here: addresses and headers."""
+"""Bodies that a route nearly accepts: a good one, changed at a few places. Not here: addresses and headers."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What must hold of each answer and of what is stored, whatever a request is."""
+"""The invariants of each answer and of the stored keys, for any request."""
 
 import json
 import re
@@ -21,7 +21,7 @@ _HOUSEKEEPING = re.compile(
 
 
 def wrong_with(asked: Asked, answer: Answer) -> str | None:
-    """What is wrong with an answer; None if nothing is."""
+    """Return the fault of an answer; None if it has none."""
     if answer.status >= 500 and answer.status != 501:
         return f"an answer of {answer.status}"
     if answer.headers.get("x-content-type-options") != "nosniff":
@@ -50,7 +50,7 @@ def _wrong_envelope(asked: Asked, answer: Answer) -> str | None:
 
 @dataclass(frozen=True)
 class Stored:
-    """What Redis holds under a prefix: the names of all keys, and what each tenant's own keys hold."""
+    """The contents of Redis under a prefix: the names of all keys, and the values of each tenant's own keys."""
 
     keys: frozenset[str]
     tenants: Mapping[str, Mapping[str, Any]]
@@ -71,7 +71,7 @@ class Stored:
         return sorted(self.keys - before.keys)
 
     def others_moved_since(self, before: "Stored", caller: str) -> list[str]:
-        """The tenants other than the caller whose own keys have changed."""
+        """Return the tenants other than the caller with own keys that have changed."""
         return [
             tenant for tenant in self.tenants if tenant != caller and self.tenants[tenant] != before.tenants[tenant]
         ]

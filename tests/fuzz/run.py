@@ -1,4 +1,4 @@
-"""One run: requests of a seed, one after the other, to a gateway whose worker answers at once."""
+"""One run: requests of a seed, one after the other, to a gateway with a worker that answers at once."""
 
 import asyncio
 import socket
@@ -24,7 +24,7 @@ _SHOWN = 20
 
 @dataclass
 class Report:
-    """What was asked, and what went wrong."""
+    """The requests of a run, and their problems."""
 
     seed: int
     structured: int = 0
@@ -34,7 +34,7 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
     def table(self) -> str:
-        """What to print."""
+        """Return the report to print."""
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
         lines = [
             f"seed {self.seed}: {self.structured} structured and {self.raw} raw requests in {self.seconds:.0f} s",
@@ -80,7 +80,7 @@ class _Fuzz:
         self._report = report
 
     async def structured(self, asked: Asked) -> None:
-        """Send a request, and look at its answer and at what is stored."""
+        """Send a request, and check its answer and the stored keys."""
         self._report.structured += 1
         before = await self._stored()
         client = self._system.client.as_(CALLERS[asked.caller])
@@ -109,7 +109,7 @@ class _Fuzz:
             self._problem(asked, f"moved what belongs to {moved}")
 
     async def raw(self, data: bytes) -> None:
-        """Send bytes; the gateway answers or closes, and goes on."""
+        """Send bytes; the gateway answers or closes, and continues to serve."""
         self._report.raw += 1
         loop = asyncio.get_running_loop()
         said = b""
@@ -139,7 +139,7 @@ class _Fuzz:
         keys, client = self._system.core.keys, self._system.core.client
         try:
             async with asyncio.timeout(2 * PATIENCE_S):
-                # An event would need a reader, who keeps jobs alive.
+                # An event would need a reader, which keeps jobs alive.
                 while await client.exists(keys.active, keys.reservations):  # noqa: ASYNC110
                     await asyncio.sleep(0.002)
         except TimeoutError:
