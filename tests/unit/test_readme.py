@@ -1,4 +1,4 @@
-"""The documents for users against the code: what it lists is there, and what is there is listed."""
+"""Compare the documents for users with the code: each lists exactly the items of the code."""
 
 import pkgutil
 import re
@@ -62,7 +62,7 @@ def _whole(default: object) -> str:
 
 
 def without_names(path: str) -> str:
-    """An address, whatever its parameters are called."""
+    """Remove the names of an address's parameters."""
     return re.sub(r"\{[^}]*\}", "{}", path.partition("?")[0])
 
 

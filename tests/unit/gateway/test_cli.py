@@ -1,4 +1,4 @@
-"""The command line: what it refuses, in which words, and what it says when all is well."""
+"""Test the command line: its refusals, their wording, and its output if all is well."""
 
 import socket
 import subprocess
@@ -18,7 +18,7 @@ LOCAL = Upstream({}, "smollm2-135m-instruct", "on this machine")
 
 @pytest.fixture
 def keyless(tmp_path: Path) -> Settings:
-    """The settings of somebody who has set nothing."""
+    """Return settings without any value set."""
     return Settings(data_dir=str(tmp_path / "data"))
 
 

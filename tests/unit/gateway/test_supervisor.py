@@ -18,14 +18,14 @@ from shared.model.errors import StartupError
 from shared.process.clock import SystemClock
 from tests.support.processes import PATIENCE_S, gone, offspring
 
-# What a stand-in part does, before and after it has told that it is ready on the descriptor in its last argument.
+# Code of a stand-in part, before and after it reports that it is ready on the descriptor in its last argument.
 TELL = "import os, signal, sys, time; fd = int(sys.argv[-1]); tell = lambda: os.write(fd, b'ready\\n'); "
 WAITS = TELL + "tell(); time.sleep(60)"
 STUBBORN = TELL + "signal.signal(signal.SIGTERM, signal.SIG_IGN); tell(); time.sleep(60)"
 
 
 class StandIn(Program):
-    """A program that only does what its code says. `spawned` and `readied` count."""
+    """Run the given code as a program. `spawned` and `readied` count."""
 
     def __init__(self, code: str, *, start_s: float = PATIENCE_S, stop_s: float = PATIENCE_S) -> None:
         super().__init__("part", (sys.executable, "-c", code), {}, start_s=start_s, stop_s=stop_s)
@@ -48,7 +48,7 @@ def stand_ins(below: int) -> list[int]:
 
 
 class Puppet:
-    """A part without a process, that writes down what is done to it. `failures`: so many starts fail."""
+    """Record the calls to a part without a process. `failures`: the number of starts that fail."""
 
     def __init__(self, name: str, diary: list[str], *, failures: int = 0) -> None:
         self.name = name

@@ -1,1 +1,1 @@
-"""What other tests rely on is tested too."""
+"""Test the support code of other tests."""

@@ -1,4 +1,4 @@
-"""An upstream that is asked to go on: it finds the exact token, or says what is wrong with the beginning."""
+"""Test an upstream that continues a text: it finds the exact token, or names the fault of the beginning."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ TOKENS = tokens_of(ASKED, SCRIPT)
 
 
 def going_on(text: str, **fields: Any) -> dict[str, Any]:
-    """The request for what follows this text, as vLLM is asked."""
+    """Build the request for the rest of this text, in vLLM's form."""
     messages = [*ASKED["messages"], {"role": "assistant", "content": text}]
     return {**ASKED, "messages": messages, "continue_final_message": True, "add_generation_prompt": False, **fields}
 

@@ -1,4 +1,4 @@
-"""What has been generated twice."""
+"""Test the count of tokens that were generated twice."""
 
 from tests.support.meter import Meter
 

@@ -1,4 +1,4 @@
-"""From a decoded body to a spec, or an error that names the field and what would be right."""
+"""Test admission: it turns a decoded body into a spec, or raises an error that names the field and the valid value."""
 
 import itertools
 import json
@@ -284,7 +284,7 @@ def test_any_chat_parameter_is_passed_through_and_ours_are_not() -> None:
     }
     ways = {"stream": True, "stream_options": {"include_usage": True}}
     assert json.loads(native(with_(**extra, **ours, **ways)).request) == {**BODY, **extra}
-    kept = {"stream_options": ways["stream_options"]}  # for a caller who comes back
+    kept = {"stream_options": ways["stream_options"]}  # for a caller that reconnects
     assert json.loads(chat(with_(**extra, **ways)).request) == {**BODY, **extra, **kept}
 
 
@@ -635,7 +635,7 @@ def test_a_lane_that_is_not_there_any_more_is_named() -> None:
     assert refused.value.param == "lane"
 
 
-# What is not to be stored.
+# Requests with `store: false`.
 
 
 @pytest.mark.parametrize(("store", "keep_s"), [({}, None), ({"store": True}, None), ({"store": False}, 20.0)])

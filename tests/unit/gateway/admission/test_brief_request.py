@@ -1,4 +1,4 @@
-"""What is left of a request whose job got no answer: the form of the answer, if that is small beside the rest."""
+"""Test the brief of a request without an answer: the form of the answer, if that is small beside the rest."""
 
 import json
 from typing import Any

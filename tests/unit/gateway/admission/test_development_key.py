@@ -1,4 +1,4 @@
-"""The development key: who makes it, who may use it, and what is said where there is none."""
+"""Test the development key: its creation, its permitted use, and the message if there is none."""
 
 import stat
 from pathlib import Path
@@ -12,7 +12,7 @@ from shared.model.errors import StartupError
 
 @pytest.fixture
 def keyless(tmp_path: Path) -> Settings:
-    """The settings of somebody who has set nothing."""
+    """Return settings without any value set."""
     return Settings(data_dir=str(tmp_path / "data"))
 
 

@@ -1,4 +1,4 @@
-"""The shapes of `input`, and what is said of everything else."""
+"""Test the shapes of `input`, and the error for every other value."""
 
 from typing import Any
 

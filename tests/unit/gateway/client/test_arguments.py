@@ -1,4 +1,4 @@
-"""The client's command line: what it takes, what it refuses, and the request it makes."""
+"""Test the client's command line: the arguments it accepts and refuses, and the request it builds."""
 
 import argparse
 from typing import Any

@@ -1,6 +1,6 @@
-"""What commands make of answers that no gateway of Tailrace gives, and of a life without stdout.
+"""Test commands with answers that no gateway of Tailrace gives, and without stdout.
 
-The rest is in tests/clients/test_tailrace_cli.py, with real gateways.
+Tests with real gateways are in tests/clients/test_tailrace_cli.py.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""The way to a gateway: what is asked again, what is given up, and what is told meanwhile.
+"""Test the connection to a gateway: its retries, the failures that end it, and its messages meanwhile.
 
-The gateway is a socket that plays canned answers; time passes only where the connection waits.
+The gateway is a socket that plays canned answers; time passes only while the connection waits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ PATIENCE_S = 60.0
 
 
 class Scene:
-    """A canned gateway, a connection to it, and the time. `waited` and `told` are what the connection did."""
+    """Hold a canned gateway, a connection to it, and the time. `waited` and `told` record the connection's steps."""
 
     def __init__(self, answers: Sequence[bytes], before_s: float) -> None:
         self.gateway = Canned(answers)
@@ -278,7 +278,7 @@ def test_a_key_that_can_be_none_is_refused_and_not_shown(key: str) -> None:
 
 
 class Clockless:
-    """Time that nobody asks for."""
+    """Fail at each use of the clock."""
 
     def monotonic(self) -> float:
         raise AssertionError

@@ -1,4 +1,4 @@
-"""What is written where: to a terminal, and to pipes."""
+"""Test the output to a terminal, and to pipes."""
 
 import io
 import os
@@ -33,8 +33,8 @@ class Window:
         termios.tcsetwinsize(self._master, (rows, columns))
 
     def written(self) -> str:
-        """What was written since it was last asked."""
-        self.stream.write(_MARK)  # what is written comes out a moment later
+        """Return the output since the last call."""
+        self.stream.write(_MARK)  # the output arrives with a delay; the mark shows its end
         said = b""
         while not said.endswith(_MARK):
             said += os.read(self._master, 1 << 16)

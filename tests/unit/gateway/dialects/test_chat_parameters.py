@@ -1,4 +1,4 @@
-"""The parameters of a chat request: what passes, and the sentence for everything else."""
+"""Test the parameters of a chat request: the accepted values, and the error sentence for every other value."""
 
 from typing import Any
 

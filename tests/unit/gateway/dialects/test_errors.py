@@ -1,4 +1,4 @@
-"""The error envelope: what OpenAI's clients are told of each kind of failure."""
+"""Test the error envelope: the answer to OpenAI's clients for each kind of failure."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Streams that are broken off though their jobs go on: each dialect says why, and none looks whole."""
+"""Test interrupted streams of running jobs: each dialect states the reason, and none looks whole."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Bodies: JSON objects of a bounded size, or a sentence that says what is wrong."""
+"""Test bodies: a JSON object of a bounded size, or a sentence that names the fault."""
 
 import json
 import traceback
@@ -18,7 +18,7 @@ LIMIT = 1000
 
 
 def request(parts: Iterable[bytes], *, leaves: bool = False) -> Request:
-    """A request whose body comes in these parts; a client that leaves does so before the last is there."""
+    """Build a request whose body arrives in these parts; a client that leaves does so before the last part."""
     end: Message = {"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b""}
     waiting = iter(parts)
 

@@ -1,4 +1,7 @@
-"""Pages of other origins: who may call, what they may read, and that nobody else notices."""
+"""Test requests from pages of other origins: the allowed origins, the readable headers, and other clients.
+
+Requests without an allowed origin are answered as before.
+"""
 
 from typing import Any
 
@@ -16,7 +19,7 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def serve(*origins: str, origin: str | None = PAGE, method: str = "GET", **headers: str) -> list[Message]:
-    """Send one request through the layer; what it sent."""
+    """Send one request through the layer and return the messages it sent."""
     sent: list[Message] = []
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     if origin is not None:
@@ -34,7 +37,7 @@ async def serve(*origins: str, origin: str | None = PAGE, method: str = "GET", *
 
 
 def told(sent: list[Message]) -> dict[str, str]:
-    """What it tells browsers, beside the application's own headers."""
+    """Return the headers for browsers that the layer adds to the application's own."""
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return {name: headers[name] for name in headers if name == "vary" or name.startswith("access-control-")}
 

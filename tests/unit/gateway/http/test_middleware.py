@@ -27,7 +27,7 @@ async def serve(
     method: str = "GET",
     metrics: Metrics | None = None,
 ) -> list[Message]:
-    """Send one request through the layer; what it sent."""
+    """Send one request through the layer and return the messages it sent."""
     sent: list[Message] = []
 
     async def receive() -> Message:

@@ -12,7 +12,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0
 
 
 def worker(ended: int, *waits: float) -> Metrics:
-    """What a worker has counted."""
+    """Build the metrics of one worker."""
     metrics = Metrics()
     metrics.ended.of("completed", "").add(ended)
     for wait in waits:

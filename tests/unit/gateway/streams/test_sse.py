@@ -1,4 +1,4 @@
-"""The event-stream response: what it sends, how it ends, and that a reader who takes nothing is noticed."""
+"""Test the event-stream response: its messages, its end, and the detection of a stuck reader."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ RETRY = re.compile(rb"retry: (\d+)\n\n")
 
 
 class Script:
-    """A source that gives what it is told to: bytes, or an error."""
+    """Return the given steps, one at a time: bytes, or an error to raise."""
 
     def __init__(self, *steps: bytes | Exception) -> None:
         self._steps = iter(steps)
@@ -36,7 +36,7 @@ class Script:
 
 
 class Caller:
-    """The ASGI side: keeps what was sent; from message `frozen_from` on its socket takes nothing."""
+    """Record the messages of the ASGI side; from message `frozen_from` on its socket accepts nothing."""
 
     def __init__(self, *, frozen_from: int = 10**6) -> None:
         self.sent: list[Message] = []

@@ -26,7 +26,7 @@ def live(payload: bytes) -> Live:
 
 
 def phase_of(subscriber: Subscriber) -> Phase:
-    """For a type checker that believes that a phase stays what it was."""
+    """Return the phase through a call, or mypy would assume that it has not changed."""
     return subscriber.phase
 
 
@@ -137,7 +137,7 @@ def test_a_nudge_while_the_log_is_read_has_it_read_again() -> None:
     subscriber = Subscriber(START, max_bytes=ROOM)
     subscriber.start_reading()
     subscriber.offer(None)
-    subscriber.offer(live(frame(1, 3)))  # no use: what the nudge stands for is missing before it
+    subscriber.offer(live(frame(1, 3)))  # no use: the entries before the nudge's are missing
     subscriber.replayed([frame(0, 1)], FIRST, FIRST, known=True, more=False, over=False)
     assert phase_of(subscriber) is Phase.REPLAY
     replay(subscriber, entry(1, 1, 3), latest=EventId(1, 3))
@@ -268,7 +268,7 @@ def test_a_reader_that_still_replays_is_not_behind() -> None:
 def test_a_cursor_ahead_of_the_log_gets_a_gap_and_then_the_whole_log() -> None:
     subscriber = Subscriber(EventId(1, 9), max_bytes=ROOM)
     subscriber.start_reading()
-    subscriber.offer(live(frame(1, 4)))  # what is held fits to nothing any more
+    subscriber.offer(live(frame(1, 4)))  # the held message no longer fits the log
     assert subscriber.replayed([], FIRST, EventId(1, 3), known=False, more=False, over=False)
     assert phase_of(subscriber) is Phase.REPLAY
     assert subscriber.take() == encode_gap(EventId(1, 9), FIRST, EventId(1, 3))

@@ -1,4 +1,4 @@
-"""Variables that look like settings: Kubernetes' service links, misspelt names, and those that are somebody else's."""
+"""Test variables that look like settings: Kubernetes' service links, misspelt names, and those of other programs."""
 
 import pytest
 

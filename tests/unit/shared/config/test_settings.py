@@ -1,4 +1,4 @@
-"""Settings: from the environment and `tailrace.toml`, and what is said about wrong ones."""
+"""Test settings: from the environment and `tailrace.toml`, and the messages about wrong ones."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from shared.model.errors import StartupError
 
 @pytest.fixture
 def toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a `tailrace.toml` would be read from; there is none yet."""
+    """Return the path from which `tailrace.toml` would be read; the file does not exist yet."""
     monkeypatch.chdir(tmp_path)
     return tmp_path / "tailrace.toml"
 

@@ -1,4 +1,4 @@
-"""What an entry of the API keys says."""
+"""Test the entries of the API keys."""
 
 import pytest
 from pydantic import SecretStr

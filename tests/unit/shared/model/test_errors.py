@@ -44,7 +44,7 @@ def tree(root: type[TailraceError]) -> dict[str, str]:
 
 
 def picture() -> list[tuple[int, str, str]]:
-    """The docstring's drawing as rows of depth, name and what is said beside it."""
+    """Parse the docstring's drawing into rows of depth, name and the remark beside it."""
     lines = (errors.__doc__ or "").split("\n\n")[2].splitlines()
     rows = [match for match in map(_ROW.match, lines) if match]
     assert len(rows) == len(lines)

@@ -168,7 +168,7 @@ def test_usage_adds_up_and_says_who_counted() -> None:
     }
 
 
-# What is kept of a result.
+# The retention of results.
 
 HALF = Embedded(model="m", done=100, total=200, dimensions=3, prompt_tokens=7, source="provider", sha256="abc")
 

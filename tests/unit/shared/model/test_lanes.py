@@ -1,4 +1,4 @@
-"""Which lanes there are, whose turn it is, and who may have another slot."""
+"""Test the lanes: their names, their turns, and their claims to another slot."""
 
 from collections import Counter
 from itertools import pairwise
@@ -20,7 +20,7 @@ def lanes_of(numbers: list[int]) -> list[Lane]:
 
 
 def turns(rota: Rota, count: int, backlog: set[str] | None = None) -> list[str]:
-    """Which lanes are served, where those in `backlog` (None: all) always have a job."""
+    """List the lanes in the order of their turns, if those in `backlog` (None: all) always have a job."""
     served = []
     for _ in range(count):
         name = next(name for name in rota.order() if backlog is None or name in backlog)
@@ -172,7 +172,7 @@ steps = st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.sets(st.integers
 def test_a_free_slot_goes_to_whoever_waits_unless_his_lane_is_at_its_cap(
     shapes: list[tuple[int, int | None]], slots: int, story: list[tuple[bool, int, set[int]]]
 ) -> None:
-    """Against the plainest model: what each lane holds, and what it may hold."""
+    """Compare with the plainest model: the slots each lane holds, and those it may hold."""
     lanes = [Lane(f"lane-{number}", weight, cap) for number, (weight, cap) in enumerate(shapes)]
     rota, held = Rota(lanes, slots), Counter[str]()
     for ends, which, waiting in story:

@@ -1,4 +1,4 @@
-"""Routes, and what the settings make of them."""
+"""Test routes, and their form in the settings."""
 
 import json
 from typing import Any
@@ -170,7 +170,7 @@ def test_tables_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert [*load_settings().route_table().upstreams] == ["openai", "azure"]
 
 
-# What is refused at start.
+# Routes that are refused at start.
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Server-Sent Events in pieces: whatever cuts them, the same come out."""
+"""Test Server-Sent Events in pieces: the same events result from any cut."""
 
 import pytest
 from hypothesis import given

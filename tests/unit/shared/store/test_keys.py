@@ -59,7 +59,7 @@ def test_the_keys_are_where_the_design_says() -> None:
 
 
 def test_two_tenants_never_share_an_idempotency_key_or_a_conversation() -> None:
-    # A tenant's name has no colon (settings), so where it ends is clear.
+    # A tenant's name has no colon (settings), so that its end is clear.
     keys = Keys()
 
     assert keys.conversation("a", "b:chat:c") != keys.conversation("a.b", "c")

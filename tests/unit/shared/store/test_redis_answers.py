@@ -1,4 +1,4 @@
-"""Error answers of Redis: what each means, and the sentence for those that a person has to do something about."""
+"""Test error answers of Redis: the meaning of each, and the sentence for those that an operator must fix."""
 
 import pytest
 

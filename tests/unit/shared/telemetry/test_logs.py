@@ -23,7 +23,7 @@ class Loud:
 
 @pytest.fixture(autouse=True)
 def untouched_logging() -> Iterator[None]:
-    """What `configure_logs` changes in this process is put back."""
+    """Undo the changes that `configure_logs` makes in this process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -35,7 +35,7 @@ def untouched_logging() -> Iterator[None]:
 
 @pytest.fixture
 def logged(capsys: pytest.CaptureFixture[str]) -> Logged:
-    """What came out on stderr since it was last asked, as records."""
+    """Return the output on stderr since the last call, as records."""
     return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 

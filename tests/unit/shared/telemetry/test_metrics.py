@@ -9,7 +9,7 @@ import pytest
 from shared.telemetry.metrics import Family, FleetMetrics, Kind, Metrics, Sample, decode_samples, encode_samples
 
 FAMILIES = [family for metrics in (FleetMetrics(), Metrics()) for family in metrics.families]
-# Prometheus, metric and label naming: base units, and what is counted up says so.
+# Prometheus, metric and label naming: base units, and the suffix `_total` for counters.
 UNITS = {Kind.COUNTER: ("_total",), Kind.HISTOGRAM: ("_seconds", "_bytes")}
 
 
@@ -120,7 +120,7 @@ def test_what_another_version_counts_differently_is_left_out() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"7", b"\xff", b"{"])
 def test_what_is_no_samples_is_an_error(raw: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011  # whatever json says of it
+    with pytest.raises(ValueError):  # noqa: PT011  # any message of json's
         decode_samples(raw, Metrics().families)
 
 

@@ -1,4 +1,4 @@
-"""The next attempt of a job: the links that can continue, their order, and what the store records of it."""
+"""Test the next attempt of a job: the links that can continue, their order, and the record in the store."""
 
 import json
 from dataclasses import replace

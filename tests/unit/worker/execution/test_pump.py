@@ -1,4 +1,4 @@
-"""An outbox: which entries it makes, what it keeps, and when it makes its provider wait."""
+"""Test an outbox: its entries, its buffer, and the moments at which it makes its provider wait."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -19,7 +19,7 @@ ROOMY = 1 << 30
 
 
 class ManualClock(Clock):
-    """Time that passes when told to."""
+    """Advance only when the test sets the time."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -32,7 +32,7 @@ class ManualClock(Clock):
 
 
 class Bench:
-    """An outbox whose pump does not run: the test acts as the pump and the log."""
+    """Hold an outbox whose pump does not run: the test acts as the pump and the log."""
 
     def __init__(self, *, max_bytes: int = ROOMY, seq: int = 1) -> None:
         self.clock = ManualClock()

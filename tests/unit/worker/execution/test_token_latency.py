@@ -1,4 +1,4 @@
-"""The pace of a provider: its first token, then its gaps, and whose fault an end is."""
+"""Test the pace of a provider: its first token, then its gaps, and the party at fault for an end."""
 
 import pytest
 

@@ -14,7 +14,7 @@ HOW = [how for how in Continuation if how is not Continuation.NONE]
 
 
 def heard(*deltas: dict[str, Any]) -> PartialAnswer:
-    """What a log with these deltas amounts to."""
+    """Add these deltas of a log to one partial answer."""
     found = PartialAnswer()
     for delta in deltas:
         found.add(encode_data(delta))

@@ -1,4 +1,4 @@
-"""What follows a failed attempt."""
+"""Test the step after a failed attempt."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def after(found: Again | None) -> float:
     return found.after_s
 
 
-# What an error means.
+# The meaning of an error.
 
 
 def test_every_code_of_a_refusal_has_its_verdict() -> None:

@@ -1,4 +1,7 @@
-"""What an abandoned job would still have cost: its limit, or an answer of its model, less what was generated."""
+"""Test the estimated cost of an abandoned job's rest.
+
+It is the job's limit, or an answer of its model, less the tokens that were generated.
+"""
 
 from typing import Any
 

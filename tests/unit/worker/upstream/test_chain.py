@@ -1,4 +1,4 @@
-"""How long a provider may be silent, and what counts as a whole answer."""
+"""Test the limits of a provider's silence, and the condition for a whole answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -31,7 +31,7 @@ def token(text: str = "a", **fields: Any) -> Chunk:
 
 
 class Told:
-    """A provider that says what a test tells it to, when it does. An exception is raised, None is the end."""
+    """Act as a provider that says each chunk when the test sends it. An exception is raised, None is the end."""
 
     name = "told"
 
@@ -136,7 +136,7 @@ async def let_timers_fire() -> None:
 
 
 async def ending(reading: asyncio.Task[T]) -> T:
-    """What comes of it, now and not later."""
+    """Return the result, which must be there now."""
     await let_timers_fire()
     assert reading.done()
     return await reading

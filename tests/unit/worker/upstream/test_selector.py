@@ -18,7 +18,7 @@ from worker.upstream.selector import Permit, ProviderSelector
 
 
 class Sick(Breakers):
-    """Breakers that let nobody to the `closed` providers, and remember what they are told."""
+    """Refuse calls to the `closed` providers, and record each report."""
 
     def __init__(self, *closed: str, trial: bool = False) -> None:
         self.closed = closed
@@ -43,7 +43,7 @@ class Sick(Breakers):
 
 
 class Narrow(Concurrency):
-    """No place at the `full` providers; at those that empty themselves, one for who waits."""
+    """Refuse a place at the `full` providers; with `emptying`, grant one to a job that waits."""
 
     def __init__(self, *full: str, emptying: bool = False) -> None:
         self.full, self.emptying = full, emptying

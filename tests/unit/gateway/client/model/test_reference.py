@@ -1,4 +1,4 @@
-"""How a person may name a job, and what is no name of one."""
+"""Test the ways to name a job, and the names that are not valid."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What reaches a terminal, whole characters, and how many rows they take."""
+"""Test the text that reaches a terminal: whole characters, and the number of rows they take."""
 
 import unicodedata
 

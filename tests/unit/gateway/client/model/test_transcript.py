@@ -1,4 +1,4 @@
-"""What a reader makes of a job's events: what is said, what is taken back, and what is proven in the end."""
+"""Test the transcript of a job's events: its text, its rollbacks, and the proof at its end."""
 
 import hashlib
 from typing import Any

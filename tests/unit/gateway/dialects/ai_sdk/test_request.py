@@ -1,4 +1,4 @@
-"""What `useChat` sends, as the turns of a conversation."""
+"""Test the request of `useChat`, as the turns of a conversation."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The AI SDK's dialect: what each event becomes for a page that chats."""
+"""Test the AI SDK's dialect: the parts that each event becomes for a page that chats."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ def words(kind: str, block: int, *texts: str, closed: bool = True) -> list[dict[
 
 
 def parts(frames: bytes) -> list[Any]:
-    """What frames say: their data, decoded; `[DONE]` as it is."""
+    """Decode the data of frames; `[DONE]` stays as it is."""
     *each, rest = frames.split(b"\n\n")
     assert rest == b""
     assert all(frame.startswith(b"data: ") and b"\n" not in frame for frame in each)

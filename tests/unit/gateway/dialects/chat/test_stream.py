@@ -1,4 +1,4 @@
-"""The chat dialect: what each event becomes for a client of OpenAI's chat completions."""
+"""Test the chat dialect: the chunks that each event becomes for a client of OpenAI's chat completions."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ def stream(include_usage: bool = False, choices: int = 1, legacy: bool = False) 
 
 
 def said(frames: bytes) -> list[Any]:
-    """What frames say: their data, decoded; `[DONE]` as it is."""
+    """Decode the data of frames; `[DONE]` stays as it is."""
     assert frames == b"" or frames.endswith(b"\n\n")
     lines = [frame.split(b"\n") for frame in frames.split(b"\n\n") if frame]
     assert all(data.startswith(b"data: ") and all(line.startswith(b"id: ") for line in rest) for data, *rest in lines)

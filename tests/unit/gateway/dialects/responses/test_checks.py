@@ -1,4 +1,4 @@
-"""The checks of single values: each returns the value, or names it and what would be right."""
+"""Test the checks of single values: each returns the value, or names it and the valid form."""
 
 from collections.abc import Callable
 from typing import Any

@@ -33,7 +33,7 @@ class Log:
         return self
 
     def answer(self) -> LoggedAnswer:
-        """Return what was found."""
+        """Return the answer that the reader found."""
         return self._reader.answer()
 
 

@@ -1,4 +1,4 @@
-"""The response object: its ids, its usage, its error, and the fields that say what was asked."""
+"""Test the response object: its ids, its usage, its error, and the fields that repeat the request."""
 
 from typing import Any
 

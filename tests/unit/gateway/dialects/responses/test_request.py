@@ -1,4 +1,4 @@
-"""What is asked of Responses, as a chat request; and what is refused, by the name of the field."""
+"""Test the request of Responses as a chat request, and its refusals by the name of the field."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The responses dialect: what each event becomes for a reader of OpenAI's Responses."""
+"""Test the responses dialect: the events that a reader of OpenAI's Responses gets for each logged event."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ def stream(after: int = ALL, **options: Any) -> ResponseStream:
 
 
 def said(frames: bytes) -> list[dict[str, Any]]:
-    """What frames say."""
+    """Decode the data of frames."""
     found = []
     for frame in frames.split(b"\n\n")[:-1]:
         head, data = frame.split(b"\n")

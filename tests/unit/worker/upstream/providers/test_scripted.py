@@ -1,4 +1,4 @@
-"""The provider that does what the request says."""
+"""Test the provider that follows the script in its request."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Bodies in any form, under any cut: which form it is, and what its parts are."""
+"""Test bodies in any form, under any cut: the detected form, and the parts."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Answers from bytes: what is of the answer, what is passed over, and what ends it."""
+"""Test answers from bytes: the parts of the answer, the parts that are skipped, and the end."""
 
 import json
 from collections.abc import Iterator

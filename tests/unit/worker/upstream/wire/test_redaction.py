@@ -1,4 +1,4 @@
-"""What is taken out of a foreign text, and what stays."""
+"""Test the redaction of a foreign text: the parts that are removed, and the parts that stay."""
 
 import pytest
 

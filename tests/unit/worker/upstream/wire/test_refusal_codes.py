@@ -1,4 +1,4 @@
-"""What an upstream's error means, by its status, its names and its words."""
+"""Test the meaning of an upstream's error, by its status, its names and its words."""
 
 import pytest
 

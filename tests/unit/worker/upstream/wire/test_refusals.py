@@ -1,4 +1,4 @@
-"""An upstream's errors in all their shapes, and what is no error though it looks like one."""
+"""Test an upstream's errors in all their shapes, and texts that only look like an error."""
 
 from typing import Any
 

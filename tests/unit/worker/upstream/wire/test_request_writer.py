@@ -1,4 +1,4 @@
-"""The bodies that go up: what a provider's settings make of a request."""
+"""Test the bodies of upstream requests, as a provider's settings shape them."""
 
 from typing import Any
 

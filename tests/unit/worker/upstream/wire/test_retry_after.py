@@ -1,4 +1,4 @@
-"""The pause that an upstream asks for, whatever it writes."""
+"""Test the pause that an upstream asks for, in any notation."""
 
 import pytest
 

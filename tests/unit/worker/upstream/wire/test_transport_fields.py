@@ -1,4 +1,4 @@
-"""Which field of Tailrace's own a refusal blames, and what is remembered of it."""
+"""Test the field of Tailrace's own that a refusal blames, and the memory of it."""
 
 import pytest
 

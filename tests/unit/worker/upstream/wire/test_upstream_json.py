@@ -1,4 +1,4 @@
-"""JSON of upstreams: what JSON has no word for is None, and nothing is nested without end."""
+"""Test JSON of upstreams: numbers that JSON can not express are None, and nesting is bounded."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What an answer to an embeddings request may look like, and what is made of it."""
+"""Test the valid answers to an embeddings request, and their vectors."""
 
 import base64
 import struct
