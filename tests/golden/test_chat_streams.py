@@ -1,8 +1,8 @@
-"""Recorded jobs, their recorded chat streams and completions, and the official client reading them.
+"""Compare recorded jobs with their recorded chat streams and completions, and read them with the official client.
 
-`chat/<name>.events` is a job's log as Redis holds it; `.sse` is the stream that a caller of chat completions
-reads, `.json` what a caller gets who does not stream. `python -m tests.golden.test_chat_streams` records the
-last two anew: look at the difference before you keep it.
+`chat/<name>.events` is a job's log as Redis holds it; `.sse` is the stream for a caller of chat completions,
+`.json` the answer to a caller that does not stream. `python -m tests.golden.test_chat_streams` records the
+last two anew: check the difference before you commit it.
 """
 
 import json
@@ -71,14 +71,14 @@ def recorded_completion(name: str) -> Any:
 
 
 def streamed(name: str) -> bytes:
-    """The stream of a recorded job, for a caller whose headers went out at once."""
+    """Build the stream of a recorded job, for a caller whose headers were sent at once."""
     stream = ChatStream(OPTIONS[name])
     frames = b"".join(map(stream.translate, events(name)))
     return frames if stream.shown else frames + stream.failure_frame()
 
 
 def completed(name: str) -> Any:
-    """The answer to a caller who does not stream: an HTTP status and a body."""
+    """Build the answer for a caller that does not stream: an HTTP status and a body."""
     completion = ChatCompletion(OPTIONS[name])
     for event in events(name):
         completion.accept(event)
@@ -115,7 +115,7 @@ def async_client(name: str) -> AsyncOpenAI:
 
 
 def texts(chunks: list[ChatCompletionChunk]) -> dict[int, str]:
-    """What a plain loop over the chunks makes of each choice."""
+    """Join the text of each choice, as a plain loop over the chunks does."""
     found: dict[int, str] = {}
     for choice in (choice for chunk in chunks for choice in chunk.choices):
         found[choice.index] = found.get(choice.index, "") + (choice.delta.content or "")
@@ -123,7 +123,7 @@ def texts(chunks: list[ChatCompletionChunk]) -> dict[int, str]:
 
 
 def gist(completion: dict[str, Any]) -> dict[str, Any]:
-    """What a stream and a completion must agree on; for null, a stream may say an empty text."""
+    """Return the fields on which a stream and a completion must agree; for null, a stream may say an empty text."""
     choices = []
     for choice in completion["choices"]:
         message = choice["message"]

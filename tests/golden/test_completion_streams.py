@@ -1,8 +1,8 @@
-"""Recorded jobs as legacy completions, and the official client reading them.
+"""Compare recorded jobs with legacy completions, and read them with the official client.
 
-The jobs are those of the chat recordings; `completions/<name>.sse` is the stream that a caller reads, `.json` the
-answer of a caller who does not stream. `python -m tests.golden.test_completion_streams` records them anew: look at the
-difference before you keep it.
+The jobs are those of the chat recordings; `completions/<name>.sse` is the stream for a caller, `.json` the
+answer to a caller that does not stream. `python -m tests.golden.test_completion_streams` records them anew:
+check the difference before you commit it.
 """
 
 import json
@@ -50,14 +50,14 @@ def recorded_completion(name: str) -> Any:
 
 
 def streamed(name: str) -> bytes:
-    """The stream of a recorded job, for a caller whose headers went out at once."""
+    """Build the stream of a recorded job, for a caller whose headers were sent at once."""
     stream = TextStream(OPTIONS[name])
     frames = b"".join(map(stream.translate, events(name)))
     return frames if stream.shown else frames + stream.failure_frame()
 
 
 def completed(name: str) -> Any:
-    """The answer to a caller who does not stream: an HTTP status and a body."""
+    """Build the answer for a caller that does not stream: an HTTP status and a body."""
     completion = TextCompletion(OPTIONS[name])
     for event in events(name):
         completion.accept(event)

@@ -1,7 +1,7 @@
-"""A recorded job of embeddings that two workers share, and the answers to its callers, byte by byte.
+"""Compare the answers of an embeddings job that two workers share with recorded ones, byte by byte.
 
 `embeddings/taken_over.events` is its log as Redis holds it, `.float.json` and `.base64.json` are its result.
-The scripted provider makes the vectors; a drain is what makes the second worker take over.
+The scripted provider makes the vectors; a drain makes the second worker take over.
 """
 
 import hashlib

@@ -140,7 +140,7 @@ def async_client(name: str) -> AsyncOpenAI:
 
 
 def gist(output: list[dict[str, Any]]) -> list[Any]:
-    """What is said in an output, without what the client's helper adds to it."""
+    """Return the content of an output, without the additions of the client's helper."""
     said: list[Any] = []
     for item in output:
         content = [(part["type"], part.get("text", part.get("refusal"))) for part in item.get("content") or ()]

@@ -1,7 +1,7 @@
-"""Recorded jobs as the AI SDK's UI message streams; `ai` itself reads them in tests/clients/test_ai_sdk.py.
+"""Compare recorded jobs with the AI SDK's UI message streams; `ai` itself reads them in tests/clients/test_ai_sdk.py.
 
-`chat/<name>.events` is a job's log as Redis holds it, `ui_message/<name>.sse` what a page gets.
-`python -m tests.golden.test_ui_message_streams` records them anew: look at the difference before you keep it.
+`chat/<name>.events` is a job's log as Redis holds it, `ui_message/<name>.sse` the stream for a page.
+`python -m tests.golden.test_ui_message_streams` records them anew: check the difference before you commit it.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ MESSAGE = "msg_01hf7yat000000000000000005"
 
 
 def streamed(name: str) -> bytes:
-    """The stream of a recorded job, for a page whose headers went out at once."""
+    """Build the stream of a recorded job, for a page whose headers were sent at once."""
     stream = UiMessageStream(MESSAGE)
     frames = b"".join(map(stream.translate, events(name)))
     return frames if stream.shown else frames + stream.failure_frame()

@@ -1,6 +1,6 @@
-"""The append protocol against a plain list: any steps, by any owners, in any order, on the real server.
+"""Compare the append protocol with a plain list: any steps, by any owners, in any order, on the real server.
 
-The list is what the log must be after each step, and what is published is what is logged: nothing more, nothing else.
+After each step the log must equal the list, and exactly the logged entries must be published.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ TEXTS = st.lists(st.sampled_from(["a", "é\u2028", "\n\nid: 9-9\n\n", "x" * 9_00
 
 @dataclass
 class Model:
-    """What Redis should hold: the record's fields that matter, and the log as a list of frames."""
+    """Hold the expected contents of Redis: the record's fields that matter, and the log as a list of frames."""
 
     log: list[bytes]
     published: list[bytes]
@@ -61,7 +61,7 @@ class Model:
         self.seq = last
 
     def append(self, entry: Entry) -> AppendAnswer:
-        """What the log must answer; accepted frames are added."""
+        """Return the answer that the log must give; accepted frames are added."""
         if refusal := self.refusal(entry.epoch, entry.owner):
             return refusal
         if self.status is State.CANCELLING:
@@ -74,7 +74,7 @@ class Model:
         return Written()
 
     def finish(self, execution: Execution, seq: int, status: State, frame: bytes) -> FinishAnswer:
-        """What `finish` must answer; an accepted terminal event is added."""
+        """Return the answer that `finish` must give; an accepted terminal event is added."""
         refusal = self.refusal(execution.epoch, execution.owner)
         if refusal is StopReason.ENDED and (execution.epoch, execution.owner, seq) == (
             self.epoch,

@@ -36,7 +36,7 @@ CALLS = st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz")), max_s
 
 @dataclass
 class Model:
-    """A list of calls and a date: what anybody would write down."""
+    """Record a list of calls and a date: the plainest model of a circuit."""
 
     calls: list[tuple[int, str, str | None]] = field(default_factory=list)
     """When a call ended, of which group, and which request failed; None for a success."""

@@ -92,7 +92,7 @@ def token(text: str) -> dict[str, Any]:
 
 @st.composite
 def answers(draw: st.DrawFn) -> tuple[int, list[dict[str, Any]]]:
-    """What a provider that keeps to the rules sends: some choices, interleaved, with words and tool calls."""
+    """Generate the chunks of a provider that follows the rules: some choices, interleaved, with words and calls."""
     count = draw(st.integers(1, 3))
     calls: dict[int, int] = {}
     sent = []
@@ -170,7 +170,7 @@ def the_long_way(options: ChatOptions, delta: dict[str, Any]) -> bytes:
 
 
 def payloads_of(frames: bytes) -> list[bytes]:
-    """What frames say, without their ids."""
+    """Return the payloads of frames, without their ids."""
     *said, rest = frames.split(b"\n\n")
     assert rest == b""
     lines = [frame.split(b"\n") for frame in said]
@@ -321,7 +321,7 @@ def test_a_stream_and_a_completion_show_the_same_fields_beside_the_deltas(deltas
 
 
 def gist(completion: dict[str, Any]) -> list[Any]:
-    """What a stream and a completion must agree on; for null, a stream may say an empty text."""
+    """Return the fields on which a stream and a completion must agree; for null, a stream may say an empty text."""
     choices = []
     for choice in completion["choices"]:
         message = choice["message"]

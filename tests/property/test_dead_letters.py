@@ -1,7 +1,7 @@
-"""The list of dead letters against a plain dictionary: any steps at any jobs, in any order, on the real server.
+"""Compare the list of dead letters with a plain dictionary: any steps at any jobs, in any order, on the real server.
 
-What failed is listed once, in the order of its end, until it is dismissed or too old, or there are too many; what was
-requeued is not open. Below: shared/store/functions through dead_letters.py.
+A failed job is listed once, in the order of its end, until it is dismissed or too old, or there are too many.
+A requeued job is not open.
 """
 
 import asyncio

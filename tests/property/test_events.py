@@ -1,4 +1,4 @@
-"""Frames of any content: what goes in comes out, and no client can be made to see anything else."""
+"""Test frames of any content: decoding returns the encoded event, and no client can be made to see anything else."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Whatever an upstream sends, an answer is chunks or one of the errors that a provider knows."""
+"""Test any bytes of an upstream: an answer is chunks, or one of the errors that a provider knows."""
 
 import json
 from typing import Any

@@ -1,6 +1,6 @@
-"""A tenant's bytes against what lies on the server: any steps at any jobs, in any order.
+"""Compare a tenant's counted bytes with those on the server: any steps at any jobs, in any order.
 
-The sum is what its jobs keep, always: exactly of those that have ended, and with the next whole step of the others.
+The sum is always the bytes that its jobs keep: the exact bytes of ended jobs, the next whole step of the others.
 Jobs that vanish count until they are swept, which the next job does. No tenant passes its bound by a new job.
 """
 
@@ -53,7 +53,7 @@ class ByteSteps(RuleBasedStateMachine):
 
     @rule(target=jobs, size=st.integers(2, 5 * STEP), brief=st.booleans())
     def create(self, size: int, brief: bool) -> str:
-        """A new job comes in, if there is room. It sweeps what has vanished."""
+        """Create a new job, if there is room. It sweeps the jobs that have vanished."""
         spec = make_spec(request=b"{}".ljust(size), brief=b"{}" if brief else b"")
         self.vanished.clear()
         full = self.run(self.counted_whole()) + _steps(JOB + size + 150) > 18 * STEP
@@ -76,7 +76,7 @@ class ByteSteps(RuleBasedStateMachine):
         return total
 
     async def size_of(self, job_id: str) -> int:
-        """What a job keeps, its brief included."""
+        """Return the bytes that a job keeps, its brief included."""
         brief = await self.core.client.hget(self.core.keys.job(job_id).record, "brief")  # type: ignore[misc]
         return await kept(self.core, job_id) + len(brief or b"")
 
@@ -132,14 +132,14 @@ class ByteSteps(RuleBasedStateMachine):
 
     @invariant()
     def the_sum_is_what_is_kept(self) -> None:
-        """Between two sweeps, what has vanished counts still."""
+        """Check the sum: between two sweeps, jobs that have vanished still count."""
         if not hasattr(self, "core"):
             return
         total, there = self.run(counted(self.core)), self.run(self.counted_whole())
         assert total == there if not self.vanished else total > there
 
     def teardown(self) -> None:
-        """Close what is open."""
+        """Close the core and the event loop."""
         self.run(self.stack.aclose())
         self.loop.close()
 

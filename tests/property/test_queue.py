@@ -1,7 +1,7 @@
-"""The queue's functions against plain dictionaries: any steps, by any owners, in any order, on the real server.
+"""Compare the queue's functions with plain dictionaries: any steps, by any owners, in any order, on the real server.
 
-A job that was let in and is not done is always in its lane, known to the reaper and readable for arq, and never has
-two holders. Leases are so long that none runs out by itself; a step lets them. Below: functions/ through queue.py.
+An admitted job that has not ended is always in its lane, known to the reaper and readable for arq, and never has
+two holders. Leases are so long that none expires by itself; a step expires them.
 """
 
 import asyncio
@@ -164,7 +164,7 @@ class QueueSteps(RuleBasedStateMachine):
         arq_keys = [ARQ_JOB + job, ARQ_IN_PROGRESS + job, ARQ_RETRY + job]
         assert self.run(self.core.client.exists(*arq_keys)) == 0
 
-    # What time and accidents do.
+    # Steps of time, and accidents.
 
     @rule(job=jobs, renewed=st.booleans())
     def the_time_has_come(self, job: str, renewed: bool) -> None:
@@ -191,7 +191,7 @@ class QueueSteps(RuleBasedStateMachine):
         assert not self.run(self.core.queue.restore(self.run(self.core.job(job)).place, LEASE_S))
         place.due = True
 
-    # What must hold.
+    # Invariants.
 
     @invariant()
     def nothing_is_lost_and_nothing_has_two_holders(self) -> None:

@@ -1,4 +1,4 @@
-"""Whatever the order of items, the chat that they become is one that strict upstreams take, and nothing is lost."""
+"""Test items in any order: they become a chat that strict upstreams accept, and nothing is lost."""
 
 from itertools import pairwise
 from typing import Any
@@ -89,7 +89,7 @@ def test_thoughts_that_led_to_something_go_back_once(items: list[Item]) -> None:
 
 @given(conversations(), st.data())
 def test_it_does_not_matter_where_a_conversation_was_parted(items: list[Item], data: st.DataObject) -> None:
-    """By `previous_response_id`, what came before a caller's item is a chat already."""
+    """Split a conversation: with `previous_response_id`, the items before a caller's item are already a chat."""
     bare = [{name: value for name, value in item.items() if name != "id"} for item in items]
     callers = [at for at, item in enumerate(bare) if item.get("role") in ("user", "developer")]
     at = data.draw(st.sampled_from([0, *callers, len(bare)]))

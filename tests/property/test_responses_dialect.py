@@ -100,7 +100,7 @@ def place_of(event: dict[str, Any]) -> Place:
 
 
 def spoken(events: list[dict[str, Any]]) -> dict[Place, str]:
-    """What the deltas of each part add up to."""
+    """Join the deltas of each part."""
     found: dict[Place, str] = {}
     for event in events:
         if event["type"].endswith(".delta"):
@@ -111,7 +111,7 @@ def spoken(events: list[dict[str, Any]]) -> dict[Place, str]:
 
 
 def written(output: list[dict[str, Any]]) -> dict[Place, str]:
-    """What the finished items say."""
+    """Return the content of the finished items."""
     found: dict[Place, str] = {}
     for index, item in enumerate(output):
         if item["type"].endswith("_call"):

@@ -26,7 +26,7 @@ ERRORS: dict[str, AttemptFailed] = {**PASSING, **ELSEWHERE, **FINAL, **GARBAGE}
 
 @dataclass
 class Model:
-    """A job at a chain, as one would tell it: each link is fine or out, and there is a purse of each kind."""
+    """Model a job at a chain: each link is fine or out, and there is one budget of each kind."""
 
     links: int
     attempts_left: int
@@ -39,7 +39,7 @@ class Model:
     paused: dict[int, float] = field(default_factory=dict)
 
     def fails(self, name: str, able: set[int], shown: int, chance: float) -> float | None:
-        """An attempt at the link where we are fails: the pause before the next, or None if that was it."""
+        """Fail an attempt at the current link; return the pause before the next attempt, or None if it was the last."""
         garbage_again = name in GARBAGE and self.at in self.garbage_of
         self.garbage_of |= {self.at} if name in GARBAGE else set()
         self.attempts_left -= 1

@@ -1,7 +1,7 @@
-"""Invariant 3 against a plain list: whatever is lost, repeated, reordered or read slowly, a reader gets the log.
+"""Test invariant 3 against a plain list: a reader gets the log despite lost, repeated, reordered or slow messages.
 
-The model is a list of entries and a list of messages on their way. Hypothesis decides what is appended, which messages
-arrive, when the log is read in how large pages, and where the reader begins.
+The model is a list of entries and a list of messages on their way. Hypothesis decides which entries are appended, which
+messages arrive, when the log is read in how large pages, and at which event the reader begins.
 """
 
 import bisect
@@ -54,13 +54,13 @@ class JobLog:
         self._write(rollback, frame(EventType.STARTED, EventId(epoch, 2), 0))
 
     def end(self, number: int) -> None:
-        """The terminal event, by the job's worker or, under an epoch of its own, by somebody in its place."""
+        """Write the terminal event, by the job's worker or, under an epoch of its own, by another process."""
         at = EventId(self.last.epoch + 1, 1) if number % 2 else self.last.next()
         self._write(frame(EventType.COMPLETED, at, 0))
         self.over = True
 
     def page(self, cursor: EventId, room: int) -> Snapshot:
-        """What `read` of shared/store/functions answers."""
+        """Return the answer of `read` of shared/store/functions."""
         read = bisect.bisect_right(self.entries, cursor, key=last_id)
         after = self.entries[read:]
         sizes = itertools.accumulate(map(len, after), initial=0)
@@ -135,13 +135,13 @@ class World:
             messages[number % len(messages)] = None
 
     def lose_one(self, number: int) -> None:
-        """A message is lost, and nobody knows."""
+        """Lose a message without a notice."""
         if messages := self.log.in_flight:
             del messages[number % len(messages)]
             self.lost_silently = True
 
     def reconnect(self, _: int) -> None:
-        """What was on its way is lost, and the hub says so."""
+        """Lose all messages on their way; the hub reports it."""
         self.log.in_flight.clear()
         self.subscriber.lose()
 
@@ -150,7 +150,7 @@ class World:
             assert self.subscriber.position < self.log.last
             self.subscriber.lose()
 
-    # The reader: takes what there is; when there is nothing and it does not follow the live feed, it asks the log.
+    # The reader takes the available bytes; if there are none and it does not follow the live feed, it reads the log.
 
     def take(self, _: int) -> None:
         if self.asked is None:
@@ -188,10 +188,10 @@ class World:
         for step in (self.ask, self.read, self.receive, self.take):
             step(number)
 
-    # What must hold.
+    # Invariants.
 
     def check(self) -> None:
-        """At any moment: invariants 3 and 7, and only what is lost silently leaves a live reader behind."""
+        """Check invariants 3 and 7 at any moment: only a silently lost message leaves a live reader behind."""
         assert self.expected().startswith(self.got)
         pending = sum(map(len, self.subscriber._pending))
         held = sum(len(message.frames) for message in self.subscriber._held)
@@ -206,7 +206,7 @@ class World:
         """The log after the cursor; after a gap, all of it."""
         if self.gap is not None:
             return self.gap + b"".join(self.log.entries)
-        # What was written since it was asked last: to begin anew each time would cost half a minute.
+        # Only the entries since the last call: to begin anew each time would cost half a minute.
         self._after_cursor += b"".join(after_cursor(entry, self.cursor) for entry in self.log.entries[self._seen :])
         self._seen = len(self.log.entries)
         return self._after_cursor
@@ -224,7 +224,7 @@ class World:
 
 
 Step = Callable[[World, int], None]
-# The ordinary ones more often, since what goes wrong goes wrong on their way.
+# The ordinary steps more often, since faults occur on their way.
 STEPS: tuple[Step, ...] = (
     *(World.append, World.append, World.append, World.deliver_all, World.deliver_all, World.catch_up, World.catch_up),
     *(World.begin_again, World.end, World.deliver_one, World.deliver_twice, World.nudge, World.lose_one),

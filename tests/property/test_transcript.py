@@ -1,7 +1,7 @@
-"""The client's transcript against a plain model: whatever happens on the way, it ends with what the log says.
+"""Compare the client's transcript with a plain model: after any faults on the way, it ends with the log's answer.
 
-The model is the log itself, a list of events: the answer is what its deltas say after each rollback has been obeyed.
-Hypothesis decides what is logged, where a connection breaks, what comes twice, and how much of its end Redis forgets.
+The model is the log itself, a list of events: the answer is the text of its deltas after each rollback is applied.
+Hypothesis decides the logged events, the broken connections, the repeated events, and how much of its end Redis loses.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ TEXTS = st.sampled_from(["a", "b ", "naïve ", "\n", "🌊", ""])
 
 
 class JobLog:
-    """What the worker and Redis do."""
+    """Act as the worker and Redis."""
 
     def __init__(self) -> None:
         self.events = [SentEvent("queued", b"{}", "0-1")]
@@ -32,7 +32,7 @@ class JobLog:
         self._write(EventType.DELTA, {"content": text})
 
     def roll_back(self, where: int) -> None:
-        """Another execution begins; it keeps what came up to some event."""
+        """Begin another execution; it keeps the events up to some event."""
         to = self.events[where % len(self.events)].id
         self._epoch = max(self._epoch, self.last.epoch) + 1
         self._write(EventType.ROLLBACK, {"to": to}, EventId(self._epoch, 1))
@@ -59,7 +59,7 @@ class JobLog:
         return kept
 
     def after(self, cursor: EventId) -> list[SentEvent]:
-        """What the gateway sends to a reader with this cursor: where the log does not hold it, a gap and all of it."""
+        """Return the gateway's events after this cursor: a gap and the whole log if the log does not hold it."""
         if cursor != START and str(cursor) not in {event.id for event in self.events}:
             return [SentEvent("gap", b"{}", None), *self.events]
         return [event for event in self.events if id_of(event) > cursor]
@@ -75,7 +75,7 @@ def id_of(event: SentEvent) -> EventId:
 
 
 class Screen:
-    """What somebody has before his eyes who does what the changes say."""
+    """Show the text that results if each change is carried out."""
 
     def __init__(self, transcript: Transcript) -> None:
         self._transcript = transcript

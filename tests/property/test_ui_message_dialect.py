@@ -1,4 +1,4 @@
-"""The AI SDK's dialect under arbitrary answers: what a page is told fits together, and each replay tells it again."""
+"""Test the AI SDK's dialect under arbitrary answers: the parts fit together, and each replay repeats them."""
 
 import json
 from itertools import pairwise
@@ -44,13 +44,13 @@ def told(events: list[Event]) -> bytes:
 
 
 def parts(frames: bytes) -> list[dict[str, Any]]:
-    """What frames say, `[DONE]` as a part of its own."""
+    """Decode the data of frames, `[DONE]` as a part of its own."""
     payloads = [frame.removeprefix(b"data: ") for frame in frames.split(b"\n\n")[:-1]]
     return [{"type": "DONE"} if payload == b"[DONE]" else json.loads(payload) for payload in payloads]
 
 
 class Page:
-    """What `ai`'s processUIMessageStream demands of the parts, and makes of them."""
+    """Check the parts as `ai`'s processUIMessageStream does, and build its result."""
 
     def __init__(self) -> None:
         self.open: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""The viewers' step against plain dictionaries: gateways come, show themselves, leave and die, and time passes.
+"""Compare the viewers' step with plain dictionaries: gateways arrive, report, leave and die, and time passes.
 
-A job is given up if and only if nobody was there for as long as it asked for. The server's clock can't be set, so that
-a step moves all that was written into the past. Below: shared/store/functions through viewers.py and store.py.
+A job is abandoned if and only if it had no viewers for as long as it asked for. The server's clock can't be set, so
+that a step moves all written times into the past.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from tests.support.valkey import fresh_prefix
 T = TypeVar("T")
 GATEWAYS = st.sampled_from(["g.1", "g.2", "g.3"])
 UNSEEN_S, ALONE_S = 40.0, 10.0
-# More than all steps of one run take: what is nearer than this to a limit is not asked.
+# Longer than all steps of one run: times nearer than this to a limit are not checked.
 SLACK_S = 4.0
 
 
 @dataclass
 class Model:
-    """What the server should know. Times are seconds on a clock of its own."""
+    """Hold the state that the server should have. Times are seconds on a clock of its own."""
 
     mortal: bool
     now: float = 0.0

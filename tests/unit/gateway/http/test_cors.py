@@ -1,6 +1,6 @@
-"""Test requests from pages of other origins: the allowed origins, the readable headers, and other clients.
+"""Test requests from pages of other origins: the allowed origins, and the headers that their pages may read.
 
-Requests without an allowed origin are answered as before.
+Requests of other clients are served as without the layer.
 """
 
 from typing import Any
