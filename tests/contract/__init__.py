@@ -1,1 +1,1 @@
-"""Tests against a real Valkey."""
+"""Test against a real Valkey."""

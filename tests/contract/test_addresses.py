@@ -1,4 +1,4 @@
-"""Addresses of Redis: TLS that checks names and is made once, Unix sockets, and options that there are not."""
+"""Test addresses of Redis: TLS that checks names and is made once, Unix sockets, and unknown options."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,7 +23,7 @@ from tests.support.told import Told
 
 @pytest.fixture
 async def relay(redis_url: str) -> AsyncIterator[Relay]:
-    """TLS in front of the run's server."""
+    """Yield a TLS relay in front of the run's server."""
     async with running_relay(redis_url) as running:
         yield running
 

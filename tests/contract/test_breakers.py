@@ -1,4 +1,4 @@
-"""Circuits that several workers share."""
+"""Test circuits that several workers share."""
 
 import asyncio
 from collections.abc import Sequence
@@ -24,24 +24,24 @@ class Count(BreakerStates):
     trips = 0
 
     async def compare_and_set(self, changes: Sequence[Change]) -> tuple[int, list[Found]]:
-        """Counted."""
+        """Count the call, and make it."""
         self.trips += 1
         return await super().compare_and_set(changes)
 
 
 def breakers(core: Core, policy: Policy, metrics: Metrics | None = None) -> Breakers:
-    """Those of one more worker."""
+    """Build the breakers of one more worker."""
     return Breakers(BreakerStates(core.client, core.keys), SystemClock(), policy, metrics)
 
 
 @pytest.fixture
 def pair(core: Core) -> tuple[Breakers, Breakers]:
-    """Two workers', whose circuits stay open for long."""
+    """Build the breakers of two workers, with circuits that stay open for long."""
     return breakers(core, SLOW), breakers(core, SLOW)
 
 
 def call(tenant: str = "t") -> CallOrigin:
-    """A call of a request of its own."""
+    """Build the origin of a call with a request of its own."""
     return CallOrigin(tenant, {"number": next(_NUMBERS)})
 
 

@@ -1,4 +1,4 @@
-"""The models that the workers publish and the gateways offer."""
+"""Test the models that the workers publish and the gateways offer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How many calls all workers together make to a provider."""
+"""Test how many calls all workers together make to a provider."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ LIMITS = {"p": 2}
 
 
 def worker(core: Core, name: str, lease_s: float = 10.0, metrics: Metrics | None = None) -> Concurrency:
-    """One more worker."""
+    """Build the concurrency of one more worker."""
     return Concurrency(
         ConcurrencyPermits(core.client, core.keys), LIMITS, worker=name, lease_s=lease_s, metrics=metrics
     )

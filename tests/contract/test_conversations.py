@@ -1,4 +1,4 @@
-"""Who answers in a chat, on the real server: of two tabs the last one, and a stop misses nobody."""
+"""Test which job answers in a chat, on the real server: of two tabs the last one, and a stop reaches every job."""
 
 import asyncio
 
@@ -13,12 +13,12 @@ RETENTION_S, TIMEOUT_S = 60.0, 30.0
 
 @pytest.fixture
 def chats(core: Core) -> Conversations:
-    """All conversations under this test's keys."""
+    """Return all conversations under this test's keys."""
     return Conversations(core.client, core.keys, retention_s=RETENTION_S)
 
 
 async def answered(chats: Conversations, job_id: str, *, whole: bool = True, last: str | None = None) -> list[str]:
-    """A job that begins and is recorded; whom it superseded."""
+    """Begin and record a job; return the jobs that it superseded."""
     begun = await chats.begin(*CHAT, job_id, last=last, whole=whole, timeout_s=TIMEOUT_S)
     committed = await chats.commit(*CHAT, job_id, [("u1", 1)], timeout_s=TIMEOUT_S)
     assert begun is not None and committed is not None

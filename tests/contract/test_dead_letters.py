@@ -1,4 +1,4 @@
-"""The list of dead letters on a real Valkey: who is on it, in which order, for how long, and how many."""
+"""Test the list of dead letters on a real Valkey: its members, their order, their time on it, and their number."""
 
 import asyncio
 from typing import Any
@@ -19,7 +19,7 @@ UNREACHABLE = ProviderUnreachable("Nobody is there.")
 
 
 async def failed(core: Core, error: AttemptFailed = UNREACHABLE, **changes: Any) -> str:
-    """A job that has failed, before its epilogue."""
+    """Make a failed job, before its epilogue."""
     execution = await core.running(**changes)
     data = encode_data({"error": problem_of(error), "sha256": "", "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
@@ -28,7 +28,7 @@ async def failed(core: Core, error: AttemptFailed = UNREACHABLE, **changes: Any)
 
 
 async def dead_letter(core: Core, **changes: Any) -> str:
-    """A job that is a dead letter."""
+    """Make a job that is a dead letter."""
     job_id = await failed(core, **changes)
     assert await core.dead_letters.bury(job_id) is not None
     return job_id
@@ -44,7 +44,7 @@ async def ids(core: Core, *, only_open: bool = True) -> list[str]:
 
 
 async def kept_s(core: Core, job_id: str) -> list[float]:
-    """For how long each of the job's keys is kept."""
+    """Return how long each of the job's keys is kept."""
     keys = core.keys.job(job_id)
     return [await core.client.pttl(key) / 1000 for key in (keys.record, keys.request, keys.log)]
 
@@ -187,7 +187,7 @@ async def test_of_more_than_are_kept_the_oldest_go_and_their_jobs_with_them(core
         await core.dead_letters.bury(job_id)
 
     assert await ids(core) == await ids(core, only_open=False) == jobs[:MOST_DEAD_LETTERS]
-    for job_id in jobs[MOST_DEAD_LETTERS:]:  # no longer than a job that is no dead letter
+    for job_id in jobs[MOST_DEAD_LETTERS:]:  # no longer than a job that did not fail
         with pytest.raises(JobNotFound):
             await core.job(job_id)
 
@@ -303,7 +303,7 @@ def test_dead_letters_are_never_kept_for_a_shorter_time_than_other_jobs(core: Co
 
 
 def shares(core: Core, *, most: int, most_of_tenant: int) -> DeadLetters:
-    """The same dead letters, with these bounds."""
+    """Build a view of the same dead letters, with these bounds."""
     return DeadLetters(
         core.client,
         core.keys,
@@ -315,7 +315,7 @@ def shares(core: Core, *, most: int, most_of_tenant: int) -> DeadLetters:
 
 
 async def buried(core: Core, letters: DeadLetters, tenant: str, count: int) -> list[str]:
-    """So many dead letters of a tenant, the first of them the oldest."""
+    """Make so many dead letters of a tenant, the first of them the oldest."""
     jobs = [await failed(core, tenant=tenant) for _ in range(count)]
     now = (await core.job(jobs[0])).ended_ms
     for age, job_id in enumerate(reversed(jobs)):

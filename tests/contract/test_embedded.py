@@ -1,4 +1,4 @@
-"""The embedded Valkey: what it promises about its folder, its files and its end."""
+"""Test the embedded Valkey: the promises about its folder, its files and its end."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ from tests.support.valkey import running_valkey
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child's life to its parent's")
 
-# Starts a server, says where it is, and then waits to be killed.
+# Starts a server, prints its address, and then waits to be killed.
 OWNER = """
 import asyncio, json, sys
 from pathlib import Path
@@ -43,7 +43,7 @@ asyncio.run(own())
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data directory, with a name that a configuration file would stumble over."""
+    """Return a data directory with a name that would break a configuration file."""
     return tmp_path / 'a "data" dir, naïve\\x'
 
 
@@ -110,7 +110,7 @@ async def test_a_second_owner_of_a_folder_is_refused_and_the_first_is_not_distur
 
 @asynccontextmanager
 async def orphan(folder: Path, *, frozen: bool) -> AsyncIterator[tuple[str, int]]:
-    """A server whose owner was killed. Frozen before, it could not hear of that."""
+    """Start a server and kill its owner. An owner that was frozen before gives the server no notice of its end."""
     owner = await asyncio.create_subprocess_exec(sys.executable, "-c", OWNER, str(folder), stdout=PIPE)
     assert owner.stdout is not None
     try:
@@ -176,7 +176,7 @@ async def test_a_server_that_cannot_start_says_why_and_gives_the_folder_back(fol
 
 
 def everything_in(folder: Path) -> list[Path]:
-    """The folder, and all that is below it."""
+    """Return the folder, and all that is below it."""
     return [folder, *folder.rglob("*")]
 
 

@@ -1,4 +1,4 @@
-"""One execution of a job of embeddings, on the real server: what stops it, and what it makes of what is kept."""
+"""Test one execution of an embeddings job, on the real server: its ends, and its use of the stored batches."""
 
 import asyncio
 import hashlib
@@ -30,7 +30,7 @@ MOST = 1_000_000
 
 
 class Answering(Results):
-    """Results whose answers a test sees."""
+    """Record the answers of the results."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core.client, core.keys)
@@ -38,7 +38,7 @@ class Answering(Results):
         self.changed = Watched()
 
     async def keep(self, *args: Any, **options: Any) -> AppendAnswer:
-        """As ever."""
+        """Store as usual, and record the answer."""
         self.answers.append(await super().keep(*args, **options))
         self.changed.change()
         return self.answers[-1]
@@ -56,7 +56,7 @@ def embedding(
     metrics: Metrics | None = None,
     results: Results | None = None,
 ) -> Embedding:
-    """An execution that asks the scripted provider."""
+    """Build an execution that calls the scripted provider."""
     link = Link(Scripted(), first_token_s=PATIENCE_S, gap_s=PATIENCE_S)
     return Embedding(
         execution,
@@ -70,7 +70,7 @@ def embedding(
 
 
 async def run(execution: Embedding) -> Ending | None:
-    """Its end, as if nothing followed a failure."""
+    """Run to the end, as if nothing followed a failure."""
     async with asyncio.timeout(PATIENCE_S):
         ending = await execution.run()
     return execution.failed(ending) if isinstance(ending, AttemptFailed) else ending
@@ -137,7 +137,7 @@ async def test_a_batch_behind_what_redis_forgot_ends_the_execution(core: Core) -
 
 
 async def kept(core: Core, execution: Execution, result: bytes, **changes: object) -> None:
-    """A former execution's first batch, or what somebody made of it."""
+    """Store a former execution's first batch, with the given changes."""
     told = {
         "model": "scripted",
         "done": 100,

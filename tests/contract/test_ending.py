@@ -1,4 +1,4 @@
-"""How a job ends: one terminal event, whose count and hash prove what the log holds."""
+"""Test the end of a job: one terminal event, with the count and the hash that prove the contents of the log."""
 
 import asyncio
 import hashlib
@@ -35,7 +35,7 @@ LOST = InternalError("It was lost.")
 
 
 def sha256_of(*texts: str) -> str:
-    """What a reader who got exactly these deltas computes."""
+    """Compute the hash of a reader that got exactly these deltas."""
     return hashlib.sha256(b"".join(encode_data({"content": text}) for text in texts)).hexdigest()
 
 
@@ -50,7 +50,7 @@ async def last_event(core: Core, job_id: str) -> Event:
     return (await core.events(job_id))[-1]
 
 
-# What it says.
+# The contents of the terminal event.
 
 
 def test_a_tally_counts_and_hashes_the_deltas_in_order() -> None:
@@ -242,7 +242,7 @@ async def test_a_rollback_may_go_back_to_the_middle_again_and_again(core: Core) 
         frames_of(execution, 2, "a", "b", "c"),
         rollback(5, to=3),
         frames_of(execution, 6, "d", "e"),
-        rollback(8, to=6),  # what it goes back to has a rollback of its own
+        rollback(8, to=6),  # the range that it rolls back to has a rollback of its own
         frames_of(execution, 9, "f"),
         rollback(10, to=99),  # nothing is after it
     )
@@ -325,7 +325,7 @@ async def test_an_answer_that_is_an_error_is_not_waited_for() -> None:
 
 
 def failing(error: Exception, *, times: int) -> Callable[[], Awaitable[str]]:
-    """A call that raises so many times, and then succeeds."""
+    """Build a call that raises so many times, and then succeeds."""
     left = iter([error] * times)
 
     async def call() -> str:
@@ -336,7 +336,7 @@ def failing(error: Exception, *, times: int) -> Callable[[], Awaitable[str]]:
     return call
 
 
-# What was saved.
+# The stored outcome.
 
 
 @pytest.mark.parametrize(

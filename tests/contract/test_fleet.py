@@ -1,4 +1,4 @@
-"""The fleet's metrics in Redis: there while their process says so, and never older than what was told before."""
+"""Test the fleet's metrics in Redis: present while their process reports them, and never older than a former report."""
 
 import asyncio
 
@@ -119,7 +119,7 @@ async def test_without_redis_there_are_no_last_words_and_nobody_waits_for_them(
 
 
 class Slow(Fleet):
-    """A fleet that holds the first samples up until it is let."""
+    """Delay the first samples of a fleet until the test sets `let`."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core.client, core.keys)

@@ -1,4 +1,4 @@
-"""The atomic steps as a library: the table they enforce, their names and what they may do when memory is short."""
+"""Test the atomic steps as a library: the table they enforce, their names, and their rights when memory is short."""
 
 import itertools
 from typing import Any
@@ -23,7 +23,7 @@ BY_THEN_ENDED = {State.COMPLETED: State.RUNNING, State.FAILED: State.RUNNING, St
 
 
 async def job_in(core: Core, state: State) -> str:
-    """A job that has come to this state."""
+    """Make a job in this state."""
     if state is State.CANCELLED:
         job_id = (await core.running()).job_id
         await core.cancel(job_id)
@@ -42,9 +42,9 @@ async def job_in(core: Core, state: State) -> str:
 
 
 async def finish(core: Core, job_id: str, status: State) -> FinishAnswer:
-    """Finish as somebody who may, as far as the fence is concerned: only the table stands against it."""
+    """Finish as an owner that passes the fence: only the table can refuse it."""
     execution = await core.store.take_over(job_id, "somebody")
-    if not isinstance(execution, Execution):  # ended: who ended it tries to go on writing
+    if not isinstance(execution, Execution):  # ended: its owner tries to write more
         record = await core.client.hmget(core.keys.job(job_id).record, ["epoch", "owner", "base"])  # type: ignore[misc]
         execution = Execution(job_id, int(record[0]), record[1].decode(), 0, int(record[2]), 1, 0)
     return await core.finish(execution, status)
@@ -130,7 +130,7 @@ def test_the_table_above_knows_every_way_to_end() -> None:
 
 
 async def library(core: Core, name: str = LIBRARY.name) -> dict[bytes, set[bytes]]:
-    """The library's functions and their flags."""
+    """Return the library's functions and their flags."""
     await core.functions.load()
     (found,) = await core.client.execute_command("FUNCTION", "LIST", "LIBRARYNAME", name)
     functions = as_dict(found)[b"functions"]
@@ -142,12 +142,12 @@ def as_dict(pairs: list[Any]) -> dict[bytes, Any]:
 
 
 def another_version() -> Library:
-    """A library that differs from ours in a comment."""
+    """Build a library that differs from ours in a comment."""
     return Library.of(read_source() + "-- another version\n")
 
 
 async def names_of(core: Core) -> set[str]:
-    """The libraries of the server."""
+    """Return the libraries of the server."""
     found = await core.client.execute_command("FUNCTION", "LIST")
     return {as_dict(each)[b"library_name"].decode() for each in found}
 
@@ -192,7 +192,7 @@ async def test_a_library_of_another_version_is_dropped_once_it_is_not_called_any
     other = Functions(own_core.client, own_core.keys, another_version())
     await own_core.functions.load()
     await other.load()
-    assert await own_core.functions.drop_unused(unused_s=0.001) == []  # loaded since nobody has asked yet
+    assert await own_core.functions.drop_unused(unused_s=0.001) == []  # counts as just loaded: no check came before
     record = own_core.keys.job(await own_core.queued()).record
     await other.call("beat", [record], 0, "")
     assert await own_core.functions.drop_unused(unused_s=0.001) == []  # called since then
@@ -202,7 +202,7 @@ async def test_a_library_of_another_version_is_dropped_once_it_is_not_called_any
     assert await own_core.functions.drop_unused(unused_s=0.001) == [another_version().name]
 
     assert await names_of(own_core) == {LIBRARY.name}
-    assert await other.call("beat", [record], 0, "") == [b"ok"]  # whoever needs it loads it again
+    assert await other.call("beat", [record], 0, "") == [b"ok"]  # a caller loads it again
 
 
 async def test_libraries_of_others_and_of_older_kinds_are_never_dropped(own_core: Core) -> None:

@@ -1,4 +1,4 @@
-"""The hub on a real server: the hand-off under races, lost connections and lost messages; and that it stays small."""
+"""Test the hub on a real server: the hand-off under races, lost connections and messages; and that it stays small."""
 
 import asyncio
 import random
@@ -36,7 +36,7 @@ PATIENCE_S = 5.0
 
 @pytest.fixture(autouse=True)
 def quick_timer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's timer ticks a hundred times faster than it does for people."""
+    """Speed up the hub's timer: it ticks a hundred times faster than in production."""
     monkeypatch.setattr(hub_module, "_TICK_S", 0.005)
 
 
@@ -47,7 +47,7 @@ async def dawdle(rng: random.Random, most: int) -> None:
 
 
 class DawdlingLog(ReplayLog):
-    """A log whose answers take their time on the way: the live feed overtakes them."""
+    """Delay the answers of a log on the way: the live feed overtakes them."""
 
     async def read_after(self, job_id: str, cursor: EventId, *, max_bytes: int) -> Page:
         """See `ReplayLog`."""
@@ -60,7 +60,7 @@ class DawdlingLog(ReplayLog):
 async def running_hub(
     settings: Settings, *, log_type: type[ReplayLog] = ReplayLog, metrics: Metrics | None = None, **times: float
 ) -> AsyncIterator[Hub]:
-    """A hub at work. Nothing happens by its timer but what the test asks for."""
+    """Run a hub. Its timers cause nothing, except those that the test sets."""
     names = ("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s")
     options: dict[str, Any] = {**dict.fromkeys(names, NEVER_S), **times, "metrics": metrics}
     feed = open_client(redis_url_of(settings), connections=1, command_timeout_s=None)
@@ -87,13 +87,13 @@ async def hub(settings: Settings) -> AsyncIterator[Hub]:
 
 @pytest.fixture
 async def writing(settings: Settings) -> AsyncIterator[Desk]:
-    """Where the test writes its jobs' logs."""
+    """Provide the store in which the test writes its jobs' logs."""
     async with desk(settings) as opened:
         yield opened
 
 
 async def read(reader: Reader, *, until: bytes = b"", least: int = 0) -> bytes:
-    """What the reader gets, to the end, or until these bytes are among it, or so many of them; without heartbeats."""
+    """Return the reader's bytes, without heartbeats: to the end, or until these bytes are among them, or so many."""
     got = b""
     async with asyncio.timeout(PATIENCE_S):
         while chunk := await reader.chunk():
@@ -104,7 +104,7 @@ async def read(reader: Reader, *, until: bytes = b"", least: int = 0) -> bytes:
 
 
 async def pubsub_clients(client: Client) -> list[dict[str, str]]:
-    """The connections that subscribe to something."""
+    """Return the connections that subscribe to something."""
     return [each for each in await client.client_list(_type="pubsub") if int(each["sub"]) > 0]
 
 
@@ -440,7 +440,7 @@ async def test_a_reader_that_waits_for_redis_gets_heartbeats_too(settings: Setti
 
 @asynccontextmanager
 async def a_private_job(settings: Settings, valkey: EmbeddedValkey) -> AsyncIterator[tuple[Settings, Scribe]]:
-    """A running job on a server that the test may stop."""
+    """Yield a running job on a server that the test may stop."""
     private = settings.model_copy(update={"redis_url": valkey.url})
     async with desk(private) as writing:
         yield private, await writing.started()
@@ -479,7 +479,7 @@ async def test_readers_go_on_when_redis_comes_back_before_their_patience_ends(
         assert got + await read(reader) == await scribe.desk.logged(scribe.job_id)
 
 
-# Letting go.
+# Closing streams.
 
 
 async def test_a_reader_that_can_come_back_is_broken_off_at_once_and_another_gets_what_waits_first(
@@ -498,7 +498,7 @@ async def test_a_reader_that_can_come_back_is_broken_off_at_once_and_another_get
         resumable.break_off("We close.")
         foreground.break_off("We close.")
         with pytest.raises(StreamBroken, match="We close"):
-            await resumable.chunk()  # what waited is in the log
+            await resumable.chunk()  # the pending bytes are in the log
         assert await foreground.chunk() == said
         with pytest.raises(StreamBroken, match="We close"):
             await foreground.chunk()

@@ -1,4 +1,4 @@
-"""The bytes that a tenant keeps, counted where they lie: exact, bounded for new jobs, and given back by every end."""
+"""Test the count of a tenant's stored bytes: exact, bounded for new jobs, and released by every end."""
 
 import asyncio
 from typing import Any
@@ -22,14 +22,14 @@ BIG = b'{"model":"a-model","messages":[]}'.ljust(100 * KIB)
 
 
 async def create(core: Core, most: int | None = None, *, size: int = 10, **changes: Any) -> str:
-    """A job whose request has so many bytes, under a bound."""
+    """Create a job with a request of so many bytes, under a bound."""
     spec = make_spec(request=b"x" * size, **changes)
     await core.store.create(spec, 1, bounds=TenantBounds(bytes=most))
     return spec.id
 
 
 async def counted(core: Core, tenant: str = "alice") -> int:
-    """The tenant's sum, which must be that of all that it keeps."""
+    """Return the tenant's sum, which must be that of all that it keeps."""
     base = core.keys.kept_bytes(tenant)
     fields = await core.client.hgetall(f"{base}:sizes")  # type: ignore[misc]
     total = int(fields.pop(b"sum", 0))
@@ -40,7 +40,7 @@ async def counted(core: Core, tenant: str = "alice") -> int:
 
 
 async def kept(core: Core, job_id: str) -> int:
-    """The bytes of a job's request, log and result, and of what its outcome and metadata say."""
+    """Count the bytes of a job's request, log and result, and of its outcome and metadata."""
     keys = core.keys.job(job_id)
     log = len(await core.log_bytes(job_id))
     said = sum(len(each or b"") for each in await core.client.hmget(keys.record, ["outcome", "metadata"]))  # type: ignore[misc]
@@ -72,7 +72,7 @@ async def test_a_job_too_many_is_refused_by_name_and_stores_nothing(core: Core) 
 
 
 async def test_of_many_jobs_at_once_exactly_as_many_get_in_as_may(core: Core) -> None:
-    """Each counts with one step; new ones may fill nine tenths of ten."""
+    """Fill the bound: each job counts with one step; new ones may fill nine tenths of ten."""
     bounds = TenantBounds(bytes=10 * STEP)
     answers = await asyncio.gather(
         *(core.store.create(make_spec(), 1, bounds=bounds) for _ in range(25)), return_exceptions=True
@@ -91,7 +91,7 @@ async def test_the_same_job_again_is_counted_once(core: Core) -> None:
     assert await counted(core) == STEP
 
 
-# What a job keeps.
+# The bytes of a job.
 
 
 async def test_a_job_that_has_not_ended_counts_with_the_next_whole_step(core: Core) -> None:

@@ -1,4 +1,4 @@
-"""arq's `run_job` under a dispatcher that is not ours: what it does with two tasks of one job."""
+"""Test arq's `run_job` with a stand-in dispatcher: its treatment of two tasks of one job."""
 
 import asyncio
 import logging
@@ -14,13 +14,13 @@ from worker.dispatch.dispatcher import Dispatcher, LaneWorker
 
 
 class Held:
-    """A dispatcher whose jobs run until they are told to end."""
+    """Run each job until the test ends it."""
 
     def __init__(self) -> None:
         self.began: asyncio.Queue[asyncio.Event] = asyncio.Queue()
 
     async def run_job(self, *_: Any) -> None:
-        """Run until told."""
+        """Run until the test sets the event."""
         end = asyncio.Event()
         self.began.put_nowait(end)
         await end.wait()

@@ -1,4 +1,4 @@
-"""One tenant's share of the queue: how many of its jobs wait and run, counted exactly and given back by every end."""
+"""Test one tenant's share of the queue: its waiting and running jobs, counted exactly and released by every end."""
 
 import asyncio
 from typing import Any
@@ -29,7 +29,7 @@ async def enqueue(core: Core, *, bounds: dict[str, int], **changes: Any) -> str:
 
 
 async def take(core: Core, owner: str = "w.1", lanes: tuple[str, ...] = (LANE,), *, slots: int = 0) -> str | None:
-    """The job that a worker gets next; None if none is ready for it."""
+    """Take the job that a worker gets next; None if none is ready for it."""
     found = await core.queue.take(lanes, owner, LEASE_S, slots=slots)
     return found.job_id if isinstance(found, Taken) else None
 
@@ -39,7 +39,7 @@ async def give_back(core: Core, job_id: str, owner: str = "w.1", in_s: float = 0
 
 
 async def counts(core: Core, tenant: str = "alice") -> tuple[int, int]:
-    """A tenant's jobs that wait, and that run, by its ledger."""
+    """Return a tenant's jobs that wait, and that run, by its ledger."""
     base = core.keys.ledgers + tenant
     return int(await core.client.zcard(f"{base}:waiting")), int(await core.client.zcard(f"{base}:running"))
 
@@ -206,7 +206,7 @@ async def test_one_call_passes_over_a_hundred_jobs_and_the_next_goes_on(core: Co
     assert await take(core) == other
 
 
-# What goes wrong.
+# Failures.
 
 
 async def test_what_the_queue_forgot_is_reserved_again_when_it_is_put_back(core: Core) -> None:

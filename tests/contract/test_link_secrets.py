@@ -1,4 +1,4 @@
-"""The secrets of signed links on a real server: one signs for all gateways, and a former one stays good."""
+"""Test the secrets of signed links on a real server: one signs for all gateways, and a former one stays valid."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ def secrets_on(core: Core) -> LinkSecrets:
 
 
 async def sharing(core: Core) -> SharedLinks:
-    """The links of a gateway that has just started."""
+    """Build the links of a gateway that has just started."""
     links = SharedLinks(secrets_on(core), SystemClock(), [CALLER.generation])
     await links.share()
     return links

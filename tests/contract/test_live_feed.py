@@ -1,4 +1,4 @@
-"""The live feed: one connection for any number of channels, which heals by itself and never silently."""
+"""Test the live feed: one connection for any number of channels, which reconnects by itself and never silently."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ SOON_S = 0.05
 
 
 class Ear(Watched):
-    """Everything a feed has told, and the feed."""
+    """Record every report of a feed, and hold the feed."""
 
     feed: LiveFeed
 
@@ -43,7 +43,7 @@ class Ear(Watched):
         self.change()
 
     def lost(self) -> bool:
-        """Whether the feed knows that it has no connection."""
+        """Return whether the feed has noticed that it has no connection."""
         return self.feed.lost_at is not None
 
     async def subscribe(self, *channels: str) -> None:
@@ -60,7 +60,7 @@ class Ear(Watched):
 
 
 class TellingClock(SystemClock):
-    """A clock by which one can wait for the feed to have heard something."""
+    """Report each reading of the clock, so that a test can wait until the feed has received something."""
 
     def __init__(self, ear: Ear) -> None:
         self._ear = ear
@@ -73,7 +73,7 @@ class TellingClock(SystemClock):
 
 @asynccontextmanager
 async def listening(url: str, watchdog_s: float = NEVER_S) -> AsyncIterator[Ear]:
-    """A feed that runs, on a client as the processes open it."""
+    """Yield a feed that runs, on a client as the processes open it."""
     ear = Ear()
     async with open_client(url, connections=1, command_timeout_s=None) as client:
         ear.feed = LiveFeed(

@@ -1,4 +1,4 @@
-"""How full a server is: nothing is refused below nine tenths, everything above, and nothing once memory is free."""
+"""Test the memory watch: nothing is refused below nine tenths, everything above, and nothing once memory is free."""
 
 import asyncio
 

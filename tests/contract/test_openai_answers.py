@@ -1,4 +1,4 @@
-"""The real openai client against the exact bytes of upstreams that speak loosely, refuse, or can't do all of it."""
+"""Test the real openai client with the exact bytes of upstreams that break the format, refuse, or lack features."""
 
 import asyncio
 import json
@@ -54,7 +54,7 @@ async def provider(upstream: RawUpstream) -> AsyncIterator[OpenAICompatible]:
 
 
 async def read(provider: OpenAICompatible, **fields: Any) -> list[Chunk]:
-    """The chunks of an answer, as a link of a chain gets them."""
+    """Return the chunks of an answer, as a link of a chain gets them."""
     link = Link(provider, first_token_s=BOUND_S, gap_s=BOUND_S)
     async with link.stream({**ASKED, **fields}, total_s=BOUND_S) as chunks:
         return [each async for each in chunks]
@@ -73,13 +73,13 @@ def text(chunks: list[Chunk]) -> str:
 
 
 async def answered(upstream: RawUpstream, provider: OpenAICompatible, *answers: Raw, **fields: Any) -> str:
-    """The text of an answer of these bytes."""
+    """Return the text of an answer of these bytes."""
     upstream.play("m", *answers)
     return text(await read(provider, **fields))
 
 
 def refusal(message: str, status: int = 400, **fields: object) -> Raw:
-    """An error of OpenAI's."""
+    """Build an error of OpenAI's."""
     return as_json({"error": {"message": message, "type": "invalid_request_error", **fields}}, status)
 
 
@@ -360,7 +360,7 @@ WHOLE = as_json(completion({"role": "assistant", "content": "Hello world"}))
 
 
 def fields(upstream: RawUpstream) -> list[set[str]]:
-    """The fields of each request, but for those of all."""
+    """Return the fields of each request, except those that all requests have."""
     return [body.keys() - {"model", "messages", "input"} for body in upstream.asked("m")]
 
 

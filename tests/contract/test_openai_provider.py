@@ -1,4 +1,4 @@
-"""The real openai client against an upstream that misbehaves on a real socket."""
+"""Test the real openai client against an upstream that misbehaves on a real socket."""
 
 import asyncio
 import json
@@ -81,7 +81,7 @@ def finished(chunks: list[Chunk]) -> dict[int, str]:
     return dict(end for chunk in chunks for end in chunk.finished)
 
 
-# --- What comes through
+# --- Fields that pass
 
 
 @pytest.mark.parametrize("steps", range(2, 8))
@@ -344,7 +344,7 @@ async def test_an_upstream_of_its_own_process_sees_the_close(tmp_path: Path) -> 
         assert await process.wait() == 0
 
 
-# --- What goes wrong
+# --- Failures
 
 
 def body(message: str, **fields: object) -> dict[str, Any]:
@@ -475,7 +475,7 @@ WELL = b'data: {"choices":[{"index":0,"delta":{"content":"Well."},"finish_reason
 
 
 async def test_a_kept_connection_that_the_other_side_has_closed_is_not_its_failure() -> None:
-    """Some servers close one after an answer without a word; what could not be written to it was not asked."""
+    """Close a connection after an answer, without notice: a request that could not be written to it was not made."""
     answered = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     answered += b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (WELL, b"data: [DONE]\n\n"))
     asked = 0
@@ -625,7 +625,7 @@ async def test_no_upstream_fills_our_memory_with_a_few_compressed_bytes(
 
 @asynccontextmanager
 async def saying(answer: bytes) -> AsyncIterator[OpenAICompatible]:
-    """A provider whose upstream sends these bytes to whoever connects."""
+    """Connect to an upstream that sends these bytes on each connection."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -667,7 +667,7 @@ async def test_an_upstream_none_of_whose_addresses_answers_is_unreachable(monkey
     monkeypatch.setattr(http_upstream, "CONNECT_S", 0.05)
     monkeypatch.setattr(http_upstream, "_LATE_S", 0.01)
     with socket.socket() as hung:
-        # A full backlog: the kernel answers nobody.
+        # A full backlog: the kernel answers no connection.
         hung.bind(("127.0.0.1", 0))
         hung.listen(0)
         port = hung.getsockname()[1]
@@ -760,7 +760,7 @@ def embedding(*inputs: Any, **fields: Any) -> dict[str, Any]:
 
 
 def scripted(**script: Any) -> str:
-    """An input that makes the upstream do this."""
+    """Build an input that makes the upstream do this."""
     return json.dumps({"script": script})
 
 

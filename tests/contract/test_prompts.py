@@ -1,4 +1,4 @@
-"""The jobs of a prompt, on a real server."""
+"""Test the jobs of a prompt, on a real server."""
 
 from shared.model.bounds import SAME_PROMPTS
 from shared.store.prompts import Prompts

@@ -1,6 +1,6 @@
-"""Error answers for which a server must be put into a state: it loads, is full, or is a part of a cluster.
+"""Test error answers for which a server must be put into a state: it loads, is full, or is a part of a cluster.
 
-Those of a server that can be brought to refuse and back are in test_refusals.py.
+test_refusals.py tests the answers of a server that can be made to refuse and back.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ ALL_SLOTS, SLOT_OF_A, SLOT_OF_B, SLOT_OF_C = 16_384, 15_495, 3_300, 7_365
 
 
 async def loads(client: Client) -> bool:
-    """Whether a server has begun to load its data."""
+    """Return whether a server has begun to load its data."""
     try:
         await client.get("a")
     except PassingRefusal as refusal:
@@ -69,12 +69,12 @@ async def test_a_connection_that_is_one_too_many_is_an_outage(own_core: Core, ow
     assert "max number of clients" in str(refusal.value)
 
 
-# Parts of a cluster: what such a server says is not lost, even where `check_server` did not see what it is.
+# Parts of a cluster: the answers of such a server are not lost, even if `check_server` did not detect it.
 
 
 @asynccontextmanager
 async def node(folder: Path) -> AsyncIterator[Client]:
-    """A server that may be a part of a cluster."""
+    """Yield a server that may be a part of a cluster."""
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     async with running_redis(find_server(), folder, *options) as url, open_client(url) as client:
         yield client

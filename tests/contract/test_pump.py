@@ -1,4 +1,4 @@
-"""The pump on a real log: everything arrives, once and in order, whatever Redis does meanwhile."""
+"""Test the pump on a real log: everything arrives, once and in order, despite any failure of Redis."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ ROOMY = 256 * KIB
 
 @asynccontextmanager
 async def pumping(log: ReplayLog, max_bytes: int = ROOMY, metrics: Metrics | None = None) -> AsyncIterator[Pump]:
-    """A pump that runs."""
+    """Run a pump."""
     pump = Pump(log, SystemClock(), max_bytes=max_bytes, metrics=metrics)
     task = asyncio.create_task(pump.run())
     try:
@@ -38,7 +38,7 @@ async def pumping(log: ReplayLog, max_bytes: int = ROOMY, metrics: Metrics | Non
 
 
 def open_outbox(pump: Pump, execution: Execution) -> tuple[Outbox, list[StopReason]]:
-    """An outbox, and the verdicts it is told."""
+    """Open an outbox; return it with the list of its verdicts."""
     verdicts: list[StopReason] = []
     return pump.open(execution, verdicts.append), verdicts
 
@@ -60,14 +60,14 @@ async def flushed(*outboxes: Outbox) -> None:
 
 
 async def texts_of(core: Core, execution: Execution) -> list[str]:
-    """The texts of the job's deltas, whose ids must follow each other without a gap."""
+    """Return the texts of the job's deltas, whose ids must follow each other without a gap."""
     deltas = [event for event in await core.events(execution.job_id) if event.type is EventType.DELTA]
     assert [event.id for event in deltas] == [(execution.epoch, seq) for seq in range(2, len(deltas) + 2)]
     return [event.json()["content"] for event in deltas]
 
 
 class Gate(ReplayLog):
-    """A log that takes nothing until it is opened, and counts how often it was asked."""
+    """Block a log until the test opens it, and count the requests."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core.client, core.keys)
@@ -83,7 +83,7 @@ class Gate(ReplayLog):
 
 
 class Forgetful(ReplayLog):
-    """A log whose first acknowledgements get lost: what it was given is there."""
+    """Lose the first acknowledgements of a log; the appended entries are there."""
 
     def __init__(self, core: Core, losses: int) -> None:
         super().__init__(core.client, core.keys)
@@ -100,7 +100,7 @@ class Forgetful(ReplayLog):
 
 
 class Memory:
-    """What Redis holds of one job, to be gone back to as after a crash."""
+    """Save the contents of Redis for one job, to restore them as after a crash."""
 
     def __init__(self, core: Core, job_id: str) -> None:
         self._core = core
@@ -173,7 +173,7 @@ async def test_one_flush_is_one_call_for_all_jobs(own_core: Core) -> None:
 
 
 async def calls(core: Core) -> int:
-    """How many function calls the server has seen."""
+    """Return how many function calls the server has seen."""
     stats = await core.client.info("commandstats")
     return int(stats["cmdstat_fcall"]["calls"])
 

@@ -1,4 +1,4 @@
-"""The queue: who gets in, who gets what, and that nothing is lost or run twice on the way."""
+"""Test the queue: admission, the choice of a job for a worker, and that no job is lost or run twice."""
 
 import asyncio
 from collections import Counter
@@ -27,7 +27,7 @@ async def admit(core: Core, spec: JobSpec, max_depth: int = 1_000) -> Admission:
 
 
 async def enqueue(core: Core, **changes: Any) -> JobSpec:
-    """A job that is ready to be taken."""
+    """Admit a job and make it ready to be taken."""
     spec = make_spec(**changes)
     await admit(core, spec)
     assert await core.queue.release(spec.id, spec.lane)
@@ -54,7 +54,7 @@ async def move(core: Core, job_id: str, by_ms: int, lane: str = LANE) -> None:
 
 
 async def wait_of(core: Core, owner: str, lanes: tuple[str, ...] = (LANE,)) -> float:
-    """How long (s) until the next job is due, where none is ready."""
+    """Return the time (s) until the next job is due, if none is ready."""
     wait = await core.queue.take(lanes, owner, LEASE_S)
     assert isinstance(wait, float), wait
     return wait
@@ -65,7 +65,7 @@ async def bells(core: Core, lane: str = LANE) -> int:
 
 
 async def everything(core: Core) -> set[bytes]:
-    """The names of all keys under this test's prefix."""
+    """Return the names of all keys under this test's prefix."""
     return set(await core.client.keys(f"{core.keys.prefix}:*"))
 
 
@@ -405,9 +405,9 @@ async def test_after_an_outage_jobs_that_ran_before_are_left_to_their_workers_fo
 
 
 async def test_a_call_that_was_stuck_in_a_frozen_server_claims_nothing(core: Core) -> None:
-    """Its caller has given it up, and claims may have run out that nobody could renew."""
+    """Delay a call until its caller has given it up: meanwhile claims may have run out, which no call could renew."""
     spec = await enqueue(core)
-    assert await core.queue.take(["another"], "w.1", LEASE_S) is None  # what the server's clock shows is learnt here
+    assert await core.queue.take(["another"], "w.1", LEASE_S) is None  # the client learns the server's clock here
     await core.client.execute_command("CLIENT", "PAUSE", 400, "ALL")
 
     with pytest.raises(TimeoutError):
@@ -694,7 +694,7 @@ async def test_a_job_that_the_queue_lost_is_put_back(core: Core, lost: str) -> N
 
 
 async def listing(core: Core, limit: int) -> list[str]:
-    """All of alice's jobs, page by page."""
+    """Return all of alice's jobs, page by page."""
     found: list[str] = []
     while page := await core.queue.listed("alice", after=found[-1] if found else None, limit=limit):
         assert len(page) <= limit
@@ -768,7 +768,7 @@ async def test_a_server_that_is_there_answers(core: Core) -> None:
     await core.queue.ping()
 
 
-# What waits.
+# The backlog.
 
 
 async def test_an_empty_lane_has_no_backlog(core: Core) -> None:

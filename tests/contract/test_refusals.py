@@ -1,4 +1,4 @@
-"""Error answers of a real server, as its clients raise them."""
+"""Test error answers of a real server, as its clients raise them."""
 
 import asyncio
 from pathlib import Path
@@ -59,7 +59,7 @@ async def test_a_command_that_waits_in_a_server_that_is_demoted_is_an_outage(
 
 
 async def restricted(core: Core, url: str, *rules: str) -> Client:
-    """A client of a user with these rights."""
+    """Return a client of a user with these rights."""
     await core.client.execute_command("ACL", "SETUSER", "tail", "reset", "on", ">secret", *rules)
     return open_client("redis://tail:secret@" + url.rpartition("@")[2])
 
@@ -136,5 +136,5 @@ async def test_a_step_of_which_a_part_is_denied_writes_nothing(own_core: Core) -
 
 
 async def state_of(core: Core, job_id: str) -> tuple[object, bytes]:
-    """A job's record and log."""
+    """Return a job's record and log."""
     return await core.client.hgetall(core.keys.job(job_id).record), await core.log_bytes(job_id)  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The replay log: what is accepted, what is published, and what a reader finds after its cursor."""
+"""Test the replay log: the accepted entries, the published messages, and the page of a reader after its cursor."""
 
 import asyncio
 from itertools import pairwise
@@ -20,7 +20,7 @@ ALL = 1 << 30
 
 
 def ids_of(page: Page) -> list[str]:
-    """The ids of the page's events."""
+    """Return the ids of the page's events."""
     text = b"".join(page.entries).decode()
     return [line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: ")]
 
@@ -348,7 +348,7 @@ async def test_a_trimmed_log_says_where_it_begins(core: Core) -> None:
 
     page = await core.log.read_after(execution.job_id, EventId(1, 1), max_bytes=ALL)
 
-    # Where the first entry begins, not where it ends: its id would be 1-4.
+    # The beginning of the first entry, not its end: its id would be 1-4.
     assert (page.earliest, page.latest) == (EventId(1, 3), EventId(1, 5))
     assert ids_of(page) == ["1-3", "1-4", "1-5"]
 

@@ -1,4 +1,4 @@
-"""Results that are kept part by part, on the real server: what is kept is told, and what is told is kept."""
+"""Test results that are stored part by part, on the real server: exactly the stored parts are reported."""
 
 import pytest
 

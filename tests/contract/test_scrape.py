@@ -1,4 +1,4 @@
-"""Scrapes that come together: they share one answer, none of which is older than its caller's question."""
+"""Test scrapes that arrive together: they share one answer, none of which is older than its caller's request."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
 class Slow(Fleet):
-    """A fleet that counts what is published, and holds it up until it is let."""
+    """Count the publications of a fleet, and delay them until the test sets `let`."""
 
     def __init__(self, core: Core) -> None:
         super().__init__(core.client, core.keys)
@@ -61,7 +61,7 @@ def executions(answer: tuple[bytes, str]) -> float:
 
 
 async def asking(scrape: Scrape, callers: int, accept: str = "") -> list[asyncio.Task[tuple[bytes, str]]]:
-    """So many who have asked."""
+    """Start so many requests for the metrics."""
     tasks = [asyncio.create_task(scrape.answer(accept)) for _ in range(callers)]
     await asyncio.sleep(0)  # their turn
     return tasks

@@ -1,4 +1,4 @@
-"""Which servers are fit, and how a process hears that one is no longer."""
+"""Test the check of the server: which servers are fit, and the report to a process when one is fit no longer."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ from tests.support.refusals import demoted, without_the_right
 
 @asynccontextmanager
 async def server_that_says(version: str, further: str = "") -> AsyncIterator[Client]:
-    """A client of a server that answers INFO and no more: no other versions are to be had here."""
+    """Yield a client of a server that only answers INFO: no other versions are available here."""
     info = f"redis_version:{version}\r\nmaxmemory_policy:noeviction\r\n{further}".encode()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -118,7 +118,7 @@ async def test_a_replica_is_refused_in_one_sentence(own_core: Core, own_valkey: 
 
 async def test_a_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
     port = free_port()
-    # Its second port is by default 10,000 higher, where the kernel takes ports for outgoing connections.
+    # Its second port is by default 10,000 higher, among the ports that the kernel uses for outgoing connections.
     ports = ("--port", str(port), "--cluster-port", str(free_port()))
     arguments = (*ports, "--cluster-enabled", "yes", "--dir", str(tmp_path), "--save", "")
     process = await start_child([str(find_server()), *arguments], output=asyncio.subprocess.DEVNULL)
@@ -137,7 +137,7 @@ async def test_a_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def user(core: Core, url: str, *rules: str) -> AsyncIterator[Client]:
-    """A client of a user with all rights that are needed, and these changes."""
+    """Yield a client of a user with all rights that are needed, and these changes."""
     await core.functions.load()
     await core.client.execute_command("ACL", "SETUSER", "tail", "reset", "on", ">secret", *acl_rules(core.keys), *rules)
     async with open_client("redis://tail:secret@" + url.rpartition("@")[2]) as client:

@@ -1,4 +1,4 @@
-"""The clock that the functions keep: it never goes back, whatever the server's own does."""
+"""Test the clock of the functions: it never moves back, even if the server's own does."""
 
 import asyncio
 
@@ -15,24 +15,24 @@ HOUR_MS = 3_600_000
 
 
 async def server_ms(core: Core) -> int:
-    """The server's own clock."""
+    """Read the server's own clock."""
     seconds, micros = await core.client.time()
     return int(seconds) * 1000 + int(micros) // 1000
 
 
 async def kept(core: Core) -> tuple[int, int]:
-    """How far the clock is put ahead, and the last time that was told."""
+    """Return the lead of the clock over the server's, and the last time that it gave."""
     ahead, last = (await core.client.get(core.keys.clock)).split()
     return int(ahead), int(last)
 
 
 async def was_ahead(core: Core, ms: int) -> None:
-    """Until now the server's clock was so far ahead: it has just been set back."""
+    """Set the server's clock back: until now it was so far ahead."""
     await core.client.set(core.keys.clock, f"0 {await server_ms(core) + ms}")
 
 
 async def enqueue(core: Core) -> str:
-    """A job that is due."""
+    """Admit and release a job."""
     spec = make_spec()
     await core.queue.admit(spec, max_depth=10, retention_s=RETENTION_S)
     assert await core.queue.release(spec.id, DEFAULT_LANE)
@@ -134,7 +134,7 @@ async def test_what_has_ended_is_kept_for_its_retention_by_the_servers_own_clock
 
 
 async def put_forward(core: Core, ms: int) -> None:
-    """The server's clock has just been put forward by so much."""
+    """Put the server's clock forward by so much."""
     ahead, last = await kept(core)
     await core.client.set(core.keys.clock, f"{ahead + ms} {last}")
 

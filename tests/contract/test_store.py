@@ -1,4 +1,4 @@
-"""Job records: created, begun, ended, cancelled and read, on the real server."""
+"""Test job records: created, begun, ended, cancelled and read, on the real server."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ DRAINED = Drained("The worker was stopped.")
 
 
 async def refused(core: Core, job_id: str, *, epoch: int = 0, after: Succession | None = None) -> object:
-    """What `begin` says to a job that may not begin."""
+    """Return the answer of `begin` for a job that may not begin."""
     return await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p", after=after)
 
 
@@ -588,17 +588,17 @@ async def test_an_abandoned_queued_job_says_that_everybody_left(core: Core) -> N
     }
 
 
-# What is counted.
+# Counters.
 
 
 def counting_store(core: Core) -> tuple[Store, Metrics]:
-    """The store of a process that has just begun to count."""
+    """Return the store of a process that has just begun to count."""
     metrics = Metrics()
     return Store(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics), metrics
 
 
 def counts(cells: Cells[Count]) -> dict[tuple[str, ...], float]:
-    """What is not 0."""
+    """Return the counts that are not 0."""
     return {labels: number for labels, (number,) in cells.samples() if number}
 
 
@@ -643,7 +643,7 @@ async def test_an_end_whose_acknowledgement_was_lost_is_counted_by_whoever_sends
     store, metrics = counting_store(core)
     execution = await core.running()
     outcome: dict[str, object] = {"usage": None}
-    assert await finish(core.store, execution, State.COMPLETED, outcome) == Written()  # nobody heard it
+    assert await finish(core.store, execution, State.COMPLETED, outcome) == Written()  # the answer is lost
     assert await finish(store, execution, State.COMPLETED, outcome) == Written(repeated=True)
 
     assert counts(metrics.ended) == {("completed", ""): 1}

@@ -1,4 +1,4 @@
-"""The tail check on real servers: a feed that is deaf is found, and is connected anew; one that hears is left alone."""
+"""Test the tail check on real servers: a deaf feed is found and reconnected; one that receives is not touched."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,21 +27,21 @@ PATIENCE_S = 5.0
 
 @pytest.fixture
 async def writing(settings: Settings) -> AsyncIterator[Desk]:
-    """Where the test writes its jobs' logs."""
+    """Provide the store in which the test writes its jobs' logs."""
     async with desk(settings) as opened:
         yield opened
 
 
 @pytest.fixture
 async def forwarder(settings: Settings) -> AsyncIterator[Forwarder]:
-    """The hub's way to the server."""
+    """Yield the hub's way to the server."""
     async with forwarding(redis_url_of(settings)) as opened:
         yield opened
 
 
 @asynccontextmanager
 async def checking(settings: Settings, url: str, metrics: Metrics) -> AsyncIterator[Hub]:
-    """A hub whose tail checks are the test's to make."""
+    """Run a hub that makes a tail check only when the test does."""
     async with running_hub(settings.model_copy(update={"redis_url": url}), metrics=metrics) as hub:
         yield hub
 
@@ -125,7 +125,7 @@ async def test_a_feed_that_is_cut_off_without_an_error_is_connected_anew(
 async def test_a_message_that_is_still_on_its_way_does_not_make_the_feed_deaf(
     settings: Settings, writing: Desk, forwarder: Forwarder
 ) -> None:
-    """A tail can overtake the message: it comes on another connection."""
+    """Leave the feed alone if a tail overtakes its message, which comes on another connection."""
     metrics = Metrics()
     scribe = await writing.started()
     async with checking(settings, forwarder.url, metrics) as hub, hub.reader(scribe.job_id, START) as reader:
@@ -141,7 +141,10 @@ async def test_a_message_that_is_still_on_its_way_does_not_make_the_feed_deaf(
 
 
 async def test_an_epoch_without_events_does_not_make_the_feed_deaf(settings: Settings, writing: Desk) -> None:
-    """A worker that ends a job in another's place takes an epoch, and logs nothing until it knows the end."""
+    """Leave the feed alone if a worker ends a job in another's place.
+
+    It takes an epoch, and logs nothing until it knows the end.
+    """
     metrics = Metrics()
     scribe = await writing.started()
     async with checking(settings, redis_url_of(settings), metrics) as hub, hub.reader(scribe.job_id, START) as reader:

@@ -1,4 +1,4 @@
-"""The tests' own upstream over a wire: it says what is left, tells of wrong questions, and waits for its reader."""
+"""Test the tests' own upstream over a wire: it sends the rest, refuses wrong requests, and waits for its reader."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Connections: functions that come back, servers that are refused, and outages that end."""
+"""Test connections: functions that return, servers that are refused, and outages that end."""
 
 import asyncio
 from dataclasses import replace
@@ -84,7 +84,7 @@ async def test_a_command_whose_connection_breaks_under_way_is_sent_once_more(cor
 
 
 async def flags_of(core: Core, client_id: int) -> str:
-    """A connection's flags as CLIENT LIST gives them: b while it waits in a blocking command."""
+    """Return a connection's flags as CLIENT LIST gives them: b while it waits in a blocking command."""
     (connection,) = await core.client.client_list(client_id=[str(client_id)])
     return str(connection["flags"])
 
@@ -118,7 +118,7 @@ async def test_a_server_without_room_is_full_and_not_down(own_core: Core) -> Non
 
 
 async def test_a_server_that_can_not_serve_now_is_asked_anew_by_every_connection(own_core: Core) -> None:
-    """Its address may belong to another server by then, while a replica would go on answering reads."""
+    """Reconnect each connection: its address may belong to another server by then, while a replica answers reads."""
     await asyncio.gather(*(own_core.client.ping() for _ in range(5)))
     before = {each["id"] for each in await own_core.client.client_list()}
     await own_core.client.config_set("min-replicas-to-write", 1)

@@ -1,4 +1,4 @@
-"""The viewers of jobs, on the real server: who is told to be there, for how long that is believed, what follows."""
+"""Test the viewers of jobs, on the real server: their reports, the time for which these hold, and the effects."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ MORTAL = Abandonment(OnDisconnect.CANCEL, unseen_s=60.0, alone_s=ALONE_S)
 
 
 async def tell(core: Core, gateway: str, job_id: str, readers: int, stay_s: float = 0.0) -> float | None:
-    """In how many seconds the job is given up, as the answer says."""
+    """Report the readers; return in how many seconds the job is abandoned, as the answer states."""
     (left_s,) = await core.viewers.tell(gateway, [View(job_id, readers, stay_s)])
     return left_s
 
@@ -23,13 +23,13 @@ async def count(core: Core, job_id: str) -> int:
 
 
 async def recorded_s(core: Core, job_id: str) -> float:
-    """In how many seconds it is given up, as its record says."""
+    """Return in how many seconds the job is abandoned, as its record states."""
     seconds, micros = await core.client.time()
     return (await core.job(job_id)).abandon_ms / 1000 - int(seconds) - int(micros) / 1e6
 
 
 async def let_pass(core: Core, job_id: str, by_s: float) -> None:
-    """Let the gateways have told what they told earlier than they did, and all that follows from it."""
+    """Move the gateways' reports into the past, and all times that follow from them."""
     keys = core.keys.job(job_id)
     for gateway in await core.client.zrange(keys.viewers, 0, -1):
         await core.client.zincrby(keys.viewers, -by_s * 1000, gateway)
@@ -167,7 +167,7 @@ async def test_a_viewer_who_comes_when_the_time_is_over_is_in_time_unless_it_was
 
 
 async def test_viewers_who_come_and_the_reaper_who_decides_agree(core: Core) -> None:
-    """Whichever comes first: nobody who was told to be there in time sees the job given up."""
+    """Race the report of a viewer with the reaper: a viewer that was reported in time never sees the job abandoned."""
     for _ in range(50):
         execution = await core.running(abandonment=MORTAL)
         await let_pass(core, execution.job_id, 60.0)

@@ -1,4 +1,4 @@
-"""Redirects, proxies of the environment, and credentials in the address of an upstream."""
+"""Test redirects, proxies of the environment, and credentials in the address of an upstream."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 @pytest.fixture(autouse=True)
 def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxies of the environment are each test's own."""
+    """Remove the proxies of the environment: each test sets its own."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -30,7 +30,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 
 async def said(base_url: str, request: dict[str, object]) -> str:
-    """What the upstream at this address answers."""
+    """Return the answer of the upstream at this address."""
     provider = OpenAICompatible("mock", base_url, "sk-ours")
     try:
         async with asyncio.timeout(PATIENCE_S), provider.stream(request) as chunks:

@@ -1,1 +1,1 @@
-"""Recorded bytes that outputs are compared with."""
+"""Compare outputs with recorded bytes."""

@@ -71,7 +71,7 @@ def recorded_completion(name: str) -> Any:
 
 
 def streamed(name: str) -> bytes:
-    """Build the stream of a recorded job, for a caller whose headers were sent at once."""
+    """Build the stream of a recorded job, for a caller that got its headers at once."""
     stream = ChatStream(OPTIONS[name])
     frames = b"".join(map(stream.translate, events(name)))
     return frames if stream.shown else frames + stream.failure_frame()
@@ -88,7 +88,7 @@ def completed(name: str) -> Any:
 
 
 def recording(name: str) -> Callable[[httpx2.Request], httpx2.Response]:
-    """A server that knows one recording."""
+    """Yield a server that has one recording."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if json.loads(request.content).get("stream"):

@@ -1,8 +1,8 @@
-"""Recorded jobs, their recorded response streams and responses, and the official client reading them.
+"""Compare recorded jobs with recorded response streams and responses, and read them with the official client.
 
-The jobs are those of the chat recordings, and in `responses/<name>.events` those that only this dialect has something
-to say of. `responses/<name>.sse` is the stream that a reader of the response gets, `.json` the response, retrieved at
-the end. `python -m tests.golden.test_response_streams` records both anew: look at the difference before you keep it.
+The jobs are those of the chat recordings, and in `responses/<name>.events` those that matter only to this dialect.
+`responses/<name>.sse` is the stream for a reader of the response, `.json` the response, retrieved at the end.
+`python -m tests.golden.test_response_streams` records both anew: check the difference before you commit it.
 """
 
 import json
@@ -116,7 +116,7 @@ def frames(stream: bytes) -> list[tuple[str, dict[str, Any]]]:
 
 
 def recording(name: str) -> Callable[[httpx2.Request], httpx2.Response]:
-    """A server that knows one recording."""
+    """Yield a server that has one recording."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         if request.method == "POST" or request.url.params.get("stream") == "true":

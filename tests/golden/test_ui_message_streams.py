@@ -16,7 +16,7 @@ MESSAGE = "msg_01hf7yat000000000000000005"
 
 
 def streamed(name: str) -> bytes:
-    """Build the stream of a recorded job, for a page whose headers were sent at once."""
+    """Build the stream of a recorded job, for a page that got its headers at once."""
     stream = UiMessageStream(MESSAGE)
     frames = b"".join(map(stream.translate, events(name)))
     return frames if stream.shown else frames + stream.failure_frame()

@@ -1,1 +1,1 @@
-"""Properties that must hold for any input, checked with generated cases."""
+"""Check properties that must hold for any input, with generated cases."""

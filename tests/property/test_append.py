@@ -117,7 +117,7 @@ class AppendProtocol(RuleBasedStateMachine):
         return self.loop.run_until_complete(asyncio.wait_for(work, 5))
 
     def read(self) -> list[bytes]:
-        """The real log, as a list of frames."""
+        """Read the real log, as a list of frames."""
         page = self.run(self.core.log.read_after(self.job_id, START, max_bytes=1 << 30))
         assert page.status is self.model.status
         return [frame for entry in page.entries for frame in split_frames(entry)]

@@ -1,4 +1,4 @@
-"""The circuit breaker against a plain model: any calls, at any times, on a clock that only the test moves."""
+"""Test the circuit breaker against a plain model: any calls, at any times, on a clock that only the test moves."""
 
 from collections import Counter
 from dataclasses import dataclass, field

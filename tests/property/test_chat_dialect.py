@@ -1,4 +1,4 @@
-"""The chat dialect under arbitrary answers: pure, complete, and the same by the short way and the long."""
+"""Test the chat dialect under arbitrary answers: pure, complete, and the same by the short way and the long."""
 
 import json
 from itertools import pairwise
@@ -113,7 +113,7 @@ def answers(draw: st.DrawFn) -> tuple[int, list[dict[str, Any]]]:
 
 
 def log_of(deltas: list[dict[str, Any]], *ends: Event) -> list[Event]:
-    """A job's events, with these deltas in its first execution."""
+    """Build a job's events, with these deltas in its first execution."""
     events = [Event(EventType.QUEUED, EventId(0, 1), b"{}"), Event(EventType.STARTED, EventId(1, 1), b"{}")]
     events += [Event(EventType.DELTA, EventId(1, seq), encode_data(data)) for seq, data in enumerate(deltas, 2)]
     return events + list(ends)
@@ -145,7 +145,7 @@ def body_of(events: list[Event]) -> dict[str, Any]:
 
 
 def is_visible(delta: dict[str, Any]) -> bool:
-    """Whether a delta has a chunk of its own."""
+    """Return whether a delta has a chunk of its own."""
     return bool(delta.keys() - {"index", "choice_extra", "chunk_extra"})
 
 
@@ -154,7 +154,7 @@ def shown_extra(delta: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def the_long_way(options: ChatOptions, delta: dict[str, Any]) -> bytes:
-    """The chunk of one delta, made from its decoded data alone."""
+    """Build the chunk of one delta from its decoded data alone."""
     if not is_visible(delta):
         return b""
     given = {name: value for name, value in delta.items() if name not in OWN_FORM}

@@ -1,4 +1,4 @@
-"""The parameters of a chat request: any JSON value is taken or refused, and the error names the field."""
+"""Test the parameters of a chat request: any JSON value is taken or refused, and the error names the field."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ JSON = st.recursive(
 
 
 def refused(body: dict[str, Any]) -> InvalidRequest | None:
-    """The error, if there is one."""
+    """Return the error, if there is one."""
     try:
         check_parameters(body)
     except InvalidRequest as error:

@@ -1,4 +1,4 @@
-"""Legacy completions under arbitrary answers: a stream and a whole text agree, and a stream can be read on anywhere."""
+"""Test legacy completions under arbitrary answers: stream and whole text agree, and a stream can resume anywhere."""
 
 import json
 from typing import Any

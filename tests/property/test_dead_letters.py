@@ -34,7 +34,7 @@ TENANTS, MOST_OF_TENANT = ("alice", "bob", "carol"), 3
 
 @dataclass
 class Failed:
-    """A job that has failed, as its record says."""
+    """Hold a job that has failed, as its record states."""
 
     ended_ms: int
     tenant: str = "alice"
@@ -44,7 +44,7 @@ class Failed:
 
 
 class DeadLetterSteps(RuleBasedStateMachine):
-    """Epilogues, people and owners at several jobs."""
+    """Run epilogues, people and owners at several jobs."""
 
     redis_url = ""
     jobs = Bundle("jobs")
@@ -103,7 +103,7 @@ class DeadLetterSteps(RuleBasedStateMachine):
                 self.open.discard(each)
 
     def too_many(self, tenant: str) -> list[str]:
-        """The tenant's own that are too many; beyond the total, the oldest of the tenant that has most."""
+        """Return the tenant's excess letters; beyond the total bound, the oldest of the tenant that has most."""
         own = self.in_order(self.listed_of(tenant))[MOST_OF_TENANT:]
         over = len(self.listed) - len(own) - MOST_DEAD_LETTERS
         if over <= 0:
@@ -112,7 +112,7 @@ class DeadLetterSteps(RuleBasedStateMachine):
         return own + [job for job in self.in_order(self.listed_of(largest)) if job not in own][-over:]
 
     def listed_of(self, tenant: str) -> set[str]:
-        """A tenant's letters."""
+        """Return a tenant's letters."""
         return {job for job in self.listed if self.failed[job].tenant == tenant}
 
     @rule(job=jobs)
@@ -133,13 +133,13 @@ class DeadLetterSteps(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def forget(self, job: str) -> None:
-        """Its owner deletes it: the list does not know yet."""
+        """Delete a job, as its owner does: the list is not updated yet."""
         self.run(self.core.store.forget(job))
         self.failed[job].gone = True
 
     @rule(job=jobs)
     def grow_too_old(self, job: str) -> None:
-        """The list drops it with the next one."""
+        """Make a letter too old: the list drops it with the next one."""
         letter = self.failed[job]
         self.run(self.core.store.forget(job))
         letter.gone, letter.ended_ms = True, self.now_ms - int(DEAD_LETTER_RETENTION_S * 1000) - 1
@@ -160,11 +160,11 @@ class DeadLetterSteps(RuleBasedStateMachine):
         assert [each.job_id for each in found] == self.in_order(self.open if only_open else self.listed)
 
     def page(self, after: Listed | None, limit: int, *, only_open: bool) -> list[Listed]:
-        """A page."""
+        """Read a page of the list."""
         return self.run(self.letters.listed(after, limit, only_open=only_open))
 
     def in_order(self, ids: set[str]) -> list[str]:
-        """The last that ended first."""
+        """Sort the jobs by their end, the latest first."""
         return sorted(ids, key=lambda job: (self.failed[job].ended_ms, job), reverse=True)
 
     @invariant()

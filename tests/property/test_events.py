@@ -43,7 +43,7 @@ events = st.sampled_from([event for event in EventType if event is not EventType
 
 @st.composite
 def entries(draw: st.DrawFn) -> list[bytes]:
-    """The frames of one entry: neighbours in one epoch."""
+    """Generate the frames of one entry: neighbours in one epoch."""
     epoch, first = draw(st.integers(1, 10**9)), draw(st.integers(1, 10**9))
     contents = draw(st.lists(values, min_size=1, max_size=6))
     return [
@@ -53,7 +53,7 @@ def entries(draw: st.DrawFn) -> list[bytes]:
 
 
 def in_json(value: Any) -> Any:
-    """The value as JSON means it: two halves of a character side by side are that character, a lone one is replaced."""
+    """Return the value as JSON reads it: adjacent halves of a character form it, a lone half is replaced."""
     return in_whole_characters(json.loads(json.dumps(value)))
 
 
@@ -70,7 +70,7 @@ def in_whole_characters(value: Any) -> Any:
 
 
 def parse_as_a_browser(frame: bytes) -> list[tuple[str, str, str]]:
-    """Type, data and id of each event, as WHATWG HTML §9.2.6 reads a stream."""
+    """Parse type, data and id of each event, as WHATWG HTML §9.2.6 reads a stream."""
     found: list[tuple[str, str, str]] = []
     data: list[str] = []
     event = last_event_id = ""

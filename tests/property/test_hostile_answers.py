@@ -37,7 +37,7 @@ BODIES = st.lists(VALUES.map(lambda value: json.dumps(value).encode()) | PIECES 
 
 
 def refuse(error: object) -> AttemptFailed:
-    """The error of a choice, as a provider makes it."""
+    """Make the error of a choice, as a provider does."""
     return disclose(refusal_of(error), "mock", Asked({})).error
 
 

@@ -28,7 +28,7 @@ NONE = ""
 
 
 class ByteSteps(RuleBasedStateMachine):
-    """One tenant's jobs, and everything that adds to them and ends them."""
+    """Run one tenant's jobs, and every step that adds to them and ends them."""
 
     redis_url = ""
     jobs = Bundle("jobs")
@@ -67,7 +67,7 @@ class ByteSteps(RuleBasedStateMachine):
         return spec.id
 
     async def counted_whole(self) -> int:
-        """The bytes of the jobs that are there, as they count."""
+        """Return the bytes of the jobs that are there, as they count."""
         total = 0
         for job_id in self.waiting | set(self.running):
             total += _steps(JOB + await self.size_of(job_id))
@@ -82,7 +82,7 @@ class ByteSteps(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def begin(self, job_id: str) -> None:
-        """A worker begins the job."""
+        """Begin the job in a worker."""
         if job_id in self.waiting:
             execution = self.run(self.core.begin(job_id))
             self.waiting.discard(job_id)
@@ -90,7 +90,7 @@ class ByteSteps(RuleBasedStateMachine):
 
     @rule(job_id=jobs, size=st.integers(1, 3 * STEP))
     def append(self, job_id: str, size: int) -> None:
-        """The provider says something; the same call may come twice."""
+        """Append a delta of the provider; the same call may be repeated."""
         if job_id in self.running:
             execution, seq = self.running[job_id]
             entry = frames_of(execution, seq + 1, "x" * size)
@@ -101,7 +101,7 @@ class ByteSteps(RuleBasedStateMachine):
 
     @rule(job_id=jobs, status=st.sampled_from([State.COMPLETED, State.FAILED, State.EXPIRED]))
     def finish(self, job_id: str, status: State) -> None:
-        """The job ends."""
+        """End the job."""
         if job_id in self.running:
             execution, seq = self.running.pop(job_id)
             assert self.run(self.core.finish(execution, status, seq=seq + 1)) == Written()
@@ -109,7 +109,7 @@ class ByteSteps(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def cancel(self, job_id: str) -> None:
-        """The caller cancels a job that waits."""
+        """Cancel a waiting job, as its caller."""
         if job_id in self.waiting:
             assert self.run(self.core.cancel(job_id)) == "cancelled"
             self.waiting.discard(job_id)
@@ -117,14 +117,14 @@ class ByteSteps(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def forget(self, job_id: str) -> None:
-        """The caller deletes a job that has ended."""
+        """Delete an ended job, as its caller."""
         if job_id in self.ended:
             assert self.run(self.core.store.forget(job_id)) == "deleted"
             self.ended.discard(job_id)
 
     @rule(job_id=jobs)
     def vanish(self, job_id: str) -> None:
-        """A job that has ended expires."""
+        """Let an ended job expire."""
         if job_id in self.ended:
             self.run(expire(self.core, job_id))
             self.ended.discard(job_id)

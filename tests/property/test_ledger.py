@@ -1,6 +1,6 @@
-"""The tenants' ledgers against plain sets: any steps at any jobs, in any order, on the real server.
+"""Test the tenants' ledgers against plain sets: any steps at any jobs, in any order, on the real server.
 
-The reservations are the jobs that were let in and are not done, always: each once, waiting or running. No tenant has
+The reservations are always the admitted jobs that have not ended: each once, waiting or running. No tenant has
 more waiting jobs after an admission than it may; `take` starts no job past its bound, and passes over no other. The
 tenants that have ready jobs in a lane are those that have a turn there.
 """
@@ -39,7 +39,7 @@ BOUNDS = TenantBounds(waiting=3, running=1)
 
 @dataclass
 class Alive:
-    """A job that was let in and is not done."""
+    """Hold an admitted job that has not ended."""
 
     tenant: str
     lane: str
@@ -49,7 +49,7 @@ class Alive:
 
 
 class LedgerSteps(RuleBasedStateMachine):
-    """Two tenants' jobs in two lanes, and everything that ends them."""
+    """Run two tenants' jobs in two lanes, and every step that ends them."""
 
     redis_url = ""
     jobs = Bundle("jobs")
@@ -67,19 +67,19 @@ class LedgerSteps(RuleBasedStateMachine):
 
     @initialize(target=jobs, lanes=st.lists(st.sampled_from(LANES), min_size=3, max_size=3))
     def open(self, lanes: list[str]) -> Any:
-        """One job of Alice's runs, and two were passed over."""
+        """Open the core with one running job of Alice's, and two that were passed over."""
         self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
         opened = [self.admit(TENANTS[0], lane, released=True) for lane in lanes]
         self.take(list(LANES), workers=2)
         return multiple(*opened)
 
     def of(self, tenant: str, *, running: bool) -> set[str]:
-        """A tenant's jobs that run, or that wait."""
+        """Return a tenant's jobs that run, or that wait."""
         return {job for job, each in self.alive.items() if (each.tenant, each.running) == (tenant, running)}
 
     @rule(target=jobs, tenant=st.sampled_from(TENANTS), lane=st.sampled_from(LANES), released=st.booleans())
     def admit(self, tenant: str, lane: str, released: bool) -> Any:
-        """With a crash behind `admit`, or whole."""
+        """Admit a job, with a crash after `admit` or without."""
         spec = make_spec(tenant=tenant, lane=lane)
         try:
             for _ in range(2):  # the same call, sent again after a lost acknowledgement
@@ -96,7 +96,7 @@ class LedgerSteps(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def release(self, job: str) -> None:
-        """A second time, it changes nothing."""
+        """Release a job; a second release changes nothing."""
         each = self.alive.get(job)
         released = self.run(self.core.queue.release(job, each.lane if each else LANES[0]))
         assert released == (each is not None and not each.claimed)
@@ -157,7 +157,7 @@ class LedgerSteps(RuleBasedStateMachine):
 
     @rule(job=jobs, knows_reservation=st.booleans())
     def the_queue_forgets_and_the_reaper_puts_back(self, job: str, knows_reservation: bool) -> None:
-        """The job alone, or its reservation with it, as a version without reservations would have left it."""
+        """Remove the job alone, or its reservation with it, as a version without reservations would have left it."""
         each = self.alive.get(job)
         if each is None:
             return
@@ -173,7 +173,7 @@ class LedgerSteps(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def it_is_looked_at_again(self, job: str) -> None:
-        """A job that was passed over comes up by itself, without being woken."""
+        """Make a job due that was passed over: it needs no wake-up."""
         each = self.alive.get(job)
         if each is not None and each.released and not each.claimed:
             self.run(self.core.client.zadd(self.core.keys.lane(each.lane), {job: 0}, xx=True))

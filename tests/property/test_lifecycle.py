@@ -1,4 +1,4 @@
-"""The lifecycle under any sequence of actions."""
+"""Test the lifecycle under any sequence of actions."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +9,7 @@ actions = st.lists(st.sampled_from(Action), max_size=30)
 
 
 def walk(chosen: list[Action]) -> list[State]:
-    """The states that a job goes through; refused actions change nothing."""
+    """Return the states that a job passes through; refused actions change nothing."""
     states = [State.QUEUED]
     for action in chosen:
         try:

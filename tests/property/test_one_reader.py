@@ -1,4 +1,4 @@
-"""Any way to write a known answer gives the same answer in every dialect: bytes in, folded replies out."""
+"""Test any way to write a known answer: every dialect gives the same answer; bytes in, folded replies out."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ USAGE = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "source"
 
 
 def refuse(error: object) -> AttemptFailed:
-    """No answer here has an error."""
+    """Fail: no answer here has an error."""
     raise AssertionError(error)
 
 
@@ -58,12 +58,12 @@ def read(pieces: Sequence[bytes]) -> list[bytes]:
 
 
 def streamed(translator: Any, frames: Sequence[bytes]) -> bytes:
-    """All that a translator makes of these frames."""
+    """Return all that a translator makes of these frames."""
     return b"".join(translator.translate(decode_frame(frame)) for frame in frames)
 
 
 def whole(translator: Any, frames: Sequence[bytes]) -> dict[str, Any]:
-    """The body that a translator makes of these frames."""
+    """Return the body that a translator makes of these frames."""
     for frame in frames:
         translator.accept(decode_frame(frame))
     body: dict[str, Any] = translator.body()

@@ -1,4 +1,4 @@
-"""Near misses of Tailrace's own fields: any slip and any way to write a name is noticed, a known field never is."""
+"""Test near misses of Tailrace's own fields: any slip and any notation of a name is noticed, a known field never is."""
 
 import string
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ def camel(name: str) -> str:
 
 @st.composite
 def slips(draw: st.DrawFn) -> tuple[str, str]:
-    """A long own name, and the same with one letter left out, added, replaced or swapped within a word."""
+    """Generate a long own name, and the same with one letter left out, added, replaced or swapped within a word."""
     own = draw(st.sampled_from(LONG))
     parts = words(own)
     which = draw(st.sampled_from([at for at, word in enumerate(parts) if len(word) > 2]))
@@ -50,7 +50,7 @@ def slips(draw: st.DrawFn) -> tuple[str, str]:
 
 @st.composite
 def ways(draw: st.DrawFn) -> tuple[str, str]:
-    """An own name, and another way to write it."""
+    """Generate an own name, and another way to write it."""
     own = draw(st.sampled_from(OWN_FIELDS))
     way = draw(st.sampled_from([str.upper, camel, lambda name: name.replace("_", "-"), "x_tailrace_".__add__]))
     return own, way(own)
@@ -85,7 +85,7 @@ def test_any_body_is_answered(body: dict[str, int | None]) -> None:
 
 
 def refused(check: Callable[[Mapping[str, Any]], None], body: Mapping[str, Any]) -> str | None:
-    """The name that the error is about; None without an error."""
+    """Return the name that the error is about; None without an error."""
     try:
         check(body)
     except InvalidRequest as error:

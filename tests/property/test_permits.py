@@ -1,4 +1,4 @@
-"""Places at a provider against a plain model: any holders and waiters, on the real server, with time that goes by."""
+"""Test places at a provider against a plain model: any holders and waiters, on the real server, as time passes."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -21,7 +21,7 @@ LEASE_S = 1_000.0
 
 
 class Waiting(RuleBasedStateMachine):
-    """Two workers at a provider that takes two calls."""
+    """Run two workers at a provider that takes two calls."""
 
     redis_url = ""
 

@@ -37,7 +37,7 @@ OWNERS = st.sampled_from(["w.1", "w.2", "w.3"])
 
 @dataclass
 class Place:
-    """A job that the queue knows. `ran`: arq has run it before."""
+    """Hold a job that the queue knows. `ran`: arq has run it before."""
 
     lane: str
     due: bool = False
@@ -108,7 +108,7 @@ class QueueSteps(RuleBasedStateMachine):
 
     @rule(owner=OWNERS, lanes=st.permutations(LANES), asked=st.integers(0, len(LANES)), spare=st.booleans())
     def take(self, owner: str, lanes: list[str], asked: int, spare: bool) -> None:
-        """Of the lanes, the first `asked` are asked: the others are at their caps."""
+        """Take from the first `asked` lanes: the others are at their caps."""
         lanes = lanes[:asked]
         expected = self.next_job(lanes, spare)
         found = self.run(self.core.queue.take(lanes, owner, LEASE_S, spare=spare))
@@ -122,7 +122,7 @@ class QueueSteps(RuleBasedStateMachine):
         self.run(self.core.client.incr(ARQ_RETRY + expected))  # as arq does when it runs a job
 
     def next_job(self, lanes: list[str], spare: bool) -> str | None:
-        """The job that `take` must find; those that it passes over are put off for a lease."""
+        """Return the job that `take` must find; those that it passes over are put off for a lease."""
         for lane in lanes:
             in_order: list[bytes] = self.run(self.core.client.zrange(self.core.keys.lane(lane), 0, -1))
             for name in in_order:
@@ -168,7 +168,7 @@ class QueueSteps(RuleBasedStateMachine):
 
     @rule(job=jobs, renewed=st.booleans())
     def the_time_has_come(self, job: str, renewed: bool) -> None:
-        """The lease runs out, or only its place in the lane does: the renewal has not reached it yet."""
+        """Expire the lease, or only its place in the lane: the renewal has not reached it yet."""
         if (place := self.places.get(job)) is None:
             return
         self.run(self.core.client.zadd(self.core.keys.lane(place.lane), {job: 0}, xx=True))

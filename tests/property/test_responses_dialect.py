@@ -1,4 +1,4 @@
-"""The responses dialect under arbitrary answers: numbered without gaps, and the same from wherever it is read."""
+"""Test the responses dialect under arbitrary answers: numbered without gaps, and the same from any cursor."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Retries and the chain against a plain model, for any sequence of failures, on a clock that only the test moves."""
+"""Compare retries and the chain with a plain model: any sequence of failures, on a clock that only the test moves."""
 
 from dataclasses import dataclass, field, replace
 

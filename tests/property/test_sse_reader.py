@@ -1,4 +1,4 @@
-"""The event reader against a literal reading of WHATWG HTML §9.2.6, for any stream and any way to cut it."""
+"""Test the event reader against a literal reading of WHATWG HTML §9.2.6, for any stream and any way to cut it."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +17,7 @@ CUTS = st.lists(st.integers(0, 200), max_size=12)
 
 
 class Reference:
-    """The standard's steps, over a stream that is there from its beginning."""
+    """Follow the standard's steps, over a stream that is there from its beginning."""
 
     def __init__(self, stream: bytes) -> None:
         self.events: list[tuple[str, str, str | None]] = []
@@ -70,7 +70,7 @@ class Reference:
 
 
 def size_that_must_fit(stream: bytes) -> int:
-    """The most bytes that an event, as far as it has come, or a line within it needs: field by field, byte by byte."""
+    """Return the most bytes that an event so far, or a line within it, needs: field by field, byte by byte."""
     most = kept = 0
     for line in stream.splitlines(keepends=True):
         bare = line.rstrip(b"\r\n")

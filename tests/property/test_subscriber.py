@@ -29,7 +29,7 @@ Snapshot = tuple[list[bytes], EventId, EventId, bool, bool, bool]
 
 
 class JobLog:
-    """The worker's side: a log, and the live messages that are on their way."""
+    """Hold the worker's side: a log, and the live messages that are on their way."""
 
     def __init__(self) -> None:
         self.entries: list[bytes] = []
@@ -43,7 +43,7 @@ class JobLog:
         return self.ids[-1]
 
     def deltas(self, number: int) -> None:
-        """One to four deltas of some size, as one entry and one message."""
+        """Generate one to four deltas of some size, as one entry and one message."""
         seqs = range(self.last.seq + 1, self.last.seq + 2 + number % 4)
         self._write(*(frame(EventType.DELTA, EventId(self.last.epoch, seq), number % 61) for seq in seqs))
 
@@ -81,7 +81,7 @@ class JobLog:
 
 
 class World:
-    """One job, one reader, and everything that can happen between them. Each step takes a number to choose by."""
+    """Run one job, one reader, and every event between them. Each step takes a number to choose by."""
 
     def __init__(self, log: JobLog, cursor: EventId, max_bytes: int) -> None:
         self.log = log
@@ -125,12 +125,12 @@ class World:
             self.subscriber.offer(messages.pop(number % len(messages)))
 
     def deliver_twice(self, number: int) -> None:
-        """Now, and perhaps once more later."""
+        """Deliver a message now, and perhaps once more later."""
         if messages := self.log.in_flight:
             self.subscriber.offer(messages[number % len(messages)])
 
     def nudge(self, number: int) -> None:
-        """A message that is too large for the channel."""
+        """Replace a message by a nudge, as if it were too large for the channel."""
         if messages := self.log.in_flight:
             messages[number % len(messages)] = None
 
@@ -163,7 +163,7 @@ class World:
             self.asked = self.subscriber.start_reading()
 
     def read(self, _: int) -> None:
-        """The server reads a page, between the question and the answer's arrival."""
+        """Read a page on the server, between the request and the arrival of the answer."""
         if self.asked is not None and self.reply is None:
             self.reply = self.log.page(self.asked, self.max_bytes)
             # The log may go past the cursor before the answer arrives.
@@ -203,7 +203,7 @@ class World:
             assert self.subscriber.position == self.log.last
 
     def expected(self) -> bytes:
-        """The log after the cursor; after a gap, all of it."""
+        """Return the log after the cursor; after a gap, all of it."""
         if self.gap is not None:
             return self.gap + b"".join(self.log.entries)
         # Only the entries since the last call: to begin anew each time would cost half a minute.
@@ -237,14 +237,14 @@ def frame(event: EventType, event_id: EventId, padding: int) -> bytes:
 
 
 def expected_gap(cursor: EventId, ids: list[EventId], latest: EventId) -> bytes | None:
-    """The frame that must come first, said in other words than the subscriber's."""
+    """Return the frame that must come first, computed in another way than the subscriber's."""
     before_the_head = EventId(ids[0].epoch, ids[0].seq - 1)
     return None if cursor in (before_the_head, *ids) else encode_gap(cursor, ids[0], latest)
 
 
 @dataclass(frozen=True)
 class Beginning:
-    """A log's past, the part of it that is lost, and a reader's cursor and bound."""
+    """Hold a log's past, the part of it that is lost, and a reader's cursor and bound."""
 
     past: tuple[int, ...]
     forgotten: int
@@ -267,7 +267,7 @@ class Beginning:
 
 @st.composite
 def beginnings(draw: st.DrawFn) -> Beginning:
-    """A log with a past, perhaps without its head, and a cursor: none, an id that was issued, or any other."""
+    """Generate a log with a past, perhaps without its head, and a cursor: none, an id that was issued, or any other."""
     whole = Beginning(tuple(draw(st.lists(st.integers(0, 255), max_size=5))), 0, START, draw(st.integers(1, 800)))
     any_id = st.builds(EventId, st.integers(0, 4), st.integers(0, 20))
     cursor = draw(st.one_of(st.just(START), st.sampled_from(whole.log().ids), any_id))

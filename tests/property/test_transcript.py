@@ -38,17 +38,17 @@ class JobLog:
         self._write(EventType.ROLLBACK, {"to": to}, EventId(self._epoch, 1))
 
     def forget(self, count: int) -> None:
-        """A killed Redis loses its last events; the next execution's ids are new."""
+        """Lose the last events, as a killed Redis does; the next execution's ids are new."""
         del self.events[max(1, len(self.events) - count) :]
         self.roll_back(0)
 
     def finish(self) -> None:
-        """The terminal event, with its proof."""
+        """Write the terminal event, with its proof."""
         digest = hashlib.sha256(b"".join(event.data for event in self.surviving())).hexdigest()
         self._write(EventType.COMPLETED, {"events": len(self.events) + 1, "sha256": digest})
 
     def surviving(self) -> list[SentEvent]:
-        """The deltas that hold."""
+        """Return the deltas that no rollback removed."""
         kept: list[SentEvent] = []
         for event in self.events:
             if event.name == EventType.DELTA:

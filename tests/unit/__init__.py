@@ -1,1 +1,1 @@
-"""Tests of single modules; mirrors the tree."""
+"""Test single modules; the folders mirror the code's."""

@@ -39,7 +39,7 @@ MADE_LATER = {".venv", ".tailrace", "tailrace.toml"}
 
 
 def table(*heads: str) -> Iterator[list[str]]:
-    """The cells of each row of the table that begins like this."""
+    """Yield the cells of each row of the table that begins like this."""
     _, begin, rest = DOCS.partition(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n")
     assert begin, heads
     for row in rest.split("\n\n")[0].splitlines():
@@ -47,7 +47,7 @@ def table(*heads: str) -> Iterator[list[str]]:
 
 
 def shown(default: object) -> str:
-    """A setting's default as the environment would have it."""
+    """Return a setting's default as the environment would have it."""
     if default is None or default in ((), {}):
         return ""
     if isinstance(default, bool):
@@ -142,7 +142,7 @@ def test_the_open_files_that_a_gateway_needs_are_those_of_the_bounds() -> None:
 
 
 def _value(term: str, sizes: Mapping[str, int]) -> int:
-    """A number, a bound's or that of a row above."""
+    """Parse a number: a bound's, or that of a row above."""
     if term.isdecimal():
         return int(term)
     return sizes[term] if term in sizes else int(getattr(bounds, term.strip("`")))

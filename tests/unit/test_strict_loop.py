@@ -1,4 +1,4 @@
-"""The check that all tests run under (tests/support/strict_loop.py)."""
+"""Test the check that all tests run under (tests/support/strict_loop.py)."""
 
 import asyncio
 from typing import Any

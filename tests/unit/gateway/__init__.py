@@ -1,1 +1,1 @@
-"""Unit tests of the gateway."""
+"""Test the gateway's modules."""

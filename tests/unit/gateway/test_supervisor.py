@@ -1,4 +1,4 @@
-"""The supervisor: order, restarts, failures at start, and an end that leaves nothing behind."""
+"""Test the supervisor: order, restarts, failures at start, and an end that leaves nothing behind."""
 
 import asyncio
 import os
@@ -43,7 +43,7 @@ class StandIn(Program):
 
 
 def stand_ins(below: int) -> list[int]:
-    """Those that run below this process, as process ids."""
+    """Return the process ids of the stand-ins that run below this process."""
     return [pid for pid, command in offspring(below).items() if TELL in command]
 
 

@@ -1,1 +1,1 @@
-"""Tests of shared/'s modules."""
+"""Test shared/'s modules."""

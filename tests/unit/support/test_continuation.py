@@ -21,7 +21,7 @@ def going_on(text: str, **fields: Any) -> dict[str, Any]:
 
 
 def said(request: dict[str, Any], count: int, script: WireScript = SCRIPT) -> list[str]:
-    """The tokens of the rest; None in it is the place of the fault."""
+    """Return the tokens of the rest; None in it is the place of the fault."""
     chunks = rest(request, script, count)
     choices = ((chunk or {"choices": [{"delta": {"content": "FAULT"}}]})["choices"] for chunk in chunks)
     return [choice[0]["delta"]["content"] for choice in choices if choice and choice[0]["delta"].get("content")]

@@ -1,4 +1,4 @@
-"""The order in which processes take tests, and which of them stay together."""
+"""Test the order in which processes take tests, and which of them stay together."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from tests.support.schedule import home_of, longest_first
 
 @dataclass(frozen=True)
 class Test:
-    """A collected test, and how long its marker says that it takes."""
+    """Hold a collected test, and the duration that its marker states."""
 
     __test__ = False
     nodeid: str

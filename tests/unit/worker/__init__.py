@@ -1,1 +1,1 @@
-"""Tests of the worker's modules."""
+"""Test the worker's modules."""

@@ -1,1 +1,1 @@
-"""Tests of gateway/admission, module by module."""
+"""Test gateway/admission, module by module."""

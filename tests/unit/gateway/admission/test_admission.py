@@ -55,7 +55,7 @@ class FixedClock:
 
 
 def admission(limits: Limits = LIMITS) -> Admission:
-    """An admission that is never asked to submit, so that its Redis is never reached."""
+    """Build an admission that is never asked to submit, so that its Redis is never reached."""
     client, keys = open_client("redis://127.0.0.1:1"), Keys()
     return Admission(Store(client, keys, retention_s=60), Queue(client, keys), FixedClock(), limits, GATEWAY)
 
@@ -583,7 +583,7 @@ def test_a_model_that_is_not_served_embeds_nothing() -> None:
 
 
 def dead_letter(**changes: Any) -> Job:
-    """A job that has failed."""
+    """Return a job that has failed."""
     record = {
         "v": "1",
         "kind": "chat",

@@ -1,4 +1,4 @@
-"""Keys to tenants, and tokens that open one job's events."""
+"""Test the mapping of keys to tenants, and tokens that open one job's events."""
 
 import pytest
 
@@ -85,7 +85,7 @@ def test_a_token_needs_no_quoting_in_an_address() -> None:
 
 
 def links_of(*entries: str) -> Links:
-    """The links of a gateway that was started with these keys."""
+    """Build the links of a gateway that was started with these keys."""
     return Links(SECRET, Keyring([parse_api_key(entry) for entry in entries]).generations)
 
 

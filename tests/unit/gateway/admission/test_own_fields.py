@@ -1,4 +1,4 @@
-"""The fields that belong to Tailrace: near misses are named with the right spelling, all other names pass."""
+"""Test the fields that belong to Tailrace: near misses are named with the right spelling, all other names pass."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The headers in which a caller asks something of Tailrace."""
+"""Test the headers in which a caller sends options to Tailrace."""
 
 from gateway.admission.request_options import (
     ABANDON_HEADER,

@@ -1,4 +1,4 @@
-"""The fields of requests that become another request for the provider."""
+"""Test the fields of requests that become another request for the provider."""
 
 import pytest
 

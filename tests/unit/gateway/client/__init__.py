@@ -1,1 +1,1 @@
-"""The command line's client, module by module."""
+"""Test the command line's client, module by module."""

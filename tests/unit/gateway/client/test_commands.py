@@ -18,13 +18,13 @@ QUEUED = sent("queued", "0-1")
 
 
 def completed(event_id: str, events: int, *contents: str, **more: object) -> bytes:
-    """An end that proves these deltas."""
+    """Build a terminal event that proves these deltas."""
     data = "".join(f'{{"content":"{content}"}}' for content in contents)
     return sent("completed", event_id, events=events, sha256=hashlib.sha256(data.encode()).hexdigest(), **more)
 
 
 def tailrace(monkeypatch: pytest.MonkeyPatch, answers: list[bytes], *arguments: str) -> int:
-    """The exit status with this gateway."""
+    """Run a command with this gateway; return the exit status."""
     parser = argparse.ArgumentParser()
     add_commands(parser.add_subparsers(dest="command"))
     gateway = Canned(answers)

@@ -19,7 +19,7 @@ _MARK = b"\0"
 
 
 class Window:
-    """A terminal of 5 rows and 20 columns."""
+    """Open a terminal of 5 rows and 20 columns."""
 
     def __init__(self) -> None:
         self._master, slave = os.openpty()
@@ -57,7 +57,7 @@ def console(window: Window, *, colour: bool = False, escapes: bool = True) -> Co
 
 
 class Pipes:
-    """stdout and stderr, as pipes."""
+    """Open pipes as stdout and stderr."""
 
     def __init__(self) -> None:
         self._out, self._err = io.BytesIO(), io.BytesIO()

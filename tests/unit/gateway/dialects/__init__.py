@@ -1,1 +1,1 @@
-"""Unit tests of the pure translators."""
+"""Test the pure translators."""

@@ -1,4 +1,4 @@
-"""A job's vectors as OpenAI's list, and its end."""
+"""Test a job's vectors as OpenAI's list, and its end."""
 
 import json
 import struct

@@ -1,1 +1,1 @@
-"""Tests of gateway/http, module by module."""
+"""Test gateway/http, module by module."""

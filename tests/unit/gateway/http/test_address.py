@@ -1,4 +1,4 @@
-"""The gateway's address for callers on its own machine."""
+"""Test the gateway's address for callers on its own machine."""
 
 import pytest
 

@@ -18,7 +18,7 @@ LIMIT = 1000
 
 
 def request(parts: Iterable[bytes], *, leaves: bool = False) -> Request:
-    """Build a request whose body arrives in these parts; a client that leaves does so before the last part."""
+    """Build a request with a body in these parts; a client that leaves does so before the last part."""
     end: Message = {"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b""}
     waiting = iter(parts)
 
@@ -38,7 +38,7 @@ async def read_large(body: bytes) -> dict[str, Any]:
 
 
 def nested(depth: int) -> bytes:
-    """An object in which the lists and objects are so deep."""
+    """Build an object in which the lists and objects are so deep."""
     return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 

@@ -1,4 +1,4 @@
-"""A face writes the errors of its own addresses, and of those below its prefix that do not exist."""
+"""Test that a face writes the errors of its own addresses, and of missing ones below its prefix."""
 
 from collections.abc import Callable
 from typing import Any

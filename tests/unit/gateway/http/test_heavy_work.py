@@ -1,4 +1,4 @@
-"""Large work is done beside the event loop, one request's after the other; small work at once."""
+"""Test large work: it is done beside the event loop, one request's after the other; small work at once."""
 
 import asyncio
 import threading

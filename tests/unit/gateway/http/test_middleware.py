@@ -1,4 +1,4 @@
-"""The outermost layer: every answer has a request id, and the log has one line without the query."""
+"""Test the outermost layer: every answer has a request id, and the log has one line without the query."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""A scrape's answer: every process's series under its name, in a format that Prometheus reads."""
+"""Test a scrape's answer: every process's series under its name, in a format that Prometheus reads."""
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -21,7 +21,7 @@ def worker(ended: int, *waits: float) -> Metrics:
 
 
 def answer(accept: str = "") -> tuple[str, str]:
-    """Two workers and a lane."""
+    """Encode the metrics of two workers and a lane."""
     fleet = FleetMetrics()
     fleet.waiting.of("default").read = lambda: 4
     processes = {"worker-b": worker(2).samples(), "worker-a": worker(1, 0.003, 0.02, 1000.0).samples()}
@@ -30,7 +30,7 @@ def answer(accept: str = "") -> tuple[str, str]:
 
 
 def series(text: str, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of a name: their labels' values, in the order of the labels' names."""
+    """Return the samples of a name: their labels' values, in the order of the labels' names."""
     found = [sample for metric in read_text(text) for sample in metric.samples if sample.name == name]
     return {tuple(value for _, value in sorted(sample.labels.items())): sample.value for sample in found}
 

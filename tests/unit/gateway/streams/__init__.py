@@ -1,1 +1,1 @@
-"""Tests of gateway/streams, module by module."""
+"""Test gateway/streams, module by module."""

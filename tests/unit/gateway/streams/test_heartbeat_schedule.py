@@ -1,4 +1,4 @@
-"""The turns of readers: each has one in every period, and a tick has no more than its share."""
+"""Test the turns of readers: each has one in every period, and a tick has no more than its share."""
 
 from collections import Counter
 

@@ -65,7 +65,7 @@ class Caller:
 
 @asynccontextmanager
 async def a_reader() -> AsyncIterator[Reader]:
-    """A reader of a hub that never runs."""
+    """Yield a reader of a hub that never runs."""
     client, keys, clock = open_client("redis://127.0.0.1:1"), Keys(), SystemClock()
     times: dict[str, Any] = dict.fromkeys(("heartbeat_s", "tail_check_s", "redis_patience_s", "send_timeout_s"), 60.0)
     hub = Hub(client, ReplayLog(client, keys), keys, clock, reader_bytes=1000, **times)
@@ -74,7 +74,7 @@ async def a_reader() -> AsyncIterator[Reader]:
 
 
 def is_suspected(reader: Reader) -> bool:
-    """Whether a send to this reader is under way, so that the hub's timer looks how long it takes."""
+    """Return whether a send to this reader is under way, so that the hub's timer checks how long it takes."""
     return reader.sending_since is not None
 
 

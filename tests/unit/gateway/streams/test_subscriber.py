@@ -1,4 +1,4 @@
-"""One reader's position: each rule of the hand-off between log and live feed, one test each."""
+"""Test one reader's position: each rule of the hand-off between log and live feed, one test each."""
 
 from gateway.streams.subscriber import Live, Phase, Subscriber, read_live
 from shared.model.events import START, EventId, EventType, encode_frame, encode_gap
@@ -43,7 +43,7 @@ def replay(
 
 
 def live_reader(*, max_bytes: int = ROOM) -> Subscriber:
-    """A reader that has 0-1 and 1-1 and follows the live feed."""
+    """Build a reader that has 0-1 and 1-1 and follows the live feed."""
     subscriber = Subscriber(START, max_bytes=max_bytes)
     replay(subscriber, frame(0, 1), frame(1, 1), latest=EventId(1, 1))
     subscriber.take()
@@ -312,7 +312,7 @@ def test_a_cursor_inside_what_is_left_of_a_log_needs_no_gap() -> None:
 
 
 def test_events_that_redis_forgot_are_a_gap_though_a_later_execution_has_gone_on() -> None:
-    """The text would be whole by its rollback; the reader would have events that no log holds."""
+    """Report a gap: by its rollback the text would be whole, but the reader would have events that no log holds."""
     subscriber = Subscriber(EventId(1, 9), max_bytes=ROOM)
     again = [frame(0, 1), entry(1, 1, 3), entry(2, 1, 2)]
     replay(subscriber, again[-1], latest=EventId(2, 2), known=False)

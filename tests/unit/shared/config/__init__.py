@@ -1,1 +1,1 @@
-"""Tests of shared/config, module by module."""
+"""Test shared/config, module by module."""

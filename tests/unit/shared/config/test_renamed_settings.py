@@ -1,4 +1,4 @@
-"""The old names of settings: each is refused with one sentence that has the new name."""
+"""Test the old names of settings: each is refused with one sentence that has the new name."""
 
 import pytest
 

@@ -1,1 +1,1 @@
-"""Tests of shared/model, module by module."""
+"""Test shared/model, module by module."""

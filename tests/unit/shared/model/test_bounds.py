@@ -1,4 +1,4 @@
-"""The bounds: each has its reason, none stands elsewhere, and shared/store/functions has the same."""
+"""Test the bounds: each has its reason, none is defined elsewhere, and shared/store/functions has the same."""
 
 import ast
 import itertools

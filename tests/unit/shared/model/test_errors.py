@@ -1,4 +1,4 @@
-"""The error tree: its picture, its codes and statuses."""
+"""Test the error tree: its picture, its codes and statuses."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Frames, ids and cursors."""
+"""Test frames, ids and cursors."""
 
 import json
 

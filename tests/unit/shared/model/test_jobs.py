@@ -1,4 +1,4 @@
-"""Job ids, and records as they are read."""
+"""Test job ids, and records as they are read."""
 
 from dataclasses import replace
 from typing import Any
@@ -18,7 +18,7 @@ OTHERS = [state.value.encode() for state in State if state is not State.FAILED]
 
 
 def record(**changes: bytes | None) -> dict[bytes, bytes]:
-    """A record as Redis gives it; a change to None leaves the field out."""
+    """Build a record as Redis returns it; a change to None leaves the field out."""
     fields: dict[str, bytes | None] = {
         "v": b"%d" % RECORD_VERSION,
         "status": b"running",

@@ -1,4 +1,4 @@
-"""The registry of job kinds: each entry stands under its own name, and an unknown kind promises nothing."""
+"""Test the registry of job kinds: each entry stands under its own name, and an unknown kind promises nothing."""
 
 import pytest
 

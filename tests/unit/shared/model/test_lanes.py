@@ -99,7 +99,7 @@ def test_after_any_history_of_empty_lanes_a_backlog_is_soon_shared_by_weight(
 def test_no_lane_is_passed_over_for_long_whatever_went_before_and_whoever_comes(
     history: list[set[str]], others: list[set[str]]
 ) -> None:
-    """The bounds are the largest that a search through all states of these three lanes finds."""
+    """Check the bounds: they are the largest that a search through all states of these three lanes finds."""
     for waiting, most in (("high", 2), ("default", 4), ("low", 8)):
         rota = Rota([HIGH, DEFAULT, LOW], SLOTS)
         for backlog in filter(None, history):

@@ -1,4 +1,4 @@
-"""The lifecycle's table."""
+"""Test the lifecycle's table."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Which names of models are offered, and which can be asked for."""
+"""Test which names of models are offered, and which can be requested."""
 
 from typing import Any
 

@@ -12,7 +12,7 @@ ENDS = st.sampled_from(["\n", "\r\n", "\r"])
 
 
 def cut(data: st.DataObject, stream: bytes) -> list[bytes]:
-    """The stream in pieces, some of them empty."""
+    """Cut the stream into pieces, some of them empty."""
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     return [stream[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
 
@@ -40,7 +40,7 @@ def test_however_a_stream_is_cut_the_same_events_come_out(
 
 
 def datas(stream: bytes) -> list[bytes]:
-    """The data of the events of a whole stream."""
+    """Return the data of the events of a whole stream."""
     return [event.data for event in EventReader(MUCH).feed(stream)]
 
 

@@ -1,4 +1,4 @@
-"""The shares of one tenant, as numbers."""
+"""Test the shares of one tenant, as numbers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Text from outside is whole, and can't steer a terminal."""
+"""Test text from outside: it is whole, and can't steer a terminal."""
 
 import pytest
 

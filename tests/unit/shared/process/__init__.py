@@ -1,1 +1,1 @@
-"""Tests of shared/process, module by module."""
+"""Test shared/process, module by module."""

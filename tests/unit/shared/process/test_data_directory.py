@@ -1,4 +1,4 @@
-"""The data directory is its owner's alone: made so, mended so, or refused."""
+"""Test the data directory: it is made or repaired to be its owner's alone, or refused."""
 
 import os
 import stat
@@ -18,7 +18,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def wide(tmp_path: Path) -> Path:
-    """A directory with Tailrace's files, which all users can read and change."""
+    """Make a directory with Tailrace's files, which all users can read and change."""
     folder = tmp_path / "data"
     (folder / "appendonlydir").mkdir(parents=True)
     for name in (*OURS, "appendonlydir/appendonly.aof.1.base.rdb"):

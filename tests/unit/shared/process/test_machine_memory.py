@@ -1,4 +1,4 @@
-"""The machine's memory, and a container's."""
+"""Test the machine's memory, and a container's."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Ports: free ones, taken ones, and one that several processes share."""
+"""Test ports: free ones, taken ones, and one that several processes share."""
 
 import socket
 

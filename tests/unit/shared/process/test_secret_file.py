@@ -1,4 +1,4 @@
-"""A secret in a file: made once, whole, and for its owner's eyes only."""
+"""Test a secret in a file: made once, whole, and for its owner's eyes only."""
 
 import stat
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Tests of shared/store, module by module."""
+"""Test shared/store, module by module."""

@@ -1,4 +1,4 @@
-"""Answers of the functions, parsed: each word becomes one type, and an unknown word is an error."""
+"""Test the parsed answers of the functions: each word becomes one type, and an unknown word is an error."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Messages of the control channel: both sides agree on them, and an unknown one is ignored."""
+"""Test messages of the control channel: both sides agree on them, and an unknown one is ignored."""
 
 import pytest
 

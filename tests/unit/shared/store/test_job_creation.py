@@ -1,4 +1,4 @@
-"""The arguments of the step that creates a job: an absent option is an empty text, and a viewer brings its keys."""
+"""Test the arguments of the step that creates a job: an absent option is an empty text, a viewer brings its keys."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""The names in Redis."""
+"""Test the names in Redis."""
 
 from dataclasses import astuple
 

@@ -1,4 +1,4 @@
-"""The rights that are asked for: those that the functions use, and no wider than the prefix."""
+"""Test the required rights: those that the functions use, and no wider than the prefix."""
 
 import re
 

@@ -1,1 +1,1 @@
-"""Tests of shared/telemetry, module by module."""
+"""Test shared/telemetry, module by module."""

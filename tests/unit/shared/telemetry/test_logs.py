@@ -1,4 +1,4 @@
-"""The log: one shape for everybody, ids from the context, and no secrets."""
+"""Test the log: one shape for every process, ids from the context, and no secrets."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Metrics: well named and explained, counted in plain cells, and the same after a walk through Redis."""
+"""Test metrics: well named and explained, counted in plain cells, and unchanged by a round trip through Redis."""
 
 import itertools
 import json
@@ -90,7 +90,7 @@ def test_a_histogram_puts_a_value_into_the_first_bucket_whose_bound_is_not_below
 
 
 def counted() -> Metrics:
-    """A process that has done something."""
+    """Build the metrics of a process that has worked."""
     metrics = Metrics()
     metrics.ended.of("failed", "server_error").add(3)
     metrics.readers.of().read = lambda: 7

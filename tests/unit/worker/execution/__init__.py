@@ -1,1 +1,1 @@
-"""Tests of worker/execution, module by module."""
+"""Test worker/execution, module by module."""

@@ -1,4 +1,4 @@
-"""One run of a job: a stop reaches the execution that runs, or else the next one."""
+"""Test one run of a job: a stop reaches the execution that runs, or else the next one."""
 
 from typing import cast
 
@@ -18,7 +18,7 @@ CLAIM = Claim("job", "default", "owner", 0.0)
 
 
 class Recorded:
-    """An execution that records why it was stopped."""
+    """Record why an execution was stopped."""
 
     last = EventId(1, 1)
     left_s = 1.0
@@ -45,7 +45,7 @@ class Recorded:
 
 
 class NoServices:
-    """The services of a run that needs none of them."""
+    """Provide no services, for a run that needs none of them."""
 
     store = None
 

@@ -32,7 +32,7 @@ class ManualClock(Clock):
 
 
 class Bench:
-    """Hold an outbox whose pump does not run: the test acts as the pump and the log."""
+    """Hold an outbox with a pump that does not run: the test acts as the pump and the log."""
 
     def __init__(self, *, max_bytes: int = ROOMY, seq: int = 1) -> None:
         self.clock = ManualClock()
@@ -61,14 +61,14 @@ class Bench:
 
 
 def span(entry: Entry) -> tuple[int, int]:
-    """The sequence numbers an entry says it holds, and does hold."""
+    """Return the sequence numbers that an entry states; check that it holds exactly these."""
     assert (first_id(entry.frames).seq, last_id(entry.frames).seq) == (entry.first, entry.last)
     assert len(list(split_frames(entry.frames))) == entry.last - entry.first + 1
     return entry.first, entry.last
 
 
 def text_of(size: int) -> str:
-    """A text that makes a frame of so many bytes, under a one-digit number."""
+    """Build a text that makes a frame of so many bytes, under a one-digit number."""
     bare = len(b'event: delta\ndata: {"content":""}\nid: 3-2\n\n')
     return "x" * (size - bare)
 

@@ -1,1 +1,1 @@
-"""Tests of worker/model, module by module."""
+"""Test worker/model, module by module."""

@@ -1,4 +1,4 @@
-"""The circuit breaker by examples. Any calls at any times are a property's matter (tests/property)."""
+"""Test the circuit breaker by examples. A property test (tests/property) covers any calls at any times."""
 
 import pytest
 

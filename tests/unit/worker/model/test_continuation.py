@@ -1,4 +1,4 @@
-"""The request that asks for the rest of an answer."""
+"""Test the request that asks for the rest of an answer."""
 
 from typing import Any
 

@@ -42,7 +42,7 @@ BUDGET = Budget(max_attempts=3, max_regenerated_tokens=100)
 def failure(
     error: AttemptFailed | None = None, *, links: int = 1, able: range | None = None, shown: int = 0, left_s: float = 60
 ) -> Failure:
-    """A failure of a job that has time; nothing was shown, unless it is said."""
+    """Build a failure of a job that has time; nothing was shown, unless stated."""
     return Failure(error or ProviderTimeout("Silent."), links, range(links) if able is None else able, shown, left_s)
 
 
@@ -51,7 +51,7 @@ def refusal(code: str, retry_after_s: float | None = None) -> ProviderRefused:
 
 
 def after(found: Again | None) -> float:
-    """The pause before the next attempt, which there is."""
+    """Return the pause before the next attempt, which must exist."""
     assert found is not None
     return found.after_s
 

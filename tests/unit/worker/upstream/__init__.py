@@ -1,1 +1,1 @@
-"""Tests of worker/upstream, module by module."""
+"""Test worker/upstream, module by module."""

@@ -89,7 +89,7 @@ class Told:
 
 
 class Unconnected(Told):
-    """A provider that does not get as far as a stream."""
+    """Wait for a connection without end: no stream begins."""
 
     @asynccontextmanager
     async def stream(self, request: Mapping[str, Any]) -> AsyncIterator[AsyncIterator[Chunk]]:
@@ -502,7 +502,7 @@ UPSTREAMS = {
 
 
 def to(*targets: Target) -> Route:
-    """A route with this chain."""
+    """Build a route with this chain."""
     return Route(targets, OnStreamFailure.CONTINUE, max_attempts=3)
 
 

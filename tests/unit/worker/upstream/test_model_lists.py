@@ -1,4 +1,4 @@
-"""Which models a worker publishes: those with routes, and those that the upstreams of `*` list."""
+"""Test which models a worker publishes: those with routes, and those that the upstreams of `*` list."""
 
 import pytest
 
@@ -13,7 +13,7 @@ UNREACHABLE = ProviderUnreachable("Nobody is there.")
 
 
 class Lists(Told):
-    """A provider with this list, or this error in its place."""
+    """Return this list as the provider's, or raise this error in its place."""
 
     def __init__(self, listed: list[str] | AttemptFailed) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Lists(Told):
         self.asked = 0
 
     async def models(self) -> list[str]:
-        """The list."""
+        """Return the list, or raise the error."""
         self.asked += 1
         if isinstance(self.listed, AttemptFailed):
             raise self.listed

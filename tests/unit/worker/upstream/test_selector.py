@@ -1,4 +1,4 @@
-"""Which link of a chain is asked."""
+"""Test which link of a chain is called."""
 
 import pytest
 

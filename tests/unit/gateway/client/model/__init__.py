@@ -1,1 +1,1 @@
-"""Tests of gateway/client/model, module by module."""
+"""Test gateway/client/model, module by module."""

@@ -1,4 +1,4 @@
-"""Exit statuses, as scripts rely on them."""
+"""Test exit statuses, as scripts rely on them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How long a silent gateway is tried, and how often."""
+"""Test how long a silent gateway is tried, and how often."""
 
 import pytest
 

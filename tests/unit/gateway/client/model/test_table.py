@@ -1,4 +1,4 @@
-"""Jobs as a table for people."""
+"""Test the table of jobs for people."""
 
 from datetime import UTC, datetime
 from typing import Any

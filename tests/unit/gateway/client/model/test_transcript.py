@@ -16,7 +16,7 @@ def sent(name: str, event_id: str | None, **data: Any) -> SentEvent:
 
 
 def end(event_id: str, *deltas: SentEvent, events: int, name: str = EventType.COMPLETED) -> SentEvent:
-    """A terminal event that proves these deltas."""
+    """Build a terminal event that proves these deltas."""
     digest = hashlib.sha256(b"".join(delta.data for delta in deltas)).hexdigest()
     return sent(name, event_id, finish_reason="stop", events=events, sha256=digest)
 

@@ -1,4 +1,4 @@
-"""A result is written only once it is proven."""
+"""Test that a result is written only once it is proven."""
 
 import base64
 import hashlib

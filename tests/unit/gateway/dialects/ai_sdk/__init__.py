@@ -1,1 +1,1 @@
-"""Tests of gateway/dialects/ai_sdk, module by module."""
+"""Test gateway/dialects/ai_sdk, module by module."""

@@ -1,4 +1,4 @@
-"""A page's message of an assistant, as the messages of a chat."""
+"""Test a page's message of an assistant, as the messages of a chat."""
 
 from typing import Any
 

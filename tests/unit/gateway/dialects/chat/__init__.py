@@ -1,1 +1,1 @@
-"""Tests of gateway/dialects/chat, module by module."""
+"""Test gateway/dialects/chat, module by module."""

@@ -1,4 +1,4 @@
-"""The ids of chunks, which a caller sends back."""
+"""Test the ids of chunks, which a caller sends back."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The fields beside the deltas, as they wait for a chunk. Their places in the chunks are test_chat.py's subject."""
+"""Test the fields beside the deltas, until a chunk takes them. test_stream.py tests their places in the chunks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Fragments of an object that Tailrace does not know, folded by the shape of their values."""
+"""Test fragments of an object that Tailrace does not know, folded by the shape of their values."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The end of a job, as the completion dialects show it."""
+"""Test the end of a job, as the completion dialects show it."""
 
 from typing import Any
 

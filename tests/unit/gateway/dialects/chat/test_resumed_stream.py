@@ -1,4 +1,4 @@
-"""The rest of a chat's stream. That it is exactly the rest is a property's matter (tests/property)."""
+"""Test the rest of a chat's stream. A property test (tests/property) proves that it is exactly the rest."""
 
 import json
 from typing import Any

@@ -26,13 +26,13 @@ def delta(data: dict[str, Any], epoch: int = 1, seq: int = 2) -> Event:
 
 
 def first(index: int, name: str, arguments: str = "") -> dict[str, Any]:
-    """The first fragment of a tool call."""
+    """Build the first fragment of a tool call."""
     function = {"name": name, "arguments": arguments}
     return {"index": index, "id": f"call_{index}", "type": "function", "function": function}
 
 
 def more(index: int, arguments: str) -> dict[str, Any]:
-    """A later fragment of a tool call."""
+    """Build a later fragment of a tool call."""
     return {"index": index, "function": {"arguments": arguments}}
 
 
@@ -695,7 +695,7 @@ class TestExtras:
 
 
 class TestLegacyFunctions:
-    """A request with `functions` expects a `function_call`."""
+    """Test a request with `functions`: it expects a `function_call`."""
 
     CALL = (
         delta({"tool_calls": [first(0, "f"), more(0, "{")]}, seq=2),

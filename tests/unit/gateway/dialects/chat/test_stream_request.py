@@ -1,4 +1,4 @@
-"""How an answer is streamed, read from its request or from a later query."""
+"""Test how an answer is streamed, read from its request or from a later query."""
 
 from typing import Any
 

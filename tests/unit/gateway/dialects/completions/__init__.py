@@ -1,1 +1,1 @@
-"""Tests of gateway/dialects/completions, module by module."""
+"""Test gateway/dialects/completions, module by module."""

@@ -1,4 +1,4 @@
-"""A legacy completions request as a chat request, or a sentence that names the field."""
+"""Test a legacy completions request as a chat request, or a sentence that names the field."""
 
 from typing import Any
 

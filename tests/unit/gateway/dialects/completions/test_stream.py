@@ -1,4 +1,4 @@
-"""The dialect of legacy completions: how each event is shown to a client that expects texts."""
+"""Test the dialect of legacy completions: how each event is shown to a client that expects texts."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""Tests of gateway/dialects/responses, module by module."""
+"""Test gateway/dialects/responses, module by module."""

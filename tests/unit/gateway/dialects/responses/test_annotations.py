@@ -1,4 +1,4 @@
-"""A delta's annotations, as Responses have them."""
+"""Test a delta's annotations, as Responses have them."""
 
 from typing import Any
 

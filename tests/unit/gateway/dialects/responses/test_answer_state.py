@@ -1,4 +1,4 @@
-"""The state that goes back with a message, and the fingerprint by which its job is found."""
+"""Test the state that returns with a message, and the fingerprint by which its job is found."""
 
 import copy
 from typing import Any

@@ -1,4 +1,4 @@
-"""The input of a custom tool, from a function's arguments as they arrive."""
+"""Test the input of a custom tool, from a function's arguments as they arrive."""
 
 import json
 from itertools import pairwise
@@ -13,7 +13,7 @@ awkward = st.text() | st.text(alphabet='"\\\n\t/bfnrtu{}🌊\u2028\x00', max_siz
 
 
 def pieces(*arguments: str) -> list[str]:
-    """The input that each piece adds, and the end."""
+    """Return the input that each piece adds, and the end."""
     decoder = CustomInput()
     return [*map(decoder.feed, arguments), decoder.end()]
 

@@ -1,4 +1,4 @@
-"""The table of fields: complete, and true."""
+"""Test the table of fields: complete, and true."""
 
 from typing import Any, get_args
 

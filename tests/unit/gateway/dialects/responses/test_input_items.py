@@ -1,4 +1,4 @@
-"""Messages of a chat as the items that they were."""
+"""Test messages of a chat as the items that they were."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Items as the messages of a chat."""
+"""Test items as the messages of a chat."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""The state of an answer in its job's log."""
+"""Test the state of an answer in its job's log."""
 
 from typing import Any
 

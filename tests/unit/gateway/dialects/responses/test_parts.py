@@ -1,4 +1,4 @@
-"""The parts of an item's content in a chat, and back."""
+"""Test the parts of an item's content in a chat, and back."""
 
 from typing import Any
 

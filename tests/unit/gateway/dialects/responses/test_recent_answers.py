@@ -1,4 +1,4 @@
-"""The bounded cache of answers' state."""
+"""Test the bounded cache of answers' state."""
 
 from gateway.dialects.responses.logged_answer import LoggedAnswer
 from gateway.dialects.responses.recent_answers import RecentAnswers

@@ -51,7 +51,7 @@ def names(frames: list[dict[str, Any]]) -> list[str]:
 
 
 def output(*deltas: dict[str, Any], end: Event | None = None) -> list[dict[str, Any]]:
-    """The output of an answer that consists of these deltas."""
+    """Return the output of an answer that consists of these deltas."""
     events = [delta(data, seq=seq) for seq, data in enumerate(deltas, 2)]
     found: list[dict[str, Any]] = told(QUEUED, STARTED, *events, end or completed("stop"))[-1]["response"]["output"]
     return found
@@ -281,13 +281,13 @@ def test_frames_are_ascii_lines() -> None:
 
 
 def in_epoch(event: Event, epoch: int) -> Event:
-    """The event, of another execution."""
+    """Move the event into another execution."""
     assert event.id is not None
     return event._replace(id=EventId(epoch, event.id.seq))
 
 
 class TestForgottenEvents:
-    """A server that was killed may have forgotten events that a reader has; the epoch that follows is far beyond."""
+    """Test a server that was killed: it may have lost events that a reader has; the next epoch is far beyond."""
 
     OLD = (QUEUED, STARTED, delta({"content": "Hel"}, seq=2), delta({"content": "lo"}, seq=3))
     LEFT = OLD[:3]

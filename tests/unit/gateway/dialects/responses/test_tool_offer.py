@@ -1,4 +1,4 @@
-"""The tools that a chat request offers, and the choice among them."""
+"""Test the tools that a chat request offers, and the choice among them."""
 
 from typing import Any
 

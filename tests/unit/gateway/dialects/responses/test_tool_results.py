@@ -1,4 +1,4 @@
-"""The place of a tool's result in a chat."""
+"""Test the place of a tool's result in a chat."""
 
 import copy
 from typing import Any

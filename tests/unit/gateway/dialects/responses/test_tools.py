@@ -1,4 +1,4 @@
-"""The names of declared tools upstream, and the way back from a name that a model calls."""
+"""Test the names of declared tools upstream, and the way back from a name that a model calls."""
 
 import re
 from typing import Any

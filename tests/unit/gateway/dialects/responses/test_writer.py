@@ -1,4 +1,4 @@
-"""The output of a response: which items and parts a job's deltas become, and in which events."""
+"""Test the output of a response: which items and parts a job's deltas become, and in which events."""
 
 from typing import Any
 
@@ -18,13 +18,13 @@ FLAT = {"type": "url_citation", **CITED}
 
 
 def call(number: int, call_id: str, name: str, arguments: str = "", **more: Any) -> dict[str, Any]:
-    """The first fragment of a call."""
+    """Build the first fragment of a call."""
     function = {"name": name, "arguments": arguments}
     return {"index": number, "id": call_id, "type": "function", "function": function, **more}
 
 
 def more(number: int, arguments: str) -> dict[str, Any]:
-    """A later fragment."""
+    """Build a later fragment."""
     return {"index": number, "function": {"arguments": arguments}}
 
 
@@ -33,13 +33,13 @@ def calls(*fragments: dict[str, Any]) -> dict[str, Any]:
 
 
 def written(*deltas: dict[str, Any], end: Event | None = None, **asked: Any) -> list[dict[str, Any]]:
-    """The events of an answer that consists of these deltas."""
+    """Return the events of an answer that consists of these deltas."""
     events = [delta(data, seq=seq) for seq, data in enumerate(deltas, 2)]
     return told(QUEUED, STARTED, *events, end or completed("stop"), asked=asked)
 
 
 def output(*deltas: dict[str, Any], end: Event | None = None, **asked: Any) -> list[dict[str, Any]]:
-    """The output of such an answer."""
+    """Return the output of such an answer."""
     found: list[dict[str, Any]] = written(*deltas, end=end, **asked)[-1]["response"]["output"]
     return found
 

@@ -1,1 +1,1 @@
-"""Tests of worker/upstream/providers, module by module."""
+"""Test worker/upstream/providers, module by module."""

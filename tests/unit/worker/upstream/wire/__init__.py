@@ -1,1 +1,1 @@
-"""Tests of worker/upstream/wire, module by module."""
+"""Test worker/upstream/wire, module by module."""

@@ -16,7 +16,7 @@ PRETTY = json.dumps({"choices": [{"message": {"content": "Hi\n"}}], "usage": Non
 
 
 def read(*pieces: bytes, most: int = MUCH) -> list[bytes]:
-    """The data of the parts of a body in these pieces."""
+    """Return the data of the parts of a body in these pieces."""
     body = AnswerBody(most)
     parts = [part for piece in pieces for part in body.feed(piece)]
     return [part.data for part in [*parts, *body.end()]]

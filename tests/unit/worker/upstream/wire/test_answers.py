@@ -20,12 +20,12 @@ DONE = b"data: [DONE]\n\n"
 
 
 def refuse(error: object) -> AttemptFailed:
-    """The error of a choice."""
+    """Make the error of a choice."""
     return ProviderGarbage(json.dumps(error))
 
 
 def chunks(*pieces: bytes) -> Iterator[Chunk]:
-    """The chunks of a chat's answer in these pieces."""
+    """Yield the chunks of a chat's answer in these pieces."""
     answer = ChatAnswer(ChunkReader("seed", refuse), MUCH)
     for piece in pieces:
         yield from answer.feed(piece)
@@ -35,7 +35,7 @@ def chunks(*pieces: bytes) -> Iterator[Chunk]:
 
 
 def text(*pieces: bytes) -> str:
-    """The text of a chat's answer."""
+    """Return the text of a chat's answer."""
     return "".join(delta.get("content", "") for chunk in chunks(*pieces) for delta in chunk.deltas)
 
 
@@ -171,7 +171,7 @@ def test_a_part_that_is_not_json_is_shown(body: bytes) -> None:
 
 
 def document(*pieces: bytes) -> object:
-    """The document in these pieces."""
+    """Return the document in these pieces."""
     answer = DocumentAnswer(MUCH)
     for piece in pieces:
         answer.feed(piece)

@@ -1,4 +1,4 @@
-"""The chunks of many upstreams, as deltas of one form."""
+"""Test the chunks of many upstreams, as deltas of one form."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def delta(**fields: Any) -> dict[str, Any]:
 
 
 def deltas(*chunks: dict[str, Any]) -> list[dict[str, Any]]:
-    """All deltas of an answer."""
+    """Return all deltas of an answer."""
     chunk_reader = reader()
     read = [chunk_reader.read(chunk) for chunk in chunks]
     return [each for chunk in (*read, *chunk_reader.end()) for each in chunk.deltas]

@@ -1,4 +1,4 @@
-"""Callers see an upstream's words about their request, and no others."""
+"""Test that callers see an upstream's words about their request, and no others."""
 
 import pytest
 

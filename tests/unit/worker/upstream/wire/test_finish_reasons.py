@@ -1,4 +1,4 @@
-"""Finish reasons of many upstreams."""
+"""Test finish reasons of many upstreams."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The state of earlier answers in messages: found, and left out."""
+"""Test the state of earlier answers in messages: it is found, and left out."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Values that are passed on."""
+"""Test values that are passed on."""
 
 import json
 from typing import Any

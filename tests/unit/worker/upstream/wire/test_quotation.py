@@ -1,4 +1,4 @@
-"""Foreign words in our sentences: bounded, on one line, without the key."""
+"""Test foreign words in our sentences: bounded, on one line, without the key."""
 
 from shared.model.bounds import SENTENCE_CHARS
 from worker.upstream.wire.quotation import quoted

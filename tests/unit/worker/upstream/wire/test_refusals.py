@@ -13,7 +13,7 @@ EXTRA = "Extra inputs are not permitted"
 
 
 def read(data: object) -> Refusal:
-    """The error that this JSON of a 200 is."""
+    """Read this JSON of a 200 as an error."""
     refusal = refusal_in(data)
     assert refusal is not None
     return refusal

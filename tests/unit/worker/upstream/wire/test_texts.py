@@ -1,4 +1,4 @@
-"""Texts of whole characters, and content lists as spans."""
+"""Test texts of whole characters, and content lists as spans."""
 
 from typing import Any
 

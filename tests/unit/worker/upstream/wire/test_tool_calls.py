@@ -1,4 +1,4 @@
-"""Tool calls in the fragments of many upstreams."""
+"""Test tool calls in the fragments of many upstreams."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ def reader() -> ToolCallReader:
 
 
 def read(*fragments: Any) -> list[Fragment]:
-    """The canonical fragments of an answer that sends these, one a delta."""
+    """Return the canonical fragments of an answer that sends these, one a delta."""
     calls = reader()
     return [each for fragment in fragments for each in calls.read([fragment])] + calls.end(cut_off=False)
 
 
 def folded(*fragments: Any) -> list[tuple[str, str, str]]:
-    """The calls of an answer: id, name, arguments."""
+    """Return the calls of an answer: id, name, arguments."""
     calls: list[tuple[str, str, str]] = []
     for each in read(*fragments):
         body = each.get("function", {})

@@ -14,12 +14,12 @@ EXTRA = "Extra inputs are not permitted"
 
 
 def error(message: str, **fields: object) -> dict[str, object]:
-    """OpenAI's error object."""
+    """Build OpenAI's error object."""
     return {"error": {"message": message, "type": "invalid_request_error", **fields}}
 
 
 def extra(*place: object) -> dict[str, object]:
-    """FastAPI's."""
+    """Build FastAPI's error object."""
     return {"detail": [{"type": "extra_forbidden", "loc": [*place], "msg": EXTRA}]}
 
 

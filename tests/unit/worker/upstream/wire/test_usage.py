@@ -1,4 +1,4 @@
-"""The usage that an upstream counted."""
+"""Test the usage that an upstream counted."""
 
 from typing import Any
 
