@@ -61,20 +61,20 @@ def strict_event_loops() -> Iterator[None]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """The URL of this process's Valkey."""
+    """Provide the URL of this process's Valkey."""
     async with running_valkey(tmp_path_factory.mktemp("valkey")) as valkey:
         yield valkey.url
 
 
 @pytest.fixture
 def key_prefix() -> str:
-    """A prefix for this test's keys."""
+    """Return a prefix for this test's keys."""
     return fresh_prefix()
 
 
 @pytest.fixture
 def settings(redis_url: str, key_prefix: str, tmp_path: Path) -> Settings:
-    """Settings for a gateway or a worker in this process, with short times. Change one with `model_copy`."""
+    """Return settings for a gateway or a worker in this process, with short times. Change one with `model_copy`."""
     return short_settings(redis_url, key_prefix, tmp_path / "data")
 
 

@@ -21,11 +21,11 @@ async def stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 @pytest.fixture
 def model() -> str:
-    """A model for this test alone."""
+    """Return a model for this test alone."""
     return MODELS["model"]()
 
 
 @pytest.fixture
 def once() -> str:
-    """The same, of a model that is asked once."""
+    """Return the same, of a model that is asked once."""
     return MODELS[ONCE]()

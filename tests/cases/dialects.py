@@ -52,7 +52,7 @@ class Dialect:
 
 
 def with_expected_ids(got: Answer, expected: Answer) -> Answer:
-    """The answer, with the ids that were made replaced by the empty ids that stand for them."""
+    """Return the answer, with the ids that were made replaced by the empty ids that stand for them."""
     ids = [call.id for call in got.calls]
     if any(ids):
         assert all(ids)
@@ -97,7 +97,7 @@ async def _ask_text_stream(stage: Stage, model: str, **fields: Any) -> Answer:
 
 
 async def _events(stage: Stage, model: str, **fields: Any) -> bytes:
-    """The native events of a job."""
+    """Return the native events of a job."""
     submitted = await stage.client.post("/v1/jobs", _chat_body(model, fields))
     assert submitted.status == 202, submitted.body
     reply = await stage.client.get(submitted.json()["links"]["events"])
@@ -106,7 +106,7 @@ async def _events(stage: Stage, model: str, **fields: Any) -> bytes:
 
 
 async def _ask_native(stage: Stage, model: str, **fields: Any) -> Answer:
-    """The events, as the log's rules and the command line's transcript both read them."""
+    """Return the events, as the log's rules and the command line's transcript both read them."""
     events = await _events(stage, model, **fields)
     answer = folded.fold_native(events)
     assert folded.fold_transcript(events) == views.in_transcripts(answer)
@@ -114,7 +114,7 @@ async def _ask_native(stage: Stage, model: str, **fields: Any) -> Answer:
 
 
 async def respond(stage: Stage, model: str, **fields: Any) -> Reply:
-    """The reply to a request of Responses."""
+    """Return the reply to a request of Responses."""
     return await stage.client.post("/v1/responses", {"model": model, "input": QUESTION, **fields})
 
 
@@ -143,7 +143,7 @@ async def _ask_background(stage: Stage, model: str, **fields: Any) -> Answer:
 
 
 async def converse(stage: Stage, model: str, messages: Sequence[Any], **fields: Any) -> Reply:
-    """The reply to a page of the AI SDK."""
+    """Return the reply to a page of the AI SDK."""
     return await stage.client.post("/api/chat", {"id": str(uuid4()), "messages": messages, "model": model, **fields})
 
 

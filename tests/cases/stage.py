@@ -31,12 +31,12 @@ class Stage:
 
     @property
     def url(self) -> str:
-        """The gateway's address."""
+        """Return the gateway's address."""
         return f"http://127.0.0.1:{self.client.port}"
 
 
 def routes() -> dict[str, Any]:
-    """The routes of a stage: `*` asks the main provider, up to three times.
+    """Return the routes of a stage: `*` asks the main provider, up to three times.
 
     The models `once-<number>` are asked once; `chain-<number>` have the other provider behind the main one.
     """
@@ -49,7 +49,7 @@ def routes() -> dict[str, Any]:
 
 @asynccontextmanager
 async def running_stage(redis_url: str, data_dir: Path, **providers: dict[str, Any]) -> AsyncIterator[Stage]:
-    """A running stage. `providers` are further ones, by name; a model of the same name is asked of each."""
+    """Start a running stage. `providers` are further ones, by name; a model of the same name is asked of each."""
     async with running_raw_upstream() as upstream:
         every = {name: {"base_url": upstream.base_url(name), **more} for name, more in _every(providers).items()}
         settings = short_settings(

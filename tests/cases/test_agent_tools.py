@@ -35,7 +35,7 @@ HELLO = said({"content": "Hello"})
 
 
 def called(name: str, arguments: str) -> Raw:
-    """An upstream's call of a function."""
+    """Return an upstream's call of a function."""
     function = {"name": name, "arguments": arguments}
     return said(
         {"tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": function}]}, finish="tool_calls"
@@ -43,7 +43,7 @@ def called(name: str, arguments: str) -> Raw:
 
 
 def offered(body: Mapping[str, Any]) -> list[str]:
-    """The names of the tools that an upstream was offered."""
+    """Return the names of the tools that an upstream was offered."""
     return [tool[tool["type"]]["name"] for tool in body.get("tools") or ()]
 
 
@@ -149,7 +149,7 @@ PATCH = '*** Begin Patch\n+"quoted" \\ naïve\n*** End Patch'
 
 
 def patched(body: Mapping[str, Any]) -> Raw:
-    """A call of the tool `patch`, in the form in which it was offered, in pieces."""
+    """Return a call of the tool `patch`, in the form in which it was offered, in pieces."""
     (tool,) = (tool for tool in body["tools"] if tool[tool["type"]]["name"] == "patch")
     if tool["type"] == "custom":
         first: dict[str, Any] = {"type": "custom", "custom": {"name": "patch", "input": ""}}

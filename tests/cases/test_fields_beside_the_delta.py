@@ -29,7 +29,7 @@ DETAILS = {"prompt_tokens_details": {"cached_tokens": 3}, "completion_tokens_det
 
 
 def beside(delta: object, finish: str | None = None, **more: Any) -> dict[str, Any]:
-    """A chunk with fields beside the choices, and beside the delta."""
+    """Return a chunk with fields beside the choices, and beside the delta."""
     whole = chunk(delta, finish, **TOP)
     return {**whole, "choices": [{**whole["choices"][0], **more}]}
 
@@ -69,7 +69,7 @@ async def test_a_whole_completion_has_them_in_their_places(stage: Stage, model: 
 
 
 def places(chunks: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
-    """The values of a field, at the top of the chunks or in their choices."""
+    """Return the values of a field, at the top of the chunks or in their choices."""
     tops = [each[name] for each in chunks if name in each]
     return tops + [choice[name] for each in chunks for choice in each["choices"] if name in choice]
 

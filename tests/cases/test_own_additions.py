@@ -23,17 +23,17 @@ HELLO = Answer("Hello")
 
 
 def refusal(error: object, status: int = 400) -> Raw:
-    """A refusal in OpenAI's form."""
+    """Return a refusal in OpenAI's form."""
     return as_json({"error": error}, status)
 
 
 def error_of(message: str, param: str | None, code: str | None = "unsupported_value") -> dict[str, Any]:
-    """An error of OpenAI's."""
+    """Return an error of OpenAI's."""
     return {"message": message, "type": "invalid_request_error", "param": param, "code": code}
 
 
 def answer_to(body: Body) -> Raw:
-    """The answer in the form that was asked for."""
+    """Return the answer in the form that was asked for."""
     if body.get("stream"):
         return said({"content": "Hello"})
     return as_json(completion({"role": "assistant", "content": "Hello"}))
@@ -64,7 +64,7 @@ REFUSALS: dict[str, tuple[str, Raw]] = {
 
 
 def refusing(name: str, answer: Raw) -> Play:
-    """An upstream that refuses a field."""
+    """Return an upstream that refuses a field."""
     return lambda body: answer if body.get(name) else answer_to(body)
 
 
@@ -93,7 +93,7 @@ CALLERS = [
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
-    """A system with settings for each provider."""
+    """Start a system with settings for each provider."""
     providers = SETTINGS | {name: {} for name in (*FRESH, *EMBEDDING, *CALLERS)}
     async with running_stage(redis_url, tmp_path_factory.mktemp("data"), **providers) as running:
         with pytest.MonkeyPatch.context() as patch:
@@ -166,7 +166,7 @@ async def test_a_callers_option_of_embeddings_is_refused_once(stage: Stage) -> N
 
 
 def call_with(**fields: object) -> list[dict[str, Any]]:
-    """A conversation in which a call has these fields."""
+    """Return a conversation in which a call has these fields."""
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}, **fields}
     return [
         {"role": "user", "content": "Hello?"},
@@ -305,13 +305,13 @@ BASE64 = base64.b64encode(struct.pack("<3f", *FLOATS)).decode()
 
 
 def vectors(body: Body) -> Raw:
-    """An embedding of each input, as floats."""
+    """Return an embedding of each input, as floats."""
     data = [{"object": "embedding", "index": n, "embedding": FLOATS} for n, _ in enumerate(body["input"])]
     return as_json({"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 1, "total_tokens": 1}})
 
 
 def only_floats(answer: Raw) -> Play:
-    """An upstream that knows floats only."""
+    """Return an upstream that knows floats only."""
     return lambda body: answer if body.get("encoding_format", "float") != "float" else vectors(body)
 
 

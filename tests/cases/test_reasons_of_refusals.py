@@ -137,7 +137,7 @@ async def test_after_an_overflow_the_next_link_is_asked(stage: Stage, dialect: D
 
 
 async def dead_letters(stage: Stage, model: str) -> list[str]:
-    """The codes of a model's dead letters."""
+    """Return the codes of a model's dead letters."""
     reply = await stage.client.as_("sk-root").get(f"/v1/dead-letters?model={model}")
     assert reply.status == 200
     return [letter["error"]["code"] for letter in reply.json()["data"]]

@@ -18,12 +18,12 @@ NOTE = {"role": "user", "content": "Be quick."}
 
 
 def fragment(number: int) -> dict[str, Any]:
-    """A call of the upstream."""
+    """Return a call of the upstream."""
     return {"index": number, "id": f"c{number}", "type": "function", "function": {"name": "look", "arguments": "{}"}}
 
 
 def call(number: int) -> dict[str, Any]:
-    """The same as an item."""
+    """Return the same as an item."""
     return {"type": "function_call", "call_id": f"c{number}", "name": "look", "arguments": "{}"}
 
 
@@ -46,7 +46,7 @@ def demand_order(messages: Sequence[Mapping[str, Any]]) -> None:
 
 
 def strict(body: Body) -> Raw:
-    """An upstream that calls a tool with a text before and after it, and refuses a chat in a wrong order."""
+    """Return an upstream that calls a tool with a text before and after it, and refuses a chat in a wrong order."""
     if len(body["messages"]) == 1:
         deltas = [{"content": "Let me see."}, {"tool_calls": [fragment(0)]}, {"content": "\n"}]
         return said(*deltas, finish="tool_calls")

@@ -17,7 +17,7 @@ USER = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "How warm
 
 
 def with_result(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The assistant's message after the page has called its tool."""
+    """Return the assistant's message after the page has called its tool."""
 
     def ran(part: dict[str, Any]) -> dict[str, Any]:
         is_call = part["type"].startswith("tool-")

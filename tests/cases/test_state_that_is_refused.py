@@ -33,7 +33,7 @@ def mistral(at: int, name: str) -> Raw:
 
 
 def choosy(refused: Callable[[int, str], Raw]) -> Callable[[Body], Raw]:
-    """An upstream that shows its thoughts and a field of its own, and takes neither back."""
+    """Return an upstream that shows its thoughts and a field of its own, and takes neither back."""
 
     def answer(body: Body) -> Raw:
         for at, message in enumerate(body["messages"]):
@@ -49,7 +49,7 @@ def choosy(refused: Callable[[int, str], Raw]) -> Callable[[Body], Raw]:
 
 
 def sent_state(body: Body) -> list[bool]:
-    """Whether a request had thoughts, and further fields of calls."""
+    """Return whether a request had thoughts, and further fields of calls."""
     (message,) = (each for each in body["messages"] if each["role"] == "assistant")
     return ["reasoning_content" in message, any("extra_content" in call for call in message["tool_calls"])]
 

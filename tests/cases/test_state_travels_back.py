@@ -25,17 +25,17 @@ FINISHED = said({"content": "It has 12 degrees."})
 
 
 def fragment(**more: Any) -> dict[str, Any]:
-    """The call that the upstream makes."""
+    """Return the call that the upstream makes."""
     return {"index": 0, "id": "c1", "type": "function", "function": {"name": "look", "arguments": ARGUMENTS}, **more}
 
 
 def calling(*first: dict[str, Any], **more: Any) -> Raw:
-    """The first turn: these deltas, and a call."""
+    """Return the first turn: these deltas, and a call."""
     return said(*first, {"tool_calls": [fragment(**more)]}, finish="tool_calls")
 
 
 def refused(message: str) -> Raw:
-    """The refusal of a second turn."""
+    """Return the refusal of a second turn."""
     return as_json({"error": {"message": message, "type": "invalid_request_error", "code": None}}, 400)
 
 
@@ -58,7 +58,7 @@ def thinking(body: Body) -> Raw:
 
 
 def speaking(body: Body) -> Raw:
-    """A thinking model that says something before it calls."""
+    """Return a thinking model that says something before it calls."""
     if len(body["messages"]) == 1:
         return calling({"reasoning_content": THOUGHT}, {"content": "Let me see."})
     message = _assistant(body)
@@ -78,7 +78,7 @@ def signing(body: Body) -> Raw:
 
 
 def both(body: Body) -> Raw:
-    """An upstream that demands both."""
+    """Return an upstream that demands both."""
     if len(body["messages"]) == 1:
         return calling({"reasoning_content": THOUGHT}, extra_content=SIGNATURE)
     message = _assistant(body)
@@ -106,12 +106,12 @@ def _output(first: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_previous_response_id(first: Mapping[str, Any]) -> dict[str, Any]:
-    """The service remembers."""
+    """Refer to the previous turn; the service remembers it."""
     return {"previous_response_id": first["id"], "input": [_output(first)]}
 
 
 def by_whole_input(first: Mapping[str, Any]) -> dict[str, Any]:
-    """All items are sent back as they came: openai-agents, LangChain, Codex."""
+    """Send all items back as they came: openai-agents, LangChain, Codex."""
     return {"input": [QUESTION, *first["output"], _output(first)]}
 
 
@@ -122,7 +122,7 @@ def by_references(first: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reduced(item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item as a typed client that knows only OpenAI's fields sends it back."""
+    """Send an item back as a typed client does that knows only OpenAI's fields."""
     known = {
         "reasoning": ("type", "id", "summary", "content", "encrypted_content"),
         "message": ("type", "id", "role", "status", "content"),

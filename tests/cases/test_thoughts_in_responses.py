@@ -16,7 +16,7 @@ THINKING = said({"reasoning_content": "Hm, "}, {"reasoning_content": "well."}, {
 
 
 def told(events: list[dict[str, Any]], kind: str) -> str:
-    """The text of the deltas of a kind."""
+    """Return the text of the deltas of a kind."""
     return "".join(event["delta"] for event in events if event["type"] == f"response.{kind}.delta")
 
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def calls(*fragments: dict[str, Any]) -> dict[str, Any]:
-    """A delta of these fragments."""
+    """Return a delta of these fragments."""
     return {"tool_calls": list(fragments)}
 
 
@@ -25,7 +25,7 @@ def fragment(name: str | None, arguments: object, **more: Any) -> dict[str, Any]
 
 
 def streamed(*deltas: dict[str, Any]) -> Raw:
-    """A stream of these deltas that ends with calls."""
+    """Return a stream of these deltas that ends with calls."""
     return said(*deltas, finish="tool_calls")
 
 
@@ -36,7 +36,7 @@ PIECES = ('{"x"', ":1}"), ('{"y"', ":2}")
 
 
 def in_pieces(**index: Any) -> Raw:
-    """Two calls, each in two fragments, of which the first has the id."""
+    """Return two calls, each in two fragments, of which the first has the id."""
     (a1, a2), (b1, b2) = PIECES
     return streamed(
         calls(fragment("get_a", a1, id="c1", **index)),

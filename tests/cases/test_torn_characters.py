@@ -18,7 +18,7 @@ HIGH, LOW = "\ud83d", "\ude00"
 
 
 def call(arguments: str, **more: Any) -> dict[str, Any]:
-    """A fragment of a call."""
+    """Return a fragment of a call."""
     return {"tool_calls": [{"index": 0, "function": {"arguments": arguments, **more}}]}
 
 
@@ -59,7 +59,7 @@ async def test_a_character_in_two_halves_is_whole(stage: Stage, dialect: Dialect
 
 
 def improbable(value: str) -> Raw:
-    """An answer of one token with this log probability."""
+    """Return an answer of one token with this log probability."""
     token: dict[str, Any] = {"token": "Hello", "logprob": "VALUE", "bytes": None, "top_logprobs": []}
     first = chunk({"content": "Hello"})
     first["choices"][0]["logprobs"] = {"content": [token], "refusal": None}

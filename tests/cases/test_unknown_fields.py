@@ -25,7 +25,7 @@ IGNORED: dict[str, Any] = {
 
 
 def strict(body: Mapping[str, Any]) -> Raw:
-    """An upstream that refuses each field that it doesn't know."""
+    """Return an upstream that refuses each field that it doesn't know."""
     if unknown := sorted(body.keys() - KNOWN):
         message = f"Unrecognized request argument supplied: {', '.join(unknown)}"
         return as_json({"error": {"message": message, "type": "invalid_request_error", "param": None}}, 400)

@@ -14,18 +14,18 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def text(words: str) -> dict[str, Any]:
-    """A part of text."""
+    """Return a part of text."""
     return {"type": "text", "text": words}
 
 
 def whole(message: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A whole completion without the fields of a chunk."""
+    """Return a whole completion without the fields of a chunk."""
     choice = {"message": message, "finish_reason": "stop"}
     return {"object": "chat.completion", "choices": [choice], **more}
 
 
 def both(delta: str, so_far: str, finish: str | None = None) -> dict[str, Any]:
-    """A chunk that has the delta, and all that was said so far."""
+    """Return a chunk that has the delta, and all that was said so far."""
     message = {"role": "assistant", "content": so_far}
     return {"choices": [{"index": 0, "delta": {"content": delta}, "message": message, "finish_reason": finish}]}
 

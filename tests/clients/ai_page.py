@@ -28,6 +28,6 @@ def text_of(state: dict[str, Any]) -> str:
 
 @asynccontextmanager
 async def ai_page(folder: Path, url: str, version: str = "ai") -> AsyncIterator[AiPage]:
-    """A page of a gateway, with one of `VERSIONS`."""
+    """Open a page of a gateway, with one of `VERSIONS`."""
     async with running_program(folder, "chat.js", url, AI=version) as program:
         yield AiPage(program)

@@ -31,7 +31,7 @@ _SHOWN = """() => [...document.querySelectorAll("#turns > .answer:last-child > .
 
 @asynccontextmanager
 async def running_chromium() -> AsyncIterator[Browser]:
-    """A headless Chromium; it ends with the block, and with this process."""
+    """Start a headless Chromium; it ends with the block, and with this process."""
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
         yield browser
@@ -65,18 +65,18 @@ class Tab:
         await self.send.click()
 
     async def shown(self) -> str:
-        """The last answer's text, as it stands on the page."""
+        """Return the last answer's text, as it stands on the page."""
         text = await self.page.evaluate(_SHOWN)
         assert isinstance(text, str)
         return text
 
     async def kept(self) -> dict[str, Any]:
-        """The last turn, as the browser keeps it."""
+        """Return the last turn, as the browser keeps it."""
         turns = await self.turns()
         return turns[-1]
 
     async def turns(self) -> list[dict[str, Any]]:
-        """The turns of the only conversation that the browser keeps."""
+        """Return the turns of the only conversation that the browser keeps."""
         (name,) = await self.page.evaluate(
             """() => Object.keys(localStorage).filter((name) => name.startsWith("tailrace.conversation."))"""
         )
@@ -105,7 +105,7 @@ class Tab:
 
     @property
     def verified(self) -> Locator:
-        """The mark that says that nothing of the last answer was lost."""
+        """Return the mark that says that nothing of the last answer was lost."""
         return self.answer.locator(".verified")
 
     async def close(self) -> None:
@@ -127,13 +127,13 @@ class Visitor:
         context.on("weberror", lambda error: self.complaints.append(str(error.error)))
 
     async def open(self, url: str) -> Tab:
-        """A new tab with this address."""
+        """Return a new tab with this address."""
         page = await self._context.new_page()
         await page.goto(url)
         return Tab(page)
 
     async def chat(self, gateway_url: str, key: str = KEY) -> Tab:
-        """A new tab with the chat page, opened as the banner says."""
+        """Return a new tab with the chat page, opened as the banner says."""
         return await self.open(f"{gateway_url}/#key={key}")
 
     def forgive(self, *parts: str) -> None:
@@ -147,7 +147,7 @@ class Visitor:
 
 @asynccontextmanager
 async def visiting(browser: Browser) -> AsyncIterator[Visitor]:
-    """A visitor with a fresh profile."""
+    """Provide a visitor with a fresh profile."""
     context = await browser.new_context()
     try:
         yield Visitor(context)

@@ -45,13 +45,13 @@ async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def upstream(processes: Processes) -> ObservedUpstream:
-    """The upstream of all systems."""
+    """Return the upstream of all systems."""
     return ObservedUpstream(await processes.upstream("--for", str(UPSTREAM_S)))
 
 
 @pytest.fixture(scope="package")
 def main_prefix() -> str:
-    """The key prefix of `system`: another gateway with it serves the same jobs."""
+    """Return the key prefix of `system`: another gateway with it serves the same jobs."""
     return fresh_prefix()
 
 
@@ -87,13 +87,13 @@ async def impatient(processes: Processes, upstream: ObservedUpstream) -> System:
 
 @pytest.fixture
 def model() -> str:
-    """A model's name that only this test uses."""
+    """Return a model's name that only this test uses."""
     return f"model-{secrets.token_hex(4)}"
 
 
 @pytest.fixture(scope="package")
 def js(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the programs of `js/` and the packages that they need."""
+    """Return a folder with the programs of `js/` and the packages that they need."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
@@ -109,7 +109,7 @@ def js(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def browser() -> AsyncIterator[Browser]:
-    """A headless Chromium."""
+    """Start a headless Chromium."""
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     async with running_chromium() as running:

@@ -28,7 +28,7 @@ class Program:
         self._said = b""
 
     async def do(self, name: str, **options: Any) -> dict[str, Any]:
-        """One command; its answer."""
+        """Send one command; return its answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"do": name, **options}).encode() + b"\n")
         async with asyncio.timeout(_ANSWER_S):
@@ -37,7 +37,7 @@ class Program:
         return answer
 
     async def _line(self) -> bytes:
-        """The next line, however long it is."""
+        """Return the next line, however long it is."""
         stdout = self._process.stdout
         assert stdout is not None
         while b"\n" not in self._said:
@@ -51,7 +51,7 @@ class Program:
 
 @asynccontextmanager
 async def running_program(folder: Path, name: str, url: str, **env: str) -> AsyncIterator[Program]:
-    """A program of this folder, for a gateway; it is given the address, the key and this environment."""
+    """Start a program of this folder, for a gateway; it is given the address, the key and this environment."""
     told = {**os.environ, "TAILRACE": url, "KEY": KEY, **env}
     process = await start_child(["node", str(folder / name)], env=told, stdin=PIPE, output=PIPE)
     try:

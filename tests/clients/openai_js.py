@@ -65,7 +65,7 @@ class OpenAiJs:
         return headers
 
     async def read(self, most: int | None = None, **until: Any) -> list[Any]:
-        """The open stream's events: so many, up to one with these fields, or all."""
+        """Return the open stream's events: so many, up to one with these fields, or all."""
         events: list[Any] = await self._do("read", **({"most": most} if most else {}), until=until or None)
         return events
 

@@ -23,7 +23,7 @@ class OpenStream:
 
     @property
     def headers(self) -> Any:
-        """The response's headers."""
+        """Return the response's headers."""
         return self._stream.response.headers
 
     async def next(self) -> Any:
@@ -33,7 +33,7 @@ class OpenStream:
         return await asyncio.to_thread(next, self._stream, None)
 
     async def rest(self) -> list[Any]:
-        """The chunks or events from here to the end."""
+        """Return the chunks or events from here to the end."""
         chunks = []
         while chunk := await self.next():
             chunks.append(chunk)
@@ -60,7 +60,7 @@ class Sdk:
         self.client: Any = client
 
     def with_options(self, **options: Any) -> Self:
-        """The same with other options; it shares the connections."""
+        """Return the same with other options; it shares the connections."""
         return type(self)(self.client.with_options(**options))
 
     async def create(self, **parameters: Any) -> ChatCompletion:
@@ -83,7 +83,7 @@ class Sdk:
             await stream.close()
 
     async def chunks(self, **parameters: Any) -> list[ChatCompletionChunk]:
-        """All chunks of a stream."""
+        """Return all chunks of a stream."""
         async with self.stream(**parameters) as stream:
             return await stream.rest()
 
@@ -135,7 +135,7 @@ class Sdk:
 
     @asynccontextmanager
     async def responding(self, response_id: str | None = None, **parameters: Any) -> AsyncIterator["OpenStream"]:
-        """The events of a new response, or of an old one; it is closed at the end."""
+        """Provide the events of a new response, or of an old one; it is closed at the end."""
         if response_id is None:
             stream = OpenStream(await self.respond(stream=True, **parameters))
         else:
@@ -183,7 +183,7 @@ class Sdk:
 
 
 async def _done(call: Callable[[], Any]) -> Any:
-    """The result of either client's method."""
+    """Return the result of either client's method."""
     # Nothing is sent before the asynchronous client's result is awaited, so its call may happen in a thread too.
     result = await asyncio.to_thread(call)
     return await result if inspect.isawaitable(result) else result
@@ -195,7 +195,7 @@ def text_of(chunks: list[ChatCompletionChunk], choice: int = 0) -> str:
 
 
 def finish_of(chunks: list[ChatCompletionChunk], choice: int = 0) -> list[str]:
-    """A choice's finish reasons: one, in a good stream."""
+    """Return a choice's finish reasons: one, in a good stream."""
     return [
         each.finish_reason for chunk in chunks for each in chunk.choices if each.index == choice and each.finish_reason
     ]

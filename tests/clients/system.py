@@ -24,7 +24,7 @@ class ObservedUpstream:
         self._address = base_url.removesuffix("/v1") + "/observations"
 
     async def requests(self, model: str) -> list[dict[str, Any]]:
-        """The requests for this model up to now."""
+        """Return the requests for this model up to now."""
         return self._of(model, await self._observe())
 
     async def until_asked(self, model: str, *, times: int = 1) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class System:
 
     @property
     def client(self) -> Client:
-        """A caller of the native API."""
+        """Return a caller of the native API."""
         port = urlsplit(self.url).port
         assert port is not None
         return Client(port, KEY)

@@ -33,19 +33,19 @@ HALF = "one two \u2028 "  # the upstream takes \u2028 for white space
 
 @pytest.fixture
 def chat_id() -> str:
-    """A chat that only this test uses."""
+    """Return a chat that only this test uses."""
     return f"chat-{secrets.token_hex(4)}"
 
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def page(js: Path, system: System) -> AsyncIterator[AiPage]:
-    """A page with the current version."""
+    """Open a page with the current version."""
     async with ai_page(js, system.url) as opened:
         yield opened
 
 
 def raw(*deltas: dict[str, Any]) -> dict[str, Any]:
-    """A script for an upstream that sends exactly these deltas."""
+    """Return a script for an upstream that sends exactly these deltas."""
     chunks: list[Any] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
     body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"

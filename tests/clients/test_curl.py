@@ -46,7 +46,7 @@ class Said(NamedTuple):
 
 @asynccontextmanager
 async def curling(*arguments: str) -> AsyncIterator[Process]:
-    """A curl that runs; it has ended when the block has."""
+    """Start a curl; it has ended when the block has."""
     assert CURL is not None
     process = await asyncio.create_subprocess_exec(CURL, "-sS", *arguments, stdin=DEVNULL, stdout=PIPE)
     try:

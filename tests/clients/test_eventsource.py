@@ -57,16 +57,16 @@ class Listener:
         )
 
     async def heard(self) -> list[list[Any]]:
-        """All it has heard, see `LISTEN`."""
+        """Return all it has heard, see `LISTEN`."""
         heard: list[list[Any]] = await self._page.evaluate("({ heard }) => heard", self._handle)
         return heard
 
     async def events(self) -> list[list[Any]]:
-        """The events it has heard."""
+        """Return the events it has heard."""
         return [each for each in await self.heard() if each[0] != "error"]
 
     async def faults(self) -> list[int]:
-        """The `readyState` at each fault."""
+        """Return the `readyState` at each fault."""
         return [state for name, state, _ in await self.heard() if name == "error"]
 
     async def answers(self) -> list[tuple[str | None, int]]:
@@ -80,7 +80,7 @@ class Listener:
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def gateway(processes: Processes, system: System, main_prefix: str) -> AsyncIterator[Running]:
-    """A gateway of this test's own, with `system`'s worker behind it."""
+    """Start a gateway of this test's own, with `system`'s worker behind it."""
     started = await processes.gateway(key_prefix=main_prefix)
     yield started
     await started.stop()
@@ -94,7 +94,7 @@ async def submit(system: System, **script: Any) -> dict[str, Any]:
 
 
 async def log_of(system: System, job: dict[str, Any]) -> list[list[Any]]:
-    """The job's events, read to the end by another client."""
+    """Return the job's events, read to the end by another client."""
     async with system.client.stream("GET", f"/v1/jobs/{job['id']}/events") as response:
         return [[event.type.value, str(event.id), event.data.decode()] for event in await response.events()]
 

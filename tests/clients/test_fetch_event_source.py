@@ -96,7 +96,7 @@ class Reader:
         return str(await self._page.evaluate("text"))
 
     async def cursors(self) -> list[str | None]:
-        """The `Last-Event-ID` of each of its requests."""
+        """Return the `Last-Event-ID` of each of its requests."""
         return [(await request.all_headers()).get("last-event-id") for request in self._asked]
 
     def _on_request(self, request: Request) -> None:
@@ -106,7 +106,7 @@ class Reader:
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def gateway(processes: Processes, main_prefix: str, system: System) -> AsyncIterator[Running]:
-    """A gateway of this test's own, with `system`'s worker behind it."""
+    """Start a gateway of this test's own, with `system`'s worker behind it."""
     started = await processes.gateway(key_prefix=main_prefix)
     yield started
     await started.stop()
@@ -114,7 +114,7 @@ async def gateway(processes: Processes, main_prefix: str, system: System) -> Asy
 
 @pytest.fixture
 def package(js: Path) -> Path:
-    """The package's modules, as browsers have them."""
+    """Return the package's modules, as browsers have them."""
     return js / "node_modules" / PACKAGE / "lib" / "esm"
 
 

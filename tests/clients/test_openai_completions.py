@@ -19,14 +19,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package", params=[OpenAI, AsyncOpenAI])
 async def sdk(request: pytest.FixtureRequest, system: System) -> AsyncIterator[Sdk]:
-    """Each of the two clients."""
+    """Open each of the two clients."""
     opened = Sdk(request.param(base_url=system.base_url, api_key=KEY, max_retries=0))
     yield opened
     await opened.close()
 
 
 def prompt_of(request: dict[str, Any]) -> dict[str, Any]:
-    """The same request for completions."""
+    """Return the same request for completions."""
     (message,) = request["messages"]
     return {name: value for name, value in request.items() if name != "messages"} | {"prompt": message["content"]}
 

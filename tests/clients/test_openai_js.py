@@ -29,7 +29,7 @@ FOR_EVER = {"text": "one two three", "fault": "stall", "after": 2}
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def client(js: Path, system: System) -> AsyncIterator[OpenAiJs]:
-    """One client in one process of Node, for all tests."""
+    """Start one client in one process of Node, for all tests."""
     async with running_program(js, "openai.js", system.url) as program:
         yield OpenAiJs(program)
 

@@ -37,7 +37,7 @@ async def sdk(request: pytest.FixtureRequest, system: System) -> AsyncIterator[S
 
 
 def asked(*, model: str, **script: Any) -> dict[str, Any]:
-    """The parameters of a response that carries this script."""
+    """Return the parameters of a response that carries this script."""
     (message,) = ask(model=model, **script)["messages"]
     return {"model": model, "input": message["content"]}
 

@@ -39,7 +39,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 @asynccontextmanager
 async def client_of(kind: str, system: System, **options: Any) -> AsyncIterator[Sdk]:
-    """A client of this system."""
+    """Open a client of this system."""
     make = OpenAI if kind == "OpenAI" else AsyncOpenAI
     sdk = Sdk(make(**{"base_url": system.base_url, "api_key": KEY, **options}))
     try:
@@ -69,7 +69,7 @@ def once(sdk: Sdk) -> Sdk:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def hasty_sdk(kind: str, hasty: System) -> AsyncIterator[Sdk]:
-    """A client that gets headers and heartbeats before there is anything to say."""
+    """Open a client that gets headers and heartbeats before there is anything to say."""
     async with client_of(kind, hasty) as opened:
         yield opened
 

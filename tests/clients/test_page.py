@@ -36,7 +36,7 @@ REFUSED = "401 (Unauthorized)"
 
 @pytest_asyncio.fixture(loop_scope="package")
 async def gateway(processes: Processes, system: System, main_prefix: str, model: str) -> AsyncIterator[Running]:
-    """A gateway of this test's own, which serves one model that only this test uses; `system`'s worker is behind it."""
+    """Start a gateway of this test's own for one model that only this test uses; `system`'s worker is behind it."""
     started = await processes.gateway(key_prefix=main_prefix, models=(model,))
     yield started
     await started.stop()
@@ -51,7 +51,7 @@ async def half_way(visitor: Visitor, url: str, **changes: object) -> Tab:
 
 
 async def assert_whole(tab: Tab, text: str = STORY) -> None:
-    """The answer has ended, is exactly this, and the page has proved that it lost nothing."""
+    """Check that the answer has ended, is exactly this, and the page has proved that it lost nothing."""
     await tab.until_ended(within_s=HEAL_S)
     await tab.until_shows(text)
     assert (await tab.kept())["text"] == text

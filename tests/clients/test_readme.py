@@ -158,7 +158,7 @@ async def test_the_openai_example_that_embeds_compares_vectors(site: System) -> 
 
 @asynccontextmanager
 async def open_page(folder: Path, site: System, prompt: str = PROMPT) -> AsyncIterator[Process]:
-    """The README's page, with this prompt."""
+    """Provide the README's page, with this prompt."""
     example, _ = blocks("js")  # the other one: test_fetch_event_source.py
     example = example.replace(json.dumps(PROMPT), json.dumps(prompt))
     assert json.dumps(prompt) in example
@@ -172,7 +172,7 @@ async def open_page(folder: Path, site: System, prompt: str = PROMPT) -> AsyncIt
 
 
 async def read_until(page: Process, wanted: str) -> str:
-    """The page's next line that starts like this."""
+    """Return the page's next line that starts like this."""
     assert page.stdout is not None
     said = b""
     async with asyncio.timeout(PROGRAM_S):

@@ -41,7 +41,7 @@ def tailrace(system: System) -> Tailrace:
 
 @pytest.fixture
 def root(system: System) -> Tailrace:
-    """An admin's command line."""
+    """Return an admin's command line."""
     return Tailrace(system.url, "sk-root")
 
 
@@ -193,7 +193,7 @@ async def test_an_answer_that_was_cut_off_says_so(tailrace: Tailrace, model: str
 
 
 async def refused(tailrace: Tailrace, model: str) -> str:
-    """A job that has failed for good; its id."""
+    """Make a job that has failed for good; return its id."""
     prompt = script(tokens=2, fault="refuse", code="insufficient_quota", message="Not that.")
     job_id = await detached(tailrace, "--model", model, prompt)
     assert (await tailrace("tail", job_id)).status == ExitStatus.FAILED
@@ -201,7 +201,7 @@ async def refused(tailrace: Tailrace, model: str) -> str:
 
 
 async def listed(root: Tailrace, model: str, *options: str, count: int) -> list[dict[str, Any]]:
-    """The dead letters that asked for a model, once there are so many: a job ends before its epilogue does."""
+    """Return the dead letters that asked for a model, once there are so many: a job ends before its epilogue does."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             ended = await root("dead-letters", "--json", "--model", model, *options)
@@ -683,7 +683,7 @@ async def test_a_submit_whose_answer_was_lost_makes_no_second_job(system: System
 
 @asynccontextmanager
 async def losing_first_answer(url: str) -> AsyncIterator[str]:
-    """A way to this gateway on which the first answer is lost, and the connection with it."""
+    """Provide a way to this gateway on which the first answer is lost, and the connection with it."""
     target = urlsplit(url)
     lost = False
 

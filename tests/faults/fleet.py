@@ -136,7 +136,7 @@ class Fleet:
         await asyncio.gather(*(server.suffer(fault) for server in self._servers.values()))
 
     async def endless_keys(self, within_s: float) -> list[str]:
-        """A sentence if there are keys that never expire, after at most so long."""
+        """Return a sentence if there are keys that never expire, after at most so long."""
         found: list[str] = []
         for _ in range(int(within_s / _RETRY_S)):
             found = [name for server in self._servers.values() for name in await self._endless_keys_of(server)]
@@ -158,7 +158,7 @@ class Fleet:
         return found
 
     async def open_calls(self, within_s: float) -> int:
-        """How many upstream calls are still open after at most so long."""
+        """Return how many upstream calls are still open after at most so long."""
         for _ in range(int(within_s / _RETRY_S)):
             if not await self._open_calls():
                 return 0
@@ -178,7 +178,7 @@ class Fleet:
             return await response.whole()
 
     def tracebacks(self) -> list[str]:
-        """A sentence for each part that wrote one."""
+        """Return a sentence for each part that wrote one."""
         found = ((log.stem, log.read_bytes().count(b"Traceback")) for log in sorted(self._logs.glob("*.log")))
         return [f"The {name} wrote {count} tracebacks, see {name}.log." for name, count in found if count]
 
@@ -193,10 +193,7 @@ async def _server(processes: Processes, folder: Path) -> Server:
 async def running_fleet(
     folder: Path, *, seed: int = 1, lapses: float = 0.0, apart: bool = False, **changes: Any
 ) -> AsyncIterator[Fleet]:
-    """A fleet at work; everything of it ends with the block. Its files are in `folder`; `changes` are settings.
-
-    This share of the upstream's calls go wrong by the seed (`lapses`). `apart` gives the queue a server of its own.
-    """
+    """Start a fleet; everything of it ends with the block. Its files are in `folder`; `changes` are settings."""
     settings = settings_of(folder / "data").model_copy(update=changes)
     logs = folder / "logs"
     logs.mkdir(parents=True)

@@ -45,7 +45,7 @@ class Response:
         self._transport.resume_reading()
 
     async def whole(self) -> bytes:
-        """A body with a length."""
+        """Return a body with a length."""
         async with asyncio.timeout(SILENCE_S):
             return await self._reader.readexactly(int(self.headers.get("content-length", 0)))
 

@@ -70,7 +70,7 @@ class Client:
     # Native jobs.
 
     async def job(self, body: dict[str, Any]) -> None:
-        """One job, read to its end."""
+        """Read one job to its end."""
         await self._job(body, f"{self._seed}-only")
 
     async def _job(self, body: dict[str, Any], key: str) -> None:
@@ -88,7 +88,7 @@ class Client:
             self._score.unread.discard(job_id)
 
     async def _submit(self, body: dict[str, Any], key: str) -> str:
-        """The job's id, once there is a 202."""
+        """Return the job's id, once there is a 202."""
         while True:
             try:
                 port = self._chance.choice(self._ports)
@@ -181,7 +181,7 @@ class ChatFailed(Exception):
 
 
 async def _chat_text(response: Response) -> tuple[str, bool]:
-    """The text of a chat stream, and whether it said [DONE]."""
+    """Return the text of a chat stream, and whether it said [DONE]."""
     parts: list[str] = []
     done = False
     tail = b""
@@ -211,7 +211,7 @@ class Reader:
 
     @property
     def over(self) -> bool:
-        """Whether it has the terminal event."""
+        """Return whether it has the terminal event."""
         return self.transcript.end is not None
 
     def told_of_a_loss(self, what: str) -> None:

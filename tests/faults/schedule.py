@@ -57,7 +57,7 @@ class Fault:
 
     @property
     def forgets(self) -> bool:
-        """Whether jobs may be lost: their server is killed, with `appendfsync everysec`, or flushed."""
+        """Return whether jobs may be lost: their server is killed, with `appendfsync everysec`, or flushed."""
         return (self.part, self.kind) in _DEADLY
 
 

@@ -73,7 +73,7 @@ class Score:
 
     @property
     def kept(self) -> bool:
-        """Whether the promise was kept."""
+        """Return whether the promise was kept."""
         silent = self.lost or self.repeated or self.unended or self.open_calls or self.problems
         told = (self.gaps or self.forgotten) and not self.deadly_at
         stalled = self.longest_stall_s > self.stall_bound_s

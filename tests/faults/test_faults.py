@@ -101,7 +101,7 @@ def end(epoch: int, seq: int, events: int, texts: list[str]) -> Event:
 
 
 def whole() -> list[Event]:
-    """A job that is begun, loses its worker and is begun again."""
+    """Return a job that is begun, loses its worker and is begun again."""
     queued = Event(EventType.QUEUED, EventId(0, 1), b"{}")
     started = [Event(EventType.STARTED, EventId(epoch, epoch), b"{}") for epoch in (1, 2)]
     rollback = Event(EventType.ROLLBACK, EventId(2, 1), encode_data({"to": "0-1"}))

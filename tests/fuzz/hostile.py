@@ -60,7 +60,7 @@ def any_value(rng: Random) -> Any:
 
 
 def changed(body: Any, rng: Random, times: int) -> Any:
-    """A body with so many changes."""
+    """Return a body with so many changes."""
     body = copy.deepcopy(body)
     for _ in range(times):
         place = rng.choice(_places(body))
@@ -69,7 +69,7 @@ def changed(body: Any, rng: Random, times: int) -> Any:
 
 
 def encoded(body: Any, rng: Random) -> bytes:
-    """A body as bytes; now and then not quite JSON."""
+    """Return a body as bytes; now and then not quite JSON."""
     raw = json.dumps(body).encode()
     kind = rng.randrange(24)
     if kind == 0:
@@ -90,7 +90,7 @@ def encoded(body: Any, rng: Random) -> bytes:
 
 
 def _places(value: Any) -> list[Any]:
-    """All objects and lists of a value, the outermost included."""
+    """Return all objects and lists of a value, the outermost included."""
     found, waiting = [], [value]
     while waiting:
         each = waiting.pop()

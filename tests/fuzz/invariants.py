@@ -67,7 +67,7 @@ class Stored:
         return cls(kept, tenants)
 
     def added_since(self, before: "Stored") -> list[str]:
-        """The keys that have come."""
+        """Return the keys that have come."""
         return sorted(self.keys - before.keys)
 
     def others_moved_since(self, before: "Stored", caller: str) -> list[str]:
@@ -78,7 +78,7 @@ class Stored:
 
 
 def job_of(answer: Answer) -> str | None:
-    """The job that an answer is about."""
+    """Return the job that an answer is about."""
     named = answer.headers.get("x-tailrace-job")
     if named is None and answer.status == 202:
         named = json.loads(answer.body).get("id")

@@ -29,7 +29,7 @@ _PIECES = (
 
 
 def raw_request(rng: Random) -> bytes:
-    """The next bytes."""
+    """Return the next bytes."""
     data = rng.choice(SEEDS)
     for _ in range(rng.choice((0, 1, 1, 2, 4))):
         at = rng.randrange(len(data) + 1)

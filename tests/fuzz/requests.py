@@ -123,7 +123,7 @@ class Asked:
 
     @property
     def path(self) -> str:
-        """The address without its query."""
+        """Return the address without its query."""
         return self.target.partition("?")[0]
 
 
@@ -146,7 +146,7 @@ class Requests:
         self._known = [*self._known[-50:], job_id]
 
     def next(self) -> Asked:
-        """The next request."""
+        """Return the next request."""
         rng = self._rng
         template, method = rng.choice(self._routes)
         caller = rng.choice((*CALLERS, "alice", "bob"))
@@ -181,7 +181,7 @@ class Requests:
         return path + "?" + "&".join(f"{name}={quote(rng.choice(values))}" for name in names)
 
     def _id(self) -> str:
-        """An id of something, in any dialect, or any text."""
+        """Return an id of something, in any dialect, or any text."""
         rng = self._rng
         kind = rng.random()
         if kind < 0.2:

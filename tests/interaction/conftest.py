@@ -16,7 +16,7 @@ from tests.support.scribe import Desk, desk
 
 @pytest.fixture
 async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_gateway(settings) as running:
         yield running
 

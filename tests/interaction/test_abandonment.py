@@ -39,7 +39,7 @@ SMALL = 4096
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
-    """A real socket to close."""
+    """Provide a real socket to close."""
     async with running_upstream() as opened:
         yield opened
 
@@ -53,7 +53,7 @@ def settings(settings: Settings, upstream: Upstream) -> Settings:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 
@@ -110,7 +110,7 @@ class Route:
     asker_reads: bool = True
 
     async def open(self, system: System, receive_buffer: int | None = None, **script: Any) -> Response:
-        """The only reader of a new job."""
+        """Return the only reader of a new job."""
         client, readers = system.client, system.gateway.services.hub
         body = self.asked(**script)
         asker = await client.send(
@@ -129,7 +129,7 @@ class Route:
 
 
 async def the_job(system: System) -> str:
-    """The only job, once it is there."""
+    """Return the only job, once it is there."""
     async with asyncio.timeout(PATIENCE_S):
         while not (jobs := (await system.client.get("/v1/jobs")).json()["data"]):
             pass
@@ -430,7 +430,7 @@ async def test_a_caller_of_a_background_response_who_does_not_read_it_is_no_view
 
 
 def aged(up_s: float) -> Any:
-    """A server that has been up for so long."""
+    """Return a function that describes a server that has been up for so long."""
 
     async def server(side: Queue | Store) -> Server:
         return replace(await server_of(side._client), up_s=up_s)

@@ -127,14 +127,14 @@ async def call(client: Client, route: str, bare: str, headers: dict[str, str] | 
 
 
 async def ended_job(system: System) -> str:
-    """The characters of the id of a job of Alice's that has failed."""
+    """Return the characters of the id of a job of Alice's that has failed."""
     job_id = await system.submit()
     await system.over(job_id)
     return job_id.removeprefix("job_")
 
 
 def told_of(answer: Answer, bare: str) -> tuple[int, str]:
-    """An answer without the characters of an id, and without those of the request."""
+    """Return an answer without the characters of an id, and without those of the request."""
     text = answer.body.decode().replace(bare, "<id>")
     return answer.status, text
 
@@ -221,6 +221,6 @@ async def test_a_link_opens_the_events_of_its_job_and_nothing_else(system: Syste
 
 
 async def jobs_of(client: Client) -> list[Any]:
-    """The tenant's jobs."""
+    """Return the tenant's jobs."""
     found: list[Any] = (await client.get("/v1/jobs")).json()["data"]
     return found

@@ -34,7 +34,7 @@ ON_REQUEST = {
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
-    """A real socket to close."""
+    """Provide a real socket to close."""
     async with running_upstream() as opened:
         yield opened
 
@@ -48,14 +48,14 @@ def settings(settings: Settings, upstream: Upstream) -> Settings:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 
 
 @pytest.fixture
 async def own_valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
-    """A server for this test alone."""
+    """Start a server for this test alone."""
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         yield valkey
 

@@ -35,7 +35,7 @@ class Providers(dict[str, Told]):
             told.name = name
 
     def worker(self, settings: Settings) -> AbstractAsyncContextManager[Worker]:
-        """A worker with these."""
+        """Return a worker with these."""
         return running_worker(settings, self)
 
     async def answers(self, name: str, *words: str, number: int = 0) -> Call:
@@ -73,7 +73,7 @@ class Embedder(Told):
 
 
 def routes(*chain: Any, limit: int | None = None, **route: Any) -> Callable[[Settings], Settings]:
-    """Settings with the providers a and b, of which b can go on, and this chain for each model."""
+    """Return settings with the providers a and b, of which b can continue an answer, and this chain for each model."""
     b = {"base_url": NOWHERE, "continuation": "prefix", "max_concurrency": limit}
     providers = {
         name: ProviderSettings.model_validate(each) for name, each in {"a": {"base_url": NOWHERE}, "b": b}.items()
@@ -90,7 +90,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway."""
+    """Start a gateway."""
     async with running_system(settings) as opened:
         yield opened
 

@@ -40,13 +40,13 @@ def settings(settings: Settings) -> Settings:
 
 @asynccontextmanager
 async def calling(client: Client, body: dict[str, Any], **options: Any) -> AsyncIterator[Response]:
-    """A call before its headers are read."""
+    """Provide a call before its headers are read."""
     async with client.calling(CHAT, body, **options) as response:
         yield response
 
 
 async def reader_at(gateway: Gateway, position: EventId) -> Reader:
-    """The only reader, once it has taken the events up to this one."""
+    """Return the only reader, once it has taken the events up to this one."""
     await until(lambda: [reader._subscriber.sent for reader in gateway.services.hub.readers] == [position])
     return gateway.services.hub.readers[0]
 
@@ -58,7 +58,7 @@ def content(frame: bytes) -> str | None:
 
 
 def error_in(body: bytes) -> dict[str, Any]:
-    """The error of an envelope."""
+    """Return the error of an envelope."""
     found: dict[str, Any] = json.loads(body)["error"]
     assert found.keys() == {"message", "type", "param", "code"}
     return found
@@ -350,13 +350,13 @@ async def test_a_repeated_call_gets_the_whole_answer_of_the_same_job(client: Cli
 
 @pytest.fixture
 async def told() -> Told:
-    """A provider that says the text of its test."""
+    """Return a provider that says the text of its test."""
     return Told()
 
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway with a look behind it."""
+    """Start a gateway with a look behind it."""
     async with running_system(settings) as running:
         yield running
 

@@ -27,23 +27,23 @@ RESET, HANG, CUT = b"RESET", b"HANG", b"CUT"
 
 
 def piece(data: bytes) -> bytes:
-    """A chunk of HTTP."""
+    """Return a chunk of HTTP."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def said(text: str, reason: str | None = None) -> bytes:
-    """An event of a chat stream."""
+    """Return an event of a chat stream."""
     chunk = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": reason}]}
     return piece(b"data: %b\n\n" % json.dumps(chunk).encode())
 
 
 def told(data: bytes) -> bytes:
-    """An event that holds this."""
+    """Return an event that holds this."""
     return piece(b"data: " + data + b"\n\n")
 
 
 def refused(status: int, headers: str = "", **error: Any) -> bytes:
-    """An answer of HTTP that is an error."""
+    """Return an answer of HTTP that is an error."""
     body = json.dumps({"error": {"message": "No.", **error}}).encode()
     return b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%b\r\n%b" % (
         status,
@@ -100,7 +100,7 @@ class Upstream:
 
 @asynccontextmanager
 async def running_upstream(*answers: Sequence[bytes]) -> AsyncIterator[tuple[Upstream, str]]:
-    """An upstream with these answers, and its base URL."""
+    """Provide an upstream with these answers, and its base URL."""
     upstream = Upstream(list(answers))
     server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
     async with server:
@@ -127,7 +127,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway."""
+    """Start a gateway."""
     async with running_system(settings) as opened:
         yield opened
 
@@ -217,7 +217,7 @@ FINAL: list[tuple[str, Sequence[bytes], str]] = [
 
 
 def rows(table: list[tuple[str, Sequence[bytes], str]]) -> pytest.MarkDecorator:
-    """The table as parameters."""
+    """Return the table as parameters."""
     return pytest.mark.parametrize(("answer", "code"), [row[1:] for row in table], ids=[row[0] for row in table])
 
 

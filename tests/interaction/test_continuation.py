@@ -78,7 +78,7 @@ def settings(settings: Settings, upstream: Upstream) -> Settings:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 
@@ -91,7 +91,7 @@ async def processes(system: System) -> AsyncIterator[Processes]:
 
 
 async def submit_each(system: System, positions: Iterable[int], **script: Any) -> dict[int, tuple[str, dict[str, Any]]]:
-    """A job for each position, which is its seed: its id and its body."""
+    """Return a job for each position, which is its seed: its id and its body."""
     # Each has a model of its own, so that no circuit opens.
     bodies = {position: ask(model=f"m{position}", tokens=TOKENS, seed=position, **script) for position in positions}
     return {position: (await system.submit(body), body) for position, body in bodies.items()}
@@ -208,7 +208,7 @@ async def test_a_stopped_worker_hands_its_sentences_on_and_none_is_said_twice(
 
 @pytest.fixture
 async def told_by(settings: Settings) -> AsyncIterator[tuple[Told, str]]:
-    """An upstream that says the text of its test."""
+    """Provide an upstream that says the text of its test."""
     async with told_upstream() as opened:
         yield opened
 

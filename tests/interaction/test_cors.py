@@ -16,7 +16,7 @@ ALLOW = "access-control-allow-origin"
 
 @pytest.fixture
 async def open_to_a_page(settings: Settings) -> AsyncIterator[Client]:
-    """A gateway that a page may call."""
+    """Start a gateway that a page may call."""
     async with running_gateway(settings.model_copy(update={"cors_origins": (PAGE,)})) as gateway:
         yield gateway.client
 

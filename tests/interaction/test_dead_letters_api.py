@@ -41,19 +41,19 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 
 
 @pytest.fixture
 def root(system: System) -> Client:
-    """An admin."""
+    """Return an admin."""
     return system.client.as_("sk-root")
 
 
 async def dead_letter(system: System, code: str = "insufficient_quota", **changes: Any) -> str:
-    """A dead letter that no worker had to make; its id."""
+    """Make a dead letter without a worker; return its id."""
     core = system.core
     spec = make_spec(**{"model": "told", **changes})
     await core.store.create(spec, 1)

@@ -111,11 +111,11 @@ class Reader:
             self.frames.append(frame)
 
     def is_complete_with(self, text: str) -> bool:
-        """Whether it has all of it, and knows."""
+        """Return whether it has all of it, and knows."""
         return (self.text, self.response.complete) == (text, True) and self.frames[-1].startswith(self.dialect.end)
 
     def was_told_of_the_loss(self) -> bool:
-        """Whether it ended with its dialect's error, and not a word says that it is complete."""
+        """Return whether it ended with its dialect's error, and not a word says that it is complete."""
         said = b"".join(self.frames)
         return self.dialect.error(self.frames[-1]) and not any(word in said for word in self.dialect.completes)
 

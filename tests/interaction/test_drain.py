@@ -38,14 +38,14 @@ class Serving:
         self._task = task
 
     async def drain(self) -> None:
-        """The first signal, and wait until new work is refused."""
+        """Send the first signal, and wait until new work is refused."""
         self.signal()
         async with asyncio.timeout(PATIENCE_S):
             while (await self.client.get("/health/ready")).status != 503:
                 pass
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """A signal to this process."""
+        """Send a signal to this process."""
         signal.raise_signal(number)
 
     async def stopped(self) -> int:
@@ -74,7 +74,7 @@ async def serving(settings: Settings, *, status: int = 0, **changes: Any) -> Asy
 
 @pytest.fixture
 def patient(settings: Settings) -> Settings:
-    """A gateway that waits for longer than any test."""
+    """Return settings of a gateway that waits for longer than any test."""
     return settings.model_copy(update={"drain_s": 600.0, "headers_hold_s": 60.0})
 
 

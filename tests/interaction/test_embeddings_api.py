@@ -23,7 +23,7 @@ MODEL = "scripted"
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway and a scripted worker."""
+    """Start a gateway and a scripted worker."""
     async with running_system(settings) as running, running_worker(settings, Scripted()):
         yield running
 
@@ -33,7 +33,7 @@ def body(input_: Any = "Hello", **fields: Any) -> dict[str, Any]:
 
 
 def scripted(**script: Any) -> str:
-    """An input that makes the provider do this."""
+    """Return an input that makes the provider do this."""
     return json.dumps({"script": script})
 
 
@@ -44,7 +44,7 @@ def vectors_of(inputs: list[Any], **fields: Any) -> bytes:
 
 
 def bytes_of(listed: dict[str, Any]) -> bytes:
-    """The vectors of a list in floats, as the bytes of a result."""
+    """Return the vectors of a list in floats, as the bytes of a result."""
     return b"".join(struct.pack(f"<{len(each['embedding'])}f", *each["embedding"]) for each in listed["data"])
 
 
@@ -64,7 +64,7 @@ def progress_of(story: Story) -> list[int]:
 
 
 def proves(end: dict[str, Any], vectors: bytes) -> bool:
-    """Whether the terminal event's `result` is about these bytes."""
+    """Return whether the terminal event's `result` is about these bytes."""
     told: str = end["result"]["sha256"]
     return told == hashlib.sha256(vectors).hexdigest()
 

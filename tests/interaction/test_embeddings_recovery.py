@@ -35,12 +35,12 @@ def settings(settings: Settings, upstream: Upstream) -> Settings:
 
 
 def embedded(upstream: Upstream) -> list[list[str]]:
-    """The inputs of each request, in order."""
+    """Return the inputs of each request, in order."""
     return [each.body["input"] for each in upstream.requests if each.path.endswith("/embeddings")]
 
 
 def answered(upstream: Upstream, count: int) -> bool:
-    """Whether so many requests to embed have their answer."""
+    """Return whether so many requests to embed have their answer."""
     return sum(each.ended is not None for each in upstream.requests if each.path.endswith("/embeddings")) >= count
 
 

@@ -24,7 +24,7 @@ REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 

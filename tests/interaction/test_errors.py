@@ -20,7 +20,7 @@ BOTH = pytest.mark.parametrize("path", [NATIVE, CHAT])
 
 
 def problem(answer: Answer) -> dict[str, Any]:
-    """The answer, which must be a problem (RFC 9457) with our fields."""
+    """Return the answer, which must be a problem (RFC 9457) with our fields."""
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()
     assert found["type"] == "about:blank"
@@ -31,7 +31,7 @@ def problem(answer: Answer) -> dict[str, Any]:
 
 
 def envelope(answer: Answer) -> dict[str, Any]:
-    """The answer, which must be OpenAI's error envelope."""
+    """Return the answer, which must be OpenAI's error envelope."""
     assert answer.headers["content-type"] == "application/json"
     body: dict[str, Any] = answer.json()
     assert body.keys() == {"error"}

@@ -22,7 +22,7 @@ RETRY = re.compile(rb"retry: \d{3,4}\n\n")
 
 @pytest.fixture
 async def running(writing: Desk) -> Scribe:
-    """A job of Alice's that runs and has said `a b c d` in one entry: 0-1, 1-1, 1-2 to 1-5."""
+    """Return a job of Alice's that runs and has said `a b c d` in one entry: 0-1, 1-1, 1-2 to 1-5."""
     scribe = await writing.started()
     await scribe.say("a", "b", "c", "d")
     return scribe
@@ -30,7 +30,7 @@ async def running(writing: Desk) -> Scribe:
 
 @pytest.fixture
 async def finished(running: Scribe) -> Scribe:
-    """The same, completed with 1-6."""
+    """Return the same, completed with 1-6."""
     await running.complete()
     return running
 
@@ -422,7 +422,7 @@ async def test_a_reader_that_leaves_is_forgotten_at_once(gateway: Gateway, runni
 
 @asynccontextmanager
 async def slow_reader(settings: Settings, scribe: Scribe) -> AsyncIterator[tuple[Gateway, Response]]:
-    """A reader with a small socket, which has read two events and reads nothing until the test does."""
+    """Open a reader with a small socket, which has read two events and reads nothing until the test does."""
     small = settings.model_copy(update={"send_timeout_s": 0.5, "reader_bytes": 8192})
     async with (
         running_gateway(small) as gateway,

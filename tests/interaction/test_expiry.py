@@ -22,7 +22,7 @@ CHAT = {
 
 @pytest.fixture
 async def own(settings: Settings, tmp_path: Path) -> AsyncIterator[tuple[System, Settings]]:
-    """A gateway on a server of its own."""
+    """Start a gateway on a server of its own."""
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         limited = {"redis_url": valkey.url, "retention_s": RETENTION_S, "upstream_max_concurrency": 1}
         changed = settings.model_copy(update={**limited, "dead_letter_retention_s": DEAD_LETTER_RETENTION_S})

@@ -38,13 +38,13 @@ def quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def flush(valkey: EmbeddedValkey, _: Path) -> None:
-    """It forgets everything and keeps every connection."""
+    """Make the server forget everything; it keeps every connection."""
     async with open_client(valkey.url) as client:
         await client.flushall()
 
 
 async def replace(valkey: EmbeddedValkey, folder: Path) -> None:
-    """An empty server takes its address."""
+    """Put an empty server at its address."""
     await valkey.stop()
     for file in (folder / "appendonlydir").iterdir():
         file.unlink()
@@ -60,28 +60,28 @@ def lose(request: pytest.FixtureRequest) -> Loss:
 
 @pytest.fixture
 async def queue_server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
-    """The queue's server."""
+    """Provide the queue's server."""
     async with running_valkey(tmp_path / "queue") as valkey:
         yield valkey
 
 
 @pytest.fixture
 async def job_server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
-    """The jobs' server."""
+    """Provide the jobs' server."""
     async with running_valkey(tmp_path / "jobs") as valkey:
         yield valkey
 
 
 @pytest.fixture
 def apart(settings: Settings, queue_server: EmbeddedValkey, job_server: EmbeddedValkey) -> Settings:
-    """Two servers; the tail check, which would find a lost job too, never comes."""
+    """Return settings with two servers; the tail check, which would find a lost job too, never runs."""
     urls: dict[str, Any] = {"redis_url": queue_server.url, "stream_redis_url": job_server.url, "tail_check_s": 3600.0}
     return settings.model_copy(update={**urls, "secret": None})
 
 
 @asynccontextmanager
 async def two_gateways(settings: Settings) -> AsyncIterator[tuple[System, Client]]:
-    """Two gateways; the first with everything that a test looks at, the second's client."""
+    """Start two gateways; the first with everything that a test reads, the second's client."""
     async with running_system(settings) as system, running_gateway(settings) as other:
         yield system, other.client
 
@@ -96,7 +96,7 @@ async def opens(link: str, *clients: Client) -> list[int]:
 
 
 async def link_of(client: Client, job_id: str) -> str:
-    """A job's signed link."""
+    """Return a job's signed link."""
     link: str = (await client.get(f"/v1/jobs/{job_id}")).json()["links"]["events"]
     return link
 

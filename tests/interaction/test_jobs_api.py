@@ -381,7 +381,7 @@ async def cancel(client: Client, job_id: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def orders(writing: Desk) -> AsyncIterator[Callable[[], Awaitable[str]]]:
-    """The order that workers receive."""
+    """Provide a reader of the orders that workers receive."""
     async with writing.client.pubsub() as pubsub:
         await pubsub.subscribe(writing.keys.control)
         await pubsub.get_message(timeout=PATIENCE_S)  # the confirmation

@@ -18,7 +18,7 @@ TWO_JOBS = 50_000
 
 
 async def counted(system: System, tenant: str = "alice") -> int:
-    """The bytes that this tenant keeps, by its count."""
+    """Return the bytes that this tenant keeps, by its count."""
     field = await system.core.client.hget(f"{system.core.keys.kept_bytes(tenant)}:sizes", "sum")  # type: ignore[misc]
     return int(field or 0)
 

@@ -33,7 +33,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 
@@ -59,7 +59,7 @@ async def backlog(system: System, counts: dict[str, int]) -> None:
 
 
 def short() -> Told:
-    """A provider of answers without words."""
+    """Return a provider of answers without words."""
     return Told(on_call=lambda call: call.end())
 
 

@@ -19,7 +19,7 @@ Make = Callable[[int], Any]
 
 
 def call(number: int) -> list[Any]:
-    """A function's call and its result."""
+    """Return a function's call and its result."""
     return [
         {"type": "function_call", "call_id": f"c{number}", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": f"c{number}", "output": ""},
@@ -83,7 +83,7 @@ def counted_steps() -> Iterator[list[int]]:
 
 
 async def steps_of(client: Client, path: str, body: Any) -> tuple[int, int]:
-    """How many steps the event loop makes for a request, and the answer's status."""
+    """Return how many steps the event loop makes for a request, and the answer's status."""
     raw = json.dumps(body).encode()
     assert len(raw) > 32 * KIB, "small requests are the loop's own"
     with counted_steps() as steps:
@@ -135,7 +135,7 @@ def reads(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> Reads:
 
 @pytest.fixture
 def bound(gateway: Gateway) -> int:
-    """The largest body, in bytes, from now on: answers may be larger than it."""
+    """Return the largest body, in bytes, from now on: answers may be larger than it."""
     most = 40 * KIB
     gateway.services.settings = gateway.services.settings.model_copy(update={"max_body_bytes": most})
     return most
@@ -146,7 +146,7 @@ def too_long(param: str, most: int) -> tuple[int, str, str]:
 
 
 async def refused(client: Client, **fields: Any) -> tuple[int, str, str]:
-    """A refusal's status, field and sentence."""
+    """Return a refusal's status, field and sentence."""
     answer = await client.post(RESPONSES, {**BACKGROUND, **fields})
     error = answer.json()["error"]
     return answer.status, error["param"], error["message"]

@@ -43,13 +43,13 @@ def told(upstream: tuple[Told, str]) -> Told:
 
 @pytest.fixture
 def settings(settings: Settings, upstream: tuple[Told, str]) -> Settings:
-    """Settings with a short lease."""
+    """Return settings with a short lease."""
     return settings.model_copy(update={"lease_s": LEASE_S, "upstream_url": upstream[1]})
 
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 

@@ -21,7 +21,7 @@ async def fill(system: System) -> None:
 
 
 async def stored(system: System) -> set[bytes]:
-    """The keys of jobs, queue messages and conversations."""
+    """Return the keys of jobs, queue messages and conversations."""
     client = system.core.client
     patterns = ("*:record", "*:request", "arq:job:*", "*:conversation")
     return {key for pattern in patterns for key in await client.keys(pattern)}

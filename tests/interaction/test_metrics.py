@@ -32,7 +32,7 @@ class Series:
         self._samples = [sample for metric in read_text(text) for sample in metric.samples]
 
     def __call__(self, name: str, **labels: str) -> float:
-        """The sum of all samples of this name, without its prefix, that have these labels."""
+        """Return the sum of all samples of this name, without its prefix, that have these labels."""
         found = [each for each in self._samples if each.name == f"tailrace_{name}"]
         return sum(each.value for each in found if labels.items() <= each.labels.items())
 
@@ -54,7 +54,7 @@ async def scrape(client: Client) -> Series:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 

@@ -35,7 +35,7 @@ async def names(client: Client) -> list[str]:
 
 @pytest.fixture
 async def catalogue(writing: Desk) -> Catalogue:
-    """The list that the workers publish."""
+    """Return the list that the workers publish."""
     return Catalogue(writing.client, writing.keys)
 
 
@@ -97,7 +97,7 @@ HOSTILE = [
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 
@@ -154,13 +154,13 @@ ROUTED: dict[str, Any] = {"providers": {"one": {"base_url": "scripted:"}}}
 
 @pytest.fixture
 async def strict(settings: Settings) -> AsyncIterator[Gateway]:
-    """A gateway that takes only models that exist."""
+    """Start a gateway that takes only models that exist."""
     async with running_gateway(settings.model_copy(update={"strict_models": True})) as gateway:
         yield gateway
 
 
 async def keys_of(writing: Desk) -> set[bytes]:
-    """All keys but the processes' metrics."""
+    """Return all keys but the processes' metrics."""
     found: list[bytes] = await writing.client.keys(f"{writing.keys.prefix}:*")
     told = (writing.keys.processes, writing.keys.metrics(""))
     return {key for key in found if not key.decode().startswith(told)}

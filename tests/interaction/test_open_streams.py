@@ -43,7 +43,7 @@ async def full(system: System, job_id: str) -> AsyncIterator[AsyncExitStack]:
 
 
 def check(answer: Answer, path: str) -> None:
-    """The answer is a 429 that names the bound in the words of its dialect."""
+    """Check that the answer is a 429 that names the bound in the words of its dialect."""
     assert (answer.status, int(answer.headers["retry-after"]) > 0) == (429, True), answer.body
     code, sentence = said(answer, path)
     assert code in ("too_many_streams", None)
@@ -51,7 +51,7 @@ def check(answer: Answer, path: str) -> None:
 
 
 async def opened(client: Client, path: str) -> int:
-    """The status of a stream, which is left at once."""
+    """Return the status of a stream, which is left at once."""
     async with client.stream("GET", path) as stream:
         return stream.status
 

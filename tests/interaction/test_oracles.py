@@ -22,7 +22,7 @@ _JOB = re.compile(r"[0-9a-hjkmnp-tv-z]{26}")
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway without metrics, which it would publish at any moment, and a worker for Alice's job."""
+    """Start a gateway without metrics, which it would publish at any moment, and a worker for Alice's job."""
     async with running_system(settings.model_copy(update={"metrics": False})) as system:
         yield system
 
@@ -35,7 +35,7 @@ async def bare(system: System) -> str:
 
 
 async def commands_of(system: System, use: Awaitable[Answer]) -> tuple[Answer, list[str]]:
-    """An answer, and the commands at Redis that it took, with those inside of functions."""
+    """Return an answer, and the commands at Redis that it took, with those inside of functions."""
     async with asyncio.timeout(10), system.core.client.monitor() as monitor:
         answer = await use
         seen: list[str] = []
@@ -53,7 +53,7 @@ def word(command: dict[str, Any]) -> str:
 
 
 def is_of_a_caller(command: str, system: System) -> bool:
-    """Whether a tenant's or a job's keys are in it: the gateway's own commands have others."""
+    """Return whether a tenant's or a job's keys are in it: the gateway's own commands have others."""
     return system.settings.key_prefix in command and (":bob" in command or _JOB.search(command) is not None)
 
 

@@ -32,7 +32,7 @@ MORTAL = Abandonment(OnDisconnect.CANCEL, unseen_s=60.0, alone_s=GRACE_S)
 
 @pytest.fixture
 async def services(settings: Settings) -> AsyncIterator[Services]:
-    """A gateway's parts."""
+    """Start a gateway's parts."""
     async with running(settings) as opened:
         yield opened
 
@@ -45,7 +45,7 @@ def presence(services: Services) -> Presence:
 
 @pytest.fixture
 async def job(writing: Desk) -> Scribe:
-    """A running job that is given up without viewers, and waits for a look, as each does."""
+    """Return a running job that is given up without viewers, and waits for a look, as each does."""
     return await started(writing)
 
 

@@ -26,14 +26,14 @@ GAP_S = 1.0
 
 @pytest.fixture
 async def own_valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
-    """A server that may be frozen."""
+    """Start a server that may be frozen."""
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         yield valkey
 
 
 @pytest.fixture
 async def system(settings: Settings, own_valkey: EmbeddedValkey) -> AsyncIterator[System]:
-    """A gateway on that server, for a worker with a small pump."""
+    """Start a gateway on that server, for a worker with a small pump."""
     own = settings.model_copy(update={"redis_url": own_valkey.url, "pump_bytes": BOUND, "gap_timeout_s": GAP_S})
     async with running_system(own) as opened:
         yield opened

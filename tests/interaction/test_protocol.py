@@ -17,7 +17,7 @@ from tests.support.scribe import Desk
 
 
 def head(size: int) -> bytes:
-    """A request of this many bytes, of many headers."""
+    """Return a request of this many bytes, of many headers."""
     line = b"X: " + b"x" * 995 + b"\r\n"
     start = b"GET /health/live HTTP/1.1\r\nHost: tailrace.test\r\n"
     lines, rest = divmod(size - len(start) - len(b"Y: \r\n\r\n"), len(line))
@@ -56,7 +56,7 @@ async def test_each_request_of_a_connection_has_its_own_bound(client: Client) ->
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection that is closed at the end, within `PATIENCE_S`."""
+    """Provide a connection that is closed at the end, within `PATIENCE_S`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         async with asyncio.timeout(PATIENCE_S):

@@ -59,7 +59,7 @@ ALL = [
 
 @asynccontextmanager
 async def running_proxy(name: str, gateways: list[int], folder: Path) -> AsyncIterator[Client]:
-    """The proxy with the README's settings, before these gateways; its client."""
+    """Start the proxy with the README's settings, before these gateways; provide its client."""
     found = re.search(rf"```{name}\n(.*?)```", DOCS, re.DOTALL)
     assert found is not None
     port, config = free_port(), found[1]

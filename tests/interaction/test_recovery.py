@@ -29,7 +29,7 @@ BEATS_PER_LEASE = 4
 
 @pytest.fixture
 async def queue_server(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
-    """A server for the queue only."""
+    """Start a server for the queue only."""
     async with running_valkey(tmp_path / "queue") as valkey:
         yield valkey
 

@@ -20,14 +20,14 @@ from tests.support.told import Call, Told
 
 @pytest.fixture
 async def url(tmp_path: Path) -> AsyncIterator[str]:
-    """A Redis 8 of this test's own."""
+    """Start a Redis 8 of this test's own."""
     async with running_redis(redis_8(), tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 async def core(url: str) -> AsyncIterator[Core]:
-    """The core on that server."""
+    """Provide the core on that server."""
     async with open_core(url, "own") as opened:
         yield opened
 

@@ -48,7 +48,7 @@ def settings(settings: Settings) -> Settings:
 
 
 async def thinking(client: Client, writing: Desk, **fields: Any) -> Scribe:
-    """A response that has thought, spoken and called a tool."""
+    """Return a response that has thought, spoken and called a tool."""
     thought, called = {"reasoning_content": "I must look."}, {"tool_calls": [FRAGMENT]}
     return await answered(client, writing, thought, "Let me see.", called, "\n", **fields)
 
@@ -74,7 +74,7 @@ async def messages(writing: Desk, scribe: Scribe) -> list[Any]:
 
 
 def bare(item: dict[str, Any], *names: str) -> dict[str, Any]:
-    """An item without the fields that a client does not know, and without these."""
+    """Return an item without the fields that a client does not know, and without these."""
     return {name: value for name, value in item.items() if name not in ("extra_content", *names)}
 
 
@@ -212,7 +212,7 @@ def nameless(item: dict[str, Any]) -> dict[str, Any]:
 
 
 async def spoken(client: Client, writing: Desk, call_id: str, *before: Any, **fields: Any) -> Scribe:
-    """A response that has thought and called a tool, after these items."""
+    """Return a response that has thought and called a tool, after these items."""
     thought, called = {"reasoning_content": f"Thought of {call_id}."}, {"tool_calls": [{**FRAGMENT, "id": call_id}]}
     return await answered(client, writing, thought, called, input=[*PROMPT, *before], tools=CODEX, **fields)
 
@@ -222,7 +222,7 @@ async def calls_of(client: Client, scribe: Scribe) -> list[dict[str, Any]]:
 
 
 def whole(call_id: str) -> dict[str, Any]:
-    """The message of `spoken`, complete."""
+    """Return the message of `spoken`, complete."""
     calls = [CHAT_CALL | {"id": call_id}]
     return {"role": "assistant", "content": None, "reasoning_content": f"Thought of {call_id}.", "tool_calls": calls}
 

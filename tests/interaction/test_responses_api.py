@@ -50,7 +50,7 @@ def names(frames: list[bytes]) -> list[str]:
 
 
 async def all_frames(response: Response) -> list[bytes]:
-    """The frames from here to a proper end."""
+    """Return the frames from here to a proper end."""
     frames = []
     while frame := await response.frame():
         frames.append(frame)
@@ -59,7 +59,7 @@ async def all_frames(response: Response) -> list[bytes]:
 
 
 async def created(client: Client, writing: Desk, **fields: Any) -> Scribe:
-    """A background response that runs."""
+    """Return a background response that runs."""
     answer = await client.post(RESPONSES, {**BACKGROUND, **fields})
     assert answer.status == 200, answer.body
     scribe = await writing.take()
@@ -68,7 +68,7 @@ async def created(client: Client, writing: Desk, **fields: Any) -> Scribe:
 
 
 async def answered(client: Client, writing: Desk, *said: Any, **fields: Any) -> Scribe:
-    """A background response that is complete."""
+    """Return a background response that is complete."""
     scribe = await created(client, writing, **fields)
     await scribe.say(*said)
     await scribe.complete()
@@ -77,7 +77,7 @@ async def answered(client: Client, writing: Desk, *said: Any, **fields: Any) -> 
 
 @asynccontextmanager
 async def streaming(client: Client, target: str, after: int | None = None) -> AsyncIterator[Response]:
-    """A stream of all events, or of those after a number."""
+    """Provide a stream of all events, or of those after a number."""
     query = "?stream=true" if after is None else f"?stream=true&starting_after={after}"
     async with client.stream("GET", target + query) as response:
         assert response.status == 200

@@ -48,19 +48,19 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway, and three attempts a job."""
+    """Start a gateway that allows three attempts a job."""
     async with running_system(settings) as opened:
         yield opened
 
 
 @pytest.fixture
 def told() -> Told:
-    """The provider of the worker."""
+    """Return the provider of the worker."""
     return Told()
 
 
 def begun(call: Call) -> str | None:
-    """The beginning of the answer that a request holds."""
+    """Return the beginning of the answer that a request holds."""
     last = call.request["messages"][-1]
     text: str | None = last["content"] if last["role"] == "assistant" else None
     return text

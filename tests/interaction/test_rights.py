@@ -19,7 +19,7 @@ from tests.support.valkey import running_valkey
 async def admin(
     tmp_path: Path, settings: Settings, request: pytest.FixtureRequest
 ) -> AsyncIterator[tuple[Client, Settings]]:
-    """A server's administrator, and settings with a restricted user of that server."""
+    """Provide a server's administrator, and settings with a restricted user of that server."""
     async with running_valkey(tmp_path / "own-valkey") as valkey, open_client(valkey.url) as client:
         rules = acl_rules(Keys(settings.key_prefix, request.param))
         await client.execute_command("ACL", "SETUSER", "tail", "reset", "on", ">secret", *rules)

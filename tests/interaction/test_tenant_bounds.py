@@ -32,13 +32,13 @@ CALLS: dict[str, dict[str, Any]] = {
 
 @asynccontextmanager
 async def bounded(settings: Settings, **bounds: int) -> AsyncIterator[System]:
-    """A gateway with these bounds for each tenant."""
+    """Start a gateway with these bounds for each tenant."""
     async with running_system(settings.model_copy(update=bounds)) as system:
         yield system
 
 
 def said(answer: Answer, path: str) -> tuple[str | None, str]:
-    """An error's code, if its dialect has one, and its sentence."""
+    """Return an error's code, if its dialect has one, and its sentence."""
     if path == JOBS:
         return answer.json()["code"], answer.json()["detail"]
     if path.startswith("/api/"):
@@ -47,7 +47,7 @@ def said(answer: Answer, path: str) -> tuple[str | None, str]:
 
 
 def said_to(call: Call) -> str:
-    """The prompt of a call."""
+    """Return the prompt of a call."""
     content: str = call.request["messages"][0]["content"]
     return content
 

@@ -38,7 +38,7 @@ def message(text: str, id_: str = "u1", role: str = "user") -> dict[str, Any]:
 
 
 def asks(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """The body of `DefaultChatTransport`."""
+    """Return the body of `DefaultChatTransport`."""
     history = list(messages) or [message("Hello?")]
     return {"model": "scripted", "id": "c1", "messages": history, "trigger": "submit-message", **fields}
 
@@ -59,7 +59,7 @@ def text_of(frames: bytes) -> str:
 
 
 async def answer(client: Client, writing: Desk, body: dict[str, Any], *words: str) -> Scribe:
-    """A turn, from its question to its end."""
+    """Return a turn, from its question to its end."""
     async with client.calling(POST, body) as call:
         scribe = await writing.take()
         await scribe.say(*words)
@@ -71,7 +71,7 @@ async def answer(client: Client, writing: Desk, body: dict[str, Any], *words: st
 
 
 async def asked(writing: Desk, scribe: Scribe) -> Any:
-    """The messages that the model was asked with."""
+    """Return the messages that the model was asked with."""
     return (await writing.store.request(scribe.job_id))["messages"]
 
 
@@ -339,13 +339,13 @@ async def test_an_answer_that_redis_forgot_is_told_to_come_back(client: Client, 
 
 @pytest.fixture
 async def told() -> Told:
-    """A provider that says the text of its test."""
+    """Return a provider that says the text of its test."""
     return Told()
 
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway with a look behind it."""
+    """Start a gateway with a look behind it."""
     async with running_system(settings) as running:
         yield running
 

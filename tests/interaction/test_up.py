@@ -143,7 +143,7 @@ async def test_the_real_model_embeds_what_means_the_same_side_by_side(tmp_path: 
 
 
 def near(one: list[float], other: list[float]) -> float:
-    """The cosine of the angle between two vectors."""
+    """Return the cosine of the angle between two vectors."""
     return sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
 
 

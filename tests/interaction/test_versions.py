@@ -34,7 +34,7 @@ PACED: dict[str, Any] = {"tokens": 40, "rate": 20.0}
 
 
 def sources_of(commit: str, folder: Path) -> Path:
-    """A copy of the three packages as they were at this commit."""
+    """Return a copy of the three packages as they were at this commit."""
     git = ("git", "-C", str(ROOT))
     found = subprocess.run([*git, "cat-file", "-e", f"{commit}^{{commit}}"], check=False, capture_output=True)
     if found.returncode:
@@ -63,12 +63,12 @@ class Pair:
 
 
 async def started(processes: Processes) -> Pair:
-    """A pair that is ready."""
+    """Return a pair that is ready."""
     return Pair(*await asyncio.gather(processes.gateway(), processes.worker()))
 
 
 async def submitted(pair: Pair, **job: object) -> str:
-    """A job of Alice's at the pair's gateway; its id."""
+    """Submit a job of Alice's at the pair's gateway; return its id."""
     answer = await pair.client.post("/v1/jobs", job)
     assert answer.status == 202, answer.body
     job_id: str = answer.json()["id"]
@@ -76,13 +76,13 @@ async def submitted(pair: Pair, **job: object) -> str:
 
 
 async def read(pair: Pair, job_id: str) -> Story:
-    """The whole of a job's events, read at the pair's gateway and proven."""
+    """Return the whole of a job's events, read at the pair's gateway and proven."""
     async with asyncio.timeout(WITHIN_S):
         return await read_story(pair.client, job_id)
 
 
 async def check_stream(at: Pair, readers: Sequence[Pair]) -> None:
-    """A stream is the same at each gateway, and exact; a chat completion is, too."""
+    """Check that a stream is the same at each gateway, and exact; a chat completion is, too."""
     body = ask(tokens=30, seed=5)
     job_id = await submitted(at, **body)
     chat = asyncio.create_task(at.client.post("/v1/chat/completions", body))

@@ -39,14 +39,14 @@ def told(upstream: tuple[Told, str]) -> Told:
 
 @pytest.fixture
 def settings(settings: Settings, upstream: tuple[Told, str]) -> Settings:
-    """Settings with a lease that no test waits for, and a patient drain."""
+    """Return settings with a lease that no test waits for, and a patient drain."""
     changes = {"lease_s": LONG_S, "drain_s": LONG_S, "upstream_url": upstream[1]}
     return settings.model_copy(update=changes)
 
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway on this test's keys."""
+    """Start a gateway on this test's keys."""
     async with running_system(settings) as opened:
         yield opened
 

@@ -58,7 +58,7 @@ class Client:
 
     @property
     def program(self) -> Program:
-        """The process that runs it."""
+        """Return the process that runs it."""
         return Program(Environment(self.environment), self.script, self.mode)
 
 

@@ -35,22 +35,22 @@ class Environment:
 
     @property
     def pins(self) -> Path:
-        """The folder with the committed pins."""
+        """Return the folder with the committed pins."""
         return PINS / self.name
 
     @property
     def folder(self) -> Path:
-        """The folder with the installed packages."""
+        """Return the folder with the installed packages."""
         return ROOT / self.name
 
     @property
     def is_node(self) -> bool:
-        """Whether its packages come from npm."""
+        """Return whether its packages come from npm."""
         return (self.pins / "package.json").exists()
 
     @property
     def problem(self) -> str | None:
-        """The reason why it can't be used; None: it is installed."""
+        """Return the reason why it can't be used; None: it is installed."""
         if self._read("ready") == self._fingerprint():
             return None
         return self._read("problem") or "it is not installed: run `make zoo`"

@@ -48,7 +48,7 @@ class Program:
 
     @property
     def argv(self) -> list[str]:
-        """The command that starts it."""
+        """Return the command that starts it."""
         if self.environment.is_node:
             return ["node", str(self.environment.folder / self.script), self.mode]
         return [str(self.environment.folder / "bin/python"), "-P", str(SCRIPTS / self.script), self.mode]

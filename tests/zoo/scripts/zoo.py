@@ -41,7 +41,7 @@ def get_weather(city: str) -> str:
 
 
 def called() -> list[dict[str, str]]:
-    """The arguments of all calls of `get_weather` since the last time."""
+    """Return the arguments of all calls of `get_weather` since the last time."""
     calls = list(_called)
     _called.clear()
     return calls
