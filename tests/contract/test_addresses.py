@@ -81,14 +81,14 @@ async def test_a_first_burst_over_tls_waits_for_no_connection(relay: Relay, sett
     encrypted = settings.model_copy(update={"redis_url": relay.url()})
     async with running_system(encrypted) as system, running_worker(encrypted, Told(lambda call: call.end())):
         async with asyncio.timeout(PATIENCE_S):
-            # The worker's feed listens to orders, the gateway's to nothing yet.
+            # The worker's feed is subscribed to orders, the gateway's to nothing yet.
             while not (system.gateway.services.hub.connected and await system.core.client.client_list(_type="pubsub")):
                 pass
         before = relay.connections
         answers = await asyncio.gather(*(system.client.post("/v1/chat/completions", ask()) for _ in range(50)))
 
     assert [answer.status for answer in answers] == [200] * 50
-    # The connection on which the worker waits for work is made anew when the wait is cut short; no caller waits for it.
+    # The connection on which the worker waits for work is renewed when the wait is cut short; no caller waits for it.
     assert relay.connections - before <= 2
 
 

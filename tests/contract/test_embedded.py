@@ -105,7 +105,7 @@ async def test_a_second_owner_of_a_folder_is_refused_and_the_first_is_not_distur
             await EmbeddedValkey(folder).start()
         assert await redis.ping()
     async with running_valkey(folder):
-        pass  # given back by the first
+        pass  # released by the first
 
 
 @asynccontextmanager

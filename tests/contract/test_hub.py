@@ -29,7 +29,7 @@ from tests.support.scribe import Desk, Scribe, desk
 from tests.support.short_settings import redis_url_of
 from tests.support.valkey import running_valkey
 
-# So long that in a test it never happens.
+# Longer than any test takes.
 NEVER_S = 3600.0
 PATIENCE_S = 5.0
 
@@ -403,7 +403,7 @@ async def test_a_quiet_reader_gets_a_heartbeat_and_a_busy_one_gets_none(hub: Hub
     scribe = await writing.started()
     async with hub.reader(scribe.job_id, START) as reader:
         await read(reader, until=b"started")
-        reader.heartbeat()  # it heard something in this period
+        reader.heartbeat()  # it received something in this period
         reader.heartbeat()  # but nothing in that one
         assert await reader.chunk() == HEARTBEAT
         said = await scribe.say("a")
@@ -435,7 +435,7 @@ async def test_a_reader_that_waits_for_redis_gets_heartbeats_too(settings: Setti
             assert await reader.chunk() == HEARTBEAT
 
 
-# Redis away.
+# Outages of Redis.
 
 
 @asynccontextmanager

@@ -148,7 +148,7 @@ async def test_a_job_that_passes_its_tenants_bound_is_told(core: Core) -> None:
             assert await keep(core, execution, 80_000) == Written(tenant_full=True)
 
 
-# How it is given back.
+# Its release.
 
 
 async def ended(core: Core, **changes: Any) -> str:

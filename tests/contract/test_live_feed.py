@@ -16,7 +16,7 @@ from shared.store.live_feed import LiveFeed
 from shared.telemetry.metrics import Count
 from tests.support.core import Core, Watched, captured_logs, frozen
 
-# Far more than a test takes: the watchdog has no part in it.
+# Far more than a test takes, so that the watchdog never acts.
 NEVER_S = 60.0
 SOON_S = 0.05
 
@@ -158,7 +158,7 @@ async def test_a_channel_taken_let_go_and_taken_again_is_confirmed_by_its_last_s
     ear: Ear, own_valkey: EmbeddedValkey, own_core: Core
 ) -> None:
     await ear.subscribe("other")
-    with frozen(own_valkey):  # so that no answer comes before everything is said
+    with frozen(own_valkey):  # so that no answer arrives before all is sent
         for change in (ear.feed.subscribe, ear.feed.unsubscribe, ear.feed.subscribe, ear.feed.subscribe):
             change("a")
             await asyncio.sleep(0)

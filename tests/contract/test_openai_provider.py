@@ -81,7 +81,7 @@ def finished(chunks: list[Chunk]) -> dict[int, str]:
     return dict(end for chunk in chunks for end in chunk.finished)
 
 
-# --- Fields that pass
+# --- Answers that arrive
 
 
 @pytest.mark.parametrize("steps", range(2, 8))

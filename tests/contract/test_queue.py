@@ -18,7 +18,7 @@ from tests.support.core import PATIENCE_S, RETENTION_S, Core, fresh_job_id, make
 
 LANE = "default"
 LEASE_S = 10.0
-# Long enough to be seen, short enough to be waited for.
+# Long enough to be observed, short enough for a test.
 SHORT_LEASE_S = 0.5
 
 
@@ -165,7 +165,7 @@ async def test_the_same_key_and_body_get_the_same_job(core: Core) -> None:
 
     assert again == Admission(first.id, existing=True, position=0)
     assert await core.depth(LANE) == size
-    # Found before the lane's depth is looked at: the job is in already.
+    # Found before the lane's depth is checked: the job is admitted already.
     await core.queue.release(first.id, LANE)
     assert (await admit(core, make_spec(idempotency_key="k"), max_depth=1)).existing
 
@@ -476,7 +476,7 @@ async def test_a_lane_s_bell_is_heard_by_those_who_wait_for_that_lane(core: Core
     assert await bells(core, "low") == 0
 
 
-# Renew, give back, done.
+# Renew, release, done.
 
 
 def claim(taken: Taken, owner: str = "w.1") -> Claim:

@@ -85,7 +85,7 @@ async def test_streams_go_on_after_one_tail_check_though_the_demoted_server_stay
                 await follow(old, before.client, after.client)
                 await after.client.replicaof("NO", "ONE")
                 scribe.desk = after
-                # Every connection of the hub leads to the old server, which lives on and hears of nothing.
+                # Every connection of the hub leads to the old server, which still runs and receives nothing.
                 forwarder.target = new.url
                 with captured_logs() as logs:
                     said = await scribe.say("written on the new server")

@@ -41,7 +41,7 @@ OPTIONS = {
     "usage": ChatOptions(JOB, "fast", include_usage=True),
     "words_and_call": PLAIN,
 }
-# How a stream ends that does not end well.
+# Ends of failed streams.
 ERRORS = {
     "cancelled": "cancelled",
     "early_failure": "model_not_found",

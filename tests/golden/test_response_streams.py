@@ -64,7 +64,7 @@ OPTIONS = {
     "usage": PLAIN,
     "words_and_call": PLAIN,
 }
-# How a stream ends that does not end with `response.completed`.
+# Ends of streams without `response.completed`.
 ENDS = {
     "cancelled": "response.incomplete",
     "early_failure": "response.failed",

@@ -66,7 +66,7 @@ class QueueSteps(RuleBasedStateMachine):
     def open(self) -> None:
         self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
 
-    # Getting in.
+    # Admission.
 
     @rule(
         target=jobs,
@@ -104,7 +104,7 @@ class QueueSteps(RuleBasedStateMachine):
         if place is not None and released:
             place.due = True
 
-    # Having it.
+    # Claims.
 
     @rule(owner=OWNERS, lanes=st.permutations(LANES), asked=st.integers(0, len(LANES)), spare=st.booleans())
     def take(self, owner: str, lanes: list[str], asked: int, spare: bool) -> None:

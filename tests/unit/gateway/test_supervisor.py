@@ -295,7 +295,7 @@ async def test_a_program_that_does_not_get_ready_is_ended_and_its_last_words_are
 
 async def test_a_program_that_takes_too_long_to_get_ready_is_ended_and_quoted() -> None:
     said = ""
-    # On a busy machine even Python takes a while to say the first word.
+    # On a busy machine even Python is slow to print its first line.
     for start_s in (0.5, 2.0, 8.0):
         with pytest.raises(
             StartupError, match=rf"^The part was not ready within {start_s:g} s \(exit status -15\): "

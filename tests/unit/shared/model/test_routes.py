@@ -34,7 +34,7 @@ def configured(routes: dict[str, Any], **changes: Any) -> Settings:
     return load_settings(**{"providers": PROVIDERS, "routes": routes, **changes})
 
 
-# The simple way.
+# Routes without chains.
 
 
 def test_one_upstream_serves_every_model() -> None:

@@ -256,7 +256,7 @@ class TestConversations:
         with pytest.raises(InvalidRequest) as caught:
             chat_request(read(input=[{"type": "item_reference", "id": f"msg_{BARE}_0"}]), [], [user(long)], MAX_BYTES)
         assert caught.value.param == "input"
-        assert chat(input=long)["messages"] == [user(long)]  # a body's size is looked at before
+        assert chat(input=long)["messages"] == [user(long)]  # a body's size is checked before
 
     def test_references_name_the_jobs_whose_output_is_needed(self) -> None:
         def reference(item_id: Any) -> dict[str, Any]:
