@@ -19,7 +19,7 @@ SLOW = Policy(window_ms=60_000, min_calls=4, open_ms=60_000, open_most_ms=60_000
 
 
 class Count(BreakerStates):
-    """Circuits that count their round trips."""
+    """Count the round trips of circuits."""
 
     trips = 0
 

@@ -51,7 +51,7 @@ async def finish(core: Core, job_id: str, status: State) -> FinishAnswer:
 
 
 async def act(core: Core, job_id: str, action: Action) -> bool:
-    """Carry out an action; whether it was accepted."""
+    """Carry out an action; return whether it was accepted."""
     if action is Action.BEGIN:
         epoch = (await core.job(job_id)).last.epoch
         begun = await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p")

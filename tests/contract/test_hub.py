@@ -204,7 +204,7 @@ async def test_a_channel_without_readers_is_let_go(hub: Hub, writing: Desk) -> N
 
 @pytest.mark.slow(8, "75 readers read logs of 300 entries again and again")
 async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, writing: Desk) -> None:
-    """Invariant 3 against the list itself: each reader leaves whenever it likes and resumes with the id it had."""
+    """Test invariant 3 against the list itself: each reader leaves at any time and resumes with the id it had."""
     asyncio.get_running_loop().set_debug(False)
     scribes = [await writing.started() for _ in range(3)]
     connections = [0]

@@ -244,7 +244,7 @@ async def test_a_dismissed_letter_is_gone_when_other_jobs_are(core: Core) -> Non
 
 
 async def last(core: Core) -> float:
-    """When the last of a tenant's bytes are gone (ms)."""
+    """Return when the last of a tenant's bytes expire (ms)."""
     ((_, at),) = await core.client.zrange(f"{core.keys.kept_bytes('alice')}:until", -1, -1, withscores=True)
     return float(at)
 

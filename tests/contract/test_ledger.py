@@ -220,7 +220,7 @@ async def test_what_the_queue_forgot_is_reserved_again_when_it_is_put_back(core:
 
 
 async def test_a_job_that_another_version_let_in_is_reserved_when_the_reaper_looks_at_it(core: Core) -> None:
-    """Such a version knows no reservations."""
+    """Admit a job as a version without reservations does."""
     for claimed in (False, True):
         spec = make_spec()
         await admit(core, spec)

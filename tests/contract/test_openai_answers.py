@@ -68,7 +68,7 @@ async def read_to_the_end(provider: OpenAICompatible) -> None:
 
 
 def text(chunks: list[Chunk]) -> str:
-    """Their text."""
+    """Join the text of the chunks."""
     return "".join(delta.get("content", "") for each in chunks for delta in each.deltas)
 
 

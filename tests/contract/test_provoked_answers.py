@@ -81,7 +81,7 @@ async def node(folder: Path) -> AsyncIterator[Client]:
 
 
 async def told(client: Client, *command: str) -> RedisError:
-    """Give a command that is refused; the refusal."""
+    """Send a command that is refused; return the refusal."""
     with pytest.raises(RedisError) as refusal:
         await client.execute_command(*command)
     return refusal.value

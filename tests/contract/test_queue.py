@@ -589,7 +589,7 @@ async def test_a_worker_counts_as_alive_for_as_long_as_it_says(core: Core) -> No
 
 
 async def looks(core: Core, job_id: str) -> int:
-    """When the reaper should look at a job (ms)."""
+    """Return when the reaper should check a job (ms)."""
     return int(await core.client.zscore(core.keys.active, job_id))
 
 

@@ -40,7 +40,7 @@ async def enqueue(core: Core) -> str:
 
 
 async def due_ms(core: Core) -> int:
-    """When the lane's first job is due."""
+    """Return when the lane's first job is due."""
     ((_, due),) = await core.client.zrange(core.keys.lane(DEFAULT_LANE), 0, 0, withscores=True)
     return int(due)
 
@@ -72,7 +72,7 @@ async def test_a_reader_is_told_the_same_before_any_step_has_written_it(core: Co
 
 
 async def test_a_clock_that_is_set_right_again_is_followed(core: Core) -> None:
-    """It was put ahead by an hour, and the server's own clock has caught up."""
+    """Follow the clock: it was put ahead by an hour, and the server's own clock has caught up."""
     now = await server_ms(core)
     await core.client.set(core.keys.clock, f"{HOUR_MS} {now}")
 
@@ -111,7 +111,7 @@ async def test_a_job_that_waits_is_taken_though_the_clock_was_set_back(core: Cor
 
 
 async def test_a_dead_workers_claim_does_not_last_for_as_long_as_the_clock_was_set_back(core: Core) -> None:
-    """Redis ends a key at a time by its own clock."""
+    """Check the claim against Redis, which expires a key at a time by its own clock."""
     job_id = await enqueue(core)
     assert isinstance(await core.queue.take([DEFAULT_LANE], "w.1", 0.2), Taken)
     await core.client.pexpire(ARQ_IN_PROGRESS + job_id, HOUR_MS)

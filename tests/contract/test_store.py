@@ -28,7 +28,7 @@ async def set_field(core: Core, job_id: str, **fields: str | int) -> None:
 
 
 async def expiries(core: Core, spec_or_id: JobSpec | str) -> list[int]:
-    """When each of the job's keys goes (ms), -1 never, -2 not there."""
+    """Return when each of the job's keys expires (ms), -1 never, -2 not there."""
     keys = core.keys.job(spec_or_id if isinstance(spec_or_id, str) else spec_or_id.id)
     names = (keys.record, keys.request, keys.log, keys.result)
     return [int(await core.client.execute_command("PEXPIRETIME", name)) for name in names]

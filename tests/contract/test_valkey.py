@@ -20,7 +20,7 @@ from tests.support.core import PATIENCE_S, Core, fresh_job_id, frozen
 
 
 async def beat(core: Core) -> object:
-    """Any step at all."""
+    """Call any step at all."""
     return await core.functions.call("beat", [core.keys.job(fresh_job_id()).record], 1, "w.1")
 
 

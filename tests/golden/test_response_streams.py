@@ -107,7 +107,7 @@ def retrieved(name: str) -> dict[str, Any]:
 
 
 def frames(stream: bytes) -> list[tuple[str, dict[str, Any]]]:
-    """Name and data of each frame."""
+    """Parse name and data of each frame."""
     found = []
     for frame in stream.split(b"\n\n")[:-1]:
         head, data = frame.split(b"\n")

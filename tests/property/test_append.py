@@ -101,7 +101,7 @@ class Model:
 
 
 class AppendProtocol(RuleBasedStateMachine):
-    """Several owners at one job."""
+    """Run several owners at one job."""
 
     redis_url = ""
     executions = Bundle("executions")

@@ -97,7 +97,7 @@ class Model:
 
 
 class Breaking(RuleBasedStateMachine):
-    """Calls that end, trials that begin, and time that goes by."""
+    """Run calls that end, trials that begin, and time that passes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -124,7 +124,7 @@ class LedgerSteps(RuleBasedStateMachine):
 
     @rule(job=jobs)
     def renew(self, job: str) -> None:
-        """Also after the claim has expired."""
+        """Renew a claim, also after it has expired."""
         each = self.alive.get(job)
         if each is None or each.running:
             (answer,) = self.run(self.core.queue.renew([Claim(job, each.lane if each else "low", OWNER, 0.0)], LEASE_S))

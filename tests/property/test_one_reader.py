@@ -119,7 +119,7 @@ OF_THE_FIRST_CHOICE: dict[str, tuple[Fold, View]] = {
 
 
 def comparable(got: Answer, expected: Answer, view: View) -> tuple[Answer, Answer]:
-    """Both answers as the dialect shows them, without ids that were made, and arguments without white space."""
+    """Return both answers as the dialect shows them, without generated ids, and arguments without white space."""
     assert all(call.id for call in got.calls) or not any(call.id for call in got.calls)
     assert len({call.id for call in got.calls if call.id}) in (0, len(got.calls))
     known = [call.id for call in expected.calls]

@@ -46,7 +46,7 @@ class Place:
 
 
 class QueueSteps(RuleBasedStateMachine):
-    """Several owners at several jobs in two lanes."""
+    """Run several owners at several jobs in two lanes."""
 
     redis_url = ""
     jobs = Bundle("jobs")

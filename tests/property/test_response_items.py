@@ -15,7 +15,7 @@ Message = dict[str, Any]
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[Item]:
-    """Items in any order in which each call has one result, which comes later. All texts differ."""
+    """Generate items in any order in which each call has one result, which comes later. All texts differ."""
     items: list[Item] = []
     waiting: list[str] = []
     job = ""

@@ -123,7 +123,7 @@ def written(output: list[dict[str, Any]]) -> dict[Place, str]:
 
 
 def joined(said: dict[Place, str]) -> dict[Place, str]:
-    """Halves of a character find each other, as they do in a browser."""
+    """Join halves of a character, as a browser does."""
     return {place: text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for place, text in said.items()}
 
 

@@ -48,7 +48,7 @@ class JobLog:
         self._write(*(frame(EventType.DELTA, EventId(self.last.epoch, seq), number % 61) for seq in seqs))
 
     def begin_again(self, number: int) -> None:
-        """Another execution: rollback and started in one entry, sometimes of an epoch that skips some."""
+        """Begin another execution: rollback and started in one entry, sometimes of an epoch that skips some."""
         epoch = self.last.epoch + 1 + number % 3
         rollback = frame(EventType.ROLLBACK, EventId(epoch, 1), 0)
         self._write(rollback, frame(EventType.STARTED, EventId(epoch, 2), 0))
@@ -120,7 +120,7 @@ class World:
         self.log.in_flight.clear()
 
     def deliver_one(self, number: int) -> None:
-        """Any of them, in its turn or not."""
+        """Deliver any of the messages, in its turn or not."""
         if messages := self.log.in_flight:
             self.subscriber.offer(messages.pop(number % len(messages)))
 
@@ -212,7 +212,7 @@ class World:
         return self._after_cursor
 
     def finish(self) -> None:
-        """However it went: the job ends, its last message is lost, and the tail check brings the reader to the end."""
+        """End the job in any case: its last message is lost, and the tail check brings the reader to the end."""
         if not self.log.over:
             self.log.end(0)
         self.log.in_flight.clear()

@@ -52,7 +52,7 @@ class Model:
 
 
 class Viewing(RuleBasedStateMachine):
-    """Three gateways, one job."""
+    """Run three gateways and one job."""
 
     redis_url = ""
 

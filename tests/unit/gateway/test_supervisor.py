@@ -97,7 +97,7 @@ class Puppet:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Restarts without delay."""
+    """Restart without delay."""
     monkeypatch.setattr(module, "FIRST_DELAY_S", 0.001)
     monkeypatch.setattr(module, "LONGEST_DELAY_S", 0.001)
 

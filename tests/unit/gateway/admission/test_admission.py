@@ -45,7 +45,7 @@ JOB = "job_" + "0" * 26
 
 
 class FixedClock:
-    """Time stands still."""
+    """Stop the time."""
 
     def wall_ms(self) -> int:
         return 1_700_000_000_000

@@ -43,7 +43,7 @@ class Scene:
 
 
 class Stage:
-    """Makes scenes; they end with the test."""
+    """Make scenes; they end with the test."""
 
     def __init__(self) -> None:
         self._scenes: list[Scene] = []

@@ -79,7 +79,7 @@ def is_suspected(reader: Reader) -> bool:
 
 
 async def stream(caller: Caller, *steps: bytes | Exception, **options: Any) -> Reader:
-    """Serve these steps to a caller; the reader, afterwards."""
+    """Serve these steps to a caller; return the reader afterwards."""
     async with a_reader() as reader:
         response = EventStream(Script(*steps), reader, SystemClock(), headers={"X-Job": "j"}, **options)
         await response({"type": "http"}, caller.receive, caller.send)

@@ -35,7 +35,7 @@ _ROW = re.compile(r"^(?P<stem>[ │├└─]*)(?P<name>[A-Z]\w+)(?: +(?P<said>.
 
 
 def tree(root: type[TailraceError]) -> dict[str, str]:
-    """Class -> parent, for everything that shared/model/errors defines under the root."""
+    """Map class to parent, for each error that shared/model/errors defines under the root."""
     rows: dict[str, str] = {}
     for child in root.__subclasses__():
         if child.__module__.rpartition(".")[0] == errors.__name__:

@@ -30,7 +30,7 @@ def _no_toml(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def configured(routes: dict[str, Any], **changes: Any) -> Settings:
-    """Settings with two providers and these routes."""
+    """Build settings with two providers and these routes."""
     return load_settings(**{"providers": PROVIDERS, "routes": routes, **changes})
 
 

@@ -118,7 +118,7 @@ async def read(provider: Told, *, n: int = 1, total_s: float = TOTAL_S) -> list[
 
 @pytest.fixture
 async def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Moves the event loop's clock forward, at once."""
+    """Move the event loop's clock forward, at once."""
     loop = asyncio.get_running_loop()
     real, ahead = loop.time, 0.0
     monkeypatch.setattr(loop, "time", lambda: real() + ahead)
@@ -507,7 +507,7 @@ def to(*targets: Target) -> Route:
 
 
 def routes_of(**routes: Route) -> Routes:
-    """These routes, with a provider for each upstream."""
+    """Build these routes, with a provider for each upstream."""
     return Routes(RouteTable(routes, UPSTREAMS), {name: Told() for name in UPSTREAMS})
 
 

@@ -29,7 +29,7 @@ class Lists(Told):
 
 
 def lists_of(*named: str, any_model: bool = True, **providers: Lists) -> ModelLists:
-    """Routes for the models that are named and, if `any_model`, one for all others, with all of these providers."""
+    """Build routes for the named models and, if `any_model`, one for all others, with all of these providers."""
     chain = Route(
         tuple(Target(name, first_token_s=1, gap_s=1) for name in providers), OnStreamFailure.CONTINUE, max_attempts=1
     )

@@ -532,7 +532,7 @@ class TestMessage:
 
 
 class TestExtras:
-    """Fields that the upstream sent beside the delta, in its choice and in its chunk."""
+    """Test fields that the upstream sent beside the delta, in its choice and in its chunk."""
 
     def test_a_choices_fields_stand_beside_its_delta_once(self) -> None:
         answer = stream()

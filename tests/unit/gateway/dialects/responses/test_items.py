@@ -150,7 +150,7 @@ class TestCalls:
 
 
 class TestResults:
-    """Case 08: nothing stands between a call and its result."""
+    """Test case 08: no item stands between a call and its result."""
 
     def test_a_text_behind_a_call_belongs_to_the_message_of_the_call(self) -> None:
         items = [said("Let me see."), CALL, said("\n"), output("a")]
@@ -213,7 +213,7 @@ class TestResults:
 
 
 class TestReasoning:
-    """Case 03: thoughts go back with the message that they led to."""
+    """Test case 03: thoughts return with the message that they led to."""
 
     def test_reasoning_goes_back_with_the_message_that_follows(self) -> None:
         assert messages_of([user("Hello?"), thought("I must look."), CALL, output("a"), thought("Good."), said("42.")])[

@@ -12,7 +12,7 @@ NOTHING = LoggedAnswer()
 
 
 class Log:
-    """Frames of one job."""
+    """Build the frames of one job."""
 
     def __init__(self) -> None:
         self._seq = 0

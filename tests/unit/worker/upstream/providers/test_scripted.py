@@ -24,7 +24,7 @@ def say(*prompts: object) -> dict[str, Any]:
 
 
 class Slept:
-    """Time that passes at once, and is remembered."""
+    """Record each sleep, and end it at once."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
