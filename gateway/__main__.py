@@ -1,6 +1,6 @@
-"""`tailrace`, and `python -m gateway`: a client's command starts without what only servers need, which takes a while.
+"""Start `tailrace`, or `python -m gateway`.
 
-Above: a person at a terminal, a script, a service manager. Below: client/, and cli.py for everything else.
+A client's command does not import the servers' packages, which takes a while. Not here: all other commands (cli.py).
 """
 
 import argparse
@@ -11,7 +11,7 @@ from gateway.client.commands import run
 
 
 def main() -> int:
-    """Run the command of this process; its exit status."""
+    """Run the command of this process and return its exit status."""
     if len(sys.argv) > 1 and sys.argv[1] in COMMANDS:
         parser = argparse.ArgumentParser(prog="tailrace")
         add_commands(parser.add_subparsers(dest="command"))

@@ -264,7 +264,7 @@ OUTPUT_BYTES: Final = 64 * KIB
 # catalog.py            names of models: `MODELS` of them, each of at most 255 characters.
 # scrape.py             an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text. One is made at a time
 #                        for each of two formats, and kept until the next; requests that arrive meanwhile share it.
-# runs.py               running, starting: slots. A request: a body. Of an answer, hash and count are kept, and the
+# runs.py, job_run.py   running, starting: slots. A request: a body. Of an answer, hash and count are kept, and the
 #                        text if an attempt continues it: `LOG_BYTES`.
 # ending.py             a page of the log.
 # embedding.py          the inputs: a body. Vectors: an upstream's answer; stored ones are in Redis, and read again by

@@ -1,7 +1,7 @@
 """Read the records of all jobs, to restore the queue's server after it lost its data.
 
-Used by worker/dispatch/reconciler.py. It reads every record,
-page by page: seldom, in the background. Not here: the restored keys (queue.py).
+It reads every record, page by page: seldom, in the background. Not here: when (worker/dispatch/reconciler.py), and
+the restored keys (queue.py).
 """
 
 from collections.abc import AsyncIterator, Mapping

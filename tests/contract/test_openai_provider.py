@@ -25,7 +25,7 @@ from shared.model.errors import (
     StartupError,
 )
 from tests.support.upstream import PATIENCE_S, Upstream, ask, expected_text, running_upstream
-from worker.upstream import chain as fallback
+from worker.upstream import chain
 from worker.upstream.chain import Link
 from worker.upstream.providers import http_upstream, openai_compatible
 from worker.upstream.providers.openai_compatible import OpenAICompatible
@@ -198,7 +198,7 @@ async def test_an_answer_without_done_is_whole_if_it_has_finished(provider: Open
 async def test_an_answer_that_never_ends_is_whole_if_it_has_finished(
     provider: OpenAICompatible, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fallback, "LAST_WORDS_S", 0.05)
+    monkeypatch.setattr(chain, "LAST_WORDS_S", 0.05)
     request = ask(tokens=5, fault="never_close")
     chunks = await read_through_link(provider, request)
     assert text(chunks) == expected_text(request)

@@ -17,7 +17,7 @@ from tests.support.processes import START_S, Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told, told_upstream
 from tests.support.valkey import running_valkey
-from worker.dispatch import dispatcher as lane_worker
+from worker.dispatch import dispatcher
 
 JOBS, CHAT = "/v1/jobs", "/v1/chat/completions"
 WEIGHTS = {"high": 4, "default": 2, "low": 1}
@@ -41,7 +41,7 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 @pytest.fixture
 def no_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turn sweeps off: a waiting job without a wake-up waits for longer than any test does."""
-    monkeypatch.setattr(lane_worker, "_SWEEP_S", 60.0)
+    monkeypatch.setattr(dispatcher, "_SWEEP_S", 60.0)
 
 
 def changed(system: System, **changes: Any) -> Settings:
