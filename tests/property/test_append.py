@@ -3,22 +3,16 @@
 After each step the log must equal the list, and exactly the logged entries must be published.
 """
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     initialize,
     invariant,
     multiple,
     rule,
-    run_state_machine_as_test,
 )
 
 from shared.model.errors import Drained, ProviderTimeout, WorkerLost
@@ -27,10 +21,9 @@ from shared.model.lifecycle import TERMINAL, State
 from shared.store.answers import AppendAnswer, Behind, FinishAnswer, StopReason, Written
 from shared.store.jobs import ROLLED_BACK, Execution, Succession
 from shared.store.replay_log import Entry
-from tests.support.core import Core, Listener, frames_of, open_core
-from tests.support.valkey import fresh_prefix
+from tests.support.core import Core, Listener, frames_of
+from tests.support.server_steps import ServerSteps, run_steps
 
-T = TypeVar("T")
 OWNERS = st.sampled_from(["w.1", "w.2", "reaper"])
 ENDINGS = st.sampled_from(sorted(TERMINAL))
 # Some are over 16 KiB: their channel carries a nudge.
@@ -100,21 +93,11 @@ class Model:
         return Written()
 
 
-class AppendProtocol(RuleBasedStateMachine):
+class AppendProtocol(ServerSteps):
     """Run several owners at one job."""
 
-    redis_url = ""
     executions = Bundle("executions")
     sent = Bundle("sent")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.stack = AsyncExitStack()
-
-    def run(self, work: Awaitable[T]) -> T:
-        """Carry out one step."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
 
     def read(self) -> list[bytes]:
         """Read the real log, as a list of frames."""
@@ -124,7 +107,7 @@ class AppendProtocol(RuleBasedStateMachine):
 
     @initialize(target=executions)
     def submit(self) -> Any:
-        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.core: Core = self.open_core()
         self.job_id = self.run(self.core.queued())
         channel = self.core.keys.channel(self.job_id)
         self.listener: Listener = self.run(self.stack.enter_async_context(self.core.listening(channel)))
@@ -277,17 +260,6 @@ class AppendProtocol(RuleBasedStateMachine):
         assert not TERMINAL & set(types[:-1])
         assert (types[-1] in TERMINAL) == (self.model.status in TERMINAL)
 
-    def teardown(self) -> None:
-        self.run(self.stack.aclose())
-        self.loop.close()
-
 
 def test_whatever_owners_do_the_log_is_a_plain_list_and_what_is_published_is_logged(redis_url: str) -> None:
-    machine = type("OnThisServer", (AppendProtocol,), {"redis_url": redis_url})
-
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
-    )
+    run_steps(AppendProtocol, redis_url, examples=40)

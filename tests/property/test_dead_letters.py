@@ -4,30 +4,22 @@ A failed job is listed once, in the order of its end, until it is dismissed or t
 A requeued job is not open.
 """
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import TypeVar
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 
 from shared.model.lifecycle import State
 from shared.store.answers import Written
 from shared.store.dead_letters import DeadLetters, Listed
-from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id, open_core
-from tests.support.valkey import fresh_prefix
+from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id
+from tests.support.server_steps import ServerSteps, run_steps
 
-T = TypeVar("T")
 ALL = 100
 TENANTS, MOST_OF_TENANT = ("alice", "bob", "carol"), 3
 
@@ -43,27 +35,20 @@ class Failed:
     gone: bool = False
 
 
-class DeadLetterSteps(RuleBasedStateMachine):
+class DeadLetterSteps(ServerSteps):
     """Run epilogues, people and owners at several jobs."""
 
-    redis_url = ""
     jobs = Bundle("jobs")
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.stack = AsyncExitStack()
         self.failed: dict[str, Failed] = {}
         self.listed: set[str] = set()
         self.open: set[str] = set()
 
-    def run(self, work: Awaitable[T]) -> T:
-        """Carry out one step."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
-
     @initialize()
     def begin(self) -> None:
-        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.core: Core = self.open_core()
         self.letters = DeadLetters(
             self.core.client,
             self.core.keys,
@@ -187,17 +172,6 @@ class DeadLetterSteps(RuleBasedStateMachine):
             else:
                 assert (found.dismissed, found.requeued_as) == (letter.dismissed, letter.requeued_as)  # type: ignore[union-attr]
 
-    def teardown(self) -> None:
-        self.run(self.stack.aclose())
-        self.loop.close()
-
 
 def test_whatever_is_done_the_list_is_what_failed_and_nobody_has_dealt_with(redis_url: str) -> None:
-    machine = type("OnThisServer", (DeadLetterSteps,), {"redis_url": redis_url})
-
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
-    )
+    run_steps(DeadLetterSteps, redis_url, examples=40)

@@ -4,14 +4,9 @@ The sum is always the bytes that its jobs keep: the exact bytes of ended jobs, t
 Jobs that vanish count until they are swept, which the next job does. No tenant passes its bound by a new job.
 """
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
-from typing import TypeVar
-
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, initialize, invariant, rule
 
 from shared.model.errors import TooManyBytes
 from shared.model.lifecycle import State
@@ -19,37 +14,29 @@ from shared.model.tenant_bounds import TenantBounds
 from shared.store.answers import Written
 from shared.store.jobs import Execution
 from tests.contract.test_kept_bytes import JOB, STEP, counted, expire, kept
-from tests.support.core import Core, frames_of, make_spec, open_core
-from tests.support.valkey import fresh_prefix
+from tests.support.core import Core, frames_of, make_spec
+from tests.support.server_steps import ServerSteps, run_steps
 
-T = TypeVar("T")
 BOUNDS = TenantBounds(bytes=20 * STEP)
 NONE = ""
 
 
-class ByteSteps(RuleBasedStateMachine):
+class ByteSteps(ServerSteps):
     """Run one tenant's jobs, and every step that adds to them and ends them."""
 
-    redis_url = ""
     jobs = Bundle("jobs")
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.stack = AsyncExitStack()
         self.waiting: set[str] = set()
         self.running: dict[str, tuple[Execution, int]] = {}
         self.ended: set[str] = set()
         self.vanished: set[str] = set()
 
-    def run(self, work: Awaitable[T]) -> T:
-        """Carry out one step."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
-
     @initialize()
     def open(self) -> None:
         """Begin with nothing."""
-        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.core: Core = self.open_core()
 
     @rule(target=jobs, size=st.integers(2, 5 * STEP), brief=st.booleans())
     def create(self, size: int, brief: bool) -> str:
@@ -138,26 +125,10 @@ class ByteSteps(RuleBasedStateMachine):
         total, there = self.run(counted(self.core)), self.run(self.counted_whole())
         assert total == there if not self.vanished else total > there
 
-    def teardown(self) -> None:
-        """Close the core and the event loop."""
-        self.run(self.stack.aclose())
-        self.loop.close()
-
 
 def _steps(size: int) -> int:
     return (size // STEP + 1) * STEP
 
 
 def test_whatever_happens_a_tenants_sum_is_what_its_jobs_keep(redis_url: str) -> None:
-    machine = type("OnThisServer", (ByteSteps,), {"redis_url": redis_url})
-
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=30,
-            deadline=None,
-            phases=(Phase.generate,),
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    run_steps(ByteSteps, redis_url, examples=25, phases=(Phase.generate,))

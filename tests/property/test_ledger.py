@@ -5,22 +5,17 @@ more waiting jobs after an admission than it may; `take` starts no job past its 
 tenants that have ready jobs in a lane are those that have a turn there.
 """
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     initialize,
     invariant,
     multiple,
     rule,
-    run_state_machine_as_test,
 )
 
 from shared.model.errors import TooManyWaiting
@@ -28,10 +23,9 @@ from shared.model.jobs import Place
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
 from shared.store.queue import Claim, Taken
-from tests.support.core import RETENTION_S, Core, make_spec, open_core
-from tests.support.valkey import fresh_prefix
+from tests.support.core import RETENTION_S, Core, make_spec
+from tests.support.server_steps import ServerSteps, run_steps
 
-T = TypeVar("T")
 LANES, TENANTS, OWNER = ("high", "low"), ("alice", "bob"), "w.1"
 LEASE_S = 3_600.0
 BOUNDS = TenantBounds(waiting=3, running=1)
@@ -48,27 +42,20 @@ class Alive:
     claimed: bool = False
 
 
-class LedgerSteps(RuleBasedStateMachine):
+class LedgerSteps(ServerSteps):
     """Run two tenants' jobs in two lanes, and every step that ends them."""
 
-    redis_url = ""
     jobs = Bundle("jobs")
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.stack = AsyncExitStack()
         self.alive: dict[str, Alive] = {}
         self.all: list[str] = []
-
-    def run(self, work: Awaitable[T]) -> T:
-        """Carry out one step."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
 
     @initialize(target=jobs, lanes=st.lists(st.sampled_from(LANES), min_size=3, max_size=3))
     def open(self, lanes: list[str]) -> Any:
         """Open the core with one running job of Alice's, and two that were passed over."""
-        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.core: Core = self.open_core()
         opened = [self.admit(TENANTS[0], lane, released=True) for lane in lanes]
         self.take(list(LANES), workers=2)
         return multiple(*opened)
@@ -209,20 +196,8 @@ class LedgerSteps(RuleBasedStateMachine):
             # arq's names have no prefix of this test's own.
             for job in self.all:
                 self.run(self.core.client.delete(ARQ_JOB + job, ARQ_IN_PROGRESS + job, ARQ_RETRY + job))
-        self.run(self.stack.aclose())
-        self.loop.close()
+        super().teardown()
 
 
 def test_whatever_happens_the_reservations_are_the_jobs_alive(redis_url: str) -> None:
-    machine = type("OnThisServer", (LedgerSteps,), {"redis_url": redis_url})
-
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=100,
-            stateful_step_count=30,
-            deadline=None,
-            phases=(Phase.generate,),
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+    run_steps(LedgerSteps, redis_url, examples=100, phases=(Phase.generate,))

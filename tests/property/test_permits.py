@@ -1,46 +1,31 @@
 """Test places at a provider against a plain model: any holders and waiters, on the real server, as time passes."""
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
-from typing import TypeVar
-
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule
 
 from shared.store.permits import WAITER_TIMEOUT_S, ConcurrencyPermits, PermitHolder
-from tests.support.core import Core, open_core
-from tests.support.valkey import fresh_prefix
+from tests.support.core import Core
+from tests.support.server_steps import ServerSteps, run_steps
 
-T = TypeVar("T")
 LIMIT = 2
 JOBS = st.sampled_from(["a", "b", "c", "d", "e"])
 WORKERS = st.sampled_from(["w1", "w2"])
 LEASE_S = 1_000.0
 
 
-class Waiting(RuleBasedStateMachine):
+class Waiting(ServerSteps):
     """Run two workers at a provider that takes two calls."""
-
-    redis_url = ""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.stack = AsyncExitStack()
         self.holders: list[str] = []
         self.silent: list[str] = []
         """Holders whose lease is over, as long as nobody has asked for their places."""
         self.queue: list[str] = []
 
-    def run(self, work: Awaitable[T]) -> T:
-        """Carry out one step."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
-
     @initialize()
     def open(self) -> None:
-        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.core: Core = self.open_core()
         self.places = ConcurrencyPermits(self.core.client, self.core.keys)
         self.keys = self.core.keys.permits("p")
 
@@ -92,20 +77,9 @@ class Waiting(RuleBasedStateMachine):
             living = self.run(self.core.client.zcount(self.keys.holders, 2, "+inf"))
             assert living == len(self.holders)
 
-    def teardown(self) -> None:
-        self.run(self.stack.aclose())
-        self.loop.close()
-
 
 def test_places_are_given_as_a_plain_model_says(redis_url: str) -> None:
-    machine = type("AtThisServer", (Waiting,), {"redis_url": redis_url})
-
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
-    )
+    run_steps(Waiting, redis_url, examples=40)
 
 
 def test_a_turn_is_kept_for_longer_than_a_job_stays_away() -> None:

@@ -4,31 +4,24 @@ An admitted job that has not ended is always in its lane, known to the reaper an
 two holders. Leases are so long that none expires by itself; a step expires them.
 """
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
-    RuleBasedStateMachine,
     initialize,
     invariant,
     multiple,
     rule,
-    run_state_machine_as_test,
 )
 
 from shared.model.errors import IdempotencyConflict, QueueFull
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
 from shared.store.queue import Claim, Taken
-from tests.support.core import RETENTION_S, Core, make_spec, open_core
-from tests.support.valkey import fresh_prefix
+from tests.support.core import RETENTION_S, Core, make_spec
+from tests.support.server_steps import ServerSteps, run_steps
 
-T = TypeVar("T")
 LANES = ("high", "low")
 LEASE_S = 3_600.0
 MAX_DEPTH = 3
@@ -45,26 +38,19 @@ class Place:
     ran: bool = False
 
 
-class QueueSteps(RuleBasedStateMachine):
+class QueueSteps(ServerSteps):
     """Run several owners at several jobs in two lanes."""
 
-    redis_url = ""
     jobs = Bundle("jobs")
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.stack = AsyncExitStack()
         self.places: dict[str, Place] = {}
         self.used: dict[str, tuple[str, str]] = {}
 
-    def run(self, work: Awaitable[T]) -> T:
-        """Carry out one step."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
-
     @initialize()
     def open(self) -> None:
-        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.core: Core = self.open_core()
 
     # Admission.
 
@@ -217,16 +203,8 @@ class QueueSteps(RuleBasedStateMachine):
             # arq's names have no prefix of this test's own.
             for job in self.places:
                 self.run(self.core.client.delete(ARQ_JOB + job, ARQ_IN_PROGRESS + job, ARQ_RETRY + job))
-        self.run(self.stack.aclose())
-        self.loop.close()
+        super().teardown()
 
 
 def test_whatever_owners_do_no_job_is_lost_or_held_twice(redis_url: str) -> None:
-    machine = type("OnThisServer", (QueueSteps,), {"redis_url": redis_url})
-
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
-    )
+    run_steps(QueueSteps, redis_url, examples=40)

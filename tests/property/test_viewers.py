@@ -4,22 +4,16 @@ A job is abandoned if and only if it had no viewers for as long as it asked for.
 that a step moves all written times into the past.
 """
 
-import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, invariant, rule
 
 from shared.model.jobs import VIEWER_LEASE_S, Abandonment, OnDisconnect
 from shared.store.viewers import View
-from tests.support.core import Core, open_core
-from tests.support.valkey import fresh_prefix
+from tests.support.core import Core
+from tests.support.server_steps import ServerSteps, run_steps
 
-T = TypeVar("T")
 GATEWAYS = st.sampled_from(["g.1", "g.2", "g.3"])
 UNSEEN_S, ALONE_S = 40.0, 10.0
 # Longer than all steps of one run: times nearer than this to a limit are not checked.
@@ -51,23 +45,12 @@ class Model:
             self.given_up_at = max(last, self.now + stay_s) + ALONE_S
 
 
-class Viewing(RuleBasedStateMachine):
+class Viewing(ServerSteps):
     """Run three gateways and one job."""
-
-    redis_url = ""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.stack = AsyncExitStack()
-
-    def run(self, work: Awaitable[T]) -> T:
-        """Carry out one step."""
-        return self.loop.run_until_complete(asyncio.wait_for(work, 5))
 
     @initialize(mortal=st.booleans(), caller=st.booleans())
     def open(self, mortal: bool, caller: bool) -> None:
-        self.core: Core = self.run(self.stack.enter_async_context(open_core(self.redis_url, fresh_prefix())))
+        self.core: Core = self.open_core()
         terms = Abandonment(OnDisconnect.CANCEL, UNSEEN_S, ALONE_S) if mortal else Abandonment()
         self.job = self.run(self.core.queued(abandonment=terms, viewer="g.1" if caller else None))
         self.model = Model(mortal)
@@ -119,17 +102,6 @@ class Viewing(RuleBasedStateMachine):
             if not nearly:
                 assert self.run(self.core.viewers.count([self.job])) == [self.model.viewers]
 
-    def teardown(self) -> None:
-        self.run(self.stack.aclose())
-        self.loop.close()
-
 
 def test_a_job_is_given_up_if_and_only_if_nobody_was_there_for_so_long(redis_url: str) -> None:
-    machine = type("OnThisServer", (Viewing,), {"redis_url": redis_url})
-
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-        ),
-    )
+    run_steps(Viewing, redis_url, examples=60, steps=25)
