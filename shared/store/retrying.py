@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from shared.store.client import REDIS_DOWN, Outage
+from shared.store.client import REDIS_DOWN, Backoff, Outage
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ _PAUSE_MOST_S = 1.0
 async def retry_until_redis_answers(call: Callable[[], Awaitable[T]]) -> T:
     """Repeat a call until Redis answers it. The call must be idempotent: an answer can be lost after its effect."""
     outage = Outage("worker.waits_for_redis", "worker.waited_for_redis")
-    pause = _PAUSE_FIRST_S
+    pauses = Backoff(_PAUSE_FIRST_S, _PAUSE_MOST_S)
     while True:
         try:
             result = await call()
@@ -23,5 +23,4 @@ async def retry_until_redis_answers(call: Callable[[], Awaitable[T]]) -> T:
             return result
         except REDIS_DOWN as error:
             outage.goes_on(error)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _PAUSE_MOST_S)
+        await asyncio.sleep(pauses.next_s())

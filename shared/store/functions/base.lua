@@ -1,7 +1,7 @@
 #!lua name=tailrace_@VERSION@
 -- The atomic steps of Tailrace, as Redis Functions. Each is one step of design: it happens whole or not at all.
--- shared/store/jobs.py and shared/store/replay_log.py call the job side, shared/store/queue.py the queue side; no function touches both, so
--- that the two may live on different servers. Every function's name ends in a hash of this source, which is put in the
+-- jobs.py and replay_log.py of shared/store call the job side, queue.py the queue side; no function touches both, so that
+-- the two may live on different servers. Every function's name ends in a hash of this source, which is put in the
 -- placeholder's place: two versions of the library stand side by side, and neither replaces the other.
 
 local VERSION = '@VERSION@'
