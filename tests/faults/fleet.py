@@ -109,10 +109,10 @@ class Fleet:
         self.ports = [int(members[name].url.rpartition(":")[2]) for name in GATEWAYS]
         self.problems: list[str] = []
 
-    async def suffer(self, fault: Fault, chance: random.Random) -> None:
-        """Let a fault happen, and let its part come back."""
+    async def suffer(self, fault: Fault, chance: random.Random, forgot_at: list[float]) -> None:
+        """Let a fault happen, and let its part come back; `forgot_at` gets the times at which jobs may be lost."""
         if fault.part in self._servers:
-            await self._servers[fault.part].suffer(fault)
+            await self._servers[fault.part].suffer(fault, forgot_at if fault.forgets else [])
         elif fault.part == CONNECTIONS:
             await chance.choice([*self._servers.values()]).cut(fault.kind, chance)
         else:
@@ -131,9 +131,9 @@ class Fleet:
         await asyncio.sleep(fault.lasts_s)
         await member.revive()
 
-    async def suffer_outage(self, fault: Fault) -> None:
-        """Let all servers suffer this fault at once."""
-        await asyncio.gather(*(server.suffer(fault) for server in self._servers.values()))
+    async def suffer_outage(self, fault: Fault, forgot_at: list[float]) -> None:
+        """Let all servers suffer this fault at once; see `suffer`."""
+        await asyncio.gather(*(server.suffer(fault, forgot_at) for server in self._servers.values()))
 
     async def endless_keys(self, within_s: float) -> list[str]:
         """Return a sentence if there are keys that never expire, after at most so long."""

@@ -222,9 +222,10 @@ class Reader:
         """Read until the end, or until it leaves. Raises one of `NET_FAULTS` if the stream breaks."""
         leaves_after = self._chance.expovariate(1 / 300) if self._chance.random() < _LEAVES else float("inf")
         stalls_after = self._chance.expovariate(1 / 100) if stalls else float("inf")
-        seen, tail, asked_at = 0, b"", time.monotonic()
+        seen, tail, asked_at, stalled = 0, b"", time.monotonic(), False
         while data := await response.chunk():
-            waited = time.monotonic() - asked_at > _WAITED_S
+            # After a stall the buffers on the way are full of older events, and pass them on one after the other.
+            waited = time.monotonic() - asked_at > _WAITED_S and not stalled
             *frames, tail = (tail + data).split(b"\n\n")
             for frame in frames:
                 bare = frame[frame.find(b"event:") :] if frame.startswith(b":") else frame
@@ -232,7 +233,7 @@ class Reader:
                     self._heard(decode_frame(bare + b"\n\n"), current=waited)
                     seen += 1
             if seen >= stalls_after:
-                stalls_after = float("inf")
+                stalls_after, stalled = float("inf"), True
                 await self._stall(response)
             if seen >= leaves_after and not self.over:
                 return

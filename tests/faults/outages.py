@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import uvloop
@@ -38,8 +37,7 @@ async def outage(folder: Path, seconds: float) -> Score:
         bodies = [ask(model=MODEL, tokens=tokens, seed=number, rate=_RATE) for number in range(JOBS)]
         jobs = [asyncio.create_task(each.job(body)) for each, body in zip(clients, bodies, strict=True)]
         await asyncio.sleep(_BEFORE_S)
-        score.deadly_at.append(time.monotonic())
-        await fleet.suffer_outage(Fault(VALKEY, "outage", _BEFORE_S, seconds))
+        await fleet.suffer_outage(Fault(VALKEY, "outage", _BEFORE_S, seconds), score.deadly_at)
         await asyncio.gather(*jobs)
         score.open_calls = await fleet.open_calls(5.0)
         score.problems += [*fleet.problems, *fleet.tracebacks()]

@@ -96,9 +96,7 @@ async def _afflict(fleet: Fleet, faults: list[Fault], seed: int, score: Score, s
             pass
         if stop.is_set():
             break
-        if fault.forgets:
-            score.deadly_at.append(time.monotonic())
         counts[f"{fault.part.partition(' ')[0]} {fault.kind}"] += 1
-        await fleet.suffer(fault, random.Random(f"{seed}/{fault.at_s}"))
+        await fleet.suffer(fault, random.Random(f"{seed}/{fault.at_s}"), score.deadly_at)
     for name, count in counts.items():
         score.faults[name] = score.faults.get(name, 0) + count

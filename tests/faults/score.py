@@ -89,8 +89,11 @@ class Score:
     def told_of_a_loss(self, what: str, since: float, now: float) -> None:
         """Record a reader's loss of events as a problem, unless a Valkey was killed after its last event."""
         if not any(since - IN_FLIGHT_S <= at <= now for at in self.deadly_at):
+            before = [since - at for at in self.deadly_at if at <= since]
+            last = f"the last time {min(before):.1f} s before that event" if before else "not once before"
             self.problems.append(
-                f"{what} {now - since:.1f} s after its last event, and no Valkey was killed or flushed meanwhile."
+                f"{what} {now - since:.1f} s after its last event, and no Valkey was killed or flushed meanwhile"
+                f" ({last})."
             )
 
     def as_dict(self) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import os
 import random
 import shutil
 import signal
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,15 +43,21 @@ class Server:
         """Its address."""
         return self._valkey.url
 
-    async def suffer(self, fault: Fault) -> None:
-        """Let a fault happen, and let the server come back."""
+    async def suffer(self, fault: Fault, forgot_at: list[float]) -> None:
+        """Let a fault happen, and let the server come back.
+
+        Append to `forgot_at` the times (monotonic seconds) at which the server may have lost what it acknowledged.
+        """
+        self._forgot_at = forgot_at
         if fault.kind == "freeze":
             assert self._valkey.pid is not None
             os.kill(self._valkey.pid, signal.SIGSTOP)
             await asyncio.sleep(fault.lasts_s)
             os.kill(self._valkey.pid, signal.SIGCONT)
         elif fault.kind == "flush":
-            await self._command([("FLUSHALL",)])
+            # A flush whose answer is lost is sent again: each of them empties the server.
+            await self._command([("FLUSHALL",)], before_each=self._forgets)
+            self._forgets()
             await asyncio.sleep(fault.lasts_s)
         elif fault.kind in AHEAD_S:
             await self._move_clock(AHEAD_S[fault.kind], fault.lasts_s)
@@ -90,10 +97,14 @@ class Server:
             await self._command([("SCRIPT", "KILL")])
             await asyncio.gather(script, return_exceptions=True)
 
-    async def _command(self, commands: Sequence[Command]) -> None:
+    def _forgets(self) -> None:
+        self._forgot_at.append(time.monotonic())
+
+    async def _command(self, commands: Sequence[Command], before_each: Callable[[], None] = lambda: None) -> None:
         """Give these commands, however often connections are cut meanwhile."""
         for command in commands:
             while True:
+                before_each()
                 try:
                     async with self._admin() as client:
                         await client.execute_command(*command)
@@ -110,6 +121,7 @@ class Server:
         file, synced = self._aof, self._aof.stat().st_size
         if kind == "crash":
             await asyncio.sleep(_UNSYNCED_S)
+        self._forgets()
         self._valkey.kill()
         await self._valkey.died()
         if kind == "crash" and file == self._aof:  # else it has just been rewritten
