@@ -39,14 +39,14 @@ from shared.telemetry.metrics import Buckets, Metrics
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.reaper import Reaper
 from worker.dispatch.reconciler import Recovery
-from worker.execution.completion import Epilogue
+from worker.execution.completion import CompletionSteps
 from worker.execution.executions import execution_factories
 from worker.execution.job_end import JobEnder
 from worker.execution.job_run import RunLimits, RunServices
 from worker.execution.pump import Pump
 from worker.execution.runs import Runs
 from worker.model.breaker import Policy
-from worker.model.token_estimate import Savings
+from worker.model.token_estimate import SavedTokenEstimate
 from worker.model_publisher import publish_models
 from worker.upstream.breakers import Breakers
 from worker.upstream.chain import Routes
@@ -84,7 +84,7 @@ class Stores:
     jobs: Store
     queue: Queue
     replay_log: ReplayLog
-    epilogue: Epilogue
+    completion_steps: CompletionSteps
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +113,13 @@ class Builder:
         self.clock = SystemClock()
         self.keys = Keys(settings.key_prefix, settings.arq_prefixed)
         self.metrics = Metrics(silent=not settings.metrics)
-        self.savings = Savings()
+        self.token_estimate = SavedTokenEstimate()
         self.clients = self._open_clients(stack)
         self.stores = self._stores()
         self.pump = Pump(
             ReplayLog(self.clients.writer, self.keys), self.clock, max_bytes=settings.pump_bytes, metrics=self.metrics
         )
-        self.ender = JobEnder(self.stores.jobs, self.stores.replay_log, self.savings)
+        self.ender = JobEnder(self.stores.jobs, self.stores.replay_log, self.token_estimate)
 
     def _open_clients(self, stack: AsyncExitStack) -> Clients:
         settings, command = self.settings, self.metrics.command
@@ -174,8 +174,8 @@ class Builder:
             metrics=metrics,
         )
         queue = Queue(self.clients.queue, keys, metrics)
-        epilogue = Epilogue(queue, dead_letters, store, metrics)
-        return Stores(store, queue, ReplayLog(self.clients.jobs, keys), epilogue)
+        completion_steps = CompletionSteps(queue, dead_letters, store, metrics)
+        return Stores(store, queue, ReplayLog(self.clients.jobs, keys), completion_steps)
 
     async def server_age(self) -> ServerAge:
         """Read the time since the servers started; after a start, holders need a lease's time to renew their claims."""
@@ -222,9 +222,9 @@ class Builder:
             limits=RunLimits(settings.max_crashes, settings.max_regenerated_tokens),
             lease_s=settings.lease_s,
             metrics=self.metrics,
-            savings=self.savings,
+            token_estimate=self.token_estimate,
         )
-        return Runs(services, stores.epilogue)
+        return Runs(services, stores.completion_steps)
 
     def dispatcher(self, runs: Runs, age: ServerAge) -> Dispatcher:
         """Build the dispatcher."""
@@ -233,7 +233,7 @@ class Builder:
             self.stores.jobs,
             runs,
             self.ender,
-            self.stores.epilogue,
+            self.stores.completion_steps,
             self.keys,
             client=self.clients.queue,
             bell_client=self.clients.wake_up,
@@ -249,7 +249,7 @@ class Builder:
         return Reaper(
             self.stores.jobs,
             self.stores.queue,
-            self.stores.epilogue,
+            self.stores.completion_steps,
             self.clock,
             lambda job_id, error: self.ender.end(job_id, owner, error),
             serve,
@@ -257,7 +257,7 @@ class Builder:
             lease_s=self.settings.lease_s,
             wait_s=age.wait_s,
             up_s=age.up_s,
-            savings=self.savings,
+            token_estimate=self.token_estimate,
         )
 
     def recovery(self) -> Recovery:
@@ -271,7 +271,9 @@ class Builder:
             listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
         )
         bounds = settings.tenant_bounds
-        return Recovery(stores.jobs, stores.queue, walk, stores.epilogue, lease_s=settings.lease_s, bounds=bounds)
+        return Recovery(
+            stores.jobs, stores.queue, walk, stores.completion_steps, lease_s=settings.lease_s, bounds=bounds
+        )
 
     def feed(self, dispatcher: Dispatcher, concurrency: Concurrency) -> LiveFeed:
         """Build the reader of the control channel."""

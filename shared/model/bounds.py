@@ -161,7 +161,7 @@ BREAKER_FAILURES: Final = 64
 BREAKER_GROUPS: Final = 64
 """Tenants whose calls a circuit counts in a few seconds. More of them leave no doubt, either."""
 
-SAVINGS: Final = 256
+ESTIMATED_MODELS: Final = 256
 """Models for which a worker knows the usual length of answers: those called last. Callers choose the names."""
 
 CHOOSY_MODELS: Final = 256

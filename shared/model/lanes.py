@@ -56,7 +56,7 @@ def _parse(entry: str) -> Lane:
     return Lane(name, weight, cap)
 
 
-class Rota:
+class LaneScheduler:
     """The order of the lanes for one process's slots.
 
     Smooth weighted round robin (as in nginx's upstream balancer): each lane gets its share, evenly spread.

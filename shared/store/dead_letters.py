@@ -49,7 +49,7 @@ class Listed(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Buried:
+class NewDeadLetter:
     """A job that has just become a dead letter, and why."""
 
     job_id: str
@@ -87,7 +87,7 @@ class DeadLetters:
         self._most, self._most_of_tenant = most, most_of_tenant
         self._lists = [keys.dead_letters, keys.open_dead_letters, keys.dead_letter_owners, keys.dead_letter_tenants]
 
-    async def bury(self, job_id: str) -> Buried | None:
+    async def add(self, job_id: str) -> NewDeadLetter | None:
         """Make a job that has ended a dead letter, if it failed, and not by its request's fault. Idempotent.
 
         Returns None if it is not a dead letter, or was one before.
@@ -99,13 +99,13 @@ class DeadLetters:
             return None
         tenant, lane, attempts = ((each or b"").decode("utf-8", "replace") for each in about)
         args = (job_id, ended, self._kept_ms, self._most, tenant, self._keys.dead_letters_of, self._most_of_tenant)
-        added, *over = await self._functions.call("bury", self._lists, *args)
+        added, *over = await self._functions.call("add_dead_letter", self._lists, *args)
         self._over.add(len(over))
         for each in over:
             await self.dismiss(each.decode())
         if not added:
             return None
-        return Buried(job_id, tenant, lane, code, int(attempts or 0))
+        return NewDeadLetter(job_id, tenant, lane, code, int(attempts or 0))
 
     async def listed(self, after: Listed | None, limit: int, *, only_open: bool) -> list[Listed]:
         """Those that ended before `after`, the last one first; `only_open`: without those that were requeued."""

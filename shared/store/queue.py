@@ -295,7 +295,7 @@ class Queue:
         return bool(await self._client.exists(self._arq.job + job_id))
 
     async def done(self, job_id: str, lane: str) -> None:
-        """Forget a job that has ended: the epilogue's last step; idempotent."""
+        """Remove a job that has ended from the queue: the last completion step; idempotent."""
         keys = [
             self._keys.lane(lane),
             self._keys.active,

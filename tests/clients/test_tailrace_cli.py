@@ -201,7 +201,7 @@ async def refused(tailrace: Tailrace, model: str) -> str:
 
 
 async def listed(root: Tailrace, model: str, *options: str, count: int) -> list[dict[str, Any]]:
-    """Return the dead letters that asked for a model, once there are so many: a job ends before its epilogue does."""
+    """Return the dead letters that asked for a model, once there are so many: they follow the end of their jobs."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             ended = await root("dead-letters", "--json", "--model", model, *options)

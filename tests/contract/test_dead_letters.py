@@ -9,7 +9,7 @@ from shared.model.errors import AttemptFailed, BadCursor, JobNotFound, ProviderR
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.lifecycle import State
 from shared.store.answers import Written
-from shared.store.dead_letters import Buried, DeadLetters, Listed
+from shared.store.dead_letters import DeadLetters, Listed, NewDeadLetter
 from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id
 
 SLACK_S = 5.0
@@ -19,7 +19,7 @@ UNREACHABLE = ProviderUnreachable("Nobody is there.")
 
 
 async def failed(core: Core, error: AttemptFailed = UNREACHABLE, **changes: Any) -> str:
-    """Make a failed job, before its epilogue."""
+    """Make a failed job, before its completion steps."""
     execution = await core.running(**changes)
     data = encode_data({"error": problem_of(error), "sha256": "", "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
@@ -30,7 +30,7 @@ async def failed(core: Core, error: AttemptFailed = UNREACHABLE, **changes: Any)
 async def dead_letter(core: Core, **changes: Any) -> str:
     """Make a job that is a dead letter."""
     job_id = await failed(core, **changes)
-    assert await core.dead_letters.bury(job_id) is not None
+    assert await core.dead_letters.add(job_id) is not None
     return job_id
 
 
@@ -52,9 +52,9 @@ async def kept_s(core: Core, job_id: str) -> list[float]:
 async def test_a_job_that_failed_becomes_a_dead_letter_once(core: Core) -> None:
     job_id = await failed(core, tenant="bob", lane="low")
 
-    first, second = [await core.dead_letters.bury(job_id) for _ in range(2)]
+    first, second = [await core.dead_letters.add(job_id) for _ in range(2)]
 
-    assert first == Buried(job_id, "bob", "low", "provider_unreachable", 1)
+    assert first == NewDeadLetter(job_id, "bob", "low", "provider_unreachable", 1)
     assert second is None
     assert await ids(core) == await ids(core, only_open=False) == [job_id]
     assert await core.dead_letters.open() == 1
@@ -64,17 +64,17 @@ async def test_a_job_that_failed_becomes_a_dead_letter_once(core: Core) -> None:
 async def test_a_job_that_is_not_to_be_stored_is_no_dead_letter_and_soon_gone(core: Core, keep_s: float) -> None:
     job_id = await failed(core, keep_s=keep_s)
 
-    assert await core.dead_letters.bury(job_id) is None
+    assert await core.dead_letters.add(job_id) is None
     assert await ids(core, only_open=False) == []
     assert (await core.job(job_id)).dead_letter is False
     longest_s = min(keep_s, DEAD_LETTER_RETENTION_S)
     assert all(longest_s - 1 < each <= longest_s for each in await kept_s(core, job_id))
 
 
-async def test_of_many_who_bury_at_once_one_is_told(core: Core) -> None:
+async def test_of_many_who_add_at_once_one_gets_the_letter(core: Core) -> None:
     job_id = await failed(core)
 
-    told = await asyncio.gather(*(core.dead_letters.bury(job_id) for _ in range(10)))
+    told = await asyncio.gather(*(core.dead_letters.add(job_id) for _ in range(10)))
 
     assert len([each for each in told if each is not None]) == 1
 
@@ -84,7 +84,7 @@ async def test_a_job_that_did_not_fail_is_no_dead_letter(core: Core, state: Stat
     execution = await core.running()
     await core.finish(execution, state)
 
-    assert await core.dead_letters.bury(execution.job_id) is None
+    assert await core.dead_letters.add(execution.job_id) is None
     assert await ids(core, only_open=False) == []
 
 
@@ -93,7 +93,7 @@ async def test_a_job_that_was_cancelled_or_runs_or_is_unknown_is_no_dead_letter(
     await core.cancel(cancelled)
 
     for job_id in (cancelled, running, fresh_job_id()):
-        assert await core.dead_letters.bury(job_id) is None
+        assert await core.dead_letters.add(job_id) is None
     assert await ids(core, only_open=False) == []
 
 
@@ -102,7 +102,7 @@ async def test_a_job_that_its_owner_deleted_while_it_ran_is_no_dead_letter(core:
     assert await core.store.forget(execution.job_id) == "hidden"
     await core.finish(execution, State.FAILED)
 
-    assert await core.dead_letters.bury(execution.job_id) is None
+    assert await core.dead_letters.add(execution.job_id) is None
 
 
 @pytest.mark.parametrize("code", ["invalid_request", "context_length_exceeded", "content_policy_violation"])
@@ -111,7 +111,7 @@ async def test_a_job_whose_request_was_to_blame_is_no_dead_letter_and_kept_like_
 ) -> None:
     job_id = await failed(core, ProviderRefused("No.", code=code))
 
-    assert await core.dead_letters.bury(job_id) is None
+    assert await core.dead_letters.add(job_id) is None
     assert await ids(core, only_open=False) == []
     assert not (await core.job(job_id)).dead_letter
     assert not await core.dead_letters.dismiss(job_id)
@@ -132,9 +132,9 @@ async def test_a_job_whose_outcome_nobody_can_read_is_a_dead_letter_all_the_same
     job_id = await failed(core)
     await core.client.hset(core.keys.job(job_id).record, "outcome", "{")  # type: ignore[misc]
 
-    buried = await core.dead_letters.bury(job_id)
+    added = await core.dead_letters.add(job_id)
 
-    assert buried is not None and buried.code == ""
+    assert added is not None and added.code == ""
 
 
 async def test_what_failed_is_kept_for_longer_than_what_did_not(core: Core) -> None:
@@ -153,7 +153,7 @@ async def test_they_are_listed_from_the_last_that_ended_page_by_page(core: Core)
     jobs = [await failed(core) for _ in range(5)]
     for job_id, at in zip(jobs, (now - 9, now - 5, now - 5, now - 5, now - 1), strict=True):
         await ended_at(core, job_id, at)
-        assert await core.dead_letters.bury(job_id) is not None
+        assert await core.dead_letters.add(job_id) is not None
 
     found: list[Listed] = []
     while page := await core.dead_letters.listed(found[-1] if found else None, 2, only_open=True):
@@ -168,7 +168,7 @@ async def test_a_page_goes_on_after_one_that_is_no_longer_listed(core: Core) -> 
     now = (await core.job(jobs[0])).ended_ms
     for age, job_id in enumerate(jobs):
         await ended_at(core, job_id, now - age)
-        await core.dead_letters.bury(job_id)
+        await core.dead_letters.add(job_id)
     (first,) = await core.dead_letters.listed(None, 1, only_open=True)
     await core.dead_letters.dismiss(first.job_id)
 
@@ -184,7 +184,7 @@ async def test_of_more_than_are_kept_the_oldest_go_and_their_jobs_with_them(core
     for age, job_id in enumerate(jobs):
         await ended_at(core, job_id, now - age - (old_ms if age >= MOST_DEAD_LETTERS else 0))
     for job_id in reversed(jobs):
-        await core.dead_letters.bury(job_id)
+        await core.dead_letters.add(job_id)
 
     assert await ids(core) == await ids(core, only_open=False) == jobs[:MOST_DEAD_LETTERS]
     for job_id in jobs[MOST_DEAD_LETTERS:]:  # no longer than a job that did not fail
@@ -197,7 +197,7 @@ async def test_one_that_is_too_many_stays_as_a_job_while_any_would(core: Core) -
     jobs = [await failed(core) for _ in range(MOST_DEAD_LETTERS + 1)]
     for age, job_id in enumerate(jobs):
         await ended_at(core, job_id, now - age)
-        await core.dead_letters.bury(job_id)
+        await core.dead_letters.add(job_id)
 
     assert not (await core.job(jobs[-1])).dead_letter
     assert all(each <= RETENTION_S for each in await kept_s(core, jobs[-1]))
@@ -210,7 +210,7 @@ async def test_those_whose_time_is_over_go_with_the_next(core: Core) -> None:
         await core.client.zadd(key, {old: over})
     assert await core.dead_letters.open() == 0
 
-    await core.dead_letters.bury(next_one)
+    await core.dead_letters.add(next_one)
 
     assert await ids(core) == await ids(core, only_open=False) == [next_one]
 
@@ -219,7 +219,7 @@ async def test_one_whose_time_is_over_already_does_not_become_one(core: Core) ->
     job_id = await failed(core)
     await ended_at(core, job_id, 1)
 
-    assert await core.dead_letters.bury(job_id) is None
+    assert await core.dead_letters.add(job_id) is None
     assert await ids(core, only_open=False) == []
 
 
@@ -252,8 +252,8 @@ async def test_one_that_was_dismissed_is_an_ordinary_job_and_stays_one(core: Cor
 
     assert await ids(core, only_open=False) == []
     assert all(RETENTION_S - SLACK_S < each <= RETENTION_S for each in await kept_s(core, job_id))
-    # Its epilogue runs once more.
-    assert await core.dead_letters.bury(job_id) is None
+    # Its completion steps run once more.
+    assert await core.dead_letters.add(job_id) is None
     assert await ids(core, only_open=False) == []
 
 
@@ -314,23 +314,23 @@ def shares(core: Core, *, most: int, most_of_tenant: int) -> DeadLetters:
     )
 
 
-async def buried(core: Core, letters: DeadLetters, tenant: str, count: int) -> list[str]:
+async def dead_letters_of(core: Core, letters: DeadLetters, tenant: str, count: int) -> list[str]:
     """Make so many dead letters of a tenant, the first of them the oldest."""
     jobs = [await failed(core, tenant=tenant) for _ in range(count)]
     now = (await core.job(jobs[0])).ended_ms
     for age, job_id in enumerate(reversed(jobs)):
         await ended_at(core, job_id, now - age)
     for job_id in jobs:
-        assert await letters.bury(job_id) is not None
+        assert await letters.add(job_id) is not None
     return jobs
 
 
 async def test_a_tenants_dead_letters_displace_its_own_and_no_other(core: Core) -> None:
     letters = shares(core, most=10, most_of_tenant=3)
-    mine = await buried(core, letters, "alice", 2)
+    mine = await dead_letters_of(core, letters, "alice", 2)
     left = await kept_s(core, mine[0])
 
-    theirs = await buried(core, letters, "bob", 8)
+    theirs = await dead_letters_of(core, letters, "bob", 8)
 
     assert set(await ids(core, only_open=False)) == {*mine, *theirs[-3:]}
     assert [(await core.job(job_id)).dismissed for job_id in theirs] == [True] * 5 + [False] * 3
@@ -340,20 +340,20 @@ async def test_a_tenants_dead_letters_displace_its_own_and_no_other(core: Core) 
 
 async def test_if_all_tenants_have_too_many_the_one_that_has_most_loses_its_oldest(core: Core) -> None:
     letters = shares(core, most=5, most_of_tenant=4)
-    many, few = await buried(core, letters, "bob", 4), await buried(core, letters, "alice", 1)
+    many, few = await dead_letters_of(core, letters, "bob", 4), await dead_letters_of(core, letters, "alice", 1)
 
-    further = await buried(core, letters, "carol", 2)
+    further = await dead_letters_of(core, letters, "carol", 2)
 
     assert set(await ids(core, only_open=False)) == {*many[2:], *few, *further}
 
 
 async def test_letters_of_a_version_without_shares_go_first_and_are_dropped_like_others(core: Core) -> None:
     letters = shares(core, most=5, most_of_tenant=4)
-    old = await buried(core, letters, "bob", 4)
+    old = await dead_letters_of(core, letters, "bob", 4)
     for key in (core.keys.dead_letter_owners, core.keys.dead_letter_tenants, core.keys.dead_letters_of + "bob"):
         await core.client.delete(key)
 
-    new = await buried(core, letters, "bob", 2)
+    new = await dead_letters_of(core, letters, "bob", 2)
     await letters.dismiss(old[1])
 
     assert set(await ids(core, only_open=False)) == {*old[2:], *new}
@@ -361,10 +361,10 @@ async def test_letters_of_a_version_without_shares_go_first_and_are_dropped_like
 
 async def test_what_is_dismissed_makes_room_in_its_tenants_share(core: Core) -> None:
     letters = shares(core, most=10, most_of_tenant=2)
-    first, second = await buried(core, letters, "alice", 2)
+    first, second = await dead_letters_of(core, letters, "alice", 2)
     await letters.dismiss(second)
 
-    (third,) = await buried(core, letters, "alice", 1)
+    (third,) = await dead_letters_of(core, letters, "alice", 1)
 
     assert set(await ids(core, only_open=False)) == {first, third}
     assert await core.client.hlen(core.keys.dead_letter_owners) == 2  # type: ignore[misc]

@@ -235,7 +235,7 @@ async def test_the_request_of_a_job_that_never_began_is_shortened_when_it_is_can
 async def test_a_dismissed_letter_is_gone_when_other_jobs_are(core: Core) -> None:
     execution = await core.running()
     await core.finish(execution, State.FAILED)
-    await core.dead_letters.bury(execution.job_id)
+    await core.dead_letters.add(execution.job_id)
     until = await last(core)
 
     assert await core.dead_letters.dismiss(execution.job_id)

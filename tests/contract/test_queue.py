@@ -11,7 +11,7 @@ from arq.jobs import deserialize_job_raw
 
 from shared.model.errors import IdempotencyConflict, QueueFull
 from shared.model.jobs import LONGEST_TIMEOUT_S, Abandonment, JobSpec, created_ms, new_job_id
-from shared.model.lanes import Rota, parse_lanes
+from shared.model.lanes import LaneScheduler, parse_lanes
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
 from shared.store.queue import ARQ_FUNCTION, Admission, Backlog, Claim, Taken, deserialize, serialize
 from tests.support.core import PATIENCE_S, RETENTION_S, Core, fresh_job_id, make_spec
@@ -296,11 +296,11 @@ async def test_takers_with_a_rota_each_share_a_backlog_by_weight_and_no_job_is_t
             await enqueue(core, lane=lane.name)
 
     async def taker(name: int) -> Counter[str]:
-        rota, served = Rota(lanes, 1), Counter[str]()
+        scheduler, served = LaneScheduler(lanes, 1), Counter[str]()
         for _ in range(35):
-            taken = await take(core, f"w.{name}", lanes=tuple(rota.order()))
-            rota.charge(taken.lane)
-            rota.free(taken.lane)
+            taken = await take(core, f"w.{name}", lanes=tuple(scheduler.order()))
+            scheduler.charge(taken.lane)
+            scheduler.free(taken.lane)
             served[taken.lane] += 1
         return served
 

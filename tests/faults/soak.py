@@ -142,7 +142,7 @@ async def _a_job_fails_and_is_asked_again(client: Client, name: str, found: Foun
     job_id = await _job(client, name, found, fault="cut")
     await _read(client, job_id, found, "failed")
     again = await client.post(f"/v1/dead-letters/{job_id}/requeue")
-    if again.status == 202:  # its epilogue may not have run yet
+    if again.status == 202:  # its completion steps may not have run yet
         await _read(client, again.json()["id"], found, "failed")
 
 

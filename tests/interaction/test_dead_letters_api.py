@@ -62,7 +62,7 @@ async def dead_letter(system: System, code: str = "insufficient_quota", **change
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
     assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
     # As a gateway of these settings would: the core of the tests keeps very few.
-    assert await system.gateway.services.dead_letters.bury(spec.id) is not None
+    assert await system.gateway.services.dead_letters.add(spec.id) is not None
     return spec.id
 
 
@@ -159,7 +159,7 @@ async def test_its_tenant_sees_the_job_as_before(system: System, root: Client) -
     job_id = await system.submit()
     core = system.core
     await core.finish(await core.take_over(job_id), State.FAILED)
-    await core.dead_letters.bury(job_id)
+    await core.dead_letters.add(job_id)
 
     listed = (await system.client.get("/v1/jobs?status=failed")).json()["data"]
 
@@ -551,7 +551,7 @@ async def test_a_poison_job_ends_as_a_dead_letter_and_not_in_a_loop(system: Syst
 
 
 async def until_listed(system: System, root: Client) -> list[dict[str, Any]]:
-    """Return the listed dead letters, once a worker has finished its epilogue."""
+    """Return the listed dead letters, once a worker has run its completion steps."""
     async with system.commands() as seen:
         if not (listed := (await root.get(ROOT)).json()["data"]):
             await seen("tailrace_done_")

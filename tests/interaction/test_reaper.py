@@ -23,7 +23,7 @@ from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from tests.support.valkey import running_valkey
 from worker.dispatch.reaper import Reaper
-from worker.execution.completion import Epilogue
+from worker.execution.completion import CompletionSteps
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
 
@@ -80,8 +80,8 @@ class Reaping:
         self.served: list[str] = []
         self.time = Time()
         lanes = (DEFAULT_LANE,)
-        epilogue = Epilogue(core.queue, core.dead_letters, core.store)
-        parts = (core.store, core.queue, epilogue, self.time, self._end, self.served.append)
+        completion_steps = CompletionSteps(core.queue, core.dead_letters, core.store)
+        parts = (core.store, core.queue, completion_steps, self.time, self._end, self.served.append)
         reaper = Reaper(*parts, lanes=lanes, lease_s=lease_s, wait_s=wait_s)
         self.run, self.sweep = reaper.run, reaper.sweep
 
@@ -238,7 +238,7 @@ async def test_what_is_left_of_a_job_that_has_ended_is_removed(system: System) -
     async with running_worker(system.settings, told):
         job_id = await system.submit()
         before = (await system.story(job_id)).events
-    # As if its worker had died between the terminal event and the epilogue's last step.
+    # As if its worker had died between the terminal event and the last completion step.
     client = system.core.client
     await client.set(ARQ_JOB + job_id, b"{}")
     await client.zadd(system.lane, {job_id: 1e15})

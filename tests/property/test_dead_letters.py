@@ -36,7 +36,7 @@ class Failed:
 
 
 class DeadLetterSteps(ServerSteps):
-    """Run epilogues, people and owners at several jobs."""
+    """Run completion steps, people and owners on several jobs."""
 
     jobs = Bundle("jobs")
 
@@ -72,12 +72,12 @@ class DeadLetterSteps(ServerSteps):
         return execution.job_id
 
     @rule(job=jobs)
-    def bury(self, job: str) -> None:
+    def add(self, job: str) -> None:
         letter = self.failed[job]
         is_one = not (letter.dismissed or letter.gone)
         new = is_one and job not in self.listed
 
-        assert (self.run(self.letters.bury(job)) is not None) == new
+        assert (self.run(self.letters.add(job)) is not None) == new
         if new:
             self.listed.add(job)
             self.open.add(job)
@@ -134,7 +134,7 @@ class DeadLetterSteps(ServerSteps):
         other = self.fail(0)
         self.listed.discard(job)
         self.open.discard(job)
-        self.bury(other)
+        self.add(other)
 
     @rule(size=st.integers(1, 3), only_open=st.booleans())
     def page_through(self, size: int, *, only_open: bool) -> None:

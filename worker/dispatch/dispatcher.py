@@ -21,14 +21,14 @@ from redis.asyncio.client import Pipeline
 
 from shared.model.errors import BrokenJob
 from shared.model.jobs import created_ms
-from shared.model.lanes import Lane, Rota
+from shared.model.lanes import Lane, LaneScheduler
 from shared.store.answers import RenewAnswer, StopReason
 from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage, name_of
 from shared.store.jobs import Store
 from shared.store.keys import ARQ, Keys
 from shared.store.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
 from shared.store.retrying import retry_until_redis_answers
-from worker.execution.completion import Epilogue
+from worker.execution.completion import CompletionSteps
 from worker.execution.job_end import JobEnder
 from worker.execution.runs import Runs
 
@@ -127,7 +127,7 @@ class Dispatcher:
         store: Store,
         runs: Runs,
         ender: JobEnder,
-        epilogue: Epilogue,
+        completion_steps: CompletionSteps,
         keys: Keys,
         *,
         client: Client,
@@ -142,7 +142,7 @@ class Dispatcher:
         self._store = store
         self._runs = runs
         self._ender = ender
-        self._epilogue = epilogue
+        self._completion_steps = completion_steps
         self._bell_client = bell_client
         self._keys = keys
         self._slots = slots
@@ -164,7 +164,7 @@ class Dispatcher:
         self._id = uuid.uuid4().hex[:12]
         self._owners = (f"{self._id}.{n}" for n in itertools.count(1))
         self._arq_pool = _Pool(client, keys)
-        self._rota = Rota([], slots)
+        self._scheduler = LaneScheduler([], slots)
         self._workers: dict[str, LaneWorker] = {}
         for lane in lanes:
             self._add(lane)
@@ -172,7 +172,7 @@ class Dispatcher:
     def _add(self, lane: Lane) -> None:
         queue_name = self._keys.lane(lane.name)
         self._workers[lane.name] = LaneWorker(lane.name, queue_name, self._arq_pool, self, self._slots)
-        self._rota.add(lane)
+        self._scheduler.add(lane)
         self._freed.set()
         self._look_for_room()
 
@@ -203,7 +203,7 @@ class Dispatcher:
 
     async def _hear_bell(self, wait_s: float) -> None:
         asked_at = self._now()
-        ringing = asyncio.create_task(self._queue.wait_for_wake_up(self._bell_client, self._rota.order(), wait_s))
+        ringing = asyncio.create_task(self._queue.wait_for_wake_up(self._bell_client, self._scheduler.order(), wait_s))
         freed = asyncio.create_task(self._freed.wait())
         try:
             await asyncio.wait([ringing, freed], return_when=asyncio.FIRST_COMPLETED)
@@ -237,14 +237,14 @@ class Dispatcher:
         owner, asked_at = next(self._owners), self._now()
         spare = asked_at < self._spare_until
         self._freed.clear()
-        found = await self._queue.take(self._rota.order(), owner, self._lease_s, spare=spare, slots=self._slots)
+        found = await self._queue.take(self._scheduler.order(), owner, self._lease_s, spare=spare, slots=self._slots)
         if not isinstance(found, Taken):
             return _SWEEP_S if found is None else found
         self._start(found, Claim(found.job_id, found.lane, owner, asked_at + self._lease_s))
         return None
 
     def _look_for_room(self) -> None:
-        if self._rota.order():
+        if self._scheduler.order():
             self._room.set()
         else:
             self._room.clear()
@@ -258,7 +258,7 @@ class Dispatcher:
         if held:
             # Still our job: its claim expired while Redis was away. The fence in the record has not changed.
             return
-        self._rota.charge(taken.lane)
+        self._scheduler.charge(taken.lane)
         task = asyncio.create_task(self._run_arq(taken))
         self._tasks.add(task)
         self._holders[taken.job_id] = task
@@ -278,9 +278,9 @@ class Dispatcher:
         if self._holders.get(job_id) is task:
             del self._holders[job_id]
             self._claims.pop(job_id, None)
-        if lane not in self._rota.order():
+        if lane not in self._scheduler.order():
             self._freed.set()
-        self._rota.free(lane)
+        self._scheduler.free(lane)
         self._tasks.discard(task)
         self._look_for_room()
         if not self._tasks:
@@ -310,7 +310,7 @@ class Dispatcher:
             await self._run_job(job_id)
             return
         if await self._ender.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
-            await self._epilogue.run(job_id, claim.lane)
+            await self._completion_steps.run(job_id, claim.lane)
 
     # Leases.
 

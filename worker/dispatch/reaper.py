@@ -23,10 +23,10 @@ from shared.store.client import REDIS_DOWN, REDIS_FAULTS, Outage
 from shared.store.jobs import Store
 from shared.store.queue import LOOK_S, Queue
 from worker.dispatch.reconciler import put_back
-from worker.execution.completion import Epilogue
+from worker.execution.completion import CompletionSteps
 from worker.execution.ending import saved_tokens
 from worker.execution.reported import ReportedJobs
-from worker.model.token_estimate import Savings
+from worker.model.token_estimate import SavedTokenEstimate
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class Reaper:
         self,
         store: Store,
         queue: Queue,
-        epilogue: Epilogue,
+        completion_steps: CompletionSteps,
         clock: Clock,
         end: EndJob,
         serve: Callable[[str], None],
@@ -63,7 +63,7 @@ class Reaper:
         lease_s: float,
         wait_s: float = 0.0,
         up_s: float = VIEWER_LEASE_S,
-        savings: Savings | None = None,
+        token_estimate: SavedTokenEstimate | None = None,
     ) -> None:
         """Create a reaper that trusts the times that it reads only after `wait_s`, if the server has just restarted.
 
@@ -71,7 +71,7 @@ class Reaper:
         """
         self._store = store
         self._queue = queue
-        self._epilogue = epilogue
+        self._completion_steps = completion_steps
         self._clock = clock
         self._end = end
         self._serve = serve
@@ -79,7 +79,7 @@ class Reaper:
         self._lease_s = lease_s
         self._trust_at = clock.monotonic() + wait_s
         self._back_at = clock.monotonic() - up_s
-        self._savings = savings or Savings()
+        self._token_estimate = token_estimate or SavedTokenEstimate()
         self._reported = ReportedJobs()
 
     async def run(self) -> None:
@@ -132,7 +132,7 @@ class Reaper:
 
     async def _forget(self, job_id: str, job: Job | None) -> None:
         for lane in (job.lane,) if job else self._lanes:
-            await self._epilogue.run(job_id, lane, failed=job is None or job.status is State.FAILED)
+            await self._completion_steps.run(job_id, lane, failed=job is None or job.status is State.FAILED)
 
     async def _look(self, job: Job, times: _Times) -> None:
         self._serve(job.lane)
@@ -159,7 +159,7 @@ class Reaper:
     async def _abandon(self, job: Job) -> bool:
         """Abandon a job without readers; return False if a reader has arrived meanwhile."""
         # The saved tokens of a running job are recorded by its worker, which knows the answer so far.
-        saved = await saved_tokens(self._store, job.id, 0, self._savings) if job.status is State.QUEUED else 0
+        saved = await saved_tokens(self._store, job.id, 0, self._token_estimate) if job.status is State.QUEUED else 0
         answer = await self._store.abandon(job.id, saved)
         if answer is CancelAnswer.WATCHED:
             return False
@@ -167,7 +167,7 @@ class Reaper:
         if answer is CancelAnswer.CANCELLING:
             await self._queue.look([job.id], _CANCEL_PATIENCE_MS / 1000)
         else:
-            await self._epilogue.run(job.id, job.lane, failed=answer is not CancelAnswer.CANCELLED)
+            await self._completion_steps.run(job.id, job.lane, failed=answer is not CancelAnswer.CANCELLED)
         return True
 
     async def _look_at_broken(self, job_id: str, error: BrokenJob, times: _Times) -> None:
@@ -189,7 +189,7 @@ class Reaper:
 
     async def _put_back(self, place: Place, look_in_s: float, times: _Times) -> None:
         """Put a job back if the queue has lost it; if not, schedule its next check."""
-        parts = (self._store, self._queue, self._epilogue)
+        parts = (self._store, self._queue, self._completion_steps)
         await put_back(*parts, place, look_in_s, lease_s=self._lease_s, held_until_ms=times.held_until_ms)
 
     async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
@@ -203,4 +203,4 @@ class Reaper:
     async def _end_now(self, job_id: str, lane: str, error: TailraceError) -> None:
         log.warning("reaper.ends", job=job_id, code=error.code)
         if await self._end(job_id, error):
-            await self._epilogue.run(job_id, lane)
+            await self._completion_steps.run(job_id, lane)

@@ -20,7 +20,7 @@ from shared.store.job_walk import JobWalk
 from shared.store.jobs import Store
 from shared.store.queue import LOOK_S, Queue
 from shared.store.repeated_check import repeat
-from worker.execution.completion import Epilogue
+from worker.execution.completion import CompletionSteps
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ class Recovery:
         store: Store,
         queue: Queue,
         walk: JobWalk,
-        epilogue: Epilogue,
+        completion_steps: CompletionSteps,
         *,
         lease_s: float,
         bounds: TenantBounds = UNBOUNDED,
@@ -49,7 +49,7 @@ class Recovery:
         self._bounds = bounds
         self._store = store
         self._queue = queue
-        self._epilogue = epilogue
+        self._completion_steps = completion_steps
         self._lease_s = lease_s
 
     async def run(self) -> None:
@@ -88,7 +88,7 @@ class Recovery:
     async def _put_back(self, places: Iterable[Place]) -> int:
         restored, bounded = 0, set[str]()
         for place in places:
-            parts = (self._store, self._queue, self._epilogue)
+            parts = (self._store, self._queue, self._completion_steps)
             if not await put_back(*parts, place, LOOK_S, lease_s=self._lease_s):
                 continue
             restored += 1
@@ -110,7 +110,7 @@ async def identity_of(store: Store, queue: Queue) -> str:
 async def put_back(
     store: Store,
     queue: Queue,
-    epilogue: Epilogue,
+    completion_steps: CompletionSteps,
     place: Place,
     look_in_s: float,
     *,
@@ -123,7 +123,7 @@ async def put_back(
     # The job may have ended since its record was read: then the queue has not lost it but released it.
     (now,) = await store.load_many([place.job_id])
     if now is None or (isinstance(now, Job) and now.ended):
-        await epilogue.run(place.job_id, place.lane, failed=now is not None and now.status is State.FAILED)
+        await completion_steps.run(place.job_id, place.lane, failed=now is not None and now.status is State.FAILED)
         return False
     log.warning("recovery.put_back", job=place.job_id)
     return True

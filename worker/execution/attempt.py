@@ -17,7 +17,7 @@ from shared.store.jobs import Execution, Store
 from shared.telemetry.metrics import Metrics
 from worker.execution.ending import Ending, completed, ended_badly, estimate_tokens, finish
 from worker.execution.pump import Pump
-from worker.execution.token_latency import Pace
+from worker.execution.token_latency import TokenLatency
 from worker.model.continuation import limit_is_reached, rest_of
 from worker.model.digest import PartialAnswer, StreamDigest
 from worker.upstream.chain import Link
@@ -56,7 +56,7 @@ class Attempt:
         self._max_log_bytes = max_log_bytes
         self._clock = pump.clock
         self._deadline = pump.clock.monotonic() + execution.left_ms / 1000
-        self._pace = Pace(metrics, pump.clock, given.link.name)
+        self._latency = TokenLatency(metrics, pump.clock, given.link.name)
         self._outbox = pump.open(execution, self.stop)
         self._scope = CancelScope()
         self._tally = given.partial.going_on() if given.partial else StreamDigest()
@@ -94,7 +94,7 @@ class Attempt:
                     await self._generate()
             except AttemptFailed as failure:
                 error = failure
-                self._pace.failed(failure)
+                self._latency.failed(failure)
             await self._outbox.flushed()
         if self.stopped is not None:
             return None
@@ -134,7 +134,7 @@ class Attempt:
 
     async def _put(self, chunk: Chunk) -> None:
         if chunk.deltas:
-            self._pace.came(len(chunk.deltas))
+            self._latency.came(len(chunk.deltas))
         for delta in chunk.deltas:
             data = encode_data(delta)
             self._tally.add(data)

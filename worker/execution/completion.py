@@ -19,7 +19,7 @@ log = structlog.get_logger()
 _LATE_LOOK_S = 5.0
 
 
-class Epilogue:
+class CompletionSteps:
     """Runs the completion steps of ended jobs."""
 
     def __init__(self, queue: Queue, dead_letters: DeadLetters, store: Store, metrics: Metrics | None = None) -> None:
@@ -34,7 +34,7 @@ class Epilogue:
         `failed` is true if the job failed, or if the caller does not know; then its record decides.
         """
         if failed:
-            await self._bury(job_id)
+            await self._add_dead_letter(job_id)
         await self._queue.done(job_id, lane)
         if failed:
             await self._put_back_if_made_again(job_id)
@@ -49,16 +49,16 @@ class Epilogue:
         if isinstance(job, Job) and not job.ended:
             await self._queue.restore(job.place, _LATE_LOOK_S)
 
-    async def _bury(self, job_id: str) -> None:
-        buried = await self._dead_letters.bury(job_id)
-        if buried is None:
+    async def _add_dead_letter(self, job_id: str) -> None:
+        letter = await self._dead_letters.add(job_id)
+        if letter is None:
             return
-        self._metrics.dead_letters.of(buried.code).add()
+        self._metrics.dead_letters.of(letter.code).add()
         log.warning(
             "job.dead_letter",
             job=job_id,
-            code=buried.code,
-            tenant=buried.tenant,
-            lane=buried.lane,
-            attempts=buried.attempts,
+            code=letter.code,
+            tenant=letter.tenant,
+            lane=letter.lane,
+            attempts=letter.attempts,
         )

@@ -31,7 +31,7 @@ from worker.execution.ending import (
     finish,
     with_result,
 )
-from worker.execution.token_latency import Pace
+from worker.execution.token_latency import TokenLatency
 from worker.model.digest import StreamDigest
 from worker.upstream.wire.vectors import Vectors
 
@@ -64,7 +64,7 @@ class Embedding:
         self._store = store
         self._results = results
         self._max_result_bytes = max_result_bytes
-        self._pace = Pace(metrics, clock, given.link.name)
+        self._latency = TokenLatency(metrics, clock, given.link.name)
         self._counted = metrics.embedded.of(given.link.name)
         self._scope = CancelScope()
         self._seq = execution.seq
@@ -96,7 +96,7 @@ class Embedding:
                     await self._embed(_inputs(self._request))
             except AttemptFailed as failure:
                 error = failure
-                self._pace.failed(failure)
+                self._latency.failed(failure)
         if self.stopped is not None:
             return None
         if error is not None:

@@ -28,7 +28,7 @@ from shared.store.jobs import Execution, Store
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from worker.model.digest import PartialAnswer, StreamDigest
-from worker.model.token_estimate import Savings
+from worker.model.token_estimate import SavedTokenEstimate
 
 DigestT = TypeVar("DigestT", bound=StreamDigest)
 
@@ -97,7 +97,7 @@ async def finish_from_log(
     execution: Execution,
     error: TailraceError,
     prompt_tokens: int,
-    savings: Savings | None = None,
+    token_estimate: SavedTokenEstimate | None = None,
 ) -> FinishAnswer:
     """End a job with an error and with its log's own count and hash. An abandoned job also records the saved tokens."""
     tally, latest = await retry_until_redis_answers(lambda: read_stream_digest(replay_log, execution.job_id))
@@ -107,17 +107,17 @@ async def finish_from_log(
         usage = Usage(prompt_tokens, tally.deltas, "partial")
     ending = with_result(ended_badly(error, usage, tally), embedded)
     if isinstance(error, Abandoned):
-        job_id, savings = execution.job_id, savings or Savings()
-        saved = await retry_until_redis_answers(lambda: saved_tokens(store, job_id, tally.deltas, savings))
+        job_id, token_estimate = execution.job_id, token_estimate or SavedTokenEstimate()
+        saved = await retry_until_redis_answers(lambda: saved_tokens(store, job_id, tally.deltas, token_estimate))
         ending = Ending(ending.state, {**ending.data, "tokens_saved": saved})
     seq = latest.seq + 1 if latest.epoch == execution.epoch else 1
     return await finish(store, execution, ending, seq)
 
 
-async def saved_tokens(store: Store, job_id: str, generated: int, savings: Savings) -> int:
+async def saved_tokens(store: Store, job_id: str, generated: int, token_estimate: SavedTokenEstimate) -> int:
     """Estimate the tokens that an abandoned job would still have cost; 0 if its request can't be read."""
     try:
-        return savings.of(await store.request(job_id), generated)
+        return token_estimate.of(await store.request(job_id), generated)
     except BrokenJob:
         return 0
 

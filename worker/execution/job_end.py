@@ -9,16 +9,16 @@ from shared.store.jobs import Execution, Store
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from worker.execution.ending import estimate_tokens, finish_from_log
-from worker.model.token_estimate import Savings
+from worker.model.token_estimate import SavedTokenEstimate
 
 
 class JobEnder:
     """Ends jobs by their records and logs; waits while Redis is away."""
 
-    def __init__(self, store: Store, replay_log: ReplayLog, savings: Savings) -> None:
+    def __init__(self, store: Store, replay_log: ReplayLog, token_estimate: SavedTokenEstimate) -> None:
         self._store = store
         self._log = replay_log
-        self._savings = savings
+        self._token_estimate = token_estimate
 
     async def end(self, job_id: str, owner: str, error: TailraceError, epoch: int | None = None) -> bool:
         """End a job with the next epoch. Return whether it has ended now, by this call or another.
@@ -30,7 +30,7 @@ class JobEnder:
             return execution.job_has_ended
         try:
             tokens = await self._prompt_tokens(job_id)
-            answer = await finish_from_log(self._store, self._log, execution, error, tokens, self._savings)
+            answer = await finish_from_log(self._store, self._log, execution, error, tokens, self._token_estimate)
             if answer is StopReason.CANCELLED:
                 return await self.end_cancelled(execution)
         except JobNotFound:
@@ -41,7 +41,7 @@ class JobEnder:
         """End a cancelled job with the execution that holds it. Return whether it has ended now."""
         error = await self.cancellation(execution.job_id)
         tokens = await self._prompt_tokens(execution.job_id)
-        return has_ended(await finish_from_log(self._store, self._log, execution, error, tokens, self._savings))
+        return has_ended(await finish_from_log(self._store, self._log, execution, error, tokens, self._token_estimate))
 
     async def cancellation(self, job_id: str) -> Cancelled:
         """Return the error of a cancelled job, with the reason that its record has."""

@@ -51,7 +51,7 @@ from worker.execution.next_attempt import (
 )
 from worker.model.digest import PartialAnswer
 from worker.model.retry import Budget, Failure, after_loss, decide
-from worker.model.token_estimate import Savings
+from worker.model.token_estimate import SavedTokenEstimate
 from worker.upstream.breakers import CallOrigin
 from worker.upstream.chain import Routes
 from worker.upstream.selector import Permit, ProviderSelector
@@ -89,7 +89,7 @@ class RunServices:
     limits: RunLimits
     lease_s: float
     metrics: Metrics
-    savings: Savings
+    token_estimate: SavedTokenEstimate
 
 
 class Disposition(Enum):
@@ -332,7 +332,7 @@ class JobRun:
         ended, completed = has_ended(answer), ending.state is State.COMPLETED
         log.info("attempt.finished", status=ending.state.value, ended=ended)
         if streams_text(plan.job.kind) and completed and ended:
-            self._services.savings.answered(plan.request, ending.data["usage"]["completion_tokens"])
+            self._services.token_estimate.record(plan.request, ending.data["usage"]["completion_tokens"])
         if answer is StopReason.CANCELLED:
             return disposition(await self._services.ender.end_cancelled(execution.execution))
         return disposition(ended, completed=isinstance(answer, Written) and completed)

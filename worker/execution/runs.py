@@ -10,7 +10,7 @@ from shared.store.answers import StopReason
 from shared.store.client import REDIS_FAULTS
 from shared.store.queue import Claim
 from shared.store.retrying import retry_until_redis_answers
-from worker.execution.completion import Epilogue
+from worker.execution.completion import CompletionSteps
 from worker.execution.executions import RunningExecution
 from worker.execution.job_run import Disposition, JobRun, Outcome, RunServices, disposition
 from worker.execution.reported import ReportedJobs
@@ -24,9 +24,9 @@ _NOT_ENDED_S = 30.0
 class Runs:
     """All jobs of this process, from their claims on."""
 
-    def __init__(self, services: RunServices, epilogue: Epilogue) -> None:
+    def __init__(self, services: RunServices, completion_steps: CompletionSteps) -> None:
         self._services = services
-        self._epilogue = epilogue
+        self._completion_steps = completion_steps
         self._reported = ReportedJobs()
         self._runs: dict[str, JobRun] = {}
         self._draining = False
@@ -51,7 +51,7 @@ class Runs:
             log.info("attempt.no_record")
         if outcome in (Disposition.ENDED, Disposition.COMPLETED, Disposition.UNKNOWN):
             failed = outcome is not Disposition.COMPLETED
-            await retry_until_redis_answers(lambda: self._epilogue.run(claim.job_id, claim.lane, failed=failed))
+            await retry_until_redis_answers(lambda: self._completion_steps.run(claim.job_id, claim.lane, failed=failed))
         return None if isinstance(outcome, Disposition) else outcome
 
     def execution(self, job_id: str) -> RunningExecution | None:

@@ -10,7 +10,7 @@ from shared.process.clock import Clock
 from shared.telemetry.metrics import Metrics
 
 
-class Pace:
+class TokenLatency:
     """The measurement of one execution, from its creation on."""
 
     __slots__ = ("_clock", "_deltas", "_failures", "_gaps", "_last", "_next", "_provider")

@@ -7,26 +7,26 @@ its model that this process has seen to their end. Without any, the estimate is 
 from collections.abc import Mapping
 from typing import Any
 
-from shared.model.bounds import CHOICES, SAVINGS
+from shared.model.bounds import CHOICES, ESTIMATED_MODELS
 
 # The mean forgets: a model's latest answers count most.
 _WEIGHT_LEAST = 0.02
 
 
-class Savings:
+class SavedTokenEstimate:
     """Learn the lengths of a process's completed answers, by model."""
 
     def __init__(self) -> None:
         # The number of answers, and the mean tokens of a choice; the model that answered last comes last.
         self._lengths: dict[str, tuple[int, float]] = {}
 
-    def answered(self, request: Mapping[str, Any], tokens: int) -> None:
+    def record(self, request: Mapping[str, Any], tokens: int) -> None:
         """Record that this request was answered to its end, in so many tokens."""
         model = _model(request)
         count, mean = self._lengths.pop(model, (0, 0.0))
         weight = max(1 / (count + 1), _WEIGHT_LEAST)
         self._lengths[model] = count + 1, mean + (tokens / _choices(request) - mean) * weight
-        if len(self._lengths) > SAVINGS:
+        if len(self._lengths) > ESTIMATED_MODELS:
             del self._lengths[next(iter(self._lengths))]
 
     def of(self, request: Mapping[str, Any], generated: int) -> int:

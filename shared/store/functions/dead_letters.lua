@@ -59,7 +59,7 @@ end
 -- -> {1 if it was not there, or 0, then ids that are too many ...}
 -- A tenant's own letters make its oldest too many. If all have too many, the oldest of the tenant with most is dropped. They stay
 -- until their caller has let their jobs go, some of them at a time.
-local function bury(keys, args)
+local function add_dead_letter(keys, args)
   local job, tenant, lists = args[1], args[5], letter_lists(keys, args[6])
   local oldest = now_ms() - tonumber(args[3])
   local added = tonumber(args[2]) > oldest and redis.call('ZADD', lists.all, 'NX', args[2], job) or 0

@@ -203,7 +203,7 @@ local function give_back(keys, args)
   return 1
 end
 
--- KEYS lane, active, arq job, claim, arq retry, reservations; ARGV job, ledgers. The epilogue's last step; idempotent.
+-- KEYS lane, active, arq job, claim, arq retry, reservations; ARGV job, ledgers. The last completion step; idempotent.
 local function done(keys, args)
   redis.call('ZREM', keys[2], args[1])
   redis.call('ZREM', keys[1], args[1])

@@ -1,7 +1,7 @@
 """A provider without a model: the request scripts its answer.
 
 It is an ordinary provider, for tests and for machines on which no local model runs. A plain prompt gets a friendly
-answer. A last user message that is a JSON object `{"script": {...}}` (`Script`) sets the text, its pace and its faults.
+answer. A last user message that is a JSON object `{"script": {...}}` (`Script`) sets the text, its rate and its faults.
 `perform` is the pure part, which the tests' upstream plays over HTTP. Not here: any wire.
 """
 
@@ -81,7 +81,7 @@ S = TypeVar("S", bound=Script)
 
 
 class Scripted:
-    """Play scripts. `rate` (tokens a second) is the pace of plain answers; `sleep` makes time pass."""
+    """Play scripts. `rate` (tokens a second) is the speed of plain answers; `sleep` makes time pass."""
 
     def __init__(
         self,

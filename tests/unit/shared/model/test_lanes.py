@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.model.lanes import Lane, Rota, parse_lanes
+from shared.model.lanes import Lane, LaneScheduler, parse_lanes
 
 HIGH, DEFAULT, LOW = Lane("high", 4), Lane("default", 2), Lane("low", 1)
 SLOTS = 6
@@ -19,34 +19,34 @@ def lanes_of(numbers: list[int]) -> list[Lane]:
     return [Lane(f"lane-{position}", weight) for position, weight in enumerate(numbers)]
 
 
-def turns(rota: Rota, count: int, backlog: set[str] | None = None) -> list[str]:
+def turns(scheduler: LaneScheduler, count: int, backlog: set[str] | None = None) -> list[str]:
     """List the lanes in the order of their turns, if those in `backlog` (None: all) always have a job."""
     served = []
     for _ in range(count):
-        name = next(name for name in rota.order() if backlog is None or name in backlog)
-        rota.charge(name)
-        rota.free(name)
+        name = next(name for name in scheduler.order() if backlog is None or name in backlog)
+        scheduler.charge(name)
+        scheduler.free(name)
         served.append(name)
     return served
 
 
 def test_five_three_one_is_served_evenly_spread() -> None:
-    rota = Rota([Lane("high", 5), Lane("normal", 3), Lane("low", 1)], SLOTS)
+    scheduler = LaneScheduler([Lane("high", 5), Lane("normal", 3), Lane("low", 1)], SLOTS)
 
-    assert turns(rota, 9) == ["high", "normal", "high", "low", "high", "normal", "high", "normal", "high"]
+    assert turns(scheduler, 9) == ["high", "normal", "high", "low", "high", "normal", "high", "normal", "high"]
 
 
 @given(weights)
 def test_under_backlog_each_round_gives_every_lane_exactly_its_weight(numbers: list[int]) -> None:
-    rota = Rota(lanes_of(numbers), SLOTS)
+    scheduler = LaneScheduler(lanes_of(numbers), SLOTS)
 
     for _ in range(3):
-        assert Counter(turns(rota, sum(numbers))) == {lane.name: lane.weight for lane in lanes_of(numbers)}
+        assert Counter(turns(scheduler, sum(numbers))) == {lane.name: lane.weight for lane in lanes_of(numbers)}
 
 
 @given(weights, st.integers(0, 60))
 def test_no_lane_is_ever_a_whole_turn_ahead_of_or_behind_its_share_for_long(numbers: list[int], count: int) -> None:
-    served = Counter(turns(Rota(lanes_of(numbers), SLOTS), count))
+    served = Counter(turns(LaneScheduler(lanes_of(numbers), SLOTS), count))
 
     for lane in lanes_of(numbers):
         assert abs(served[lane.name] - count * lane.weight / sum(numbers)) < len(numbers)
@@ -54,27 +54,27 @@ def test_no_lane_is_ever_a_whole_turn_ahead_of_or_behind_its_share_for_long(numb
 
 @given(weights)
 def test_every_lane_is_always_asked(numbers: list[int]) -> None:
-    rota = Rota(lanes_of(numbers), SLOTS)
+    scheduler = LaneScheduler(lanes_of(numbers), SLOTS)
     names = sorted(lane.name for lane in lanes_of(numbers))
 
     for _ in range(2 * sum(numbers)):
-        assert sorted(rota.order()) == names
-        name = rota.order()[0]
-        rota.charge(name)
-        rota.free(name)
+        assert sorted(scheduler.order()) == names
+        name = scheduler.order()[0]
+        scheduler.charge(name)
+        scheduler.free(name)
 
 
 def test_an_empty_lane_costs_nothing() -> None:
-    rota = Rota([Lane("busy"), Lane("empty", 100)], SLOTS)
+    scheduler = LaneScheduler([Lane("busy"), Lane("empty", 100)], SLOTS)
 
-    assert set(turns(rota, 50, backlog={"busy"})) == {"busy"}
+    assert set(turns(scheduler, 50, backlog={"busy"})) == {"busy"}
 
 
 def test_a_lane_that_was_empty_for_long_does_not_starve_the_others_afterwards() -> None:
-    rota = Rota([Lane("busy"), Lane("idle")], SLOTS)
-    turns(rota, 1000, backlog={"busy"})
+    scheduler = LaneScheduler([Lane("busy"), Lane("idle")], SLOTS)
+    turns(scheduler, 1000, backlog={"busy"})
 
-    assert turns(rota, 6) == ["idle", "busy"] * 3
+    assert turns(scheduler, 6) == ["idle", "busy"] * 3
 
 
 @given(weights, st.lists(st.sets(st.integers(0, 5)), max_size=60))
@@ -82,14 +82,14 @@ def test_after_any_history_of_empty_lanes_a_backlog_is_soon_shared_by_weight(
     numbers: list[int], history: list[set[int]]
 ) -> None:
     lanes = lanes_of(numbers)
-    rota = Rota(lanes, SLOTS)
+    scheduler = LaneScheduler(lanes, SLOTS)
     for waiting in history:
         if backlog := {lane.name for position, lane in enumerate(lanes) if position in waiting}:
-            turns(rota, 1, backlog)
+            turns(scheduler, 1, backlog)
 
-    turns(rota, 2 * len(lanes) * sum(numbers))
+    turns(scheduler, 2 * len(lanes) * sum(numbers))
 
-    assert Counter(turns(rota, sum(numbers))) == {lane.name: lane.weight for lane in lanes}
+    assert Counter(turns(scheduler, sum(numbers))) == {lane.name: lane.weight for lane in lanes}
 
 
 @given(
@@ -101,67 +101,67 @@ def test_no_lane_is_passed_over_for_long_whatever_went_before_and_whoever_comes(
 ) -> None:
     """Check the bounds: they are the largest that a search through all states of these three lanes finds."""
     for waiting, most in (("high", 2), ("default", 4), ("low", 8)):
-        rota = Rota([HIGH, DEFAULT, LOW], SLOTS)
+        scheduler = LaneScheduler([HIGH, DEFAULT, LOW], SLOTS)
         for backlog in filter(None, history):
-            turns(rota, 1, backlog)
+            turns(scheduler, 1, backlog)
 
-        served = [turns(rota, 1, {waiting, *backlog})[0] for backlog in others]
+        served = [turns(scheduler, 1, {waiting, *backlog})[0] for backlog in others]
 
         assert waiting in served[: most + 1]
 
 
 def test_under_backlog_no_two_jobs_in_a_row_pass_over_high() -> None:
-    served = turns(Rota([HIGH, DEFAULT, LOW], SLOTS), 70)
+    served = turns(LaneScheduler([HIGH, DEFAULT, LOW], SLOTS), 70)
 
     assert all("high" in pair for pair in pairwise(served))
 
 
 @given(st.integers(0, 20), st.integers(7, 40))
 def test_a_high_job_that_comes_after_a_pause_is_the_next(busy: int, pause: int) -> None:
-    rota = Rota([HIGH, DEFAULT, LOW], SLOTS)
-    turns(rota, busy)
-    turns(rota, pause, {"default", "low"})
+    scheduler = LaneScheduler([HIGH, DEFAULT, LOW], SLOTS)
+    turns(scheduler, busy)
+    turns(scheduler, pause, {"default", "low"})
 
-    assert turns(rota, 1) == ["high"]
+    assert turns(scheduler, 1) == ["high"]
 
 
 def test_a_lane_that_is_added_later_gets_its_share_from_then_on() -> None:
-    rota = Rota([DEFAULT], SLOTS)
-    turns(rota, 100)
+    scheduler = LaneScheduler([DEFAULT], SLOTS)
+    turns(scheduler, 100)
 
-    rota.add(LOW)
+    scheduler.add(LOW)
 
-    assert Counter(turns(rota, 30)) == {"default": 20, "low": 10}
+    assert Counter(turns(scheduler, 30)) == {"default": 20, "low": 10}
 
 
 # Slots and caps.
 
 
 def test_while_no_slot_is_free_nobody_is_asked() -> None:
-    rota = Rota([HIGH, LOW], 2)
-    rota.charge("low")
-    rota.charge("low")
-    assert rota.order() == []
+    scheduler = LaneScheduler([HIGH, LOW], 2)
+    scheduler.charge("low")
+    scheduler.charge("low")
+    assert scheduler.order() == []
 
-    rota.free("low")
-    assert rota.order() == ["high", "low"]
+    scheduler.free("low")
+    assert scheduler.order() == ["high", "low"]
 
 
 def test_a_lane_at_its_cap_is_left_out_until_one_of_its_jobs_has_ended() -> None:
-    rota = Rota([DEFAULT, Lane("low", 8, cap=1)], 5)
-    rota.charge("low")
-    assert rota.order() == ["default"]
+    scheduler = LaneScheduler([DEFAULT, Lane("low", 8, cap=1)], 5)
+    scheduler.charge("low")
+    assert scheduler.order() == ["default"]
 
-    rota.charge("default")
-    rota.free("low")
-    assert set(rota.order()) == {"default", "low"}
+    scheduler.charge("default")
+    scheduler.free("low")
+    assert set(scheduler.order()) == {"default", "low"}
 
 
 def test_where_every_lane_is_at_its_cap_the_slots_that_are_left_stay_free() -> None:
-    rota = Rota([Lane("default", 2, cap=1)], 5)
-    rota.charge("default")
+    scheduler = LaneScheduler([Lane("default", 2, cap=1)], 5)
+    scheduler.charge("default")
 
-    assert rota.order() == []
+    assert scheduler.order() == []
 
 
 caps = st.one_of(st.none(), st.integers(1, 4))
@@ -174,20 +174,20 @@ def test_a_free_slot_goes_to_whoever_waits_unless_his_lane_is_at_its_cap(
 ) -> None:
     """Compare with the plainest model: the slots each lane holds, and those it may hold."""
     lanes = [Lane(f"lane-{number}", weight, cap) for number, (weight, cap) in enumerate(shapes)]
-    rota, held = Rota(lanes, slots), Counter[str]()
+    scheduler, held = LaneScheduler(lanes, slots), Counter[str]()
     for ends, which, waiting in story:
         if ends and (running := sorted(held.elements())):
             name = running[which % len(running)]
-            rota.free(name)
+            scheduler.free(name)
             held[name] -= 1
             continue
         room = held.total() < slots
         may = {lane.name for lane in lanes if room and (lane.cap is None or held[lane.name] < lane.cap)}
-        order = rota.order()
+        order = scheduler.order()
         assert (set(order), len(order)) == (may, len(may))
         backlog = {f"lane-{number}" for number in waiting}
         if name := next((name for name in order if name in backlog), ""):
-            rota.charge(name)
+            scheduler.charge(name)
             held[name] += 1
 
 
@@ -197,17 +197,17 @@ def test_a_lane_that_was_at_its_cap_for_long_starves_nobody_afterwards(
 ) -> None:
     capped = Lane("capped", 12, cap)
     others = lanes_of(numbers)
-    rota = Rota([capped, *others], SLOTS)
+    scheduler = LaneScheduler([capped, *others], SLOTS)
     for _ in range(cap):
-        rota.charge("capped")
-    served = turns(rota, before, {lane.name for lane in others})
+        scheduler.charge("capped")
+    served = turns(scheduler, before, {lane.name for lane in others})
     assert "capped" not in served
     for _ in range(cap):
-        rota.free("capped")
+        scheduler.free("capped")
 
-    turns(rota, 2 * len(rota.order()) * (12 + sum(numbers)))
+    turns(scheduler, 2 * len(scheduler.order()) * (12 + sum(numbers)))
 
-    assert Counter(turns(rota, 12 + sum(numbers))) == {lane.name: lane.weight for lane in (capped, *others)}
+    assert Counter(turns(scheduler, 12 + sum(numbers))) == {lane.name: lane.weight for lane in (capped, *others)}
 
 
 # The lanes as text.

@@ -9,7 +9,7 @@ from shared.model.events import EventId
 from shared.store.answers import FinishAnswer, StopReason
 from shared.store.jobs import Execution, Store
 from shared.store.queue import Claim
-from worker.execution.completion import Epilogue
+from worker.execution.completion import CompletionSteps
 from worker.execution.ending import Ending
 from worker.execution.job_run import Disposition, JobRun, RunServices, disposition
 from worker.execution.runs import Runs
@@ -88,7 +88,7 @@ async def test_a_run_of_a_draining_process_hands_its_job_back_at_once() -> None:
 
 
 async def test_runs_that_drain_hand_back_the_next_claim_and_forget_it() -> None:
-    runs = Runs(cast(RunServices, NoServices()), cast(Epilogue, None))
+    runs = Runs(cast(RunServices, NoServices()), cast(CompletionSteps, None))
     runs.drain()
 
     assert await runs.run(CLAIM) == 0.0

@@ -1,21 +1,21 @@
-"""Test the pace of a provider: its first token, then its gaps, and the party at fault for an end."""
+"""Test the token latency of a provider: its first token, the gaps after it, and the party at fault for an end."""
 
 import pytest
 
 from shared.model.errors import AttemptFailed, OutputTooLarge, ProviderRefused, ProviderTruncated
 from shared.telemetry.metrics import Metrics, Sample
 from tests.unit.worker.execution.test_pump import ManualClock
-from worker.execution.token_latency import Pace
+from worker.execution.token_latency import TokenLatency
 
 PROVIDER = "a-provider"
 
 
 def test_the_first_read_is_the_first_token_and_each_further_one_a_gap() -> None:
     metrics, clock = Metrics(), ManualClock()
-    pace = Pace(metrics, clock, PROVIDER)
+    latency = TokenLatency(metrics, clock, PROVIDER)
     for passes, deltas in ((2.0, 1), (0.5, 3), (0.25, 1)):
         clock.now += passes
-        pace.came(deltas)
+        latency.came(deltas)
 
     first, gap = metrics.first_token.of(PROVIDER).numbers(), metrics.gap.of(PROVIDER).numbers()
     assert sum(first[:-1]) == 1 and first[-1] == pytest.approx(2.0)
@@ -25,7 +25,7 @@ def test_the_first_read_is_the_first_token_and_each_further_one_a_gap() -> None:
 
 def test_the_series_of_a_provider_that_said_nothing_are_there() -> None:
     metrics = Metrics()
-    Pace(metrics, ManualClock(), PROVIDER)
+    TokenLatency(metrics, ManualClock(), PROVIDER)
 
     assert metrics.deltas.samples() == [Sample((PROVIDER,), (0.0,))]
     assert metrics.provider_failures.samples() == []
@@ -46,6 +46,6 @@ def test_the_series_of_a_provider_that_said_nothing_are_there() -> None:
 )
 def test_only_the_providers_own_failures_are_counted_as_such(error: AttemptFailed, counted: list[Sample]) -> None:
     metrics = Metrics()
-    Pace(metrics, ManualClock(), PROVIDER).failed(error)
+    TokenLatency(metrics, ManualClock(), PROVIDER).failed(error)
 
     assert metrics.provider_failures.samples() == counted

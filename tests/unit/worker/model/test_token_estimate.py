@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.model.bounds import SAVINGS
-from worker.model.token_estimate import Savings
+from shared.model.bounds import ESTIMATED_MODELS
+from worker.model.token_estimate import SavedTokenEstimate
 
 
 def asked(model: str = "m", **fields: Any) -> dict[str, Any]:
@@ -27,54 +27,54 @@ def asked(model: str = "m", **fields: Any) -> dict[str, Any]:
     ],
 )
 def test_a_job_with_a_limit_would_have_reached_it(fields: dict[str, Any], limit: int) -> None:
-    assert Savings().of(asked(**fields), 0) == limit
-    assert Savings().of(asked(**fields), 30) == limit - 30
-    assert Savings().of(asked(**fields), limit + 1) == 0
+    assert SavedTokenEstimate().of(asked(**fields), 0) == limit
+    assert SavedTokenEstimate().of(asked(**fields), 30) == limit - 30
+    assert SavedTokenEstimate().of(asked(**fields), limit + 1) == 0
 
 
 @pytest.mark.parametrize("limit", [None, 0, -1, True, "100", 1.5])
 def test_what_is_no_limit_is_not_taken_for_one(limit: object) -> None:
-    assert Savings().of(asked(max_tokens=limit), 0) == 0
+    assert SavedTokenEstimate().of(asked(max_tokens=limit), 0) == 0
 
 
 def test_a_job_without_a_limit_would_have_been_as_long_as_its_models_answers() -> None:
-    savings = Savings()
+    token_estimate = SavedTokenEstimate()
     for tokens in (100, 200, 300):
-        savings.answered(asked(), tokens)
-    savings.answered(asked("another"), 9)
-    assert savings.of(asked(), 0) == 200
-    assert savings.of(asked(), 50) == 150
-    assert savings.of(asked(), 1000) == 0
-    assert savings.of(asked("another"), 0) == 9
+        token_estimate.record(asked(), tokens)
+    token_estimate.record(asked("another"), 9)
+    assert token_estimate.of(asked(), 0) == 200
+    assert token_estimate.of(asked(), 50) == 150
+    assert token_estimate.of(asked(), 1000) == 0
+    assert token_estimate.of(asked("another"), 0) == 9
 
 
 def test_of_a_model_that_never_answered_nothing_is_claimed() -> None:
-    assert Savings().of(asked(), 0) == 0
-    assert Savings().of({}, 0) == 0
+    assert SavedTokenEstimate().of(asked(), 0) == 0
+    assert SavedTokenEstimate().of({}, 0) == 0
 
 
 def test_the_choices_of_an_answer_share_its_tokens() -> None:
-    savings = Savings()
-    savings.answered(asked(n=4), 400)
-    assert savings.of(asked(), 0) == 100
-    assert savings.of(asked(n=3), 0) == 300
+    token_estimate = SavedTokenEstimate()
+    token_estimate.record(asked(n=4), 400)
+    assert token_estimate.of(asked(), 0) == 100
+    assert token_estimate.of(asked(n=3), 0) == 300
 
 
 def test_the_mean_follows_a_model_that_changes_its_ways() -> None:
-    savings = Savings()
+    token_estimate = SavedTokenEstimate()
     for _ in range(1_000):
-        savings.answered(asked(), 100)
+        token_estimate.record(asked(), 100)
     for _ in range(500):
-        savings.answered(asked(), 1_000)
-    assert savings.of(asked(), 0) > 950
+        token_estimate.record(asked(), 1_000)
+    assert token_estimate.of(asked(), 0) > 950
 
 
 def test_only_the_models_that_answered_last_are_kept() -> None:
-    savings = Savings()
-    savings.answered(asked("kept"), 5)
-    savings.answered(asked("forgotten"), 5)
-    for number in range(SAVINGS - 1):
-        savings.answered(asked("kept"), 5)
-        savings.answered(asked(str(number)), 5)
-    assert savings.of(asked("kept"), 0) == 5
-    assert savings.of(asked("forgotten"), 0) == 0
+    token_estimate = SavedTokenEstimate()
+    token_estimate.record(asked("kept"), 5)
+    token_estimate.record(asked("forgotten"), 5)
+    for number in range(ESTIMATED_MODELS - 1):
+        token_estimate.record(asked("kept"), 5)
+        token_estimate.record(asked(str(number)), 5)
+    assert token_estimate.of(asked("kept"), 0) == 5
+    assert token_estimate.of(asked("forgotten"), 0) == 0

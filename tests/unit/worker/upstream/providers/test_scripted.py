@@ -186,7 +186,7 @@ async def test_without_a_rate_each_token_gives_the_others_a_turn() -> None:
     assert slept.seconds == [0] * 5
 
 
-async def test_plain_answers_have_the_pace_of_the_provider() -> None:
+async def test_plain_answers_have_the_rate_of_the_provider() -> None:
     slept = Slept()
     await play(say("Hello"), Scripted(rate=20, sleep=slept))
     assert slept.seconds[2:] == [0.05] * (len(slept.seconds) - 2)

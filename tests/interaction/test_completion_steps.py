@@ -17,7 +17,7 @@ from tests.support.core import Core, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
-from worker.execution.completion import Epilogue
+from worker.execution.completion import CompletionSteps
 
 REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 
@@ -33,7 +33,7 @@ async def letters(core: Core) -> list[str]:
     return [each.job_id for each in await core.dead_letters.listed(None, 100, only_open=True)]
 
 
-async def test_a_job_that_failed_is_buried_counted_and_logged_once_without_its_prompt(system: System) -> None:
+async def test_a_job_that_failed_is_listed_counted_and_logged_once_without_its_prompt(system: System) -> None:
     told = Told()
     with captured_logs() as logs:
         async with running_worker(system.settings, told):
@@ -48,17 +48,17 @@ async def test_a_job_that_failed_is_buried_counted_and_logged_once_without_its_p
     assert event == {"event": "job.dead_letter", **about}
 
 
-async def test_jobs_that_end_otherwise_are_not_buried_and_one_that_completed_is_not_asked_about(
+async def test_jobs_that_end_otherwise_are_no_dead_letters_and_one_that_completed_is_not_asked_about(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    bury = DeadLetters.bury
+    add = DeadLetters.add
 
     async def watched(self: DeadLetters, job_id: str) -> object:
         asked.append(job_id)
-        return await bury(self, job_id)
+        return await add(self, job_id)
 
-    monkeypatch.setattr(DeadLetters, "bury", watched)
+    monkeypatch.setattr(DeadLetters, "add", watched)
     told = Told()
     async with running_worker(system.settings, told):
         completed = await system.submit()
@@ -77,7 +77,7 @@ async def test_jobs_that_end_otherwise_are_not_buried_and_one_that_completed_is_
 
 
 @pytest.mark.parametrize("code", ["invalid_request", "context_length_exceeded", "content_policy_violation"])
-async def test_a_job_whose_request_was_to_blame_is_neither_buried_nor_counted_against_its_provider(
+async def test_a_job_whose_request_was_to_blame_is_neither_a_dead_letter_nor_counted_against_its_provider(
     system: System, code: str
 ) -> None:
     told = Told()
@@ -110,8 +110,8 @@ async def test_a_foreground_call_that_failed_is_a_dead_letter_too(system: System
     assert await letters(system.core) == [job_id]
 
 
-@pytest.mark.parametrize("step", ["shared.store.dead_letters:DeadLetters.bury", "shared.store.queue:Queue.done"])
-async def test_a_worker_that_is_killed_in_the_epilogue_leaves_nothing_undone(system: System, step: str) -> None:
+@pytest.mark.parametrize("step", ["shared.store.dead_letters:DeadLetters.add", "shared.store.queue:Queue.done"])
+async def test_a_worker_that_is_killed_in_the_completion_steps_leaves_nothing_undone(system: System, step: str) -> None:
     with captured_logs() as logs:
         async with told_upstream() as (told, url), Processes(system.settings) as processes:
             doomed = await processes.doomed_worker(step, upstream_url=url)
@@ -119,7 +119,7 @@ async def test_a_worker_that_is_killed_in_the_epilogue_leaves_nothing_undone(sys
             (await told.call()).fail(REFUSED)
             assert (await system.story(job_id)).types[-1] == "failed"
             await doomed.died()
-            assert await letters(system.core) == ([] if step.endswith("bury") else [job_id])
+            assert await letters(system.core) == ([] if step.endswith("add") else [job_id])
             assert "message" in await system.queue_keys(job_id)
             told_again = Told()
             async with system.commands() as seen, running_worker(system.settings, told_again):
@@ -128,10 +128,10 @@ async def test_a_worker_that_is_killed_in_the_epilogue_leaves_nothing_undone(sys
     assert await letters(system.core) == [job_id]
     assert await system.queue_keys(job_id) == []
     assert told_again.calls == []
-    assert len(logs.named("job.dead_letter")) == step.endswith("bury")
+    assert len(logs.named("job.dead_letter")) == step.endswith("add")
 
 
-async def test_a_job_that_ended_and_only_the_reaper_still_knows_is_buried(system: System) -> None:
+async def test_a_job_that_ended_and_only_the_reaper_still_knows_becomes_a_dead_letter(system: System) -> None:
     core = system.core
     job_id = await system.submit()
     execution = await core.take_over(job_id)
@@ -151,7 +151,7 @@ async def test_a_job_that_is_made_again_while_the_lost_one_is_seen_off_stays_in_
     await core.queue.admit(spec, max_depth=10, retention_s=60)
     assert (await core.store.create(spec, 1, again=True)).new
 
-    await Epilogue(core.queue, core.dead_letters, core.store).run(spec.id, spec.lane)
+    await CompletionSteps(core.queue, core.dead_letters, core.store).run(spec.id, spec.lane)
 
     assert await system.queue_keys(spec.id) == ["lane", "active", "message"]
 
@@ -160,10 +160,10 @@ async def test_the_counter_has_the_code(system: System) -> None:
     core, metrics = system.core, Metrics()
     job_id = await system.submit()
     await core.finish(await core.take_over(job_id), State.FAILED)
-    epilogue = Epilogue(core.queue, core.dead_letters, core.store, metrics)
+    completion_steps = CompletionSteps(core.queue, core.dead_letters, core.store, metrics)
 
     for _ in range(2):
-        await epilogue.run(job_id, "default")
+        await completion_steps.run(job_id, "default")
 
     (sample,) = metrics.samples()["tailrace_dead_letters_total"]
     assert (sample.labels, sample.numbers) == (("",), (1,))
