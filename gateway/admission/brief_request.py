@@ -10,7 +10,7 @@ from typing import Any, Final
 from shared.model.bounds import KIB
 from shared.model.events import encode_in_pieces
 
-# The fields that dialects/chat/answer_options.py reads.
+# The fields that gateway/dialects/chat/answer_options.py reads.
 _FORM: Final = ("model", "n", "stream_options", "functions", "tools")
 _LEAST: Final = 16 * KIB
 _SHARE: Final = 4

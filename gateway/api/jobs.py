@@ -1,6 +1,7 @@
 """Serve the job API: submit, get, list, cancel, and stream the events as they are in the log.
 
-Native readers get the log's bytes: this path decodes nothing. Not here: errors as problem+json (http/errors.py).
+Native readers get the log's bytes: this path decodes nothing. Not here: errors as problem+json
+(gateway/http/errors.py).
 """
 
 from collections.abc import Sequence

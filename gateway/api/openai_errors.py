@@ -1,6 +1,6 @@
 """Write errors for OpenAI's clients: its envelope, with the headers that say whether to repeat the request.
 
-Not here: the envelope itself (dialects/errors.py), and errors inside a stream.
+Not here: the envelope itself (gateway/dialects/errors.py), and errors inside a stream.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Load a response's history: earlier responses, items that its input refers to, and the state of earlier answers.
 
-Not here: routes (responses.py), and how items become messages (dialects/responses/request.py).
+Not here: routes (responses.py), and how items become messages (gateway/dialects/responses/request.py).
 """
 
 from collections.abc import Container, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Serve `GET /v1/jobs/{id}/result`: a job's result that is not a stream, as far as it is stored.
 
 At most one page of it is in memory at once; embeddings.py answers with the same. Not here: how vectors are stored
-(store/results.py).
+(shared/store/results.py).
 """
 
 import structlog

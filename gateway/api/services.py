@@ -1,4 +1,5 @@
-"""Define the services of the API's handlers: app.py builds them once and puts them on the application's state."""
+"""Define the services of the API's handlers: gateway/app.py builds them once and puts them on the application's
+state."""
 
 import asyncio
 from dataclasses import dataclass, field

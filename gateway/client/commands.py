@@ -1,7 +1,7 @@
 """Run the client's commands: `submit`, `tail`, `cancel`, `jobs` and `dead-letters`, from options to an exit status.
 
-Each failure is one sentence on stderr and a status of its own (exit_status.py). Not here: requests to the gateway
-(connection.py), the meaning of events (transcript.py), and output (terminal.py).
+Each failure is one sentence on stderr and a status of its own (gateway/client/model/exit_status.py). Not here: requests
+to the gateway (connection.py), the meaning of events (gateway/client/model/transcript.py), and output (terminal.py).
 """
 
 import io

@@ -2,7 +2,7 @@
 
 Every call may be repeated: a POST of a job carries an Idempotency-Key, and reading of events resumes at the last id. So
 a gateway that restarts, is replaced, or loses its Redis for a while is only a delay. Not here: the meaning of events
-(transcript.py), and how long patience lasts (patience.py).
+(gateway/client/model/transcript.py), and how long patience lasts (gateway/client/model/patience.py).
 """
 
 import math

@@ -1,6 +1,6 @@
 """Write embeddings in OpenAI's dialect: a job's kept vectors as its list of embeddings, page by page.
 
-Pure: bytes in, bytes out. Not here: the source of the vectors (the API's results.py).
+Pure: bytes in, bytes out. Not here: the source of the vectors (the API's gateway/api/results.py).
 """
 
 import base64

@@ -1,7 +1,7 @@
 """Count the streams that each tenant has open at this gateway, and bound them.
 
 A stream counts from the check of its request until the request is over, so that no two requests share the last place.
-Not here: connections (protocol.py), readers (hub.py), and callers that wait for a whole answer.
+Not here: connections (gateway/http/protocol.py), readers (hub.py), and callers that wait for a whole answer.
 """
 
 from collections import Counter

@@ -1,8 +1,8 @@
 """Record which jobs have readers at this gateway: a job without any reader can be given up.
 
 The number of readers of each job is recorded in batches: when it changes, and again while it lasts. The records of a
-gateway that dies expire, so that it leaves no ghost viewers. Not here: the count over all gateways (viewers.py), and
-the decision to give a job up (the worker's reaper).
+gateway that dies expire, so that it leaves no ghost viewers. Not here: the count over all gateways
+(shared/store/viewers.py), and the decision to give a job up (the worker's reaper).
 """
 
 import asyncio

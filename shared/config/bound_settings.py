@@ -1,6 +1,7 @@
 """The settings of bounds: the wait of a reader, the size of a request, the share of a tenant.
 
-Pure. Not here: the defaults and their reasons (shared/model/bounds.py), and the shares of tenants (tenant_bounds.py).
+Pure. Not here: the defaults and their reasons (shared/model/bounds.py), and the shares of tenants
+(shared/model/tenant_bounds.py).
 """
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator

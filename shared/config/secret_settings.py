@@ -50,7 +50,7 @@ RedisUrl = Annotated[SecretStr, AfterValidator(_checked_address)]
 """The address of a Redis, with its password."""
 
 KeyEntry = Annotated[InstanceOf[ApiKey], BeforeValidator(_as_api_key)]
-"""An API key, written as `key:tenant` and so on (api_keys.py)."""
+"""An API key, written as `key:tenant` and so on (shared/model/api_keys.py)."""
 
 _SECRETS: Final = frozenset({"redis_url", "stream_redis_url", "secret", "api_key", "upstream_api_key"})
 

@@ -17,7 +17,8 @@ at once, so that its client reconnects, perhaps to another gateway. It bounds re
 
 SPARE_FILES: Final = 256
 """Open files of a gateway besides clients' connections: at most 65 connections to Redis, and files of Python and the
-system. If the system's limit is below the sum of these and `CONNECTIONS`, connections are fewer (file_limit.py)."""
+system. If the system's limit is below the sum of these and `CONNECTIONS`, connections are fewer
+(gateway/http/file_limit.py)."""
 
 LISTEN_BACKLOG: Final = 2048
 """Connections that the kernel holds until they are accepted: many clients reconnect at once after a deploy."""
@@ -215,7 +216,7 @@ PUMP_BYTES: Final = 256 * KIB
 
 KEEP_BYTES: Final = 256 * KIB
 """Frames of one job that are kept after Redis has them, to be sent again: a killed Redis with `appendfsync everysec`
-may lose some. pump.py has the time."""
+may lose some. worker/execution/pump.py has the time."""
 
 ENTRY_BYTES: Final = 64 * KIB
 """Bytes of one job in one flush, unless a single frame is larger: one entry of the log, which readers get whole."""
@@ -246,27 +247,33 @@ OUTPUT_BYTES: Final = 64 * KIB
 
 # --- Buffers that a bound above limits
 #
-# hub.py                channels, readers: connections. All live readers of a job share one copy of its frames.
-# gateway/client         a transcript keeps a job's deltas for the proof: one execution's log.
-# viewer_heartbeat.py   readers: connections. Departures that are not reported yet: the same, since no reader joins a
-#                        job while Redis is away.
-# gateway/dialects       a stream keeps the choices that it has opened; a whole completion keeps its deltas: one
-#                        execution's log; a stream of response events keeps its text, which its last events
-#                        repeat. A chat's chunk is several times as large as its frame: it names the model.
-#                        A UI message stream keeps its tools' arguments: one execution's log.
-# ai_sdk.py             a conversation so far: its last job's request and a body of its log, before the next turn.
-# response_history.py   earlier answers: a body of their events; state of calls: a body of each log.
-# conversations.py      the ids of a conversation's messages: a body.
-# replay_log.py         the live feed's channels: the hub's. Subscriptions not sent or not confirmed: one for each
-#                        reader that came or left since the feed's server was last heard, about ten seconds at most.
-# client.py             callers that wait for a connection: requests and jobs. An answer: a page of the log, a body, or
-#                        `LIST_MOST` records. redis-py reads 64 KiB at a time.
-# catalog.py            names of models: `MODELS` of them, each of at most 255 characters.
-# scrape.py             an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text. One is made at a time
-#                        for each of two formats, and kept until the next; requests that arrive meanwhile share it.
-# runs.py, job_run.py   running, starting: slots. A request: a body. Of an answer, hash and count are kept, and the
-#                        text if an attempt continues it: `LOG_BYTES`.
-# ending.py             a page of the log.
-# embedding.py          the inputs: a body. Vectors: an upstream's answer; stored ones are in Redis, and read again by
-#                        the page.
-# results.py            a page of the result; written as numbers it is perhaps five times as large.
+# gateway/streams/hub.py               channels, readers: connections. All live readers of a job share one copy of its
+#                                      frames.
+# gateway/client                       a transcript keeps a job's deltas for the proof: one execution's log.
+# gateway/streams/viewer_heartbeat.py  readers: connections. Departures that are not reported yet: the same, since no
+#                                      reader joins a job while Redis is away.
+# gateway/dialects                     a stream keeps the choices that it has opened; a whole completion keeps its
+#                                      deltas: one execution's log; a stream of response events keeps its text, which
+#                                      its last events repeat. A chat's chunk is several times as large as its frame:
+#                                      it names the model. A UI message stream keeps its tools' arguments: one
+#                                      execution's log.
+# gateway/api/ai_sdk.py                a conversation so far: its last job's request and a body of its log, before the
+#                                      next turn.
+# gateway/api/response_history.py      earlier answers: a body of their events; state of calls: a body of each log.
+# shared/store/conversations.py        the ids of a conversation's messages: a body.
+# shared/store/replay_log.py           the live feed's channels: the hub's. Subscriptions not sent or not confirmed: one
+#                                      for each reader that came or left since the feed's server was last heard, about
+#                                      ten seconds at most.
+# shared/store/client.py               callers that wait for a connection: requests and jobs. An answer: a page of the
+#                                      log, a body, or `LIST_MOST` records. redis-py reads 64 KiB at a time.
+# shared/store/catalog.py              names of models: `MODELS` of them, each of at most 255 characters.
+# gateway/http/scrape.py               an answer: the metrics of `PROCESSES`, each of them about 45 KiB of text. One is
+#                                      made at a time for each of two formats, and kept until the next; requests that
+#                                      arrive meanwhile share it.
+# worker/execution/runs.py             running, starting: slots.
+# worker/execution/job_run.py          a request: a body. Of an answer, hash and count are kept, and the text if an
+#                                      attempt continues it: `LOG_BYTES`.
+# worker/execution/ending.py           a page of the log.
+# worker/execution/embedding.py        the inputs: a body. Vectors: an upstream's answer; stored ones are in Redis, and
+#                                      read again by the page.
+# gateway/api/results.py               a page of the result; written as numbers it is perhaps five times as large.

@@ -48,7 +48,7 @@ class TenantBounds:
 
     @property
     def running_term(self) -> str:
-        """Return the bound on running jobs as ledger.lua reads it: a number, a percentage, or nothing."""
+        """Return the bound on running jobs for the functions' ledger: a number, a percentage, or nothing."""
         if self.running is not None:
             return str(self.running)
         return "" if self.running_percent is None else f"{self.running_percent}%"

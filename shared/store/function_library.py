@@ -1,7 +1,7 @@
 """The atomic steps as one library of Redis Functions: the Lua of `functions/`, joined, under names of its own.
 
 A server holds the functions of all its clients, of every key prefix. Each name ends in a hash of the source, so
-that two versions of Tailrace never replace each other's functions. Not here: loading it and calling a step (valkey.py).
+that two versions of Tailrace never replace each other's functions. Not here: loading it and calling a step (client.py).
 """
 
 import hashlib

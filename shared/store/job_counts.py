@@ -1,4 +1,7 @@
-"""The metrics of the jobs that this process creates, begins and ends. Not here: the metrics' names (metrics.py)."""
+"""Count the jobs that this process creates, begins and ends.
+
+Not here: the metrics' names (shared/telemetry/metrics.py).
+"""
 
 import json
 

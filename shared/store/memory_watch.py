@@ -1,7 +1,7 @@
 """Watch how full the servers are, so that new jobs are refused while there is still memory for those that run.
 
-A server without `maxmemory` is never full.
-Not here: the ceiling of the embedded server (embedded_valkey.py), and the fitness of a server (server_watch.py).
+A server without `maxmemory` is never full. Not here: the ceiling of the embedded server
+(shared/process/embedded_valkey.py), and the fitness of a server (server_watch.py).
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """The connections of an address: TCP, TLS or a Unix socket, with the options that its query may have.
 
 TLS checks the server's name, and all connections of a process to an address share one TLS context: to build one reads
-the system's certificates. Not here: how a connection behaves (valkey.py).
+the system's certificates. Not here: how a connection behaves (client.py).
 """
 
 import ssl

@@ -1,6 +1,6 @@
 """The error answers of Redis and Valkey, sorted: by the first word, and by a phrase if the word is only `ERR`.
 
-Pure. Not here: raising them (valkey.py).
+Pure. Not here: raising them (client.py).
 """
 
 from enum import Enum

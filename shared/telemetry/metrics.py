@@ -2,9 +2,9 @@
 
 A cell is a plain object: counting is an addition, observing a bisection and two additions; a frequent user stores the
 cell. Nothing is encoded before the samples are read. Label values come from bounded sets (lanes, routes, providers,
-codes of errors.py), never from a caller. If no metrics are wanted, use a `Metrics` that is never read. A silent one
-does not even count: the cost of counting is measured against it. Pure. Not here: the samples of all processes
-(fleet.py), and their text format (gateway/http/scrape.py).
+codes of shared/model/errors), never from a caller. If no metrics are wanted, use a `Metrics` that is never read. A
+silent one does not even count: the cost of counting is measured against it. Pure. Not here: the samples of all
+processes (shared/store/fleet_metrics.py), and their text format (gateway/http/scrape.py).
 """
 
 import json

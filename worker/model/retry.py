@@ -1,8 +1,8 @@
 """The decision after a failed attempt: the job's end, or another attempt, with its link of the chain and its delay.
 
-Decisions are values, which job_run.py carries out. `VERDICTS` is the one table of the meanings of errors.
-Pure: no I/O, no clock, and chance is passed in as a number.
-Not here: the next attempt's request (continuation.py), and the state of a provider's circuit (breaker.py).
+Decisions are values, which worker/execution/job_run.py carries out. `VERDICTS` is the one table of the meanings of
+errors. Pure: no I/O, no clock, and chance is passed in as a number. Not here: the next attempt's request
+(continuation.py), and the state of a provider's circuit (breaker.py).
 """
 
 from collections.abc import Collection, Mapping

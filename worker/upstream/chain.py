@@ -1,7 +1,7 @@
 """The chain of a route: which providers may answer, in which order, and how long each may be silent.
 
-Providers have no time-outs of their own. Here an end without a finish reason becomes an error, for every provider alike
-(design.md, invariant 6). Not here: the decision after a failure (retry.py).
+Providers have no time-outs of their own. Here an end without a finish reason becomes an error, for every provider
+alike. Not here: the decision after a failure (worker/model/retry.py).
 """
 
 import asyncio

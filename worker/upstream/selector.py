@@ -1,7 +1,7 @@
 """The choice of a link of a chain: the first with a closed circuit and a provider with a free place.
 
-Not here: the order in which the links are tried, the meaning of a failure (both retry.py), and the state that is
-shared with all workers (breakers.py, concurrency.py).
+Not here: the order in which the links are tried, the meaning of a failure (both worker/model/retry.py), and the state
+that is shared with all workers (breakers.py, concurrency.py).
 """
 
 from collections.abc import Sequence

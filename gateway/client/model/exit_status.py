@@ -1,6 +1,6 @@
 """Map the outcome of a command to the client's exit status, for scripts. Pure.
 
-The help of arguments.py prints the table, and a test compares it with the README.
+The help of gateway/client/arguments.py prints the table, and a test compares it with the README.
 """
 
 from collections.abc import Mapping

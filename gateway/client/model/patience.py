@@ -1,7 +1,7 @@
 """Decide how long to retry a gateway that does not answer, and when to try next. Pure: time and chance are arguments.
 
 A gateway that has never answered most likely has a wrong address. One that answered a moment ago will return. Not here:
-the waiting itself (connection.py).
+the waiting itself (gateway/client/connection.py).
 """
 
 FIRST_DELAY_S = 0.25

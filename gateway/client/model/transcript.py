@@ -1,7 +1,7 @@
 """Fold the events of one job, as one reader gets them, into an answer and the proof that nothing is missing. Pure.
 
 It follows the reader's rules: an id is applied once, `rollback` forgets the deltas after `to`, `gap` forgets
-everything. Not here: connections, and how changes are shown (terminal.py).
+everything. Not here: connections, and how changes are shown (gateway/client/terminal.py).
 """
 
 import hashlib

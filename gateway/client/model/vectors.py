@@ -1,7 +1,7 @@
 """Check a result that is vectors against its proof, and write it as lines of JSON. Pure.
 
 Not here: the fetch of the result and its proof, and the distinction between jobs with a result and jobs with an answer
-(commands.py).
+(gateway/client/commands.py).
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Read the finish reasons and the usage of a `completed` event, as OpenAI's completion dialects show them. Pure.
 
-Not here: bad ends (errors.py).
+Not here: bad ends (gateway/dialects/errors.py).
 """
 
 from collections.abc import Collection, Mapping

@@ -1,8 +1,8 @@
 #!lua name=tailrace_@VERSION@
 -- The atomic steps of Tailrace, as Redis Functions. Each is one step of design: it happens whole or not at all.
--- jobs.py and replay_log.py of shared/store call the job side, queue.py the queue side; no function touches both, so that
--- the two may live on different servers. Every function's name ends in a hash of this source, which is put in the
--- placeholder's place: two versions of the library stand side by side, and neither replaces the other.
+-- shared/store/jobs.py and shared/store/replay_log.py call the job side, shared/store/queue.py the queue side. No
+-- function touches both, so that the two may live on different servers. Every function's name ends in a hash of this
+-- source, which replaces the placeholder: two versions of the library stand side by side, and neither replaces the other.
 
 local VERSION = '@VERSION@'
 local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit

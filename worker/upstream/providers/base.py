@@ -1,7 +1,7 @@
 """The provider protocol: an upstream API turns a chat request into a stream of chunks, and inputs into vectors.
 
-Each foreign protocol has one module. Not here: time-outs (chain.py), and reading an upstream's chunks
-(chunk_reader.py).
+Each foreign protocol has one module. Not here: time-outs (worker/upstream/chain.py), and reading an upstream's chunks
+(worker/upstream/wire/chunk_reader.py).
 """
 
 from collections.abc import AsyncIterator, Mapping

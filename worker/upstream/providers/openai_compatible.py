@@ -1,7 +1,8 @@
 """An upstream that speaks OpenAI's chat completions and embeddings.
 
-request_writer.py writes, http_upstream.py sends, answers.py reads. Not here: time-outs (chain.py; only that for a
-connection is set by http_upstream.py), and retries, except the one without a transport field that the upstream refuses.
+worker/upstream/wire/request_writer.py writes, http_upstream.py sends, worker/upstream/wire/answers.py reads. Not here:
+time-outs (worker/upstream/chain.py; only that for a connection is set by http_upstream.py), and retries, except the one
+without a transport field that the upstream refuses.
 """
 
 import json

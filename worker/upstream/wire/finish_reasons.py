@@ -1,6 +1,6 @@
 """Finish reasons: the words of many upstreams, as OpenAI's words or as a failure.
 
-Pure. Not here: the decision after a failure (retry.py).
+Pure. Not here: the decision after a failure (worker/model/retry.py).
 """
 
 from collections.abc import Mapping

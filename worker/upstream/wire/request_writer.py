@@ -1,7 +1,7 @@
 """The bodies that go up: a job's request, written as its provider can take it.
 
 Pure. Not here: which field a provider has refused (transport_fields.py), and the beginning of a continued answer
-(continuation.py).
+(worker/model/continuation.py).
 """
 
 from collections.abc import Collection, Mapping
@@ -28,7 +28,7 @@ CHAT_FIELDS: Final = frozenset(
 EMBEDDINGS_FIELDS: Final = frozenset({"model", "input", "dimensions", "user"})
 """The fields of OpenAI's embeddings."""
 
-# vLLM's words for the rest of an answer: continuation.py adds them if the provider's setting says so.
+# vLLM's words for the rest of an answer: worker/model/continuation.py adds them if the provider's setting says so.
 _CONTINUATION = frozenset({"continue_final_message", "add_generation_prompt"})
 _KNOWN_CHAT = CHAT_FIELDS | _CONTINUATION
 

@@ -1,6 +1,6 @@
 """The pause that an upstream asks for in the headers of an answer.
 
-Pure. Not here: the decision after a refusal (retry.py).
+Pure. Not here: the decision after a refusal (worker/model/retry.py).
 """
 
 from collections.abc import Mapping
