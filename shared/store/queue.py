@@ -5,11 +5,9 @@ only the job's id. Not here: a job's record and progress (jobs.py).
 """
 
 import asyncio
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 
@@ -17,14 +15,13 @@ from shared.model.errors import IdempotencyConflict, QueueFull, TooManyWaiting
 from shared.model.jobs import LONGEST_TIMEOUT_S, JobSpec, Listing, Place, created_ms, new_job_id
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.answers import RenewAnswer
+from shared.store.arq_messages import message_of, serialize
 from shared.store.client import Functions
 from shared.store.keys import Keys
 from shared.store.server_check import Server, server_of
 from shared.store.server_marker import ServerMarker
 from shared.telemetry.metrics import Metrics
 
-ARQ_FUNCTION = "run_job"
-"""The name under which every lane worker registers its one arq function."""
 LOOK_S = 30.0
 """The reaper looks at every job at least this often: a job that the queue has lost is found."""
 PATIENCE_LEASES = 0.5
@@ -74,24 +71,9 @@ class Backlog:
     oldest_s: float
 
 
-def serialize(message: dict[str, Any]) -> bytes:
-    """arq's message as JSON; never pickle, with which a writer to Redis could run code here."""
-    return json.dumps(message, separators=(",", ":")).encode()
-
-
-def deserialize(raw: bytes) -> dict[str, Any]:
-    """The inverse of `serialize`."""
-    message: dict[str, Any] = json.loads(raw)
-    return message
-
-
 def _or_none(bound: int | None) -> int | str:
     """Write a bound as the functions read it: none is an empty text."""
     return "" if bound is None else bound
-
-
-def _arq_message(job_id: str) -> bytes:
-    return serialize({"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)})
 
 
 class Queue:
@@ -147,7 +129,7 @@ class Queue:
             spec.fingerprint,
             retention_ms,  # the record lives longer: a key without one means a crash or a delete, never old age
             max_depth,
-            _arq_message(spec.id),
+            serialize(message_of(spec.id)),
             _ADMITTED_DUE_MS,
             look_ms,
             new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
@@ -340,7 +322,7 @@ class Queue:
         ]
         args = (
             job_id,
-            _arq_message(job_id),
+            serialize(message_of(job_id)),
             int(look_in_s * 1000),
             int(lease_s * 1000) if began else 0,
             held_until_ms or "",

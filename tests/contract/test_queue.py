@@ -12,8 +12,9 @@ from arq.jobs import deserialize_job_raw
 from shared.model.errors import IdempotencyConflict, QueueFull
 from shared.model.jobs import LONGEST_TIMEOUT_S, Abandonment, JobSpec, created_ms, new_job_id
 from shared.model.lanes import LaneScheduler, parse_lanes
+from shared.store.arq_messages import ARQ_FUNCTION, deserialize, serialize
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
-from shared.store.queue import ARQ_FUNCTION, Admission, Backlog, Claim, Taken, deserialize, serialize
+from shared.store.queue import Admission, Backlog, Claim, Taken
 from tests.support.core import PATIENCE_S, RETENTION_S, Core, fresh_job_id, make_spec
 
 LANE = "default"

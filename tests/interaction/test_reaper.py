@@ -14,9 +14,10 @@ from shared.model.jobs import Job, created_ms
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
 from shared.store.answers import Written
+from shared.store.arq_messages import ARQ_FUNCTION, serialize
 from shared.store.jobs import EMPTY_SHA256, Store
 from shared.store.keys import ARQ_JOB
-from shared.store.queue import ARQ_FUNCTION, LOOK_S, serialize
+from shared.store.queue import LOOK_S
 from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker

@@ -1,9 +1,7 @@
-"""Take jobs for one process's slots, with one arq worker per lane, and renew their claims while they run.
+"""Take jobs for one process's slots, and renew their claims while they run.
 
-`take` picks and claims the next job in one step, then arq's `run_job` runs it. arq's polling, its WATCH and its own
-endings are not used: arq 0.28 reads from the head of a queue in which running jobs stay, so that the cost of each poll
-grows with the number of running jobs.
-Not here: the run of a job (worker/execution/runs.py).
+`take` picks and claims the next job in one step, then arq's `run_job` runs it.
+Not here: arq (arq_adapter.py), and the run of a job (worker/execution/runs.py).
 """
 
 import asyncio
@@ -12,22 +10,18 @@ import socket
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import structlog
-from arq.connections import ArqRedis
-from arq.worker import Function, Worker
-from redis.asyncio.client import Pipeline
 
 from shared.model.errors import BrokenJob
-from shared.model.jobs import created_ms
 from shared.model.lanes import Lane, LaneScheduler
 from shared.store.answers import RenewAnswer, StopReason
 from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage, name_of
 from shared.store.jobs import Store
-from shared.store.keys import ARQ, Keys
-from shared.store.queue import ARQ_FUNCTION, PATIENCE_LEASES, Claim, Queue, Taken, deserialize, serialize
+from shared.store.keys import Keys
+from shared.store.queue import PATIENCE_LEASES, Claim, Queue, Taken
 from shared.store.retrying import retry_until_redis_answers
+from worker.dispatch.arq_adapter import ArqAdapter
 from worker.execution.completion import CompletionSteps
 from worker.execution.job_end import JobEnder
 from worker.execution.runs import Runs
@@ -38,84 +32,7 @@ log = structlog.get_logger()
 _SWEEP_S = 1.0
 _BEATS_PER_LEASE = 4
 _ALIVE_LEASES = 2
-# arq's own limits, set so that they never end a job: deadlines and attempts are the store's.
-_PRACTICALLY_NEVER = 10**8
 _PAUSE_FIRST_S, _PAUSE_MOST_S = 0.2, 1.0
-
-
-class LaneWorker(Worker):
-    """arq's worker for one lane: only its `run_job` is used, not its loop."""
-
-    def __init__(self, lane: str, queue_name: str, pool: ArqRedis, dispatcher: "Dispatcher", slots: int) -> None:
-        super().__init__(
-            [Function(ARQ_FUNCTION, dispatcher.run_job, None, None, None, None)],
-            queue_name=queue_name,
-            redis_pool=pool,
-            handle_signals=False,
-            max_jobs=slots,
-            job_timeout=_PRACTICALLY_NEVER,
-            max_tries=_PRACTICALLY_NEVER,
-            keep_result=0,
-            log_results=False,
-            job_serializer=_no_result,
-            job_deserializer=_read_message,
-        )
-        self.lane = lane
-        self._dispatcher = dispatcher
-        self.job_tasks = _TasksOfJobs()
-
-    async def finish_job(self, job_id: str, finish: bool, *_: Any) -> None:
-        """Do nothing: the completion steps of the job have removed its arq entry, as the last step (design, Finish)."""
-
-    async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
-        """End a job if arq could not read its message: without this, the job would never end."""
-        await self._dispatcher.end_unreadable(job_id)
-
-
-class _Pool(ArqRedis):
-    """arq's client with Tailrace's names for arq's keys; `run_job` accesses them in a pipeline."""
-
-    def __init__(self, client: Client, keys: Keys) -> None:
-        super().__init__(connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize)
-        self._base = keys.arq_base
-
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        return _Pipeline(self._base, self.connection_pool, self.response_callbacks, transaction, shard_hint)
-
-
-class _Pipeline(Pipeline):
-    def __init__(self, base: str, *args: Any) -> None:
-        super().__init__(*args)
-        self._base = base
-
-    def execute_command(self, word: str, name: str, *args: Any, **options: Any) -> Any:
-        return super().execute_command(word, self._base + name.removeprefix(ARQ), *args, **options)
-
-
-class _TasksOfJobs(dict[str, "asyncio.Task[Any]"]):
-    """arq's running tasks by job id; arq needs them for aborts, which are not used.
-
-    A job lost to another worker may return while its former task still closes its upstream. The task that ends last
-    then finds the entry removed already, which must not be an error.
-    """
-
-    def __delitem__(self, job_id: str) -> None:
-        self.pop(job_id, None)
-
-
-def _no_result(_: dict[str, Any]) -> bytes:
-    """Return an empty result: results are not kept, and arq's own (its exceptions) can't be encoded as JSON."""
-    return b""
-
-
-def _read_message(raw: bytes) -> dict[str, Any]:
-    """Read and validate a message that the queue wrote; if this raises, arq calls `finish_failed_job`."""
-    # Accepting a message that arq then fails on would leave the job without an end.
-    message = deserialize(raw)
-    (job_id,) = message["a"]
-    if message != {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}:
-        raise ValueError("This message is not ours.")
-    return message
 
 
 class Dispatcher:
@@ -144,7 +61,6 @@ class Dispatcher:
         self._ender = ender
         self._completion_steps = completion_steps
         self._bell_client = bell_client
-        self._keys = keys
         self._slots = slots
         self._host = socket.gethostname()
         self._lease_s = lease_s
@@ -163,22 +79,20 @@ class Dispatcher:
         self._spare_until = self._now() + wait_s
         self._id = uuid.uuid4().hex[:12]
         self._owners = (f"{self._id}.{n}" for n in itertools.count(1))
-        self._arq_pool = _Pool(client, keys)
+        self._arq = ArqAdapter(client, keys, self, slots=slots)
         self._scheduler = LaneScheduler([], slots)
-        self._workers: dict[str, LaneWorker] = {}
         for lane in lanes:
             self._add(lane)
 
     def _add(self, lane: Lane) -> None:
-        queue_name = self._keys.lane(lane.name)
-        self._workers[lane.name] = LaneWorker(lane.name, queue_name, self._arq_pool, self, self._slots)
+        self._arq.add(lane.name)
         self._scheduler.add(lane)
         self._freed.set()
         self._look_for_room()
 
     def serve(self, lane: str) -> None:
         """Serve a lane in which a job was found; if it is not configured (any more), it gets the least weight."""
-        if lane not in self._workers:
+        if not self._arq.serves(lane):
             log.warning("dispatcher.lane_not_configured", lane=lane)
             self._add(Lane(lane))
 
@@ -269,7 +183,7 @@ class Dispatcher:
     async def _run_arq(self, taken: Taken) -> None:
         structlog.contextvars.bind_contextvars(job=taken.job_id)
         try:
-            await self._workers[taken.lane].run_job(taken.job_id, taken.due_ms)
+            await self._arq.run(taken.lane, taken.job_id, taken.due_ms)
         except REDIS_FAULTS as error:
             # Before our own code ran: the claim ends by itself, and the job is taken again.
             log.warning("dispatcher.not_started", error=name_of(error))
@@ -288,15 +202,8 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("dispatcher.job_task_failed", job=job_id, exc_info=error)
 
-    async def run_job(self, ctx: dict[Any, Any], *args: Any) -> None:
-        """Run a job; arq calls this with the only argument of its message, the job's id."""
-        job_id = ctx["job_id"]
-        if args == (job_id,):
-            await self._run_job(job_id)
-        else:
-            await self.end_unreadable(job_id)
-
-    async def _run_job(self, job_id: str) -> None:
+    async def run_job(self, job_id: str) -> None:
+        """Run a claimed job."""
         if (in_s := await self._runs.run(self._claims[job_id])) is not None:
             async with self._renewing:
                 # The claim as it is now: it may have been taken anew while the job ran.
@@ -307,7 +214,7 @@ class Dispatcher:
         """End a job if its arq message is garbage or another job's; run it if the queue has only lost the message."""
         claim = self._claims[job_id]
         if not await retry_until_redis_answers(lambda: self._queue.has_message(job_id)):
-            await self._run_job(job_id)
+            await self.run_job(job_id)
             return
         if await self._ender.end(job_id, claim.owner, BrokenJob("The job's queue message can't be read.")):
             await self._completion_steps.run(job_id, claim.lane)
