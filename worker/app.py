@@ -24,12 +24,12 @@ from shared.store.client import Client, must_answer, open_client, warm
 from shared.store.control import CancelJob, PermitReleased, parse_message
 from shared.store.dead_letters import DeadLetters
 from shared.store.fleet_metrics import Fleet, Publisher
-from shared.store.job_walk import JobWalk
 from shared.store.jobs import Store
 from shared.store.keys import Keys
 from shared.store.live_feed import LiveFeed
 from shared.store.permits import ConcurrencyPermits
 from shared.store.queue import Queue
+from shared.store.record_scan import RecordScan
 from shared.store.replay_log import ReplayLog
 from shared.store.results import Results
 from shared.store.server_check import check_arq_keys, check_server
@@ -38,7 +38,7 @@ from shared.store.server_watch import ServerWatch
 from shared.telemetry.metrics import Buckets, Metrics
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.reaper import Reaper
-from worker.dispatch.reconciler import Recovery
+from worker.dispatch.reconciler import Reconciler
 from worker.execution.completion import CompletionSteps
 from worker.execution.executions import execution_factories
 from worker.execution.job_end import JobEnder
@@ -197,7 +197,7 @@ class Builder:
             metrics=self.metrics,
         )
         with must_answer():
-            await breakers.look()
+            await breakers.refresh()
         return Upstreams(table, routes, breakers, concurrency)
 
     def runs(self, upstreams: Upstreams) -> Runs:
@@ -260,10 +260,10 @@ class Builder:
             token_estimate=self.token_estimate,
         )
 
-    def recovery(self) -> Recovery:
-        """Build the recovery of jobs that the queue's server has lost."""
+    def reconciler(self) -> Reconciler:
+        """Build the reconciler, which restores jobs that the queue's server has lost."""
         settings, stores = self.settings, self.stores
-        walk = JobWalk(
+        record_scan = RecordScan(
             self.clients.jobs,
             self.keys,
             stores.jobs,
@@ -271,8 +271,8 @@ class Builder:
             listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
         )
         bounds = settings.tenant_bounds
-        return Recovery(
-            stores.jobs, stores.queue, walk, stores.completion_steps, lease_s=settings.lease_s, bounds=bounds
+        return Reconciler(
+            stores.jobs, stores.queue, record_scan, stores.completion_steps, lease_s=settings.lease_s, bounds=bounds
         )
 
     def feed(self, dispatcher: Dispatcher, concurrency: Concurrency) -> LiveFeed:
@@ -330,7 +330,7 @@ async def run_worker(
             upstreams.breakers.run(),
             upstreams.concurrency.run(),
             build.reaper(dispatcher.serve, age).run(),
-            build.recovery().run(),
+            build.reconciler().run(),
             ServerWatch(build.clients.servers, build.keys, build.clock, build.metrics).run(),
             *build.model_publishing(upstreams.table, providers),
             *([publisher.run()] if settings.metrics else []),

@@ -155,21 +155,21 @@ async def delete_many(request: Request) -> Response:
 
 async def _find(services: Services, wanted: Wanted) -> Page:
     found: list[Letter] = []
-    looked_at, over = wanted.after, False
+    last_read, over = wanted.after, False
     for _ in range(LIST_ROUNDS):
-        listed = await services.dead_letters.listed(looked_at, LIST_MOST, only_open=wanted.requeued is False)
+        listed = await services.dead_letters.listed(last_read, LIST_MOST, only_open=wanted.requeued is False)
         jobs = await services.store.load_many([each.job_id for each in listed])
         letters = [Letter(place, job) for place, job in zip(listed, jobs, strict=True) if _is_one(job)]
         await _mend(services, listed, letters, only_open=wanted.requeued is False)
         found += [letter for letter in letters if wanted.passes(letter.job)]
         over = len(listed) < LIST_MOST
-        looked_at = listed[-1] if listed else looked_at
+        last_read = listed[-1] if listed else last_read
         if over or len(found) > wanted.limit:
             break
     page = found[: wanted.limit]
     if len(found) > wanted.limit:
         return Page(page, page[-1].place)
-    return Page(page, None if over else looked_at)
+    return Page(page, None if over else last_read)
 
 
 async def _mend(services: Services, listed: Sequence[Listed], letters: Sequence[Letter], *, only_open: bool) -> None:

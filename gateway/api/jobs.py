@@ -67,9 +67,9 @@ async def listing(request: Request) -> Response:
     caller = services.keyring.caller(request.headers.get("authorization"))
     status, kind, limit, after = _list_query(request)
     found: list[Job] = []
-    looked_at, over = after, False
+    last_read, over = after, False
     for _ in range(LIST_ROUNDS):
-        ids = await services.queue.listed(caller.tenant, after=looked_at, limit=LIST_MOST)
+        ids = await services.queue.listed(caller.tenant, after=last_read, limit=LIST_MOST)
         jobs = await services.store.load_many(ids)
         gone = [job_id for job_id, job in zip(ids, jobs, strict=True) if job is None]
         await services.queue.unlist(caller.tenant, gone)
@@ -79,14 +79,14 @@ async def listing(request: Request) -> Response:
             if isinstance(job, Job) and not job.hidden and status in (None, job.status) and kind in (None, job.kind)
         ]
         over = len(ids) < LIST_MOST
-        looked_at = ids[-1] if ids else looked_at
+        last_read = ids[-1] if ids else last_read
         if over or len(found) > limit:
             break
     page = found[:limit]
     cut = len(found) > limit
     last_id = page[-1].id if page else None
     if not (cut or over):
-        last_id = looked_at
+        last_id = last_read
     return AsciiJSONResponse(
         {
             "object": "list",
@@ -115,7 +115,7 @@ async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None
         await services.queue.done(job.id, job.lane)
     elif answer is CancelAnswer.CANCELLING:
         # A job between attempts has no owner that could report its end.
-        await services.queue.look([job.id], CANCEL_WAIT_S if job.owner else 0)
+        await services.queue.schedule_check([job.id], CANCEL_WAIT_S if job.owner else 0)
         if wait:
             await services.hub.ended(job.id, job.last, CANCEL_WAIT_S)
 

@@ -6,7 +6,7 @@ Pure. Not here: the timer, and the decision whether a reader needs a heartbeat (
 import math
 
 
-class Looks:
+class HeartbeatSchedule:
     """Schedule the checks of readers, numbered in the order of their arrival: each has one in every `period_s`."""
 
     def __init__(self, period_s: float, tick_s: float, now: float) -> None:

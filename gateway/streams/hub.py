@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from gateway.streams.heartbeat_schedule import Looks
+from gateway.streams.heartbeat_schedule import HeartbeatSchedule
 from gateway.streams.reader import Channel, Reader, StreamBroken
 from gateway.streams.subscriber import read_live
 from gateway.streams.tail_check import TailCheck
@@ -151,14 +151,14 @@ class Hub:
     async def _tick(self) -> None:
         # Twice a period: a frame just after a check must not make two periods of silence. Not all readers at once:
         # writing ten thousand heartbeats would delay all other work for too long.
-        looks = Looks(self._heartbeat_s / 2, _TICK_S, self._clock.monotonic())
+        schedule = HeartbeatSchedule(self._heartbeat_s / 2, _TICK_S, self._clock.monotonic())
         while True:
-            await asyncio.sleep(looks.tick_s)
+            await asyncio.sleep(schedule.tick_s)
             now = self._clock.monotonic()
             readers = self.readers
-            if due := looks.due(now):
+            if due := schedule.due(now):
                 for reader in readers:
-                    if looks.group_of(reader.number) in due:
+                    if schedule.group_of(reader.number) in due:
                         reader.heartbeat()
             self._let_go(readers, now)
 

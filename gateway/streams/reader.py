@@ -23,7 +23,7 @@ HEARTBEAT: Final = b": hb\n"
 """One comment line without a blank one: the only heartbeat that every client tolerates (design, Frames)."""
 
 _RETRY_S = 0.2
-_QUIET_LOOKS = 2
+_QUIET_CHECKS = 2
 
 
 class StreamBroken(TailraceError):
@@ -150,7 +150,7 @@ class Reader:
     def heartbeat(self) -> None:
         """Send a heartbeat if nothing was sent since the last call but one; called twice a heartbeat period."""
         self._quiet += 1
-        if self._quiet >= _QUIET_LOOKS:
+        if self._quiet >= _QUIET_CHECKS:
             self.send_heartbeat()
 
     def send_heartbeat(self) -> None:

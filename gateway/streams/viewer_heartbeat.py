@@ -121,5 +121,7 @@ class Presence:
 
     async def _tell(self, views: list[View]) -> None:
         left_s = await self._viewers.tell(self._gateway, views)
-        looks = zip(views, left_s, strict=True)
-        await self._queue.look_at({view.job_id: left for view, left in looks if left is not None and not view.readers})
+        checks = zip(views, left_s, strict=True)
+        await self._queue.schedule_checks(
+            {view.job_id: left for view, left in checks if left is not None and not view.readers}
+        )

@@ -65,11 +65,11 @@ broken connection instead of the answer."""
 LIST_MOST: Final = 100
 """Jobs in one page of a listing, and records in one read of them."""
 
-WALK_PAGE: Final = 500
-"""Keys that one step of a walk through all records reads: few enough not to delay the server's other commands."""
+SCAN_PAGE: Final = 500
+"""Keys that one step of a scan of all records reads: few enough not to delay the server's other commands."""
 
 LIST_ROUNDS: Final = 10
-"""Reads for one page: a filter that few jobs pass must not walk through a tenant's whole history."""
+"""Reads for one page: a filter that few jobs pass must not read through a tenant's whole history."""
 
 REFERENCED_JOBS: Final = 32
 """Earlier responses whose items one request may refer to, and answers that get their state back: the log of each is
@@ -225,7 +225,7 @@ FLUSH_BYTES: Final = 8 * MIB
 """Bytes of one flush for all jobs, plus the entry that exceeds them; the others wait for the next flush. About three
 copies exist (the worker's, redis-py's and the server's), and every job waits while a flush lasts."""
 
-LOOKS: Final = 100
+CHECKED_JOBS: Final = 100
 """Jobs that a reaper checks in one sweep; if there are more, the next sweep follows at once."""
 
 BELLS: Final = 1000

@@ -1,4 +1,4 @@
-"""Dead letters: the jobs that failed for good, as a list that a person can look through.
+"""Dead letters: the jobs that failed for good, as a list for a person to read.
 
 A job that failed because of its request is not one of them: only its caller can change the request. The list holds ids
 and when their jobs ended; a dead letter's content is its job's record, which is kept for longer than that of other

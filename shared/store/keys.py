@@ -178,11 +178,11 @@ class Keys:
 
     @property
     def active(self) -> str:
-        """Jobs that have not ended, by the time when the reaper should look."""
+        """Jobs that have not ended, by the time when the reaper should check them."""
         return f"{self.prefix}:active"
 
     def worker(self, host: str) -> str:
-        """There as long as a worker on this host is at work; health checks look at it."""
+        """There as long as a worker on this host is at work; health checks read it."""
         return f"{self.prefix}:worker:{host}"
 
     @property
@@ -200,12 +200,12 @@ class Keys:
         return f"{self.prefix}:models"
 
     @property
-    def walked(self) -> str:
+    def reconciled(self) -> str:
         """The queue's server with which all jobs were last compared; on the jobs' side."""
         return f"{self.prefix}:walked:2"
 
     @property
-    def walking(self) -> str:
+    def reconciling(self) -> str:
         """There while a worker compares them."""
         return f"{self.prefix}:walking"
 

@@ -22,8 +22,8 @@ from shared.store.server_check import Server, server_of
 from shared.store.server_marker import ServerMarker
 from shared.telemetry.metrics import Metrics
 
-LOOK_S = 30.0
-"""The reaper looks at every job at least this often: a job that the queue has lost is found."""
+JOB_CHECK_S = 30.0
+"""The reaper checks every job at least this often: a job that the queue has lost is found."""
 PATIENCE_LEASES = 0.5
 """Claims are renewed every quarter of a lease: while calls take less than this, none that is alive runs out."""
 
@@ -118,7 +118,7 @@ class Queue:
             keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
         retention_ms = int(retention_s * 1000)
         unseen_s = spec.abandonment.unseen_s
-        look_ms = int(min(spec.timeout_s, math.inf if unseen_s is None else unseen_s, LOOK_S) * 1000)
+        check_ms = int(min(spec.timeout_s, math.inf if unseen_s is None else unseen_s, JOB_CHECK_S) * 1000)
         # A job is listed while it can be read; the tenant's other jobs may have had longer time-outs than this one.
         read_ms = int(max(retention_s, listed_s) * 1000)
         listed_ms = int(LONGEST_TIMEOUT_S * 1000) + read_ms + _LIST_SLACK_MS
@@ -131,7 +131,7 @@ class Queue:
             max_depth,
             serialize(message_of(spec.id)),
             _ADMITTED_DUE_MS,
-            look_ms,
+            check_ms,
             new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
             int(spec.timeout_s * 1000) + read_ms + LATE_END_MS,
             listed_ms,
@@ -288,28 +288,28 @@ class Queue:
         ]
         await self._functions.call("done", keys, job_id, self._keys.ledgers)
 
-    async def look(self, job_ids: Iterable[str], in_s: float) -> None:
-        """Ask the reaper to look at these jobs in so many seconds, or earlier."""
-        await self.look_at(dict.fromkeys(job_ids, in_s))
+    async def schedule_check(self, job_ids: Iterable[str], in_s: float) -> None:
+        """Schedule a check of these jobs by the reaper in so many seconds; an earlier one stays."""
+        await self.schedule_checks(dict.fromkeys(job_ids, in_s))
 
-    async def look_at(self, in_s: Mapping[str, float]) -> None:
-        """The same, in so many seconds for each."""
+    async def schedule_checks(self, in_s: Mapping[str, float]) -> None:
+        """Schedule a check of each job in its own number of seconds."""
         args = [part for job_id, wait_s in in_s.items() for part in (job_id, int(wait_s * 1000))]
         if args:
-            await self._functions.call("look", [self._keys.active], *args)
+            await self._functions.call("schedule_check", [self._keys.active], *args)
 
-    async def due_for_a_look(self, *, hold_s: float, limit: int) -> tuple[int, list[str]]:
-        """Redis's time in ms, and the jobs the reaper should look at; others do not see them for `hold_s`."""
+    async def due_for_check(self, *, hold_s: float, limit: int) -> tuple[int, list[str]]:
+        """Return Redis's time in ms, and the jobs due for a check; other reapers do not see them for `hold_s`."""
         now, *jobs = await self._functions.call("due", [self._keys.active], int(hold_s * 1000), limit)
         return int(now), [job.decode() for job in jobs]
 
     async def restore(
-        self, place: Place, look_in_s: float, *, lease_s: float = 0.0, held_until_ms: int | None = None
+        self, place: Place, check_in_s: float, *, lease_s: float = 0.0, held_until_ms: int | None = None
     ) -> bool:
         """Schedule a check, and restore a job that the queue had lost; return whether it had.
 
         One that began is due after `lease_s`: its worker, if it is alive, renews it until then. `held_until_ms` is when
-        the caller's hold (`due_for_a_look`) ends: unless an earlier look was asked for meanwhile, it is put off.
+        the caller's hold (`due_for_check`) ends: the check is then postponed, unless an earlier one was requested.
         """
         job_id, lane, began, tenant = place
         keys = [
@@ -323,7 +323,7 @@ class Queue:
         args = (
             job_id,
             serialize(message_of(job_id)),
-            int(look_in_s * 1000),
+            int(check_in_s * 1000),
             int(lease_s * 1000) if began else 0,
             held_until_ms or "",
             "1" if began else "",

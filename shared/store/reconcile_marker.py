@@ -17,15 +17,15 @@ class ReconcileMarker:
 
     async def acquire(self, server: str, for_s: float) -> bool:
         """Claim the reconciliation with this server for a time; False if it is done, or another worker has it."""
-        if await self._client.get(self._keys.walked) == server.encode():
+        if await self._client.get(self._keys.reconciled) == server.encode():
             return False
-        return bool(await self._client.set(self._keys.walking, server, nx=True, px=int(for_s * 1000)))
+        return bool(await self._client.set(self._keys.reconciling, server, nx=True, px=int(for_s * 1000)))
 
     async def complete(self, server: str) -> None:
         """Record that the jobs were reconciled with this server."""
-        await self._client.set(self._keys.walked, server)
-        await self._client.delete(self._keys.walking)
+        await self._client.set(self._keys.reconciled, server)
+        await self._client.delete(self._keys.reconciling)
 
     async def release(self) -> None:
         """Release the claim after a failure, so that any worker may retry at once."""
-        await self._client.delete(self._keys.walking)
+        await self._client.delete(self._keys.reconciling)

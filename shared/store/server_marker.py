@@ -1,7 +1,7 @@
 """The mark by which a server is known: a key that it keeps over restarts, and loses together with all that it held.
 
 A server's `run_id` says less: a flush leaves it as it is. Not here: the values that processes write again after a loss,
-and the recovery of jobs (worker/dispatch/reconciler.py).
+and the reconciler (worker/dispatch/reconciler.py).
 """
 
 import secrets

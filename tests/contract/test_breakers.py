@@ -62,7 +62,7 @@ async def test_the_failures_that_two_workers_saw_together_open_the_circuit_for_b
         fail(worker, 2)
         assert await allows(worker)
         await worker.share()
-    await one.look()
+    await one.refresh()
 
     assert not await allows(one)
     assert not await allows(other)
@@ -74,7 +74,7 @@ async def test_a_worker_that_has_seen_nothing_learns_of_an_open_circuit(pair: tu
     fail(one, 4)
     await one.share()
 
-    await other.look()
+    await other.refresh()
     assert not await allows(other)
 
 
@@ -82,7 +82,7 @@ async def test_successes_after_a_failure_keep_a_circuit_closed(pair: tuple[Break
     one, other = pair
     fail(one, 1)
     await one.share()
-    await other.look()
+    await other.refresh()
     for _ in range(5):
         other.succeeded("p", "m", call())
     await other.share()
@@ -99,7 +99,7 @@ async def test_reports_of_many_workers_at_once_are_all_counted(core: Core) -> No
         fail(worker, 100)
     await asyncio.gather(*(worker.share() for worker in workers))
     for worker in workers:
-        await worker.look()
+        await worker.refresh()
 
     assert [await allows(worker) for worker in workers] == [False] * 4
 
@@ -109,14 +109,14 @@ async def test_one_trial_call_is_made_over_all_workers(core: Core) -> None:
     fail(workers[0], 4)
     for worker in workers:
         await worker.share()
-        await worker.look()
+        await worker.refresh()
     allowed = await asyncio.gather(*(allows(worker) for worker in workers))
 
     assert allowed.count(True) == 1
     workers[allowed.index(True)].succeeded("p", "m", call())
     await workers[allowed.index(True)].share()
     for worker in workers:
-        await worker.look()
+        await worker.refresh()
     assert [await allows(worker) for worker in workers] == [True] * 5
 
 
@@ -140,7 +140,7 @@ async def test_one_tenants_failures_refuse_the_provider_to_no_other(pair: tuple[
     for _ in range(5):
         one.succeeded("p", "m", call("b"))
     await one.share()
-    await other.look()
+    await other.refresh()
 
     assert [await allows(other, tenant=tenant) for tenant in "ab"] == [False, True]
 
@@ -150,7 +150,7 @@ async def test_failures_of_several_tenants_refuse_the_provider_to_all(pair: tupl
     for tenant in "abcd":
         fail(one, 1, tenant=tenant)
     await one.share()
-    await other.look()
+    await other.refresh()
 
     assert not await allows(other, tenant="e")
 
@@ -238,14 +238,14 @@ async def test_what_says_nothing_any_more_is_forgotten(core: Core) -> None:
     await worker.share()
     async with asyncio.timeout(5):
         while worker._known or await core.client.exists(core.keys.breaker_states):
-            await worker.look()
+            await worker.refresh()
 
 
 @pytest.mark.parametrize("value", ["{}", "no JSON", '{"counts":[],"opened_ms":null,"reopened":0}', "[]"])
 async def test_what_another_version_wrote_is_closed_and_forgotten(core: Core, value: str) -> None:
     await core.client.hset(core.keys.breaker_states, "p//m", value)  # type: ignore[misc]
     worker = breakers(core, SLOW)
-    await worker.look()
+    await worker.refresh()
 
     assert await allows(worker)
     assert not await core.client.exists(core.keys.breaker_states)
@@ -257,7 +257,7 @@ async def test_an_open_circuit_that_nobody_asks_for_is_forgotten(core: Core) -> 
     await worker.share()
     async with asyncio.timeout(5):
         while await core.client.exists(core.keys.breaker_states):
-            await worker.look()
+            await worker.refresh()
 
 
 async def test_a_circuit_is_changed_only_as_it_was_seen(core: Core) -> None:

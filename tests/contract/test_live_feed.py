@@ -32,7 +32,7 @@ class Ear(Watched):
         self.confirmed: list[str] = []
         self.connects = Count()
         self.readings = 0
-        """How often the feed has looked at its clock: with every reply, and every round of its watchdog."""
+        """how often the feed has read its clock: with every reply, and every round of its watchdog."""
 
     def on_message(self, channel: str, message: bytes) -> None:
         self.messages.append((channel, message))

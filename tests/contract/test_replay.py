@@ -141,12 +141,12 @@ async def test_other_tasks_run_between_the_frames_of_one_page(core: Core) -> Non
     loop = asyncio.get_running_loop()
     read, seen, reading = 0, [0], True
 
-    def look() -> None:
+    def poll() -> None:
         seen.append(read)
         if reading:
-            loop.call_soon(look)
+            loop.call_soon(poll)
 
-    look()
+    poll()
     async for _ in core.log.frames(execution.job_id):
         read += 1
     reading = False

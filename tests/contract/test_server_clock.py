@@ -56,7 +56,7 @@ async def test_a_clock_that_was_set_back_goes_on_from_the_last_time_that_was_tol
     await was_ahead(core, HOUR_MS)
     _, last = await kept(core)
 
-    await core.queue.due_for_a_look(hold_s=1.0, limit=1)  # a step that may write
+    await core.queue.due_for_check(hold_s=1.0, limit=1)  # a step that may write
     first, second = await core.store.time_ms(), await core.store.time_ms()
 
     assert last <= first <= second <= last + 5_000
@@ -83,16 +83,16 @@ async def test_a_clock_that_is_set_right_again_is_followed(core: Core) -> None:
 
 async def test_a_correction_of_less_than_a_second_changes_nothing(core: Core) -> None:
     await was_ahead(core, 500)
-    await core.queue.due_for_a_look(hold_s=1.0, limit=1)
+    await core.queue.due_for_check(hold_s=1.0, limit=1)
 
     assert (await kept(core))[0] == 0
 
 
 async def test_the_key_is_written_once_a_second_and_no_more(core: Core) -> None:
-    await core.queue.due_for_a_look(hold_s=1.0, limit=1)
+    await core.queue.due_for_check(hold_s=1.0, limit=1)
     first = await kept(core)
     for _ in range(20):
-        await core.queue.due_for_a_look(hold_s=1.0, limit=1)
+        await core.queue.due_for_check(hold_s=1.0, limit=1)
     last = await kept(core)
 
     assert last == first or last[1] - first[1] >= 1_000
@@ -140,12 +140,12 @@ async def put_forward(core: Core, ms: int) -> None:
 
 
 async def test_a_clock_that_is_put_forward_is_told_as_if_it_had_not_been(core: Core) -> None:
-    await core.queue.due_for_a_look(hold_s=1.0, limit=1)
+    await core.queue.due_for_check(hold_s=1.0, limit=1)
     before = await core.store.time_ms()
     await put_forward(core, HOUR_MS)
 
     told = [await core.store.time_ms()]
-    await core.queue.due_for_a_look(hold_s=1.0, limit=1)
+    await core.queue.due_for_check(hold_s=1.0, limit=1)
     told.append(await core.store.time_ms())
 
     assert all(before <= each < before + 5_000 for each in told)

@@ -31,8 +31,8 @@ DRAIN_S = 2.0
 _STOP_MARGIN_S = 8.0
 _RETRY_S = 0.3
 _REVIVE_S = 60.0
-# To read a file with every look at the time would cost a server under load half of its time.
-_CLOCK_LOOKS_S = 1
+# Reading a file at every reading of the time would cost a server under load half of its time.
+_CLOCK_CHECKS_S = 1
 
 
 def settings_of(data_dir: Path) -> Settings:
@@ -184,7 +184,7 @@ class Fleet:
 
 
 async def _server(processes: Processes, folder: Path) -> Server:
-    clock = None if faketime_missing else FakedClock(folder.with_suffix(".clock"), looks_s=_CLOCK_LOOKS_S)
+    clock = None if faketime_missing else FakedClock(folder.with_suffix(".clock"), checks_s=_CLOCK_CHECKS_S)
     environment = None if clock is None else clock.environment
     return Server(await processes.valkey(folder, environment), folder, clock)
 

@@ -36,7 +36,7 @@ _LIST_S: Final = 60.0 + _TIMEOUT_S
 _BOOKS: Final = (":bytes}:sizes", ":bytes}:until")
 """Two keys of each tenant, which live an hour longer than what they count."""
 _CALLERS: Final = 4
-_LOOK_S: Final = 0.2
+_POLL_S: Final = 0.2
 
 
 @dataclass
@@ -87,11 +87,11 @@ async def soak(folder: Path, seconds: float, *, newcomer: bool = True) -> Found:
 async def _settled(fleet: Fleet, before: set[str], within_s: float) -> set[str]:
     """Read the names of all keys once only those of before are left, or after the others' time to expire."""
     names: set[str] = set()
-    for _ in range(int(within_s / _LOOK_S)):
+    for _ in range(int(within_s / _POLL_S)):
         names = await fleet.key_names()
         if all(name in before or name.endswith(_BOOKS) for name in names):
             break
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_POLL_S)
     return names
 
 

@@ -228,7 +228,7 @@ async def is_blocked(system: System) -> None:
     """Wait until the only reader takes nothing more."""
     (reader,) = system.gateway.services.hub.readers
     since: list[float | None] = []
-    # The same send, at many looks in a row.
+    # The same send, at many checks in a row.
     async with asyncio.timeout(2 * PATIENCE_S):
         while len(since) < 100 or None in since or len(set(since)) > 1:
             since = [*since[-99:], reader.sending_since]
@@ -240,7 +240,7 @@ async def test_while_it_waits(system: System, route: Route) -> None:
     reader = await route.open(system)
     job_id = await the_job(system)
     await system.core.client.zrem(system.lane, job_id)  # no worker takes it: the reaper has it alone
-    await system.forgo_recovery()
+    await system.forgo_reconciling()
     reader.close()
     await until(lambda: system.gateway.services.hub.readers == [])
     async with running_worker(system.settings):
@@ -296,7 +296,7 @@ async def others_are_given_up(system: System) -> None:
     """Wait until the reaper has given up another job, which was due after all that is due now."""
     other = await system.submit(model="another", on_disconnect="cancel")
     await system.write(other, abandon_at=1)
-    await system.look(other)
+    await system.check_next(other)
     await system.over(other)
 
 
@@ -325,7 +325,7 @@ async def lease_passes(system: System, job_id: str) -> None:
     for gateway in await system.core.client.zrange(keys.viewers, 0, -1):
         await system.core.client.zincrby(keys.viewers, -age_ms, gateway)
     await system.core.client.hincrby(keys.record, "abandon_at", -age_ms)  # type: ignore[misc]
-    await system.look(job_id)
+    await system.check_next(job_id)
 
 
 # Jobs that are not given up.
@@ -349,7 +349,7 @@ async def test_a_connected_reader_who_takes_nothing_is_there(system: System, ups
         reader = await STREAMS["events"].open(system, SMALL, tokens=1_000_000)
         await is_blocked(system)
         job_id = await the_job(system)
-        await system.look(job_id)
+        await system.check_next(job_id)
         await others_are_given_up(system)
         assert (await viewed_by(system, job_id, 1))["status"] == "running"
         assert upstream.closed == 0
@@ -379,7 +379,7 @@ async def test_a_viewer_who_comes_while_it_is_given_up_is_told_its_end(system: S
     assert await system.core.store.abandon(job_id, 0) == "cancelling"
     async with system.reading(job_id) as read:
         assert [(await read()).type for _ in range(3)] == [EventType.QUEUED, EventType.STARTED, EventType.DELTA]
-        await system.look(job_id)
+        await system.check_next(job_id)
         async with running_worker(system.settings):
             end = await read()
     assert (end.type, end.json()["error"]["code"]) == (EventType.CANCELLED, "abandoned")
@@ -450,7 +450,7 @@ async def test_on_a_server_that_has_just_come_back_viewers_first_have_a_lease(
     await system.core.age(job_id, LONG_S)
     async with running_worker(settings, Told()):
         await others_are_given_up(system)
-        await system.look(job_id)
+        await system.check_next(job_id)
         await others_are_given_up(system)
         given_up = (await system.job(job_id)).status in (State.CANCELLING, State.CANCELLED)
     assert given_up is (up_s > 0)

@@ -356,7 +356,7 @@ async def told() -> Told:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """Start a gateway with a look behind it."""
+    """Start a gateway whose stored state can be read."""
     async with running_system(settings) as running:
         yield running
 
@@ -396,7 +396,7 @@ async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
         (job,) = (await system.client.get("/v1/jobs")).json()["data"]
     await system.gateway.services.hub.emptied()
     await system.core.client.zrem(system.lane, job["id"])  # no worker takes it: the reaper has it alone
-    await system.forgo_recovery()
+    await system.forgo_reconciling()
     async with running_worker(settings, told):
         await system.over(job["id"])
         story = await system.story(job["id"])
@@ -484,7 +484,7 @@ async def test_a_gateway_that_dies_leaves_no_ghost(settings: Settings, system: S
         assert given_up_at <= SystemClock().wall_ms() + lasts_ms
         assert not asked.closed
         await system.write(job_id, abandon_at=1)  # that time has come
-        await system.look(job_id)
+        await system.check_next(job_id)
         await asked.until_closed()
         assert (await system.story(job_id)).code == "abandoned"
 

@@ -137,7 +137,7 @@ async def test_a_job_that_ended_and_only_the_reaper_still_knows_becomes_a_dead_l
     execution = await core.take_over(job_id)
     await core.finish(execution, State.FAILED)
     await system.lose(job_id)
-    await system.look(job_id)
+    await system.check_next(job_id)
 
     async with system.commands() as seen, running_worker(system.settings, Told()):
         await seen("tailrace_done_")

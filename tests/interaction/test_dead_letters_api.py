@@ -125,7 +125,7 @@ async def test_a_job_whose_request_was_to_blame_is_no_dead_letter(system: System
     assert (await system.job(spec.id)).status is State.FAILED
 
 
-# Looking.
+# Reading.
 
 
 async def test_the_list_shows_the_last_that_failed_first_and_no_prompt(system: System, root: Client) -> None:
@@ -280,13 +280,13 @@ async def test_one_that_nobody_can_read_is_shown_as_far_as_it_goes(system: Syste
     await system.write(job_id, v=99)
 
     (listed,) = (await root.get(ROOT)).json()["data"]
-    look = (await root.get(f"{ROOT}/{job_id}")).json()
+    shown = (await root.get(f"{ROOT}/{job_id}")).json()
     requeued = await root.post(f"{ROOT}/{job_id}/requeue")
     (told,) = (await root.post(f"{ROOT}/requeue?all=true")).json()["data"]
 
     assert (listed["id"], listed["error"]["code"]) == (job_id, "broken_job")
     assert listed["ended_at"] is not None
-    assert look["request"] is None
+    assert shown["request"] is None
     assert problem(requeued)[1] == told["error"]["code"] == "broken_job"
     assert await ids(root, "?tenant=alice") == await ids(root, "?requeued=true") == []
     assert (await root.request("DELETE", f"{ROOT}/{job_id}")).status == 200
@@ -299,9 +299,9 @@ async def test_one_whose_request_nobody_can_read_is_shown_without_it_and_not_req
     job_id = await dead_letter(system)
     await system.core.client.set(system.core.keys.job(job_id).request, "{")
 
-    look = (await root.get(f"{ROOT}/{job_id}")).json()
+    shown = (await root.get(f"{ROOT}/{job_id}")).json()
 
-    assert (look["tenant"], look["request"]) == ("alice", None)
+    assert (shown["tenant"], shown["request"]) == ("alice", None)
     assert problem(await root.post(f"{ROOT}/{job_id}/requeue"))[1] == "broken_job"
     assert await ids(root) == [job_id]
 

@@ -186,7 +186,7 @@ async def test_a_draining_gateway_takes_nothing_new(patient: Settings, writing: 
         chat = await gateway.client.post(CHAT, BODY)
         assert (chat.status, chat.headers["retry-after"]) == (503, "2")
         assert chat.json()["error"]["code"] == "draining"
-        # Looking is allowed, and an EventSource must not see a status that closes it for good.
+        # Reading is allowed, and an EventSource must not see a status that closes it for good.
         assert (await gateway.client.get(f"{JOBS}/{scribe.job_id}")).status == 200
         async with gateway.client.stream("GET", f"{JOBS}/{scribe.job_id}/events") as stream:
             assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream")

@@ -1,7 +1,7 @@
 """Servers that lose everything without a restart, or are replaced, on either side: all that can be made good is.
 
 The processes are several gateways and a worker. A server that restarts and forgets its last second is in
-test_recovery.py.
+test_reconciler.py.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from tests.support.gateway import running_gateway
 from tests.support.system import PROMPT, System, running_system, running_worker
 from tests.support.told import MODEL, Told
 from tests.support.valkey import running_valkey
-from worker.dispatch import reconciler as recovery
+from worker.dispatch import reconciler
 
 Loss = Callable[[EmbeddedValkey, Path], Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
 def quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers are looked at forty times as often as in the field."""
+    """Check the servers forty times as often as in the field."""
     monkeypatch.setattr(server_marker, "_CHECK_S", 0.05)
-    monkeypatch.setattr(recovery, "_CHECK_S", 0.05)
+    monkeypatch.setattr(reconciler, "_CHECK_S", 0.05)
 
 
 async def flush(valkey: EmbeddedValkey, _: Path) -> None:
@@ -117,7 +117,7 @@ async def test_a_queue_that_forgets_everything_gets_its_jobs_and_its_models_back
         link = await link_of(system.client, waiting[0])
         with captured_logs() as logs:
             await lose(queue_server, tmp_path / "queue")
-            await logs.wait_for("recovery.put_back", times=4)
+            await logs.wait_for("reconciler.put_back", times=4)
         call.say("and after")
         call.end()
         story = await system.story(running)
@@ -176,7 +176,7 @@ async def test_a_queue_that_forgets_everything_bounds_a_tenants_running_jobs_as_
         waits = await system.submit(model="waits")
         with captured_logs() as logs:
             await flush(queue_server, tmp_path)
-            await logs.wait_for("recovery.put_back", times=2)
+            await logs.wait_for("reconciler.put_back", times=2)
         bob = system.client.as_("sk-bob")
         await bob.post("/v1/jobs", {"model": "bobs", "messages": PROMPT})
         await told.call_for("bobs")

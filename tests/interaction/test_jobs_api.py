@@ -1,4 +1,4 @@
-"""`/v1/jobs`: submit, look, list and cancel, and that a repeated request makes no second job."""
+"""Test `/v1/jobs`: submit, read, list and cancel, and that a repeated request makes no second job."""
 
 import asyncio
 import re
@@ -40,7 +40,7 @@ async def jobs_in_lane(writing: Desk) -> list[str]:
     return [job.decode() for job in await writing.client.zrange(writing.keys.lane(DEFAULT_LANE), 0, -1)]
 
 
-# Submit and look.
+# Submit and read.
 
 
 async def test_a_job_is_accepted_with_everything_a_client_needs_to_go_on(client: Client) -> None:
@@ -504,7 +504,7 @@ async def test_a_redis_that_is_full_takes_no_job_and_says_so(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def not_yet(_: MemoryWatch) -> None:
-        """Look later: the gateway does not know yet that the server is full."""
+        """Read later: the gateway does not know yet that the server is full."""
 
     monkeypatch.setattr(MemoryWatch, "check", not_yet)
     async with running_valkey(tmp_path) as valkey:

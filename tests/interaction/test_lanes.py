@@ -287,7 +287,7 @@ async def test_a_job_in_a_lane_that_no_worker_knows_is_found_and_runs_and_it_is_
     async with running_system(old) as system, running_worker(settings, short()):
         with captured_logs() as logs:
             stray = await system.submit(lane="old")
-            await system.look(stray)
+            await system.check_next(stray)
             assert (await system.story(stray)).types == ["queued", "started", "completed"]
             # From now on it is a lane like the others.
             assert (await system.story(await system.submit(lane="old"))).types[-1] == "completed"
@@ -301,7 +301,7 @@ async def test_a_job_in_such_a_lane_that_nobody_can_read_is_ended(settings: Sett
     async with running_system(old) as system, system.commands() as command, running_worker(settings, short()):
         stray = await system.submit(lane="old")
         await system.write(stray, v=99)
-        await system.look(stray)
+        await system.check_next(stray)
         await command(f"DEL {ARQ_JOB}{stray}")
 
         assert await system.core.story(stray) == ["0-1 queued", "1-1 failed"]

@@ -45,7 +45,7 @@ def presence(services: Services) -> Presence:
 
 @pytest.fixture
 async def job(writing: Desk) -> Scribe:
-    """Return a running job that is given up without viewers, and waits for a look, as each does."""
+    """Return a running job that is given up without viewers, and has a scheduled check, as each does."""
     return await started(writing)
 
 
@@ -63,7 +63,7 @@ async def abandoned_in_s(writing: Desk, job: Scribe) -> float:
 
 
 async def looked_at_in_s(writing: Desk, job: Scribe) -> float:
-    """In how many seconds the reaper looks at it."""
+    """Return in how many seconds the reaper checks it."""
     score: float | None = await writing.client.zscore(writing.keys.active, job.job_id)
     assert score is not None
     return score / 1000 - SystemClock().wall_ms() / 1000

@@ -17,7 +17,7 @@ from shared.store.answers import Written
 from shared.store.arq_messages import ARQ_FUNCTION, serialize
 from shared.store.jobs import EMPTY_SHA256, Store
 from shared.store.keys import ARQ_JOB
-from shared.store.queue import LOOK_S
+from shared.store.queue import JOB_CHECK_S
 from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
@@ -36,7 +36,7 @@ SOON_S = 0.3
 async def system(settings: Settings) -> AsyncIterator[System]:
     """Start a gateway on this test's keys; no test waits for the leases of its workers."""
     async with running_system(settings.model_copy(update={"lease_s": LONG_S, "worker_slots": 1})) as opened:
-        await opened.forgo_recovery()
+        await opened.forgo_reconciling()
         yield opened
 
 
@@ -116,7 +116,7 @@ async def test_a_running_job_whose_worker_does_not_see_to_its_deadline_expires(s
     job_id = await system.submit()
     await left_behind(system, job_id, "some ", "words")
     await over(system, job_id)
-    await system.look(job_id)
+    await system.check_next(job_id)
     async with running_worker(system.settings, Told()):
         story = await system.story(job_id)
 
@@ -137,7 +137,7 @@ async def test_an_abandoned_job_that_runs_is_cancelled_as_abandoned(system: Syst
         call.say("Is anybody there?")
         await system.until(job_id, EventType.DELTA)
         await system.write(job_id, abandon_at=1)
-        await system.core.queue.look([job_id], 0)
+        await system.core.queue.schedule_check([job_id], 0)
         story = await system.story(job_id)
         await call.until_closed()
 
@@ -153,7 +153,7 @@ async def test_an_abandoned_job_that_waits_is_cancelled_as_abandoned(system: Sys
         await told.call_for("running")
         waiting = await system.submit(model="waiting")
         await system.write(waiting, abandon_at=1)
-        await system.core.queue.look([waiting], 0)
+        await system.core.queue.schedule_check([waiting], 0)
         story = await system.story(waiting)
 
     assert (story.types, story.code) == (["queued", "cancelled"], "abandoned")
@@ -167,7 +167,7 @@ async def test_a_caller_that_comes_back_in_time_keeps_its_job(system: System) ->
         for job_id, score in ((kept, 1), (abandoned, 2)):
             await system.write(job_id, abandon_at=1)
             await system.write(kept, abandon_at=10**14)
-            await system.look(job_id, score)
+            await system.check_next(job_id, score)
         # The reaper has seen the other one first.
         assert (await system.story(abandoned)).code == "abandoned"
         call.end()
@@ -206,13 +206,13 @@ async def test_a_job_that_the_queue_has_lost_is_found_and_run(system: System) ->
     job_id = await system.submit()
     await system.lose(job_id)
     assert await system.queue_keys(job_id) == ["active"]
-    await system.look(job_id)
+    await system.check_next(job_id)
     with captured_logs() as logs:
         async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
             story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "completed"]
-    assert len(logs.named("recovery.put_back")) == 1
+    assert len(logs.named("reconciler.put_back")) == 1
     assert await system.queue_keys(job_id) == []
 
 
@@ -221,7 +221,7 @@ async def test_a_job_whose_message_alone_is_lost_is_found_and_run(system: System
     await system.core.client.delete(ARQ_JOB + job_id)
     await out_of_reach(system, job_id)
     reaper = Reaping(system.core)
-    await system.look(job_id)
+    await system.check_next(job_id)
     await reaper.sweep()
     assert await system.core.client.get(ARQ_JOB + job_id) == serialize(
         {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}
@@ -247,7 +247,7 @@ async def test_what_is_left_of_a_job_that_has_ended_is_removed(system: System) -
     witness = await system.submit()
     await out_of_reach(system, witness)
     await over(system, witness)
-    await system.look(witness, 2)
+    await system.check_next(witness, 2)
     async with running_worker(system.settings, told):
         assert (await system.story(witness)).types[-1] == "expired"
 
@@ -292,10 +292,10 @@ async def test_a_job_without_a_record_is_forgotten(system: System) -> None:
 # One reaper, step by step.
 
 
-async def test_a_job_that_is_due_for_a_look_is_looked_at_by_one_reaper_only(system: System) -> None:
+async def test_a_job_that_is_due_for_a_check_is_checked_by_one_reaper_only(system: System) -> None:
     job_id = await system.submit()
     await over(system, job_id)
-    await system.look(job_id)
+    await system.check_next(job_id)
     one, other = Reaping(system.core, ends=False), Reaping(system.core, ends=False)
     for reaper in (one, other, one):
         await reaper.sweep()
@@ -308,13 +308,13 @@ async def test_a_job_that_cannot_be_looked_at_does_not_keep_the_reaper_from_the_
     odd, other = [await system.submit() for _ in range(2)]
     for score, job_id in enumerate((odd, other), 1):
         await over(system, job_id)
-        await system.look(job_id, score)
+        await system.check_next(job_id, score)
     reaper = Reaping(system.core, odd=odd)
     with captured_logs() as logs:
         await reaper.sweep()
 
     assert reaper.ended == [(other, "deadline_passed")]
-    assert [line["job"] for line in logs.named("reaper.look_failed")] == [odd]
+    assert [line["job"] for line in logs.named("reaper.check_failed")] == [odd]
 
 
 async def test_a_running_job_gets_a_moment_more_than_its_deadline_for_its_worker_to_end_it(system: System) -> None:
@@ -324,7 +324,7 @@ async def test_a_running_job_gets_a_moment_more_than_its_deadline_for_its_worker
     reaper = Reaping(system.core)
     for age_s, ended in ((1, []), (3, [(job_id, "deadline_passed")])):
         await system.write(job_id, deadline=(seconds - age_s) * 1000)
-        await system.look(job_id)
+        await system.check_next(job_id)
         await reaper.sweep()
         assert reaper.ended == ended
 
@@ -337,7 +337,7 @@ async def test_a_cancelled_job_gets_a_moment_for_its_worker_to_end_it(system: Sy
     reaper = Reaping(system.core)
     for age_s, ended in ((0, []), (3, [(job_id, "cancelled")])):
         await system.write(job_id, cancel_at=(seconds - age_s) * 1000)
-        await system.look(job_id)
+        await system.check_next(job_id)
         await reaper.sweep()
         assert reaper.ended == ended
 
@@ -356,12 +356,12 @@ async def test_a_job_that_ends_while_it_is_looked_at_is_not_put_back(
         return stale
 
     monkeypatch.setattr(Store, "load_many", slow_load_many)
-    await system.look(job_id)
+    await system.check_next(job_id)
     with captured_logs() as logs:
         await Reaping(system.core).sweep()
 
     assert await system.queue_keys(job_id) == []
-    assert logs.named("recovery.put_back") == []
+    assert logs.named("reconciler.put_back") == []
 
 
 async def test_after_its_servers_start_everybody_first_has_a_lease_to_say_that_they_are_there(system: System) -> None:
@@ -371,7 +371,7 @@ async def test_after_its_servers_start_everybody_first_has_a_lease_to_say_that_t
     reaper = Reaping(system.core, wait_s=10.0)
     for passed_s, ended in ((9.9, []), (0.2, [(job_id, "deadline_passed")])):
         reaper.time.now += passed_s
-        await system.look(job_id)
+        await system.check_next(job_id)
         await reaper.sweep()
         assert reaper.ended == ended
 
@@ -399,8 +399,8 @@ async def test_jobs_that_nobody_can_read_do_not_stop_the_others(system: System) 
     broken, waiting = [await system.submit(model=model) for model in ("broken", "waiting")]
     await system.write(broken, v=99)
     await over(system, waiting)
-    await system.look(broken, 1)
-    await system.look(waiting, 2)
+    await system.check_next(broken, 1)
+    await system.check_next(waiting, 2)
     reaper = Reaping(system.core)
     await reaper.sweep()
 
@@ -411,7 +411,7 @@ async def test_a_job_that_nobody_can_read_and_the_queue_has_lost_is_found_and_en
     job_id = await system.submit()
     await system.write(job_id, v=99)
     await system.lose(job_id)
-    await system.look(job_id)
+    await system.check_next(job_id)
     async with system.commands() as command, running_worker(system.settings.model_copy(update={"lease_s": 0.5})):
         await command(f"DEL {ARQ_JOB}{job_id}")
 
@@ -422,22 +422,22 @@ async def test_a_job_that_nobody_can_read_and_the_queue_has_lost_is_found_and_en
 async def test_a_job_that_nobody_can_read_and_that_waits_is_told_of_once_in_a_while(system: System) -> None:
     job_id = await system.submit()
     await system.write(job_id, v=99)
-    await system.look(job_id)
+    await system.check_next(job_id)
     with captured_logs() as logs:
         await Reaping(system.core).sweep()
     seconds, _ = await system.core.client.time()
-    look_at_ms = await system.core.client.zscore(system.core.keys.active, job_id)
+    check_at_ms = await system.core.client.zscore(system.core.keys.active, job_id)
 
     assert len(logs.named("reaper.broken_job")) == 1
-    assert look_at_ms is not None and look_at_ms / 1000 - seconds > LOOK_S - 5
-    assert logs.named("recovery.put_back") == []
+    assert check_at_ms is not None and check_at_ms / 1000 - seconds > JOB_CHECK_S - 5
+    assert logs.named("reconciler.put_back") == []
 
 
 async def test_a_job_that_nobody_can_read_ends_when_its_time_is_over(system: System) -> None:
     early, late = [await system.submit() for _ in range(2)]
     for job_id in (early, late):
         await system.write(job_id, v=99)
-        await system.look(job_id)
+        await system.check_next(job_id)
     await over(system, late)
     reaper = Reaping(system.core)
     await reaper.sweep()
@@ -453,11 +453,11 @@ async def test_a_record_that_is_none_does_not_stop_the_others_and_is_logged_once
     with captured_logs() as logs:
         for score in (1, 2):
             for job_id in (odd, other):
-                await system.look(job_id, score)
+                await system.check_next(job_id, score)
             await reaper.sweep()
 
     assert reaper.ended == [(other, "deadline_passed")] * 2
-    assert len(logs.named("reaper.broken_job") + logs.named("reaper.look_failed")) == 1
+    assert len(logs.named("reaper.broken_job") + logs.named("reaper.check_failed")) == 1
 
 
 async def test_a_job_that_nobody_can_read_and_that_has_ended_is_forgotten(system: System) -> None:
@@ -475,12 +475,12 @@ async def test_a_job_that_is_in_order_is_left_alone(system: System) -> None:
     async with running_worker(system.settings, told):
         job_id = await system.submit(ask(timeout_s=LONG_S))
         await told.call()
-        await system.look(job_id)
+        await system.check_next(job_id)
         with captured_logs() as logs:
             reaper = Reaping(system.core)
             await reaper.sweep()
         assert reaper.ended == []
-        assert logs.named("recovery.put_back") == []
+        assert logs.named("reconciler.put_back") == []
         (await told.call()).end()
         story = await system.story(job_id)
 

@@ -53,9 +53,12 @@ def said_to(call: Call) -> str:
 
 
 async def everything(system: System) -> set[bytes]:
-    """Return the names of all keys, except those of a worker's first walk, which may end at any time."""
+    """Return the names of all keys, except those of a worker's first reconciliation, which may end at any time."""
     keys = system.core.keys
-    return set(await system.core.client.keys(f"{keys.prefix}:*")) - {keys.walked.encode(), keys.walking.encode()}
+    return set(await system.core.client.keys(f"{keys.prefix}:*")) - {
+        keys.reconciled.encode(),
+        keys.reconciling.encode(),
+    }
 
 
 async def check_refused(system: System, path: str, code: str, setting: str) -> None:

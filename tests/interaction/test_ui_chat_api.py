@@ -345,7 +345,7 @@ async def told() -> Told:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """Start a gateway with a look behind it."""
+    """Start a gateway whose stored state can be read."""
     async with running_system(settings) as running:
         yield running
 

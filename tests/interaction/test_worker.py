@@ -496,7 +496,7 @@ async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run
 
 
 async def test_a_worker_that_joins_a_fleet_full_of_long_jobs_fills_its_slots(system: System) -> None:
-    """arq alone looks at the first hundred jobs of a queue, in which running ones stay."""
+    """arq alone reads the first hundred jobs of a queue, in which running ones stay."""
     told = Told(on_call=lambda call: call.say("Long."))
     patient = {"first_token_timeout_s": 60.0, "gap_timeout_s": 60.0}
 

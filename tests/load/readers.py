@@ -44,7 +44,7 @@ _FIRST = 100
 _WORD = 4 * KIB
 _CHOICES, _WORDS = 32, 64
 _STREAM_BYTES = _CHOICES * _WORDS * _WORD
-_LOOK_S = 0.1
+_POLL_S = 0.1
 
 
 @dataclass
@@ -213,7 +213,7 @@ async def stream(report: Report, gateway: Running, client: Client, rate: float, 
             if not released and not is_held(client.port, frozen.getsockname()[1]):
                 released = True
                 report.frozen_s = time.monotonic() - began
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
         report.check(released, "The frozen reader was not let go.")
     report.frozen_mib = (most - before) / MIB
     report.check(report.frozen_mib <= _STREAM_BYTES / MIB / 2, f"The frozen reader cost {report.frozen_mib:.1f} MiB.")
@@ -264,7 +264,7 @@ async def until(so: Callable[[], bool], timeout_s: float) -> None:
     """Check at intervals: heartbeats come in one piece for each of thousands of readers."""
     async with asyncio.timeout(timeout_s):
         while not so():  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
 
 
 def resident(program: Running) -> int:

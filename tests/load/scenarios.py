@@ -97,7 +97,7 @@ async def streams(stand: Stand, sheet: Sheet, size: Size) -> None:
         for count, tokens in size.levels:
             for who, ask in stand.asking.items():
                 meter = stand.meter()
-                heard = await paced(ask, Pace(count, RATE, tokens, size.window_s), watch=meter.look)
+                heard = await paced(ask, Pace(count, RATE, tokens, size.window_s), watch=meter.sample)
                 load = f"{count} × {RATE:g} tok/s"
                 most = _FIRST_TOKEN_MS.get(count)
                 budget = Budget("direct +", most, of="chat") if most else None
@@ -114,7 +114,7 @@ async def throughput(stand: Stand, sheet: Sheet, size: Size) -> None:
         for who, ask in stand.asking.items():
             meter = stand.meter()
             heard = await unpaced(
-                ask, at_once=_AT_ONCE, each=size.unpaced_each, tokens=size.unpaced_tokens, watch=meter.look
+                ask, at_once=_AT_ONCE, each=size.unpaced_each, tokens=size.unpaced_tokens, watch=meter.sample
             )
             load = f"unpaced, {_AT_ONCE} streams"
             sheet.note(load, "tokens/s", who, heard.tokens / heard.seconds, Budget("at least", 15_000))
@@ -127,7 +127,7 @@ async def short_jobs(stand: Stand, sheet: Sheet, size: Size) -> None:
     for _ in range(size.rounds):
         for who, ask in stand.asking.items():
             meter = stand.meter()
-            heard = await unpaced(ask, at_once=_AT_ONCE, each=size.short_each, tokens=_SHORT, watch=meter.look)
+            heard = await unpaced(ask, at_once=_AT_ONCE, each=size.short_each, tokens=_SHORT, watch=meter.sample)
             jobs = len(heard.hearings)
             label = f"short jobs, {_AT_ONCE} at once"
             sheet.note(label, "jobs/s", who, jobs / heard.seconds, Budget("at least", 250))
@@ -143,7 +143,7 @@ async def dialects(stand: Stand, sheet: Sheet, size: Size) -> None:
         for who, ask in stand.dialects.items():
             meter = stand.meter()
             pace = Pace(size.dialects, RATE, size.scaling_tokens, size.window_s)
-            heard = await paced(ask, pace, watch=meter.look)
+            heard = await paced(ask, pace, watch=meter.sample)
             sheet.faults += heard.faults
             if not heard.tokens:
                 continue
@@ -350,7 +350,7 @@ async def scale(stand: Stand, sheet: Sheet, size: Size, workers: int) -> None:
     for count in size.scaling:
         meter = stand.meter()
         pace = Pace(count, RATE, size.scaling_tokens, size.window_s)
-        heard = await paced(stand.asking["chat"], pace, watch=meter.look)
+        heard = await paced(stand.asking["chat"], pace, watch=meter.sample)
         load = f"{count} × {RATE:g} tok/s, {workers} worker{'s' * (workers > 1)}"
         sheet.spread(f"first token, {load}", "chat", heard.first_s)
         _note_heard(sheet, load, "chat", heard)

@@ -107,20 +107,20 @@ class SharedFleet:
 
 
 class Meter:
-    """CPU seconds by part, between the first call of `look` and the last."""
+    """CPU seconds by part, between the first call of `sample` and the last."""
 
     def __init__(self, read: Callable[[], dict[str, float]]) -> None:
         self._read = read
-        self._looks: list[dict[str, float]] = []
+        self._samples: list[dict[str, float]] = []
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Read now."""
-        self._looks.append(self._read())
+        self._samples.append(self._read())
 
     @property
     def spent_s(self) -> dict[str, float]:
         """Return the CPU time that each part has spent."""
-        first, last = self._looks[0], self._looks[-1]
+        first, last = self._samples[0], self._samples[-1]
         return {part: last[part] - first[part] for part in first}
 
 

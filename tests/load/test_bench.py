@@ -169,14 +169,14 @@ async def test_the_mock_tells_which_streams_are_open_and_which_were_closed_by_th
 
 
 async def test_a_paced_load_has_so_many_streams_at_once_and_counts_only_its_window(mock: Caller) -> None:
-    looks: list[float] = []
+    samples: list[float] = []
     pace = Pace(streams=4, rate=100, tokens=10, window_s=0.2)
 
-    load = await paced(chat(mock), pace, watch=lambda: looks.append(asyncio.get_running_loop().time()))
+    load = await paced(chat(mock), pace, watch=lambda: samples.append(asyncio.get_running_loop().time()))
 
     assert len(load.hearings) == len(pace.starts) == 4 + 8
     assert load.faults == []
-    assert len(looks) == 2
+    assert len(samples) == 2
     assert 0 < load.tokens < sum(hearing.count for hearing in load.hearings) == 120
 
 

@@ -8,7 +8,7 @@ from shared.model.lifecycle import TERMINAL, Action, IllegalTransition, State, a
 actions = st.lists(st.sampled_from(Action), max_size=30)
 
 
-def walk(chosen: list[Action]) -> list[State]:
+def states_after(chosen: list[Action]) -> list[State]:
     """Return the states that a job passes through; refused actions change nothing."""
     states = [State.QUEUED]
     for action in chosen:
@@ -21,14 +21,14 @@ def walk(chosen: list[Action]) -> list[State]:
 
 @given(actions)
 def test_a_job_ends_at_most_once_and_nothing_follows(chosen: list[Action]) -> None:
-    states = walk(chosen)
+    states = states_after(chosen)
 
     assert not TERMINAL & set(states[:-1])
 
 
 @given(actions)
 def test_a_job_that_was_told_to_stop_is_never_anything_else_than_cancelled(chosen: list[Action]) -> None:
-    states = walk(chosen)
+    states = states_after(chosen)
 
     if State.CANCELLING in states:
         after = states[states.index(State.CANCELLING) :]
@@ -37,7 +37,7 @@ def test_a_job_that_was_told_to_stop_is_never_anything_else_than_cancelled(chose
 
 @given(actions)
 def test_only_a_job_that_ran_completes(chosen: list[Action]) -> None:
-    states = walk(chosen)
+    states = states_after(chosen)
 
     if states[-1] is State.COMPLETED:
         assert states[-2] is State.RUNNING
@@ -45,7 +45,7 @@ def test_only_a_job_that_ran_completes(chosen: list[Action]) -> None:
 
 @given(actions)
 def test_every_job_can_still_be_brought_to_an_end(chosen: list[Action]) -> None:
-    state = walk(chosen)[-1]
+    state = states_after(chosen)[-1]
 
     while state not in TERMINAL:
         state = advance(state, Action.FINISH_CANCELLED if state is State.CANCELLING else Action.CANCEL)

@@ -164,7 +164,7 @@ class QueueSteps(ServerSteps):
             place.holder = None
 
     @rule(job=jobs, message=st.booleans())
-    def the_queue_forgets_and_the_reaper_looks(self, job: str, message: bool) -> None:
+    def the_queue_forgets_and_the_reaper_checks(self, job: str, message: bool) -> None:
         if (place := self.places.get(job)) is None:
             return
         if message:

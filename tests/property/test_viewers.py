@@ -80,7 +80,7 @@ class Viewing(ServerSteps):
         self.model.now += by_s
 
     @rule()
-    def the_reaper_looks(self) -> None:
+    def the_reaper_checks(self) -> None:
         overdue_s = self.model.now - self.model.given_up_at
         if -SLACK_S < overdue_s < 0:
             return  # the real clock may have come so far

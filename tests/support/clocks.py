@@ -18,11 +18,11 @@ faketime_missing: Final = not _LIBRARIES
 
 
 class FakedClock:
-    """The clock of one server, by a file that it reads with every look at the time, or every `looks_s` seconds."""
+    """The clock of one server, by a file that it reads at every reading of the time, or every `checks_s` seconds."""
 
-    def __init__(self, file: Path, *, looks_s: int = 0) -> None:
+    def __init__(self, file: Path, *, checks_s: int = 0) -> None:
         self._file = file
-        self._looks_s = looks_s
+        self._checks_s = checks_s
         self.set_s(0)
 
     def set_s(self, ahead_s: int) -> None:
@@ -35,7 +35,7 @@ class FakedClock:
         return {
             "LD_PRELOAD": str(_LIBRARIES[0]),
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            **({"FAKETIME_CACHE_DURATION": str(self._looks_s)} if self._looks_s else {"FAKETIME_NO_CACHE": "1"}),
+            **({"FAKETIME_CACHE_DURATION": str(self._checks_s)} if self._checks_s else {"FAKETIME_NO_CACHE": "1"}),
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
             "DONT_FAKE_MONOTONIC": "1",
         }

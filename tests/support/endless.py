@@ -14,4 +14,4 @@ async def endless_keys(client: Client, keys: Keys) -> list[str]:
                 pipe.pttl(name)
             left = await pipe.execute()
         found += [name.decode() for name, ms in zip(names, left, strict=True) if ms == -1]
-    return sorted(set(found) - {keys.secret, keys.walked, keys.marker, keys.clock, keys.arq_is_prefixed})
+    return sorted(set(found) - {keys.secret, keys.reconciled, keys.marker, keys.clock, keys.arq_is_prefixed})

@@ -15,7 +15,7 @@ _TOGETHER = {"tests/clients/": 250.0}
 
 
 class Item(Protocol):
-    """The part of a pytest item that is looked at."""
+    """The part of a pytest item that is read."""
 
     @property
     def nodeid(self) -> str:

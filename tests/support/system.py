@@ -1,6 +1,6 @@
 """The whole system in the test's own process, and the checks that a reader of it can make.
 
-`running_worker` is a worker with any provider; `running_system` is a gateway with everything that a test looks at;
+`running_worker` is a worker with any provider; `running_system` is a gateway with everything that a test reads;
 `Story` is a job's log as a reader from the start gets it, proven. Not here: real processes (processes.py).
 """
 
@@ -103,7 +103,7 @@ def ask(text: str = "Hello?", *, model: str = MODEL, **fields: Any) -> dict[str,
 
 @dataclass(frozen=True)
 class System:
-    """A gateway in this process, and a look behind it."""
+    """A gateway in this process, and its stored state."""
 
     settings: Settings
     gateway: Gateway
@@ -191,12 +191,12 @@ class System:
         """Let the lane's entry be due, without a ring."""
         await self.core.client.zadd(self.lane, {job_id: 0}, xx=True)
 
-    async def look(self, job_id: str, score: int = 0) -> None:
-        """Let the reaper look at the job next."""
+    async def check_next(self, job_id: str, score: int = 0) -> None:
+        """Let the reaper check the job next."""
         await self.core.client.zadd(self.core.keys.active, {job_id: score}, xx=True)
 
-    async def forgo_recovery(self) -> None:
-        """Leave lost entries of the queue to the reaper, and not to a walk (worker/dispatch/reconciler.py)."""
+    async def forgo_reconciling(self) -> None:
+        """Leave lost entries of the queue to the reaper, and not to the reconciler (worker/dispatch/reconciler.py)."""
         marker = ReconcileMarker(self.core.client, self.core.keys)
         await marker.complete(await identity_of(self.core.store, self.core.queue))
 

@@ -113,7 +113,7 @@ class Told:
         return next(call for call in self.calls if call.model == model)
 
     async def until(self, so: Callable[[], bool]) -> None:
-        """Wait until it is so; looks again whenever a request comes or ends."""
+        """Wait until it is so; checks again whenever a request comes or ends."""
         await self._changed.until(so)
 
     @asynccontextmanager

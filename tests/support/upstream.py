@@ -43,7 +43,7 @@ _BAD_DATA = {
     "bad_utf8": b'{"choices": [{"delta": {"content": "\xff"}}]}',
 }
 _MODEL = {"id": MODEL, "object": "model", "created": 0, "owned_by": "tailrace"}
-_LOOK_S = 0.005
+_POLL_S = 0.005
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -409,7 +409,7 @@ class _Connection(asyncio.Protocol):
         while unread.of(*ends) >= ahead:
             seen.held_up = True
             self._upstream.notice()
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
 
     async def _say_no_more(self, seen: Seen) -> None:
         seen.silent = True

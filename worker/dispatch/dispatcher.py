@@ -88,7 +88,7 @@ class Dispatcher:
         self._arq.add(lane.name)
         self._scheduler.add(lane)
         self._freed.set()
-        self._look_for_room()
+        self._update_room()
 
     def serve(self, lane: str) -> None:
         """Serve a lane in which a job was found; if it is not configured (any more), it gets the least weight."""
@@ -157,7 +157,7 @@ class Dispatcher:
         self._start(found, Claim(found.job_id, found.lane, owner, asked_at + self._lease_s))
         return None
 
-    def _look_for_room(self) -> None:
+    def _update_room(self) -> None:
         if self._scheduler.order():
             self._room.set()
         else:
@@ -177,7 +177,7 @@ class Dispatcher:
         self._tasks.add(task)
         self._holders[taken.job_id] = task
         self._idle.clear()
-        self._look_for_room()
+        self._update_room()
         task.add_done_callback(lambda done: self._ended(taken.job_id, taken.lane, done))
 
     async def _run_arq(self, taken: Taken) -> None:
@@ -196,7 +196,7 @@ class Dispatcher:
             self._freed.set()
         self._scheduler.free(lane)
         self._tasks.discard(task)
-        self._look_for_room()
+        self._update_room()
         if not self._tasks:
             self._idle.set()
         if not task.cancelled() and (error := task.exception()) is not None:

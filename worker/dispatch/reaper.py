@@ -1,6 +1,6 @@
 """End jobs that no worker ends: past their deadline, abandoned, or cancelled without an answer; restore lost entries.
 
-Every worker runs one; a job that is due for a check is hidden from the others for a while. It walks `tailrace:active`,
+Every worker runs one; a job that is due for a check is hidden from the others for a while. It reads `tailrace:active`,
 never arq's keys, and needs no reader and no restart.
 Not here: restoring a job to the queue (reconciler.py), and its terminal event (worker/execution/job_end.py). The
 functions that end a job and serve its lane are passed in.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
-from shared.model.bounds import LOOKS
+from shared.model.bounds import CHECKED_JOBS
 from shared.model.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceError
 from shared.model.jobs import VIEWER_LEASE_S, Job, Place
 from shared.model.lifecycle import State
@@ -21,7 +21,7 @@ from shared.process.clock import Clock
 from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN, REDIS_FAULTS, Outage
 from shared.store.jobs import Store
-from shared.store.queue import LOOK_S, Queue
+from shared.store.queue import JOB_CHECK_S, Queue
 from worker.dispatch.reconciler import put_back
 from worker.execution.completion import CompletionSteps
 from worker.execution.ending import saved_tokens
@@ -32,7 +32,7 @@ log = structlog.get_logger()
 
 _SWEEP_S = 0.5
 _HOLD_S = 5.0
-_LOOK_LEAST_S = 0.05
+_CHECK_LEAST_S = 0.05
 # The time that a worker gets to end its cancelled job, and a running one that has passed its deadline.
 _CANCEL_PATIENCE_MS = 2_000
 _DEADLINE_PATIENCE_MS = 2_000
@@ -105,46 +105,46 @@ class Reaper:
         patient = patience_s > 0
         # Jobs that are not checked yet are hidden only until the reaper trusts the times.
         hold_s = min(_HOLD_S, patience_s) if patient else _HOLD_S
-        queue_ms, job_ids = await self._queue.due_for_a_look(hold_s=hold_s, limit=LOOKS)
+        queue_ms, job_ids = await self._queue.due_for_check(hold_s=hold_s, limit=CHECKED_JOBS)
         if not job_ids:
             return False
         # Each server's times are compared with its own clock only.
         times = _Times(jobs_ms=await self._store.time_ms(), held_until_ms=queue_ms + int(_HOLD_S * 1000))
         for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
             try:
-                await self._look_once(job_id, job, times, patient=patient)
+                await self._check_once(job_id, job, times, patient=patient)
             except REDIS_DOWN:
                 raise
             except Exception:  # the top of one job's check: a job that can't be checked must not delay the others
                 if self._reported.is_new(job_id):
-                    log.exception("reaper.look_failed", job=job_id)
-        return len(job_ids) == LOOKS
+                    log.exception("reaper.check_failed", job=job_id)
+        return len(job_ids) == CHECKED_JOBS
 
-    async def _look_once(self, job_id: str, job: Job | BrokenJob | None, times: _Times, *, patient: bool) -> None:
+    async def _check_once(self, job_id: str, job: Job | BrokenJob | None, times: _Times, *, patient: bool) -> None:
         if job is None or (isinstance(job, Job) and job.ended):
             await self._forget(job_id, job)
         elif patient:
             return
         elif isinstance(job, Job):
-            await self._look(job, times)
+            await self._check(job, times)
         else:
-            await self._look_at_broken(job_id, job, times)
+            await self._check_broken(job_id, job, times)
 
     async def _forget(self, job_id: str, job: Job | None) -> None:
         for lane in (job.lane,) if job else self._lanes:
             await self._completion_steps.run(job_id, lane, failed=job is None or job.status is State.FAILED)
 
-    async def _look(self, job: Job, times: _Times) -> None:
+    async def _check(self, job: Job, times: _Times) -> None:
         self._serve(job.lane)
         now_ms = times.jobs_ms
         if job.status is State.CANCELLING:
-            await self._look_at_cancelling(job, now_ms)
+            await self._check_cancelling(job, now_ms)
         elif now_ms >= job.deadline_ms + (_DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0):
             await self._end_now(job.id, job.lane, DeadlinePassed("The job's time was over."))
         elif self._abandoned_in_s(job, now_ms) > 0 or not await self._abandon(job):
             patience_ms = _DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0
             over_in_s = (job.deadline_ms + patience_ms - now_ms) / 1000
-            in_s = min(max(min(over_in_s, self._abandoned_in_s(job, now_ms)), _LOOK_LEAST_S), LOOK_S)
+            in_s = min(max(min(over_in_s, self._abandoned_in_s(job, now_ms)), _CHECK_LEAST_S), JOB_CHECK_S)
             await self._put_back(job.place, in_s, times)
 
     def _abandoned_in_s(self, job: Job, now_ms: int) -> float:
@@ -165,12 +165,12 @@ class Reaper:
             return False
         log.info("reaper.abandoned", job=job.id)
         if answer is CancelAnswer.CANCELLING:
-            await self._queue.look([job.id], _CANCEL_PATIENCE_MS / 1000)
+            await self._queue.schedule_check([job.id], _CANCEL_PATIENCE_MS / 1000)
         else:
             await self._completion_steps.run(job.id, job.lane, failed=answer is not CancelAnswer.CANCELLED)
         return True
 
-    async def _look_at_broken(self, job_id: str, error: BrokenJob, times: _Times) -> None:
+    async def _check_broken(self, job_id: str, error: BrokenJob, times: _Times) -> None:
         """Put back or end a job that this version can't read.
 
         A newer version may be able to run it; a worker that takes it and can't read it ends it. Its deadline still
@@ -185,18 +185,18 @@ class Reaper:
             await self._end_now(job_id, remains.place.lane, DeadlinePassed("The job's time was over."))
         else:
             self._serve(remains.place.lane)
-            await self._put_back(remains.place, LOOK_S, times)
+            await self._put_back(remains.place, JOB_CHECK_S, times)
 
-    async def _put_back(self, place: Place, look_in_s: float, times: _Times) -> None:
+    async def _put_back(self, place: Place, check_in_s: float, times: _Times) -> None:
         """Put a job back if the queue has lost it; if not, schedule its next check."""
         parts = (self._store, self._queue, self._completion_steps)
-        await put_back(*parts, place, look_in_s, lease_s=self._lease_s, held_until_ms=times.held_until_ms)
+        await put_back(*parts, place, check_in_s, lease_s=self._lease_s, held_until_ms=times.held_until_ms)
 
-    async def _look_at_cancelling(self, job: Job, now_ms: int) -> None:
+    async def _check_cancelling(self, job: Job, now_ms: int) -> None:
         code, cancelled_at = await self._store.cancel_state(job.id)
         left_ms = cancelled_at + _CANCEL_PATIENCE_MS - now_ms if job.owner else 0
         if left_ms > 0:
-            await self._queue.look([job.id], left_ms / 1000)
+            await self._queue.schedule_check([job.id], left_ms / 1000)
         else:
             await self._end_now(job.id, job.lane, Cancelled.because(code))
 

@@ -1,7 +1,7 @@
 """Restore the jobs that the queue's server has lost after it was flushed, restarted or replaced.
 
 If queue and jobs are on different servers, the queue's server may lose its last second. The entries of a job for lane,
-reaper and wake-up are then lost while its record remains. One worker of the fleet walks all records, puts back the jobs
+reaper and wake-up are then lost while its record remains. One worker of the fleet reads all records, puts back the jobs
 that have not ended, and writes the tenants' lists and the Idempotency-Keys again.
 Not here: the regular checks of single jobs (reaper.py).
 """
@@ -16,36 +16,36 @@ from shared.model.jobs import LONGEST_TIMEOUT_S, Job, Place
 from shared.model.lifecycle import State
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.client import REDIS_FAULTS, Outage
-from shared.store.job_walk import JobWalk
 from shared.store.jobs import Store
-from shared.store.queue import LOOK_S, Queue
+from shared.store.queue import JOB_CHECK_S, Queue
+from shared.store.record_scan import RecordScan
 from shared.store.repeated_check import repeat
 from worker.execution.completion import CompletionSteps
 
 log = structlog.get_logger()
 
 _CHECK_S = 2.0
-# Another worker walks after this long if one dies in mid-walk, or if the jobs' server loses its marker. Two walks at
+# Another worker takes over after this long if one dies meanwhile, or if the jobs' server loses its marker. Two at
 # once do no harm.
-_WALK_S = 10.0
+_RECONCILE_S = 10.0
 _RELEASE_S = 0.5
 
 
-class Recovery:
-    """The recovery of one process: it walks the records if no other process does."""
+class Reconciler:
+    """The reconciler of one process: it reads the records if no other process does."""
 
     def __init__(
         self,
         store: Store,
         queue: Queue,
-        walk: JobWalk,
+        record_scan: RecordScan,
         completion_steps: CompletionSteps,
         *,
         lease_s: float,
         bounds: TenantBounds = UNBOUNDED,
     ) -> None:
-        """Create the recovery; `bounds` are those of each tenant."""
-        self._walk_of_jobs = walk
+        """Create the reconciler; `bounds` are those of each tenant."""
+        self._record_scan = record_scan
         self._bounds = bounds
         self._store = store
         self._queue = queue
@@ -54,34 +54,34 @@ class Recovery:
 
     async def run(self) -> None:
         """Check both servers regularly, until cancelled."""
-        await repeat(self.check, _CHECK_S, Outage("recovery.redis_lost", "recovery.redis_back"))
+        await repeat(self.check, _CHECK_S, Outage("reconciler.redis_lost", "reconciler.redis_back"))
 
     async def check(self) -> bool:
-        """Walk the records if either server has changed since the last comparison; return whether it was done."""
+        """Read the records if either server has changed since the last comparison; return whether it was done."""
         server = await identity_of(self._store, self._queue)
-        if not await self._walk_of_jobs.marker.acquire(server, _WALK_S):
+        if not await self._record_scan.marker.acquire(server, _RECONCILE_S):
             return False
-        walked = False
+        completed = False
         try:
-            restored = await self._walk()
-            await self._walk_of_jobs.marker.complete(server)
-            walked = True
+            restored = await self._reconcile()
+            await self._record_scan.marker.complete(server)
+            completed = True
         finally:
-            if not walked:
+            if not completed:
                 # A server that still loads its data answers only with its identity; or this worker is being stopped.
-                # The next try must not wait for `_WALK_S`, nor a stopping worker for a server that does not answer.
+                # The next one must not wait for `_RECONCILE_S`, nor a stopping worker for a silent server.
                 with suppress(TimeoutError, *REDIS_FAULTS):
                     async with asyncio.timeout(_RELEASE_S):
-                        await self._walk_of_jobs.marker.release()
-        log.info("recovery.walked", restored=restored)
+                        await self._record_scan.marker.release()
+        log.info("reconciler.completed", restored=restored)
         return True
 
-    async def _walk(self) -> int:
+    async def _reconcile(self) -> int:
         restored, waiting = 0, list[Place]()
-        async for walked in self._walk_of_jobs.pages():
-            restored += await self._put_back(place for place in walked.places if place.began)
-            waiting += [place for place in walked.places if not place.began]
-            await self._queue.relist(walked.listings)
+        async for page in self._record_scan.pages():
+            restored += await self._put_back(place for place in page.places if place.began)
+            waiting += [place for place in page.places if not place.began]
+            await self._queue.relist(page.listings)
         # Those that ran count first against the bounds of their tenants.
         return restored + await self._put_back(waiting)
 
@@ -89,7 +89,7 @@ class Recovery:
         restored, bounded = 0, set[str]()
         for place in places:
             parts = (self._store, self._queue, self._completion_steps)
-            if not await put_back(*parts, place, LOOK_S, lease_s=self._lease_s):
+            if not await put_back(*parts, place, JOB_CHECK_S, lease_s=self._lease_s):
                 continue
             restored += 1
             if (term := self._bounds.running_term) and place.tenant and place.tenant not in bounded:
@@ -112,18 +112,18 @@ async def put_back(
     queue: Queue,
     completion_steps: CompletionSteps,
     place: Place,
-    look_in_s: float,
+    check_in_s: float,
     *,
     lease_s: float,
     held_until_ms: int | None = None,
 ) -> bool:
     """Restore a job that the queue has lost; return whether it had. The arguments are those of `Queue.restore`."""
-    if not await queue.restore(place, look_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
+    if not await queue.restore(place, check_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
         return False
     # The job may have ended since its record was read: then the queue has not lost it but released it.
     (now,) = await store.load_many([place.job_id])
     if now is None or (isinstance(now, Job) and now.ended):
         await completion_steps.run(place.job_id, place.lane, failed=now is not None and now.status is State.FAILED)
         return False
-    log.warning("recovery.put_back", job=place.job_id)
+    log.warning("reconciler.put_back", job=place.job_id)
     return True

@@ -16,7 +16,7 @@ from shared.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
-_LATE_LOOK_S = 5.0
+_LATE_CHECK_S = 5.0
 
 
 class CompletionSteps:
@@ -47,7 +47,7 @@ class CompletionSteps:
         """
         (job,) = await self._store.load_many([job_id])
         if isinstance(job, Job) and not job.ended:
-            await self._queue.restore(job.place, _LATE_LOOK_S)
+            await self._queue.restore(job.place, _LATE_CHECK_S)
 
     async def _add_dead_letter(self, job_id: str) -> None:
         letter = await self._dead_letters.add(job_id)

@@ -39,7 +39,7 @@ from worker.model.breaker import (
 log = structlog.get_logger()
 
 # Seconds for which reports are gathered before they are sent; without any, seconds between two reads of all circuits.
-_GATHER_S, _LOOK_S = 0.25, 1.0
+_GATHER_S, _REFRESH_S = 0.25, 1.0
 # An exchange is tried so often if other workers change the circuit first.
 _TRIES = 5
 _UNKNOWN = (CLOSED, b"")
@@ -136,7 +136,7 @@ class Breakers:
         """Share reports and read all circuits until cancelled."""
         while True:
             try:
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout(_REFRESH_S):
                     await self._reported.wait()
                 await asyncio.sleep(_GATHER_S)
             except TimeoutError:
@@ -144,7 +144,7 @@ class Breakers:
             self._reported.clear()
             try:
                 await self.share()
-                await self.look()
+                await self.refresh()
                 self._outage.is_over()
             except REDIS_FAULTS as error:
                 self._outage.goes_on(error)
@@ -162,7 +162,7 @@ class Breakers:
                 self._take_off(name, successes[name], len(failures[name]))
             names = [name for name in names if name not in done]
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Read all circuits from Redis, and delete the idle ones."""
         asked_ms = self._clock.monotonic() * 1000
         now_ms, found = await self._shared.all()

@@ -176,17 +176,17 @@ class _Silence:
     """Measure the caller's wait for a token, and make the deadline pass when it is too long.
 
     One timer checks at intervals, since one timer for each token costs more than all the rest here.
-    `look_s` is not over the shortest silence, so that no check comes late.
+    `check_s` is not over the shortest silence, so that no check comes late.
     """
 
-    def __init__(self, deadline: asyncio.Timeout, look_s: float) -> None:
+    def __init__(self, deadline: asyncio.Timeout, check_s: float) -> None:
         self.too_long = False
         self.number = 0
         self._deadline = deadline
-        self._look_s = look_s
+        self._check_s = check_s
         self._until = _NOBODY_WAITS
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.Handle = self._loop.call_later(look_s, self._look)
+        self._timer: asyncio.Handle = self._loop.call_later(check_s, self._check)
 
     def begin(self, seconds: float) -> None:
         """Begin a wait of the caller, which may take so long."""
@@ -201,13 +201,13 @@ class _Silence:
         """Cancel the timer: no other wait follows."""
         self._timer.cancel()
 
-    def _look(self, rounds: int = _ROUNDS) -> None:
+    def _check(self, rounds: int = _ROUNDS) -> None:
         now = self._loop.time()
         if now < self._until:
-            self._timer = self._loop.call_at(min(self._until, now + self._look_s), self._look)
+            self._timer = self._loop.call_at(min(self._until, now + self._check_s), self._check)
         elif rounds:
             # This process may have been frozen: tokens that came meanwhile are read first.
-            self._timer = self._loop.call_soon(self._look, rounds - 1)
+            self._timer = self._loop.call_soon(self._check, rounds - 1)
         else:
             self.too_long = True
             self._deadline.reschedule(now)

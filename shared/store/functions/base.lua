@@ -10,7 +10,7 @@ local MAX_WAKE_UPS = 1000   -- more than the free workers are not needed
 local TICK_MS = 50       -- a server takes longer than this to start again
 local EPOCHS_SINCE_MS = 1767225600000 -- 2026: ticks since then are epochs that a lost job has not had, and fit a double
 local BREAKER_STATES_MS = 900000 -- states that were not changed for many of their longest pauses are obsolete
-local LONG_LEASES = 4    -- workers whose settings differ may hold a claim for longer than the one that looks at it
+local LONG_LEASES = 4    -- workers whose settings differ may hold a claim for longer than the one that checks it
 local MAX_OVER = 100     -- dead letters that are too many are let go so many at a time
 local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner deleted it while it ran: others may read on
 

@@ -9,7 +9,7 @@ local JOB_BYTES = 6144      -- a job's bytes without request, log and result: 5 
 local CHAT_BYTES = 512      -- the same of a conversation
 local STEP_BYTES = 16384    -- a job that has not ended is counted in these
 local UNENDED_MS = 3600000  -- an entry without an expiry is checked again after this long
-local SWEPT_AT_ONCE = 100   -- entries that one sweep looks at
+local SWEPT_AT_ONCE = 100   -- entries that one sweep reads
 local SWEEPS = 10           -- sweeps before a refusal
 
 local function whole_steps(bytes) return (math.floor(bytes / STEP_BYTES) + 1) * STEP_BYTES end
@@ -62,11 +62,11 @@ end
 -- Whether a new job of so many bytes would pass what new jobs may fill: '' for any number. Each new job sweeps, so that
 -- what is gone is never more than what comes.
 local function would_pass(base, bytes, most)
-  local looked_at, sweeps = sweep_bytes(base), 1
+  local swept, sweeps = sweep_bytes(base), 1
   if most == '' then return false end
   while sum_of(base) + bytes > tonumber(most) do
-    if looked_at == 0 or sweeps == SWEEPS then return true end
-    looked_at, sweeps = sweep_bytes(base), sweeps + 1
+    if swept == 0 or sweeps == SWEEPS then return true end
+    swept, sweeps = sweep_bytes(base), sweeps + 1
   end
   return false
 end

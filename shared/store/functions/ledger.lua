@@ -5,7 +5,7 @@
 -- `ready:<lane>` are a tenant's waiting jobs that may be taken now, by the time when they were due; the lane's `turns` are
 -- the tenants that have some, in the order in which they are served: after each job a tenant goes to the end.
 
-local HELD_MS = 30000  -- a job that was passed over is looked at again after this long, unless it is woken before
+local HELD_MS = 30000  -- a job that was passed over is checked again after this long, unless it is woken before
 local MAX_PASSED = 100 -- jobs that one `take` passes over
 local READY_MS = 86400000 -- jobs are ready, and tenants have turns, for as long after the last of them came
 local SWEEP_MS = 5000  -- reservations are compared with the jobs no more often than this

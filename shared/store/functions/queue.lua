@@ -8,7 +8,7 @@ local function keep_list(list, ms, most)
 end
 
 -- KEYS lane, active, arq job, tenant's jobs, wake_ups, reservations [, idempotency]
--- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, look in ms, oldest id that is listed,
+-- ARGV job, fingerprint, idempotency ttl ms, max depth, arq message, due in ms, check in ms, oldest id that is listed,
 --   ms for which the job can be read, the most that this is for any job, tenant, ledgers, most waiting or '', most
 --   running or ''
 -- -> {'admitted', job, position} | {'existing', job} | {'conflict', job} | {'full', depth} | {'bound', which, most}
@@ -212,8 +212,8 @@ local function done(keys, args)
   return 1
 end
 
--- KEYS active; ARGV then (job, in ms) per job: the reaper should look no later than this
-local function look(keys, args)
+-- KEYS active; ARGV then (job, in ms) per job: the reaper should check it no later than this
+local function schedule_check(keys, args)
   local now = now_ms()
   for i = 1, #args / 2 do
     redis.call('ZADD', keys[1], 'XX', 'LT', digits(now + tonumber(args[2 * i])), args[2 * i - 1])
@@ -221,7 +221,7 @@ local function look(keys, args)
   return 1
 end
 
--- KEYS active; ARGV hold ms, limit -> {now, job ...}: due for a look, and hidden from other reapers for the hold
+-- KEYS active; ARGV hold ms, limit -> {now, job ...}: due for a check, and hidden from other reapers for the hold
 local function due(keys, args)
   local now = now_ms()
   local jobs = redis.call('ZRANGE', keys[1], '-inf', digits(now), 'BYSCORE', 'LIMIT', 0, args[2])
@@ -231,17 +231,17 @@ local function due(keys, args)
 end
 
 -- KEYS lane, active, arq job, wake_ups, claim, reservations
--- ARGV job, arq message, look in ms, due in ms, held until (ms) or '', '1' if it began, tenant or '', ledgers
--- -> 1 if the queue had lost the job. Only whoever holds it (due) puts the look off; who asked for an earlier one
--- meanwhile gets it. A job without a reservation, which another version let in, gets one.
+-- ARGV job, arq message, check in ms, due in ms, held until (ms) or '', '1' if it began, tenant or '', ledgers
+-- -> 1 if the queue had lost the job. Only the holder (due) postpones the check; an earlier one that was requested
+-- meanwhile stays. A job without a reservation, which another version let in, gets one.
 local function restore(keys, args)
   local lane, active, message, wake_ups, claim, reservations = unpack(keys)
   local now, job = now_ms(), args[1]
-  local queue, look_at = { reservations = reservations, ledgers = args[8] }, digits(now + tonumber(args[3]))
+  local queue, check_at = { reservations = reservations, ledgers = args[8] }, digits(now + tonumber(args[3]))
   if redis.call('ZSCORE', active, job) == args[5] then
-    redis.call('ZADD', active, look_at, job)
+    redis.call('ZADD', active, check_at, job)
   else
-    redis.call('ZADD', active, 'LT', look_at, job)
+    redis.call('ZADD', active, 'LT', check_at, job)
   end
   if args[7] ~= '' and redis.call('HEXISTS', reservations, job) == 0 then
     local ledger = ledger_of(args[8], args[7])

@@ -1,6 +1,6 @@
 ------------------------------------------------------------------------------------------------- registration
 
--- Whether a function was called since `idle` last looked, and when it then was. A server that starts again forgets
+-- Whether a function was called since the last call of `idle`, and when it then was. A server that starts again forgets
 -- both: its libraries count as just called.
 local called, called_at = true, nil
 
@@ -55,7 +55,7 @@ register('take', take, { 'allow-oom' })
 register('renew', renew, { 'allow-oom' })
 register('give_back', give_back, { 'allow-oom' })
 register('done', done, { 'allow-oom' })
-register('look', look, { 'allow-oom' })
+register('schedule_check', schedule_check, { 'allow-oom' })
 register('due', due, { 'allow-oom' })
 register('restore', restore, { 'allow-oom' })
 register('backlog', backlog, { 'no-writes' })

@@ -194,12 +194,12 @@ async def test_a_reader_whose_socket_takes_nothing_can_be_told_and_let_go(
 async def test_while_a_stream_waits_for_something_to_send_its_socket_is_not_suspected() -> None:
     async with a_reader() as reader:
 
-        class Look:
+        class Tripwire:
             async def chunk(self) -> bytes:
                 assert not is_suspected(reader)
                 return b""
 
-        await EventStream(Look(), reader, SystemClock(), headers={}).stream(Caller().send)
+        await EventStream(Tripwire(), reader, SystemClock(), headers={}).stream(Caller().send)
         assert not is_suspected(reader)
 
 

@@ -98,7 +98,7 @@ def counted() -> Metrics:
     return metrics
 
 
-def test_samples_are_the_same_after_a_walk_through_redis() -> None:
+def test_samples_are_the_same_after_a_passage_through_redis() -> None:
     metrics = counted()
     read = decode_samples(encode_samples(metrics.samples()), metrics.families)
 

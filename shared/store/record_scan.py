@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
-from shared.model.bounds import WALK_PAGE
+from shared.model.bounds import SCAN_PAGE
 from shared.model.errors import BrokenJob
 from shared.model.jobs import Job, Listing, Place
 from shared.store.job_records import readable
@@ -19,15 +19,15 @@ from shared.store.queue import LATE_END_MS
 from shared.store.reconcile_marker import ReconcileMarker
 
 
-class Walked(NamedTuple):
+class ScannedRecords(NamedTuple):
     """Some jobs: the places of those that have not ended, and the listings of those that can be read."""
 
     places: list[Place]
     listings: list[Listing]
 
 
-class JobWalk:
-    """The walks of one process."""
+class RecordScan:
+    """Reads the records of all jobs, page by page."""
 
     def __init__(self, client: Redis, keys: Keys, store: Store, *, retention_s: float, listed_s: float) -> None:
         """An Idempotency-Key counts for `retention_s`; a job is listed for `listed_s` after its end."""
@@ -37,17 +37,17 @@ class JobWalk:
         self._store = store
         self._retention_ms, self._listed_ms = int(retention_s * 1000), int(listed_s * 1000)
 
-    async def pages(self) -> AsyncIterator[Walked]:
+    async def pages(self) -> AsyncIterator[ScannedRecords]:
         """Read all records, in no order. Raises one of `REDIS_FAULTS`."""
         prefix, suffix = self._keys.job("*").record.split("*")
         cursor, begun = 0, False
         while cursor or not begun:
             begun = True
-            cursor, names = await self._client.scan(cursor, match=f"{prefix}*{suffix}", count=WALK_PAGE)
+            cursor, names = await self._client.scan(cursor, match=f"{prefix}*{suffix}", count=SCAN_PAGE)
             yield await self._read([name.decode().removeprefix(prefix).removesuffix(suffix) for name in names])
 
-    async def _read(self, job_ids: list[str]) -> Walked:
-        walked, now_ms = Walked([], []), await self._store.time_ms()
+    async def _read(self, job_ids: list[str]) -> ScannedRecords:
+        page, now_ms = ScannedRecords([], []), await self._store.time_ms()
         async with self._client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(self._keys.job(job_id).record)
@@ -57,10 +57,10 @@ class JobWalk:
             job = readable(job_id, record)
             place = await self._place(job_id, job)
             if place is not None:
-                walked.places.append(place)
+                page.places.append(place)
             if isinstance(job, Job) and not job.hidden:
-                walked.listings.append(self._listing(job, record, left_ms, now_ms))
-        return walked
+                page.listings.append(self._listing(job, record, left_ms, now_ms))
+        return page
 
     async def _place(self, job_id: str, job: Job | BrokenJob | None) -> Place | None:
         if isinstance(job, BrokenJob):

@@ -63,7 +63,7 @@ async def test_jobs_that_the_queue_forgot_are_run_and_a_running_one_goes_on(
         waiting = [await system.submit(model=f"waiting-{number}") for number in range(3)]
         with captured_logs() as logs:
             await forget(queue_server, tmp_path)
-            await logs.wait_for("recovery.put_back", times=4)
+            await logs.wait_for("reconciler.put_back", times=4)
         call.say("and after")
         call.end()
         story = await system.story(running)
@@ -79,7 +79,7 @@ async def test_a_fleet_that_was_restarted_together_with_its_queue_finds_what_was
 ) -> None:
     async with running_worker(system.settings, Told()):
         with captured_logs() as logs:
-            await logs.wait_for("recovery.walked")
+            await logs.wait_for("reconciler.completed")
     job_id = await system.submit()
     await forget(queue_server, tmp_path)
     async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
@@ -88,10 +88,10 @@ async def test_a_fleet_that_was_restarted_together_with_its_queue_finds_what_was
     assert story.types == ["queued", "started", "completed"]
 
 
-async def test_jobs_are_walked_once_for_each_server(system: System) -> None:
+async def test_jobs_are_compared_once_for_each_server(system: System) -> None:
     with captured_logs() as logs:
         async with running_worker(system.settings, Told()):
-            await logs.wait_for("recovery.walked")
+            await logs.wait_for("reconciler.completed")
     async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
         server = await identity_of(jobs.store, system.core.queue)
         marker = ReconcileMarker(jobs.client, jobs.keys)
@@ -105,12 +105,12 @@ async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: S
         own = system.settings.model_copy(update={"stream_redis_url": jobs_server.url})
         told = Told(on_call=lambda call: call.end())
         async with running_system(own) as apart, open_core(jobs_server.url, own.key_prefix) as jobs:
-            # A worker that is stopped in mid-walk would leave its claim behind for as long as the test waits.
+            # A worker that is stopped meanwhile would leave its claim behind for as long as the test waits.
             with captured_logs() as logs:
                 async with running_worker(own, told):
                     job_id = await apart.submit()
                     await apart.story(job_id)
-                    await logs.wait_for("recovery.walked")
+                    await logs.wait_for("reconciler.completed")
             record, last = jobs.keys.job(job_id).record, str((await jobs.job(job_id)).last)
             await jobs.client.hset(record, mapping={"status": "running", "seq": 1})  # type: ignore[misc]
             await jobs.client.persist(record)
@@ -122,7 +122,7 @@ async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: S
                     pass
 
 
-async def test_a_worker_that_is_stopped_in_its_walk_lets_another_one_walk_at_once(
+async def test_a_worker_that_is_stopped_while_it_reconciles_lets_another_one_start_at_once(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = asyncio.Event()
@@ -139,7 +139,9 @@ async def test_a_worker_that_is_stopped_in_its_walk_lets_another_one_walk_at_onc
         assert await ReconcileMarker(jobs.client, jobs.keys).acquire("another", 60.0)
 
 
-async def test_a_walk_that_fails_is_tried_again_at_once(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_reconciliation_that_fails_is_tried_again_at_once(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
     restore = Queue.restore
     failed = False
 
@@ -156,8 +158,8 @@ async def test_a_walk_that_fails_is_tried_again_at_once(system: System, monkeypa
     monkeypatch.setattr(Queue, "restore", loading)
     with captured_logs() as logs:
         async with running_worker(system.settings, told):
-            await logs.wait_for("recovery.redis_lost")
-            await logs.wait_for("recovery.walked")
+            await logs.wait_for("reconciler.redis_lost")
+            await logs.wait_for("reconciler.completed")
             (await told.call()).end()
 
 
