@@ -32,7 +32,8 @@ from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.process.ports import free_port, hold_port, port_taken
 from shared.process.ready import tell_ready
-from shared.telemetry.logs import configure_logs, log_notes, redact, wants_console
+from shared.telemetry.logs import configure_logs, log_notes, wants_console
+from shared.telemetry.redaction import redact
 
 LOCAL_MODEL = "smollm2-135m-instruct"
 SCRIPTED_MODEL = "scripted"

@@ -66,10 +66,11 @@ def logged(log_format: str) -> Iterator[None]:
     """Configure the log as a process does; restore this process's logging afterwards."""
     root = logging.getLogger()
     handlers, level, former = root.handlers[:], root.level, structlog.get_config()
-    configure_logs("info", log_format)
+    log = configure_logs("info", log_format)
     try:
         yield
     finally:
+        log.close()
         root.handlers[:] = handlers
         root.setLevel(level)
         structlog.configure(**former)
@@ -90,12 +91,12 @@ async def everything(client: Client) -> list[Answer]:
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
 async def test_no_log_holds_a_character_that_steers(
-    system: System, capsys: pytest.CaptureFixture[str], log_format: str
+    system: System, capfd: pytest.CaptureFixture[str], log_format: str
 ) -> None:
     with logged(log_format):
         answers = await everything(system.client)
 
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     assert len([line for line in said.splitlines() if "path" in line]) >= len(answers)
     assert all(char.isprintable() or char == "\n" for char in said)
     assert not any(line.startswith("2026-11-30 forged") for line in said.splitlines())
