@@ -21,13 +21,15 @@ from typing import Any
 
 import uvloop
 
-from tests.load.generator import Broken
-from tests.load.scenarios import FULL, QUICK, SCENARIOS, TINY, Size, scale
+from tests.load.caller import Broken
+from tests.load.scenarios import SCENARIOS, scale
 from tests.load.sheet import Sheet
+from tests.load.sizes import FULL, QUICK, TINY, Size
 from tests.load.stand import SLOTS, Peer, running_stand
 
 _SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
-_WORKERS = (1, 2)
+_FLEETS = ((1, 1), (2, 1), (2, 2))
+"""Workers and gateways of each fleet of the scaling table."""
 
 
 async def measure(
@@ -51,16 +53,22 @@ async def measure(
 
 
 async def measure_scaling(sheet: Sheet, size: Size, data_dir: Path, upstream_port: int, *, metrics: bool) -> None:
-    """More streams and more workers, a stand for each number of workers."""
-    for workers in _WORKERS:
-        print(f"… {workers} worker(s)", file=sys.stderr, flush=True)
+    """More streams and more processes, a stand for each fleet."""
+    for workers, gateways in _FLEETS:
+        fleet = f"{_counted(workers, 'worker')} and {_counted(gateways, 'gateway')}"
+        print(f"… {fleet}", file=sys.stderr, flush=True)
+        folder = data_dir / f"{workers}-{gateways}"
         async with running_stand(
-            data_dir / str(workers), workers=workers, upstream_port=upstream_port, metrics=metrics
+            folder, workers=workers, gateways=gateways, upstream_port=upstream_port, metrics=metrics
         ) as stand:
             try:
-                await scale(stand, sheet, size, workers)
+                await scale(stand, sheet, size, fleet)
             except TimeoutError:
-                sheet.faults.append(f"Scaling with {workers} worker(s) did not finish.")
+                sheet.faults.append(f"Scaling with {fleet} did not finish.")
+
+
+def _counted(count: int, part: str) -> str:
+    return f"{count} {part}{'s' * (count > 1)}"
 
 
 def about(*, metrics: bool) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def _options(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_const", dest="size", const="tiny", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     parser.add_argument("--only", nargs="+", choices=SCENARIOS, metavar="NAME", help=f"of: {', '.join(SCENARIOS)}")
-    parser.add_argument("--scaling", action="store_true", help="50 to 400 streams with 1 and 2 workers instead")
+    parser.add_argument("--scaling", action="store_true", help="50 to 800 streams on 2 to 4 processes instead")
     parser.add_argument("--without-metrics", action="store_true", help="no part counts: what does counting cost?")
     parser.set_defaults(size="full")
     return parser.parse_args(argv)

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from shared.process.child import start_child, stop_child
-from tests.load.generator import Broken, Caller, Hearing, steady, submit
+from tests.load.caller import Broken, Caller
+from tests.load.generator import Hearing, steady, submit
 from tests.load.mock_upstream import Order
 from tests.load.sheet import Budget, Sheet
 from tests.load.stand import NEIGHBOUR_KEY, SharedFleet

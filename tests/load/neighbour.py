@@ -20,7 +20,7 @@ from typing import Any, Final
 import uvloop
 
 from shared.model.bounds import KIB, MIB
-from tests.load.generator import Broken, Caller
+from tests.load.caller import Broken, Caller
 from tests.load.mock_upstream import Order
 
 NICE: Final = 10

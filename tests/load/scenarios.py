@@ -8,14 +8,17 @@ CPU and memory (stand.py).
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from tests.load.beside import compare
-from tests.load.generator import Broken, Heard, Hearing, Pace, leave, paced, steady, submit, unpaced
+from tests.load.bursts import burst, lane
+from tests.load.caller import Broken
+from tests.load.generator import Hearing, Pace, leave, paced, steady, submit, unpaced
 from tests.load.mock_upstream import Order
+from tests.load.notes import note_cpu, note_heard
 from tests.load.sheet import Budget, Sheet
+from tests.load.sizes import Size
 from tests.load.stand import Stand, cpu_s, resident_bytes
 
 RATE: Final = 50.0
@@ -26,6 +29,7 @@ _AT_ONCE: Final = 20
 _CONNECTING: Final = 100
 _FOREVER_S: Final = 100.0
 _FEW_SLOTS: Final = 20
+_IDLE_COMMANDS: Final = 12
 # The bytes that a stream may keep anywhere, however far it is behind its upstream: far less than its buffers' bounds.
 _STREAM_KIB: Final = 64
 
@@ -33,62 +37,16 @@ _FIRST_TOKEN_MS = {1: 6.0, 16: 8.0, 64: 15.0, 200: 40.0}
 _BEGIN = {50: Budget("at most", 3), 99: Budget("at most", 10)}
 
 
-@dataclass(frozen=True)
-class Size:
-    """How much is done. Every load is bounded by it."""
-
-    rounds: int = 3
-    window_s: float = 5.0
-    # Fewer streams have shorter ones: else the first tokens would be too few for a percentile.
-    levels: tuple[tuple[int, int], ...] = ((1, 5), (16, 50), (64, 100), (200, 250))
-    unpaced_tokens: int = 1000
-    unpaced_each: int = 3
-    short_each: int = 50
-    samples: int = 200
-    crowd: int = 500
-    readers: int = 10_000
-    reader_jobs: int = 100
-    logs: tuple[int, ...] = (1_000, 10_000)
-    saturating: int = 500
-    flood: int = 5_000
-    dialects: int = 50
-    scaling: tuple[int, ...] = (50, 100, 200, 400)
-    scaling_tokens: int = 250
-    neighbour_turns: int = 4
-
-
-FULL: Final = Size()
-QUICK: Final = Size(
-    rounds=1,
-    window_s=3.0,
-    unpaced_each=2,
-    short_each=25,
-    samples=100,
-    readers=1_000,
-    reader_jobs=10,
-    flood=1_000,
-    neighbour_turns=2,
-)
-TINY: Final = Size(
-    rounds=1,
-    window_s=0.2,
-    levels=((2, 5),),
-    unpaced_tokens=50,
-    unpaced_each=1,
-    short_each=1,
-    samples=3,
-    crowd=3,
-    readers=4,
-    reader_jobs=2,
-    logs=(20,),
-    saturating=3,
-    flood=5,
-    dialects=2,
-    scaling=(2,),
-    scaling_tokens=5,
-    neighbour_turns=1,
-)
-"""Enough to see that the harness counts right; its figures say nothing."""
+async def idle(stand: Stand, sheet: Sheet, size: Size) -> None:
+    """CPU and Redis commands of a fleet without work."""
+    pids = [pid for part in ("gateway", "worker") for pid in stand.pids[part]]
+    before = await stand.redis_calls()
+    cost = await _cpu_a_second((*pids, *stand.pids["valkey"]), 2 * size.window_s)
+    sent = (await stand.redis_calls() - before).commands / (2 * size.window_s)
+    sheet.note("CPU a second, idle fleet", "ms", "tailrace", cost, Budget("at most", 5))
+    sheet.note(
+        "Redis commands a second and process, idle", "", "tailrace", sent / len(pids), Budget("at most", _IDLE_COMMANDS)
+    )
 
 
 async def streams(stand: Stand, sheet: Sheet, size: Size) -> None:
@@ -103,8 +61,8 @@ async def streams(stand: Stand, sheet: Sheet, size: Size) -> None:
                 budget = Budget("direct +", most, of="chat") if most else None
                 sheet.spread(f"first token, {load}", who, heard.first_s, {50: budget})
                 if count == size.levels[-1][0]:
-                    _note_heard(sheet, load, who, heard, Budget("direct +", 10))
-                    _note_cpu(sheet, f"CPU a token, {load}", who, meter.spent_s, heard.tokens, 1e6, "µs", 100)
+                    note_heard(sheet, load, who, heard, Budget("direct +", 10))
+                    note_cpu(sheet, f"CPU a token, {load}", who, meter.spent_s, heard.tokens, 1e6, "µs", 100)
                 sheet.faults += heard.faults
 
 
@@ -118,7 +76,7 @@ async def throughput(stand: Stand, sheet: Sheet, size: Size) -> None:
             )
             load = f"unpaced, {_AT_ONCE} streams"
             sheet.note(load, "tokens/s", who, heard.tokens / heard.seconds, Budget("at least", 15_000))
-            _note_cpu(sheet, f"CPU a token, {load}", who, meter.spent_s, heard.tokens, 1e6, "µs", 60)
+            note_cpu(sheet, f"CPU a token, {load}", who, meter.spent_s, heard.tokens, 1e6, "µs", 60)
             sheet.faults += heard.faults
 
 
@@ -126,12 +84,16 @@ async def short_jobs(stand: Stand, sheet: Sheet, size: Size) -> None:
     """Many small jobs, 20 at once."""
     for _ in range(size.rounds):
         for who, ask in stand.asking.items():
-            meter = stand.meter()
+            meter, before = stand.meter(), await stand.redis_calls()
             heard = await unpaced(ask, at_once=_AT_ONCE, each=size.short_each, tokens=_SHORT, watch=meter.sample)
             jobs = len(heard.hearings)
+            if who in stand.dialects:
+                calls = await stand.redis_calls() - before
+                sheet.note("Redis functions a job", "", who, calls.functions / jobs)
+                sheet.note("Redis commands a job", "", who, calls.commands / jobs)
             label = f"short jobs, {_AT_ONCE} at once"
             sheet.note(label, "jobs/s", who, jobs / heard.seconds, Budget("at least", 250))
-            _note_cpu(sheet, "CPU a job", who, meter.spent_s, jobs, 1e3, "ms", 5)
+            note_cpu(sheet, "CPU a job", who, meter.spent_s, jobs, 1e3, "ms", 5)
             sheet.faults += heard.faults
 
 
@@ -330,7 +292,10 @@ async def _cpu_a_second(pids: Sequence[int], for_s: float) -> float:
 
 
 SCENARIOS: Final[dict[str, Callable[[Stand, Sheet, Size], Awaitable[None]]]] = {
+    "idle": idle,  # first: later ones leave fleets of their own on the same Valkey
     "streams": streams,
+    "burst": burst,
+    "lane": lane,
     "throughput": throughput,
     "short_jobs": short_jobs,
     "dialects": dialects,
@@ -345,39 +310,17 @@ SCENARIOS: Final[dict[str, Callable[[Stand, Sheet, Size], Awaitable[None]]]] = {
 }
 
 
-async def scale(stand: Stand, sheet: Sheet, size: Size, workers: int) -> None:
-    """Cost a token with ever more streams; once for each number of workers."""
+async def scale(stand: Stand, sheet: Sheet, size: Size, fleet: str) -> None:
+    """Cost a token with ever more streams; once for each fleet, which `fleet` describes."""
     for count in size.scaling:
         meter = stand.meter()
         pace = Pace(count, RATE, size.scaling_tokens, size.window_s)
         heard = await paced(stand.asking["chat"], pace, watch=meter.sample)
-        load = f"{count} × {RATE:g} tok/s, {workers} worker{'s' * (workers > 1)}"
+        load = f"{count} × {RATE:g} tok/s, {fleet}"
         sheet.spread(f"first token, {load}", "chat", heard.first_s)
-        _note_heard(sheet, load, "chat", heard)
-        _note_cpu(sheet, f"CPU a token, {load}", "chat", meter.spent_s, heard.tokens, 1e6, "µs", None)
+        note_heard(sheet, load, "chat", heard)
+        note_cpu(sheet, f"CPU a token, {load}", "chat", meter.spent_s, heard.tokens, 1e6, "µs", None)
         sheet.faults += heard.faults
-
-
-def _note_heard(sheet: Sheet, load: str, who: str, heard: Heard, gap: Budget | None = None) -> None:
-    sheet.spread(f"gap, {load}", who, heard.gaps_s, {99: gap})
-    sheet.note(f"tokens, {load}", "tokens/s", who, heard.tokens / heard.seconds)
-
-
-def _note_cpu(
-    sheet: Sheet,
-    label: str,
-    who: str,
-    spent_s: dict[str, float],
-    count: int,
-    per_s: float,
-    unit: str,
-    most: float | None,
-) -> None:
-    if who in ("chat", "native") and count:
-        budget = None if most is None else Budget("at most", most)
-        sheet.note(f"{label}: all", unit, who, per_s * sum(spent_s.values()) / count, budget)
-        for part, seconds in spent_s.items():
-            sheet.note(f"{label}: {part}", unit, who, per_s * seconds / count)
 
 
 async def _begin_s(stand: Stand, sheet: Sheet) -> float:

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from redis.asyncio import Redis
+
 from shared.config.settings import Settings, load_settings
 from shared.model.api_keys import parse_api_key
 from shared.process.child import start_child, stop_child
-from tests.load.generator import Asking, Caller, chat, native, responses, ui
+from tests.load.caller import Caller
+from tests.load.generator import Asking, chat, in_turn, native, responses, ui
 from tests.support.processes import START_S, STOP_S, Processes, Running
 from tests.support.valkey import fresh_prefix
 
@@ -60,7 +63,8 @@ class Stand:
     asking: dict[str, Asking]
     dialects: dict[str, Asking]
     pids: dict[str, list[int]]
-    """Process ids by part: `gateway`, `worker` (all workers together), `valkey`."""
+    """Process ids by part: `gateway` (all gateways together), `worker` (likewise), `valkey`."""
+    redis_url: str
     processes: Processes
     callers: list[Caller]
 
@@ -92,6 +96,14 @@ class Stand:
         self.callers.append(caller)
         return SharedFleet(caller, gateway, worker)
 
+    async def redis_calls(self) -> "RedisCalls":
+        """Read how many commands Valkey has processed until now."""
+        async with Redis.from_url(self.redis_url) as client:
+            commands: int = (await client.info("stats"))["total_commands_processed"]
+            stats = await client.info("commandstats")
+        functions: int = sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("fcall", "fcall_ro"))
+        return RedisCalls(commands, functions)
+
     def meter(self) -> "Meter":
         """Measures the parts' CPU time."""
         return Meter(lambda: {part: sum(map(cpu_s, pids)) for part, pids in self.pids.items()})
@@ -104,6 +116,17 @@ class SharedFleet:
     caller: Caller
     gateway: Running
     worker: Running
+
+
+@dataclass(frozen=True)
+class RedisCalls:
+    """Commands that a Valkey has processed, those within functions too, and calls of functions."""
+
+    commands: int
+    functions: int
+
+    def __sub__(self, other: "RedisCalls") -> "RedisCalls":
+        return RedisCalls(self.commands - other.commands, self.functions - other.functions)
 
 
 class Meter:
@@ -126,7 +149,13 @@ class Meter:
 
 @asynccontextmanager
 async def running_stand(
-    data_dir: Path, *, workers: int = 1, peer: Peer | None = None, upstream_port: int = 0, metrics: bool = True
+    data_dir: Path,
+    *,
+    workers: int = 1,
+    gateways: int = 1,
+    peer: Peer | None = None,
+    upstream_port: int = 0,
+    metrics: bool = True,
 ) -> AsyncIterator[Stand]:
     """All parts, ready; they end with the block."""
     settings = load_settings(
@@ -143,23 +172,22 @@ async def running_stand(
         mock_url = await stack.enter_async_context(_mock_process(upstream_port))
         settings = settings.model_copy(update={"redis_url": valkey.url, "upstream_url": mock_url})
         processes = await stack.enter_async_context(Processes(settings))
-        gateway = await processes.gateway()
+        entered = [await processes.gateway() for _ in range(gateways)]
         worked = [await processes.worker() for _ in range(workers)]
-        upstream, tailrace = Caller(int(urlsplit(mock_url).port or 0)), _caller_of(gateway)
+        upstream, entries = Caller(int(urlsplit(mock_url).port or 0)), [_caller_of(gateway) for gateway in entered]
         dialects = {
-            "native": native(tailrace),
-            "chat": chat(tailrace),
-            "responses": responses(tailrace),
-            "ui": ui(tailrace),
+            name: in_turn([dialect(caller) for caller in entries])
+            for name, dialect in (("native", native), ("chat", chat), ("responses", responses), ("ui", ui))
         }
         asking = {"direct": chat(upstream), "chat": dialects["chat"], "native": dialects["native"]}
         peer_caller = peer.caller() if peer else None
         if peer_caller is not None:
             asking["peer"] = chat(peer_caller)
         assert valkey.pid is not None
-        pids = {"gateway": [gateway.pid], "worker": [worker.pid for worker in worked], "valkey": [valkey.pid]}
-        callers = [caller for caller in (upstream, tailrace, peer_caller) if caller is not None]
-        stand = Stand(upstream, tailrace, asking, dialects, pids, processes, callers)
+        started = {"gateway": entered, "worker": worked}
+        pids = {part: [process.pid for process in parts] for part, parts in started.items()} | {"valkey": [valkey.pid]}
+        callers = [caller for caller in (upstream, *entries, peer_caller) if caller is not None]
+        stand = Stand(upstream, entries[0], asking, dialects, pids, valkey.url, processes, callers)
         try:
             yield stand
         finally:

@@ -14,11 +14,14 @@ import pytest_asyncio
 
 from shared.process.child import signal_child, start_child
 from tests.load.bench import main
-from tests.load.generator import Broken, Caller, Heard, Hearing, Pace, chat, paced, steady, unpaced
+from tests.load.bursts import without_stall
+from tests.load.caller import Broken, Caller
+from tests.load.generator import Asking, Heard, Hearing, Pace, chat, in_turn, paced, steady, together, unpaced
 from tests.load.mock_upstream import Order, running_mock
 from tests.load.neighbour import WAYS, run, until_ready
-from tests.load.scenarios import SCENARIOS, TINY, scale
+from tests.load.scenarios import SCENARIOS, scale
 from tests.load.sheet import Budget, Sheet, percentile
+from tests.load.sizes import TINY
 from tests.load.stand import NEIGHBOUR_KEY, Peer, Stand, running_stand
 
 on_the_stand = pytest.mark.asyncio(loop_scope="module")
@@ -199,6 +202,31 @@ def test_tokens_that_come_together_have_no_gap_between_them() -> None:
     assert Heard([hearing], begin=1.0, end=2.0).tokens == 3
 
 
+@pytest.mark.parametrize(("gaps", "count"), [((0.02, 0.04), 2), ((0.02, 0.05), 1), ((0.05, 0.05), 0)])
+def test_a_stream_with_a_gap_of_more_than_two_intervals_stalls(gaps: tuple[float, ...], count: int) -> None:
+    streams = []
+    for gap in gaps:
+        streams.append(hearing := Hearing(2))
+        hearing.arrivals = [(0.0, 1), (gap, 1)]
+
+    assert without_stall(Heard(streams, begin=0.0, end=1.0)) == count
+
+
+async def test_streams_in_turn_go_to_each_server_as_often_as_to_any_other() -> None:
+    asked: list[int] = []
+
+    def server(number: int) -> Asking:
+        async def ask(order: Order) -> Hearing:
+            asked.append(number)
+            return Hearing(order.tokens)
+
+        return ask
+
+    await together(in_turn([server(1), server(2)]), Order(1), count=4, within_s=0.01)
+
+    assert asked == [1, 2, 1, 2]
+
+
 # Through Tailrace.
 
 
@@ -247,7 +275,7 @@ async def test_a_neighbour_does_its_worst_in_all_its_ways_and_leaves_nothing_tha
 async def test_scaling_has_a_cost_for_each_number_of_streams(stand: Stand) -> None:
     sheet = Sheet()
 
-    await scale(stand, sheet, TINY, workers=1)
+    await scale(stand, sheet, TINY, "1 worker")
 
     assert sheet.faults == []
     assert "CPU a token, 2 × 50 tok/s, 1 worker: all" in sheet.rows
