@@ -54,8 +54,8 @@ from shared.process.clock import Clock, SystemClock
 from shared.store.catalog import Catalogue
 from shared.store.client import (
     Client,
-    must_answer,
     open_client,
+    require_redis,
     warm,
 )
 from shared.store.conversations import Conversations
@@ -120,7 +120,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         tenant_bounds = settings.tenant_bounds.in_memory(await memory_of(backend.jobs))
         services = _build_services(settings, backend, process, tenant_bounds)
         marker = MarkerWatch("jobs", backend.jobs, backend.keys, partial(_replace_lost, services))
-        with must_answer():
+        with require_redis():
             await marker.check()
             await services.links.share()
         metrics.draining.of().read = lambda: services.draining

@@ -20,7 +20,7 @@ from shared.model.routes import RouteTable
 from shared.process.clock import SystemClock
 from shared.store.breaker_state import BreakerStates
 from shared.store.catalog import Catalogue
-from shared.store.client import Client, must_answer, open_client, warm
+from shared.store.client import Client, open_client, require_redis, warm
 from shared.store.control import CancelJob, PermitReleased, parse_message
 from shared.store.dead_letters import DeadLetters
 from shared.store.fleet_metrics import Fleet, Publisher
@@ -179,7 +179,7 @@ class Builder:
 
     async def server_age(self) -> ServerAge:
         """Read the time since the servers started; after a start, holders need a lease's time to renew their claims."""
-        with must_answer():
+        with require_redis():
             up_s = min((await self.stores.queue.server()).up_s, (await self.stores.jobs.server()).up_s)
         return ServerAge(up_s, max(0.0, self.settings.lease_s - up_s))
 
@@ -196,7 +196,7 @@ class Builder:
             lease_s=self.settings.lease_s,
             metrics=self.metrics,
         )
-        with must_answer():
+        with require_redis():
             await breakers.refresh()
         return Upstreams(table, routes, breakers, concurrency)
 
@@ -236,7 +236,7 @@ class Builder:
             self.stores.completion_steps,
             self.keys,
             client=self.clients.queue,
-            bell_client=self.clients.wake_up,
+            wake_up_client=self.clients.wake_up,
             lanes=parse_lanes(self.settings.lanes),
             slots=self.settings.worker_slots,
             lease_s=self.settings.lease_s,

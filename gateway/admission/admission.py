@@ -239,7 +239,7 @@ class Admission:
             brief=b"" if continued else brief_of(request, len(encoded)),
             # A dialect's stream can't express a rollback, and its job has no other readers. A caller that requests a
             # rollback nevertheless gets it.
-            one_way=streaming
+            append_only_reader=streaming
             and abandonment.on_disconnect is OnDisconnect.CANCEL
             and on_stream_failure is not OnStreamFailure.ROLLBACK,
         )

@@ -61,7 +61,9 @@ class Intake:
         job = await self._store.load(spec.id)
         if not job.ended:
             # The release was so late that a worker took the job before its record existed, and dropped it; or it runs.
-            await self._queue.restore(job.place, min(spec.timeout_s, spec.abandonment.unseen_s or spec.timeout_s))
+            await self._queue.restore(
+                job.place, min(spec.timeout_s, spec.abandonment.first_viewer_timeout_s or spec.timeout_s)
+            )
         return job
 
     async def _admit(self, spec: JobSpec) -> Admission:

@@ -231,7 +231,7 @@ class UiChat(Response):
         self.background = None
         self._services = services
         self._job_id = job.id
-        self._mortal = job.mortal
+        self._abandonable = job.abandonable
         self._counted = counted
         self._message_id = job.metadata[_MESSAGE]
         self._extra = {STREAM_HEADER: _VERSION, JOB_HEADER: job.id}
@@ -245,7 +245,9 @@ class UiChat(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the end of the job, or of the connection."""
         async with (
-            self._services.presence.reader(self._job_id, START, mortal=self._mortal, counted=self._counted) as reader,
+            self._services.presence.reader(
+                self._job_id, START, abandonable=self._abandonable, counted=self._counted
+            ) as reader,
             watching(scope, receive, reader),
         ):
             source = DialectStream(reader, UiMessageStream(self._message_id))

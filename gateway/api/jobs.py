@@ -162,7 +162,7 @@ class JobEvents(Response):
         self.background = None
         self._services = services
         self._job_id = job.id
-        self._mortal = job.mortal
+        self._abandonable = job.abandonable
         self._cursor = cursor
         self._extra = headers
 
@@ -177,7 +177,7 @@ class JobEvents(Response):
             await Farewell()(scope, receive, send)
             return
         self._services.metrics.resumes.of().add(self._cursor > START)
-        async with self._services.presence.reader(self._job_id, self._cursor, mortal=self._mortal) as reader:
+        async with self._services.presence.reader(self._job_id, self._cursor, abandonable=self._abandonable) as reader:
             stream = EventStream(reader, reader, self._services.clock, headers=self._extra, farewell=True)
             await stream(scope, receive, send)
 

@@ -180,7 +180,7 @@ class ResponseEvents(Response):
         self._services = services
         self._options = options
         self._after = after
-        self._mortal = job.mortal
+        self._abandonable = job.abandonable
         self._counted = counted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -191,7 +191,9 @@ class ResponseEvents(Response):
         """Stream until the end of the job, or of the connection."""
         services, job_id = self._services, self._options.job_id
         services.metrics.resumes.of().add(self._after > ALL)
-        async with services.presence.reader(job_id, START, mortal=self._mortal, counted=self._counted) as reader:
+        async with services.presence.reader(
+            job_id, START, abandonable=self._abandonable, counted=self._counted
+        ) as reader:
             if services.draining:  # a drain disconnects registered readers only once
                 reader.break_off("This gateway is shutting down.")
             source = DialectStream(reader, ResponseStream(self._options, self._after), started=True)

@@ -63,7 +63,7 @@ class SynchronousCall(Response):
         self.background = None
         self._services = services
         self._job_id = job.id
-        self._mortal = job.mortal
+        self._abandonable = job.abandonable
         self._translator = translator if streaming else None
         self._whole = whole
         self._counted = counted
@@ -74,7 +74,7 @@ class SynchronousCall(Response):
         """Answer one caller."""
         async with (
             self._services.presence.reader(
-                self._job_id, START, mortal=self._mortal, resumable=False, counted=self._counted
+                self._job_id, START, abandonable=self._abandonable, resumable=False, counted=self._counted
             ) as reader,
             watching(scope, receive, reader),
         ):

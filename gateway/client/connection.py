@@ -1,8 +1,8 @@
-"""Call a gateway: the native job API over HTTP, with retries until patience ends.
+"""Call a gateway: the native job API over HTTP, with retries until the retry window ends.
 
 Every call may be repeated: a POST of a job carries an Idempotency-Key, and reading of events resumes at the last id. So
 a gateway that restarts, is replaced, or loses its Redis for a while is only a delay. Not here: the meaning of events
-(gateway/client/model/transcript.py), and how long patience lasts (gateway/client/model/patience.py).
+(gateway/client/model/transcript.py), and the length of the retry window (gateway/client/model/retry_window.py).
 """
 
 import math
@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from gateway.client.model.patience import Patience
+from gateway.client.model.retry_window import RetryWindow
 from gateway.client.model.text import one_line
 from gateway.http.address import is_loopback
 from shared.model.bounds import FRAME_BYTES, LIST_MOST, SENTENCE_CHARS
@@ -65,7 +65,7 @@ class Connection:
         self,
         address: httpx2.URL,
         key: str | None,
-        patience: Patience,
+        retry_window: RetryWindow,
         clock: Clock,
         told: Callable[[str], None],
         *,
@@ -78,7 +78,7 @@ class Connection:
             StartupError: the key is not valid.
         """
         self._place = f"The gateway at {address.scheme}://{address.netloc.decode('ascii')}"
-        self._patience = patience
+        self._retry_window = retry_window
         self._clock = clock
         self._told = told
         self._told_once = False
@@ -195,7 +195,7 @@ class Connection:
             self._wait(why, asked_s)
 
     def _heard(self, response: httpx2.Response, reader: EventReader) -> Iterator[SentEvent]:
-        self._patience.reached()
+        self._retry_window.reached()
         for piece in response.iter_bytes():
             events = reader.feed(piece)
             # A gateway that shuts down, or one without its Redis, sends nothing but the time to reconnect after.
@@ -235,15 +235,15 @@ class Connection:
             self._wait(*self._passing(response))
 
     def _answered(self) -> None:
-        self._patience.answered()
+        self._retry_window.answered()
         self._told_once = False
 
     def _wait(self, why: str, asked_s: float | None) -> None:
         now = self._clock.monotonic()
-        wait_s = self._patience.wait_s(now, random.random(), asked_s)
+        wait_s = self._retry_window.wait_s(now, random.random(), asked_s)
         if wait_s is None:
             raise GatewayUnreachable(f"{self._place} can't be reached: {why}.")
-        if not self._told_once and self._patience.silent_s(now) + wait_s >= TOLD_AFTER_S:
+        if not self._told_once and self._retry_window.silent_s(now) + wait_s >= TOLD_AFTER_S:
             self._told_once = True
             self._told(f"{self._place} can't be reached: {why}. Trying again; Ctrl-C ends it.")
         self._sleep(wait_s)
@@ -251,7 +251,7 @@ class Connection:
     def _fault(self, error: httpx2.RequestError) -> str:
         """Describe why a request failed, for a sentence."""
         if not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
-            self._patience.reached()
+            self._retry_window.reached()
         why = re.sub(r"^\[Errno -?\d+\] ", "", one_line(str(error)))
         return why.rstrip(".") or type(error).__name__
 
@@ -261,7 +261,7 @@ class Connection:
         Raises:
             GatewayRefused: the refusal is final.
         """
-        self._patience.reached()
+        self._retry_window.reached()
         code, said = _problem(response)
         if response.status_code not in _PASSING:
             raise GatewayRefused(

@@ -9,8 +9,8 @@ import httpx2
 
 from gateway.admission.development_key import kept_development_key
 from gateway.client.connection import Connection, address_of
-from gateway.client.model.patience import Patience
 from gateway.client.model.reference import Reference
+from gateway.client.model.retry_window import RetryWindow
 from gateway.client.model.text import one_line
 from gateway.client.terminal import Console
 from gateway.http.address import base_url, is_loopback
@@ -18,22 +18,22 @@ from shared.config.settings import Settings
 from shared.model.errors import GatewayRefused, StartupError
 from shared.process.clock import SystemClock
 
-PATIENCE_S = 60.0
+RETRY_S = 60.0
 
 
 def connect(options: Namespace, settings: Settings, console: Console) -> Connection:
     """Open a connection to the command's gateway, with its key or with the token of the link that was given."""
-    first_s, later_s = (0.0, PATIENCE_S) if options.patience is None else (options.patience, options.patience)
-    patience = Patience(first_s, later_s)
+    first_s, later_s = (0.0, RETRY_S) if options.patience is None else (options.patience, options.patience)
+    retry_window = RetryWindow(first_s, later_s)
     named = references(options)
     if options.command == "tail" and (token := named[0].token) is not None:
         # Such a link is valid without a key, at any gateway; no key is sent there.
         address = address_of(named[0].gateway or _url(settings))
-        return Connection(address, None, patience, SystemClock(), console.note, token=token)
+        return Connection(address, None, retry_window, SystemClock(), console.note, token=token)
     address = address_of(_url(settings))
     for reference in named:
         _check_gateway(reference, address)
-    return Connection(address, _key(address, settings), patience, SystemClock(), console.note)
+    return Connection(address, _key(address, settings), retry_window, SystemClock(), console.note)
 
 
 def references(options: Namespace) -> list[Reference]:

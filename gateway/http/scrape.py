@@ -26,7 +26,7 @@ from shared.telemetry.metrics import Family, FleetMetrics, Kind, Metrics, Sample
 
 log = structlog.get_logger()
 
-_PATIENCE_S = 2.0
+_TIMEOUT_S = 2.0
 _FAMILIES = Metrics().families
 
 
@@ -73,7 +73,7 @@ class Scrape:
     async def _scrape(self, wanted: Format) -> tuple[bytes, str]:
         whole = FleetMetrics()
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 own, published = await self._read(whole)
             up = 1
         except REDIS_FAULTS as error:
@@ -95,7 +95,7 @@ class Scrape:
     async def _read_dead_letters(self, whole: FleetMetrics) -> None:
         """Read the dead letters, apart from the rest: they are stored with the jobs, maybe on another server."""
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(_TIMEOUT_S):
                 whole.open_dead_letters.of().read = partial(float, await self._dead_letters.open())
         except REDIS_FAULTS as error:
             log.info("scrape.without_dead_letters", error=name_of(error))

@@ -1,7 +1,7 @@
 """Hold the gateway's single pub/sub connection and fan its messages out to readers.
 
-One timer serves all readers: heartbeats, tail checks, patience and frozen sockets. subscriber.py decides which frames a
-reader gets. Not here: HTTP, dialects.
+One timer serves all readers: heartbeats, tail checks, the limit of an outage, and frozen sockets. subscriber.py decides
+which frames a reader gets. Not here: HTTP, dialects.
 """
 
 import asyncio

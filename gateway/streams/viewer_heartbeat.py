@@ -47,24 +47,24 @@ class Presence:
 
     @asynccontextmanager
     async def reader(
-        self, job_id: str, cursor: EventId, *, mortal: bool, resumable: bool = True, counted: bool = False
+        self, job_id: str, cursor: EventId, *, abandonable: bool, resumable: bool = True, counted: bool = False
     ) -> AsyncIterator[Reader]:
         """Open a reader from `cursor` on (see `Hub.reader`); it is a viewer of its job as long as the context is open.
 
-        A job that is `mortal` may be given up when it has no reader: changes are recorded at once. With `counted`,
+        A job that is `abandonable` may be given up when it has no reader: changes are recorded at once. With `counted`,
         Redis has this viewer already: it was recorded with the job.
         """
         async with self._hub.reader(job_id, cursor, resumable=resumable) as reader:
             self._readers[job_id] += 1
             if not (counted and self._readers[job_id] == 1):
-                self._tell_of(job_id, urgent=mortal)
+                self._tell_of(job_id, urgent=abandonable)
             try:
                 yield reader
             finally:
                 self._readers[job_id] -= 1
                 if not self._readers[job_id]:
                     del self._readers[job_id]
-                self._left(reader, urgent=mortal)
+                self._left(reader, urgent=abandonable)
 
     def _left(self, reader: Reader, *, urgent: bool) -> None:
         if reader.ended:

@@ -228,7 +228,7 @@ copies exist (the worker's, redis-py's and the server's), and every job waits wh
 CHECKED_JOBS: Final = 100
 """Jobs that a reaper checks in one sweep; if there are more, the next sweep follows at once."""
 
-BELLS: Final = 1000
+WAKE_UPS: Final = 1000
 """Wake-ups that wait in a lane: more than the free workers are useless. The functions have it; a test compares."""
 
 REPORTED_JOBS: Final = 1000

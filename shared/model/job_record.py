@@ -51,7 +51,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             embedded=embedded_from(record.get(b"embedded")),
             hidden=b"hidden" in record,
             on_stream_failure=_on_stream_failure(record.get(b"on_stream_failure", b"")),
-            one_way=bool(record.get(b"one_way")),
+            append_only_reader=bool(record.get(b"one_way")),
             owner=record.get(b"owner", b"").decode(),
             progress=_progress(record.get(b"progress", b"{}")),
             tries=_tries(record),

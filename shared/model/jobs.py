@@ -83,12 +83,13 @@ class OnDisconnect(StrEnum):
 class Abandonment:
     """The time after which a job without readers is cancelled; None: never.
 
-    `unseen_s` counts from submit if no viewer ever arrived, `alone_s` from the time the last one left.
+    `first_viewer_timeout_s` counts from submit if no viewer ever arrived, `disconnect_grace_s` from the time the last
+    one left.
     """
 
     on_disconnect: OnDisconnect = OnDisconnect.CONTINUE
-    unseen_s: float | None = None
-    alone_s: float | None = None
+    first_viewer_timeout_s: float | None = None
+    disconnect_grace_s: float | None = None
 
 
 def abandonment(on_disconnect: OnDisconnect, after_s: float | None, *, grace_s: float) -> Abandonment:
@@ -152,9 +153,9 @@ class JobSpec:
 
     `request` is the JSON body for the provider, perhaps with a field `KEPT`. `timeout_s` counts from submit. `viewer`
     is the gateway with a caller that waits for the answer as its first viewer, if there is one. `on_stream_failure`, if
-    set, replaces the rule of the model's route. A `one_way` job has a reader that can't take back deltas that it has
-    shown. `requeued_from` is the dead letter that this request repeats. `keep_s`, if set, is the longest time that the
-    job is kept after its end. `brief`, if set, replaces the request if no answer results from it.
+    set, replaces the rule of the model's route. An `append_only_reader` job has a reader that can't take back deltas
+    that it has shown. `requeued_from` is the dead letter that this request repeats. `keep_s`, if set, is the longest
+    time that the job is kept after its end. `brief`, if set, replaces the request if no answer results from it.
     """
 
     id: str
@@ -170,7 +171,7 @@ class JobSpec:
     fingerprint: str = ""
     idempotency_key: str | None = None
     on_stream_failure: OnStreamFailure | None = None
-    one_way: bool = False
+    append_only_reader: bool = False
     requeued_from: str | None = None
     keep_s: float | None = None
     brief: bytes = b""
@@ -271,7 +272,7 @@ class Job:
     """Whether its owner deleted it: requests for it get a 404, and it is kept only until it has ended."""
     on_stream_failure: OnStreamFailure | None = None
     """The caller's choice for a stream that fails; None: the route's."""
-    one_way: bool = False
+    append_only_reader: bool = False
     """Whether it runs for a reader that can't take back deltas that it has shown: never restart its answer."""
     owner: str = ""
     """The execution that may write to the log; empty if none has begun, or if the last one was left."""
@@ -308,7 +309,7 @@ class Job:
         return self.on_disconnect is OnDisconnect.CONTINUE
 
     @property
-    def mortal(self) -> bool:
+    def abandonable(self) -> bool:
         """Return whether it is abandoned if it has no readers."""
         return self.abandon_ms > 0
 

@@ -98,11 +98,11 @@ async def warm(client: Client) -> None:
     """Open all connections of a client that speaks TLS, since the first callers would wait for them.
 
     Raises:
-        StartupError, RedisUnavailable: as `must_answer`.
+        StartupError, RedisUnavailable: as `require_redis`.
     """
     pool = client.connection_pool
     if issubclass(pool.connection_class, SSLConnection):
-        with must_answer():
+        with require_redis():
             await asyncio.gather(*(client.ping() for _ in range(pool.max_connections)))
 
 
@@ -362,7 +362,7 @@ def _is_not_found(error: ResponseError) -> bool:
 
 
 @contextmanager
-def must_answer() -> Iterator[None]:
+def require_redis() -> Iterator[None]:
     """Make any of `REDIS_FAULTS` a RedisUnavailable: at a start there is nothing yet that could wait for Redis.
 
     Raises:

@@ -24,7 +24,7 @@ from shared.telemetry.metrics import Metrics
 
 JOB_CHECK_S = 30.0
 """The reaper checks every job at least this often: a job that the queue has lost is found."""
-PATIENCE_LEASES = 0.5
+CALL_LIMIT_LEASES = 0.5
 """Claims are renewed every quarter of a lease: while calls take less than this, none that is alive runs out."""
 
 # A crash between `admit` and `release` leaves a job that runs by itself after this long.
@@ -117,8 +117,11 @@ class Queue:
         if spec.idempotency_key is not None:
             keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
         retention_ms = int(retention_s * 1000)
-        unseen_s = spec.abandonment.unseen_s
-        check_ms = int(min(spec.timeout_s, math.inf if unseen_s is None else unseen_s, JOB_CHECK_S) * 1000)
+        first_viewer_timeout_s = spec.abandonment.first_viewer_timeout_s
+        check_ms = int(
+            min(spec.timeout_s, math.inf if first_viewer_timeout_s is None else first_viewer_timeout_s, JOB_CHECK_S)
+            * 1000
+        )
         # A job is listed while it can be read; the tenant's other jobs may have had longer time-outs than this one.
         read_ms = int(max(retention_s, listed_s) * 1000)
         listed_ms = int(LONGEST_TIMEOUT_S * 1000) + read_ms + _LIST_SLACK_MS
@@ -227,7 +230,7 @@ class Queue:
         queue = (self._keys.active, self._keys.reservations, self._keys.slots)
         keys = [*queue, *map(self._keys.lane, lanes), *map(self._keys.wake_ups, lanes)]
         sent_ms = asyncio.get_running_loop().time() * 1000
-        patience_ms = 1000 * lease_s * PATIENCE_LEASES
+        call_limit_ms = 1000 * lease_s * CALL_LIMIT_LEASES
         index, now, passed, *found = await self._functions.call(
             "take",
             keys,
@@ -235,13 +238,13 @@ class Queue:
             int(lease_s * 1000),
             self._arq.in_progress,
             self._arq.retry if spare else "",
-            "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + patience_ms),
+            "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + call_limit_ms),
             self._keys.ledgers,
             slots,
         )
         if passed:
             self._refused.of("running").add(passed)
-        if asyncio.get_running_loop().time() * 1000 - sent_ms < patience_ms:
+        if asyncio.get_running_loop().time() * 1000 - sent_ms < call_limit_ms:
             # Learnt from answers that came in time only, so that the server's clock may be set while we run.
             self._ahead_ms = int(now) - sent_ms
         if index < 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from shared.model.errors import StartupError
-from shared.store.client import Client, Functions, must_answer
+from shared.store.client import Client, Functions, require_redis
 from shared.store.keys import Keys
 from shared.store.rights import needed_commands, sentence_of_missing
 
@@ -58,7 +58,7 @@ async def check_server(client: Client, keys: Keys) -> None:
             change that helps.
         RedisUnavailable: it does not answer.
     """
-    with must_answer():
+    with require_redis():
         unfit = await find_unfitness(client, keys)
     if unfit is not None:
         raise StartupError(unfit.sentence)
@@ -71,7 +71,7 @@ async def check_arq_keys(queue_client: Client, keys: Keys) -> None:
         StartupError: they would not find each other's jobs.
         RedisUnavailable: the server does not answer.
     """
-    with must_answer():
+    with require_redis():
         if not keys.arq_prefixed:
             others_differ = bool(await queue_client.exists(keys.arq_is_prefixed))
         elif not (others_differ := await _has_jobs_without_messages(queue_client, keys)):

@@ -7,7 +7,7 @@ import pytest
 from tests.cases.dialects import Dialect
 from tests.cases.everywhere import in_every_dialect
 from tests.cases.stage import Stage
-from tests.support.client import PATIENCE_S
+from tests.support.client import TIMEOUT_S
 from tests.support.folded import Answer
 from tests.support.raw_upstream import OTHER, Raw, as_json, said, sent
 
@@ -151,7 +151,7 @@ async def test_refusals_of_a_request_are_not_dead_letters(stage: Stage, dialect:
     stage.upstream.play(once, as_json({"error": {"message": "A failure."}}, 500))
     assert (await dialect.ask(stage, once)).trouble
 
-    async with asyncio.timeout(PATIENCE_S):  # a dead letter is written after the job's end
+    async with asyncio.timeout(TIMEOUT_S):  # a dead letter is written after the job's end
         while not (found := await dead_letters(stage, once)):
             pass
     assert found == ["server_error"]

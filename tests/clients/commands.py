@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.client import PATIENCE_S
+from tests.support.client import TIMEOUT_S
 from tests.support.processes import PYTHON
 
-END_S = 4 * PATIENCE_S
+END_S = 4 * TIMEOUT_S
 """How long a command may take, where the machine is busy and a worker was lost."""
 ROWS, COLUMNS = 24, 80
 

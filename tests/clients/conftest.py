@@ -73,7 +73,7 @@ async def hasty(processes: Processes, system: System, main_prefix: str) -> Syste
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def impatient(processes: Processes, upstream: ObservedUpstream) -> System:
+async def short_timeouts(processes: Processes, upstream: ObservedUpstream) -> System:
     """Gateway and worker; the upstream may be silent for half a second only."""
     prefix = fresh_prefix()
     gateway, _ = await asyncio.gather(

@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.process.child import start_child, stop_child
 from tests.clients.system import KEY
-from tests.support.client import PATIENCE_S
+from tests.support.client import TIMEOUT_S
 
 # Node on a busy machine, and a gateway that starts again.
 _ANSWER_S = 20.0
@@ -57,4 +57,4 @@ async def running_program(folder: Path, name: str, url: str, **env: str) -> Asyn
     try:
         yield Program(process)
     finally:
-        await stop_child(process, PATIENCE_S)
+        await stop_child(process, TIMEOUT_S)

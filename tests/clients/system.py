@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from shared.model.events import Event
-from tests.support.client import PATIENCE_S, Client
+from tests.support.client import TIMEOUT_S, Client
 
 KEY = "sk-alice"
 
@@ -29,7 +29,7 @@ class ObservedUpstream:
 
     async def until_asked(self, model: str, *, times: int = 1) -> dict[str, Any]:
         """Wait for a request for this model, or for so many; the first of them."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             seen = await self._observe()
             while len(self._of(model, seen)) < times:
                 seen = await self._observe(requests=len(seen["requests"]) + 1)
@@ -37,14 +37,14 @@ class ObservedUpstream:
 
     async def until_closed(self, model: str) -> dict[str, Any]:
         """Wait until a request for this model was closed by Tailrace before its answer had ended."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             seen = await self._observe()
             while not (closed := [each for each in self._of(model, seen) if each["closed"]]):
                 seen = await self._observe(closed=seen["closed"] + 1)
         return closed[0]
 
     async def _observe(self, **wanted: int) -> Any:
-        async with httpx2.AsyncClient(timeout=2 * PATIENCE_S) as client:
+        async with httpx2.AsyncClient(timeout=2 * TIMEOUT_S) as client:
             return (await client.get(self._address, params=wanted)).json()
 
     @staticmethod
@@ -73,5 +73,5 @@ class System:
 
     async def end_of(self, job_id: str) -> Event:
         """Wait for a job's terminal event; other events may arrive before it."""
-        async with asyncio.timeout(PATIENCE_S), self.client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
+        async with asyncio.timeout(TIMEOUT_S), self.client.stream("GET", f"/v1/jobs/{job_id}/events") as response:
             return (await response.events())[-1]

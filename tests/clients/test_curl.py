@@ -14,7 +14,7 @@ import pytest
 from shared.model.bounds import MIB
 from shared.model.events import Event, EventType, decode_frame, encode_data, split_frames
 from tests.clients.system import KEY, System
-from tests.support.client import PATIENCE_S
+from tests.support.client import TIMEOUT_S
 from tests.support.processes import Processes
 from tests.support.upstream import ask, expected_text
 
@@ -59,7 +59,7 @@ async def curling(*arguments: str) -> AsyncIterator[Process]:
 
 async def rest_of(process: Process) -> Said:
     """Wait for its end."""
-    async with asyncio.timeout(2 * PATIENCE_S):
+    async with asyncio.timeout(2 * TIMEOUT_S):
         output, _ = await process.communicate()
     assert process.returncode is not None
     return Said(without_heartbeats(output), process.returncode)
@@ -77,7 +77,7 @@ async def curl(*arguments: str) -> Said:
 async def read_until(process: Process, wanted: bytes) -> bytes:
     """Read its output up to and including this."""
     assert process.stdout is not None
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         return await process.stdout.readuntil(wanted)
 
 

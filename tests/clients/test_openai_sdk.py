@@ -20,7 +20,7 @@ from shared.model.events import EventType
 from shared.process.child import start_child
 from tests.clients.sdk import Sdk, finish_of, text_of
 from tests.clients.system import KEY, System
-from tests.support.client import PATIENCE_S
+from tests.support.client import TIMEOUT_S
 from tests.support.processes import Processes
 from tests.support.upstream import ask, expected_text
 
@@ -75,9 +75,9 @@ async def hasty_sdk(kind: str, hasty: System) -> AsyncIterator[Sdk]:
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
-async def impatient_sdk(kind: str, impatient: System) -> AsyncIterator[Sdk]:
+async def short_timeout_sdk(kind: str, short_timeouts: System) -> AsyncIterator[Sdk]:
     """Open a client of the system that gives a silent upstream up; a failed request is not sent again."""
-    async with client_of(kind, impatient, max_retries=0) as opened:
+    async with client_of(kind, short_timeouts, max_retries=0) as opened:
         yield opened
 
 
@@ -460,9 +460,9 @@ async def test_what_can_not_pass_is_not_sent_again(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_an_upstream_that_hangs_is_a_gateway_time_out(impatient_sdk: Sdk, model: str, stream: bool) -> None:
+async def test_an_upstream_that_hangs_is_a_gateway_time_out(short_timeout_sdk: Sdk, model: str, stream: bool) -> None:
     with pytest.raises(openai.InternalServerError) as raised:
-        await (impatient_sdk.chunks if stream else impatient_sdk.create)(**ask(model=model, fault="hang"))
+        await (short_timeout_sdk.chunks if stream else short_timeout_sdk.create)(**ask(model=model, fault="hang"))
 
     assert (raised.value.status_code, raised.value.code) == (504, "provider_timeout")
     assert raised.value.type == "server_error"
@@ -516,11 +516,11 @@ async def test_the_stream_helper_raises_what_the_stream_raises(once: Sdk, model:
 
 
 async def test_an_upstream_that_falls_silent_in_mid_answer_is_raised_while_iterating(
-    impatient_sdk: Sdk, model: str
+    short_timeout_sdk: Sdk, model: str
 ) -> None:
     request = ask(model=model, text="one two three", fault="stall", after=2)
 
-    async with impatient_sdk.stream(**request) as stream:
+    async with short_timeout_sdk.stream(**request) as stream:
         await stream.until_text("one two ")
         with pytest.raises(openai.APIError) as raised:
             await stream.rest()
@@ -580,7 +580,7 @@ async def test_closing_a_stream_closes_the_upstream_and_cancels_the_job(
     await _is_cancelled(hasty, job_id, model)
 
 
-async def test_a_client_that_loses_its_patience_cancels_its_job(sdk: Sdk, system: System, model: str) -> None:
+async def test_a_client_that_times_out_cancels_its_job(sdk: Sdk, system: System, model: str) -> None:
     hurried = sdk.with_options(timeout=0.5, max_retries=0)
 
     with pytest.raises(openai.APITimeoutError):
@@ -601,7 +601,7 @@ async def test_a_client_that_is_killed_cancels_its_job(system: System, model: st
     arguments = (system.base_url, KEY, json.dumps(request))
     client = await start_child([sys.executable, "-c", program, *arguments], output=PIPE)
     assert client.stdout is not None
-    async with asyncio.timeout(4 * PATIENCE_S):  # it imports openai first
+    async with asyncio.timeout(4 * TIMEOUT_S):  # it imports openai first
         job_id = (await client.stdout.readline()).decode().strip()
         while await client.stdout.readline() != b"two \n":
             pass

@@ -17,7 +17,7 @@ import pytest_asyncio
 from shared.model.events import EventId, EventType, decode_frame, parse_id, split_frames
 from shared.process.child import start_child, stop_child
 from tests.clients.system import KEY, ObservedUpstream, System
-from tests.support.client import PATIENCE_S
+from tests.support.client import TIMEOUT_S
 from tests.support.docs import DOCS
 from tests.support.processes import Processes
 from tests.support.upstream import expected_text
@@ -168,7 +168,7 @@ async def open_page(folder: Path, site: System, prompt: str = PROMPT) -> AsyncIt
     try:
         yield page
     finally:
-        await stop_child(page, PATIENCE_S)
+        await stop_child(page, TIMEOUT_S)
 
 
 async def read_until(page: Process, wanted: str) -> str:

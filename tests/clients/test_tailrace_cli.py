@@ -19,7 +19,7 @@ from shared.process.ports import free_port
 from tests.clients.commands import Ended, Tailrace, screen
 from tests.clients.system import ObservedUpstream, System
 from tests.support.client import Client
-from tests.support.core import PATIENCE_S, open_core
+from tests.support.core import TIMEOUT_S, open_core
 from tests.support.processes import Processes
 from tests.support.upstream import expected_text
 from tests.support.valkey import fresh_prefix
@@ -202,7 +202,7 @@ async def refused(tailrace: Tailrace, model: str) -> str:
 
 async def listed(root: Tailrace, model: str, *options: str, count: int) -> list[dict[str, Any]]:
     """Return the dead letters that asked for a model, once there are so many: they follow the end of their jobs."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             ended = await root("dead-letters", "--json", "--model", model, *options)
             assert ended.status == ExitStatus.COMPLETE, ended
@@ -520,7 +520,7 @@ async def test_a_gateway_that_is_not_there_is_one_sentence() -> None:
     assert one_sentence(ended) == f"The gateway at http://127.0.0.1:{port} can't be reached: Connection refused."
 
 
-async def test_with_patience_a_gateway_may_come_later(
+async def test_with_a_retry_window_a_gateway_may_start_later(
     processes: Processes, main_prefix: str, system: System, model: str
 ) -> None:
     port = free_port()

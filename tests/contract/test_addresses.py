@@ -14,7 +14,7 @@ from shared.store.client import open_client, warm
 from shared.store.keys import Keys
 from shared.store.redis_address import make_pool
 from shared.store.server_check import check_server
-from tests.support.core import PATIENCE_S
+from tests.support.core import TIMEOUT_S
 from tests.support.redis_servers import answers
 from tests.support.system import ask, running_system, running_worker
 from tests.support.tls import Relay, running_relay
@@ -80,7 +80,7 @@ async def test_warming_opens_all_connections_over_tls_and_none_otherwise(relay: 
 async def test_a_first_burst_over_tls_waits_for_no_connection(relay: Relay, settings: Settings) -> None:
     encrypted = settings.model_copy(update={"redis_url": relay.url()})
     async with running_system(encrypted) as system, running_worker(encrypted, Told(lambda call: call.end())):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             # The worker's feed is subscribed to orders, the gateway's to nothing yet.
             while not (system.gateway.services.hub.connected and await system.core.client.client_list(_type="pubsub")):
                 pass
@@ -100,13 +100,13 @@ async def test_a_unix_socket_works(tmp_path: Path) -> None:
     arguments = ("--port", "0", "--unixsocket", str(path), "--dir", str(tmp_path), "--requirepass", "secret")
     process = await start_child([str(find_server()), *arguments], output=asyncio.subprocess.DEVNULL)
     try:
-        async with open_client(f"unix://:secret@{path}?db=3") as client, asyncio.timeout(PATIENCE_S):
+        async with open_client(f"unix://:secret@{path}?db=3") as client, asyncio.timeout(TIMEOUT_S):
             while not await answers(client):
                 pass
             await check_server(client, Keys())
             assert (await client.client_info())["db"] == 3
     finally:
-        await stop_child(process, PATIENCE_S)
+        await stop_child(process, TIMEOUT_S)
 
 
 # Options.

@@ -10,7 +10,7 @@ from shared.store.arq_messages import message_of, serialize
 from shared.store.client import REDIS_FAULTS
 from shared.store.keys import Keys
 from shared.store.queue import Queue
-from tests.support.core import PATIENCE_S, RETENTION_S, Core, make_spec
+from tests.support.core import RETENTION_S, TIMEOUT_S, Core, make_spec
 from worker.dispatch.arq_adapter import ArqAdapter
 
 LANE = "default"
@@ -113,7 +113,7 @@ async def test_a_job_that_returns_while_its_former_task_ends_is_not_an_error(
 ) -> None:
     job_id, handler = await admitted(core), Handler(held=True)
     adapter = adapter_of(core, handler)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         first = asyncio.create_task(adapter.run(LANE, job_id, 0))
         end_first = await handler.began.get()
         second = asyncio.create_task(adapter.run(LANE, job_id, 0))

@@ -5,7 +5,7 @@ import asyncio
 from shared.store.control import PermitReleased, parse_message
 from shared.store.permits import ConcurrencyPermits, PermitHolder
 from shared.telemetry.metrics import Metrics
-from tests.support.core import PATIENCE_S, Core
+from tests.support.core import TIMEOUT_S, Core
 from worker.upstream.concurrency import Concurrency
 
 LIMITS = {"p": 2}
@@ -52,7 +52,7 @@ async def test_a_place_that_becomes_free_is_told_to_who_waits(core: Core) -> Non
         await one.acquire("p", job, 0)
     async with core.listening(core.keys.control) as listener:
         assert not await other.acquire("p", "c", 0.001)
-        waiting = asyncio.create_task(other.acquire("p", "c", PATIENCE_S))
+        waiting = asyncio.create_task(other.acquire("p", "c", TIMEOUT_S))
         await one.release("p", "b")
         (order,) = await listener.heard()
 
@@ -65,7 +65,7 @@ async def test_a_message_that_was_lost_costs_a_moment(core: Core) -> None:
     one, other = worker(core, "w1"), worker(core, "w2")
     for job in ("a", "b"):
         await one.acquire("p", job, 0)
-    waiting = asyncio.create_task(other.acquire("p", "c", PATIENCE_S))
+    waiting = asyncio.create_task(other.acquire("p", "c", TIMEOUT_S))
     await one.release("p", "b")
 
     assert await waiting
@@ -84,7 +84,7 @@ async def test_a_lost_workers_places_come_back_when_their_lease_ends(core: Core)
     for job in ("a", "b"):
         await lost.acquire("p", job, 0)
 
-    assert await heir.acquire("p", "c", PATIENCE_S)
+    assert await heir.acquire("p", "c", TIMEOUT_S)
 
 
 async def test_what_is_held_is_renewed(core: Core) -> None:

@@ -20,7 +20,7 @@ from shared.model.errors import StartupError
 from shared.process import embedded_valkey as embedded
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.process.machine_memory import machine_memory
-from tests.support.processes import PATIENCE_S, gone
+from tests.support.processes import TIMEOUT_S, gone
 from tests.support.valkey import running_valkey
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child's life to its parent's")
@@ -93,7 +93,7 @@ async def test_after_its_death_it_starts_again_at_the_same_url_with_what_it_knew
         async with Redis.from_url(url) as redis:
             await redis.set("kept", "yes")
         valkey.kill()
-        assert await asyncio.wait_for(valkey.died(), PATIENCE_S) == -signal.SIGKILL
+        assert await asyncio.wait_for(valkey.died(), TIMEOUT_S) == -signal.SIGKILL
         assert await valkey.start() == url
         async with Redis.from_url(url) as redis:
             assert await redis.get("kept") == b"yes"

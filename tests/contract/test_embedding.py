@@ -16,7 +16,7 @@ from shared.store.answers import AppendAnswer, Behind, Busy, StopReason
 from shared.store.jobs import Execution
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
-from tests.support.core import PATIENCE_S, Core, Watched
+from tests.support.core import TIMEOUT_S, Core, Watched
 from worker.execution.attempt import AttemptInput
 from worker.execution.embedding import Embedding
 from worker.execution.ending import Ending
@@ -57,7 +57,7 @@ def embedding(
     results: Results | None = None,
 ) -> Embedding:
     """Build an execution that calls the scripted provider."""
-    link = Link(Scripted(), first_token_s=PATIENCE_S, gap_s=PATIENCE_S)
+    link = Link(Scripted(), first_token_s=TIMEOUT_S, gap_s=TIMEOUT_S)
     return Embedding(
         execution,
         AttemptInput({"model": "scripted", "input": inputs}, link, None, lambda: None),
@@ -71,7 +71,7 @@ def embedding(
 
 async def run(execution: Embedding) -> Ending | None:
     """Run to the end, as if nothing followed a failure."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         ending = await execution.run()
     return execution.failed(ending) if isinstance(ending, AttemptFailed) else ending
 

@@ -19,7 +19,7 @@ from shared.store.answers import FinishAnswer, Written
 from shared.store.jobs import EMPTY_SHA256
 from shared.store.replay_log import Entry
 from shared.store.retrying import retry_until_redis_answers
-from tests.support.core import PATIENCE_S, Core, captured_logs, frames_of, frozen
+from tests.support.core import TIMEOUT_S, Core, captured_logs, frames_of, frozen
 from worker.execution.ending import (
     Ending,
     completed,
@@ -290,7 +290,7 @@ async def test_a_job_can_be_ended_as_soon_as_redis_is_back(own_valkey: EmbeddedV
         await logs.wait_for("worker.waits_for_redis")
         assert not ending.done()
         thaw()
-        assert await asyncio.wait_for(ending, PATIENCE_S) == Written()
+        assert await asyncio.wait_for(ending, TIMEOUT_S) == Written()
 
     assert await own_core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 failed"]
 

@@ -11,7 +11,7 @@ from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store import fleet_metrics as fleet_module
 from shared.store.fleet_metrics import KEEP_S, Fleet, Publisher
 from shared.telemetry.metrics import Metrics, Samples, decode_samples, encode_samples
-from tests.support.core import PATIENCE_S, Core, captured_logs, frozen
+from tests.support.core import TIMEOUT_S, Core, captured_logs, frozen
 
 
 def publisher_of(core: Core, metrics: Metrics) -> Publisher:
@@ -49,7 +49,7 @@ async def test_two_processes_never_share_a_name_though_host_and_process_id_are_t
 async def test_a_process_that_is_silent_for_so_long_is_gone(core: Core) -> None:
     await Fleet(core.client, core.keys, keep_s=0.05).publish("worker-dead", {})
     await Fleet(core.client, core.keys).publish("worker-alive", {})
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while "worker-dead" in await told(core):
             pass
 
@@ -59,7 +59,7 @@ async def test_a_process_that_is_silent_for_so_long_is_gone(core: Core) -> None:
 
 async def test_the_index_forgets_who_is_gone_when_another_publishes(core: Core) -> None:
     await Fleet(core.client, core.keys, keep_s=0.001).publish("worker-dead", {})
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while await core.client.zcard(core.keys.processes) != 1 or await told(core) != {"worker-alive": b"{}"}:
             await Fleet(core.client, core.keys).publish("worker-alive", {})
 
@@ -112,7 +112,7 @@ async def test_without_redis_there_are_no_last_words_and_nobody_waits_for_them(
     monkeypatch.setattr(fleet_module, "_LAST_WORDS_S", 0.05)
     await own_core.functions.load()
     with capture_logs() as logs, frozen(own_valkey):
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await publisher_of(own_core, Metrics()).last_words()
 
     assert logs == []
@@ -141,7 +141,7 @@ async def test_what_was_counted_earlier_is_never_published_later(core: Core) -> 
     later = asyncio.create_task(publisher.publish())
     await asyncio.sleep(0)  # its turn
     fleet.let.set()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await asyncio.gather(earlier, later)
 
     assert await told(core) == {publisher.process: encode_samples(publisher.samples())}

@@ -24,7 +24,7 @@ from shared.model.errors import (
     ProviderUnreachable,
     StartupError,
 )
-from tests.support.upstream import PATIENCE_S, Upstream, ask, expected_text, running_upstream
+from tests.support.upstream import TIMEOUT_S, Upstream, ask, expected_text, running_upstream
 from worker.upstream import chain
 from worker.upstream.chain import Link
 from worker.upstream.providers import http_upstream, openai_compatible
@@ -59,13 +59,13 @@ async def provider(upstream: Upstream) -> AsyncIterator[OpenAICompatible]:
 
 
 async def read(provider: OpenAICompatible, request: dict[str, Any]) -> list[Chunk]:
-    async with asyncio.timeout(PATIENCE_S), provider.stream(request) as chunks:
+    async with asyncio.timeout(TIMEOUT_S), provider.stream(request) as chunks:
         return [chunk async for chunk in chunks]
 
 
 async def read_through_link(provider: OpenAICompatible, request: dict[str, Any]) -> list[Chunk]:
-    link = Link(provider, first_token_s=PATIENCE_S, gap_s=PATIENCE_S)
-    async with link.stream(request, total_s=PATIENCE_S) as chunks:
+    link = Link(provider, first_token_s=TIMEOUT_S, gap_s=TIMEOUT_S)
+    async with link.stream(request, total_s=TIMEOUT_S) as chunks:
         return [chunk async for chunk in chunks]
 
 
@@ -765,7 +765,7 @@ def scripted(**script: Any) -> str:
 
 
 async def embed(provider: OpenAICompatible, *inputs: Any, **fields: Any) -> Vectors:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         return await provider.embed(embedding(*inputs, **fields))
 
 

@@ -15,7 +15,7 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from shared.process.embedded_valkey import EmbeddedValkey, find_server
 from shared.process.ports import free_port
 from shared.store.client import REDIS_DOWN, Client, PassingRefusal, RefusedByRedis, name_of, open_client
-from tests.support.core import PATIENCE_S, Core, open_core
+from tests.support.core import TIMEOUT_S, Core, open_core
 from tests.support.redis_servers import running_redis
 
 ALL_SLOTS, SLOT_OF_A, SLOT_OF_B, SLOT_OF_C = 16_384, 15_495, 3_300, 7_365
@@ -44,7 +44,7 @@ async def test_a_server_that_loads_its_data_counts_as_down_until_it_has(tmp_path
         with pytest.raises(PassingRefusal) as of_a_function:
             await core.queued()
         assert name_of(of_a_function.value) == "LOADING"
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while await loads(core.client):
                 pass
         assert await core.queued()
@@ -99,7 +99,7 @@ async def test_a_part_of_a_cluster_says_what_a_client_has_to_do(tmp_path: Path) 
         await two.execute_command("CLUSTER", "ADDSLOTSRANGE", SLOT_OF_A, ALL_SLOTS - 1)
         port, bus = two.connection_pool.connection_kwargs["port"], (await two.config_get("cluster-port"))
         await one.execute_command("CLUSTER", "MEET", "127.0.0.1", port, bus["cluster-port"])
-        async with asyncio.timeout(2 * PATIENCE_S):
+        async with asyncio.timeout(2 * TIMEOUT_S):
             while b"cluster_state:ok" not in await one.execute_command("CLUSTER", "INFO"):
                 pass
         await one.set("{b}here", "1")

@@ -16,7 +16,7 @@ from shared.store.answers import AppendAnswer, StopReason, Written
 from shared.store.jobs import Execution
 from shared.store.replay_log import Entry, ReplayLog
 from shared.telemetry.metrics import Metrics
-from tests.support.core import PATIENCE_S, Core, captured_logs, frozen
+from tests.support.core import TIMEOUT_S, Core, captured_logs, frozen
 from worker.execution import pump as pump_module
 from worker.execution.pump import Outbox, Pump
 
@@ -54,7 +54,7 @@ async def put_and_flush(outbox: Outbox, *texts: str) -> None:
 
 
 async def flushed(*outboxes: Outbox) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         for outbox in outboxes:
             await outbox.flushed()
 
@@ -184,7 +184,7 @@ async def test_what_comes_while_a_flush_is_under_way_goes_together_in_the_next(c
     async with pumping(gate) as pump:
         outboxes = [open_outbox(pump, execution)[0] for execution in executions]
         await put(outboxes[0], "first")
-        await asyncio.wait_for(gate.asked.wait(), PATIENCE_S)
+        await asyncio.wait_for(gate.asked.wait(), TIMEOUT_S)
         for outbox in outboxes:
             await put(outbox, "a", "b")
         gate.opened.set()
@@ -225,7 +225,7 @@ async def test_a_frozen_redis_makes_the_provider_wait_and_nothing_is_lost_or_tol
             assert not putting.done()
             assert held < 10 * KIB
             thaw()
-            await asyncio.wait_for(putting, PATIENCE_S)
+            await asyncio.wait_for(putting, TIMEOUT_S)
 
     assert await texts_of(own_core, execution) == texts
     assert verdicts == []
@@ -269,11 +269,11 @@ async def test_one_full_outbox_does_not_hold_up_another(core: Core) -> None:
     async with pumping(gate, max_bytes=4 * KIB) as pump:
         full_box, other_box = open_outbox(pump, full)[0], open_outbox(pump, other)[0]
         putting = asyncio.create_task(put(full_box, "x" * 5 * KIB, "after"))
-        await asyncio.wait_for(gate.asked.wait(), PATIENCE_S)
-        await asyncio.wait_for(put(other_box, "a"), PATIENCE_S)
+        await asyncio.wait_for(gate.asked.wait(), TIMEOUT_S)
+        await asyncio.wait_for(put(other_box, "a"), TIMEOUT_S)
         assert not putting.done()
         gate.opened.set()
-        await asyncio.wait_for(putting, PATIENCE_S)
+        await asyncio.wait_for(putting, TIMEOUT_S)
         await flushed(full_box, other_box)
 
     assert await texts_of(core, full) == ["x" * 5 * KIB, "after"]
@@ -413,10 +413,10 @@ async def test_a_verdict_lets_a_waiting_provider_go(core: Core) -> None:
     async with pumping(gate, max_bytes=4 * KIB) as pump:
         outbox, verdicts = open_outbox(pump, execution)
         putting = asyncio.create_task(put_and_flush(outbox, "x" * 5 * KIB, "after"))
-        await asyncio.wait_for(gate.asked.wait(), PATIENCE_S)
+        await asyncio.wait_for(gate.asked.wait(), TIMEOUT_S)
         await core.cancel(execution.job_id)
         gate.opened.set()
-        await asyncio.wait_for(putting, PATIENCE_S)
+        await asyncio.wait_for(putting, TIMEOUT_S)
 
     assert verdicts == ["cancelled"]
     assert await texts_of(core, execution) == []
@@ -428,7 +428,7 @@ async def test_a_verdict_while_more_is_waiting_leaves_nothing_behind_that_stops_
     async with pumping(gate) as pump:
         fenced_box, verdicts = open_outbox(pump, fenced)
         await put(fenced_box, "a")
-        await asyncio.wait_for(gate.asked.wait(), PATIENCE_S)
+        await asyncio.wait_for(gate.asked.wait(), TIMEOUT_S)
         await put(fenced_box, "b")
         await core.begin(fenced.job_id, "another")
         gate.opened.set()
@@ -447,7 +447,7 @@ async def test_the_metrics_say_what_waits_for_redis_and_how_long_each_flush_took
         for outbox in outboxes:
             await put(outbox, "Hel", "lo")
         waiting = sum(outbox.log_bytes for outbox in outboxes)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await gate.asked.wait()
         assert metrics.pump_bytes.of().numbers() == (waiting,)
         assert sum(metrics.append.of().numbers()) == 0
@@ -457,4 +457,4 @@ async def test_the_metrics_say_what_waits_for_redis_and_how_long_each_flush_took
 
     *flushes, seconds = metrics.append.of().numbers()
     assert sum(flushes) == len(gate.batches)
-    assert 0 < seconds < PATIENCE_S
+    assert 0 < seconds < TIMEOUT_S

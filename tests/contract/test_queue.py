@@ -15,7 +15,7 @@ from shared.model.lanes import LaneScheduler, parse_lanes
 from shared.store.arq_messages import ARQ_FUNCTION, deserialize, serialize
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
 from shared.store.queue import Admission, Backlog, Claim, Taken
-from tests.support.core import PATIENCE_S, RETENTION_S, Core, fresh_job_id, make_spec
+from tests.support.core import RETENTION_S, TIMEOUT_S, Core, fresh_job_id, make_spec
 
 LANE = "default"
 LEASE_S = 10.0
@@ -42,8 +42,8 @@ async def take(core: Core, owner: str = "w.1", lease_s: float = LEASE_S, lanes: 
 
 
 async def take_when_due(core: Core, owner: str, lease_s: float = LEASE_S) -> Taken:
-    """Wait for a job as a worker does: for the bell, or for the time that `take` says."""
-    async with asyncio.timeout(PATIENCE_S):
+    """Wait for a job as a worker does: for a wake-up, or for the time that `take` says."""
+    async with asyncio.timeout(TIMEOUT_S):
         while not isinstance(found := await core.queue.take([LANE], owner, lease_s), Taken):
             await core.queue.wait_for_wake_up(core.client, [LANE], found or 1.0)
     return found
@@ -61,7 +61,7 @@ async def wait_of(core: Core, owner: str, lanes: tuple[str, ...] = (LANE,)) -> f
     return wait
 
 
-async def bells(core: Core, lane: str = LANE) -> int:
+async def wake_ups(core: Core, lane: str = LANE) -> int:
     return int(await core.client.llen(core.keys.wake_ups(lane)))  # type: ignore[misc]
 
 
@@ -79,7 +79,7 @@ async def test_an_admitted_job_waits_five_seconds_for_its_record_and_then_runs_b
     assert await admit(core, spec) == Admission(spec.id, existing=False, position=1)
 
     assert 0 < await wait_of(core, "w.1") <= 5
-    assert await bells(core) == 0
+    assert await wake_ups(core) == 0
     await move(core, spec.id, -5_000)
     assert (await take(core)).job_id == spec.id
 
@@ -90,7 +90,7 @@ async def test_a_released_job_is_due_at_once_and_rings(core: Core) -> None:
 
     assert await core.queue.release(spec.id, LANE)
 
-    assert await bells(core) == 1
+    assert await wake_ups(core) == 1
     assert (await take(core)).job_id == spec.id
 
 
@@ -114,16 +114,16 @@ async def test_a_job_that_was_taken_or_has_ended_is_not_released_again(core: Cor
 
     assert not await core.queue.release(taken.id, LANE)
     assert not await core.queue.release(ended.id, LANE)
-    assert await bells(core) == 0
+    assert await wake_ups(core) == 0
 
 
-async def test_the_bell_keeps_no_more_rings_than_anybody_could_hear(core: Core) -> None:
+async def test_a_lane_keeps_no_more_wake_ups_than_workers_could_use(core: Core) -> None:
     spec = await enqueue(core)
     await core.client.lpush(core.keys.wake_ups(LANE), *["1"] * 2_000)  # type: ignore[misc]
 
     await core.queue.release(spec.id, LANE)
 
-    assert await bells(core) == 1_000
+    assert await wake_ups(core) == 1_000
 
 
 async def test_each_job_is_told_its_place_among_those_that_wait(core: Core) -> None:
@@ -430,14 +430,14 @@ async def test_when_nothing_is_ready_the_next_deferred_job_is_told(core: Core) -
 async def test_rings_that_have_been_answered_are_forgotten(core: Core) -> None:
     await enqueue(core)
     await enqueue(core)
-    assert await bells(core) == 2
+    assert await wake_ups(core) == 2
 
     await take(core)
-    assert await bells(core) == 2
+    assert await wake_ups(core) == 2
     await take(core)
     assert not isinstance(await core.queue.take([LANE], "w.1", LEASE_S), Taken)
 
-    assert await bells(core) == 0
+    assert await wake_ups(core) == 0
 
 
 async def test_a_ring_for_a_lane_that_was_not_asked_is_left_to_others(core: Core) -> None:
@@ -445,7 +445,7 @@ async def test_a_ring_for_a_lane_that_was_not_asked_is_left_to_others(core: Core
 
     assert await core.queue.take([LANE], "w.1", LEASE_S) is None
 
-    assert await bells(core, "low") == 1
+    assert await wake_ups(core, "low") == 1
     assert (await take(core, "w.2", lanes=(LANE, "low"))).job_id == low.id
 
 
@@ -453,28 +453,28 @@ async def test_who_may_ask_no_lane_gets_nothing(core: Core) -> None:
     await enqueue(core)
 
     assert await core.queue.take([], "w.1", LEASE_S) is None
-    assert await bells(core) == 1
+    assert await wake_ups(core) == 1
 
 
-async def test_hearing_the_bell_takes_one_ring_and_silence_is_no_error(core: Core) -> None:
+async def test_waiting_takes_one_wake_up_and_none_is_no_error(core: Core) -> None:
     await core.client.lpush(core.keys.wake_ups(LANE), "1", "1")  # type: ignore[misc]
 
     await core.queue.wait_for_wake_up(core.client, [LANE], 5.0)
-    assert await bells(core) == 1
+    assert await wake_ups(core) == 1
 
     await core.queue.wait_for_wake_up(core.client, [LANE], 5.0)
     await core.queue.wait_for_wake_up(core.client, [LANE], 0.01)
-    assert await bells(core) == 0
+    assert await wake_ups(core) == 0
 
 
-async def test_a_lane_s_bell_is_heard_by_those_who_wait_for_that_lane(core: Core) -> None:
+async def test_a_wake_up_reaches_those_that_wait_for_its_lane(core: Core) -> None:
     await core.queue.wait_for_wake_up(core.client, [LANE, "low"], 0.01)
     await enqueue(core, lane="low")
 
     await core.queue.wait_for_wake_up(core.client, [LANE, "high"], 0.01)
-    assert await bells(core, "low") == 1
+    assert await wake_ups(core, "low") == 1
     await core.queue.wait_for_wake_up(core.client, [LANE, "low"], 5.0)
-    assert await bells(core, "low") == 0
+    assert await wake_ups(core, "low") == 0
 
 
 # Renew, release, done.
@@ -526,7 +526,7 @@ async def test_a_job_that_is_given_back_is_ready_at_once_and_rings(core: Core) -
 
     assert await core.queue.give_back(claim(taken))
 
-    assert await bells(core) == 1
+    assert await wake_ups(core) == 1
     assert (await take(core, "w.2")).job_id == taken.job_id
 
 
@@ -599,10 +599,12 @@ async def server_ms(core: Core) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-@pytest.mark.parametrize(("unseen_s", "in_s"), [(None, 30), (60.0, 30), (8.0, 8)])
-async def test_the_reaper_checks_when_a_job_may_be_over(core: Core, unseen_s: float | None, in_s: int) -> None:
+@pytest.mark.parametrize(("first_viewer_timeout_s", "in_s"), [(None, 30), (60.0, 30), (8.0, 8)])
+async def test_the_reaper_checks_when_a_job_may_be_over(
+    core: Core, first_viewer_timeout_s: float | None, in_s: int
+) -> None:
     before = await server_ms(core)
-    spec = await enqueue(core, timeout_s=30.0, abandonment=Abandonment(unseen_s=unseen_s))
+    spec = await enqueue(core, timeout_s=30.0, abandonment=Abandonment(first_viewer_timeout_s=first_viewer_timeout_s))
     after = await server_ms(core)
 
     assert before + in_s * 1000 <= await check_ms(core, spec.id) <= after + in_s * 1000
@@ -684,7 +686,7 @@ async def test_a_job_that_the_queue_lost_is_put_back(core: Core, lost: str) -> N
 
     assert await core.queue.restore((await core.job(spec.id)).place, 25.0)
 
-    assert await bells(core) == 1
+    assert await wake_ups(core) == 1
     assert (await take(core)).job_id == spec.id
     raw = await core.client.get(ARQ_JOB + spec.id)
     assert list(deserialize_job_raw(raw, deserializer=deserialize)[1]) == [spec.id]
@@ -781,12 +783,12 @@ async def test_a_backlog_is_what_is_due_and_its_age_that_of_the_first(core: Core
     await move(core, specs[1].id, -60_000)
     (backlog,) = await core.queue.backlog([LANE])
     assert backlog.jobs == 3
-    assert 60.0 <= backlog.oldest_s < 60.0 + PATIENCE_S
+    assert 60.0 <= backlog.oldest_s < 60.0 + TIMEOUT_S
 
     assert (await take(core)).job_id == specs[1].id
     (backlog,) = await core.queue.backlog([LANE])
     assert backlog.jobs == 2
-    assert backlog.oldest_s < PATIENCE_S
+    assert backlog.oldest_s < TIMEOUT_S
 
 
 async def test_what_is_admitted_deferred_or_running_does_not_wait(core: Core) -> None:

@@ -13,13 +13,13 @@ from shared.store.client import (
     Client,
     PassingRefusal,
     RefusedByRedis,
-    must_answer,
     name_of,
     open_client,
+    require_redis,
 )
 from shared.store.keys import Keys
 from shared.store.server_check import check_server
-from tests.support.core import PATIENCE_S, Core, frames_of, make_spec
+from tests.support.core import TIMEOUT_S, Core, frames_of, make_spec
 from tests.support.refusals import PASSING, Refusing, demoted
 
 
@@ -45,12 +45,12 @@ async def test_a_command_that_waits_in_a_server_that_is_demoted_is_an_outage(
 ) -> None:
     async with open_client(own_valkey.url, command_timeout_s=None) as client:
         waiting = asyncio.create_task(client.execute_command("BLPOP", "a", 0))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while (await own_core.client.info("clients"))["blocked_clients"] == 0:
                 pass
         async with demoted(own_core.client, own_valkey.url, tmp_path):
             with pytest.raises(PassingRefusal) as refusal:
-                await asyncio.wait_for(waiting, PATIENCE_S)
+                await asyncio.wait_for(waiting, TIMEOUT_S)
 
     assert name_of(refusal.value) in ("UNBLOCKED", "READONLY")
 
@@ -84,7 +84,7 @@ async def test_a_missing_right_is_one_sentence_with_the_command(
         keys = own_core.keys.job("job_1")
         spec = ("job_1", 1, "chat", "alice", "default", "m", "{}", 1000, 0, "{}", 1, "continue", "", "", "", "", "")
         kept = ("", "", own_core.keys.kept_bytes("alice"), "", "", "")
-        with pytest.raises(StartupError, match=rf"^Redis refuses {refused}"), must_answer():
+        with pytest.raises(StartupError, match=rf"^Redis refuses {refused}"), require_redis():
             await functions.call("create", [keys.record, keys.request, keys.log, keys.channel], *spec, *kept)
 
 

@@ -9,7 +9,7 @@ from shared.process.clock import SystemClock
 from shared.store.fleet_metrics import Fleet, Publisher
 from shared.store.queue import Queue
 from shared.telemetry.metrics import Count, Metrics, Samples
-from tests.support.core import PATIENCE_S, Core
+from tests.support.core import TIMEOUT_S, Core
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
@@ -68,7 +68,7 @@ async def asking(scrape: Scrape, callers: int, accept: str = "") -> list[asyncio
 
 
 async def answers(tasks: list[asyncio.Task[tuple[bytes, str]]]) -> list[tuple[bytes, str]]:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         return await asyncio.gather(*tasks)
 
 

@@ -19,7 +19,7 @@ from shared.store.rights import acl_rules
 from shared.store.server_check import check_arq_keys, check_server
 from shared.store.server_watch import ServerWatch
 from shared.telemetry.metrics import Metrics
-from tests.support.core import PATIENCE_S, RETENTION_S, Core, captured_logs, make_spec
+from tests.support.core import RETENTION_S, TIMEOUT_S, Core, captured_logs, make_spec
 from tests.support.redis_servers import answers, redis_7_0, running_redis
 from tests.support.refusals import demoted, without_the_right
 
@@ -123,13 +123,13 @@ async def test_a_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
     arguments = (*ports, "--cluster-enabled", "yes", "--dir", str(tmp_path), "--save", "")
     process = await start_child([str(find_server()), *arguments], output=asyncio.subprocess.DEVNULL)
     try:
-        async with open_client(f"redis://127.0.0.1:{port}") as client, asyncio.timeout(2 * PATIENCE_S):
+        async with open_client(f"redis://127.0.0.1:{port}") as client, asyncio.timeout(2 * TIMEOUT_S):
             while not await answers(client):
                 pass
             with pytest.raises(StartupError, match=r"^This Redis is a cluster, .*primary\.$"):
                 await check_server(client, Keys())
     finally:
-        await stop_child(process, PATIENCE_S)
+        await stop_child(process, TIMEOUT_S)
 
 
 # Rights.

@@ -361,21 +361,21 @@ async def test_a_beat_tells_each_execution_whether_to_go_on(core: Core) -> None:
 
 @pytest.mark.parametrize("on_disconnect", OnDisconnect)
 async def test_a_job_knows_when_it_is_given_up_if_no_viewer_comes(core: Core, on_disconnect: OnDisconnect) -> None:
-    job = await core.job(await core.queued(abandonment=Abandonment(on_disconnect, unseen_s=5.0, alone_s=1.0)))
+    job = await core.job(await core.queued(abandonment=Abandonment(on_disconnect, 5.0, 1.0)))
 
     assert job.abandon_ms - job.created_ms == 5_000
-    assert (job.mortal, job.on_disconnect) == (True, on_disconnect)
+    assert (job.abandonable, job.on_disconnect) == (True, on_disconnect)
     assert job.background is (on_disconnect is OnDisconnect.CONTINUE)
 
 
 async def test_a_job_that_is_not_given_up_yet_stays_as_it_is(core: Core) -> None:
-    mortal = await core.running(abandonment=Abandonment(OnDisconnect.CANCEL, unseen_s=30.0, alone_s=5.0))
-    immortal, gone = await core.running(), fresh_job_id()
+    abandonable = await core.running(abandonment=Abandonment(OnDisconnect.CANCEL, 30.0, 5.0))
+    background, gone = await core.running(), fresh_job_id()
 
-    answers = [await core.store.abandon(job_id, 7) for job_id in (mortal.job_id, immortal.job_id, gone)]
+    answers = [await core.store.abandon(job_id, 7) for job_id in (abandonable.job_id, background.job_id, gone)]
 
     assert answers == ["watched"] * 3
-    assert (await core.job(mortal.job_id)).status is State.RUNNING
+    assert (await core.job(abandonable.job_id)).status is State.RUNNING
 
 
 async def test_a_job_whose_time_without_viewers_is_over_is_given_up(core: Core) -> None:

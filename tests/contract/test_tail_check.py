@@ -22,7 +22,7 @@ from tests.support.scribe import Desk, desk
 from tests.support.short_settings import redis_url_of
 from tests.support.valkey import running_valkey
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ async def follow(primary: EmbeddedValkey, client: Client, replica: Client) -> No
     await replica.config_set("masterauth", str(url.password))
     await replica.config_set("requirepass", str(url.password))
     await replica.replicaof(str(url.hostname), str(url.port))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while (await replica.info("replication"))["master_link_status"] != "up":
             pass
 
 
 async def hears_again(client: Client, channel: str) -> None:
     """Wait until the hub has subscribed to this channel on this server."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while await client.pubsub_numsub(channel) == [(channel.encode(), 0)]:
             pass
 

@@ -9,7 +9,7 @@ import pytest
 
 from shared.model.errors import ProviderRefused
 from shared.model.routes import Continuation
-from tests.support.upstream import PATIENCE_S, Manner, ask, running_upstream
+from tests.support.upstream import TIMEOUT_S, Manner, ask, running_upstream
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 
 TOKENS = 300
@@ -55,7 +55,7 @@ async def test_it_stops_where_its_reader_stops_and_goes_on_with_it() -> None:
         await upstream.until(lambda: seen.held_up)
         held_up_at = seen.tokens
         writer.transport.resume_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             said = await reader.readuntil(b"\r\n0\r\n\r\n")
         writer.close()
 

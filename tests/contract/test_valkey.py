@@ -16,7 +16,7 @@ from shared.store.client import (
     open_client,
 )
 from shared.telemetry.metrics import Metrics
-from tests.support.core import PATIENCE_S, Core, fresh_job_id, frozen
+from tests.support.core import TIMEOUT_S, Core, fresh_job_id, frozen
 
 
 async def beat(core: Core) -> object:
@@ -74,7 +74,7 @@ async def test_a_command_whose_connection_breaks_under_way_is_sent_once_more(cor
     async with open_client(redis_url, connections=1) as client:
         mine = await client.client_id()
         hearing = asyncio.create_task(client.execute_command("BLPOP", core.keys.wake_ups("default"), 4))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while "b" not in await flags_of(core, mine):
                 pass
         await core.client.execute_command("CLIENT", "KILL", "ID", mine)
@@ -127,7 +127,7 @@ async def test_a_server_that_can_not_serve_now_is_asked_anew_by_every_connection
         await own_core.client.set("a", "b")
 
     assert len(before) > 1
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while before & {each["id"] for each in await own_core.client.client_list()}:
             pass
 
@@ -165,7 +165,7 @@ async def test_each_command_of_a_client_that_is_asked_to_is_timed_whatever_becom
 
     *counts, seconds = latency.numbers()
     assert sum(counts) == 2
-    assert 0 < seconds < PATIENCE_S
+    assert 0 < seconds < TIMEOUT_S
 
 
 async def test_a_client_that_times_its_commands_closes_its_connections_like_any_other(
@@ -173,6 +173,6 @@ async def test_a_client_that_times_its_commands_closes_its_connections_like_any_
 ) -> None:
     async with open_client(redis_url, latency=Metrics().command.of("queue")) as client:
         connection = await client.client_id()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while connection in [int(each["id"]) for each in await core.client.client_list()]:
             pass

@@ -5,10 +5,10 @@ import asyncio
 from shared.model.jobs import VIEWER_LEASE_S, Abandonment, OnDisconnect
 from shared.model.lifecycle import State
 from shared.store.viewers import View
-from tests.support.core import PATIENCE_S, Core, fresh_job_id
+from tests.support.core import TIMEOUT_S, Core, fresh_job_id
 
-ALONE_S = 5.0
-MORTAL = Abandonment(OnDisconnect.CANCEL, unseen_s=60.0, alone_s=ALONE_S)
+DISCONNECT_GRACE_S = 5.0
+ABANDONABLE = Abandonment(OnDisconnect.CANCEL, first_viewer_timeout_s=60.0, disconnect_grace_s=DISCONNECT_GRACE_S)
 
 
 async def tell(core: Core, gateway: str, job_id: str, readers: int, stay_s: float = 0.0) -> float | None:
@@ -52,62 +52,62 @@ async def test_nothing_is_told_and_counted_where_there_is_nothing(core: Core) ->
 
 
 async def test_a_job_that_is_watched_lives_for_a_lease_and_its_time_alone(core: Core) -> None:
-    job_id = await core.queued(abandonment=MORTAL)
+    job_id = await core.queued(abandonment=ABANDONABLE)
 
     left_s = await tell(core, "g.1", job_id, 1)
 
-    assert left_s == VIEWER_LEASE_S + ALONE_S
-    assert left_s - PATIENCE_S < await recorded_s(core, job_id) <= left_s
+    assert left_s == VIEWER_LEASE_S + DISCONNECT_GRACE_S
+    assert left_s - TIMEOUT_S < await recorded_s(core, job_id) <= left_s
 
 
 async def test_when_the_last_viewer_leaves_the_job_has_its_time_alone(core: Core) -> None:
-    job_id = await core.queued(abandonment=MORTAL)
+    job_id = await core.queued(abandonment=ABANDONABLE)
     await tell(core, "g.1", job_id, 2)
     await tell(core, "g.2", job_id, 1)
 
     still = await tell(core, "g.1", job_id, 0)
     assert still is not None and still > VIEWER_LEASE_S
-    assert await tell(core, "g.2", job_id, 0) == ALONE_S
-    assert await recorded_s(core, job_id) <= ALONE_S
+    assert await tell(core, "g.2", job_id, 0) == DISCONNECT_GRACE_S
+    assert await recorded_s(core, job_id) <= DISCONNECT_GRACE_S
 
 
 async def test_whom_his_gateway_let_go_is_waited_for_as_if_he_were_there(core: Core) -> None:
-    job_id = await core.queued(abandonment=MORTAL)
+    job_id = await core.queued(abandonment=ABANDONABLE)
     await tell(core, "g.1", job_id, 1)
 
-    assert await tell(core, "g.1", job_id, 0, VIEWER_LEASE_S) == VIEWER_LEASE_S + ALONE_S
+    assert await tell(core, "g.1", job_id, 0, VIEWER_LEASE_S) == VIEWER_LEASE_S + DISCONNECT_GRACE_S
     assert await count(core, job_id) == 0
 
 
 async def test_a_departure_told_again_changes_nothing(core: Core) -> None:
-    job_id = await core.queued(abandonment=MORTAL)
+    job_id = await core.queued(abandonment=ABANDONABLE)
     await tell(core, "g.1", job_id, 1)
     await tell(core, "g.1", job_id, 0)
     before = (await core.job(job_id)).abandon_ms
 
     again = await tell(core, "g.1", job_id, 0)
 
-    assert again is not None and again <= ALONE_S
+    assert again is not None and again <= DISCONNECT_GRACE_S
     assert (await core.job(job_id)).abandon_ms == before
 
 
 async def test_a_departure_of_somebody_who_never_came_leaves_the_time_for_the_first_viewer(core: Core) -> None:
-    job_id = await core.queued(abandonment=MORTAL)
+    job_id = await core.queued(abandonment=ABANDONABLE)
     before = (await core.job(job_id)).abandon_ms
 
     left_s = await tell(core, "g.1", job_id, 0)
 
-    assert left_s is not None and left_s > ALONE_S
+    assert left_s is not None and left_s > DISCONNECT_GRACE_S
     assert (await core.job(job_id)).abandon_ms == before
 
 
 async def test_a_gateway_that_says_nothing_any_more_is_no_ghost(core: Core) -> None:
-    job_id = await core.queued(abandonment=MORTAL)
+    job_id = await core.queued(abandonment=ABANDONABLE)
     await tell(core, "dead", job_id, 7)
     await let_pass(core, job_id, VIEWER_LEASE_S)
 
     assert await count(core, job_id) == 0
-    assert await recorded_s(core, job_id) <= ALONE_S
+    assert await recorded_s(core, job_id) <= DISCONNECT_GRACE_S
     await tell(core, "g.2", job_id, 1)
     assert await count(core, job_id) == 1
     keys = core.keys.job(job_id)
@@ -125,7 +125,7 @@ async def test_a_job_that_goes_on_anyway_has_viewers_all_the_same(core: Core) ->
 
 
 async def test_of_a_job_that_has_ended_or_is_gone_nothing_is_kept(core: Core) -> None:
-    execution = await core.running(abandonment=MORTAL)
+    execution = await core.running(abandonment=ABANDONABLE)
     await tell(core, "g.1", execution.job_id, 1)
     await core.finish(execution, State.COMPLETED)
     before = await core.job(execution.job_id)
@@ -147,15 +147,15 @@ async def test_what_was_told_goes_by_itself(core: Core) -> None:
 
 
 async def test_whoever_waits_for_the_answer_is_recorded_with_the_job(core: Core) -> None:
-    job_id = await core.queued(abandonment=MORTAL, viewer="g.1")
+    job_id = await core.queued(abandonment=ABANDONABLE, viewer="g.1")
 
     assert await count(core, job_id) == 1
-    assert VIEWER_LEASE_S < await recorded_s(core, job_id) <= VIEWER_LEASE_S + ALONE_S
-    assert await tell(core, "g.1", job_id, 0) == ALONE_S
+    assert VIEWER_LEASE_S < await recorded_s(core, job_id) <= VIEWER_LEASE_S + DISCONNECT_GRACE_S
+    assert await tell(core, "g.1", job_id, 0) == DISCONNECT_GRACE_S
 
 
 async def test_a_viewer_who_comes_when_the_time_is_over_is_in_time_unless_it_was_decided(core: Core) -> None:
-    in_time, late = await core.running(abandonment=MORTAL), await core.running(abandonment=MORTAL)
+    in_time, late = await core.running(abandonment=ABANDONABLE), await core.running(abandonment=ABANDONABLE)
     for execution in (in_time, late):
         await let_pass(core, execution.job_id, 60.0)
 
@@ -169,11 +169,11 @@ async def test_a_viewer_who_comes_when_the_time_is_over_is_in_time_unless_it_was
 async def test_viewers_who_come_and_the_reaper_who_decides_agree(core: Core) -> None:
     """Race the report of a viewer with the reaper: a viewer that was reported in time never sees the job abandoned."""
     for _ in range(50):
-        execution = await core.running(abandonment=MORTAL)
+        execution = await core.running(abandonment=ABANDONABLE)
         await let_pass(core, execution.job_id, 60.0)
         left_s, answer = await asyncio.gather(
             tell(core, "g.1", execution.job_id, 1), core.store.abandon(execution.job_id, 0)
         )
         status = (await core.job(execution.job_id)).status
-        assert left_s == VIEWER_LEASE_S + ALONE_S
+        assert left_s == VIEWER_LEASE_S + DISCONNECT_GRACE_S
         assert (answer, status) in (("watched", State.RUNNING), ("cancelling", State.CANCELLING))

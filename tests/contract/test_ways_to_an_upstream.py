@@ -7,7 +7,7 @@ import pytest
 
 from shared.model.errors import ProviderRefused, ProviderUnreachable, StartupError
 from tests.support.core import captured_logs
-from tests.support.upstream import PATIENCE_S, Upstream, ask, running_upstream
+from tests.support.upstream import TIMEOUT_S, Upstream, ask, running_upstream
 from worker.upstream.providers.http_upstream import is_loopback
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 
@@ -33,7 +33,7 @@ async def said(base_url: str, request: dict[str, object]) -> str:
     """Return the answer of the upstream at this address."""
     provider = OpenAICompatible("mock", base_url, "sk-ours")
     try:
-        async with asyncio.timeout(PATIENCE_S), provider.stream(request) as chunks:
+        async with asyncio.timeout(TIMEOUT_S), provider.stream(request) as chunks:
             deltas = [delta async for chunk in chunks for delta in chunk.deltas]
         return "".join(delta.get("content", "") for delta in deltas)
     finally:

@@ -14,7 +14,7 @@ from shared.telemetry.metrics import FleetMetrics, Metrics
 from tests.fuzz.invariants import Stored, job_of, wrong_with
 from tests.fuzz.raw import raw_request
 from tests.fuzz.requests import CALLERS, Asked, Requests
-from tests.support.client import PATIENCE_S, Answer
+from tests.support.client import TIMEOUT_S, Answer
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Call, Told
 
@@ -85,7 +85,7 @@ class _Fuzz:
         before = await self._stored()
         client = self._system.client.as_(CALLERS[asked.caller])
         try:
-            async with asyncio.timeout(2 * PATIENCE_S):
+            async with asyncio.timeout(2 * TIMEOUT_S):
                 answer = await client.request(asked.method, asked.target, body=asked.body, headers=asked.headers)
         except (EOFError, ConnectionError, AssertionError, TimeoutError, ValueError) as error:
             self._problem(asked, f"no whole answer: {error!r}")
@@ -116,7 +116,7 @@ class _Fuzz:
         with closing(socket.socket()) as sock:
             sock.setblocking(False)
             try:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(TIMEOUT_S):
                     await loop.sock_connect(sock, ("127.0.0.1", self._system.client.port))
                     await loop.sock_sendall(sock, data)
                     sock.shutdown(socket.SHUT_WR)
@@ -138,7 +138,7 @@ class _Fuzz:
         """Wait until each accepted job has ended: an end moves its own tenant's keys."""
         keys, client = self._system.core.keys, self._system.core.client
         try:
-            async with asyncio.timeout(2 * PATIENCE_S):
+            async with asyncio.timeout(2 * TIMEOUT_S):
                 # An event would need a reader, which keeps jobs alive.
                 while await client.exists(keys.active, keys.reservations):  # noqa: ASYNC110
                     await asyncio.sleep(0.002)

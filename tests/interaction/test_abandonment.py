@@ -21,7 +21,7 @@ from shared.process.child import start_child
 from shared.store.jobs import Store
 from shared.store.queue import Queue
 from shared.store.server_check import Server, server_of
-from tests.support.client import PATIENCE_S, Client, Response
+from tests.support.client import TIMEOUT_S, Client, Response
 from tests.support.core import captured_logs
 from tests.support.gateway import running_gateway, until
 from tests.support.processes import Processes
@@ -47,8 +47,8 @@ async def upstream() -> AsyncIterator[Upstream]:
 @pytest.fixture
 def settings(settings: Settings, upstream: Upstream) -> Settings:
     """Make settings in which no time-out can replace an abandonment; headers go out with the first token."""
-    patient = {"first_token_timeout_s": 300.0, "gap_timeout_s": 300.0, "headers_hold_s": 300.0}
-    return settings.model_copy(update={"upstream_url": upstream.base_url, "send_timeout_s": 300.0, **patient})
+    long_waits = {"first_token_timeout_s": 300.0, "gap_timeout_s": 300.0, "headers_hold_s": 300.0}
+    return settings.model_copy(update={"upstream_url": upstream.base_url, "send_timeout_s": 300.0, **long_waits})
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ class Route:
 
 async def the_job(system: System) -> str:
     """Return the only job, once it is there."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not (jobs := (await system.client.get("/v1/jobs")).json()["data"]):
             pass
     job_id: str = jobs[0]["id"]
@@ -140,7 +140,7 @@ async def the_job(system: System) -> str:
 async def speaks(system: System) -> None:
     """Wait until the only job has said something."""
     job_id = await the_job(system)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while (await system.core.tails(job_id))[0].seq < 5:
             pass
 
@@ -229,7 +229,7 @@ async def is_blocked(system: System) -> None:
     (reader,) = system.gateway.services.hub.readers
     since: list[float | None] = []
     # The same send, at many checks in a row.
-    async with asyncio.timeout(2 * PATIENCE_S):
+    async with asyncio.timeout(2 * TIMEOUT_S):
         while len(since) < 100 or None in since or len(set(since)) > 1:
             since = [*since[-99:], reader.sending_since]
             await asyncio.sleep(0.001)
@@ -286,7 +286,7 @@ async def test_two_viewers_at_two_gateways_count_as_two(system: System, upstream
 
 async def viewed_by(system: System, job_id: str, viewers: int) -> dict[str, Any]:
     """Wait until the job is shown with so many viewers; how it is shown."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while (shown := (await system.client.get(f"/v1/jobs/{job_id}")).json())["viewers"] != viewers:
             pass
     return dict(shown)
@@ -332,8 +332,8 @@ async def lease_passes(system: System, job_id: str) -> None:
 
 
 async def test_a_page_that_is_loaded_again_in_time_cancels_nothing(settings: Settings, upstream: Upstream) -> None:
-    patient = settings.model_copy(update={"disconnect_grace_s": LONG_S})
-    async with running_system(patient) as system, running_worker(patient):
+    long_waits = settings.model_copy(update={"disconnect_grace_s": LONG_S})
+    async with running_system(long_waits) as system, running_worker(long_waits):
         job_id = await system.submit(native(tokens=1_000_000, rate=200))
         for _ in range(3):
             async with system.client.stream("GET", f"/v1/jobs/{job_id}/events"):

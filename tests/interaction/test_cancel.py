@@ -15,7 +15,7 @@ from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.answers import StopReason
 from shared.store.jobs import EMPTY_SHA256, Store
 from tests.support.client import Client
-from tests.support.core import PATIENCE_S, RETENTION_S, captured_logs, fresh_job_id
+from tests.support.core import RETENTION_S, TIMEOUT_S, captured_logs, fresh_job_id
 from tests.support.gateway import running_gateway
 from tests.support.system import System, Unheard, ask, running_system, running_worker
 from tests.support.told import Told
@@ -42,8 +42,8 @@ async def upstream() -> AsyncIterator[Upstream]:
 @pytest.fixture
 def settings(settings: Settings, upstream: Upstream) -> Settings:
     """Make settings for a worker of that upstream; no beat and no time-out can replace an order."""
-    patient = {"lease_s": 300.0, "first_token_timeout_s": 300.0, "gap_timeout_s": 300.0}
-    return settings.model_copy(update={"upstream_url": upstream.base_url, **patient})
+    long_waits = {"lease_s": 300.0, "first_token_timeout_s": 300.0, "gap_timeout_s": 300.0}
+    return settings.model_copy(update={"upstream_url": upstream.base_url, **long_waits})
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ async def test_between_its_begin_and_its_first_request(system: System, monkeypat
     told = Told()
     async with running_worker(system.settings, told):
         job_id = await system.submit()
-        await asyncio.wait_for(begun.wait(), PATIENCE_S)
+        await asyncio.wait_for(begun.wait(), TIMEOUT_S)
         shown = await system.cancel(job_id)
         story = await system.story(job_id)
 
@@ -247,7 +247,7 @@ async def test_after_redis_was_restarted(settings: Settings, upstream: Upstream,
         await system.until(job_id, EventType.DELTA, count=3)
         await own_valkey.stop()
         await own_valkey.start()
-        assert await _patiently(system.client, job_id) in ("cancelling", "cancelled")
+        assert await _status_under_load(system.client, job_id) in ("cancelling", "cancelled")
         await upstream.until(lambda: upstream.closed == 1)
         story = await system.story(job_id)
 
@@ -255,7 +255,7 @@ async def test_after_redis_was_restarted(settings: Settings, upstream: Upstream,
     assert len(story.deltas) == 3
 
 
-async def _patiently(client: Client, job_id: str) -> str:
+async def _status_under_load(client: Client, job_id: str) -> str:
     """Ask again while the gateway has not found its Redis yet."""
     while (answer := await client.post(f"/v1/jobs/{job_id}/cancel")).status == 503:
         pass

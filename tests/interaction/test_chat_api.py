@@ -18,7 +18,7 @@ from shared.model.errors import REFUSALS, AttemptFailed, Cancelled, DeadlinePass
 from shared.model.events import EventId
 from shared.model.jobs import VIEWER_LEASE_S
 from shared.process.clock import SystemClock
-from tests.support.client import HEARTBEAT, PATIENCE_S, Client, Response
+from tests.support.client import HEARTBEAT, TIMEOUT_S, Client, Response
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.processes import Processes
 from tests.support.scribe import PROMPT, Desk, Scribe
@@ -303,8 +303,8 @@ async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_bac
 async def test_a_call_that_redis_forgot_is_told_to_come_back_and_not_that_it_never_was(
     settings: Settings, writing: Desk, *, stream: bool
 ) -> None:
-    patient = settings.model_copy(update={"headers_hold_s": 60.0})
-    async with running_gateway(patient) as gateway, gateway.client.calling(CHAT, {**BODY, "stream": stream}) as call:
+    long_waits = settings.model_copy(update={"headers_hold_s": 60.0})
+    async with running_gateway(long_waits) as gateway, gateway.client.calling(CHAT, {**BODY, "stream": stream}) as call:
         keys = writing.keys.job((await writing.take()).job_id)
         await writing.client.delete(keys.record, keys.log, keys.request)
         await call.read_head()
@@ -406,8 +406,8 @@ async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
 
 async def test_a_caller_who_comes_back_in_time_keeps_the_job(settings: Settings, writing: Desk) -> None:
     key = {"Idempotency-Key": "k"}
-    patient = settings.model_copy(update={"disconnect_grace_s": 20.0})
-    async with running_gateway(patient) as gateway:
+    long_waits = settings.model_copy(update={"disconnect_grace_s": 20.0})
+    async with running_gateway(long_waits) as gateway:
         async with calling(gateway.client, STREAM, headers=key):
             scribe = await writing.take()
             await reader_at(gateway, scribe.last)
@@ -416,7 +416,7 @@ async def test_a_caller_who_comes_back_in_time_keeps_the_job(settings: Settings,
         assert 0 < await abandoned_in_s(writing, scribe) <= 20
         async with calling(gateway.client, STREAM, headers=key):
             await until(lambda: bool(gateway.services.hub.readers))
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while await abandoned_in_s(writing, scribe) <= 20:
                     pass
 
@@ -507,8 +507,8 @@ async def cut_off(client: Client, writing: Desk, *, frames: int, **options: Any)
 async def test_a_caller_who_was_cut_off_gets_exactly_the_rest(
     settings: Settings, writing: Desk, frames: int, way: str
 ) -> None:
-    patient = settings.model_copy(update={"disconnect_grace_s": 20.0})
-    async with running_gateway(patient) as gateway:
+    long_waits = settings.model_copy(update={"disconnect_grace_s": 20.0})
+    async with running_gateway(long_waits) as gateway:
         client = gateway.client
         scribe, before, cursor = await cut_off(client, writing, frames=frames)
         target = f"{CHAT}/chatcmpl-{scribe.job_id.removeprefix('job_')}?stream=true"
@@ -526,8 +526,8 @@ async def test_a_caller_who_was_cut_off_gets_exactly_the_rest(
 
 
 async def test_a_caller_who_comes_back_keeps_the_job_alive(settings: Settings, writing: Desk) -> None:
-    patient = settings.model_copy(update={"disconnect_grace_s": 20.0})
-    async with running_gateway(patient) as gateway:
+    long_waits = settings.model_copy(update={"disconnect_grace_s": 20.0})
+    async with running_gateway(long_waits) as gateway:
         scribe, _, cursor = await cut_off(gateway.client, writing, frames=2)
         await gateway.services.hub.emptied()
         await gateway.services.presence.tell()

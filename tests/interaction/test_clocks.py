@@ -19,7 +19,7 @@ from shared.store.client import open_client
 from shared.store.keys import Keys
 from tests.interaction.test_metrics import scrape
 from tests.support.clocks import faketime_missing, running_with_clock
-from tests.support.core import PATIENCE_S
+from tests.support.core import TIMEOUT_S
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told
 from tests.support.valkey import running_valkey
@@ -168,7 +168,7 @@ async def job(system: System, job_id: str) -> dict[str, Any]:
 
 async def ended(system: System, job_id: str) -> dict[str, Any]:
     """Wait for a job's end."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while (found := await job(system, job_id))["status"] in ("queued", "running"):
             pass
     return found

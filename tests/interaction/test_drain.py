@@ -19,7 +19,7 @@ from shared.model.errors import StartupError
 from shared.model.jobs import Job
 from shared.process.ports import free_port
 from shared.store.jobs import Store
-from tests.support.client import PATIENCE_S, Client
+from tests.support.client import TIMEOUT_S, Client
 from tests.support.gateway import Gateway
 from tests.support.processes import Processes, at_peace
 from tests.support.scribe import PROMPT, Desk
@@ -40,7 +40,7 @@ class Serving:
     async def drain(self) -> None:
         """Send the first signal, and wait until new work is refused."""
         self.signal()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while (await self.client.get("/health/ready")).status != 503:
                 pass
 
@@ -50,7 +50,7 @@ class Serving:
 
     async def stopped(self) -> int:
         """Wait for its end; the exit status."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await self._task
 
 
@@ -73,14 +73,14 @@ async def serving(settings: Settings, *, status: int = 0, **changes: Any) -> Asy
 
 
 @pytest.fixture
-def patient(settings: Settings) -> Settings:
+def slow_drain(settings: Settings) -> Settings:
     """Return settings of a gateway that waits for longer than any test."""
     return settings.model_copy(update={"drain_s": 600.0, "headers_hold_s": 60.0})
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_gateway_without_readers_stops_at_the_first_signal(patient: Settings, number: signal.Signals) -> None:
-    async with serving(patient) as gateway:
+async def test_a_gateway_without_readers_stops_at_once(slow_drain: Settings, number: signal.Signals) -> None:
+    async with serving(slow_drain) as gateway:
         assert (await gateway.client.get("/health/live")).status == 200
         gateway.signal(number)
         assert await gateway.stopped() == 0
@@ -88,25 +88,25 @@ async def test_a_gateway_without_readers_stops_at_the_first_signal(patient: Sett
             await gateway.client.get("/health/live")
 
 
-async def test_a_gateway_with_a_delay_takes_new_work_until_its_proxies_know(patient: Settings) -> None:
-    async with serving(patient, drain_delay_s=600.0) as gateway:
+async def test_a_gateway_with_a_delay_takes_new_work_until_its_proxies_know(slow_drain: Settings) -> None:
+    async with serving(slow_drain, drain_delay_s=600.0) as gateway:
         await gateway.drain()
         assert (await gateway.client.post(JOBS, BODY)).status == 202
         gateway.signal()  # the second one cuts the delay short
         assert await gateway.stopped() == 0
 
 
-async def test_after_the_delay_a_gateway_drains(patient: Settings) -> None:
-    async with serving(patient, drain_delay_s=0.05) as gateway:
+async def test_after_the_delay_a_gateway_drains(slow_drain: Settings) -> None:
+    async with serving(slow_drain, drain_delay_s=0.05) as gateway:
         gateway.signal()
         assert await gateway.stopped() == 0
 
 
 async def test_a_native_reader_is_told_when_to_come_back_broken_and_goes_on_elsewhere(
-    patient: Settings, gateway: Gateway, writing: Desk
+    slow_drain: Settings, gateway: Gateway, writing: Desk
 ) -> None:
     scribe = await writing.started()
-    async with serving(patient) as leaving:
+    async with serving(slow_drain) as leaving:
         async with leaving.client.stream("GET", f"{JOBS}/{scribe.job_id}/events") as stream:
             first = b"".join(await stream.frames(2))
             leaving.signal()
@@ -121,7 +121,7 @@ async def test_a_native_reader_is_told_when_to_come_back_broken_and_goes_on_else
 
 
 async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
-    patient: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    slow_drain: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scribe = await writing.started()
     asked, answered = asyncio.Event(), asyncio.Event()
@@ -132,11 +132,11 @@ async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
         await answered.wait()
         return await load(store, job_id)
 
-    async with serving(patient) as leaving, leaving.client.calling(CHAT, STREAM) as call:
+    async with serving(slow_drain) as leaving, leaving.client.calling(CHAT, STREAM) as call:
         other = await writing.take()  # keeps the gateway draining
         monkeypatch.setattr(Store, "load", slow_load)
         with contextlib.closing(await leaving.client.send("GET", f"{JOBS}/{scribe.job_id}/events")) as stream:
-            await asyncio.wait_for(asked.wait(), PATIENCE_S)
+            await asyncio.wait_for(asked.wait(), TIMEOUT_S)
             await leaving.drain()
             answered.set()
             await stream.read_head()
@@ -147,8 +147,8 @@ async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
         await call.read_head()
 
 
-async def test_a_caller_who_cannot_come_back_gets_the_whole_answer_first(patient: Settings, writing: Desk) -> None:
-    async with serving(patient) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+async def test_a_caller_who_cannot_come_back_gets_the_whole_answer_first(slow_drain: Settings, writing: Desk) -> None:
+    async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         scribe = await writing.take()
         await scribe.say("Hello")
         await call.read_head()
@@ -162,8 +162,8 @@ async def test_a_caller_who_cannot_come_back_gets_the_whole_answer_first(patient
         assert await gateway.stopped() == 0
 
 
-async def test_a_caller_who_waits_for_a_whole_answer_gets_it_first(patient: Settings, writing: Desk) -> None:
-    async with serving(patient) as gateway, gateway.client.calling(CHAT, BODY) as call:
+async def test_a_caller_who_waits_for_a_whole_answer_gets_it_first(slow_drain: Settings, writing: Desk) -> None:
+    async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, BODY) as call:
         scribe = await writing.take()
         await gateway.drain()
         await scribe.say("Hello")
@@ -173,8 +173,8 @@ async def test_a_caller_who_waits_for_a_whole_answer_gets_it_first(patient: Sett
         assert await gateway.stopped() == 0
 
 
-async def test_a_draining_gateway_takes_nothing_new(patient: Settings, writing: Desk) -> None:
-    async with serving(patient) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+async def test_a_draining_gateway_takes_nothing_new(slow_drain: Settings, writing: Desk) -> None:
+    async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         scribe = await writing.take()
         await scribe.say("Hello")
         await call.read_head()
@@ -195,23 +195,23 @@ async def test_a_draining_gateway_takes_nothing_new(patient: Settings, writing: 
         await scribe.complete()
 
 
-async def test_cancelling_on_a_draining_gateway_shows_the_job_as_it_is(patient: Settings, writing: Desk) -> None:
-    async with serving(patient) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+async def test_cancelling_on_a_draining_gateway_shows_the_job_as_it_is(slow_drain: Settings, writing: Desk) -> None:
+    async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         scribe = await writing.take()
         await scribe.say("Hello")
         await call.read_head()
         async with asyncio.TaskGroup() as group, writing.client.pubsub() as orders:
             await orders.subscribe(writing.keys.control)
-            await orders.get_message(timeout=PATIENCE_S)
+            await orders.get_message(timeout=TIMEOUT_S)
             cancelling = group.create_task(gateway.client.post(f"{JOBS}/{scribe.job_id}/cancel"))
-            assert await orders.get_message(timeout=PATIENCE_S) is not None
+            assert await orders.get_message(timeout=TIMEOUT_S) is not None
             await gateway.client.get("/health/live")  # by then it waits for the job's end
             gateway.signal()
         assert (cancelling.result().status, cancelling.result().json()["status"]) == (200, "cancelling")
 
 
-async def test_a_stream_that_does_not_end_in_time_is_broken(patient: Settings, writing: Desk) -> None:
-    async with serving(patient, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+async def test_a_stream_that_does_not_end_in_time_is_broken(slow_drain: Settings, writing: Desk) -> None:
+    async with serving(slow_drain, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         scribe = await writing.take()
         await scribe.say("Hello")
         await call.read_head()
@@ -225,9 +225,9 @@ async def test_a_stream_that_does_not_end_in_time_is_broken(patient: Settings, w
 
 
 async def test_a_call_whose_headers_are_still_held_in_the_end_is_told_to_come_back(
-    patient: Settings, writing: Desk
+    slow_drain: Settings, writing: Desk
 ) -> None:
-    async with serving(patient, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+    async with serving(slow_drain, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         await writing.take()
         gateway.signal()
         await call.read_head()
@@ -236,8 +236,8 @@ async def test_a_call_whose_headers_are_still_held_in_the_end_is_told_to_come_ba
         assert "shutting down" in answer.json()["error"]["message"]
 
 
-async def test_the_second_signal_cuts_the_waiting_short(patient: Settings, writing: Desk) -> None:
-    async with serving(patient) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+async def test_the_second_signal_cuts_the_waiting_short(slow_drain: Settings, writing: Desk) -> None:
+    async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         scribe = await writing.take()
         await scribe.say("Hello")
         await call.read_head()
@@ -252,9 +252,9 @@ async def test_the_second_signal_cuts_the_waiting_short(patient: Settings, writi
 
 
 async def test_the_caller_of_a_broken_stream_has_left_so_that_its_job_is_given_up(
-    patient: Settings, writing: Desk
+    slow_drain: Settings, writing: Desk
 ) -> None:
-    async with serving(patient, drain_s=0.0) as gateway, gateway.client.calling(CHAT, STREAM) as call:
+    async with serving(slow_drain, drain_s=0.0) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         scribe = await writing.take()
         await scribe.say("Hello")
         await call.read_head()
@@ -265,7 +265,7 @@ async def test_the_caller_of_a_broken_stream_has_left_so_that_its_job_is_given_u
 
 
 async def test_a_gateway_whose_part_has_died_does_not_go_on_half_alive(
-    patient: Settings, monkeypatch: pytest.MonkeyPatch
+    slow_drain: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dies = asyncio.Event()
 
@@ -275,7 +275,7 @@ async def test_a_gateway_whose_part_has_died_does_not_go_on_half_alive(
 
     monkeypatch.setattr(Hub, "run", run)
     with capture_logs() as logs:
-        async with serving(patient, status=1) as gateway:
+        async with serving(slow_drain, status=1) as gateway:
             assert (await gateway.client.get("/health/live")).status == 200
             dies.set()
             assert await gateway.stopped() == 1

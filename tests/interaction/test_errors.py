@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from gateway.http.bodies import MAX_DEPTH
 from shared.config.settings import Settings
 from shared.model.errors import QueueFull
-from tests.support.client import PATIENCE_S, Answer, Client
+from tests.support.client import TIMEOUT_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import PROMPT, Desk
 
@@ -274,7 +274,7 @@ async def test_a_lane_that_is_full_says_when_to_come_back(settings: Settings, wr
 @pytest.mark.parametrize("head", [b"GET /", b"GET / HTTP/1.1\r\nX: "], ids=["address", "header"])
 async def test_a_head_that_does_not_end_is_refused(client: Client, head: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         writer.write(head + b"x" * 66_000)
         assert await reader.readline() == b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
         assert (await reader.read()).endswith(b"connection: close\r\n\r\n")
@@ -292,7 +292,7 @@ async def test_what_comes_before_a_head_is_not_counted_as_part_of_it(client: Cli
     first = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-alice\r\nContent-Length: %d\r\n\r\n%b"
     second = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         writer.write(first % (len(body), body) + second)
         status = await reader.readline()
         writer.write(b"\r\n")

@@ -12,7 +12,7 @@ import pytest
 from gateway.streams import hub as hub_module
 from shared.config.settings import Settings
 from shared.model.events import Event, EventType, decode_frame, split_frames
-from tests.support.client import PATIENCE_S, Answer, Client, Response
+from tests.support.client import TIMEOUT_S, Answer, Client, Response
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import Desk, Scribe, desk
 from tests.support.valkey import running_valkey
@@ -250,7 +250,7 @@ async def test_after_its_retention_a_job_is_gone(settings: Settings) -> None:
         scribe = await writing.started()
         await scribe.complete()
         keys = writing.keys.job(scribe.job_id)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while await writing.client.exists(keys.record, keys.log, keys.request):
                 pass
         for target in (address(scribe.job_id), address(scribe.job_id, last_event_id="1-1")):
@@ -416,7 +416,7 @@ async def test_a_reader_that_leaves_is_forgotten_at_once(gateway: Gateway, runni
     async with gateway.client.stream("GET", address(running.job_id)) as stream:
         await stream.frames(6)
         assert len(gateway.services.hub.readers) == 1
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         await gateway.services.hub.emptied()
 
 
@@ -446,7 +446,7 @@ async def test_a_frozen_reader_is_let_go_and_costs_no_memory(
             assert subscriber._pending_bytes + subscriber._held_bytes <= 8192 + 10_100
         if ends:
             await scribe.complete()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             await gateway.services.hub.emptied()
         await until(lambda: not gateway.connections)  # the kernel gives the socket up, not the client
         assert b"completed" not in await stream.rest()

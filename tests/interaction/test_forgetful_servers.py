@@ -19,7 +19,7 @@ from shared.store import server_marker
 from shared.store.client import open_client
 from shared.store.keys import Keys
 from tests.support.client import Answer, Client
-from tests.support.core import PATIENCE_S, captured_logs
+from tests.support.core import TIMEOUT_S, captured_logs
 from tests.support.endless import endless_keys
 from tests.support.gateway import running_gateway
 from tests.support.system import PROMPT, System, running_system, running_worker
@@ -123,7 +123,7 @@ async def test_a_queue_that_forgets_everything_gets_its_jobs_and_its_models_back
         story = await system.story(running)
         stories = [await system.story(job_id) for job_id in waiting]
         assert await opens(link, system.client, other) == [200, 200]
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while (models := (await other.get("/v1/models")).json()["data"]) == []:
                 pass
 
@@ -149,7 +149,7 @@ async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_b
         theirs = (await other.as_("sk-bob").post("/v1/jobs", {"model": "ended", "messages": PROMPT})).json()["id"]
         before = (await other.get("/v1/jobs")).json()["data"]
         await lose(queue_server, tmp_path / "queue")
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while (after := (await other.get("/v1/jobs")).json()["data"]) == []:
                 pass
         again = [(await ask(model, f"a key of {model}")).json()["id"] for model in jobs]
@@ -200,7 +200,7 @@ async def test_readers_of_jobs_that_are_lost_learn_it_at_once_and_links_stay_goo
             while b"event: delta" not in await elsewhere.frame():
                 pass
             await lose(job_server, tmp_path / "jobs")
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await elsewhere.rest()
             assert not elsewhere.complete
         assert (await system.client.get(f"/v1/jobs/{lost}")).status == 404

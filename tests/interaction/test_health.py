@@ -12,7 +12,7 @@ import pytest
 from shared.config.settings import Settings
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.client import open_client
-from tests.support.client import PATIENCE_S, Answer, Client
+from tests.support.client import TIMEOUT_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.refusals import demoted
 from tests.support.valkey import running_valkey
@@ -22,7 +22,7 @@ LIVE, READY = "/health/live", "/health/ready"
 
 async def ready(client: Client) -> Answer:
     """Ask until the gateway is ready; then that answer."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while (answer := await client.get(READY)).status != 200:
             pass
     return answer

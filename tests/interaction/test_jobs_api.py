@@ -16,7 +16,7 @@ from shared.model.events import EventType, decode_frame, split_frames
 from shared.model.jobs import created_ms, is_job_id, new_job_id
 from shared.model.lanes import DEFAULT_LANE
 from shared.store.memory_watch import MemoryWatch
-from tests.support.client import PATIENCE_S, Answer, Client
+from tests.support.client import TIMEOUT_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import PROMPT, Desk, Scribe
 from tests.support.valkey import running_valkey
@@ -384,10 +384,10 @@ async def orders(writing: Desk) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Provide a reader of the orders that workers receive."""
     async with writing.client.pubsub() as pubsub:
         await pubsub.subscribe(writing.keys.control)
-        await pubsub.get_message(timeout=PATIENCE_S)  # the confirmation
+        await pubsub.get_message(timeout=TIMEOUT_S)  # the confirmation
 
         async def order() -> str:
-            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=PATIENCE_S)
+            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=TIMEOUT_S)
             assert message is not None
             return bytes(message["data"]).decode()
 

@@ -8,7 +8,7 @@ from gateway.app import running
 from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from tests.interaction.test_tenant_bounds import CALLS, JOBS, bounded, check_refused
-from tests.support.core import PATIENCE_S
+from tests.support.core import TIMEOUT_S
 from tests.support.system import System, running_worker
 from tests.support.told import Told
 
@@ -79,7 +79,7 @@ async def test_an_answer_that_runs_when_its_tenant_is_full_ends_by_name(settings
     async with bounded(settings, max_bytes_per_tenant=2 * STEP + 5000) as system, running_worker(system.settings, told):
         job_id = await system.submit()
         call = await told.call()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while not call.closed:
                 call.say("x" * 2000)
                 await system.client.get("/health/live")

@@ -12,7 +12,7 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.events import EventType
 from shared.store.keys import ARQ_JOB
-from tests.support.core import PATIENCE_S, captured_logs, make_spec
+from tests.support.core import TIMEOUT_S, captured_logs, make_spec
 from tests.support.processes import START_S, Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told, told_upstream
@@ -204,14 +204,14 @@ async def test_a_worker_at_its_cap_keeps_no_ring_from_an_idle_one(
             await told.until(lambda: told.running == ["low"])
             await workers_wait(system, 1)
             async with running_worker(settings, other):
-                await workers_wait(system, 2)  # for a ring that both hear, Redis serves the first
+                await workers_wait(system, 2)  # of two that wait, Redis serves the first
                 await system.submit(model="low", lane="low")
                 await other.until(lambda: other.running == ["low"])
 
 
 async def workers_wait(system: System, count: int) -> None:
-    """Wait until so many hear the bell."""
-    async with asyncio.timeout(PATIENCE_S):
+    """Wait until so many workers wait for a wake-up."""
+    async with asyncio.timeout(TIMEOUT_S):
         while (await system.core.client.info("clients"))["blocked_clients"] != count:
             pass
 

@@ -13,7 +13,7 @@ from shared.model.lifecycle import State
 from shared.store.answers import Written
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.store.queue import Claim, Queue
-from tests.support.core import PATIENCE_S, captured_logs, frames_of
+from tests.support.core import TIMEOUT_S, captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
@@ -174,7 +174,7 @@ async def test_a_job_that_outlives_many_leases_is_run_once(system: System, told:
         async with system.commands() as command:
             for _ in range(3 * BEATS_PER_LEASE):
                 await command(f"SET {ARQ_IN_PROGRESS}{job_id} ")
-        call.say("Patience.")
+        call.say("RetryWindow.")
         call.end()
         story = await system.story(job_id)
 
@@ -283,7 +283,7 @@ async def test_a_worker_that_is_frozen_before_its_begin_does_not_take_the_job_fr
     monkeypatch.setattr(kind, step, freeze)
     async with running_worker(system.settings):
         job_id = await system.submit()
-        await asyncio.wait_for(frozen.wait(), PATIENCE_S)
+        await asyncio.wait_for(frozen.wait(), TIMEOUT_S)
         await system.core.client.set(ARQ_IN_PROGRESS + job_id, "heir.1", px=int(3.5 * system.settings.lease_s * 1000))
         await system.core.begin(job_id, "heir.1")
         async with system.commands() as command:

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from shared.model.events import EventType
-from tests.support.client import PATIENCE_S, Client
+from tests.support.client import TIMEOUT_S, Client
 from tests.support.core import frozen
 from tests.support.gateway import running_gateway
 from tests.support.processes import Processes
@@ -95,7 +95,7 @@ async def test_jobs_that_complete_fail_and_are_cancelled_are_counted_exactly(sys
     assert series("first_token_seconds_count") == 3
     assert series("token_gap_seconds_count") == 2
     assert series("job_wait_seconds_count", lane="default") == 4
-    assert 0 < series("job_wait_seconds_sum") < PATIENCE_S
+    assert 0 < series("job_wait_seconds_sum") < TIMEOUT_S
     assert series("append_seconds_count") >= 3
     assert series("pump_waiting_bytes") == 0
     assert (series("worker_slots"), series("worker_slots_in_use")) == (100, 0)
@@ -151,7 +151,7 @@ async def test_jobs_that_nobody_takes_wait_and_grow_old(system: System) -> None:
     series = await scrape(system.client)
 
     assert series("lane_waiting_jobs", lane="default") == 2
-    assert 60 <= series("lane_oldest_age_seconds", lane="default") < 60 + PATIENCE_S
+    assert 60 <= series("lane_oldest_age_seconds", lane="default") < 60 + TIMEOUT_S
 
 
 async def test_requests_are_counted_by_the_template_of_their_route(system: System) -> None:
@@ -208,7 +208,7 @@ async def test_every_gateway_tells_of_all_processes_and_no_counter_goes_back(sys
 
 async def test_a_worker_that_dies_is_shown_until_its_time_is_over(system: System, processes: Processes) -> None:
     worker = await processes.worker()
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not (series := await scrape(system.client))("worker_slots"):
             pass
     (name,) = (process for process in series.processes if process.startswith("worker-"))
@@ -219,7 +219,7 @@ async def test_a_worker_that_dies_is_shown_until_its_time_is_over(system: System
     key = system.core.keys.metrics(name)
     assert 0 < await system.core.client.pttl(key) <= 15_000
     await system.core.client.pexpire(key, 1)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while name in (await scrape(system.client)).processes:
             pass
 
@@ -228,7 +228,7 @@ async def test_without_redis_a_gateway_tells_its_own_and_that_redis_is_away(sett
     async with running_valkey(tmp_path) as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url})
         async with running_gateway(own) as gateway, running_worker(own, Told()):
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while "worker" not in (series := await scrape(gateway.client)).roles():
                     pass
             assert series("redis_up") == 1
@@ -238,7 +238,7 @@ async def test_without_redis_a_gateway_tells_its_own_and_that_redis_is_away(sett
             assert series("http_response_seconds_count", route="/metrics") >= 1
             assert "tailrace_lane_waiting_jobs{" not in series.text
             await valkey.start()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while not (await scrape(gateway.client))("redis_up"):
                     pass
 

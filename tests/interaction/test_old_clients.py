@@ -10,7 +10,7 @@ import pytest
 
 from gateway.server import make_server
 from shared.config.settings import Settings
-from tests.support.client import PATIENCE_S
+from tests.support.client import TIMEOUT_S
 from tests.support.gateway import Gateway, until
 from tests.support.scribe import PROMPT, Desk
 
@@ -40,11 +40,11 @@ class Raw:
         await self.writer.drain()
 
     async def until(self, mark: bytes) -> bytes:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await self._reader.readuntil(mark)
 
     async def rest(self) -> bytes:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             return await self._reader.read()
 
 

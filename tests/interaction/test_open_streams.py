@@ -14,7 +14,7 @@ from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.telemetry.metrics import Metrics
 from tests.interaction.test_tenant_bounds import CALLS, JOBS, bounded, everything, said
 from tests.support.client import Answer, Client
-from tests.support.core import PATIENCE_S
+from tests.support.core import TIMEOUT_S
 from tests.support.system import System, ask
 
 STREAMED = {
@@ -78,7 +78,7 @@ async def test_a_reader_too_many_is_refused_and_comes_in_once_another_has_left(s
             assert (await system.client.post(JOBS, ask())).status == 202
 
             await streams.aclose()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while system.gateway.services.open_streams.of("alice"):
                     await system.client.get("/health/live")
         assert await opened(system.client, f"/v1/jobs/{job_id}/events") == 200

@@ -20,14 +20,14 @@ from shared.model.jobs import VIEWER_LEASE_S, Abandonment, JobSpec, OnDisconnect
 from shared.process.clock import SystemClock
 from shared.store.client import PassingRefusal
 from shared.store.viewers import View, Viewers
-from tests.support.client import PATIENCE_S
+from tests.support.client import TIMEOUT_S
 from tests.support.core import make_spec
 from tests.support.gateway import running_gateway, until
 from tests.support.scribe import PROMPT, Desk, Scribe, desk
 from tests.support.valkey import running_valkey
 
 GRACE_S = 5.0
-MORTAL = Abandonment(OnDisconnect.CANCEL, unseen_s=60.0, alone_s=GRACE_S)
+ABANDONABLE = Abandonment(OnDisconnect.CANCEL, first_viewer_timeout_s=60.0, disconnect_grace_s=GRACE_S)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def job(writing: Desk) -> Scribe:
 
 async def started(writing: Desk, **changes: Any) -> Scribe:
     """Start a job in the same way, with changes to its spec."""
-    spec: JobSpec = make_spec(**{"abandonment": MORTAL, "timeout_s": 600.0, **changes})
+    spec: JobSpec = make_spec(**{"abandonment": ABANDONABLE, "timeout_s": 600.0, **changes})
     await writing.store.create(spec, 1)
     await writing.client.zadd(writing.keys.active, {spec.id: 10**14})
     return await writing.begin(spec.id)
@@ -77,13 +77,13 @@ async def viewers(services: Services, job: Scribe) -> int:
 
 async def shown(so: Callable[[], Coroutine[Any, Any, bool]]) -> None:
     """Wait until Redis shows it."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not await so():
             pass
 
 
-def readers_of(presence: Presence, job: Scribe, *, mortal: bool = True, counted: bool = False) -> Any:
-    return presence.reader(job.job_id, START, mortal=mortal, counted=counted)
+def readers_of(presence: Presence, job: Scribe, *, abandonable: bool = True, counted: bool = False) -> Any:
+    return presence.reader(job.job_id, START, abandonable=abandonable, counted=counted)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ async def test_of_a_job_that_goes_on_anyway_nothing_is_told_in_a_hurry(
     services: Services, presence: Presence, writing: Desk
 ) -> None:
     job = await started(writing, abandonment=Abandonment())
-    async with readers_of(presence, job, mortal=False):
+    async with readers_of(presence, job, abandonable=False):
         assert not presence._urgent.is_set()
         await presence.tell()
         assert await viewers(services, job) == 1
@@ -176,7 +176,7 @@ async def test_of_a_job_that_goes_on_anyway_nothing_is_told_in_a_hurry(
 @pytest.mark.usefixtures("quick_signs")
 async def test_but_it_is_told(services: Services, presence: Presence, writing: Desk) -> None:
     job = await started(writing, abandonment=Abandonment())
-    async with readers_of(presence, job, mortal=False):
+    async with readers_of(presence, job, abandonable=False):
         await shown(lambda: _is(viewers(services, job), 1))
 
 
@@ -242,7 +242,7 @@ async def test_whom_the_gateway_lets_go_has_a_lease_to_come_back(
 
 @pytest.mark.usefixtures("no_signs")
 async def test_a_caller_who_can_not_come_back_has_left(presence: Presence, writing: Desk, job: Scribe) -> None:
-    async with presence.reader(job.job_id, START, mortal=True, resumable=False) as reader:
+    async with presence.reader(job.job_id, START, abandonable=True, resumable=False) as reader:
         await presence.tell()
         reader.break_off("This gateway is shutting down.")
     await presence.tell()
@@ -271,7 +271,7 @@ async def test_many_readers_are_told_of_in_batches(
     monkeypatch.setattr(Viewers, "tell", measure)
     async with AsyncExitStack() as stack:
         for number in range(2 * VIEWS + 1):
-            await stack.enter_async_context(presence.reader(f"job_{number}", START, mortal=False))
+            await stack.enter_async_context(presence.reader(f"job_{number}", START, abandonable=False))
         await presence.tell()
         assert services.metrics.viewers.of().numbers() == (2 * VIEWS + 1,)
     assert sizes == [VIEWS, VIEWS, 1]
@@ -288,7 +288,7 @@ async def test_a_lost_redis_ends_nothing_and_the_signs_go_on_when_it_is_back(
         private = settings.model_copy(update={"redis_url": valkey.url})
         async with desk(private) as writing, running(private) as services:
             job = await started(writing)
-            async with readers_of(services.presence, job), asyncio.timeout(2 * PATIENCE_S):
+            async with readers_of(services.presence, job), asyncio.timeout(2 * TIMEOUT_S):
                 await services.presence.tell()
                 await valkey.stop()
                 with capture_logs() as logs:
@@ -311,7 +311,7 @@ async def test_a_departure_that_redis_did_not_hear_of_is_told_when_it_is_back(
                 await valkey.stop()
             assert not await services.presence.tell()
             await valkey.start()
-            async with asyncio.timeout(2 * PATIENCE_S):
+            async with asyncio.timeout(2 * TIMEOUT_S):
                 while await abandoned_in_s(writing, job) > GRACE_S:
                     pass
 
@@ -345,11 +345,11 @@ async def test_a_repeated_call_is_not_cancelled_because_its_first_caller_left(
         async with gateway.client.calling("/v1/chat/completions", body, headers=key):
             job = await writing.take()
             await until(lambda: bool(gateway.services.hub.readers))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while await abandoned_in_s(writing, job) > GRACE_S:
                 pass
         async with gateway.client.calling("/v1/chat/completions", body, headers=key) as again:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while await abandoned_in_s(writing, job) <= GRACE_S:
                     pass
             await job.complete()

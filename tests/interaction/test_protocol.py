@@ -9,7 +9,7 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.bounds import HEAD_BYTES, PIPELINED, SPARE_FILES, UNREAD_BODY_BYTES
 from shared.process.ports import free_port
-from tests.support.client import PATIENCE_S, Client
+from tests.support.client import TIMEOUT_S, Client
 from tests.support.core import captured_logs
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.processes import PYTHON, Running, as_env, at_peace
@@ -41,7 +41,7 @@ async def test_each_request_of_a_connection_has_its_own_bound(client: Client) ->
             writer.write(piece)
             assert (await client.get("/health/live")).status == 200
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         for _ in range(5):
             normal = head(30 * 1024)
             await send(normal[:1000], normal[1000:-2], normal[-2:])
@@ -56,10 +56,10 @@ async def test_each_request_of_a_connection_has_its_own_bound(client: Client) ->
 
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Provide a connection that is closed at the end, within `PATIENCE_S`."""
+    """Provide a connection that is closed at the end, within `TIMEOUT_S`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             yield reader, writer
     finally:
         writer.close()
@@ -225,7 +225,7 @@ async def test_a_connection_that_asks_for_nothing_is_let_go(gateway: Gateway, cl
     await gateway.server.on_tick(0)
     assert not reader.at_eof()
     await gateway.server.on_tick(0)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
@@ -235,7 +235,7 @@ async def test_a_connection_that_asks_again_and_again_is_kept_whenever_it_is_loo
     gateway: Gateway, client: Client
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         for _ in range(3):
             normal = head(200)
             writer.write(normal[:100])
@@ -252,7 +252,7 @@ async def test_a_reader_is_kept_though_it_has_begun_to_ask_for_more(
 ) -> None:
     job_id = await writing.create()
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         writer.write(b"GET /v1/jobs/%s/events HTTP/1.1\r\n" % job_id.encode())
         writer.write(b"Host: tailrace.test\r\nAuthorization: Bearer sk-alice\r\n\r\n")
         await reader.readuntil(b"id: 0-1\n\n")
@@ -295,7 +295,7 @@ async def test_where_the_system_allows_few_files_there_are_fewer_connections_and
 
 async def until_answered(client: Client) -> None:
     """Ask until there is room."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             with suppress(EOFError, ConnectionError):
                 assert (await client.get("/health/live")).status == 200
@@ -304,7 +304,7 @@ async def until_answered(client: Client) -> None:
 
 async def test_requests_in_advance_are_answered_in_order_as_long_as_they_are_few(client: Client) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         writer.write(head(200) * (PIPELINED + 1))
         for _ in range(PIPELINED + 1):
             assert await answer(reader) == 200
@@ -318,7 +318,7 @@ async def test_a_reader_who_sent_requests_in_advance_is_let_go(
 ) -> None:
     job_id = await writing.create()
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         writer.write(head(200))
         writer.write(b"GET /v1/jobs/%s/events HTTP/1.1\r\n" % job_id.encode())
         writer.write(b"Host: tailrace.test\r\nAuthorization: Bearer sk-alice\r\n\r\n")

@@ -13,7 +13,7 @@ import pytest
 
 from shared.config.settings import Settings
 from shared.process.ports import free_port
-from tests.support.client import PATIENCE_S, Client
+from tests.support.client import TIMEOUT_S, Client
 from tests.support.docs import DOCS
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import PROMPT, Desk, desk
@@ -83,12 +83,12 @@ async def running_proxy(name: str, gateways: list[int], folder: Path) -> AsyncIt
         yield Client(port)
     finally:
         process.terminate()
-        await asyncio.wait_for(process.wait(), PATIENCE_S)
+        await asyncio.wait_for(process.wait(), TIMEOUT_S)
 
 
 async def answers(process: Process, port: int) -> None:
     """Wait until the proxy takes connections."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             assert process.returncode is None, "the proxy does not take its settings"
             try:
@@ -115,7 +115,7 @@ async def test_streams_drains_breaks_and_departures_pass_a_proxy(name: str, sett
 
 async def ready(client: Client) -> None:
     """Wait until the proxy has found its gateways."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while (await client.get("/health/live")).status != 200:
             pass
 
@@ -160,7 +160,7 @@ async def new_work_goes_to_the_other_gateway(client: Client, leaving: Gateway, *
     """With a `delay`, as `TAILRACE_DRAIN_DELAY_S` makes it, the proxy learns of it before anything is refused."""
     leaving.services.leaving = True
     healthy = 0 if delay else SURE
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while healthy < SURE:
             assert (await client.post(JOBS, BODY)).status == 202
             healthy = healthy + 1 if (await client.get("/health/ready")).status == 200 else 0

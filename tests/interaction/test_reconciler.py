@@ -15,7 +15,7 @@ from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from shared.store.queue import Queue
 from shared.store.reconcile_marker import ReconcileMarker
 from shared.store.server_check import Server
-from tests.support.core import PATIENCE_S, captured_logs, frozen, open_core
+from tests.support.core import TIMEOUT_S, captured_logs, frozen, open_core
 from tests.support.short_settings import stream_redis_url_of
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told
@@ -117,7 +117,7 @@ async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: S
             await jobs.client.execute_command("XDEL", jobs.keys.job(job_id).log, last)
             await jobs_server.stop()
             await jobs_server.start()
-            async with running_worker(own, told), asyncio.timeout(2 * PATIENCE_S):
+            async with running_worker(own, told), asyncio.timeout(2 * TIMEOUT_S):
                 while not (await jobs.job(job_id)).ended:
                     pass
 
@@ -133,7 +133,7 @@ async def test_a_worker_that_is_stopped_while_it_reconciles_lets_another_one_sta
 
     monkeypatch.setattr(Queue, "relist", endless)
     async with running_worker(system.settings, Told()):
-        await asyncio.wait_for(begun.wait(), PATIENCE_S)
+        await asyncio.wait_for(begun.wait(), TIMEOUT_S)
 
     async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
         assert await ReconcileMarker(jobs.client, jobs.keys).acquire("another", 60.0)

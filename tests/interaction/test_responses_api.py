@@ -14,7 +14,7 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.errors import Cancelled, ProviderRefused, ProviderTimeout
 from shared.model.jobs import KEPT
-from tests.support.client import HEARTBEAT, PATIENCE_S, Answer, Client, Response
+from tests.support.client import HEARTBEAT, TIMEOUT_S, Answer, Client, Response
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.scribe import PROMPT, Desk, Scribe
 
@@ -335,7 +335,7 @@ async def test_cancelling_ends_open_streams_and_is_idempotent(client: Client, wr
 
 
 async def until_cancelling(writing: Desk, scribe: Scribe) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while (await writing.store.load(scribe.job_id)).status.value != "cancelling":
             pass
 
@@ -457,7 +457,7 @@ async def test_a_response_that_is_not_to_be_stored_is_soon_deleted_with_request_
             scribe = await writing.take()
             await scribe.complete()
             await call.read_head()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while (await gateway.client.get(f"/v1/jobs/{scribe.job_id}")).status != 404:
                 pass
         assert (await gateway.client.get("/v1/jobs")).json()["data"] == []

@@ -26,7 +26,7 @@ from shared.model.routes import Continuation, OnStreamFailure
 from shared.store.answers import AppendAnswer
 from shared.store.queue import Taken
 from shared.store.replay_log import Entry, ReplayLog
-from tests.support.core import PATIENCE_S, frames_of
+from tests.support.core import TIMEOUT_S, frames_of
 from tests.support.system import PROMPT, System, ask, running_system, running_worker
 from tests.support.told import Call, Told, chunk_of
 from worker.model import retry
@@ -334,7 +334,7 @@ async def test_what_was_generated_before_a_drain_is_handed_over_too(
     async with running_worker(system.settings.model_copy(update={"drain_s": 0.0}), told) as draining:
         job_id = await system.submit()
         (await told.call()).say("half ")
-        await asyncio.wait_for(appending.wait(), PATIENCE_S)
+        await asyncio.wait_for(appending.wait(), TIMEOUT_S)
         draining.drain()
         await told.calls[0].until_closed()
         may_append.set()
@@ -372,7 +372,7 @@ async def test_a_stream_whose_caller_can_not_take_back_is_not_started_over_for_n
                 await response.read_head()
                 said = await response.rest()
         else:
-            await system.core.queue.wait_for_wake_up(system.core.client, ["default"], PATIENCE_S)
+            await system.core.queue.wait_for_wake_up(system.core.client, ["default"], TIMEOUT_S)
             taken = await system.core.queue.take(["default"], "dead.1", 0.05)
             assert isinstance(taken, Taken)
             lost = await system.core.begin(taken.job_id, "dead.1")

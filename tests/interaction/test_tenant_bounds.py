@@ -9,7 +9,7 @@ import pytest
 
 from shared.config.settings import Settings
 from tests.support.client import Answer
-from tests.support.core import PATIENCE_S
+from tests.support.core import TIMEOUT_S
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told
 
@@ -103,6 +103,6 @@ async def test_a_tenants_jobs_beyond_its_slots_wait_while_another_tenants_run(se
             told.calls[call].end()
             await system.over(mine[number])
         assert (await system.job(answer.json()["id"])).ended
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while await system.core.client.hlen(system.core.keys.reservations):  # type: ignore[misc]
                 pass

@@ -15,7 +15,7 @@ from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.store.keys import ARQ_JOB
 from shared.store.queue import Queue
-from tests.support.core import PATIENCE_S, captured_logs, make_spec
+from tests.support.core import TIMEOUT_S, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Call, Told, chunk_of
@@ -196,8 +196,8 @@ async def test_tool_calls_and_logprobs_come_as_the_provider_sent_them(system: Sy
 async def test_a_providers_fault_is_one_failed_event_with_its_code(
     system: System, script: dict[str, Any], code: str, after: int
 ) -> None:
-    impatient = system.settings.model_copy(update={"first_token_timeout_s": SOON_S, "gap_timeout_s": SOON_S})
-    async with running_worker(impatient):
+    short = system.settings.model_copy(update={"first_token_timeout_s": SOON_S, "gap_timeout_s": SOON_S})
+    async with running_worker(short):
         story = await system.story(await system.submit(scripted(tokens=5, after=after, **script)))
 
     assert story.types == ["queued", "started", *["delta"] * after, "failed"]
@@ -415,7 +415,7 @@ async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the
     await system.core.queue.admit(late, max_depth=10, retention_s=60)
     await system.due(late.id)
     async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
-        await asyncio.wait_for(made.wait(), PATIENCE_S)
+        await asyncio.wait_for(made.wait(), TIMEOUT_S)
         story = await system.story(late.id)
 
     assert forgotten == [late.id]
@@ -463,7 +463,7 @@ async def test_a_job_that_can_be_neither_run_nor_ended_is_given_back_and_logged_
     with captured_logs() as logs:
         async with running_worker(system.settings, Told(lambda call: call.end())):
             for _ in range(2):
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(TIMEOUT_S):
                     while await due_in_s(system, job_id) < 20:
                         pass
                 await system.due(job_id)
@@ -498,10 +498,10 @@ async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run
 async def test_a_worker_that_joins_a_fleet_full_of_long_jobs_fills_its_slots(system: System) -> None:
     """arq alone reads the first hundred jobs of a queue, in which running ones stay."""
     told = Told(on_call=lambda call: call.say("Long."))
-    patient = {"first_token_timeout_s": 60.0, "gap_timeout_s": 60.0}
+    long_waits = {"first_token_timeout_s": 60.0, "gap_timeout_s": 60.0}
 
     def worker(slots: int) -> AbstractAsyncContextManager[object]:
-        return running_worker(system.settings.model_copy(update={**patient, "worker_slots": slots}), told)
+        return running_worker(system.settings.model_copy(update={**long_waits, "worker_slots": slots}), told)
 
     for spec in [make_spec() for _ in range(150)]:
         await system.core.queue.admit(spec, max_depth=150, retention_s=60)

@@ -14,7 +14,7 @@ from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.store.jobs import Store
 from shared.store.queue import Queue, Taken
-from tests.support.core import PATIENCE_S, frozen
+from tests.support.core import TIMEOUT_S, frozen
 from tests.support.processes import Processes, at_peace, gone
 from tests.support.system import STOP_S, System, running_system, running_worker
 from tests.support.told import Told, told_upstream
@@ -39,7 +39,7 @@ def told(upstream: tuple[Told, str]) -> Told:
 
 @pytest.fixture
 def settings(settings: Settings, upstream: tuple[Told, str]) -> Settings:
-    """Return settings with a lease that no test waits for, and a patient drain."""
+    """Return settings with a lease that no test waits for, and a long drain."""
     changes = {"lease_s": LONG_S, "drain_s": LONG_S, "upstream_url": upstream[1]}
     return settings.model_copy(update=changes)
 
@@ -152,7 +152,7 @@ async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
     monkeypatch.setattr(Store, step, slow_step)
     monkeypatch.setattr(Runs, "drain", drain)
     async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
-        await asyncio.wait_for(taken.wait(), PATIENCE_S)
+        await asyncio.wait_for(taken.wait(), TIMEOUT_S)
         worker.drain()
         await worker.stopped()
     assert told.calls == []
@@ -181,7 +181,7 @@ async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_not_lost(
 
     monkeypatch.setattr(Queue, "take", slow_take)
     async with running_worker(system.settings.model_copy(update={"drain_s": drain_s})) as worker:
-        await asyncio.wait_for(claimed.wait(), PATIENCE_S)
+        await asyncio.wait_for(claimed.wait(), TIMEOUT_S)
         worker.drain()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -218,7 +218,7 @@ async def test_a_second_order_does_not_wait_for_a_claim_that_gets_no_answer(
 
     monkeypatch.setattr(Queue, "take", unanswered)
     async with running_worker(system.settings) as worker:
-        await asyncio.wait_for(asked.wait(), PATIENCE_S)
+        await asyncio.wait_for(asked.wait(), TIMEOUT_S)
         worker.drain()
         worker.hurry()
         async with asyncio.timeout(AT_ONCE_S):
@@ -264,7 +264,7 @@ async def test_a_command_that_is_cancelled_at_whatever_moment_stays_cancelled(sy
         for _ in range(turns):
             await asyncio.sleep(0)
         task.cancel()
-        await asyncio.wait([task], timeout=PATIENCE_S)
+        await asyncio.wait([task], timeout=TIMEOUT_S)
         assert task.cancelled(), turns
 
 

@@ -106,7 +106,7 @@ async def _neighbour(fleet: SharedFleet, pause_s: float) -> AsyncIterator[None]:
         await stop_child(process, 1.0)
 
 
-async def _said(process: Process, patience_s: float) -> str:
+async def _said(process: Process, within_s: float) -> str:
     assert process.stdout is not None
-    async with asyncio.timeout(patience_s):
+    async with asyncio.timeout(within_s):
         return (await process.stdout.readline()).decode().strip()

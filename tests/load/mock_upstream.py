@@ -22,7 +22,7 @@ import httptools
 import uvloop
 
 MOST_TOKENS = 100_000
-PATIENCE_S = 10.0
+TIMEOUT_S = 10.0
 _BURST = 8
 """Unpaced tokens that are written at once."""
 _HEAD = (
@@ -92,9 +92,9 @@ class Mock:
         self._changed.set()
 
     async def until_open(self, count: int) -> None:
-        """Wait until so many streams are written at once, at most `PATIENCE_S`."""
+        """Wait until so many streams are written at once, at most `TIMEOUT_S`."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while self.open < count:
                     self._changed.clear()
                     await self._changed.wait()
@@ -227,7 +227,7 @@ class Connection(asyncio.Protocol):
 
     async def _tell_closed(self, name: str) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 at = await asyncio.shield(self._mock.closing(name))
         except TimeoutError:
             self._answer({}, b"504 Gateway Timeout")

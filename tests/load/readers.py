@@ -146,8 +146,8 @@ async def measure(settings: Settings, readers: int, *, rate: float) -> Report:
             idle = await stack.enter_async_context(idle_readers(client.port, job_ids, readers))
             report.opened_s = time.monotonic() - began
             report.full_mib = resident(gateway) / MIB
-            await stream(report, gateway, client, rate, patience_s=3 * settings.send_timeout_s + 5)
-            await beat(report, idle, patience_s=2 * settings.heartbeat_s + 5)
+            await stream(report, gateway, client, rate, within_s=3 * settings.send_timeout_s + 5)
+            await beat(report, idle, within_s=2 * settings.heartbeat_s + 5)
             report.check(not any(each.lost for each in idle), "Idle readers were cut off.")
     report.check(
         report.reader_kib <= BUDGET_KIB,
@@ -193,7 +193,7 @@ def request(job_id: str) -> bytes:
     )
 
 
-async def stream(report: Report, gateway: Running, client: Client, rate: float, *, patience_s: float) -> None:
+async def stream(report: Report, gateway: Running, client: Client, rate: float, *, within_s: float) -> None:
     """Run one job with one reader that reads it and one that does not."""
     before = resident(gateway)
     text = " ".join("x" * (_WORD - 1) for _ in range(_WORDS))
@@ -208,7 +208,7 @@ async def stream(report: Report, gateway: Running, client: Client, rate: float, 
         reading = asyncio.create_task(read_all(report, client, job_id))
         most = before
         released = False
-        while not (reading.done() and released) and time.monotonic() - began < patience_s + _OPEN_S:
+        while not (reading.done() and released) and time.monotonic() - began < within_s + _OPEN_S:
             most = max(most, resident(gateway))
             if not released and not is_held(client.port, frozen.getsockname()[1]):
                 released = True
@@ -249,12 +249,12 @@ def texts_of(deltas: list[Event]) -> dict[int, str]:
     return {index: "".join(parts) for index, parts in said.items()}
 
 
-async def beat(report: Report, idle: list[IdleReader], *, patience_s: float) -> None:
+async def beat(report: Report, idle: list[IdleReader], *, within_s: float) -> None:
     """Wait until each idle reader has had another heartbeat."""
     before = [reader.heartbeats for reader in idle]
     began = time.monotonic()
     with suppress(TimeoutError):
-        await until(lambda: all(r.heartbeats > then for r, then in zip(idle, before, strict=True)), patience_s)
+        await until(lambda: all(r.heartbeats > then for r, then in zip(idle, before, strict=True)), within_s)
     report.heartbeat_s = time.monotonic() - began
     silent = sum(reader.heartbeats <= then for reader, then in zip(idle, before, strict=True))
     report.check(not silent, f"{silent} idle readers had no heartbeat.")

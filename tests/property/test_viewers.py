@@ -15,7 +15,7 @@ from tests.support.core import Core
 from tests.support.server_steps import ServerSteps, run_steps
 
 GATEWAYS = st.sampled_from(["g.1", "g.2", "g.3"])
-UNSEEN_S, ALONE_S = 40.0, 10.0
+FIRST_VIEWER_TIMEOUT_S, DISCONNECT_GRACE_S = 40.0, 10.0
 # Longer than all steps of one run: times nearer than this to a limit are not checked.
 SLACK_S = 4.0
 
@@ -24,11 +24,11 @@ SLACK_S = 4.0
 class Model:
     """Hold the state that the server should have. Times are seconds on a clock of its own."""
 
-    mortal: bool
+    abandonable: bool
     now: float = 0.0
     readers: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Of each gateway: how many, and until when that is believed."""
-    given_up_at: float = UNSEEN_S
+    given_up_at: float = FIRST_VIEWER_TIMEOUT_S
     over: bool = False
 
     @property
@@ -39,21 +39,25 @@ class Model:
         self.readers = {name: seen for name, seen in self.readers.items() if seen[1] > self.now}
         if count:
             self.readers[gateway] = count, self.now + VIEWER_LEASE_S
-            self.given_up_at = self.now + VIEWER_LEASE_S + ALONE_S
+            self.given_up_at = self.now + VIEWER_LEASE_S + DISCONNECT_GRACE_S
         elif self.readers.pop(gateway, None):
             last = max((until for _, until in self.readers.values()), default=0.0)
-            self.given_up_at = max(last, self.now + stay_s) + ALONE_S
+            self.given_up_at = max(last, self.now + stay_s) + DISCONNECT_GRACE_S
 
 
 class Viewing(ServerSteps):
     """Run three gateways and one job."""
 
-    @initialize(mortal=st.booleans(), caller=st.booleans())
-    def open(self, mortal: bool, caller: bool) -> None:
+    @initialize(abandonable=st.booleans(), caller=st.booleans())
+    def open(self, abandonable: bool, caller: bool) -> None:
         self.core: Core = self.open_core()
-        terms = Abandonment(OnDisconnect.CANCEL, UNSEEN_S, ALONE_S) if mortal else Abandonment()
+        terms = (
+            Abandonment(OnDisconnect.CANCEL, FIRST_VIEWER_TIMEOUT_S, DISCONNECT_GRACE_S)
+            if abandonable
+            else Abandonment()
+        )
         self.job = self.run(self.core.queued(abandonment=terms, viewer="g.1" if caller else None))
-        self.model = Model(mortal)
+        self.model = Model(abandonable)
         if caller:
             self.model.tell("g.1", 1, 0.0)
 
@@ -61,11 +65,11 @@ class Viewing(ServerSteps):
     def tell(self, gateway: str, count: int, let_go: bool) -> None:
         stay_s = VIEWER_LEASE_S if let_go else 0.0
         (left_s,) = self.run(self.core.viewers.tell(gateway, [View(self.job, count, stay_s)]))
-        if self.model.over or not self.model.mortal:
+        if self.model.over or not self.model.abandonable:
             assert left_s is None
         if not self.model.over:
             self.model.tell(gateway, count, stay_s)
-            if self.model.mortal:
+            if self.model.abandonable:
                 assert left_s is not None
                 expected = max(self.model.given_up_at - self.model.now, 0.0)
                 assert max(expected - SLACK_S, 0.0) <= left_s <= expected + 0.001
@@ -75,7 +79,7 @@ class Viewing(ServerSteps):
         keys = self.core.keys.job(self.job)
         for gateway in self.run(self.core.client.zrange(keys.viewers, 0, -1)):
             self.run(self.core.client.zincrby(keys.viewers, -by_s * 1000, gateway))
-        if self.model.mortal:
+        if self.model.abandonable:
             self.run(self.core.client.hincrby(keys.record, "abandon_at", -int(by_s * 1000)))  # type: ignore[arg-type]
         self.model.now += by_s
 
@@ -85,7 +89,7 @@ class Viewing(ServerSteps):
         if -SLACK_S < overdue_s < 0:
             return  # the real clock may have come so far
         answer = self.run(self.core.store.abandon(self.job, 0))
-        if not self.model.mortal:
+        if not self.model.abandonable:
             assert answer == "watched"
         elif self.model.over:
             assert answer == "ended"

@@ -1,7 +1,7 @@
 """An HTTP/1.1 client that keeps every byte and reads only on demand.
 
 Other clients hide the subjects of these tests: the end of a body, its heartbeats, and a slow client that takes nothing
-from its socket. One request for each connection; each wait is bounded by `PATIENCE_S`.
+from its socket. One request for each connection; each wait is bounded by `TIMEOUT_S`.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 
 from shared.model.events import Event, decode_frame
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 HEARTBEAT = b": hb\n"
 _READ_BYTES = 64 * 1024
 _EMPTY_STATUSES = (204, 304)
@@ -168,7 +168,7 @@ class Response:
         return data
 
     async def _fill(self) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             data = await asyncio.get_running_loop().sock_recv(self._sock, _READ_BYTES)
         if not data:
             raise EOFError("The server closed the connection.")
@@ -204,7 +204,7 @@ class Client:
         if json_body is not None:
             body = json.dumps(json_body).encode()
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 loop = asyncio.get_running_loop()
                 await loop.sock_connect(sock, ("127.0.0.1", self.port))
                 await loop.sock_sendall(sock, self._head(method, target, body, headers or {}))

@@ -30,7 +30,7 @@ from shared.store.queue import Queue
 from shared.store.replay_log import Entry, ReplayLog
 from shared.store.viewers import Viewers
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 """How long a test waits for anything."""
 RETENTION_S = 60.0
 DEAD_LETTER_RETENTION_S = 120.0
@@ -173,7 +173,7 @@ class Listener:
         """Return each message that was published so far and not returned yet."""
         await self._client.publish(self._channel, _END_OF_LISTENING)
         found: list[bytes] = []
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             async for message in self._messages:
                 if message["data"] == _END_OF_LISTENING:
                     break
@@ -225,7 +225,7 @@ class LogEvents:
 
     async def wait_for(self, name: str, times: int = 1) -> None:
         """Wait until this was logged so many times."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while len(self.named(name)) < times:
                 self._more.clear()
                 await self._more.wait()
@@ -257,7 +257,7 @@ class Watched:
         """Wait until it is so, as long as it changes."""
         while not so():
             self._changed.clear()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 await self._changed.wait()
 
 

@@ -13,7 +13,7 @@ from gateway.app import running
 from gateway.server import listen, make_server
 from shared.config.settings import Settings
 from shared.model.bounds import CONNECTIONS
-from tests.support.client import PATIENCE_S, Client
+from tests.support.client import TIMEOUT_S, Client
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Gateway:
 
 
 async def until(so: Callable[[], bool]) -> None:
-    """Wait for a condition without an event: check it repeatedly, for at most `PATIENCE_S`."""
-    async with asyncio.timeout(PATIENCE_S):
+    """Wait for a condition without an event: check it repeatedly, for at most `TIMEOUT_S`."""
+    async with asyncio.timeout(TIMEOUT_S):
         while not so():  # noqa: ASYNC110  # if there were an event, one would wait for it
             await asyncio.sleep(0.001)
 
@@ -61,5 +61,5 @@ async def _stop(server: uvicorn.Server) -> None:
     for connection in list(server.server_state.connections):
         connection.transport.abort()
     if tasks := list(server.server_state.tasks):
-        _, slow = await asyncio.wait(tasks, timeout=PATIENCE_S)
+        _, slow = await asyncio.wait(tasks, timeout=TIMEOUT_S)
         assert not slow, slow

@@ -28,7 +28,7 @@ from shared.process.ports import free_port
 
 START_S = 30.0
 STOP_S = 10.0
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 PYTHON = (sys.executable, "-P", "-m")
 _DOOM = """
 import os, signal, sys
@@ -267,7 +267,7 @@ def offspring(pid: int) -> dict[int, str]:
     return found
 
 
-async def gone(pids: Iterable[int], timeout_s: float = PATIENCE_S) -> None:
+async def gone(pids: Iterable[int], timeout_s: float = TIMEOUT_S) -> None:
     """Wait until none of these processes runs any more (Linux); they need not be our children."""
     async with asyncio.timeout(timeout_s):
         await asyncio.gather(*(_gone(pid) for pid in pids))

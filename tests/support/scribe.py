@@ -28,7 +28,7 @@ from tests.support.short_settings import redis_url_of
 from worker.execution.ending import Ending, completed, ended_badly, finish
 from worker.model.digest import StreamDigest
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 PROMPT = [{"role": "user", "content": "Hello?"}]
 
 
@@ -67,9 +67,9 @@ class Desk:
 
     async def take(self) -> "Scribe":
         """Wait for the next job of the lane and begin it."""
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while not isinstance(taken := await self.queue.take([DEFAULT_LANE], _owner(), lease_s=60), Taken):
-                await self.queue.wait_for_wake_up(self.client, [DEFAULT_LANE], PATIENCE_S)
+                await self.queue.wait_for_wake_up(self.client, [DEFAULT_LANE], TIMEOUT_S)
         return await self.begin(taken.job_id)
 
     async def begin_the_end(self, job_id: str) -> "Scribe":

@@ -18,7 +18,7 @@ from shared.model.lanes import DEFAULT_LANE
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, Keys
 from shared.store.reconcile_marker import ReconcileMarker
 from tests.support.client import Client
-from tests.support.core import PATIENCE_S, Core, open_core
+from tests.support.core import TIMEOUT_S, Core, open_core
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.short_settings import redis_url_of
 from tests.support.told import MODEL
@@ -121,7 +121,7 @@ class System:
 
     @property
     def waiting(self) -> str:
-        """How the command begins with which a worker waits for a bell."""
+        """The beginning of the command with which a worker waits for a wake-up."""
         return f"BLPOP {self.core.keys.wake_ups('')}"
 
     async def submit(self, body: dict[str, Any] | None = None, **fields: Any) -> str:
@@ -142,12 +142,12 @@ class System:
         """Return the job's record."""
         return await self.core.job(job_id)
 
-    async def story(self, job_id: str, within_s: float = 2 * PATIENCE_S) -> Story:
+    async def story(self, job_id: str, within_s: float = 2 * TIMEOUT_S) -> Story:
         """Wait for the job's end; all its events, proven."""
         async with asyncio.timeout(within_s):
             return await read_story(self.client, job_id)
 
-    async def over(self, job_id: str, within_s: float = 2 * PATIENCE_S) -> Job:
+    async def over(self, job_id: str, within_s: float = 2 * TIMEOUT_S) -> Job:
         """Wait for the job's end without reading it: each reader counts as a viewer, and keeps it running."""
         async with asyncio.timeout(within_s):
             while not (job := await self.job(job_id)).ended:
@@ -157,7 +157,7 @@ class System:
     async def until(self, job_id: str, event: EventType, count: int = 1) -> list[Event]:
         """Wait until a reader has this event so many times; return its events until then."""
         events: list[Event] = []
-        async with asyncio.timeout(2 * PATIENCE_S), self.reading(job_id) as read:
+        async with asyncio.timeout(2 * TIMEOUT_S), self.reading(job_id) as read:
             while sum(each.type is event for each in events) < count:
                 events.append(await read())
         return events
@@ -174,7 +174,7 @@ class System:
         async with self.core.client.monitor() as monitor:
 
             async def seen(text: str) -> None:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(TIMEOUT_S):
                     while text not in (await monitor.next_command())["command"]:
                         pass
 
@@ -188,7 +188,7 @@ class System:
         await self.core.client.hset(record, mapping=dict(fields))  # type: ignore[misc]
 
     async def due(self, job_id: str) -> None:
-        """Let the lane's entry be due, without a ring."""
+        """Let the lane's entry be due, without a wake-up."""
         await self.core.client.zadd(self.lane, {job_id: 0}, xx=True)
 
     async def check_next(self, job_id: str, score: int = 0) -> None:
@@ -268,7 +268,7 @@ class Worker:
     async def ready(self) -> None:
         """Wait until it takes jobs."""
         waiting = asyncio.create_task(self._ready.wait())
-        await asyncio.wait([waiting, self._task], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([waiting, self._task], timeout=TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if self._task.done():
             await self._task

@@ -32,7 +32,7 @@ from tests.support.meter import Meter
 from tests.support.unread import Unread
 from worker.upstream.providers.scripted import MODEL, Script, embed, perform, script_of, scripted_inputs, text_of
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n"
     b"Transfer-Encoding: chunked\r\nX-Request-Id: req_scripted\r\n\r\n"
@@ -160,12 +160,12 @@ class Upstream:
         return sum(seen.closed for seen in self.requests)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until this is so, for at most `PATIENCE_S`.
+        """Wait until this is so, for at most `TIMEOUT_S`.
 
         Raises:
             TimeoutError: it never was.
         """
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while not condition():
                 self._changed.clear()
                 await self._changed.wait()

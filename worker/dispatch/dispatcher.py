@@ -19,7 +19,7 @@ from shared.store.answers import RenewAnswer, StopReason
 from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage, name_of
 from shared.store.jobs import Store
 from shared.store.keys import Keys
-from shared.store.queue import PATIENCE_LEASES, Claim, Queue, Taken
+from shared.store.queue import CALL_LIMIT_LEASES, Claim, Queue, Taken
 from shared.store.retrying import retry_until_redis_answers
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.execution.completion import CompletionSteps
@@ -48,7 +48,7 @@ class Dispatcher:
         keys: Keys,
         *,
         client: Client,
-        bell_client: Client,
+        wake_up_client: Client,
         lanes: Sequence[Lane],
         slots: int,
         lease_s: float,
@@ -60,7 +60,7 @@ class Dispatcher:
         self._runs = runs
         self._ender = ender
         self._completion_steps = completion_steps
-        self._bell_client = bell_client
+        self._wake_up_client = wake_up_client
         self._slots = slots
         self._host = socket.gethostname()
         self._lease_s = lease_s
@@ -105,7 +105,7 @@ class Dispatcher:
             try:
                 wait_s = await self._take_once()
                 if wait_s is not None:
-                    await self._hear_bell(min(wait_s, _SWEEP_S))
+                    await self._wait_for_wake_up(min(wait_s, _SWEEP_S))
                 outage.is_over()
                 backoff.reset()
             except REDIS_FAULTS as error:
@@ -115,19 +115,21 @@ class Dispatcher:
                 self.beat_soon()
                 await asyncio.sleep(backoff.next_s())
 
-    async def _hear_bell(self, wait_s: float) -> None:
+    async def _wait_for_wake_up(self, wait_s: float) -> None:
         asked_at = self._now()
-        ringing = asyncio.create_task(self._queue.wait_for_wake_up(self._bell_client, self._scheduler.order(), wait_s))
+        waking = asyncio.create_task(
+            self._queue.wait_for_wake_up(self._wake_up_client, self._scheduler.order(), wait_s)
+        )
         freed = asyncio.create_task(self._freed.wait())
         try:
-            await asyncio.wait([ringing, freed], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([waking, freed], return_when=asyncio.FIRST_COMPLETED)
         finally:
             freed.cancel()
-            ringing.cancel()  # a wake-up that is lost here was for a job that the next `take` finds
-            await asyncio.wait([ringing])
-        if not ringing.cancelled():
-            ringing.result()
-        if self._now() - asked_at > wait_s + self._lease_s * PATIENCE_LEASES:
+            waking.cancel()  # a wake-up that is lost here was for a job that the next `take` finds
+            await asyncio.wait([waking])
+        if not waking.cancelled():
+            waking.result()
+        if self._now() - asked_at > wait_s + self._lease_s * CALL_LIMIT_LEASES:
             # Redis or this process was frozen: claims may have expired because they could not be renewed.
             raise TimeoutError("Redis was away.")
 

@@ -34,8 +34,8 @@ _SWEEP_S = 0.5
 _HOLD_S = 5.0
 _CHECK_LEAST_S = 0.05
 # The time that a worker gets to end its cancelled job, and a running one that has passed its deadline.
-_CANCEL_PATIENCE_MS = 2_000
-_DEADLINE_PATIENCE_MS = 2_000
+_CANCEL_GRACE_MS = 2_000
+_DEADLINE_GRACE_MS = 2_000
 
 EndJob = Callable[[str, TailraceError], Awaitable[bool]]
 
@@ -101,10 +101,10 @@ class Reaper:
 
     async def sweep(self) -> bool:
         """Check the jobs that are due, once; return True if there may be more."""
-        patience_s = self._trust_at - self._clock.monotonic()
-        patient = patience_s > 0
+        untrusted_s = self._trust_at - self._clock.monotonic()
+        untrusted = untrusted_s > 0
         # Jobs that are not checked yet are hidden only until the reaper trusts the times.
-        hold_s = min(_HOLD_S, patience_s) if patient else _HOLD_S
+        hold_s = min(_HOLD_S, untrusted_s) if untrusted else _HOLD_S
         queue_ms, job_ids = await self._queue.due_for_check(hold_s=hold_s, limit=CHECKED_JOBS)
         if not job_ids:
             return False
@@ -112,7 +112,7 @@ class Reaper:
         times = _Times(jobs_ms=await self._store.time_ms(), held_until_ms=queue_ms + int(_HOLD_S * 1000))
         for job_id, job in zip(job_ids, await self._store.load_many(job_ids), strict=True):
             try:
-                await self._check_once(job_id, job, times, patient=patient)
+                await self._check_once(job_id, job, times, untrusted=untrusted)
             except REDIS_DOWN:
                 raise
             except Exception:  # the top of one job's check: a job that can't be checked must not delay the others
@@ -120,10 +120,10 @@ class Reaper:
                     log.exception("reaper.check_failed", job=job_id)
         return len(job_ids) == CHECKED_JOBS
 
-    async def _check_once(self, job_id: str, job: Job | BrokenJob | None, times: _Times, *, patient: bool) -> None:
+    async def _check_once(self, job_id: str, job: Job | BrokenJob | None, times: _Times, *, untrusted: bool) -> None:
         if job is None or (isinstance(job, Job) and job.ended):
             await self._forget(job_id, job)
-        elif patient:
+        elif untrusted:
             return
         elif isinstance(job, Job):
             await self._check(job, times)
@@ -139,17 +139,17 @@ class Reaper:
         now_ms = times.jobs_ms
         if job.status is State.CANCELLING:
             await self._check_cancelling(job, now_ms)
-        elif now_ms >= job.deadline_ms + (_DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0):
+        elif now_ms >= job.deadline_ms + (_DEADLINE_GRACE_MS if job.status is State.RUNNING else 0):
             await self._end_now(job.id, job.lane, DeadlinePassed("The job's time was over."))
         elif self._abandoned_in_s(job, now_ms) > 0 or not await self._abandon(job):
-            patience_ms = _DEADLINE_PATIENCE_MS if job.status is State.RUNNING else 0
-            over_in_s = (job.deadline_ms + patience_ms - now_ms) / 1000
+            grace_ms = _DEADLINE_GRACE_MS if job.status is State.RUNNING else 0
+            over_in_s = (job.deadline_ms + grace_ms - now_ms) / 1000
             in_s = min(max(min(over_in_s, self._abandoned_in_s(job, now_ms)), _CHECK_LEAST_S), JOB_CHECK_S)
             await self._put_back(job.place, in_s, times)
 
     def _abandoned_in_s(self, job: Job, now_ms: int) -> float:
         """Return the seconds until the job is abandoned for lack of viewers, as far as is known now."""
-        if not job.mortal:
+        if not job.abandonable:
             return math.inf
         abandoned_in_s, up_s = (job.abandon_ms - now_ms) / 1000, self._clock.monotonic() - self._back_at
         # Viewers from before the server's outage first get a lease's time to renew theirs.
@@ -165,7 +165,7 @@ class Reaper:
             return False
         log.info("reaper.abandoned", job=job.id)
         if answer is CancelAnswer.CANCELLING:
-            await self._queue.schedule_check([job.id], _CANCEL_PATIENCE_MS / 1000)
+            await self._queue.schedule_check([job.id], _CANCEL_GRACE_MS / 1000)
         else:
             await self._completion_steps.run(job.id, job.lane, failed=answer is not CancelAnswer.CANCELLED)
         return True
@@ -181,7 +181,7 @@ class Reaper:
         remains = await self._store.remains(job_id)
         if remains is None:
             await self._forget(job_id, None)
-        elif remains.deadline_ms is not None and times.jobs_ms >= remains.deadline_ms + _DEADLINE_PATIENCE_MS:
+        elif remains.deadline_ms is not None and times.jobs_ms >= remains.deadline_ms + _DEADLINE_GRACE_MS:
             await self._end_now(job_id, remains.place.lane, DeadlinePassed("The job's time was over."))
         else:
             self._serve(remains.place.lane)
@@ -194,7 +194,7 @@ class Reaper:
 
     async def _check_cancelling(self, job: Job, now_ms: int) -> None:
         code, cancelled_at = await self._store.cancel_state(job.id)
-        left_ms = cancelled_at + _CANCEL_PATIENCE_MS - now_ms if job.owner else 0
+        left_ms = cancelled_at + _CANCEL_GRACE_MS - now_ms if job.owner else 0
         if left_ms > 0:
             await self._queue.schedule_check([job.id], left_ms / 1000)
         else:

@@ -83,7 +83,7 @@ def may_follow(plan: Plan, partial: PartialAnswer, progress: Progress) -> bool:
         return True
     if plan.policy is OnStreamFailure.FAIL:
         return False
-    return not plan.job.one_way or bool(continuable_links(plan, partial, progress))
+    return not plan.job.append_only_reader or bool(continuable_links(plan, partial, progress))
 
 
 def link_orders(plan: Plan, upcoming: NextAttempt) -> tuple[list[int], list[int]]:
@@ -94,7 +94,7 @@ def link_orders(plan: Plan, upcoming: NextAttempt) -> tuple[list[int], list[int]
     able = continuable_links(plan, upcoming.partial, upcoming.progress)
     order = order_of(len(plan.chain.links), upcoming.progress, able)
     first = [link for link in order if link in able] or order
-    return first, [] if plan.job.one_way else [link for link in order if link not in first]
+    return first, [] if plan.job.append_only_reader else [link for link in order if link not in first]
 
 
 def attempt_input(plan: Plan, upcoming: NextAttempt, permit: Permit) -> AttemptInput:

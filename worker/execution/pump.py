@@ -75,7 +75,7 @@ class Outbox:
         self._waiting.append(Sealed(self.seq, frame, self._pump.clock.monotonic()))
         self._waiting_bytes += len(frame)
         self.log_bytes += len(frame)
-        self._pump.ring(self)
+        self._pump.wake(self)
         if self._waiting_bytes >= self._max_bytes:
             self._room.clear()
             await self._room.wait()
@@ -105,7 +105,7 @@ class Outbox:
             self._waiting_bytes += len(sealed.frame)
         while self._waiting and self._waiting[0].seq <= log_ends_at:
             self._waiting_bytes -= len(self._waiting.popleft().frame)
-        self._pump.ring(self)
+        self._pump.wake(self)
         return True
 
     # The pump's side.
@@ -192,7 +192,7 @@ class Pump:
         self._log = replay_log
         self._max_bytes = max_bytes
         self._dirty: dict[str, Outbox] = {}
-        self._bell = asyncio.Event()
+        self._wake_up = asyncio.Event()
         self._outage = Outage("pump.redis_lost", "pump.redis_back")
         self._busy = Outage("pump.redis_busy", "pump.redis_takes_again")
         self.clock = clock
@@ -201,24 +201,24 @@ class Pump:
         """Make an outbox for one execution; `on_stop` is called once, when the log refuses an entry of it."""
         return Outbox(self, execution, self._max_bytes, on_stop)
 
-    def ring(self, outbox: Outbox) -> None:
+    def wake(self, outbox: Outbox) -> None:
         """Wake the pump for an outbox that has frames to send."""
         self._dirty[outbox.execution.owner] = outbox
-        self._bell.set()
+        self._wake_up.set()
 
     async def run(self) -> None:
         """Flush until cancelled."""
         pause = _PAUSE_FIRST_S
         while True:
-            await self._bell.wait()
-            self._bell.clear()
+            await self._wake_up.wait()
+            self._wake_up.clear()
             if await self._flush():
                 pause = _PAUSE_FIRST_S
             else:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _PAUSE_MOST_S)
             if self._dirty:
-                self._bell.set()
+                self._wake_up.set()
 
     async def _flush(self) -> bool:
         """Append one batch; False if Redis did not accept it now. Unacknowledged entries are sent again unchanged."""

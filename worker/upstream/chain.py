@@ -105,12 +105,12 @@ class Link:
             AttemptFailed: the provider raised another error.
         """
         asked = request if self._model is None else {**request, "model": self._model}
-        patience = asyncio.timeout(min(total_s, self._first_token_s))
+        first_token_timeout = asyncio.timeout(min(total_s, self._first_token_s))
         try:
-            async with patience:
+            async with first_token_timeout:
                 return await self._provider.embed(asked)
         except TimeoutError:
-            if not patience.expired():
+            if not first_token_timeout.expired():
                 raise
             if total_s > self._first_token_s:
                 silent = f"The provider {self.name} sent no embeddings for {self._first_token_s:g} s."

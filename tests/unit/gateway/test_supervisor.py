@@ -16,7 +16,7 @@ from gateway import supervisor as module
 from gateway.supervisor import FIRST_DELAY_S, LONGEST_DELAY_S, STABLE_S, Program, Supervisor, restart_delay
 from shared.model.errors import StartupError
 from shared.process.clock import SystemClock
-from tests.support.processes import PATIENCE_S, gone, offspring
+from tests.support.processes import TIMEOUT_S, gone, offspring
 
 # Code of a stand-in part, before and after it reports that it is ready on the descriptor in its last argument.
 TELL = "import os, signal, sys, time; fd = int(sys.argv[-1]); tell = lambda: os.write(fd, b'ready\\n'); "
@@ -27,7 +27,7 @@ STUBBORN = TELL + "signal.signal(signal.SIGTERM, signal.SIG_IGN); tell(); time.s
 class StandIn(Program):
     """Run the given code as a program. `spawned` and `readied` count."""
 
-    def __init__(self, code: str, *, start_s: float = PATIENCE_S, stop_s: float = PATIENCE_S) -> None:
+    def __init__(self, code: str, *, start_s: float = TIMEOUT_S, stop_s: float = TIMEOUT_S) -> None:
         super().__init__("part", (sys.executable, "-c", code), {}, start_s=start_s, stop_s=stop_s)
         self.spawned = asyncio.Semaphore(0)
         self.readied = asyncio.Semaphore(0)
@@ -85,7 +85,7 @@ class Puppet:
         self._end.set_result(status)
 
     async def until(self, entry: str, times: int = 1) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             while self.diary.count(f"{self.name} {entry}") < times:
                 self.happened.clear()
                 await self.happened.wait()
@@ -96,7 +96,7 @@ class Puppet:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restart without delay."""
     monkeypatch.setattr(module, "FIRST_DELAY_S", 0.001)
     monkeypatch.setattr(module, "LONGEST_DELAY_S", 0.001)
@@ -174,7 +174,7 @@ async def test_a_part_that_can_be_missed_may_fail_and_the_others_go_on() -> None
         assert diary[-1] == "above started"
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_timeouts")
 async def test_a_dead_part_is_started_again_however_often_that_fails() -> None:
     part = Puppet("part", [])
     with capture_logs() as logs:
@@ -204,7 +204,7 @@ async def test_a_signal_ends_the_block_and_stops_the_parts(number: signal.Signal
     async with Supervisor(SystemClock()) as supervisor:
         await supervisor.start(Puppet("part", diary))
         os.kill(os.getpid(), number)
-        await asyncio.wait_for(supervisor.watch(), PATIENCE_S)
+        await asyncio.wait_for(supervisor.watch(), TIMEOUT_S)
         pytest.fail("the block went on")
     assert diary == ["part started", "part stopping", "part stopped"]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -219,7 +219,7 @@ async def test_a_signal_that_is_ignored_stays_ignored() -> None:
         os.kill(os.getpid(), signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         os.kill(os.getpid(), signal.SIGTERM)
-        await asyncio.wait_for(supervisor.watch(), PATIENCE_S)
+        await asyncio.wait_for(supervisor.watch(), TIMEOUT_S)
     assert diary == ["part started", "part stopping", "part stopped"]
 
 
@@ -232,7 +232,7 @@ async def test_a_second_signal_kills_what_takes_its_time() -> None:
         await supervisor.start(slow)
         second = asyncio.create_task(_signal_after(slow, "stopping"))
         os.kill(os.getpid(), signal.SIGINT)
-        await asyncio.wait_for(supervisor.watch(), PATIENCE_S)
+        await asyncio.wait_for(supervisor.watch(), TIMEOUT_S)
     await second
     assert diary[2:] == [
         "slow stopping",
@@ -319,7 +319,7 @@ async def test_a_program_that_ignores_sigterm_is_killed_after_its_bound() -> Non
     part = StandIn(STUBBORN, stop_s=0.1)
     await part.start()
     death = asyncio.create_task(part.died())
-    await asyncio.wait_for(part.stop(), PATIENCE_S)
+    await asyncio.wait_for(part.stop(), TIMEOUT_S)
     assert await death == -signal.SIGKILL
 
 
@@ -341,7 +341,7 @@ async def test_what_a_program_says_is_passed_on_once_it_is_ready(capfd: pytest.C
     assert capfd.readouterr().err == "early\nlate\n"
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("short_timeouts")
 async def test_a_killed_program_runs_again_in_a_new_process() -> None:
     part = StandIn(WAITS)
     async with Supervisor(SystemClock()) as supervisor:
@@ -349,7 +349,7 @@ async def test_a_killed_program_runs_again_in_a_new_process() -> None:
         await part.readied.acquire()
         (first,) = stand_ins(below=os.getpid())
         os.kill(first, signal.SIGKILL)
-        await asyncio.wait_for(part.readied.acquire(), PATIENCE_S)
+        await asyncio.wait_for(part.readied.acquire(), TIMEOUT_S)
         (second,) = stand_ins(below=os.getpid())
         assert second != first
     assert stand_ins(below=os.getpid()) == []
@@ -377,7 +377,7 @@ async def test_a_killed_supervisor_leaves_nothing_running_not_even_the_stubborn(
         sys.executable, "-c", BOSS, STUBBORN, stdout=PIPE, cwd=Path(__file__).parents[3]
     )
     assert boss.stdout is not None
-    assert await asyncio.wait_for(boss.stdout.readline(), PATIENCE_S) == b"ready\n"
+    assert await asyncio.wait_for(boss.stdout.readline(), TIMEOUT_S) == b"ready\n"
     parts = stand_ins(below=boss.pid)
     assert len(parts) == 2
     boss.kill()

@@ -129,10 +129,16 @@ def test_a_native_job_has_the_defaults_of_the_settings_and_lives_without_a_reade
     ("fields", "expected"),
     [
         ({"on_disconnect": "continue"}, Abandonment()),
-        ({"on_disconnect": "cancel"}, Abandonment(CANCEL, unseen_s=VIEWER_LEASE_S, alone_s=5)),
-        ({"abandon_after_s": 60}, Abandonment(CONTINUE, unseen_s=60, alone_s=60)),
-        ({"on_disconnect": "cancel", "abandon_after_s": 60}, Abandonment(CANCEL, unseen_s=60, alone_s=5)),
-        ({"on_disconnect": "cancel", "abandon_after_s": 0.5}, Abandonment(CANCEL, unseen_s=0.5, alone_s=0.5)),
+        ({"on_disconnect": "cancel"}, Abandonment(CANCEL, VIEWER_LEASE_S, 5)),
+        ({"abandon_after_s": 60}, Abandonment(CONTINUE, 60, 60)),
+        (
+            {"on_disconnect": "cancel", "abandon_after_s": 60},
+            Abandonment(CANCEL, 60, 5),
+        ),
+        (
+            {"on_disconnect": "cancel", "abandon_after_s": 0.5},
+            Abandonment(CANCEL, 0.5, 0.5),
+        ),
         ({"abandon_after_s": None}, Abandonment()),
     ],
 )
@@ -142,16 +148,14 @@ def test_a_job_says_what_becomes_of_it_without_viewers(fields: dict[str, Any], e
 
 def test_a_chat_call_lives_as_long_as_its_caller_who_views_it_from_the_start() -> None:
     spec = chat(BODY)
-    assert spec.abandonment == Abandonment(CANCEL, unseen_s=VIEWER_LEASE_S, alone_s=5)
+    assert spec.abandonment == Abandonment(CANCEL, VIEWER_LEASE_S, 5)
     assert spec.viewer == GATEWAY
 
 
 def test_a_dialect_has_the_same_in_headers() -> None:
     assert chat(BODY, options=RequestOptions(on_disconnect="continue")).abandonment == Abandonment()
-    assert chat(BODY, options=RequestOptions(abandon_after="1e1")).abandonment == Abandonment(
-        CANCEL, unseen_s=10, alone_s=5
-    )
-    on = Abandonment(CONTINUE, unseen_s=2.5, alone_s=2.5)
+    assert chat(BODY, options=RequestOptions(abandon_after="1e1")).abandonment == Abandonment(CANCEL, 10, 5)
+    on = Abandonment(CONTINUE, 2.5, 2.5)
     options = RequestOptions(on_disconnect="continue", abandon_after="2.5")
     assert chat(BODY, options=options).abandonment == on
     assert response({}, background=True, abandon_after="2.5").abandonment == on
@@ -192,7 +196,7 @@ def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
     spec = response({"metadata": {"a": "b"}}, lane="low")
     assert json.loads(spec.request) == {**BODY, "tailrace": {"store": True}}
     assert (spec.kind, spec.lane, spec.metadata, spec.idempotency_key) == ("chat", "low", {"a": "b"}, "key")
-    assert spec.abandonment == Abandonment(CANCEL, unseen_s=VIEWER_LEASE_S, alone_s=5)
+    assert spec.abandonment == Abandonment(CANCEL, VIEWER_LEASE_S, 5)
 
 
 def test_a_response_in_the_background_goes_on_without_a_reader() -> None:
@@ -224,7 +228,7 @@ def test_who_wishes_something_else_under_a_key_asks_for_something_else(given: Re
 
 
 @pytest.mark.parametrize(
-    ("streaming", "options", "one_way"),
+    ("streaming", "options", "append_only_reader"),
     [
         (True, RequestOptions(), True),
         (False, RequestOptions(), False),
@@ -234,13 +238,13 @@ def test_who_wishes_something_else_under_a_key_asks_for_something_else(given: Re
     ],
 )
 def test_a_stream_that_lives_for_its_caller_alone_is_never_started_over(
-    streaming: bool, options: RequestOptions, one_way: bool
+    streaming: bool, options: RequestOptions, append_only_reader: bool
 ) -> None:
     call = JobRequest("chat.completions", BODY, BODY, options, "key", streaming=streaming)
-    assert admission().admit(call, ALICE).one_way == one_way
+    assert admission().admit(call, ALICE).append_only_reader == append_only_reader
     answered = respond({}, options=options, kept={}, streaming=streaming)
-    assert answered.one_way == one_way
-    assert not native(BODY).one_way
+    assert answered.append_only_reader == append_only_reader
+    assert not native(BODY).append_only_reader
 
 
 def test_a_policy_is_kept_beside_the_request() -> None:

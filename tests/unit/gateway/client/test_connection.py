@@ -10,12 +10,12 @@ import pytest
 
 from gateway.client import connection
 from gateway.client.connection import Connection, address_of
-from gateway.client.model.patience import Patience
+from gateway.client.model.retry_window import RetryWindow
 from shared.model.errors import EventTooLarge, GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
 from shared.model.events import START, EventId
 from tests.support.canned import END, FAREWELL, JOB, LOST, Canned, answer, delta, problem, stream
 
-PATIENCE_S = 60.0
+RETRY_S = 60.0
 
 
 class Scene:
@@ -26,9 +26,9 @@ class Scene:
         self.now = 0.0
         self.waited: list[float] = []
         self.told: list[str] = []
-        patience = Patience(before_s, PATIENCE_S)
+        window = RetryWindow(before_s, RETRY_S)
         self.connection = Connection(
-            address_of(self.gateway.url), "sk-alice", patience, self, self.told.append, sleep=self._sleep
+            address_of(self.gateway.url), "sk-alice", window, self, self.told.append, sleep=self._sleep
         )
 
     def monotonic(self) -> float:
@@ -113,7 +113,7 @@ def test_a_gateway_that_only_says_farewell_is_given_up_in_the_end(stage: Stage) 
 
     with pytest.raises(GatewayUnreachable, match="can't be reached: peer closed connection"):
         ids(scene)
-    assert sum(scene.waited) == pytest.approx(PATIENCE_S)
+    assert sum(scene.waited) == pytest.approx(RETRY_S)
 
 
 def test_heartbeats_are_an_answer(stage: Stage) -> None:
@@ -127,7 +127,7 @@ def test_a_gateway_that_was_there_is_waited_for_and_people_are_told_once(stage: 
 
     with pytest.raises(GatewayUnreachable, match=r"^The gateway at http://127.0.0.1:\d+ can't be reached: Connection"):
         ids(scene)
-    assert sum(scene.waited) == pytest.approx(PATIENCE_S)
+    assert sum(scene.waited) == pytest.approx(RETRY_S)
     (told,) = scene.told
     assert told.endswith(": Connection refused. Trying again; Ctrl-C ends it.")
 
@@ -273,7 +273,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 @pytest.mark.parametrize("key", ["", " ", "sk-\n", "sk-é"])
 def test_a_key_that_can_be_none_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(StartupError, match="printable ASCII") as refused:
-        Connection(address_of("http://host"), key, Patience(0, 0), Clockless(), print)
+        Connection(address_of("http://host"), key, RetryWindow(0, 0), Clockless(), print)
     assert not key.strip() or key not in str(refused.value)
 
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from gateway.http.heavy_work import HeavyWork, RequestWork, body_size, note_body_size
 from shared.model.bounds import INLINE_BYTES
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
 
 
 async def test_small_work_is_done_at_once_in_the_loops_thread() -> None:
@@ -33,11 +33,11 @@ async def test_the_loop_goes_on_and_a_second_request_waits() -> None:
 
     def work() -> bool:
         alone = running.acquire(blocking=False)
-        assert go.wait(PATIENCE_S)
+        assert go.wait(TIMEOUT_S)
         running.release()
         return alone
 
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         both = [asyncio.create_task(heavy.run(INLINE_BYTES + 1, work)) for _ in range(2)]
         await asyncio.sleep(0)  # the loop's own turn comes although the work has not ended
         assert not any(task.done() for task in both)

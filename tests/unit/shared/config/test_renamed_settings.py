@@ -5,7 +5,7 @@ import pytest
 from shared.config.renamed_settings import RENAMED, explain_renamed
 from shared.config.settings import Settings
 
-TABLE = {"patience_s": "wait_s", "speed": "rate"}
+TABLE = {"delay_s": "wait_s", "speed": "rate"}
 
 
 @pytest.mark.parametrize("name", ["speed", "TAILRACE_SPEED", "tailrace_speed"])
@@ -16,10 +16,10 @@ def test_an_old_name_is_explained_by_the_new_one(name: str) -> None:
 
 
 def test_several_old_names_make_one_sentence() -> None:
-    sentence = explain_renamed(["speed", "patience_s"], TABLE)
+    sentence = explain_renamed(["speed", "delay_s"], TABLE)
 
     assert sentence == (
-        "TAILRACE_PATIENCE_S is TAILRACE_WAIT_S now; TAILRACE_SPEED is TAILRACE_RATE now: "
+        "TAILRACE_DELAY_S is TAILRACE_WAIT_S now; TAILRACE_SPEED is TAILRACE_RATE now: "
         "set the new name in place of the old one."
     )
 

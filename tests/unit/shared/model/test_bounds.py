@@ -38,7 +38,7 @@ def test_no_other_module_has_a_size_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     ("local", "bound"),
-    [("NUDGE_OVER", bounds.NUDGE_OVER), ("MAX_WAKE_UPS", bounds.BELLS), ("MAX_OVER", bounds.DEAD_LETTERS_OVER)],
+    [("NUDGE_OVER", bounds.NUDGE_OVER), ("MAX_WAKE_UPS", bounds.WAKE_UPS), ("MAX_OVER", bounds.DEAD_LETTERS_OVER)],
 )
 def test_the_functions_have_the_same(local: str, bound: int) -> None:
     assert re.findall(rf"^local {local} = (\d+)", FUNCTIONS, re.MULTILINE) == [str(bound)]

@@ -103,7 +103,7 @@ def test_a_record_is_read_field_by_field() -> None:
     assert (job.status, job.last, job.attempts) == (State.FAILED, EventId(2, 17), 1)
     assert (job.created_ms, job.started_ms, job.ended_ms) == (1000, 1001, 5000)
     assert (job.deadline_ms, job.abandon_ms, job.on_disconnect) == (31000, 77, OnDisconnect.CANCEL)
-    assert (job.mortal, job.background) == (True, False)
+    assert (job.abandonable, job.background) == (True, False)
     assert (job.metadata, job.outcome) == ({"a": "b"}, {"usage": None})
 
 
@@ -111,7 +111,7 @@ def test_what_a_young_job_does_not_have_yet_is_zero_or_empty() -> None:
     job = job_from_record(JOB, record(started=None, abandon_at=None, metadata=None, on_disconnect=None))
 
     assert (job.started_ms, job.ended_ms, job.abandon_ms) == (0, 0, 0)
-    assert (job.mortal, job.background) == (False, True)
+    assert (job.abandonable, job.background) == (False, True)
     assert (job.metadata, job.outcome) == ({}, {})
 
 

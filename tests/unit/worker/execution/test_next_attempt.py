@@ -72,7 +72,7 @@ CHAIN = Chain([link(Continuation.NONE), link(Continuation.PREFILL), link(Continu
 
 
 def plan(policy: OnStreamFailure = OnStreamFailure.CONTINUE, *, append_only: bool = False) -> Plan:
-    return Plan(replace(JOB, one_way=append_only), {"messages": []}, CHAIN, policy)
+    return Plan(replace(JOB, append_only_reader=append_only), {"messages": []}, CHAIN, policy)
 
 
 def upcoming(partial: PartialAnswer = PARTIAL, seen: EventId | None = SEEN) -> NextAttempt:

@@ -345,10 +345,10 @@ async def test_an_answer_that_is_finished_but_never_ends_is_whole(pass_time: Cal
 
 async def test_after_the_finish_no_token_is_owed(pass_time: Callable[[float], None]) -> None:
     provider = Told(token(), STOP)
-    impatient = Link(provider, first_token_s=LAST_WORDS_S / 4, gap_s=LAST_WORDS_S / 4)
+    short = Link(provider, first_token_s=LAST_WORDS_S / 4, gap_s=LAST_WORDS_S / 4)
 
     async def read_it() -> list[Chunk]:
-        async with impatient.stream({}, total_s=TOTAL_S) as chunks:
+        async with short.stream({}, total_s=TOTAL_S) as chunks:
             return [chunk async for chunk in chunks]
 
     reading = asyncio.create_task(read_it())

@@ -8,7 +8,7 @@ FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 5.0
 
 
-class Patience:
+class RetryWindow:
     """Bound the retries of one gateway. `before_s` counts until its first answer, `after_s` from its last answer on.
 
     Both are in seconds; with 0 nothing is tried twice.
@@ -31,7 +31,7 @@ class Patience:
         self._failures = 0
 
     def wait_s(self, now: float, chance: float, asked_s: float | None = None) -> float | None:
-        """Return after how many seconds to try again after a failure; None if patience is over.
+        """Return after how many seconds to try again after a failure; None if the window is over.
 
         `asked_s` is the delay that the gateway requested. Without one the delay doubles. Its later half is scaled by
         `chance` (0 to 1), so that a crowd of clients doesn't return at one moment.
