@@ -26,7 +26,7 @@ from tests.support.raw_upstream import (
     sent,
 )
 from worker.upstream.chain import Link
-from worker.upstream.providers import http_upstream, openai_compatible
+from worker.upstream.providers import http_client, http_upstream, openai_compatible
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.vectors import read_vectors
@@ -184,6 +184,7 @@ async def test_no_form_of_a_body_fills_our_memory(
 ) -> None:
     monkeypatch.setattr(openai_compatible, "EVENT_BYTES", 50_000)
     monkeypatch.setattr(http_upstream, "EVENT_BYTES", 50_000)
+    monkeypatch.setattr(http_client, "EVENT_BYTES", 50_000)
     upstream.play("m", answer)
     with pytest.raises(ProviderGarbage, match="over 50000 bytes"):
         await read_to_the_end(provider)

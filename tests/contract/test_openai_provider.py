@@ -27,7 +27,7 @@ from shared.model.errors import (
 from tests.support.upstream import TIMEOUT_S, Upstream, ask, expected_text, running_upstream
 from worker.upstream import chain
 from worker.upstream.chain import Link
-from worker.upstream.providers import http_upstream, openai_compatible
+from worker.upstream.providers import http_client, http_upstream, openai_compatible
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 from worker.upstream.providers.scripted import MODEL
 from worker.upstream.providers.scripted import embed as scripted_answer
@@ -599,7 +599,7 @@ async def test_an_answer_that_is_no_stream_is_called_garbage(
 async def test_no_upstream_fills_our_memory(
     provider: OpenAICompatible, upstream: Upstream, request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (openai_compatible, http_upstream):
+    for module in (openai_compatible, http_upstream, http_client):
         monkeypatch.setattr(module, "EVENT_BYTES", 50_000)
     with pytest.raises(ProviderGarbage, match="of over 50000 bytes"):
         await read(provider, request_)
@@ -812,7 +812,7 @@ async def test_what_goes_wrong_with_vectors_is_told_as_with_a_chat(
 async def test_an_answer_full_of_vectors_is_bounded(
     provider: OpenAICompatible, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (openai_compatible, http_upstream):
+    for module in (openai_compatible, http_upstream, http_client):
         monkeypatch.setattr(module, "EVENT_BYTES", 1000)
 
     with pytest.raises(ProviderGarbage, match="over 1000 bytes"):

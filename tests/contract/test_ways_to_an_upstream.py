@@ -8,7 +8,7 @@ import pytest
 from shared.model.errors import ProviderRefused, ProviderUnreachable, StartupError
 from tests.support.core import captured_logs
 from tests.support.upstream import TIMEOUT_S, Upstream, ask, running_upstream
-from worker.upstream.providers.http_upstream import is_loopback
+from worker.upstream.providers.http_client import is_loopback
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 
 ELSEWHERE = "http://model.invalid/v1"

@@ -21,6 +21,7 @@ from shared.model.bounds import EVENT_BYTES
 from shared.model.errors import AttemptFailed, ProviderGarbage, ProviderTimeout
 from shared.model.routes import RequestRules
 from worker.upstream.providers.http_upstream import HttpUpstream, drain
+from worker.upstream.providers.openai_caller import OpenAICaller
 from worker.upstream.wire.answers import ChatAnswer, DocumentAnswer
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.chunk_reader import ChunkReader
@@ -49,7 +50,7 @@ class OpenAICompatible:
         Raises:
             StartupError: the address or the key can't be one.
         """
-        self._http = HttpUpstream(name, base_url, api_key)
+        self._http = HttpUpstream(name, base_url, api_key, partial(OpenAICaller, base_url, api_key))
         self._rules = rules or RequestRules()
         self._left_out = LeftOut()
 
