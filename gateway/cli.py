@@ -24,8 +24,8 @@ from gateway.client.arguments import COMMANDS, add_commands
 from gateway.client.commands import run
 from gateway.http.address import LOCAL_HOSTS, base_url, bracketed
 from gateway.supervisor import Program, Supervisor
+from shared.config.route_settings import SCRIPTED_URL
 from shared.config.settings import Settings, environment_notes, load_settings
-from shared.config.upstream_settings import SCRIPTED_URL
 from shared.model.errors import StartupError, Unavailable
 from shared.model.routes import Continuation
 from shared.process.clock import SystemClock

@@ -17,11 +17,12 @@ from shared.process.ready import tell_ready
 from shared.telemetry.logs import configure_logs, log_notes
 from worker.app import run_worker
 from worker.configured_providers import make_providers
+from worker.upstream.providers.protocols import BUILT_IN_PROTOCOLS, ProviderProtocols
 
 log = structlog.get_logger()
 
 
-async def main(settings: Settings, ready_fd: int | None) -> int:
+async def main(settings: Settings, ready_fd: int | None, protocols: ProviderProtocols = BUILT_IN_PROTOCOLS) -> int:
     """Run the worker with signal handling and return the exit code of the process."""
     stop, now = asyncio.Event(), asyncio.Event()
 
@@ -37,7 +38,7 @@ async def main(settings: Settings, ready_fd: int | None) -> int:
         tell_ready(ready_fd)
 
     try:
-        await run_worker(settings, make_providers(settings), ready=ready, stop=stop, now=now)
+        await run_worker(settings, make_providers(settings, protocols), ready=ready, stop=stop, now=now)
     except (StartupError, RedisUnavailable) as error:
         print(error, file=sys.stderr)
         return 2

@@ -6,12 +6,14 @@ Pure. Not here: reading the environment (settings.py), and the routes themselves
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from shared.model.bounds import CHAIN
 from shared.model.routes import (
+    OPENAI_PROTOCOL,
+    SCRIPTED_PROTOCOL,
     Continuation,
     DeveloperRole,
     EmbeddingEncoding,
@@ -23,6 +25,9 @@ from shared.model.routes import (
     Upstream,
 )
 
+SCRIPTED_URL: Final = "scripted:"
+"""The address of the provider that plays scripts instead of asking a model."""
+
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -33,7 +38,12 @@ class _Strict(BaseModel):
 class ProviderSettings(_Strict):
     """The settings of one upstream."""
 
-    base_url: str = Field(min_length=1, description="its address, as in `https://api.openai.com/v1`")
+    protocol: str = Field(
+        OPENAI_PROTOCOL,
+        min_length=1,
+        description="the API that it speaks: openai, or scripted (answers without a model, and without a `base_url`)",
+    )
+    base_url: str | None = Field(None, min_length=1, description="its address, as in `https://api.openai.com/v1`")
     api_key: SecretStr | None = Field(None, description="its key")
     continuation: Continuation = Field(
         Continuation.NONE,
@@ -62,6 +72,13 @@ class ProviderSettings(_Strict):
         None, description="`system` if it does not know the role `developer`; unset: the caller's"
     )
     pass_unknown: bool = Field(True, description="whether it gets fields that OpenAI does not have, such as `top_k`")
+
+    @model_validator(mode="after")
+    def _has_an_address(self) -> "ProviderSettings":
+        # The other protocols are known to the worker only.
+        if self.protocol == OPENAI_PROTOCOL and self.base_url is None:
+            raise ValueError("base_url is missing: the protocol openai needs an address")
+        return self
 
     @property
     def rules(self) -> RequestRules:
@@ -199,5 +216,16 @@ def _targets(name: str, routes: Mapping[str, RouteSettings], defaults: Defaults)
 def upstream_of(name: str, provider: ProviderSettings) -> Upstream:
     """Build the upstream of a provider's settings."""
     return Upstream(
-        name, provider.base_url, provider.api_key, provider.continuation, provider.max_concurrency, provider.rules
+        name,
+        provider.base_url,
+        provider.api_key,
+        provider.continuation,
+        provider.max_concurrency,
+        provider.rules,
+        protocol_of(provider.base_url, provider.protocol),
     )
+
+
+def protocol_of(base_url: str | None, protocol: str = OPENAI_PROTOCOL) -> str:
+    """Return the protocol of a provider: the address `scripted:` names it, too."""
+    return SCRIPTED_PROTOCOL if base_url == SCRIPTED_URL else protocol

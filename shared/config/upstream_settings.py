@@ -8,15 +8,20 @@ import re
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
 from shared.config.comma_lists import CommaSeparated
-from shared.config.route_settings import ProviderSettings, RouteSettings, check_chains, upstream_of
-from shared.model.routes import ANY_MODEL, Continuation, Upstream
+from shared.config.route_settings import (
+    SCRIPTED_URL,
+    ProviderSettings,
+    RouteSettings,
+    check_chains,
+    protocol_of,
+    upstream_of,
+)
+from shared.model.routes import ANY_MODEL, Continuation, RequestRules, Upstream
 
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 UPSTREAM, SCRIPTED = "upstream", "scripted"
 """The name of the provider at `upstream_url`."""
-SCRIPTED_URL = "scripted:"
-"""The `upstream_url` of the provider that plays scripts instead of asking a model."""
 
 
 class UpstreamSettings(BaseModel):
@@ -81,7 +86,9 @@ class UpstreamSettings(BaseModel):
             return {name: upstream_of(name, each) for name, each in self.providers.items()}
         name = SCRIPTED if self.upstream_url == SCRIPTED_URL else UPSTREAM
         key, limit = self.upstream_api_key, self.upstream_max_concurrency
-        return {name: Upstream(name, self.upstream_url, key, self.upstream_continuation, limit)}
+        protocol = protocol_of(self.upstream_url)
+        upstream = Upstream(name, self.upstream_url, key, self.upstream_continuation, limit, RequestRules(), protocol)
+        return {name: upstream}
 
     @property
     def served_models(self) -> tuple[str, ...]:

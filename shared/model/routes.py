@@ -7,6 +7,7 @@ Pure. Not here: building the table from the settings (shared/config/route_settin
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -14,6 +15,10 @@ from shared.model.errors import ModelNotFound
 
 ANY_MODEL = "*"
 """The name of the route that serves every model that has none of its own."""
+OPENAI_PROTOCOL: Final = "openai"
+"""The protocol of a provider that names none."""
+SCRIPTED_PROTOCOL: Final = "scripted"
+"""The protocol of the provider that plays scripts instead of asking a model."""
 
 
 class Continuation(StrEnum):
@@ -75,14 +80,18 @@ class RequestRules:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """A provider, as it is configured. It gets at most `max_concurrency` calls at once; None: no bound."""
+    """A provider, as it is configured. It gets at most `max_concurrency` calls at once; None: no bound.
+
+    Its `protocol` is a name that the worker knows. `base_url` is None if the protocol needs no address.
+    """
 
     name: str
-    base_url: str
+    base_url: str | None
     api_key: SecretStr | None = None
     continuation: Continuation = Continuation.NONE
     max_concurrency: int | None = None
     rules: RequestRules = RequestRules()
+    protocol: str = OPENAI_PROTOCOL
 
 
 @dataclass(frozen=True, slots=True)

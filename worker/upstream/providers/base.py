@@ -1,12 +1,12 @@
-"""The provider protocol: an upstream API turns a chat request into a stream of chunks, and inputs into vectors.
+"""The members of a provider: it turns a chat request into a stream of chunks and, if it can embed, inputs into vectors.
 
-Each foreign protocol has one module. Not here: time-outs (worker/upstream/chain.py), and reading an upstream's chunks
-(worker/upstream/wire/chunk_reader.py).
+Not here: how a provider is chosen and opened (worker/upstream/providers/protocols.py), time-outs
+(worker/upstream/chain.py), and reading an upstream's chunks (worker/upstream/wire/chunk_reader.py).
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.vectors import Vectors
@@ -27,17 +27,22 @@ class Provider(Protocol):
         """
         ...
 
-    async def embed(self, request: Mapping[str, Any]) -> Vectors:
-        """Send an embeddings request (OpenAI's body, `input` a list, without `encoding_format`).
-
-        Return one vector for each input. Cancelling it closes the upstream's socket.
-        """
-        ...
-
     async def models(self) -> list[str]:
         """Return the names of the models it serves."""
         ...
 
     async def close(self) -> None:
         """Close its connections."""
+        ...
+
+
+@runtime_checkable
+class EmbeddingProvider(Protocol):
+    """A provider that can also embed. A provider without these members refuses embeddings."""
+
+    async def embed(self, request: Mapping[str, Any]) -> Vectors:
+        """Send an embeddings request (OpenAI's body, `input` a list, without `encoding_format`).
+
+        Return one vector for each input. Cancelling it closes the upstream's socket.
+        """
         ...

@@ -1,7 +1,8 @@
 """The HTTP client of an upstream: its connections, time-out, proxies, redirects and the bounds of its answers.
 
 The rules hold for every upstream, whichever API it has. The client is OpenAI's over aiohttp, which reads a token at
-half the cost of its default one. Not here: requests and credentials (http_upstream.py and the modules of the APIs).
+half the cost of its default one. Not here: requests and credentials
+(worker/upstream/providers/http_upstream.py and the modules of the APIs).
 """
 
 from collections.abc import AsyncIterator

@@ -1,7 +1,7 @@
 """The HTTP side of an upstream, whichever API it has: calls, their one repetition, and faults as errors of the tree.
 
 A provider's protocol brings an `HttpCaller`, which writes the headers of its API. Not here: requests, the meaning of
-answers, and the client with its rules (http_client.py).
+answers, and the client with its rules (worker/upstream/providers/http_client.py).
 """
 
 import asyncio

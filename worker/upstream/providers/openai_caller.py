@@ -1,7 +1,8 @@
 """The calls of OpenAI's API, with the headers of its official client.
 
 The client's models are left out, since they cost more than the rest of a token's way, and so is its event reader, which
-takes a line of any length. Not here: the rules of the connection (http_client.py), and requests (openai_compatible.py).
+takes a line of any length. Not here: the rules of the connection (worker/upstream/providers/http_client.py),
+and requests (worker/upstream/providers/openai_compatible.py).
 """
 
 import httpx2

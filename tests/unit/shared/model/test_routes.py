@@ -223,8 +223,9 @@ def test_a_chain_that_leads_nowhere_is_refused_by_its_key(routes: dict[str, Any]
 @pytest.mark.parametrize(
     ("providers", "sentence"),
     [
-        ({"p": {}}, r"TAILRACE_PROVIDERS\.p\.base_url: Field required"),
+        ({"p": {}}, r"TAILRACE_PROVIDERS\.p: .*base_url is missing: the protocol openai needs an address"),
         ({"p": {"base_url": ""}}, r"TAILRACE_PROVIDERS\.p\.base_url: "),
+        ({"p": {**OPENAI, "protocol": ""}}, r"TAILRACE_PROVIDERS\.p\.protocol: "),
         ({"p": {**OPENAI, "continuation": "resume"}}, r"TAILRACE_PROVIDERS\.p\.continuation: .*'none', 'prefill'"),
         ({"p": {**OPENAI, "max_concurrency": 0}}, r"TAILRACE_PROVIDERS\.p\.max_concurrency: "),
         ({"p": {**OPENAI, "streaming": "never"}}, r"TAILRACE_PROVIDERS\.p\.streaming: "),

@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 import anyio
 import pytest
 
-from shared.model.errors import DeadlinePassed, ModelNotFound, ProviderTimeout, ProviderTruncated, ProviderUnreachable
+from shared.model.errors import (
+    DeadlinePassed,
+    ModelNotFound,
+    ProviderRefused,
+    ProviderTimeout,
+    ProviderTruncated,
+    ProviderUnreachable,
+)
 from shared.model.routes import Continuation, OnStreamFailure, Route, RouteTable, Target, Upstream
 from tests.support.core import captured_logs
 from worker.upstream.chain import LAST_WORDS_S, Link, Routes
@@ -566,3 +573,26 @@ async def test_a_providers_own_time_out_and_other_errors_are_passed_on() -> None
         with pytest.raises(type(error)) as caught:
             await embed(Told(error))
         assert caught.value is error
+
+
+class Chats:
+    """Act as a provider that can't embed."""
+
+    name = "chats"
+
+    def stream(self, request: Mapping[str, Any]) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        raise NotImplementedError
+
+    async def models(self) -> list[str]:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        raise NotImplementedError
+
+
+async def test_a_provider_without_embeddings_refuses_them_with_its_name_and_its_models() -> None:
+    chats = Link(Chats(), first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, model="gpt-x")
+    with pytest.raises(ProviderRefused, match=r"^The provider chats has no embeddings, so its model gpt-x can't") as no:
+        await chats.embed({"model": "m", "input": ["a"]}, total_s=TOTAL_S)
+
+    assert (no.value.code, no.value.param, no.value.retryable) == ("model_not_found", "model", False)
