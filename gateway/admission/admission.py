@@ -28,6 +28,7 @@ from gateway.admission.validation import (
     read_on_stream_failure,
     read_seconds,
 )
+from gateway.http.middleware import current_request_id
 from shared.model.errors import InvalidRequest, ModelNotFound
 from shared.model.events import encode_in_pieces
 from shared.model.jobs import (
@@ -284,4 +285,4 @@ class Admission:
         if self._memory is not None:
             await self._memory.refuse_if_full()
         await self.check_model(spec)
-        return await self._intake.submit(spec)
+        return await self._intake.submit(spec, current_request_id())

@@ -5,11 +5,15 @@ Admit, create, release: a 202 is sent only after all three. Not here: which requ
 
 from dataclasses import replace
 
+import structlog
+
 from shared.model.errors import JobNotFound, TooManyBytes
 from shared.model.jobs import Job, JobSpec
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.jobs import Store
 from shared.store.queue import Admission, Queue
+
+log = structlog.get_logger()
 
 
 class Intake:
@@ -35,8 +39,10 @@ class Intake:
         self._retention_s, self._listed_s = retention_s, listed_s
         self._bounds = bounds
 
-    async def submit(self, spec: JobSpec) -> Job:
+    async def submit(self, spec: JobSpec, request_id: str = "") -> Job:
         """Admit, create and release a job; return it as it was created, or as it is by now.
+
+        `request_id` names the request that submits it.
 
         Raises:
             BoundReached, IdempotencyConflict: nothing was stored.
@@ -52,11 +58,17 @@ class Intake:
             admission = await self._admit(spec)
         placed = max(admission.position, 1)
         try:
-            created = await self._store.create(spec, placed, again=admission.existing, bounds=self._bounds)
+            created = await self._store.create(
+                spec, placed, again=admission.existing, bounds=self._bounds, request_id=request_id
+            )
         except TooManyBytes:
             await self._queue.withdraw(spec)
             raise
-        if await self._queue.release(spec.id, spec.lane):
+        released = await self._queue.release(spec.id, spec.lane)
+        if created.new:
+            about = {"tenant": spec.tenant, "lane": spec.lane, "kind": spec.kind, "model": spec.model}
+            log.info("job.submitted", job=spec.id, **about)
+        if released:
             return created.job
         job = await self._store.load(spec.id)
         if not job.ended:

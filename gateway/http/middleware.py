@@ -22,6 +22,8 @@ A stream that waits inside would hold the frames and the request of all its laye
 
 _AT_END = "tailrace.at_end"
 
+# The name of a request's id in the log, and in the log's context.
+_ID = "request"
 _FOREIGN_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,128}")
 _GUARDS = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
 _QUIET = ("/health/", "/metrics")
@@ -54,7 +56,7 @@ class RequestLog:
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id), *_guards(message["headers"])]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request=request_id.decode()):
+        with structlog.contextvars.bound_contextvars(**{_ID: request_id.decode()}):
             try:
                 await self._app(scope, receive, send_with_id)
                 if (afterwards := scope.pop(AFTERWARDS, None)) is not None:
@@ -72,6 +74,11 @@ class RequestLog:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         route = scope["route"].path if "route" in scope else "none"
         self._metrics.http.of(method, route, f"{status // 100}xx").observe(self._clock.monotonic() - started_at)
+
+
+def current_request_id() -> str:
+    """Return the id of the request that the current task serves; empty outside of one."""
+    return str(structlog.contextvars.get_contextvars().get(_ID, ""))
 
 
 def at_end(scope: Scope, call: Callable[[], None]) -> None:

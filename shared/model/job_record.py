@@ -59,6 +59,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             requeued_as=_job_id(record, b"requeued_as"),
             brief=b"keep" in record,
             dismissed=b"dismissed" in record,
+            request_id=record.get(b"request_id", b"").decode(),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenJob(f"The job's record can't be read: {error!r}.") from error

@@ -286,6 +286,8 @@ class Job:
     """Whether its caller does not want it stored: it is deleted soon after its end, and is never a dead letter."""
     dismissed: bool = False
     """Whether it was a dead letter and was deleted as one."""
+    request_id: str = ""
+    """The HTTP request that submitted it; the log names both."""
 
     @property
     def dead_letter(self) -> bool:

@@ -19,12 +19,13 @@ class Step(NamedTuple):
     args: list[str | bytes | int]
 
 
-def create_step(all_keys: Keys, spec: JobSpec, position: int, *, again: bool, bounds: TenantBounds) -> Step:
+def create_step(
+    all_keys: Keys, spec: JobSpec, position: int, *, again: bool, bounds: TenantBounds, request_id: str = ""
+) -> Step:
     """Build the call that creates a job; its caller is the first viewer if `spec` names one."""
     keys = all_keys.job(spec.id)
-    step = Step(
-        [keys.record, keys.request, keys.log, keys.channel], _arguments(all_keys, spec, position, again, bounds)
-    )
+    arguments = _arguments(all_keys, spec, position, again, bounds)
+    step = Step([keys.record, keys.request, keys.log, keys.channel], [*arguments, request_id])
     if spec.viewer is not None:
         step.keys.extend((keys.viewers, keys.readers))
         step.args.extend((spec.viewer, int(VIEWER_LEASE_S * 1000)))

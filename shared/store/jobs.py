@@ -109,7 +109,13 @@ class Store:
         self._failed_retention_ms = int(max(retention_s, failed_retention_s) * 1000)
 
     async def create(
-        self, spec: JobSpec, position: int, *, again: bool = False, bounds: TenantBounds = UNBOUNDED
+        self,
+        spec: JobSpec,
+        position: int,
+        *,
+        again: bool = False,
+        bounds: TenantBounds = UNBOUNDED,
+        request_id: str = "",
     ) -> Created:
         """Write record, request and the `queued` event, unless they exist. `bounds` are the tenant's.
 
@@ -118,7 +124,7 @@ class Store:
         Raises:
             TooManyBytes: the tenant stores as many bytes as new jobs may fill; nothing was written.
         """
-        step = create_step(self._keys, spec, position, again=again, bounds=bounds)
+        step = create_step(self._keys, spec, position, again=again, bounds=bounds, request_id=request_id)
         answer, record = await self._functions.call("create", step.keys, *step.args)
         if answer == b"bytes":
             self._counts.refused_for_bytes()

@@ -232,11 +232,11 @@ class LogEvents:
 
 
 @contextmanager
-def captured_logs() -> Iterator[LogEvents]:
-    """Take the lines that are logged in this block."""
+def captured_logs(*, with_ids: bool = False) -> Iterator[LogEvents]:
+    """Take the lines that are logged in this block, with the ids that the context has if the test asks for them."""
     former = structlog.get_config()
     events = LogEvents()
-    structlog.configure(processors=[events])
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, events] if with_ids else [events])
     try:
         yield events
     finally:

@@ -163,6 +163,8 @@ class JobRun:
 
     async def _load(self) -> Plan:
         job, request = await retry_until_redis_answers(lambda: self._store.load_with_request(self.claim.job_id))
+        if job.request_id:
+            structlog.contextvars.bind_contextvars(request=job.request_id)
         if job.kind not in self._services.factories:
             raise BrokenJob(f"This version does not support jobs of kind {job.kind!r}.")
         return Plan.of(job, request, self._services.routes.chain(job.model))

@@ -14,7 +14,7 @@ end
 -- '1' if its reader is append-only, the dead letter that it is requeued from or '',
 -- the most that it is kept after its end in ms or '', fingerprint and Idempotency-Key or '', '1' if it may have been here and
 -- was lost, the base of its tenant's bytes, bytes up to which new jobs may fill it or '', bytes that all jobs may or '',
--- the brief request that remains without an answer or '' [, gateway, viewer's lease ms]
+-- the brief request that remains without an answer or '', the id of the HTTP request or '' [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record} | {'bytes', {}} (the tenant keeps too many; nothing was written)
 -- With a gateway, the caller is the job's first viewer. The epochs of a job that was lost begin behind those that it
 -- had: its readers may come back with event ids of a text that is gone.
@@ -24,21 +24,21 @@ local function create(keys, args)
   need('SET', keys[2], 'v')
   local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
   local bytes = frame('queued', data, 0, 1)
-  local size = JOB_BYTES + #args[7] + #args[10] + #args[23] + #bytes
+  local size = JOB_BYTES + #args[7] + #args[10] + #args[23] + #args[24] + #bytes
   if would_pass(args[20], whole_steps(size), args[21]) then return { 'bytes', {} } end
   local now = now_ms()
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
   if keys[5] then
-    local lease = tonumber(args[25])
-    show(keys[5], keys[6], args[24], 1, now, lease)
+    local lease = tonumber(args[26])
+    show(keys[5], keys[6], args[25], 1, now, lease)
     if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
   end
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
     'model', args[6], 'epoch', 0, 'owner', '', 'seq', 1, 'base', 0, 'attempts', 0, 'created', digits(now),
     'deadline', digits(now + tonumber(args[8])), 'abandon_at', abandon_at, 'metadata', args[10],
     'on_disconnect', args[12], 'on_stream_failure', args[14], 'one_way', args[15], 'base_of_bytes', args[20],
-    'bytes', digits(size))
+    'bytes', digits(size), 'request_id', args[24])
   if args[16] ~= '' then redis.call('HSET', keys[1], 'requeued_from', args[16]) end
   if args[17] ~= '' then redis.call('HSET', keys[1], 'keep', args[17]) end
   if args[18] ~= '' then redis.call('HSET', keys[1], 'asked_under', args[18]) end
