@@ -9,7 +9,8 @@ from contextlib import suppress
 import structlog
 
 from shared.store.catalog import Catalogue
-from shared.store.client import REDIS_FAULTS, name_of
+from shared.store.client import REDIS_FAULTS
+from shared.store.refusals import name_of
 from worker.upstream.model_lists import ModelLists
 
 log = structlog.get_logger()

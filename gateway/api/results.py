@@ -18,7 +18,8 @@ from shared.model.bounds import PAGE_BYTES
 from shared.model.errors import NotFound, Unavailable
 from shared.model.jobs import Embedded, Job
 from shared.model.kinds import has_result
-from shared.store.client import REDIS_DOWN, name_of
+from shared.store.client import REDIS_DOWN
+from shared.store.refusals import name_of
 
 log = structlog.get_logger()
 

@@ -26,7 +26,8 @@ from shared.model.errors import (
     TailraceError,
     Unavailable,
 )
-from shared.store.client import REDIS_DOWN, REDIS_FULL, RefusedByRedis, name_of
+from shared.store.client import REDIS_DOWN, REDIS_FULL
+from shared.store.refusals import RefusedByRedis, name_of
 
 log = structlog.get_logger()
 

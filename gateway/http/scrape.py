@@ -18,10 +18,11 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from shared.store.client import REDIS_FAULTS, name_of
+from shared.store.client import REDIS_FAULTS
 from shared.store.dead_letters import DeadLetters
 from shared.store.fleet_metrics import Fleet, Publisher
 from shared.store.queue import Queue
+from shared.store.refusals import name_of
 from shared.telemetry.metrics import Family, FleetMetrics, Kind, Metrics, Sample, Samples, decode_samples
 
 log = structlog.get_logger()

@@ -13,7 +13,8 @@ from shared.model.bounds import PAGE_BYTES
 from shared.model.errors import TailraceError
 from shared.model.events import EventId
 from shared.model.lifecycle import TERMINAL
-from shared.store.client import REDIS_DOWN, name_of
+from shared.store.client import REDIS_DOWN
+from shared.store.refusals import name_of
 from shared.store.replay_log import ReplayLog
 from shared.telemetry.metrics import Count
 

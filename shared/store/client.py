@@ -6,23 +6,15 @@ Not here: the names of keys (keys.py), and the functions' code (shared/store/fun
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    NoPermissionError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.model.bounds import REDIS_CONNECTIONS
@@ -31,7 +23,7 @@ from shared.process.clock import SystemClock
 from shared.store.function_library import LIBRARY, Library, version_of
 from shared.store.keys import Keys
 from shared.store.redis_address import certificate_problem, make_pool
-from shared.store.redis_answers import Sort, has_word, sentence_of, sort_of, word_of
+from shared.store.refusals import ANSWERS, PassingRefusal, RedisAnswer, RefusedByRedis, name_of, refusal_of
 from shared.telemetry.metrics import Buckets
 
 Client = Redis
@@ -41,14 +33,8 @@ REDIS_FAULTS: tuple[type[Exception], ...] = (RedisError, OSError)
 """The errors of redis-py: an unreachable server (a refused connection is a bare OSError), or an error answer."""
 REDIS_FULL: tuple[type[Exception], ...] = (OutOfMemoryError,)
 """The errors of a server whose memory is full."""
-
-# redis-py drops the first word of answers that it has a class for, and `ERR`.
-_WORDS: Final[dict[type[Exception], str]] = {
-    BusyLoadingError: "LOADING",
-    ReadOnlyError: "READONLY",
-    NoPermissionError: "NOPERM",
-    OutOfMemoryError: "OOM",
-}
+REDIS_DOWN: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError, RedisAnswer)
+"""Those that a caller waits out: the server can't be reached, or can't serve."""
 
 # A pooled connection that died while idle is found by its first command; one more try makes that invisible.
 _RETRIES = 1
@@ -142,82 +128,25 @@ class _Client(Redis):
                 self._latency.observe(_CLOCK.monotonic() - asked_at)
 
 
-class RedisAnswer(RedisError):
-    """An error answer that is not the command's fault: callers treat it as an outage.
-
-    redis-py does not send such a command again, as it does after a lost connection.
-    """
-
-    def __init__(self, answer: str) -> None:
-        super().__init__(answer)
-        self.answer = answer
-
-
-REDIS_DOWN: tuple[type[Exception], ...] = (RedisConnectionError, RedisTimeoutError, OSError, RedisAnswer)
-"""Those that a caller waits out: the server can't be reached, or can't serve."""
-
-
-class PassingRefusal(RedisAnswer):
-    """The server is there and can't serve just now: a fail-over, a full disk, a script that takes too long."""
-
-
-class RefusedByRedis(RedisAnswer):
-    """The server will not serve this user, database or command until a person changes something."""
-
-    command: str | None = None
-
-    @property
-    def sentence(self) -> str:
-        """The refusal, and the change that helps."""
-        return sentence_of(self.answer, self.command)
-
-
-def name_of(error: Exception) -> str:
-    """Name an error of Redis for a log: the first word of its answer, or its class if no answer came."""
-    if isinstance(error, RedisAnswer):
-        return word_of(error.answer)
-    if isinstance(error, ResponseError):
-        return word_of(_answer_of(error))
-    return type(error).__name__
-
-
-def _answer_of(error: Exception) -> str:
-    """Read an error answer as the server sent it."""
-    text = str(error)
-    if isinstance(error, AuthenticationError):
-        return f"NOAUTH {text}" if text.startswith("Authentication required") else f"WRONGPASS {text}"
-    word = _WORDS.get(type(error), "" if has_word(text) else "ERR")
-    return f"{word} {text}".lstrip()
-
-
-def _raise_by_sort(error: Exception) -> NoReturn:
-    """Raise an error answer as the exception of its sort."""
-    answer = _answer_of(error)
-    match sort_of(answer):
-        case Sort.PASSING:
-            raise PassingRefusal(answer) from error
-        case Sort.REFUSED:
-            raise RefusedByRedis(answer) from error
-        case Sort.FULL | Sort.DEFECT:
-            raise error
-
-
 class _Connection(AbstractConnection):
     """redis-py's connection, with two of its ways mended.
 
     A cancelled send stays cancelled: it is bounded by `asyncio.wait_for`, which before Python 3.12 may swallow a
     cancellation (python/cpython#86296), and a loop that is cancelled once, as all of ours are, would never end. And an
-    error answer is raised as the exception of its sort (redis_answers.py).
+    error answer is raised as the exception of its sort (refusals.py).
     """
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
         try:
             return await super().read_response(*args, **options)
-        except (ResponseError, AuthenticationError, BusyLoadingError) as error:
-            if sort_of(_answer_of(error)) is Sort.PASSING:
+        except ANSWERS as error:
+            refusal = refusal_of(error)
+            if isinstance(refusal, PassingRefusal):
                 # Another server may have taken this one's place: the next connection asks for its address anew.
                 await self.disconnect(nowait=True)
-            _raise_by_sort(error)
+            if refusal is None:
+                raise
+            raise refusal from error
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         timeout_s, self.socket_timeout = self.socket_timeout, None

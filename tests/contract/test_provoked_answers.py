@@ -14,7 +14,8 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from shared.process.embedded_valkey import EmbeddedValkey, find_server
 from shared.process.ports import free_port
-from shared.store.client import REDIS_DOWN, Client, PassingRefusal, RefusedByRedis, name_of, open_client
+from shared.store.client import REDIS_DOWN, Client, open_client
+from shared.store.refusals import PassingRefusal, RefusedByRedis, name_of
 from tests.support.core import TIMEOUT_S, Core, open_core
 from tests.support.redis_servers import running_redis
 

@@ -8,16 +8,9 @@ import pytest
 from shared.model.errors import StartupError
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.store.client import (
-    REDIS_DOWN,
-    Client,
-    PassingRefusal,
-    RefusedByRedis,
-    name_of,
-    open_client,
-    require_redis,
-)
+from shared.store.client import REDIS_DOWN, Client, open_client, require_redis
 from shared.store.keys import Keys
+from shared.store.refusals import PassingRefusal, RefusedByRedis, name_of
 from shared.store.server_check import check_server
 from tests.support.core import TIMEOUT_S, Core, frames_of, make_spec
 from tests.support.refusals import PASSING, Refusing, demoted

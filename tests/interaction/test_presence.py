@@ -18,7 +18,7 @@ from shared.model.bounds import VIEWS
 from shared.model.events import START
 from shared.model.jobs import VIEWER_LEASE_S, Abandonment, JobSpec, OnDisconnect
 from shared.process.clock import SystemClock
-from shared.store.client import PassingRefusal
+from shared.store.refusals import PassingRefusal
 from shared.store.viewers import View, Viewers
 from tests.support.client import TIMEOUT_S
 from tests.support.core import make_spec

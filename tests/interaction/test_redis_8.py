@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from shared.config.settings import Settings
-from shared.store.client import PassingRefusal, name_of, open_client
+from shared.store.client import open_client
 from shared.store.keys import Keys
+from shared.store.refusals import PassingRefusal, name_of
 from shared.store.rights import acl_rules
 from shared.store.server_check import check_server
 from tests.support.core import Core, open_core

@@ -16,10 +16,11 @@ import structlog
 from shared.model.errors import BrokenJob
 from shared.model.lanes import Lane, LaneScheduler
 from shared.store.answers import RenewAnswer, StopReason
-from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage, name_of
+from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage
 from shared.store.jobs import Store
 from shared.store.keys import Keys
 from shared.store.queue import CALL_LIMIT_LEASES, Claim, Queue, Taken
+from shared.store.refusals import name_of
 from shared.store.retrying import retry_until_redis_answers
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.execution.completion import CompletionSteps
