@@ -173,7 +173,7 @@ class Admission:
         """
         if letter.lane not in self._limits.lanes:
             there = ", ".join(self._limits.lanes)
-            raise InvalidRequest(f"The job's lane {letter.lane} does not exist; there are: {there}.", param="lane")
+            raise InvalidRequest(f"The job's lane {letter.lane} does not exist; the lanes are: {there}.", param="lane")
         spec = self._spec(
             request,
             letter.tenant,
@@ -213,7 +213,9 @@ class Admission:
     ) -> JobSpec:
         model, there = read_model(body), self._limits.models
         if there and model not in there:
-            raise ModelNotFound(f"The model {model!r} does not exist; there are: {', '.join(there)}.", param="model")
+            raise ModelNotFound(
+                f"The model {model!r} does not exist; the models are: {', '.join(there)}.", param="model"
+            )
         # `stream_options` stay: a caller that resumes an answer must get the same usage.
         request = {name: value for name, value in body.items() if name != "stream"}
         if kept is not None:

@@ -61,7 +61,7 @@ class Keyring:
             if hmac.compare_digest(digest, presented):
                 found = caller
         if found is None:
-            raise Unauthenticated("This API key is not known.", param="Authorization")
+            raise Unauthenticated("This API key is not valid.", param="Authorization")
         return found
 
     def admin(self, authorization: str | None) -> Caller:
@@ -73,7 +73,7 @@ class Keyring:
         """
         caller = self.caller(authorization)
         if not caller.admin:
-            raise Forbidden("This needs an admin key: one that is configured as key:tenant:admin.")
+            raise Forbidden("This needs an admin key, which is configured as key:tenant:admin.")
         return caller
 
 

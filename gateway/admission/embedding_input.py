@@ -9,7 +9,7 @@ Input = str | list[int]
 """A text, or the tokens of a text."""
 
 _MOST_TOKEN = 2**31 - 1
-_SHAPES = "input must be a text, a list of texts, a list of tokens or a list of lists of tokens"
+_SHAPES = "input must be a string, a list of strings, a list of tokens or a list of lists of tokens"
 
 
 def read_input(value: object, most: int) -> list[Input]:
@@ -34,7 +34,7 @@ def read_input(value: object, most: int) -> list[Input]:
 
 def _text(value: object, where: str) -> Input:
     if not isinstance(value, str):
-        raise InvalidRequest(f"{where} must be a text, as the others are: {_SHAPES}.", param=where)
+        raise InvalidRequest(f"{where} must be a string, as the others are: {_SHAPES}.", param=where)
     if not value:
         raise InvalidRequest(f"{where} must not be empty.", param=where)
     return value
@@ -42,7 +42,7 @@ def _text(value: object, where: str) -> Input:
 
 def _tokens(value: object, where: str) -> Input:
     if not isinstance(value, list):
-        raise InvalidRequest(f"{where} must be a text or a list of tokens: {_SHAPES}.", param=where)
+        raise InvalidRequest(f"{where} must be a string or a list of tokens: {_SHAPES}.", param=where)
     if not value:
         raise InvalidRequest(f"{where} must not be empty.", param=where)
     for position, token in enumerate(value):

@@ -105,7 +105,7 @@ def _check_message(message: object, where: str) -> None:
     if content is None and role in _MAY_BE_SILENT:
         return
     if not isinstance(content, str | list):
-        raise InvalidRequest(f"{where}.content must be a text or a list of parts.", param=f"{where}.content")
+        raise InvalidRequest(f"{where}.content must be a string or a list of parts.", param=f"{where}.content")
 
 
 def read_lane(value: object, param: str, *, lanes: Sequence[str], allowed: Sequence[str]) -> str:
@@ -158,11 +158,11 @@ def read_metadata(value: object) -> Mapping[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict) or len(value) > _MAX_METADATA:
-        raise InvalidRequest(f"metadata must be an object of at most {_MAX_METADATA} texts.", param="metadata")
+        raise InvalidRequest(f"metadata must be an object of at most {_MAX_METADATA} strings.", param="metadata")
     for name, text in value.items():
         if len(name) > _MAX_METADATA_KEY or not isinstance(text, str) or len(text) > _MAX_METADATA_VALUE:
             raise InvalidRequest(
-                f"metadata.{name[:_MAX_METADATA_KEY]} must be a text of at most {_MAX_METADATA_VALUE} characters, "
+                f"metadata.{name[:_MAX_METADATA_KEY]} must be a string of at most {_MAX_METADATA_VALUE} characters, "
                 f"under a name of at most {_MAX_METADATA_KEY}.",
                 param="metadata",
             )

@@ -91,7 +91,9 @@ async def stop(request: Request) -> Response:
     body = await read_json(request, services.settings.max_body_bytes, services.heavy, optional=True)
     job_id = body.get("activeStreamId")
     if job_id is not None and not isinstance(job_id, str):
-        raise InvalidRequest(f"activeStreamId must be the answer's {JOB_HEADER}.", param="activeStreamId")
+        raise InvalidRequest(
+            f"activeStreamId must be the job id in the header {JOB_HEADER} of the answer.", param="activeStreamId"
+        )
     stopped = await services.conversations.stop(caller.tenant, _chat_id(request), job_id)
     for job in await _jobs(services, stopped):
         await cancel_job(services, job)
@@ -147,11 +149,11 @@ async def _submit(
         for each in await _jobs(services, [*superseded, *([job_id] if answered is None else answered)]):
             await cancel_job(services, each, wait=False)
         return job
-    raise Unavailable("Several tabs write in this chat at the same time; try again.")
+    raise Unavailable("Several requests changed this chat at the same time; try again.")
 
 
 def _too_long(services: Services) -> BodyTooLarge:
-    return BodyTooLarge(f"A conversation may have at most {services.settings.max_body_bytes} bytes; begin another.")
+    return BodyTooLarge(f"A conversation may have at most {services.settings.max_body_bytes} bytes; start a new one.")
 
 
 async def _default_model(services: Services) -> str:
@@ -204,7 +206,7 @@ async def _former(services: Services, tenant: str, chat_id: str, work: RequestWo
         said = await _said(services, job, work)
     except (JobNotFound, BrokenJob):
         raise InvalidRequest(
-            "messages must have the whole conversation: what was said before is not kept any more.", param="messages"
+            "messages must hold the whole conversation: its earlier messages are no longer stored.", param="messages"
         ) from None
     messages, turns = iter(request["messages"]), []
     for message_id, size in conversation.turns:
@@ -256,7 +258,7 @@ class UiChat(Response):
             except StreamBroken as error:
                 raise Unavailable(str(error)) from error
             except JobNotFound as error:
-                raise Unavailable("Redis was killed and lost this answer; try again.") from error
+                raise Unavailable("The answer was lost in a failure of Redis; try again.") from error
             if reader.gone:
                 return
             failure = source.translator.failure

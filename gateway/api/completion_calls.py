@@ -64,7 +64,9 @@ class CompletionDialect(Generic[_Options]):
             raise JobNotFound(f"There is no {self.noun} {name}.")
         streaming, cursor = resumed_at(request.query_params, request.headers.get("last-event-id"))
         if cursor is not None and cursor.event > job.last:
-            raise BadCursor("starting_after is a chunk that this answer does not have.", param="starting_after")
+            raise BadCursor(
+                "starting_after must be the id of a chunk of this answer; it has no such chunk.", param="starting_after"
+            )
         if request.method == "HEAD":
             return Response(headers={JOB_HEADER: job.id})
         if streaming:

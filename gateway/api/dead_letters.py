@@ -221,7 +221,7 @@ async def _requeue(services: Services, job_id: str, caller: Caller) -> Job:
     if letter.requeued_as is not None:
         (job,) = await services.store.load_many([letter.requeued_as])
         if not isinstance(job, Job) or job.hidden:
-            raise JobNotFound(f"{job_id} was requeued as {letter.requeued_as}, which is gone by now.")
+            raise JobNotFound(f"{job_id} was requeued as {letter.requeued_as}, which no longer exists.")
         return job
     if asked is None:
         raise BrokenJob("The job's request can't be read.")
@@ -259,11 +259,13 @@ def _wanted(request: Request, *, many: bool = False) -> Wanted:
     known = (*_FILTERS, *_PAGING, *((_ALL,) if many else ()))
     for name in query:
         if name not in known:
-            raise InvalidRequest(f"{name} is not a filter; there are: {', '.join(known)}.", param=name)
+            raise InvalidRequest(f"{name} is not a filter; the filters are: {', '.join(known)}.", param=name)
     if query.get(_ALL, "true") != "true":
         raise InvalidRequest("all must be true, or left out.", param=_ALL)
     if many and _ALL not in query and not any(name in query for name in _FILTERS):
-        raise InvalidRequest(f"Say which ones with {', '.join(_FILTERS)}, or all=true for all of them.", param=_ALL)
+        raise InvalidRequest(
+            f"Select dead letters with {', '.join(_FILTERS)}, or all of them with all=true.", param=_ALL
+        )
     requeued = query.get("requeued", "false")
     if requeued not in _REQUEUED:
         raise InvalidRequest(f"requeued must be one of: {', '.join(_REQUEUED)}.", param="requeued")

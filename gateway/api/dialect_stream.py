@@ -109,4 +109,4 @@ class DialectStream:
 def _failure_of(error: StreamBroken | JobNotFound) -> Failure:
     """Return a failure that lets the caller repeat the request: a lost job existed when the stream began."""
     gone = isinstance(error, JobNotFound)
-    return failure_of(Unavailable("Redis was killed and lost this answer; try again." if gone else str(error)))
+    return failure_of(Unavailable("The answer was lost in a failure of Redis; try again." if gone else str(error)))

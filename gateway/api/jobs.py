@@ -142,7 +142,7 @@ async def _events(request: Request, services: Services) -> Response:
         if job.hidden:
             raise JobNotFound(f"There is no job {job_id}.")
     else:
-        raise Unauthenticated("This link does not open this job's events.", param="token")
+        raise Unauthenticated("token is not valid for this job's events; request the job's links again.", param="token")
     cursor = _cursor(request)
     headers = {JOB_HEADER: job.id}
     if job.ended and cursor == job.last:
@@ -215,7 +215,7 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
     query = request.query_params
     for name in query:
         if name not in ("status", "kind", "limit", "after"):
-            raise InvalidRequest(f"{name} is not a filter; there are: status, kind, limit, after.", param=name)
+            raise InvalidRequest(f"{name} is not a filter; the filters are: status, kind, limit, after.", param=name)
     try:
         status = State(query["status"]) if "status" in query else None
     except ValueError:

@@ -28,7 +28,7 @@ async def ready(request: Request) -> Response:
     """
     services = services_of(request)
     if services.leaving:
-        raise Draining("This gateway is shutting down; another one answers.")
+        raise Draining("This gateway is shutting down; try again.")
     services.refuse_if_draining()
     try:
         async with asyncio.timeout(_PING_S):

@@ -101,7 +101,7 @@ async def _outputs(
 ) -> dict[str, Item]:
     """Return the output items of these jobs, by their ids; those of other tenants' jobs are not found."""
     if len(jobs) > REFERENCED_JOBS:
-        raise InvalidRequest(f"input must refer to at most {REFERENCED_JOBS} responses' items.", param="input")
+        raise InvalidRequest(f"input must refer to the items of at most {REFERENCED_JOBS} responses.", param="input")
     found: dict[str, Item] = {}
     for job_id in jobs:
         try:

@@ -69,7 +69,7 @@ class EmbeddingsResponse(Response):
             return
         if sent < self._size:
             if not sent:
-                raise Unavailable("Redis was killed and lost this result; try again.")
+                raise Unavailable("The result was lost in a failure of Redis; try again.")
             log.warning("result.forgotten")
             return
         await self._send(send, body + self._listed.closing, first=not sent, more=False)

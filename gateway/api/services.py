@@ -68,7 +68,7 @@ class Services:
             Draining: this process takes no new work.
         """
         if self.draining:
-            raise Draining("This gateway is shutting down; try again, another one answers.")
+            raise Draining("This gateway is shutting down; try again.")
 
 
 def services_of(request: Request) -> Services:

@@ -85,7 +85,7 @@ class SynchronousCall(Response):
                 raise Unavailable(str(error)) from error
             except JobNotFound as error:
                 # The job existed: a 404 would mean that the request is wrong and must not be repeated.
-                raise Unavailable("Redis was killed and lost this call; try again.") from error
+                raise Unavailable("The call was lost in a failure of Redis; try again.") from error
             if response is None:
                 return  # the caller has left
             if isinstance(response, EventStream):

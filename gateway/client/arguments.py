@@ -307,5 +307,5 @@ def _param(text: str) -> tuple[str, Any]:
         return name, found
     except (ValueError, RecursionError):
         raise ArgumentTypeError(
-            f"the value of {name} is not JSON; a text needs quotes, as in '{name}=\"text\"'"
+            f"the value of {name} is not JSON; a string needs quotes, as in '{name}=\"text\"'"
         ) from None

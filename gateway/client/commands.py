@@ -107,7 +107,7 @@ def _only_model(settings: Settings, connection: Connection) -> str:
     models = list(settings.served_models) or connection.models()
     if len(models) != 1:
         some = ", ".join(map(one_line, models[:_NAMED])) + (" …" if len(models) > _NAMED else "")
-        raise InvalidRequest(f"Say which model with --model; the gateway serves: {some or 'none'}.", param="model")
+        raise InvalidRequest(f"Name a model with --model; the gateway serves: {some or 'none'}.", param="model")
     return models[0]
 
 

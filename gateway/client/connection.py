@@ -275,7 +275,7 @@ class Connection:
 
     def _unsaid(self, status: int) -> str:
         if status == httpx2.codes.UNAUTHORIZED:
-            return f"{self._place} does not know this API key."
+            return f"{self._place} does not accept this API key."
         return f"{self._place} answered with {status}; is TAILRACE_URL right?"
 
     def _json(self, response: httpx2.Response) -> Json:

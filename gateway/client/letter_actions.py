@@ -56,9 +56,9 @@ def _apply(
     """Apply an action to the named dead letters, or to all that the options select; report each one."""
     filters = filters_of(options)
     if options.jobs and (filters or options.all or options.limit):
-        raise InvalidRequest(f"Name the jobs, or say which with {ALL} and its like, not both.", param="JOB")
+        raise InvalidRequest(f"Name the jobs, or select them with options such as {ALL}, but not both.", param="JOB")
     if not (options.jobs or filters or options.all):
-        raise InvalidRequest(f"Name the jobs, or say which with --tenant, --code, --model or {ALL}.", param="JOB")
+        raise InvalidRequest(f"Name the jobs, or select them with --tenant, --code, --model or {ALL}.", param="JOB")
     worst: int = ExitStatus.COMPLETE
     if not options.jobs:
         for told in many({**filters, "all": "true"}, options.limit):

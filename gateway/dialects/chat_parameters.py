@@ -75,7 +75,7 @@ def _instance(kind: type, must: str) -> Check:
 
 
 _flag = _instance(bool, "true or false")
-_text = _instance(str, "a text")
+_text = _instance(str, "a string")
 _object = _instance(dict, "an object")
 
 
@@ -101,7 +101,7 @@ def _seed(value: object, param: str) -> None:
 def _stop(value: object, param: str) -> None:
     # OpenAI takes four of them; vLLM and llama.cpp take any number.
     if not isinstance(value, str) and not (isinstance(value, list) and all(isinstance(each, str) for each in value)):
-        raise _refusal(param, "a text or a list of texts")
+        raise _refusal(param, "a string or a list of strings")
 
 
 def _bias(value: object, param: str) -> None:
@@ -121,7 +121,7 @@ def _bias(value: object, param: str) -> None:
 def _effort(value: object, param: str) -> None:
     # OpenAI has words; Fireworks also takes a number of tokens, and true or false.
     if not isinstance(value, str | int):
-        raise _refusal(param, "a text, such as low, medium or high")
+        raise _refusal(param, "a string, such as low, medium or high")
 
 
 def _stream_options(value: object, param: str) -> None:
@@ -132,7 +132,7 @@ def _stream_options(value: object, param: str) -> None:
 
 def _modalities(value: object, param: str) -> None:
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise _refusal(param, "a list of texts")
+        raise _refusal(param, "a list of strings")
 
 
 def _response_format(value: object, param: str) -> None:
@@ -190,7 +190,7 @@ def _named(value: object, param: str) -> None:
     if not isinstance(value, dict):
         raise _refusal(param, "an object with a name")
     if not isinstance(name := value.get("name"), str) or not name:
-        raise _refusal(f"{param}.name", "a text that is not empty")
+        raise _refusal(f"{param}.name", "a string that is not empty")
 
 
 _CHECKS: Mapping[str, Check] = {

@@ -100,14 +100,14 @@ def _refusal_of(body: dict[str, Any]) -> InvalidRequest | None:
         level = [child for child in children if isinstance(child, dict | list)]
         count += len(level)
         if count > CONTAINERS:
-            return InvalidRequest(f"The body has too many objects and lists; at most {CONTAINERS} are read.")
+            return InvalidRequest(f"The body must have at most {CONTAINERS} objects and lists.")
         if not level:
             return None
     return _too_deep()
 
 
 def _too_deep() -> InvalidRequest:
-    return InvalidRequest(f"The body is nested too deeply; at most {MAX_DEPTH} levels are read.")
+    return InvalidRequest(f"The body must be nested at most {MAX_DEPTH} levels deep.")
 
 
 def _check_texts(body: dict[str, Any]) -> None:
@@ -115,7 +115,9 @@ def _check_texts(body: dict[str, Any]) -> None:
     try:
         json.dumps(body, ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        raise InvalidRequest("The body has half of a surrogate pair in one of its texts.") from None
+        raise InvalidRequest(
+            "The body must be valid Unicode: one of its strings has half of a surrogate pair."
+        ) from None
 
 
 class AsciiJSONResponse(JSONResponse):

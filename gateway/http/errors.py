@@ -96,10 +96,12 @@ class ErrorResponses:
         assert isinstance(error, HTTPException)  # noqa: S101  # it is registered for these only
         path, method = request.url.path, request.method
         if error.status_code == HTTPStatus.NOT_FOUND:
-            return self.render(path, NotFound(f"There is nothing at {path}."))
+            return self.render(path, NotFound(f"The path {path} does not exist."))
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = _allowed(request)
-            return self.render(path, MethodNotAllowed(f"{method} is not allowed here; {allowed} is.", allowed=allowed))
+            return self.render(
+                path, MethodNotAllowed(f"{method} is not allowed for this path; use {allowed}.", allowed=allowed)
+            )
         return self.render(path, InvalidRequest(error.detail))
 
     async def _on_redis_error(self, request: Request, error: Exception) -> Response:

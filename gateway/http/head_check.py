@@ -32,9 +32,9 @@ class HeadCheck:
     def _error(self, scope: Scope) -> TailraceError | None:
         hosts = [value for name, value in scope["headers"] if name == b"host"]
         if len(hosts) > 1 or (not hosts and scope["http_version"] == "1.1"):
-            return InvalidRequest("There must be one Host header.", param="Host")
+            return InvalidRequest("The request must have exactly one Host header.", param="Host")
         if sum(name == b"authorization" for name, _ in scope["headers"]) > 1:
-            return InvalidRequest("There must be at most one Authorization header.", param="Authorization")
+            return InvalidRequest("The request must have at most one Authorization header.", param="Authorization")
         host = host_of(hosts[0].decode("latin-1")) if hosts else ""
         if self._hosts and host not in self._hosts:
             return MisdirectedRequest(

@@ -81,7 +81,9 @@ class AccessSettings(BaseModel):
         tenants: dict[SecretStr, str] = {}
         for key in value:
             if tenants.setdefault(key.key, key.tenant) != key.tenant:
-                raise ValueError(f"one key is given to the tenants {tenants[key.key]} and {key.tenant}")
+                raise ValueError(
+                    f"a key must belong to one tenant; one is given to the tenants {tenants[key.key]} and {key.tenant}"
+                )
         return value
 
     @field_validator("hosts")
@@ -89,14 +91,14 @@ class AccessSettings(BaseModel):
     def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for host in value:
             if not _HOST.fullmatch(host.lower()):
-                raise ValueError("each is a host name or an address without a port, as in chat.example or [::1]")
+                raise ValueError("each must be a host name or an address without a port, as in chat.example or [::1]")
         return tuple(host.lower() for host in value)
 
     @field_validator("path_prefix")
     @classmethod
     def _is_a_path(cls, value: str | None) -> str | None:
         if value and not _PREFIX.fullmatch(value):
-            raise ValueError("it is a path that begins with / and does not end with one, as in /llm")
+            raise ValueError("it must be a path that begins with / and does not end with one, as in /llm")
         return value
 
     @field_validator("cors_origins")
@@ -104,5 +106,7 @@ class AccessSettings(BaseModel):
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
             if not _ORIGIN.fullmatch(origin):
-                raise ValueError("each is an origin as browsers send it, as in https://chat.example:8443, or * for all")
+                raise ValueError(
+                    "each must be an origin as browsers send it, as in https://chat.example:8443, or * for all"
+                )
         return value

@@ -109,7 +109,9 @@ class BoundSettings(BaseModel):
     def _fits_into_the_lanes(cls, value: int | None, info: ValidationInfo) -> int | None:
         depth, lanes = info.data.get("max_depth"), info.data.get("lanes")
         if value is not None and depth is not None and lanes is not None and value > depth * len(lanes):
-            raise ValueError(f"it is at most TAILRACE_MAX_DEPTH for each lane, which is {depth * len(lanes)} in all")
+            raise ValueError(
+                f"it must be at most TAILRACE_MAX_DEPTH for each lane, which is {depth * len(lanes)} in all"
+            )
         return value
 
     @field_validator("max_dead_letters_per_tenant")
@@ -117,5 +119,5 @@ class BoundSettings(BaseModel):
     def _are_some_of_all(cls, value: int | None, info: ValidationInfo) -> int | None:
         total = info.data.get("max_dead_letters")
         if value is not None and total is not None and value > total:
-            raise ValueError(f"it is at most TAILRACE_MAX_DEAD_LETTERS, which is {total}")
+            raise ValueError(f"it must be at most TAILRACE_MAX_DEAD_LETTERS, which is {total}")
         return value

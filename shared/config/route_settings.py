@@ -106,7 +106,7 @@ class ChainItem(_Strict):
     @model_validator(mode="after")
     def _is_one_of_them(self) -> "ChainItem":
         if (self.provider is None) == (self.route is None):
-            raise ValueError("it names either a provider or a route")
+            raise ValueError("it must name either a provider or a route")
         if self.route is not None and self.model_fields_set != {"route"}:
             raise ValueError("another route has its own models and time-outs: name nothing but the route")
         return self
@@ -138,15 +138,17 @@ def check_chains(routes: Mapping[str, RouteSettings], providers: Mapping[str, Pr
         for position, item in enumerate(route.chain):
             where = f"{name}.chain[{position}]"
             if item.provider is not None and item.provider not in providers:
-                raise ValueError(f"{where} names the provider {item.provider}; {_there_are(providers)}")
+                raise ValueError(
+                    f"{where} names the provider {item.provider}, which does not exist; {_choice(providers)}"
+                )
             if item.route is not None and item.route not in routes:
-                raise ValueError(f"{where} names the route {item.route}; {_there_are(routes)}")
+                raise ValueError(f"{where} names the route {item.route}, which does not exist; {_choice(routes)}")
     fine: set[str] = set()
     for name in routes:
         _check_loop(name, routes, (name,), fine)
     for name in routes:
         if _links(name, routes) > CHAIN:
-            raise ValueError(f"{name}.chain has more than {CHAIN} links, those of its routes included")
+            raise ValueError(f"{name}.chain must have at most {CHAIN} links, those of its routes included")
 
 
 def _links(name: str, routes: Mapping[str, RouteSettings]) -> int:
@@ -173,8 +175,8 @@ def _way(way: tuple[str, ...], last: str | None) -> str:
     return " → ".join((*way, last or ""))
 
 
-def _there_are(names: Mapping[str, Any]) -> str:
-    return f"there are: {', '.join(names)}" if names else "there are none"
+def _choice(names: Mapping[str, Any]) -> str:
+    return f"choose one of: {', '.join(names)}" if names else "none is configured"
 
 
 class Defaults(_Strict):

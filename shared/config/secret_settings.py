@@ -20,13 +20,13 @@ def _checked_address(url: SecretStr) -> SecretStr:
     """Refuse an address that redis-py would misread, or quote in an error."""
     parts = _split(url.get_secret_value())
     if parts is None or parts.scheme not in _SCHEMES:
-        raise ValueError("it starts with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0")
+        raise ValueError("it must start with redis://, rediss:// or unix://, as in redis://127.0.0.1:6379/0")
     # A password with /, # or ? in it ends its address too early: the rest would be a port, a path or an option.
     torn = not _DATABASE.fullmatch(parts.path) or "@" in parts.query
     if parts.fragment or (torn and parts.scheme != "unix"):
         raise ValueError(
-            "it ends with the number of a database, as in redis://127.0.0.1:6379/0; write /, # and ? of a password as "
-            "%2F, %23 and %3F"
+            "it must end with the number of a database, as in redis://127.0.0.1:6379/0; write /, # and ? of a password "
+            "as %2F, %23 and %3F"
         )
     return url
 

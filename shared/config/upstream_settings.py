@@ -64,9 +64,11 @@ class UpstreamSettings(BaseModel):
         cls, value: dict[str, ProviderSettings], info: ValidationInfo
     ) -> dict[str, ProviderSettings]:
         if value and info.data.get("upstream_url") is not None:
-            raise ValueError("they are in place of TAILRACE_UPSTREAM_URL; set one or the other")
+            raise ValueError("they replace TAILRACE_UPSTREAM_URL; set one or the other")
         if wrong := [name for name in value if not _PROVIDER_NAME.fullmatch(name)]:
-            raise ValueError(f"a provider's name is 1 to 64 letters, digits, '.', '_' or '-', as {wrong[0]!r} is not")
+            raise ValueError(
+                f"a provider's name must be 1 to 64 letters, digits, '.', '_' or '-', as {wrong[0]!r} is not"
+            )
         return value
 
     @field_validator("routes")
@@ -76,7 +78,7 @@ class UpstreamSettings(BaseModel):
         if value and not providers:
             raise ValueError("they name providers, but TAILRACE_PROVIDERS is not set")
         if value and info.data.get("models"):
-            raise ValueError("they are in place of TAILRACE_MODELS; set one or the other")
+            raise ValueError("they replace TAILRACE_MODELS; set one or the other")
         check_chains(value, providers)
         return value
 

@@ -89,10 +89,10 @@ class WorkSettings(BaseModel):
         lanes = parse_lanes(value)
         slots = info.data.get("worker_slots", max(lane.cap or 0 for lane in lanes))
         if any(lane.cap is not None and lane.cap > slots for lane in lanes):
-            raise ValueError(f"a lane's cap is at most TAILRACE_WORKER_SLOTS, which is {slots}")
+            raise ValueError(f"a lane's cap must be at most TAILRACE_WORKER_SLOTS, which is {slots}")
         planned = {lane for key in info.data.get("api_keys", ()) for lane in key.lanes}
         if missing := planned - {lane.name for lane in lanes}:
             raise ValueError(
-                f"a key in TAILRACE_API_KEYS may use {', '.join(sorted(missing))}, which must be a lane here"
+                f"a key in TAILRACE_API_KEYS may use {', '.join(sorted(missing))}, which must be one of TAILRACE_LANES"
             )
         return value

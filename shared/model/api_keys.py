@@ -36,6 +36,7 @@ def parse_api_key(entry: str) -> ApiKey:
     known = options.count("admin") + len(plans) == len(options)
     if not key or not _TENANT.fullmatch(tenant) or not known or len(plans) > 1 or "" in lanes:
         raise ValueError(
-            "each entry is key:tenant, then :admin or :lanes=<lane>+<lane> or both; a tenant has only A-Z a-z 0-9 _ . -"
+            "each entry must be key:tenant, then :admin or :lanes=<lane>+<lane> or both; a tenant may have only "
+            "A-Z a-z 0-9 _ . -"
         )
     return ApiKey(SecretStr(key), tenant, "admin" in options, tuple(lanes))

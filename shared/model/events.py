@@ -77,7 +77,7 @@ def parse_id(text: str | bytes) -> EventId:
     raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
     epoch, dash, seq = raw.partition(b"-")
     if not (dash and _is_number(epoch) and _is_number(seq)):
-        raise BadCursor("A cursor is an event id: <epoch>-<seq>, as in 1-17.", param="last_event_id")
+        raise BadCursor("The cursor must be an event id, <epoch>-<seq>, as in 1-17.", param="last_event_id")
     return EventId(int(epoch), int(seq))
 
 

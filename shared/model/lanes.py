@@ -45,14 +45,14 @@ def _parse(entry: str) -> Lane:
     match = _ENTRY.fullmatch(entry)
     if match is None:
         raise ValueError(
-            "each lane is name:weight or name:weight:cap, as in low:1 or low:1:20; "
+            "each lane must be name:weight or name:weight:cap, as in low:1 or low:1:20; "
             "a name has at most 32 of a-z 0-9 _ -, the first of them a letter"
         )
     name, weight, cap = match[1], int(match[2]), None if match[3] is None else int(match[3])
     if not 1 <= weight <= _LARGEST_WEIGHT:
-        raise ValueError(f"a lane's weight is a whole number from 1 to {_LARGEST_WEIGHT}")
+        raise ValueError(f"a lane's weight must be a whole number from 1 to {_LARGEST_WEIGHT}")
     if cap == 0:
-        raise ValueError("a lane's cap is at least 1 slot: with none, its jobs would never run")
+        raise ValueError("a lane's cap must be at least 1 slot: with none, its jobs would never run")
     return Lane(name, weight, cap)
 
 

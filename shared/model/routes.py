@@ -143,5 +143,5 @@ class RouteTable:
         route = self._routes.get(model) or self._routes.get(ANY_MODEL)
         if route is None:
             served = ", ".join(self.named)
-            raise ModelNotFound(f"No route serves the model {model[:100]!r}. There are: {served}.", param="model")
+            raise ModelNotFound(f"No route serves the model {model[:100]!r}. The models are: {served}.", param="model")
         return route

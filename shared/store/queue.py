@@ -149,7 +149,7 @@ class Queue:
             raise TooManyWaiting.at(int(answer[2]))
         if verdict == b"full":
             self._refused.of("depth").add()
-            raise QueueFull(f"The lane {spec.lane} already holds {int(value)} waiting jobs.")
+            raise QueueFull(f"The lane {spec.lane} already holds {int(value)} waiting jobs; try again later.")
         if verdict == b"conflict":
             raise IdempotencyConflict(
                 "This Idempotency-Key was used before with another body; use a new key for a new request.",

@@ -38,8 +38,12 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
     except (TypeError, ValueError, RedisError) as error:
         # The error itself may quote a value, and the address has a password.
         wrong = [name for name in parse_qs(urlsplit(url).query, keep_blank_values=True) if name in str(error)]
-        named = f" {wrong[0]}" if len(wrong) == 1 else "s"
-        raise StartupError(f"The option{named} in the address of Redis can't be used.") from None
+        sentence = (
+            f"option {wrong[0]} of the address of Redis is"
+            if len(wrong) == 1
+            else "options of the address of Redis are"
+        )
+        raise StartupError(f"The {sentence} not valid.") from None
     return pool
 
 

@@ -125,7 +125,7 @@ async def test_of_several_models_one_must_be_named(processes: Processes, main_pr
     ended = await Tailrace(gateway.url)("submit", "Hello?")
 
     assert ended.status == ExitStatus.USAGE
-    assert one_sentence(ended) == "Say which model with --model; the gateway serves: large, small."
+    assert one_sentence(ended) == "Name a model with --model; the gateway serves: large, small."
 
 
 async def test_a_pipe_gets_nothing_of_an_answer_that_does_not_end_well(
@@ -343,7 +343,7 @@ async def test_a_jobs_link_is_read_without_a_key(tailrace: Tailrace, system: Sys
     assert nothing_new == Ended(0, "", "")
     assert (tampered.status, one_sentence(tampered)) == (
         ExitStatus.REFUSED,
-        "This link does not open this job's events.",
+        "token is not valid for this job's events; request the job's links again.",
     )
 
 
@@ -597,7 +597,7 @@ async def test_what_a_key_does_not_open_is_refused(tailrace: Tailrace, system: S
     ended = await Tailrace(system.url, key)("tail", job_id)
 
     assert (ended.status, ended.output) == (ExitStatus.REFUSED, "")
-    assert one_sentence(ended) in ("This API key is not known.", f"There is no job {job_id}.")
+    assert one_sentence(ended) in ("This API key is not valid.", f"There is no job {job_id}.")
 
 
 async def test_a_model_that_the_gateway_does_not_serve_is_refused(
@@ -608,7 +608,7 @@ async def test_a_model_that_the_gateway_does_not_serve_is_refused(
     ended = await Tailrace(gateway.url)("submit", "--model", "large", "Hello?")
 
     assert ended.status == ExitStatus.REFUSED
-    assert one_sentence(ended) == "The model 'large' does not exist; there are: small."
+    assert one_sentence(ended) == "The model 'large' does not exist; the models are: small."
 
 
 async def test_a_model_that_the_upstream_does_not_know_fails_the_job(tailrace: Tailrace, model: str) -> None:

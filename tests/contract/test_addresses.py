@@ -132,7 +132,7 @@ def test_an_address_that_is_not_a_url_is_refused_in_one_sentence_without_its_pas
 def test_an_option_that_cannot_be_used_is_refused_in_one_sentence(query: str) -> None:
     scheme = "rediss" if query.startswith("ssl") else "redis"
     with pytest.raises(
-        StartupError, match=r"^The option(s| [a-z_]+) in the address of Redis can't be used\.$"
+        StartupError, match=r"^The option(s| [a-z_]+) of the address of Redis (is|are) not valid\.$"
     ) as refusal:
         _ = open_client(f"{scheme}://:hunter2@127.0.0.1/0?{query}")
 

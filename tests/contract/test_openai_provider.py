@@ -618,7 +618,7 @@ async def test_no_upstream_fills_our_memory(
 async def test_no_upstream_fills_our_memory_with_a_few_compressed_bytes(
     provider: OpenAICompatible, answer: dict[str, Any]
 ) -> None:
-    with pytest.raises(ProviderGarbage, match=r"a compressed answer \(gzip\), which was not asked for"):
+    with pytest.raises(ProviderGarbage, match=r"a compressed answer \(gzip\), which was not requested"):
         await read(provider, ask(http={**answer, "gzip": True}))
     assert finished(await read(provider, ask(tokens=1))) == {0: "stop"}
 

@@ -142,7 +142,7 @@ def bound(gateway: Gateway) -> int:
 
 
 def too_long(param: str, most: int) -> tuple[int, str, str]:
-    return 400, param, f"{param} leads to a conversation of over {most} bytes; send less."
+    return 400, param, f"{param} must refer to a conversation of at most {most} bytes."
 
 
 async def refused(client: Client, **fields: Any) -> tuple[int, str, str]:

@@ -295,9 +295,12 @@ async def test_a_chats_id_and_a_messages_may_be_any_text(client: Client, writing
 async def test_half_a_character_and_a_text_that_is_too_long_are_not_ids(client: Client) -> None:
     for half in (asks(id="a\ud83d"), asks(message("Hello?", "\udfff"))):
         refused = await client.post(POST, half)
-        assert (refused.status, refused.body) == (400, b"The body has half of a surrogate pair in one of its texts.")
+        assert (refused.status, refused.body) == (
+            400,
+            b"The body must be valid Unicode: one of its strings has half of a surrogate pair.",
+        )
     refused = await client.get(f"/api/chat/{quote('é' * 256)}/stream")
-    assert (refused.status, refused.body) == (400, b"id must be a text of 1 to 255 characters.")
+    assert (refused.status, refused.body) == (400, b"id must be a string of 1 to 255 characters.")
 
 
 async def test_a_stream_that_must_be_let_go_never_ends_properly(
@@ -392,7 +395,10 @@ async def test_a_stop_for_an_answer_that_is_over_does_not_touch_the_next_one(cli
 
 async def test_a_stop_must_name_an_answer_by_a_text(client: Client) -> None:
     refused = await client.post(STOP, {"activeStreamId": 5})
-    assert (refused.status, refused.body.decode()) == (400, "activeStreamId must be the answer's x-tailrace-job.")
+    assert (refused.status, refused.body.decode()) == (
+        400,
+        "activeStreamId must be the job id in the header x-tailrace-job of the answer.",
+    )
 
 
 # Several turns, and several tabs.
@@ -523,7 +529,7 @@ async def test_a_conversation_of_which_the_words_are_gone_must_be_sent_whole(cli
     refused = await client.post(POST, news(message("Two?", "u2")))
     assert (refused.status, refused.body.decode()) == (
         400,
-        "messages must have the whole conversation: what was said before is not kept any more.",
+        "messages must hold the whole conversation: its earlier messages are no longer stored.",
     )
     await answer(client, writing, asks(message("Two?", "u2")), "Two.")
 
@@ -542,7 +548,7 @@ async def test_a_conversation_that_has_grown_too_large_is_refused(settings: Sett
     async with running_gateway(small) as gateway:
         await answer(gateway.client, writing, news(message("One?")), "x" * 1000)
         refused = await gateway.client.post(POST, news(message("Two?", "u2")))
-    assert (refused.status, refused.body) == (413, b"A conversation may have at most 1024 bytes; begin another.")
+    assert (refused.status, refused.body) == (413, b"A conversation may have at most 1024 bytes; start a new one.")
 
 
 async def test_a_turn_that_is_refused_leaves_the_one_before_alone(settings: Settings, writing: Desk) -> None:

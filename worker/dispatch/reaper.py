@@ -140,7 +140,7 @@ class Reaper:
         if job.status is State.CANCELLING:
             await self._check_cancelling(job, now_ms)
         elif now_ms >= job.deadline_ms + (_DEADLINE_GRACE_MS if job.status is State.RUNNING else 0):
-            await self._end_now(job.id, job.lane, DeadlinePassed("The job's time was over."))
+            await self._end_now(job.id, job.lane, DeadlinePassed("The job's time-out passed."))
         elif self._abandoned_in_s(job, now_ms) > 0 or not await self._abandon(job):
             grace_ms = _DEADLINE_GRACE_MS if job.status is State.RUNNING else 0
             over_in_s = (job.deadline_ms + grace_ms - now_ms) / 1000
@@ -182,7 +182,7 @@ class Reaper:
         if remains is None:
             await self._forget(job_id, None)
         elif remains.deadline_ms is not None and times.jobs_ms >= remains.deadline_ms + _DEADLINE_GRACE_MS:
-            await self._end_now(job_id, remains.place.lane, DeadlinePassed("The job's time was over."))
+            await self._end_now(job_id, remains.place.lane, DeadlinePassed("The job's time-out passed."))
         else:
             self._serve(remains.place.lane)
             await self._put_back(remains.place, JOB_CHECK_S, times)

@@ -140,7 +140,7 @@ class Attempt:
             self._tally.add(data)
             await self._outbox.put(EventType.DELTA, data)
         if self._outbox.log_bytes > self._max_log_bytes:
-            raise OutputTooLarge(f"The job's log would pass {self._max_log_bytes} bytes.")
+            raise OutputTooLarge(f"The answer is larger than {self._max_log_bytes} bytes (max_log_bytes).")
         if self._outbox.full:
             raise TenantFull.of_a_job()
         self._finish_reasons.update(chunk.finished)

@@ -158,10 +158,11 @@ class Embedding:
                 param="dimensions",
             )
         if self._embedded is not None and self._embedded.dimensions != dimensions:
-            raise ProviderGarbage("The provider sent vectors of another length than before.")
+            raise ProviderGarbage("The provider sent vectors of a different length than before.")
         if total * dimensions * FLOAT_BYTES > self._max_result_bytes:
             raise OutputTooLarge(
-                f"{total} vectors of {dimensions} dimensions would pass {self._max_result_bytes} bytes."
+                f"{total} vectors of {dimensions} dimensions are larger than {self._max_result_bytes} bytes "
+                "(max_result_bytes)."
             )
 
     async def _keep(self, vectors: Vectors, done: int, batch: list[Any], total: int) -> None:

@@ -267,7 +267,7 @@ class JobRun:
         if refusal is BeginRefusal.CANCELLING:
             error = await ender.cancellation(job_id)
         else:
-            error = DeadlinePassed("The job's time was over before it could run.")
+            error = DeadlinePassed("The job's time-out passed before it could run.")
         return disposition(await ender.end(job_id, self.claim.owner, error))
 
     async def _execute(

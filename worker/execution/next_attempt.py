@@ -59,7 +59,7 @@ def cause_of_interruption(job: Job) -> Interrupted:
     for kind in (Drained, LogBehind):
         if error.get("code") == kind.code:
             return kind(str(error.get("message", "")))
-    return Interrupted("The answer was interrupted, and can't be gone on with.")
+    return Interrupted("The answer was interrupted and can't be continued.")
 
 
 def continuable_links(plan: Plan, partial: PartialAnswer, progress: Progress) -> frozenset[int]:

@@ -120,7 +120,7 @@ class Link:
             if total_s > self._first_token_s:
                 silent = f"The provider {self.name} sent no embeddings for {self._first_token_s:g} s."
                 raise ProviderTimeout(silent) from None
-            raise DeadlinePassed("The job's time was over before all was embedded.") from None
+            raise DeadlinePassed("The job's time-out passed before all inputs were embedded.") from None
 
     async def _chunks(self, request: Mapping[str, Any], silence: "_Silence") -> AsyncGenerator[Chunk, None]:
         choices = _choices(request)

@@ -31,7 +31,7 @@ class Permit:
     def check(self) -> None:
         """Raise CircuitOpen if no provider may be called."""
         if self.closed:
-            raise CircuitOpen(f"The provider {self.provider} has failed too often; it gets no calls for a while.")
+            raise CircuitOpen(f"The provider {self.provider} has failed too often and is not called for a while.")
 
 
 class ProviderSelector:

@@ -83,7 +83,9 @@ def read_ui_request(body: Mapping[str, Any]) -> UiRequest:
     elif "message" in body:
         places = [(body["message"], "message")]
     else:
-        raise InvalidRequest("messages must hold the conversation, or message its new part.", param="messages")
+        raise InvalidRequest(
+            "messages must hold the conversation, unless message holds its new part.", param="messages"
+        )
     turns = [_turn(message, where) for message, where in places]
     last, _ = places[-1]
     continues = last["role"] == "assistant" and trigger != REGENERATE
@@ -110,7 +112,7 @@ def read_chat_id(value: object) -> str:
 
 def _read_id(value: object, where: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID:
-        raise InvalidRequest(f"{where} must be a text of 1 to {MAX_ID} characters.", param=where)
+        raise InvalidRequest(f"{where} must be a string of 1 to {MAX_ID} characters.", param=where)
     return value
 
 
@@ -120,7 +122,7 @@ def _optional_id(value: object, where: str) -> str | None:
 
 def _system(value: object) -> str | None:
     if value is not None and not isinstance(value, str):
-        raise InvalidRequest("system must be a text.", param="system")
+        raise InvalidRequest("system must be a string.", param="system")
     return value or None
 
 
@@ -140,7 +142,7 @@ def _turn(message: object, where: str) -> Turn:
     elif all(part["type"] == "text" for part in content):
         content = "".join(part["text"] for part in content)
     if not content:
-        raise InvalidRequest(f"{where}.parts must have a text or a file.", param=f"{where}.parts")
+        raise InvalidRequest(f"{where}.parts must have a text part or a file part.", param=f"{where}.parts")
     return Turn(message_id, [{"role": role, "content": content}])
 
 
@@ -179,7 +181,7 @@ def _check_part(part: Mapping[str, Any], kind: str, where: str) -> None:
         raise InvalidRequest(f"{where}.type must be one of: {_PARTS}.", param=f"{where}.type")
     for name in needs:
         if not isinstance(part.get(name), str):
-            raise InvalidRequest(f"{where}.{name} must be a text.", param=f"{where}.{name}")
+            raise InvalidRequest(f"{where}.{name} must be a string.", param=f"{where}.{name}")
 
 
 def _content(parts: Sequence[Mapping[str, Any]], where: str) -> Any:
@@ -198,7 +200,7 @@ def _file(part: Mapping[str, Any], where: str) -> dict[str, Any]:
         return {"type": "image_url", "image_url": {"url": part["url"]}}
     if not part["url"].startswith("data:"):
         raise InvalidRequest(
-            f"{where} has a file that is neither an image nor a data: address; a model can't be given that.",
+            f"{where} must be an image, or a file with a data: URL.",
             param=where,
         )
     name = part.get("filename")

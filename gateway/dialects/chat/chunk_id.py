@@ -36,11 +36,11 @@ def parse_chunk_id(text: str) -> ChunkId:
     try:
         event, dot, part = text.partition(".")
         if dot and not (part.isascii() and part.isdecimal() and len(part) <= _PART_DIGITS and int(part)):
-            raise BadCursor("The part of the chunk id is not a number.")
+            raise BadCursor("The chunk id's part is not a number.")
         return ChunkId(parse_id(event), int(part) if dot else None)
     except BadCursor:
         raise BadCursor(
-            "starting_after is the SSE id of a chunk, as in 1-17 or 1-17.1.", param="starting_after"
+            "starting_after must be the SSE id of a chunk, as in 1-17 or 1-17.1.", param="starting_after"
         ) from None
 
 

@@ -36,11 +36,11 @@ def _prompt(body: Mapping[str, Any]) -> str:
         case str(text) | [str(text)]:
             return text
         case [str(), *_]:
-            raise InvalidRequest("prompt must be one text; send a request for each further one.", param="prompt")
+            raise InvalidRequest("prompt must be a single string; send one request for each prompt.", param="prompt")
         case [int() | list(), *_]:
-            raise InvalidRequest("prompt must be a text: tokens are not supported.", param="prompt")
+            raise InvalidRequest("prompt must be a string: tokens are not supported.", param="prompt")
         case _:
-            raise InvalidRequest("prompt must be a text, or a list of one text.", param="prompt")
+            raise InvalidRequest("prompt must be a string, or a list of one string.", param="prompt")
 
 
 def _refuse_unsupported(body: Mapping[str, Any]) -> None:

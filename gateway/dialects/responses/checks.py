@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.model.errors import InvalidRequest
 
-_NAMES = {str: "a text", dict: "an object", list: "a list", (str, list): "a text or a list"}
+_NAMES = {str: "a string", dict: "an object", list: "a list", (str, list): "a string or a list"}
 
 
 def object_of(value: object, where: str, *, optional: bool = True) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def text_of(given: Mapping[str, Any], name: str, where: str = "") -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise InvalidRequest(f"{where or name} must be a text.", param=where or name)
+        raise InvalidRequest(f"{where or name} must be a string.", param=where or name)
     return value
 
 

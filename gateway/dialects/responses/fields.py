@@ -94,10 +94,10 @@ _ECHOED = (
     *("temperature", "text", "tool_choice", "tools", "top_logprobs", "top_p", "truncation", "user"),
 )
 _REFUSED = {
-    "context_management": "context_management is not supported: conversations are not compacted here; leave it out.",
-    "conversation": "conversation is not supported; continue a response with previous_response_id.",
-    "messages": "messages is a field of chat completions; a response is asked with input.",
-    "moderation": "moderation is not supported: nothing is checked against a policy here; leave it out.",
+    "context_management": "context_management is not supported: conversations are not compacted; leave it out.",
+    "conversation": "conversation is not supported; use previous_response_id.",
+    "messages": "messages is a field of chat completions; use input.",
+    "moderation": "moderation is not supported: nothing is checked against a policy; leave it out.",
     "prompt": "prompt templates are not supported; send their text as instructions and input.",
     KEPT: f"{KEPT} is Tailrace's own name; leave it out.",
 }
@@ -141,7 +141,7 @@ def check_fields(body: Mapping[str, Any]) -> None:
         where = "prompt_cache_options.prewarm"
         raise InvalidRequest(f"{where} must be false: a response without an answer is not supported.", param=where)
     if body.get("truncation") not in (None, "disabled"):
-        raise InvalidRequest("truncation must be disabled: nothing is left out of a prompt here.", param="truncation")
+        raise InvalidRequest("truncation must be disabled: prompts are not shortened.", param="truncation")
     window = object_of(body.get("background_options"), "background_options").get("completion_window")
     if window not in (None, "soonest"):
         where = "background_options.completion_window"

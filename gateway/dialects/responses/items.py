@@ -28,8 +28,8 @@ _CALLS = ("function_call", "custom_tool_call")
 _OBJECTS = ("function", "custom")
 _STATE_FIELDS = ("extra_content", "provider_specific_fields", "signature", "thought_signature", "thoughtSignature")
 _REFUSED = {
-    "compaction": "{where} must not be a compaction: its content can be read by the server that has made it only.",
-    "compaction_trigger": "{where} must not be a compaction_trigger: conversations are not compacted here.",
+    "compaction": "{where} must not be a compaction: only the server that made it can read its content.",
+    "compaction_trigger": "{where} must not be a compaction_trigger: conversations are not compacted.",
 }
 _TYPES = (
     "message, function_call, function_call_output, custom_tool_call, custom_tool_call_output, reasoning, "

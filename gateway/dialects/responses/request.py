@@ -72,7 +72,7 @@ def read_request(body: Mapping[str, Any]) -> ResponseRequest:
     streaming, background = flag(body, "stream", False), flag(body, "background", False)
     if not flag(body, "store", True) and background:
         raise InvalidRequest(
-            "store must be true if background is: the response is read later.",
+            "store must be true if background is true: the response is read later.",
             param="store",
         )
     previous = text_of(body, "previous_response_id")
@@ -117,7 +117,7 @@ def chat_request(
 
 def too_long(param: str, max_bytes: int) -> InvalidRequest:
     """Return the refusal of a conversation that is too long, by the field that leads to it."""
-    return InvalidRequest(f"{param} leads to a conversation of over {max_bytes} bytes; send less.", param=param)
+    return InvalidRequest(f"{param} must refer to a conversation of at most {max_bytes} bytes.", param=param)
 
 
 def said_before(messages: Sequence[Message], echo: Mapping[str, Any]) -> Sequence[Message]:
@@ -172,7 +172,7 @@ def _items(given: object, *, needed: bool) -> list[Item]:
     if isinstance(given, str):
         return [{"role": "user", "content": given}]
     if not isinstance(given, list) or (needed and not given):
-        raise InvalidRequest("input must be a text or a list of at least one item.", param="input")
+        raise InvalidRequest("input must be a string or a list of at least one item.", param="input")
     return [_item(object_of(item, f"input[{n}]", optional=False)) for n, item in enumerate(given)]
 
 

@@ -67,7 +67,7 @@ def _check_tool(tool: Mapping[str, Any], where: str) -> None:
         return
     need(tool, where, name=str)
     if not tool["name"]:
-        raise InvalidRequest(f"{where}.name must be a text that is not empty.", param=f"{where}.name")
+        raise InvalidRequest(f"{where}.name must be a string that is not empty.", param=f"{where}.name")
     text_of(tool, "description", f"{where}.description")
     object_of(tool.get("parameters"), f"{where}.parameters")
     form = object_of(tool.get("format"), f"{where}.format")

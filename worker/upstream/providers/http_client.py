@@ -102,7 +102,7 @@ class _Compressed(httpx2.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         await self.aclose()  # the client leaves an error's body open
-        raise ProviderGarbage(f"The provider sent a compressed answer ({self._encoding}), which was not asked for.")
+        raise ProviderGarbage(f"The provider sent a compressed answer ({self._encoding}), which was not requested.")
 
     async def aclose(self) -> None:
         await self._stream.aclose()

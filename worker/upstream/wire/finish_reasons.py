@@ -45,7 +45,7 @@ def finish_reason(value: object) -> str | None:
         return None  # some upstreams send "" for null
     if not isinstance(value, str) or len(value) > REASON_CHARS:
         raise ProviderGarbage(
-            f"The provider sent a finish reason that is not a text of up to {REASON_CHARS} characters."
+            f"The provider sent a finish reason that is not a string of up to {REASON_CHARS} characters."
         )
     word = value.lower().removeprefix(_PREFIX)
     if word in _FAILURES:

@@ -354,10 +354,10 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"messages": [{"content": "x"}]}, "messages[0].role", "system, developer, user"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", "system, developer, user"),
         ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role", "system, developer, user"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content", "a text or a list of parts"),
-        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "a text or a list of parts"),
-        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", "a text or a list of parts"),
-        ({"messages": [{"role": "assistant", "content": {}}]}, "messages[0].content", "a text or a list of parts"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content", "a string or a list of parts"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", "a string or a list of parts"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content", "a string or a list of parts"),
+        ({"messages": [{"role": "assistant", "content": {}}]}, "messages[0].content", "a string or a list of parts"),
         ({"n": 0}, "n", "from 1 to 128"),
         ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage", "true or false"),
         ({"model": "a\x1b[31m"}, "model", "1 to 255 printable characters"),
@@ -378,10 +378,10 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"timeout_s": 10**400}, "timeout_s", "at most 3600"),
         ({"timeout_s": "5"}, "timeout_s", "at most 3600"),
         ({"timeout_s": True}, "timeout_s", "at most 3600"),
-        ({"metadata": []}, "metadata", "at most 16 texts"),
-        ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "at most 16 texts"),
-        ({"metadata": {"a": 1}}, "metadata", "metadata.a must be a text"),
-        ({"metadata": {"a": None}}, "metadata", "metadata.a must be a text"),
+        ({"metadata": []}, "metadata", "at most 16 strings"),
+        ({"metadata": {str(n): "" for n in range(17)}}, "metadata", "at most 16 strings"),
+        ({"metadata": {"a": 1}}, "metadata", "metadata.a must be a string"),
+        ({"metadata": {"a": None}}, "metadata", "metadata.a must be a string"),
         ({"metadata": {"a": "x" * 513}}, "metadata", "at most 512 characters"),
         ({"metadata": {"x" * 65: "a"}}, "metadata", "name of at most 64"),
         ({"on_disconnect": "stop"}, "on_disconnect", "must be one of: continue, cancel"),
@@ -456,7 +456,7 @@ def test_metadata_may_be_as_large_as_it_says() -> None:
 def test_where_models_are_named_no_other_is_taken() -> None:
     strict = admission(Limits(**{**vars_of(LIMITS), "models": ("m", "vendor/m-2")}))
     assert strict.native(with_(model="vendor/m-2"), ALICE, None).model == "vendor/m-2"
-    with pytest.raises(ModelNotFound, match="there are: m, vendor/m-2") as caught:
+    with pytest.raises(ModelNotFound, match="the models are: m, vendor/m-2") as caught:
         strict.native(with_(model="other"), ALICE, None)
     assert (caught.value.param, caught.value.status) == ("model", 404)
 
@@ -556,7 +556,7 @@ def test_a_native_job_embeds_more_than_a_call_may() -> None:
 @pytest.mark.parametrize(
     ("fields", "param", "hint"),
     [
-        ({"input": 7}, "input", "must be a text"),
+        ({"input": 7}, "input", "must be a string"),
         ({"dimensions": 0}, "dimensions", "from 1 to 65536"),
         ({"dimensions": True}, "dimensions", "from 1 to 65536"),
         ({"dimensions": "8"}, "dimensions", "from 1 to 65536"),
@@ -579,7 +579,7 @@ def test_a_model_that_is_not_served_embeds_nothing() -> None:
     body = {"model": "b", "input": "Hello"}
     call = JobRequest("embeddings", body, body, RequestOptions(), kind=EMBEDDINGS)
 
-    with pytest.raises(ModelNotFound, match="there are: a"):
+    with pytest.raises(ModelNotFound, match="the models are: a"):
         served.admit(call, ALICE)
 
 

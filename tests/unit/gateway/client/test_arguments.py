@@ -103,7 +103,7 @@ def test_jobs_are_named_by_their_ids_or_by_their_chats() -> None:
         (("submit", "--param", "=1"), "argument --param: '=1' is not NAME=JSON"),
         (
             ("submit", "--param", "stop=END"),
-            "argument --param: the value of stop is not JSON; a text needs quotes",
+            "argument --param: the value of stop is not JSON; a string needs quotes",
         ),
         (("submit", "--param", "model=1"), "argument --param: model is set by --model"),
         (("submit", "--param", "messages=[]"), "argument --param: messages is set by the prompt and --system"),
@@ -121,7 +121,7 @@ def test_jobs_are_named_by_their_ids_or_by_their_chats() -> None:
         (("submit", "--detach", "--stream", "hi"), "argument --stream: not allowed with argument --detach"),
         (("tail", JOB, "--events", "--stream"), "argument --stream: not allowed with argument --events"),
         (("tail", "../jobs"), "argument JOB: '../jobs' is not a job id"),
-        (("tail", JOB, "--from", "17"), "argument --from: A cursor is an event id"),
+        (("tail", JOB, "--from", "17"), "argument --from: The cursor must be an event id"),
         (("tail", "my-chat"), "argument JOB: 'my-chat' is not a job id (job_, resp_, chatcmpl- or cmpl- and 26"),
         (("tail", JOB, "--chat", "c"), "argument --chat: not allowed with argument JOB"),
         (("tail", "--chat", "é"), "argument --chat: it must be printable ASCII characters"),

@@ -208,7 +208,7 @@ def test_dead_letters_are_named_or_described_and_not_both(
     assert tailrace(monkeypatch, [], "dead-letters", *arguments) == ExitStatus.USAGE
 
     out, err = capsysbinary.readouterr()
-    assert (out, err.startswith(b"tailrace: Name the jobs, or say which with ")) == (b"", True)
+    assert (out, err.startswith(b"tailrace: Name the jobs, or select them with ")) == (b"", True)
 
 
 def test_each_dead_letter_that_could_not_be_requeued_is_told(

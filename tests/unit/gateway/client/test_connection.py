@@ -240,7 +240,7 @@ def test_a_chat_is_asked_for_its_job(stage: Stage) -> None:
 
 
 def test_a_refusal_without_a_word_is_told_all_the_same(stage: Stage) -> None:
-    for status, sentence in ((401, "does not know this API key"), (400, "answered with 400")):
+    for status, sentence in ((401, "does not accept this API key"), (400, "answered with 400")):
         with pytest.raises(GatewayRefused, match=sentence):
             stage(answer(status)).connection.job_of_chat("x")
 

@@ -111,7 +111,7 @@ async def test_a_body_may_be_nested_as_deep_as_anybody_needs() -> None:
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 900, 1_000, 100_000])
 async def test_a_body_that_is_nested_too_deeply_is_refused(depth: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"nested too deeply.*{MAX_DEPTH}"):
+    with pytest.raises(InvalidRequest, match=f"nested at most {MAX_DEPTH} levels"):
         await read_json(request([nested(depth)]), 1_000_000)
 
 
@@ -121,7 +121,7 @@ async def test_a_body_with_too_many_objects_and_lists_is_refused(piece: bytes) -
     most = (CONTAINERS - 2) // each  # the body is one of them, and its list another
 
     assert len((await read_large(b'{"a":[%b]}' % b",".join([piece] * most)))["a"]) == most
-    with pytest.raises(InvalidRequest, match=f"too many objects and lists; at most {CONTAINERS}"):
+    with pytest.raises(InvalidRequest, match=f"at most {CONTAINERS} objects and lists"):
         await read_large(b'{"a":[%b]}' % b",".join([piece] * (most + 1)))
 
 

@@ -52,8 +52,8 @@ async def request(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]
     ("path", "status", "body"),
     [
         ("/new/thing", 400, b"plain: No."),
-        ("/new/other", 404, b"plain: There is nothing at /new/other."),
-        ("/new/loud/thing", 404, b"LOUD: There is nothing at /new/loud/thing."),
+        ("/new/other", 404, b"plain: The path /new/other does not exist."),
+        ("/new/loud/thing", 404, b"LOUD: The path /new/loud/thing does not exist."),
     ],
 )
 async def test_a_new_face_writes_its_errors_with_and_without_a_route(path: str, status: int, body: bytes) -> None:
@@ -66,7 +66,7 @@ async def test_a_new_face_writes_its_errors_with_and_without_a_route(path: str, 
 async def test_a_method_that_is_not_allowed_is_answered_with_those_that_are() -> None:
     routes = [Route("/new/thing", refuse, methods=["POST"]), Route("/new/thing", refuse, methods=["DELETE"])]
     app = Starlette(routes=routes, exception_handlers=ErrorResponses([Face("/new", plain, routes)]).handlers())
-    assert await request(app, "/new/thing") == (405, b"plain: GET is not allowed here; DELETE, POST is.")
+    assert await request(app, "/new/thing") == (405, b"plain: GET is not allowed for this path; use DELETE, POST.")
 
 
 @pytest.mark.parametrize(

@@ -236,7 +236,7 @@ def test_a_plan_may_name_only_lanes_that_there_are(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("TAILRACE_API_KEYS", "sk-a:a:lanes=default+express,sk-b:b:lanes=low")
 
     with pytest.raises(
-        StartupError, match=r"TAILRACE_LANES: .*TAILRACE_API_KEYS may use express, which must be a lane"
+        StartupError, match=r"TAILRACE_LANES: .*TAILRACE_API_KEYS may use express, which must be one of TAILRACE_LANES"
     ):
         load_settings()
 
@@ -248,7 +248,7 @@ def test_a_cap_is_held_against_the_slots_that_there_are(monkeypatch: pytest.Monk
     monkeypatch.setenv("TAILRACE_LANES", "default:2,low:1:5")
     assert load_settings(worker_slots=5).lanes == ("default:2", "low:1:5")
 
-    with pytest.raises(StartupError, match="cap is at most TAILRACE_WORKER_SLOTS, which is 4"):
+    with pytest.raises(StartupError, match="cap must be at most TAILRACE_WORKER_SLOTS, which is 4"):
         load_settings(worker_slots=4)
 
 
@@ -316,7 +316,9 @@ def test_a_terminal_that_does_not_say_what_it_knows_is_dumb(
 
 def test_one_key_is_one_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_API_KEYS", "sk-a:alice,sk-a:bob")
-    with pytest.raises(StartupError, match="one key is given to the tenants alice and bob") as error:
+    with pytest.raises(
+        StartupError, match="a key must belong to one tenant; one is given to the tenants alice and bob"
+    ) as error:
         load_settings()
     assert "sk-a" not in str(error.value)
 
@@ -324,7 +326,7 @@ def test_one_key_is_one_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("host", ["chat.example:8080", "http://chat.example", "a b", "[::1"])
 def test_a_host_has_neither_scheme_nor_port(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("TAILRACE_HOSTS", host)
-    with pytest.raises(StartupError, match=r"TAILRACE_HOSTS: .*each is a host name or an address without a port"):
+    with pytest.raises(StartupError, match=r"TAILRACE_HOSTS: .*each must be a host name or an address without a port"):
         load_settings()
 
 

@@ -527,7 +527,7 @@ async def test_a_chain_has_its_routes_links_in_order() -> None:
 
 
 async def test_a_model_that_no_route_serves_is_not_found() -> None:
-    with pytest.raises(ModelNotFound, match=r"'c'. There are: a, b\.") as missing:
+    with pytest.raises(ModelNotFound, match=r"'c'. The models are: a, b\.") as missing:
         routes_of(a=to(ONE), b=to(TWO)).chain("c")
     assert missing.value.param == "model"
 

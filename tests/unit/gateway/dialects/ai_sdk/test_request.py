@@ -115,7 +115,7 @@ class TestBody:
         assert refused({"id": "chat", "messages": [HELLO]} | changes).param == param
 
     def test_a_body_without_any_message_is_told_both_ways(self) -> None:
-        assert "message its new part" in str(refused({"id": "chat"}))
+        assert "message holds its new part" in str(refused({"id": "chat"}))
 
     @pytest.mark.parametrize("text", ["a/b c", "東京", "🌊", "a\nb", "\x00", "{}", "x" * MAX_ID])
     def test_an_id_is_any_text(self, text: str) -> None:

@@ -283,6 +283,6 @@ class TestConversations:
         size = len(encode_data(CALL))
 
         assert len(resolved([reference] * 3, {f"fc_{BARE}_0": CALL}, 3 * size)) == 3
-        with pytest.raises(InvalidRequest, match=f"over {3 * size - 1} bytes") as caught:
+        with pytest.raises(InvalidRequest, match=f"at most {3 * size - 1} bytes") as caught:
             resolved([reference] * 3, {f"fc_{BARE}_0": CALL}, 3 * size - 1)
         assert caught.value.param == "input"

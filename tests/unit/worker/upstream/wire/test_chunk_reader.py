@@ -336,10 +336,10 @@ class TestChunks:
             (choice(index=4e9, delta={}), "index is not a number below 128"),
             (choice(index={"a": 1}, delta={}), "index is not a number"),
             (choice(index=0, delta="text"), "a delta that is not an object"),
-            (choice(index=0, delta={}, finish_reason={"why": "stop"}), "a finish reason that is not a text"),
+            (choice(index=0, delta={}, finish_reason={"why": "stop"}), "a finish reason that is not a string"),
             (
                 choice(index=0, delta={}, finish_reason="x" * (REASON_CHARS + 1)),
-                "a finish reason that is not a text of up to 64",
+                "a finish reason that is not a string of up to 64",
             ),
         ],
     )

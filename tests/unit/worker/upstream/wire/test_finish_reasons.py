@@ -41,5 +41,5 @@ def test_a_reason_that_names_a_failure_is_one(said: str) -> None:
 
 @pytest.mark.parametrize("said", [{"why": "stop"}, 7, "x" * 65])
 def test_a_reason_that_is_not_a_short_text_is_garbage(said: object) -> None:
-    with pytest.raises(ProviderGarbage, match="not a text of up to 64 characters"):
+    with pytest.raises(ProviderGarbage, match="not a string of up to 64 characters"):
         finish_reason(said)
