@@ -18,6 +18,7 @@ from shared.model.errors import StartupError
 from shared.model.lanes import parse_lanes
 from shared.model.routes import RouteTable
 from shared.process.clock import SystemClock
+from shared.store.answers import StopReason
 from shared.store.breaker_state import BreakerStates
 from shared.store.catalog import Catalogue
 from shared.store.client import Client, open_client, require_redis, warm
@@ -36,9 +37,13 @@ from shared.store.server_check import check_arq_keys, check_server
 from shared.store.server_marker import MarkerWatch
 from shared.store.server_watch import ServerWatch
 from shared.telemetry.metrics import Buckets, Metrics
+from worker.dispatch.arq_adapter import ArqAdapter
+from worker.dispatch.claimed_jobs import ClaimedJobs
 from worker.dispatch.dispatcher import Dispatcher
+from worker.dispatch.leases import Leases
 from worker.dispatch.reaper import Reaper
 from worker.dispatch.reconciler import Reconciler
+from worker.dispatch.slots import Slots
 from worker.execution.completion import CompletionSteps
 from worker.execution.executions import execution_factories
 from worker.execution.job_end import JobEnder
@@ -226,20 +231,23 @@ class Builder:
         )
         return Runs(services, stores.completion_steps)
 
-    def dispatcher(self, runs: Runs, age: ServerAge) -> Dispatcher:
+    def leases(self, runs: Runs) -> Leases:
+        """Build the leases of the running jobs."""
+        settings, stores = self.settings, self.stores
+        return Leases(stores.queue, stores.jobs, runs, slots=settings.worker_slots, lease_s=settings.lease_s)
+
+    def dispatcher(self, runs: Runs, leases: Leases, age: ServerAge) -> Dispatcher:
         """Build the dispatcher."""
+        settings, stores = self.settings, self.stores
+        jobs = ClaimedJobs(stores.queue, leases, runs, self.ender, stores.completion_steps)
         return Dispatcher(
-            self.stores.queue,
-            self.stores.jobs,
+            stores.queue,
             runs,
-            self.ender,
-            self.stores.completion_steps,
-            self.keys,
-            client=self.clients.queue,
+            leases,
+            Slots(settings.worker_slots, parse_lanes(settings.lanes)),
+            ArqAdapter(self.clients.queue, self.keys, jobs, slots=settings.worker_slots),
             wake_up_client=self.clients.wake_up,
-            lanes=parse_lanes(self.settings.lanes),
-            slots=self.settings.worker_slots,
-            lease_s=self.settings.lease_s,
+            lease_s=settings.lease_s,
             wait_s=age.wait_s,
         )
 
@@ -275,13 +283,13 @@ class Builder:
             stores.jobs, stores.queue, record_scan, stores.completion_steps, lease_s=settings.lease_s, bounds=bounds
         )
 
-    def feed(self, dispatcher: Dispatcher, concurrency: Concurrency) -> LiveFeed:
+    def feed(self, runs: Runs, leases: Leases, concurrency: Concurrency) -> LiveFeed:
         """Build the reader of the control channel."""
         feed = LiveFeed(
             self.clients.feed,
             self.clock,
-            on_message=lambda _, raw: handle_control_message(raw, dispatcher, concurrency),
-            on_confirmed=lambda _: dispatcher.beat_soon(),
+            on_message=lambda _, raw: handle_control_message(raw, runs, concurrency),
+            on_confirmed=lambda _: leases.renew_soon(),
             connects=self.metrics.feed_connects.of(),
         )
         feed.subscribe(self.keys.control)
@@ -320,13 +328,15 @@ async def run_worker(
         await build.check_servers()
         upstreams = await build.upstreams(providers, stack)
         age = await build.server_age()
-        dispatcher = build.dispatcher(build.runs(upstreams), age)
+        runs = build.runs(upstreams)
+        leases = build.leases(runs)
+        dispatcher = build.dispatcher(runs, leases, age)
         _observe(build.metrics, settings, dispatcher, stop)
         publisher = Publisher(Fleet(build.clients.queue, build.keys), build.metrics, build.clock, "worker")
         loops = [
             build.pump.run(),
-            build.feed(dispatcher, upstreams.concurrency).run(),
-            dispatcher.beat(),
+            build.feed(runs, leases, upstreams.concurrency).run(),
+            leases.run(),
             upstreams.breakers.run(),
             upstreams.concurrency.run(),
             build.reaper(dispatcher.serve, age).run(),
@@ -373,11 +383,11 @@ async def _supervise(
             task.cancel()
 
 
-def handle_control_message(raw: bytes, dispatcher: Dispatcher, concurrency: Concurrency) -> None:
+def handle_control_message(raw: bytes, runs: Runs, concurrency: Concurrency) -> None:
     """React to a message of the control channel."""
     match parse_message(raw):
         case CancelJob(job_id):
-            dispatcher.cancel(job_id)
+            runs.stop(job_id, StopReason.CANCELLED)
         case PermitReleased(provider):
             concurrency.freed(provider)
         case None:

@@ -38,9 +38,7 @@ class Handler:
 
 
 def adapter_of(core: Core, handler: Handler, keys: Keys | None = None) -> ArqAdapter:
-    adapter = ArqAdapter(core.client, keys or core.keys, handler, slots=2)
-    adapter.add(LANE)
-    return adapter
+    return ArqAdapter(core.client, keys or core.keys, handler, slots=2)
 
 
 async def admitted(core: Core) -> str:
@@ -99,13 +97,6 @@ async def test_the_adapter_reads_arq_keys_under_the_deployments_prefix(core: Cor
     await adapter_of(core, handler, prefixed).run(LANE, spec.id, 0)
 
     assert handler.calls == [("unreadable", spec.id), ("run", spec.id)]
-
-
-def test_an_added_lane_is_served_and_no_other(core: Core) -> None:
-    adapter = adapter_of(core, Handler())
-
-    assert adapter.serves(LANE)
-    assert not adapter.serves("another")
 
 
 async def test_a_job_that_returns_while_its_former_task_ends_is_not_an_error(

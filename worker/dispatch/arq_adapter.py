@@ -40,21 +40,20 @@ class ArqAdapter:
         self._slots = slots
         self._workers: dict[str, LaneWorker] = {}
 
-    def serves(self, lane: str) -> bool:
-        """Check whether the lane was added."""
-        return lane in self._workers
-
-    def add(self, lane: str) -> None:
-        """Create the worker of a lane."""
-        self._workers[lane] = LaneWorker(self._keys.lane(lane), self._pool, self._handler, self._slots)
-
     async def run(self, lane: str, job_id: str, due_ms: int) -> None:
         """Read the message of a claimed job and pass the job to the handler.
 
         Raises:
             RedisError, OSError: the server failed before the handler was called; see `REDIS_FAULTS`.
         """
-        await self._workers[lane].run_job(job_id, due_ms)
+        await self._worker(lane).run_job(job_id, due_ms)
+
+    def _worker(self, lane: str) -> "LaneWorker":
+        worker = self._workers.get(lane)
+        if worker is None:
+            worker = LaneWorker(self._keys.lane(lane), self._pool, self._handler, self._slots)
+            self._workers[lane] = worker
+        return worker
 
 
 class LaneWorker(Worker):

@@ -1,0 +1,1 @@
+"""Test worker/dispatch, module by module."""
