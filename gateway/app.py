@@ -31,6 +31,7 @@ from gateway.api import (
     page,
     responses,
     results,
+    tasks,
 )
 from gateway.api.services import Services
 from gateway.http.cors import Cors
@@ -259,6 +260,7 @@ def _limits(settings: Settings, bounds: TenantBounds) -> Limits:
 FACES: Final = (
     jobs.face,
     results.face,
+    tasks.face,
     dead_letters.face,
     chat_completions.face,
     completions.face,

@@ -4,6 +4,8 @@ At most one page of it is in memory at once; embeddings.py answers with the same
 (shared/store/results.py).
 """
 
+from typing import Protocol
+
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
@@ -38,10 +40,28 @@ async def get(request: Request) -> Response:
     return EmbeddingsResponse(services, job, embedded, listed)
 
 
+class PagedList(Protocol):
+    """Write a list of embeddings page by page, see `EmbeddingList`."""
+
+    @property
+    def opening(self) -> bytes:
+        """Return the bytes before the first item."""
+        ...
+
+    @property
+    def closing(self) -> bytes:
+        """Return the bytes after the last item."""
+        ...
+
+    def items(self, page: bytes) -> bytes:
+        """Write the embeddings of this page."""
+        ...
+
+
 class EmbeddingsResponse(Response):
     """Send a list of embeddings to one caller."""
 
-    def __init__(self, services: Services, job: Job, embedded: Embedded | None, listed: EmbeddingList) -> None:
+    def __init__(self, services: Services, job: Job, embedded: Embedded | None, listed: PagedList) -> None:
         self.background = None
         self.status_code = 200
         self._results = services.results

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from shared.config.comma_lists import CommaSeparated
 from shared.model.bounds import WORKER_SLOTS
 from shared.model.jobs import LONGEST_TIMEOUT_S
+from shared.model.kinds import KINDS
 from shared.model.lanes import parse_lanes
 from shared.model.routes import OnStreamFailure
 
@@ -24,6 +25,9 @@ class WorkSettings(BaseModel):
         ("high:4", "default:2", "low:1"),
         description="`name:weight` or `name:weight:cap`, separated by commas: the lanes' shares of the slots, and how "
         "many slots of one worker process a lane may hold",
+    )
+    tasks_kind: str | None = Field(
+        None, description="kind of the tasks that `POST /tasks` makes if the request does not name one"
     )
     lease_s: float = Field(
         10.0, ge=0.5, le=300, description="a worker that is silent for this long loses its jobs to another"
@@ -82,6 +86,13 @@ class WorkSettings(BaseModel):
         description="a job of `on_disconnect: cancel`, such as a chat completion's, ends this long after its last "
         "viewer left",
     )
+
+    @field_validator("tasks_kind")
+    @classmethod
+    def _exists(cls, value: str | None) -> str | None:
+        if value is not None and value not in KINDS:
+            raise ValueError(f"must be a kind of job: {', '.join(KINDS)}")
+        return value
 
     @field_validator("lanes")
     @classmethod

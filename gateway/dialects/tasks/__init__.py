@@ -1,0 +1,1 @@
+"""Translate jobs into tasks, for callers that poll. Pure."""

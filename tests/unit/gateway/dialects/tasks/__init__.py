@@ -1,0 +1,1 @@
+"""Test gateway/dialects/tasks, module by module."""

@@ -1,0 +1,116 @@
+"""Test the form of a task: the status and the progress of a job for callers that poll."""
+
+import json
+import struct
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.dialects.embeddings import EmbeddingList, Encoding
+from gateway.dialects.tasks.status import TaskStatus
+from gateway.dialects.tasks.task import NestedList, has_part, show_task
+from shared.model.events import EventId
+from shared.model.jobs import Embedded, Job, OnDisconnect, new_job_id
+from shared.model.kinds import CHAT, EMBEDDINGS
+from shared.model.lifecycle import State
+
+ADDRESS = "/tasks/1"
+QUEUED, BEGUN, TEXT = EventId(0, 1), EventId(1, 1), EventId(1, 2)
+CHAT_JOB = Job(
+    id=new_job_id(1, 1),
+    kind=CHAT,
+    tenant="alice",
+    lane="default",
+    model="m",
+    status=State.QUEUED,
+    last=QUEUED,
+    attempts=0,
+    created_ms=1,
+    started_ms=0,
+    ended_ms=0,
+    deadline_ms=2,
+    abandon_ms=0,
+    on_disconnect=OnDisconnect.CONTINUE,
+    metadata={},
+    outcome={},
+)
+
+
+def made(done: int, total: int = 4) -> Embedded:
+    return Embedded("m", done, total, dimensions=1, prompt_tokens=3, source="upstream", sha256="")
+
+
+def embeddings(done: int | None, status: State = State.RUNNING) -> Job:
+    return replace(CHAT_JOB, kind=EMBEDDINGS, status=status, embedded=None if done is None else made(done))
+
+
+@pytest.mark.parametrize(
+    ("job", "status"),
+    [
+        (CHAT_JOB, TaskStatus.PENDING),
+        (replace(CHAT_JOB, status=State.RUNNING, last=BEGUN), TaskStatus.STARTED),
+        (replace(CHAT_JOB, status=State.RUNNING, last=TEXT), TaskStatus.RUNNING),
+        (replace(CHAT_JOB, status=State.CANCELLING, last=TEXT), TaskStatus.RUNNING),
+        (replace(CHAT_JOB, status=State.COMPLETED, last=TEXT), TaskStatus.SUCCESS),
+        (replace(CHAT_JOB, status=State.CANCELLED, last=TEXT), TaskStatus.CANCELLED),
+        (embeddings(None), TaskStatus.STARTED),
+        (embeddings(0), TaskStatus.STARTED),
+        (embeddings(1), TaskStatus.RUNNING),
+        (embeddings(4, State.COMPLETED), TaskStatus.SUCCESS),
+        (embeddings(1, State.FAILED), TaskStatus.PARTIAL_SUCCESS),
+        (embeddings(1, State.EXPIRED), TaskStatus.PARTIAL_SUCCESS),
+        (embeddings(None, State.FAILED), TaskStatus.FAILURE),
+        (embeddings(1, State.CANCELLED), TaskStatus.CANCELLED),
+    ],
+)
+def test_each_status_of_a_job_has_one_of_a_task(job: Job, status: TaskStatus) -> None:
+    assert show_task(job, ADDRESS)["status"] == status.value
+
+
+@pytest.mark.parametrize(("partial", "status"), [(True, "PARTIAL_SUCCESS"), (False, "FAILURE")])
+def test_a_failed_chat_is_a_partial_success_if_its_log_has_text(partial: bool, status: str) -> None:
+    failed = replace(CHAT_JOB, status=State.FAILED, last=EventId(2, 9))
+
+    assert show_task(failed, ADDRESS, partial=partial)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("job", "progress"),
+    [
+        (CHAT_JOB, {"percent": 0, "stage": "queued", "message": None}),
+        (
+            replace(CHAT_JOB, status=State.RUNNING, last=TEXT),
+            {"percent": None, "stage": "running", "message": None},
+        ),
+        (embeddings(1), {"percent": 25, "stage": "running", "message": "1 of 4 inputs"}),
+        (embeddings(4), {"percent": 99, "stage": "running", "message": "4 of 4 inputs"}),
+        (embeddings(4, State.COMPLETED), {"percent": 100, "stage": "completed", "message": "4 of 4 inputs"}),
+    ],
+)
+def test_progress_counts_inputs_and_reaches_100_at_the_end_only(job: Job, progress: dict[str, Any]) -> None:
+    assert show_task(job, ADDRESS)["progress"] == progress
+
+
+def test_a_task_has_its_addresses_and_its_error() -> None:
+    error = {"code": "deadline_passed", "message": "…"}
+    task = show_task(replace(CHAT_JOB, status=State.EXPIRED, outcome={"error": error}), ADDRESS)
+
+    assert task["links"] == {"self": ADDRESS, "cancel": f"{ADDRESS}/cancel"}
+    assert (task["task_id"], task["error"]) == (CHAT_JOB.id, error)
+
+
+def test_a_list_of_embeddings_is_the_result_within_its_task() -> None:
+    job = embeddings(2, State.COMPLETED)
+    listed = NestedList(show_task(job, ADDRESS), EmbeddingList("m", made(2), Encoding.FLOAT))
+
+    written = listed.opening + listed.items(struct.pack("<2f", 0.5, 1.0)) + listed.closing
+
+    task = json.loads(written)
+    assert task.keys() == {*show_task(job, ADDRESS), "result"}
+    assert [each["embedding"] for each in task["result"]["data"]] == [[0.5], [1.0]]
+
+
+def test_the_first_part_of_a_chat_comes_after_its_start() -> None:
+    assert not has_part(replace(CHAT_JOB, last=BEGUN))
+    assert has_part(replace(CHAT_JOB, last=TEXT))
