@@ -221,7 +221,7 @@ class Builder:
             replay_log=stores.replay_log,
             queue=stores.queue,
             routes=upstreams.routes,
-            gate=ProviderSelector(upstreams.breakers, upstreams.concurrency),
+            selector=ProviderSelector(upstreams.breakers, upstreams.concurrency),
             ender=self.ender,
             factories=factories,
             limits=RunLimits(settings.max_crashes, settings.max_regenerated_tokens),

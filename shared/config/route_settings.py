@@ -21,7 +21,7 @@ from shared.model.routes import (
     OnStreamFailure,
     RequestRules,
     Route,
-    Target,
+    RouteTarget,
     Upstream,
 )
 
@@ -93,7 +93,7 @@ class ProviderSettings(_Strict):
         )
 
 
-class ChainItem(_Strict):
+class RouteTargetSettings(_Strict):
     """One item of a chain: a provider or a route, and the time-outs (s) of a provider if they differ."""
 
     provider: str | None = None
@@ -104,7 +104,7 @@ class ChainItem(_Strict):
     attempt_timeout_s: _Seconds | None = None
 
     @model_validator(mode="after")
-    def _is_one_of_them(self) -> "ChainItem":
+    def _is_one_of_them(self) -> "RouteTargetSettings":
         if (self.provider is None) == (self.route is None):
             raise ValueError("it must name either a provider or a route")
         if self.route is not None and self.model_fields_set != {"route"}:
@@ -119,7 +119,7 @@ def _item(value: Any) -> Any:
 class RouteSettings(_Strict):
     """The settings of one model's route."""
 
-    chain: tuple[Annotated[ChainItem, BeforeValidator(_item)], ...] = Field(min_length=1)
+    chain: tuple[Annotated[RouteTargetSettings, BeforeValidator(_item)], ...] = Field(min_length=1)
     on_stream_failure: OnStreamFailure | None = None
     max_attempts: int | None = Field(None, ge=1, le=100)
     first_token_timeout_s: _Seconds | None = None
@@ -132,7 +132,7 @@ def check_chains(routes: Mapping[str, RouteSettings], providers: Mapping[str, Pr
 
     Raises:
         ValueError: the sentence names the item and the missing provider or route, the routes of a cycle, or the chain
-            with too many links.
+            with too many targets.
     """
     for name, route in routes.items():
         for position, item in enumerate(route.chain):
@@ -147,15 +147,15 @@ def check_chains(routes: Mapping[str, RouteSettings], providers: Mapping[str, Pr
     for name in routes:
         _check_loop(name, routes, (name,), fine)
     for name in routes:
-        if _links(name, routes) > CHAIN:
-            raise ValueError(f"{name}.chain must have at most {CHAIN} links, those of its routes included")
+        if _count(name, routes) > CHAIN:
+            raise ValueError(f"{name}.chain must have at most {CHAIN} targets, those of its routes included")
 
 
-def _links(name: str, routes: Mapping[str, RouteSettings]) -> int:
-    """Count the links of a chain, until they are too many."""
+def _count(name: str, routes: Mapping[str, RouteSettings]) -> int:
+    """Count the targets of a chain, until they are too many."""
     count = 0
     for item in routes[name].chain:
-        count += 1 if item.route is None else _links(item.route, routes)
+        count += 1 if item.route is None else _count(item.route, routes)
         if count > CHAIN:
             break
     return count
@@ -200,13 +200,13 @@ def routes_of(routes: Mapping[str, RouteSettings], defaults: Defaults) -> dict[s
     }
 
 
-def _targets(name: str, routes: Mapping[str, RouteSettings], defaults: Defaults) -> Iterator[Target]:
+def _targets(name: str, routes: Mapping[str, RouteSettings], defaults: Defaults) -> Iterator[RouteTarget]:
     route = routes[name]
     for item in route.chain:
         if item.provider is None:
             yield from _targets(str(item.route), routes, defaults)
         else:
-            yield Target(
+            yield RouteTarget(
                 item.provider,
                 item.first_token_timeout_s or route.first_token_timeout_s or defaults.first_token_timeout_s,
                 item.gap_timeout_s or route.gap_timeout_s or defaults.gap_timeout_s,

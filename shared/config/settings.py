@@ -27,9 +27,9 @@ from shared.config.bound_settings import BoundSettings
 from shared.config.environment import PREFIX, Note, find_notes, is_service_link
 from shared.config.renamed_settings import explain_renamed
 from shared.config.route_settings import (
-    ChainItem,
     Defaults,
     RouteSettings,
+    RouteTargetSettings,
     routes_of,
 )
 from shared.config.secret_settings import hidden
@@ -87,7 +87,7 @@ class Settings(BoundSettings, WorkSettings, UpstreamSettings, AccessSettings, Ba
         upstreams = self.upstreams()
         routes = self.routes
         if upstreams and not routes:
-            chain = RouteSettings(chain=tuple(ChainItem(provider=name) for name in upstreams))
+            chain = RouteSettings(chain=tuple(RouteTargetSettings(provider=name) for name in upstreams))
             routes = dict.fromkeys(self.models or (ANY_MODEL,), chain)
         return RouteTable(routes_of(routes, Defaults.model_validate(self, from_attributes=True)), upstreams)
 

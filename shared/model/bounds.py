@@ -148,7 +148,7 @@ DEAD_LETTERS: Final = 10_000
 """Dead letters, by default: more than a person reads through. Each keeps its request and its log."""
 
 CHAIN: Final = 32
-"""Links of a route's chain: each may be asked for every job, and all of them are in memory."""
+"""Targets of a route's chain: each may be asked for every job, and all of them are in memory."""
 
 WORKER_SLOTS: Final = 100
 """Jobs that one worker process runs at once, by default. There are no more claims, attempts, outboxes and calls."""

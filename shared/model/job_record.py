@@ -5,11 +5,11 @@ Not here: the job itself (jobs.py), and the writing of a record, which the funct
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any, Final
 
 from shared.model.errors import BrokenJob
-from shared.model.events import EventId
+from shared.model.events import EventId, encode_data
 from shared.model.jobs import Embedded, Job, OnDisconnect, Progress, Try
 from shared.model.lifecycle import State
 from shared.model.routes import OnStreamFailure
@@ -19,6 +19,14 @@ RECORD_VERSION: Final = 1
 
 # The prefixes of a record's fields for its executions, each followed by an epoch.
 _TRY, _END = b"try:", b"end:"
+
+# Fields of `Progress` with another name in the record: versions up to 0.2.0 read and write it, in a rolling deploy too.
+_STORED_NAMES = {
+    "target": "link",
+    "excluded": "barred",
+    "cannot_continue": "unable",
+    "discarded_tokens": "wasted",
+}
 
 
 def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
@@ -71,7 +79,7 @@ def embedded_from(raw: bytes | None) -> Embedded | None:
     Raises:
         ValueError, TypeError: it does not have the form of `Embedded.as_dict`.
     """
-    return None if raw is None else Embedded(**_known(Embedded, json.loads(raw)))
+    return None if raw is None else Embedded(**_known(json.loads(raw)))
 
 
 def _on_stream_failure(raw: bytes) -> OnStreamFailure | None:
@@ -82,18 +90,25 @@ def _job_id(record: Mapping[bytes, bytes], name: bytes) -> str | None:
     return record[name].decode() if name in record else None
 
 
+def progress_json(progress: Progress) -> bytes:
+    """Encode a job's progress for its record."""
+    return encode_data({_STORED_NAMES.get(name, name): value for name, value in asdict(progress).items()})
+
+
 def _progress(raw: bytes) -> Progress:
-    told = _known(Progress, json.loads(raw))
-    return Progress(**{name: _frozen(value) for name, value in told.items()})
+    stored = json.loads(raw)
+    names = {each.name: _STORED_NAMES.get(each.name, each.name) for each in fields(Progress)}
+    # In a rolling deploy, a newer version may have written more fields, and an older one less.
+    return Progress(**{name: _frozen(stored[key]) for name, key in names.items() if key in stored})
 
 
 def _frozen(value: Any) -> Any:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
-def _known(kind: type[Progress | Embedded], told: Mapping[str, Any]) -> dict[str, Any]:
+def _known(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that this version knows: in a rolling deploy, a newer one may have written more."""
-    return {each.name: told[each.name] for each in fields(kind) if each.name in told}
+    return {each.name: stored[each.name] for each in fields(Embedded) if each.name in stored}
 
 
 def _tries(record: Mapping[bytes, bytes]) -> tuple[Try, ...]:

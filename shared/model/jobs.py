@@ -224,22 +224,22 @@ class Try:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The costs of a job's attempts and the links that they excluded, from which worker/model/retry.py decides.
+    """The costs of a job's attempts and the targets that they excluded, from which worker/model/retry.py decides.
 
-    `failures` attempts ended by themselves. The chain's `link` is tried next, the `barred` ones never again. Links that
-    are `unable` refused to continue in mid-sentence, those of `garbage` have sent some. `rounds` counts the passes
-    through the chain; `wasted` deltas were taken back. `crashes` workers were lost in a row while the answer had
-    `died_at` deltas. `pauses` holds (link, seconds that the job has left once its pause is over) of links that asked
-    for a pause: deadlines are the same for all workers, their clocks are not.
+    `failures` attempts ended by themselves. The chain's `target` is tried next, the `excluded` ones never again. Those
+    in `cannot_continue` refused to continue in mid-sentence, those in `garbage` have sent some. `rounds` counts the
+    passes through the chain; `discarded_tokens` deltas were taken back. `crashes` workers were lost in a row while the
+    answer had `died_at` deltas. `pauses` holds (target, seconds that the job has left once its pause is over) of
+    targets that requested a pause: deadlines are the same for all workers, their clocks are not.
     """
 
     failures: int = 0
-    link: int = 0
-    barred: tuple[int, ...] = ()
-    unable: tuple[int, ...] = ()
+    target: int = 0
+    excluded: tuple[int, ...] = ()
+    cannot_continue: tuple[int, ...] = ()
     garbage: tuple[int, ...] = ()
     rounds: int = 0
-    wasted: int = 0
+    discarded_tokens: int = 0
     crashes: int = 0
     died_at: int = 0
     pauses: tuple[tuple[int, float], ...] = ()

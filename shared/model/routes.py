@@ -95,8 +95,8 @@ class Upstream:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A link of a chain: a provider, its name for the model (None: the caller's), and its time-outs (s).
+class RouteTarget:
+    """A target of a chain: a provider, its name for the model (None: the caller's), and its time-outs (s).
 
     `total_s` bounds one attempt; None: only the job's deadline does.
     """
@@ -112,7 +112,7 @@ class Target:
 class Route:
     """The chain of a model, in order, and the rules for its failures."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[RouteTarget, ...]
     on_stream_failure: OnStreamFailure
     max_attempts: int
 

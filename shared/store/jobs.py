@@ -6,7 +6,7 @@ Not here: the log (replay_log.py), the order in which jobs run (queue.py), parsi
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
@@ -22,7 +22,7 @@ from shared.model.errors import (
     problem_of,
 )
 from shared.model.events import EventId, encode_data
-from shared.model.job_record import embedded_from, job_from_record
+from shared.model.job_record import embedded_from, job_from_record, progress_json
 from shared.model.jobs import Embedded, Job, JobSpec, Progress, code_in
 from shared.model.lifecycle import State
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
@@ -206,7 +206,7 @@ class Store:
             encode_data(problem_of(after.cause)),
             "" if after.resumed_from is None else str(after.resumed_from),
             seen,
-            encode_data(asdict(progress or Progress())),
+            progress_json(progress or Progress()),
         )
 
     async def take_over(self, job_id: str, owner: str, epoch: int | None = None) -> Execution | BeginRefusal:
@@ -322,7 +322,7 @@ class Store:
                 execution.owner,
                 encode_data(problem_of(cause)),
                 int(costs),
-                "" if progress is None else encode_data(asdict(progress)),
+                "" if progress is None else progress_json(progress),
             )
         )
 

@@ -20,7 +20,7 @@ from tests.support.core import TIMEOUT_S, Core, Watched
 from worker.execution.attempt import AttemptInput
 from worker.execution.embedding import Embedding
 from worker.execution.ending import Ending
-from worker.upstream.chain import Link
+from worker.upstream.chain import ProviderTarget
 from worker.upstream.providers.scripted import Scripted, embed
 from worker.upstream.wire.vectors import read_vectors
 
@@ -57,10 +57,10 @@ def embedding(
     results: Results | None = None,
 ) -> Embedding:
     """Build an execution that calls the scripted provider."""
-    link = Link(Scripted(), first_token_s=TIMEOUT_S, gap_s=TIMEOUT_S)
+    target = ProviderTarget(Scripted(), first_token_s=TIMEOUT_S, gap_s=TIMEOUT_S)
     return Embedding(
         execution,
-        AttemptInput({"model": "scripted", "input": inputs}, link, None, lambda: None),
+        AttemptInput({"model": "scripted", "input": inputs}, target, None, lambda: None),
         core.store,
         results or Results(core.client, core.keys),
         SystemClock(),

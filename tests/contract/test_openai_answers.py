@@ -25,7 +25,7 @@ from tests.support.raw_upstream import (
     said,
     sent,
 )
-from worker.upstream.chain import Link
+from worker.upstream.chain import ProviderTarget
 from worker.upstream.providers import http_client, http_upstream, openai_compatible
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 from worker.upstream.wire.chunk import Chunk
@@ -54,9 +54,9 @@ async def provider(upstream: RawUpstream) -> AsyncIterator[OpenAICompatible]:
 
 
 async def read(provider: OpenAICompatible, **fields: Any) -> list[Chunk]:
-    """Return the chunks of an answer, as a link of a chain gets them."""
-    link = Link(provider, first_token_s=BOUND_S, gap_s=BOUND_S)
-    async with link.stream({**ASKED, **fields}, total_s=BOUND_S) as chunks:
+    """Return the chunks of an answer, as a target of a chain gets them."""
+    target = ProviderTarget(provider, first_token_s=BOUND_S, gap_s=BOUND_S)
+    async with target.stream({**ASKED, **fields}, total_s=BOUND_S) as chunks:
         return [each async for each in chunks]
 
 

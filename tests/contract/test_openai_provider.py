@@ -26,7 +26,7 @@ from shared.model.errors import (
 )
 from tests.support.upstream import TIMEOUT_S, Upstream, ask, expected_text, running_upstream
 from worker.upstream import chain
-from worker.upstream.chain import Link
+from worker.upstream.chain import ProviderTarget
 from worker.upstream.providers import http_client, http_upstream, openai_compatible
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 from worker.upstream.providers.scripted import MODEL
@@ -63,9 +63,9 @@ async def read(provider: OpenAICompatible, request: dict[str, Any]) -> list[Chun
         return [chunk async for chunk in chunks]
 
 
-async def read_through_link(provider: OpenAICompatible, request: dict[str, Any]) -> list[Chunk]:
-    link = Link(provider, first_token_s=TIMEOUT_S, gap_s=TIMEOUT_S)
-    async with link.stream(request, total_s=TIMEOUT_S) as chunks:
+async def read_through_target(provider: OpenAICompatible, request: dict[str, Any]) -> list[Chunk]:
+    target = ProviderTarget(provider, first_token_s=TIMEOUT_S, gap_s=TIMEOUT_S)
+    async with target.stream(request, total_s=TIMEOUT_S) as chunks:
         return [chunk async for chunk in chunks]
 
 
@@ -174,7 +174,7 @@ async def test_nothing_but_the_settings_says_who_we_are(monkeypatch: pytest.Monk
 async def test_an_upstream_that_cannot_stream_is_understood_all_the_same(provider: OpenAICompatible) -> None:
     call = {"name": "weather", "arguments": {"city": "Paris"}}
     request = {**ask(fault="whole", tokens=5, tool_calls=[call, call]), "n": 2}
-    chunks = await read_through_link(provider, request)
+    chunks = await read_through_target(provider, request)
     assert len(chunks) == 1
     for choice in (0, 1):
         assert text(chunks, choice) == expected_text(request, choice)
@@ -186,13 +186,13 @@ async def test_an_upstream_that_cannot_stream_is_understood_all_the_same(provide
 
 async def test_a_text_that_is_not_streamed_is_one_delta(provider: OpenAICompatible) -> None:
     request = ask(fault="whole", tokens=5)
-    chunks = await read_through_link(provider, request)
+    chunks = await read_through_target(provider, request)
     assert deltas(chunks) == [{"content": expected_text(request)}]
 
 
 async def test_an_answer_without_done_is_whole_if_it_has_finished(provider: OpenAICompatible) -> None:
     request = ask(tokens=5, fault="no_done")
-    assert text(await read_through_link(provider, request)) == expected_text(request)
+    assert text(await read_through_target(provider, request)) == expected_text(request)
 
 
 async def test_an_answer_that_never_ends_is_whole_if_it_has_finished(
@@ -200,7 +200,7 @@ async def test_an_answer_that_never_ends_is_whole_if_it_has_finished(
 ) -> None:
     monkeypatch.setattr(chain, "LAST_WORDS_S", 0.05)
     request = ask(tokens=5, fault="never_close")
-    chunks = await read_through_link(provider, request)
+    chunks = await read_through_target(provider, request)
     assert text(chunks) == expected_text(request)
     assert chunks[-1].usage
     await upstream.until(lambda: upstream.requests[0].closed)
@@ -216,7 +216,7 @@ async def test_done_is_the_end_even_if_the_connection_stays_open(
 
 async def test_one_connection_serves_one_answer_after_the_other(provider: OpenAICompatible, upstream: Upstream) -> None:
     for _ in range(3):
-        await read_through_link(provider, ask(tokens=5))
+        await read_through_target(provider, ask(tokens=5))
     assert upstream.connections == 1
 
 
@@ -305,10 +305,10 @@ async def test_leaving_early_closes_the_socket(provider: OpenAICompatible, upstr
 async def test_a_time_out_closes_the_socket(
     provider: OpenAICompatible, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link = Link(provider, first_token_s=1000, gap_s=1000)
+    target = ProviderTarget(provider, first_token_s=1000, gap_s=1000)
 
     async def read_silence() -> None:
-        async with link.stream(ask(fault="keepalives"), total_s=10_000) as chunks:
+        async with target.stream(ask(fault="keepalives"), total_s=10_000) as chunks:
             await anext(chunks)
 
     reading = asyncio.create_task(read_silence())
@@ -537,7 +537,7 @@ async def test_a_name_that_does_not_resolve_is_told_as_unreachable() -> None:
 @pytest.mark.parametrize("after", [0, 3])
 async def test_a_clean_end_without_a_finish_reason_is_no_success(provider: OpenAICompatible, after: int) -> None:
     with pytest.raises(ProviderTruncated):
-        await read_through_link(provider, ask(tokens=5, fault="truncate", after=after))
+        await read_through_target(provider, ask(tokens=5, fault="truncate", after=after))
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,7 @@ async def test_a_sentence_waits_for_the_provider_that_can_go_on_with_it(system: 
         story = await system.story(job_id)
 
     assert (story.text, providers["a"].calls) == ("There are seven.", [])
-    assert (await system.job(job_id)).progress.wasted == 0
+    assert (await system.job(job_id)).progress.discarded_tokens == 0
 
 
 async def test_a_provider_that_refuses_to_go_on_is_asked_for_the_whole_answer(
@@ -303,7 +303,7 @@ async def test_a_provider_that_refuses_to_go_on_is_asked_for_the_whole_answer(
 
     assert (story.text, story.types.count("rollback")) == ("Seven.", 1)
     assert anew.request == providers["b"].calls[0].request
-    assert (await system.job(job_id)).progress.wasted == 2
+    assert (await system.job(job_id)).progress.discarded_tokens == 2
 
 
 async def test_a_stream_is_not_started_over_for_nobody_where_the_one_that_can_go_on_is_out(

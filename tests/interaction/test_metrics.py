@@ -246,7 +246,7 @@ async def test_without_redis_a_gateway_tells_its_own_and_that_redis_is_away(sett
 async def test_a_redis_that_does_not_answer_holds_no_scrape_up(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.http.scrape._PATIENCE_S", 0.05)
+    monkeypatch.setattr("gateway.http.scrape._TIMEOUT_S", 0.05)
     async with running_valkey(tmp_path) as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url})
         async with running_gateway(own) as gateway:

@@ -357,17 +357,17 @@ async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(s
         story = await system.story(job_id)
 
     assert (story.text, story.code) == ("cd", "provider_unreachable")
-    assert (await system.job(job_id)).progress == Progress(failures=1, rounds=1, wasted=2)
+    assert (await system.job(job_id)).progress == Progress(failures=1, rounds=1, discarded_tokens=2)
 
 
 @pytest.mark.parametrize("by", ["provider", "worker"])
 async def test_a_stream_whose_caller_can_not_take_back_is_not_started_over_for_nobody(
     system: System, told: Told, by: str
 ) -> None:
-    unable = system.settings.model_copy(update={"upstream_continuation": Continuation.NONE})
+    restarting = system.settings.model_copy(update={"upstream_continuation": Continuation.NONE})
     async with system.client.calling("/v1/chat/completions", ask(stream=True)) as response:
         if by == "provider":
-            async with running_worker(unable, told):
+            async with running_worker(restarting, told):
                 await fail_first(told, "half")
                 await response.read_head()
                 said = await response.rest()
@@ -377,7 +377,7 @@ async def test_a_stream_whose_caller_can_not_take_back_is_not_started_over_for_n
             assert isinstance(taken, Taken)
             lost = await system.core.begin(taken.job_id, "dead.1")
             await system.core.append(frames_of(lost, 2, "half"))
-            async with running_worker(unable, told):
+            async with running_worker(restarting, told):
                 await response.read_head()
                 said = await response.rest()
 

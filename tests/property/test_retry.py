@@ -26,9 +26,9 @@ ERRORS: dict[str, AttemptFailed] = {**PASSING, **ELSEWHERE, **FINAL, **GARBAGE}
 
 @dataclass
 class Model:
-    """Model a job at a chain: each link is fine or out, and there is one budget of each kind."""
+    """Model a job at a chain: each target is fine or out, and there is one budget of each kind."""
 
-    links: int
+    targets: int
     attempts_left: int
     tokens_left: int
     time_left_s: float
@@ -39,7 +39,7 @@ class Model:
     paused: dict[int, float] = field(default_factory=dict)
 
     def fails(self, name: str, able: set[int], shown: int, chance: float) -> float | None:
-        """Fail an attempt at the current link; return the pause before the next attempt, or None if it was the last."""
+        """Fail an attempt at the current target; return the pause before the next one, or None if it was the last."""
         garbage_again = name in GARBAGE and self.at in self.garbage_of
         self.garbage_of |= {self.at} if name in GARBAGE else set()
         self.attempts_left -= 1
@@ -47,15 +47,15 @@ class Model:
             return None
         if name in ELSEWHERE or garbage_again:
             self.out.add(self.at)
-        following = [*range(self.at + 1, self.links), *range(self.at + 1)]
-        candidates = [link for link in following if link not in self.out]
+        following = [*range(self.at + 1, self.targets), *range(self.at + 1)]
+        candidates = [target for target in following if target not in self.out]
         if not candidates:
             return None
-        self.paused = {link: left_s for link, left_s in self.paused.items() if left_s < self.time_left_s}
+        self.paused = {target: left_s for target, left_s in self.paused.items() if left_s < self.time_left_s}
         if name == "limited":
             self.paused[self.at] = self.time_left_s - 4.0
-        candidates = [link for link in candidates if link in able] or candidates
-        chosen = ([link for link in candidates if link not in self.paused] or candidates)[0]
+        candidates = [target for target in candidates if target in able] or candidates
+        chosen = ([target for target in candidates if target not in self.paused] or candidates)[0]
         if chosen not in able:
             self.tokens_left -= shown
         if self.tokens_left < 0:
@@ -72,33 +72,33 @@ class Model:
         return pause_s
 
 
-@given(data=st.data(), links=st.integers(1, 4), attempts=st.integers(1, 9), tokens=st.integers(0, 200))
+@given(data=st.data(), targets=st.integers(1, 4), attempts=st.integers(1, 9), tokens=st.integers(0, 200))
 def test_any_sequence_of_failures_goes_as_a_plain_model_says(
-    data: st.DataObject, links: int, attempts: int, tokens: int
+    data: st.DataObject, targets: int, attempts: int, tokens: int
 ) -> None:
     budget = Budget(attempts, tokens)
-    model = Model(links, max(attempts, links), tokens, time_left_s=data.draw(st.floats(0.1, 100), label="time"))
+    model = Model(targets, max(attempts, targets), tokens, time_left_s=data.draw(st.floats(0.1, 100), label="time"))
     progress, made, shown = Progress(), 0, 0
     while True:
         made += 1
         shown += data.draw(st.integers(0, 50), label="shown")
-        able = data.draw(st.sets(st.integers(0, links - 1)), label="able") if shown else set(range(links))
+        able = data.draw(st.sets(st.integers(0, targets - 1)), label="able") if shown else set(range(targets))
         name = data.draw(st.sampled_from(sorted(ERRORS)), label="error")
         chance = data.draw(st.floats(0, 1, exclude_max=True), label="chance")
         model.time_left_s -= 0.1
-        failure = Failure(ERRORS[name], links, able, shown, model.time_left_s)
+        failure = Failure(ERRORS[name], targets, able, shown, model.time_left_s)
 
         again = decide(failure, progress, budget, chance)
 
         assert (None if again is None else again.after_s) == model.fails(name, able, shown, chance)
         if again is None:
             break
-        assert (again.progress.link, {*again.progress.barred}) == (model.at, model.out)
-        assert again.progress.link not in again.progress.barred
+        assert (again.progress.target, {*again.progress.excluded}) == (model.at, model.out)
+        assert again.progress.target not in again.progress.excluded
         progress = again.progress
-        if progress.link not in able:
-            progress, shown = replace(progress, wasted=progress.wasted + shown), 0
+        if progress.target not in able:
+            progress, shown = replace(progress, discarded_tokens=progress.discarded_tokens + shown), 0
         model.time_left_s -= again.after_s
 
-    assert made <= max(attempts, links)
-    assert progress.wasted <= tokens
+    assert made <= max(attempts, targets)
+    assert progress.discarded_tokens <= tokens

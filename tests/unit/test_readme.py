@@ -191,7 +191,7 @@ def test_the_http_table_is_the_routes() -> None:
 
 def test_the_table_of_failures_is_that_of_the_verdicts() -> None:
     told = {
-        code: (sort, "elsewhere" in follows or "another link" in follows)
+        code: (sort, "elsewhere" in follows or "another target" in follows)
         for codes, sort, follows in table("failure", "sort", "what follows")
         for code in re.findall(r"`(\w+)`", codes)
     }

@@ -20,20 +20,20 @@ from worker.execution.pump import Pump
 from worker.execution.token_latency import TokenLatency
 from worker.model.continuation import limit_is_reached, rest_of
 from worker.model.digest import PartialAnswer, StreamDigest
-from worker.upstream.chain import Link
+from worker.upstream.chain import ProviderTarget
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.usage import read_usage
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptInput:
-    """The request of an attempt, its link, and the partial answer that it continues, if there is one.
+    """The request of an attempt, its target, and the partial answer that it continues, if there is one.
 
-    `check` raises CircuitOpen if the link must not be called.
+    `check` raises CircuitOpen if the target must not be called.
     """
 
     request: Mapping[str, Any]
-    link: Link
+    target: ProviderTarget
     partial: PartialAnswer | None
     check: Callable[[], None]
 
@@ -56,7 +56,7 @@ class Attempt:
         self._max_log_bytes = max_log_bytes
         self._clock = pump.clock
         self._deadline = pump.clock.monotonic() + execution.left_ms / 1000
-        self._latency = TokenLatency(metrics, pump.clock, given.link.name)
+        self._latency = TokenLatency(metrics, pump.clock, given.target.name)
         self._outbox = pump.open(execution, self.stop)
         self._scope = CancelScope()
         self._tally = given.partial.going_on() if given.partial else StreamDigest()
@@ -121,14 +121,14 @@ class Attempt:
             await self._outbox.flushed()
 
     async def _generate(self) -> None:
-        request, link, partial = self._given.request, self._given.link, self._given.partial
+        request, target, partial = self._given.request, self._given.target, self._given.partial
         self._given.check()
         if partial is not None:
             if limit_is_reached(request, partial):
                 self._finish_reasons[0] = "length"
                 return
-            request = rest_of(request, partial, link.continuation)
-        async with link.stream(request, total_s=self.execution.left_ms / 1000) as chunks:
+            request = rest_of(request, partial, target.continuation)
+        async with target.stream(request, total_s=self.execution.left_ms / 1000) as chunks:
             async for chunk in chunks:
                 await self._put(chunk)
 

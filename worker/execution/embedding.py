@@ -64,8 +64,8 @@ class Embedding:
         self._store = store
         self._results = results
         self._max_result_bytes = max_result_bytes
-        self._latency = TokenLatency(metrics, clock, given.link.name)
-        self._counted = metrics.embedded.of(given.link.name)
+        self._latency = TokenLatency(metrics, clock, given.target.name)
+        self._counted = metrics.embedded.of(given.target.name)
         self._scope = CancelScope()
         self._seq = execution.seq
         self._embedded: Embedded | None = None
@@ -125,7 +125,7 @@ class Embedding:
         while done < len(inputs):
             batch = inputs[done : done + EMBEDDED_AT_ONCE]
             request = {**self._request, "input": batch}
-            vectors = await self._given.link.embed(request, total_s=max(self.left_s, 0.0))
+            vectors = await self._given.target.embed(request, total_s=max(self.left_s, 0.0))
             self._counted.add(len(batch))
             self._check(vectors, len(inputs))
             await self._keep(vectors, done, batch, len(inputs))
@@ -173,7 +173,7 @@ class Embedding:
         tokens = estimate_input_tokens(batch) if counted is None else counted
         estimated = counted is None or (former is not None and former.source == "estimated")
         embedded = Embedded(
-            model=self._given.link.model(str(self._request["model"])),
+            model=self._given.target.model(str(self._request["model"])),
             done=done + len(batch),
             total=total,
             dimensions=vectors.dimensions,

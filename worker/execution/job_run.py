@@ -43,11 +43,11 @@ from worker.execution.next_attempt import (
     Plan,
     attempt_input,
     cause_of_interruption,
-    continuable_links,
-    link_orders,
+    continuable_targets,
     may_follow,
     refuses_to_continue,
     succession,
+    target_orders,
 )
 from worker.model.digest import PartialAnswer
 from worker.model.retry import Budget, Failure, after_loss, decide
@@ -83,7 +83,7 @@ class RunServices:
     replay_log: ReplayLog
     queue: Queue
     routes: Routes
-    gate: ProviderSelector
+    selector: ProviderSelector
     ender: JobEnder
     factories: Mapping[str, ExecutionFactory]
     limits: RunLimits
@@ -212,13 +212,14 @@ class JobRun:
         try:
             given = attempt_input(plan, upcoming, permit)
             discarded = 0 if given.partial else upcoming.partial.deltas
-            progress = replace(upcoming.progress, link=permit.link, wasted=upcoming.progress.wasted + discarded)
+            discarded_so_far = upcoming.progress.discarded_tokens + discarded
+            progress = replace(upcoming.progress, target=permit.target, discarded_tokens=discarded_so_far)
             begun = await retry_until_redis_answers(lambda: self._begin(upcoming, given, permit, progress))
             if not isinstance(begun, BeginRefusal):
                 self._count(plan, upcoming, begun, discarded)
                 return await self._execute(plan, replace(upcoming, progress=progress), begun, given, permit)
         finally:
-            await self._services.gate.leave(self.claim.job_id, permit)
+            await self._services.selector.leave(self.claim.job_id, permit)
         if begun is BeginRefusal.MOVED:
             # A worker may still write after its lease has ended. Only the log as it is when we begin can be continued.
             partial, seen = await self._read_partial()
@@ -228,12 +229,12 @@ class JobRun:
         return await self._refused(begun)
 
     async def _acquire(self, plan: Plan, upcoming: NextAttempt) -> Permit | None:
-        gate, job = self._services.gate, plan.job
+        selector, job = self._services.selector, plan.job
         origin = CallOrigin(job.tenant, plan.request)
-        first, others = link_orders(plan, upcoming)
-        permit = await gate.enter(job.id, plan.chain.links, first, job.model, origin)
-        if permit is not None and permit.closed and others:
-            return await gate.enter(job.id, plan.chain.links, others, job.model, origin)
+        first, others = target_orders(plan, upcoming)
+        permit = await selector.enter(job.id, plan.chain.targets, first, job.model, origin)
+        if permit is not None and permit.circuit_open and others:
+            return await selector.enter(job.id, plan.chain.targets, others, job.model, origin)
         return permit
 
     async def _begin(
@@ -277,13 +278,13 @@ class JobRun:
         execution = self._services.factories[plan.job.kind](begun, given)
         ending = await self._run_execution(execution)
         if isinstance(ending, AttemptFailed):
-            self._services.gate.failed(self.claim.job_id, permit, ending)
+            self._services.selector.failed(self.claim.job_id, permit, ending)
             outcome = await self._after_failure(plan, made.progress, given, execution, ending)
             if outcome is not None:
                 return outcome
             ending = execution.failed(ending)
         elif ending is not None:
-            self._services.gate.succeeded(self.claim.job_id, permit)
+            self._services.selector.succeeded(self.claim.job_id, permit)
         return await self._finish(plan, execution, ending)
 
     async def _run_execution(self, execution: RunningExecution) -> Ending | AttemptFailed | None:
@@ -314,9 +315,9 @@ class JobRun:
             partial, seen = await self._read_partial()
         of_the_rest = refuses_to_continue(given, execution.shown, error)
         if of_the_rest:
-            progress = replace(progress, unable=(*progress.unable, progress.link))
-        able = continuable_links(plan, partial, progress)
-        failure = Failure(error, len(plan.chain.links), able, partial.deltas, execution.left_s, of_the_rest)
+            progress = replace(progress, cannot_continue=(*progress.cannot_continue, progress.target))
+        able = continuable_targets(plan, partial, progress)
+        failure = Failure(error, len(plan.chain.targets), able, partial.deltas, execution.left_s, of_the_rest)
         budget = Budget(plan.chain.max_attempts, self._services.limits.max_regenerated_tokens)
         again = decide(failure, progress, budget, random.random())
         if again is None or not may_follow(plan, partial, again.progress):

@@ -62,18 +62,18 @@ def cause_of_interruption(job: Job) -> Interrupted:
     return Interrupted("The answer was interrupted and can't be continued.")
 
 
-def continuable_links(plan: Plan, partial: PartialAnswer, progress: Progress) -> frozenset[int]:
-    """Return the links that need not start over. These are all links if the log has no deltas yet."""
-    links = enumerate(plan.chain.links)
+def continuable_targets(plan: Plan, partial: PartialAnswer, progress: Progress) -> frozenset[int]:
+    """Return the targets that need not start over. These are all targets if the log has no deltas yet."""
+    targets = enumerate(plan.chain.targets)
     if not partial.deltas:
-        return frozenset(position for position, _ in links)
+        return frozenset(position for position, _ in targets)
     if plan.policy is not OnStreamFailure.CONTINUE:
         return frozenset()
-    out = {*progress.barred, *progress.unable}
+    out = {*progress.excluded, *progress.cannot_continue}
     return frozenset(
         position
-        for position, link in links
-        if position not in out and can_go_on(plan.request, partial, link.continuation)
+        for position, target in targets
+        if position not in out and can_go_on(plan.request, partial, target.continuation)
     )
 
 
@@ -83,25 +83,25 @@ def may_follow(plan: Plan, partial: PartialAnswer, progress: Progress) -> bool:
         return True
     if plan.policy is OnStreamFailure.FAIL:
         return False
-    return not plan.job.append_only_reader or bool(continuable_links(plan, partial, progress))
+    return not plan.job.append_only_reader or bool(continuable_targets(plan, partial, progress))
 
 
-def link_orders(plan: Plan, upcoming: NextAttempt) -> tuple[list[int], list[int]]:
-    """Return the links to call, in order: those that can continue, then those to use if the circuits of all are open.
+def target_orders(plan: Plan, upcoming: NextAttempt) -> tuple[list[int], list[int]]:
+    """Return the targets to call, in order: those that can continue, then those to use if the circuits of all are open.
 
     The second list is empty for an append-only reader, because such a reader can't discard the partial answer.
     """
-    able = continuable_links(plan, upcoming.partial, upcoming.progress)
-    order = order_of(len(plan.chain.links), upcoming.progress, able)
-    first = [link for link in order if link in able] or order
-    return first, [] if plan.job.append_only_reader else [link for link in order if link not in first]
+    able = continuable_targets(plan, upcoming.partial, upcoming.progress)
+    order = order_of(len(plan.chain.targets), upcoming.progress, able)
+    first = [target for target in order if target in able] or order
+    return first, [] if plan.job.append_only_reader else [target for target in order if target not in first]
 
 
 def attempt_input(plan: Plan, upcoming: NextAttempt, permit: Permit) -> AttemptInput:
-    """Build the input of the attempt at the permitted link."""
+    """Build the input of the attempt at the permitted target."""
     partial = upcoming.partial
-    continues = bool(partial.deltas) and permit.link in continuable_links(plan, partial, upcoming.progress)
-    return AttemptInput(plan.request, plan.chain.links[permit.link], partial if continues else None, permit.check)
+    continues = bool(partial.deltas) and permit.target in continuable_targets(plan, partial, upcoming.progress)
+    return AttemptInput(plan.request, plan.chain.targets[permit.target], partial if continues else None, permit.check)
 
 
 def succession(upcoming: NextAttempt, given: AttemptInput) -> Succession | None:

@@ -1,4 +1,4 @@
-"""The decision after a failed attempt: the job's end, or another attempt, with its link of the chain and its delay.
+"""The decision after a failed attempt: the job's end, or another attempt, with its target of the chain and its delay.
 
 Decisions are values, which worker/execution/job_run.py carries out. `VERDICTS` is the one table of the meanings of
 errors. Pure: no I/O, no clock, and chance is passed in as a number. Not here: the next attempt's request
@@ -58,7 +58,7 @@ _GARBAGE = "provider_garbage"
 
 
 def classify(error: AttemptFailed, *, garbage: bool = False) -> Verdict:
-    """Return the verdict on an error of a link; `garbage`: the link has sent garbage before.
+    """Return the verdict on an error of a target; `garbage`: the target has sent garbage before.
 
     Once, an unreadable answer is an accident of the wire; twice, it is that provider's usual answer.
     """
@@ -79,13 +79,13 @@ class Budget:
 class Failure:
     """A failed attempt, and the state of its job.
 
-    The chain has `links`; those that are `able` can continue a broken answer. The answer has `shown` deltas, and the
+    The chain has `targets`; those that are `able` can continue a broken answer. The answer has `shown` deltas, and the
     job has `left_s` seconds. The failure is `of_the_rest` if the provider refused to continue the begun answer: the
     request itself may be fine.
     """
 
     error: AttemptFailed
-    links: int
+    targets: int
     able: Collection[int]
     shown: int
     left_s: float
@@ -103,23 +103,23 @@ class Again:
 def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) -> Again | None:
     """Decide about another attempt; None is the job's end.
 
-    The links of the chain are tried in their order, at once; a whole round is followed by a pause: exponential with
+    The targets of the chain are tried in their order, at once; a whole round is followed by a pause: exponential with
     full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS 2015), `chance` being a random number below 1. A
-    link that asked for a pause gets it, if no other can answer.
+    target that asked for a pause gets it, if no other can answer.
     """
-    verdict = classify(failure.error, garbage=progress.link in progress.garbage)
+    verdict = classify(failure.error, garbage=progress.target in progress.garbage)
     final = verdict.sort is Sort.DETERMINISTIC and not failure.of_the_rest
-    barred = (*progress.barred, progress.link) if final else progress.barred
+    excluded = (*progress.excluded, progress.target) if final else progress.excluded
     pauses = _pauses(failure, progress)
-    link = _next_link(failure, progress.link, barred, pauses)
+    target = _next_target(failure, progress.target, excluded, pauses)
     failures = progress.failures + 1
-    if link is None or (final and not verdict.elsewhere) or failures >= max(budget.max_attempts, failure.links):
+    if target is None or (final and not verdict.elsewhere) or failures >= max(budget.max_attempts, failure.targets):
         return None
-    if link not in failure.able and progress.wasted + failure.shown > budget.max_regenerated_tokens:
+    if target not in failure.able and progress.discarded_tokens + failure.shown > budget.max_regenerated_tokens:
         return None
-    goes_round = link <= progress.link
+    goes_round = target <= progress.target
     after_s = _backoff_s(progress, chance) if goes_round else 0.0
-    after_s += max(0.0, failure.left_s - pauses.get(link, failure.left_s))
+    after_s += max(0.0, failure.left_s - pauses.get(target, failure.left_s))
     if after_s >= failure.left_s:
         return None
     return Again(
@@ -127,32 +127,32 @@ def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) 
         replace(
             progress,
             failures=failures,
-            link=link,
-            barred=barred,
+            target=target,
+            excluded=excluded,
             rounds=progress.rounds + goes_round,
             pauses=tuple(pauses.items()),
-            garbage=(*progress.garbage, progress.link) if failure.error.code == _GARBAGE else progress.garbage,
+            garbage=(*progress.garbage, progress.target) if failure.error.code == _GARBAGE else progress.garbage,
         ),
     )
 
 
-def order_of(links: int, progress: Progress, able: Collection[int]) -> list[int]:
-    """Return the order of the links that may be called: from the next one on, with those first that can continue."""
-    circle = [(progress.link + step) % links for step in range(links)]
-    return sorted((each for each in circle if each not in progress.barred), key=lambda each: each not in able)
+def order_of(targets: int, progress: Progress, able: Collection[int]) -> list[int]:
+    """Return the order of the targets that may be called: from the next one on, with those first that can continue."""
+    circle = [(progress.target + step) % targets for step in range(targets)]
+    return sorted((each for each in circle if each not in progress.excluded), key=lambda each: each not in able)
 
 
-def _next_link(failure: Failure, link: int, barred: Collection[int], pauses: Mapping[int, float]) -> int | None:
-    after_it = Progress(link=(link + 1) % failure.links, barred=tuple(barred))
-    order = order_of(failure.links, after_it, failure.able)
+def _next_target(failure: Failure, target: int, excluded: Collection[int], pauses: Mapping[int, float]) -> int | None:
+    after_it = Progress(target=(target + 1) % failure.targets, excluded=tuple(excluded))
+    order = order_of(failure.targets, after_it, failure.able)
     return min(order, key=lambda each: (each not in failure.able, each in pauses), default=None)
 
 
 def _pauses(failure: Failure, progress: Progress) -> dict[int, float]:
-    """Collect the pauses that are not over, and the one that the failed link may have requested."""
-    pauses = {link: left_s for link, left_s in progress.pauses if left_s < failure.left_s}
+    """Collect the pauses that are not over, and the one that the failed target may have requested."""
+    pauses = {target: left_s for target, left_s in progress.pauses if left_s < failure.left_s}
     if isinstance(failure.error, ProviderRefused) and failure.error.retry_after_s:
-        pauses[progress.link] = failure.left_s - failure.error.retry_after_s
+        pauses[progress.target] = failure.left_s - failure.error.retry_after_s
     return pauses
 
 

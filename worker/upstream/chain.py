@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from shared.model.errors import AttemptFailed, DeadlinePassed, ProviderRefused, ProviderTimeout, ProviderTruncated
-from shared.model.routes import Continuation, OnStreamFailure, RouteTable, Target
+from shared.model.routes import Continuation, OnStreamFailure, RouteTable, RouteTarget
 from worker.upstream.providers.base import EmbeddingProvider, Provider
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.vectors import Vectors
@@ -28,7 +28,7 @@ _NOBODY_WAITS = float("inf")
 _ROUNDS = 10
 
 
-class Link:
+class ProviderTarget:
     """One provider of a chain, with the model it is asked for and its time-outs.
 
     `first_token_s` and `gap_s` (seconds) bound the silence before the first delta and between two. Their clock runs
@@ -67,7 +67,7 @@ class Link:
     async def stream(self, request: Mapping[str, Any], *, total_s: float) -> AsyncIterator[AsyncIterator[Chunk]]:
         """Request an answer to this request, which names the caller's model.
 
-        The whole context may take `total_s` seconds, the caller's own work included, and at most the link's own bound.
+        The whole context may take `total_s` seconds, the caller's own work included, and at most the target's bound.
 
         The chunks end when the answer is whole; none is empty. Leaving the context closes the upstream's socket.
 
@@ -220,9 +220,9 @@ class _Silence:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Hold the links of a route in order, its policy for a failed stream, and its number of attempts."""
+    """Hold the targets of a route in order, its policy for a failed stream, and its number of attempts."""
 
-    links: Sequence[Link]
+    targets: Sequence[ProviderTarget]
     on_stream_failure: OnStreamFailure = OnStreamFailure.CONTINUE
     max_attempts: int = 1
 
@@ -242,10 +242,10 @@ class Routes:
             ModelNotFound: no route serves it.
         """
         route = self._table.route(model)
-        return Chain([self._link(target) for target in route.targets], route.on_stream_failure, route.max_attempts)
+        return Chain([self._target(target) for target in route.targets], route.on_stream_failure, route.max_attempts)
 
-    def _link(self, target: Target) -> Link:
-        return Link(
+    def _target(self, target: RouteTarget) -> ProviderTarget:
+        return ProviderTarget(
             self._providers[target.provider],
             first_token_s=target.first_token_s,
             gap_s=target.gap_s,

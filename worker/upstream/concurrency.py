@@ -13,7 +13,7 @@ from shared.store.client import REDIS_FAULTS, Outage
 from shared.store.permits import ConcurrencyPermits, PermitHolder
 from shared.telemetry.metrics import Metrics
 
-# The message that announces a freed place can be lost: a waiter tries again after so long (s).
+# The message that announces a freed permit can be lost: a waiter tries again after so long (s).
 _ASK_S = 0.25
 _BEATS_PER_LEASE = 4
 
@@ -43,7 +43,7 @@ class Concurrency:
             gauge.of(provider).read = partial(self._calls, provider)
 
     async def acquire(self, provider: str, job_id: str, wait_s: float) -> bool:
-        """Acquire a place for a call within `wait_s`; the caller gives it back with `release`.
+        """Acquire a permit for a call within `wait_s`; the caller returns it with `release`.
 
         A call that does not wait takes no turn in the queue, so it delays no other.
         """
@@ -68,7 +68,7 @@ class Concurrency:
                 continue
 
     async def release(self, provider: str, job_id: str) -> None:
-        """Give a place back; if Redis is away, its lease ends by itself."""
+        """Release a permit; if Redis is away, its lease ends by itself."""
         holder = PermitHolder(provider, self._worker, job_id)
         if holder not in self._held:
             return
@@ -80,14 +80,14 @@ class Concurrency:
             self._outage.goes_on(error)
 
     def freed(self, provider: str) -> None:
-        """Wake the waiters of a provider: a place has become free."""
+        """Wake the waiters of a provider: a permit has become free."""
         self._freed[provider].set()
 
     def _calls(self, provider: str) -> int:
         return sum(each.provider == provider for each in self._held)
 
     async def run(self) -> None:
-        """Renew the leases of all held places until cancelled."""
+        """Renew the leases of all held permits until cancelled."""
         while True:
             await asyncio.sleep(self._lease_s / _BEATS_PER_LEASE)
             try:

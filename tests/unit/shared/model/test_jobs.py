@@ -1,5 +1,6 @@
 """Test job ids, and records as they are read."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -7,8 +8,8 @@ import pytest
 
 from shared.model.errors import BrokenJob
 from shared.model.events import EventId, encode_data
-from shared.model.job_record import RECORD_VERSION, job_from_record
-from shared.model.jobs import Embedded, Job, OnDisconnect, Usage, code_in, created_ms, is_job_id, new_job_id
+from shared.model.job_record import RECORD_VERSION, job_from_record, progress_json
+from shared.model.jobs import Embedded, Job, OnDisconnect, Progress, Usage, code_in, created_ms, is_job_id, new_job_id
 from shared.model.lifecycle import TERMINAL, State
 
 NOW_MS = 1_700_000_000_123
@@ -53,6 +54,26 @@ def record(**changes: bytes | None) -> dict[bytes, bytes]:
 )
 def test_the_code_of_a_bad_end_is_read_from_its_data(outcome: dict[str, Any], code: str) -> None:
     assert code_in(outcome) == code
+
+
+def test_progress_is_read_as_it_was_written() -> None:
+    progress = Progress(1, 2, (0,), (1,), (3,), 4, 5, 6, 7, ((8, 9.5),))
+    assert job_from_record(JOB, record(progress=progress_json(progress))).progress == progress
+
+
+def test_progress_is_written_with_the_names_that_former_versions_read() -> None:
+    written = json.loads(progress_json(Progress(target=2, excluded=(0,), cannot_continue=(1,), discarded_tokens=5)))
+    assert {name: written[name] for name in ("link", "barred", "unable", "wasted")} == {
+        "link": 2,
+        "barred": [0],
+        "unable": [1],
+        "wasted": 5,
+    }
+
+
+def test_progress_of_another_version_is_read_as_far_as_it_is_known() -> None:
+    read = job_from_record(JOB, record(progress=b'{"link":1,"new":[2]}')).progress
+    assert read == Progress(target=1)
 
 
 def test_a_job_that_failed_by_its_requests_fault_is_no_dead_letter() -> None:

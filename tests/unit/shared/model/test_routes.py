@@ -15,7 +15,7 @@ from shared.model.routes import (
     MaxTokensField,
     OnStreamFailure,
     RequestRules,
-    Target,
+    RouteTarget,
     Upstream,
 )
 
@@ -43,7 +43,7 @@ def test_one_upstream_serves_every_model() -> None:
     ).route_table()
 
     route = table.route("whatever")
-    assert route.targets == (Target("upstream", first_token_s=120.0, gap_s=60.0),)
+    assert route.targets == (RouteTarget("upstream", first_token_s=120.0, gap_s=60.0),)
     assert (route.on_stream_failure, route.max_attempts) == (OnStreamFailure.CONTINUE, 5)
     assert table.upstreams == {
         "upstream": Upstream("upstream", "http://u.test/v1", SecretStr("sk"), Continuation.PREFILL)
@@ -114,8 +114,8 @@ def test_a_chain_names_providers_models_and_time_outs_of_its_own() -> None:
     table = settings.route_table()
 
     assert table.route("gpt-4o").targets == (
-        Target("openai", 30, 10, 120),
-        Target("azure", 20, 10, 120, "gpt-4o-eu"),
+        RouteTarget("openai", 30, 10, 120),
+        RouteTarget("azure", 20, 10, 120, "gpt-4o-eu"),
     )
     assert (table.route("gpt-4o").on_stream_failure, table.route("gpt-4o").max_attempts) == ("rollback", 4)
     assert table.upstreams["azure"] == Upstream("azure", AZURE["base_url"], None, Continuation.PREFIX, 8)
@@ -159,7 +159,7 @@ def test_tables_are_read_from_tailrace_toml(tmp_path: Any) -> None:
     )
     table = load_settings().route_table()
 
-    assert table.route("llama/3.1").targets == (Target("local", 120.0, 60.0, model="llama"),)
+    assert table.route("llama/3.1").targets == (RouteTarget("local", 120.0, 60.0, model="llama"),)
     assert table.upstreams["local"].continuation is Continuation.CONTINUE_FINAL_MESSAGE
 
 
@@ -194,10 +194,10 @@ def test_tables_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
             r"a → b → c → a",
         ),
         ({"a": {"chain": ["azure", {"route": "b"}]}, "b": {"chain": [{"route": "b"}]}}, r"b → b"),
-        ({"a": {"chain": ["azure"] * 33}}, r"a\.chain must have at most 32 links"),
+        ({"a": {"chain": ["azure"] * 33}}, r"a\.chain must have at most 32 targets"),
         (
             {f"r{n}": {"chain": [{"route": f"r{n + 1}"}] * 2} for n in range(30)} | {"r30": {"chain": ["azure"]}},
-            r"chain must have at most 32 links",
+            r"chain must have at most 32 targets",
         ),
         ({"a": {"chain": []}}, r"TAILRACE_ROUTES\.a\.chain: "),
         ({"a": {}}, r"TAILRACE_ROUTES\.a\.chain: Field required"),

@@ -1,4 +1,4 @@
-"""Test the next attempt of a job: the links that can continue, their order, and the record in the store."""
+"""Test the next attempt of a job: the targets that can continue, their order, and the record in the store."""
 
 import json
 from dataclasses import replace
@@ -27,15 +27,15 @@ from worker.execution.next_attempt import (
     Plan,
     attempt_input,
     cause_of_interruption,
-    continuable_links,
-    link_orders,
+    continuable_targets,
     may_follow,
     refuses_to_continue,
     succession,
+    target_orders,
 )
 from worker.model.digest import PartialAnswer
 from worker.upstream.breakers import CallOrigin
-from worker.upstream.chain import Chain, Link
+from worker.upstream.chain import Chain, ProviderTarget
 from worker.upstream.selector import Permit
 
 TRY = Try(1, 1, "m", "p", None, 2)
@@ -63,12 +63,12 @@ JOB = Job(
 )
 
 
-def link(continuation: Continuation) -> Link:
-    return Link(Told(), first_token_s=1, gap_s=1, continuation=continuation)
+def target(continuation: Continuation) -> ProviderTarget:
+    return ProviderTarget(Told(), first_token_s=1, gap_s=1, continuation=continuation)
 
 
-# Links 1 and 2 can continue a partial answer, link 0 can't.
-CHAIN = Chain([link(Continuation.NONE), link(Continuation.PREFILL), link(Continuation.PREFIX)])
+# Targets 1 and 2 can continue a partial answer, target 0 can't.
+CHAIN = Chain([target(Continuation.NONE), target(Continuation.PREFILL), target(Continuation.PREFIX)])
 
 
 def plan(policy: OnStreamFailure = OnStreamFailure.CONTINUE, *, append_only: bool = False) -> Plan:
@@ -91,20 +91,20 @@ def test_a_job_has_its_own_policy_before_that_of_its_chain() -> None:
     assert Plan.of(own, {}, chain).policy is OnStreamFailure.ROLLBACK
 
 
-def test_each_link_can_begin_an_answer_and_only_some_can_continue_one() -> None:
-    assert continuable_links(plan(), NOTHING, Progress()) == {0, 1, 2}
-    assert continuable_links(plan(), PARTIAL, Progress()) == {1, 2}
-    assert continuable_links(plan(), PARTIAL, Progress(barred=(1,))) == {2}
-    assert continuable_links(plan(), PARTIAL, Progress(unable=(1, 2))) == frozenset()
+def test_each_target_can_begin_an_answer_and_only_some_can_continue_one() -> None:
+    assert continuable_targets(plan(), NOTHING, Progress()) == {0, 1, 2}
+    assert continuable_targets(plan(), PARTIAL, Progress()) == {1, 2}
+    assert continuable_targets(plan(), PARTIAL, Progress(excluded=(1,))) == {2}
+    assert continuable_targets(plan(), PARTIAL, Progress(cannot_continue=(1, 2))) == frozenset()
 
 
 @pytest.mark.parametrize("policy", [OnStreamFailure.ROLLBACK, OnStreamFailure.FAIL])
-def test_no_link_continues_an_answer_against_the_policy(policy: OnStreamFailure) -> None:
-    assert continuable_links(plan(policy), PARTIAL, Progress()) == frozenset()
+def test_no_target_continues_an_answer_against_the_policy(policy: OnStreamFailure) -> None:
+    assert continuable_targets(plan(policy), PARTIAL, Progress()) == frozenset()
 
 
 def test_an_attempt_may_follow_unless_the_policy_or_the_reader_forbids_it() -> None:
-    none_left = Progress(unable=(1, 2))
+    none_left = Progress(cannot_continue=(1, 2))
 
     assert may_follow(plan(OnStreamFailure.FAIL), NOTHING, Progress())
     assert not may_follow(plan(OnStreamFailure.FAIL), PARTIAL, Progress())
@@ -114,19 +114,19 @@ def test_an_attempt_may_follow_unless_the_policy_or_the_reader_forbids_it() -> N
     assert may_follow(plan(), PARTIAL, none_left)
 
 
-def test_links_that_can_continue_are_called_before_the_others() -> None:
-    first, others = link_orders(plan(), upcoming())
+def test_targets_that_can_continue_are_called_before_the_others() -> None:
+    first, others = target_orders(plan(), upcoming())
 
     assert (set(first), others) == ({1, 2}, [0])
 
 
-def test_an_append_only_reader_never_gets_a_link_that_starts_over() -> None:
-    first, others = link_orders(plan(append_only=True), upcoming())
+def test_an_append_only_reader_never_gets_a_target_that_starts_over() -> None:
+    first, others = target_orders(plan(append_only=True), upcoming())
 
     assert (set(first), others) == ({1, 2}, [])
 
 
-def test_the_input_has_the_partial_answer_only_if_its_link_continues_it() -> None:
+def test_the_input_has_the_partial_answer_only_if_its_target_continues_it() -> None:
     assert attempt_input(plan(), upcoming(), permit(1)).partial is PARTIAL
     assert attempt_input(plan(), upcoming(), permit(0)).partial is None
     assert attempt_input(plan(), upcoming(NOTHING), permit(1)).partial is None
@@ -182,6 +182,6 @@ def test_a_job_that_still_has_an_owner_has_lost_its_worker() -> None:
 def test_a_provider_refuses_to_continue_only_before_its_first_delta(
     partial: PartialAnswer | None, shown: int, error: AttemptFailed, refuses: bool
 ) -> None:
-    given = AttemptInput({}, CHAIN.links[1], partial, lambda: None)
+    given = AttemptInput({}, CHAIN.targets[1], partial, lambda: None)
 
     assert refuses_to_continue(given, shown, error) is refuses

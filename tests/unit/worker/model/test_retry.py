@@ -40,10 +40,17 @@ BUDGET = Budget(max_attempts=3, max_regenerated_tokens=100)
 
 
 def failure(
-    error: AttemptFailed | None = None, *, links: int = 1, able: range | None = None, shown: int = 0, left_s: float = 60
+    error: AttemptFailed | None = None,
+    *,
+    targets: int = 1,
+    able: range | None = None,
+    shown: int = 0,
+    left_s: float = 60,
 ) -> Failure:
     """Build a failure of a job that has time; nothing was shown, unless stated."""
-    return Failure(error or ProviderTimeout("Silent."), links, range(links) if able is None else able, shown, left_s)
+    return Failure(
+        error or ProviderTimeout("Silent."), targets, range(targets) if able is None else able, shown, left_s
+    )
 
 
 def refusal(code: str, retry_after_s: float | None = None) -> ProviderRefused:
@@ -74,7 +81,7 @@ def test_what_is_no_providers_fault_is_final(kind: type[AttemptFailed]) -> None:
     error = kind("It is so.")
 
     assert classify(error).sort is Sort.DETERMINISTIC
-    assert decide(failure(error, links=2), Progress(), BUDGET, 0) is None
+    assert decide(failure(error, targets=2), Progress(), BUDGET, 0) is None
 
 
 @pytest.mark.parametrize("kind", [ProviderTimeout, ProviderUnreachable, ProviderTruncated, CircuitOpen])
@@ -91,12 +98,12 @@ def test_garbage_is_tried_again_once() -> None:
     assert decide(failure(ProviderGarbage("?")), once.progress, BUDGET, 0) is None
 
 
-def test_garbage_of_two_links_is_an_accident_of_each() -> None:
-    elsewhere = decide(failure(ProviderGarbage("?"), links=2), Progress(), BUDGET, 0)
+def test_garbage_of_two_targets_is_an_accident_of_each() -> None:
+    elsewhere = decide(failure(ProviderGarbage("?"), targets=2), Progress(), BUDGET, 0)
 
     assert elsewhere is not None
-    assert decide(failure(ProviderGarbage("?"), links=2), elsewhere.progress, BUDGET, 0) == Again(
-        0, Progress(failures=2, link=0, rounds=1, garbage=(0, 1))
+    assert decide(failure(ProviderGarbage("?"), targets=2), elsewhere.progress, BUDGET, 0) == Again(
+        0, Progress(failures=2, target=0, rounds=1, garbage=(0, 1))
     )
 
 
@@ -108,26 +115,26 @@ def test_a_provider_that_refuses_to_go_on_may_answer_anew() -> None:
 
 
 @pytest.mark.parametrize("code", [code for code, verdict in VERDICTS.items() if verdict.sort is Sort.DETERMINISTIC])
-def test_a_deterministic_refusal_is_never_tried_again_at_the_same_link(code: str) -> None:
+def test_a_deterministic_refusal_is_never_tried_again_at_the_same_target(code: str) -> None:
     assert decide(failure(refusal(code)), Progress(), BUDGET, 0) is None
-    elsewhere = decide(failure(refusal(code), links=2), Progress(), BUDGET, 0)
+    elsewhere = decide(failure(refusal(code), targets=2), Progress(), BUDGET, 0)
     if VERDICTS[code].elsewhere:
-        assert elsewhere == Again(0, Progress(failures=1, link=1, barred=(0,)))
-        assert decide(failure(refusal(code), links=2), elsewhere.progress, BUDGET, 0) is None
+        assert elsewhere == Again(0, Progress(failures=1, target=1, excluded=(0,)))
+        assert decide(failure(refusal(code), targets=2), elsewhere.progress, BUDGET, 0) is None
     else:
         assert elsewhere is None
 
 
-# Which link is next, and when.
+# Which target is next, and when.
 
 
-def test_the_links_of_a_chain_are_tried_in_turn_without_a_pause_and_a_round_is_followed_by_one() -> None:
+def test_the_targets_of_a_chain_are_tried_in_turn_without_a_pause_and_a_round_is_followed_by_one() -> None:
     progress, tried, pauses = Progress(), [], []
     for _ in range(5):
-        again = decide(failure(links=3), progress, Budget(9, 100), 0.5)
+        again = decide(failure(targets=3), progress, Budget(9, 100), 0.5)
         assert again is not None
         progress = again.progress
-        tried.append(progress.link)
+        tried.append(progress.target)
         pauses.append(again.after_s)
 
     assert tried == [1, 2, 0, 1, 2]
@@ -142,18 +149,18 @@ def test_pauses_double_with_full_jitter_up_to_their_bound() -> None:
     assert after(decide(failure(left_s=1e9), Progress(rounds=10**6), BUDGET, 1.0)) == BACKOFF_MOST_S
 
 
-def test_a_rate_limited_link_gets_the_pause_that_it_asked_for() -> None:
+def test_a_rate_limited_target_gets_the_pause_that_it_asked_for() -> None:
     limited = refusal("rate_limit_exceeded", 7.0)
 
     assert after(decide(failure(limited), Progress(), BUDGET, 0.5)) == 7.0 + 0.5 * BACKOFF_FIRST_S
-    assert after(decide(failure(limited, links=2), Progress(), BUDGET, 0.5)) == 0
+    assert after(decide(failure(limited, targets=2), Progress(), BUDGET, 0.5)) == 0
     assert decide(failure(limited, left_s=7.0), Progress(), BUDGET, 0.5) is None
 
 
 def test_no_attempt_is_made_that_would_begin_after_the_deadline() -> None:
     assert decide(failure(left_s=0.4), Progress(), BUDGET, 0.9) is None
     assert decide(failure(left_s=0.4), Progress(), BUDGET, 0.7) is not None
-    assert decide(failure(left_s=0.0, links=2), Progress(), BUDGET, 0.0) is None
+    assert decide(failure(left_s=0.0, targets=2), Progress(), BUDGET, 0.0) is None
 
 
 def test_attempts_have_an_end() -> None:
@@ -161,31 +168,31 @@ def test_attempts_have_an_end() -> None:
     assert decide(failure(), Progress(failures=2), BUDGET, 0) is None
 
 
-def test_each_link_of_a_long_chain_gets_its_try() -> None:
-    assert decide(failure(links=5), Progress(failures=3, link=3), BUDGET, 0) is not None
-    assert decide(failure(links=5), Progress(failures=4, link=4), BUDGET, 0) is None
+def test_each_target_of_a_long_chain_gets_its_try() -> None:
+    assert decide(failure(targets=5), Progress(failures=3, target=3), BUDGET, 0) is not None
+    assert decide(failure(targets=5), Progress(failures=4, target=4), BUDGET, 0) is None
 
 
-def test_a_link_that_can_go_on_comes_before_one_that_would_start_over() -> None:
-    begun = failure(links=3, able=range(2, 3), shown=40)
+def test_a_target_that_can_continue_comes_before_one_that_would_start_over() -> None:
+    begun = failure(targets=3, able=range(2, 3), shown=40)
 
-    assert decide(begun, Progress(), BUDGET, 0) == Again(0, Progress(failures=1, link=2))
+    assert decide(begun, Progress(), BUDGET, 0) == Again(0, Progress(failures=1, target=2))
 
 
 def test_what_is_taken_back_has_its_budget() -> None:
     begun = failure(able=range(0), shown=60)
 
-    assert decide(begun, Progress(wasted=40), BUDGET, 0) is not None
-    assert decide(begun, Progress(wasted=41), BUDGET, 0) is None
+    assert decide(begun, Progress(discarded_tokens=40), BUDGET, 0) is not None
+    assert decide(begun, Progress(discarded_tokens=41), BUDGET, 0) is None
 
 
 def test_what_is_gone_on_with_costs_nothing_again() -> None:
-    assert decide(failure(shown=1_000), Progress(wasted=100), BUDGET, 0) is not None
+    assert decide(failure(shown=1_000), Progress(discarded_tokens=100), BUDGET, 0) is not None
 
 
-def test_the_order_begins_at_the_next_link_and_leaves_out_the_barred() -> None:
-    assert order_of(4, Progress(link=2, barred=(3,)), range(4)) == [2, 0, 1]
-    assert order_of(4, Progress(link=2), {1}) == [1, 2, 3, 0]
+def test_the_order_begins_at_the_next_target_and_leaves_out_the_excluded() -> None:
+    assert order_of(4, Progress(target=2, excluded=(3,)), range(4)) == [2, 0, 1]
+    assert order_of(4, Progress(target=2), {1}) == [1, 2, 3, 0]
 
 
 # Lost workers.
@@ -208,34 +215,34 @@ def test_the_first_loss_is_the_first_wherever_it_was() -> None:
     assert after_loss(Progress(), 0).crashes == 1
 
 
-# Pauses that a link asked for.
+# Pauses that a target asked for.
 
 
-def test_a_pause_is_remembered_while_another_link_is_asked() -> None:
-    first = decide(failure(refusal("rate_limit_exceeded", 30.0), links=2, left_s=60), Progress(), BUDGET, 0.0)
+def test_a_pause_is_remembered_while_another_target_is_asked() -> None:
+    first = decide(failure(refusal("rate_limit_exceeded", 30.0), targets=2, left_s=60), Progress(), BUDGET, 0.0)
     assert first is not None
-    assert (first.progress.link, first.after_s) == (1, 0.0)
+    assert (first.progress.target, first.after_s) == (1, 0.0)
 
-    then = decide(failure(refusal("upstream_auth"), links=2, left_s=50), first.progress, Budget(9, 100), 0.0)
+    then = decide(failure(refusal("upstream_auth"), targets=2, left_s=50), first.progress, Budget(9, 100), 0.0)
 
     assert then is not None
-    assert (then.progress.link, then.after_s) == (0, 20.0)
+    assert (then.progress.target, then.after_s) == (0, 20.0)
 
 
-def test_a_link_without_a_pause_is_asked_before_one_with_a_pause() -> None:
-    progress = Progress(link=2, pauses=((0, 30.0),))
+def test_a_target_without_a_pause_is_asked_before_one_with_a_pause() -> None:
+    progress = Progress(target=2, pauses=((0, 30.0),))
 
-    again = decide(failure(links=3, left_s=50), progress, Budget(9, 100), 0.0)
+    again = decide(failure(targets=3, left_s=50), progress, Budget(9, 100), 0.0)
 
     assert again is not None
-    assert (again.progress.link, again.after_s) == (1, 0.0)
+    assert (again.progress.target, again.after_s) == (1, 0.0)
 
 
 def test_a_pause_that_is_over_counts_no_more() -> None:
-    again = decide(failure(links=2, left_s=20), Progress(link=1, pauses=((0, 30.0),)), Budget(9, 100), 0.0)
+    again = decide(failure(targets=2, left_s=20), Progress(target=1, pauses=((0, 30.0),)), Budget(9, 100), 0.0)
 
     assert again is not None
-    assert (again.progress.link, again.after_s, again.progress.pauses) == (0, 0.0, ())
+    assert (again.progress.target, again.after_s, again.progress.pauses) == (0, 0.0, ())
 
 
 def test_a_pause_that_outlasts_the_job_ends_it() -> None:

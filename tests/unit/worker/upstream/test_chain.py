@@ -16,9 +16,9 @@ from shared.model.errors import (
     ProviderTruncated,
     ProviderUnreachable,
 )
-from shared.model.routes import Continuation, OnStreamFailure, Route, RouteTable, Target, Upstream
+from shared.model.routes import Continuation, OnStreamFailure, Route, RouteTable, RouteTarget, Upstream
 from tests.support.core import captured_logs
-from worker.upstream.chain import LAST_WORDS_S, Link, Routes
+from worker.upstream.chain import LAST_WORDS_S, ProviderTarget, Routes
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.vectors import Vectors
 
@@ -108,14 +108,14 @@ class Unconnected(Told):
             self.closed.set()
 
 
-def link(provider: Told) -> Link:
-    return Link(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S)
+def target(provider: Told) -> ProviderTarget:
+    return ProviderTarget(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S)
 
 
 def asking(
     provider: Told, *, n: int = 1, total_s: float = TOTAL_S
 ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
-    return link(provider).stream({"model": "m", "n": n}, total_s=total_s)
+    return target(provider).stream({"model": "m", "n": n}, total_s=total_s)
 
 
 async def read(provider: Told, *, n: int = 1, total_s: float = TOTAL_S) -> list[Chunk]:
@@ -352,7 +352,7 @@ async def test_an_answer_that_is_finished_but_never_ends_is_whole(pass_time: Cal
 
 async def test_after_the_finish_no_token_is_owed(pass_time: Callable[[float], None]) -> None:
     provider = Told(token(), STOP)
-    short = Link(provider, first_token_s=LAST_WORDS_S / 4, gap_s=LAST_WORDS_S / 4)
+    short = ProviderTarget(provider, first_token_s=LAST_WORDS_S / 4, gap_s=LAST_WORDS_S / 4)
 
     async def read_it() -> list[Chunk]:
         async with short.stream({}, total_s=TOTAL_S) as chunks:
@@ -474,22 +474,22 @@ async def test_a_cancel_wins_over_a_silence_that_ends_with_it(pass_time: Callabl
         await reading
 
 
-async def test_a_link_asks_for_the_model_by_the_name_that_its_provider_knows() -> None:
+async def test_a_target_asks_for_the_model_by_the_name_that_its_provider_knows() -> None:
     provider = Told(token("a"), STOP, None)
-    renamed = Link(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, model="gpt-a-eu")
+    renamed = ProviderTarget(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, model="gpt-a-eu")
     async with renamed.stream({"model": "gpt-a"}, total_s=TOTAL_S) as chunks:
         async for _ in chunks:
             pass
 
     assert provider.requests == [{"model": "gpt-a-eu"}]
-    assert (renamed.model("gpt-a"), link(provider).model("gpt-a")) == ("gpt-a-eu", "gpt-a")
+    assert (renamed.model("gpt-a"), target(provider).model("gpt-a")) == ("gpt-a-eu", "gpt-a")
 
 
-async def test_an_attempt_that_takes_longer_than_its_link_allows_is_the_providers_fault(
+async def test_an_attempt_that_takes_longer_than_its_target_allows_is_the_providers_fault(
     pass_time: Callable[[float], None],
 ) -> None:
     provider = Told(token())
-    bounded = Link(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, total_s=GAP_S / 2)
+    bounded = ProviderTarget(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, total_s=GAP_S / 2)
 
     async def read_slowly() -> None:
         async with bounded.stream({}, total_s=TOTAL_S) as chunks:
@@ -501,14 +501,14 @@ async def test_an_attempt_that_takes_longer_than_its_link_allows_is_the_provider
         await read_slowly()
 
 
-ONE, TWO = Target("one", 1, 1), Target("two", 2, 2, model="b-eu")
+ONE, TWO = RouteTarget("one", 1, 1), RouteTarget("two", 2, 2, model="b-eu")
 UPSTREAMS = {
     "one": Upstream("one", "http://one.invalid"),
     "two": Upstream("two", "http://two.invalid", continuation=Continuation.PREFIX),
 }
 
 
-def to(*targets: Target) -> Route:
+def to(*targets: RouteTarget) -> Route:
     """Build a route with this chain."""
     return Route(targets, OnStreamFailure.CONTINUE, max_attempts=3)
 
@@ -518,11 +518,11 @@ def routes_of(**routes: Route) -> Routes:
     return Routes(RouteTable(routes, UPSTREAMS), {name: Told() for name in UPSTREAMS})
 
 
-async def test_a_chain_has_its_routes_links_in_order() -> None:
+async def test_a_chain_has_its_routes_targets_in_order() -> None:
     chain = routes_of(a=Route((ONE, TWO), OnStreamFailure.FAIL, 7)).chain("a")
 
-    assert [each.model("a") for each in chain.links] == ["a", "b-eu"]
-    assert [each.continuation for each in chain.links] == [Continuation.NONE, Continuation.PREFIX]
+    assert [each.model("a") for each in chain.targets] == ["a", "b-eu"]
+    assert [each.continuation for each in chain.targets] == [Continuation.NONE, Continuation.PREFIX]
     assert (chain.on_stream_failure, chain.max_attempts) == (OnStreamFailure.FAIL, 7)
 
 
@@ -542,7 +542,7 @@ async def test_closing_the_routes_closes_the_providers() -> None:
 
 
 async def embed(provider: Told, *, total_s: float = TOTAL_S) -> Vectors:
-    return await link(provider).embed({"input": ["a"]}, total_s=total_s)
+    return await target(provider).embed({"input": ["a"]}, total_s=total_s)
 
 
 async def test_vectors_are_passed_on_as_they_come() -> None:
@@ -591,7 +591,7 @@ class Chats:
 
 
 async def test_a_provider_without_embeddings_refuses_them_with_its_name_and_its_models() -> None:
-    chats = Link(Chats(), first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, model="gpt-x")
+    chats = ProviderTarget(Chats(), first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, model="gpt-x")
     with pytest.raises(ProviderRefused, match=r"^The provider chats has no embeddings, so its model gpt-x can't") as no:
         await chats.embed({"model": "m", "input": ["a"]}, total_s=TOTAL_S)
 

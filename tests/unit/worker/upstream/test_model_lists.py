@@ -4,7 +4,7 @@ import pytest
 
 from shared.model.errors import AttemptFailed, ProviderGarbage, ProviderUnreachable
 from shared.model.model_names import Listing
-from shared.model.routes import OnStreamFailure, Route, RouteTable, Target, Upstream
+from shared.model.routes import OnStreamFailure, Route, RouteTable, RouteTarget, Upstream
 from tests.support.core import captured_logs
 from tests.support.told import Told
 from worker.upstream.model_lists import ModelLists
@@ -31,7 +31,9 @@ class Lists(Told):
 def lists_of(*named: str, any_model: bool = True, **providers: Lists) -> ModelLists:
     """Build routes for the named models and, if `any_model`, one for all others, with all of these providers."""
     chain = Route(
-        tuple(Target(name, first_token_s=1, gap_s=1) for name in providers), OnStreamFailure.CONTINUE, max_attempts=1
+        tuple(RouteTarget(name, first_token_s=1, gap_s=1) for name in providers),
+        OnStreamFailure.CONTINUE,
+        max_attempts=1,
     )
     routes = dict.fromkeys([*named, *(["*"] if any_model else [])], chain)
     return ModelLists(RouteTable(routes, {name: Upstream(name, "http://a") for name in providers}), providers)

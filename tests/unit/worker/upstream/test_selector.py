@@ -1,4 +1,4 @@
-"""Test which link of a chain is called."""
+"""Test which target of a chain is called."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from shared.model.errors import (
 )
 from tests.support.told import Told
 from worker.upstream.breakers import NO, YES, Allowance, Breakers, CallOrigin
-from worker.upstream.chain import Link
+from worker.upstream.chain import ProviderTarget
 from worker.upstream.concurrency import Concurrency
 from worker.upstream.selector import Permit, ProviderSelector
 
@@ -43,7 +43,7 @@ class Sick(Breakers):
 
 
 class Narrow(Concurrency):
-    """Refuse a place at the `full` providers; with `emptying`, grant one to a job that waits."""
+    """Refuse a permit at the `full` providers; with `emptying`, grant one to a job that waits."""
 
     def __init__(self, *full: str, emptying: bool = False) -> None:
         self.full, self.emptying = full, emptying
@@ -59,67 +59,67 @@ class Narrow(Concurrency):
         self.taken.remove(provider)
 
 
-def link(name: str, model: str | None = None) -> Link:
+def target(name: str, model: str | None = None) -> ProviderTarget:
     provider = Told()
     provider.name = name
-    return Link(provider, first_token_s=1, gap_s=1, model=model)
+    return ProviderTarget(provider, first_token_s=1, gap_s=1, model=model)
 
 
 ORIGIN = CallOrigin("t", {})
 
 
-def passed(link: int, provider: str, model: str, *, closed: bool = False) -> Permit:
-    return Permit(link, provider, model, closed, origin=ORIGIN)
+def passed(target: int, provider: str, model: str, *, circuit_open: bool = False) -> Permit:
+    return Permit(target, provider, model, circuit_open, origin=ORIGIN)
 
 
-LINKS = [link("a"), link("b", "m-b"), link("c")]
+TARGETS = [target("a"), target("b", "m-b"), target("c")]
 
 
-async def enter(breakers: Sick, places: Narrow, order: tuple[int, ...] = (0, 1, 2)) -> Permit | None:
-    return await ProviderSelector(breakers, places).enter("job", LINKS, order, "m", ORIGIN)
+async def enter(breakers: Sick, concurrency: Narrow, order: tuple[int, ...] = (0, 1, 2)) -> Permit | None:
+    return await ProviderSelector(breakers, concurrency).enter("job", TARGETS, order, "m", ORIGIN)
 
 
 async def test_the_first_of_the_order_is_asked() -> None:
-    places = Narrow()
+    concurrency = Narrow()
 
-    assert await enter(Sick(), places, (1, 2, 0)) == passed(1, "b", "m-b")
-    assert places.taken == ["b"]
-
-
-async def test_a_link_whose_circuit_is_open_is_passed_over_and_its_place_given_back() -> None:
-    places = Narrow()
-
-    assert await enter(Sick("a"), places) == passed(1, "b", "m-b")
-    assert places.taken == ["b"]
+    assert await enter(Sick(), concurrency, (1, 2, 0)) == passed(1, "b", "m-b")
+    assert concurrency.taken == ["b"]
 
 
-async def test_a_link_without_a_place_is_passed_over() -> None:
+async def test_a_target_whose_circuit_is_open_is_passed_over_and_its_permit_released() -> None:
+    concurrency = Narrow()
+
+    assert await enter(Sick("a"), concurrency) == passed(1, "b", "m-b")
+    assert concurrency.taken == ["b"]
+
+
+async def test_a_target_without_a_free_permit_is_passed_over() -> None:
     assert await enter(Sick("b"), Narrow("a")) == passed(2, "c", "m")
 
 
-async def test_where_all_circuits_are_open_the_first_link_says_so() -> None:
-    places = Narrow()
-    way = await enter(Sick("a", "b", "c"), places, (1, 0, 2))
+async def test_where_all_circuits_are_open_the_first_target_says_so() -> None:
+    concurrency = Narrow()
+    permit = await enter(Sick("a", "b", "c"), concurrency, (1, 0, 2))
 
-    assert way == passed(1, "b", "m-b", closed=True)
-    assert places.taken == []
+    assert permit == passed(1, "b", "m-b", circuit_open=True)
+    assert concurrency.taken == []
     with pytest.raises(CircuitOpen, match="The provider b has failed too often"):
-        way.check()
+        permit.check()
     passed(0, "a", "m").check()
 
 
-async def test_a_full_link_is_waited_for_where_no_other_can_be_asked() -> None:
-    places = Narrow("a", emptying=True)
+async def test_a_full_target_is_waited_for_where_no_other_can_be_asked() -> None:
+    concurrency = Narrow("a", emptying=True)
 
-    assert await enter(Sick("b", "c"), places) == passed(0, "a", "m")
-    assert places.taken == ["a"]
+    assert await enter(Sick("b", "c"), concurrency) == passed(0, "a", "m")
+    assert concurrency.taken == ["a"]
 
 
-async def test_a_full_link_that_is_found_sick_says_so() -> None:
-    places = Narrow("a", emptying=True)
+async def test_a_full_target_that_is_found_sick_says_so() -> None:
+    concurrency = Narrow("a", emptying=True)
 
-    assert await enter(Sick("a", "b", "c"), places) == passed(0, "a", "m", closed=True)
-    assert places.taken == []
+    assert await enter(Sick("a", "b", "c"), concurrency) == passed(0, "a", "m", circuit_open=True)
+    assert concurrency.taken == []
 
 
 async def test_where_no_place_becomes_free_there_is_none() -> None:
@@ -131,22 +131,22 @@ async def test_a_circuit_that_can_not_be_looked_at_keeps_no_place() -> None:
         async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
             raise ValueError("a defect")
 
-    places = Narrow()
+    concurrency = Narrow()
     with pytest.raises(ValueError, match="a defect"):
-        await enter(Broken(), places)
+        await enter(Broken(), concurrency)
 
-    assert places.taken == []
+    assert concurrency.taken == []
 
 
 async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
-    breakers, places = Sick(), Narrow()
-    gate = ProviderSelector(breakers, places)
-    await gate.leave("job", passed(0, "a", "m", closed=True))
-    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
-    assert way is not None
-    await gate.leave("job", way)
+    breakers, concurrency = Sick(), Narrow()
+    selector = ProviderSelector(breakers, concurrency)
+    await selector.leave("job", passed(0, "a", "m", circuit_open=True))
+    permit = await selector.enter("job", TARGETS, (0,), "m", ORIGIN)
+    assert permit is not None
+    await selector.leave("job", permit)
 
-    assert places.taken == []
+    assert concurrency.taken == []
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
 )
 def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, told: list[str]) -> None:
     breakers = Sick()
-    gate = ProviderSelector(breakers, Narrow())
-    gate.failed("job", passed(0, "a", "m"), error)
-    gate.failed("job", passed(0, "a", "m", closed=True), error)
+    selector = ProviderSelector(breakers, Narrow())
+    selector.failed("job", passed(0, "a", "m"), error)
+    selector.failed("job", passed(0, "a", "m", circuit_open=True), error)
 
     assert [each for each, *_ in breakers.told] == told
 
@@ -190,22 +190,22 @@ def test_a_circuit_is_told_of_a_whole_answer() -> None:
 )
 async def test_a_trial_ends_with_one_verdict_or_is_given_back(error: AttemptFailed | None, verdict: str) -> None:
     breakers = Sick(trial=True)
-    gate = ProviderSelector(breakers, Narrow())
-    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
-    assert way is not None
+    selector = ProviderSelector(breakers, Narrow())
+    permit = await selector.enter("job", TARGETS, (0,), "m", ORIGIN)
+    assert permit is not None
     if error is not None:
-        gate.failed("job", way, error)
-    await gate.leave("job", way)
+        selector.failed("job", permit, error)
+    await selector.leave("job", permit)
 
     assert breakers.told == [(verdict, "a", "m")]
 
 
 async def test_a_trial_that_was_answered_is_not_given_back() -> None:
     breakers = Sick(trial=True)
-    gate = ProviderSelector(breakers, Narrow())
-    way = await gate.enter("job", LINKS, (0,), "m", ORIGIN)
-    assert way is not None
-    gate.succeeded("job", way)
-    await gate.leave("job", way)
+    selector = ProviderSelector(breakers, Narrow())
+    permit = await selector.enter("job", TARGETS, (0,), "m", ORIGIN)
+    assert permit is not None
+    selector.succeeded("job", permit)
+    await selector.leave("job", permit)
 
     assert breakers.told == [("succeeded", "a", "m")]
