@@ -1,17 +1,23 @@
 """Serve the chat page and its files from the package (gateway/web/).
 
-The page shows model output as text; the policy here ensures that no other code could run.
+The page shows model output as text; the policy here ensures that no other code could run. Starlette finds, sends and
+revalidates the files. Each is one route, since a mounted folder would have no access rules of its own.
 """
 
-from importlib import resources
+from http import HTTPStatus
+from os import PathLike, stat_result
+from pathlib import PurePath
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from gateway.http.errors import Face, problem
-from shared.model.errors import NotFound
 
+# A system's own table of media types may differ, and `nosniff` makes a browser refuse a script of another type.
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -29,22 +35,33 @@ _HEADERS = {
 }
 
 
-async def page(_: Request) -> Response:
+class PageFiles(StaticFiles):
+    """The files of the page, with their media types and the policy."""
+
+    def file_response(
+        self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        media_type = _TYPES.get(PurePath(full_path).suffix)
+        if media_type is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(_HEADERS)
+        if "content-type" in response.headers:  # an answer without a body has none
+            response.headers["content-type"] = media_type
+        return response
+
+
+_FILES = PageFiles(packages=[("gateway", "web")])
+
+
+async def page(request: Request) -> Response:
     """Serve `GET /`."""
-    return _file("index.html")
+    return await _FILES.get_response("index.html", request.scope)
 
 
 async def asset(request: Request) -> Response:
     """Serve `GET /web/{file}`."""
-    return _file(request.path_params["file"])
-
-
-def _file(name: str) -> Response:
-    # Only names that the folder really lists: no path can lead out of it.
-    for found in resources.files("gateway").joinpath("web").iterdir():
-        if found.name == name and (kind := _TYPES.get("." + name.rpartition(".")[2])):
-            return Response(found.read_bytes(), media_type=kind, headers=_HEADERS)
-    raise NotFound(f"There is no file {name}.")
+    return await _FILES.get_response(request.path_params["file"], request.scope)
 
 
 face = Face("/", problem, [Route("/", page, methods=["GET"]), Route("/web/{file}", asset, methods=["GET"])])

@@ -87,3 +87,14 @@ async def test_no_address_leads_out_of_the_folder(client: Client, path: str) -> 
 async def test_a_head_request_gets_no_body(client: Client) -> None:
     answer = await client.request("HEAD", "/")
     assert (answer.status, answer.headers["content-type"]) == (200, TYPES["html"])
+
+
+async def test_a_file_that_has_not_changed_is_not_sent_again(client: Client) -> None:
+    sent = await client.get("/web/chat.js")
+
+    known = await client.get("/web/chat.js", headers={"If-None-Match": sent.headers["etag"]})
+    changed = await client.get("/web/chat.js", headers={"If-None-Match": '"another"'})
+
+    assert (known.status, known.body) == (304, b"")
+    assert known.headers["cache-control"] == "no-cache"
+    assert (changed.status, changed.body) == (200, sent.body)

@@ -1,0 +1,1 @@
+"""Test gateway/api, module by module."""
