@@ -3,9 +3,10 @@
 Pure. Not here: the calls themselves (jobs.py, queue.py, replay_log.py, results.py), error answers (redis_answers.py).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,31 @@ class ForgetAnswer(StrEnum):
     """The job has not ended: it is deleted after its end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A job that this worker may run now. `due_ms` is when it was due, in milliseconds since the Unix epoch."""
+
+    lane: str
+    job_id: str
+    due_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """No job is ready; the next one is due after `after_s`."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """No job is ready, and none is due later."""
+
+
+TakeAnswer = Taken | RetryLater | Empty
+"""The answer to a worker that asks for its next job."""
+
+
 class RenewAnswer(StrEnum):
     """The state of a claim after its renewal."""
 
@@ -113,6 +139,15 @@ class RenewAnswer(StrEnum):
     """Another worker has the job."""
     GONE = "gone"
     """The queue does not hold the job."""
+
+
+def parse_take_answer(lanes: Sequence[str], index: int, found: Sequence[Any]) -> TakeAnswer:
+    """Parse what `take` found: a job of the lane at `index` (from 1), or the time until the next one is due (ms)."""
+    if index:
+        job_id, due_ms = found
+        return Taken(lanes[index - 1], job_id.decode(), int(due_ms))
+    (wait_ms,) = found
+    return Empty() if wait_ms < 0 else RetryLater(wait_ms / 1000)
 
 
 def parse_append_answer(raw: bytes) -> AppendAnswer:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from shared.model.errors import IdempotencyConflict, QueueFull, TooManyWaiting
 from shared.model.jobs import LONGEST_TIMEOUT_S, JobSpec, Listing, Place, created_ms, new_job_id
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
-from shared.store.answers import RenewAnswer
+from shared.store.answers import RenewAnswer, TakeAnswer, parse_take_answer
 from shared.store.arq_messages import message_of, serialize
 from shared.store.client import Functions
 from shared.store.keys import Keys
@@ -41,15 +41,6 @@ class Admission:
     job_id: str
     existing: bool
     position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A job that this worker may run now. `due_ms` is when it was due, in milliseconds since the Unix epoch."""
-
-    lane: str
-    job_id: str
-    due_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +209,11 @@ class Queue:
 
     async def take(
         self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False, slots: int = 0
-    ) -> Taken | float | None:
+    ) -> TakeAnswer:
         """Claim the next ready job of the first lane that has one; within a lane, tenants take turns.
 
         `slots` are the caller's. With `spare`, jobs that ran before are skipped for one lease: after an outage their
-        workers come first. If no job is ready, return the seconds until one is due, or None if none is deferred.
+        workers come first.
 
         Raises:
             TimeoutError: the server answered so late that claims may have expired; the call claimed nothing.
@@ -249,10 +240,7 @@ class Queue:
             self._ahead_ms = int(now) - sent_ms
         if index < 0:
             raise TimeoutError("Redis was away.")
-        if index:
-            job_id, due = found
-            return Taken(lanes[index - 1], job_id.decode(), int(due))
-        return None if found[0] < 0 else found[0] / 1000
+        return parse_take_answer(lanes, index, found)
 
     async def wait_for_wake_up(self, client: Redis, lanes: Sequence[str], timeout_s: float) -> None:
         """Wait for a wake-up in one of these lanes. `client` has a connection of its own, since the call blocks."""

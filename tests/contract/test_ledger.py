@@ -8,8 +8,9 @@ import pytest
 from shared.model.errors import QueueFull, TooManyWaiting
 from shared.model.jobs import JobSpec, Place
 from shared.model.tenant_bounds import TenantBounds
+from shared.store.answers import RetryLater, Taken
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
-from shared.store.queue import Admission, Claim, Queue, Taken
+from shared.store.queue import Admission, Claim, Queue
 from shared.telemetry.metrics import Metrics
 from tests.support.core import RETENTION_S, Core, make_spec
 
@@ -200,7 +201,7 @@ async def test_one_call_passes_over_a_hundred_jobs_and_the_next_goes_on(core: Co
         await enqueue(core, bounds={"running": 1})
     assert await take(core) is not None
 
-    assert await core.queue.take([LANE], "w.1", LEASE_S) == 0.001
+    assert await core.queue.take([LANE], "w.1", LEASE_S) == RetryLater(0.001)
     assert await core.client.zcard(f"{core.keys.ledgers}alice:ready:{core.keys.lane(LANE)}") == 50
     other = await enqueue(core, bounds={}, tenant="bob")
     assert await take(core) == other

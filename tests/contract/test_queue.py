@@ -12,9 +12,10 @@ from arq.jobs import deserialize_job_raw
 from shared.model.errors import IdempotencyConflict, QueueFull
 from shared.model.jobs import LONGEST_TIMEOUT_S, Abandonment, JobSpec, created_ms, new_job_id
 from shared.model.lanes import LaneScheduler, parse_lanes
+from shared.store.answers import Empty, RetryLater, Taken
 from shared.store.arq_messages import ARQ_FUNCTION, deserialize, serialize
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
-from shared.store.queue import Admission, Backlog, Claim, Taken
+from shared.store.queue import Admission, Backlog, Claim
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, fresh_job_id, make_spec
 
 LANE = "default"
@@ -45,7 +46,9 @@ async def take_when_due(core: Core, owner: str, lease_s: float = LEASE_S) -> Tak
     """Wait for a job as a worker does: for a wake-up, or for the time that `take` says."""
     async with asyncio.timeout(TIMEOUT_S):
         while not isinstance(found := await core.queue.take([LANE], owner, lease_s), Taken):
-            await core.queue.wait_for_wake_up(core.client, [LANE], found or 1.0)
+            await core.queue.wait_for_wake_up(
+                core.client, [LANE], found.after_s if isinstance(found, RetryLater) else 1.0
+            )
     return found
 
 
@@ -56,9 +59,9 @@ async def move(core: Core, job_id: str, by_ms: int, lane: str = LANE) -> None:
 
 async def wait_of(core: Core, owner: str, lanes: tuple[str, ...] = (LANE,)) -> float:
     """Return the time (s) until the next job is due, if none is ready."""
-    wait = await core.queue.take(lanes, owner, LEASE_S)
-    assert isinstance(wait, float), wait
-    return wait
+    found = await core.queue.take(lanes, owner, LEASE_S)
+    assert isinstance(found, RetryLater), found
+    return found.after_s
 
 
 async def wake_ups(core: Core, lane: str = LANE) -> int:
@@ -397,8 +400,8 @@ async def test_after_an_outage_jobs_that_ran_before_are_left_to_their_workers_fo
     assert isinstance(taken, Taken)
     assert taken.job_id == fresh.id
     wait = await core.queue.take([LANE], "w.1", LEASE_S, spare=True)
-    assert isinstance(wait, float)
-    assert 0 < wait <= LEASE_S
+    assert isinstance(wait, RetryLater)
+    assert 0 < wait.after_s <= LEASE_S
     assert not await core.client.exists(ARQ_IN_PROGRESS + ran.id)
 
     await move(core, ran.id, -int(LEASE_S * 1000))
@@ -408,7 +411,7 @@ async def test_after_an_outage_jobs_that_ran_before_are_left_to_their_workers_fo
 async def test_a_call_that_was_stuck_in_a_frozen_server_claims_nothing(core: Core) -> None:
     """Delay a call until its caller has given it up: meanwhile claims may have run out, which no call could renew."""
     spec = await enqueue(core)
-    assert await core.queue.take(["another"], "w.1", LEASE_S) is None  # the client learns the server's clock here
+    assert await core.queue.take(["another"], "w.1", LEASE_S) == Empty()  # the client learns the server's clock here
     await core.client.execute_command("CLIENT", "PAUSE", 400, "ALL")
 
     with pytest.raises(TimeoutError):
@@ -419,7 +422,7 @@ async def test_a_call_that_was_stuck_in_a_frozen_server_claims_nothing(core: Cor
 
 
 async def test_when_nothing_is_ready_the_next_deferred_job_is_told(core: Core) -> None:
-    assert await core.queue.take([LANE], "w.1", LEASE_S) is None
+    assert await core.queue.take([LANE], "w.1", LEASE_S) == Empty()
     later, sooner = await enqueue(core), await enqueue(core, lane="other")
     await move(core, later.id, 60_000)
     await move(core, sooner.id, 20_000, "other")
@@ -443,7 +446,7 @@ async def test_rings_that_have_been_answered_are_forgotten(core: Core) -> None:
 async def test_a_ring_for_a_lane_that_was_not_asked_is_left_to_others(core: Core) -> None:
     low = await enqueue(core, lane="low")
 
-    assert await core.queue.take([LANE], "w.1", LEASE_S) is None
+    assert await core.queue.take([LANE], "w.1", LEASE_S) == Empty()
 
     assert await wake_ups(core, "low") == 1
     assert (await take(core, "w.2", lanes=(LANE, "low"))).job_id == low.id
@@ -452,7 +455,7 @@ async def test_a_ring_for_a_lane_that_was_not_asked_is_left_to_others(core: Core
 async def test_who_may_ask_no_lane_gets_nothing(core: Core) -> None:
     await enqueue(core)
 
-    assert await core.queue.take([], "w.1", LEASE_S) is None
+    assert await core.queue.take([], "w.1", LEASE_S) == Empty()
     assert await wake_ups(core) == 1
 
 

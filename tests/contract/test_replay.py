@@ -10,7 +10,7 @@ from shared.model.events import START, EventId, EventType, after_cursor, encode_
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store import replay_log as replay
-from shared.store.answers import Behind, Busy, Written
+from shared.store.answers import Behind, Busy, Taken, Written
 from shared.store.client import REDIS_FULL
 from shared.store.jobs import Execution
 from shared.store.replay_log import FRAMES_AT_ONCE, Entry, Page
@@ -230,7 +230,7 @@ async def test_a_server_without_room_refuses_new_work_and_lets_what_there_is_end
     assert await core.finish(cancelling, State.CANCELLED) == Written()
     assert await core.store.beat([draining]) == [None]
     assert await core.store.leave(draining, Drained("It was stopped."), costs=False)
-    assert await core.queue.take(["default"], "w.9", 1.0) is not None
+    assert isinstance(await core.queue.take(["default"], "w.9", 1.0), Taken)
     assert (await core.begin(queued)).epoch == 1
     await core.queue.done(queued, "default")
 

@@ -6,9 +6,8 @@ import pytest
 
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
-from shared.store.answers import Written
+from shared.store.answers import Taken, Written
 from shared.store.keys import ARQ_IN_PROGRESS
-from shared.store.queue import Taken
 from tests.support.core import RETENTION_S, Core, make_spec
 
 HOUR_MS = 3_600_000

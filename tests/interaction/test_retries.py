@@ -23,8 +23,7 @@ from shared.model.errors import (
 from shared.model.events import EventType
 from shared.model.jobs import Progress
 from shared.model.routes import Continuation, OnStreamFailure
-from shared.store.answers import AppendAnswer
-from shared.store.queue import Taken
+from shared.store.answers import AppendAnswer, Taken
 from shared.store.replay_log import Entry, ReplayLog
 from tests.support.core import TIMEOUT_S, frames_of
 from tests.support.system import PROMPT, System, ask, running_system, running_worker

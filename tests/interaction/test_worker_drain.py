@@ -12,8 +12,9 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.events import EventType
 from shared.model.lifecycle import State
+from shared.store.answers import TakeAnswer, Taken
 from shared.store.jobs import Store
-from shared.store.queue import Queue, Taken
+from shared.store.queue import Queue
 from tests.support.core import TIMEOUT_S, frozen
 from tests.support.processes import Processes, at_peace, gone
 from tests.support.system import STOP_S, System, running_system, running_worker
@@ -172,7 +173,7 @@ async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_not_lost(
     claimed, answered = asyncio.Event(), asyncio.Event()
     real_take = Queue.take
 
-    async def slow_take(*args: Any, **options: Any) -> Taken | float | None:
+    async def slow_take(*args: Any, **options: Any) -> TakeAnswer:
         found = await real_take(*args, **options)
         if isinstance(found, Taken) and not claimed.is_set():
             claimed.set()

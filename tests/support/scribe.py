@@ -18,11 +18,11 @@ from shared.model.jobs import JobSpec, Usage, new_job_id
 from shared.model.kinds import CHAT
 from shared.model.lanes import DEFAULT_LANE
 from shared.process.clock import SystemClock
-from shared.store.answers import Written
+from shared.store.answers import Taken, Written
 from shared.store.client import Client, open_client
 from shared.store.jobs import Execution, Store
 from shared.store.keys import JobKeys, Keys
-from shared.store.queue import Queue, Taken
+from shared.store.queue import Queue
 from shared.store.replay_log import Entry, ReplayLog
 from tests.support.short_settings import redis_url_of
 from worker.execution.ending import Ending, completed, ended_badly, finish

@@ -10,8 +10,9 @@ from contextlib import suppress
 import structlog
 
 from shared.model.lanes import Lane
+from shared.store.answers import Empty, RetryLater, TakeAnswer, Taken
 from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage
-from shared.store.queue import CALL_LIMIT_LEASES, Claim, Queue, Taken
+from shared.store.queue import CALL_LIMIT_LEASES, Claim, Queue
 from shared.store.refusals import name_of
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.dispatch.leases import Lease, Leases
@@ -69,9 +70,13 @@ class Dispatcher:
         while True:
             await self._slots.available()
             try:
-                wait_s = await self._take_once()
-                if wait_s is not None:
-                    await self._wait_for_wake_up(min(wait_s, _SWEEP_S))
+                match await self._take_once():
+                    case RetryLater(after_s):
+                        await self._wait_for_wake_up(min(after_s, _SWEEP_S))
+                    case Empty():
+                        await self._wait_for_wake_up(_SWEEP_S)
+                    case Taken():
+                        pass
                 outage.is_over()
                 backoff.reset()
             except REDIS_FAULTS as error:
@@ -105,8 +110,8 @@ class Dispatcher:
             # Claims may have expired because they could not be renewed.
             raise TimeoutError("Redis was away.")
 
-    async def _take_once(self) -> float | None:
-        """Take a job and start it; if no job is due, return the seconds until one may be."""
+    async def _take_once(self) -> TakeAnswer:
+        """Take a job and start it, if one is ready; a cancellation does not drop a job that was claimed."""
         taking = asyncio.create_task(self._take())
         try:
             return await asyncio.shield(taking)
@@ -121,17 +126,16 @@ class Dispatcher:
                 taking.result()
             raise
 
-    async def _take(self) -> float | None:
+    async def _take(self) -> TakeAnswer:
         owner, asked_at = self._leases.next_owner(), self._now()
         spare = asked_at < self._spare_until
         lanes = self._slots.lanes_to_ask()
-        found = await self._queue.take(lanes, owner, self._lease_s, spare=spare, slots=self._slots.count)
-        if not isinstance(found, Taken):
-            return _SWEEP_S if found is None else found
-        lease = self._leases.hold(Claim(found.job_id, found.lane, owner, asked_at + self._lease_s))
-        if lease is not None:
-            self._start(found, lease)
-        return None
+        answer = await self._queue.take(lanes, owner, self._lease_s, spare=spare, slots=self._slots.count)
+        if isinstance(answer, Taken):
+            claim = Claim(answer.job_id, answer.lane, owner, asked_at + self._lease_s)
+            if (lease := self._leases.hold(claim)) is not None:
+                self._start(answer, lease)
+        return answer
 
     def _start(self, taken: Taken, lease: Lease) -> None:
         self._slots.occupy(taken.lane)

@@ -6,13 +6,18 @@ from shared.store.answers import (
     BeginRefusal,
     Behind,
     Busy,
+    Empty,
     FinishAnswer,
+    RetryLater,
     StopReason,
+    TakeAnswer,
+    Taken,
     Written,
     has_ended,
     parse_append_answer,
     parse_beat_answer,
     parse_finish_answer,
+    parse_take_answer,
 )
 
 
@@ -33,6 +38,22 @@ from shared.store.answers import (
 )
 def test_a_word_of_a_function_becomes_one_answer(raw: bytes, answer: FinishAnswer) -> None:
     assert parse_finish_answer(raw) == answer
+
+
+@pytest.mark.parametrize(
+    ("index", "found", "answer"),
+    [
+        (1, (b"job", b"1700"), Taken("high", "job", 1700)),
+        (2, (b"job", b"1700"), Taken("low", "job", 1700)),
+        (0, (1500,), RetryLater(1.5)),
+        (0, (0,), RetryLater(0.0)),
+        (0, (-1,), Empty()),
+    ],
+)
+def test_a_taken_job_names_its_lane_and_a_wait_its_seconds(
+    index: int, found: tuple[bytes | int, ...], answer: TakeAnswer
+) -> None:
+    assert parse_take_answer(["high", "low"], index, found) == answer
 
 
 def test_an_entry_that_found_no_memory_is_busy_for_a_reason() -> None:
