@@ -42,7 +42,7 @@ from gateway.http.path_prefix import PathPrefix
 from gateway.http.scrape import Scrape
 from gateway.streams.hub import Hub
 from gateway.streams.open_streams import OpenStreams
-from gateway.streams.viewer_heartbeat import Presence
+from gateway.streams.viewer_heartbeat import ViewerHeartbeat
 from shared.config.settings import Settings
 from shared.model.bounds import REDIS_CONNECTIONS
 from shared.model.errors import (
@@ -52,7 +52,7 @@ from shared.model.jobs import LONGEST_TIMEOUT_S
 from shared.model.lanes import parse_lanes
 from shared.model.tenant_bounds import TenantBounds
 from shared.process.clock import Clock, SystemClock
-from shared.store.catalog import Catalogue
+from shared.store.catalog import ModelCatalog
 from shared.store.client import (
     Client,
     open_client,
@@ -125,13 +125,13 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             await marker.check()
             await services.links.share()
         metrics.draining.of().read = lambda: services.draining
-        runs = [each.run() for each in (services.hub, services.presence, services.watch, memory, marker)]
+        runs = [each.run() for each in (services.hub, services.viewer_heartbeat, services.watch, memory, marker)]
         if settings.metrics:
             runs.append(publisher.run())
         tasks = services.tasks = [asyncio.create_task(run) for run in runs]
         try:
             yield services
-            await services.presence.tell()
+            await services.viewer_heartbeat.report()
             if settings.metrics:
                 await publisher.last_words()
         finally:
@@ -178,11 +178,11 @@ def _build_services(settings: Settings, backend: _Backend, process: _Process, te
         metrics=metrics,
     )
     queue = Queue(backend.queue, keys, metrics)
-    catalogue, viewers = Catalogue(backend.queue, keys), Viewers(job_client, keys)
+    catalog, viewers = ModelCatalog(backend.queue, keys), Viewers(job_client, keys)
     hub, letters = _build_hub(settings, backend, clock, metrics), _build_dead_letters(settings, backend, metrics)
     keyring, limits = Keyring(settings.api_keys), _limits(settings, tenant_bounds)
-    # If the settings name the models, the limits know them without the catalogue.
-    strict = StrictModels(catalogue, clock) if settings.strict_models and not settings.served_models else None
+    # If the settings name the models, the limits know them without the catalog.
+    strict = StrictModels(catalog, clock) if settings.strict_models and not settings.served_models else None
     return Services(
         settings=settings,
         clock=clock,
@@ -194,12 +194,12 @@ def _build_services(settings: Settings, backend: _Backend, process: _Process, te
         dead_letters=letters,
         hub=hub,
         admission=Admission(store, queue, clock, limits, publisher.process, strict, process.memory),
-        presence=Presence(hub, viewers, queue, publisher.process, metrics=metrics),
+        viewer_heartbeat=ViewerHeartbeat(hub, viewers, queue, publisher.process, metrics=metrics),
         open_streams=OpenStreams(settings.tenant_bounds, metrics),
         viewers=viewers,
         keyring=keyring,
         links=_build_links(settings, backend, clock, keyring),
-        catalogue=catalogue,
+        catalog=catalog,
         watch=ServerWatch(backend.servers, keys, clock, metrics),
         metrics=metrics,
         scrape=Scrape(publisher, process.fleet, queue, letters, limits.lanes),

@@ -31,7 +31,7 @@ from shared.model.routes import Continuation
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.process.ports import free_port, hold_port, port_taken
-from shared.process.ready import tell_ready
+from shared.process.ready import report_ready
 from shared.telemetry.logs import configure_logs, log_notes, wants_console
 from shared.telemetry.redaction import redact
 
@@ -121,7 +121,7 @@ async def _serve(settings: Settings, ready_fd: int | None, *, share_port: bool) 
     # Imported here: it is slow, and the client's commands don't need it.
     from gateway import server  # noqa: PLC0415
 
-    return await server.serve(settings, ready=partial(tell_ready, ready_fd), share_port=share_port)
+    return await server.serve(settings, ready=partial(report_ready, ready_fd), share_port=share_port)
 
 
 def _entry(key: str) -> str:

@@ -13,7 +13,7 @@ import uvloop
 
 from shared.config.settings import Settings, environment_notes, load_settings
 from shared.model.errors import RedisUnavailable, StartupError, TailraceError
-from shared.process.ready import tell_ready
+from shared.process.ready import report_ready
 from shared.telemetry.logs import configure_logs, log_notes
 from worker.app import run_worker
 from worker.configured_providers import make_providers
@@ -35,7 +35,7 @@ async def main(settings: Settings, ready_fd: int | None, protocols: ProviderProt
 
     def ready() -> None:
         log.info("worker.ready", slots=settings.worker_slots)
-        tell_ready(ready_fd)
+        report_ready(ready_fd)
 
     try:
         await run_worker(settings, make_providers(settings, protocols), ready=ready, stop=stop, now=now)

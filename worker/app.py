@@ -20,7 +20,7 @@ from shared.model.routes import RouteTable
 from shared.process.clock import SystemClock
 from shared.store.answers import StopReason
 from shared.store.breaker_state import BreakerStates
-from shared.store.catalog import Catalogue
+from shared.store.catalog import ModelCatalog
 from shared.store.client import Client, open_client, require_redis, warm
 from shared.store.control import CancelJob, PermitReleased, parse_message
 from shared.store.dead_letters import DeadLetters
@@ -302,10 +302,10 @@ class Builder:
         async def on_queue_loss() -> None:
             lost.set()
 
-        catalogue = Catalogue(self.clients.queue, self.keys)
+        catalog = ModelCatalog(self.clients.queue, self.keys)
         return [
             MarkerWatch("queue", self.clients.queue, self.keys, on_queue_loss).run(),
-            publish_models(catalogue, ModelLists(table, providers), lost),
+            publish_models(catalog, ModelLists(table, providers), lost),
         ]
 
 

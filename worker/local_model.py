@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.model.errors import StartupError
-from shared.process.ready import tell_ready
+from shared.process.ready import report_ready
 
 HOST = "127.0.0.1"
 SLOTS = 4
@@ -47,7 +47,7 @@ def main() -> int:
     except StartupError as error:
         print(error, file=sys.stderr)  # noqa: T201 - for the supervisor, which quotes it
         return 2
-    tell_ready(options.ready_fd)
+    report_ready(options.ready_fd)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     # Its destructor ends the streams, joins the threads and closes the port.
     del server

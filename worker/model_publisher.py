@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import structlog
 
-from shared.store.catalog import Catalogue
+from shared.store.catalog import ModelCatalog
 from shared.store.client import REDIS_FAULTS
 from shared.store.refusals import name_of
 from worker.upstream.model_lists import ModelLists
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 _PERIOD_S, _RETRY_S = 30.0, 3.0
 
 
-async def publish_models(catalogue: Catalogue, lists: ModelLists, lost: asyncio.Event) -> None:
+async def publish_models(catalog: ModelCatalog, lists: ModelLists, lost: asyncio.Event) -> None:
     """Publish the models until cancelled, and at once if the queue's server has `lost` them.
 
     A worker that knows no models leaves the catalog to the workers that do.
@@ -28,10 +28,10 @@ async def publish_models(catalogue: Catalogue, lists: ModelLists, lost: asyncio.
         listing, published = await lists.read(), False
         try:
             if listing is not None:
-                await catalogue.publish(listing)
+                await catalog.publish(listing)
                 published = listing.complete
         except REDIS_FAULTS as error:
-            log.warning("worker.models_not_told", error=name_of(error))
+            log.warning("worker.models_not_published", error=name_of(error))
         lost.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(_PERIOD_S if published else retry_s):

@@ -7,7 +7,7 @@ worker has published it, and while the list of an upstream can't be read. Not he
 
 from shared.model.errors import ModelNotFound
 from shared.process.clock import Clock
-from shared.store.catalog import Catalogue
+from shared.store.catalog import ModelCatalog
 
 # How long a listing is reused, so that not every submit reads thousands of names.
 _FRESH_S = 1.0
@@ -16,8 +16,8 @@ _FRESH_S = 1.0
 class StrictModels:
     """Check models against the list that the workers last published."""
 
-    def __init__(self, catalogue: Catalogue, clock: Clock) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalog: ModelCatalog, clock: Clock) -> None:
+        self._catalog = catalog
         self._clock = clock
         self._known: frozenset[str] | None = None
         self._read_at = float("-inf")
@@ -29,7 +29,7 @@ class StrictModels:
             ModelNotFound: it does not, by the lists of all upstreams.
         """
         if self._clock.monotonic() - self._read_at > _FRESH_S:
-            listing = await self._catalogue.listing()
+            listing = await self._catalog.listing()
             self._known = frozenset(listing.models) if listing.complete else None
             self._read_at = self._clock.monotonic()
         if self._known is not None and model not in self._known:

@@ -157,7 +157,7 @@ def _too_long(services: Services) -> BodyTooLarge:
 
 
 async def _default_model(services: Services) -> str:
-    models = services.settings.served_models or await services.catalogue.models()
+    models = services.settings.served_models or await services.catalog.models()
     if not models:
         raise InvalidRequest("model must be the name of a model.", param="model")
     return models[0]
@@ -247,7 +247,7 @@ class UiChat(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the end of the job, or of the connection."""
         async with (
-            self._services.presence.reader(
+            self._services.viewer_heartbeat.reader(
                 self._job_id, START, abandonable=self._abandonable, counted=self._counted
             ) as reader,
             watching(scope, receive, reader),

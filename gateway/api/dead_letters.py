@@ -121,16 +121,16 @@ async def requeue_many(request: Request) -> Response:
     services, caller = _admitted(request)
     services.refuse_if_draining()
     page = await _find(services, _wanted(request, many=True))
-    told: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     for job_id in page.ids:
         try:
             job = await _requeue(services, job_id, caller)
         except TailraceError as error:
-            told.append({"id": job_id, "requeued_as": None, "error": problem_of(error)})
+            results.append({"id": job_id, "requeued_as": None, "error": problem_of(error)})
         else:
-            told.append({"id": job_id, "requeued_as": job.id, "error": None})
-    failed = sum(each["error"] is not None for each in told)
-    return page.answer(told, requeued=len(told) - failed, failed=failed)
+            results.append({"id": job_id, "requeued_as": job.id, "error": None})
+    failed = sum(each["error"] is not None for each in results)
+    return page.answer(results, requeued=len(results) - failed, failed=failed)
 
 
 async def delete(request: Request) -> Response:
@@ -146,8 +146,8 @@ async def delete_many(request: Request) -> Response:
     """Serve `DELETE /v1/dead-letters?…`: delete up to `limit` of them."""
     services, caller = _admitted(request)
     page = await _find(services, _wanted(request, many=True))
-    told = [_deleted(job_id) for job_id in page.ids if await _delete(services, job_id, caller)]
-    return page.answer(told, deleted=len(told))
+    results = [_deleted(job_id) for job_id in page.ids if await _delete(services, job_id, caller)]
+    return page.answer(results, deleted=len(results))
 
 
 # Actions.

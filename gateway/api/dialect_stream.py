@@ -51,7 +51,7 @@ class DialectStream:
         self.translator = translator
         self._reader = reader
         self._out = started
-        self._told = False
+        self._failure_sent = False
         self._interrupted = False
 
     async def opening(self, hold_s: float) -> bytes:
@@ -102,8 +102,8 @@ class DialectStream:
         return b"".join(self.translator.translate(decode_frame(frame)) for frame in split_frames(frames))
 
     def _late_failure(self) -> bytes:
-        told, self._told = self._told, True
-        return b"" if told else self.translator.failure_frame()
+        sent, self._failure_sent = self._failure_sent, True
+        return b"" if sent else self.translator.failure_frame()
 
 
 def _failure_of(error: StreamBroken | JobNotFound) -> Failure:

@@ -20,7 +20,7 @@ from gateway.http.bodies import AsciiJSONResponse, read_json
 from gateway.http.errors import Face, problem
 from gateway.http.heavy_work import RequestWork
 from gateway.http.middleware import AFTERWARDS
-from gateway.streams.sse import STREAM_HEADERS, EventStream, Farewell, encode_headers
+from gateway.streams.sse import STREAM_HEADERS, EventStream, ReconnectResponse, encode_headers
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.model.events import START, EventId, parse_cursor
@@ -124,12 +124,12 @@ async def events(request: Request) -> Response:
     """Serve `GET /v1/jobs/{id}/events` (WHATWG HTML §9.2): the log after the cursor, then live, to its end."""
     services = services_of(request)
     if services.draining:
-        return Farewell()
+        return ReconnectResponse()
     try:
         return await _events(request, services)
     except REDIS_DOWN:
         # As for a draining gateway: a 503 would close an EventSource for good, only because Redis is unavailable.
-        return Farewell()
+        return ReconnectResponse()
 
 
 async def _events(request: Request, services: Services) -> Response:
@@ -174,11 +174,13 @@ class JobEvents(Response):
         """Stream until the end of the job, or of the connection."""
         # Checked again, without an await before the reader is registered: a drain disconnects registered readers once.
         if self._services.draining:
-            await Farewell()(scope, receive, send)
+            await ReconnectResponse()(scope, receive, send)
             return
         self._services.metrics.resumes.of().add(self._cursor > START)
-        async with self._services.presence.reader(self._job_id, self._cursor, abandonable=self._abandonable) as reader:
-            stream = EventStream(reader, reader, self._services.clock, headers=self._extra, farewell=True)
+        async with self._services.viewer_heartbeat.reader(
+            self._job_id, self._cursor, abandonable=self._abandonable
+        ) as reader:
+            stream = EventStream(reader, reader, self._services.clock, headers=self._extra, announce_break=True)
             await stream(scope, receive, send)
 
 

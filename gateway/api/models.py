@@ -21,7 +21,7 @@ _CREATED = 0
 
 async def _models(request: Request, services: Services) -> list[str]:
     services.keyring.caller(request.headers.get("authorization"))
-    return sorted(services.settings.served_models) or await services.catalogue.models()
+    return sorted(services.settings.served_models) or await services.catalog.models()
 
 
 async def listing(request: Request) -> Response:

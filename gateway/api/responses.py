@@ -191,7 +191,7 @@ class ResponseEvents(Response):
         """Stream until the end of the job, or of the connection."""
         services, job_id = self._services, self._options.job_id
         services.metrics.resumes.of().add(self._after > ALL)
-        async with services.presence.reader(
+        async with services.viewer_heartbeat.reader(
             job_id, START, abandonable=self._abandonable, counted=self._counted
         ) as reader:
             if services.draining:  # a drain disconnects registered readers only once

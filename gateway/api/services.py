@@ -15,11 +15,11 @@ from gateway.http.heavy_work import HeavyWork
 from gateway.http.scrape import Scrape
 from gateway.streams.hub import Hub
 from gateway.streams.open_streams import OpenStreams
-from gateway.streams.viewer_heartbeat import Presence
+from gateway.streams.viewer_heartbeat import ViewerHeartbeat
 from shared.config.settings import Settings
 from shared.model.errors import Draining
 from shared.process.clock import Clock
-from shared.store.catalog import Catalogue
+from shared.store.catalog import ModelCatalog
 from shared.store.conversations import Conversations
 from shared.store.dead_letters import DeadLetters
 from shared.store.jobs import Store
@@ -45,12 +45,12 @@ class Services:
     dead_letters: DeadLetters
     hub: Hub
     admission: Admission
-    presence: Presence
+    viewer_heartbeat: ViewerHeartbeat
     open_streams: OpenStreams
     viewers: Viewers
     keyring: Keyring
     links: SharedLinks
-    catalogue: Catalogue
+    catalog: ModelCatalog
     watch: ServerWatch
     metrics: Metrics
     scrape: Scrape

@@ -73,7 +73,7 @@ class SynchronousCall(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one caller."""
         async with (
-            self._services.presence.reader(
+            self._services.viewer_heartbeat.reader(
                 self._job_id, START, abandonable=self._abandonable, resumable=False, counted=self._counted
             ) as reader,
             watching(scope, receive, reader),
@@ -117,9 +117,9 @@ class SynchronousCall(Response):
         return await self._completed()
 
     async def _completed(self) -> Response:
-        return await self._services.heavy.run(self._folded, self._told)
+        return await self._services.heavy.run(self._folded, self._answer)
 
-    def _told(self) -> Response:
+    def _answer(self) -> Response:
         return AsciiJSONResponse(self._whole.body(), headers=self._extra)
 
     def _failed(self, failure: Failure) -> Response:

@@ -122,7 +122,7 @@ async def _wait_for_end(request: Request, services: Services, job: Job, wait_s: 
     try:
         async with (
             asyncio.timeout(wait_s),
-            services.presence.reader(job.id, job.last, abandonable=job.abandonable) as reader,
+            services.viewer_heartbeat.reader(job.id, job.last, abandonable=job.abandonable) as reader,
             watching(request.scope, request.receive, reader),
         ):
             while await reader.chunk():

@@ -31,7 +31,7 @@ DEAD_LETTERS = "/v1/dead-letters"
 CONNECT_S = 5.0
 SILENCE_S = 45.0
 """Streams have a heartbeat each 15 s by default, and an answer takes 2 s at most: longer silence means a lost peer."""
-TOLD_AFTER_S = 2.0
+NOTIFY_AFTER_S = 2.0
 """An outage that lasts longer than this is reported to the user."""
 
 # Statuses with which a gateway, or a proxy before it, reports a temporary condition.
@@ -56,7 +56,7 @@ def address_of(text: str) -> httpx2.URL:
 
 
 class Connection:
-    """Call one gateway with one key. `told` gets a sentence for people once an outage has lasted for a while.
+    """Call one gateway with one key. `notify` gets a sentence for people once an outage has lasted for a while.
 
     A `token` opens the events of one job in place of a key.
     """
@@ -67,7 +67,7 @@ class Connection:
         key: str | None,
         retry_window: RetryWindow,
         clock: Clock,
-        told: Callable[[str], None],
+        notify: Callable[[str], None],
         *,
         token: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
@@ -80,8 +80,8 @@ class Connection:
         self._place = f"The gateway at {address.scheme}://{address.netloc.decode('ascii')}"
         self._retry_window = retry_window
         self._clock = clock
-        self._told = told
-        self._told_once = False
+        self._notify = notify
+        self._notified = False
         self._sleep = sleep
         self._token = {} if token is None else {"token": token}
         self._client = httpx2.Client(
@@ -236,16 +236,16 @@ class Connection:
 
     def _answered(self) -> None:
         self._retry_window.answered()
-        self._told_once = False
+        self._notified = False
 
     def _wait(self, why: str, asked_s: float | None) -> None:
         now = self._clock.monotonic()
         wait_s = self._retry_window.wait_s(now, random.random(), asked_s)
         if wait_s is None:
             raise GatewayUnreachable(f"{self._place} can't be reached: {why}.")
-        if not self._told_once and self._retry_window.silent_s(now) + wait_s >= TOLD_AFTER_S:
-            self._told_once = True
-            self._told(f"{self._place} can't be reached: {why}. Trying again; Ctrl-C ends it.")
+        if not self._notified and self._retry_window.silent_s(now) + wait_s >= NOTIFY_AFTER_S:
+            self._notified = True
+            self._notify(f"{self._place} can't be reached: {why}. Trying again; Ctrl-C ends it.")
         self._sleep(wait_s)
 
     def _fault(self, error: httpx2.RequestError) -> str:
@@ -266,8 +266,8 @@ class Connection:
         if response.status_code not in _PASSING:
             raise GatewayRefused(
                 said or self._unsaid(response.status_code),
-                answered=response.status_code,
-                told=code,
+                http_status=response.status_code,
+                reported_code=code,
             )
         after = response.headers.get("retry-after", "")
         why = said.rstrip(".") or f"it answered with {response.status_code}"

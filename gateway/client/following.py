@@ -50,7 +50,7 @@ def follow(
         try:
             _read(job_id, transcript, output, connection)
         except GatewayRefused as error:
-            if submit is None or error.told != JobNotFound.code:
+            if submit is None or error.reported_code != JobNotFound.code:
                 raise
             job_id = submit()
             output.heard(_FORGOTTEN, transcript.apply(_FORGOTTEN), transcript)

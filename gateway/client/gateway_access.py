@@ -70,7 +70,7 @@ def job_id_of(reference: Reference, connection: Connection) -> str:
     chat_id = str(reference.chat_id)
     job_id = connection.job_of_chat(chat_id)
     if job_id is None:
-        raise GatewayRefused(f"There is no answer in the chat {one_line(chat_id)}.", answered=httpx2.codes.NOT_FOUND)
+        raise GatewayRefused(f"There is no answer in the chat {one_line(chat_id)}.", http_status=httpx2.codes.NOT_FOUND)
     return job_id
 
 

@@ -61,29 +61,29 @@ def _apply(
         raise InvalidRequest(f"Name the jobs, or select them with --tenant, --code, --model or {ALL}.", param="JOB")
     worst: int = ExitStatus.COMPLETE
     if not options.jobs:
-        for told in many({**filters, "all": "true"}, options.limit):
-            worst = _report(str(told.get("id")), told, options, console) or worst
+        for result in many({**filters, "all": "true"}, options.limit):
+            worst = _report(str(result.get("id")), result, options, console) or worst
     for job_id in options.jobs:
         try:
-            told = one(job_id)
+            result = one(job_id)
         except GatewayRefused as error:
             console.fail(str(error))
             worst = worst or of_error(error)
         else:
-            _report(job_id, told, options, console)
+            _report(job_id, result, options, console)
     return worst
 
 
-def _report(job_id: str, told: Json, options: Namespace, console: Console) -> int:
+def _report(job_id: str, result: Json, options: Namespace, console: Console) -> int:
     """Report the outcome for one dead letter; return the exit status."""
-    error = told.get("error") if told.get("id") == job_id else None
+    error = result.get("error") if result.get("id") == job_id else None
     if options.json:
-        console.write(json.dumps(told) + "\n")
+        console.write(json.dumps(result) + "\n")
     elif isinstance(error, Mapping):
         console.fail(f"{one_line(job_id)}: {one_line(str(error.get('message')))}")
     else:
         # The answer for a single dead letter is the new job; for one of many it names the new job's id.
-        now = "deleted" if told.get("deleted") else told.get("requeued_as") or told.get("id")
+        now = "deleted" if result.get("deleted") else result.get("requeued_as") or result.get("id")
         console.write(f"{one_line(job_id)} {one_line(str(now))}\n")
     return ExitStatus.FAILED if isinstance(error, Mapping) else ExitStatus.COMPLETE
 

@@ -160,7 +160,7 @@ class Hub:
                 for reader in readers:
                     if schedule.group_of(reader.number) in due:
                         reader.heartbeat()
-            self._let_go(readers, now)
+            self._break_stalled(readers, now)
 
     async def _compare_tails(self) -> None:
         # A task of its own: a Redis that does not answer must not hold up the heartbeats.
@@ -168,7 +168,7 @@ class Hub:
             await asyncio.sleep(self._tail_check_s)
             await self.tail_check.check()
 
-    def _let_go(self, readers: list[Reader], now: float) -> None:
+    def _break_stalled(self, readers: list[Reader], now: float) -> None:
         lost_at = self._feed.lost_at
         if lost_at is not None and now - lost_at > self._redis_patience_s:
             for reader in readers:

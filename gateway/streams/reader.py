@@ -173,7 +173,7 @@ class Reader:
         except BaseException:
             self._subscriber.stop_reading()
             raise
-        told_gap = self._subscriber.replayed(
+        sent_gap = self._subscriber.replayed(
             page.entries,
             page.earliest,
             page.latest,
@@ -181,7 +181,7 @@ class Reader:
             more=page.more,
             over=page.status in TERMINAL,
         )
-        self._gaps.add(told_gap)
+        self._gaps.add(sent_gap)
         return True
 
     async def _confirmed(self) -> None:

@@ -65,7 +65,7 @@ async def watching(scope: Scope, receive: Receive, reader: Reader) -> AsyncItera
 class EventStream(EventSourceResponse):
     """Stream to one reader.
 
-    `first` goes out with the headers. With `farewell`, a break is announced by a `retry:` line, which only native
+    `first` goes out with the headers. With `announce_break`, a break is announced by a `retry:` line, which only native
     readers understand.
     """
 
@@ -77,7 +77,7 @@ class EventStream(EventSourceResponse):
         *,
         headers: Mapping[str, str],
         first: bytes = b"",
-        farewell: bool = False,
+        announce_break: bool = False,
     ) -> None:
         # Deliberately not the base class's: it would make a task group, a ping and a lock for each reader.
         self.status_code = 200
@@ -86,7 +86,7 @@ class EventStream(EventSourceResponse):
         self._reader = reader
         self._clock = clock
         self._first = first
-        self._farewell = farewell
+        self._announce_break = announce_break
         self.raw_headers = [*_STREAM_HEADERS, *encode_headers(headers)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -113,7 +113,7 @@ class EventStream(EventSourceResponse):
             if not self._reader.gone:
                 await self._send_body(send, b"", more=False)
         except (StreamBroken, JobNotFound):
-            if self._farewell and not self._reader.gone:
+            if self._announce_break and not self._reader.gone:
                 await self._send_body(send, _retry())
 
     async def _send_body(self, send: Send, data: bytes, *, more: bool = True) -> None:
@@ -132,7 +132,7 @@ class EventStream(EventSourceResponse):
             self._reader.sending_since = None
 
 
-class Farewell(Response):
+class ReconnectResponse(Response):
     """Break a native stream before it begins, because this process is shutting down.
 
     Not a 503: any status but 200 closes an `EventSource` for good. After a broken 200 it reconnects (WHATWG HTML

@@ -83,7 +83,7 @@ class TailCheck:
 
     def _found_deaf(self, readers: int) -> None:
         self._deaf.add()
-        tell = log.debug if self._is_deaf else log.warning
-        tell("feed.deaf", readers=readers)
+        write = log.debug if self._is_deaf else log.warning
+        write("feed.deaf", readers=readers)
         self._is_deaf = True
         self._feed.reconnect()

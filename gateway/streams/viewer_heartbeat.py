@@ -27,7 +27,7 @@ _LAZY_S = 1.0
 _RETRY_S = 0.5
 
 
-class Presence:
+class ViewerHeartbeat:
     """Record the readers of this gateway, by job. `gateway` is its name among all processes."""
 
     def __init__(
@@ -39,10 +39,10 @@ class Presence:
         self._gateway = gateway
         self._readers: Counter[str] = Counter()
         # Jobs with a change to record, and for how long a reader that left still counts as a viewer.
-        self._untold: dict[str, float] = {}
-        self._telling = asyncio.Lock()
+        self._pending: dict[str, float] = {}
+        self._reporting = asyncio.Lock()
         self._urgent = asyncio.Event()
-        self._outage = Outage("presence.not_told", "presence.told_again")
+        self._outage = Outage("viewer_heartbeat.redis_lost", "viewer_heartbeat.redis_back")
         (metrics or Metrics()).viewers.of().read = self._readers.total
 
     @asynccontextmanager
@@ -57,7 +57,7 @@ class Presence:
         async with self._hub.reader(job_id, cursor, resumable=resumable) as reader:
             self._readers[job_id] += 1
             if not (counted and self._readers[job_id] == 1):
-                self._tell_of(job_id, urgent=abandonable)
+                self._record_change(job_id, urgent=abandonable)
             try:
                 yield reader
             finally:
@@ -68,21 +68,21 @@ class Presence:
 
     def _left(self, reader: Reader, *, urgent: bool) -> None:
         if reader.ended:
-            self._untold.pop(reader.job_id, None)  # the job is over: its record expires
+            self._pending.pop(reader.job_id, None)  # the job is over: its record expires
             return
         # A reader that this gateway broke off will resume, at another gateway or when this one is up again.
-        stay_s = VIEWER_LEASE_S if reader.broken is not None and reader.resumable else 0.0
-        self._tell_of(reader.job_id, stay_s, urgent=urgent)
+        reconnect_grace_s = VIEWER_LEASE_S if reader.broken is not None and reader.resumable else 0.0
+        self._record_change(reader.job_id, reconnect_grace_s, urgent=urgent)
 
-    def _tell_of(self, job_id: str, stay_s: float = 0.0, *, urgent: bool) -> None:
-        self._untold[job_id] = max(stay_s, self._untold.get(job_id, 0.0))
+    def _record_change(self, job_id: str, reconnect_grace_s: float = 0.0, *, urgent: bool) -> None:
+        self._pending[job_id] = max(reconnect_grace_s, self._pending.get(job_id, 0.0))
         if urgent:
             self._urgent.set()
 
     async def run(self) -> None:
         """Record changes until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tell_changes())
+            group.create_task(self._report_changes())
             group.create_task(self._refresh())
 
     async def _refresh(self) -> None:
@@ -92,35 +92,35 @@ class Presence:
             lasted_s += _LAZY_S
             if lasted_s >= _REFRESH_S:
                 lasted_s = 0.0
-                self._untold = {**dict.fromkeys(self._readers, 0.0), **self._untold}
-            if self._untold:
+                self._pending = {**dict.fromkeys(self._readers, 0.0), **self._pending}
+            if self._pending:
                 self._urgent.set()
 
-    async def _tell_changes(self) -> None:
+    async def _report_changes(self) -> None:
         while True:
             await self._urgent.wait()
             self._urgent.clear()
-            if not await self.tell():
+            if not await self.report():
                 await asyncio.sleep(_RETRY_S)
                 self._urgent.set()
 
-    async def tell(self) -> bool:
+    async def report(self) -> bool:
         """Record all pending changes; return False if Redis can't be reached now."""
-        async with self._telling:
-            while batch := list(islice(self._untold, VIEWS)):
-                views = [View(job_id, self._readers[job_id], self._untold.pop(job_id)) for job_id in batch]
+        async with self._reporting:
+            while batch := list(islice(self._pending, VIEWS)):
+                views = [View(job_id, self._readers[job_id], self._pending.pop(job_id)) for job_id in batch]
                 try:
-                    await self._tell(views)
+                    await self._send(views)
                     self._outage.is_over()
                 except REDIS_FAULTS as error:
                     for view in views:
-                        self._tell_of(view.job_id, view.stay_s, urgent=False)
+                        self._record_change(view.job_id, view.reconnect_grace_s, urgent=False)
                     self._outage.goes_on(error)
                     return False
         return True
 
-    async def _tell(self, views: list[View]) -> None:
-        left_s = await self._viewers.tell(self._gateway, views)
+    async def _send(self, views: list[View]) -> None:
+        left_s = await self._viewers.report(self._gateway, views)
         checks = zip(views, left_s, strict=True)
         await self._queue.schedule_checks(
             {view.job_id: left for view, left in checks if left is not None and not view.readers}

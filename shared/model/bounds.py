@@ -94,7 +94,7 @@ DIMENSIONS: Final = 65_536
 """The longest vector that is requested or accepted: several times as long as any model's."""
 
 MODELS: Final = 10_000
-"""Names of models that are offered: several times as many as the largest known catalogue has."""
+"""Names of models that are offered: several times as many as the largest known catalog has."""
 
 # --- Readers
 

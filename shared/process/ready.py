@@ -8,7 +8,7 @@ import os
 READY_LINE = b"ready\n"
 
 
-def tell_ready(fd: int | None) -> None:
+def report_ready(fd: int | None) -> None:
     """Write the line and close the pipe. Without `fd`, no parent waits for it."""
     if fd is None:
         return

@@ -15,7 +15,7 @@ from shared.store.keys import Keys
 _KEEP_S = 3600
 
 
-class Catalogue:
+class ModelCatalog:
     """Model names, as last seen."""
 
     def __init__(self, client: Redis, keys: Keys) -> None:

@@ -36,7 +36,7 @@ class Fleet:
     async def publish(self, process: str, samples: Samples) -> None:
         """Replace the samples of this process."""
         keys = [self._keys.processes, self._keys.metrics(process)]
-        await self._functions.call("tell", keys, process, encode_samples(samples), self._keep_ms)
+        await self._functions.call("publish_metrics", keys, process, encode_samples(samples), self._keep_ms)
 
     async def published(self) -> dict[str, bytes]:
         """Encoded samples by process; of the first `PROCESSES`, should there be more."""

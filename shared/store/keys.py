@@ -196,7 +196,7 @@ class Keys:
 
     @property
     def models(self) -> str:
-        """The catalogue of models that the workers publish."""
+        """The catalog of models that the workers publish."""
         return f"{self.prefix}:models"
 
     @property

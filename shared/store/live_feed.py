@@ -133,7 +133,7 @@ class LiveFeed:
         self._deaf.clear()
         self._commands = [("SUBSCRIBE", channel) for channel in self._wanted]
         self._changed.set()
-        parts = (self._listen, self._tell, self._watch, self._hear_of_deafness)
+        parts = (self._listen, self._dispatch, self._watch, self._hear_of_deafness)
         tasks = [asyncio.create_task(part(connection)) for part in parts]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -190,7 +190,7 @@ class LiveFeed:
         if channel in self._wanted:
             self._on_confirmed(channel)
 
-    async def _tell(self, connection: Connection) -> None:
+    async def _dispatch(self, connection: Connection) -> None:
         await connection.send_command("PING", check_health=False)
         while True:
             await self._changed.wait()

@@ -349,7 +349,7 @@ class Queue:
         if gone:
             await self._client.zrem(self._keys.tenant_jobs(tenant), *gone)
 
-    async def tell_alive(self, host: str, for_s: float, *, worker: str, slots: int) -> None:
+    async def report_alive(self, host: str, for_s: float, *, worker: str, slots: int) -> None:
         """Publish that this worker runs on this host with so many slots; it is repeated within `for_s` seconds."""
         await self._functions.call(
             "alive", [self._keys.worker(host), self._keys.slots], worker, slots, int(for_s * 1000)

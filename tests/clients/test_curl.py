@@ -267,12 +267,12 @@ async def test_a_gateway_that_shuts_down_breaks_its_readers_off_and_another_has_
         read = await read_delta(process, "two ")
         await gateway.stop()
         broken = await rest_of(process)
-    *frames, farewell, nothing = (read + broken.output).decode().split("\n\n")
+    *frames, retry_line, nothing = (read + broken.output).decode().split("\n\n")
     last = frames[-1].partition("\nid: ")[2]
     rest = await curl(*events_of(system.url, job["id"]), "-H", f"Last-Event-ID: {last}")
 
     assert broken.status == PARTIAL_FILE
-    assert farewell.startswith("retry: ")
+    assert retry_line.startswith("retry: ")
     assert nothing == ""
     together = "".join(frame + "\n\n" for frame in frames).encode() + rest.output
     assert text_of(Said(together, 0).events()) == expected_text(request)

@@ -87,7 +87,7 @@ class Reader:
         )
 
     async def heard(self) -> list[list[Any]]:
-        """Return all events that it got; a farewell, which has none, is left out."""
+        """Return all events that it got; a `retry:` line, which has none, is left out."""
         heard: list[list[Any]] = await self._page.evaluate("heard.filter(([event]) => event)")
         return heard
 

@@ -274,7 +274,7 @@ async def test_a_tenant_that_is_full_for_good_is_not_swept_at_each_refusal(core:
 
 async def test_a_share_of_the_slots_is_counted_over_all_workers_that_are_alive(core: Core) -> None:
     for worker, slots in (("w1", 3), ("w2", 2)):
-        await core.queue.tell_alive("a-host", LEASE_S, worker=worker, slots=slots)
+        await core.queue.report_alive("a-host", LEASE_S, worker=worker, slots=slots)
     jobs = [await enqueue(core, bounds={"running_percent": 60}) for _ in range(4)]
 
     assert [await take(core, slots=2) for _ in range(4)] == [*jobs[:3], None]
@@ -295,10 +295,10 @@ async def test_a_share_is_never_less_than_one_slot_and_without_slots_it_bounds_n
 
 
 async def test_a_worker_that_is_silent_has_no_slots(core: Core) -> None:
-    await core.queue.tell_alive("a-host", LEASE_S, worker="silent", slots=100)
+    await core.queue.report_alive("a-host", LEASE_S, worker="silent", slots=100)
     await core.client.zadd(core.keys.slots, {"silent 100": 1})
-    await core.queue.tell_alive("a-host", LEASE_S, worker="w1", slots=5)
-    await core.queue.tell_alive("a-host", LEASE_S, worker="w1", slots=5)
+    await core.queue.report_alive("a-host", LEASE_S, worker="w1", slots=5)
+    await core.queue.report_alive("a-host", LEASE_S, worker="w1", slots=5)
 
     assert await core.client.zrange(core.keys.slots, 0, -1) == [b"w1 5"]
 

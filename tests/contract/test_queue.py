@@ -583,7 +583,7 @@ async def test_a_job_that_waits_has_its_place_and_others_have_none(core: Core) -
 
 
 async def test_a_worker_counts_as_alive_for_as_long_as_it_says(core: Core) -> None:
-    await core.queue.tell_alive("a-host", 5.0, worker="w1", slots=1)
+    await core.queue.report_alive("a-host", 5.0, worker="w1", slots=1)
 
     assert 0 < await core.client.pttl(core.keys.worker("a-host")) <= 5_000
     assert not await core.client.exists(core.keys.worker("another-host"))

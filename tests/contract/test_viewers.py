@@ -11,9 +11,9 @@ DISCONNECT_GRACE_S = 5.0
 ABANDONABLE = Abandonment(OnDisconnect.CANCEL, first_viewer_timeout_s=60.0, disconnect_grace_s=DISCONNECT_GRACE_S)
 
 
-async def tell(core: Core, gateway: str, job_id: str, readers: int, stay_s: float = 0.0) -> float | None:
+async def report(core: Core, gateway: str, job_id: str, readers: int, reconnect_grace_s: float = 0.0) -> float | None:
     """Report the readers; return in how many seconds the job is abandoned, as the answer states."""
-    (left_s,) = await core.viewers.tell(gateway, [View(job_id, readers, stay_s)])
+    (left_s,) = await core.viewers.report(gateway, [View(job_id, readers, reconnect_grace_s)])
     return left_s
 
 
@@ -39,22 +39,22 @@ async def let_pass(core: Core, job_id: str, by_s: float) -> None:
 async def test_viewers_are_counted_over_all_gateways(core: Core) -> None:
     one, two = await core.running(), await core.running()
 
-    await core.viewers.tell("g.1", [View(one.job_id, 3), View(two.job_id, 1)])
-    await core.viewers.tell("g.2", [View(one.job_id, 2)])
+    await core.viewers.report("g.1", [View(one.job_id, 3), View(two.job_id, 1)])
+    await core.viewers.report("g.2", [View(one.job_id, 2)])
     assert await core.viewers.count([one.job_id, two.job_id, fresh_job_id()]) == [5, 1, 0]
-    await core.viewers.tell("g.1", [View(one.job_id, 1), View(two.job_id, 0)])
+    await core.viewers.report("g.1", [View(one.job_id, 1), View(two.job_id, 0)])
     assert await core.viewers.count([one.job_id, two.job_id]) == [3, 0]
 
 
 async def test_nothing_is_told_and_counted_where_there_is_nothing(core: Core) -> None:
-    assert await core.viewers.tell("g.1", []) == []
+    assert await core.viewers.report("g.1", []) == []
     assert await core.viewers.count([]) == []
 
 
 async def test_a_job_that_is_watched_lives_for_a_lease_and_its_time_alone(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
 
-    left_s = await tell(core, "g.1", job_id, 1)
+    left_s = await report(core, "g.1", job_id, 1)
 
     assert left_s == VIEWER_LEASE_S + DISCONNECT_GRACE_S
     assert left_s - TIMEOUT_S < await recorded_s(core, job_id) <= left_s
@@ -62,30 +62,30 @@ async def test_a_job_that_is_watched_lives_for_a_lease_and_its_time_alone(core: 
 
 async def test_when_the_last_viewer_leaves_the_job_has_its_time_alone(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
-    await tell(core, "g.1", job_id, 2)
-    await tell(core, "g.2", job_id, 1)
+    await report(core, "g.1", job_id, 2)
+    await report(core, "g.2", job_id, 1)
 
-    still = await tell(core, "g.1", job_id, 0)
+    still = await report(core, "g.1", job_id, 0)
     assert still is not None and still > VIEWER_LEASE_S
-    assert await tell(core, "g.2", job_id, 0) == DISCONNECT_GRACE_S
+    assert await report(core, "g.2", job_id, 0) == DISCONNECT_GRACE_S
     assert await recorded_s(core, job_id) <= DISCONNECT_GRACE_S
 
 
 async def test_whom_his_gateway_let_go_is_waited_for_as_if_he_were_there(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
-    await tell(core, "g.1", job_id, 1)
+    await report(core, "g.1", job_id, 1)
 
-    assert await tell(core, "g.1", job_id, 0, VIEWER_LEASE_S) == VIEWER_LEASE_S + DISCONNECT_GRACE_S
+    assert await report(core, "g.1", job_id, 0, VIEWER_LEASE_S) == VIEWER_LEASE_S + DISCONNECT_GRACE_S
     assert await count(core, job_id) == 0
 
 
 async def test_a_departure_told_again_changes_nothing(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
-    await tell(core, "g.1", job_id, 1)
-    await tell(core, "g.1", job_id, 0)
+    await report(core, "g.1", job_id, 1)
+    await report(core, "g.1", job_id, 0)
     before = (await core.job(job_id)).abandon_ms
 
-    again = await tell(core, "g.1", job_id, 0)
+    again = await report(core, "g.1", job_id, 0)
 
     assert again is not None and again <= DISCONNECT_GRACE_S
     assert (await core.job(job_id)).abandon_ms == before
@@ -95,7 +95,7 @@ async def test_a_departure_of_somebody_who_never_came_leaves_the_time_for_the_fi
     job_id = await core.queued(abandonment=ABANDONABLE)
     before = (await core.job(job_id)).abandon_ms
 
-    left_s = await tell(core, "g.1", job_id, 0)
+    left_s = await report(core, "g.1", job_id, 0)
 
     assert left_s is not None and left_s > DISCONNECT_GRACE_S
     assert (await core.job(job_id)).abandon_ms == before
@@ -103,12 +103,12 @@ async def test_a_departure_of_somebody_who_never_came_leaves_the_time_for_the_fi
 
 async def test_a_gateway_that_says_nothing_any_more_is_no_ghost(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
-    await tell(core, "dead", job_id, 7)
+    await report(core, "dead", job_id, 7)
     await let_pass(core, job_id, VIEWER_LEASE_S)
 
     assert await count(core, job_id) == 0
     assert await recorded_s(core, job_id) <= DISCONNECT_GRACE_S
-    await tell(core, "g.2", job_id, 1)
+    await report(core, "g.2", job_id, 1)
     assert await count(core, job_id) == 1
     keys = core.keys.job(job_id)
     assert await core.client.zrange(keys.viewers, 0, -1) == [b"g.2"]
@@ -118,20 +118,20 @@ async def test_a_gateway_that_says_nothing_any_more_is_no_ghost(core: Core) -> N
 async def test_a_job_that_goes_on_anyway_has_viewers_all_the_same(core: Core) -> None:
     job_id = await core.queued()
 
-    assert await tell(core, "g.1", job_id, 1) is None
+    assert await report(core, "g.1", job_id, 1) is None
     assert await count(core, job_id) == 1
-    assert await tell(core, "g.1", job_id, 0) is None
+    assert await report(core, "g.1", job_id, 0) is None
     assert (await core.job(job_id)).abandon_ms == 0
 
 
 async def test_of_a_job_that_has_ended_or_is_gone_nothing_is_kept(core: Core) -> None:
     execution = await core.running(abandonment=ABANDONABLE)
-    await tell(core, "g.1", execution.job_id, 1)
+    await report(core, "g.1", execution.job_id, 1)
     await core.finish(execution, State.COMPLETED)
     before = await core.job(execution.job_id)
 
     for job_id in (execution.job_id, fresh_job_id()):
-        assert await tell(core, "g.1", job_id, 1) is None
+        assert await report(core, "g.1", job_id, 1) is None
         keys = core.keys.job(job_id)
         assert await core.client.exists(keys.viewers, keys.readers) == 0
     assert await core.job(execution.job_id) == before
@@ -139,7 +139,7 @@ async def test_of_a_job_that_has_ended_or_is_gone_nothing_is_kept(core: Core) ->
 
 async def test_what_was_told_goes_by_itself(core: Core) -> None:
     job_id = await core.queued()
-    await tell(core, "g.1", job_id, 1)
+    await report(core, "g.1", job_id, 1)
 
     keys = core.keys.job(job_id)
     for key in (keys.viewers, keys.readers):
@@ -151,7 +151,7 @@ async def test_whoever_waits_for_the_answer_is_recorded_with_the_job(core: Core)
 
     assert await count(core, job_id) == 1
     assert VIEWER_LEASE_S < await recorded_s(core, job_id) <= VIEWER_LEASE_S + DISCONNECT_GRACE_S
-    assert await tell(core, "g.1", job_id, 0) == DISCONNECT_GRACE_S
+    assert await report(core, "g.1", job_id, 0) == DISCONNECT_GRACE_S
 
 
 async def test_a_viewer_who_comes_when_the_time_is_over_is_in_time_unless_it_was_decided(core: Core) -> None:
@@ -159,10 +159,10 @@ async def test_a_viewer_who_comes_when_the_time_is_over_is_in_time_unless_it_was
     for execution in (in_time, late):
         await let_pass(core, execution.job_id, 60.0)
 
-    await tell(core, "g.1", in_time.job_id, 1)
+    await report(core, "g.1", in_time.job_id, 1)
     assert await core.store.abandon(in_time.job_id, 0) == "watched"
     assert await core.store.abandon(late.job_id, 0) == "cancelling"
-    await tell(core, "g.1", late.job_id, 1)
+    await report(core, "g.1", late.job_id, 1)
     assert (await core.job(late.job_id)).status is State.CANCELLING
 
 
@@ -172,7 +172,7 @@ async def test_viewers_who_come_and_the_reaper_who_decides_agree(core: Core) -> 
         execution = await core.running(abandonment=ABANDONABLE)
         await let_pass(core, execution.job_id, 60.0)
         left_s, answer = await asyncio.gather(
-            tell(core, "g.1", execution.job_id, 1), core.store.abandon(execution.job_id, 0)
+            report(core, "g.1", execution.job_id, 1), core.store.abandon(execution.job_id, 0)
         )
         status = (await core.job(execution.job_id)).status
         assert left_s == VIEWER_LEASE_S + DISCONNECT_GRACE_S

@@ -412,7 +412,7 @@ async def test_a_caller_who_comes_back_in_time_keeps_the_job(settings: Settings,
             scribe = await writing.take()
             await reader_at(gateway, scribe.last)
         await gateway.services.hub.emptied()
-        await gateway.services.presence.tell()
+        await gateway.services.viewer_heartbeat.report()
         assert 0 < await abandoned_in_s(writing, scribe) <= 20
         async with calling(gateway.client, STREAM, headers=key):
             await until(lambda: bool(gateway.services.hub.readers))
@@ -434,7 +434,7 @@ async def test_one_caller_of_two_may_leave(gateway: Gateway, client: Client, wri
         await until(lambda: len(gateway.services.hub.readers) == 2)
         one.close()
         await until(lambda: len(gateway.services.hub.readers) == 1)
-        await gateway.services.presence.tell()
+        await gateway.services.viewer_heartbeat.report()
         assert await abandoned_in_s(writing, scribe) > gateway.services.settings.disconnect_grace_s
         await scribe.say("Hello")
         await scribe.complete()
@@ -453,7 +453,7 @@ async def test_a_caller_who_leaves_after_the_end_changes_nothing(
         await call.rest()
         before = await writing.store.load(scribe.job_id)
     await gateway.services.hub.emptied()
-    await gateway.services.presence.tell()
+    await gateway.services.viewer_heartbeat.report()
     assert await writing.store.load(scribe.job_id) == before
 
 
@@ -462,7 +462,7 @@ async def test_a_native_job_goes_on_without_a_reader(gateway: Gateway, client: C
     async with client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
         await stream.frame()
     await gateway.services.hub.emptied()
-    await gateway.services.presence.tell()
+    await gateway.services.viewer_heartbeat.report()
     assert (await writing.store.load(job_id)).abandon_ms == 0
 
 
@@ -530,7 +530,7 @@ async def test_a_caller_who_comes_back_keeps_the_job_alive(settings: Settings, w
     async with running_gateway(long_waits) as gateway:
         scribe, _, cursor = await cut_off(gateway.client, writing, frames=2)
         await gateway.services.hub.emptied()
-        await gateway.services.presence.tell()
+        await gateway.services.viewer_heartbeat.report()
         assert 0 < await abandoned_in_s(writing, scribe) <= 20
         target = f"{CHAT}/{scribe.job_id}?stream=true&starting_after={cursor}"
         async with gateway.client.stream("GET", target) as again:
@@ -544,7 +544,7 @@ async def test_an_answer_may_go_on_without_its_caller(gateway: Gateway, client: 
     asked = {"X-Tailrace-On-Disconnect": "continue"}
     scribe, _, _ = await cut_off(client, writing, frames=2, headers=asked)
     await gateway.services.hub.emptied()
-    await gateway.services.presence.tell()
+    await gateway.services.viewer_heartbeat.report()
     assert (await writing.store.load(scribe.job_id)).abandon_ms == 0
     await scribe.complete()
     whole = await client.get(f"{CHAT}/{scribe.job_id}")
@@ -575,7 +575,7 @@ async def test_a_native_job_can_be_read_as_a_chat_and_lives_on(gateway: Gateway,
     async with client.stream("GET", f"{CHAT}/{job_id}?stream=true") as chat:
         assert content(await chat.frame()) == ""
     await gateway.services.hub.emptied()
-    await gateway.services.presence.tell()
+    await gateway.services.viewer_heartbeat.report()
     assert (await writing.store.load(job_id)).abandon_ms == 0
 
 

@@ -12,7 +12,7 @@ from shared.config.settings import Settings
 from shared.model.bounds import MODELS
 from shared.model.errors import ModelNotFound, ProviderRefused
 from shared.model.model_names import Listing
-from shared.store.catalog import Catalogue
+from shared.store.catalog import ModelCatalog
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import Desk
@@ -34,24 +34,24 @@ async def names(client: Client) -> list[str]:
 
 
 @pytest.fixture
-async def catalogue(writing: Desk) -> Catalogue:
+async def catalog(writing: Desk) -> ModelCatalog:
     """Return the list that the workers publish."""
-    return Catalogue(writing.client, writing.keys)
+    return ModelCatalog(writing.client, writing.keys)
 
 
 async def test_before_any_worker_has_told_there_are_no_models(client: Client) -> None:
     assert await names(client) == []
 
 
-async def test_the_models_that_the_workers_saw_are_listed(client: Client, catalogue: Catalogue) -> None:
-    await catalogue.publish(Listing(("b", "a/b:c", "a")))
+async def test_the_models_that_the_workers_saw_are_listed(client: Client, catalog: ModelCatalog) -> None:
+    await catalog.publish(Listing(("b", "a/b:c", "a")))
     assert await names(client) == ["a", "a/b:c", "b"]
-    await catalogue.publish(Listing(("d",)))
+    await catalog.publish(Listing(("d",)))
     assert await names(client) == ["d"]
 
 
-async def test_where_the_settings_name_the_models_they_are_the_models(settings: Settings, catalogue: Catalogue) -> None:
-    await catalogue.publish(Listing(("whatever",), complete=True))
+async def test_models_named_in_the_settings_are_the_models(settings: Settings, catalog: ModelCatalog) -> None:
+    await catalog.publish(Listing(("whatever",), complete=True))
     async with running_gateway(settings.model_copy(update={"models": ("z", "y")})) as gateway:
         assert await names(gateway.client) == ["y", "z"]
         assert (await gateway.client.get("/v1/models/whatever")).status == 404
@@ -68,9 +68,9 @@ async def test_where_the_settings_name_the_models_they_are_the_models(settings: 
     ],
 )
 async def test_a_model_is_found_by_its_name_whatever_is_in_it(
-    client: Client, catalogue: Catalogue, name: str, path: str
+    client: Client, catalog: ModelCatalog, name: str, path: str
 ) -> None:
-    await catalogue.publish(Listing((name,)))
+    await catalog.publish(Listing((name,)))
     answer = await client.get(f"/v1/models/{path}")
     assert answer.status == 200
     assert answer.json()["id"] == name
@@ -78,9 +78,9 @@ async def test_a_model_is_found_by_its_name_whatever_is_in_it(
 
 @pytest.mark.parametrize("path", ["b", "a/", "A", "%20", "a%00"])
 async def test_a_model_that_is_not_there_is_told_in_openais_words(
-    client: Client, catalogue: Catalogue, path: str
+    client: Client, catalog: ModelCatalog, path: str
 ) -> None:
-    await catalogue.publish(Listing(("a",)))
+    await catalog.publish(Listing(("a",)))
     answer = await client.get(f"/v1/models/{path}")
     assert answer.status == 404
     error = answer.json()["error"]
@@ -168,9 +168,9 @@ async def keys_of(writing: Desk) -> set[bytes]:
 
 @pytest.mark.parametrize(("path", "body"), CALLS)
 async def test_where_models_are_strict_one_that_nobody_lists_is_refused_before_there_is_a_job(
-    strict: Gateway, writing: Desk, catalogue: Catalogue, path: str, body: dict[str, Any]
+    strict: Gateway, writing: Desk, catalog: ModelCatalog, path: str, body: dict[str, Any]
 ) -> None:
-    await catalogue.publish(Listing(("this",), complete=True))
+    await catalog.publish(Listing(("this",), complete=True))
     before = await keys_of(writing)
 
     answer = await strict.client.post(path, body)
@@ -184,29 +184,29 @@ async def test_where_models_are_strict_one_that_nobody_lists_is_refused_before_t
     assert await keys_of(writing) == before
 
 
-async def test_where_models_are_strict_one_that_is_listed_is_taken(strict: Gateway, catalogue: Catalogue) -> None:
-    await catalogue.publish(Listing(("this",), complete=True))
+async def test_where_models_are_strict_one_that_is_listed_is_taken(strict: Gateway, catalog: ModelCatalog) -> None:
+    await catalog.publish(Listing(("this",), complete=True))
 
     assert (await strict.client.post("/v1/jobs", ask(model="this"))).status == 202
 
 
 @pytest.mark.parametrize("listing", [None, Listing(("this",)), Listing()], ids=["none yet", "one is missing", "empty"])
 async def test_while_not_all_lists_are_known_no_model_is_refused(
-    strict: Gateway, catalogue: Catalogue, listing: Listing | None
+    strict: Gateway, catalog: ModelCatalog, listing: Listing | None
 ) -> None:
     if listing is not None:
-        await catalogue.publish(listing)
+        await catalog.publish(listing)
 
     assert (await strict.client.post("/v1/jobs", ask(model="other"))).status == 202
 
 
-async def test_a_new_listing_counts_after_a_second(catalogue: Catalogue) -> None:
+async def test_a_new_listing_counts_after_a_second(catalog: ModelCatalog) -> None:
     clock = ManualClock()
-    models = StrictModels(catalogue, clock)
-    await catalogue.publish(Listing(("this",), complete=True))
+    models = StrictModels(catalog, clock)
+    await catalog.publish(Listing(("this",), complete=True))
     with pytest.raises(ModelNotFound):
         await models.check("other")
-    await catalogue.publish(Listing(("other",), complete=True))
+    await catalog.publish(Listing(("other",), complete=True))
     clock.now += 0.5
     await models.check("this")
     clock.now += 1
@@ -215,13 +215,13 @@ async def test_a_new_listing_counts_after_a_second(catalogue: Catalogue) -> None
         await models.check("this")
 
 
-async def test_unless_models_are_strict_any_name_is_taken(client: Client, catalogue: Catalogue) -> None:
-    await catalogue.publish(Listing(("this",), complete=True))
+async def test_unless_models_are_strict_any_name_is_taken(client: Client, catalog: ModelCatalog) -> None:
+    await catalog.publish(Listing(("this",), complete=True))
 
     assert (await client.post("/v1/jobs", ask(model="other"))).status == 202
 
 
-async def test_a_model_with_a_route_exists_whatever_is_listed(settings: Settings, catalogue: Catalogue) -> None:
+async def test_a_model_with_a_route_exists_whatever_is_listed(settings: Settings, catalog: ModelCatalog) -> None:
     routes = {"named": {"chain": ["one"]}, "*": {"chain": ["one"]}}
     routed = settings.model_copy(update={"strict_models": True})
     fields = routed.model_dump(exclude={"upstream_url", "models", "api_keys"})
@@ -233,13 +233,13 @@ async def test_a_model_with_a_route_exists_whatever_is_listed(settings: Settings
             assert (await system.client.post("/v1/jobs", ask(model=model))).status == status, model
 
 
-async def test_a_dead_letter_whose_model_is_gone_is_not_requeued(settings: Settings, catalogue: Catalogue) -> None:
+async def test_a_dead_letter_whose_model_is_gone_is_not_requeued(settings: Settings, catalog: ModelCatalog) -> None:
     told = Told()
     async with running_system(settings) as system, running_worker(settings, told):
         job_id = await system.submit(model="gone")
         (await told.call()).fail(ProviderRefused("Not that.", code="model_not_found"))
         await system.story(job_id)
-    await catalogue.publish(Listing(("this",), complete=True))
+    await catalog.publish(Listing(("this",), complete=True))
 
     async with running_gateway(settings.model_copy(update={"strict_models": True})) as gateway:
         answer = await gateway.client.as_("sk-root").post(f"/v1/dead-letters/{job_id}/requeue")

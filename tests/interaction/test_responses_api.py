@@ -187,7 +187,7 @@ async def test_who_leaves_a_foreground_response_ends_it(client: Client, gateway:
         await call.read_head()
         pushed_on = (await writing.store.load(scribe.job_id)).abandon_ms
     await until(lambda: gateway.services.hub.readers == [])
-    await gateway.services.presence.tell()
+    await gateway.services.viewer_heartbeat.report()
 
     assert 0 < (await writing.store.load(scribe.job_id)).abandon_ms < pushed_on
     answer = await client.post(at(scribe, "/cancel"))

@@ -248,7 +248,7 @@ async def test_a_page_that_is_closed_stops_nothing(gateway: Gateway, client: Cli
     async with client.calling(POST, asks()):
         scribe = await writing.take()
     await gateway.services.hub.emptied()
-    await gateway.services.presence.tell()
+    await gateway.services.viewer_heartbeat.report()
     assert (await writing.store.load(scribe.job_id)).abandon_ms == 0
 
 

@@ -555,7 +555,7 @@ async def test_no_slot_is_lost_whatever_becomes_of_jobs(system: System) -> None:
             assert (await system.story(job_id)).types[-1] == "completed"
 
 
-# The catalogue.
+# The catalog.
 
 
 async def test_the_models_of_the_provider_can_be_asked_for(system: System) -> None:

@@ -35,14 +35,14 @@ class Model:
     def viewers(self) -> int:
         return sum(count for count, until in self.readers.values() if until > self.now)
 
-    def tell(self, gateway: str, count: int, stay_s: float) -> None:
+    def report(self, gateway: str, count: int, reconnect_grace_s: float) -> None:
         self.readers = {name: seen for name, seen in self.readers.items() if seen[1] > self.now}
         if count:
             self.readers[gateway] = count, self.now + VIEWER_LEASE_S
             self.given_up_at = self.now + VIEWER_LEASE_S + DISCONNECT_GRACE_S
         elif self.readers.pop(gateway, None):
             last = max((until for _, until in self.readers.values()), default=0.0)
-            self.given_up_at = max(last, self.now + stay_s) + DISCONNECT_GRACE_S
+            self.given_up_at = max(last, self.now + reconnect_grace_s) + DISCONNECT_GRACE_S
 
 
 class Viewing(ServerSteps):
@@ -59,16 +59,16 @@ class Viewing(ServerSteps):
         self.job = self.run(self.core.queued(abandonment=terms, viewer="g.1" if caller else None))
         self.model = Model(abandonable)
         if caller:
-            self.model.tell("g.1", 1, 0.0)
+            self.model.report("g.1", 1, 0.0)
 
     @rule(gateway=GATEWAYS, count=st.integers(0, 3), let_go=st.booleans())
-    def tell(self, gateway: str, count: int, let_go: bool) -> None:
-        stay_s = VIEWER_LEASE_S if let_go else 0.0
-        (left_s,) = self.run(self.core.viewers.tell(gateway, [View(self.job, count, stay_s)]))
+    def report(self, gateway: str, count: int, let_go: bool) -> None:
+        reconnect_grace_s = VIEWER_LEASE_S if let_go else 0.0
+        (left_s,) = self.run(self.core.viewers.report(gateway, [View(self.job, count, reconnect_grace_s)]))
         if self.model.over or not self.model.abandonable:
             assert left_s is None
         if not self.model.over:
-            self.model.tell(gateway, count, stay_s)
+            self.model.report(gateway, count, reconnect_grace_s)
             if self.model.abandonable:
                 assert left_s is not None
                 expected = max(self.model.given_up_at - self.model.now, 0.0)

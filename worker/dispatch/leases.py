@@ -86,7 +86,7 @@ class Leases:
         while True:
             try:
                 await self.renew()
-                await self._queue.tell_alive(
+                await self._queue.report_alive(
                     self._host, _ALIVE_LEASES * self._lease_s, worker=self._id, slots=self._slots
                 )
                 outage.is_over()

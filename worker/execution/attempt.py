@@ -60,7 +60,7 @@ class Attempt:
         self._outbox = pump.open(execution, self.stop)
         self._scope = CancelScope()
         self._tally = given.partial.going_on() if given.partial else StreamDigest()
-        self._told_before = self._tally.deltas
+        self._logged_before = self._tally.deltas
         self._finish_reasons: dict[int, str] = {}
         self._usage: Mapping[str, Any] | None = None
 
@@ -155,7 +155,7 @@ class Attempt:
         counted = read_usage(self._usage or {})
         if counted is None:
             return Usage(estimate_tokens(self._given.request), self._tally.deltas, otherwise)
-        if before := self._told_before:
+        if before := self._logged_before:
             # This provider counted the beginning as a part of the prompt, and only the rest as the answer.
             prompt, completion = max(counted.prompt_tokens - before, 0), before + counted.completion_tokens
             return Usage(prompt, completion, "estimated")

@@ -98,7 +98,7 @@ class Breakers:
         self._reported = asyncio.Event()
         # The difference between this process's clock and the server's, in ms.
         self._ahead_ms = float(clock.wall_ms()) - clock.monotonic() * 1000
-        self._outage = Outage("breakers.not_told", "breakers.told_again")
+        self._outage = Outage("breakers.redis_lost", "breakers.redis_back")
 
     async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
         """Return whether to call this provider's model now."""

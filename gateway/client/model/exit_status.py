@@ -65,9 +65,9 @@ def of_end(end: str, finish_reason: object = None) -> ExitStatus:
 def of_error(error: TailraceError) -> ExitStatus:
     """Return the status for a command that failed with this error."""
     if isinstance(error, GatewayRefused):
-        if error.answered in _NOT_FOR_YOU:
+        if error.http_status in _NOT_FOR_YOU:
             return ExitStatus.REFUSED
-        return ExitStatus.USAGE if 400 <= error.answered <= 499 else ExitStatus.UNREACHED
+        return ExitStatus.USAGE if 400 <= error.http_status <= 499 else ExitStatus.UNREACHED
     if isinstance(error, RequestError | StartupError):
         return ExitStatus.USAGE
     if isinstance(error, ClientError) and not isinstance(error, AnswerNotWhole):

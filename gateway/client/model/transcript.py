@@ -158,8 +158,8 @@ class Transcript:
         if self.end is None or not self._whole:
             return Proof.PARTIAL
         digest = hashlib.sha256(b"".join(delta.data for delta in self._deltas)).hexdigest()
-        told = (self.end.data.get("events"), self.end.data.get("sha256"))
-        return Proof.WHOLE if told == (self._events, digest) else Proof.BROKEN
+        claimed = (self.end.data.get("events"), self.end.data.get("sha256"))
+        return Proof.WHOLE if claimed == (self._events, digest) else Proof.BROKEN
 
     def _roll_back(self, data: Mapping[str, Any]) -> tuple[Change, ...]:
         to = _id(data.get("to"))

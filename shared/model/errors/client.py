@@ -19,14 +19,14 @@ class GatewayUnreachable(ClientError):
 
 
 class GatewayRefused(ClientError):
-    """The gateway answered with an error. `answered` is its HTTP status, `told` its code, if the answer has one."""
+    """The gateway answered with an error. `reported_code` is the code in that answer, if it has one."""
 
     code = "gateway_refused"
 
-    def __init__(self, message: str, *, answered: int, told: str | None = None) -> None:
+    def __init__(self, message: str, *, http_status: int, reported_code: str | None = None) -> None:
         super().__init__(message)
-        self.answered = answered
-        self.told = told
+        self.http_status = http_status
+        self.reported_code = reported_code
 
 
 class GatewayGarbage(ClientError):

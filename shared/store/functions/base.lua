@@ -30,36 +30,36 @@ local function digits(number) return string.format('%.0f', number) end
 -- The server's clock, which never goes back: every time that is written is compared with this clock only. A server that
 -- is set back, or a replica in its place whose clock is behind, has its clock put ahead by as much. One that is put
 -- forward while it runs has its clock put back by as much (`ahead` is then negative). The key `clock` holds how far (ms),
--- and the last time that was told. Each call of a function sees one time.
--- A clock that was put forward is told from time that passed by the caller: it says how long ago its client last had an
+-- and the last time that was returned. Each call of a function sees one time.
+-- A clock that was put forward is distinguished from time that passed by the caller: it says how long ago its client last had an
 -- answer of a function here. A caller without such an answer is no witness: the server's clock is then believed.
 local STEP_MS = 1000    -- a clock that is corrected by less is left alone; the key is written no more often
 local LEAP_MS = 60000   -- a call is on its way for less than this: a larger difference is a change of the clock
 local clock_key, may_write, called_at_ms, heard_ms
 
--- The last time that this server told since it started, by the keys of clocks.
-local told_at = {}
+-- The last time that this server returned since it started, by the keys of clocks.
+local last_times = {}
 
 local function steady(now)
   local kept = redis.call('GET', clock_key)
   local former, written = string.match(kept or '', '^(%-?%d+) (%d+)$')
   former, written = tonumber(former) or 0, tonumber(written) or now
-  local ahead, told_here = former, kept and told_at[clock_key]
-  local last = math.max(written, told_here or 0)
+  local ahead, last_here = former, kept and last_times[clock_key]
+  local last = math.max(written, last_here or 0)
   local passed = now + ahead - last
   if passed < -STEP_MS then
-    ahead = last + (told_here and 0 or STEP_MS) - now -- so much may have been told since the key was written
-  elseif told_here and heard_ms and passed > heard_ms + LEAP_MS then
+    ahead = last + (last_here and 0 or STEP_MS) - now -- so much may have been returned since the key was written
+  elseif last_here and heard_ms and passed > heard_ms + LEAP_MS then
     ahead = last - now
   elseif ahead > 0 and passed > LEAP_MS then
     ahead = math.max(last - now, 0)
   end
-  local told = now + ahead
-  told_at[clock_key] = told
-  if may_write and (not kept or ahead ~= former or told - written >= STEP_MS) then
-    redis.call('SET', clock_key, digits(ahead) .. ' ' .. digits(told))
+  local time = now + ahead
+  last_times[clock_key] = time
+  if may_write and (not kept or ahead ~= former or time - written >= STEP_MS) then
+    redis.call('SET', clock_key, digits(ahead) .. ' ' .. digits(time))
   end
-  return told
+  return time
 end
 
 -- When a function was first called since this server started, by the keys of clocks. What happened to a job that is

@@ -277,7 +277,7 @@ local function alive(keys, args)
 end
 
 -- KEYS processes, metrics of one; ARGV process, its metrics, ttl ms. Those that have been silent for so long are dropped.
-local function tell(keys, args)
+local function publish_metrics(keys, args)
   local now = now_ms()
   redis.call('SET', keys[2], args[2], 'PX', args[3])
   redis.call('ZADD', keys[1], digits(now + tonumber(args[3])), args[1])

@@ -25,7 +25,7 @@ local function idle()
 end
 
 -- -> the server's time in ms
-local function tell_time() return digits(now_ms()) end
+local function server_time() return digits(now_ms()) end
 
 -- ARGV (number of words, words ...) per command -> the places, from 1, of the commands that this user may not give
 local function refused(_, args)
@@ -45,7 +45,7 @@ redis.register_function { function_name = 'tailrace_idle_' .. VERSION, callback 
 
 -- Steps that a job needs to end carry `allow-oom`. `append` and `create` do not: refused for memory is
 -- back-pressure there, and a server that is full takes no new jobs.
-register('time', tell_time, { 'no-writes' })
+register('time', server_time, { 'no-writes' })
 register('admit', admit)
 register('relist', relist, { 'allow-oom' })
 register('free', free, { 'allow-oom' })
@@ -60,7 +60,7 @@ register('due', due, { 'allow-oom' })
 register('restore', restore, { 'allow-oom' })
 register('backlog', backlog, { 'no-writes' })
 register('alive', alive, { 'allow-oom' })
-register('tell', tell, { 'allow-oom' })
+register('publish_metrics', publish_metrics, { 'allow-oom' })
 register('create', create)
 register('begin', begin, { 'allow-oom' })
 register('append', append)

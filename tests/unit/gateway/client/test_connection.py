@@ -108,7 +108,7 @@ def test_nothing_follows_the_cursor(stage: Stage) -> None:
     assert ids(stage(b"HTTP/1.1 204 No Content\r\n\r\n")) == []
 
 
-def test_a_gateway_that_only_says_farewell_is_given_up_in_the_end(stage: Stage) -> None:
+def test_a_gateway_that_only_breaks_streams_is_given_up_in_the_end(stage: Stage) -> None:
     scene = stage(*[stream(FAREWELL)] * 87)
 
     with pytest.raises(GatewayUnreachable, match="can't be reached: peer closed connection"):
@@ -198,7 +198,7 @@ def test_a_refusal_is_told_as_the_gateway_told_it(stage: Stage, canned: bytes, c
         stage(canned).connection.cancel(JOB)
 
     assert str(refused.value).endswith(sentence)
-    assert refused.value.told == code
+    assert refused.value.reported_code == code
 
 
 def test_a_job_that_is_gone_ends_its_events(stage: Stage) -> None:

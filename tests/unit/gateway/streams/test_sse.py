@@ -131,10 +131,10 @@ async def test_a_native_reader_is_told_when_to_come_back_before_its_stream_is_br
     waits = set()
     for _ in range(20):
         caller = Caller()
-        await stream(caller, StreamBroken("We close."), farewell=True)
-        (farewell,) = caller.bodies
+        await stream(caller, StreamBroken("We close."), announce_break=True)
+        (last_chunk,) = caller.bodies
         assert not caller.complete
-        match = RETRY.fullmatch(farewell)
+        match = RETRY.fullmatch(last_chunk)
         assert match
         waits.add(int(match[1]))
     assert len(waits) > 1, "all of them would come back at once"
@@ -145,7 +145,7 @@ async def test_a_reader_that_has_left_is_sent_nothing_more() -> None:
     async with a_reader() as reader:
         caller = Caller()
         reader.leave()
-        await EventStream(Script(b"one"), reader, SystemClock(), headers={}, farewell=True).stream(caller.send)
+        await EventStream(Script(b"one"), reader, SystemClock(), headers={}, announce_break=True).stream(caller.send)
         assert not caller.complete
 
 
@@ -171,7 +171,7 @@ async def test_the_reader_learns_that_its_client_left() -> None:
         pytest.param(0, (b"one",), id="at the headers"),
         pytest.param(2, (b"one", b"two"), id="at a frame"),
         pytest.param(2, (b"one",), id="at the end"),
-        pytest.param(2, (b"one", StreamBroken("We close.")), id="at the farewell"),
+        pytest.param(2, (b"one", StreamBroken("We close.")), id="at the last_chunk"),
     ],
 )
 async def test_a_reader_whose_socket_takes_nothing_can_be_told_and_let_go(
@@ -179,7 +179,7 @@ async def test_a_reader_whose_socket_takes_nothing_can_be_told_and_let_go(
 ) -> None:
     caller = Caller(frozen_from=frozen_from)
     async with a_reader() as reader:
-        response = EventStream(Script(*steps), reader, SystemClock(), headers={}, farewell=True)
+        response = EventStream(Script(*steps), reader, SystemClock(), headers={}, announce_break=True)
         task = asyncio.create_task(response.stream(caller.send))
         async with asyncio.timeout(5):
             await caller.stuck.wait()

@@ -53,7 +53,7 @@ def test_an_end_of_a_newer_version_is_no_success() -> None:
     ("answered", "status"), [(400, 2), (413, 2), (422, 2), (401, 4), (403, 4), (404, 4), (301, 5), (500, 5)]
 )
 def test_a_refusal_is_told_by_its_http_status(answered: int, status: int) -> None:
-    assert of_error(GatewayRefused("No.", answered=answered)) == status
+    assert of_error(GatewayRefused("No.", http_status=answered)) == status
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,6 @@ def test_every_other_error_has_its_own(error: type[TailraceError], status: int) 
 
 
 def test_a_refusal_knows_what_was_said() -> None:
-    refused = GatewayRefused("There is no job.", answered=404, told=errors.JobNotFound.code)
+    refused = GatewayRefused("There is no job.", http_status=404, reported_code=errors.JobNotFound.code)
 
-    assert (str(refused), refused.answered, refused.told) == ("There is no job.", 404, "job_not_found")
+    assert (str(refused), refused.http_status, refused.reported_code) == ("There is no job.", 404, "job_not_found")

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from gateway.api.services import Services
 from gateway.app import running
-from gateway.streams.viewer_heartbeat import Presence
+from gateway.streams.viewer_heartbeat import ViewerHeartbeat
 from shared.config.settings import Settings
 from shared.model.bounds import VIEWS
 from shared.model.events import START
@@ -38,9 +38,9 @@ async def services(settings: Settings) -> AsyncIterator[Services]:
 
 
 @pytest.fixture
-def presence(services: Services) -> Presence:
+def heartbeat(services: Services) -> ViewerHeartbeat:
     """One of them."""
-    return services.presence
+    return services.viewer_heartbeat
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ async def shown(so: Callable[[], Coroutine[Any, Any, bool]]) -> None:
             pass
 
 
-def readers_of(presence: Presence, job: Scribe, *, abandonable: bool = True, counted: bool = False) -> Any:
-    return presence.reader(job.job_id, START, abandonable=abandonable, counted=counted)
+def readers_of(heartbeat: ViewerHeartbeat, job: Scribe, *, abandonable: bool = True, counted: bool = False) -> Any:
+    return heartbeat.reader(job.job_id, START, abandonable=abandonable, counted=counted)
 
 
 @pytest.fixture
@@ -104,13 +104,13 @@ def no_signs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_signs")
 async def test_a_reader_is_told_at_once_and_his_departure_too(
-    services: Services, presence: Presence, writing: Desk, job: Scribe
+    services: Services, heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
 ) -> None:
-    async with readers_of(presence, job):
+    async with readers_of(heartbeat, job):
         await shown(lambda: _is(viewers(services, job), 1))
         assert VIEWER_LEASE_S < await abandoned_in_s(writing, job) <= VIEWER_LEASE_S + GRACE_S
     await shown(lambda: _is(viewers(services, job), 0))
-    await presence.tell()
+    await heartbeat.report()
     assert 0 < await abandoned_in_s(writing, job) <= GRACE_S
     assert 0 < await looked_at_in_s(writing, job) <= GRACE_S
 
@@ -121,36 +121,38 @@ async def _is(counting: Coroutine[Any, Any, int], expected: int) -> bool:
 
 @pytest.mark.usefixtures("no_signs")
 async def test_the_last_of_many_readers_counts(
-    services: Services, presence: Presence, writing: Desk, job: Scribe
+    services: Services, heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
 ) -> None:
-    async with readers_of(presence, job):
-        async with readers_of(presence, job):
-            await presence.tell()
+    async with readers_of(heartbeat, job):
+        async with readers_of(heartbeat, job):
+            await heartbeat.report()
             assert await viewers(services, job) == 2
-        await presence.tell()
+        await heartbeat.report()
         assert await viewers(services, job) == 1
         assert await looked_at_in_s(writing, job) > GRACE_S
-    await presence.tell()
+    await heartbeat.report()
     assert await looked_at_in_s(writing, job) <= GRACE_S
 
 
 @pytest.mark.usefixtures("no_signs")
 async def test_one_of_two_gateways_may_lose_its_readers(settings: Settings, writing: Desk, job: Scribe) -> None:
-    async with running(settings) as one, running(settings) as two, readers_of(two.presence, job):
-        await two.presence.tell()
-        async with readers_of(one.presence, job):
-            await one.presence.tell()
+    async with running(settings) as one, running(settings) as two, readers_of(two.viewer_heartbeat, job):
+        await two.viewer_heartbeat.report()
+        async with readers_of(one.viewer_heartbeat, job):
+            await one.viewer_heartbeat.report()
             assert await viewers(one, job) == 2
-        await one.presence.tell()
+        await one.viewer_heartbeat.report()
         assert await viewers(one, job) == 1
         assert await abandoned_in_s(writing, job) > GRACE_S
     assert await abandoned_in_s(writing, job) <= GRACE_S
 
 
 @pytest.mark.usefixtures("quick_signs")
-async def test_while_readers_are_there_the_lease_goes_on(presence: Presence, writing: Desk, job: Scribe) -> None:
-    async with readers_of(presence, job):
-        await presence.tell()
+async def test_while_readers_are_there_the_lease_goes_on(
+    heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
+) -> None:
+    async with readers_of(heartbeat, job):
+        await heartbeat.report()
         before = (await writing.store.load(job.job_id)).abandon_ms
         await shown(lambda: _is_later(writing, job, before))
 
@@ -161,28 +163,28 @@ async def _is_later(writing: Desk, job: Scribe, than_ms: int) -> bool:
 
 @pytest.mark.usefixtures("no_signs")
 async def test_of_a_job_that_goes_on_anyway_nothing_is_told_in_a_hurry(
-    services: Services, presence: Presence, writing: Desk
+    services: Services, heartbeat: ViewerHeartbeat, writing: Desk
 ) -> None:
     job = await started(writing, abandonment=Abandonment())
-    async with readers_of(presence, job, abandonable=False):
-        assert not presence._urgent.is_set()
-        await presence.tell()
+    async with readers_of(heartbeat, job, abandonable=False):
+        assert not heartbeat._urgent.is_set()
+        await heartbeat.report()
         assert await viewers(services, job) == 1
-    await presence.tell()
+    await heartbeat.report()
     assert await viewers(services, job) == 0
     assert (await writing.store.load(job.job_id)).abandon_ms == 0
 
 
 @pytest.mark.usefixtures("quick_signs")
-async def test_but_it_is_told(services: Services, presence: Presence, writing: Desk) -> None:
+async def test_but_it_is_told(services: Services, heartbeat: ViewerHeartbeat, writing: Desk) -> None:
     job = await started(writing, abandonment=Abandonment())
-    async with readers_of(presence, job, abandonable=False):
+    async with readers_of(heartbeat, job, abandonable=False):
         await shown(lambda: _is(viewers(services, job), 1))
 
 
 @pytest.mark.usefixtures("no_signs")
 async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_end(
-    services: Services, presence: Presence, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    services: Services, heartbeat: ViewerHeartbeat, writing: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[View] = []
 
@@ -190,89 +192,93 @@ async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_
         told.extend(views)
         return [None] * len(views)
 
-    monkeypatch.setattr(Viewers, "tell", note)
-    job = await started(writing, viewer=presence._gateway)
+    monkeypatch.setattr(Viewers, "report", note)
+    job = await started(writing, viewer=heartbeat._gateway)
     assert await viewers(services, job) == 1
-    async with readers_of(presence, job, counted=True) as reader:
+    async with readers_of(heartbeat, job, counted=True) as reader:
         await job.complete()
         while await reader.chunk():
             pass
-    await presence.tell()
+    await heartbeat.report()
     assert told == []
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_second_reader_of_his_job_is_told(services: Services, presence: Presence, writing: Desk) -> None:
-    job = await started(writing, viewer=presence._gateway)
-    async with readers_of(presence, job), readers_of(presence, job, counted=True):
-        await presence.tell()
+async def test_a_second_reader_of_his_job_is_told(
+    services: Services, heartbeat: ViewerHeartbeat, writing: Desk
+) -> None:
+    job = await started(writing, viewer=heartbeat._gateway)
+    async with readers_of(heartbeat, job), readers_of(heartbeat, job, counted=True):
+        await heartbeat.report()
         assert await viewers(services, job) == 2
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_reader_whose_request_is_cancelled_has_left_too(presence: Presence, writing: Desk, job: Scribe) -> None:
+async def test_a_reader_whose_request_is_cancelled_has_left_too(
+    heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
+) -> None:
     reading = asyncio.Event()
 
     async def read() -> None:
-        async with readers_of(presence, job):
+        async with readers_of(heartbeat, job):
             reading.set()
             await asyncio.Event().wait()
 
     task = asyncio.create_task(read())
     await reading.wait()
-    await presence.tell()
+    await heartbeat.report()
     task.cancel()
     await asyncio.wait([task])
-    await presence.tell()
+    await heartbeat.report()
     assert await looked_at_in_s(writing, job) <= GRACE_S
 
 
 @pytest.mark.usefixtures("no_signs")
 async def test_whom_the_gateway_lets_go_has_a_lease_to_come_back(
-    services: Services, presence: Presence, writing: Desk, job: Scribe
+    services: Services, heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
 ) -> None:
     """A deploy must not cancel jobs that have readers."""
-    async with readers_of(presence, job) as reader:
-        await presence.tell()
+    async with readers_of(heartbeat, job) as reader:
+        await heartbeat.report()
         reader.break_off("This gateway is shutting down.")
-    await presence.tell()
+    await heartbeat.report()
     assert await viewers(services, job) == 0
     assert VIEWER_LEASE_S < await abandoned_in_s(writing, job) <= VIEWER_LEASE_S + GRACE_S
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_caller_who_can_not_come_back_has_left(presence: Presence, writing: Desk, job: Scribe) -> None:
-    async with presence.reader(job.job_id, START, abandonable=True, resumable=False) as reader:
-        await presence.tell()
+async def test_a_caller_who_can_not_come_back_has_left(heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe) -> None:
+    async with heartbeat.reader(job.job_id, START, abandonable=True, resumable=False) as reader:
+        await heartbeat.report()
         reader.break_off("This gateway is shutting down.")
-    await presence.tell()
+    await heartbeat.report()
     assert await abandoned_in_s(writing, job) <= GRACE_S
 
 
 async def test_a_gateway_that_stops_tells_of_all_departures_first(
     settings: Settings, writing: Desk, job: Scribe
 ) -> None:
-    async with running(settings) as services, readers_of(services.presence, job):
-        await services.presence.tell()
+    async with running(settings) as services, readers_of(services.viewer_heartbeat, job):
+        await services.viewer_heartbeat.report()
     assert await looked_at_in_s(writing, job) <= GRACE_S
 
 
 @pytest.mark.usefixtures("no_signs")
 async def test_many_readers_are_told_of_in_batches(
-    services: Services, presence: Presence, monkeypatch: pytest.MonkeyPatch
+    services: Services, heartbeat: ViewerHeartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
-    tell = Viewers.tell
+    report = Viewers.report
 
     async def measure(self: Viewers, gateway: str, views: Sequence[View]) -> list[float | None]:
         sizes.append(len(views))
-        return await tell(self, gateway, views)
+        return await report(self, gateway, views)
 
-    monkeypatch.setattr(Viewers, "tell", measure)
+    monkeypatch.setattr(Viewers, "report", measure)
     async with AsyncExitStack() as stack:
         for number in range(2 * VIEWS + 1):
-            await stack.enter_async_context(presence.reader(f"job_{number}", START, abandonable=False))
-        await presence.tell()
+            await stack.enter_async_context(heartbeat.reader(f"job_{number}", START, abandonable=False))
+        await heartbeat.report()
         assert services.metrics.viewers.of().numbers() == (2 * VIEWS + 1,)
     assert sizes == [VIEWS, VIEWS, 1]
 
@@ -288,11 +294,11 @@ async def test_a_lost_redis_ends_nothing_and_the_signs_go_on_when_it_is_back(
         private = settings.model_copy(update={"redis_url": valkey.url})
         async with desk(private) as writing, running(private) as services:
             job = await started(writing)
-            async with readers_of(services.presence, job), asyncio.timeout(2 * TIMEOUT_S):
-                await services.presence.tell()
+            async with readers_of(services.viewer_heartbeat, job), asyncio.timeout(2 * TIMEOUT_S):
+                await services.viewer_heartbeat.report()
                 await valkey.stop()
                 with capture_logs() as logs:
-                    await until(lambda: any(line["event"] == "presence.not_told" for line in logs))
+                    await until(lambda: any(line["event"] == "viewer_heartbeat.redis_lost" for line in logs))
                 await valkey.start()
                 before = (await writing.store.load(job.job_id)).abandon_ms
                 await shown(lambda: _is_later(writing, job, before))
@@ -306,10 +312,10 @@ async def test_a_departure_that_redis_did_not_hear_of_is_told_when_it_is_back(
         private = settings.model_copy(update={"redis_url": valkey.url})
         async with desk(private) as writing, running(private) as services:
             job = await started(writing)
-            async with readers_of(services.presence, job):
-                await services.presence.tell()
+            async with readers_of(services.viewer_heartbeat, job):
+                await services.viewer_heartbeat.report()
                 await valkey.stop()
-            assert not await services.presence.tell()
+            assert not await services.viewer_heartbeat.report()
             await valkey.start()
             async with asyncio.timeout(2 * TIMEOUT_S):
                 while await abandoned_in_s(writing, job) > GRACE_S:
@@ -321,17 +327,21 @@ async def test_a_departure_that_redis_did_not_hear_of_is_told_when_it_is_back(
 )
 @pytest.mark.usefixtures("quick_signs")
 async def test_an_error_of_redis_does_not_end_the_signs(
-    services: Services, presence: Presence, job: Scribe, error: Exception, monkeypatch: pytest.MonkeyPatch
+    services: Services,
+    heartbeat: ViewerHeartbeat,
+    job: Scribe,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tell, errors = Viewers.tell, [error]
+    report, errors = Viewers.report, [error]
 
     async def refused_once(self: Viewers, gateway: str, views: Sequence[View]) -> list[float | None]:
         if errors:
             raise errors.pop()
-        return await tell(self, gateway, views)
+        return await report(self, gateway, views)
 
-    monkeypatch.setattr(Viewers, "tell", refused_once)
-    async with readers_of(presence, job):
+    monkeypatch.setattr(Viewers, "report", refused_once)
+    async with readers_of(heartbeat, job):
         await shown(lambda: _is(viewers(services, job), 1))
     assert errors == []
 

@@ -4,47 +4,47 @@ import pytest
 
 from shared.model.bounds import MODELS
 from shared.model.model_names import Listing
-from shared.store.catalog import Catalogue
+from shared.store.catalog import ModelCatalog
 from tests.support.core import Core
 
 HOSTILE = ("\x1b[2J", "a\nb", "a\u202eb", "\ud800", "x" * 10_000, "")
 
 
 async def test_before_any_worker_there_are_no_models_and_nothing_is_known(core: Core) -> None:
-    assert await Catalogue(core.client, core.keys).models() == []
-    assert await Catalogue(core.client, core.keys).listing() == Listing((), complete=False)
+    assert await ModelCatalog(core.client, core.keys).models() == []
+    assert await ModelCatalog(core.client, core.keys).listing() == Listing((), complete=False)
 
 
 async def test_the_last_published_list_counts_sorted_and_each_name_once(core: Core) -> None:
-    catalogue = Catalogue(core.client, core.keys)
-    await catalogue.publish(Listing(("old",), complete=True))
+    catalog = ModelCatalog(core.client, core.keys)
+    await catalog.publish(Listing(("old",), complete=True))
 
-    await catalogue.publish(Listing(("small", "größe/7b", "large", "small")))
+    await catalog.publish(Listing(("small", "größe/7b", "large", "small")))
 
-    assert await catalogue.listing() == (("größe/7b", "large", "small"), False)
-    await catalogue.publish(Listing((), complete=True))
-    assert await catalogue.listing() == ((), True)
+    assert await catalog.listing() == (("größe/7b", "large", "small"), False)
+    await catalog.publish(Listing((), complete=True))
+    assert await catalog.listing() == ((), True)
 
 
 async def test_names_that_could_harm_a_terminal_are_not_published(core: Core) -> None:
-    catalogue = Catalogue(core.client, core.keys)
+    catalog = ModelCatalog(core.client, core.keys)
 
-    await catalogue.publish(Listing(("good", *HOSTILE), complete=True))
+    await catalog.publish(Listing(("good", *HOSTILE), complete=True))
 
-    assert await catalogue.listing() == (("good",), True)
+    assert await catalog.listing() == (("good",), True)
 
 
 async def test_not_more_are_published_than_the_bound_and_then_more_may_exist(core: Core) -> None:
-    catalogue = Catalogue(core.client, core.keys)
+    catalog = ModelCatalog(core.client, core.keys)
 
-    await catalogue.publish(Listing(tuple(f"model-{number}" for number in range(100_000)), complete=True))
+    await catalog.publish(Listing(tuple(f"model-{number}" for number in range(100_000)), complete=True))
 
-    models, complete = await catalogue.listing()
+    models, complete = await catalog.listing()
     assert (len(models), complete) == (MODELS, False)
 
 
 async def test_models_of_a_fleet_that_is_gone_are_forgotten(core: Core) -> None:
-    await Catalogue(core.client, core.keys).publish(Listing(("a",)))
+    await ModelCatalog(core.client, core.keys).publish(Listing(("a",)))
 
     assert 0 < await core.client.ttl(core.keys.models) <= 3600
 
@@ -53,10 +53,10 @@ async def test_models_of_a_fleet_that_is_gone_are_forgotten(core: Core) -> None:
 async def test_what_another_version_has_published_says_nothing(core: Core, told: str) -> None:
     await core.client.set(core.keys.models, told)
 
-    assert await Catalogue(core.client, core.keys).listing() == Listing()
+    assert await ModelCatalog(core.client, core.keys).listing() == Listing()
 
 
 async def test_names_are_looked_at_again_when_they_are_read(core: Core) -> None:
     await core.client.set(core.keys.models, '{"models": ["a", "\\u001b[2J", 7, null], "complete": 1}')
 
-    assert await Catalogue(core.client, core.keys).listing() == (("a",), False)
+    assert await ModelCatalog(core.client, core.keys).listing() == (("a",), False)
