@@ -32,14 +32,18 @@ class AccessSettings(BaseModel):
     key_prefix: str = Field("tailrace", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="prefix of every Redis key")
     arq_prefixed: bool = Field(
         False,
-        description="whether the keys of `arq` have the prefix, too; it must be the same for all processes at a prefix",
+        description="whether arq's keys have the prefix too; all processes with one prefix must agree",
     )
 
-    host: str = Field("127.0.0.1", description="address the gateway binds to; only loopback without API keys")
+    host: str = Field(
+        "127.0.0.1", description="address that the gateway binds to; without API keys only a loopback address"
+    )
     hosts: CommaSeparated = Field(
         (),
-        description="host names that a request may name, without ports, separated by commas; "
-        "unset: any, and without API keys `localhost`, `127.0.0.1` and `[::1]`",
+        description=(
+            "host names that a request may name, without ports, separated by commas; unset: any, and without API "
+            "keys `localhost`, `127.0.0.1` and `[::1]`"
+        ),
     )
     path_prefix: str | None = Field(
         None,
@@ -48,31 +52,41 @@ class AccessSettings(BaseModel):
     port: int = Field(8080, ge=0, le=65535, description="port of the gateway; 0 picks a free one")
     api_keys: Annotated[tuple[KeyEntry, ...], NoDecode, BeforeValidator(split_by_commas)] = Field(
         (),
-        description="`key:tenant`, then `:admin` or `:lanes=<lane>+<lane>` or both, separated by commas; "
-        "unset: one development key is made",
+        description=(
+            "`key:tenant`, then `:admin` or `:lanes=<lane>+<lane>` or both, separated by commas; unset: one "
+            "development key is created"
+        ),
     )
     cors_origins: CommaSeparated = Field(
         (),
-        description="origins whose pages may call this gateway, separated by commas, or `*` for all; unset: none but "
-        "its own",
+        description=(
+            "origins whose pages may call this gateway, separated by commas, or `*` for all; unset: only its own"
+        ),
     )
     secret: SecretStr | None = Field(
-        None, min_length=16, description="signs event links; unset: made once and kept in Redis"
+        None, min_length=16, description="key that signs event links; unset: one is created and stored in Redis"
     )
 
-    metrics: bool = Field(True, description="whether processes count and publish; if not, `/metrics` is a 404")
+    metrics: bool = Field(
+        True, description="whether processes collect and publish metrics; if not, `/metrics` returns 404"
+    )
     metrics_open: bool | None = Field(
         None,
-        description="whether anybody may read `/metrics`; if not, an admin key is needed; "
-        "unset: only where no API keys are configured",
+        description=(
+            "whether `/metrics` can be read without a key; if not, an admin key is needed; unset: only if no API "
+            "keys are configured"
+        ),
     )
     url: str | None = Field(
         None,
-        description="the gateway that `tailrace submit` and its like talk to; unset: the one at `host` and `port`",
+        description=(
+            "the gateway that `tailrace submit`, `tail`, `cancel`, `jobs` and `dead-letters` call; unset: the one"
+            " at `host` and `port`"
+        ),
     )
     api_key: SecretStr | None = Field(
         None,
-        description="their API key; unset: the development key of a gateway on this machine",
+        description="the API key of these commands; unset: the development key of a gateway on this machine",
     )
 
     @field_validator("api_keys")

@@ -32,43 +32,48 @@ class BoundSettings(BaseModel):
         ge=0,
         description="how long an OpenAI stream waits for its first delta before its headers go out",
     )
-    redis_patience_s: float = Field(30.0, ge=0, description="readers wait this long for a lost Redis, then are broken")
-    send_timeout_s: float = Field(30.0, gt=0, description="a reader that takes nothing for this long is broken")
+    redis_patience_s: float = Field(
+        30.0, ge=0, description="readers wait this long for a lost Redis, then they are disconnected"
+    )
+    send_timeout_s: float = Field(30.0, gt=0, description="a reader that reads nothing for this long is disconnected")
     tail_check_s: float = Field(15.0, gt=0, description="silent streams are compared with their logs this often")
 
     max_body_bytes: int = Field(BODY_BYTES, ge=KIB, description="the largest request body")
     min_body_rate: int = Field(
-        BODY_RATE, ge=0, description="bytes a second that a body must bring once it has taken 10 s; 0: no bound"
+        BODY_RATE, ge=0, description="bytes per second at which a body must arrive after its first 10 s; 0: no bound"
     )
     max_connections_per_address: int = Field(
         ADDRESS_CONNECTIONS, ge=1, description="open connections of one client address at one gateway"
     )
     proxies: CommaSeparated = Field(
-        ("127.0.0.1", "::1"), description="addresses without that bound, since many clients share them, by commas"
+        ("127.0.0.1", "::1"), description="addresses of proxies, which have no such bound, separated by commas"
     )
     max_log_bytes: int = Field(
         LOG_BYTES,
         ge=KIB,
-        description="what one execution of a job may log; beyond it the job fails as `output_too_large`",
+        description="bytes of the log of a job's execution; beyond it the job fails as `output_too_large`",
     )
     max_result_bytes: int = Field(
         RESULT_BYTES,
         ge=KIB,
-        description="what a job that does not stream may keep as its result; beyond it the job fails as "
-        "`output_too_large`",
+        description="bytes of the result of a job that does not stream; beyond it the job fails as `output_too_large`",
     )
-    max_depth: int = Field(DEPTH, ge=1, description="jobs that may wait in one lane; beyond it 429")
+    max_depth: int = Field(DEPTH, ge=1, description="jobs that may wait in one lane; beyond it new ones get 429")
     max_waiting_per_tenant: int | None = Field(
         None,
         ge=1,
-        description="jobs of one tenant that may wait, in all lanes; beyond it 429; unset: half of `max_depth`, with "
-        "one tenant all of it",
+        description=(
+            "jobs of one tenant that may wait, in all lanes; beyond it 429; unset: half of `max_depth`, with one "
+            "tenant all of it"
+        ),
     )
     max_running_per_tenant: int | None = Field(
         None,
         ge=1,
-        description="jobs of one tenant that run at once, over all workers; more wait, and others overtake them; "
-        "unset: four fifths of all workers' slots, with one tenant all of them",
+        description=(
+            "jobs of one tenant that run at once, over all workers; more wait, and others overtake them; unset: "
+            "four fifths of all workers' slots, with one tenant all of them"
+        ),
     )
     max_dead_letters: int = Field(
         DEAD_LETTERS,
@@ -78,7 +83,10 @@ class BoundSettings(BaseModel):
     max_dead_letters_per_tenant: int | None = Field(
         None,
         ge=1,
-        description="those of one tenant; beyond it its own oldest is one no longer; unset: half of `max_dead_letters`",
+        description=(
+            "dead letters of one tenant; beyond it the tenant's oldest becomes an ordinary failed job; unset: "
+            "half of `max_dead_letters`"
+        ),
     )
     max_streams_per_tenant: int | None = Field(
         None,
@@ -90,18 +98,20 @@ class BoundSettings(BaseModel):
     max_bytes_per_tenant: int | None = Field(
         None,
         ge=MIB,
-        description="bytes that the jobs and conversations of one tenant may keep in Redis; new jobs get 429 when a "
-        "tenth of them is left; unset: half of the server's memory, with one tenant no bound",
+        description=(
+            "bytes that the jobs and conversations of one tenant may keep in Redis; new jobs get 429 when a tenth"
+            " of them is left; unset: half of the server's memory, with one tenant no bound"
+        ),
     )
     pump_bytes: int = Field(
         PUMP_BYTES,
         ge=4 * KIB,
-        description="frames of one job that may wait for Redis, before its provider has to",
+        description="bytes of one job's frames that may wait for Redis before its provider must wait",
     )
     reader_bytes: int = Field(
         READER_BYTES,
         ge=4 * KIB,
-        description="frames that may wait for one reader, before it is sent back to the log",
+        description="bytes of frames that may wait for one reader before it reads the log again",
     )
 
     @field_validator("max_waiting_per_tenant")

@@ -68,7 +68,7 @@ class Settings(BoundSettings, WorkSettings, UpstreamSettings, AccessSettings, Ba
         description="bytes that the embedded Valkey may use; near it new jobs get 503; unset: half of the machine's",
     )
     data_dir: str = Field(
-        ".tailrace", description="where `tailrace up` keeps the embedded Valkey's files, for its user only"
+        ".tailrace", description="directory of the embedded Valkey's files, which only its user can read"
     )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
     log_format: str = Field(

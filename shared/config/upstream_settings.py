@@ -33,29 +33,38 @@ class UpstreamSettings(BaseModel):
     )
     upstream_api_key: SecretStr | None = Field(
         None,
-        description="its key; falls back to `OPENAI_API_KEY`",
+        description="the upstream's API key; falls back to `OPENAI_API_KEY`",
     )
     upstream_continuation: Continuation = Field(
         Continuation.NONE,
-        description="how it is asked to go on in mid-sentence: none, prefill, prefix or continue_final_message",
+        description=(
+            "how the upstream is asked to continue in mid-sentence: none, prefill, prefix or continue_final_message"
+        ),
     )
     upstream_max_concurrency: int | None = Field(
-        None, ge=1, description="calls that all workers together make to it at once; unset: as many as there are slots"
+        None,
+        ge=1,
+        description="concurrent calls to the upstream, of all workers together; unset: as many as there are slots",
     )
     models: CommaSeparated = Field(
         (),
-        description="the model names that are served, separated by commas; unset: whatever the upstream knows",
+        description="the model names that are served, separated by commas; unset: all that the upstream lists",
     )
     strict_models: bool = Field(
         False,
-        description="whether a model that no upstream lists and no route names is a 404 before a job is accepted; "
-        "while a list can't be read, no model is",
+        description=(
+            "whether a model that no upstream lists and no route names returns 404; while a list can't be read, "
+            "every model is accepted"
+        ),
     )
     providers: dict[str, ProviderSettings] = Field(
-        {}, description="several upstreams, each a table of its own; in place of `upstream_url`"
+        {}, description="several upstreams, each with a table of its own; replaces `upstream_url`"
     )
     routes: dict[str, RouteSettings] = Field(
-        {}, description="which of them may answer for a model, and in which order; `*` is the route of all others"
+        {},
+        description=(
+            "the providers of each model, in the order in which they are tried; `*` is the route of all other models"
+        ),
     )
 
     @field_validator("providers")

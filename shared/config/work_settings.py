@@ -23,46 +23,56 @@ class WorkSettings(BaseModel):
     worker_slots: int = Field(WORKER_SLOTS, ge=1, le=10_000, description="jobs that one worker process runs at once")
     lanes: CommaSeparated = Field(
         ("high:4", "default:2", "low:1"),
-        description="`name:weight` or `name:weight:cap`, separated by commas: the lanes' shares of the slots, and how "
-        "many slots of one worker process a lane may hold",
+        description=(
+            "`name:weight` or `name:weight:cap`, separated by commas: the lanes' shares of the slots, and how "
+            "many slots of one worker process a lane may hold"
+        ),
     )
     tasks_kind: str | None = Field(
         None, description="kind of the tasks that `POST /tasks` makes if the request does not name one"
     )
     lease_s: float = Field(
-        10.0, ge=0.5, le=300, description="a worker that is silent for this long loses its jobs to another"
+        10.0,
+        ge=0.5,
+        le=300,
+        description="a worker that does not renew its claims for this long loses its jobs to another",
     )
     max_attempts: int = Field(
         3,
         ge=1,
         le=100,
-        description="attempts of a job that may fail by themselves, before it ends as failed; as many as its chain has "
-        "links, where those are more",
+        description=(
+            "failed attempts after which a job ends as failed; as many as its chain has links, if those are more"
+        ),
     )
     max_crashes: int = Field(
         2,
         ge=1,
         le=1000,
-        description="workers that a job may lose in a row without getting any further, before it ends as `poison_job`",
+        description="workers that a job may lose in a row without progress before it ends as `poison_job`",
     )
     on_stream_failure: OnStreamFailure = Field(
         OnStreamFailure.CONTINUE,
-        description="what is done when a stream fails after it has shown something, where neither request nor route "
-        "say: continue, rollback or fail",
+        description=(
+            "what follows if a stream fails after its first token and neither request nor route decide it: "
+            "continue, rollback or fail"
+        ),
     )
     max_regenerated_tokens: int = Field(
-        100_000, ge=0, description="tokens that a job's attempts may generate again, before it ends as failed"
+        100_000, ge=0, description="tokens that a job's attempts may generate again before it ends as failed"
     )
     drain_delay_s: float = Field(
         0.0,
         ge=0,
         le=600,
-        description="how long a stopping gateway still takes new work, while `/health/ready` is 503 for its proxies",
+        description=(
+            "how long a stopping gateway still accepts requests, while `/health/ready` returns 503 to its proxies"
+        ),
     )
     drain_s: float = Field(10.0, ge=0, le=3600, description="how long a stopping process waits for what is running")
 
     timeout_s: float = Field(
-        600.0, gt=0, le=86_400, description="a job's time from submit to its end, where it does not say"
+        600.0, gt=0, le=86_400, description="a job's time from submit to its end, unless the request has `timeout_s`"
     )
     max_timeout_s: float = Field(
         86_400.0, gt=0, le=LONGEST_TIMEOUT_S, description="the longest `timeout_s` a job may ask for"
@@ -73,18 +83,22 @@ class WorkSettings(BaseModel):
     unstored_retention_s: float = Field(
         600.0,
         gt=0,
-        description="how long one of `store: false` can be: for a reader that was cut off, and while its tools run",
+        description=(
+            "how long a job with `store: false` can be read after its end, by a reader that was cut off or while "
+            "its tools run"
+        ),
     )
     dead_letter_retention_s: float = Field(
         604_800.0,
         gt=0,
-        description="how long one that failed is kept as a dead letter; never shorter than `retention_s`",
+        description="how long a dead letter is stored; at least `retention_s`",
     )
     disconnect_grace_s: float = Field(
         5.0,
         ge=0,
-        description="a job of `on_disconnect: cancel`, such as a chat completion's, ends this long after its last "
-        "viewer left",
+        description=(
+            "a job of `on_disconnect: cancel`, such as a chat completion's, ends this long after its last viewer left"
+        ),
     )
 
     @field_validator("tasks_kind")

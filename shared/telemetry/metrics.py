@@ -198,7 +198,7 @@ class Metrics(_Registry):
             "tailrace_executions_total", "executions begun; more than jobs are retries, hand-backs and lost workers"
         )
         self.rollbacks = self._counter(
-            "tailrace_rollbacks_total", "executions that took back what a former one had shown"
+            "tailrace_rollbacks_total", "executions that rolled back the deltas of an earlier one"
         )
         self.ended = self._counter(
             "tailrace_jobs_ended_total", "jobs ended, by status and error code (none when completed)", "status", "code"
@@ -210,7 +210,7 @@ class Metrics(_Registry):
             "tailrace_tokens_total", "tokens of ended jobs, as their usage says: prompt or completion", "type"
         )
         self.tokens_saved = self._counter(
-            "tailrace_tokens_saved_total", "tokens that abandoned jobs would still have cost, as far as can be told"
+            "tailrace_tokens_saved_total", "tokens that abandoned jobs would still have cost, as an estimate"
         )
         # Providers.
         self.first_token = self._histogram(
@@ -226,12 +226,12 @@ class Metrics(_Registry):
         self.embedded = self._counter("tailrace_embedded_inputs_total", "inputs that providers embedded", "provider")
         self.provider_failures = self._counter(
             "tailrace_provider_failures_total",
-            "attempts that failed by their provider's fault; refusals of a bad request are not",
+            "attempts that failed because of their provider; refusals of a bad request do not count",
             "provider",
             "code",
         )
         self.circuits_open = self._gauge(
-            "tailrace_circuits_open", "models of a provider that are not asked now, or tried out only", "provider"
+            "tailrace_circuits_open", "models of a provider whose circuit is open or half open", "provider"
         )
         self.calls = self._gauge(
             "tailrace_provider_calls", "calls that this process makes to a provider with a limit", "provider"
@@ -254,7 +254,8 @@ class Metrics(_Registry):
             "tailrace_feed_connects_total", "connections of the live feed; each but the first is a reconnect"
         )
         self.feed_deaf = self._counter(
-            "tailrace_feed_deaf_total", "live feeds that a tail check found deaf, and that were connected anew"
+            "tailrace_feed_deaf_total",
+            "live feeds that received nothing, as a tail check found, and that were connected again",
         )
         self.redis_unfit = self._gauge(
             "tailrace_redis_unfit", "1 while a server is a replica, evicts, or denies a right that is needed", "side"
@@ -277,12 +278,12 @@ class Metrics(_Registry):
         self.readers = self._gauge("tailrace_readers", "readers connected, callers of chat completions included")
         self.viewers = self._gauge("tailrace_viewers", "readers that count as viewers of their jobs")
         self.resumes = self._counter("tailrace_reader_resumes_total", "readers that came back with a cursor")
-        self.gaps = self._counter("tailrace_gaps_total", "`gap` frames told to readers: history that is gone")
-        self.frozen = self._counter("tailrace_readers_frozen_total", "readers broken off because they took nothing")
+        self.gaps = self._counter("tailrace_gaps_total", "`gap` frames sent to readers: events that the log has lost")
+        self.frozen = self._counter("tailrace_readers_frozen_total", "readers disconnected because they read nothing")
         # The process.
         self.slots = self._gauge("tailrace_worker_slots", "jobs that a worker may run at once")
         self.slots_in_use = self._gauge("tailrace_worker_slots_in_use", "jobs that it runs")
-        self.draining = self._gauge("tailrace_draining", "1 while the process is on its way out")
+        self.draining = self._gauge("tailrace_draining", "1 while the process is stopping")
         self.started = self._gauge("tailrace_process_start_time_seconds", "when it started, in Unix time")
 
 
@@ -296,7 +297,7 @@ class FleetMetrics(_Registry):
             "tailrace_lane_oldest_age_seconds", "how long the first of them has been due; 0 if none waits", "lane"
         )
         self.open_dead_letters = self._gauge(
-            "tailrace_dead_letters_open", "dead letters that nobody has requeued or deleted"
+            "tailrace_dead_letters_open", "dead letters that are neither requeued nor deleted"
         )
         self.redis_up = self._gauge(
             "tailrace_redis_up",
