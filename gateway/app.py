@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from gateway.admission.admission import Admission, Limits
 from gateway.admission.auth import Keyring
+from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
 from gateway.admission.shared_links import SharedLinks
 from gateway.admission.strict_models import StrictModels
 from gateway.api import (
@@ -104,13 +105,14 @@ class _Process:
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Services]:
-    """Connect the parts of one gateway and run their tasks.
+async def running(settings: Settings, kinds: AdmittedKinds = ADMITTED_KINDS) -> AsyncIterator[Services]:
+    """Connect the parts of one gateway, which admits these kinds of jobs, and run their tasks.
 
     Raises:
-        StartupError: Redis is unfit.
+        StartupError: Redis is unfit, or a setting names an unknown kind.
         RedisUnavailable: Redis does not answer.
     """
+    _check_tasks_kind(settings, kinds)
     async with AsyncExitStack() as stack:
         metrics, clock = Metrics(silent=not settings.metrics), SystemClock()
         backend = await _connect(stack, settings, metrics)
@@ -119,7 +121,7 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
         publisher = Publisher(fleet, metrics, clock, "gateway")
         process = _Process(clock, metrics, memory, fleet, publisher)
         tenant_bounds = settings.tenant_bounds.in_memory(await memory_of(backend.jobs))
-        services = _build_services(settings, backend, process, tenant_bounds)
+        services = _build_services(settings, backend, process, tenant_bounds, kinds)
         marker = MarkerWatch("jobs", backend.jobs, backend.keys, partial(_replace_lost, services))
         with require_redis():
             await marker.check()
@@ -138,6 +140,11 @@ async def running(settings: Settings) -> AsyncIterator[Services]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+
+def _check_tasks_kind(settings: Settings, kinds: AdmittedKinds) -> None:
+    if settings.tasks_kind is not None and settings.tasks_kind not in kinds:
+        raise StartupError(f"TAILRACE_TASKS_KIND must be one of: {kinds.names}.")
 
 
 async def _replace_lost(services: Services) -> None:
@@ -166,7 +173,9 @@ async def _connect(stack: AsyncExitStack, settings: Settings, metrics: Metrics) 
     return backend
 
 
-def _build_services(settings: Settings, backend: _Backend, process: _Process, tenant_bounds: TenantBounds) -> Services:
+def _build_services(
+    settings: Settings, backend: _Backend, process: _Process, tenant_bounds: TenantBounds, kinds: AdmittedKinds
+) -> Services:
     """Build the parts that the handlers use."""
     clock, metrics, publisher = process.clock, process.metrics, process.publisher
     job_client, keys = backend.jobs, backend.keys
@@ -193,7 +202,8 @@ def _build_services(settings: Settings, backend: _Backend, process: _Process, te
         queue=queue,
         dead_letters=letters,
         hub=hub,
-        admission=Admission(store, queue, clock, limits, publisher.process, strict, process.memory),
+        kinds=kinds,
+        admission=Admission(store, queue, clock, limits, publisher.process, strict, process.memory, kinds),
         viewer_heartbeat=ViewerHeartbeat(hub, viewers, queue, publisher.process, metrics=metrics),
         open_streams=OpenStreams(settings.tenant_bounds, metrics),
         viewers=viewers,

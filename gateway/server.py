@@ -16,6 +16,7 @@ from functools import partial
 import structlog
 import uvicorn
 
+from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
 from gateway.api.services import Services
 from gateway.app import build_app, running
 from gateway.http.file_limit import room_for
@@ -82,8 +83,14 @@ def make_server(services: Services, on_ready: Callable[[], None], *, connections
     return _Server(config, on_ready, settings.min_body_rate)
 
 
-async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None, share_port: bool = False) -> int:
-    """Run the gateway until SIGINT or SIGTERM, and return the process's exit code.
+async def serve(
+    settings: Settings,
+    kinds: AdmittedKinds = ADMITTED_KINDS,
+    *,
+    ready: Callable[[], None] = lambda: None,
+    share_port: bool = False,
+) -> int:
+    """Run a gateway that admits these kinds of jobs until SIGINT or SIGTERM, and return the process's exit code.
 
     With `share_port`, other gateways may listen on the same port: the kernel spreads connections over them.
 
@@ -95,7 +102,7 @@ async def serve(settings: Settings, *, ready: Callable[[], None] = lambda: None,
     connections = room_for(CONNECTIONS)
     listener = listen(settings.host, settings.port, settings.send_timeout_s, share=share_port)
     with contextlib.closing(listener):
-        async with running(settings) as services:
+        async with running(settings, kinds) as services:
 
             def on_ready() -> None:
                 gc.collect()

@@ -17,12 +17,18 @@ from shared.process.ready import report_ready
 from shared.telemetry.logs import configure_logs, log_notes
 from worker.app import run_worker
 from worker.configured_providers import make_providers
+from worker.execution.executions import EXECUTABLE_KINDS, ExecutableKinds
 from worker.upstream.providers.protocols import BUILT_IN_PROTOCOLS, ProviderProtocols
 
 log = structlog.get_logger()
 
 
-async def main(settings: Settings, ready_fd: int | None, protocols: ProviderProtocols = BUILT_IN_PROTOCOLS) -> int:
+async def main(
+    settings: Settings,
+    ready_fd: int | None,
+    protocols: ProviderProtocols = BUILT_IN_PROTOCOLS,
+    kinds: ExecutableKinds = EXECUTABLE_KINDS,
+) -> int:
     """Run the worker with signal handling and return the exit code of the process."""
     stop, now = asyncio.Event(), asyncio.Event()
 
@@ -38,7 +44,8 @@ async def main(settings: Settings, ready_fd: int | None, protocols: ProviderProt
         report_ready(ready_fd)
 
     try:
-        await run_worker(settings, make_providers(settings, protocols), ready=ready, stop=stop, now=now)
+        providers = make_providers(settings, protocols)
+        await run_worker(settings, providers, kinds, ready=ready, stop=stop, now=now)
     except (StartupError, RedisUnavailable) as error:
         print(error, file=sys.stderr)
         return 2

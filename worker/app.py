@@ -45,7 +45,7 @@ from worker.dispatch.reaper import Reaper
 from worker.dispatch.reconciler import Reconciler
 from worker.dispatch.slots import Slots
 from worker.execution.completion import CompletionSteps
-from worker.execution.executions import execution_factories
+from worker.execution.executions import EXECUTABLE_KINDS, ExecutableKinds, ExecutionServices
 from worker.execution.job_end import JobEnder
 from worker.execution.job_run import RunLimits, RunServices
 from worker.execution.pump import Pump
@@ -205,10 +205,10 @@ class Builder:
             await breakers.refresh()
         return Upstreams(table, routes, breakers, concurrency)
 
-    def runs(self, upstreams: Upstreams) -> Runs:
-        """Build the runs of jobs."""
+    def runs(self, upstreams: Upstreams, kinds: ExecutableKinds) -> Runs:
+        """Build the runs of jobs of these kinds."""
         settings, stores = self.settings, self.stores
-        factories = execution_factories(
+        executions = ExecutionServices(
             stores.jobs,
             Results(self.clients.jobs, self.keys),
             self.pump,
@@ -223,7 +223,8 @@ class Builder:
             routes=upstreams.routes,
             selector=ProviderSelector(upstreams.breakers, upstreams.concurrency),
             ender=self.ender,
-            factories=factories,
+            kinds=kinds,
+            executions=executions,
             limits=RunLimits(settings.max_crashes, settings.max_regenerated_tokens),
             lease_s=settings.lease_s,
             metrics=self.metrics,
@@ -312,12 +313,15 @@ class Builder:
 async def run_worker(
     settings: Settings,
     providers: Mapping[str, Provider],
+    kinds: ExecutableKinds = EXECUTABLE_KINDS,
     *,
     ready: Callable[[], None],
     stop: asyncio.Event,
     now: asyncio.Event,
 ) -> None:
-    """Run until `stop` is set, then drain; `now` cuts the draining short. The providers are closed at the end.
+    """Run jobs of these kinds until `stop` is set, then drain; `now` cuts the draining short.
+
+    The providers are closed at the end.
 
     Raises:
         StartupError: Redis is unfit.
@@ -328,7 +332,7 @@ async def run_worker(
         await build.check_servers()
         upstreams = await build.upstreams(providers, stack)
         age = await build.server_age()
-        runs = build.runs(upstreams)
+        runs = build.runs(upstreams, kinds)
         leases = build.leases(runs)
         dispatcher = build.dispatcher(runs, leases, age)
         _observe(build.metrics, settings, dispatcher, stop)

@@ -12,12 +12,11 @@ from gateway.admission.auth import Caller
 from gateway.admission.brief_request import brief_of
 from gateway.admission.intake import Intake
 from gateway.admission.job_request import JobRequest
+from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
 from gateway.admission.own_fields import OWN_FIELDS, check_foreign, check_native
 from gateway.admission.request_options import DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER, RequestOptions
 from gateway.admission.strict_models import StrictModels
 from gateway.admission.validation import (
-    CALL_INPUTS,
-    JOB_INPUTS,
     fingerprint_of,
     read_header_seconds,
     read_idempotency_key,
@@ -40,7 +39,7 @@ from shared.model.jobs import (
     abandonment,
     new_job_id,
 )
-from shared.model.kinds import CHAT, KINDS
+from shared.model.kinds import CHAT
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.routes import OnStreamFailure
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
@@ -90,6 +89,7 @@ class Admission:
         gateway: str,
         strict_models: StrictModels | None = None,
         memory: MemoryWatch | None = None,
+        kinds: AdmittedKinds = ADMITTED_KINDS,
     ) -> None:
         self._intake = Intake(
             store,
@@ -104,6 +104,7 @@ class Admission:
         self._gateway = gateway
         self._strict_models = strict_models
         self._memory = memory
+        self._kinds = kinds
 
     def native(self, body: Mapping[str, Any], caller: Caller, key: str | None) -> JobSpec:
         """Make a spec from the body of `POST /v1/jobs`.
@@ -112,8 +113,8 @@ class Admission:
             InvalidRequest, Forbidden: names the field and its valid values.
         """
         kind = body.get("kind", CHAT)
-        if not isinstance(kind, str) or kind not in KINDS:
-            raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")
+        if not isinstance(kind, str) or kind not in self._kinds:
+            raise InvalidRequest(f"kind must be one of: {self._kinds.names}.", param="kind")
         lane = self._lane(body["lane"], caller, "lane") if "lane" in body else self._preferred_lane(caller)
         for name in _NOT_YET:
             if name in body:
@@ -121,7 +122,7 @@ class Admission:
         check_native(body)
         on_disconnect = read_on_disconnect(body.get("on_disconnect", OnDisconnect.CONTINUE), "on_disconnect")
         abandon_after_s = body.get("abandon_after_s")
-        request = JOB_INPUTS[KINDS[kind].input](
+        request = self._kinds[kind].read_input(
             body, {name: value for name, value in body.items() if name not in _NATIVE}
         )
         return self._spec(
@@ -146,7 +147,7 @@ class Admission:
             InvalidRequest, Forbidden: names the field and its valid values.
         """
         check_foreign(call.body)
-        request, options = CALL_INPUTS[KINDS[call.kind].input](call.request), call.options
+        request, options = self._kinds[call.kind].read(call.request), call.options
         lane = self._preferred_lane(caller) if options.lane is None else self._lane(options.lane, caller, LANE_HEADER)
         return self._spec(
             request,

@@ -5,9 +5,8 @@ Pure. All raise InvalidRequest, and `read_lane` also Forbidden. Not here: how a 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gateway.admission.embedding_input import read_input
 from gateway.admission.request_options import ABANDON_HEADER
@@ -15,7 +14,6 @@ from gateway.dialects.chat_parameters import check_parameters, is_whole
 from shared.model.bounds import DIMENSIONS, EMBEDDED_INPUTS, EMBEDDED_INPUTS_OF_A_JOB
 from shared.model.errors import Forbidden, InvalidRequest
 from shared.model.jobs import KEPT, LONGEST_TIMEOUT_S, OnDisconnect
-from shared.model.kinds import InputForm
 from shared.model.model_names import MODEL_CHARS, is_model_name
 from shared.model.routes import OnStreamFailure
 
@@ -62,37 +60,23 @@ def check_chat(body: Mapping[str, Any]) -> None:
     check_parameters(body)
 
 
-def _read_messages(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+def read_chat(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Read the chat request of a body."""
     check_chat(body)
     return request
 
 
-def _read_embedding_input(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+def read_embedding_job(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Read the embeddings request of a job's body."""
     if "encoding_format" in body:
         raise InvalidRequest(_CHOSEN_LATER, param="encoding_format")
     return embedding_of(request, EMBEDDED_INPUTS_OF_A_JOB)
 
 
-JOB_INPUTS: Final[Mapping[InputForm, Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]]]] = MappingProxyType(
-    {InputForm.MESSAGES: _read_messages, InputForm.EMBEDDING_INPUT: _read_embedding_input}
-)
-"""The validation of each form of input: takes a job's body and its part for the provider, returns the request."""
-
-
-def _read_call_messages(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    check_chat(request)
-    return request
-
-
-def _read_call_embedding(request: Mapping[str, Any]) -> Mapping[str, Any]:
+def read_embedding_call(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Read the embeddings request of a dialect's call."""
     # The encoding of the vectors concerns the caller's answer only, and is not part of the job.
     return embedding_of({name: value for name, value in request.items() if name != "encoding_format"}, EMBEDDED_INPUTS)
-
-
-CALL_INPUTS: Final[Mapping[InputForm, Callable[[Mapping[str, Any]], Mapping[str, Any]]]] = MappingProxyType(
-    {InputForm.MESSAGES: _read_call_messages, InputForm.EMBEDDING_INPUT: _read_call_embedding}
-)
-"""The validation of each form of input in a call of a dialect: takes the request, returns that of the provider."""
 
 
 def _check_message(message: object, where: str) -> None:

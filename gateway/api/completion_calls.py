@@ -21,7 +21,6 @@ from gateway.dialects.chat.stream_request import resumed_at
 from gateway.dialects.chat.whole_answer import WholeAnswer
 from shared.model.errors import BadCursor, JobNotFound
 from shared.model.jobs import JobSpec
-from shared.model.kinds import streams_text
 
 _Options = TypeVar("_Options", bound=AnswerOptions)
 
@@ -60,7 +59,7 @@ class CompletionDialect(Generic[_Options]):
         caller = services.keyring.caller(request.headers.get("authorization"))
         name: str = request.path_params["completion_id"]
         job = await own_job(services, caller, self._job_id(name), called=f"{self.noun} {name}")
-        if not streams_text(job.kind):
+        if not services.kinds.streams_text(job.kind):
             raise JobNotFound(f"There is no {self.noun} {name}.")
         streaming, cursor = resumed_at(request.query_params, request.headers.get("last-event-id"))
         if cursor is not None and cursor.event > job.last:

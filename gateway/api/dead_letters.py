@@ -112,7 +112,7 @@ async def requeue(request: Request) -> Response:
     services.refuse_if_draining()
     job_id = _named(request)
     job = await _requeue(services, job_id, caller)
-    shown = {**show(job, services.links, caller), "tenant": job.tenant}
+    shown = {**show(services, job, caller), "tenant": job.tenant}
     return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
 
 

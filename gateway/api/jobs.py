@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from gateway.admission.auth import Caller, Links
+from gateway.admission.kinds import AdmittedKinds
 from gateway.api.services import Services, services_of
 from gateway.http.bodies import AsciiJSONResponse, read_json
 from gateway.http.errors import Face, problem
@@ -25,7 +26,7 @@ from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.model.events import START, EventId, parse_cursor
 from shared.model.jobs import Job, Try, is_job_id
-from shared.model.kinds import KINDS, has_result
+from shared.model.kinds import ResultForm
 from shared.model.lifecycle import State
 from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN
@@ -46,7 +47,7 @@ async def submit(request: Request) -> Response:
     spec = await work.run(services.admission.native, body, caller, request.headers.get("idempotency-key"))
     job = await services.admission.submit(spec)
     # A new job has no viewers: a query for them would slow down each submit.
-    shown = show(job, services.links, caller) if job.id == spec.id else await _show_viewed(services, job, caller)
+    shown = show(services, job, caller) if job.id == spec.id else await _show_viewed(services, job, caller)
     return AsciiJSONResponse(shown, 202, {"location": shown["links"]["self"], JOB_HEADER: job.id})
 
 
@@ -65,7 +66,7 @@ async def listing(request: Request) -> Response:
     """
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
-    status, kind, limit, after = _list_query(request)
+    status, kind, limit, after = _list_query(request, services.kinds)
     found: list[Job] = []
     last_read, over = after, False
     for _ in range(LIST_ROUNDS):
@@ -213,7 +214,7 @@ async def own_job(services: Services, caller: Caller, job_id: str, *, called: st
     return job
 
 
-def _list_query(request: Request) -> tuple[State | None, str | None, int, str | None]:
+def _list_query(request: Request, kinds: AdmittedKinds) -> tuple[State | None, str | None, int, str | None]:
     query = request.query_params
     for name in query:
         if name not in ("status", "kind", "limit", "after"):
@@ -224,8 +225,8 @@ def _list_query(request: Request) -> tuple[State | None, str | None, int, str | 
         raise InvalidRequest(f"status must be one of: {', '.join(State)}.", param="status") from None
     limit = read_limit(query)
     kind = query.get("kind")
-    if kind is not None and kind not in KINDS:
-        raise InvalidRequest(f"kind must be one of: {', '.join(KINDS)}.", param="kind")
+    if kind is not None and kind not in kinds:
+        raise InvalidRequest(f"kind must be one of: {kinds.names}.", param="kind")
     after = query.get("after")
     if after is not None and not is_job_id(after):
         raise InvalidRequest("after must be the id of a job.", param="after")
@@ -253,14 +254,15 @@ async def _show_all_viewed(services: Services, jobs: Sequence[Job], caller: Call
     """Show jobs to their caller, with their viewers; those of an ended job do not count."""
     alive = [job.id for job in jobs if not job.ended]
     viewers = dict(zip(alive, await services.viewers.count(alive), strict=True))
-    return [show(job, services.links, caller, viewers.get(job.id, 0)) for job in jobs]
+    return [show(services, job, caller, viewers.get(job.id, 0)) for job in jobs]
 
 
-def show(job: Job, links: Links, caller: Caller, viewers: int = 0) -> dict[str, Any]:
+def show(services: Services, job: Job, caller: Caller, viewers: int = 0) -> dict[str, Any]:
     """Show a job to its caller."""
-    address = links.address(f"/v1/jobs/{job.id}")
-    events = events_link(job.id, links, caller)
-    result = {"result": f"{address}/result"} if has_result(job.kind) else {}
+    address = services.links.address(f"/v1/jobs/{job.id}")
+    events = events_link(job.id, services.links, caller)
+    has_result = services.kinds.result_form(job.kind) is not ResultForm.EVENTS
+    result = {"result": f"{address}/result"} if has_result else {}
     return {
         **about(job, viewers),
         "links": {

@@ -134,7 +134,7 @@ async def _give_state_back(
     room = services.settings.max_body_bytes
     logs = _Logs(services)
     for answer, found in zip(reversed(wanted), reversed(candidates), strict=True):
-        for job in (jobs[job_id] for job_id in found if job_id in jobs and readable(jobs[job_id], caller)):
+        for job in (jobs[job_id] for job_id in found if job_id in jobs and readable(services, jobs[job_id], caller)):
             logged = await logs.read(job)
             if not is_from(answer.message, logged):
                 continue

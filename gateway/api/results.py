@@ -1,6 +1,6 @@
 """Serve `GET /v1/jobs/{id}/result`: a job's result that is not a stream, as far as it is stored.
 
-At most one page of it is in memory at once; embeddings.py answers with the same. Not here: how vectors are stored
+At most one page of vectors is in memory at once; embeddings.py answers with the same. Not here: how vectors are stored
 (shared/store/results.py).
 """
 
@@ -14,12 +14,13 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.api.jobs import JOB_HEADER, own_job
 from gateway.api.services import Services, services_of
-from gateway.dialects.embeddings import EmbeddingList, parse_encoding
+from gateway.dialects.embeddings import EmbeddingList, Encoding, parse_encoding
+from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.errors import Face, problem
 from shared.model.bounds import PAGE_BYTES
 from shared.model.errors import NotFound, Unavailable
 from shared.model.jobs import Embedded, Job
-from shared.model.kinds import has_result
+from shared.model.kinds import ResultForm
 from shared.store.client import REDIS_DOWN
 from shared.store.refusals import name_of
 
@@ -32,8 +33,22 @@ async def get(request: Request) -> Response:
     caller = services.keyring.caller(request.headers.get("authorization"))
     job = await own_job(services, caller, request.path_params["job_id"])
     encoding = parse_encoding(request.query_params.get("encoding_format"))
-    if not has_result(job.kind):
-        raise NotFound(f"A job of kind {job.kind} has no result of its own: its answer is in its events.")
+    match services.kinds.result_form(job.kind):
+        case ResultForm.EVENTS:
+            raise NotFound(f"A job of kind {job.kind} has no result of its own: its answer is in its events.")
+        case ResultForm.VECTORS:
+            return _vectors(services, job, encoding)
+        case ResultForm.VALUE:
+            return _value(job)
+
+
+def _value(job: Job) -> Response:
+    """Answer with the result in the job's terminal event; it is null if there is none, or none yet."""
+    shown = {"object": "result", "job": job.id, "status": job.status.value, "result": job.outcome.get("result")}
+    return AsciiJSONResponse(shown, headers={JOB_HEADER: job.id})
+
+
+def _vectors(services: Services, job: Job, encoding: Encoding) -> Response:
     embedded = job.embedded
     progress = {"done": embedded.done, "total": embedded.total} if embedded else {"done": 0, "total": None}
     listed = EmbeddingList(job.model, embedded, encoding, job=job.id, status=job.status.value, **progress)

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from gateway.admission.admission import Admission
 from gateway.admission.auth import Keyring
+from gateway.admission.kinds import AdmittedKinds
 from gateway.admission.shared_links import SharedLinks
 from gateway.dialects.responses.recent_answers import RecentAnswers
 from gateway.http.heavy_work import HeavyWork
@@ -44,6 +45,7 @@ class Services:
     queue: Queue
     dead_letters: DeadLetters
     hub: Hub
+    kinds: AdmittedKinds
     admission: Admission
     viewer_heartbeat: ViewerHeartbeat
     open_streams: OpenStreams

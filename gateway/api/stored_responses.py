@@ -17,7 +17,6 @@ from gateway.dialects.responses.tool_results import Message
 from shared.model.errors import BrokenJob, JobNotFound, ResponseNotFound
 from shared.model.events import decode_frame
 from shared.model.jobs import Job, is_job_id
-from shared.model.kinds import streams_text
 
 
 class Stored(NamedTuple):
@@ -63,14 +62,14 @@ async def stored_response(services: Services, caller: Caller, response: str) -> 
         job, chat, echo = await services.store.load_with_kept(job_id)
     except (JobNotFound, BrokenJob):
         raise missing from None
-    if not readable(job, caller) or not echo.get("store", True):
+    if not readable(services, job, caller) or not echo.get("store", True):
         raise missing
     return Stored(job, chat, echo)
 
 
-def readable(job: Job, caller: Caller) -> bool:
+def readable(services: Services, job: Job, caller: Caller) -> bool:
     """Return whether this is a chat job of the caller's that has not been deleted."""
-    return job.tenant == caller.tenant and not job.hidden and streams_text(job.kind)
+    return job.tenant == caller.tenant and not job.hidden and services.kinds.streams_text(job.kind)
 
 
 async def whole_response(

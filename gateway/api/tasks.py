@@ -27,7 +27,7 @@ from gateway.streams.sse import watching
 from shared.model.errors import InvalidRequest, Unavailable
 from shared.model.events import START, decode_frame, split_frames
 from shared.model.jobs import Job, OnDisconnect
-from shared.model.kinds import CHAT, EMBEDDINGS, KINDS, has_result, streams_text
+from shared.model.kinds import CHAT, EMBEDDINGS, ResultForm
 from shared.model.lifecycle import State
 
 WAIT_MOST_S: Final = 60
@@ -55,7 +55,7 @@ async def _submit(request: Request, fixed: str | None) -> Response:
     services = services_of(request)
     services.refuse_if_draining()
     caller = services.keyring.caller(request.headers.get("authorization"))
-    kind = fixed or _kind(request.query_params, services.settings.tasks_kind)
+    kind = fixed or _kind(request.query_params, services)
     body = await read_json(request, services.settings.max_body_bytes, services.heavy)
     call = JobRequest(
         f"tasks.{kind}",
@@ -70,7 +70,9 @@ async def _submit(request: Request, fixed: str | None) -> Response:
     spec = await RequestWork.of(services.heavy, request).run(services.admission.admit, call, caller)
     job = await services.admission.submit(spec)
     address = _address(services, job)
-    return AsciiJSONResponse(show_task(job, address), 202, {**_headers(job), "location": address})
+    return AsciiJSONResponse(
+        show_task(job, address, partial=_has_part(services, job)), 202, {**_headers(job), "location": address}
+    )
 
 
 async def get(request: Request) -> Response:
@@ -100,11 +102,11 @@ async def _own_task(request: Request, services: Services) -> Job:
     return await own_job(services, caller, task_id, called=f"task {task_id}")
 
 
-def _kind(query: Mapping[str, str], default: str | None) -> str:
-    kind, known = query.get("kind", default), ", ".join(KINDS)
+def _kind(query: Mapping[str, str], services: Services) -> str:
+    kind, known = query.get("kind", services.settings.tasks_kind), services.kinds.names
     if kind is None:
         raise InvalidRequest(f"Name the task's kind in the query, as in ?kind=chat; there are: {known}.", param="kind")
-    if kind not in KINDS:
+    if kind not in services.kinds:
         raise InvalidRequest(f"kind must be one of: {known}.", param="kind")
     return kind
 
@@ -132,18 +134,26 @@ async def _wait_for_end(request: Request, services: Services, job: Job, wait_s: 
 
 
 async def _answer(services: Services, job: Job) -> Response:
-    address = _address(services, job)
+    address, partial = _address(services, job), _has_part(services, job)
     if not job.ended:
-        return AsciiJSONResponse({**show_task(job, address), "result": None}, headers=_headers(job))
-    if has_result(job.kind):
-        task, embedded = show_task(job, address), job.embedded
-        if not has_part(job):
-            return AsciiJSONResponse({**task, "result": None}, headers=_headers(job))
-        listed = EmbeddingList(job.model, embedded, Encoding.FLOAT)
-        return EmbeddingsResponse(services, job, embedded, NestedList(task, listed))
-    result = await _text_result(services, job) if streams_text(job.kind) else None
+        return AsciiJSONResponse({**show_task(job, address, partial=partial), "result": None}, headers=_headers(job))
+    match services.kinds.result_form(job.kind):
+        case ResultForm.VECTORS if partial:
+            task, embedded = show_task(job, address, partial=True), job.embedded
+            listed = EmbeddingList(job.model, embedded, Encoding.FLOAT)
+            return EmbeddingsResponse(services, job, embedded, NestedList(task, listed))
+        case ResultForm.EVENTS if services.kinds.streams_text(job.kind):
+            result = await _text_result(services, job)
+        case ResultForm.VALUE:
+            result = job.outcome.get("result")
+        case _:
+            result = None
     shown = show_task(job, address, partial=result is not None)
     return AsciiJSONResponse({**shown, "result": result}, headers=_headers(job))
+
+
+def _has_part(services: Services, job: Job) -> bool:
+    return has_part(job, streams_text=services.kinds.streams_text(job.kind))
 
 
 async def _text_result(services: Services, job: Job) -> dict[str, Any] | None:

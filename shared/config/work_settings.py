@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from shared.config.comma_lists import CommaSeparated
 from shared.model.bounds import WORKER_SLOTS
 from shared.model.jobs import LONGEST_TIMEOUT_S
-from shared.model.kinds import KINDS
 from shared.model.lanes import parse_lanes
 from shared.model.routes import OnStreamFailure
 
@@ -100,13 +99,6 @@ class WorkSettings(BaseModel):
             "a job of `on_disconnect: cancel`, such as a chat completion's, ends this long after its last viewer left"
         ),
     )
-
-    @field_validator("tasks_kind")
-    @classmethod
-    def _exists(cls, value: str | None) -> str | None:
-        if value is not None and value not in KINDS:
-            raise ValueError(f"must be a kind of job: {', '.join(KINDS)}")
-        return value
 
     @field_validator("lanes")
     @classmethod

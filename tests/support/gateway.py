@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
 from gateway.api.services import Services
 from gateway.app import running
 from gateway.server import listen, make_server
@@ -38,11 +39,13 @@ async def until(so: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running_gateway(settings: Settings, *, connections: int = CONNECTIONS) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    settings: Settings, *, connections: int = CONNECTIONS, kinds: AdmittedKinds = ADMITTED_KINDS
+) -> AsyncIterator[Gateway]:
     """Run a gateway on a free port. Its readers are cut off at the end, and must release everything."""
     with contextlib.closing(listen("127.0.0.1", 0, settings.send_timeout_s)) as listener:
         port = listener.getsockname()[1]
-        async with running(settings) as services:
+        async with running(settings, kinds) as services:
             server = make_server(services, lambda: None, connections=connections)
             server.config.load()
             server.lifespan = server.config.lifespan_class(server.config)

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
 from shared.config.settings import Settings
 from shared.model.events import START, TERMINAL_EVENTS, Event, EventId, EventType, decode_frame, parse_id
 from shared.model.jobs import Job
@@ -25,6 +26,7 @@ from tests.support.told import MODEL
 from worker.app import run_worker
 from worker.configured_providers import make_providers
 from worker.dispatch.reconciler import identity_of
+from worker.execution.executions import EXECUTABLE_KINDS, ExecutableKinds
 from worker.upstream.providers.base import Provider
 
 STOP_S = 15.0
@@ -244,21 +246,27 @@ async def read_story(client: Client, job_id: str) -> Story:
 
 
 @asynccontextmanager
-async def running_system(settings: Settings) -> AsyncIterator[System]:
-    """A gateway, without a worker."""
-    async with open_core(redis_url_of(settings), settings.key_prefix) as core, running_gateway(settings) as gateway:
+async def running_system(settings: Settings, kinds: AdmittedKinds = ADMITTED_KINDS) -> AsyncIterator[System]:
+    """A gateway that admits these kinds of jobs, without a worker."""
+    async with (
+        open_core(redis_url_of(settings), settings.key_prefix) as core,
+        running_gateway(settings, kinds=kinds) as gateway,
+    ):
         yield System(settings, gateway, core)
 
 
 class Worker:
     """A worker in this process."""
 
-    def __init__(self, settings: Settings, providers: Mapping[str, Provider]) -> None:
+    def __init__(
+        self, settings: Settings, providers: Mapping[str, Provider], kinds: ExecutableKinds = EXECUTABLE_KINDS
+    ) -> None:
         self._stop, self._now, self._ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(
             run_worker(
                 settings,
                 providers,
+                kinds,
                 ready=self._ready.set,
                 stop=self._stop,
                 now=self._now,
@@ -296,14 +304,16 @@ class Worker:
 
 @asynccontextmanager
 async def running_worker(
-    settings: Settings, provider: Provider | Mapping[str, Provider] | None = None
+    settings: Settings,
+    provider: Provider | Mapping[str, Provider] | None = None,
+    kinds: ExecutableKinds = EXECUTABLE_KINDS,
 ) -> AsyncIterator[Worker]:
     """A worker that is ready, with those providers that the settings name, or with this one or these in their place."""
     if provider is None:
         provider = make_providers(settings)
     elif not isinstance(provider, Mapping):
         provider = dict.fromkeys(settings.route_table().upstreams, provider)
-    worker = Worker(settings, provider)
+    worker = Worker(settings, provider, kinds)
     try:
         await worker.ready()
         yield worker

@@ -1,16 +1,17 @@
-"""The executions that a worker can make, by the kind of the job: one Protocol, and a registry of factories.
+"""The kinds of jobs that a worker can execute: each is a value with the facts of the kind and a factory of executions.
 
-A new kind adds a class that has the Protocol's members, and one line to `execution_factories`; the kind's other
-properties are in shared/model/kinds.py.
+A composition root may add others. An execution is a class with the members of `RunningExecution`.
 Not here: the decisions before and after an execution (job_run.py).
 """
 
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from shared.model.errors import AttemptFailed
 from shared.model.events import EventId
-from shared.model.kinds import CHAT, EMBEDDINGS
+from shared.model.kinds import CHAT_KIND, EMBEDDINGS_KIND, KindSpec
+from shared.model.registry import Registry
 from shared.store.answers import FinishAnswer, StopReason
 from shared.store.jobs import Execution, Store
 from shared.store.results import Results
@@ -55,18 +56,55 @@ class RunningExecution(Protocol):
         """Write the terminal event."""
 
 
-ExecutionFactory = Callable[[Execution, AttemptInput], RunningExecution]
+@dataclass(frozen=True, slots=True)
+class ExecutionServices:
+    """The parts of the process that executions use, and the bounds of their output in bytes."""
+
+    store: Store
+    results: Results
+    pump: Pump
+    metrics: Metrics
+    max_log_bytes: int
+    max_result_bytes: int
 
 
-def execution_factories(
-    store: Store, results: Results, pump: Pump, metrics: Metrics, *, max_log_bytes: int, max_result_bytes: int
-) -> Mapping[str, ExecutionFactory]:
-    """Return the factory of each kind of job that this version can run."""
+StartExecution = Callable[[Execution, AttemptInput, ExecutionServices], RunningExecution]
+"""Make the execution of one attempt; `run` then runs it."""
 
-    def chat(execution: Execution, given: AttemptInput) -> RunningExecution:
-        return Attempt(execution, given, pump, metrics, max_log_bytes=max_log_bytes)
 
-    def embeddings(execution: Execution, given: AttemptInput) -> RunningExecution:
-        return Embedding(execution, given, store, results, pump.clock, metrics, max_result_bytes=max_result_bytes)
+@dataclass(frozen=True, slots=True)
+class KindExecution:
+    """One kind of job, as a worker executes it."""
 
-    return {CHAT: chat, EMBEDDINGS: embeddings}
+    spec: KindSpec
+    start: StartExecution
+
+    @property
+    def name(self) -> str:
+        """Return the kind's name."""
+        return self.spec.name
+
+
+ExecutableKinds = Registry[KindExecution]
+
+
+def _start_chat(execution: Execution, given: AttemptInput, services: ExecutionServices) -> RunningExecution:
+    return Attempt(execution, given, services.pump, services.metrics, max_log_bytes=services.max_log_bytes)
+
+
+def _start_embeddings(execution: Execution, given: AttemptInput, services: ExecutionServices) -> RunningExecution:
+    return Embedding(
+        execution,
+        given,
+        services.store,
+        services.results,
+        services.pump.clock,
+        services.metrics,
+        max_result_bytes=services.max_result_bytes,
+    )
+
+
+EXECUTABLE_KINDS: Final[ExecutableKinds] = Registry(
+    "kind", (KindExecution(CHAT_KIND, _start_chat), KindExecution(EMBEDDINGS_KIND, _start_embeddings))
+)
+"""The kinds that each worker executes."""

@@ -6,7 +6,6 @@ the next job and its lease (worker/dispatch).
 
 import asyncio
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -26,7 +25,6 @@ from shared.model.errors import (
 )
 from shared.model.events import EventId
 from shared.model.jobs import Progress
-from shared.model.kinds import streams_text
 from shared.model.lifecycle import State
 from shared.store.answers import BeginRefusal, RenewAnswer, StopReason, Written, has_ended
 from shared.store.jobs import Execution, Store
@@ -36,7 +34,7 @@ from shared.store.retrying import retry_until_redis_answers
 from shared.telemetry.metrics import Metrics
 from worker.execution.attempt import AttemptInput
 from worker.execution.ending import Ending, read_partial_answer
-from worker.execution.executions import ExecutionFactory, RunningExecution
+from worker.execution.executions import ExecutableKinds, ExecutionServices, RunningExecution
 from worker.execution.job_end import JobEnder
 from worker.execution.next_attempt import (
     NextAttempt,
@@ -85,7 +83,8 @@ class RunServices:
     routes: Routes
     selector: ProviderSelector
     ender: JobEnder
-    factories: Mapping[str, ExecutionFactory]
+    kinds: ExecutableKinds
+    executions: ExecutionServices
     limits: RunLimits
     lease_s: float
     metrics: Metrics
@@ -165,7 +164,7 @@ class JobRun:
         job, request = await retry_until_redis_answers(lambda: self._store.load_with_request(self.claim.job_id))
         if job.request_id:
             structlog.contextvars.bind_contextvars(request=job.request_id)
-        if job.kind not in self._services.factories:
+        if job.kind not in self._services.kinds:
             raise BrokenJob(f"This version does not support jobs of kind {job.kind!r}.")
         return Plan.of(job, request, self._services.routes.chain(job.model))
 
@@ -275,7 +274,7 @@ class JobRun:
         self, plan: Plan, made: NextAttempt, begun: Execution, given: AttemptInput, permit: Permit
     ) -> NextAttempt | Outcome:
         log.info("attempt.started", attempt=begun.attempt, epoch=begun.epoch, provider=permit.provider)
-        execution = self._services.factories[plan.job.kind](begun, given)
+        execution = self._services.kinds[plan.job.kind].start(begun, given, self._services.executions)
         ending = await self._run_execution(execution)
         if isinstance(ending, AttemptFailed):
             self._services.selector.failed(self.claim.job_id, permit, ending)
@@ -334,7 +333,7 @@ class JobRun:
             return await self._after_stop(execution)
         ended, completed = has_ended(answer), ending.state is State.COMPLETED
         log.info("attempt.finished", status=ending.state.value, ended=ended)
-        if streams_text(plan.job.kind) and completed and ended:
+        if self._services.kinds[plan.job.kind].spec.streams_text and completed and ended:
             self._services.token_estimate.record(plan.request, ending.data["usage"]["completion_tokens"])
         if answer is StopReason.CANCELLED:
             return disposition(await self._services.ender.end_cancelled(execution.execution))

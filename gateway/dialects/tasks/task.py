@@ -9,26 +9,22 @@ from gateway.dialects.embeddings import EmbeddingList
 from gateway.dialects.tasks.status import TaskStatus, status_of
 from shared.model.events import EventId, encode_data
 from shared.model.jobs import Job
-from shared.model.kinds import streams_text
 from shared.model.lifecycle import State
 
 _STARTED: Final = EventId(1, 1)
 """The event with which the first execution of a job begins; the parts of its answer follow."""
 
 
-def has_part(job: Job) -> bool:
-    """Return whether there may be a part of the job's result."""
-    if streams_text(job.kind):
+def has_part(job: Job, *, streams_text: bool) -> bool:
+    """Return whether there may be a part of the job's result. Some kinds of jobs stream text."""
+    if streams_text:
         return job.last > _STARTED
     return job.embedded is not None and job.embedded.done > 0
 
 
-def show_task(job: Job, address: str, *, partial: bool | None = None) -> dict[str, Any]:
-    """Show a job as a task at this address, without its result.
-
-    `partial` says that there is a part of its result; None takes it from the record.
-    """
-    status = status_of(job, partial=has_part(job) if partial is None else partial)
+def show_task(job: Job, address: str, *, partial: bool) -> dict[str, Any]:
+    """Show a job as a task at this address, without its result; `partial` says that there is a part of the result."""
+    status = status_of(job, partial=partial)
     return {
         "task_id": job.id,
         "status": status.value,

@@ -522,7 +522,10 @@ def test_the_same_body_in_another_lane_has_another_fingerprint(make: Callable[..
 
 
 def embeddings(body: Mapping[str, Any], key: str | None = None, lane: str | None = None) -> JobSpec:
-    return admission().admit(JobRequest("embeddings", body, body, RequestOptions(lane), key, kind=EMBEDDINGS), ALICE)
+    return admission().admit(
+        JobRequest("embeddings", body, body, RequestOptions(lane), key, kind=EMBEDDINGS),
+        ALICE,
+    )
 
 
 def test_a_call_to_embed_is_a_job_whose_inputs_are_a_list() -> None:

@@ -45,6 +45,11 @@ def embeddings(done: int | None, status: State = State.RUNNING) -> Job:
     return replace(CHAT_JOB, kind=EMBEDDINGS, status=status, embedded=None if done is None else made(done))
 
 
+def shown(job: Job) -> dict[str, Any]:
+    """Show a job as a task, with the part of its result that its record says."""
+    return show_task(job, ADDRESS, partial=has_part(job, streams_text=job.kind == CHAT))
+
+
 @pytest.mark.parametrize(
     ("job", "status"),
     [
@@ -65,7 +70,7 @@ def embeddings(done: int | None, status: State = State.RUNNING) -> Job:
     ],
 )
 def test_each_status_of_a_job_has_one_of_a_task(job: Job, status: TaskStatus) -> None:
-    assert show_task(job, ADDRESS)["status"] == status.value
+    assert shown(job)["status"] == status.value
 
 
 @pytest.mark.parametrize(("partial", "status"), [(True, "PARTIAL_SUCCESS"), (False, "FAILURE")])
@@ -89,12 +94,12 @@ def test_a_failed_chat_is_a_partial_success_if_its_log_has_text(partial: bool, s
     ],
 )
 def test_progress_counts_inputs_and_reaches_100_at_the_end_only(job: Job, progress: dict[str, Any]) -> None:
-    assert show_task(job, ADDRESS)["progress"] == progress
+    assert shown(job)["progress"] == progress
 
 
 def test_a_task_has_its_addresses_and_its_error() -> None:
     error = {"code": "deadline_passed", "message": "…"}
-    task = show_task(replace(CHAT_JOB, status=State.EXPIRED, outcome={"error": error}), ADDRESS)
+    task = shown(replace(CHAT_JOB, status=State.EXPIRED, outcome={"error": error}))
 
     assert task["links"] == {"self": ADDRESS, "cancel": f"{ADDRESS}/cancel"}
     assert (task["task_id"], task["error"]) == (CHAT_JOB.id, error)
@@ -102,15 +107,15 @@ def test_a_task_has_its_addresses_and_its_error() -> None:
 
 def test_a_list_of_embeddings_is_the_result_within_its_task() -> None:
     job = embeddings(2, State.COMPLETED)
-    listed = NestedList(show_task(job, ADDRESS), EmbeddingList("m", made(2), Encoding.FLOAT))
+    listed = NestedList(shown(job), EmbeddingList("m", made(2), Encoding.FLOAT))
 
     written = listed.opening + listed.items(struct.pack("<2f", 0.5, 1.0)) + listed.closing
 
     task = json.loads(written)
-    assert task.keys() == {*show_task(job, ADDRESS), "result"}
+    assert task.keys() == {*shown(job), "result"}
     assert [each["embedding"] for each in task["result"]["data"]] == [[0.5], [1.0]]
 
 
 def test_the_first_part_of_a_chat_comes_after_its_start() -> None:
-    assert not has_part(replace(CHAT_JOB, last=BEGUN))
-    assert has_part(replace(CHAT_JOB, last=TEXT))
+    assert not has_part(replace(CHAT_JOB, last=BEGUN), streams_text=True)
+    assert has_part(replace(CHAT_JOB, last=TEXT), streams_text=True)

@@ -1,0 +1,41 @@
+"""Test the kinds that a gateway admits: the facts of each, and those of a kind that only a newer version knows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from gateway.admission.kinds import ADMITTED_KINDS, KindAdmission
+from shared.model.errors import InvalidRequest
+from shared.model.kinds import CHAT, CHAT_KIND, EMBEDDINGS, ResultForm
+
+
+def test_chats_and_embeddings_are_admitted() -> None:
+    assert list(ADMITTED_KINDS) == [CHAT, EMBEDDINGS]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "result"),
+    [
+        (CHAT, True, ResultForm.EVENTS),
+        (EMBEDDINGS, False, ResultForm.VECTORS),
+        ("of a newer version", False, ResultForm.EVENTS),
+    ],
+)
+def test_a_kind_has_its_answer_in_one_place(kind: str, text: bool, result: ResultForm) -> None:
+    assert (ADMITTED_KINDS.streams_text(kind), ADMITTED_KINDS.result_form(kind)) == (text, result)
+
+
+def test_a_call_of_a_dialect_is_read_as_a_job_is_if_its_kind_has_no_reader_for_calls() -> None:
+    def read(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+        return {"body": body, **request}
+
+    assert KindAdmission(CHAT_KIND, read).read({"a": 1}) == {"body": {"a": 1}, "a": 1}
+
+
+def test_only_the_call_of_a_dialect_may_name_the_encoding_of_vectors() -> None:
+    embeddings, asked = ADMITTED_KINDS[EMBEDDINGS], {"model": "m", "input": "a", "encoding_format": "base64"}
+
+    assert embeddings.read(asked) == {"model": "m", "input": ["a"]}
+    with pytest.raises(InvalidRequest, match="encoding_format is chosen when the result is read"):
+        embeddings.read_input(asked, dict(asked))
