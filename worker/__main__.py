@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 
 import structlog
 import uvloop
@@ -17,6 +18,7 @@ from shared.process.ready import report_ready
 from shared.telemetry.logs import configure_logs, log_notes
 from worker.app import run_worker
 from worker.configured_providers import make_providers
+from worker.execution.completion import CompletionStep
 from worker.execution.executions import EXECUTABLE_KINDS, ExecutableKinds
 from worker.upstream.providers.protocols import BUILT_IN_PROTOCOLS, ProviderProtocols
 
@@ -28,8 +30,12 @@ async def main(
     ready_fd: int | None,
     protocols: ProviderProtocols = BUILT_IN_PROTOCOLS,
     kinds: ExecutableKinds = EXECUTABLE_KINDS,
+    steps: Sequence[CompletionStep] = (),
 ) -> int:
-    """Run the worker with signal handling and return the exit code of the process."""
+    """Run the worker with signal handling and return the exit code of the process.
+
+    `steps` are completion steps beside its own.
+    """
     stop, now = asyncio.Event(), asyncio.Event()
 
     def on_signal() -> None:
@@ -45,15 +51,15 @@ async def main(
 
     try:
         providers = make_providers(settings, protocols)
-        await run_worker(settings, providers, kinds, ready=ready, stop=stop, now=now)
+        await run_worker(settings, providers, kinds, ready=ready, stop=stop, now=now, steps=steps)
     except (StartupError, RedisUnavailable) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def cli() -> int:
-    """Run `python -m worker`."""
+def cli(steps: Sequence[CompletionStep] = ()) -> int:
+    """Run `python -m worker`; `steps` are completion steps beside its own."""
     parser = argparse.ArgumentParser(prog="tailrace worker", description="Run one worker process.")
     parser.add_argument("--ready-fd", type=int, default=None, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -64,7 +70,7 @@ def cli() -> int:
         return 2
     configure_logs(settings.log_level, settings.log_format)
     log_notes(environment_notes())
-    return uvloop.run(main(settings, arguments.ready_fd))
+    return uvloop.run(main(settings, arguments.ready_fd, steps=steps))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Not here: signals and the command line (__main__.py), and the work of any part.
 import asyncio
 import gc
 import uuid
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +18,10 @@ from shared.model.errors import StartupError
 from shared.model.lanes import parse_lanes
 from shared.model.routes import RouteTable
 from shared.process.clock import SystemClock
-from shared.store.answers import StopReason
 from shared.store.breaker_state import BreakerStates
 from shared.store.catalog import ModelCatalog
 from shared.store.client import Client, open_client, require_redis, warm
-from shared.store.control import CancelJob, PermitReleased, parse_message
+from shared.store.completions import Completions
 from shared.store.dead_letters import DeadLetters
 from shared.store.fleet_metrics import Fleet, Publisher
 from shared.store.jobs import Store
@@ -39,17 +38,19 @@ from shared.store.server_watch import ServerWatch
 from shared.telemetry.metrics import Buckets, Metrics
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.dispatch.claimed_jobs import ClaimedJobs
+from worker.dispatch.control_messages import handle_control_message
 from worker.dispatch.dispatcher import Dispatcher
 from worker.dispatch.leases import Leases
 from worker.dispatch.reaper import Reaper
 from worker.dispatch.reconciler import Reconciler
 from worker.dispatch.slots import Slots
-from worker.execution.completion import CompletionSteps
+from worker.execution.completion import CompletionStep, CompletionSteps
 from worker.execution.executions import EXECUTABLE_KINDS, ExecutableKinds, ExecutionServices
 from worker.execution.job_end import JobEnder
 from worker.execution.job_run import RunLimits, RunServices
 from worker.execution.pump import Pump
 from worker.execution.runs import Runs
+from worker.execution.steps import AddDeadLetter, RemoveQueueEntry
 from worker.model.breaker import Policy
 from worker.model.token_estimate import SavedTokenEstimate
 from worker.model_publisher import publish_models
@@ -113,14 +114,15 @@ class ServerAge:
 class Builder:
     """Builds the parts of one worker from its settings, in the order of their needs."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+    def __init__(self, settings: Settings, stack: AsyncExitStack, steps: Sequence[CompletionStep] = ()) -> None:
+        """Open the connections; they are closed with the `stack`. `steps` are completion steps beside its own."""
         self.settings = settings
         self.clock = SystemClock()
         self.keys = Keys(settings.key_prefix, settings.arq_prefixed)
         self.metrics = Metrics(silent=not settings.metrics)
         self.token_estimate = SavedTokenEstimate()
         self.clients = self._open_clients(stack)
-        self.stores = self._stores()
+        self.stores = self._stores(steps)
         self.pump = Pump(
             ReplayLog(self.clients.writer, self.keys), self.clock, max_bytes=settings.pump_bytes, metrics=self.metrics
         )
@@ -160,7 +162,7 @@ class Builder:
         for each in (self.clients.writer, self.clients.wake_up):
             await warm(each)
 
-    def _stores(self) -> Stores:
+    def _stores(self, extra: Sequence[CompletionStep]) -> Stores:
         settings, keys, metrics = self.settings, self.keys, self.metrics
         store = Store(
             self.clients.jobs,
@@ -179,7 +181,9 @@ class Builder:
             metrics=metrics,
         )
         queue = Queue(self.clients.queue, keys, metrics)
-        completion_steps = CompletionSteps(queue, dead_letters, store, metrics)
+        steps = (AddDeadLetter(dead_letters, metrics), *extra, RemoveQueueEntry(queue))
+        completions = Completions(self.clients.jobs, keys, settings.lease_s)
+        completion_steps = CompletionSteps(steps, completions, queue, store)
         return Stores(store, queue, ReplayLog(self.clients.jobs, keys), completion_steps)
 
     async def server_age(self) -> ServerAge:
@@ -284,12 +288,12 @@ class Builder:
             stores.jobs, stores.queue, record_scan, stores.completion_steps, lease_s=settings.lease_s, bounds=bounds
         )
 
-    def feed(self, runs: Runs, leases: Leases, concurrency: Concurrency) -> LiveFeed:
+    def feed(self, runs: Runs, leases: Leases, concurrency: Concurrency, reaper: Reaper) -> LiveFeed:
         """Build the reader of the control channel."""
         feed = LiveFeed(
             self.clients.feed,
             self.clock,
-            on_message=lambda _, raw: handle_control_message(raw, runs, concurrency),
+            on_message=lambda _, raw: handle_control_message(raw, runs, concurrency, reaper),
             on_confirmed=lambda _: leases.renew_soon(),
             connects=self.metrics.feed_connects.of(),
         )
@@ -318,32 +322,36 @@ async def run_worker(
     ready: Callable[[], None],
     stop: asyncio.Event,
     now: asyncio.Event,
+    steps: Sequence[CompletionStep] = (),
 ) -> None:
     """Run jobs of these kinds until `stop` is set, then drain; `now` cuts the draining short.
 
     The providers are closed at the end.
+
+    `steps` are completion steps that run beside its own, after each job's end.
 
     Raises:
         StartupError: Redis is unfit.
         RedisUnavailable: Redis does not answer.
     """
     async with AsyncExitStack() as stack:
-        build = Builder(settings, stack)
+        build = Builder(settings, stack, steps)
         await build.check_servers()
         upstreams = await build.upstreams(providers, stack)
         age = await build.server_age()
         runs = build.runs(upstreams, kinds)
         leases = build.leases(runs)
         dispatcher = build.dispatcher(runs, leases, age)
+        reaper = build.reaper(dispatcher.serve, age)
         _observe(build.metrics, settings, dispatcher, stop)
         publisher = Publisher(Fleet(build.clients.queue, build.keys), build.metrics, build.clock, "worker")
         loops = [
             build.pump.run(),
-            build.feed(runs, leases, upstreams.concurrency).run(),
+            build.feed(runs, leases, upstreams.concurrency, reaper).run(),
             leases.run(),
             upstreams.breakers.run(),
             upstreams.concurrency.run(),
-            build.reaper(dispatcher.serve, age).run(),
+            reaper.run(),
             build.reconciler().run(),
             ServerWatch(build.clients.servers, build.keys, build.clock, build.metrics).run(),
             *build.model_publishing(upstreams.table, providers),
@@ -385,17 +393,6 @@ async def _supervise(
         await drain(dispatcher, drain_s, now)
         for task in (*side, taking):
             task.cancel()
-
-
-def handle_control_message(raw: bytes, runs: Runs, concurrency: Concurrency) -> None:
-    """React to a message of the control channel."""
-    match parse_message(raw):
-        case CancelJob(job_id):
-            runs.stop(job_id, StopReason.CANCELLED)
-        case PermitReleased(provider):
-            concurrency.freed(provider)
-        case None:
-            log.debug("worker.unknown_control_message", bytes=len(raw))
 
 
 async def drain(dispatcher: Dispatcher, drain_s: float, now: asyncio.Event) -> None:

@@ -113,7 +113,9 @@ async def cancel_job(services: Services, job: Job, *, wait: bool = True) -> None
     """Cancel a job on request, and `wait` briefly for its end."""
     answer = await services.store.cancel(job.id, Cancelled.because("cancelled"))
     if answer is CancelAnswer.CANCELLED:
-        await services.queue.done(job.id, job.lane)
+        # A worker runs the completion steps, of which the removal of the queue entry is the last.
+        await services.queue.leave_lane(job.id, job.lane)
+        await services.store.announce_end(job.id)
     elif answer is CancelAnswer.CANCELLING:
         # A job between attempts has no owner that could report its end.
         await services.queue.schedule_check([job.id], CANCEL_WAIT_S if job.owner else 0)

@@ -1,4 +1,4 @@
-"""Messages of the control channel, which reaches all workers: a job is cancelled, or a permit is free.
+"""Messages of the control channel, which reaches all workers: a job is cancelled or has ended, or a permit is free.
 
 Pure. The store's functions publish the messages, and a worker parses them. A message can be lost, so a worker also
 checks the records (`Store.beat`) and polls. Workers of other versions read the same messages.
@@ -11,6 +11,7 @@ from typing import Final
 from shared.model.jobs import is_job_id
 
 _PERMIT: Final = "place:"
+_ENDED: Final = "ended:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,25 @@ class PermitReleased:
     provider: str
 
 
-ControlMessage = CancelJob | PermitReleased
+@dataclass(frozen=True, slots=True)
+class JobEnded:
+    """A gateway ended this job: a worker has to run its completion steps."""
+
+    job_id: str
+
+
+ControlMessage = CancelJob | PermitReleased | JobEnded
 
 
 def encode_message(message: ControlMessage) -> bytes:
     """Encode a message for the channel."""
-    if isinstance(message, CancelJob):
-        return message.job_id.encode()
-    return f"{_PERMIT}{message.provider}".encode()
+    match message:
+        case CancelJob(job_id):
+            return job_id.encode()
+        case PermitReleased(provider):
+            return f"{_PERMIT}{provider}".encode()
+        case JobEnded(job_id):
+            return f"{_ENDED}{job_id}".encode()
 
 
 def parse_message(raw: bytes) -> ControlMessage | None:
@@ -42,4 +54,7 @@ def parse_message(raw: bytes) -> ControlMessage | None:
     text = raw.decode("utf-8", "replace")
     if text.startswith(_PERMIT):
         return PermitReleased(text.removeprefix(_PERMIT))
-    return CancelJob(text) if is_job_id(text) else None
+    job_id = text.removeprefix(_ENDED)
+    if not is_job_id(job_id):
+        return None
+    return CancelJob(job_id) if job_id == text else JobEnded(job_id)

@@ -18,6 +18,7 @@ _PARTS: Final = (
     "jobs",
     "log",
     "endings",
+    "completion",
     "viewers",
     "reading",
     "dead_letters",

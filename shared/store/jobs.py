@@ -37,7 +37,7 @@ from shared.store.answers import (
     parse_finish_answer,
 )
 from shared.store.client import Functions
-from shared.store.control import CancelJob, encode_message
+from shared.store.control import CancelJob, JobEnded, encode_message
 from shared.store.job_counts import JobCounts
 from shared.store.job_creation import create_step
 from shared.store.job_records import REMAINS_FIELDS, Remains, parse_job, parse_remains, parse_request, readable
@@ -282,6 +282,10 @@ class Store:
         if answer is CancelAnswer.CANCELLED:
             self._counts.ended(State.CANCELLED, outcome)
         return answer
+
+    async def announce_end(self, job_id: str) -> None:
+        """Notify the workers of a job that ended without one, so that its completion steps run at once."""
+        await self._client.publish(self._keys.control, encode_message(JobEnded(job_id)))
 
     async def forget(self, job_id: str) -> ForgetAnswer:
         """Delete an ended job now. Hide another one: its worker and readers need the record until a minute after."""

@@ -268,7 +268,7 @@ class Queue:
         return bool(await self._client.exists(self._arq.job + job_id))
 
     async def done(self, job_id: str, lane: str) -> None:
-        """Remove a job that has ended from the queue: the last completion step; idempotent."""
+        """Remove the entry of a job that has ended: the last of its completion steps; idempotent."""
         keys = [
             self._keys.lane(lane),
             self._keys.active,
@@ -278,6 +278,12 @@ class Queue:
             self._keys.reservations,
         ]
         await self._functions.call("done", keys, job_id, self._keys.ledgers)
+
+    async def leave_lane(self, job_id: str, lane: str, check_in_s: float = 0.0) -> None:
+        """Let an ended job wait no longer. Its entry stays until a reaper has completed it, in so many seconds."""
+        claim, reservations = self._arq.in_progress + job_id, self._keys.reservations
+        keys = [self._keys.lane(lane), self._keys.active, claim, reservations]
+        await self._functions.call("leave_lane", keys, job_id, self._keys.ledgers, int(check_in_s * 1000))
 
     async def schedule_check(self, job_ids: Iterable[str], in_s: float) -> None:
         """Schedule a check of these jobs by the reaper in so many seconds; an earlier one stays."""

@@ -3,6 +3,7 @@
 Workers are in this process, or real ones that SIGKILL ends between two steps.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,11 +14,11 @@ from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.store.dead_letters import DeadLetters
 from shared.telemetry.metrics import Metrics
-from tests.support.core import Core, captured_logs, make_spec
+from tests.support.completion import completion_steps_of
+from tests.support.core import TIMEOUT_S, Core, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
-from worker.execution.completion import CompletionSteps
 
 REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 
@@ -74,6 +75,21 @@ async def test_jobs_that_end_otherwise_are_no_dead_letters_and_one_that_complete
 
     assert completed not in asked
     assert await letters(system.core) == []
+
+
+async def test_a_job_that_completed_costs_one_call_after_its_end(system: System) -> None:
+    told, after = Told(), list[str]()
+    async with running_worker(system.settings, told), system.core.client.monitor() as monitor:
+        job_id = await system.submit()
+        (await told.call()).end()
+        async with asyncio.timeout(2 * TIMEOUT_S):
+            while not after or "tailrace_done_" not in after[-1]:
+                command = await monitor.next_command()
+                text = command["command"]
+                if command["client_type"] != "lua" and job_id in text and (after or "tailrace_finish_" in text):
+                    after.append(text)
+
+    assert [text.split()[1].rsplit("_", 1)[0] for text in after] == ["tailrace_finish", "tailrace_done"]
 
 
 @pytest.mark.parametrize("code", ["invalid_request", "context_length_exceeded", "content_policy_violation"])
@@ -151,7 +167,7 @@ async def test_a_job_that_is_made_again_while_the_lost_one_is_seen_off_stays_in_
     await core.queue.admit(spec, max_depth=10, retention_s=60)
     assert (await core.store.create(spec, 1, again=True)).new
 
-    await CompletionSteps(core.queue, core.dead_letters, core.store).run(spec.id, spec.lane)
+    await completion_steps_of(core).run(spec.id, spec.lane)
 
     assert await system.queue_keys(spec.id) == ["lane", "active", "message"]
 
@@ -160,7 +176,7 @@ async def test_the_counter_has_the_code(system: System) -> None:
     core, metrics = system.core, Metrics()
     job_id = await system.submit()
     await core.finish(await core.take_over(job_id), State.FAILED)
-    completion_steps = CompletionSteps(core.queue, core.dead_letters, core.store, metrics)
+    completion_steps = completion_steps_of(core, metrics=metrics)
 
     for _ in range(2):
         await completion_steps.run(job_id, "default")

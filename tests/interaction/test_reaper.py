@@ -18,13 +18,13 @@ from shared.store.arq_messages import ARQ_FUNCTION, serialize
 from shared.store.jobs import EMPTY_SHA256, Store
 from shared.store.keys import ARQ_JOB
 from shared.store.queue import JOB_CHECK_S
+from tests.support.completion import completion_steps_of
 from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told, told_upstream
 from tests.support.valkey import running_valkey
 from worker.dispatch.reaper import Reaper
-from worker.execution.completion import CompletionSteps
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
 
@@ -81,7 +81,7 @@ class Reaping:
         self.served: list[str] = []
         self.time = Time()
         lanes = (DEFAULT_LANE,)
-        completion_steps = CompletionSteps(core.queue, core.dead_letters, core.store)
+        completion_steps = completion_steps_of(core)
         parts = (core.store, core.queue, completion_steps, self.time, self._end, self.served.append)
         reaper = Reaper(*parts, lanes=lanes, lease_s=lease_s, wait_s=wait_s)
         self.run, self.sweep = reaper.run, reaper.sweep

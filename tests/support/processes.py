@@ -33,7 +33,7 @@ PYTHON = (sys.executable, "-P", "-m")
 _DOOM = """
 import os, signal, sys
 import {module}
-from worker.__main__ import cli
+from {program} import cli
 
 async def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -133,10 +133,13 @@ class Processes:
         """Start a worker and wait until it is ready."""
         return await self._start(Running("worker", (*PYTHON, "worker"), self._env(changes)))
 
-    async def doomed_worker(self, step: str, **changes: Any) -> Running:
-        """Start a worker that SIGKILL ends when it comes to this step, as in `shared.store.queue:Queue.done`."""
+    async def doomed_worker(self, step: str, *, program: str = "worker.__main__", **changes: Any) -> Running:
+        """Start a worker that SIGKILL ends when it comes to this step, as in `shared.store.queue:Queue.done`.
+
+        `program` is the module with the worker's command line.
+        """
         module, _, method = step.partition(":")
-        doom = _DOOM.format(module=module, method=method)
+        doom = _DOOM.format(module=module, method=method, program=program)
         return await self._start(Running("worker", (sys.executable, "-P", "-c", doom), self._env(changes)))
 
     async def upstream(self, *options: str, module: str = "tests.support.upstream") -> str:

@@ -6,7 +6,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,7 @@ from tests.support.told import MODEL
 from worker.app import run_worker
 from worker.configured_providers import make_providers
 from worker.dispatch.reconciler import identity_of
+from worker.execution.completion import CompletionStep
 from worker.execution.executions import EXECUTABLE_KINDS, ExecutableKinds
 from worker.upstream.providers.base import Provider
 
@@ -259,7 +260,11 @@ class Worker:
     """A worker in this process."""
 
     def __init__(
-        self, settings: Settings, providers: Mapping[str, Provider], kinds: ExecutableKinds = EXECUTABLE_KINDS
+        self,
+        settings: Settings,
+        providers: Mapping[str, Provider],
+        kinds: ExecutableKinds = EXECUTABLE_KINDS,
+        steps: Sequence[CompletionStep] = (),
     ) -> None:
         self._stop, self._now, self._ready = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(
@@ -270,6 +275,7 @@ class Worker:
                 ready=self._ready.set,
                 stop=self._stop,
                 now=self._now,
+                steps=steps,
             )
         )
 
@@ -307,13 +313,18 @@ async def running_worker(
     settings: Settings,
     provider: Provider | Mapping[str, Provider] | None = None,
     kinds: ExecutableKinds = EXECUTABLE_KINDS,
+    *,
+    steps: Sequence[CompletionStep] = (),
 ) -> AsyncIterator[Worker]:
-    """A worker that is ready, with those providers that the settings name, or with this one or these in their place."""
+    """A worker that is ready, with those providers that the settings name, or with this one or these in their place.
+
+    `steps` are completion steps beside the worker's own.
+    """
     if provider is None:
         provider = make_providers(settings)
     elif not isinstance(provider, Mapping):
         provider = dict.fromkeys(settings.route_table().upstreams, provider)
-    worker = Worker(settings, provider, kinds)
+    worker = Worker(settings, provider, kinds, steps)
     try:
         await worker.ready()
         yield worker

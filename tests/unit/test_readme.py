@@ -26,6 +26,7 @@ from shared.store.keys import Keys
 from shared.store.rights import acl_rules
 from shared.telemetry.metrics import FleetMetrics, Metrics
 from tests.support.docs import DOCS, ROOT, anchors, links
+from worker.execution.steps import AddDeadLetter, RemoveQueueEntry
 from worker.model.breaker import Policy
 from worker.model.retry import VERDICTS, Sort
 
@@ -72,6 +73,14 @@ def test_the_settings_table_is_the_settings() -> None:
     assert rows == [
         (f"`TAILRACE_{name.upper()}`", shown(field.default), field.description)
         for name, field in Settings.model_fields.items()
+    ]
+
+
+def test_the_table_of_completion_steps_is_them() -> None:
+    rows = [(name, repeatable) for name, repeatable, _ in table("completion step", "repeatable", "effect")]
+
+    assert rows == [
+        (f"`{step.name}`", "yes" if step.repeatable else "no") for step in (AddDeadLetter, RemoveQueueEntry)
     ]
 
 

@@ -9,6 +9,7 @@ functions that end a job and serve its lane are passed in.
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
@@ -81,6 +82,7 @@ class Reaper:
         self._back_at = clock.monotonic() - up_s
         self._token_estimate = token_estimate or SavedTokenEstimate()
         self._reported = ReportedJobs()
+        self._sweep_now = asyncio.Event()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -88,7 +90,7 @@ class Reaper:
         full = False
         while True:
             if not full:
-                await asyncio.sleep(_SWEEP_S)
+                await self._wait_for_sweep()
             try:
                 full = await self.sweep()
                 outage.is_over()
@@ -98,6 +100,16 @@ class Reaper:
                 self._back_at = self._clock.monotonic()
                 self._trust_at = self._back_at + self._lease_s
                 outage.goes_on(error)
+
+    def sweep_soon(self) -> None:
+        """Check the jobs that are due now, because one has just ended without a worker."""
+        self._sweep_now.set()
+
+    async def _wait_for_sweep(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SWEEP_S):
+                await self._sweep_now.wait()
+        self._sweep_now.clear()
 
     async def sweep(self) -> bool:
         """Check the jobs that are due, once; return True if there may be more."""
@@ -132,7 +144,7 @@ class Reaper:
 
     async def _forget(self, job_id: str, job: Job | None) -> None:
         for lane in (job.lane,) if job else self._lanes:
-            await self._completion_steps.run(job_id, lane, failed=job is None or job.status is State.FAILED)
+            await self._completion_steps.run(job_id, lane)
 
     async def _check(self, job: Job, times: _Times) -> None:
         self._serve(job.lane)
@@ -167,7 +179,7 @@ class Reaper:
         if answer is CancelAnswer.CANCELLING:
             await self._queue.schedule_check([job.id], _CANCEL_GRACE_MS / 1000)
         else:
-            await self._completion_steps.run(job.id, job.lane, failed=answer is not CancelAnswer.CANCELLED)
+            await self._completion_steps.run(job.id, job.lane)
         return True
 
     async def _check_broken(self, job_id: str, error: BrokenJob, times: _Times) -> None:

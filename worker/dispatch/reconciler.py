@@ -13,7 +13,6 @@ from contextlib import suppress
 import structlog
 
 from shared.model.jobs import LONGEST_TIMEOUT_S, Job, Place
-from shared.model.lifecycle import State
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.client import REDIS_FAULTS, Outage
 from shared.store.jobs import Store
@@ -123,7 +122,7 @@ async def put_back(
     # The job may have ended since its record was read: then the queue has not lost it but released it.
     (now,) = await store.load_many([place.job_id])
     if now is None or (isinstance(now, Job) and now.ended):
-        await completion_steps.run(place.job_id, place.lane, failed=now is not None and now.status is State.FAILED)
+        await completion_steps.run(place.job_id, place.lane)
         return False
     log.warning("reconciler.put_back", job=place.job_id)
     return True

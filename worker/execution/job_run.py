@@ -11,6 +11,7 @@ from enum import Enum
 
 import structlog
 
+from shared.model.ended_job import EndedJob
 from shared.model.errors import (
     AttemptFailed,
     BrokenJob,
@@ -95,19 +96,16 @@ class Disposition(Enum):
     """The state in which a run leaves its job."""
 
     ENDED = "it has ended"
-    COMPLETED = "it has ended with success"
     ELSEWHERE = "another worker has it, or will"
     UNKNOWN = "it has no record"
 
 
-Outcome = Disposition | float
-"""A job's disposition, or the seconds after which any worker may take it."""
+Outcome = Disposition | EndedJob | float
+"""A job's disposition, its record if it completed here, or the seconds after which any worker may take it."""
 
 
-def disposition(ended: bool, *, completed: bool = False) -> Disposition:
+def disposition(ended: bool) -> Disposition:
     """Return the disposition of a job that was run or ended here."""
-    if completed:
-        return Disposition.COMPLETED
     return Disposition.ENDED if ended else Disposition.ELSEWHERE
 
 
@@ -143,6 +141,8 @@ class JobRun:
             return 0.0
         try:
             plan = await self._load()
+            if plan.job.ended:
+                return Disposition.ENDED
             # The epoch of the record counts only if it was read while this process held the job.
             if not await self._holds():
                 return Disposition.ELSEWHERE
@@ -337,7 +337,9 @@ class JobRun:
             self._services.token_estimate.record(plan.request, ending.data["usage"]["completion_tokens"])
         if answer is StopReason.CANCELLED:
             return disposition(await self._services.ender.end_cancelled(execution.execution))
-        return disposition(ended, completed=isinstance(answer, Written) and completed)
+        if completed and isinstance(answer, Written):
+            return EndedJob.completed(plan.job, execution.execution.attempt, ending.data.get("usage"))
+        return disposition(ended)
 
     async def _after_stop(self, execution: RunningExecution) -> Outcome:
         reason = execution.stopped

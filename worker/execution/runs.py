@@ -5,6 +5,7 @@ Not here: one job's attempts (job_run.py), the choice of the next job and the le
 
 import structlog
 
+from shared.model.ended_job import EndedJob
 from shared.model.errors import InternalError
 from shared.store.answers import StopReason
 from shared.store.client import REDIS_FAULTS
@@ -49,10 +50,12 @@ class Runs:
                 del self._runs[claim.job_id]
         if outcome is Disposition.UNKNOWN:
             log.info("attempt.no_record")
-        if outcome in (Disposition.ENDED, Disposition.COMPLETED, Disposition.UNKNOWN):
-            failed = outcome is not Disposition.COMPLETED
-            await retry_until_redis_answers(lambda: self._completion_steps.run(claim.job_id, claim.lane, failed=failed))
-        return None if isinstance(outcome, Disposition) else outcome
+        if isinstance(outcome, int | float):
+            return outcome
+        if outcome is not Disposition.ELSEWHERE:
+            ended = outcome if isinstance(outcome, EndedJob) else None
+            await retry_until_redis_answers(lambda: self._completion_steps.run(claim.job_id, claim.lane, ended))
+        return None
 
     def execution(self, job_id: str) -> RunningExecution | None:
         """Return the execution of a job that runs now."""

@@ -212,6 +212,17 @@ local function done(keys, args)
   return 1
 end
 
+-- KEYS lane, active, claim, reservations; ARGV job, ledgers, look in ms
+-- A job has ended, and its completion steps have not run: it waits no longer, and is looked at no later than this. Its arq
+-- message stays for the last step: a starting worker compares the jobs that have not completed with the messages.
+local function leave_lane(keys, args)
+  redis.call('ZADD', keys[2], 'XX', 'LT', digits(now_ms() + tonumber(args[3])), args[1])
+  redis.call('ZREM', keys[1], args[1])
+  redis.call('DEL', keys[3])
+  settle({ reservations = keys[4], ledgers = args[2] }, args[1])
+  return 1
+end
+
 -- KEYS active; ARGV then (job, in ms) per job: the reaper should check it no later than this
 local function schedule_check(keys, args)
   local now = now_ms()

@@ -96,13 +96,6 @@ async def test_runs_that_drain_hand_back_the_next_claim_and_forget_it() -> None:
     runs.stop("job", StopReason.CANCELLED)
 
 
-@pytest.mark.parametrize(
-    ("ended", "completed", "expected"),
-    [
-        (True, True, Disposition.COMPLETED),
-        (True, False, Disposition.ENDED),
-        (False, False, Disposition.ELSEWHERE),
-    ],
-)
-def test_a_job_that_has_ended_is_not_elsewhere(ended: bool, completed: bool, expected: Disposition) -> None:
-    assert disposition(ended, completed=completed) is expected
+@pytest.mark.parametrize(("ended", "expected"), [(True, Disposition.ENDED), (False, Disposition.ELSEWHERE)])
+def test_a_job_that_has_ended_is_not_elsewhere(ended: bool, expected: Disposition) -> None:
+    assert disposition(ended) is expected

@@ -1,0 +1,76 @@
+"""Test the completion steps of every job: which job becomes a dead letter, and what leaves the queue."""
+
+from typing import cast
+
+import pytest
+
+from shared.model.ended_job import EndedJob
+from shared.model.lifecycle import TERMINAL, State
+from shared.store.dead_letters import DeadLetters, NewDeadLetter
+from shared.store.queue import Queue
+from shared.telemetry.metrics import Metrics
+from tests.support.core import captured_logs
+from worker.execution.steps import AddDeadLetter, RemoveQueueEntry
+
+LETTER = NewDeadLetter("job", "alice", "low", "server_error", 2)
+
+
+def job(status: State) -> EndedJob:
+    return EndedJob("job", "alice", "low", "chat", "a-model", status, 2, None, "server_error")
+
+
+class Letters:
+    """Answer that a job is a new dead letter, or None."""
+
+    def __init__(self, answer: NewDeadLetter | None) -> None:
+        self.answer = answer
+        self.added: list[str] = []
+
+    async def add(self, job_id: str) -> NewDeadLetter | None:
+        self.added.append(job_id)
+        return self.answer
+
+
+def counted(metrics: Metrics) -> float:
+    return sum(sum(sample.numbers) for sample in metrics.samples().get("tailrace_dead_letters_total", []))
+
+
+@pytest.mark.parametrize("status", sorted(TERMINAL - {State.FAILED}))
+async def test_only_a_failed_job_is_looked_up(status: State) -> None:
+    letters = Letters(LETTER)
+
+    await AddDeadLetter(cast(DeadLetters, letters), Metrics()).run(job(status))
+
+    assert letters.added == []
+
+
+async def test_a_new_dead_letter_is_counted_and_logged() -> None:
+    letters, metrics = Letters(LETTER), Metrics()
+
+    with captured_logs() as logs:
+        await AddDeadLetter(cast(DeadLetters, letters), metrics).run(job(State.FAILED))
+
+    about = {"job": "job", "code": "server_error", "tenant": "alice", "lane": "low", "attempts": 2}
+    assert logs.named("job.dead_letter") == [{"event": "job.dead_letter", **about}]
+    assert (letters.added, counted(metrics)) == (["job"], 1)
+
+
+async def test_a_dead_letter_that_is_not_new_is_neither_counted_nor_logged() -> None:
+    letters, metrics = Letters(None), Metrics()
+
+    with captured_logs() as logs:
+        await AddDeadLetter(cast(DeadLetters, letters), metrics).run(job(State.FAILED))
+
+    assert (logs.named("job.dead_letter"), counted(metrics)) == ([], 0)
+
+
+async def test_the_queue_entry_is_removed_from_the_lane_of_the_job() -> None:
+    removed: list[tuple[str, str]] = []
+
+    class Entries:
+        async def done(self, job_id: str, lane: str) -> None:
+            removed.append((job_id, lane))
+
+    await RemoveQueueEntry(cast(Queue, Entries())).run(job(State.COMPLETED))
+
+    assert removed == [("job", "low")]
