@@ -15,9 +15,10 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from gateway.admission.admission import Admission, Limits
+from gateway.admission.admission import Admission
 from gateway.admission.auth import Keyring
 from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
+from gateway.admission.limits import Limits
 from gateway.admission.shared_links import SharedLinks
 from gateway.admission.strict_models import StrictModels
 from gateway.api import (
@@ -38,6 +39,7 @@ from gateway.api.services import Services
 from gateway.http.cors import Cors
 from gateway.http.errors import ErrorResponses
 from gateway.http.head_check import HeadCheck
+from gateway.http.heavy_work import HeavyWork
 from gateway.http.middleware import RequestLog
 from gateway.http.path_prefix import PathPrefix
 from gateway.http.scrape import Scrape
@@ -122,6 +124,7 @@ async def running(settings: Settings, kinds: AdmittedKinds = ADMITTED_KINDS) -> 
         process = _Process(clock, metrics, memory, fleet, publisher)
         tenant_bounds = settings.tenant_bounds.in_memory(await memory_of(backend.jobs))
         services = _build_services(settings, backend, process, tenant_bounds, kinds)
+        stack.push_async_callback(services.heavy.close)
         marker = MarkerWatch("jobs", backend.jobs, backend.keys, partial(_replace_lost, services))
         with require_redis():
             await marker.check()
@@ -213,6 +216,7 @@ def _build_services(
         watch=ServerWatch(backend.servers, keys, clock, metrics),
         metrics=metrics,
         scrape=Scrape(publisher, process.fleet, queue, letters, limits.lanes),
+        heavy=HeavyWork(metrics),
     )
 
 

@@ -35,4 +35,5 @@ class JobRequest:
     streaming: bool = False
     kept: Mapping[str, Any] | None = None
     """The fields that the answer repeats."""
-    job_id: str | None = None
+    continued: bool = False
+    """Whether a later request may continue it, although it got no answer; a call with `kept` fields always may be."""

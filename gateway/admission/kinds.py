@@ -1,7 +1,8 @@
 """The kinds of jobs that a gateway admits: each is a value with the facts of the kind and the reader of its input.
 
-A composition root may add others. Pure. Not here: the readers of the built-in kinds (gateway/admission/validation.py),
-and the execution of a job (worker/execution/executions.py).
+A composition root may add others, with readers that another process can import: it reads large requests. Pure.
+Not here: the readers of the built-in kinds (gateway/admission/validation.py), and the execution of a job
+(worker/execution/executions.py).
 """
 
 from collections.abc import Callable, Mapping

@@ -18,15 +18,17 @@ from gateway.admission.job_request import JobRequest
 from gateway.admission.request_options import RequestOptions
 from gateway.api.allowance import Allowance
 from gateway.api.dialect_stream import DialectStream
+from gateway.api.incoming import Incoming
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.services import Services, services_of
 from gateway.dialects.ai_sdk.request import Turn, UiRequest, read_chat_id, read_ui_request
 from gateway.dialects.ai_sdk.stream import UiMessageStream
 from gateway.dialects.chat.stream import ChatCompletion, ChatOptions
 from gateway.dialects.errors import Failure, failure_of, headers_of
-from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.bodies import AsciiJSONResponse, read_body
 from gateway.http.errors import Face
 from gateway.http.heavy_work import RequestWork
+from gateway.http.json_body import decode_object, decode_optional_object
 from gateway.streams.reader import StreamBroken
 from gateway.streams.sse import STREAM_HEADERS, EventStream, encode_headers, watching
 from shared.model.errors import (
@@ -54,11 +56,10 @@ _TRIES: Final = 5
 async def create(request: Request) -> Response:
     """Serve `POST /api/chat`."""
     services = services_of(request)
-    services.refuse_if_draining()
-    caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
-    work = RequestWork.of(services.heavy, request)
-    asked = await work.run(read_ui_request, body)
+    incoming = await Incoming.receive(request, services)
+    caller, work = incoming.caller, incoming.work
+    body = await work.run_here(decode_object, incoming.raw)
+    asked = await work.run_here(read_ui_request, body)
     services.open_streams.enter(request.scope, caller.tenant)
     job = await _submit(services, caller, asked, RequestOptions.of(request.headers), work)
     return UiChat(services, job, counted=True)
@@ -88,7 +89,8 @@ async def stop(request: Request) -> Response:
     """Serve `POST /api/chat/{id}/stop`: idempotent; closes the upstream's connection, and readers get an `abort`."""
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes, services.heavy, optional=True)
+    raw = await read_body(request, services.settings.max_body_bytes)
+    body = await services.heavy.run_here(len(raw), decode_optional_object, raw)
     job_id = body.get("activeStreamId")
     if job_id is not None and not isinstance(job_id, str):
         raise InvalidRequest(
@@ -118,7 +120,7 @@ async def _submit(
     model = asked.parameters.get("model") or await _default_model(services)
     for _ in range(_TRIES):
         former = _NOTHING if asked.whole else await _former(services, *chat, work)
-        turns = await work.run(_turns, asked, former)
+        turns = await work.run_here(_turns, asked, former)
         job_id = services.admission.new_id()
         messages = [message for turn in turns for message in turn.messages]
         call = JobRequest(
@@ -128,9 +130,9 @@ async def _submit(
             options,
             on_disconnect=OnDisconnect.CONTINUE,
             metadata={_CHAT: asked.chat_id, _MESSAGE: asked.message_id(job_id)},
-            job_id=job_id,
+            continued=True,
         )
-        spec = await work.run(services.admission.admit, call, caller)
+        spec = await work.run_here(services.admission.specs.admit, call, caller, job_id)
         if not asked.whole and len(spec.request) > services.settings.max_body_bytes:
             raise _too_long(services)
         await services.admission.check_model(spec)
@@ -222,7 +224,7 @@ async def _said(services: Services, job: Job, work: RequestWork) -> list[dict[st
         event = decode_frame(frame)
         allowance.take(len(event.data))
         completion.accept(event)
-    message = await work.run(completion.message)
+    message = await work.run_here(completion.message)
     return [] if message is None else [message]
 
 

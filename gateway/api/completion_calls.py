@@ -4,9 +4,9 @@ The caller's connection keeps the job alive; a caller that was cut off returns w
 formats, and the reading of requests (chat_completions.py, completions.py).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,8 +19,8 @@ from gateway.dialects.chat.chunk_stream import ChunkStream
 from gateway.dialects.chat.resumed_stream import ResumedStream
 from gateway.dialects.chat.stream_request import resumed_at
 from gateway.dialects.chat.whole_answer import WholeAnswer
+from gateway.preparation.completion import PreparedCompletion
 from shared.model.errors import BadCursor, JobNotFound
-from shared.model.jobs import JobSpec
 
 _Options = TypeVar("_Options", bound=AnswerOptions)
 
@@ -34,18 +34,18 @@ class CompletionDialect(Generic[_Options]):
     stream: Callable[[_Options], ChunkStream]
     whole: Callable[[_Options], WholeAnswer]
 
-    async def answer(
-        self, services: Services, spec: JobSpec, request: Mapping[str, Any], *, streaming: bool
-    ) -> Response:
+    async def answer(self, services: Services, prepared: PreparedCompletion[_Options]) -> Response:
         """Submit a job and answer its caller.
 
         Raises:
             BoundReached, IdempotencyConflict: nothing was stored.
         """
-        job = await services.admission.submit(spec)
-        options = self.options.of(job.id, job.model, request)
-        whole, counted = self.whole(options), job.id == spec.id
-        return SynchronousCall(services, job, self.stream(options), whole, streaming=streaming, counted=counted)
+        job = await services.admission.submit(prepared.spec)
+        options = replace(prepared.options, job_id=job.id, model=job.model)
+        whole, counted = self.whole(options), job.id == prepared.spec.id
+        return SynchronousCall(
+            services, job, self.stream(options), whole, streaming=prepared.streaming, counted=counted
+        )
 
     async def resume(self, request: Request) -> Response:
         """Answer with a chat job's answer; as a stream, from the chunk after the caller's last one.

@@ -225,7 +225,8 @@ async def _requeue(services: Services, job_id: str, caller: Caller) -> Job:
         return job
     if asked is None:
         raise BrokenJob("The job's request can't be read.")
-    job = await services.admission.submit(services.admission.again(letter, asked.request, asked.kept))
+    spec = services.admission.specs.again(letter, asked.request, asked.kept, services.admission.new_id())
+    job = await services.admission.submit(spec)
     await services.dead_letters.requeued(job_id, job.id)
     log.info("dead_letter.requeued", job=job_id, requeued_as=job.id, tenant=letter.tenant, by=caller.tenant)
     return job

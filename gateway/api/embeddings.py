@@ -7,33 +7,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import RequestOptions
+from gateway.api.incoming import Incoming
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.results import EmbeddingsResponse
 from gateway.api.services import Services, services_of
 from gateway.api.synchronous_call import SynchronousCall
-from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding, parse_encoding
-from gateway.http.bodies import read_json
+from gateway.dialects.embeddings import EmbeddingList, EmbeddingsEnd, Encoding
 from gateway.http.errors import Face
-from gateway.http.heavy_work import RequestWork
+from gateway.preparation.embeddings import prepare_embeddings
 from shared.model.jobs import Job
-from shared.model.kinds import EMBEDDINGS
 
 
 async def create(request: Request) -> Response:
     """Serve `POST /v1/embeddings` (OpenAI API reference, embeddings/create)."""
     services = services_of(request)
-    services.refuse_if_draining()
-    caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
-    encoding = parse_encoding(body.get("encoding_format"))
-    key = request.headers.get("idempotency-key")
-    work = RequestWork.of(services.heavy, request)
-    call = JobRequest("embeddings", body, body, RequestOptions.of(request.headers), key, kind=EMBEDDINGS)
-    spec = await work.run(services.admission.admit, call, caller)
-    job = await services.admission.submit(spec)
-    return _Answer(services, job, encoding, counted=job.id == spec.id)
+    incoming = await Incoming.receive(request, services)
+    prepared = await incoming.prepare(prepare_embeddings)
+    job = await services.admission.submit(prepared.spec)
+    return _Answer(services, job, prepared.encoding, counted=job.id == prepared.spec.id)
 
 
 class _Answer(SynchronousCall):

@@ -16,11 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.admission.auth import Caller, Links
 from gateway.admission.kinds import AdmittedKinds
+from gateway.api.incoming import Incoming
 from gateway.api.services import Services, services_of
-from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.errors import Face, problem
-from gateway.http.heavy_work import RequestWork
 from gateway.http.middleware import AFTERWARDS
+from gateway.preparation.job import prepare_job
 from gateway.streams.sse import STREAM_HEADERS, EventStream, ReconnectResponse, encode_headers
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
@@ -40,11 +41,8 @@ JOB_HEADER = "x-tailrace-job"
 async def submit(request: Request) -> Response:
     """Serve `POST /v1/jobs`."""
     services = services_of(request)
-    services.refuse_if_draining()
-    caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
-    work = RequestWork.of(services.heavy, request)
-    spec = await work.run(services.admission.native, body, caller, request.headers.get("idempotency-key"))
+    incoming = await Incoming.receive(request, services)
+    caller, spec = incoming.caller, await incoming.prepare(prepare_job)
     job = await services.admission.submit(spec)
     # A new job has no viewers: a query for them would slow down each submit.
     shown = show(services, job, caller) if job.id == spec.id else await _show_viewed(services, job, caller)

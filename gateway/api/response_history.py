@@ -46,12 +46,12 @@ async def with_history(
     if asked.previous is not None:
         stored = await _previous(services, caller, asked.previous)
         work.size += most  # the size of its request is not known, but bounded
-        asked = await work.run(asked.after, stored.echo)
+        asked = await work.run_here(asked.after, stored.echo)
         earlier = await _conversation(services, stored, Allowance(most, too_long("previous_response_id", most)), work)
-    jobs = await work.run(referenced_jobs, asked.items)
+    jobs = await work.run_here(referenced_jobs, asked.items)
     outputs = await _outputs(services, caller, jobs, Allowance(most, too_long("input", most)), work)
-    items = await work.run(_items, asked, outputs, most)
-    chat, answers = await work.run(chat_request, asked, earlier, items, most)
+    items = await work.run_here(_items, asked, outputs, most)
+    chat, answers = await work.run_here(chat_request, asked, earlier, items, most)
     await _give_state_back(services, caller, chat["messages"], answers, work)
     return asked, chat
 
@@ -64,7 +64,7 @@ async def note_prompt(services: Services, job: Job, chat: Mapping[str, Any], wor
     """Record the prompt of a job that may call tools, so that its state is found although its caller drops all ids."""
     if "tools" not in chat:
         return
-    fingerprint = await work.run(prompt_fingerprint, chat["messages"])
+    fingerprint = await work.run_here(prompt_fingerprint, chat["messages"])
     keep_s = services.settings.retention_s + (job.deadline_ms - job.created_ms) / 1000
     try:
         await services.prompts.add(job.tenant, fingerprint, job.id, keep_s=keep_s)
@@ -92,8 +92,8 @@ async def _conversation(services: Services, stored: Stored, allowance: Allowance
     """Return the messages up to the end of an earlier response: its request holds all that came before it."""
     output = (await whole_response(services, stored.options, allowance))["output"]
     work.size += allowance.used
-    names = await work.run(ToolNames.of, stored.echo)
-    return await work.run(messages_of, output, stored.messages, names)
+    names = await work.run_here(ToolNames.of, stored.echo)
+    return await work.run_here(messages_of, output, stored.messages, names)
 
 
 async def _outputs(
@@ -125,7 +125,7 @@ async def _give_state_back(
 
     A response that is not to be stored counts too, because its caller has its calls already.
     """
-    wanted = await work.run(lacking, answers, REFERENCED_JOBS)
+    wanted = await work.run_here(lacking, answers, REFERENCED_JOBS)
     if not wanted:
         return
     candidates = await _jobs_of(services, caller, messages, wanted, work)
@@ -151,7 +151,7 @@ async def _jobs_of(
     nameless = {id(answer.message) for answer in answers if not answer.job}
     if not nameless:
         return [[answer.job] for answer in answers]
-    prompts = await work.run(_prompts_before, messages, nameless)
+    prompts = await work.run_here(_prompts_before, messages, nameless)
     found = iter(await services.prompts.jobs(caller.tenant, prompts))
     # Answers come in the order of their messages.
     return [[answer.job] if answer.job else next(found) for answer in answers]
@@ -183,7 +183,7 @@ class _Logs:
                     return LoggedAnswer()
         except JobNotFound:
             return LoggedAnswer()  # it has expired since
-        answer = await self._services.heavy.run(reader.size, reader.answer)
+        answer = await self._services.heavy.run_here(reader.size, reader.answer)
         if job.ended:
             self._services.answers.put(job.id, answer)
         return answer

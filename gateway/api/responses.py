@@ -17,6 +17,7 @@ from gateway.admission.job_request import JobRequest
 from gateway.admission.request_options import RequestOptions
 from gateway.admission.validation import read_metadata
 from gateway.api.dialect_stream import DialectStream
+from gateway.api.incoming import Incoming
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
 from gateway.api.response_history import note_prompt, with_history
@@ -29,9 +30,9 @@ from gateway.dialects.responses.object import ResponseOptions, response_id, resp
 from gateway.dialects.responses.request import ResponseRequest, read_request
 from gateway.dialects.responses.stream import ALL, ResponseStream, WholeResponse
 from gateway.dialects.responses.tools import ToolNames
-from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.errors import Face
-from gateway.http.heavy_work import RequestWork
+from gateway.http.json_body import decode_object
 from gateway.http.middleware import AFTERWARDS
 from gateway.streams.sse import EventStream
 from shared.model.bounds import LIST_MOST
@@ -50,18 +51,17 @@ _NUMBER_CHARS = 15
 async def create(request: Request) -> Response:
     """Serve `POST /v1/responses`."""
     services = services_of(request)
-    services.refuse_if_draining()
-    caller = services.keyring.caller(request.headers.get("authorization"))
-    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
-    work = RequestWork.of(services.heavy, request)
-    asked = await work.run(read_request, body)
+    incoming = await Incoming.receive(request, services)
+    caller, head, work = incoming.caller, incoming.head, incoming.work
+    body = await work.run_here(decode_object, incoming.raw)
+    asked = await work.run_here(read_request, body)
     if asked.unknown:
         log.debug("responses.unknown_fields_left_out", fields=asked.unknown)
     if asked.streaming:
         services.open_streams.enter(request.scope, caller.tenant)
     asked, chat = await with_history(services, caller, asked, work)
     try:
-        spec = await work.run(services.admission.admit, _job_request(request, body, asked, chat), caller)
+        spec = await work.run_here(head.specs.admit, _job_request(request, body, asked, chat), caller, head.job_id)
     except InvalidRequest as error:
         raise in_own_words(error) from None
     job = await services.admission.submit(spec)
@@ -79,7 +79,7 @@ async def create(request: Request) -> Response:
     if asked.streaming:
         return ResponseEvents(services, job, options, counted=counted)
     shown = await _shown(services, job, options)
-    return await work.run(AsciiJSONResponse, shown, headers={JOB_HEADER: job.id})
+    return await work.run_here(AsciiJSONResponse, shown, headers={JOB_HEADER: job.id})
 
 
 def _job_request(
@@ -146,8 +146,8 @@ async def input_items(request: Request) -> Response:
     limit, newest_first, after = _list_query(request)
     stored = await _own(request, services)
     heavy, most = services.heavy, services.settings.max_body_bytes
-    names = await heavy.run(most, ToolNames.of, stored.echo)
-    items = await heavy.run(most, items_of, stored.messages, stored.job.id, names)
+    names = await heavy.run_here(most, ToolNames.of, stored.echo)
+    items = await heavy.run_here(most, items_of, stored.messages, stored.job.id, names)
     if newest_first:
         items.reverse()
     if after is not None:

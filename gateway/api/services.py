@@ -56,7 +56,7 @@ class Services:
     watch: ServerWatch
     metrics: Metrics
     scrape: Scrape
-    heavy: HeavyWork = field(default_factory=HeavyWork)
+    heavy: HeavyWork
     answers: RecentAnswers = field(default_factory=RecentAnswers)
     leaving: bool = False
     """A signal has come: proxies should send nothing new here, although requests are served until `draining`."""

@@ -91,7 +91,7 @@ async def whole_response(
             whole.accept(event)
     except JobNotFound:
         raise _missing(response_id(options.job_id)) from None
-    return await services.heavy.run(size, whole.body)
+    return await services.heavy.run_here(size, whole.body)
 
 
 def _missing(response: str) -> ResponseNotFound:

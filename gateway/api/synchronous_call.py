@@ -117,7 +117,7 @@ class SynchronousCall(Response):
         return await self._completed()
 
     async def _completed(self) -> Response:
-        return await self._services.heavy.run(self._folded, self._answer)
+        return await self._services.heavy.run_here(self._folded, self._answer)
 
     def _answer(self) -> Response:
         return AsciiJSONResponse(self._whole.body(), headers=self._extra)

@@ -11,22 +11,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import RequestOptions
+from gateway.api.incoming import Incoming
 from gateway.api.jobs import JOB_HEADER, cancel_job, own_job
 from gateway.api.results import EmbeddingsResponse
 from gateway.api.services import Services, services_of
 from gateway.dialects.chat.stream import ChatCompletion, ChatOptions
 from gateway.dialects.embeddings import EmbeddingList, Encoding
 from gateway.dialects.tasks.task import NestedList, has_part, show_task
-from gateway.http.bodies import AsciiJSONResponse, read_json
+from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.errors import Face, problem
-from gateway.http.heavy_work import RequestWork
+from gateway.preparation.task import prepare_task
 from gateway.streams.reader import HEARTBEAT, StreamBroken
 from gateway.streams.sse import watching
 from shared.model.errors import InvalidRequest, Unavailable
 from shared.model.events import START, decode_frame, split_frames
-from shared.model.jobs import Job, OnDisconnect
+from shared.model.jobs import Job
 from shared.model.kinds import CHAT, EMBEDDINGS, ResultForm
 from shared.model.lifecycle import State
 
@@ -53,22 +52,9 @@ async def submit_embeddings(request: Request) -> Response:
 async def _submit(request: Request, fixed: str | None) -> Response:
     """Submit a task of the kind that the path has `fixed`, or of the one that the query names."""
     services = services_of(request)
-    services.refuse_if_draining()
-    caller = services.keyring.caller(request.headers.get("authorization"))
+    incoming = await Incoming.receive(request, services)
     kind = fixed or _kind(request.query_params, services)
-    body = await read_json(request, services.settings.max_body_bytes, services.heavy)
-    call = JobRequest(
-        f"tasks.{kind}",
-        body,
-        body,
-        RequestOptions.of(request.headers),
-        request.headers.get("idempotency-key"),
-        kind=kind,
-        on_disconnect=OnDisconnect.CONTINUE,
-        watched=False,
-    )
-    spec = await RequestWork.of(services.heavy, request).run(services.admission.admit, call, caller)
-    job = await services.admission.submit(spec)
+    job = await services.admission.submit(await incoming.prepare(prepare_task, kind))
     address = _address(services, job)
     return AsciiJSONResponse(
         show_task(job, address, partial=_has_part(services, job)), 202, {**_headers(job), "location": address}

@@ -1,62 +1,105 @@
-"""Run work on large requests in a thread beside the event loop: streams continue meanwhile.
+"""Do the work on large requests beside the event loop: streams, and other tenants' requests, continue meanwhile.
 
-A megabyte of JSON may be hundreds of thousands of values, which take Python tenths of a second to check. The
-interpreter's lock changes hands every `SWITCH_S`, so that the loop waits no longer than that. Only a single call of C
-holds it longer: decoding a megabyte takes 35 ms at most. One thread does this work for all requests, in turn: several
-would take turns with the loop, and hold several requests at once. Not here: the work that a request needs.
+A megabyte of JSON may be hundreds of thousands of values. To decode it holds the interpreter for up to 35 ms, in
+whatever thread. So a process of its own does it, for one request at a time, by turns of the tenants. A thread does the
+work on data that this process already holds, and gives the interpreter back every `SWITCH_S`. Not here: the work that
+a request needs.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
-from shared.model.bounds import INLINE_BYTES
+from gateway.http.fair_turns import FairTurns
+from gateway.http.protocol import HALF_CLOSED
+from shared.model.bounds import INLINE_BYTES, LARGE_WAITING
+from shared.model.errors import TooManyLargeRequests
+from shared.process.call_process import CallProcess
+from shared.telemetry.metrics import Metrics
 
 SWITCH_S: Final = 0.0005
-"""How soon the thread releases the interpreter's lock. A request needs it some ten times, so Python's 5 ms add up."""
+"""How soon a thread releases the interpreter's lock. A request needs it some ten times, so Python's 5 ms add up."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Name the tenant that sent a request; `request` is watched for the departure of its client."""
+
+    tenant: str
+    request: Request
+
+    async def left(self) -> bool:
+        """Return whether the client has left. One that only sends nothing more is still there."""
+        return not self.request.scope.get(HALF_CLOSED) and await self.request.is_disconnected()
+
+
 class HeavyWork:
-    """Run heavy work in one gateway's thread."""
+    """Do the heavy work of one gateway."""
 
-    def __init__(self) -> None:
-        self._turn = CapacityLimiter(1)
+    def __init__(self, metrics: Metrics | None = None, most_waiting: int = LARGE_WAITING) -> None:
+        """Let `most_waiting` large requests of each tenant wait."""
+        self._refused = (metrics or Metrics()).refused.of("large_requests")
+        self._turns = FairTurns(most_waiting)
+        self._process = CallProcess()
+        self._thread = CapacityLimiter(1)
 
-    async def run(self, size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Call a pure function on data of this size in bytes; small work is done at once."""
+    @property
+    def pid(self) -> int | None:
+        """Return the id of the process for large requests; it starts with the first of them."""
+        return self._process.pid
+
+    async def run(self, by: Requester, size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Call a pure function on data of this size in bytes; small work is done at once.
+
+        The function, its arguments and its result are pickled. They should be bytes for the most part: to pickle many
+        values takes this process as long as to decode them.
+
+        Raises:
+            TooManyLargeRequests: too many requests of this tenant wait.
+            Unavailable: the process died.
+            starlette.requests.ClientDisconnect: the client left before the work's turn came.
+        """
         if size <= INLINE_BYTES:
             return work(*args, **named)
-        return await to_thread.run_sync(partial(work, *args, **named), limiter=self._turn)
+        try:
+            async with self._turns.turn(by.tenant):
+                if await by.left():
+                    raise ClientDisconnect
+                return await self._process.call(work, *args, **named)
+        except TooManyLargeRequests:
+            self._refused.add()
+            raise
+
+    async def run_here(self, size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Call a pure function on data that this process holds in a thread of it; small work is done at once."""
+        if size <= INLINE_BYTES:
+            return work(*args, **named)
+        return await to_thread.run_sync(partial(work, *args, **named), limiter=self._thread)
+
+    async def close(self) -> None:
+        """End the process."""
+        await self._process.close()
 
 
 class RequestWork:
-    """Run the work on one request. `size` counts the bytes of its body, and those that were read for it since."""
+    """Do the work on one request. `size` counts the bytes of its body, and those read for it since."""
 
-    def __init__(self, heavy: HeavyWork, size: int) -> None:
+    def __init__(self, heavy: HeavyWork, by: Requester, size: int) -> None:
         self.size = size
+        self._by = by
         self._heavy = heavy
 
-    @classmethod
-    def of(cls, heavy: HeavyWork, request: Request) -> "RequestWork":
-        """Return the work on a request after its body was read."""
-        return cls(heavy, body_size(request))
-
     async def run(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-        """Call a pure function on the request's data."""
-        return await self._heavy.run(self.size, work, *args, **named)
+        """Call a pure function on the request's bytes, see `HeavyWork.run`."""
+        return await self._heavy.run(self._by, self.size, work, *args, **named)
 
-
-def note_body_size(request: Request, size: int) -> None:
-    """Remember the size of a request's body."""
-    request.state.body_bytes = size
-
-
-def body_size(request: Request) -> int:
-    """Return the size of a request's body; 0 if it was not read."""
-    return int(getattr(request.state, "body_bytes", 0))
+    async def run_here(self, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """Call a pure function on the request's decoded values, see `HeavyWork.run_here`."""
+        return await self._heavy.run_here(self.size, work, *args, **named)

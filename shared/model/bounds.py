@@ -52,8 +52,12 @@ CONTAINERS: Final = 65_536
 decodes, encodes and collects all of them in one step, during which no other code runs."""
 
 INLINE_BYTES: Final = 32 * KIB
-"""The largest body that is checked on the event loop: it takes a few milliseconds at worst. Larger ones are checked in
-a thread."""
+"""The largest request that is read on the event loop: it takes a few milliseconds at worst. Larger ones are read in a
+process of their own."""
+
+LARGE_WAITING: Final = 64
+"""Larger requests of one tenant that wait for this process: more than a busy service sends at a time. Each holds a
+body."""
 
 TOOLS: Final = 2048
 """Tools of one response: OpenAI accepts 128. Checking, naming and offering each takes longer than reading it."""

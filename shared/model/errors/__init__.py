@@ -22,6 +22,7 @@ This package imports neither of them. An error is a code, a sentence, a status, 
     │       ├── QueueFull
     │       ├── TooManyWaiting
     │       ├── TooManyStreams
+    │       ├── TooManyLargeRequests
     │       └── TooManyBytes
     ├── Unavailable             503, for a while
     │   ├── RedisUnavailable
@@ -106,6 +107,7 @@ from shared.model.errors.request import (
     RequestError,
     ResponseNotFound,
     TooManyBytes,
+    TooManyLargeRequests,
     TooManyStreams,
     TooManyWaiting,
     Unauthenticated,
@@ -159,6 +161,7 @@ __all__ = [
     "TailraceError",
     "TenantFull",
     "TooManyBytes",
+    "TooManyLargeRequests",
     "TooManyStreams",
     "TooManyWaiting",
     "Unauthenticated",

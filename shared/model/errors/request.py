@@ -152,6 +152,20 @@ class TooManyStreams(BoundReached):
         )
 
 
+class TooManyLargeRequests(BoundReached):
+    """As many of the tenant's large requests wait at this gateway as may."""
+
+    code = "too_many_large_requests"
+
+    @staticmethod
+    def at(most: int) -> "TooManyLargeRequests":
+        """Make the error of this bound."""
+        return TooManyLargeRequests(
+            f"{most} of your large requests wait to be read at this gateway, which is the limit; "
+            "try again when some have been answered."
+        )
+
+
 class TooManyBytes(BoundReached):
     """The tenant's jobs and conversations keep as many bytes as new jobs may fill."""
 

@@ -1,0 +1,1 @@
+"""Test gateway/preparation, module by module."""
