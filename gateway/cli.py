@@ -171,7 +171,7 @@ def kept_port(settings: Settings) -> Iterator[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
+class WorkersUpstream:
     """Describe the workers' upstream: their settings, and for the banner a model's name and a place."""
 
     env: Mapping[str, str]
@@ -226,15 +226,15 @@ def _part(settings: Settings, name: str, program: Sequence[str], env: Mapping[st
     )
 
 
-async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstream:
+async def _start_upstream(settings: Settings, supervisor: Supervisor) -> WorkersUpstream:
     """Return the configured upstream; else start the local model or, if that can't run, the scripted provider."""
     if settings.upstream_url == SCRIPTED_URL:
-        return Upstream({}, SCRIPTED_MODEL, "scripted answers, no model")
+        return WorkersUpstream({}, SCRIPTED_MODEL, "scripted answers, no model")
     if settings.providers:
         table = settings.route_table()
-        return Upstream({}, (*table.named, "<model>")[0], ", ".join(table.upstreams))
+        return WorkersUpstream({}, (*table.named, "<model>")[0], ", ".join(table.upstreams))
     if settings.upstream_url is not None:
-        return Upstream({}, settings.models[0] if settings.models else "<model>", redact(settings.upstream_url))
+        return WorkersUpstream({}, settings.models[0] if settings.models else "<model>", redact(settings.upstream_url))
     port = free_port()
     program = (*_PYTHON, "worker.local_model", "--name", LOCAL_MODEL, "--port", str(port))
     try:
@@ -242,10 +242,10 @@ async def _start_upstream(settings: Settings, supervisor: Supervisor) -> Upstrea
     except StartupError as error:
         log.warning("local_model.missing", why=str(error))
         place = "scripted answers, since the local model can't run here; set TAILRACE_UPSTREAM_URL for a real one"
-        return Upstream(_upstream_env(SCRIPTED_URL, SCRIPTED_MODEL), SCRIPTED_MODEL, place)
+        return WorkersUpstream(_upstream_env(SCRIPTED_URL, SCRIPTED_MODEL), SCRIPTED_MODEL, place)
     # llama.cpp continues an assistant's message that comes last.
     env = {"TAILRACE_UPSTREAM_CONTINUATION": Continuation.PREFILL.value}
-    return Upstream(
+    return WorkersUpstream(
         {**_upstream_env(f"http://127.0.0.1:{port}/v1", LOCAL_MODEL), **env}, LOCAL_MODEL, "on this machine"
     )
 
@@ -255,7 +255,7 @@ def _upstream_env(url: str, model: str) -> dict[str, str]:
     return {"TAILRACE_UPSTREAM_URL": url, "TAILRACE_UPSTREAM_API_KEY": "none", "TAILRACE_MODELS": model}
 
 
-def banner(host: str, port: int, key: str | None, upstream: Upstream) -> str:
+def banner(host: str, port: int, key: str | None, upstream: WorkersUpstream) -> str:
     """Return the text that `tailrace up` prints when everything is ready."""
     url = base_url(host, port)
     page = f"{url}/#key={key}" if key else f"{url}/ (it asks for an API key)"

@@ -11,7 +11,7 @@ from shared.model.errors import JobNotFound, TooManyBytes
 from shared.model.jobs import Job, JobSpec
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.jobs import Store
-from shared.store.queue import Admission, Queue
+from shared.store.queue import Admitted, Queue
 
 log = structlog.get_logger()
 
@@ -78,7 +78,7 @@ class Intake:
             )
         return job
 
-    async def _admit(self, spec: JobSpec) -> Admission:
+    async def _admit(self, spec: JobSpec) -> Admitted:
         how = {"retention_s": self._retention_s, "listed_s": self._listed_s}
         return await self._queue.admit(spec, max_depth=self._max_depth, bounds=self._bounds, **how)
 

@@ -69,7 +69,7 @@ class Letter(NamedTuple):
     job: Job | BrokenJob
 
 
-class Page(NamedTuple):
+class LetterPage(NamedTuple):
     """Hold the dead letters that were found, and the place to continue after; None: the list has ended."""
 
     letters: Sequence[Letter]
@@ -153,7 +153,7 @@ async def delete_many(request: Request) -> Response:
 # Actions.
 
 
-async def _find(services: Services, wanted: Wanted) -> Page:
+async def _find(services: Services, wanted: Wanted) -> LetterPage:
     found: list[Letter] = []
     last_read, over = wanted.after, False
     for _ in range(LIST_ROUNDS):
@@ -168,8 +168,8 @@ async def _find(services: Services, wanted: Wanted) -> Page:
             break
     page = found[: wanted.limit]
     if len(found) > wanted.limit:
-        return Page(page, page[-1].place)
-    return Page(page, None if over else last_read)
+        return LetterPage(page, page[-1].place)
+    return LetterPage(page, None if over else last_read)
 
 
 async def _mend(services: Services, listed: Sequence[Listed], letters: Sequence[Letter], *, only_open: bool) -> None:

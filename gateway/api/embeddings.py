@@ -24,10 +24,10 @@ async def create(request: Request) -> Response:
     incoming = await Incoming.receive(request, services)
     prepared = await incoming.prepare(prepare_embeddings)
     job = await services.admission.submit(prepared.spec)
-    return _Answer(services, job, prepared.encoding, counted=job.id == prepared.spec.id)
+    return _EmbeddingsAnswer(services, job, prepared.encoding, counted=job.id == prepared.spec.id)
 
 
-class _Answer(SynchronousCall):
+class _EmbeddingsAnswer(SynchronousCall):
     """Answer one caller."""
 
     def __init__(self, services: Services, job: Job, encoding: Encoding, *, counted: bool) -> None:

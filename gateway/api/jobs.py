@@ -26,7 +26,7 @@ from gateway.streams.sse import STREAM_HEADERS, EventStream, ReconnectResponse, 
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.model.events import START, EventId, parse_cursor
-from shared.model.jobs import Job, Try, is_job_id
+from shared.model.jobs import ExecutionRecord, Job, is_job_id
 from shared.model.kinds import ResultForm
 from shared.model.lifecycle import State
 from shared.store.answers import CancelAnswer
@@ -299,7 +299,7 @@ def about(job: Job, viewers: int = 0) -> dict[str, Any]:
         "on_disconnect": job.on_disconnect.value,
         "viewers": viewers,
         "abandon_at": shown_time(job.abandon_ms) if not (viewers or job.ended) else None,
-        "attempts": [_attempt(job, each) for each in job.tries],
+        "attempts": [_attempt(job, each) for each in job.executions],
         "last_event_id": str(job.last),
         "metadata": dict(job.metadata),
         "finish_reason": job.outcome.get("finish_reason"),
@@ -315,8 +315,8 @@ def about(job: Job, viewers: int = 0) -> dict[str, Any]:
     }
 
 
-def _attempt(job: Job, made: Try) -> dict[str, Any]:
-    last = made is job.tries[-1]
+def _attempt(job: Job, made: ExecutionRecord) -> dict[str, Any]:
+    last = made is job.executions[-1]
     return {
         "attempt": made.attempt,
         "model": made.model,

@@ -17,7 +17,7 @@ from functools import partial
 from typing import BinaryIO, TextIO
 
 from gateway.client.arguments import STDIN, request_of
-from gateway.client.connection import Connection
+from gateway.client.connection import GatewayConnection
 from gateway.client.following import follow, output_for
 from gateway.client.gateway_access import connect, job_id_of, references
 from gateway.client.letter_actions import run_action
@@ -65,7 +65,7 @@ def _run(options: Namespace, console: Console) -> int:
         return ExitStatus.INTERRUPTED
 
 
-def _submit(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+def _submit(options: Namespace, settings: Settings, connection: GatewayConnection, console: Console) -> int:
     prompt = _prompt(options.prompt)
     model = options.model or _only_model(settings, connection)
     key = options.idempotency_key or secrets.token_hex(16)
@@ -103,7 +103,7 @@ def _read_stdin() -> str:
         raise InvalidRequest(f"The prompt can't be read from stdin: {error.strerror}.", param="prompt") from None
 
 
-def _only_model(settings: Settings, connection: Connection) -> str:
+def _only_model(settings: Settings, connection: GatewayConnection) -> str:
     models = list(settings.served_models) or connection.models()
     if len(models) != 1:
         some = ", ".join(map(one_line, models[:_NAMED])) + (" …" if len(models) > _NAMED else "")
@@ -111,13 +111,13 @@ def _only_model(settings: Settings, connection: Connection) -> str:
     return models[0]
 
 
-def _tail(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+def _tail(options: Namespace, settings: Settings, connection: GatewayConnection, console: Console) -> int:
     (reference,) = references(options)
     output = EventLines(console) if options.events else output_for(options, console)
     return follow(job_id_of(reference, connection), options.cursor or START, output, connection, console)
 
 
-def _cancel(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+def _cancel(options: Namespace, settings: Settings, connection: GatewayConnection, console: Console) -> int:
     worst: int = ExitStatus.COMPLETE
     for reference in references(options):
         try:
@@ -131,7 +131,7 @@ def _cancel(options: Namespace, settings: Settings, connection: Connection, cons
     return worst
 
 
-def _jobs(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+def _jobs(options: Namespace, settings: Settings, connection: GatewayConnection, console: Console) -> int:
     found = connection.jobs(options.status, options.limit)
     if options.json:
         for job in found:
@@ -141,11 +141,11 @@ def _jobs(options: Namespace, settings: Settings, connection: Connection, consol
     return ExitStatus.COMPLETE
 
 
-def _dead_letters(options: Namespace, settings: Settings, connection: Connection, console: Console) -> int:
+def _dead_letters(options: Namespace, settings: Settings, connection: GatewayConnection, console: Console) -> int:
     return run_action(options, connection, console)
 
 
-_COMMANDS: Mapping[str, Callable[[Namespace, Settings, Connection, Console], int]] = {
+_COMMANDS: Mapping[str, Callable[[Namespace, Settings, GatewayConnection, Console], int]] = {
     "submit": _submit,
     "tail": _tail,
     "cancel": _cancel,

@@ -55,7 +55,7 @@ def address_of(text: str) -> httpx2.URL:
     return url
 
 
-class Connection:
+class GatewayConnection:
     """Call one gateway with one key. `notify` gets a sentence for people once an outage has lasted for a while.
 
     A `token` opens the events of one job in place of a key.

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import closing
 
-from gateway.client.connection import Connection, Json
+from gateway.client.connection import GatewayConnection, Json
 from gateway.client.model.exit_status import ExitStatus, of_end
 from gateway.client.model.transcript import End, Proof, Transcript
 from gateway.client.model.vectors import as_lines, vectors_of
@@ -37,7 +37,7 @@ def follow(
     job_id: str,
     cursor: EventId,
     output: Output,
-    connection: Connection,
+    connection: GatewayConnection,
     console: Console,
     submit: Callable[[], str] | None = None,
 ) -> int:
@@ -75,13 +75,13 @@ def follow(
     return _ended(job_id, transcript.end.type, transcript.end.data, console)
 
 
-def _read(job_id: str, transcript: Transcript, output: Output, connection: Connection) -> None:
+def _read(job_id: str, transcript: Transcript, output: Output, connection: GatewayConnection) -> None:
     with closing(connection.events(job_id, transcript.cursor)) as events:
         for event in events:
             output.heard(event, transcript.apply(event), transcript)
 
 
-def _end_of(job_id: str, connection: Connection) -> End:
+def _end_of(job_id: str, connection: GatewayConnection) -> End:
     """Read the end of an ended job from its log: a link opens nothing else."""
     transcript = Transcript()
     for event in connection.events(job_id, START):
@@ -91,7 +91,7 @@ def _end_of(job_id: str, connection: Connection) -> End:
     return transcript.end
 
 
-def _write_result(job_id: str, proof: Json, output: Output, connection: Connection, console: Console) -> None:
+def _write_result(job_id: str, proof: Json, output: Output, connection: GatewayConnection, console: Console) -> None:
     """Write an embedding job's vectors to a pipe, one a line; on a terminal, explain how to get them."""
     if console.is_terminal:
         console.note(f"{job_id}, {proof.get('inputs')} vectors. To have them: tailrace tail {job_id} > FILE")

@@ -8,7 +8,7 @@ from argparse import Namespace
 import httpx2
 
 from gateway.admission.development_key import kept_development_key
-from gateway.client.connection import Connection, address_of
+from gateway.client.connection import GatewayConnection, address_of
 from gateway.client.model.reference import Reference
 from gateway.client.model.retry_window import RetryWindow
 from gateway.client.model.text import one_line
@@ -21,7 +21,7 @@ from shared.process.clock import SystemClock
 RETRY_S = 60.0
 
 
-def connect(options: Namespace, settings: Settings, console: Console) -> Connection:
+def connect(options: Namespace, settings: Settings, console: Console) -> GatewayConnection:
     """Open a connection to the command's gateway, with its key or with the token of the link that was given."""
     first_s, later_s = (0.0, RETRY_S) if options.patience is None else (options.patience, options.patience)
     retry_window = RetryWindow(first_s, later_s)
@@ -29,11 +29,11 @@ def connect(options: Namespace, settings: Settings, console: Console) -> Connect
     if options.command == "tail" and (token := named[0].token) is not None:
         # Such a link is valid without a key, at any gateway; no key is sent there.
         address = address_of(named[0].gateway or _url(settings))
-        return Connection(address, None, retry_window, SystemClock(), console.note, token=token)
+        return GatewayConnection(address, None, retry_window, SystemClock(), console.note, token=token)
     address = address_of(_url(settings))
     for reference in named:
         _check_gateway(reference, address)
-    return Connection(address, _key(address, settings), retry_window, SystemClock(), console.note)
+    return GatewayConnection(address, _key(address, settings), retry_window, SystemClock(), console.note)
 
 
 def references(options: Namespace) -> list[Reference]:
@@ -59,7 +59,7 @@ def _check_gateway(reference: Reference, address: httpx2.URL) -> None:
         )
 
 
-def job_id_of(reference: Reference, connection: Connection) -> str:
+def job_id_of(reference: Reference, connection: GatewayConnection) -> str:
     """Find the job that a reference means.
 
     Raises:

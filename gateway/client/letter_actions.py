@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from gateway.client.arguments import ALL, LISTED, filters_of
-from gateway.client.connection import Connection, Json
+from gateway.client.connection import GatewayConnection, Json
 from gateway.client.model.exit_status import ExitStatus, of_error
 from gateway.client.model.table import table_of_letters
 from gateway.client.model.text import one_line, safe
@@ -17,12 +17,12 @@ from gateway.client.terminal import Console
 from shared.model.errors import GatewayRefused, InvalidRequest
 
 
-def run_action(options: Namespace, connection: Connection, console: Console) -> int:
+def run_action(options: Namespace, connection: GatewayConnection, console: Console) -> int:
     """Run the action in `options`; return the exit status."""
     return _ACTIONS[options.action](options, connection, console)
 
 
-def _list(options: Namespace, connection: Connection, console: Console) -> int:
+def _list(options: Namespace, connection: GatewayConnection, console: Console) -> int:
     found = connection.dead_letters(filters_of(options), options.limit or LISTED)
     if options.json:
         for letter in found:
@@ -32,18 +32,18 @@ def _list(options: Namespace, connection: Connection, console: Console) -> int:
     return ExitStatus.COMPLETE
 
 
-def _show(options: Namespace, connection: Connection, console: Console) -> int:
+def _show(options: Namespace, connection: GatewayConnection, console: Console) -> int:
     letter = connection.dead_letter(options.jobs[0])
     shown = json.dumps(letter, indent=None if options.json else 2)
     console.write((safe(shown) if console.is_terminal else shown) + "\n")
     return ExitStatus.COMPLETE
 
 
-def _requeue(options: Namespace, connection: Connection, console: Console) -> int:
+def _requeue(options: Namespace, connection: GatewayConnection, console: Console) -> int:
     return _apply(options, console, connection.requeue, connection.requeue_many)
 
 
-def _delete(options: Namespace, connection: Connection, console: Console) -> int:
+def _delete(options: Namespace, connection: GatewayConnection, console: Console) -> int:
     return _apply(options, console, connection.delete, connection.delete_many)
 
 
@@ -88,7 +88,7 @@ def _report(job_id: str, result: Json, options: Namespace, console: Console) -> 
     return ExitStatus.FAILED if isinstance(error, Mapping) else ExitStatus.COMPLETE
 
 
-_ACTIONS: Mapping[str, Callable[[Namespace, Connection, Console], int]] = {
+_ACTIONS: Mapping[str, Callable[[Namespace, GatewayConnection, Console], int]] = {
     "list": _list,
     "show": _show,
     "requeue": _requeue,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from shared.model.errors import BrokenJob
 from shared.model.events import EventId, encode_data
-from shared.model.jobs import Embedded, Job, OnDisconnect, Progress, Try
+from shared.model.jobs import Embedded, ExecutionRecord, Job, OnDisconnect, Progress
 from shared.model.lifecycle import State
 from shared.model.routes import OnStreamFailure
 
@@ -62,7 +62,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             append_only_reader=bool(record.get(b"one_way")),
             owner=record.get(b"owner", b"").decode(),
             progress=_progress(record.get(b"progress", b"{}")),
-            tries=_tries(record),
+            executions=_executions(record),
             requeued_from=_job_id(record, b"requeued_from"),
             requeued_as=_job_id(record, b"requeued_as"),
             brief=b"keep" in record,
@@ -111,14 +111,14 @@ def _known(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {each.name: stored[each.name] for each in fields(Embedded) if each.name in stored}
 
 
-def _tries(record: Mapping[bytes, bytes]) -> tuple[Try, ...]:
+def _executions(record: Mapping[bytes, bytes]) -> tuple[ExecutionRecord, ...]:
     epochs = sorted(int(name.removeprefix(_TRY)) for name in record if name.startswith(_TRY))
-    return tuple(_try(epoch, record[_TRY + b"%d" % epoch], record.get(_END + b"%d" % epoch)) for epoch in epochs)
+    return tuple(_execution(epoch, record[_TRY + b"%d" % epoch], record.get(_END + b"%d" % epoch)) for epoch in epochs)
 
 
-def _try(epoch: int, begin: bytes, end: bytes | None) -> Try:
+def _execution(epoch: int, begin: bytes, end: bytes | None) -> ExecutionRecord:
     begun, ended = json.loads(begin), json.loads(end or b"{}")
-    return Try(
+    return ExecutionRecord(
         epoch,
         begun["attempt"],
         begun["model"],

@@ -204,7 +204,7 @@ class Listing(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class ExecutionRecord:
     """One execution of a job, as in its record. Times are milliseconds since the Unix epoch, 0 = not yet.
 
     `attempt` is its number; an execution that a draining worker handed back and the one that follows share theirs.
@@ -277,7 +277,7 @@ class Job:
     owner: str = ""
     """The execution that may write to the log; empty if none has begun, or if the last one was left."""
     progress: Progress = Progress()
-    tries: tuple[Try, ...] = ()
+    executions: tuple[ExecutionRecord, ...] = ()
     requeued_from: str | None = None
     """The dead letter that this job repeats."""
     requeued_as: str | None = None

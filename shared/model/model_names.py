@@ -21,14 +21,14 @@ def is_model_name(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and 0 < len(value) <= MODEL_CHARS and value.isprintable()
 
 
-class Listing(NamedTuple):
+class ModelListing(NamedTuple):
     """The models that can be asked for. `complete`: as far as is known, no other model exists."""
 
     models: tuple[str, ...] = ()
     complete: bool = False
 
 
-def offered(listing: Listing) -> Listing:
+def offered(listing: ModelListing) -> ModelListing:
     """Sort the names and leave out repeated ones, those that are not fit for a model, and those over `MODELS`."""
     names = sorted({name for name in listing.models if is_model_name(name)})
-    return Listing(tuple(names[:MODELS]), listing.complete and len(names) <= MODELS)
+    return ModelListing(tuple(names[:MODELS]), listing.complete and len(names) <= MODELS)

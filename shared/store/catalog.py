@@ -8,7 +8,7 @@ import json
 
 from redis.asyncio import Redis
 
-from shared.model.model_names import Listing, offered
+from shared.model.model_names import ModelListing, offered
 from shared.store.keys import Keys
 
 # A fleet that is gone for longer than this has no models to offer.
@@ -22,22 +22,26 @@ class ModelCatalog:
         self._client = client
         self._keys = keys
 
-    async def publish(self, listing: Listing) -> None:
+    async def publish(self, listing: ModelListing) -> None:
         """Replace the listing with the names of this one that are fit to be offered."""
         await self._client.set(self._keys.models, json.dumps(offered(listing)._asdict()), ex=_KEEP_S)
 
-    async def listing(self) -> Listing:
+    async def listing(self) -> ModelListing:
         """Read the listing: empty and not complete before any worker has published one."""
         raw = await self._client.get(self._keys.models)
-        return _read(raw) if raw else Listing()
+        return _read(raw) if raw else ModelListing()
 
     async def models(self) -> list[str]:
         """Read the names alone."""
         return list((await self.listing()).models)
 
 
-def _read(raw: bytes) -> Listing:
+def _read(raw: bytes) -> ModelListing:
     """Read a worker's listing; one of another form, from another version, is empty and not complete."""
     stored = json.loads(raw)
     models = stored.get("models") if isinstance(stored, dict) else None
-    return offered(Listing(tuple(models), stored.get("complete") is True)) if isinstance(models, list) else Listing()
+    return (
+        offered(ModelListing(tuple(models), stored.get("complete") is True))
+        if isinstance(models, list)
+        else ModelListing()
+    )

@@ -42,7 +42,7 @@ from shared.store.job_counts import JobCounts
 from shared.store.job_creation import create_step
 from shared.store.job_records import REMAINS_FIELDS, Remains, parse_job, parse_remains, parse_request, readable
 from shared.store.keys import Keys
-from shared.store.server_check import Server, server_of
+from shared.store.server_check import RedisServer, server_of
 from shared.telemetry.metrics import Metrics
 
 ROLLED_BACK = EventId(0, 1)
@@ -339,6 +339,6 @@ class Store:
         """Read the clock of the functions on this server."""
         return int(await self._functions.call("time", []))
 
-    async def server(self) -> Server:
+    async def server(self) -> RedisServer:
         """Read the server's identity and uptime."""
         return await server_of(self._client)

@@ -18,7 +18,7 @@ from shared.store.answers import RenewAnswer, TakeAnswer, parse_take_answer
 from shared.store.arq_messages import message_of, serialize
 from shared.store.client import Functions
 from shared.store.keys import Keys
-from shared.store.server_check import Server, server_of
+from shared.store.server_check import RedisServer, server_of
 from shared.store.server_marker import ServerMarker
 from shared.telemetry.metrics import Metrics
 
@@ -35,7 +35,7 @@ LATE_END_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class Admitted:
     """The answer of `admit`: the job's id, whether it existed before, and its position in the lane."""
 
     job_id: str
@@ -87,7 +87,7 @@ class Queue:
         retention_s: float,
         listed_s: float = 0.0,
         bounds: TenantBounds = UNBOUNDED,
-    ) -> Admission:
+    ) -> Admitted:
         """Admit a job to its lane, due in 5 s; a refusal stores nothing. `bounds` are its tenant's.
 
         A job is listed for `retention_s` after its end, or for `listed_s` if that is more.
@@ -147,8 +147,8 @@ class Queue:
                 param="Idempotency-Key",
             )
         if verdict == b"existing":
-            return Admission(value.decode(), existing=True, position=0)
-        return Admission(value.decode(), existing=False, position=int(answer[2]))
+            return Admitted(value.decode(), existing=True, position=0)
+        return Admitted(value.decode(), existing=False, position=int(answer[2]))
 
     async def bound(self, tenant: str, running: str, for_s: float) -> None:
         """Write again how many jobs of a tenant may run at once, unless it was said since the server lost it."""
@@ -361,7 +361,7 @@ class Queue:
             "alive", [self._keys.worker(host), self._keys.slots], worker, slots, int(for_s * 1000)
         )
 
-    async def server(self) -> Server:
+    async def server(self) -> RedisServer:
         """Which server this is, and for how long it has been up."""
         return await server_of(self._client)
 

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final
 
 
-class Sort(Enum):
+class ErrorClass(Enum):
     """The meaning of an error answer for its caller."""
 
     PASSING = "the server can't serve now: wait and try again"
@@ -17,34 +17,34 @@ class Sort(Enum):
 
 
 _BY_WORD: Final = {
-    "LOADING": Sort.PASSING,  # it has just started
-    "MASTERDOWN": Sort.PASSING,  # a replica without its primary
-    "READONLY": Sort.PASSING,  # a primary that was demoted
-    "UNBLOCKED": Sort.PASSING,  # the same, to a command that was waiting
-    "MISCONF": Sort.PASSING,  # it can't write to its disk
-    "NOREPLICAS": Sort.PASSING,
-    "BUSY": Sort.PASSING,  # a script runs for too long
-    "TRYAGAIN": Sort.PASSING,
-    "CLUSTERDOWN": Sort.PASSING,
-    "OOM": Sort.FULL,
-    "NOPERM": Sort.REFUSED,
-    "WRONGPASS": Sort.REFUSED,
-    "NOAUTH": Sort.REFUSED,
-    "DENIED": Sort.REFUSED,  # protected mode
-    "NOPROTO": Sort.REFUSED,
-    "MOVED": Sort.REFUSED,
-    "ASK": Sort.REFUSED,
-    "CROSSSLOT": Sort.REFUSED,
+    "LOADING": ErrorClass.PASSING,  # it has just started
+    "MASTERDOWN": ErrorClass.PASSING,  # a replica without its primary
+    "READONLY": ErrorClass.PASSING,  # a primary that was demoted
+    "UNBLOCKED": ErrorClass.PASSING,  # the same, to a command that was waiting
+    "MISCONF": ErrorClass.PASSING,  # it can't write to its disk
+    "NOREPLICAS": ErrorClass.PASSING,
+    "BUSY": ErrorClass.PASSING,  # a script runs for too long
+    "TRYAGAIN": ErrorClass.PASSING,
+    "CLUSTERDOWN": ErrorClass.PASSING,
+    "OOM": ErrorClass.FULL,
+    "NOPERM": ErrorClass.REFUSED,
+    "WRONGPASS": ErrorClass.REFUSED,
+    "NOAUTH": ErrorClass.REFUSED,
+    "DENIED": ErrorClass.REFUSED,  # protected mode
+    "NOPROTO": ErrorClass.REFUSED,
+    "MOVED": ErrorClass.REFUSED,
+    "ASK": ErrorClass.REFUSED,
+    "CROSSSLOT": ErrorClass.REFUSED,
 }
 _BY_PHRASE: Final = {
-    "max number of clients": Sort.PASSING,
-    "ACL failure in script": Sort.REFUSED,
-    "unknown command": Sort.REFUSED,
-    "without any password configured": Sort.REFUSED,
-    "AUTH, but no password is set": Sort.REFUSED,
-    "invalid password": Sort.REFUSED,
-    "DB index is out of range": Sort.REFUSED,
-    "invalid DB index": Sort.REFUSED,
+    "max number of clients": ErrorClass.PASSING,
+    "ACL failure in script": ErrorClass.REFUSED,
+    "unknown command": ErrorClass.REFUSED,
+    "without any password configured": ErrorClass.REFUSED,
+    "AUTH, but no password is set": ErrorClass.REFUSED,
+    "invalid password": ErrorClass.REFUSED,
+    "DB index is out of range": ErrorClass.REFUSED,
+    "invalid DB index": ErrorClass.REFUSED,
 }
 _DEFECTS: Final = (
     "WRONGTYPE",
@@ -72,12 +72,12 @@ def has_word(text: str) -> bool:
     return word in _BY_WORD or word in _DEFECTS
 
 
-def sort_of(answer: str) -> Sort:
-    """Sort an error answer."""
+def error_class_of(answer: str) -> ErrorClass:
+    """Classify an error answer."""
     word = word_of(answer)
     if word in _BY_WORD:
         return _BY_WORD[word]
-    return next((sort for phrase, sort in _BY_PHRASE.items() if phrase in answer), Sort.DEFECT)
+    return next((sort for phrase, sort in _BY_PHRASE.items() if phrase in answer), ErrorClass.DEFECT)
 
 
 def sentence_of(answer: str, command: str | None) -> str:

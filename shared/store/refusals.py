@@ -16,7 +16,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from shared.store.redis_answers import Sort, has_word, sentence_of, sort_of, word_of
+from shared.store.redis_answers import ErrorClass, error_class_of, has_word, sentence_of, word_of
 
 ANSWERS: Final = (ResponseError, AuthenticationError, BusyLoadingError)
 """The exceptions that redis-py makes of error answers."""
@@ -59,12 +59,12 @@ class RefusedByRedis(RedisAnswer):
 def refusal_of(error: Exception) -> RedisAnswer | None:
     """Return redis-py's exception of an error answer as one of its sort; None if its command was at fault."""
     answer = _answer_of(error)
-    match sort_of(answer):
-        case Sort.PASSING:
+    match error_class_of(answer):
+        case ErrorClass.PASSING:
             return PassingRefusal(answer)
-        case Sort.REFUSED:
+        case ErrorClass.REFUSED:
             return RefusedByRedis(answer)
-        case Sort.FULL | Sort.DEFECT:
+        case ErrorClass.FULL | ErrorClass.DEFECT:
             return None
 
 

@@ -16,20 +16,20 @@ _SAMPLE = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class RedisServer:
     """A server: it has another `run_id` after each start. `up_s` counts whole seconds."""
 
     run_id: str
     up_s: float
 
 
-async def server_of(client: Client) -> Server:
+async def server_of(client: Client) -> RedisServer:
     """The server that this client speaks to. Raises one of `REDIS_FAULTS`.
 
     One whose clock was set back since its start has been up for a negative time.
     """
     info = cast(dict[str, Any], await client.info("server"))
-    return Server(str(info["run_id"]), max(float(info["uptime_in_seconds"]), 0.0))
+    return RedisServer(str(info["run_id"]), max(float(info["uptime_in_seconds"]), 0.0))
 
 
 @dataclass(frozen=True, slots=True)

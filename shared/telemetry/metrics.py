@@ -152,7 +152,7 @@ class Cells(Generic[C]):
         return [Sample(labels, cell.numbers()) for labels, cell in self._cells.items()]
 
 
-class _Registry:
+class _MetricRegistry:
     """Hold the metrics that a class defines, in their order."""
 
     def __init__(self, *, silent: bool = False) -> None:
@@ -184,7 +184,7 @@ class _Registry:
         return cells
 
 
-class Metrics(_Registry):
+class Metrics(_MetricRegistry):
     """Count in one process. Its series get the label `process` when they are shown. A silent one counts nothing."""
 
     def __init__(self, *, silent: bool = False) -> None:
@@ -287,7 +287,7 @@ class Metrics(_Registry):
         self.started = self._gauge("tailrace_process_start_time_seconds", "when it started, in Unix time")
 
 
-class FleetMetrics(_Registry):
+class FleetMetrics(_MetricRegistry):
     """Hold the series that a scrape reads from Redis, which belong to no process. Shown without the label `process`."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.model.bounds import MODELS
-from shared.model.model_names import Listing
+from shared.model.model_names import ModelListing
 from shared.store.catalog import ModelCatalog
 from tests.support.core import Core
 
@@ -12,24 +12,24 @@ HOSTILE = ("\x1b[2J", "a\nb", "a\u202eb", "\ud800", "x" * 10_000, "")
 
 async def test_before_any_worker_there_are_no_models_and_nothing_is_known(core: Core) -> None:
     assert await ModelCatalog(core.client, core.keys).models() == []
-    assert await ModelCatalog(core.client, core.keys).listing() == Listing((), complete=False)
+    assert await ModelCatalog(core.client, core.keys).listing() == ModelListing((), complete=False)
 
 
 async def test_the_last_published_list_counts_sorted_and_each_name_once(core: Core) -> None:
     catalog = ModelCatalog(core.client, core.keys)
-    await catalog.publish(Listing(("old",), complete=True))
+    await catalog.publish(ModelListing(("old",), complete=True))
 
-    await catalog.publish(Listing(("small", "größe/7b", "large", "small")))
+    await catalog.publish(ModelListing(("small", "größe/7b", "large", "small")))
 
     assert await catalog.listing() == (("größe/7b", "large", "small"), False)
-    await catalog.publish(Listing((), complete=True))
+    await catalog.publish(ModelListing((), complete=True))
     assert await catalog.listing() == ((), True)
 
 
 async def test_names_that_could_harm_a_terminal_are_not_published(core: Core) -> None:
     catalog = ModelCatalog(core.client, core.keys)
 
-    await catalog.publish(Listing(("good", *HOSTILE), complete=True))
+    await catalog.publish(ModelListing(("good", *HOSTILE), complete=True))
 
     assert await catalog.listing() == (("good",), True)
 
@@ -37,14 +37,14 @@ async def test_names_that_could_harm_a_terminal_are_not_published(core: Core) ->
 async def test_not_more_are_published_than_the_bound_and_then_more_may_exist(core: Core) -> None:
     catalog = ModelCatalog(core.client, core.keys)
 
-    await catalog.publish(Listing(tuple(f"model-{number}" for number in range(100_000)), complete=True))
+    await catalog.publish(ModelListing(tuple(f"model-{number}" for number in range(100_000)), complete=True))
 
     models, complete = await catalog.listing()
     assert (len(models), complete) == (MODELS, False)
 
 
 async def test_models_of_a_fleet_that_is_gone_are_forgotten(core: Core) -> None:
-    await ModelCatalog(core.client, core.keys).publish(Listing(("a",)))
+    await ModelCatalog(core.client, core.keys).publish(ModelListing(("a",)))
 
     assert 0 < await core.client.ttl(core.keys.models) <= 3600
 
@@ -53,7 +53,7 @@ async def test_models_of_a_fleet_that_is_gone_are_forgotten(core: Core) -> None:
 async def test_what_another_version_has_published_says_nothing(core: Core, told: str) -> None:
     await core.client.set(core.keys.models, told)
 
-    assert await ModelCatalog(core.client, core.keys).listing() == Listing()
+    assert await ModelCatalog(core.client, core.keys).listing() == ModelListing()
 
 
 async def test_names_are_looked_at_again_when_they_are_read(core: Core) -> None:

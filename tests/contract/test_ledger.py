@@ -10,7 +10,7 @@ from shared.model.jobs import JobSpec, Place
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.answers import RetryLater, Taken
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
-from shared.store.queue import Admission, Claim, Queue
+from shared.store.queue import Admitted, Claim, Queue
 from shared.telemetry.metrics import Metrics
 from tests.support.core import RETENTION_S, Core, make_spec
 
@@ -18,7 +18,7 @@ LANE = "default"
 LEASE_S = 10.0
 
 
-async def admit(core: Core, spec: JobSpec, **bounds: int) -> Admission:
+async def admit(core: Core, spec: JobSpec, **bounds: int) -> Admitted:
     return await core.queue.admit(spec, max_depth=1_000, retention_s=RETENTION_S, bounds=TenantBounds(**bounds))
 
 
@@ -68,7 +68,7 @@ async def test_one_job_too_many_is_refused_by_name_and_stores_nothing(core: Core
 async def test_of_many_requests_at_once_exactly_as_many_get_in_as_may(core: Core) -> None:
     answers = await asyncio.gather(*(admit(core, make_spec(), waiting=7) for _ in range(25)), return_exceptions=True)
 
-    assert sum(isinstance(each, Admission) for each in answers) == 7
+    assert sum(isinstance(each, Admitted) for each in answers) == 7
     assert sum(isinstance(each, TooManyWaiting) for each in answers) == 18
 
 

@@ -15,7 +15,7 @@ from shared.model.lanes import LaneScheduler, parse_lanes
 from shared.store.answers import Empty, RetryLater, Taken
 from shared.store.arq_messages import ARQ_FUNCTION, deserialize, serialize
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
-from shared.store.queue import Admission, Backlog, Claim
+from shared.store.queue import Admitted, Backlog, Claim
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, fresh_job_id, make_spec
 
 LANE = "default"
@@ -24,7 +24,7 @@ LEASE_S = 10.0
 SHORT_LEASE_S = 0.5
 
 
-async def admit(core: Core, spec: JobSpec, max_depth: int = 1_000) -> Admission:
+async def admit(core: Core, spec: JobSpec, max_depth: int = 1_000) -> Admitted:
     return await core.queue.admit(spec, max_depth=max_depth, retention_s=RETENTION_S)
 
 
@@ -79,7 +79,7 @@ async def everything(core: Core) -> set[bytes]:
 async def test_an_admitted_job_waits_five_seconds_for_its_record_and_then_runs_by_itself(core: Core) -> None:
     spec = make_spec()
 
-    assert await admit(core, spec) == Admission(spec.id, existing=False, position=1)
+    assert await admit(core, spec) == Admitted(spec.id, existing=False, position=1)
 
     assert 0 < await wait_of(core, "w.1") <= 5
     assert await wake_ups(core) == 0
@@ -167,7 +167,7 @@ async def test_the_same_key_and_body_get_the_same_job(core: Core) -> None:
 
     again = await admit(core, make_spec(idempotency_key="k"))
 
-    assert again == Admission(first.id, existing=True, position=0)
+    assert again == Admitted(first.id, existing=True, position=0)
     assert await core.depth(LANE) == size
     # Found before the lane's depth is checked: the job is admitted already.
     await core.queue.release(first.id, LANE)
@@ -215,7 +215,7 @@ async def test_a_key_is_free_again_once_its_job_was_deleted_and_only_then(core: 
     assert (await admit(core, again)).existing
     await core.queue.deleted(first.id, retention_s=RETENTION_S)
     assert await core.queue.free(again, first.id)
-    assert await admit(core, again) == Admission(again.id, existing=False, position=1)
+    assert await admit(core, again) == Admitted(again.id, existing=False, position=1)
 
 
 async def test_a_key_that_leads_to_another_job_meanwhile_stays_that_jobs(core: Core) -> None:

@@ -7,7 +7,7 @@ import pytest
 from shared.model.errors import AttemptFailed
 from tests.faults.lapses import KINDS, Lapses
 from tests.support.upstream import Manner, WireScript, ask, running_upstream
-from worker.model.retry import Sort, classify
+from worker.model.retry import FailureClass, classify
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 
 SCRIPT = WireScript(tokens=40)
@@ -73,4 +73,4 @@ async def test_no_lapse_is_for_good(kind: str) -> None:
     assert upstream.meter.lapses == {kind: 1}
     # An end without a finish reason is found by the chain.
     assert (reasons == ["stop"]) == (kind == WHOLE)
-    assert error is None or classify(error).sort is not Sort.DETERMINISTIC
+    assert error is None or classify(error).failure_class is not FailureClass.DETERMINISTIC

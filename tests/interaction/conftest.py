@@ -8,7 +8,7 @@ import pytest
 from shared.config.settings import Settings
 from shared.store.jobs import Store
 from shared.store.queue import Queue
-from shared.store.server_check import Server, server_of
+from shared.store.server_check import RedisServer, server_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.scribe import Desk, desk
@@ -38,7 +38,7 @@ async def writing(settings: Settings) -> AsyncIterator[Desk]:
 def an_old_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's Valkey may be younger than a test's lease: to the workers of this process it is not."""
 
-    async def aged(side: Queue | Store) -> Server:
+    async def aged(side: Queue | Store) -> RedisServer:
         return replace(await server_of(side._client), up_s=86_400.0)
 
     for side in (Queue, Store):

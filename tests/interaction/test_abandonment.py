@@ -20,7 +20,7 @@ from shared.model.lifecycle import State
 from shared.process.child import start_child
 from shared.store.jobs import Store
 from shared.store.queue import Queue
-from shared.store.server_check import Server, server_of
+from shared.store.server_check import RedisServer, server_of
 from tests.support.client import TIMEOUT_S, Client, Response
 from tests.support.core import captured_logs
 from tests.support.gateway import running_gateway, until
@@ -432,7 +432,7 @@ async def test_a_caller_of_a_background_response_who_does_not_read_it_is_no_view
 def aged(up_s: float) -> Any:
     """Return a function that describes a server that has been up for so long."""
 
-    async def server(side: Queue | Store) -> Server:
+    async def server(side: Queue | Store) -> RedisServer:
         return replace(await server_of(side._client), up_s=up_s)
 
     return server

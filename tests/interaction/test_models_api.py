@@ -11,7 +11,7 @@ from gateway.admission.strict_models import StrictModels
 from shared.config.settings import Settings
 from shared.model.bounds import MODELS
 from shared.model.errors import ModelNotFound, ProviderRefused
-from shared.model.model_names import Listing
+from shared.model.model_names import ModelListing
 from shared.store.catalog import ModelCatalog
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
@@ -44,14 +44,14 @@ async def test_before_any_worker_has_told_there_are_no_models(client: Client) ->
 
 
 async def test_the_models_that_the_workers_saw_are_listed(client: Client, catalog: ModelCatalog) -> None:
-    await catalog.publish(Listing(("b", "a/b:c", "a")))
+    await catalog.publish(ModelListing(("b", "a/b:c", "a")))
     assert await names(client) == ["a", "a/b:c", "b"]
-    await catalog.publish(Listing(("d",)))
+    await catalog.publish(ModelListing(("d",)))
     assert await names(client) == ["d"]
 
 
 async def test_models_named_in_the_settings_are_the_models(settings: Settings, catalog: ModelCatalog) -> None:
-    await catalog.publish(Listing(("whatever",), complete=True))
+    await catalog.publish(ModelListing(("whatever",), complete=True))
     async with running_gateway(settings.model_copy(update={"models": ("z", "y")})) as gateway:
         assert await names(gateway.client) == ["y", "z"]
         assert (await gateway.client.get("/v1/models/whatever")).status == 404
@@ -70,7 +70,7 @@ async def test_models_named_in_the_settings_are_the_models(settings: Settings, c
 async def test_a_model_is_found_by_its_name_whatever_is_in_it(
     client: Client, catalog: ModelCatalog, name: str, path: str
 ) -> None:
-    await catalog.publish(Listing((name,)))
+    await catalog.publish(ModelListing((name,)))
     answer = await client.get(f"/v1/models/{path}")
     assert answer.status == 200
     assert answer.json()["id"] == name
@@ -80,7 +80,7 @@ async def test_a_model_is_found_by_its_name_whatever_is_in_it(
 async def test_a_model_that_is_not_there_is_told_in_openais_words(
     client: Client, catalog: ModelCatalog, path: str
 ) -> None:
-    await catalog.publish(Listing(("a",)))
+    await catalog.publish(ModelListing(("a",)))
     answer = await client.get(f"/v1/models/{path}")
     assert answer.status == 404
     error = answer.json()["error"]
@@ -170,7 +170,7 @@ async def keys_of(writing: Desk) -> set[bytes]:
 async def test_where_models_are_strict_one_that_nobody_lists_is_refused_before_there_is_a_job(
     strict: Gateway, writing: Desk, catalog: ModelCatalog, path: str, body: dict[str, Any]
 ) -> None:
-    await catalog.publish(Listing(("this",), complete=True))
+    await catalog.publish(ModelListing(("this",), complete=True))
     before = await keys_of(writing)
 
     answer = await strict.client.post(path, body)
@@ -185,14 +185,16 @@ async def test_where_models_are_strict_one_that_nobody_lists_is_refused_before_t
 
 
 async def test_where_models_are_strict_one_that_is_listed_is_taken(strict: Gateway, catalog: ModelCatalog) -> None:
-    await catalog.publish(Listing(("this",), complete=True))
+    await catalog.publish(ModelListing(("this",), complete=True))
 
     assert (await strict.client.post("/v1/jobs", ask(model="this"))).status == 202
 
 
-@pytest.mark.parametrize("listing", [None, Listing(("this",)), Listing()], ids=["none yet", "one is missing", "empty"])
+@pytest.mark.parametrize(
+    "listing", [None, ModelListing(("this",)), ModelListing()], ids=["none yet", "one is missing", "empty"]
+)
 async def test_while_not_all_lists_are_known_no_model_is_refused(
-    strict: Gateway, catalog: ModelCatalog, listing: Listing | None
+    strict: Gateway, catalog: ModelCatalog, listing: ModelListing | None
 ) -> None:
     if listing is not None:
         await catalog.publish(listing)
@@ -203,10 +205,10 @@ async def test_while_not_all_lists_are_known_no_model_is_refused(
 async def test_a_new_listing_counts_after_a_second(catalog: ModelCatalog) -> None:
     clock = ManualClock()
     models = StrictModels(catalog, clock)
-    await catalog.publish(Listing(("this",), complete=True))
+    await catalog.publish(ModelListing(("this",), complete=True))
     with pytest.raises(ModelNotFound):
         await models.check("other")
-    await catalog.publish(Listing(("other",), complete=True))
+    await catalog.publish(ModelListing(("other",), complete=True))
     clock.now += 0.5
     await models.check("this")
     clock.now += 1
@@ -216,7 +218,7 @@ async def test_a_new_listing_counts_after_a_second(catalog: ModelCatalog) -> Non
 
 
 async def test_unless_models_are_strict_any_name_is_taken(client: Client, catalog: ModelCatalog) -> None:
-    await catalog.publish(Listing(("this",), complete=True))
+    await catalog.publish(ModelListing(("this",), complete=True))
 
     assert (await client.post("/v1/jobs", ask(model="other"))).status == 202
 
@@ -239,7 +241,7 @@ async def test_a_dead_letter_whose_model_is_gone_is_not_requeued(settings: Setti
         job_id = await system.submit(model="gone")
         (await told.call()).fail(ProviderRefused("Not that.", code="model_not_found"))
         await system.story(job_id)
-    await catalog.publish(Listing(("this",), complete=True))
+    await catalog.publish(ModelListing(("this",), complete=True))
 
     async with running_gateway(settings.model_copy(update={"strict_models": True})) as gateway:
         answer = await gateway.client.as_("sk-root").post(f"/v1/dead-letters/{job_id}/requeue")

@@ -20,7 +20,7 @@ from worker.configured_providers import make_providers
 from worker.upstream.providers.http_upstream import HttpUpstream
 from worker.upstream.providers.protocols import BUILT_IN_PROTOCOLS, ProviderProtocol, required_url
 from worker.upstream.wire.chunk import Chunk
-from worker.upstream.wire.disclosure import Asked
+from worker.upstream.wire.disclosure import SentRequest
 
 KEY = "k-secret"
 STOP = Chunk(finished=((0, "stop"),))
@@ -57,7 +57,7 @@ class Lines:
 
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         prompt: str = request["messages"][-1]["content"]
-        with self._http.faults(Asked(request)):
+        with self._http.faults(SentRequest(request)):
             async with self._http.post("speak", prompt.encode()) as response:
                 async for line in response.aiter_lines():
                     yield Chunk(deltas=({"content": line},))

@@ -14,7 +14,7 @@ from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from shared.store.queue import Queue
 from shared.store.reconcile_marker import ReconcileMarker
-from shared.store.server_check import Server
+from shared.store.server_check import RedisServer
 from tests.support.core import TIMEOUT_S, captured_logs, frozen, open_core
 from tests.support.short_settings import stream_redis_url_of
 from tests.support.system import System, running_system, running_worker
@@ -208,8 +208,8 @@ async def test_a_jobs_server_that_is_away_for_two_leases_restarts_no_job(
 async def test_a_worker_waits_for_the_younger_of_its_servers(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def of_age(_: Queue) -> Server:
-        return Server("old", 86_400.0)
+    async def of_age(_: Queue) -> RedisServer:
+        return RedisServer("old", 86_400.0)
 
     waits: list[float] = []
 

@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from worker.model.breaker import (
     CLOSED,
     Circuit,
+    CircuitState,
     FailedCall,
     Policy,
-    State,
     given_back,
     is_idle,
     probed,
@@ -46,16 +46,16 @@ class Model:
     trials: list[int] = field(default_factory=list)
     failed_by: frozenset[str] = frozenset()
 
-    def state(self, now: int) -> State:
+    def state(self, now: int) -> CircuitState:
         if self.closed_until_trial is None:
-            return State.CLOSED
-        return State.OPEN if now < self.closed_until_trial else State.HALF_OPEN
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if now < self.closed_until_trial else CircuitState.HALF_OPEN
 
     def report(self, now: int, successes: str, failures: list[tuple[str, str]]) -> None:
         state = self.state(now)
-        if state is State.OPEN or not (successes or failures):
+        if state is CircuitState.OPEN or not (successes or failures):
             return
-        if state is State.HALF_OPEN:
+        if state is CircuitState.HALF_OPEN:
             self.trials, self.calls = [], []
             if failures:
                 self.pause_ms = min(2 * self.pause_ms, 1_500)
@@ -116,7 +116,7 @@ class Breaking(RuleBasedStateMachine):
 
     @rule(group=st.sampled_from("ab"))
     def a_trial_is_asked_for(self, group: str) -> None:
-        if self.model.state(self.now) is not State.HALF_OPEN:
+        if self.model.state(self.now) is not CircuitState.HALF_OPEN:
             return
         claimed = probed(self.circuit, FailedCall(group, "any"), self.now, POLICY)
         assert (claimed is not None) == self.model.trial(self.now, group)

@@ -10,7 +10,7 @@ from shared.model.errors import REFUSALS, AttemptFailed, EventTooLarge
 from worker.upstream.wire.answer_body import NotUnderstood, WebPage, read_error_body
 from worker.upstream.wire.answers import ChatAnswer, DocumentAnswer
 from worker.upstream.wire.chunk_reader import ChunkReader
-from worker.upstream.wire.disclosure import Asked, disclose
+from worker.upstream.wire.disclosure import SentRequest, disclose
 from worker.upstream.wire.quotation import quoted
 from worker.upstream.wire.refusal_codes import TIMEOUT
 from worker.upstream.wire.refusals import Refused, refusal_in, refusal_of
@@ -38,7 +38,7 @@ BODIES = st.lists(VALUES.map(lambda value: json.dumps(value).encode()) | PIECES 
 
 def refuse(error: object) -> AttemptFailed:
     """Make the error of a choice, as a provider does."""
-    return disclose(refusal_of(error), "mock", Asked({})).error
+    return disclose(refusal_of(error), "mock", SentRequest({})).error
 
 
 @given(VALUES, st.none() | st.integers(400, 599))
@@ -52,7 +52,7 @@ def test_anything_can_be_read_as_an_error(value: Any, status: int | None) -> Non
             assert refusal.param is None or refusal.param.isprintable()
             assert quoted(refusal.said).isprintable()
             blamed(refusal, {*TransportField})
-            assert str(disclose(refusal, "mock", Asked({}), secret="sk-ours").error).isprintable()
+            assert str(disclose(refusal, "mock", SentRequest({}), secret="sk-ours").error).isprintable()
 
 
 @given(BODIES)

@@ -53,7 +53,7 @@ class QueueSteps(ServerSteps):
     def open(self) -> None:
         self.core: Core = self.open_core()
 
-    # Admission.
+    # Admitted.
 
     @rule(
         target=jobs,

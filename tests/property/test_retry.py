@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from shared.model.errors import AttemptFailed, ProviderGarbage, ProviderRefused, ProviderTimeout, ProviderTruncated
 from shared.model.jobs import Progress
-from worker.model.retry import BACKOFF_FIRST_S, BACKOFF_MOST_S, Budget, Failure, decide
+from worker.model.retry import BACKOFF_FIRST_S, BACKOFF_MOST_S, Budget, RetryContext, decide
 
 PASSING = {
     "timeout": ProviderTimeout("Silent."),
@@ -86,7 +86,7 @@ def test_any_sequence_of_failures_goes_as_a_plain_model_says(
         name = data.draw(st.sampled_from(sorted(ERRORS)), label="error")
         chance = data.draw(st.floats(0, 1, exclude_max=True), label="chance")
         model.time_left_s -= 0.1
-        failure = Failure(ERRORS[name], targets, able, shown, model.time_left_s)
+        failure = RetryContext(ERRORS[name], targets, able, shown, model.time_left_s)
 
         again = decide(failure, progress, budget, chance)
 

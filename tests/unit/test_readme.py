@@ -28,7 +28,7 @@ from shared.telemetry.metrics import FleetMetrics, Metrics
 from tests.support.docs import DOCS, ROOT, anchors, links
 from worker.execution.steps import AddDeadLetter, RemoveQueueEntry
 from worker.model.breaker import Policy
-from worker.model.retry import VERDICTS, Sort
+from worker.model.retry import CLASSIFICATIONS, FailureClass
 
 # Everything between backticks: in a line, and in blocks.
 CODE = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", DOCS, flags=re.MULTILINE | re.DOTALL))
@@ -198,17 +198,19 @@ def test_the_http_table_is_the_routes() -> None:
     assert listed == there
 
 
-def test_the_table_of_failures_is_that_of_the_verdicts() -> None:
+def test_the_table_of_failures_is_that_of_the_code() -> None:
     told = {
-        code: (sort, "elsewhere" in follows or "another target" in follows)
-        for codes, sort, follows in table("failure", "sort", "what follows")
+        code: (failure_class, "elsewhere" in follows or "another target" in follows)
+        for codes, failure_class, follows in table("failure", "class", "what follows")
         for code in re.findall(r"`(\w+)`", codes)
     }
 
-    assert {code: sort for code, (sort, _) in told.items()} == {code: each.sort for code, each in VERDICTS.items()}
-    for code, verdict in VERDICTS.items():
-        if verdict.sort is Sort.DETERMINISTIC:
-            assert told[code][1] == verdict.elsewhere
+    assert {code: sort for code, (sort, _) in told.items()} == {
+        code: each.failure_class for code, each in CLASSIFICATIONS.items()
+    }
+    for code, classification in CLASSIFICATIONS.items():
+        if classification.failure_class is FailureClass.DETERMINISTIC:
+            assert told[code][1] == classification.elsewhere
 
 
 def test_the_exit_statuses_are_those_of_the_client() -> None:

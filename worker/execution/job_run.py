@@ -49,7 +49,7 @@ from worker.execution.next_attempt import (
     target_orders,
 )
 from worker.model.digest import PartialAnswer
-from worker.model.retry import Budget, Failure, after_loss, decide
+from worker.model.retry import Budget, RetryContext, after_loss, decide
 from worker.model.token_estimate import SavedTokenEstimate
 from worker.upstream.breakers import CallOrigin
 from worker.upstream.chain import Routes
@@ -316,7 +316,7 @@ class JobRun:
         if of_the_rest:
             progress = replace(progress, cannot_continue=(*progress.cannot_continue, progress.target))
         able = continuable_targets(plan, partial, progress)
-        failure = Failure(error, len(plan.chain.targets), able, partial.deltas, execution.left_s, of_the_rest)
+        failure = RetryContext(error, len(plan.chain.targets), able, partial.deltas, execution.left_s, of_the_rest)
         budget = Budget(plan.chain.max_attempts, self._services.limits.max_regenerated_tokens)
         again = decide(failure, progress, budget, random.random())
         if again is None or not may_follow(plan, partial, again.progress):

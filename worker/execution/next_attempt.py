@@ -15,7 +15,7 @@ from shared.store.jobs import ROLLED_BACK, Execution, Succession
 from worker.execution.attempt import AttemptInput
 from worker.model.continuation import can_go_on
 from worker.model.digest import PartialAnswer
-from worker.model.retry import Sort, classify, order_of
+from worker.model.retry import FailureClass, classify, order_of
 from worker.upstream.chain import Chain
 from worker.upstream.selector import Permit
 
@@ -55,7 +55,7 @@ def cause_of_interruption(job: Job) -> Interrupted:
     """Return the reason why the job's last execution did not reach an end."""
     if job.owner:
         return WorkerLost.because_of_silence()
-    error = (job.tries[-1].error if job.tries else None) or {}
+    error = (job.executions[-1].error if job.executions else None) or {}
     for kind in (Drained, LogBehind):
         if error.get("code") == kind.code:
             return kind(str(error.get("message", "")))
@@ -117,4 +117,4 @@ def refuses_to_continue(given: AttemptInput, shown: int, error: AttemptFailed) -
     """Return whether a provider refused to continue an answer before it generated anything."""
     if given.partial is None or shown > given.partial.deltas or not isinstance(error, ProviderRefused):
         return False
-    return classify(error).sort is Sort.DETERMINISTIC
+    return classify(error).failure_class is FailureClass.DETERMINISTIC

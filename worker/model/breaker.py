@@ -20,7 +20,7 @@ from typing import NamedTuple
 from shared.model.bounds import BREAKER_FAILURES, BREAKER_GROUPS
 
 
-class State(StrEnum):
+class CircuitState(StrEnum):
     """The state of a circuit, which decides the calls that it permits."""
 
     CLOSED = "closed"
@@ -93,11 +93,11 @@ class Circuit:
 CLOSED = Circuit()
 
 
-def state_of(circuit: Circuit, now_ms: int, policy: Policy) -> State:
+def state_of(circuit: Circuit, now_ms: int, policy: Policy) -> CircuitState:
     """Return the state of the circuit now."""
     if circuit.opened_ms is None:
-        return State.CLOSED
-    return State.OPEN if now_ms < retry_at_ms(circuit, policy) else State.HALF_OPEN
+        return CircuitState.CLOSED
+    return CircuitState.OPEN if now_ms < retry_at_ms(circuit, policy) else CircuitState.HALF_OPEN
 
 
 def retry_at_ms(circuit: Circuit, policy: Policy) -> int:
@@ -119,7 +119,7 @@ def probed(circuit: Circuit, call: FailedCall, now_ms: int, policy: Policy) -> C
 
 
 def given_back(circuit: Circuit) -> Circuit:
-    """Return the circuit without one of its trial calls, which ended without a verdict."""
+    """Return the circuit without one of its trial calls, which ended without a classification."""
     return replace(circuit, probes=circuit.probes[1:])
 
 
@@ -132,9 +132,9 @@ def reported(
     trial that was let through counts, also if the clock was set back since and the pause is not over.
     """
     state = state_of(circuit, now_ms, policy)
-    if not (successes or failures) or (state is State.OPEN and not circuit.probes):
+    if not (successes or failures) or (state is CircuitState.OPEN and not circuit.probes):
         return circuit
-    if state is not State.CLOSED:
+    if state is not CircuitState.CLOSED:
         if not failures:
             return CLOSED
         failed_by = tuple(dict.fromkeys(map(_name, failures)))[:BREAKER_FAILURES]

@@ -1,7 +1,7 @@
 """The decision after a failed attempt: the job's end, or another attempt, with its target of the chain and its delay.
 
-Decisions are values, which worker/execution/job_run.py carries out. `VERDICTS` is the one table of the meanings of
-errors. Pure: no I/O, no clock, and chance is passed in as a number. Not here: the next attempt's request
+Decisions are values, which worker/execution/job_run.py carries out. `CLASSIFICATIONS` is the one table of the meanings
+of errors. Pure: no I/O, no clock, and chance is passed in as a number. Not here: the next attempt's request
 (continuation.py), and the state of a provider's circuit (breaker.py).
 """
 
@@ -17,7 +17,7 @@ NEAR_DELTAS = 16
 """Workers that were lost within so many deltas of each other died at the same place."""
 
 
-class Sort(StrEnum):
+class FailureClass(StrEnum):
     """The kind of failure that an error is."""
 
     TRANSIENT = "transient"
@@ -27,44 +27,44 @@ class Sort(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     """An error's sort; and for a deterministic one, whether another provider or model may do better (`elsewhere`)."""
 
-    sort: Sort
+    failure_class: FailureClass
     elsewhere: bool = False
 
 
-VERDICTS: dict[str, Verdict] = {
-    "provider_timeout": Verdict(Sort.TRANSIENT),
-    "provider_unreachable": Verdict(Sort.TRANSIENT),
-    "provider_overloaded": Verdict(Sort.TRANSIENT),
-    "server_error": Verdict(Sort.TRANSIENT),
-    "circuit_open": Verdict(Sort.TRANSIENT),
-    "rate_limit_exceeded": Verdict(Sort.RATE_LIMITED),
-    "provider_truncated": Verdict(Sort.TRUNCATED),
-    "provider_garbage": Verdict(Sort.TRANSIENT),
-    "provider_error": Verdict(Sort.DETERMINISTIC, elsewhere=True),
-    "upstream_auth": Verdict(Sort.DETERMINISTIC, elsewhere=True),
-    "insufficient_quota": Verdict(Sort.DETERMINISTIC, elsewhere=True),
-    "model_not_found": Verdict(Sort.DETERMINISTIC, elsewhere=True),
-    "context_length_exceeded": Verdict(Sort.DETERMINISTIC, elsewhere=True),
-    "content_policy_violation": Verdict(Sort.DETERMINISTIC),
-    "invalid_request": Verdict(Sort.DETERMINISTIC),
+CLASSIFICATIONS: dict[str, Classification] = {
+    "provider_timeout": Classification(FailureClass.TRANSIENT),
+    "provider_unreachable": Classification(FailureClass.TRANSIENT),
+    "provider_overloaded": Classification(FailureClass.TRANSIENT),
+    "server_error": Classification(FailureClass.TRANSIENT),
+    "circuit_open": Classification(FailureClass.TRANSIENT),
+    "rate_limit_exceeded": Classification(FailureClass.RATE_LIMITED),
+    "provider_truncated": Classification(FailureClass.TRUNCATED),
+    "provider_garbage": Classification(FailureClass.TRANSIENT),
+    "provider_error": Classification(FailureClass.DETERMINISTIC, elsewhere=True),
+    "upstream_auth": Classification(FailureClass.DETERMINISTIC, elsewhere=True),
+    "insufficient_quota": Classification(FailureClass.DETERMINISTIC, elsewhere=True),
+    "model_not_found": Classification(FailureClass.DETERMINISTIC, elsewhere=True),
+    "context_length_exceeded": Classification(FailureClass.DETERMINISTIC, elsewhere=True),
+    "content_policy_violation": Classification(FailureClass.DETERMINISTIC),
+    "invalid_request": Classification(FailureClass.DETERMINISTIC),
 }
-"""Error code -> verdict, of the errors that are the provider's. Each other error is final."""
+"""Error code -> classification, of the errors that are the provider's. Each other error is final."""
 
-_FINAL = Verdict(Sort.DETERMINISTIC)
+_FINAL = Classification(FailureClass.DETERMINISTIC)
 _GARBAGE = "provider_garbage"
 
 
-def classify(error: AttemptFailed, *, garbage: bool = False) -> Verdict:
-    """Return the verdict on an error of a target; `garbage`: the target has sent garbage before.
+def classify(error: AttemptFailed, *, garbage: bool = False) -> Classification:
+    """Return the classification on an error of a target; `garbage`: the target has sent garbage before.
 
     Once, an unreadable answer is an accident of the wire; twice, it is that provider's usual answer.
     """
     if error.code == _GARBAGE and garbage:
-        return Verdict(Sort.DETERMINISTIC, elsewhere=True)
-    return VERDICTS.get(error.code, _FINAL)
+        return Classification(FailureClass.DETERMINISTIC, elsewhere=True)
+    return CLASSIFICATIONS.get(error.code, _FINAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class RetryContext:
     """A failed attempt, and the state of its job.
 
     The chain has `targets`; those that are `able` can continue a broken answer. The answer has `shown` deltas, and the
@@ -93,27 +93,27 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class RetryDecision:
     """Another attempt, in `after_s` seconds, with this progress."""
 
     after_s: float
     progress: Progress
 
 
-def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) -> Again | None:
+def decide(failure: RetryContext, progress: Progress, budget: Budget, chance: float) -> RetryDecision | None:
     """Decide about another attempt; None is the job's end.
 
     The targets of the chain are tried in their order, at once; a whole round is followed by a pause: exponential with
     full jitter (M. Brooker, "Exponential Backoff And Jitter", AWS 2015), `chance` being a random number below 1. A
     target that asked for a pause gets it, if no other can answer.
     """
-    verdict = classify(failure.error, garbage=progress.target in progress.garbage)
-    final = verdict.sort is Sort.DETERMINISTIC and not failure.of_the_rest
+    kind = classify(failure.error, garbage=progress.target in progress.garbage)
+    final = kind.failure_class is FailureClass.DETERMINISTIC and not failure.of_the_rest
     excluded = (*progress.excluded, progress.target) if final else progress.excluded
     pauses = _pauses(failure, progress)
     target = _next_target(failure, progress.target, excluded, pauses)
     failures = progress.failures + 1
-    if target is None or (final and not verdict.elsewhere) or failures >= max(budget.max_attempts, failure.targets):
+    if target is None or (final and not kind.elsewhere) or failures >= max(budget.max_attempts, failure.targets):
         return None
     if target not in failure.able and progress.discarded_tokens + failure.shown > budget.max_regenerated_tokens:
         return None
@@ -122,7 +122,7 @@ def decide(failure: Failure, progress: Progress, budget: Budget, chance: float) 
     after_s += max(0.0, failure.left_s - pauses.get(target, failure.left_s))
     if after_s >= failure.left_s:
         return None
-    return Again(
+    return RetryDecision(
         after_s,
         replace(
             progress,
@@ -142,13 +142,15 @@ def order_of(targets: int, progress: Progress, able: Collection[int]) -> list[in
     return sorted((each for each in circle if each not in progress.excluded), key=lambda each: each not in able)
 
 
-def _next_target(failure: Failure, target: int, excluded: Collection[int], pauses: Mapping[int, float]) -> int | None:
+def _next_target(
+    failure: RetryContext, target: int, excluded: Collection[int], pauses: Mapping[int, float]
+) -> int | None:
     after_it = Progress(target=(target + 1) % failure.targets, excluded=tuple(excluded))
     order = order_of(failure.targets, after_it, failure.able)
     return min(order, key=lambda each: (each not in failure.able, each in pauses), default=None)
 
 
-def _pauses(failure: Failure, progress: Progress) -> dict[int, float]:
+def _pauses(failure: RetryContext, progress: Progress) -> dict[int, float]:
     """Collect the pauses that are not over, and the one that the failed target may have requested."""
     pauses = {target: left_s for target, left_s in progress.pauses if left_s < failure.left_s}
     if isinstance(failure.error, ProviderRefused) and failure.error.retry_after_s:

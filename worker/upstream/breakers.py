@@ -26,9 +26,9 @@ from shared.telemetry.metrics import Metrics
 from worker.model.breaker import (
     CLOSED,
     Circuit,
+    CircuitState,
     FailedCall,
     Policy,
-    State,
     given_back,
     is_idle,
     probed,
@@ -46,8 +46,8 @@ _UNKNOWN = (CLOSED, b"")
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
-    """State whether a provider may be called. Each trial call must be reported or given back.
+class CallAllowance:
+    """Permission for one call, or its refusal. Each trial call must be reported or given back.
 
     `trials` names the circuits for which the call is a trial.
     """
@@ -56,7 +56,7 @@ class Allowance:
     trials: tuple[str, ...] = ()
 
 
-NO, YES = Allowance(granted=False), Allowance(granted=True)
+NO, YES = CallAllowance(granted=False), CallAllowance(granted=True)
 
 
 class CallOrigin:
@@ -92,7 +92,7 @@ class Breakers:
         # Circuits that are not idle: each decoded, and as it was read.
         self._known: dict[str, tuple[Circuit, bytes]] = {}
         # The states of the circuits that are not closed.
-        self._states: dict[str, State] = {}
+        self._states: dict[str, CircuitState] = {}
         self._successes: dict[str, Counter[str]] = {}
         self._failures: dict[str, list[FailedCall]] = {}
         self._reported = asyncio.Event()
@@ -100,20 +100,20 @@ class Breakers:
         self._ahead_ms = float(clock.wall_ms()) - clock.monotonic() * 1000
         self._outage = Outage("breakers.redis_lost", "breakers.redis_back")
 
-    async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
+    async def allows(self, provider: str, model: str, origin: CallOrigin) -> CallAllowance:
         """Return whether to call this provider's model now."""
         trials: list[str] = []
         for position, name in enumerate(origin.names(provider, model)):
             circuit, _ = self._known.get(name, _UNKNOWN)
             state = state_of(circuit, self._now_ms(), self._policy)
-            if state is State.HALF_OPEN:
+            if state is CircuitState.HALF_OPEN:
                 state = await self._try_out(name, origin.calls()[position])
-            if state is State.OPEN:
+            if state is CircuitState.OPEN:
                 await self._give_back(trials)
                 return NO
-            if state is State.HALF_OPEN:
+            if state is CircuitState.HALF_OPEN:
                 trials.append(name)
-        return Allowance(True, tuple(trials)) if trials else YES
+        return CallAllowance(True, tuple(trials)) if trials else YES
 
     def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
         """Report a call that was answered. Only circuits that have failed lately count it."""
@@ -128,7 +128,7 @@ class Breakers:
             self._failures.setdefault(name, []).append(call)
         self._reported.set()
 
-    async def given_back(self, allowance: Allowance) -> None:
+    async def given_back(self, allowance: CallAllowance) -> None:
         """Report a trial call that ended without a verdict: another one may be made at once."""
         await self._give_back(allowance.trials)
 
@@ -177,23 +177,23 @@ class Breakers:
         after = reported(circuit, successes, failures, self._now_ms(), self._policy)
         return Change(name, seen, b"" if after == CLOSED else after.dump())
 
-    async def _try_out(self, name: str, call: FailedCall) -> State:
+    async def _try_out(self, name: str, call: FailedCall) -> CircuitState:
         """Claim a trial call of a half-open circuit: return HALF_OPEN if it may be made, else the state by now."""
         for _ in range(_TRIES):
             circuit, seen = self._known.get(name, _UNKNOWN)
             state = state_of(circuit, self._now_ms(), self._policy)
-            if state is not State.HALF_OPEN:
+            if state is not CircuitState.HALF_OPEN:
                 return state
             claimed = probed(circuit, call, self._now_ms(), self._policy)
             if claimed is None:
-                return State.OPEN
+                return CircuitState.OPEN
             try:
                 if await self._exchange([Change(name, seen, claimed.dump())]):
-                    return State.HALF_OPEN
+                    return CircuitState.HALF_OPEN
             except REDIS_FAULTS as error:
                 self._outage.goes_on(error)
-                return State.OPEN
-        return State.OPEN
+                return CircuitState.OPEN
+        return CircuitState.OPEN
 
     async def _give_back(self, names: Iterable[str]) -> None:
         try:
@@ -214,14 +214,14 @@ class Breakers:
         return {change.name for change, (changed, _) in zip(changes, found, strict=True) if changed}
 
     def _learn(self, name: str, value: bytes) -> None:
-        former = self._states.pop(name, State.CLOSED)
+        former = self._states.pop(name, CircuitState.CLOSED)
         circuit = _read(value)
         if is_idle(circuit, self._now_ms(), self._policy):
             self._known.pop(name, None)
         else:
             self._known[name] = (circuit, value)
         state = state_of(circuit, self._now_ms(), self._policy)
-        if state is not State.CLOSED:
+        if state is not CircuitState.CLOSED:
             self._states[name] = state
         if state is not former:
             provider, tenant, model = name.split("/", 2)

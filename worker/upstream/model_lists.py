@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import structlog
 
 from shared.model.errors import AttemptFailed
-from shared.model.model_names import Listing, offered
+from shared.model.model_names import ModelListing, offered
 from shared.model.routes import ANY_MODEL, RouteTable
 from worker.upstream.providers.base import Provider
 
@@ -25,10 +25,10 @@ class ModelLists:
         self._named = table.named
         targets = table.route(ANY_MODEL).targets if table.serves_any else ()
         self._providers = {target.provider: providers[target.provider] for target in targets}
-        self._last: dict[str, Listing] = {}
+        self._last: dict[str, ModelListing] = {}
         self._left_out: dict[str, int] = {}
 
-    async def read(self) -> Listing | None:
+    async def read(self) -> ModelListing | None:
         """Ask each provider for its models; None if nothing is known of any model.
 
         The listing is complete if each provider has named some just now: an empty list may come from an upstream that
@@ -38,7 +38,7 @@ class ModelLists:
         if not self._named and not self._last:
             return None
         listed = (name for listing in self._last.values() for name in listing.models)
-        return Listing(tuple(dict.fromkeys((*self._named, *listed))), complete=all(answers))
+        return ModelListing(tuple(dict.fromkeys((*self._named, *listed))), complete=all(answers))
 
     async def _read(self, provider: str) -> bool:
         """Read one provider's list; return whether it says which models the provider has."""
@@ -47,7 +47,7 @@ class ModelLists:
         except AttemptFailed as error:
             log.warning("worker.no_models", provider=provider, reason=str(error))
             return False
-        listing = self._last[provider] = offered(Listing(tuple(names), complete=True))
+        listing = self._last[provider] = offered(ModelListing(tuple(names), complete=True))
         self._note(provider, len(set(names)) - len(listing.models))
         return listing.complete and bool(listing.models)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from shared.model.errors import AttemptFailed, CircuitOpen, ProviderRefused
 from shared.store.retrying import retry_until_redis_answers
-from worker.model.retry import Sort, classify
-from worker.upstream.breakers import NO, Allowance, Breakers, CallOrigin
+from worker.model.retry import FailureClass, classify
+from worker.upstream.breakers import NO, Breakers, CallAllowance, CallOrigin
 from worker.upstream.chain import ProviderTarget
 from worker.upstream.concurrency import Concurrency
 
@@ -40,7 +40,7 @@ class ProviderSelector:
     def __init__(self, breakers: Breakers, concurrency: Concurrency) -> None:
         self._breakers = breakers
         self._concurrency = concurrency
-        self._trials: dict[str, Allowance] = {}
+        self._trials: dict[str, CallAllowance] = {}
         """The allowance of each job whose call is a trial that is not reported yet."""
 
     async def enter(
@@ -98,7 +98,7 @@ class ProviderSelector:
         """Report a failed attempt: the provider's fault, or a refusal, which shows that it is well."""
         if permit.circuit_open:
             return
-        if classify(error).sort in (Sort.TRANSIENT, Sort.TRUNCATED):
+        if classify(error).failure_class in (FailureClass.TRANSIENT, FailureClass.TRUNCATED):
             self._trials.pop(job_id, None)
             self._breakers.failed(permit.provider, permit.model, permit.origin)
         elif isinstance(error, ProviderRefused):

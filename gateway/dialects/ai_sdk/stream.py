@@ -37,7 +37,7 @@ _LOST = {
 }
 
 
-class _Call:
+class _StreamedCall:
     """A tool call that is being made."""
 
     __slots__ = ("custom", "extra", "id", "name", "pieces")
@@ -69,7 +69,7 @@ class UiMessageStream:
         """The beginning of a delta that is one more piece of the open block, up to its text."""
         self._before = b""
         """The beginning of the part for such a delta, up to its text."""
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _StreamedCall] = {}
 
     def translate(self, event: Event) -> bytes:
         """Return the parts for this event; empty if it has none in this dialect."""
@@ -141,7 +141,7 @@ class UiMessageStream:
         if (call := self._calls.get(fragment.number)) is None:
             if not fragment.name:
                 return b""
-            call = self._calls[fragment.number] = _Call(fragment)
+            call = self._calls[fragment.number] = _StreamedCall(fragment)
             opening = self._start() + self._close() + _part("tool-input-start", toolCallId=call.id, toolName=call.name)
         add_extra(call.extra, fragment)
         if not fragment.text:
@@ -186,7 +186,7 @@ def _part(kind: str, **fields: Any) -> bytes:
     return b"data: %s\n\n" % encode_data({"type": kind, **fields})
 
 
-def _whole_call(call: _Call) -> bytes:
+def _whole_call(call: _StreamedCall) -> bytes:
     """Write the call with its tool's input; a model may have written arguments that are not JSON."""
     about: dict[str, Any] = {"toolCallId": call.id, "toolName": call.name}
     if call.extra:

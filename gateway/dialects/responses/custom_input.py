@@ -19,7 +19,7 @@ _HIGH, _LOW, _AFTER_LOW = 0xD800, 0xDC00, 0xE000
 _UNKNOWN = "\ufffd"
 
 
-class _State(Enum):
+class _ReadState(Enum):
     HEAD = auto()
     """The text's beginning is still to be found."""
     WHOLE = auto()
@@ -39,7 +39,7 @@ class CustomInput:
     """
 
     def __init__(self) -> None:
-        self._state = _State.HEAD
+        self._state = _ReadState.HEAD
         self._waiting = ""
         """The unread end of the arguments so far: a part of the head, or of an escape."""
         self._pieces: list[str] = []
@@ -50,13 +50,13 @@ class CustomInput:
     def feed(self, arguments: str) -> str:
         """Return the input that this piece of the arguments adds."""
         match self._state:
-            case _State.RAW:
+            case _ReadState.RAW:
                 return arguments
-            case _State.HEAD:
+            case _ReadState.HEAD:
                 return self._read_head(self._waiting + arguments)
-            case _State.INSIDE:
+            case _ReadState.INSIDE:
                 return self._read_inside(self._waiting + arguments)
-            case _State.WHOLE:
+            case _ReadState.WHOLE:
                 self._pieces.append(arguments)
                 return ""
             case _:
@@ -65,19 +65,19 @@ class CustomInput:
     def end(self) -> str:
         """Return the rest of the input once the arguments are complete, or were cut off."""
         rest = ""
-        if self._state in (_State.HEAD, _State.WHOLE):
+        if self._state in (_ReadState.HEAD, _ReadState.WHOLE):
             rest = _input_of("".join([*self._pieces, self._waiting]))
         return rest + self._lone_half()
 
     def _read_head(self, given: str) -> str:
         if head := _HEAD.match(given):
-            self._state = _State.INSIDE
+            self._state = _ReadState.INSIDE
             return self._read_inside(given[head.end() :])
         if (begun := given.lstrip(_SPACE)) and not begun.startswith("{"):
-            self._state = _State.RAW
+            self._state = _ReadState.RAW
             return given
         if len(given) > _HEAD_CHARS:
-            self._state = _State.WHOLE
+            self._state = _ReadState.WHOLE
             self._pieces.append(given)
             given = ""
         self._waiting = given
@@ -91,7 +91,7 @@ class CustomInput:
                 pieces += [self._lone_half(), plain[0]]
                 at = plain.end()
             elif given[at] == '"':
-                self._state = _State.AFTER
+                self._state = _ReadState.AFTER
                 break
             elif (escaped := self._unescape(given, at)) is None:
                 self._waiting = given[at:]

@@ -44,7 +44,7 @@ class Answer(NamedTuple):
     job: str
 
 
-class Conversation(NamedTuple):
+class ItemConversation(NamedTuple):
     """The messages of a chat, and those of them that are answers made of items."""
 
     messages: list[Message]
@@ -53,7 +53,7 @@ class Conversation(NamedTuple):
 
 def conversation_of(
     items: Iterable[Item], earlier: Sequence[Message] = (), names: ToolNames | None = None
-) -> Conversation:
+) -> ItemConversation:
     """Translate items into a chat that continues the `earlier` messages.
 
     `names` has the upstream names of the declared tools.
@@ -65,7 +65,7 @@ def conversation_of(
     for number, item in enumerate(items):
         chat.add(item, f"input[{number}]")
     messages, answers = chat.end()
-    return Conversation(results_behind_calls(messages), answers)
+    return ItemConversation(results_behind_calls(messages), answers)
 
 
 def messages_of(

@@ -57,8 +57,8 @@ class OutputItem:
         self.index = index
         self.type = item_type
         self.status = "in_progress"
-        self.parts: list[Part] = []
-        self.summary: Part | None = None
+        self.parts: list[OutputPart] = []
+        self.summary: OutputPart | None = None
         self.extra: dict[str, Any] = {}
         """The further fields of an upstream's call, which its caller sends back."""
         self.decoder: CustomInput | None = None
@@ -80,7 +80,7 @@ class OutputItem:
         return [part.as_dict() for part in self.parts]
 
 
-class Part:
+class OutputPart:
     """Hold a text that grows, at its place in the output."""
 
     __slots__ = ("annotations", "kind", "logprobs", "pieces", "place", "template")

@@ -11,7 +11,7 @@ from gateway.dialects.responses.annotations import annotations_of
 from gateway.dialects.responses.custom_input import CustomInput
 from gateway.dialects.responses.frames import ResponseFrames
 from gateway.dialects.responses.object import ResponseOptions
-from gateway.dialects.responses.output import ARGUMENTS, INPUT, SUMMARY, TEXTS, OutputItem, Part
+from gateway.dialects.responses.output import ARGUMENTS, INPUT, SUMMARY, TEXTS, OutputItem, OutputPart
 from gateway.dialects.responses.tools import ToolNames
 from shared.model.events import encode_data
 
@@ -91,11 +91,11 @@ class OutputWriter:
             item = self._open = OutputItem(self._bare_id, len(self.items), kind.item_type)
             frames += self._add(item)
         self._plain = b'{"%s":"' % name.encode()
-        part = Part(kind, item, len(item.parts))
+        part = OutputPart(kind, item, len(item.parts))
         item.parts.append(part)
         frames += self._add_part(part)
         if kind.item_type == "reasoning" and self._summarised:
-            item.summary = Part(SUMMARY, item)
+            item.summary = OutputPart(SUMMARY, item)
             frames += self._add_part(item.summary)
         return frames + self._annotate()
 
@@ -145,7 +145,7 @@ class OutputWriter:
             head["namespace"] = declared.namespace
         kind = INPUT if fragment.custom or declared.custom else ARGUMENTS
         item = OutputItem(self._bare_id, len(self.items), kind.item_type, **head)
-        item.parts.append(Part(kind, item))
+        item.parts.append(OutputPart(kind, item))
         add_extra(item.extra, fragment)
         if declared.custom and not fragment.custom:
             item.decoder = CustomInput()
@@ -166,10 +166,10 @@ class OutputWriter:
             "response.output_item.added", lambda: {"output_index": item.index, "item": item.as_dict()}
         )
 
-    def _add_part(self, part: Part) -> bytes:
+    def _add_part(self, part: OutputPart) -> bytes:
         return self._frames.event(f"{part.kind.part_event}.added", {**part.place, "part": part.empty})
 
-    def _add_piece(self, part: Part, text: bytes, logprobs: Sequence[Any]) -> bytes:
+    def _add_piece(self, part: OutputPart, text: bytes, logprobs: Sequence[Any]) -> bytes:
         part.pieces.append(text)
         template = part.template
         if logprobs:
@@ -177,7 +177,7 @@ class OutputWriter:
             template = *template[:2], b'","logprobs":%s}\n\n' % encode_data(logprobs)
         return self._frames.delta(template, text)
 
-    def _close_part(self, part: Part) -> bytes:
+    def _close_part(self, part: OutputPart) -> bytes:
         done = self._frames.built(f"{part.kind.event}.done", part.done)
         if not part.kind.numbered_by:
             return done

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gateway import cli
-from gateway.cli import Upstream, banner, choose_port, kept_port, main
+from gateway.cli import WorkersUpstream, banner, choose_port, kept_port, main
 from gateway.server import listen
 from shared.config.settings import Settings
 from shared.model.errors import StartupError
 
-LOCAL = Upstream({}, "smollm2-135m-instruct", "on this machine")
+LOCAL = WorkersUpstream({}, "smollm2-135m-instruct", "on this machine")
 
 
 @pytest.fixture

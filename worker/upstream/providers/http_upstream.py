@@ -25,7 +25,7 @@ from shared.model.errors import (
 )
 from worker.upstream.providers.http_client import checked_key, open_http_client
 from worker.upstream.wire.answer_body import NotUnderstood, WebPage, read_error_body
-from worker.upstream.wire.disclosure import Asked, disclose, quotation
+from worker.upstream.wire.disclosure import SentRequest, disclose, quotation
 from worker.upstream.wire.quotation import quoted
 from worker.upstream.wire.redaction import without_keys
 from worker.upstream.wire.refusals import Refusal, Refused, refusal_of
@@ -128,7 +128,7 @@ class HttpUpstream:
     # Errors.
 
     @contextmanager
-    def faults(self, asked: Asked) -> Iterator[None]:
+    def faults(self, asked: SentRequest) -> Iterator[None]:
         """Turn each fault of a call, and of reading its answer, into an error of the tree.
 
         The upstream's own words are shown only as far as they are about what was `asked`; the log has the rest.
@@ -156,7 +156,7 @@ class HttpUpstream:
         except _NOT_HTTP as error:
             raise ProviderGarbage(f"The provider {self.name} sent something that is not HTTP.") from error
 
-    def failure(self, refusal: Refusal, asked: Asked, headers: Mapping[str, str] | None = None) -> AttemptFailed:
+    def failure(self, refusal: Refusal, asked: SentRequest, headers: Mapping[str, str] | None = None) -> AttemptFailed:
         """Return the error of an attempt that ended with this refusal."""
         disclosed = disclose(refusal, self.name, asked, secret=self._key, retry_after_s=retry_after_s(headers or {}))
         if disclosed.hidden:

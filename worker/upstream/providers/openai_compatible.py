@@ -25,7 +25,7 @@ from worker.upstream.providers.openai_caller import OpenAICaller
 from worker.upstream.wire.answers import ChatAnswer, DocumentAnswer
 from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.chunk_reader import ChunkReader
-from worker.upstream.wire.disclosure import Asked
+from worker.upstream.wire.disclosure import SentRequest
 from worker.upstream.wire.refusals import Refused, refusal_of
 from worker.upstream.wire.request_writer import has_callers_options, state_fields, write_chat, write_embeddings
 from worker.upstream.wire.transport_fields import Blame, LeftOut, TransportField, blamed
@@ -75,7 +75,7 @@ class OpenAICompatible:
     async def embed(self, request: Mapping[str, Any]) -> Vectors:
         """Send an embeddings request. Raises as `stream` does."""
         asking = self._asking(request, write_embeddings)
-        with self._http.faults(Asked(request)):
+        with self._http.faults(SentRequest(request)):
             while True:
                 try:
                     async with self._http.post("/embeddings", _encoded(asking.body)) as response:
@@ -90,7 +90,7 @@ class OpenAICompatible:
     async def models(self) -> list[str]:
         """Return the names of the models, from `GET /models`. Raises as `stream` does."""
         try:
-            with anyio.fail_after(MODELS_S), self._http.faults(Asked({})):
+            with anyio.fail_after(MODELS_S), self._http.faults(SentRequest({})):
                 async with self._http.get("/models") as response:
                     return _model_ids(await _document(response))
         except TimeoutError:
@@ -103,7 +103,7 @@ class OpenAICompatible:
 
     async def _chunks(self, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         asking = self._asking(request, write_chat)
-        asked = Asked(request)
+        asked = SentRequest(request)
         with self._http.faults(asked):
             while True:
                 reader = ChunkReader(secrets.token_hex(_SEED_BYTES), partial(self._failed_choice, asked))
@@ -132,7 +132,7 @@ class OpenAICompatible:
     def _asking(self, request: Mapping[str, Any], write: Write) -> "_Asking":
         return _Asking(self.name, str(request.get("model")), self._left_out, partial(write, request, self._rules))
 
-    def _failed_choice(self, asked: Asked, error: object) -> AttemptFailed:
+    def _failed_choice(self, asked: SentRequest, error: object) -> AttemptFailed:
         # A passing fault, if it does not say more: the upstream had accepted the request.
         return self._http.failure(refusal_of(error, otherwise="server_error"), asked)
 

@@ -35,7 +35,7 @@ _WORDS = (
 )
 
 
-class ToolCall(BaseModel):
+class ScriptedToolCall(BaseModel):
     """A tool call to make."""
 
     name: str
@@ -53,7 +53,7 @@ class Script(BaseModel):
     seed: int = Field(0, description="another seed, another text; so has each choice")
     rate: float = Field(0, ge=0, allow_inf_nan=False, description="tokens a second; 0: unpaced")
     reasoning: int = Field(0, ge=0, le=1_000_000, description="deltas of reasoning before the text")
-    tool_calls: list[ToolCall] = Field([], description="made in place of a text that isn't asked for")
+    tool_calls: list[ScriptedToolCall] = Field([], description="made in place of a text that isn't asked for")
     finish_reason: str | None = Field(None, description="in place of the natural one")
     usage: bool = Field(True, description="whether to say how many tokens it were")
     fault: str | None = Field(None, description="what goes wrong: stall, refuse, truncate or nonsense")
@@ -266,7 +266,7 @@ def _finish(request: Mapping[str, Any], script: Script, choice: int) -> str:
     return "stop" if limit is None or len(_all_words(script, choice)) <= limit else "length"
 
 
-def _call_parts(call: ToolCall, call_id: str) -> Iterator[dict[str, Any]]:
+def _call_parts(call: ScriptedToolCall, call_id: str) -> Iterator[dict[str, Any]]:
     yield {"id": call_id, "type": "function", "function": {"name": call.name, "arguments": ""}}
     arguments = json.dumps(call.arguments)
     for start in range(0, len(arguments), 8):

@@ -56,7 +56,7 @@ class Disclosed:
 
 
 @dataclass(frozen=True)
-class Asked:
+class SentRequest:
     """The request that an upstream speaks about, as its caller sent it."""
 
     request: Mapping[str, Any]
@@ -81,7 +81,12 @@ class Asked:
 
 
 def disclose(
-    refusal: Refusal, provider: str, asked: Asked, *, secret: str | None = None, retry_after_s: float | None = None
+    refusal: Refusal,
+    provider: str,
+    asked: SentRequest,
+    *,
+    secret: str | None = None,
+    retry_after_s: float | None = None,
 ) -> Disclosed:
     """Return the error of an attempt that ended with this refusal. `secret` is our key at the provider."""
     reason = _reason(refusal, secret, asked.has)

@@ -26,7 +26,7 @@ _FLAT = frozenset({"name", "arguments", "input"})
 _LEGACY = "function_call"
 
 
-class _Call:
+class _PartialCall:
     """One call. Until its name is known, its fragments wait."""
 
     __slots__ = (
@@ -82,10 +82,10 @@ class ToolCallReader:
 
     def __init__(self, make_id: Callable[[], str]) -> None:
         self._make_id = make_id
-        self._slots: dict[int | str, _Call] = {}
-        self._by_id: dict[str, _Call] = {}
-        self._calls: list[_Call] = []
-        self._last: _Call | None = None
+        self._slots: dict[int | str, _PartialCall] = {}
+        self._by_id: dict[str, _PartialCall] = {}
+        self._calls: list[_PartialCall] = []
+        self._last: _PartialCall | None = None
         self._announced = 0
 
     def read(self, fragments: object) -> list[dict[str, Any]]:
@@ -133,7 +133,7 @@ class ToolCallReader:
         return self._put(call, name, call.text.read(text), extra, inside)
 
     def _put(
-        self, call: _Call, name: str, text: str, extra: dict[str, Any], inside: dict[str, Any]
+        self, call: _PartialCall, name: str, text: str, extra: dict[str, Any], inside: dict[str, Any]
     ) -> list[dict[str, Any]]:
         if call.index is not None:
             return [_fragment(call, text, extra, inside)] if text or extra or inside else []
@@ -153,7 +153,7 @@ class ToolCallReader:
 
     # Which call a fragment belongs to.
 
-    def _call_of(self, fragment: dict[str, Any], name: str, *, more: bool) -> _Call:
+    def _call_of(self, fragment: dict[str, Any], name: str, *, more: bool) -> _PartialCall:
         call_id, slot = _word(fragment.get("id")), _slot(fragment.get("index"))
         known = self._by_id.get(call_id)
         call = known or self._last if slot is None else self._slots.get(slot)
@@ -169,17 +169,17 @@ class ToolCallReader:
         self._last = call
         return call
 
-    def _begin(self, call_id: str) -> _Call:
+    def _begin(self, call_id: str) -> _PartialCall:
         if len(self._calls) >= TOOL_CALLS:
             raise ProviderGarbage(f"The provider sent more than {TOOL_CALLS} tool calls.")
         given = bool(call_id) and call_id not in self._by_id
-        call = _Call(call_id if given else self._make_id(), given=given)
+        call = _PartialCall(call_id if given else self._make_id(), given=given)
         self._by_id[call.id] = call
         self._calls.append(call)
         return call
 
 
-def _begins_another(call: _Call, call_id: str, name: str, *, more: bool) -> bool:
+def _begins_another(call: _PartialCall, call_id: str, name: str, *, more: bool) -> bool:
     """Return whether a fragment at this call's place begins another call; `more`: the fragment has arguments."""
     if call_id and call.given_id:
         return call_id != call.id
@@ -190,7 +190,7 @@ def _begins_another(call: _Call, call_id: str, name: str, *, more: bool) -> bool
 
 
 def _fragment(
-    call: _Call, text: str, extra: dict[str, Any], inside: dict[str, Any], *, first: bool = False
+    call: _PartialCall, text: str, extra: dict[str, Any], inside: dict[str, Any], *, first: bool = False
 ) -> dict[str, Any]:
     kind, field = ("custom", "input") if call.custom else ("function", "arguments")
     if first:
@@ -229,7 +229,7 @@ def _slot(index: object) -> int | str | None:
             return None
 
 
-def _as_text(arguments: object, call: _Call) -> str:
+def _as_text(arguments: object, call: _PartialCall) -> str:
     """Return arguments as text. Objects come whole: repeated ones are one."""
     if arguments is None or arguments == "":
         return ""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.client import connection
-from gateway.client.connection import Connection, address_of
+from gateway.client.connection import GatewayConnection, address_of
 from gateway.client.model.retry_window import RetryWindow
 from shared.model.errors import EventTooLarge, GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
 from shared.model.events import START, EventId
@@ -27,7 +27,7 @@ class Scene:
         self.waited: list[float] = []
         self.told: list[str] = []
         window = RetryWindow(before_s, RETRY_S)
-        self.connection = Connection(
+        self.connection = GatewayConnection(
             address_of(self.gateway.url), "sk-alice", window, self, self.told.append, sleep=self._sleep
         )
 
@@ -273,7 +273,7 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 @pytest.mark.parametrize("key", ["", " ", "sk-\n", "sk-é"])
 def test_a_key_that_can_be_none_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(StartupError, match="printable ASCII") as refused:
-        Connection(address_of("http://host"), key, RetryWindow(0, 0), Clockless(), print)
+        GatewayConnection(address_of("http://host"), key, RetryWindow(0, 0), Clockless(), print)
     assert not key.strip() or key not in str(refused.value)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared.model.bounds import MODELS
-from shared.model.model_names import MODEL_CHARS, Listing, is_model_name, offered
+from shared.model.model_names import MODEL_CHARS, ModelListing, is_model_name, offered
 
 GOOD = ["m", "vendor/model:1b-Q4_K_M", "größe 7b", "通义千问", "🦙", "x" * MODEL_CHARS]
 BAD = [
@@ -27,13 +27,13 @@ def test_anything_else_is_none(name: object) -> None:
 
 def test_of_a_list_the_names_are_offered_sorted_and_once() -> None:
     mixed: list[Any] = ["b", *(each for each in BAD if isinstance(each, str)), "a", "b"]
-    assert offered(Listing(tuple(mixed), complete=True)) == (("a", "b"), True)
-    assert offered(Listing(("a",))) == (("a",), False)
-    assert offered(Listing()) == ((), False)
+    assert offered(ModelListing(tuple(mixed), complete=True)) == (("a", "b"), True)
+    assert offered(ModelListing(("a",))) == (("a",), False)
+    assert offered(ModelListing()) == ((), False)
 
 
 def test_not_more_are_offered_than_the_bound_and_then_more_may_exist() -> None:
     names = tuple(f"model-{number:06}" for number in range(100_000))
 
-    assert offered(Listing(names, complete=True)) == (names[:MODELS], False)
-    assert offered(Listing(names[:MODELS], complete=True)) == (names[:MODELS], True)
+    assert offered(ModelListing(names, complete=True)) == (names[:MODELS], False)
+    assert offered(ModelListing(names[:MODELS], complete=True)) == (names[:MODELS], True)

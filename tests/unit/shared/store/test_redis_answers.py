@@ -2,42 +2,42 @@
 
 import pytest
 
-from shared.store.redis_answers import Sort, has_word, sentence_of, sort_of, word_of
+from shared.store.redis_answers import ErrorClass, error_class_of, has_word, sentence_of, word_of
 
 CORRECT_THEM = "correct them in the server's address."
 CORRECT_IT = "correct the number at the end of the server's address."
 ANSWERS = {
-    "LOADING Valkey is loading the dataset in memory": Sort.PASSING,
-    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": Sort.PASSING,
-    "READONLY You can't write against a read only replica. script: f, on @user_function:1.": Sort.PASSING,
-    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)": Sort.PASSING,
-    "MISCONF Errors writing to the AOF file: No space left on device": Sort.PASSING,
-    "NOREPLICAS Not enough good replicas to write.": Sort.PASSING,
-    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.": Sort.PASSING,
-    "TRYAGAIN Multiple keys request during rehashing of slot": Sort.PASSING,
-    "CLUSTERDOWN Hash slot not served": Sort.PASSING,
-    "ERR max number of clients reached": Sort.PASSING,
-    "OOM command not allowed when used memory > 'maxmemory'.": Sort.FULL,
-    "NOPERM User tail has no permissions to run the 'fcall' command": Sort.REFUSED,
-    "ERR ACL failure in script: No permissions to access a key": Sort.REFUSED,
-    "WRONGPASS invalid username-password pair or user is disabled.": Sort.REFUSED,
-    "NOAUTH Authentication required.": Sort.REFUSED,
-    "DENIED Redis is running in protected mode": Sort.REFUSED,
-    "ERR unknown command 'FUNCTION', with args beginning with: 'LIST'": Sort.REFUSED,
-    "ERR DB index is out of range": Sort.REFUSED,
-    "MOVED 3999 127.0.0.1:6381": Sort.REFUSED,
-    "CROSSSLOT Keys in request don't hash to the same slot": Sort.REFUSED,
-    "WRONGTYPE Operation against a key holding the wrong kind of value": Sort.DEFECT,
-    "ERR Function not found": Sort.DEFECT,
-    "BUSYKEY Target key name already exists.": Sort.DEFECT,
-    "BUSYGROUP Consumer Group name already exists": Sort.DEFECT,
-    "": Sort.DEFECT,
+    "LOADING Valkey is loading the dataset in memory": ErrorClass.PASSING,
+    "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": ErrorClass.PASSING,
+    "READONLY You can't write against a read only replica. script: f, on @user_function:1.": ErrorClass.PASSING,
+    "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)": ErrorClass.PASSING,
+    "MISCONF Errors writing to the AOF file: No space left on device": ErrorClass.PASSING,
+    "NOREPLICAS Not enough good replicas to write.": ErrorClass.PASSING,
+    "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.": ErrorClass.PASSING,
+    "TRYAGAIN Multiple keys request during rehashing of slot": ErrorClass.PASSING,
+    "CLUSTERDOWN Hash slot not served": ErrorClass.PASSING,
+    "ERR max number of clients reached": ErrorClass.PASSING,
+    "OOM command not allowed when used memory > 'maxmemory'.": ErrorClass.FULL,
+    "NOPERM User tail has no permissions to run the 'fcall' command": ErrorClass.REFUSED,
+    "ERR ACL failure in script: No permissions to access a key": ErrorClass.REFUSED,
+    "WRONGPASS invalid username-password pair or user is disabled.": ErrorClass.REFUSED,
+    "NOAUTH Authentication required.": ErrorClass.REFUSED,
+    "DENIED Redis is running in protected mode": ErrorClass.REFUSED,
+    "ERR unknown command 'FUNCTION', with args beginning with: 'LIST'": ErrorClass.REFUSED,
+    "ERR DB index is out of range": ErrorClass.REFUSED,
+    "MOVED 3999 127.0.0.1:6381": ErrorClass.REFUSED,
+    "CROSSSLOT Keys in request don't hash to the same slot": ErrorClass.REFUSED,
+    "WRONGTYPE Operation against a key holding the wrong kind of value": ErrorClass.DEFECT,
+    "ERR Function not found": ErrorClass.DEFECT,
+    "BUSYKEY Target key name already exists.": ErrorClass.DEFECT,
+    "BUSYGROUP Consumer Group name already exists": ErrorClass.DEFECT,
+    "": ErrorClass.DEFECT,
 }
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
 def test_each_answer_has_its_sort(answer: str) -> None:
-    assert sort_of(answer) is ANSWERS[answer]
+    assert error_class_of(answer) is ANSWERS[answer]
 
 
 def test_the_first_word_names_an_answer() -> None:

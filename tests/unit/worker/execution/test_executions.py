@@ -47,8 +47,8 @@ def begun() -> Execution:
 
 
 def given() -> AttemptInput:
-    link = cast(ProviderTarget, SimpleNamespace(name="provider"))
-    return AttemptInput({"model": "m", "input": ["a"], "messages": []}, link, None, lambda: None)
+    target = cast(ProviderTarget, SimpleNamespace(name="provider"))
+    return AttemptInput({"model": "m", "input": ["a"], "messages": []}, target, None, lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from shared.model.errors import (
     WorkerLost,
 )
 from shared.model.events import EventId
-from shared.model.jobs import Job, OnDisconnect, Progress, Try
+from shared.model.jobs import ExecutionRecord, Job, OnDisconnect, Progress
 from shared.model.kinds import CHAT
 from shared.model.lifecycle import State
 from shared.model.routes import Continuation, OnStreamFailure
@@ -38,7 +38,7 @@ from worker.upstream.breakers import CallOrigin
 from worker.upstream.chain import Chain, ProviderTarget
 from worker.upstream.selector import Permit
 
-TRY = Try(1, 1, "m", "p", None, 2)
+EXECUTION = ExecutionRecord(1, 1, "m", "p", None, 2)
 PARTIAL = PartialAnswer()
 PARTIAL.add(json.dumps({"content": "Hel"}).encode())
 NOTHING = PartialAnswer()
@@ -157,7 +157,7 @@ def test_the_store_records_from_where_an_attempt_resumes(
 @pytest.mark.parametrize("cause", [Drained("It was stopped."), LogBehind("It was lost.")])
 def test_the_record_has_the_cause_of_an_interruption(cause: Interrupted) -> None:
     error = {"code": cause.code, "message": str(cause)}
-    left = replace(JOB, tries=(replace(TRY, error=error),))
+    left = replace(JOB, executions=(replace(EXECUTION, error=error),))
 
     read = cause_of_interruption(left)
 

@@ -6,9 +6,9 @@ from shared.model.bounds import BREAKER_FAILURES, BREAKER_GROUPS
 from worker.model.breaker import (
     CLOSED,
     Circuit,
+    CircuitState,
     FailedCall,
     Policy,
-    State,
     given_back,
     is_idle,
     probed,
@@ -33,15 +33,15 @@ def test_the_pause_of_a_circuit_that_never_recovers_has_a_bound() -> None:
 
 def test_one_groups_failures_open_nothing_for_all() -> None:
     flooded = fail(CLOSED, "a", 100, successes={"b": 38})
-    assert state_of(flooded, 0, POLICY) is State.CLOSED
-    assert state_of(fail(flooded, "b", 1), 0, POLICY) is State.CLOSED
-    assert state_of(fail(flooded, "b", 60), 0, POLICY) is State.OPEN
+    assert state_of(flooded, 0, POLICY) is CircuitState.CLOSED
+    assert state_of(fail(flooded, "b", 1), 0, POLICY) is CircuitState.CLOSED
+    assert state_of(fail(flooded, "b", 60), 0, POLICY) is CircuitState.OPEN
 
 
 def test_without_groups_two_failed_requests_are_enough() -> None:
-    assert state_of(fail(CLOSED, "", 4), 0, POLICY) is State.OPEN
+    assert state_of(fail(CLOSED, "", 4), 0, POLICY) is CircuitState.OPEN
     one = [FailedCall("", "the same")] * 100
-    assert state_of(reported(CLOSED, {}, one, 0, POLICY), 0, POLICY) is State.CLOSED
+    assert state_of(reported(CLOSED, {}, one, 0, POLICY), 0, POLICY) is CircuitState.CLOSED
 
 
 def test_without_groups_the_next_trial_is_another_requests() -> None:
@@ -60,7 +60,11 @@ def test_what_a_circuit_remembers_is_bounded() -> None:
 def test_a_circuit_opens_then_lets_a_trial_through_whose_success_closes_it() -> None:
     opened = fail(CLOSED, "", 4)
 
-    assert [state_of(opened, at, POLICY) for at in (0, 499, 500)] == [State.OPEN, State.OPEN, State.HALF_OPEN]
+    assert [state_of(opened, at, POLICY) for at in (0, 499, 500)] == [
+        CircuitState.OPEN,
+        CircuitState.OPEN,
+        CircuitState.HALF_OPEN,
+    ]
     assert reported(opened, {"": 1}, [], 499, POLICY) == opened
     assert reported(opened, {"": 1}, [], 500, POLICY) == CLOSED
 
@@ -71,9 +75,11 @@ def test_a_trial_that_fails_opens_the_circuit_for_twice_as_long() -> None:
     assert retry_at_ms(again, POLICY) == 500 + 2 * POLICY.open_ms
 
 
-@pytest.mark.parametrize(("failures", "then"), [([ANY], State.OPEN), ([], State.CLOSED)], ids=["failed", "succeeded"])
+@pytest.mark.parametrize(
+    ("failures", "then"), [([ANY], CircuitState.OPEN), ([], CircuitState.CLOSED)], ids=["failed", "succeeded"]
+)
 def test_a_trials_verdict_counts_though_the_clock_was_set_back_before_the_pause_was_over(
-    failures: list[FailedCall], then: State
+    failures: list[FailedCall], then: CircuitState
 ) -> None:
     trying = probed(Circuit(opened_ms=1_000), ANY, 1_500, POLICY)
     assert trying is not None

@@ -24,12 +24,12 @@ from shared.model.jobs import Progress
 from worker.model.retry import (
     BACKOFF_FIRST_S,
     BACKOFF_MOST_S,
+    CLASSIFICATIONS,
     NEAR_DELTAS,
-    VERDICTS,
-    Again,
     Budget,
-    Failure,
-    Sort,
+    FailureClass,
+    RetryContext,
+    RetryDecision,
     after_loss,
     classify,
     decide,
@@ -46,9 +46,9 @@ def failure(
     able: range | None = None,
     shown: int = 0,
     left_s: float = 60,
-) -> Failure:
+) -> RetryContext:
     """Build a failure of a job that has time; nothing was shown, unless stated."""
-    return Failure(
+    return RetryContext(
         error or ProviderTimeout("Silent."), targets, range(targets) if able is None else able, shown, left_s
     )
 
@@ -57,7 +57,7 @@ def refusal(code: str, retry_after_s: float | None = None) -> ProviderRefused:
     return ProviderRefused("No.", code=code, retry_after_s=retry_after_s)
 
 
-def after(found: Again | None) -> float:
+def after(found: RetryDecision | None) -> float:
     """Return the pause before the next attempt, which must exist."""
     assert found is not None
     return found.after_s
@@ -66,27 +66,27 @@ def after(found: Again | None) -> float:
 # The meaning of an error.
 
 
-def test_every_code_of_a_refusal_has_its_verdict() -> None:
-    assert REFUSALS.keys() <= VERDICTS.keys()
+def test_every_code_of_a_refusal_has_its_classification() -> None:
+    assert REFUSALS.keys() <= CLASSIFICATIONS.keys()
 
 
-@pytest.mark.parametrize(("code", "verdict"), VERDICTS.items())
-def test_what_is_never_tried_again_is_never_called_retryable(code: str, verdict: object) -> None:
+@pytest.mark.parametrize(("code", "classification"), CLASSIFICATIONS.items())
+def test_what_is_never_tried_again_is_never_called_retryable(code: str, classification: object) -> None:
     if code in REFUSALS:
-        assert REFUSALS[code][1] == (VERDICTS[code].sort is not Sort.DETERMINISTIC)
+        assert REFUSALS[code][1] == (CLASSIFICATIONS[code].failure_class is not FailureClass.DETERMINISTIC)
 
 
 @pytest.mark.parametrize("kind", [OutputTooLarge, BrokenJob, Cancelled, DeadlinePassed, InternalError, PoisonJob])
 def test_what_is_no_providers_fault_is_final(kind: type[AttemptFailed]) -> None:
     error = kind("It is so.")
 
-    assert classify(error).sort is Sort.DETERMINISTIC
+    assert classify(error).failure_class is FailureClass.DETERMINISTIC
     assert decide(failure(error, targets=2), Progress(), BUDGET, 0) is None
 
 
 @pytest.mark.parametrize("kind", [ProviderTimeout, ProviderUnreachable, ProviderTruncated, CircuitOpen])
 def test_what_passes_is_tried_again(kind: type[AttemptFailed]) -> None:
-    assert decide(failure(kind("Not now.")), Progress(), BUDGET, 0.5) == Again(
+    assert decide(failure(kind("Not now.")), Progress(), BUDGET, 0.5) == RetryDecision(
         0.5 * BACKOFF_FIRST_S, Progress(failures=1, rounds=1)
     )
 
@@ -94,7 +94,7 @@ def test_what_passes_is_tried_again(kind: type[AttemptFailed]) -> None:
 def test_garbage_is_tried_again_once() -> None:
     once = decide(failure(ProviderGarbage("?")), Progress(), BUDGET, 0)
 
-    assert once == Again(0, Progress(failures=1, rounds=1, garbage=(0,)))
+    assert once == RetryDecision(0, Progress(failures=1, rounds=1, garbage=(0,)))
     assert decide(failure(ProviderGarbage("?")), once.progress, BUDGET, 0) is None
 
 
@@ -102,7 +102,7 @@ def test_garbage_of_two_targets_is_an_accident_of_each() -> None:
     elsewhere = decide(failure(ProviderGarbage("?"), targets=2), Progress(), BUDGET, 0)
 
     assert elsewhere is not None
-    assert decide(failure(ProviderGarbage("?"), targets=2), elsewhere.progress, BUDGET, 0) == Again(
+    assert decide(failure(ProviderGarbage("?"), targets=2), elsewhere.progress, BUDGET, 0) == RetryDecision(
         0, Progress(failures=2, target=0, rounds=1, garbage=(0, 1))
     )
 
@@ -110,16 +110,25 @@ def test_garbage_of_two_targets_is_an_accident_of_each() -> None:
 def test_a_provider_that_refuses_to_go_on_may_answer_anew() -> None:
     refused = failure(refusal("invalid_request"), able=range(0), shown=7)
 
-    assert decide(replace(refused, of_the_rest=True), Progress(), BUDGET, 0) == Again(0, Progress(failures=1, rounds=1))
+    assert decide(replace(refused, of_the_rest=True), Progress(), BUDGET, 0) == RetryDecision(
+        0, Progress(failures=1, rounds=1)
+    )
     assert decide(refused, Progress(), BUDGET, 0) is None
 
 
-@pytest.mark.parametrize("code", [code for code, verdict in VERDICTS.items() if verdict.sort is Sort.DETERMINISTIC])
+@pytest.mark.parametrize(
+    "code",
+    [
+        code
+        for code, classification in CLASSIFICATIONS.items()
+        if classification.failure_class is FailureClass.DETERMINISTIC
+    ],
+)
 def test_a_deterministic_refusal_is_never_tried_again_at_the_same_target(code: str) -> None:
     assert decide(failure(refusal(code)), Progress(), BUDGET, 0) is None
     elsewhere = decide(failure(refusal(code), targets=2), Progress(), BUDGET, 0)
-    if VERDICTS[code].elsewhere:
-        assert elsewhere == Again(0, Progress(failures=1, target=1, excluded=(0,)))
+    if CLASSIFICATIONS[code].elsewhere:
+        assert elsewhere == RetryDecision(0, Progress(failures=1, target=1, excluded=(0,)))
         assert decide(failure(refusal(code), targets=2), elsewhere.progress, BUDGET, 0) is None
     else:
         assert elsewhere is None
@@ -176,7 +185,7 @@ def test_each_target_of_a_long_chain_gets_its_try() -> None:
 def test_a_target_that_can_continue_comes_before_one_that_would_start_over() -> None:
     begun = failure(targets=3, able=range(2, 3), shown=40)
 
-    assert decide(begun, Progress(), BUDGET, 0) == Again(0, Progress(failures=1, target=2))
+    assert decide(begun, Progress(), BUDGET, 0) == RetryDecision(0, Progress(failures=1, target=2))
 
 
 def test_what_is_taken_back_has_its_budget() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.model.errors import AttemptFailed, ProviderGarbage, ProviderUnreachable
-from shared.model.model_names import Listing
+from shared.model.model_names import ModelListing
 from shared.model.routes import OnStreamFailure, Route, RouteTable, RouteTarget, Upstream
 from tests.support.core import captured_logs
 from tests.support.told import Told
@@ -74,7 +74,7 @@ async def test_where_nothing_is_known_there_is_no_listing() -> None:
     assert (event["provider"], event["reason"]) == ("one", str(UNREACHABLE))
 
     assert await lists_of("a", one=Lists(UNREACHABLE)).read() == (("a",), False)
-    assert await lists_of(one=Lists([])).read() == Listing()
+    assert await lists_of(one=Lists([])).read() == ModelListing()
 
 
 async def test_names_that_are_unfit_are_left_out_and_logged_by_number_when_that_is_news() -> None:

@@ -11,7 +11,7 @@ from shared.model.errors import (
     ProviderTruncated,
 )
 from tests.support.told import Told
-from worker.upstream.breakers import NO, YES, Allowance, Breakers, CallOrigin
+from worker.upstream.breakers import NO, YES, Breakers, CallAllowance, CallOrigin
 from worker.upstream.chain import ProviderTarget
 from worker.upstream.concurrency import Concurrency
 from worker.upstream.selector import Permit, ProviderSelector
@@ -25,10 +25,10 @@ class Sick(Breakers):
         self.trial = trial
         self.told: list[tuple[str, str, str]] = []
 
-    async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
+    async def allows(self, provider: str, model: str, origin: CallOrigin) -> CallAllowance:
         if provider in self.closed:
             return NO
-        return Allowance(True, (f"{provider}//{model}",)) if self.trial else YES
+        return CallAllowance(True, (f"{provider}//{model}",)) if self.trial else YES
 
     def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
         self.told.append(("succeeded", provider, model))
@@ -36,7 +36,7 @@ class Sick(Breakers):
     def failed(self, provider: str, model: str, origin: CallOrigin) -> None:
         self.told.append(("failed", provider, model))
 
-    async def given_back(self, allowance: Allowance) -> None:
+    async def given_back(self, allowance: CallAllowance) -> None:
         (name,) = allowance.trials
         provider, _, model = name.split("/")
         self.told.append(("given back", provider, model))
@@ -128,7 +128,7 @@ async def test_where_no_place_becomes_free_there_is_none() -> None:
 
 async def test_a_circuit_that_can_not_be_looked_at_keeps_no_place() -> None:
     class Broken(Sick):
-        async def allows(self, provider: str, model: str, origin: CallOrigin) -> Allowance:
+        async def allows(self, provider: str, model: str, origin: CallOrigin) -> CallAllowance:
             raise ValueError("a defect")
 
     concurrency = Narrow()

@@ -3,7 +3,7 @@
 import pytest
 
 from shared.model.errors import REFUSALS, ProviderRefused, ProviderTimeout
-from worker.upstream.wire.disclosure import Asked, Disclosed, disclose, quotation
+from worker.upstream.wire.disclosure import Disclosed, SentRequest, disclose, quotation
 from worker.upstream.wire.refusal_codes import TIMEOUT
 from worker.upstream.wire.refusals import Refusal
 
@@ -14,7 +14,7 @@ PRIVATE = "Rate limit of org-abc123 at https://api.example.com for sk-...abcd, a
 
 
 def shown(refusal: Refusal, **request: object) -> Disclosed:
-    return disclose(refusal, "mock", Asked({"messages": [], **request}), secret="sk-ours-1234")
+    return disclose(refusal, "mock", SentRequest({"messages": [], **request}), secret="sk-ours-1234")
 
 
 @pytest.mark.parametrize("code", ABOUT_THE_REQUEST)
@@ -84,7 +84,7 @@ def test_a_refusal_without_words_says_that_it_is_one() -> None:
 
 
 def test_a_refusal_is_a_failed_attempt_and_a_long_wait_a_time_out() -> None:
-    refused = disclose(Refusal("rate_limit_exceeded", "", 429), "mock", Asked({}), retry_after_s=2.5).error
+    refused = disclose(Refusal("rate_limit_exceeded", "", 429), "mock", SentRequest({}), retry_after_s=2.5).error
 
     assert isinstance(refused, ProviderRefused)
     assert (refused.code, refused.retry_after_s) == ("rate_limit_exceeded", 2.5)
