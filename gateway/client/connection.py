@@ -183,7 +183,7 @@ class GatewayConnection:
                     elif not _is_stream(response):
                         raise self._garbage()
                     else:
-                        for event in self._heard(response, reader):
+                        for event in self._received(response, reader):
                             last_id = event.id or last_id
                             yield event
                             if event.name in TERMINAL_EVENTS:
@@ -194,7 +194,7 @@ class GatewayConnection:
                 asked_s = reader.retry_ms / 1000
             self._wait(why, asked_s)
 
-    def _heard(self, response: httpx2.Response, reader: EventReader) -> Iterator[SentEvent]:
+    def _received(self, response: httpx2.Response, reader: EventReader) -> Iterator[SentEvent]:
         self._retry_window.reached()
         for piece in response.iter_bytes():
             events = reader.feed(piece)

@@ -53,7 +53,7 @@ def follow(
             if submit is None or error.reported_code != JobNotFound.code:
                 raise
             job_id = submit()
-            output.heard(_FORGOTTEN, transcript.apply(_FORGOTTEN), transcript)
+            output.show(_FORGOTTEN, transcript.apply(_FORGOTTEN), transcript)
             _read(job_id, transcript, output, connection)
     except KeyboardInterrupt:
         console.note(f"The job goes on. To read it: tailrace tail {job_id}; to end it: tailrace cancel {job_id}")
@@ -78,7 +78,7 @@ def follow(
 def _read(job_id: str, transcript: Transcript, output: Output, connection: GatewayConnection) -> None:
     with closing(connection.events(job_id, transcript.cursor)) as events:
         for event in events:
-            output.heard(event, transcript.apply(event), transcript)
+            output.show(event, transcript.apply(event), transcript)
 
 
 def _end_of(job_id: str, connection: GatewayConnection) -> End:

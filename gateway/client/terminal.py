@@ -100,7 +100,7 @@ class Console:
 class Output(Protocol):
     """Write a job's answer in one of several ways."""
 
-    def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
+    def show(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
         """Take an event that the transcript has. Raises AnswerNotWhole if the answer can't be written any more."""
         ...
 
@@ -117,7 +117,7 @@ class OnScreen:
         self._voice: Voice | None = None
         self._counted = False
 
-    def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
+    def show(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
         """Show new text, or take text back."""
         for change in changes:
             if isinstance(change, TakenBack):
@@ -163,7 +163,7 @@ class AtTheEnd:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
+    def show(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
         """Ignore the event: the answer is written at the end."""
 
     def complete(self, transcript: Transcript) -> None:
@@ -178,7 +178,7 @@ class AsItComes:
         self._console = console
         self._last = ""
 
-    def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
+    def show(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
         """Write new text."""
         for change in changes:
             if isinstance(change, Said):
@@ -204,7 +204,7 @@ class EventLines:
     def __init__(self, console: Console) -> None:
         self._console = console
 
-    def heard(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
+    def show(self, event: SentEvent, changes: Sequence[Change], transcript: Transcript) -> None:
         """Write the event."""
         data = event.data.decode(errors="replace").replace("\n", " ")
         line = f'{{"event":{json.dumps(event.name)},"id":{json.dumps(event.id)},"data":{data}}}\n'

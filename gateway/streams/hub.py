@@ -136,7 +136,7 @@ class Hub:
             # Tailrace does not publish such a message. Readers lose nothing: the log is authoritative.
             log.warning("hub.unreadable_message", channel=name)
             message = None
-        channel.heard = True
+        channel.received = True
         for reader in channel.readers:
             reader.offer(message)
 

@@ -36,12 +36,12 @@ class StreamBroken(TailraceError):
 class Channel:
     """Hold one job's live channel and its readers."""
 
-    __slots__ = ("confirmed", "heard", "readers")
+    __slots__ = ("confirmed", "readers", "received")
 
     def __init__(self) -> None:
         self.readers: set[Reader] = set()
         self.confirmed = asyncio.Event()
-        self.heard = False
+        self.received = False
         """Whether a message has arrived since the last tail check."""
 
 

@@ -74,12 +74,12 @@ class TailCheck:
         connection arrives after the message.
         """
         for channel in late:
-            channel.heard = False
+            channel.received = False
         try:
             await self._feed.echo(_ECHO_S)
         except TimeoutError:
             return True
-        return any(channel.readers and not channel.heard for channel in late)
+        return any(channel.readers and not channel.received for channel in late)
 
     def _found_deaf(self, readers: int) -> None:
         self._deaf.add()

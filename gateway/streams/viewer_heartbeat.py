@@ -115,7 +115,7 @@ class ViewerHeartbeat:
                 except REDIS_FAULTS as error:
                     for view in views:
                         self._record_change(view.job_id, view.reconnect_grace_s, urgent=False)
-                    self._outage.goes_on(error)
+                    self._outage.continues(error)
                     return False
         return True
 

@@ -167,7 +167,7 @@ class Outage:
         self._lost, self._back = lost, back
         self._lasts = False
 
-    def goes_on(self, error: Exception) -> None:
+    def continues(self, error: Exception) -> None:
         """Another try failed."""
         report = log.debug if self._lasts else log.warning
         if isinstance(error, RefusedByRedis):

@@ -81,7 +81,7 @@ class Publisher:
                 await self.publish()
                 outage.is_over()
             except REDIS_FAULTS as error:
-                outage.goes_on(error)
+                outage.continues(error)
             await asyncio.sleep(PERIOD_S)
 
     async def last_words(self) -> None:

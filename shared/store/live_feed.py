@@ -118,7 +118,7 @@ class LiveFeed:
                     self._steady = self._clock.monotonic() - connected_at >= _STEADY_S
                     if self._steady:
                         backoff.reset()
-                self._outage.goes_on(error)
+                self._outage.continues(error)
             finally:
                 self._connection = None
                 if self.lost_at is None:

@@ -17,5 +17,5 @@ async def repeat(check: Callable[[], Awaitable[object]], every_s: float, outage:
             await check()
             outage.is_over()
         except REDIS_FAULTS as error:
-            outage.goes_on(error)
+            outage.continues(error)
         await asyncio.sleep(every_s)

@@ -22,5 +22,5 @@ async def retry_until_redis_answers(call: Callable[[], Awaitable[T]]) -> T:
             outage.is_over()
             return result
         except REDIS_DOWN as error:
-            outage.goes_on(error)
+            outage.continues(error)
         await asyncio.sleep(pauses.next_s())

@@ -40,10 +40,10 @@ def sha256_of(*texts: str) -> str:
 
 
 def tally_of(*texts: str) -> StreamDigest:
-    tally = StreamDigest()
+    digest = StreamDigest()
     for text in texts:
-        tally.add(encode_data({"content": text}))
-    return tally
+        digest.add(encode_data({"content": text}))
+    return digest
 
 
 async def last_event(core: Core, job_id: str) -> Event:
@@ -187,9 +187,9 @@ async def test_what_was_rolled_back_does_not_count(core: Core) -> None:
     second = await core.begin(first.job_id, "w.2")
     await core.append(frames_of(second, 3, "right"))
 
-    tally, latest = await read_stream_digest(core.log, first.job_id)
+    digest, latest = await read_stream_digest(core.log, first.job_id)
 
-    assert (tally.deltas, tally.sha256, latest) == (1, sha256_of("right"), EventId(2, 3))
+    assert (digest.deltas, digest.sha256, latest) == (1, sha256_of("right"), EventId(2, 3))
 
 
 async def test_events_that_only_a_newer_version_knows_count_and_the_job_ends_as_it_should(core: Core) -> None:
@@ -248,9 +248,9 @@ async def test_a_rollback_may_go_back_to_the_middle_again_and_again(core: Core) 
     )
     assert answers == [Written()] * 6
 
-    tally, latest = await read_stream_digest(core.log, execution.job_id)
+    digest, latest = await read_stream_digest(core.log, execution.job_id)
 
-    assert (tally.deltas, tally.sha256, latest) == (4, sha256_of("a", "b", "d", "f"), EventId(1, 10))
+    assert (digest.deltas, digest.sha256, latest) == (4, sha256_of("a", "b", "d", "f"), EventId(1, 10))
 
 
 async def test_a_log_of_any_length_is_tallied_in_the_memory_of_a_page(core: Core) -> None:
@@ -259,12 +259,12 @@ async def test_a_log_of_any_length_is_tallied_in_the_memory_of_a_page(core: Core
         assert await core.append(frames_of(execution, seq, "x" * 60_000)) == [Written()]
     tracemalloc.start()
     try:
-        tally, _ = await read_stream_digest(core.log, execution.job_id)
+        digest, _ = await read_stream_digest(core.log, execution.job_id)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert tally.deltas == 100
+    assert digest.deltas == 100
     assert peak < 5 * PAGE_BYTES  # the log is more than twenty
 
 
@@ -275,9 +275,9 @@ async def test_a_long_log_is_tallied_over_many_pages(core: Core) -> None:
         assert await core.append(frames_of(execution, seq, text)) == [Written()]
     assert (await core.log.read_after(execution.job_id, START, max_bytes=256 * 1024)).more
 
-    tally, latest = await read_stream_digest(core.log, execution.job_id)
+    digest, latest = await read_stream_digest(core.log, execution.job_id)
 
-    assert (tally.deltas, tally.sha256, latest) == (100, sha256_of(*texts), EventId(1, 101))
+    assert (digest.deltas, digest.sha256, latest) == (100, sha256_of(*texts), EventId(1, 101))
 
 
 # Persistence.

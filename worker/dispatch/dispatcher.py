@@ -80,7 +80,7 @@ class Dispatcher:
                 outage.is_over()
                 backoff.reset()
             except REDIS_FAULTS as error:
-                outage.goes_on(error)
+                outage.continues(error)
                 # Claims have expired while Redis was away; their holders must renew them before others take the jobs.
                 self._spare_until = self._now() + self._lease_s
                 self._leases.renew_soon()

@@ -91,7 +91,7 @@ class Leases:
                 )
                 outage.is_over()
             except REDIS_FAULTS as error:
-                outage.goes_on(error)
+                outage.continues(error)
             self._renew_now.clear()
             try:
                 async with asyncio.timeout(self._lease_s / _RENEWALS_PER_LEASE):

@@ -99,7 +99,7 @@ class Reaper:
                 full = False
                 self._back_at = self._clock.monotonic()
                 self._trust_at = self._back_at + self._lease_s
-                outage.goes_on(error)
+                outage.continues(error)
 
     def sweep_soon(self) -> None:
         """Check the jobs that are due now, because one has just ended without a worker."""

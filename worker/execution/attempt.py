@@ -59,8 +59,8 @@ class Attempt:
         self._latency = TokenLatency(metrics, pump.clock, given.target.name)
         self._outbox = pump.open(execution, self.stop)
         self._scope = CancelScope()
-        self._tally = given.partial.going_on() if given.partial else StreamDigest()
-        self._logged_before = self._tally.deltas
+        self._digest = given.partial.continued() if given.partial else StreamDigest()
+        self._logged_before = self._digest.deltas
         self._finish_reasons: dict[int, str] = {}
         self._usage: Mapping[str, Any] | None = None
 
@@ -77,7 +77,7 @@ class Attempt:
     @property
     def shown(self) -> int:
         """Return the number of deltas of the answer, those that it continues included."""
-        return self._tally.deltas
+        return self._digest.deltas
 
     def stop(self, reason: StopReason) -> None:
         """Stop this execution. The caller carries out CANCELLED and DRAIN; other reasons mean that it lost the job."""
@@ -98,7 +98,7 @@ class Attempt:
             await self._outbox.flushed()
         if self.stopped is not None:
             return None
-        return error or completed(self._reasons(), self._counted("estimated"), self._tally)
+        return error or completed(self._reasons(), self._counted("estimated"), self._digest)
 
     async def flushed(self) -> None:
         """Wait until all deltas generated before a stop are in the log."""
@@ -106,8 +106,8 @@ class Attempt:
 
     def failed(self, error: AttemptFailed) -> Ending:
         """Return the job's end if no attempt follows this failure."""
-        usage = self._counted("partial") if self._tally.deltas else None
-        return ended_badly(error, usage, self._tally)
+        usage = self._counted("partial") if self._digest.deltas else None
+        return ended_badly(error, usage, self._digest)
 
     async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
         """Write the terminal event after all deltas.
@@ -137,7 +137,7 @@ class Attempt:
             self._latency.came(len(chunk.deltas))
         for delta in chunk.deltas:
             data = encode_data(delta)
-            self._tally.add(data)
+            self._digest.add(data)
             await self._outbox.put(EventType.DELTA, data)
         if self._outbox.log_bytes > self._max_log_bytes:
             raise OutputTooLarge(f"The answer is larger than {self._max_log_bytes} bytes (max_log_bytes).")
@@ -154,7 +154,7 @@ class Attempt:
         """Return the provider's count, or an estimate that says so."""
         counted = read_usage(self._usage or {})
         if counted is None:
-            return Usage(estimate_tokens(self._given.request), self._tally.deltas, otherwise)
+            return Usage(estimate_tokens(self._given.request), self._digest.deltas, otherwise)
         if before := self._logged_before:
             # This provider counted the beginning as a part of the prompt, and only the rest as the answer.
             prompt, completion = max(counted.prompt_tokens - before, 0), before + counted.completion_tokens

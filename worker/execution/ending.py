@@ -44,7 +44,7 @@ class Ending:
     data: Mapping[str, Any]
 
 
-def completed(finish_reasons: list[str | None], usage: Usage, tally: StreamDigest) -> Ending:
+def completed(finish_reasons: list[str | None], usage: Usage, digest: StreamDigest) -> Ending:
     """Build the end of a job that succeeded."""
     return Ending(
         State.COMPLETED,
@@ -52,7 +52,7 @@ def completed(finish_reasons: list[str | None], usage: Usage, tally: StreamDiges
             "finish_reason": finish_reasons[0] if finish_reasons else None,
             "finish_reasons": finish_reasons,
             "usage": usage.as_dict(),
-            "sha256": tally.sha256,
+            "sha256": digest.sha256,
         },
     )
 
@@ -65,7 +65,7 @@ def with_result(ending: Ending, embedded: Embedded | None) -> Ending:
     return ending if embedded is None else replace(ending, data={**ending.data, "result": embedded.proof()})
 
 
-def ended_badly(error: TailraceError, usage: Usage | None, tally: StreamDigest) -> Ending:
+def ended_badly(error: TailraceError, usage: Usage | None, digest: StreamDigest) -> Ending:
     """Build the end of a job that did not succeed."""
     state = State.FAILED
     if isinstance(error, Cancelled):
@@ -77,7 +77,7 @@ def ended_badly(error: TailraceError, usage: Usage | None, tally: StreamDigest) 
         {
             "error": problem_of(error),
             "usage": None if usage is None else usage.as_dict(),
-            "sha256": tally.sha256,
+            "sha256": digest.sha256,
         },
     )
 
@@ -100,15 +100,15 @@ async def finish_from_log(
     token_estimate: SavedTokenEstimate | None = None,
 ) -> FinishAnswer:
     """End a job with an error and with its log's own count and hash. An abandoned job also records the saved tokens."""
-    tally, latest = await retry_until_redis_answers(lambda: read_stream_digest(replay_log, execution.job_id))
+    digest, latest = await retry_until_redis_answers(lambda: read_stream_digest(replay_log, execution.job_id))
     embedded = await retry_until_redis_answers(lambda: store.embedded(execution.job_id))
     usage = embedded.usage if embedded else None
-    if tally.deltas:
-        usage = Usage(prompt_tokens, tally.deltas, "partial")
-    ending = with_result(ended_badly(error, usage, tally), embedded)
+    if digest.deltas:
+        usage = Usage(prompt_tokens, digest.deltas, "partial")
+    ending = with_result(ended_badly(error, usage, digest), embedded)
     if isinstance(error, Abandoned):
         job_id, token_estimate = execution.job_id, token_estimate or SavedTokenEstimate()
-        saved = await retry_until_redis_answers(lambda: saved_tokens(store, job_id, tally.deltas, token_estimate))
+        saved = await retry_until_redis_answers(lambda: saved_tokens(store, job_id, digest.deltas, token_estimate))
         ending = Ending(ending.state, {**ending.data, "tokens_saved": saved})
     seq = latest.seq + 1 if latest.epoch == execution.epoch else 1
     return await finish(store, execution, ending, seq)
@@ -124,37 +124,37 @@ async def saved_tokens(store: Store, job_id: str, generated: int, token_estimate
 
 async def read_stream_digest(replay_log: ReplayLog, job_id: str) -> tuple[StreamDigest, EventId]:
     """Read the count and hash of the surviving deltas, and the log's last id."""
-    return await _tally_to(replay_log, job_id, None, StreamDigest)
+    return await _digest_to(replay_log, job_id, None, StreamDigest)
 
 
 async def read_partial_answer(replay_log: ReplayLog, job_id: str) -> tuple[PartialAnswer, EventId]:
     """Read the partial answer that the surviving deltas form, and the log's last id."""
-    return await _tally_to(replay_log, job_id, None, PartialAnswer)
+    return await _digest_to(replay_log, job_id, None, PartialAnswer)
 
 
-async def _tally_to(
+async def _digest_to(
     replay_log: ReplayLog, job_id: str, end: EventId | None, make: Callable[[], DigestT]
 ) -> tuple[DigestT, EventId]:
     """Read the digest of the log up to `end`.
 
     It holds one page at most: after a rollback, the surviving deltas are read again.
     """
-    tally, cursor, more = make(), START, True
+    digest, cursor, more = make(), START, True
     while more:
         page = await replay_log.read_after(job_id, cursor, max_bytes=PAGE_BYTES)
         for frame in (frame for entry in page.entries for frame in split_frames(entry)):
             event_id = first_id(frame)
             if end is not None and event_id > end:
-                return tally, cursor
+                return digest, cursor
             # Events of a newer version count too; their content does not matter here.
             if frame.startswith(b"event: delta\n"):
-                tally.add(decode_frame(frame).data)
+                digest.add(decode_frame(frame).data)
             elif frame.startswith(b"event: rollback\n"):
                 to = parse_id(decode_frame(frame).json()["to"])
-                tally, _ = await _tally_to(replay_log, job_id, min(to, cursor), make)
+                digest, _ = await _digest_to(replay_log, job_id, min(to, cursor), make)
             cursor = event_id
         more = page.more
-    return tally, cursor
+    return digest, cursor
 
 
 def estimate_tokens(request: Mapping[str, Any]) -> int:

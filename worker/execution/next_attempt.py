@@ -13,7 +13,7 @@ from shared.model.jobs import Job, Progress
 from shared.model.routes import OnStreamFailure
 from shared.store.jobs import ROLLED_BACK, Execution, Succession
 from worker.execution.attempt import AttemptInput
-from worker.model.continuation import can_go_on
+from worker.model.continuation import can_continue
 from worker.model.digest import PartialAnswer
 from worker.model.retry import FailureClass, classify, order_of
 from worker.upstream.chain import Chain
@@ -73,7 +73,7 @@ def continuable_targets(plan: Plan, partial: PartialAnswer, progress: Progress) 
     return frozenset(
         position
         for position, target in targets
-        if position not in out and can_go_on(plan.request, partial, target.continuation)
+        if position not in out and can_continue(plan.request, partial, target.continuation)
     )
 
 

@@ -231,7 +231,7 @@ class Pump:
         try:
             answers = await self._log.append([entry for _, entry in batch])
         except REDIS_FAULTS as error:
-            self._outage.goes_on(error)
+            self._outage.continues(error)
             return False
         self._round_trip.observe(self.clock.monotonic() - sent_at)
         self._outage.is_over()
@@ -245,7 +245,7 @@ class Pump:
             self._busy.is_over()
         else:
             busy = next(answer for answer in answers if isinstance(answer, Busy))
-            self._busy.goes_on(PassingRefusal(busy.reason))
+            self._busy.continues(PassingRefusal(busy.reason))
         return fine
 
     def _batch(self) -> list[tuple[Outbox, Entry]]:

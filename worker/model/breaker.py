@@ -7,7 +7,7 @@
 (M. Nygard, Release It!, "Circuit Breaker".) One group of callers, or one request, opens nothing alone: a failure
 that it brings about by itself says nothing about the provider. A circuit is a value that another process can read;
 times are milliseconds since the Unix epoch and come in as arguments. Pure. Not here: the meaning of a failure
-(retry.py), the choice of groups, and the exchange with other workers (worker/upstream/breakers.py).
+(retry.py), the choice of groups, and the state shared with other workers (worker/upstream/breakers.py).
 """
 
 import json

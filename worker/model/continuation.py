@@ -13,13 +13,13 @@ from worker.model.digest import PartialAnswer
 _LIMITS = ("max_completion_tokens", "max_tokens")
 
 
-def can_go_on(request: Mapping[str, Any], heard: PartialAnswer, how: Continuation) -> bool:
+def can_continue(request: Mapping[str, Any], partial: PartialAnswer, how: Continuation) -> bool:
     """Return whether the rest of this answer can be requested.
 
     Arguments of tool calls are never spliced, nor is an answer that must fit a schema: a provider that enforces one
     begins at its beginning. Of several choices, each would need a prefix of its own.
     """
-    if how is Continuation.NONE or not heard.spliceable or (request.get("n") or 1) != 1:
+    if how is Continuation.NONE or not partial.spliceable or (request.get("n") or 1) != 1:
         return False
     response_format = request.get("response_format")
     if not isinstance(response_format, Mapping):
@@ -27,13 +27,13 @@ def can_go_on(request: Mapping[str, Any], heard: PartialAnswer, how: Continuatio
     return response_format.get("type") == "text"
 
 
-def limit_is_reached(request: Mapping[str, Any], heard: PartialAnswer) -> bool:
+def limit_is_reached(request: Mapping[str, Any], partial: PartialAnswer) -> bool:
     """Return whether the answer has as many tokens as were asked for: then it has no rest."""
-    return any(limit <= heard.deltas for limit in _limits(request).values())
+    return any(limit <= partial.deltas for limit in _limits(request).values())
 
 
-def rest_of(request: Mapping[str, Any], heard: PartialAnswer, how: Continuation) -> dict[str, Any]:
-    """Write the request for the rest of an answer. It `can_go_on`, and is not at its limit.
+def rest_of(request: Mapping[str, Any], partial: PartialAnswer, how: Continuation) -> dict[str, Any]:
+    """Write the request for the rest of an answer. It `can_continue`, and is not at its limit.
 
     A delta counts as a token, as it does for most providers. If one holds several, the answer may become longer than
     was asked for.
@@ -42,11 +42,11 @@ def rest_of(request: Mapping[str, Any], heard: PartialAnswer, how: Continuation)
     begun = ""
     if messages and _is_prefill(messages[-1]):
         begun = messages.pop()["content"]
-    answer: dict[str, Any] = {"role": "assistant", "content": begun + heard.text}
+    answer: dict[str, Any] = {"role": "assistant", "content": begun + partial.text}
     if how is Continuation.PREFIX:
         answer["prefix"] = True
     rest = {**request, "messages": [*messages, answer]}
-    rest |= {name: limit - heard.deltas for name, limit in _limits(request).items()}
+    rest |= {name: limit - partial.deltas for name, limit in _limits(request).items()}
     if how is Continuation.CONTINUE_FINAL_MESSAGE:
         rest |= {"continue_final_message": True, "add_generation_prompt": False}
     return rest

@@ -27,11 +27,11 @@ class StreamDigest:
         """Return the hash so far."""
         return self._hash.hexdigest()
 
-    def going_on(self) -> "StreamDigest":
+    def continued(self) -> "StreamDigest":
         """Return a copy, which counts on separately from the present state."""
-        tally = StreamDigest()
-        tally.deltas, tally._hash = self.deltas, self._hash.copy()
-        return tally
+        digest = StreamDigest()
+        digest.deltas, digest._hash = self.deltas, self._hash.copy()
+        return digest
 
 
 class PartialAnswer(StreamDigest):

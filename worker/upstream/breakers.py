@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 # Seconds for which reports are gathered before they are sent; without any, seconds between two reads of all circuits.
 _GATHER_S, _REFRESH_S = 0.25, 1.0
-# An exchange is tried so often if other workers change the circuit first.
+# A change is tried so often if other workers change the circuit first.
 _TRIES = 5
 _UNKNOWN = (CLOSED, b"")
 
@@ -82,7 +82,7 @@ class CallOrigin:
 
 
 class Breakers:
-    """Hold this process's copy of the circuits that are not idle, and exchange it with Redis."""
+    """Hold this process's copy of the circuits that are not idle, and exchange reports through Redis."""
 
     def __init__(self, shared: BreakerStates, clock: Clock, policy: Policy, metrics: Metrics | None = None) -> None:
         self._gauge = (metrics or Metrics()).circuits_open
@@ -147,7 +147,7 @@ class Breakers:
                 await self.refresh()
                 self._outage.is_over()
             except REDIS_FAULTS as error:
-                self._outage.goes_on(error)
+                self._outage.continues(error)
 
     async def share(self) -> None:
         """Send the gathered reports."""
@@ -157,7 +157,7 @@ class Breakers:
                 break
             successes = {name: Counter(self._successes.get(name, ())) for name in names}
             failures = {name: list(self._failures.get(name, ())) for name in names}
-            done = await self._exchange([self._change(name, successes[name], failures[name]) for name in names])
+            done = await self._compare_and_set([self._change(name, successes[name], failures[name]) for name in names])
             for name in done:
                 self._take_off(name, successes[name], len(failures[name]))
             names = [name for name in names if name not in done]
@@ -170,7 +170,7 @@ class Breakers:
         for name in [*self._known.keys() | found.keys()]:
             self._learn(name, found.get(name, b""))
         if idle := [Change(name, value, b"") for name, value in found.items() if name not in self._known]:
-            await self._exchange(idle)
+            await self._compare_and_set(idle)
 
     def _change(self, name: str, successes: Counter[str], failures: list[FailedCall]) -> Change:
         circuit, seen = self._known.get(name, _UNKNOWN)
@@ -188,10 +188,10 @@ class Breakers:
             if claimed is None:
                 return CircuitState.OPEN
             try:
-                if await self._exchange([Change(name, seen, claimed.dump())]):
+                if await self._compare_and_set([Change(name, seen, claimed.dump())]):
                     return CircuitState.HALF_OPEN
             except REDIS_FAULTS as error:
-                self._outage.goes_on(error)
+                self._outage.continues(error)
                 return CircuitState.OPEN
         return CircuitState.OPEN
 
@@ -200,11 +200,11 @@ class Breakers:
             for name in names:
                 circuit, seen = self._known.get(name, _UNKNOWN)
                 if circuit.probes:
-                    await self._exchange([Change(name, seen, given_back(circuit).dump())])
+                    await self._compare_and_set([Change(name, seen, given_back(circuit).dump())])
         except REDIS_FAULTS as error:
-            self._outage.goes_on(error)
+            self._outage.continues(error)
 
-    async def _exchange(self, changes: list[Change]) -> set[str]:
+    async def _compare_and_set(self, changes: list[Change]) -> set[str]:
         """Send changes; return the names of the circuits that now have the requested value."""
         asked_ms = self._clock.monotonic() * 1000
         now_ms, found = await self._shared.compare_and_set(changes)

@@ -77,7 +77,7 @@ class Concurrency:
         try:
             await self._permits.release(holder)
         except REDIS_FAULTS as error:
-            self._outage.goes_on(error)
+            self._outage.continues(error)
 
     def freed(self, provider: str) -> None:
         """Wake the waiters of a provider: a permit has become free."""
@@ -94,4 +94,4 @@ class Concurrency:
                 await self._permits.renew([*self._held], self._lease_s)
                 self._outage.is_over()
             except REDIS_FAULTS as error:
-                self._outage.goes_on(error)
+                self._outage.continues(error)

@@ -14,7 +14,7 @@ ASKED = ask(tokens=30, seed=3)
 TOKENS = tokens_of(ASKED, SCRIPT)
 
 
-def going_on(text: str, **fields: Any) -> dict[str, Any]:
+def continued(text: str, **fields: Any) -> dict[str, Any]:
     """Build the request for the rest of this text, in vLLM's form."""
     messages = [*ASKED["messages"], {"role": "assistant", "content": text}]
     return {**ASKED, "messages": messages, "continue_final_message": True, "add_generation_prompt": False, **fields}
@@ -29,7 +29,7 @@ def said(request: dict[str, Any], count: int, script: WireScript = SCRIPT) -> li
 
 @pytest.mark.parametrize("count", range(31))
 def test_it_goes_on_at_exactly_the_token_after_the_beginning(count: int) -> None:
-    request = going_on("".join(TOKENS[:count]))
+    request = continued("".join(TOKENS[:count]))
 
     assert begun(request, SCRIPT, HOW) == count
     assert said(request, count) == TOKENS[count:]
@@ -38,25 +38,25 @@ def test_it_goes_on_at_exactly_the_token_after_the_beginning(count: int) -> None
 @pytest.mark.parametrize("wrong", ["another ", "".join(TOKENS) + "more", "".join(TOKENS[:3]) + TOKENS[3][:1], " "])
 def test_a_beginning_that_is_none_or_ends_inside_a_token_is_found(wrong: str) -> None:
     with pytest.raises(WrongBeginning):
-        begun(going_on(wrong), SCRIPT, HOW)
+        begun(continued(wrong), SCRIPT, HOW)
 
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 def test_a_limit_counts_what_is_left(limit: str) -> None:
-    request = going_on("".join(TOKENS[:10]), **{limit: 5})
+    request = continued("".join(TOKENS[:10]), **{limit: 5})
     chunks = [chunk for chunk in rest(request, SCRIPT, 10) if chunk is not None]
 
     assert said(request, 10) == TOKENS[10:15]
     assert chunks[-2]["choices"][0]["finish_reason"] == "length"
     assert chunks[-1]["usage"]["completion_tokens"] == 5
     with pytest.raises(WrongBeginning, match=f"{limit} is 0"):
-        begun(going_on("".join(TOKENS[:10]), **{limit: 0}), SCRIPT, HOW)
+        begun(continued("".join(TOKENS[:10]), **{limit: 0}), SCRIPT, HOW)
 
 
 def test_a_fault_comes_so_many_tokens_after_the_beginning() -> None:
     broken = WireScript(tokens=30, seed=3, fault="truncate", after=2)
 
-    assert said(going_on("".join(TOKENS[:10])), 10, broken)[:4] == [*TOKENS[10:12], "FAULT", TOKENS[12]]
+    assert said(continued("".join(TOKENS[:10])), 10, broken)[:4] == [*TOKENS[10:12], "FAULT", TOKENS[12]]
 
 
 @pytest.mark.parametrize("how", Continuation)
@@ -71,5 +71,5 @@ def test_who_is_asked_in_another_way_begins_anew(how: Continuation) -> None:
         Continuation.CONTINUE_FINAL_MESSAGE: [0, 0, 4],
     }
 
-    assert [begun(request, SCRIPT, how) for request in (plain, marked, going_on(text))] == understood[how]
+    assert [begun(request, SCRIPT, how) for request in (plain, marked, continued(text))] == understood[how]
     assert begun(ASKED, SCRIPT, how) == 0

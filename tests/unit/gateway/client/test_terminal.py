@@ -79,7 +79,7 @@ def say(output: Output, transcript: Transcript, *texts: str, field: str = "conte
 
 def tell(output: Output, transcript: Transcript, name: str, data: bytes) -> None:
     event = SentEvent(name, data, str(transcript.cursor.next()))
-    output.heard(event, transcript.apply(event), transcript)
+    output.show(event, transcript.apply(event), transcript)
 
 
 def roll_back(output: Output, transcript: Transcript, to: str = "0-0") -> None:
@@ -277,7 +277,7 @@ def test_events_are_lines_of_json_as_they_were_sent() -> None:
     output = EventLines(pipes.console)
 
     tell(output, transcript, "delta", b'{"content":\n"a  \\u001b"}')
-    output.heard(SentEvent("gap", b"{}", None), (), transcript)
+    output.show(SentEvent("gap", b"{}", None), (), transcript)
     output.complete(transcript)
 
     assert pipes.out == (

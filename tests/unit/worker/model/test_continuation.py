@@ -6,7 +6,7 @@ import pytest
 
 from shared.model.events import encode_data
 from shared.model.routes import Continuation
-from worker.model.continuation import can_go_on, limit_is_reached, rest_of
+from worker.model.continuation import can_continue, limit_is_reached, rest_of
 from worker.model.digest import PartialAnswer, StreamDigest
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "How many?"}], "temperature": 0.5}
@@ -26,13 +26,13 @@ SAID = heard({"content": "There are "}, {"content": "sev"})
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_text_can_be_gone_on_with_where_the_provider_can(how: Continuation) -> None:
-    assert can_go_on(ASKED, SAID, how)
-    assert can_go_on({**ASKED, "n": 1, "response_format": {"type": "text"}, "tools": [{}]}, SAID, how)
-    assert can_go_on(ASKED, heard({"content": "a", "logprobs": {"content": [{"token": "a"}]}}), how)
+    assert can_continue(ASKED, SAID, how)
+    assert can_continue({**ASKED, "n": 1, "response_format": {"type": "text"}, "tools": [{}]}, SAID, how)
+    assert can_continue(ASKED, heard({"content": "a", "logprobs": {"content": [{"token": "a"}]}}), how)
 
 
 def test_a_provider_that_cannot_go_on_is_not_asked_to() -> None:
-    assert not can_go_on(ASKED, SAID, Continuation.NONE)
+    assert not can_continue(ASKED, SAID, Continuation.NONE)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_provider_that_cannot_go_on_is_not_asked_to() -> None:
 def test_what_is_no_plain_text_is_never_spliced(delta: dict[str, Any]) -> None:
     mixed = heard({"content": "a"}, delta, {"content": "c"})
 
-    assert not can_go_on(ASKED, mixed, Continuation.PREFILL)
+    assert not can_continue(ASKED, mixed, Continuation.PREFILL)
     assert mixed.deltas == 3
 
 
@@ -65,7 +65,7 @@ def test_what_is_no_plain_text_is_never_spliced(delta: dict[str, Any]) -> None:
     ids=str,
 )
 def test_an_answer_that_could_not_be_put_together_is_not_gone_on_with(fields: dict[str, Any]) -> None:
-    assert not can_go_on({**ASKED, **fields}, SAID, Continuation.PREFILL)
+    assert not can_continue({**ASKED, **fields}, SAID, Continuation.PREFILL)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_limit_that_is_none_limits_nothing() -> None:
 
 def test_a_tally_that_goes_on_proves_what_one_from_the_start_does() -> None:
     whole, begun = StreamDigest(), heard({"content": "a"})
-    rest = begun.going_on()
+    rest = begun.continued()
     for tally, deltas in ((whole, ("a", "b")), (rest, ("b",))):
         for text in deltas:
             tally.add(encode_data({"content": text}))

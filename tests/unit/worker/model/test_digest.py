@@ -32,7 +32,7 @@ def test_deltas_are_counted_and_hashed_in_their_order() -> None:
 def test_a_copy_counts_by_itself() -> None:
     digest = StreamDigest()
     digest.add(b"one")
-    copy = digest.going_on()
+    copy = digest.continued()
     copy.add(b"two")
 
     assert (digest.deltas, copy.deltas) == (1, 2)
