@@ -47,52 +47,24 @@ from gateway.streams.hub import Hub
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.viewer_heartbeat import ViewerHeartbeat
 from shared.config.settings import Settings
-from shared.model.bounds import REDIS_CONNECTIONS
-from shared.model.errors import (
-    StartupError,
-)
+from shared.model.errors import StartupError
 from shared.model.jobs import LONGEST_TIMEOUT_S
 from shared.model.lanes import parse_lanes
 from shared.model.tenant_bounds import TenantBounds
 from shared.process.clock import Clock, SystemClock
-from shared.store.catalog import ModelCatalog
+from shared.store.backend import Backend, open_backend
 from shared.store.client import (
-    Client,
-    open_client,
     require_redis,
-    warm,
 )
 from shared.store.conversations import Conversations
-from shared.store.dead_letters import DeadLetters
-from shared.store.fleet_metrics import Fleet, Publisher
-from shared.store.jobs import Store
-from shared.store.keys import Keys
+from shared.store.fleet_metrics import Publisher
 from shared.store.link_secrets import LinkSecrets
 from shared.store.memory_watch import MemoryWatch, memory_of
 from shared.store.prompts import Prompts
-from shared.store.queue import Queue
-from shared.store.replay_log import ReplayLog
-from shared.store.results import Results
-from shared.store.server_check import check_arq_keys, check_server
 from shared.store.server_marker import MarkerWatch
 from shared.store.server_watch import ServerWatch
 from shared.store.viewers import Viewers
 from shared.telemetry.metrics import Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class _Backend:
-    """Hold the Redis clients of one gateway, and the names of the keys that they use."""
-
-    queue: Client
-    jobs: Client
-    feed: Client
-    keys: Keys
-
-    @property
-    def servers(self) -> dict[str, Client]:
-        """Return the clients by their server's role."""
-        return {"queue": self.queue, "jobs": self.jobs}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +74,6 @@ class _Process:
     clock: Clock
     metrics: Metrics
     memory: MemoryWatch
-    fleet: Fleet
     publisher: Publisher
 
 
@@ -115,17 +86,15 @@ async def running(settings: Settings, kinds: AdmittedKinds = ADMITTED_KINDS) -> 
         RedisUnavailable: Redis does not answer.
     """
     _check_tasks_kind(settings, kinds)
-    async with AsyncExitStack() as stack:
-        metrics, clock = Metrics(silent=not settings.metrics), SystemClock()
-        backend = await _connect(stack, settings, metrics)
+    metrics, clock = Metrics(silent=not settings.metrics), SystemClock()
+    async with open_backend(settings, metrics, "gateway") as backend, AsyncExitStack() as stack:
         memory = MemoryWatch(backend.servers, metrics)
-        fleet = Fleet(backend.queue, backend.keys)
-        publisher = Publisher(fleet, metrics, clock, "gateway")
-        process = _Process(clock, metrics, memory, fleet, publisher)
-        tenant_bounds = settings.tenant_bounds.in_memory(await memory_of(backend.jobs))
+        publisher = Publisher(backend.fleet, metrics, clock, "gateway")
+        process = _Process(clock, metrics, memory, publisher)
+        tenant_bounds = settings.tenant_bounds.in_memory(await memory_of(backend.clients.jobs))
         services = _build_services(settings, backend, process, tenant_bounds, kinds)
         stack.push_async_callback(services.heavy.close)
-        marker = MarkerWatch("jobs", backend.jobs, backend.keys, partial(_replace_lost, services))
+        marker = MarkerWatch("jobs", backend.clients.jobs, backend.keys, partial(_replace_lost, services))
         with require_redis():
             await marker.check()
             await services.links.share()
@@ -156,42 +125,14 @@ async def _replace_lost(services: Services) -> None:
     await services.links.share()
 
 
-async def _connect(stack: AsyncExitStack, settings: Settings, metrics: Metrics) -> _Backend:
-    """Open and check the Redis clients, which `stack` closes."""
-    if settings.redis_url is None:
-        raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a gateway does not.")
-    queue_url = settings.redis_url.get_secret_value()
-    stream_url = (settings.stream_redis_url or settings.redis_url).get_secret_value()
-    queue = open_client(queue_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("queue"))
-    stack.push_async_callback(queue.aclose)
-    jobs_client = open_client(stream_url, connections=REDIS_CONNECTIONS, latency=metrics.command.of("jobs"))
-    stack.push_async_callback(jobs_client.aclose)
-    feed = open_client(stream_url, connections=1, command_timeout_s=None)
-    stack.push_async_callback(feed.aclose)
-    backend = _Backend(queue, jobs_client, feed, Keys(settings.key_prefix, settings.arq_prefixed))
-    for client in backend.servers.values():
-        await check_server(client, backend.keys)
-        await warm(client)
-    await check_arq_keys(queue, backend.keys)
-    return backend
-
-
 def _build_services(
-    settings: Settings, backend: _Backend, process: _Process, tenant_bounds: TenantBounds, kinds: AdmittedKinds
+    settings: Settings, backend: Backend, process: _Process, tenant_bounds: TenantBounds, kinds: AdmittedKinds
 ) -> Services:
     """Build the parts that the handlers use."""
     clock, metrics, publisher = process.clock, process.metrics, process.publisher
-    job_client, keys = backend.jobs, backend.keys
-    store = Store(
-        job_client,
-        keys,
-        retention_s=settings.retention_s,
-        failed_retention_s=settings.dead_letter_retention_s,
-        metrics=metrics,
-    )
-    queue = Queue(backend.queue, keys, metrics)
-    catalog, viewers = ModelCatalog(backend.queue, keys), Viewers(job_client, keys)
-    hub, letters = _build_hub(settings, backend, clock, metrics), _build_dead_letters(settings, backend, metrics)
+    store, queue, catalog, letters = backend.store, backend.queue, backend.catalog, backend.dead_letters
+    job_client, keys = backend.clients.jobs, backend.keys
+    hub, viewers = _build_hub(settings, backend, clock, metrics), Viewers(job_client, keys)
     keyring, limits = Keyring(settings.api_keys), _limits(settings, tenant_bounds)
     # If the settings name the models, the limits know them without the catalog.
     strict = StrictModels(catalog, clock) if settings.strict_models and not settings.served_models else None
@@ -199,7 +140,7 @@ def _build_services(
         settings=settings,
         clock=clock,
         store=store,
-        results=Results(job_client, keys),
+        results=backend.results,
         conversations=Conversations(job_client, keys, retention_s=settings.retention_s),
         prompts=Prompts(job_client, keys),
         queue=queue,
@@ -215,15 +156,15 @@ def _build_services(
         catalog=catalog,
         watch=ServerWatch(backend.servers, keys, clock, metrics),
         metrics=metrics,
-        scrape=Scrape(publisher, process.fleet, queue, letters, limits.lanes),
+        scrape=Scrape(publisher, backend.fleet, queue, letters, limits.lanes),
         heavy=HeavyWork(metrics),
     )
 
 
-def _build_hub(settings: Settings, backend: _Backend, clock: Clock, metrics: Metrics) -> Hub:
+def _build_hub(settings: Settings, backend: Backend, clock: Clock, metrics: Metrics) -> Hub:
     return Hub(
-        backend.feed,
-        ReplayLog(backend.jobs, backend.keys),
+        backend.clients.feed,
+        backend.replay_log,
         backend.keys,
         clock,
         reader_bytes=settings.reader_bytes,
@@ -235,22 +176,10 @@ def _build_hub(settings: Settings, backend: _Backend, clock: Clock, metrics: Met
     )
 
 
-def _build_dead_letters(settings: Settings, backend: _Backend, metrics: Metrics) -> DeadLetters:
-    return DeadLetters(
-        backend.jobs,
-        backend.keys,
-        retention_s=settings.retention_s,
-        dead_letter_retention_s=settings.dead_letter_retention_s,
-        most=settings.max_dead_letters,
-        most_of_tenant=settings.tenant_bounds.dead_letters,
-        metrics=metrics,
-    )
-
-
-def _build_links(settings: Settings, backend: _Backend, clock: Clock, keyring: Keyring) -> SharedLinks:
+def _build_links(settings: Settings, backend: Backend, clock: Clock, keyring: Keyring) -> SharedLinks:
     # A link is valid while its job can be read.
     kept_s = LONGEST_TIMEOUT_S + max(settings.retention_s, settings.dead_letter_retention_s)
-    secrets = None if settings.secret else LinkSecrets(backend.jobs, backend.keys, kept_s=kept_s)
+    secrets = None if settings.secret else LinkSecrets(backend.clients.jobs, backend.keys, kept_s=kept_s)
     secret = settings.secret.get_secret_value() if settings.secret else ""
     return SharedLinks(secrets, clock, keyring.generations, secret, prefix=settings.path_prefix or "")
 

@@ -14,28 +14,21 @@ from typing import Any
 import structlog
 
 from shared.config.settings import Settings
-from shared.model.errors import StartupError
 from shared.model.lanes import parse_lanes
 from shared.model.routes import RouteTable
 from shared.process.clock import SystemClock
+from shared.store.backend import Backend, open_backend, open_connection
 from shared.store.breaker_state import BreakerStates
-from shared.store.catalog import ModelCatalog
-from shared.store.client import Client, open_client, require_redis, warm
+from shared.store.client import Client, require_redis
 from shared.store.completions import Completions
-from shared.store.dead_letters import DeadLetters
-from shared.store.fleet_metrics import Fleet, Publisher
-from shared.store.jobs import Store
-from shared.store.keys import Keys
+from shared.store.fleet_metrics import Publisher
 from shared.store.live_feed import LiveFeed
 from shared.store.permits import ConcurrencyPermits
-from shared.store.queue import Queue
 from shared.store.record_scan import RecordScan
 from shared.store.replay_log import ReplayLog
-from shared.store.results import Results
-from shared.store.server_check import check_arq_keys, check_server
 from shared.store.server_marker import MarkerWatch
 from shared.store.server_watch import ServerWatch
-from shared.telemetry.metrics import Buckets, Metrics
+from shared.telemetry.metrics import Metrics
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.dispatch.claimed_jobs import ClaimedJobs
 from worker.dispatch.control_messages import handle_control_message
@@ -68,32 +61,6 @@ _HAND_BACK_S, _HURRY_S = 5.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
-    """The connections of a worker: pools of both servers, and single connections for calls that block."""
-
-    queue: Client
-    jobs: Client
-    writer: Client
-    wake_up: Client
-    feed: Client
-
-    @property
-    def servers(self) -> dict[str, Client]:
-        """Return one client for each server, by the server's name."""
-        return {"queue": self.queue, "jobs": self.jobs}
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """The stores that several parts of a worker use."""
-
-    jobs: Store
-    queue: Queue
-    replay_log: ReplayLog
-    completion_steps: CompletionSteps
-
-
-@dataclass(frozen=True, slots=True)
 class Upstreams:
     """The access to the providers: their routes, breakers and concurrency limits."""
 
@@ -114,92 +81,39 @@ class ServerAge:
 class Builder:
     """Builds the parts of one worker from its settings, in the order of their needs."""
 
-    def __init__(self, settings: Settings, stack: AsyncExitStack, steps: Sequence[CompletionStep] = ()) -> None:
-        """Open the connections; they are closed with the `stack`. `steps` are completion steps beside its own."""
+    def __init__(
+        self, settings: Settings, metrics: Metrics, backend: Backend, extra_steps: Sequence[CompletionStep] = ()
+    ) -> None:
+        """Create a builder; `extra_steps` are completion steps beside its own."""
         self.settings = settings
+        self.metrics = metrics
+        self.backend = backend
         self.clock = SystemClock()
-        self.keys = Keys(settings.key_prefix, settings.arq_prefixed)
-        self.metrics = Metrics(silent=not settings.metrics)
         self.token_estimate = SavedTokenEstimate()
-        self.clients = self._open_clients(stack)
-        self.stores = self._stores(steps)
-        self.pump = Pump(
-            ReplayLog(self.clients.writer, self.keys), self.clock, max_bytes=settings.pump_bytes, metrics=self.metrics
-        )
-        self.ender = JobEnder(self.stores.jobs, self.stores.replay_log, self.token_estimate)
+        steps = (AddDeadLetter(backend.dead_letters, metrics), *extra_steps, RemoveQueueEntry(backend.queue))
+        completions = Completions(backend.clients.jobs, backend.keys, settings.lease_s)
+        self.completion_steps = CompletionSteps(steps, completions, backend.queue, backend.store)
+        self.ender = JobEnder(backend.store, backend.replay_log, self.token_estimate)
 
-    def _open_clients(self, stack: AsyncExitStack) -> Clients:
-        settings, command = self.settings, self.metrics.command
-        if settings.redis_url is None:
-            raise StartupError("TAILRACE_REDIS_URL is not set; `tailrace up` brings its own, a worker does not.")
-
-        def client(url: str, **options: float | Buckets | None) -> Client:
-            opened = open_client(url, **options)  # type: ignore[arg-type]
-            stack.push_async_callback(opened.aclose)
-            return opened
-
-        queue_url = settings.redis_url.get_secret_value()
-        jobs_url = (settings.stream_redis_url or settings.redis_url).get_secret_value()
-        return Clients(
-            queue=client(queue_url, latency=command.of("queue")),
-            jobs=client(jobs_url, latency=command.of("jobs")),
-            writer=client(jobs_url, connections=1),
-            wake_up=client(queue_url, connections=1),
-            feed=client(jobs_url, connections=1, command_timeout_s=None),
-        )
-
-    async def check_servers(self) -> None:
-        """Check both servers and open the connections.
-
-        Raises:
-            StartupError: a server is unfit.
-            RedisUnavailable: a server does not answer.
-        """
-        for each in self.clients.servers.values():
-            await check_server(each, self.keys)
-            await warm(each)
-        await check_arq_keys(self.clients.queue, self.keys)
-        for each in (self.clients.writer, self.clients.wake_up):
-            await warm(each)
-
-    def _stores(self, extra: Sequence[CompletionStep]) -> Stores:
-        settings, keys, metrics = self.settings, self.keys, self.metrics
-        store = Store(
-            self.clients.jobs,
-            keys,
-            retention_s=settings.retention_s,
-            failed_retention_s=settings.dead_letter_retention_s,
-            metrics=metrics,
-        )
-        dead_letters = DeadLetters(
-            self.clients.jobs,
-            keys,
-            retention_s=settings.retention_s,
-            dead_letter_retention_s=settings.dead_letter_retention_s,
-            most=settings.max_dead_letters,
-            most_of_tenant=settings.tenant_bounds.dead_letters,
-            metrics=metrics,
-        )
-        queue = Queue(self.clients.queue, keys, metrics)
-        steps = (AddDeadLetter(dead_letters, metrics), *extra, RemoveQueueEntry(queue))
-        completions = Completions(self.clients.jobs, keys, settings.lease_s)
-        completion_steps = CompletionSteps(steps, completions, queue, store)
-        return Stores(store, queue, ReplayLog(self.clients.jobs, keys), completion_steps)
+    def pump(self, writer: Client) -> Pump:
+        """Build the pump, which writes the log on a connection of its own."""
+        replay_log = ReplayLog(writer, self.backend.keys)
+        return Pump(replay_log, self.clock, max_bytes=self.settings.pump_bytes, metrics=self.metrics)
 
     async def server_age(self) -> ServerAge:
         """Read the time since the servers started; after a start, holders need a lease's time to renew their claims."""
         with require_redis():
-            up_s = min((await self.stores.queue.server()).up_s, (await self.stores.jobs.server()).up_s)
+            up_s = min((await self.backend.queue.server()).up_s, (await self.backend.store.server()).up_s)
         return ServerAge(up_s, max(0.0, self.settings.lease_s - up_s))
 
     async def upstreams(self, providers: Mapping[str, Provider], stack: AsyncExitStack) -> Upstreams:
         """Build the access to the providers, with the breaker states that all workers share."""
-        table, jobs = self.settings.route_table(), self.clients.jobs
+        table, jobs, keys = self.settings.route_table(), self.backend.clients.jobs, self.backend.keys
         routes = Routes(table, providers)
         stack.push_async_callback(routes.close)
-        breakers = Breakers(BreakerStates(jobs, self.keys), self.clock, Policy(), self.metrics)
+        breakers = Breakers(BreakerStates(jobs, keys), self.clock, Policy(), self.metrics)
         concurrency = Concurrency(
-            ConcurrencyPermits(jobs, self.keys),
+            ConcurrencyPermits(jobs, keys),
             {name: each.max_concurrency for name, each in table.upstreams.items() if each.max_concurrency},
             worker=uuid.uuid4().hex[:12],
             lease_s=self.settings.lease_s,
@@ -209,21 +123,21 @@ class Builder:
             await breakers.refresh()
         return Upstreams(table, routes, breakers, concurrency)
 
-    def runs(self, upstreams: Upstreams, kinds: ExecutableKinds) -> Runs:
+    def runs(self, upstreams: Upstreams, kinds: ExecutableKinds, pump: Pump) -> Runs:
         """Build the runs of jobs of these kinds."""
-        settings, stores = self.settings, self.stores
+        settings, backend = self.settings, self.backend
         executions = ExecutionServices(
-            stores.jobs,
-            Results(self.clients.jobs, self.keys),
-            self.pump,
+            backend.store,
+            backend.results,
+            pump,
             self.metrics,
             max_log_bytes=settings.max_log_bytes,
             max_result_bytes=settings.max_result_bytes,
         )
         services = RunServices(
-            store=stores.jobs,
-            replay_log=stores.replay_log,
-            queue=stores.queue,
+            store=backend.store,
+            replay_log=backend.replay_log,
+            queue=backend.queue,
             routes=upstreams.routes,
             selector=ProviderSelector(upstreams.breakers, upstreams.concurrency),
             ender=self.ender,
@@ -234,24 +148,24 @@ class Builder:
             metrics=self.metrics,
             token_estimate=self.token_estimate,
         )
-        return Runs(services, stores.completion_steps)
+        return Runs(services, self.completion_steps)
 
     def leases(self, runs: Runs) -> Leases:
         """Build the leases of the running jobs."""
-        settings, stores = self.settings, self.stores
-        return Leases(stores.queue, stores.jobs, runs, slots=settings.worker_slots, lease_s=settings.lease_s)
+        settings, backend = self.settings, self.backend
+        return Leases(backend.queue, backend.store, runs, slots=settings.worker_slots, lease_s=settings.lease_s)
 
-    def dispatcher(self, runs: Runs, leases: Leases, age: ServerAge) -> Dispatcher:
-        """Build the dispatcher."""
-        settings, stores = self.settings, self.stores
-        jobs = ClaimedJobs(stores.queue, leases, runs, self.ender, stores.completion_steps)
+    def dispatcher(self, runs: Runs, leases: Leases, wake_up: Client, age: ServerAge) -> Dispatcher:
+        """Build the dispatcher; `wake_up` is its client for calls that block."""
+        settings, backend = self.settings, self.backend
+        jobs = ClaimedJobs(backend.queue, leases, runs, self.ender, self.completion_steps)
         return Dispatcher(
-            stores.queue,
+            backend.queue,
             runs,
             leases,
             Slots(settings.worker_slots, parse_lanes(settings.lanes)),
-            ArqAdapter(self.clients.queue, self.keys, jobs, slots=settings.worker_slots),
-            wake_up_client=self.clients.wake_up,
+            ArqAdapter(backend.clients.queue, backend.keys, jobs, slots=settings.worker_slots),
+            wake_up_client=wake_up,
             lease_s=settings.lease_s,
             wait_s=age.wait_s,
         )
@@ -260,9 +174,9 @@ class Builder:
         """Build the reaper; `serve` gets the lane of each job that it sees."""
         owner = f"reaper-{uuid.uuid4().hex[:12]}"
         return Reaper(
-            self.stores.jobs,
-            self.stores.queue,
-            self.stores.completion_steps,
+            self.backend.store,
+            self.backend.queue,
+            self.completion_steps,
             self.clock,
             lambda job_id, error: self.ender.end(job_id, owner, error),
             serve,
@@ -275,29 +189,29 @@ class Builder:
 
     def reconciler(self) -> Reconciler:
         """Build the reconciler, which restores jobs that the queue's server has lost."""
-        settings, stores = self.settings, self.stores
+        settings, backend = self.settings, self.backend
         record_scan = RecordScan(
-            self.clients.jobs,
-            self.keys,
-            stores.jobs,
+            backend.clients.jobs,
+            backend.keys,
+            backend.store,
             retention_s=settings.retention_s,
             listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
         )
         bounds = settings.tenant_bounds
         return Reconciler(
-            stores.jobs, stores.queue, record_scan, stores.completion_steps, lease_s=settings.lease_s, bounds=bounds
+            backend.store, backend.queue, record_scan, self.completion_steps, lease_s=settings.lease_s, bounds=bounds
         )
 
     def feed(self, runs: Runs, leases: Leases, concurrency: Concurrency, reaper: Reaper) -> LiveFeed:
         """Build the reader of the control channel."""
         feed = LiveFeed(
-            self.clients.feed,
+            self.backend.clients.feed,
             self.clock,
             on_message=lambda _, raw: handle_control_message(raw, runs, concurrency, reaper),
             on_confirmed=lambda _: leases.renew_soon(),
             connects=self.metrics.feed_connects.of(),
         )
-        feed.subscribe(self.keys.control)
+        feed.subscribe(self.backend.keys.control)
         return feed
 
     def model_publishing(self, table: RouteTable, providers: Mapping[str, Provider]) -> list[Coroutine[Any, Any, None]]:
@@ -307,10 +221,10 @@ class Builder:
         async def on_queue_loss() -> None:
             lost.set()
 
-        catalog = ModelCatalog(self.clients.queue, self.keys)
+        backend = self.backend
         return [
-            MarkerWatch("queue", self.clients.queue, self.keys, on_queue_loss).run(),
-            publish_models(catalog, ModelLists(table, providers), lost),
+            MarkerWatch("queue", backend.clients.queue, backend.keys, on_queue_loss).run(),
+            publish_models(backend.catalog, ModelLists(table, providers), lost),
         ]
 
 
@@ -335,25 +249,29 @@ async def run_worker(
         RedisUnavailable: Redis does not answer.
     """
     async with AsyncExitStack() as stack:
-        build = Builder(settings, stack, steps)
-        await build.check_servers()
+        metrics = Metrics(silent=not settings.metrics)
+        backend = await stack.enter_async_context(open_backend(settings, metrics, "worker"))
+        writer = await stack.enter_async_context(open_connection(settings, "jobs"))
+        wake_up = await stack.enter_async_context(open_connection(settings, "queue"))
+        build = Builder(settings, metrics, backend, steps)
         upstreams = await build.upstreams(providers, stack)
         age = await build.server_age()
-        runs = build.runs(upstreams, kinds)
+        pump = build.pump(writer)
+        runs = build.runs(upstreams, kinds, pump)
         leases = build.leases(runs)
-        dispatcher = build.dispatcher(runs, leases, age)
+        dispatcher = build.dispatcher(runs, leases, wake_up, age)
         reaper = build.reaper(dispatcher.serve, age)
-        _observe(build.metrics, settings, dispatcher, stop)
-        publisher = Publisher(Fleet(build.clients.queue, build.keys), build.metrics, build.clock, "worker")
+        _observe(metrics, settings, dispatcher, stop)
+        publisher = Publisher(backend.fleet, metrics, build.clock, "worker")
         loops = [
-            build.pump.run(),
+            pump.run(),
             build.feed(runs, leases, upstreams.concurrency, reaper).run(),
             leases.run(),
             upstreams.breakers.run(),
             upstreams.concurrency.run(),
             reaper.run(),
             build.reconciler().run(),
-            ServerWatch(build.clients.servers, build.keys, build.clock, build.metrics).run(),
+            ServerWatch(backend.servers, backend.keys, build.clock, metrics).run(),
             *build.model_publishing(upstreams.table, providers),
             *([publisher.run()] if settings.metrics else []),
         ]
