@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 _OWN = frozenset({"index", "id", "type", "function", "custom"})
-_OWN_OF_KIND = {"function": frozenset({"name", "arguments"}), "custom": frozenset({"name", "input"})}
+_OWN_OF_TYPE = {"function": frozenset({"name", "arguments"}), "custom": frozenset({"name", "input"})}
 _TEXT_FIELDS = {"function": "arguments", "custom": "input"}
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -46,30 +46,30 @@ def add_extra(known: dict[str, Any], fragment: CallFragment) -> None:
 
 def _fragment(fragment: Mapping[str, Any]) -> CallFragment | None:
     number = fragment.get("index")
-    kind = "custom" if "custom" in fragment else "function"
-    body = fragment.get(kind) or {}
+    call_type = "custom" if "custom" in fragment else "function"
+    body = fragment.get(call_type) or {}
     if not isinstance(number, int) or not isinstance(body, dict):
         return None
-    text = body.get(_TEXT_FIELDS[kind]) or ""
+    text = body.get(_TEXT_FIELDS[call_type]) or ""
     if not isinstance(text, str):
         return None  # an earlier version's log; without its arguments a tool must not run
     return CallFragment(
         number,
         _word(fragment.get("id")),
         _word(body.get("name")),
-        kind == "custom",
+        call_type == "custom",
         text,
-        _extra(fragment, body, kind),
+        _extra(fragment, body, call_type),
     )
 
 
-def _extra(fragment: Mapping[str, Any], body: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    own = _OWN_OF_KIND[kind]
+def _extra(fragment: Mapping[str, Any], body: Mapping[str, Any], call_type: str) -> Mapping[str, Any]:
+    own = _OWN_OF_TYPE[call_type]
     if _OWN.issuperset(fragment) and own.issuperset(body):
         return _NOTHING
     extra = {name: value for name, value in fragment.items() if name not in _OWN}
     inner = {name: value for name, value in body.items() if name not in own}
-    return extra | {kind: inner} if inner else extra
+    return extra | {call_type: inner} if inner else extra
 
 
 def _word(value: object) -> str:

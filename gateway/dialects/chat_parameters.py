@@ -151,11 +151,11 @@ def _tools(value: object, param: str) -> None:
 
 def _tool(tool: Mapping[str, Any], where: str) -> None:
     # Upstreams have tools of their own under other types, and vLLM takes a function without a type.
-    kind = tool.get("type")
-    if kind is not None:
-        _text(kind, f"{where}.type")
+    tool_type = tool.get("type")
+    if tool_type is not None:
+        _text(tool_type, f"{where}.type")
     for name in ("function", "custom"):
-        if kind == name or tool.get(name) is not None:
+        if tool_type == name or tool.get(name) is not None:
             _named(tool.get(name), f"{where}.{name}")
 
 

@@ -155,14 +155,14 @@ class LiveFeed:
                 self._found()
                 self._answer(reply)
                 continue
-            kind, channel, payload = reply[0], reply[1], reply[-1]
-            if kind == b"message":
+            reply_type, channel, payload = reply[0], reply[1], reply[-1]
+            if reply_type == b"message":
                 self._on_message(channel.decode(), payload)
             else:
                 self._found()
-                if kind == b"subscribe":
+                if reply_type == b"subscribe":
                     self._confirm(channel.decode())
-                elif kind == b"pong":
+                elif reply_type == b"pong":
                     self._answer(payload)
 
     def _answer(self, token: object) -> None:

@@ -156,26 +156,26 @@ def _parts(message: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     said = []
     for position, part in enumerate(parts):
         here = f"{where}.parts[{position}]"
-        kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(kind, str):
+        part_type = part.get("type") if isinstance(part, dict) else None
+        if not isinstance(part_type, str):
             raise InvalidRequest(f"{here} must be an object with a type.", param=here)
-        if kind in _SILENT or kind.startswith("data-"):
+        if part_type in _SILENT or part_type.startswith("data-"):
             continue
-        _check_part(part, kind, here)
+        _check_part(part, part_type, here)
         said.append(part)
     return said
 
 
-def _check_part(part: Mapping[str, Any], kind: str, where: str) -> None:
-    if kind in ("text", "reasoning"):
+def _check_part(part: Mapping[str, Any], part_type: str, where: str) -> None:
+    if part_type in ("text", "reasoning"):
         needs: tuple[str, ...] = ("text",)
-    elif kind == "file":
+    elif part_type == "file":
         needs = ("mediaType", "url")
-    elif kind == "dynamic-tool":
+    elif part_type == "dynamic-tool":
         needs = ("toolName", "toolCallId", "state")
-    elif kind.startswith("tool-"):
+    elif part_type.startswith("tool-"):
         needs = ("toolCallId", "state")
-    elif kind == "step-start":
+    elif part_type == "step-start":
         needs = ()
     else:
         raise InvalidRequest(f"{where}.type must be one of: {_PARTS}.", param=f"{where}.type")

@@ -51,8 +51,8 @@ def _step(parts: Sequence[Part]) -> list[dict[str, Any]]:
 
 
 def _is_tool(part: Part) -> bool:
-    kind: str = part["type"]
-    return kind == "dynamic-tool" or kind.startswith("tool-")
+    part_type: str = part["type"]
+    return part_type == "dynamic-tool" or part_type.startswith("tool-")
 
 
 def _call(part: Part) -> dict[str, Any]:

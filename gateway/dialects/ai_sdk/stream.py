@@ -62,8 +62,8 @@ class UiMessageStream:
         self.ended = False
         self.failure: Failure | None = None
         self._message_id = message_id
-        self._kind: str | None = None
-        """The kind of the block that is open."""
+        self._block_type: str | None = None
+        """The type of the block that is open."""
         self._blocks = 0
         self._plain = _CLOSED
         """The beginning of a delta that is one more piece of the open block, up to its text."""
@@ -115,26 +115,26 @@ class UiMessageStream:
     def _words(self, name: str, text: object) -> bytes:
         if not isinstance(text, str) or not text:
             return b""
-        kind = _BLOCKS[name]
-        opening = b"" if self._kind == kind else self._open(kind, name)
-        return opening + _part(f"{kind}-delta", id=self._block_id(kind), delta=text)
+        block_type = _BLOCKS[name]
+        opening = b"" if self._block_type == block_type else self._open(block_type, name)
+        return opening + _part(f"{block_type}-delta", id=self._block_id(block_type), delta=text)
 
-    def _open(self, kind: str, name: str) -> bytes:
+    def _open(self, block_type: str, name: str) -> bytes:
         head = self._start() + self._close()
-        self._kind = kind
+        self._block_type = block_type
         self._blocks += 1
         self._plain = b'{"%s":"' % name.encode()
-        self._before = _part(f"{kind}-delta", id=self._block_id(kind), delta="").removesuffix(b'"}\n\n')
-        return head + _part(f"{kind}-start", id=self._block_id(kind))
+        self._before = _part(f"{block_type}-delta", id=self._block_id(block_type), delta="").removesuffix(b'"}\n\n')
+        return head + _part(f"{block_type}-start", id=self._block_id(block_type))
 
     def _close(self) -> bytes:
         """Write the end of the open block, if there is one."""
-        kind, self._kind = self._kind, None
+        block_type, self._block_type = self._block_type, None
         self._plain = _CLOSED
-        return b"" if kind is None else _part(f"{kind}-end", id=self._block_id(kind))
+        return b"" if block_type is None else _part(f"{block_type}-end", id=self._block_id(block_type))
 
-    def _block_id(self, kind: str) -> str:
-        return f"{kind}-{self._blocks}"
+    def _block_id(self, block_type: str) -> str:
+        return f"{block_type}-{self._blocks}"
 
     def _call(self, fragment: CallFragment) -> bytes:
         opening = b""
