@@ -119,8 +119,8 @@ async def serve(
 
             for signum in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(signum, on_signal)
-            draining = asyncio.create_task(_drain(services, server, stop, now))
-            watching = asyncio.create_task(_watch(services, server))
+            draining = asyncio.create_task(drain(services, server, stop, now))
+            watching = asyncio.create_task(end_with_parts(services, server))
             await server.serve(sockets=[listener])
             draining.cancel()
             watching.cancel()
@@ -129,7 +129,7 @@ async def serve(
     return status
 
 
-async def _watch(services: Services, server: uvicorn.Server) -> None:
+async def end_with_parts(services: Services, server: uvicorn.Server) -> None:
     """End the process when one of its tasks has died: a gateway without its feed or its timers only looks alive."""
     done, _ = await asyncio.wait(services.tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -169,7 +169,7 @@ def listen(host: str, port: int, send_timeout_s: float, *, share: bool = False) 
     return listener
 
 
-async def _drain(services: Services, server: uvicorn.Server, stop: asyncio.Event, now: asyncio.Event) -> None:
+async def drain(services: Services, server: uvicorn.Server, stop: asyncio.Event, now: asyncio.Event) -> None:
     """Disconnect resumable readers on the first signal, and wait for the others until a second signal.
 
     Before that, `/health/ready` is a 503 for `drain_delay_s`, so that proxies stop sending requests.

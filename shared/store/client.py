@@ -308,4 +308,4 @@ def require_redis() -> Iterator[None]:
                 f"The certificate of Redis is not accepted: {problem.rstrip('.')}; correct the name in its address, or "
                 "add ssl_ca_certs or ssl_check_hostname to it."
             ) from error
-        raise RedisUnavailable(f"Redis does not answer: {error}.") from error
+        raise RedisUnavailable(f"Redis does not answer: {str(error).rstrip('.')}.") from error
