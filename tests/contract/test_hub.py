@@ -25,7 +25,7 @@ from shared.store.keys import Keys
 from shared.store.live_feed import LiveFeed
 from shared.store.replay_log import Entry, Page, ReplayLog
 from shared.telemetry.metrics import Metrics
-from tests.support.scribe import Desk, Scribe, desk
+from tests.support.log_writer import JobSide, LogWriter, job_side
 from tests.support.short_settings import redis_url_of
 from tests.support.valkey import running_valkey
 
@@ -86,9 +86,9 @@ async def hub(settings: Settings) -> AsyncIterator[Hub]:
 
 
 @pytest.fixture
-async def writing(settings: Settings) -> AsyncIterator[Desk]:
+async def writing(settings: Settings) -> AsyncIterator[JobSide]:
     """Provide the store in which the test writes its jobs' logs."""
-    async with desk(settings) as opened:
+    async with job_side(settings) as opened:
         yield opened
 
 
@@ -113,35 +113,35 @@ async def kill_pubsub(client: Client) -> None:
     await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
 
-async def test_a_reader_gets_history_and_then_what_is_written_until_the_end(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    async with hub.reader(scribe.job_id, START) as reader:
-        assert await read(reader, until=b"started") == await writing.logged(scribe.job_id)
-        said = await scribe.say("a", "b")
+async def test_a_reader_gets_history_and_then_what_is_written_until_the_end(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    async with hub.reader(writer.job_id, START) as reader:
+        assert await read(reader, until=b"started") == await writing.logged(writer.job_id)
+        said = await writer.say("a", "b")
         assert await read(reader, until=said) == said
-        await scribe.complete()
+        await writer.complete()
         rest = await read(reader)
         assert rest.startswith(b"event: completed\n")
         assert reader.ended
         assert await reader.chunk() == b""
 
 
-async def test_everything_that_waits_is_one_chunk(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
+async def test_everything_that_waits_is_one_chunk(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
     for number in range(100):
-        await scribe.say(str(number))
-    await scribe.complete()
-    async with hub.reader(scribe.job_id, START) as reader:
-        assert await reader.chunk() == await writing.logged(scribe.job_id)
+        await writer.say(str(number))
+    await writer.complete()
+    async with hub.reader(writer.job_id, START) as reader:
+        assert await reader.chunk() == await writing.logged(writer.job_id)
 
 
 @pytest.mark.slow(10, "10,000 races")
 async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_lost(
-    settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.get_running_loop().set_debug(False)  # it would take a minute
     jobs, rounds = 50, 200
-    scribes = [await writing.started() for _ in range(jobs)]
+    writers = [await writing.started() for _ in range(jobs)]
     rng = random.Random(1)
     subscribe = LiveFeed.subscribe
 
@@ -150,10 +150,10 @@ async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_l
 
     monkeypatch.setattr(LiveFeed, "subscribe", subscribe_late)
 
-    async def first_event(hub: Hub, scribe: Scribe, cursor: EventId) -> bytes:
+    async def first_event(hub: Hub, writer: LogWriter, cursor: EventId) -> bytes:
         await dawdle(rng, 20)
         # Each reader is alone, so that each of them subscribes anew, and the last one's UNSUBSCRIBE may be under way.
-        async with hub.reader(scribe.job_id, cursor) as reader:
+        async with hub.reader(writer.job_id, cursor) as reader:
             return await read(reader, least=1)
 
     async def publish(entries: list[Entry]) -> None:
@@ -162,66 +162,66 @@ async def test_subscribing_races_publishing_10_000_times_and_no_first_event_is_l
 
     async with running_hub(settings, log_type=DawdlingLog) as hub:
         for number in range(rounds):
-            cursors = [scribe.last for scribe in scribes]
-            entries = [scribe.entry(str(number)) for scribe in scribes]
+            cursors = [writer.last for writer in writers]
+            entries = [writer.entry(str(number)) for writer in writers]
             publishing = asyncio.create_task(publish(entries))
-            got = await asyncio.gather(*(first_event(hub, *each) for each in zip(scribes, cursors, strict=True)))
+            got = await asyncio.gather(*(first_event(hub, *each) for each in zip(writers, cursors, strict=True)))
             await publishing
             assert got == [entry.frames for entry in entries]
 
 
-async def test_all_readers_of_a_process_share_one_pubsub_connection(hub: Hub, writing: Desk) -> None:
-    scribes = [await writing.started() for _ in range(20)]
+async def test_all_readers_of_a_process_share_one_pubsub_connection(hub: Hub, writing: JobSide) -> None:
+    writers = [await writing.started() for _ in range(20)]
     others = {each["id"] for each in await pubsub_clients(writing.client)}
     async with asyncio.TaskGroup() as group, asyncio.timeout(TIMEOUT_S):
         ready = asyncio.Barrier(101)
 
-        async def follow(scribe: Scribe) -> None:
-            async with hub.reader(scribe.job_id, START) as reader:
+        async def follow(writer: LogWriter) -> None:
+            async with hub.reader(writer.job_id, START) as reader:
                 await read(reader, until=b"started")
                 await ready.wait()
                 await ready.wait()
 
         for number in range(100):
-            group.create_task(follow(scribes[number % 20]))
+            group.create_task(follow(writers[number % 20]))
         await ready.wait()
         (connection,) = [each for each in await pubsub_clients(writing.client) if each["id"] not in others]
         assert connection["sub"] == "20"
         await ready.wait()
 
 
-async def test_a_channel_without_readers_is_let_go(hub: Hub, writing: Desk) -> None:
-    scribe, other = await writing.started(), await writing.started()
-    async with hub.reader(scribe.job_id, START) as first, hub.reader(scribe.job_id, START) as second:
+async def test_a_channel_without_readers_is_let_go(hub: Hub, writing: JobSide) -> None:
+    writer, other = await writing.started(), await writing.started()
+    async with hub.reader(writer.job_id, START) as first, hub.reader(writer.job_id, START) as second:
         await read(first, until=b"started")
         await read(second, until=b"started")
     async with hub.reader(other.job_id, START) as reader:
         await read(reader, until=b"started")  # its SUBSCRIBE comes after the other's UNSUBSCRIBE
-        assert await writing.client.pubsub_numsub(writing.keys.channel(scribe.job_id)) == [
-            (writing.keys.channel(scribe.job_id).encode(), 0)
+        assert await writing.client.pubsub_numsub(writing.keys.channel(writer.job_id)) == [
+            (writing.keys.channel(writer.job_id).encode(), 0)
         ]
 
 
 @pytest.mark.slow(8, "75 readers read logs of 300 entries again and again")
-async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, writing: Desk) -> None:
+async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, writing: JobSide) -> None:
     """Test invariant 3 against the list itself: each reader leaves at any time and resumes with the id it had."""
     asyncio.get_running_loop().set_debug(False)
-    scribes = [await writing.started() for _ in range(3)]
+    writers = [await writing.started() for _ in range(3)]
     connections = [0]
 
-    async def write(scribe: Scribe, rng: random.Random) -> None:
+    async def write(writer: LogWriter, rng: random.Random) -> None:
         for number in range(300):
-            await scribe.say(*(f"{number}.{n} " for n in range(rng.randint(1, 5))))
+            await writer.say(*(f"{number}.{n} " for n in range(rng.randint(1, 5))))
             for _ in range(rng.randrange(4)):
                 await asyncio.sleep(0)
-        await scribe.complete()
+        await writer.complete()
 
-    async def follow(scribe: Scribe, rng: random.Random) -> bytes:
+    async def follow(writer: LogWriter, rng: random.Random) -> bytes:
         got, cursor = b"", START
         async with asyncio.timeout(45):
             while True:
                 connections[0] += 1
-                async with hub.reader(scribe.job_id, cursor) as reader:
+                async with hub.reader(writer.job_id, cursor) as reader:
                     for _ in range(rng.randint(1, 6)):
                         chunk = await reader.chunk()
                         if not chunk:
@@ -231,41 +231,41 @@ async def test_many_readers_that_come_and_go_all_get_the_same_log(hub: Hub, writ
 
     async with asyncio.TaskGroup() as group:
         readings = [
-            (scribe, group.create_task(follow(scribe, random.Random(n)))) for scribe in scribes for n in range(25)
+            (writer, group.create_task(follow(writer, random.Random(n)))) for writer in writers for n in range(25)
         ]
-        for number, scribe in enumerate(scribes):
-            group.create_task(write(scribe, random.Random(number)))
-    for scribe, reading in readings:
-        assert reading.result() == await writing.logged(scribe.job_id)
+        for number, writer in enumerate(writers):
+            group.create_task(write(writer, random.Random(number)))
+    for writer, reading in readings:
+        assert reading.result() == await writing.logged(writer.job_id)
 
 
-async def test_a_slow_reader_is_sent_to_the_log_and_ends_exact(settings: Settings, writing: Desk) -> None:
+async def test_a_slow_reader_is_sent_to_the_log_and_ends_exact(settings: Settings, writing: JobSide) -> None:
     small = settings.model_copy(update={"reader_bytes": 4096})
-    scribe = await writing.started()
-    async with running_hub(small) as hub, hub.reader(scribe.job_id, START) as slow:
+    writer = await writing.started()
+    async with running_hub(small) as hub, hub.reader(writer.job_id, START) as slow:
         got = await read(slow, until=b"started")
-        async with hub.reader(scribe.job_id, scribe.last) as quick:
+        async with hub.reader(writer.job_id, writer.last) as quick:
             for number in range(50):
-                said = await scribe.say(f"{number} " + "x" * 300)
+                said = await writer.say(f"{number} " + "x" * 300)
                 assert await read(quick, until=said) == said
                 waiting = slow._subscriber._pending_bytes + slow._subscriber._held_bytes
                 assert waiting <= 4096 + len(said)
         assert not slow.live
-        await scribe.complete()
-        assert got + await read(slow) == await writing.logged(scribe.job_id)
+        await writer.complete()
+        assert got + await read(slow) == await writing.logged(writer.job_id)
 
 
 async def test_a_page_of_the_log_is_no_larger_than_what_may_wait_for_a_reader(
-    settings: Settings, writing: Desk
+    settings: Settings, writing: JobSide
 ) -> None:
     small = settings.model_copy(update={"reader_bytes": 4096})
-    scribe = await writing.started()
+    writer = await writing.started()
     for _ in range(40):
-        await scribe.say("x" * 300)
-    await scribe.complete()
-    log = await writing.logged(scribe.job_id)
-    largest = max(map(len, await writing.entries(scribe.job_id)))
-    async with running_hub(small) as hub, hub.reader(scribe.job_id, START) as reader:
+        await writer.say("x" * 300)
+    await writer.complete()
+    log = await writing.logged(writer.job_id)
+    largest = max(map(len, await writing.entries(writer.job_id)))
+    async with running_hub(small) as hub, hub.reader(writer.job_id, START) as reader:
         got = b""
         async with asyncio.timeout(TIMEOUT_S):
             while chunk := await reader.chunk():
@@ -274,60 +274,60 @@ async def test_a_page_of_the_log_is_no_larger_than_what_may_wait_for_a_reader(
     assert got == log
 
 
-async def test_a_frame_too_large_for_the_channel_is_read_from_the_log(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    async with hub.reader(scribe.job_id, scribe.last) as reader:
-        await scribe.say("before")
+async def test_a_frame_too_large_for_the_channel_is_read_from_the_log(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    async with hub.reader(writer.job_id, writer.last) as reader:
+        await writer.say("before")
         await read(reader, until=b"before")
-        large = await scribe.say("x" * 100_000)
+        large = await writer.say("x" * 100_000)
         assert await read(reader, until=large) == large
-        after = await scribe.say("after")
+        after = await writer.say("after")
         assert await read(reader, until=after) == after
 
 
 async def test_readers_lose_nothing_when_the_pubsub_connection_is_killed_again_and_again(
-    hub: Hub, writing: Desk
+    hub: Hub, writing: JobSide
 ) -> None:
-    scribe = await writing.started()
+    writer = await writing.started()
 
     async def follow() -> bytes:
-        async with hub.reader(scribe.job_id, START) as reader:
+        async with hub.reader(writer.job_id, START) as reader:
             return await read(reader)
 
     async with asyncio.TaskGroup() as group:
         readings = [group.create_task(follow()) for _ in range(10)]
         for number in range(200):
-            await scribe.say(str(number))
+            await writer.say(str(number))
             if number % 40 == 20:
                 await kill_pubsub(writing.client)
-        await scribe.complete()
-    log = await writing.logged(scribe.job_id)
+        await writer.complete()
+    log = await writing.logged(writer.job_id)
     assert all(reading.result() == log for reading in readings)
 
 
 async def test_a_terminal_event_whose_message_was_lost_is_found_by_the_tail_check(
-    settings: Settings, writing: Desk
+    settings: Settings, writing: JobSide
 ) -> None:
-    scribe = await writing.started()
+    writer = await writing.started()
     async with (
         running_hub(settings, tail_check_s=0.02) as hub,
-        desk(settings, unheard=True) as unheard,
-        hub.reader(scribe.job_id, START) as reader,
+        job_side(settings, unheard=True) as unheard,
+        hub.reader(writer.job_id, START) as reader,
     ):
         await read(reader, until=b"started")
-        scribe.desk = unheard
-        await scribe.complete()
+        writer.job_side = unheard
+        await writer.complete()
         assert (await read(reader)).startswith(b"event: completed\n")
 
 
 async def test_a_tail_check_that_is_answered_with_an_error_is_not_the_last(
-    settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scribe = await writing.started()
+    writer = await writing.started()
     async with (
         running_hub(settings, tail_check_s=0.02) as hub,
-        desk(settings, unheard=True) as unheard,
-        hub.reader(scribe.job_id, START) as reader,
+        job_side(settings, unheard=True) as unheard,
+        hub.reader(writer.job_id, START) as reader,
     ):
         await read(reader, until=b"started")
         tails, errors = ReplayLog.tails, [ResponseError("WRONGTYPE")]
@@ -338,59 +338,59 @@ async def test_a_tail_check_that_is_answered_with_an_error_is_not_the_last(
             return await tails(log, job_ids)
 
         monkeypatch.setattr(ReplayLog, "tails", refused_once)
-        scribe.desk = unheard
-        await scribe.complete()
+        writer.job_side = unheard
+        await writer.complete()
         assert (await read(reader)).startswith(b"event: completed\n")
         assert errors == []
 
 
-async def test_a_lost_message_with_a_successor_is_found_by_it(hub: Hub, settings: Settings, writing: Desk) -> None:
-    scribe = await writing.started()
-    async with desk(settings, unheard=True) as unheard, hub.reader(scribe.job_id, START) as reader:
+async def test_a_lost_message_with_a_successor_is_found_by_it(hub: Hub, settings: Settings, writing: JobSide) -> None:
+    writer = await writing.started()
+    async with job_side(settings, unheard=True) as unheard, hub.reader(writer.job_id, START) as reader:
         await read(reader, until=b"started")
-        scribe.desk = unheard
-        lost = await scribe.say("lost")
-        scribe.desk = writing
-        heard = await scribe.say("heard")
+        writer.job_side = unheard
+        lost = await writer.say("lost")
+        writer.job_side = writing
+        heard = await writer.say("heard")
         assert await read(reader, until=b"heard") == lost + heard
 
 
-async def test_a_message_that_is_none_of_ours_sends_readers_to_the_log(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    async with hub.reader(scribe.job_id, START) as reader:
+async def test_a_message_that_is_none_of_ours_sends_readers_to_the_log(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    async with hub.reader(writer.job_id, START) as reader:
         await read(reader, until=b"started")
         for nonsense in (b"nonsense", b"event: delta\n\n", b"\nid: x-y\n\n"):
-            await writing.client.publish(writing.keys.channel(scribe.job_id), nonsense)
-            said = await scribe.say("a")
+            await writing.client.publish(writing.keys.channel(writer.job_id), nonsense)
+            said = await writer.say("a")
             assert await read(reader, until=said) == said
 
 
-async def test_a_job_that_is_begun_again_is_read_across_its_epochs(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    async with hub.reader(scribe.job_id, START) as reader:
+async def test_a_job_that_is_begun_again_is_read_across_its_epochs(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    async with hub.reader(writer.job_id, START) as reader:
         got = await read(reader, until=b"started")
-        await scribe.say("lost to a rollback")
-        successor = await writing.begin(scribe.job_id)
+        await writer.say("lost to a rollback")
+        successor = await writing.begin(writer.job_id)
         await successor.say("kept")
         await successor.complete()
-        assert got + await read(reader) == await writing.logged(scribe.job_id)
+        assert got + await read(reader) == await writing.logged(writer.job_id)
 
 
-async def test_a_cursor_inside_an_entry_gets_what_follows_it(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    await scribe.say("a", "b", "c", "d")
-    await scribe.complete()
-    cursor = EventId(scribe.execution.epoch, 3)
-    async with hub.reader(scribe.job_id, cursor) as reader:
-        log = [after_cursor(entry, cursor) for entry in await writing.entries(scribe.job_id)]
+async def test_a_cursor_inside_an_entry_gets_what_follows_it(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    await writer.say("a", "b", "c", "d")
+    await writer.complete()
+    cursor = EventId(writer.execution.epoch, 3)
+    async with hub.reader(writer.job_id, cursor) as reader:
+        log = [after_cursor(entry, cursor) for entry in await writing.entries(writer.job_id)]
         assert await read(reader) == b"".join(log)
 
 
-async def test_a_reader_of_a_job_that_is_gone_is_told(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    async with hub.reader(scribe.job_id, START) as reader:
+async def test_a_reader_of_a_job_that_is_gone_is_told(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    async with hub.reader(writer.job_id, START) as reader:
         await read(reader, until=b"started")
-        await writing.client.delete(writing.keys.job(scribe.job_id).record, writing.keys.job(scribe.job_id).log)
+        await writing.client.delete(writing.keys.job(writer.job_id).record, writing.keys.job(writer.job_id).log)
         reader.lose()
         with pytest.raises(JobNotFound):
             await read(reader)
@@ -400,26 +400,26 @@ async def test_a_reader_of_a_job_that_is_gone_is_told(hub: Hub, writing: Desk) -
 
 
 async def test_a_quiet_reader_gets_a_heartbeat_and_a_busy_one_gets_none(
-    settings: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The hub's own checks must not come between: its first one is due after one tick, whatever the period.
     monkeypatch.setattr(hub_module, "_TICK_S", NEVER_S)
-    scribe = await writing.started()
-    async with running_hub(settings) as hub, hub.reader(scribe.job_id, START) as reader:
+    writer = await writing.started()
+    async with running_hub(settings) as hub, hub.reader(writer.job_id, START) as reader:
         await read(reader, until=b"started")
         reader.heartbeat()  # it received something in this period
         reader.heartbeat()  # but nothing in that one
         assert await reader.chunk() == HEARTBEAT
-        said = await scribe.say("a")
+        said = await writer.say("a")
         assert await reader.chunk() == said
         reader.heartbeat()
-        said = await scribe.say("b")
+        said = await writer.say("b")
         assert await reader.chunk() == said
 
 
-async def test_a_heartbeat_is_one_comment_line_without_a_blank_one(settings: Settings, writing: Desk) -> None:
-    scribe = await writing.started()
-    async with running_hub(settings, heartbeat_s=0.01) as hub, hub.reader(scribe.job_id, scribe.last) as reader:
+async def test_a_heartbeat_is_one_comment_line_without_a_blank_one(settings: Settings, writing: JobSide) -> None:
+    writer = await writing.started()
+    async with running_hub(settings, heartbeat_s=0.01) as hub, hub.reader(writer.job_id, writer.last) as reader:
         async with asyncio.timeout(TIMEOUT_S):
             assert [await reader.chunk() for _ in range(5)] == [b": hb\n"] * 5
 
@@ -427,9 +427,9 @@ async def test_a_heartbeat_is_one_comment_line_without_a_blank_one(settings: Set
 async def test_a_reader_that_waits_for_redis_gets_heartbeats_too(settings: Settings, tmp_path: Path) -> None:
     async with (
         running_valkey(tmp_path) as valkey,
-        a_private_job(settings, valkey) as (private, scribe),
+        a_private_job(settings, valkey) as (private, writer),
         running_hub(private, heartbeat_s=0.01) as hub,
-        hub.reader(scribe.job_id, START) as reader,
+        hub.reader(writer.job_id, START) as reader,
     ):
         await read(reader, until=b"started")
         await valkey.stop()
@@ -443,10 +443,10 @@ async def test_a_reader_that_waits_for_redis_gets_heartbeats_too(settings: Setti
 
 
 @asynccontextmanager
-async def a_private_job(settings: Settings, valkey: EmbeddedValkey) -> AsyncIterator[tuple[Settings, Scribe]]:
+async def a_private_job(settings: Settings, valkey: EmbeddedValkey) -> AsyncIterator[tuple[Settings, LogWriter]]:
     """Yield a running job on a server that the test may stop."""
     private = settings.model_copy(update={"redis_url": valkey.url})
-    async with desk(private) as writing:
+    async with job_side(private) as writing:
         yield private, await writing.started()
 
 
@@ -455,9 +455,9 @@ async def test_readers_are_broken_when_redis_is_away_for_longer_than_they_may_wa
 ) -> None:
     async with (
         running_valkey(tmp_path) as valkey,
-        a_private_job(settings, valkey) as (private, scribe),
+        a_private_job(settings, valkey) as (private, writer),
         running_hub(private, redis_patience_s=0.2) as hub,
-        hub.reader(scribe.job_id, START) as reader,
+        hub.reader(writer.job_id, START) as reader,
     ):
         await read(reader, until=b"started")
         await valkey.stop()
@@ -469,33 +469,33 @@ async def test_readers_are_broken_when_redis_is_away_for_longer_than_they_may_wa
 async def test_readers_continue_when_redis_returns_in_time(settings: Settings, tmp_path: Path) -> None:
     async with (
         running_valkey(tmp_path) as valkey,
-        a_private_job(settings, valkey) as (private, scribe),
+        a_private_job(settings, valkey) as (private, writer),
         running_hub(private, redis_patience_s=30) as hub,
-        hub.reader(scribe.job_id, START) as reader,
+        hub.reader(writer.job_id, START) as reader,
     ):
         got = await read(reader, until=b"started")
         await valkey.stop()
         await valkey.start()
-        await scribe.say("after the restart")
-        await scribe.complete()
-        assert got + await read(reader) == await scribe.desk.logged(scribe.job_id)
+        await writer.say("after the restart")
+        await writer.complete()
+        assert got + await read(reader) == await writer.job_side.logged(writer.job_id)
 
 
 # Closing streams.
 
 
 async def test_a_reader_that_can_come_back_is_broken_off_at_once_and_another_gets_what_waits_first(
-    hub: Hub, writing: Desk
+    hub: Hub, writing: JobSide
 ) -> None:
-    scribe = await writing.started()
+    writer = await writing.started()
     async with (
-        hub.reader(scribe.job_id, START) as resumable,
-        hub.reader(scribe.job_id, START, resumable=False) as foreground,
-        hub.reader(scribe.job_id, START) as other,
+        hub.reader(writer.job_id, START) as resumable,
+        hub.reader(writer.job_id, START, resumable=False) as foreground,
+        hub.reader(writer.job_id, START) as other,
     ):
         for each in (resumable, foreground, other):
             await read(each, until=b"started")
-        said = await scribe.say("a")
+        said = await writer.say("a")
         await read(other, until=said)
         resumable.break_off("We close.")
         foreground.break_off("We close.")
@@ -506,36 +506,36 @@ async def test_a_reader_that_can_come_back_is_broken_off_at_once_and_another_get
             await foreground.chunk()
 
 
-async def test_a_reader_that_has_the_terminal_event_is_not_broken_any_more(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    await scribe.complete()
-    async with hub.reader(scribe.job_id, START) as reader:
+async def test_a_reader_that_has_the_terminal_event_is_not_broken_any_more(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    await writer.complete()
+    async with hub.reader(writer.job_id, START) as reader:
         assert await reader.chunk()
         reader.break_off("We close.")
         assert await reader.chunk() == b""
 
 
-async def test_waiting_for_the_end_of_a_job_ends_with_it_or_in_time(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    assert not await hub.ended(scribe.job_id, scribe.last, 0.01)
-    waiting = asyncio.create_task(hub.ended(scribe.job_id, scribe.last, TIMEOUT_S))
-    await scribe.complete()
+async def test_waiting_for_the_end_of_a_job_ends_with_it_or_in_time(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    assert not await hub.ended(writer.job_id, writer.last, 0.01)
+    waiting = asyncio.create_task(hub.ended(writer.job_id, writer.last, TIMEOUT_S))
+    await writer.complete()
     assert await waiting
 
 
-async def test_waiting_for_the_end_of_a_job_bears_being_broken_off(hub: Hub, writing: Desk) -> None:
-    scribe = await writing.started()
-    waiting = asyncio.create_task(hub.ended(scribe.job_id, scribe.last, TIMEOUT_S))
+async def test_waiting_for_the_end_of_a_job_bears_being_broken_off(hub: Hub, writing: JobSide) -> None:
+    writer = await writing.started()
+    waiting = asyncio.create_task(hub.ended(writer.job_id, writer.last, TIMEOUT_S))
     await asyncio.sleep(0)
     (reader,) = hub.readers
     reader.break_off("We close.")
     assert not await waiting
 
 
-async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, writing: Desk) -> None:
+async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, writing: JobSide) -> None:
     await hub.emptied()
-    scribe = await writing.started()
-    async with hub.reader(scribe.job_id, START) as reader:
+    writer = await writing.started()
+    async with hub.reader(writer.job_id, START) as reader:
         waiting = asyncio.create_task(hub.emptied())
         await read(reader, until=b"started")
         assert not waiting.done()
@@ -544,12 +544,12 @@ async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, writing: De
         await waiting
 
 
-async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settings, writing: Desk) -> None:
-    scribe = await writing.started()
+async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settings, writing: JobSide) -> None:
+    writer = await writing.started()
     metrics = Metrics()
     async with (
         running_hub(settings, metrics=metrics, send_timeout_s=0.05) as hub,
-        hub.reader(scribe.job_id, START) as reader,
+        hub.reader(writer.job_id, START) as reader,
     ):
 
         async def send() -> None:

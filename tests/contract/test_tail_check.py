@@ -18,7 +18,7 @@ from shared.telemetry.metrics import Metrics
 from tests.contract.test_hub import read, running_hub
 from tests.support.core import captured_logs
 from tests.support.forwarder import Forwarder, forwarding
-from tests.support.scribe import Desk, desk
+from tests.support.log_writer import JobSide, job_side
 from tests.support.short_settings import redis_url_of
 from tests.support.valkey import running_valkey
 
@@ -26,9 +26,9 @@ TIMEOUT_S = 5.0
 
 
 @pytest.fixture
-async def writing(settings: Settings) -> AsyncIterator[Desk]:
+async def writing(settings: Settings) -> AsyncIterator[JobSide]:
     """Provide the store in which the test writes its jobs' logs."""
-    async with desk(settings) as opened:
+    async with job_side(settings) as opened:
         yield opened
 
 
@@ -72,27 +72,27 @@ async def test_streams_go_on_after_one_tail_check_though_the_demoted_server_stay
     async with running_valkey(tmp_path / "old") as old, running_valkey(tmp_path / "new") as new:
         at_old, at_new = (settings.model_copy(update={"redis_url": server.url}) for server in (old, new))
         async with (
-            desk(at_old) as before,
-            desk(at_new) as after,
+            job_side(at_old) as before,
+            job_side(at_new) as after,
             forwarding(old.url) as forwarder,
             checking(settings, forwarder.url, metrics) as hub,
         ):
-            scribe = await before.started()
-            channel = before.keys.channel(scribe.job_id)
-            async with hub.reader(scribe.job_id, START) as reader:
+            writer = await before.started()
+            channel = before.keys.channel(writer.job_id)
+            async with hub.reader(writer.job_id, START) as reader:
                 await read(reader, until=b"started")
                 await hub.tail_check.check()
                 await follow(old, before.client, after.client)
                 await after.client.replicaof("NO", "ONE")
-                scribe.desk = after
+                writer.job_side = after
                 # Every connection of the hub leads to the old server, which still runs and receives nothing.
                 forwarder.target = new.url
                 with captured_logs() as logs:
-                    said = await scribe.say("written on the new server")
+                    said = await writer.say("written on the new server")
                     await hub.tail_check.check()
                     assert await read(reader, until=b"new server") == said
                     await hears_again(after.client, channel)
-                said = await scribe.say("heard live")
+                said = await writer.say("heard live")
                 assert await read(reader, until=b"live") == said
                 await hub.tail_check.check()
 
@@ -102,20 +102,20 @@ async def test_streams_go_on_after_one_tail_check_though_the_demoted_server_stay
 
 
 async def test_a_feed_that_is_cut_off_without_an_error_is_connected_anew(
-    settings: Settings, writing: Desk, forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, writing: JobSide, forwarder: Forwarder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tail_check_module, "_ECHO_S", 0.05)
     metrics = Metrics()
-    scribe = await writing.started()
-    async with checking(settings, forwarder.url, metrics) as hub, hub.reader(scribe.job_id, START) as reader:
+    writer = await writing.started()
+    async with checking(settings, forwarder.url, metrics) as hub, hub.reader(writer.job_id, START) as reader:
         await read(reader, until=b"started")
         forwarder.hold(b"SUBSCRIBE")
-        said = await scribe.say("unheard")
+        said = await writer.say("unheard")
         checking_now = asyncio.create_task(hub.tail_check.check())
         # The reader does not wait for the proof.
         assert await read(reader, until=b"unheard") == said
         await checking_now
-        said = await scribe.say("heard")
+        said = await writer.say("heard")
         assert await read(reader, until=b"heard") == said
 
     assert metrics.feed_deaf.of().value == 1
@@ -123,15 +123,15 @@ async def test_a_feed_that_is_cut_off_without_an_error_is_connected_anew(
 
 
 async def test_a_message_that_is_still_on_its_way_does_not_make_the_feed_deaf(
-    settings: Settings, writing: Desk, forwarder: Forwarder
+    settings: Settings, writing: JobSide, forwarder: Forwarder
 ) -> None:
     """Leave the feed alone if a tail overtakes its message, which comes on another connection."""
     metrics = Metrics()
-    scribe = await writing.started()
-    async with checking(settings, forwarder.url, metrics) as hub, hub.reader(scribe.job_id, START) as reader:
+    writer = await writing.started()
+    async with checking(settings, forwarder.url, metrics) as hub, hub.reader(writer.job_id, START) as reader:
         await read(reader, until=b"started")
         forwarder.hold(b"SUBSCRIBE")
-        said = await scribe.say("overtaken")
+        said = await writer.say("overtaken")
         checking_now = asyncio.create_task(hub.tail_check.check())
         assert await read(reader, until=b"overtaken") == said
         forwarder.release()
@@ -140,16 +140,16 @@ async def test_a_message_that_is_still_on_its_way_does_not_make_the_feed_deaf(
     assert metrics.feed_deaf.of().value == 0
 
 
-async def test_an_epoch_without_events_does_not_make_the_feed_deaf(settings: Settings, writing: Desk) -> None:
+async def test_an_epoch_without_events_does_not_make_the_feed_deaf(settings: Settings, writing: JobSide) -> None:
     """Leave the feed alone if a worker ends a job in another's place.
 
     It takes an epoch, and logs nothing until it knows the end.
     """
     metrics = Metrics()
-    scribe = await writing.started()
-    async with checking(settings, redis_url_of(settings), metrics) as hub, hub.reader(scribe.job_id, START) as reader:
+    writer = await writing.started()
+    async with checking(settings, redis_url_of(settings), metrics) as hub, hub.reader(writer.job_id, START) as reader:
         await read(reader, until=b"started")
-        await writing.begin_the_end(scribe.job_id)
+        await writing.begin_the_end(writer.job_id)
         await hub.tail_check.check()
 
     assert metrics.feed_deaf.of().value == 0

@@ -1,4 +1,4 @@
-"""A gateway, and a desk at which a test writes its jobs' logs."""
+"""A gateway, and the job side of Redis, with which a test writes its jobs' logs."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from shared.store.queue import Queue
 from shared.store.server_check import RedisServer, server_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
-from tests.support.scribe import Desk, desk
+from tests.support.log_writer import JobSide, job_side
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def client(gateway: Gateway) -> Client:
 
 
 @pytest.fixture
-async def writing(settings: Settings) -> AsyncIterator[Desk]:
-    """Open the desk that writes the logs."""
-    async with desk(settings) as opened:
+async def writing(settings: Settings) -> AsyncIterator[JobSide]:
+    """Open the job side that writes the logs."""
+    async with job_side(settings) as opened:
         yield opened
 
 

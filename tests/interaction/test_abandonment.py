@@ -24,8 +24,8 @@ from shared.store.server_check import RedisServer, server_of
 from tests.support.client import TIMEOUT_S, Client, Response
 from tests.support.core import captured_logs
 from tests.support.gateway import running_gateway, until
+from tests.support.log_writer import JobSide
 from tests.support.processes import Processes
-from tests.support.scribe import Desk
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told
 from tests.support.upstream import Upstream, running_upstream
@@ -371,10 +371,10 @@ async def test_a_job_that_did_not_ask_for_it_goes_on(system: System, fields: dic
         assert (await system.story(job_id)).types[-1] == "completed"
 
 
-async def test_a_viewer_who_comes_while_it_is_given_up_is_told_its_end(system: System, writing: Desk) -> None:
+async def test_a_viewer_who_comes_while_it_is_given_up_is_told_its_end(system: System, writing: JobSide) -> None:
     job_id = await system.submit(native())
-    scribe = await writing.begin(job_id)
-    await scribe.say("Hello")
+    writer = await writing.begin(job_id)
+    await writer.say("Hello")
     await system.write(job_id, abandon_at=1)
     assert await system.core.store.abandon(job_id, 0) == "cancelling"
     async with system.reading(job_id) as read:

@@ -9,7 +9,7 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from tests.support.client import Client
-from tests.support.scribe import Desk
+from tests.support.log_writer import JobSide
 from tests.support.system import running_system, running_worker
 from tests.support.told import Told
 
@@ -31,34 +31,34 @@ def choice_of(frame: bytes) -> dict[str, Any]:
     return dict(choice)
 
 
-async def test_the_prompt_is_asked_as_a_chat(client: Client, writing: Desk) -> None:
+async def test_the_prompt_is_asked_as_a_chat(client: Client, writing: JobSide) -> None:
     async with client.calling(COMPLETIONS, {**BODY, "logprobs": 2, "best_of": 1}) as call:
-        scribe = await writing.take()
-        assert await writing.store.request(scribe.job_id) == {
+        writer = await writing.take()
+        assert await writing.store.request(writer.job_id) == {
             "model": "scripted",
             "max_tokens": 9,
             "messages": [{"role": "user", "content": "Hello?"}],
             "logprobs": True,
             "top_logprobs": 2,
         }
-        await scribe.say("Hello", " there")
-        await scribe.complete()
+        await writer.say("Hello", " there")
+        await writer.complete()
         await call.read_head()
         answer = await call.whole()
 
-    assert (answer.status, answer.headers["x-tailrace-job"]) == (200, scribe.job_id)
+    assert (answer.status, answer.headers["x-tailrace-job"]) == (200, writer.job_id)
     body = answer.json()
-    assert (body["object"], body["id"]) == ("text_completion", "cmpl-" + scribe.job_id.removeprefix("job_"))
+    assert (body["object"], body["id"]) == ("text_completion", "cmpl-" + writer.job_id.removeprefix("job_"))
     assert body["choices"] == [{"text": "Hello there", "index": 0, "logprobs": None, "finish_reason": "stop"}]
 
 
 async def test_a_stream_can_be_read_again_from_any_chunk_and_in_the_other_dialect(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     async with client.calling(COMPLETIONS, {**STREAM, "stream_options": {"include_usage": True}}) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello", {"reasoning_content": "hm"}, " there")
-        await scribe.complete("length")
+        writer = await writing.take()
+        await writer.say("Hello", {"reasoning_content": "hm"}, " there")
+        await writer.complete("length")
         await call.read_head()
         assert call.headers["content-type"] == "text/event-stream"
         frames = [await call.frame() for _ in range(5)]
@@ -68,13 +68,13 @@ async def test_a_stream_can_be_read_again_from_any_chunk_and_in_the_other_dialec
     assert json.loads(frames[3].removeprefix(b"data: ").partition(b"\n")[0])["usage"]["total_tokens"] == 4
     assert frames[4] == DONE
     cursor = frames[0].rpartition(b"\nid: ")[2].decode().strip()
-    name = scribe.job_id.replace("job_", "cmpl-")
-    for each in (name, scribe.job_id):
+    name = writer.job_id.replace("job_", "cmpl-")
+    for each in (name, writer.job_id):
         async with client.stream("GET", f"{COMPLETIONS}/{each}?stream=true&starting_after={cursor}") as rest:
             assert await rest.rest() == b"".join(frames[1:])
     whole = (await client.get(f"{COMPLETIONS}/{name}")).json()
     assert whole["choices"][0]["text"] == "Hello there"
-    chat = (await client.get(f"/v1/chat/completions/{scribe.job_id}")).json()
+    chat = (await client.get(f"/v1/chat/completions/{writer.job_id}")).json()
     assert chat["choices"][0]["message"]["content"] == "Hello there"
 
 
@@ -85,10 +85,10 @@ async def test_an_answer_that_is_not_there_is_called_a_completion(client: Client
     assert answer.json()["error"]["message"] == "There is no completion cmpl-nothing."
 
 
-async def test_a_failure_is_a_status_with_openais_envelope(client: Client, writing: Desk) -> None:
+async def test_a_failure_is_a_status_with_openais_envelope(client: Client, writing: JobSide) -> None:
     async with client.calling(COMPLETIONS, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.fail(ProviderRefused("Too long.", code="context_length_exceeded"))
+        writer = await writing.take()
+        await writer.fail(ProviderRefused("Too long.", code="context_length_exceeded"))
         await call.read_head()
         answer = await call.whole()
 
@@ -124,16 +124,16 @@ async def test_a_field_that_is_wrong_is_named_and_makes_no_job(
     assert (await client.get("/v1/jobs")).json()["data"] == []
 
 
-async def test_a_repeated_call_gets_the_answer_of_the_same_job(client: Client, writing: Desk) -> None:
+async def test_a_repeated_call_gets_the_answer_of_the_same_job(client: Client, writing: JobSide) -> None:
     key = {"Idempotency-Key": "k"}
     async with client.calling(COMPLETIONS, STREAM, headers=key) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
         async with client.calling(COMPLETIONS, STREAM, headers=key) as again:
-            await scribe.complete()
+            await writer.complete()
             await again.read_head()
-            assert again.headers["x-tailrace-job"] == scribe.job_id
+            assert again.headers["x-tailrace-job"] == writer.job_id
             assert choice_of(await again.frame())["text"] == "Hello"
     other = await client.post(COMPLETIONS, {**STREAM, "prompt": "Other?"}, headers=key)
     assert (other.status, other.json()["error"]["param"]) == (422, "Idempotency-Key")

@@ -7,7 +7,7 @@ import pytest
 from shared.config.settings import Settings
 from tests.support.client import Client
 from tests.support.gateway import running_gateway
-from tests.support.scribe import Desk
+from tests.support.log_writer import JobSide
 
 PAGE = "https://chat.example"
 FROM_PAGE = {"Origin": PAGE}
@@ -41,10 +41,10 @@ async def test_a_preflight_needs_no_key(open_to_a_page: Client) -> None:
     assert (answer.status, answer.body, answer.headers["access-control-allow-headers"]) == (204, b"", "authorization")
 
 
-async def test_a_page_reads_every_kind_of_stream(open_to_a_page: Client, writing: Desk) -> None:
-    scribe = await writing.started()
-    await scribe.say("Hello")
-    for target in (f"/v1/jobs/{scribe.job_id}/events", f"/v1/chat/completions/{scribe.job_id}?stream=true"):
+async def test_a_page_reads_every_kind_of_stream(open_to_a_page: Client, writing: JobSide) -> None:
+    writer = await writing.started()
+    await writer.say("Hello")
+    for target in (f"/v1/jobs/{writer.job_id}/events", f"/v1/chat/completions/{writer.job_id}?stream=true"):
         async with open_to_a_page.stream("GET", target, headers=FROM_PAGE) as stream:
             assert (stream.status, stream.headers[ALLOW]) == (200, PAGE)
             assert stream.headers["content-type"] == "text/event-stream"

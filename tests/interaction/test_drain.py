@@ -21,8 +21,8 @@ from shared.process.ports import free_port
 from shared.store.jobs import Store
 from tests.support.client import TIMEOUT_S, Client
 from tests.support.gateway import Gateway
+from tests.support.log_writer import PROMPT, JobSide
 from tests.support.processes import Processes, at_peace
-from tests.support.scribe import PROMPT, Desk
 
 RETRY = re.compile(rb"retry: \d{3,4}\n\n")
 CHAT, JOBS = "/v1/chat/completions", "/v1/jobs"
@@ -103,27 +103,27 @@ async def test_after_the_delay_a_gateway_drains(slow_drain: Settings) -> None:
 
 
 async def test_a_native_reader_is_told_when_to_come_back_broken_and_goes_on_elsewhere(
-    slow_drain: Settings, gateway: Gateway, writing: Desk
+    slow_drain: Settings, gateway: Gateway, writing: JobSide
 ) -> None:
-    scribe = await writing.started()
+    writer = await writing.started()
     async with serving(slow_drain) as leaving:
-        async with leaving.client.stream("GET", f"{JOBS}/{scribe.job_id}/events") as stream:
+        async with leaving.client.stream("GET", f"{JOBS}/{writer.job_id}/events") as stream:
             first = b"".join(await stream.frames(2))
             leaving.signal()
             assert RETRY.fullmatch(await stream.rest())
             assert stream.complete is False
         assert await leaving.stopped() == 0
-    await scribe.say("while nobody read")
-    await scribe.complete()
+    await writer.say("while nobody read")
+    await writer.complete()
     headers = {"Last-Event-ID": "1-1"}
-    async with gateway.client.stream("GET", f"{JOBS}/{scribe.job_id}/events", headers=headers) as stream:
-        assert first + await stream.rest() == await writing.logged(scribe.job_id)
+    async with gateway.client.stream("GET", f"{JOBS}/{writer.job_id}/events", headers=headers) as stream:
+        assert first + await stream.rest() == await writing.logged(writer.job_id)
 
 
 async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
-    slow_drain: Settings, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    slow_drain: Settings, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scribe = await writing.started()
+    writer = await writing.started()
     asked, answered = asyncio.Event(), asyncio.Event()
     load = Store.load
 
@@ -135,7 +135,7 @@ async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
     async with serving(slow_drain) as leaving, leaving.client.calling(CHAT, STREAM) as call:
         other = await writing.take()  # keeps the gateway draining
         monkeypatch.setattr(Store, "load", slow_load)
-        with contextlib.closing(await leaving.client.send("GET", f"{JOBS}/{scribe.job_id}/events")) as stream:
+        with contextlib.closing(await leaving.client.send("GET", f"{JOBS}/{writer.job_id}/events")) as stream:
             await asyncio.wait_for(asked.wait(), TIMEOUT_S)
             await leaving.drain()
             answered.set()
@@ -147,36 +147,38 @@ async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
         await call.read_head()
 
 
-async def test_a_caller_who_cannot_come_back_gets_the_whole_answer_first(slow_drain: Settings, writing: Desk) -> None:
+async def test_a_caller_who_cannot_come_back_gets_the_whole_answer_first(
+    slow_drain: Settings, writing: JobSide
+) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
         await call.frames(2)
         await gateway.drain()
-        await scribe.say(" there")
+        await writer.say(" there")
         assert b" there" in await call.frame()
-        await scribe.complete()
+        await writer.complete()
         assert (await call.rest()).endswith(b"data: [DONE]\n\n")
         assert call.complete
         assert await gateway.stopped() == 0
 
 
-async def test_a_caller_who_waits_for_a_whole_answer_gets_it_first(slow_drain: Settings, writing: Desk) -> None:
+async def test_a_caller_who_waits_for_a_whole_answer_gets_it_first(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, BODY) as call:
-        scribe = await writing.take()
+        writer = await writing.take()
         await gateway.drain()
-        await scribe.say("Hello")
-        await scribe.complete()
+        await writer.say("Hello")
+        await writer.complete()
         await call.read_head()
         assert (await call.whole()).json()["choices"][0]["message"]["content"] == "Hello"
         assert await gateway.stopped() == 0
 
 
-async def test_a_draining_gateway_takes_nothing_new(slow_drain: Settings, writing: Desk) -> None:
+async def test_a_draining_gateway_takes_nothing_new(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
         await gateway.drain()
         native = await gateway.client.post(JOBS, BODY)
@@ -187,33 +189,33 @@ async def test_a_draining_gateway_takes_nothing_new(slow_drain: Settings, writin
         assert (chat.status, chat.headers["retry-after"]) == (503, "2")
         assert chat.json()["error"]["code"] == "draining"
         # Reading is allowed, and an EventSource must not see a status that closes it for good.
-        assert (await gateway.client.get(f"{JOBS}/{scribe.job_id}")).status == 200
-        async with gateway.client.stream("GET", f"{JOBS}/{scribe.job_id}/events") as stream:
+        assert (await gateway.client.get(f"{JOBS}/{writer.job_id}")).status == 200
+        async with gateway.client.stream("GET", f"{JOBS}/{writer.job_id}/events") as stream:
             assert (stream.status, stream.headers["content-type"]) == (200, "text/event-stream")
             assert RETRY.fullmatch(await stream.rest())
             assert stream.complete is False
-        await scribe.complete()
+        await writer.complete()
 
 
-async def test_cancelling_on_a_draining_gateway_shows_the_job_as_it_is(slow_drain: Settings, writing: Desk) -> None:
+async def test_cancelling_on_a_draining_gateway_shows_the_job_as_it_is(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
         async with asyncio.TaskGroup() as group, writing.client.pubsub() as orders:
             await orders.subscribe(writing.keys.control)
             await orders.get_message(timeout=TIMEOUT_S)
-            cancelling = group.create_task(gateway.client.post(f"{JOBS}/{scribe.job_id}/cancel"))
+            cancelling = group.create_task(gateway.client.post(f"{JOBS}/{writer.job_id}/cancel"))
             assert await orders.get_message(timeout=TIMEOUT_S) is not None
             await gateway.client.get("/health/live")  # by then it waits for the job's end
             gateway.signal()
         assert (cancelling.result().status, cancelling.result().json()["status"]) == (200, "cancelling")
 
 
-async def test_a_stream_that_does_not_end_in_time_is_broken(slow_drain: Settings, writing: Desk) -> None:
+async def test_a_stream_that_does_not_end_in_time_is_broken(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
         await call.frames(2)
         gateway.signal()
@@ -225,7 +227,7 @@ async def test_a_stream_that_does_not_end_in_time_is_broken(slow_drain: Settings
 
 
 async def test_a_call_whose_headers_are_still_held_in_the_end_is_told_to_come_back(
-    slow_drain: Settings, writing: Desk
+    slow_drain: Settings, writing: JobSide
 ) -> None:
     async with serving(slow_drain, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         await writing.take()
@@ -236,10 +238,10 @@ async def test_a_call_whose_headers_are_still_held_in_the_end_is_told_to_come_ba
         assert "shutting down" in answer.json()["error"]["message"]
 
 
-async def test_the_second_signal_cuts_the_waiting_short(slow_drain: Settings, writing: Desk) -> None:
+async def test_the_second_signal_cuts_the_waiting_short(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
         await call.frames(2)
         await gateway.drain()
@@ -252,16 +254,16 @@ async def test_the_second_signal_cuts_the_waiting_short(slow_drain: Settings, wr
 
 
 async def test_the_caller_of_a_broken_stream_has_left_so_that_its_job_is_given_up(
-    slow_drain: Settings, writing: Desk
+    slow_drain: Settings, writing: JobSide
 ) -> None:
     async with serving(slow_drain, drain_s=0.0) as gateway, gateway.client.calling(CHAT, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
-        before = (await writing.store.load(scribe.job_id)).abandon_ms
+        before = (await writing.store.load(writer.job_id)).abandon_ms
         gateway.signal()
         await gateway.stopped()
-        assert (await writing.store.load(scribe.job_id)).abandon_ms < before
+        assert (await writing.store.load(writer.job_id)).abandon_ms < before
 
 
 async def test_a_gateway_whose_part_has_died_does_not_go_on_half_alive(
@@ -283,20 +285,20 @@ async def test_a_gateway_whose_part_has_died_does_not_go_on_half_alive(
 
 
 async def test_a_gateway_that_breaks_open_streams_has_nothing_to_complain_of(
-    processes: Processes, writing: Desk
+    processes: Processes, writing: JobSide
 ) -> None:
     """A process of its own: one reader can come back, one can't, and one has no headers yet."""
     gateway = await processes.gateway(drain_s=0.1, headers_hold_s=60.0, log_level="info")
     client = Client(int(gateway.url.rpartition(":")[2]))
     async with AsyncExitStack() as readers:
         call = await readers.enter_async_context(client.calling(CHAT, STREAM))
-        scribe = await writing.take()
-        await scribe.say("Half of ")
+        writer = await writing.take()
+        await writer.say("Half of ")
         await call.read_head()
         await call.frames(2)
         held = await readers.enter_async_context(client.calling(CHAT, STREAM))
         await writing.take()
-        native = await readers.enter_async_context(client.stream("GET", f"{JOBS}/{scribe.job_id}/events"))
+        native = await readers.enter_async_context(client.stream("GET", f"{JOBS}/{writer.job_id}/events"))
         await native.frames(3)
 
         assert await gateway.terminated() == 0

@@ -12,7 +12,7 @@ from shared.config.settings import Settings
 from shared.model.errors import QueueFull
 from tests.support.client import TIMEOUT_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
-from tests.support.scribe import PROMPT, Desk
+from tests.support.log_writer import PROMPT, JobSide
 
 BODY = {"model": "scripted", "messages": PROMPT}
 NATIVE, CHAT = "/v1/jobs", "/v1/chat/completions"
@@ -52,7 +52,7 @@ def said(answer: Answer, path: str) -> dict[str, Any]:
     return {name: found[name] for name in ("message", "code", "param")}
 
 
-async def everything(writing: Desk) -> list[bytes]:
+async def everything(writing: JobSide) -> list[bytes]:
     """All keys that this test has in Redis: its lanes, its jobs, its idempotency keys; metrics come by themselves."""
     keys: list[bytes] = await writing.client.keys(f"{writing.keys.prefix}:*")
     told = (writing.keys.processes, writing.keys.metrics(""), writing.keys.marker, writing.keys.clock)
@@ -60,7 +60,7 @@ async def everything(writing: Desk) -> list[bytes]:
 
 
 @pytest.fixture
-async def unchanged(writing: Desk, gateway: Gateway) -> Any:
+async def unchanged(writing: JobSide, gateway: Gateway) -> Any:
     """After the test nothing is stored that was not there before."""
     before = await everything(writing)
     yield
@@ -256,7 +256,7 @@ async def test_a_model_that_is_not_served_is_told_apart_from_a_wrong_field(setti
 
 @BOTH
 @pytest.mark.usefixtures("unchanged")
-async def test_a_lane_that_is_full_says_when_to_come_back(settings: Settings, writing: Desk, path: str) -> None:
+async def test_a_lane_that_is_full_says_when_to_come_back(settings: Settings, writing: JobSide, path: str) -> None:
     async with running_gateway(settings.model_copy(update={"max_depth": 1})) as gateway:
         assert (await gateway.client.post(NATIVE, BODY)).status == 202
         before = await everything(writing)

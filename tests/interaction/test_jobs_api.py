@@ -18,7 +18,7 @@ from shared.model.lanes import DEFAULT_LANE
 from shared.store.memory_watch import MemoryWatch
 from tests.support.client import TIMEOUT_S, Answer, Client
 from tests.support.gateway import Gateway, running_gateway
-from tests.support.scribe import PROMPT, Desk, Scribe
+from tests.support.log_writer import PROMPT, JobSide, LogWriter
 from tests.support.valkey import running_valkey
 
 JOBS = "/v1/jobs"
@@ -36,7 +36,7 @@ async def submitted(client: Client, **fields: Any) -> str:
     return job_id
 
 
-async def jobs_in_lane(writing: Desk) -> list[str]:
+async def jobs_in_lane(writing: JobSide) -> list[str]:
     return [job.decode() for job in await writing.client.zrange(writing.keys.lane(DEFAULT_LANE), 0, -1)]
 
 
@@ -84,7 +84,7 @@ async def test_a_job_is_accepted_with_everything_a_client_needs_to_go_on(client:
     }
 
 
-async def test_an_accepted_job_is_recorded_and_queued(client: Client, writing: Desk) -> None:
+async def test_an_accepted_job_is_recorded_and_queued(client: Client, writing: JobSide) -> None:
     """Invariant 1."""
     job_id = await submitted(client, temperature=0.5)
     assert await jobs_in_lane(writing) == [job_id]
@@ -95,7 +95,7 @@ async def test_an_accepted_job_is_recorded_and_queued(client: Client, writing: D
     assert request == {**BODY, "temperature": 0.5}
 
 
-async def test_fields_that_an_upstream_may_know_reach_it_as_they_are(client: Client, writing: Desk) -> None:
+async def test_fields_that_an_upstream_may_know_reach_it_as_they_are(client: Client, writing: JobSide) -> None:
     fields = {
         "top_k": 40,
         "min_p": 0.05,
@@ -111,12 +111,12 @@ async def test_fields_that_an_upstream_may_know_reach_it_as_they_are(client: Cli
     assert await writing.store.request(job_id) == {**BODY, **fields}
 
 
-async def test_a_job_that_has_ended_shows_how(client: Client, writing: Desk) -> None:
-    scribe = await writing.started()
-    await scribe.say("a", "b")
-    await scribe.complete()
-    job = (await client.get(f"{JOBS}/{scribe.job_id}")).json()
-    end = decode_frame(list(split_frames(await writing.logged(scribe.job_id)))[-1]).json()
+async def test_a_job_that_has_ended_shows_how(client: Client, writing: JobSide) -> None:
+    writer = await writing.started()
+    await writer.say("a", "b")
+    await writer.complete()
+    job = (await client.get(f"{JOBS}/{writer.job_id}")).json()
+    end = decode_frame(list(split_frames(await writing.logged(writer.job_id)))[-1]).json()
     assert job["status"] == "completed"
     assert (len(job["attempts"]), job["last_event_id"], job["finish_reason"]) == (1, "1-4", "stop")
     assert (job["usage"], job["events"], job["sha256"]) == (end["usage"], 5, end["sha256"])
@@ -124,10 +124,10 @@ async def test_a_job_that_has_ended_shows_how(client: Client, writing: Desk) -> 
     assert job["created_at"] <= job["started_at"] <= job["ended_at"]
 
 
-async def test_a_job_that_ended_badly_shows_why(client: Client, writing: Desk) -> None:
-    scribe = await writing.started()
-    await scribe.fail(DeadlinePassed("It took too long."))
-    job = (await client.get(f"{JOBS}/{scribe.job_id}")).json()
+async def test_a_job_that_ended_badly_shows_why(client: Client, writing: JobSide) -> None:
+    writer = await writing.started()
+    await writer.fail(DeadlinePassed("It took too long."))
+    job = (await client.get(f"{JOBS}/{writer.job_id}")).json()
     assert job["status"] == "expired"
     assert job["error"] == {
         "type": "job_error",
@@ -137,10 +137,10 @@ async def test_a_job_that_ended_badly_shows_why(client: Client, writing: Desk) -
     }
 
 
-async def test_half_a_character_in_a_providers_words_does_no_harm(client: Client, writing: Desk) -> None:
-    scribe = await writing.started()
-    await scribe.fail(ProviderRefused("cut \ud83c"))
-    assert (await client.get(f"{JOBS}/{scribe.job_id}")).json()["error"]["message"] == "cut \ufffd"
+async def test_half_a_character_in_a_providers_words_does_no_harm(client: Client, writing: JobSide) -> None:
+    writer = await writing.started()
+    await writer.fail(ProviderRefused("cut \ud83c"))
+    assert (await client.get(f"{JOBS}/{writer.job_id}")).json()["error"]["message"] == "cut \ufffd"
 
 
 @pytest.mark.parametrize("job_id", ["job_0000000000000000000000000a", "job_x", "nonsense", "job_" + "l" * 26, "%00"])
@@ -154,7 +154,7 @@ async def test_an_unknown_job_is_not_found(client: Client, job_id: str, method: 
 
 @pytest.mark.parametrize(("method", "rest"), [("GET", ""), ("POST", "/cancel")])
 async def test_another_tenants_job_looks_like_one_that_never_was(
-    client: Client, writing: Desk, method: str, rest: str
+    client: Client, writing: JobSide, method: str, rest: str
 ) -> None:
     """Invariant 11."""
     foreign, unknown = await writing.create(tenant="bob"), "job_0000000000000000000000000a"
@@ -169,7 +169,7 @@ async def test_another_tenants_job_looks_like_one_that_never_was(
 # Idempotency.
 
 
-async def test_a_repeated_request_is_the_same_job(client: Client, writing: Desk) -> None:
+async def test_a_repeated_request_is_the_same_job(client: Client, writing: JobSide) -> None:
     first = await submit(client, key="k")
     again = await submit(client, dict(reversed(BODY.items())), key='"k"')
     assert (again.status, again.body) == (202, first.body)
@@ -177,7 +177,7 @@ async def test_a_repeated_request_is_the_same_job(client: Client, writing: Desk)
     assert await jobs_in_lane(writing) == [first.json()["id"]]
 
 
-async def test_the_same_key_with_another_body_is_refused_and_changes_nothing(client: Client, writing: Desk) -> None:
+async def test_the_same_key_with_another_body_is_refused_and_changes_nothing(client: Client, writing: JobSide) -> None:
     first = (await submit(client, key="k")).json()["id"]
     answer = await submit(client, {**BODY, "temperature": 1}, key="k")
     assert answer.status == 422
@@ -198,14 +198,14 @@ async def test_without_a_key_each_request_is_a_job(client: Client) -> None:
 
 
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "na\xefve", "a\tb"])
-async def test_a_key_that_nobody_can_repeat_is_refused(client: Client, writing: Desk, key: str) -> None:
+async def test_a_key_that_nobody_can_repeat_is_refused(client: Client, writing: JobSide, key: str) -> None:
     answer = await submit(client, key=key)
     assert (answer.status, answer.json()["param"]) == (400, "Idempotency-Key")
     assert await jobs_in_lane(writing) == []
 
 
 async def test_fifty_requests_at_once_with_one_key_are_one_job(
-    settings: Settings, client: Client, writing: Desk
+    settings: Settings, client: Client, writing: JobSide
 ) -> None:
     async with running_gateway(settings) as other:
         answers = await asyncio.gather(
@@ -217,16 +217,16 @@ async def test_fifty_requests_at_once_with_one_key_are_one_job(
     assert len(await writing.entries(job_id)) == 1
 
 
-async def test_a_repeated_request_gets_the_job_as_it_now_is(client: Client, writing: Desk) -> None:
+async def test_a_repeated_request_gets_the_job_as_it_now_is(client: Client, writing: JobSide) -> None:
     job_id = (await submit(client, key="k")).json()["id"]
-    scribe = await writing.begin(job_id)
-    await scribe.complete()
+    writer = await writing.begin(job_id)
+    await writer.complete()
     again = await submit(client, key="k")
     assert (again.status, again.json()["id"], again.json()["status"]) == (202, job_id, "completed")
 
 
 async def test_a_repeated_request_whose_record_is_missing_is_recorded_and_queued_under_the_same_id(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     """A gateway that died between `admit` and `create`, and a worker that has found no record and forgotten the job."""
     job_id = (await submit(client, key="k")).json()["id"]
@@ -283,7 +283,7 @@ async def test_a_list_shows_twenty_unless_it_is_told(client: Client) -> None:
     assert await ids(client, "?limit=100") == mine
 
 
-async def test_a_list_can_be_narrowed_to_a_status_and_a_kind(client: Client, writing: Desk) -> None:
+async def test_a_list_can_be_narrowed_to_a_status_and_a_kind(client: Client, writing: JobSide) -> None:
     mine = [await submitted(client) for _ in range(6)]
     for job_id in mine[::2]:
         await (await writing.begin(job_id)).complete()
@@ -294,7 +294,7 @@ async def test_a_list_can_be_narrowed_to_a_status_and_a_kind(client: Client, wri
     assert await ids(client, "?status=failed") == []
 
 
-async def test_a_narrowed_list_looks_further_than_its_first_hundred(client: Client, writing: Desk) -> None:
+async def test_a_narrowed_list_looks_further_than_its_first_hundred(client: Client, writing: JobSide) -> None:
     oldest = await submitted(client)
     await (await writing.begin(oldest)).complete()
     await asyncio.gather(*(submitted(client) for _ in range(120)))
@@ -302,7 +302,7 @@ async def test_a_narrowed_list_looks_further_than_its_first_hundred(client: Clie
 
 
 async def test_a_list_that_is_narrowed_much_may_give_empty_pages_on_the_way(
-    client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    client: Client, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.api.jobs.LIST_ROUNDS", 1)
     monkeypatch.setattr("gateway.api.jobs.LIST_MOST", 5)
@@ -316,7 +316,7 @@ async def test_a_list_that_is_narrowed_much_may_give_empty_pages_on_the_way(
     assert [[job["id"] for job in page["data"]] for page in pages] == [[], [], [mine[0]]]
 
 
-async def test_jobs_that_are_gone_leave_the_list(client: Client, writing: Desk) -> None:
+async def test_jobs_that_are_gone_leave_the_list(client: Client, writing: JobSide) -> None:
     mine = [await submitted(client) for _ in range(3)][::-1]
     await writing.client.delete(writing.keys.job(mine[1]).record)
     listed = writing.keys.tenant_jobs("alice")
@@ -328,7 +328,7 @@ async def test_jobs_that_are_gone_leave_the_list(client: Client, writing: Desk) 
     assert await ids(client, f"?after={mine[1]}") == [mine[2]]
 
 
-async def test_a_job_that_waits_tells_its_place(client: Client, writing: Desk) -> None:
+async def test_a_job_that_waits_tells_its_place(client: Client, writing: JobSide) -> None:
     async def place(job_id: str) -> int | None:
         position: int | None = (await client.get(f"{JOBS}/{job_id}")).json()["position"]
         return position
@@ -380,7 +380,7 @@ async def cancel(client: Client, job_id: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def orders(writing: Desk) -> AsyncIterator[Callable[[], Awaitable[str]]]:
+async def orders(writing: JobSide) -> AsyncIterator[Callable[[], Awaitable[str]]]:
     """Provide a reader of the orders that workers receive."""
     async with writing.client.pubsub() as pubsub:
         await pubsub.subscribe(writing.keys.control)
@@ -394,7 +394,7 @@ async def orders(writing: Desk) -> AsyncIterator[Callable[[], Awaitable[str]]]:
         yield order
 
 
-async def test_a_queued_job_is_cancelled_at_once_and_leaves_the_queue(client: Client, writing: Desk) -> None:
+async def test_a_queued_job_is_cancelled_at_once_and_leaves_the_queue(client: Client, writing: JobSide) -> None:
     job_id = await submitted(client)
     job = await cancel(client, job_id)
     assert (job["status"], job["error"]["code"], job["events"]) == ("cancelled", "cancelled", 2)
@@ -405,66 +405,66 @@ async def test_a_queued_job_is_cancelled_at_once_and_leaves_the_queue(client: Cl
 
 
 async def test_a_running_job_is_cancelled_through_its_worker_and_shown_when_it_has_ended(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
-    scribe = await writing.started()
-    await scribe.say("a")
+    writer = await writing.started()
+    await writer.say("a")
     async with orders(writing) as order:
-        cancelling = asyncio.create_task(cancel(client, scribe.job_id))
-        assert await order() == scribe.job_id
-    assert (await writing.log.append([scribe.entry("too late")])) == ["cancelled"]
-    await end_as_told(writing, scribe)
+        cancelling = asyncio.create_task(cancel(client, writer.job_id))
+        assert await order() == writer.job_id
+    assert (await writing.log.append([writer.entry("too late")])) == ["cancelled"]
+    await end_as_told(writing, writer)
     job = await cancelling
     assert (job["status"], job["error"]["code"]) == ("cancelled", "cancelled")
     assert job["error"]["message"]
 
 
-async def end_as_told(writing: Desk, scribe: Scribe) -> None:
+async def end_as_told(writing: JobSide, writer: LogWriter) -> None:
     """End the job at the position of its log, as a worker does on an order to stop."""
-    successor = await writing.begin_the_end(scribe.job_id)
+    successor = await writing.begin_the_end(writer.job_id)
     await successor.fail(Cancelled.because("cancelled"))
 
 
 async def test_a_job_whose_worker_does_not_answer_is_shown_as_cancelling(
-    client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    client: Client, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.api.jobs.CANCEL_WAIT_S", 0.05)
-    scribe = await writing.started()
-    assert (await cancel(client, scribe.job_id))["status"] == "cancelling"
+    writer = await writing.started()
+    assert (await cancel(client, writer.job_id))["status"] == "cancelling"
 
 
 async def test_cancelling_again_tells_the_worker_again(
-    client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    client: Client, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.api.jobs.CANCEL_WAIT_S", 0.05)
-    scribe = await writing.started()
+    writer = await writing.started()
     async with orders(writing) as order:
         for _ in range(2):
-            await cancel(client, scribe.job_id)
-            assert await order() == scribe.job_id
+            await cancel(client, writer.job_id)
+            assert await order() == writer.job_id
 
 
-async def test_cancelling_a_job_that_has_ended_changes_nothing(client: Client, writing: Desk) -> None:
-    scribe = await writing.started()
-    await scribe.complete()
-    log = await writing.logged(scribe.job_id)
-    assert (await cancel(client, scribe.job_id))["status"] == "completed"
-    assert await writing.logged(scribe.job_id) == log
+async def test_cancelling_a_job_that_has_ended_changes_nothing(client: Client, writing: JobSide) -> None:
+    writer = await writing.started()
+    await writer.complete()
+    log = await writing.logged(writer.job_id)
+    assert (await cancel(client, writer.job_id))["status"] == "completed"
+    assert await writing.logged(writer.job_id) == log
     queued = await submitted(client)
     assert await cancel(client, queued) == await cancel(client, queued)
 
 
-async def test_a_job_is_cancelled_through_any_gateway(settings: Settings, gateway: Gateway, writing: Desk) -> None:
-    scribe = await writing.started()
+async def test_a_job_is_cancelled_through_any_gateway(settings: Settings, gateway: Gateway, writing: JobSide) -> None:
+    writer = await writing.started()
     async with (
         running_gateway(settings) as other,
-        gateway.client.stream("GET", f"{JOBS}/{scribe.job_id}/events") as stream,
+        gateway.client.stream("GET", f"{JOBS}/{writer.job_id}/events") as stream,
     ):
         await stream.frames(2)
         async with orders(writing) as order:
-            cancelling = asyncio.create_task(cancel(other.client, scribe.job_id))
+            cancelling = asyncio.create_task(cancel(other.client, writer.job_id))
             await order()
-        await end_as_told(writing, scribe)
+        await end_as_told(writing, writer)
         assert (await cancelling)["status"] == "cancelled"
         assert [event.type for event in await stream.events()] == [EventType.CANCELLED]
         assert stream.complete
@@ -518,7 +518,7 @@ async def test_a_redis_that_is_full_takes_no_job_and_says_so(
             assert (await submit(gateway.client)).status == 202
 
 
-async def test_a_job_that_this_version_can_not_read_looks_like_none(client: Client, writing: Desk) -> None:
+async def test_a_job_that_this_version_can_not_read_looks_like_none(client: Client, writing: JobSide) -> None:
     job_id = await submitted(client)
     await writing.client.hset(writing.keys.job(job_id).record, "v", "99")  # type: ignore[misc]
     for key in ("sk-alice", "sk-bob"):

@@ -12,7 +12,7 @@ from shared.config.settings import Settings
 from tests.interaction.test_responses_api import BACKGROUND, RESPONSES, answered, id_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway
-from tests.support.scribe import Desk
+from tests.support.log_writer import JobSide
 
 KIB = 1024
 Make = Callable[[int], Any]
@@ -157,7 +157,7 @@ def reference(name: str) -> dict[str, str]:
 
 
 async def test_references_are_read_up_to_the_size_of_a_body(
-    client: Client, writing: Desk, bound: int, reads: Reads
+    client: Client, writing: JobSide, bound: int, reads: Reads
 ) -> None:
     jobs = [id_of(await answered(client, writing, *["x" * KIB] * 20)) for _ in range(4)]
 
@@ -165,7 +165,7 @@ async def test_references_are_read_up_to_the_size_of_a_body(
     assert reads.bytes < bound + 4 * KIB
 
 
-async def test_an_item_counts_as_often_as_it_is_referred_to(client: Client, writing: Desk, bound: int) -> None:
+async def test_an_item_counts_as_often_as_it_is_referred_to(client: Client, writing: JobSide, bound: int) -> None:
     name = id_of(await answered(client, writing, "x" * 10 * KIB))
 
     assert (await client.post(RESPONSES, {**BACKGROUND, "input": [reference(name)] * 3})).status == 200
@@ -173,7 +173,7 @@ async def test_an_item_counts_as_often_as_it_is_referred_to(client: Client, writ
 
 
 async def test_a_previous_response_is_read_up_to_the_size_of_a_body(
-    client: Client, writing: Desk, bound: int, reads: Reads
+    client: Client, writing: JobSide, bound: int, reads: Reads
 ) -> None:
     name = id_of(await answered(client, writing, *["x" * KIB] * 100))
 
@@ -182,7 +182,7 @@ async def test_a_previous_response_is_read_up_to_the_size_of_a_body(
 
 
 async def test_the_state_of_an_answer_is_read_up_to_the_size_of_a_body(
-    client: Client, writing: Desk, bound: int, reads: Reads
+    client: Client, writing: JobSide, bound: int, reads: Reads
 ) -> None:
     fragment = {"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     thoughts = [{"reasoning_content": "x" * KIB}] * 100
@@ -195,13 +195,13 @@ async def test_the_state_of_an_answer_is_read_up_to_the_size_of_a_body(
 
 
 async def test_a_conversation_that_is_kept_here_is_read_up_to_the_size_of_a_body(
-    client: Client, writing: Desk, bound: int, reads: Reads
+    client: Client, writing: JobSide, bound: int, reads: Reads
 ) -> None:
     first = {"id": "c", "model": "told", "message": said("a", "Hello?")}
     async with client.calling("/api/chat", first) as answering:
-        scribe = await writing.take()
-        await scribe.say(*["x" * KIB] * 100)
-        await scribe.complete()
+        writer = await writing.take()
+        await writer.say(*["x" * KIB] * 100)
+        await writer.complete()
         await answering.read_head()
         await answering.rest()
     reads.bytes = 0

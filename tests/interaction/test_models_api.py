@@ -15,7 +15,7 @@ from shared.model.model_names import ModelListing
 from shared.store.catalog import ModelCatalog
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
-from tests.support.scribe import Desk
+from tests.support.log_writer import JobSide
 from tests.support.system import System, ask, running_system, running_worker
 from tests.support.told import Told
 from tests.support.upstream import running_upstream
@@ -34,7 +34,7 @@ async def names(client: Client) -> list[str]:
 
 
 @pytest.fixture
-async def catalog(writing: Desk) -> ModelCatalog:
+async def catalog(writing: JobSide) -> ModelCatalog:
     """Return the list that the workers publish."""
     return ModelCatalog(writing.client, writing.keys)
 
@@ -159,7 +159,7 @@ async def strict(settings: Settings) -> AsyncIterator[Gateway]:
         yield gateway
 
 
-async def keys_of(writing: Desk) -> set[bytes]:
+async def keys_of(writing: JobSide) -> set[bytes]:
     """Return all keys but the processes' metrics."""
     found: list[bytes] = await writing.client.keys(f"{writing.keys.prefix}:*")
     told = (writing.keys.processes, writing.keys.metrics(""))
@@ -168,7 +168,7 @@ async def keys_of(writing: Desk) -> set[bytes]:
 
 @pytest.mark.parametrize(("path", "body"), CALLS)
 async def test_where_models_are_strict_one_that_nobody_lists_is_refused_before_there_is_a_job(
-    strict: Gateway, writing: Desk, catalog: ModelCatalog, path: str, body: dict[str, Any]
+    strict: Gateway, writing: JobSide, catalog: ModelCatalog, path: str, body: dict[str, Any]
 ) -> None:
     await catalog.publish(ModelListing(("this",), complete=True))
     before = await keys_of(writing)

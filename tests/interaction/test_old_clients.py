@@ -12,7 +12,7 @@ from gateway.server import make_server
 from shared.config.settings import Settings
 from tests.support.client import TIMEOUT_S
 from tests.support.gateway import Gateway, until
-from tests.support.scribe import PROMPT, Desk
+from tests.support.log_writer import PROMPT, JobSide
 
 CHAT, JOBS = "/v1/chat/completions", "/v1/jobs"
 BODY: dict[str, Any] = {"model": "scripted", "messages": PROMPT}
@@ -61,24 +61,24 @@ async def connected(gateway: Gateway) -> AsyncIterator[Raw]:
 
 
 async def test_a_stream_for_http_1_0_has_no_chunks_and_ends_with_the_connection(
-    gateway: Gateway, writing: Desk
+    gateway: Gateway, writing: JobSide
 ) -> None:
-    scribe = await writing.started()
-    await scribe.say("Hello", " there")
+    log_writer = await writing.started()
+    await log_writer.say("Hello", " there")
     async with connected(gateway) as raw:
-        await raw.send("GET", f"{JOBS}/{scribe.job_id}/events", version="1.0")
+        await raw.send("GET", f"{JOBS}/{log_writer.job_id}/events", version="1.0")
         head = await raw.until(b"\r\n\r\n")
-        await scribe.complete()
-        assert await raw.rest() == await writing.logged(scribe.job_id)
+        await log_writer.complete()
+        assert await raw.rest() == await writing.logged(log_writer.job_id)
 
     assert b"transfer-encoding" not in head
     assert b"connection: close" in head
 
 
-async def test_a_stream_for_http_1_0_that_is_broken_ends_in_a_reset(gateway: Gateway, writing: Desk) -> None:
-    scribe = await writing.started()
+async def test_a_stream_for_http_1_0_that_is_broken_ends_in_a_reset(gateway: Gateway, writing: JobSide) -> None:
+    log_writer = await writing.started()
     async with connected(gateway) as raw:
-        await raw.send("GET", f"{JOBS}/{scribe.job_id}/events", version="1.0")
+        await raw.send("GET", f"{JOBS}/{log_writer.job_id}/events", version="1.0")
         await raw.until(b"event: started")
         (reader,) = gateway.services.hub.readers
         reader.break_off("A test wants it so.")
@@ -97,13 +97,13 @@ async def test_whole_answers_for_http_1_0_are_as_ever(gateway: Gateway) -> None:
 # Connections that are closed on one side.
 
 
-async def test_a_caller_that_sends_nothing_more_gets_its_answer(gateway: Gateway, writing: Desk) -> None:
+async def test_a_caller_that_sends_nothing_more_gets_its_answer(gateway: Gateway, writing: JobSide) -> None:
     async with connected(gateway) as raw:
         await raw.send("POST", CHAT, BODY)
         raw.writer.write_eof()
-        scribe = await writing.take()
-        await scribe.say("Hello")
-        await scribe.complete()
+        log_writer = await writing.take()
+        await log_writer.say("Hello")
+        await log_writer.complete()
         answer = (await raw.rest()).replace(CONTINUE, b"")
 
     head, body = answer.split(b"\r\n\r\n")
@@ -111,17 +111,17 @@ async def test_a_caller_that_sends_nothing_more_gets_its_answer(gateway: Gateway
     assert json.loads(body)["choices"][0]["message"]["content"] == "Hello"
 
 
-async def test_a_reader_that_sends_nothing_more_gets_the_whole_stream(gateway: Gateway, writing: Desk) -> None:
+async def test_a_reader_that_sends_nothing_more_gets_the_whole_stream(gateway: Gateway, writing: JobSide) -> None:
     async with connected(gateway) as raw:
         await raw.send("POST", CHAT, STREAM)
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        log_writer = await writing.take()
+        await log_writer.say("Hello")
         await raw.until(b"Hello")
         raw.writer.write_eof()
         # The gateway writes to find out whether the client has left: it has not.
         await raw.until(b": hb\n")
         await raw.until(b": hb\n")
-        await scribe.complete()
+        await log_writer.complete()
         assert b"data: [DONE]\n\n" in await raw.rest()
 
 
@@ -135,18 +135,18 @@ async def test_a_job_that_is_submitted_by_a_caller_that_sends_nothing_more_is_ac
 
 
 @pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "streamed"])
-async def test_a_caller_that_has_left_is_found(gateway: Gateway, writing: Desk, body: dict[str, Any]) -> None:
+async def test_a_caller_that_has_left_is_found(gateway: Gateway, writing: JobSide, body: dict[str, Any]) -> None:
     async with connected(gateway) as raw:
         await raw.send("POST", CHAT, body)
-        scribe = await writing.take()
+        log_writer = await writing.take()
         if body is STREAM:
-            await scribe.say("Hello")
+            await log_writer.say("Hello")
             await raw.until(b"\n\n")
         assert gateway.services.hub.readers
     await until(lambda: not gateway.services.hub.readers)
 
 
-async def test_a_caller_by_http_1_0_that_has_left_is_found_too(gateway: Gateway, writing: Desk) -> None:
+async def test_a_caller_by_http_1_0_that_has_left_is_found_too(gateway: Gateway, writing: JobSide) -> None:
     """By default nginx speaks HTTP/1.0, and closes when its own client has left."""
     async with connected(gateway) as raw:
         await raw.send("POST", CHAT, BODY, version="1.0")

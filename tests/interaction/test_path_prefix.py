@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from shared.config.settings import Settings
 from tests.support.client import Client
 from tests.support.gateway import running_gateway
-from tests.support.scribe import PROMPT, Desk
+from tests.support.log_writer import PROMPT, JobSide
 
 PREFIX = "/tools/llm"
 BODY = {"model": "scripted", "messages": PROMPT}
@@ -32,7 +32,7 @@ async def test_every_link_and_the_location_lead_through_the_proxy(client: Client
     assert (await client.get(job["links"]["self"])).json()["id"] == job["id"]
 
 
-async def test_a_signed_link_opens_its_events_in_both_forms(client: Client, writing: Desk) -> None:
+async def test_a_signed_link_opens_its_events_in_both_forms(client: Client, writing: JobSide) -> None:
     link = (await client.post("/v1/jobs", BODY)).json()["links"]["events"]
     await (await writing.take()).complete()
 

@@ -12,8 +12,8 @@ from shared.process.ports import free_port
 from tests.support.client import TIMEOUT_S, Client
 from tests.support.core import captured_logs
 from tests.support.gateway import Gateway, running_gateway, until
+from tests.support.log_writer import JobSide
 from tests.support.processes import PYTHON, Running, as_env, at_peace
-from tests.support.scribe import Desk
 
 
 def head(size: int) -> bytes:
@@ -197,7 +197,9 @@ async def test_a_proxy_has_as_many_connections_as_there_are(settings: Settings) 
             assert (await gateway.client.get("/health/live")).status == 200
 
 
-async def test_one_connection_too_many_is_broken_off_and_room_is_room_again(settings: Settings, writing: Desk) -> None:
+async def test_one_connection_too_many_is_broken_off_and_room_is_room_again(
+    settings: Settings, writing: JobSide
+) -> None:
     job_id = await writing.create()
     with captured_logs() as logs:
         async with running_gateway(settings, connections=1) as gateway:
@@ -248,7 +250,7 @@ async def test_a_connection_that_asks_again_and_again_is_kept_whenever_it_is_loo
 
 
 async def test_a_reader_is_kept_though_it_has_begun_to_ask_for_more(
-    gateway: Gateway, client: Client, writing: Desk
+    gateway: Gateway, client: Client, writing: JobSide
 ) -> None:
     job_id = await writing.create()
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
@@ -314,7 +316,7 @@ async def test_requests_in_advance_are_answered_in_order_as_long_as_they_are_few
 
 @pytest.mark.parametrize("leaves", [True, False], ids=["who leaves", "who sends too many"])
 async def test_a_reader_who_sent_requests_in_advance_is_let_go(
-    gateway: Gateway, client: Client, writing: Desk, *, leaves: bool
+    gateway: Gateway, client: Client, writing: JobSide, *, leaves: bool
 ) -> None:
     job_id = await writing.create()
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)

@@ -16,7 +16,7 @@ from shared.process.ports import free_port
 from tests.support.client import TIMEOUT_S, Client
 from tests.support.docs import DOCS
 from tests.support.gateway import Gateway, running_gateway, until
-from tests.support.scribe import PROMPT, Desk, desk
+from tests.support.log_writer import PROMPT, JobSide, job_side
 
 CHAT, JOBS = "/v1/chat/completions", "/v1/jobs"
 BODY: dict[str, Any] = {"model": "scripted", "messages": PROMPT}
@@ -103,7 +103,7 @@ async def answers(process: Process, port: int) -> None:
 async def test_streams_drains_breaks_and_departures_pass_a_proxy(name: str, settings: Settings, tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         gateways = [await stack.enter_async_context(running_gateway(settings)) for _ in range(2)]
-        writing = await stack.enter_async_context(desk(settings))
+        writing = await stack.enter_async_context(job_side(settings))
         ports = [gateway.client.port for gateway in gateways]
         client = await stack.enter_async_context(running_proxy(name, ports, tmp_path))
         await ready(client)
@@ -120,24 +120,24 @@ async def ready(client: Client) -> None:
             pass
 
 
-async def a_token_passes_at_once(client: Client, writing: Desk) -> None:
+async def a_token_passes_at_once(client: Client, writing: JobSide) -> None:
     async with client.calling(CHAT, STREAM) as call:
-        scribe = await writing.take()
+        log_writer = await writing.take()
         for word in ("Hello", " there", " again"):
-            await scribe.say(word)
+            await log_writer.say(word)
             if word == "Hello":
                 await call.read_head()
             while f'"{word}"'.encode() not in await call.frame():
                 pass
-        await scribe.complete()
+        await log_writer.complete()
         assert (await call.rest()).endswith(b"data: [DONE]\n\n")
         assert call.complete
 
 
-async def a_cut_off_answer_does_not_look_whole(client: Client, writing: Desk, gateways: list[Gateway]) -> None:
+async def a_cut_off_answer_does_not_look_whole(client: Client, writing: JobSide, gateways: list[Gateway]) -> None:
     async with client.calling(CHAT, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Half an")
+        log_writer = await writing.take()
+        await log_writer.say("Half an")
         await call.read_head()
         while b"Half an" not in await call.frame():
             pass
@@ -148,7 +148,7 @@ async def a_cut_off_answer_does_not_look_whole(client: Client, writing: Desk, ga
     assert b"[DONE]" not in rest
 
 
-async def a_client_that_leaves_is_noticed(client: Client, writing: Desk, gateways: list[Gateway]) -> None:
+async def a_client_that_leaves_is_noticed(client: Client, writing: JobSide, gateways: list[Gateway]) -> None:
     for body in (BODY, STREAM):
         async with client.calling(CHAT, body):
             await writing.take()

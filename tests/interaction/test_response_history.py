@@ -14,7 +14,7 @@ from shared.model.bounds import REFERENCED_JOBS
 from tests.interaction.test_responses_api import BACKGROUND, BOB, RESPONSES, answered, created, error_of, id_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
-from tests.support.scribe import PROMPT, Desk, Scribe
+from tests.support.log_writer import PROMPT, JobSide, LogWriter
 
 SIGNATURE = {"google": {"thought_signature": "c2lnbmF0dXJl"}}
 FRAGMENT = {
@@ -47,7 +47,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"retention_s": 3600.0, "log_level": "debug"})
 
 
-async def thinking(client: Client, writing: Desk, **fields: Any) -> Scribe:
+async def thinking(client: Client, writing: JobSide, **fields: Any) -> LogWriter:
     """Return a response that has thought, spoken and called a tool."""
     thought, called = {"reasoning_content": "I must look."}, {"tool_calls": [FRAGMENT]}
     return await answered(client, writing, thought, "Let me see.", called, "\n", **fields)
@@ -62,14 +62,14 @@ def asked(*call: Any) -> dict[str, Any]:
     }
 
 
-async def output_of(client: Client, scribe: Scribe) -> list[dict[str, Any]]:
-    response = (await client.get(f"{RESPONSES}/{id_of(scribe)}")).json()
+async def output_of(client: Client, writer: LogWriter) -> list[dict[str, Any]]:
+    response = (await client.get(f"{RESPONSES}/{id_of(writer)}")).json()
     output: list[dict[str, Any]] = response["output"]
     return output
 
 
-async def messages(writing: Desk, scribe: Scribe) -> list[Any]:
-    found: list[Any] = (await writing.store.request(scribe.job_id))["messages"]
+async def messages(writing: JobSide, writer: LogWriter) -> list[Any]:
+    found: list[Any] = (await writing.store.request(writer.job_id))["messages"]
     return found
 
 
@@ -82,23 +82,23 @@ def bare(item: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 async def test_the_tools_of_codex_complete_a_turn_and_are_echoed_as_they_were_asked(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
-    scribe = await answered(client, writing, "Hello", tools=CODEX, tool_choice="auto")
+    writer = await answered(client, writing, "Hello", tools=CODEX, tool_choice="auto")
 
-    request = await writing.store.request(scribe.job_id)
+    request = await writing.store.request(writer.job_id)
     assert [tool["function"]["name"] for tool in request["tools"]] == ["run", "spawn"]
-    assert (await client.get(f"{RESPONSES}/{id_of(scribe)}")).json()["tools"] == CODEX
+    assert (await client.get(f"{RESPONSES}/{id_of(writer)}")).json()["tools"] == CODEX
 
 
 async def test_unknown_fields_stay_here_and_their_names_are_logged(
-    client: Client, writing: Desk, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    client: Client, writing: JobSide, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
 
-    scribe = await created(client, writing, client_metadata={"x-codex-installation-id": "i"}, odd_field="secret")
+    writer = await created(client, writing, client_metadata={"x-codex-installation-id": "i"}, odd_field="secret")
 
-    assert await writing.store.request(scribe.job_id) == {"model": "scripted", "messages": PROMPT}
+    assert await writing.store.request(writer.job_id) == {"model": "scripted", "messages": PROMPT}
     logged = capsys.readouterr().out + caplog.text
     assert "odd_field" in logged
     assert "secret" not in logged
@@ -126,14 +126,16 @@ async def test_a_bad_value_is_named_as_its_caller_knows_it(client: Client, field
     assert answer.json()["error"]["message"].startswith(param)
 
 
-async def test_tools_that_an_item_has_added_are_there_in_the_next_response_too(client: Client, writing: Desk) -> None:
+async def test_tools_that_an_item_has_added_are_there_in_the_next_response_too(
+    client: Client, writing: JobSide
+) -> None:
     added = {"type": "additional_tools", "role": "developer", "tools": [{"type": "custom", "name": "patch"}]}
     first = await answered(client, writing, "Hello", input=[added, *PROMPT])
 
     second = await created(client, writing, previous_response_id=id_of(first))
 
-    for scribe in (first, second):
-        request = await writing.store.request(scribe.job_id)
+    for writer in (first, second):
+        request = await writing.store.request(writer.job_id)
         assert [tool["function"]["name"] for tool in request["tools"]] == ["patch"]
     assert "additional_tools" not in (await client.get(f"{RESPONSES}/{id_of(second)}")).json()
 
@@ -141,7 +143,7 @@ async def test_tools_that_an_item_has_added_are_there_in_the_next_response_too(c
 # The answer to the client.
 
 
-async def test_state_goes_back_by_previous_response_id(client: Client, writing: Desk) -> None:
+async def test_state_goes_back_by_previous_response_id(client: Client, writing: JobSide) -> None:
     first = await thinking(client, writing)
     second = await answered(client, writing, "42.", input=[OUTPUT], previous_response_id=id_of(first))
     third = await created(client, writing, input="Sure?", previous_response_id=id_of(second))
@@ -157,7 +159,7 @@ async def test_state_goes_back_by_previous_response_id(client: Client, writing: 
 
 @pytest.mark.parametrize("stored", [True, False])
 async def test_state_goes_back_by_whole_input_also_if_a_client_drops_what_it_does_not_know(
-    client: Client, writing: Desk, stored: bool
+    client: Client, writing: JobSide, stored: bool
 ) -> None:
     first = await thinking(client, writing)
     output = await output_of(client, first)
@@ -169,14 +171,14 @@ async def test_state_goes_back_by_whole_input_also_if_a_client_drops_what_it_doe
         assert await messages(writing, second) == [*PROMPT, asked(CHAT_CALL), RESULT]
 
 
-async def store_no_more(writing: Desk, scribe: Scribe) -> None:
+async def store_no_more(writing: JobSide, writer: LogWriter) -> None:
     """As if the response had been asked with `store: false`."""
-    key = writing.keys.job(scribe.job_id).request
+    key = writing.keys.job(writer.job_id).request
     raw = await writing.client.get(key)
     await writing.client.set(key, raw.replace(b'"background":', b'"store":false,"background":'))
 
 
-async def test_state_goes_back_by_references(client: Client, writing: Desk) -> None:
+async def test_state_goes_back_by_references(client: Client, writing: JobSide) -> None:
     first = await thinking(client, writing)
     references = [{"type": "item_reference", "id": item["id"]} for item in await output_of(client, first)]
 
@@ -185,7 +187,7 @@ async def test_state_goes_back_by_references(client: Client, writing: Desk) -> N
     assert await messages(writing, second) == [*PROMPT, asked(CHAT_CALL), RESULT]
 
 
-async def test_a_call_without_an_id_is_known_by_the_thoughts_before_it(client: Client, writing: Desk) -> None:
+async def test_a_call_without_an_id_is_known_by_the_thoughts_before_it(client: Client, writing: JobSide) -> None:
     first = await thinking(client, writing)
     output = await output_of(client, first)
     items = [bare(item, "id") if item["type"] == "function_call" else item for item in output]
@@ -195,13 +197,13 @@ async def test_a_call_without_an_id_is_known_by_the_thoughts_before_it(client: C
     assert await messages(writing, second) == [*PROMPT, asked(CHAT_CALL), RESULT]
 
 
-async def test_a_call_of_an_unknown_job_goes_back_with_what_its_item_carries(client: Client, writing: Desk) -> None:
+async def test_a_call_of_an_unknown_job_goes_back_with_what_its_item_carries(client: Client, writing: JobSide) -> None:
     item = {"type": "function_call", "call_id": "call_a", "name": "look", "arguments": "{}", "mine": 1}
     signed = item | {"extra_content": SIGNATURE}
 
     for given, expected in ((signed, CHAT_CALL), (signed | {"id": "fc_1"}, CHAT_CALL), (item, UNSIGNED)):
-        scribe = await created(client, writing, input=[*PROMPT, given, OUTPUT], tools=CODEX)
-        assert (await messages(writing, scribe))[1]["tool_calls"] == [expected]
+        writer = await created(client, writing, input=[*PROMPT, given, OUTPUT], tools=CODEX)
+        assert (await messages(writing, writer))[1]["tool_calls"] == [expected]
 
 
 # Clients that drop all ids and all thoughts: LlamaIndex, and `llm`.
@@ -211,14 +213,14 @@ def nameless(item: dict[str, Any]) -> dict[str, Any]:
     return bare(item, "id", "status")
 
 
-async def spoken(client: Client, writing: Desk, call_id: str, *before: Any, **fields: Any) -> Scribe:
+async def spoken(client: Client, writing: JobSide, call_id: str, *before: Any, **fields: Any) -> LogWriter:
     """Return a response that has thought and called a tool, after these items."""
     thought, called = {"reasoning_content": f"Thought of {call_id}."}, {"tool_calls": [{**FRAGMENT, "id": call_id}]}
     return await answered(client, writing, thought, called, input=[*PROMPT, *before], tools=CODEX, **fields)
 
 
-async def calls_of(client: Client, scribe: Scribe) -> list[dict[str, Any]]:
-    return [nameless(item) for item in await output_of(client, scribe) if item["type"] == "function_call"]
+async def calls_of(client: Client, writer: LogWriter) -> list[dict[str, Any]]:
+    return [nameless(item) for item in await output_of(client, writer) if item["type"] == "function_call"]
 
 
 def whole(call_id: str) -> dict[str, Any]:
@@ -228,7 +230,7 @@ def whole(call_id: str) -> dict[str, Any]:
 
 
 async def test_state_goes_back_without_any_id_to_the_conversation_that_it_is_from(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     first = await spoken(client, writing, "call_a", instructions="Be brief.")
     before = [*await calls_of(client, first), OUTPUT]
@@ -258,7 +260,7 @@ async def test_state_goes_back_without_any_id_to_the_conversation_that_it_is_fro
     ids=["another question", "other instructions", "another call", "another tenant"],
 )
 async def test_state_without_any_id_is_given_to_nothing_else(
-    client: Client, writing: Desk, other: dict[str, Any], call_id: str, bob: bool
+    client: Client, writing: JobSide, other: dict[str, Any], call_id: str, bob: bool
 ) -> None:
     first = await spoken(client, writing, "call_a")
     calls = [item | {"call_id": call_id} for item in await calls_of(client, first)]
@@ -270,21 +272,21 @@ async def test_state_without_any_id_is_given_to_nothing_else(
     assert message == {"role": "assistant", "content": None, "tool_calls": [UNSIGNED | {"id": call_id}]}
 
 
-async def test_two_answers_to_one_prompt_are_told_apart_by_their_calls(client: Client, writing: Desk) -> None:
+async def test_two_answers_to_one_prompt_are_told_apart_by_their_calls(client: Client, writing: JobSide) -> None:
     for call_id in ("call_a", "call_b"):
-        scribe = await spoken(client, writing, call_id)
+        writer = await spoken(client, writing, call_id)
         output = OUTPUT | {"call_id": call_id}
-        second = await created(client, writing, input=[*PROMPT, *await calls_of(client, scribe), output], tools=CODEX)
+        second = await created(client, writing, input=[*PROMPT, *await calls_of(client, writer), output], tools=CODEX)
         assert (await messages(writing, second))[1] == whole(call_id)
 
 
-async def test_a_prompt_without_tools_is_not_recorded(client: Client, writing: Desk) -> None:
+async def test_a_prompt_without_tools_is_not_recorded(client: Client, writing: JobSide) -> None:
     await created(client, writing)
 
     assert await writing.client.keys(f"{writing.keys.prefix}:*prompt*") == []
 
 
-async def test_the_state_of_another_tenants_job_never_comes_back(client: Client, writing: Desk) -> None:
+async def test_the_state_of_another_tenants_job_never_comes_back(client: Client, writing: JobSide) -> None:
     first = await thinking(client, writing)
     items = [bare(item) for item in await output_of(client, first)]
 
@@ -294,7 +296,7 @@ async def test_the_state_of_another_tenants_job_never_comes_back(client: Client,
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-async def test_the_state_of_a_deleted_job_is_gone(client: Client, writing: Desk, read_before: bool) -> None:
+async def test_the_state_of_a_deleted_job_is_gone(client: Client, writing: JobSide, read_before: bool) -> None:
     first = await thinking(client, writing)
     items = [bare(item) for item in await output_of(client, first)]
     if read_before:
@@ -307,7 +309,9 @@ async def test_the_state_of_a_deleted_job_is_gone(client: Client, writing: Desk,
     assert (await messages(writing, deleted))[1]["tool_calls"] == [UNSIGNED]
 
 
-async def test_a_log_is_read_once_and_again_while_its_job_runs(client: Client, gateway: Gateway, writing: Desk) -> None:
+async def test_a_log_is_read_once_and_again_while_its_job_runs(
+    client: Client, gateway: Gateway, writing: JobSide
+) -> None:
     running = await created(client, writing)
     await running.say({"tool_calls": [FRAGMENT]})
     item_id = f"fc_{running.job_id.removeprefix('job_')}_0"
@@ -321,11 +325,11 @@ async def test_a_log_is_read_once_and_again_while_its_job_runs(client: Client, g
     await writing.client.delete(writing.keys.job(running.job_id).log)
     third = await created(client, writing, input=[*PROMPT, item, OUTPUT])
 
-    for scribe in (second, third):
-        assert (await messages(writing, scribe))[1]["tool_calls"] == [CHAT_CALL]
+    for writer in (second, third):
+        assert (await messages(writing, writer))[1]["tool_calls"] == [CHAT_CALL]
 
 
-async def test_the_latest_answers_are_looked_up_and_others_do_no_harm(client: Client, writing: Desk) -> None:
+async def test_the_latest_answers_are_looked_up_and_others_do_no_harm(client: Client, writing: JobSide) -> None:
     first = await thinking(client, writing)
     (call,) = (bare(item) for item in await output_of(client, first) if item["type"] == "function_call")
     step, other = [call, OUTPUT], OUTPUT | {"call_id": "call_x"}
@@ -340,14 +344,14 @@ async def test_the_latest_answers_are_looked_up_and_others_do_no_harm(client: Cl
     assert (await messages(writing, early))[1]["tool_calls"] == [UNSIGNED]
 
 
-async def test_state_is_no_more_than_a_body_may_be(settings: Settings, writing: Desk) -> None:
+async def test_state_is_no_more_than_a_body_may_be(settings: Settings, writing: JobSide) -> None:
     large = {**FRAGMENT, "extra_content": "x" * 900}
     async with running_gateway(settings.model_copy(update={"max_body_bytes": 1500})) as gateway:
         items: list[Any] = []
         for number in range(3):
             called = {"tool_calls": [{**large, "id": f"call_{number}"}]}
-            scribe = await answered(gateway.client, writing, called)
-            items += [bare(item) for item in await output_of(gateway.client, scribe)]
+            writer = await answered(gateway.client, writing, called)
+            items += [bare(item) for item in await output_of(gateway.client, writer)]
             items.append(OUTPUT | {"call_id": f"call_{number}"})
         second = await created(gateway.client, writing, input=[*PROMPT, *items])
 
@@ -358,26 +362,26 @@ async def test_state_is_no_more_than_a_body_may_be(settings: Settings, writing: 
 # In which order.
 
 
-async def test_results_stand_behind_their_calls_whatever_came_between(client: Client, writing: Desk) -> None:
+async def test_results_stand_behind_their_calls_whatever_came_between(client: Client, writing: JobSide) -> None:
     first = await thinking(client, writing)
     note = {"role": "user", "content": "Be quick."}
 
     by_id = await created(client, writing, input=[note, OUTPUT], previous_response_id=id_of(first))
     by_input = await created(client, writing, input=[*PROMPT, *await output_of(client, first), note, OUTPUT])
 
-    for scribe in (by_id, by_input):
-        assert await messages(writing, scribe) == [*PROMPT, asked(CHAT_CALL), RESULT, note]
+    for writer in (by_id, by_input):
+        assert await messages(writing, writer) == [*PROMPT, asked(CHAT_CALL), RESULT, note]
 
 
-async def test_input_items_are_shown_as_they_were_declared(client: Client, writing: Desk) -> None:
+async def test_input_items_are_shown_as_they_were_declared(client: Client, writing: JobSide) -> None:
     items = [
         *PROMPT,
         {"type": "function_call", "call_id": "a", "name": "spawn", "namespace": "agents", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "a", "output": "42"},
     ]
-    scribe = await created(client, writing, input=items, tools=CODEX)
+    writer = await created(client, writing, input=items, tools=CODEX)
 
-    shown = (await client.get(f"{RESPONSES}/{id_of(scribe)}/input_items?order=asc")).json()["data"]
+    shown = (await client.get(f"{RESPONSES}/{id_of(writer)}/input_items?order=asc")).json()["data"]
 
     assert [(item["type"], item.get("name"), item.get("namespace")) for item in shown] == [
         ("message", None, None),
@@ -386,11 +390,11 @@ async def test_input_items_are_shown_as_they_were_declared(client: Client, writi
     ]
 
 
-async def test_five_thousand_calls_are_taken(client: Client, gateway: Gateway, writing: Desk) -> None:
+async def test_five_thousand_calls_are_taken(client: Client, gateway: Gateway, writing: JobSide) -> None:
     call = {"type": "function_call", "name": "f", "arguments": "{}"}
     calls = [call | {"call_id": f"{n}", "id": f"fc_{n:026}_0"} for n in range(5_000)]
     outputs = [{"type": "function_call_output", "call_id": f"{n}", "output": ""} for n in range(5_000)]
 
-    scribe = await created(client, writing, input=[*PROMPT, *calls, *outputs])
+    writer = await created(client, writing, input=[*PROMPT, *calls, *outputs])
 
-    assert len(await messages(writing, scribe)) == 5_002
+    assert len(await messages(writing, writer)) == 5_002

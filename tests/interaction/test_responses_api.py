@@ -16,7 +16,7 @@ from shared.model.errors import Cancelled, ProviderRefused, ProviderTimeout
 from shared.model.jobs import KEPT
 from tests.support.client import HEARTBEAT, TIMEOUT_S, Answer, Client, Response
 from tests.support.gateway import Gateway, running_gateway, until
-from tests.support.scribe import PROMPT, Desk, Scribe
+from tests.support.log_writer import PROMPT, JobSide, LogWriter
 
 RESPONSES = "/v1/responses"
 BODY: dict[str, Any] = {"model": "scripted", "input": "Hello?"}
@@ -32,12 +32,12 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"headers_hold_s": 60.0, "heartbeat_s": 60.0, "retention_s": 3600.0})
 
 
-def id_of(scribe: Scribe) -> str:
-    return scribe.job_id.replace("job_", "resp_")
+def id_of(writer: LogWriter) -> str:
+    return writer.job_id.replace("job_", "resp_")
 
 
-def at(scribe: Scribe, rest: str = "") -> str:
-    return f"{RESPONSES}/{id_of(scribe)}{rest}"
+def at(writer: LogWriter, rest: str = "") -> str:
+    return f"{RESPONSES}/{id_of(writer)}{rest}"
 
 
 def data_of(frame: bytes) -> dict[str, Any]:
@@ -58,21 +58,21 @@ async def all_frames(response: Response) -> list[bytes]:
     return frames
 
 
-async def created(client: Client, writing: Desk, **fields: Any) -> Scribe:
+async def created(client: Client, writing: JobSide, **fields: Any) -> LogWriter:
     """Return a background response that runs."""
     answer = await client.post(RESPONSES, {**BACKGROUND, **fields})
     assert answer.status == 200, answer.body
-    scribe = await writing.take()
-    assert answer.json()["id"] == id_of(scribe)
-    return scribe
+    writer = await writing.take()
+    assert answer.json()["id"] == id_of(writer)
+    return writer
 
 
-async def answered(client: Client, writing: Desk, *said: Any, **fields: Any) -> Scribe:
+async def answered(client: Client, writing: JobSide, *said: Any, **fields: Any) -> LogWriter:
     """Return a background response that is complete."""
-    scribe = await created(client, writing, **fields)
-    await scribe.say(*said)
-    await scribe.complete()
-    return scribe
+    writer = await created(client, writing, **fields)
+    await writer.say(*said)
+    await writer.complete()
+    return writer
 
 
 @asynccontextmanager
@@ -93,49 +93,49 @@ def error_of(answer: Answer) -> tuple[int, str, str | None]:
 # In the foreground.
 
 
-async def test_a_whole_response_comes_when_the_job_has_ended(client: Client, writing: Desk) -> None:
+async def test_a_whole_response_comes_when_the_job_has_ended(client: Client, writing: JobSide) -> None:
     async with client.calling(RESPONSES, {**BODY, "instructions": "Be brief.", "metadata": {"a": "b"}}) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello", " there")
+        writer = await writing.take()
+        await writer.say("Hello", " there")
         assert call.nothing_came()
-        await scribe.complete()
+        await writer.complete()
         await call.read_head()
         answer = await call.whole()
 
     response = answer.json()
-    assert (answer.status, answer.headers["x-tailrace-job"]) == (200, scribe.job_id)
-    assert (response["id"], response["status"], response["background"]) == (id_of(scribe), "completed", False)
+    assert (answer.status, answer.headers["x-tailrace-job"]) == (200, writer.job_id)
+    assert (response["id"], response["status"], response["background"]) == (id_of(writer), "completed", False)
     assert response["output"][0]["content"][0]["text"] == "Hello there"
     assert (response["instructions"], response["metadata"]) == ("Be brief.", {"a": "b"})
-    assert (await client.get(at(scribe))).json() == response
+    assert (await client.get(at(writer))).json() == response
 
 
-async def test_the_provider_sees_a_chat_request_and_nothing_of_ours(client: Client, writing: Desk) -> None:
+async def test_the_provider_sees_a_chat_request_and_nothing_of_ours(client: Client, writing: JobSide) -> None:
     fields = {"instructions": "Be brief.", "store": True, "max_output_tokens": 20}
-    scribe = await created(client, writing, **fields)
+    writer = await created(client, writing, **fields)
 
-    _, request = await writing.store.load_with_request(scribe.job_id)
+    _, request = await writing.store.load_with_request(writer.job_id)
 
     assert request == {
         "model": "scripted",
         "max_completion_tokens": 20,
         "messages": [{"role": "system", "content": "Be brief."}, *PROMPT],
     }
-    assert KEPT not in await writing.store.request(scribe.job_id)
+    assert KEPT not in await writing.store.request(writer.job_id)
 
 
 async def test_a_stream_holds_its_headers_until_the_answer_begins_and_ends_after_the_last_event(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     async with client.calling(RESPONSES, STREAM) as call:
-        scribe = await writing.take()
+        writer = await writing.take()
         assert call.nothing_came()
-        await scribe.say("Hello")
+        await writer.say("Hello")
         await call.read_head()
         assert call.headers["content-type"] == "text/event-stream"
-        assert call.headers["x-tailrace-job"] == scribe.job_id
+        assert call.headers["x-tailrace-job"] == writer.job_id
         first = await call.frames(5)
-        await scribe.complete()
+        await writer.complete()
         rest = await all_frames(call)
 
     assert names(first) == ["created", "in_progress", "output_item.added", "content_part.added", "output_text.delta"]
@@ -144,53 +144,53 @@ async def test_a_stream_holds_its_headers_until_the_answer_begins_and_ends_after
 
 
 @pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
-async def test_a_failure_before_the_answer_is_a_status(client: Client, writing: Desk, body: dict[str, Any]) -> None:
+async def test_a_failure_before_the_answer_is_a_status(client: Client, writing: JobSide, body: dict[str, Any]) -> None:
     async with client.calling(RESPONSES, body) as call:
-        scribe = await writing.take()
-        await scribe.fail(ProviderRefused("There is no such model.", code="model_not_found", param="model"))
+        writer = await writing.take()
+        await writer.fail(ProviderRefused("There is no such model.", code="model_not_found", param="model"))
         await call.read_head()
         answer = await call.whole()
 
     assert error_of(answer) == (404, "model_not_found", "model")
-    assert answer.headers["x-tailrace-job"] == scribe.job_id
-    retrieved = (await client.get(at(scribe))).json()
+    assert answer.headers["x-tailrace-job"] == writer.job_id
+    retrieved = (await client.get(at(writer))).json()
     assert (retrieved["status"], retrieved["error"]["message"]) == ("failed", "There is no such model.")
 
 
-async def test_a_failure_in_mid_answer_is_the_streams_last_event(client: Client, writing: Desk) -> None:
+async def test_a_failure_in_mid_answer_is_the_streams_last_event(client: Client, writing: JobSide) -> None:
     async with client.calling(RESPONSES, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
-        await scribe.fail(ProviderTimeout("The provider was silent."))
+        writer = await writing.take()
+        await writer.say("Hello")
+        await writer.fail(ProviderTimeout("The provider was silent."))
         await call.read_head()
         frames = await all_frames(call)
 
     last = data_of(frames[-1])
     assert (last["type"], last["response"]["status"]) == ("response.failed", "failed")
-    assert last["response"] == (await client.get(at(scribe))).json()
+    assert last["response"] == (await client.get(at(writer))).json()
 
 
-async def test_a_failure_after_headers_went_out_is_told_in_the_stream(settings: Settings, writing: Desk) -> None:
+async def test_a_failure_after_headers_went_out_is_told_in_the_stream(settings: Settings, writing: JobSide) -> None:
     hasty = settings.model_copy(update={"headers_hold_s": 0.01})
     async with running_gateway(hasty) as gateway, gateway.client.calling(RESPONSES, STREAM) as call:
         await call.read_head()
         assert names([await call.frame()]) == ["created"]
-        scribe = await writing.take()
-        await scribe.fail(ProviderTimeout("The provider was silent."))
+        writer = await writing.take()
+        await writer.fail(ProviderTimeout("The provider was silent."))
         assert names(await all_frames(call)) == ["in_progress", "failed"]
 
 
-async def test_who_leaves_a_foreground_response_ends_it(client: Client, gateway: Gateway, writing: Desk) -> None:
+async def test_who_leaves_a_foreground_response_ends_it(client: Client, gateway: Gateway, writing: JobSide) -> None:
     async with client.calling(RESPONSES, STREAM) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
-        pushed_on = (await writing.store.load(scribe.job_id)).abandon_ms
+        pushed_on = (await writing.store.load(writer.job_id)).abandon_ms
     await until(lambda: gateway.services.hub.readers == [])
     await gateway.services.viewer_heartbeat.report()
 
-    assert 0 < (await writing.store.load(scribe.job_id)).abandon_ms < pushed_on
-    answer = await client.post(at(scribe, "/cancel"))
+    assert 0 < (await writing.store.load(writer.job_id)).abandon_ms < pushed_on
+    answer = await client.post(at(writer, "/cancel"))
     assert error_of(answer) == (400, "invalid_request", None)
 
 
@@ -198,17 +198,17 @@ async def test_who_leaves_a_foreground_response_ends_it(client: Client, gateway:
 
 
 async def test_a_background_response_is_there_at_once_and_goes_through_its_statuses(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     answer = await client.post(RESPONSES, BACKGROUND)
     assert answer.status == 200
     target = f"{RESPONSES}/{answer.json()['id']}"
     statuses = [answer.json()["status"], (await client.get(target)).json()["status"]]
-    scribe = await writing.take()
+    writer = await writing.take()
     statuses.append((await client.get(target)).json()["status"])
-    await scribe.say("Hello")
+    await writer.say("Hello")
     assert (await client.get(target)).json()["output"] == []
-    await scribe.complete("length")
+    await writer.complete("length")
     last = (await client.get(target)).json()
 
     assert [*statuses, last["status"]] == ["queued", "queued", "in_progress", "incomplete"]
@@ -217,90 +217,90 @@ async def test_a_background_response_is_there_at_once_and_goes_through_its_statu
 
 
 async def test_who_leaves_a_background_stream_at_any_event_leaves_it_running_and_gets_the_rest(
-    client: Client, gateway: Gateway, writing: Desk
+    client: Client, gateway: Gateway, writing: JobSide
 ) -> None:
     async with client.calling(RESPONSES, BOTH) as call:
         await call.read_head()
         seen = [await call.frame()]
         assert names(seen) == ["created"]
     await until(lambda: gateway.services.hub.readers == [])
-    scribe = await writing.take()
-    await scribe.say("Hello")
-    async with streaming(client, at(scribe), 0) as again:
+    writer = await writing.take()
+    await writer.say("Hello")
+    async with streaming(client, at(writer), 0) as again:
         seen += await again.frames(4)
-    await scribe.say(" there")
-    await scribe.complete()
-    async with streaming(client, at(scribe), 4) as last:
+    await writer.say(" there")
+    await writer.complete()
+    async with streaming(client, at(writer), 4) as last:
         seen += await all_frames(last)
-    async with streaming(client, at(scribe)) as replay:
+    async with streaming(client, at(writer)) as replay:
         assert await all_frames(replay) == seen
 
-    assert (await writing.store.load(scribe.job_id)).abandon_ms == 0
+    assert (await writing.store.load(writer.job_id)).abandon_ms == 0
     assert data_of(seen[-1])["response"]["output"][0]["content"][0]["text"] == "Hello there"
 
 
 async def test_headers_of_a_background_stream_go_out_at_once_and_its_failure_is_an_event(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     async with client.calling(RESPONSES, BOTH) as call:
         await call.read_head()
         assert names(await call.frames(2)) == ["created", "queued"]
-        scribe = await writing.take()
-        await scribe.fail(ProviderRefused("There is no such model.", code="model_not_found"))
+        writer = await writing.take()
+        await writer.fail(ProviderRefused("There is no such model.", code="model_not_found"))
         assert names(await all_frames(call)) == ["in_progress", "failed"]
 
 
 async def test_two_readers_get_the_same_whether_it_was_created_as_a_stream_or_not(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
-    scribe = await created(client, writing)
-    async with streaming(client, at(scribe)) as one, streaming(client, at(scribe)) as other:
+    writer = await created(client, writing)
+    async with streaming(client, at(writer)) as one, streaming(client, at(writer)) as other:
         first = await one.frames(3)
-        await scribe.say("Hello")
-        await scribe.complete()
+        await writer.say("Hello")
+        await writer.complete()
         assert first + await all_frames(one) == await all_frames(other)
 
 
 @pytest.mark.parametrize("after", [9, 10, 10**14])
 async def test_nothing_after_the_last_event_is_an_empty_stream_that_ends(
-    client: Client, writing: Desk, after: int
+    client: Client, writing: JobSide, after: int
 ) -> None:
-    scribe = await answered(client, writing, "Hello")
+    writer = await answered(client, writing, "Hello")
 
-    async with streaming(client, at(scribe), after) as stream:
+    async with streaming(client, at(writer), after) as stream:
         assert await all_frames(stream) == []
         assert stream.heartbeats == 0
 
 
-async def test_a_worker_that_is_lost_before_the_answer_began_is_not_noticed(client: Client, writing: Desk) -> None:
-    scribe = await created(client, writing)
-    async with streaming(client, at(scribe)) as stream:
+async def test_a_worker_that_is_lost_before_the_answer_began_is_not_noticed(client: Client, writing: JobSide) -> None:
+    writer = await created(client, writing)
+    async with streaming(client, at(writer)) as stream:
         await stream.frames(3)
-        scribe = await writing.begin(scribe.job_id)
-        await scribe.say("Hello")
-        await scribe.complete()
+        writer = await writing.begin(writer.job_id)
+        await writer.say("Hello")
+        await writer.complete()
         assert names(await all_frames(stream))[-1] == "completed"
 
 
 async def test_a_worker_that_is_lost_in_mid_answer_ends_the_stream_with_an_error_and_not_the_response(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
-    scribe = await created(client, writing)
-    async with streaming(client, at(scribe)) as stream:
-        await scribe.say("Hel")
-        scribe = await writing.begin(scribe.job_id)
+    writer = await created(client, writing)
+    async with streaming(client, at(writer)) as stream:
+        await writer.say("Hel")
+        writer = await writing.begin(writer.job_id)
         frames = await all_frames(stream)
-    await scribe.say("Good day")
-    await scribe.complete()
+    await writer.say("Good day")
+    await writer.complete()
 
     assert names(frames)[-1] == "error"
-    async with streaming(client, at(scribe)) as replay:
+    async with streaming(client, at(writer)) as replay:
         assert await all_frames(replay) == frames
-    retrieved = (await client.get(at(scribe))).json()
+    retrieved = (await client.get(at(writer))).json()
     assert (retrieved["status"], retrieved["output"][0]["content"][0]["text"]) == ("completed", "Good day")
 
 
-async def test_the_same_idempotency_key_is_the_same_response(client: Client, writing: Desk) -> None:
+async def test_the_same_idempotency_key_is_the_same_response(client: Client, writing: JobSide) -> None:
     key = {"Idempotency-Key": "one"}
     first = await client.post(RESPONSES, BACKGROUND, headers=key)
     again = await client.post(RESPONSES, BACKGROUND, headers=key)
@@ -313,30 +313,30 @@ async def test_the_same_idempotency_key_is_the_same_response(client: Client, wri
 # Cancel and delete.
 
 
-async def test_cancelling_ends_open_streams_and_is_idempotent(client: Client, writing: Desk) -> None:
-    scribe = await created(client, writing)
-    await scribe.say("Hel")
-    async with streaming(client, at(scribe)) as stream:
+async def test_cancelling_ends_open_streams_and_is_idempotent(client: Client, writing: JobSide) -> None:
+    writer = await created(client, writing)
+    await writer.say("Hel")
+    async with streaming(client, at(writer)) as stream:
         await stream.frames(6)
-        async with client.calling(at(scribe, "/cancel"), None) as cancelling:
-            await until_cancelling(writing, scribe)
-            assert (await client.get(at(scribe))).json()["status"] == "cancelled"
-            await scribe.fail(Cancelled.because("cancelled"))
+        async with client.calling(at(writer, "/cancel"), None) as cancelling:
+            await until_cancelling(writing, writer)
+            assert (await client.get(at(writer))).json()["status"] == "cancelled"
+            await writer.fail(Cancelled.because("cancelled"))
             await cancelling.read_head()
             answer = await cancelling.whole()
         frames = await all_frames(stream)
-    again = await client.post(at(scribe, "/cancel"))
+    again = await client.post(at(writer, "/cancel"))
 
     last = data_of(frames[-1])
     assert (last["type"], last["response"]["status"]) == ("response.incomplete", "cancelled")
     assert answer.status == again.status == 200
-    assert answer.json() == again.json() == last["response"] == (await client.get(at(scribe))).json()
+    assert answer.json() == again.json() == last["response"] == (await client.get(at(writer))).json()
     assert answer.json()["output"][0]["content"][0]["text"] == "Hel"
 
 
-async def until_cancelling(writing: Desk, scribe: Scribe) -> None:
+async def until_cancelling(writing: JobSide, writer: LogWriter) -> None:
     async with asyncio.timeout(TIMEOUT_S):
-        while (await writing.store.load(scribe.job_id)).status.value != "cancelling":
+        while (await writing.store.load(writer.job_id)).status.value != "cancelling":
             pass
 
 
@@ -348,44 +348,44 @@ async def test_a_response_that_waits_is_cancelled_at_once(client: Client) -> Non
     assert (answer.status, answer.json()["status"], answer.json()["output"]) == (200, "cancelled", [])
 
 
-async def test_cancelling_what_is_complete_changes_nothing(client: Client, writing: Desk) -> None:
-    scribe = await answered(client, writing, "Hello")
+async def test_cancelling_what_is_complete_changes_nothing(client: Client, writing: JobSide) -> None:
+    writer = await answered(client, writing, "Hello")
 
-    answer = await client.post(at(scribe, "/cancel"))
+    answer = await client.post(at(writer, "/cancel"))
 
     assert (answer.status, answer.json()["status"]) == (200, "completed")
 
 
-async def test_a_deleted_response_is_gone_in_every_dialect(client: Client, writing: Desk) -> None:
-    scribe = await answered(client, writing, "Hello")
+async def test_a_deleted_response_is_gone_in_every_dialect(client: Client, writing: JobSide) -> None:
+    writer = await answered(client, writing, "Hello")
 
-    answer = await client.request("DELETE", at(scribe))
+    answer = await client.request("DELETE", at(writer))
 
-    assert (answer.status, answer.json()) == (200, {"id": id_of(scribe), "object": "response", "deleted": True})
-    assert await writing.client.keys(f"*{{{scribe.job_id}}}*") == []  # the worker clears the queue's entry
+    assert (answer.status, answer.json()) == (200, {"id": id_of(writer), "object": "response", "deleted": True})
+    assert await writing.client.keys(f"*{{{writer.job_id}}}*") == []  # the worker clears the queue's entry
     for method, rest in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/input_items")):
-        gone = await client.request(method, at(scribe, rest))
+        gone = await client.request(method, at(writer, rest))
         assert error_of(gone)[:2] == (404, "response_not_found")
-    assert (await client.get(f"/v1/jobs/{scribe.job_id}")).status == 404
+    assert (await client.get(f"/v1/jobs/{writer.job_id}")).status == 404
 
 
-async def test_deleting_what_runs_hides_it_cancels_it_and_ends_its_streams(client: Client, writing: Desk) -> None:
-    scribe = await created(client, writing)
-    link = (await client.get(f"/v1/jobs/{scribe.job_id}")).json()["links"]["events"]
-    async with streaming(client, at(scribe)) as stream:
+async def test_deleting_what_runs_hides_it_cancels_it_and_ends_its_streams(client: Client, writing: JobSide) -> None:
+    writer = await created(client, writing)
+    link = (await client.get(f"/v1/jobs/{writer.job_id}")).json()["links"]["events"]
+    async with streaming(client, at(writer)) as stream:
         await stream.frames(3)
-        assert (await client.request("DELETE", at(scribe))).status == 200
-        for target in (at(scribe), f"/v1/jobs/{scribe.job_id}", link):
+        assert (await client.request("DELETE", at(writer))).status == 200
+        for target in (at(writer), f"/v1/jobs/{writer.job_id}", link):
             assert (await client.get(target)).status == 404
         assert (await client.get("/v1/jobs")).json()["data"] == []
-        assert (await writing.store.load(scribe.job_id)).status.value == "cancelling"
-        await scribe.fail(Cancelled.because("cancelled"))
+        assert (await writing.store.load(writer.job_id)).status.value == "cancelling"
+        await writer.fail(Cancelled.because("cancelled"))
         assert names(await all_frames(stream)) == ["incomplete"]
-    for key in await writing.client.keys(f"*{{{scribe.job_id}}}*"):
+    for key in await writing.client.keys(f"*{{{writer.job_id}}}*"):
         assert 0 < await writing.client.pttl(key) <= 60_000
 
 
-async def test_deleting_what_waits_takes_it_out_of_the_queue(client: Client, writing: Desk) -> None:
+async def test_deleting_what_waits_takes_it_out_of_the_queue(client: Client, writing: JobSide) -> None:
     response = (await client.post(RESPONSES, BACKGROUND)).json()
 
     assert (await client.request("DELETE", f"{RESPONSES}/{response['id']}")).status == 200
@@ -396,14 +396,14 @@ async def test_deleting_what_waits_takes_it_out_of_the_queue(client: Client, wri
 
 @pytest.mark.parametrize("how", ["waits", "runs", "has ended"])
 async def test_after_a_delete_its_idempotency_key_is_free_for_a_new_response(
-    client: Client, writing: Desk, how: str
+    client: Client, writing: JobSide, how: str
 ) -> None:
     key = {"Idempotency-Key": "one"}
     first = (await client.post(RESPONSES, BACKGROUND, headers=key)).json()["id"]
     if how != "waits":
-        scribe = await writing.take()
+        writer = await writing.take()
         if how == "has ended":
-            await scribe.complete()
+            await writer.complete()
     await client.request("DELETE", f"{RESPONSES}/{first}")
 
     answers = await asyncio.gather(*(client.post(RESPONSES, BACKGROUND, headers=key) for _ in range(5)))
@@ -418,15 +418,15 @@ async def test_after_a_delete_its_idempotency_key_is_free_for_a_new_response(
 # Tenants.
 
 
-async def test_another_tenants_response_looks_like_none(client: Client, writing: Desk) -> None:
-    scribe = await answered(client, writing, "Hello")
+async def test_another_tenants_response_looks_like_none(client: Client, writing: JobSide) -> None:
+    writer = await answered(client, writing, "Hello")
     bob = client.as_(BOB)
 
     for method, rest in (("GET", ""), ("GET", "?stream=true"), ("POST", "/cancel"), ("GET", "/input_items")):
-        answer = await bob.request(method, at(scribe, rest))
+        answer = await bob.request(method, at(writer, rest))
         assert error_of(answer)[:2] == (404, "response_not_found")
-    assert (await bob.request("DELETE", at(scribe))).status == 404
-    assert (await client.get(at(scribe))).status == 200
+    assert (await bob.request("DELETE", at(writer))).status == 404
+    assert (await client.get(at(writer))).status == 200
 
 
 @pytest.mark.parametrize("response_id", ["resp_1", "job_01hf7yat000000000000000005", "resp_01hf7yat000000000000000005"])
@@ -437,53 +437,53 @@ async def test_an_unknown_id_is_a_404_in_openais_envelope(client: Client, respon
     assert response_id in answer.json()["error"]["message"]
 
 
-async def test_a_response_that_is_not_to_be_stored_can_not_be_retrieved(client: Client, writing: Desk) -> None:
+async def test_a_response_that_is_not_to_be_stored_can_not_be_retrieved(client: Client, writing: JobSide) -> None:
     async with client.calling(RESPONSES, {**BODY, "store": False}) as call:
-        scribe = await writing.take()
-        await scribe.complete()
+        writer = await writing.take()
+        await writer.complete()
         await call.read_head()
         assert (await call.whole()).json()["store"] is False
 
-    assert (await client.get(at(scribe))).status == 404
-    assert (await client.get(f"/v1/jobs/{scribe.job_id}")).json()["status"] == "completed"
+    assert (await client.get(at(writer))).status == 404
+    assert (await client.get(f"/v1/jobs/{writer.job_id}")).json()["status"] == "completed"
 
 
 async def test_a_response_that_is_not_to_be_stored_is_soon_deleted_with_request_and_log(
-    settings: Settings, writing: Desk
+    settings: Settings, writing: JobSide
 ) -> None:
     brief = settings.model_copy(update={"unstored_retention_s": 0.2})
     async with running_gateway(brief) as gateway:
         async with gateway.client.calling(RESPONSES, {**BODY, "store": False}) as call:
-            scribe = await writing.take()
-            await scribe.complete()
+            writer = await writing.take()
+            await writer.complete()
             await call.read_head()
         async with asyncio.timeout(TIMEOUT_S):
-            while (await gateway.client.get(f"/v1/jobs/{scribe.job_id}")).status != 404:
+            while (await gateway.client.get(f"/v1/jobs/{writer.job_id}")).status != 404:
                 pass
         assert (await gateway.client.get("/v1/jobs")).json()["data"] == []
-    keys = writing.keys.job(scribe.job_id)
+    keys = writing.keys.job(writer.job_id)
     assert await writing.client.exists(keys.record, keys.request, keys.log, keys.result) == 0
 
 
-async def test_a_job_of_another_dialect_can_be_read_as_a_response(client: Client, writing: Desk) -> None:
+async def test_a_job_of_another_dialect_can_be_read_as_a_response(client: Client, writing: JobSide) -> None:
     job = (await client.post("/v1/jobs", {"model": "scripted", "messages": PROMPT, "metadata": {"a": "b"}})).json()
-    scribe = await writing.take()
-    async with streaming(client, at(scribe)) as stream:
+    writer = await writing.take()
+    async with streaming(client, at(writer)) as stream:
         assert names(await stream.frames(3)) == ["created", "queued", "in_progress"]
-        await scribe.say("Hello")
-        await scribe.complete()
+        await writer.say("Hello")
+        await writer.complete()
         last = data_of((await all_frames(stream))[-1])["response"]
 
-    assert scribe.job_id == job["id"]
-    assert last == (await client.get(at(scribe))).json()
+    assert writer.job_id == job["id"]
+    assert last == (await client.get(at(writer))).json()
     assert (last["metadata"], last["background"], last["status"]) == ({"a": "b"}, True, "completed")
-    assert (await client.get(at(scribe, "/input_items"))).json()["data"][0]["content"][0]["text"] == "Hello?"
+    assert (await client.get(at(writer, "/input_items"))).json()["data"][0]["content"][0]["text"] == "Hello?"
 
 
 # Conversations.
 
 
-async def test_a_response_goes_on_where_the_previous_one_ended(client: Client, writing: Desk) -> None:
+async def test_a_response_goes_on_where_the_previous_one_ended(client: Client, writing: JobSide) -> None:
     call = {"index": 0, "id": "call_a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     first = await answered(client, writing, "I look.", {"tool_calls": [call]}, instructions="Be brief.")
     output = {"type": "function_call_output", "call_id": "call_a", "output": "42"}
@@ -502,7 +502,7 @@ async def test_a_response_goes_on_where_the_previous_one_ended(client: Client, w
     assert (await client.get(at(third))).json()["previous_response_id"] == id_of(second)
 
 
-async def test_items_of_earlier_responses_may_be_referred_to(client: Client, writing: Desk) -> None:
+async def test_items_of_earlier_responses_may_be_referred_to(client: Client, writing: JobSide) -> None:
     first = await answered(client, writing, "Hello.")
     item_id = (await client.get(at(first))).json()["output"][0]["id"]
     items = [{"role": "user", "content": "Hi"}, {"type": "item_reference", "id": item_id}]
@@ -518,7 +518,7 @@ async def test_items_of_earlier_responses_may_be_referred_to(client: Client, wri
 
 
 async def test_only_a_stored_response_that_is_over_and_ones_own_can_be_gone_on_from(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     running = await created(client, writing)
     over = await answered(client, writing, "Hello")
@@ -528,24 +528,24 @@ async def test_only_a_stored_response_that_is_over_and_ones_own_can_be_gone_on_f
         assert error_of(answer) == (400, "invalid_request", "previous_response_id")
 
 
-async def test_a_conversation_may_not_outgrow_a_body(settings: Settings, writing: Desk) -> None:
+async def test_a_conversation_may_not_outgrow_a_body(settings: Settings, writing: JobSide) -> None:
     async with running_gateway(settings.model_copy(update={"max_body_bytes": 1000})) as gateway:
-        scribe = await answered(gateway.client, writing, "x" * 900)
-        answer = await gateway.client.post(RESPONSES, {**BODY, "previous_response_id": id_of(scribe)})
+        writer = await answered(gateway.client, writing, "x" * 900)
+        answer = await gateway.client.post(RESPONSES, {**BODY, "previous_response_id": id_of(writer)})
 
     assert error_of(answer) == (400, "invalid_request", "previous_response_id")
 
 
-async def test_input_items_come_in_pages_the_last_first(client: Client, writing: Desk) -> None:
+async def test_input_items_come_in_pages_the_last_first(client: Client, writing: JobSide) -> None:
     said = [{"role": "user", "content": f"{n}"} for n in range(3)]
-    scribe = await created(client, writing, input=said, instructions="Be brief.")
+    writer = await created(client, writing, input=said, instructions="Be brief.")
 
     def texts(page: dict[str, Any]) -> list[str]:
         return [item["content"][0]["text"] for item in page["data"]]
 
-    whole = (await client.get(at(scribe, "/input_items"))).json()
-    page = (await client.get(at(scribe, "/input_items?order=asc&limit=2"))).json()
-    rest = (await client.get(at(scribe, f"/input_items?order=asc&limit=2&after={page['last_id']}"))).json()
+    whole = (await client.get(at(writer, "/input_items"))).json()
+    page = (await client.get(at(writer, "/input_items?order=asc&limit=2"))).json()
+    rest = (await client.get(at(writer, f"/input_items?order=asc&limit=2&after={page['last_id']}"))).json()
 
     assert (texts(whole), whole["has_more"]) == (["2", "1", "0"], False)
     assert (texts(page), page["has_more"], page["object"]) == (["0", "1"], True, "list")
@@ -569,11 +569,11 @@ async def test_input_items_come_in_pages_the_last_first(client: Client, writing:
     ],
 )
 async def test_a_bad_query_is_a_400_that_names_the_parameter(
-    client: Client, writing: Desk, rest: str, param: str
+    client: Client, writing: JobSide, rest: str, param: str
 ) -> None:
-    scribe = await answered(client, writing, "Hello")
+    writer = await answered(client, writing, "Hello")
 
-    assert error_of(await client.get(at(scribe, rest))) == (400, "invalid_request", param)
+    assert error_of(await client.get(at(writer, rest))) == (400, "invalid_request", param)
 
 
 @pytest.mark.parametrize(
@@ -590,7 +590,7 @@ async def test_a_bad_query_is_a_400_that_names_the_parameter(
     ids=["no model", "input", "tools", "metadata", "our name", "nowhere to read it", "too many references"],
 )
 async def test_a_bad_request_is_a_400_that_names_the_field(
-    client: Client, writing: Desk, fields: dict[str, Any], param: str
+    client: Client, writing: JobSide, fields: dict[str, Any], param: str
 ) -> None:
     answer = await client.post(RESPONSES, {**BODY, **fields})
 
@@ -605,10 +605,10 @@ async def test_wrong_methods_keys_and_addresses_are_told_in_openais_envelope(cli
 
 
 async def test_a_draining_gateway_lets_readers_go_who_can_come_back_and_takes_no_more(
-    client: Client, gateway: Gateway, writing: Desk
+    client: Client, gateway: Gateway, writing: JobSide
 ) -> None:
-    scribe = await created(client, writing)
-    async with streaming(client, at(scribe)) as stream:
+    writer = await created(client, writing)
+    async with streaming(client, at(writer)) as stream:
         *_, last = await stream.frames(3)
         gateway.services.draining = True
         (reader,) = gateway.services.hub.readers
@@ -620,14 +620,14 @@ async def test_a_draining_gateway_lets_readers_go_who_can_come_back_and_takes_no
         assert error["sequence_number"] == data_of(last)["sequence_number"]
         assert await stream.frame() == b""
         assert stream.complete is False
-    for answer in (await client.post(RESPONSES, BODY), await client.get(at(scribe, "?stream=true"))):
+    for answer in (await client.post(RESPONSES, BODY), await client.get(at(writer, "?stream=true"))):
         assert error_of(answer)[:2] == (503, "draining")
-    assert (await client.get(at(scribe))).json()["status"] == "in_progress"
+    assert (await client.get(at(writer))).json()["status"] == "in_progress"
 
 
-async def test_silent_streams_have_heartbeats(settings: Settings, writing: Desk) -> None:
+async def test_silent_streams_have_heartbeats(settings: Settings, writing: JobSide) -> None:
     async with running_gateway(settings.model_copy(update={"heartbeat_s": 0.05})) as gateway:
-        scribe = await created(gateway.client, writing)
-        async with streaming(gateway.client, at(scribe), 2) as stream:
+        writer = await created(gateway.client, writing)
+        async with streaming(gateway.client, at(writer), 2) as stream:
             await stream.heartbeat()
             assert stream.sends[0] == HEARTBEAT

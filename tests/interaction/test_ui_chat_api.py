@@ -18,7 +18,7 @@ from shared.model.jobs import Job, JobSpec
 from shared.store.conversations import Conversations
 from tests.support.client import HEARTBEAT, Answer, Client
 from tests.support.gateway import Gateway, running_gateway, until
-from tests.support.scribe import Desk, Scribe
+from tests.support.log_writer import JobSide, LogWriter
 from tests.support.system import System, running_system, running_worker
 from tests.support.told import Told
 
@@ -58,38 +58,40 @@ def text_of(frames: bytes) -> str:
     return "".join(part.get("delta", "") for part in parts(frames) if part != "[DONE]")
 
 
-async def answer(client: Client, writing: Desk, body: dict[str, Any], *words: str) -> Scribe:
+async def answer(client: Client, writing: JobSide, body: dict[str, Any], *words: str) -> LogWriter:
     """Return a turn, from its question to its end."""
     async with client.calling(POST, body) as call:
-        scribe = await writing.take()
-        await scribe.say(*words)
-        await scribe.complete()
+        writer = await writing.take()
+        await writer.say(*words)
+        await writer.complete()
         await call.read_head()
         assert call.status == 200
         assert (await call.rest()).endswith(DONE)
-    return scribe
+    return writer
 
 
-async def asked(writing: Desk, scribe: Scribe) -> Any:
+async def asked(writing: JobSide, writer: LogWriter) -> Any:
     """Return the messages that the model was asked with."""
-    return (await writing.store.request(scribe.job_id))["messages"]
+    return (await writing.store.request(writer.job_id))["messages"]
 
 
 # An answer.
 
 
-async def test_a_stream_has_the_headers_of_a_stream_and_all_parts_of_a_message(client: Client, writing: Desk) -> None:
+async def test_a_stream_has_the_headers_of_a_stream_and_all_parts_of_a_message(
+    client: Client, writing: JobSide
+) -> None:
     async with client.calling(POST, asks()) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello", " there")
+        writer = await writing.take()
+        await writer.say("Hello", " there")
         await call.read_head()
         assert (call.status, call.headers["x-vercel-ai-ui-message-stream"]) == (200, "v1")
         assert {name: call.headers[name] for name in STREAM_HEADERS} == STREAM_HEADERS
-        assert call.headers["x-tailrace-job"] == scribe.job_id
-        await scribe.complete()
+        assert call.headers["x-tailrace-job"] == writer.job_id
+        await writer.complete()
         said = await call.rest()
         assert call.complete
-    message_id = "msg_" + scribe.job_id.removeprefix("job_")
+    message_id = "msg_" + writer.job_id.removeprefix("job_")
     assert parts(said) == [
         {"type": "start", "messageId": message_id},
         {"type": "start-step"},
@@ -101,27 +103,27 @@ async def test_a_stream_has_the_headers_of_a_stream_and_all_parts_of_a_message(c
         {"type": "finish", "finishReason": "stop"},
         "[DONE]",
     ]
-    job = (await client.get(f"/v1/jobs/{scribe.job_id}")).json()
+    job = (await client.get(f"/v1/jobs/{writer.job_id}")).json()
     assert (job["status"], job["metadata"]) == ("completed", {"chat_id": "c1", "message_id": message_id})
 
 
-async def test_headers_that_were_held_long_enough_go_out_with_a_heartbeat(settings: Settings, writing: Desk) -> None:
+async def test_headers_that_were_held_long_enough_go_out_with_a_heartbeat(settings: Settings, writing: JobSide) -> None:
     brief = settings.model_copy(update={"headers_hold_s": 0.02})
     async with running_gateway(brief) as gateway, gateway.client.calling(POST, asks()) as call:
-        scribe = await writing.take()
+        writer = await writing.take()
         await call.read_head()
         assert await call.chunk() == HEARTBEAT
-        await scribe.fail(ProviderRefused("Too many.", code="rate_limit_exceeded"))
+        await writer.fail(ProviderRefused("Too many.", code="rate_limit_exceeded"))
         assert parts(await call.rest()) == [{"type": "error", "errorText": "Too many."}]
         assert call.complete
 
 
-async def test_a_model_that_is_not_named_is_the_first_one(settings: Settings, writing: Desk) -> None:
+async def test_a_model_that_is_not_named_is_the_first_one(settings: Settings, writing: JobSide) -> None:
     served = settings.model_copy(update={"models": ("scripted", "other")})
     async with running_gateway(served) as gateway:
         body = {name: value for name, value in asks().items() if name != "model"}
-        scribe = await answer(gateway.client, writing, body, "Hi.")
-    assert (await writing.store.load(scribe.job_id)).model == "scripted"
+        writer = await answer(gateway.client, writing, body, "Hi.")
+    assert (await writing.store.load(writer.job_id)).model == "scripted"
 
 
 async def test_where_no_model_is_known_one_must_be_named(client: Client) -> None:
@@ -130,55 +132,55 @@ async def test_where_no_model_is_known_one_must_be_named(client: Client) -> None
     assert (refused.status, refused.body) == (400, b"model must be the name of a model.")
 
 
-async def test_what_the_system_says_comes_first(client: Client, writing: Desk) -> None:
-    scribe = await answer(client, writing, asks(system="Be brief.", temperature=0.5), "Hi.")
-    assert await writing.store.request(scribe.job_id) == {
+async def test_what_the_system_says_comes_first(client: Client, writing: JobSide) -> None:
+    writer = await answer(client, writing, asks(system="Be brief.", temperature=0.5), "Hi.")
+    assert await writing.store.request(writer.job_id) == {
         "model": "scripted",
         "temperature": 0.5,
         "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}],
     }
 
 
-async def test_an_answer_to_a_tools_result_goes_on_with_its_message(client: Client, writing: Desk) -> None:
+async def test_an_answer_to_a_tools_result_goes_on_with_its_message(client: Client, writing: JobSide) -> None:
     call = {"type": "tool-look", "toolCallId": "t1", "state": "output-available", "input": {}, "output": "sunny"}
     history = [message("Weather?"), {"id": "a1", "role": "assistant", "parts": [call]}]
     async with client.calling(POST, asks(*history)) as answering:
-        scribe = await writing.take()
-        await scribe.say("Sunny.")
-        await scribe.complete()
+        writer = await writing.take()
+        await writer.say("Sunny.")
+        await writer.complete()
         await answering.read_head()
         said = parts(await answering.rest())
     assert said[0] == {"type": "start", "messageId": "a1"}
-    assert [each["role"] for each in await asked(writing, scribe)] == ["user", "assistant", "tool"]
+    assert [each["role"] for each in await asked(writing, writer)] == ["user", "assistant", "tool"]
 
 
 # Failures.
 
 
-async def test_a_failure_before_the_first_word_is_a_status_and_a_sentence(client: Client, writing: Desk) -> None:
+async def test_a_failure_before_the_first_word_is_a_status_and_a_sentence(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks()) as call:
-        scribe = await writing.take()
-        await scribe.fail(ProviderRefused("Too many \ud83c.", code="rate_limit_exceeded"))
+        writer = await writing.take()
+        await writer.fail(ProviderRefused("Too many \ud83c.", code="rate_limit_exceeded"))
         await call.read_head()
         refused = await call.whole()
     assert (refused.status, refused.body) == (429, "Too many \ufffd.".encode())
     assert refused.headers["content-type"] == "text/plain; charset=utf-8"
-    assert refused.headers["x-tailrace-job"] == scribe.job_id
+    assert refused.headers["x-tailrace-job"] == writer.job_id
     assert refused.headers["retry-after"]
 
 
-async def test_a_failure_after_a_word_is_an_error_part(client: Client, writing: Desk) -> None:
+async def test_a_failure_after_a_word_is_an_error_part(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks()) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
-        await scribe.fail(ProviderTimeout("They say nothing more."))
+        writer = await writing.take()
+        await writer.say("Hello")
+        await writer.fail(ProviderTimeout("They say nothing more."))
         await call.read_head()
         assert parts(await call.rest())[-1] == {"type": "error", "errorText": "They say nothing more."}
         assert call.complete
 
 
 async def test_a_second_attempt_is_not_noticed_before_the_first_word_and_ends_the_answer_after_it(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     async with client.calling(POST, asks()) as call:
         first = await writing.take()
@@ -227,32 +229,32 @@ async def test_other_errors_of_these_addresses_are_sentences_too(client: Client)
 
 
 async def test_a_page_that_is_opened_again_gets_the_same_bytes_from_the_first_one(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     async with client.calling(POST, asks()) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
         before = b"".join(await call.frames(4))
     async with client.stream("GET", STREAM) as again:
-        assert (again.status, again.headers["x-tailrace-job"]) == (200, scribe.job_id)
+        assert (again.status, again.headers["x-tailrace-job"]) == (200, writer.job_id)
         assert b"".join(await again.frames(4)) == before
-        await scribe.say(" there")
-        await scribe.complete()
+        await writer.say(" there")
+        await writer.complete()
         rest = await again.rest()
     assert text_of(before + rest) == "Hello there"
     assert rest.endswith(DONE)
 
 
-async def test_a_page_that_is_closed_stops_nothing(gateway: Gateway, client: Client, writing: Desk) -> None:
+async def test_a_page_that_is_closed_stops_nothing(gateway: Gateway, client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks()):
-        scribe = await writing.take()
+        writer = await writing.take()
     await gateway.services.hub.emptied()
     await gateway.services.viewer_heartbeat.report()
-    assert (await writing.store.load(scribe.job_id)).abandon_ms == 0
+    assert (await writing.store.load(writer.job_id)).abandon_ms == 0
 
 
-async def test_after_the_end_there_is_nothing_to_come_back_to(client: Client, writing: Desk) -> None:
+async def test_after_the_end_there_is_nothing_to_come_back_to(client: Client, writing: JobSide) -> None:
     assert (await client.get(STREAM)).status == 204
     assert "x-tailrace-job" not in (await client.get(STREAM)).headers
     await answer(client, writing, asks(), "Hi.")
@@ -263,13 +265,13 @@ async def test_after_the_end_there_is_nothing_to_come_back_to(client: Client, wr
     assert "x-tailrace-job" not in (await client.as_("sk-bob").get(STREAM)).headers
 
 
-async def test_another_tenants_chat_looks_like_none(client: Client, writing: Desk) -> None:
+async def test_another_tenants_chat_looks_like_none(client: Client, writing: JobSide) -> None:
     bob = client.as_("sk-bob")
     async with client.calling(POST, asks()):
-        scribe = await writing.take()
+        writer = await writing.take()
         assert (await bob.get(STREAM)).status == 204
         assert (await bob.post(STOP)).json() == {"success": True}
-        assert (await client.request("HEAD", STREAM)).headers["x-tailrace-job"] == scribe.job_id
+        assert (await client.request("HEAD", STREAM)).headers["x-tailrace-job"] == writer.job_id
 
 
 @pytest.mark.parametrize(
@@ -277,19 +279,19 @@ async def test_another_tenants_chat_looks_like_none(client: Client, writing: Des
     ["a/b c", "/", "a/stream", "x/stop", "東京", "🌊", "a\nb\n", "\x00", "%2F?#&", "}:{", "é" * 255],
     ids=lambda text: text[:8].encode("unicode_escape").decode(),
 )
-async def test_a_chats_id_and_a_messages_may_be_any_text(client: Client, writing: Desk, chat_id: str) -> None:
+async def test_a_chats_id_and_a_messages_may_be_any_text(client: Client, writing: JobSide, chat_id: str) -> None:
     address = f"/api/chat/{quote(chat_id, safe='')}"
     history = [message("Hello?", chat_id), message("Hi.", f"{chat_id[:-1]}!", "assistant")]
     async with client.calling(POST, asks(*history, id=chat_id)) as call:
-        scribe = await writing.take()
-        assert (await client.request("HEAD", f"{address}/stream")).headers["x-tailrace-job"] == scribe.job_id
+        writer = await writing.take()
+        assert (await client.request("HEAD", f"{address}/stream")).headers["x-tailrace-job"] == writer.job_id
         assert (await client.post(f"{address}/stop", {})).json() == {"success": True}
-        await scribe.fail(Cancelled.because("cancelled"))
+        await writer.fail(Cancelled.because("cancelled"))
         await call.read_head()
         await call.rest()
-    job = (await client.get(f"/v1/jobs/{scribe.job_id}")).json()
+    job = (await client.get(f"/v1/jobs/{writer.job_id}")).json()
     assert job["metadata"] == {"chat_id": chat_id, "message_id": history[-1]["id"]}
-    assert (await client.get(f"{address}/stream")).headers["x-tailrace-job"] == scribe.job_id
+    assert (await client.get(f"{address}/stream")).headers["x-tailrace-job"] == writer.job_id
 
 
 async def test_half_a_character_and_a_text_that_is_too_long_are_not_ids(client: Client) -> None:
@@ -304,11 +306,11 @@ async def test_half_a_character_and_a_text_that_is_too_long_are_not_ids(client: 
 
 
 async def test_a_stream_that_must_be_let_go_never_ends_properly(
-    gateway: Gateway, client: Client, writing: Desk
+    gateway: Gateway, client: Client, writing: JobSide
 ) -> None:
     async with client.calling(POST, asks()) as call:
-        scribe = await writing.take()
-        await scribe.say("Hello")
+        writer = await writing.take()
+        await writer.say("Hello")
         await call.read_head()
         await call.frames(4)
         (reader,) = gateway.services.hub.readers
@@ -318,7 +320,7 @@ async def test_a_stream_that_must_be_let_go_never_ends_properly(
 
 
 async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_back(
-    gateway: Gateway, client: Client, writing: Desk
+    gateway: Gateway, client: Client, writing: JobSide
 ) -> None:
     async with client.calling(POST, asks()) as call:
         await writing.take()
@@ -329,7 +331,7 @@ async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_bac
     assert (refused.status, refused.body, refused.headers["retry-after"]) == (503, b"We close.", "2")
 
 
-async def test_an_answer_that_redis_forgot_is_told_to_come_back(client: Client, writing: Desk) -> None:
+async def test_an_answer_that_redis_forgot_is_told_to_come_back(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks()) as call:
         keys = writing.keys.job((await writing.take()).job_id)
         await writing.client.delete(keys.record, keys.log, keys.request)
@@ -373,18 +375,18 @@ async def test_a_stop_closes_the_upstream_and_aborts_the_stream(settings: Settin
         assert (await client.post(STOP)).json() == {"success": True}
 
 
-async def test_a_stop_before_the_first_word_is_no_failure(client: Client, writing: Desk) -> None:
+async def test_a_stop_before_the_first_word_is_no_failure(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks()) as call:
-        scribe = await writing.take()
+        writer = await writing.take()
         stopping = asyncio.create_task(client.post(STOP))
-        await until_cancelled(writing, scribe)
-        await scribe.fail(Cancelled.because("cancelled"))
+        await until_cancelled(writing, writer)
+        await writer.fail(Cancelled.because("cancelled"))
         assert (await stopping).json() == {"success": True}
         await call.read_head()
         assert (call.status, parts(await call.rest())) == (200, [{"type": "abort"}, "[DONE]"])
 
 
-async def test_a_stop_for_an_answer_that_is_over_does_not_touch_the_next_one(client: Client, writing: Desk) -> None:
+async def test_a_stop_for_an_answer_that_is_over_does_not_touch_the_next_one(client: Client, writing: JobSide) -> None:
     first = await answer(client, writing, asks(), "Hi.")
     async with client.calling(POST, asks()):
         second = await writing.take()
@@ -404,13 +406,13 @@ async def test_a_stop_must_name_an_answer_by_a_text(client: Client) -> None:
 # Several turns, and several tabs.
 
 
-async def until_cancelled(writing: Desk, scribe: Scribe) -> None:
+async def until_cancelled(writing: JobSide, writer: LogWriter) -> None:
     async with asyncio.timeout(5):
-        while (await writing.store.load(scribe.job_id)).status.value != "cancelling":
+        while (await writing.store.load(writer.job_id)).status.value != "cancelling":
             pass
 
 
-async def test_the_last_of_two_tabs_is_answered_and_the_other_one_is_told(client: Client, writing: Desk) -> None:
+async def test_the_last_of_two_tabs_is_answered_and_the_other_one_is_told(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks(message("One?"))) as one:
         first = await writing.take()
         await first.say("Hello")
@@ -427,7 +429,7 @@ async def test_the_last_of_two_tabs_is_answered_and_the_other_one_is_told(client
             assert text_of(await two.rest()) == "Two."
 
 
-async def test_only_what_is_new_may_be_sent(client: Client, writing: Desk) -> None:
+async def test_only_what_is_new_may_be_sent(client: Client, writing: JobSide) -> None:
     await answer(client, writing, news(message("One?")), "One", ".")
     second = await answer(client, writing, news(message("Two?", "u2")), "Two.")
     third = await answer(client, writing, news(message("Three?", "u3")), "Three.")
@@ -439,11 +441,11 @@ async def test_only_what_is_new_may_be_sent(client: Client, writing: Desk) -> No
     assert [each["content"] for each in await asked(writing, third)] == ["One?", "One.", "Two?", "Two.", "Three?"]
 
 
-async def test_the_thoughts_that_led_to_words_are_kept_with_them(client: Client, writing: Desk) -> None:
+async def test_the_thoughts_that_led_to_words_are_kept_with_them(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, news(message("One?"))) as call:
-        scribe = await writing.take()
-        await scribe.say({"reasoning_content": "Hm."}, {"content": "One."})
-        await scribe.complete()
+        writer = await writing.take()
+        await writer.say({"reasoning_content": "Hm."}, {"content": "One."})
+        await writer.complete()
         await call.read_head()
         await call.rest()
     second = await answer(client, writing, news(message("Two?", "u2")), "Two.")
@@ -454,11 +456,11 @@ async def test_the_thoughts_that_led_to_words_are_kept_with_them(client: Client,
     }
 
 
-async def test_a_conversation_in_the_form_of_an_earlier_version_goes_on(client: Client, writing: Desk) -> None:
+async def test_a_conversation_in_the_form_of_an_earlier_version_goes_on(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, news(message("One?"))) as call:
-        scribe = await writing.take()
-        await scribe.say({"content": [{"type": "text", "text": "O"}]}, {"tool_calls": [None]}, {"content": "ne."})
-        await scribe.complete()
+        writer = await writing.take()
+        await writer.say({"content": [{"type": "text", "text": "O"}]}, {"tool_calls": [None]}, {"content": "ne."})
+        await writer.complete()
         await call.read_head()
         assert text_of(await call.rest()) == "ne."
     second = await answer(client, writing, news(message("Two?", "u2")), "Two.")
@@ -466,14 +468,14 @@ async def test_a_conversation_in_the_form_of_an_earlier_version_goes_on(client: 
 
 
 async def test_a_call_keeps_the_state_of_its_upstream_on_the_way_through_the_page(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     signature = {"google": {"thought_signature": "s"}}
     first = {"index": 0, "id": "t1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
     async with client.calling(POST, news(message("Weather?"))) as call:
-        scribe = await writing.take()
-        await scribe.say({"reasoning_content": "I must look."}, {"tool_calls": [{**first, "extra_content": signature}]})
-        await scribe.complete()
+        writer = await writing.take()
+        await writer.say({"reasoning_content": "I must look."}, {"tool_calls": [{**first, "extra_content": signature}]})
+        await writer.complete()
         await call.read_head()
         made = parts(await call.rest())
     (available,) = [part for part in made if part != "[DONE]" and part["type"] == "tool-input-available"]
@@ -495,22 +497,22 @@ async def test_a_call_keeps_the_state_of_its_upstream_on_the_way_through_the_pag
     ]
 
 
-async def test_a_whole_history_may_be_followed_by_what_is_new(client: Client, writing: Desk) -> None:
+async def test_a_whole_history_may_be_followed_by_what_is_new(client: Client, writing: JobSide) -> None:
     history = [message("One?"), message("One.", "a1", "assistant"), message("Two?", "u2")]
     await answer(client, writing, asks(*history, system="Be brief."), "Two.")
-    scribe = await answer(client, writing, news(message("Three?", "u3"), system="Be long."), "Three.")
-    said = [each["content"] for each in await asked(writing, scribe)]
+    writer = await answer(client, writing, news(message("Three?", "u3"), system="Be long."), "Three.")
+    said = [each["content"] for each in await asked(writing, writer)]
     assert said == ["Be long.", "One?", "One.", "Two?", "Two.", "Three?"]
 
 
-async def test_an_answer_may_be_asked_for_anew(client: Client, writing: Desk) -> None:
+async def test_an_answer_may_be_asked_for_anew(client: Client, writing: JobSide) -> None:
     await answer(client, writing, news(message("One?")), "One.")
     again = news(message("One?"), trigger="regenerate-message", messageId="whatever")
-    scribe = await answer(client, writing, again, "Uno.")
-    assert await asked(writing, scribe) == [{"role": "user", "content": "One?"}]
+    writer = await answer(client, writing, again, "Uno.")
+    assert await asked(writing, writer) == [{"role": "user", "content": "One?"}]
 
 
-async def test_what_was_said_before_a_stop_was_said(client: Client, writing: Desk) -> None:
+async def test_what_was_said_before_a_stop_was_said(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, news(message("One?"))) as call:
         first = await writing.take()
         await first.say("On")
@@ -523,7 +525,7 @@ async def test_what_was_said_before_a_stop_was_said(client: Client, writing: Des
     assert [each["content"] for each in await asked(writing, second)] == ["One?", "On", "Two?"]
 
 
-async def test_a_conversation_of_which_the_words_are_gone_must_be_sent_whole(client: Client, writing: Desk) -> None:
+async def test_a_conversation_of_which_the_words_are_gone_must_be_sent_whole(client: Client, writing: JobSide) -> None:
     first = await answer(client, writing, news(message("One?")), "One.")
     await writing.client.delete(writing.keys.job(first.job_id).record)
     refused = await client.post(POST, news(message("Two?", "u2")))
@@ -535,7 +537,7 @@ async def test_a_conversation_of_which_the_words_are_gone_must_be_sent_whole(cli
 
 
 async def test_a_conversation_of_which_the_last_job_was_deleted_must_be_sent_whole(
-    client: Client, writing: Desk
+    client: Client, writing: JobSide
 ) -> None:
     first = await answer(client, writing, news(message("One?")), "One.")
     response = first.job_id.replace("job_", "resp_")
@@ -543,7 +545,7 @@ async def test_a_conversation_of_which_the_last_job_was_deleted_must_be_sent_who
     assert (await client.post(POST, news(message("Two?", "u2")))).status == 400
 
 
-async def test_a_conversation_that_has_grown_too_large_is_refused(settings: Settings, writing: Desk) -> None:
+async def test_a_conversation_that_has_grown_too_large_is_refused(settings: Settings, writing: JobSide) -> None:
     small = settings.model_copy(update={"max_body_bytes": 1024})
     async with running_gateway(small) as gateway:
         await answer(gateway.client, writing, news(message("One?")), "x" * 1000)
@@ -551,7 +553,7 @@ async def test_a_conversation_that_has_grown_too_large_is_refused(settings: Sett
     assert (refused.status, refused.body) == (413, b"A conversation may have at most 1024 bytes; start a new one.")
 
 
-async def test_a_turn_that_is_refused_leaves_the_one_before_alone(settings: Settings, writing: Desk) -> None:
+async def test_a_turn_that_is_refused_leaves_the_one_before_alone(settings: Settings, writing: JobSide) -> None:
     shallow = settings.model_copy(update={"max_depth": 1})
     async with running_gateway(shallow) as gateway, gateway.client.calling(POST, asks()):
         first = await writing.take()
@@ -593,7 +595,7 @@ async def statuses(system: System) -> list[str]:
 
 
 async def test_a_stop_that_comes_before_the_job_is_recorded_ends_it(
-    gateway: Gateway, client: Client, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, client: Client, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit = gateway.services.admission.submit
 
@@ -605,7 +607,7 @@ async def test_a_stop_that_comes_before_the_job_is_recorded_ends_it(
     assert (await client.post(POST, asks())).body == ABORTED
 
 
-async def test_a_job_whose_gateway_died_on_the_way_is_found_and_superseded(client: Client, writing: Desk) -> None:
+async def test_a_job_whose_gateway_died_on_the_way_is_found_and_superseded(client: Client, writing: JobSide) -> None:
     lost = await writing.create()
     chats = Conversations(writing.client, writing.keys, retention_s=60)
     await chats.begin("alice", "c1", lost, last=None, whole=True, timeout_s=30)

@@ -23,7 +23,7 @@ from shared.store.viewers import View, Viewers
 from tests.support.client import TIMEOUT_S
 from tests.support.core import make_spec
 from tests.support.gateway import running_gateway, until
-from tests.support.scribe import PROMPT, Desk, Scribe, desk
+from tests.support.log_writer import PROMPT, JobSide, LogWriter, job_side
 from tests.support.valkey import running_valkey
 
 GRACE_S = 5.0
@@ -44,12 +44,12 @@ def heartbeat(services: Services) -> ViewerHeartbeat:
 
 
 @pytest.fixture
-async def job(writing: Desk) -> Scribe:
+async def job(writing: JobSide) -> LogWriter:
     """Return a running job that is given up without viewers, and has a scheduled check, as each does."""
     return await started(writing)
 
 
-async def started(writing: Desk, **changes: Any) -> Scribe:
+async def started(writing: JobSide, **changes: Any) -> LogWriter:
     """Start a job in the same way, with changes to its spec."""
     spec: JobSpec = make_spec(**{"abandonment": ABANDONABLE, "timeout_s": 600.0, **changes})
     await writing.store.create(spec, 1)
@@ -57,19 +57,19 @@ async def started(writing: Desk, **changes: Any) -> Scribe:
     return await writing.begin(spec.id)
 
 
-async def abandoned_in_s(writing: Desk, job: Scribe) -> float:
+async def abandoned_in_s(writing: JobSide, job: LogWriter) -> float:
     """In how many seconds the job is given up."""
     return (await writing.store.load(job.job_id)).abandon_ms / 1000 - SystemClock().wall_ms() / 1000
 
 
-async def looked_at_in_s(writing: Desk, job: Scribe) -> float:
+async def looked_at_in_s(writing: JobSide, job: LogWriter) -> float:
     """Return in how many seconds the reaper checks it."""
     score: float | None = await writing.client.zscore(writing.keys.active, job.job_id)
     assert score is not None
     return score / 1000 - SystemClock().wall_ms() / 1000
 
 
-async def viewers(services: Services, job: Scribe) -> int:
+async def viewers(services: Services, job: LogWriter) -> int:
     """Return the published count of viewers."""
     (count,) = await services.viewers.count([job.job_id])
     return count
@@ -82,7 +82,7 @@ async def shown(so: Callable[[], Coroutine[Any, Any, bool]]) -> None:
             pass
 
 
-def readers_of(heartbeat: ViewerHeartbeat, job: Scribe, *, abandonable: bool = True, counted: bool = False) -> Any:
+def readers_of(heartbeat: ViewerHeartbeat, job: LogWriter, *, abandonable: bool = True, counted: bool = False) -> Any:
     return heartbeat.reader(job.job_id, START, abandonable=abandonable, counted=counted)
 
 
@@ -104,7 +104,7 @@ def no_signs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_signs")
 async def test_a_reader_is_told_at_once_and_his_departure_too(
-    services: Services, heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
+    services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     async with readers_of(heartbeat, job):
         await shown(lambda: _is(viewers(services, job), 1))
@@ -121,7 +121,7 @@ async def _is(counting: Coroutine[Any, Any, int], expected: int) -> bool:
 
 @pytest.mark.usefixtures("no_signs")
 async def test_the_last_of_many_readers_counts(
-    services: Services, heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
+    services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     async with readers_of(heartbeat, job):
         async with readers_of(heartbeat, job):
@@ -135,7 +135,7 @@ async def test_the_last_of_many_readers_counts(
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_one_of_two_gateways_may_lose_its_readers(settings: Settings, writing: Desk, job: Scribe) -> None:
+async def test_one_of_two_gateways_may_lose_its_readers(settings: Settings, writing: JobSide, job: LogWriter) -> None:
     async with running(settings) as one, running(settings) as two, readers_of(two.viewer_heartbeat, job):
         await two.viewer_heartbeat.report()
         async with readers_of(one.viewer_heartbeat, job):
@@ -149,7 +149,7 @@ async def test_one_of_two_gateways_may_lose_its_readers(settings: Settings, writ
 
 @pytest.mark.usefixtures("quick_signs")
 async def test_while_readers_are_there_the_lease_goes_on(
-    heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
+    heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     async with readers_of(heartbeat, job):
         await heartbeat.report()
@@ -157,13 +157,13 @@ async def test_while_readers_are_there_the_lease_goes_on(
         await shown(lambda: _is_later(writing, job, before))
 
 
-async def _is_later(writing: Desk, job: Scribe, than_ms: int) -> bool:
+async def _is_later(writing: JobSide, job: LogWriter, than_ms: int) -> bool:
     return (await writing.store.load(job.job_id)).abandon_ms > than_ms
 
 
 @pytest.mark.usefixtures("no_signs")
 async def test_of_a_job_that_goes_on_anyway_nothing_is_told_in_a_hurry(
-    services: Services, heartbeat: ViewerHeartbeat, writing: Desk
+    services: Services, heartbeat: ViewerHeartbeat, writing: JobSide
 ) -> None:
     job = await started(writing, abandonment=Abandonment())
     async with readers_of(heartbeat, job, abandonable=False):
@@ -176,7 +176,7 @@ async def test_of_a_job_that_goes_on_anyway_nothing_is_told_in_a_hurry(
 
 
 @pytest.mark.usefixtures("quick_signs")
-async def test_but_it_is_told(services: Services, heartbeat: ViewerHeartbeat, writing: Desk) -> None:
+async def test_but_it_is_told(services: Services, heartbeat: ViewerHeartbeat, writing: JobSide) -> None:
     job = await started(writing, abandonment=Abandonment())
     async with readers_of(heartbeat, job, abandonable=False):
         await shown(lambda: _is(viewers(services, job), 1))
@@ -184,7 +184,7 @@ async def test_but_it_is_told(services: Services, heartbeat: ViewerHeartbeat, wr
 
 @pytest.mark.usefixtures("no_signs")
 async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_end(
-    services: Services, heartbeat: ViewerHeartbeat, writing: Desk, monkeypatch: pytest.MonkeyPatch
+    services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[View] = []
 
@@ -205,7 +205,7 @@ async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_
 
 @pytest.mark.usefixtures("no_signs")
 async def test_a_second_reader_of_his_job_is_told(
-    services: Services, heartbeat: ViewerHeartbeat, writing: Desk
+    services: Services, heartbeat: ViewerHeartbeat, writing: JobSide
 ) -> None:
     job = await started(writing, viewer=heartbeat._gateway)
     async with readers_of(heartbeat, job), readers_of(heartbeat, job, counted=True):
@@ -215,7 +215,7 @@ async def test_a_second_reader_of_his_job_is_told(
 
 @pytest.mark.usefixtures("no_signs")
 async def test_a_reader_whose_request_is_cancelled_has_left_too(
-    heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
+    heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     reading = asyncio.Event()
 
@@ -235,7 +235,7 @@ async def test_a_reader_whose_request_is_cancelled_has_left_too(
 
 @pytest.mark.usefixtures("no_signs")
 async def test_whom_the_gateway_lets_go_has_a_lease_to_come_back(
-    services: Services, heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe
+    services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     """A deploy must not cancel jobs that have readers."""
     async with readers_of(heartbeat, job) as reader:
@@ -247,7 +247,9 @@ async def test_whom_the_gateway_lets_go_has_a_lease_to_come_back(
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_caller_who_can_not_come_back_has_left(heartbeat: ViewerHeartbeat, writing: Desk, job: Scribe) -> None:
+async def test_a_caller_who_can_not_come_back_has_left(
+    heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
+) -> None:
     async with heartbeat.reader(job.job_id, START, abandonable=True, resumable=False) as reader:
         await heartbeat.report()
         reader.break_off("This gateway is shutting down.")
@@ -256,7 +258,7 @@ async def test_a_caller_who_can_not_come_back_has_left(heartbeat: ViewerHeartbea
 
 
 async def test_a_gateway_that_stops_tells_of_all_departures_first(
-    settings: Settings, writing: Desk, job: Scribe
+    settings: Settings, writing: JobSide, job: LogWriter
 ) -> None:
     async with running(settings) as services, readers_of(services.viewer_heartbeat, job):
         await services.viewer_heartbeat.report()
@@ -292,7 +294,7 @@ async def test_a_lost_redis_ends_nothing_and_the_signs_go_on_when_it_is_back(
 ) -> None:
     async with running_valkey(tmp_path) as valkey:
         private = settings.model_copy(update={"redis_url": valkey.url})
-        async with desk(private) as writing, running(private) as services:
+        async with job_side(private) as writing, running(private) as services:
             job = await started(writing)
             async with readers_of(services.viewer_heartbeat, job), asyncio.timeout(2 * TIMEOUT_S):
                 await services.viewer_heartbeat.report()
@@ -310,7 +312,7 @@ async def test_a_departure_that_redis_did_not_hear_of_is_told_when_it_is_back(
 ) -> None:
     async with running_valkey(tmp_path) as valkey:
         private = settings.model_copy(update={"redis_url": valkey.url})
-        async with desk(private) as writing, running(private) as services:
+        async with job_side(private) as writing, running(private) as services:
             job = await started(writing)
             async with readers_of(services.viewer_heartbeat, job):
                 await services.viewer_heartbeat.report()
@@ -329,7 +331,7 @@ async def test_a_departure_that_redis_did_not_hear_of_is_told_when_it_is_back(
 async def test_an_error_of_redis_does_not_end_the_signs(
     services: Services,
     heartbeat: ViewerHeartbeat,
-    job: Scribe,
+    job: LogWriter,
     error: Exception,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -348,7 +350,7 @@ async def test_an_error_of_redis_does_not_end_the_signs(
 
 @pytest.mark.usefixtures("no_signs")
 async def test_a_repeated_call_is_not_cancelled_because_its_first_caller_left(
-    settings: Settings, writing: Desk
+    settings: Settings, writing: JobSide
 ) -> None:
     body, key = {"model": "scripted", "messages": PROMPT}, {"Idempotency-Key": "once"}
     async with running_gateway(settings.model_copy(update={"disconnect_grace_s": GRACE_S})) as gateway:

@@ -25,8 +25,8 @@ from shared.config.settings import Settings, load_settings
 from shared.model.bounds import BODY_BYTES, CONTAINERS, ENTRY_BYTES, KIB, LOG_BYTES, PAGE_BYTES, READER_BYTES
 from tests.load.readers import KEY, allow_files, idle_readers, request, resident
 from tests.support.client import Client
+from tests.support.log_writer import JobSide, job_side
 from tests.support.processes import Processes, Running
-from tests.support.scribe import Desk, desk
 from tests.support.valkey import running_valkey
 
 TOLERANCE: Final = 0.15
@@ -43,7 +43,7 @@ class Place:
 
     gateway: Running
     client: Client
-    desk: Desk
+    job_side: JobSide
     stack: AsyncExitStack
     """Closes the connections that it holds."""
 
@@ -83,7 +83,7 @@ async def connections(place: Place, count: int) -> None:
 
 async def idle(place: Place, count: int) -> None:
     """Read silent jobs."""
-    jobs = [(await place.desk.started()).job_id for _ in range(5)]
+    jobs = [(await place.job_side.started()).job_id for _ in range(5)]
     await place.stack.enter_async_context(idle_readers(place.port, jobs, count))
 
 
@@ -91,13 +91,13 @@ async def frozen(place: Place, count: int) -> None:
     """Read busy jobs, each its own, and take nothing: a page is on its way, and live frames wait."""
     entries = (PAGE_BYTES + ENTRY_BYTES) // (_AT_ONCE * len(_DELTA)) + 1
     for _ in range(count):
-        scribe = await place.desk.started()
+        writer = await place.job_side.started()
         for _ in range(entries):
-            await scribe.say(*[_DELTA] * _AT_ONCE)
-        await place.connect(request(scribe.job_id), small=True)
+            await writer.say(*[_DELTA] * _AT_ONCE)
+        await place.connect(request(writer.job_id), small=True)
         await asyncio.sleep(_SETTLE_S / 4)
         for _ in range(READER_BYTES // len(_DELTA) - 3):
-            await scribe.say(_DELTA)
+            await writer.say(_DELTA)
 
 
 async def bodies(place: Place, count: int) -> None:
@@ -113,9 +113,9 @@ async def callers(place: Place, count: int) -> None:
     head = f"POST /v1/chat/completions HTTP/1.1\r\n{_HEAD}Content-Length: {len(body)}\r\n\r\n"
     for _ in range(count):
         await place.connect((head + body).encode())
-        scribe = await place.desk.take()
+        writer = await place.job_side.take()
         for _ in range(LOG_BYTES // (_AT_ONCE * len(_DELTA))):
-            await scribe.say(*[_DELTA] * _AT_ONCE)
+            await writer.say(*[_DELTA] * _AT_ONCE)
 
 
 async def decoded(place: Place, count: int) -> None:
@@ -133,12 +133,12 @@ async def decoded(place: Place, count: int) -> None:
 
 async def references(place: Place, count: int) -> None:
     """Refer to an answer of many small tokens, as large as all that a request may refer to."""
-    scribe = await place.desk.started()
+    writer = await place.job_side.started()
     each = len(b'{"content":" abc"}')
     for _ in range(BODY_BYTES // each // 1000 - 1):
-        await scribe.say(*[" abc"] * 1000)
-    await scribe.complete()
-    reference = {"type": "item_reference", "id": f"{scribe.job_id.replace('job_', 'msg_')}_0"}
+        await writer.say(*[" abc"] * 1000)
+    await writer.complete()
+    reference = {"type": "item_reference", "id": f"{writer.job_id.replace('job_', 'msg_')}_0"}
     for _ in range(count):
         answer = await place.client.post("/v1/responses", {"model": "told", "background": True, "input": [reference]})
         assert answer.status == 200, answer.body
@@ -208,7 +208,7 @@ async def weigh(settings: Settings, kind: Kind, *, share: float = 1.0) -> Weight
 async def _place(settings: Settings) -> AsyncIterator[Place]:
     # No item is broken off meanwhile.
     needed = settings.model_copy(update={"drain_s": 0.0, "send_timeout_s": 300.0, "timeout_s": 600.0})
-    async with desk(needed) as opened, Processes(needed) as processes:
+    async with job_side(needed) as opened, Processes(needed) as processes:
         gateway = await processes.gateway()
         async with AsyncExitStack() as stack:
             yield Place(gateway, Client(urlsplit(gateway.url).port or 0, KEY), opened, stack)

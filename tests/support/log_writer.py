@@ -1,7 +1,8 @@
 """A job's log, written as its worker would write it, so that a test decides its events and their time.
 
-`Desk` is a connection to Redis with the job side on it; `Scribe` is one execution of one job. Messages can be lost on
-purpose: a desk that is `unheard` logs its entries, but publishes nothing that a reader hears. Not here: providers.
+`JobSide` is the job side of Redis, on a connection of its own; `LogWriter` is one execution of one job. Messages can be
+lost on purpose: an `unheard` job side logs its entries, but publishes nothing that a reader receives. Not here:
+providers.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ class UnheardKeys(Keys):
         return dataclasses.replace(super().job(job_id), channel=self.channel(job_id) + ":unheard")
 
 
-class Desk:
+class JobSide:
     """The job side of Redis, in a worker's place."""
 
     def __init__(self, client: Client, settings: Settings, *, unheard: bool = False) -> None:
@@ -58,27 +59,27 @@ class Desk:
         await self.store.create(spec, 1)
         return job_id
 
-    async def begin(self, job_id: str) -> "Scribe":
+    async def begin(self, job_id: str) -> "LogWriter":
         """Begin the next execution of a job."""
         epoch = (await self.store.load(job_id)).last.epoch
         execution = await self.store.begin(job_id, _owner(), epoch=epoch, model="scripted", provider="test")
         assert isinstance(execution, Execution), execution
-        return Scribe(self, execution)
+        return LogWriter(self, execution)
 
-    async def take(self) -> "Scribe":
+    async def take(self) -> "LogWriter":
         """Wait for the next job of the lane and begin it."""
         async with asyncio.timeout(TIMEOUT_S):
             while not isinstance(taken := await self.queue.take([DEFAULT_LANE], _owner(), lease_s=60), Taken):
                 await self.queue.wait_for_wake_up(self.client, [DEFAULT_LANE], TIMEOUT_S)
         return await self.begin(taken.job_id)
 
-    async def begin_the_end(self, job_id: str) -> "Scribe":
+    async def begin_the_end(self, job_id: str) -> "LogWriter":
         """Return the next epoch of a job, for a process that ends it in its worker's place."""
         execution = await self.store.take_over(job_id, _owner())
         assert isinstance(execution, Execution), execution
-        return Scribe(self, execution)
+        return LogWriter(self, execution)
 
-    async def started(self, **options: Any) -> "Scribe":
+    async def started(self, **options: Any) -> "LogWriter":
         """Create a job that runs. Options: see `create`."""
         return await self.begin(await self.create(**options))
 
@@ -92,11 +93,11 @@ class Desk:
         return b"".join(await self.entries(job_id))
 
 
-class Scribe:
+class LogWriter:
     """One execution of one job."""
 
-    def __init__(self, desk: Desk, execution: Execution) -> None:
-        self.desk = desk
+    def __init__(self, job_side: JobSide, execution: Execution) -> None:
+        self.job_side = job_side
         self.execution = execution
         self.job_id = execution.job_id
         self._seq = execution.seq
@@ -120,7 +121,7 @@ class Scribe:
     async def say(self, *deltas: Any) -> bytes:
         """Append one entry, see `entry`; its frames."""
         entry = self.entry(*deltas)
-        answers = await self.desk.log.append([entry])
+        answers = await self.job_side.log.append([entry])
         assert answers == [Written()], answers
         return entry.frames
 
@@ -134,21 +135,21 @@ class Scribe:
         await self._end(ended_badly(error, None, self._tally))
 
     async def _end(self, ending: Ending) -> None:
-        answer = await finish(self.desk.store, self.execution, ending, self._seq + 1)
+        answer = await finish(self.job_side.store, self.execution, ending, self._seq + 1)
         assert answer == Written(), answer
         self._seq += 1
 
 
 def _owner() -> str:
     """Make a new owner for each execution, as a worker does."""
-    return f"scribe-{secrets.token_hex(6)}"
+    return f"writer-{secrets.token_hex(6)}"
 
 
 @asynccontextmanager
-async def desk(settings: Settings, *, unheard: bool = False) -> AsyncIterator[Desk]:
-    """A desk of its own connections."""
+async def job_side(settings: Settings, *, unheard: bool = False) -> AsyncIterator[JobSide]:
+    """Open the job side with connections of its own."""
     client = open_client(redis_url_of(settings))
     try:
-        yield Desk(client, settings, unheard=unheard)
+        yield JobSide(client, settings, unheard=unheard)
     finally:
         await client.aclose()
