@@ -6,29 +6,34 @@ wire format (dialects/ai_sdk).
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.admission.auth import Caller
-from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import RequestOptions
 from gateway.api.allowance import Allowance
 from gateway.api.dialect_stream import DialectStream
 from gateway.api.incoming import Incoming
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.services import Services, services_of
-from gateway.dialects.ai_sdk.request import Turn, UiRequest, read_chat_id, read_ui_request
+from gateway.dialects.ai_sdk.request import read_chat_id
 from gateway.dialects.ai_sdk.stream import UiMessageStream
-from gateway.dialects.chat.stream import ChatCompletion, ChatOptions
 from gateway.dialects.errors import Failure, failure_of, headers_of
 from gateway.http.bodies import AsciiJSONResponse, read_body
 from gateway.http.errors import Face
-from gateway.http.heavy_work import RequestWork
-from gateway.http.json_body import decode_object, decode_optional_object
+from gateway.http.heavy_work import Requester
+from gateway.preparation.ui_chat import (
+    MESSAGE_ID,
+    Conversation,
+    UiFacts,
+    not_stored,
+    prepare_turn,
+    read_facts,
+    read_stop,
+)
 from gateway.streams.reader import StreamBroken
 from gateway.streams.sse import STREAM_HEADERS, EventStream, encode_headers, watching
 from shared.model.errors import (
@@ -41,14 +46,13 @@ from shared.model.errors import (
     TailraceError,
     Unavailable,
 )
-from shared.model.events import START, decode_frame
-from shared.model.jobs import Job, OnDisconnect
+from shared.model.events import START, data_size
+from shared.model.jobs import Job
 from shared.model.lifecycle import State
 from shared.model.text import escaped
 
 STREAM_HEADER = "x-vercel-ai-ui-message-stream"
 _VERSION = "v1"
-_CHAT, _MESSAGE = "chat_id", "message_id"
 # Tabs may send at the same time; each attempt admits one of them.
 _TRIES: Final = 5
 
@@ -57,11 +61,9 @@ async def create(request: Request) -> Response:
     """Serve `POST /api/chat`."""
     services = services_of(request)
     incoming = await Incoming.receive(request, services)
-    caller, work = incoming.caller, incoming.work
-    body = await work.run_here(decode_object, incoming.raw)
-    asked = await work.run_here(read_ui_request, body)
-    services.open_streams.enter(request.scope, caller.tenant)
-    job = await _submit(services, caller, asked, RequestOptions.of(request.headers), work)
+    facts = await incoming.work.run(read_facts, incoming.raw)
+    services.open_streams.enter(request.scope, incoming.caller.tenant)
+    job = await _submit(services, incoming, facts)
     return UiChat(services, job, counted=True)
 
 
@@ -90,12 +92,8 @@ async def stop(request: Request) -> Response:
     services = services_of(request)
     caller = services.keyring.caller(request.headers.get("authorization"))
     raw = await read_body(request, services.settings.max_body_bytes)
-    body = await services.heavy.run_here(len(raw), decode_optional_object, raw)
-    job_id = body.get("activeStreamId")
-    if job_id is not None and not isinstance(job_id, str):
-        raise InvalidRequest(
-            f"activeStreamId must be the job id in the header {JOB_HEADER} of the answer.", param="activeStreamId"
-        )
+    by = Requester(caller.tenant, request)
+    job_id = await services.heavy.run(by, len(raw), read_stop, raw, JOB_HEADER)
     stopped = await services.conversations.stop(caller.tenant, _chat_id(request), job_id)
     for job in await _jobs(services, stopped):
         await cancel_job(services, job)
@@ -112,33 +110,20 @@ async def _jobs(services: Services, job_ids: Sequence[str]) -> list[Job]:
     return [job for job in found if isinstance(job, Job) and not job.hidden]
 
 
-async def _submit(
-    services: Services, caller: Caller, asked: UiRequest, options: RequestOptions, work: RequestWork
-) -> Job:
+async def _submit(services: Services, incoming: Incoming, facts: UiFacts) -> Job:
     """Admit the next turn. The chat's previous job is cancelled, here or by its own tab."""
-    conversations, chat = services.conversations, (caller.tenant, asked.chat_id)
-    model = asked.parameters.get("model") or await _default_model(services)
+    conversations, chat = services.conversations, (incoming.caller.tenant, facts.chat_id)
+    model = "" if facts.names_model else await _default_model(services)
     for _ in range(_TRIES):
-        former = _NOTHING if asked.whole else await _former(services, *chat, work)
-        turns = await work.run_here(_turns, asked, former)
-        job_id = services.admission.new_id()
-        messages = [message for turn in turns for message in turn.messages]
-        call = JobRequest(
-            "ai_sdk.chat",
-            {**asked.parameters, "model": model, "messages": messages},
-            {},
-            options,
-            on_disconnect=OnDisconnect.CONTINUE,
-            metadata={_CHAT: asked.chat_id, _MESSAGE: asked.message_id(job_id)},
-            continued=True,
-        )
-        spec = await work.run_here(services.admission.specs.admit, call, caller, job_id)
-        if not asked.whole and len(spec.request) > services.settings.max_body_bytes:
+        former = None if facts.whole else await _former(services, *chat, incoming)
+        incoming.head = replace(incoming.head, job_id=services.admission.new_id())
+        prepared = await incoming.prepare(prepare_turn, model, former)
+        spec, job_id = prepared.spec, prepared.spec.id
+        if not facts.whole and len(spec.request) > services.settings.max_body_bytes:
             raise _too_long(services)
         await services.admission.check_model(spec)
-        superseded = await conversations.begin(
-            *chat, job_id, last=former.last, whole=asked.whole, timeout_s=spec.timeout_s
-        )
+        last = None if former is None else former.job.id
+        superseded = await conversations.begin(*chat, job_id, last=last, whole=facts.whole, timeout_s=spec.timeout_s)
         if superseded is None:
             continue
         try:
@@ -146,8 +131,7 @@ async def _submit(
         except (RequestError, MemoryFull):
             await conversations.stop(*chat, job_id)  # a refusal stores nothing
             raise
-        sizes = [(turn.id, len(turn.messages)) for turn in turns]
-        answered = await conversations.commit(*chat, job_id, sizes, timeout_s=spec.timeout_s)
+        answered = await conversations.commit(*chat, job_id, prepared.turns, timeout_s=spec.timeout_s)
         for each in await _jobs(services, [*superseded, *([job_id] if answered is None else answered)]):
             await cancel_job(services, each, wait=False)
         return job
@@ -165,32 +149,7 @@ async def _default_model(services: Services) -> str:
     return models[0]
 
 
-def _turns(asked: UiRequest, former: "_Former") -> list[Turn]:
-    return _with_system(asked.system, asked.after(former.turns))
-
-
-def _with_system(system: str | None, turns: Sequence[Turn]) -> list[Turn]:
-    if system is None:
-        return list(turns)
-    return [Turn("", [{"role": "system", "content": system}]), *(turn for turn in turns if not _is_system(turn))]
-
-
-def _is_system(turn: Turn) -> bool:
-    """Return whether this is the system turn that an app set beside the page's messages: it has no id."""
-    return not turn.id and [message["role"] for message in turn.messages] == ["system"]
-
-
-class _Former(NamedTuple):
-    """Hold a conversation so far, and the job that ended it."""
-
-    last: str | None
-    turns: Sequence[Turn]
-
-
-_NOTHING = _Former(None, ())
-
-
-async def _former(services: Services, tenant: str, chat_id: str, work: RequestWork) -> _Former:
+async def _former(services: Services, tenant: str, chat_id: str, incoming: Incoming) -> Conversation | None:
     """Read a conversation from its last job: the job's request, and its answer.
 
     Raises:
@@ -199,33 +158,24 @@ async def _former(services: Services, tenant: str, chat_id: str, work: RequestWo
     """
     conversation = await services.conversations.load(tenant, chat_id)
     if conversation.last is None:
-        return _NOTHING
+        return None
     try:
-        job, request = await services.store.load_with_request(conversation.last)
+        job, request = await services.store.load_with_stored(conversation.last)
         if job.hidden:
-            raise JobNotFound("It was deleted.")
-        work.size += services.settings.max_body_bytes  # its size is not known, but bounded
-        said = await _said(services, job, work)
+            raise not_stored()
+        frames = await _frames(services, job)
     except (JobNotFound, BrokenJob):
-        raise InvalidRequest(
-            "messages must hold the whole conversation: its earlier messages are no longer stored.", param="messages"
-        ) from None
-    messages, turns = iter(request["messages"]), []
-    for message_id, size in conversation.turns:
-        turns.append(Turn(message_id, [next(messages) for _ in range(size)]))
-    return _Former(job.id, [*turns, Turn(job.metadata[_MESSAGE], said)])
+        raise not_stored() from None
+    incoming.work.size += len(request) + len(frames)
+    return Conversation(job, request, frames, conversation.turns)
 
 
-async def _said(services: Services, job: Job, work: RequestWork) -> list[dict[str, Any]]:
-    """Return the message that a job has given, if any. The page sends tool calls together with their results."""
-    completion = ChatCompletion(ChatOptions(job.id, job.model))
-    allowance = Allowance(services.settings.max_body_bytes, _too_long(services))
+async def _frames(services: Services, job: Job) -> bytes:
+    allowance, frames = Allowance(services.settings.max_body_bytes, _too_long(services)), bytearray()
     async for frame in services.hub.replay_log.frames(job.id):
-        event = decode_frame(frame)
-        allowance.take(len(event.data))
-        completion.accept(event)
-    message = await work.run_here(completion.message)
-    return [] if message is None else [message]
+        allowance.take(data_size(frame))
+        frames += frame
+    return bytes(frames)
 
 
 class UiChat(Response):
@@ -237,7 +187,7 @@ class UiChat(Response):
         self._job_id = job.id
         self._abandonable = job.abandonable
         self._counted = counted
-        self._message_id = job.metadata[_MESSAGE]
+        self._message_id = job.metadata[MESSAGE_ID]
         self._extra = {STREAM_HEADER: _VERSION, JOB_HEADER: job.id}
 
     def head(self) -> Response:

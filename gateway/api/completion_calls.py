@@ -19,7 +19,9 @@ from gateway.dialects.chat.chunk_stream import ChunkStream
 from gateway.dialects.chat.resumed_stream import ResumedStream
 from gateway.dialects.chat.stream_request import resumed_at
 from gateway.dialects.chat.whole_answer import WholeAnswer
+from gateway.http.heavy_work import Requester
 from gateway.preparation.completion import PreparedCompletion
+from gateway.preparation.stored_answer import completion_options
 from shared.model.errors import BadCursor, JobNotFound
 
 _Options = TypeVar("_Options", bound=AnswerOptions)
@@ -70,7 +72,9 @@ class CompletionDialect(Generic[_Options]):
             return Response(headers={JOB_HEADER: job.id})
         if streaming:
             services.open_streams.enter(request.scope, caller.tenant)
-        options = self.options.of(job.id, job.model, await services.store.request(job.id))
+        stored = await services.store.stored_request(job.id)
+        by = Requester(caller.tenant, request)
+        options = await services.heavy.run(by, len(stored), completion_options, stored, self.options, job.id, job.model)
         services.metrics.resumes.of().add(cursor is not None)
         stream = self.stream(options)
         translator = stream if cursor is None else ResumedStream(stream, cursor)

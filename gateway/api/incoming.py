@@ -23,11 +23,12 @@ T = TypeVar("T")
 class Incoming:
     """Hold a request of a caller, whose body is complete."""
 
-    def __init__(self, caller: Caller, head: RequestHead, raw: bytes, work: RequestWork) -> None:
+    def __init__(self, services: Services, request: Request, caller: Caller, head: RequestHead, raw: bytes) -> None:
         self.caller = caller
         self.head = head
         self.raw = raw
-        self.work = work
+        self.by = Requester(caller.tenant, request)
+        self.work = RequestWork(services.heavy, self.by, len(raw))
 
     @classmethod
     async def receive(cls, request: Request, services: Services) -> Self:
@@ -47,7 +48,7 @@ class Incoming:
             RequestOptions.of(request.headers),
             services.admission.new_id(),
         )
-        return cls(caller, head, raw, RequestWork(services.heavy, Requester(caller.tenant, request), len(raw)))
+        return cls(services, request, caller, head, raw)
 
     async def prepare(
         self, work: Callable[Concatenate[bytes, RequestHead, P], T], *args: P.args, **named: P.kwargs

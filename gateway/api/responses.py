@@ -4,41 +4,32 @@ A background response lives without its caller; any other is cancelled when its 
 format (dialects/responses), and earlier responses (response_history.py).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.admission.job_request import JobRequest
-from gateway.admission.request_options import RequestOptions
-from gateway.admission.validation import read_metadata
 from gateway.api.dialect_stream import DialectStream
 from gateway.api.incoming import Incoming
 from gateway.api.jobs import JOB_HEADER, cancel_job
 from gateway.api.openai_errors import OPENAI_PREFIX, openai_error
-from gateway.api.response_history import note_prompt, with_history
+from gateway.api.response_history import ResponseHistory, note_prompt
 from gateway.api.services import Services, services_of
-from gateway.api.stored_responses import Stored, options_of, stored_response, whole_response
+from gateway.api.stored_responses import Stored, response_json, stored_response
 from gateway.api.synchronous_call import SynchronousCall
-from gateway.dialects.responses.fields import in_own_words
-from gateway.dialects.responses.input_items import items_of
 from gateway.dialects.responses.object import ResponseOptions, response_id, response_object
-from gateway.dialects.responses.request import ResponseRequest, read_request
 from gateway.dialects.responses.stream import ALL, ResponseStream, WholeResponse
-from gateway.dialects.responses.tools import ToolNames
 from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.errors import Face
-from gateway.http.json_body import decode_object
+from gateway.http.heavy_work import Requester
 from gateway.http.middleware import AFTERWARDS
+from gateway.preparation.stored_answer import listed_input, options_of
 from gateway.streams.sse import EventStream
 from shared.model.bounds import LIST_MOST
 from shared.model.errors import InvalidRequest
 from shared.model.events import START
-from shared.model.jobs import Job, OnDisconnect
+from shared.model.jobs import Job
 from shared.model.lifecycle import State
 from shared.store.answers import ForgetAnswer
 
@@ -52,21 +43,14 @@ async def create(request: Request) -> Response:
     """Serve `POST /v1/responses`."""
     services = services_of(request)
     incoming = await Incoming.receive(request, services)
-    caller, head, work = incoming.caller, incoming.head, incoming.work
-    body = await work.run_here(decode_object, incoming.raw)
-    asked = await work.run_here(read_request, body)
+    asked = await ResponseHistory(services, incoming).prepare()
     if asked.unknown:
         log.debug("responses.unknown_fields_left_out", fields=asked.unknown)
     if asked.streaming:
-        services.open_streams.enter(request.scope, caller.tenant)
-    asked, chat = await with_history(services, caller, asked, work)
-    try:
-        spec = await work.run_here(head.specs.admit, _job_request(request, body, asked, chat), caller, head.job_id)
-    except InvalidRequest as error:
-        raise in_own_words(error) from None
-    job = await services.admission.submit(spec)
-    await note_prompt(services, job, chat, work)
-    options, counted = options_of(job, asked.echo), job.id == spec.id
+        services.open_streams.enter(request.scope, incoming.caller.tenant)
+    job = await services.admission.submit(asked.spec)
+    await note_prompt(services, job, asked.prompt)
+    options, counted = options_of(job, asked.echo), job.id == asked.spec.id
     if not asked.background:
         return SynchronousCall(
             services,
@@ -78,26 +62,7 @@ async def create(request: Request) -> Response:
         )
     if asked.streaming:
         return ResponseEvents(services, job, options, counted=counted)
-    shown = await _shown(services, job, options)
-    return await work.run_here(AsciiJSONResponse, shown, headers={JOB_HEADER: job.id})
-
-
-def _job_request(
-    request: Request, body: Mapping[str, Any], asked: ResponseRequest, chat: Mapping[str, Any]
-) -> JobRequest:
-    """Build the call of a response; in the background it lives without its caller, which may read it nevertheless."""
-    return JobRequest(
-        "responses",
-        chat,
-        body,
-        RequestOptions.of(request.headers),
-        request.headers.get("idempotency-key"),
-        on_disconnect=OnDisconnect.CONTINUE if asked.background else OnDisconnect.CANCEL,
-        metadata=read_metadata(body.get("metadata")),
-        watched=asked.streaming or not asked.background,
-        streaming=asked.streaming,
-        kept=asked.echo,
-    )
+    return await _shown(services, incoming.by, job, options, incoming.work.size)
 
 
 async def retrieve(request: Request) -> Response:
@@ -113,21 +78,21 @@ async def retrieve(request: Request) -> Response:
     if after is not None and request.method != "HEAD":
         services.open_streams.enter(request.scope, stored.job.tenant)
         return ResponseEvents(services, stored.job, stored.options, after)
-    shown = await _shown(services, stored.job, stored.options)
-    return AsciiJSONResponse(shown, headers={JOB_HEADER: stored.job.id})
+    by = Requester(stored.job.tenant, request)
+    return await _shown(services, by, stored.job, stored.options, len(stored.request))
 
 
 async def cancel(request: Request) -> Response:
     """Serve `POST /v1/responses/{id}/cancel`: idempotent; the response as it then is."""
     services = services_of(request)
-    job, _, echo = await _own(request, services)
-    options = options_of(job, echo)
+    stored = await _own(request, services)
+    job, options = stored.job, stored.options
     if not options.background:
         raise InvalidRequest("Only a background response can be cancelled; close the connection of any other.")
     if not job.ended:
         await cancel_job(services, job)
         job = await services.store.load(job.id)
-    return AsciiJSONResponse(await _shown(services, job, options), headers={JOB_HEADER: job.id})
+    return await _shown(services, Requester(job.tenant, request), job, options, len(stored.request))
 
 
 async def delete(request: Request) -> Response:
@@ -145,9 +110,8 @@ async def input_items(request: Request) -> Response:
     services = services_of(request)
     limit, newest_first, after = _list_query(request)
     stored = await _own(request, services)
-    heavy, most = services.heavy, services.settings.max_body_bytes
-    names = await heavy.run_here(most, ToolNames.of, stored.echo)
-    items = await heavy.run_here(most, items_of, stored.messages, stored.job.id, names)
+    by, size = Requester(stored.job.tenant, request), len(stored.request)
+    items = await services.heavy.run(by, size, listed_input, stored.request, stored.job.id)
     if newest_first:
         items.reverse()
     if after is not None:
@@ -200,13 +164,17 @@ class ResponseEvents(Response):
             await EventStream(source, reader, services.clock, headers={JOB_HEADER: job_id})(scope, receive, send)
 
 
-async def _shown(services: Services, job: Job, options: ResponseOptions) -> dict[str, Any]:
-    """Return the response of a job as it is now."""
+async def _shown(services: Services, by: Requester, job: Job, options: ResponseOptions, size: int) -> Response:
+    """Answer with the response of a job as it is now; its request has this size."""
+    headers = {JOB_HEADER: job.id}
     if job.ended:
-        return await whole_response(services, options)
+        whole = await response_json(services, by, options)
+        return Response(whole, headers=headers, media_type=AsciiJSONResponse.media_type)
     if job.status is State.CANCELLING:
-        return response_object(options, "cancelled")  # no other end is possible any more
-    return response_object(options, "queued" if options.background and not job.started_ms else "in_progress")
+        status = "cancelled"  # no other end is possible any more
+    else:
+        status = "queued" if options.background and not job.started_ms else "in_progress"
+    return await services.heavy.run_here(size, AsciiJSONResponse, response_object(options, status), headers=headers)
 
 
 # --- Access
@@ -214,7 +182,8 @@ async def _shown(services: Services, job: Job, options: ResponseOptions) -> dict
 
 async def _own(request: Request, services: Services) -> Stored:
     caller = services.keyring.caller(request.headers.get("authorization"))
-    return await stored_response(services, caller, request.path_params["response_id"])
+    by = Requester(caller.tenant, request)
+    return await stored_response(services, caller, by, request.path_params["response_id"])
 
 
 # --- Queries

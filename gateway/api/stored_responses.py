@@ -1,70 +1,59 @@
-"""Load existing responses: check the caller's access, and build the response of an ended job.
+"""Load existing responses: check the caller's access, and read the response of an ended job.
 
 A response's id is its job's under another name, so that any chat job can be read here. Not here: routes (responses.py),
-and the wire format (dialects/responses).
+and how a stored job is shown (gateway/preparation/stored_answer.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gateway.admission.auth import Caller
 from gateway.api.allowance import Allowance
 from gateway.api.services import Services
 from gateway.dialects.responses.object import ResponseOptions, job_id_of, response_id
-from gateway.dialects.responses.request import said_before
-from gateway.dialects.responses.stream import WholeResponse
-from gateway.dialects.responses.tool_results import Message
+from gateway.http.heavy_work import Requester
+from gateway.preparation.stored_answer import encoded_response, kept_fields, options_of
 from shared.model.errors import BrokenJob, JobNotFound, ResponseNotFound
-from shared.model.events import decode_frame
+from shared.model.events import data_size
 from shared.model.jobs import Job, is_job_id
 
 
 class Stored(NamedTuple):
-    """Hold a job as this dialect sees it: its record, its chat request, and the fields that its response repeats."""
+    """Hold a job as this dialect sees it: its record, its stored request, and the fields that its response repeats.
+
+    `has_messages`: its messages are stored, too.
+    """
 
     job: Job
-    chat: Mapping[str, Any]
+    request: bytes
     echo: Mapping[str, Any]
+    has_messages: bool
 
     @property
     def options(self) -> ResponseOptions:
         """Return everything that its translation depends on."""
         return options_of(self.job, self.echo)
 
-    @property
-    def has_request(self) -> bool:
-        """Return whether its messages are stored: those of a job without an answer may not be."""
-        return "messages" in self.chat
 
-    @property
-    def messages(self) -> Sequence[Message]:
-        """Return the messages that its model was given, except for the instructions."""
-        return said_before(self.chat.get("messages", ()), self.echo)
-
-
-def options_of(job: Job, echo: Mapping[str, Any]) -> ResponseOptions:
-    """Return everything that the translation of a job depends on."""
-    # A job that was not a response counts as a background one if it continues without its caller.
-    background = bool(echo.get("background", job.background))
-    return ResponseOptions(job.id, job.model, background, job.metadata, echo)
-
-
-async def stored_response(services: Services, caller: Caller, response: str) -> Stored:
+async def stored_response(services: Services, caller: Caller, by: Requester, response: str) -> Stored:
     """Load the response with this id; another tenant's looks missing (invariant 11).
 
     Raises:
         ResponseNotFound: it does not exist, or may not be retrieved.
     """
-    job_id, missing = job_id_of(response), _missing(response)
+    job_id, missing = job_id_of(response), missing_response(response)
     if not is_job_id(job_id):
         raise missing
     try:
-        job, chat, echo = await services.store.load_with_kept(job_id)
+        job, request = await services.store.load_with_stored(job_id)
+        if not readable(services, job, caller):
+            raise missing
+        kept = await services.heavy.run(by, len(request), kept_fields, request)
     except (JobNotFound, BrokenJob):
         raise missing from None
-    if not readable(services, job, caller) or not echo.get("store", True):
+    if not kept.echo.get("store", True):
         raise missing
-    return Stored(job, chat, echo)
+    return Stored(job, request, kept.echo, kept.has_messages)
 
 
 def readable(services: Services, job: Job, caller: Caller) -> bool:
@@ -72,27 +61,34 @@ def readable(services: Services, job: Job, caller: Caller) -> bool:
     return job.tenant == caller.tenant and not job.hidden and services.kinds.streams_text(job.kind)
 
 
-async def whole_response(
-    services: Services, options: ResponseOptions, allowance: Allowance | None = None
-) -> dict[str, Any]:
-    """Return the response of a job that has ended, if its log is within the `allowance`.
+async def response_json(services: Services, by: Requester, options: ResponseOptions) -> bytes:
+    """Return the response of a job that has ended as JSON.
+
+    Raises:
+        ResponseNotFound: it has expired since.
+    """
+    frames = await logged_frames(services, options.job_id)
+    return await services.heavy.run(by, len(frames), encoded_response, options, frames)
+
+
+async def logged_frames(services: Services, job_id: str, allowance: Allowance | None = None) -> bytes:
+    """Read all frames of a job's log, if their data is within the `allowance`.
 
     Raises:
         ResponseNotFound: it has expired since.
         InvalidRequest: it is larger than allowed.
     """
-    whole, size = WholeResponse(options), 0
+    frames = bytearray()
     try:
-        async for frame in services.hub.replay_log.frames(options.job_id):
-            event = decode_frame(frame)
-            size += len(event.data)
+        async for frame in services.hub.replay_log.frames(job_id):
             if allowance is not None:
-                allowance.take(len(event.data))
-            whole.accept(event)
+                allowance.take(data_size(frame))
+            frames += frame
     except JobNotFound:
-        raise _missing(response_id(options.job_id)) from None
-    return await services.heavy.run_here(size, whole.body)
+        raise missing_response(response_id(job_id)) from None
+    return bytes(frames)
 
 
-def _missing(response: str) -> ResponseNotFound:
+def missing_response(response: str) -> ResponseNotFound:
+    """Make the error for a response that the caller can't read."""
     return ResponseNotFound(f"There is no response {response}.", param="response_id")

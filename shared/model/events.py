@@ -45,6 +45,7 @@ TERMINAL_EVENTS: frozenset[EventType] = frozenset(
 )
 _TERMINAL_HEADS = tuple(b"event: %s\n" % event.encode() for event in sorted(TERMINAL_EVENTS))
 _ID_LINE = b"\nid: "
+_DATA_LINE = b"\ndata: "
 _FRAME_END = b"\n\n"
 # Redis stores both halves of a stream id in 64 bits; the very last id has no successor that a read could begin at.
 _MAX_HALF = 2**64 - 2
@@ -155,6 +156,11 @@ class Event(NamedTuple):
     def json(self) -> Any:
         """Decode the data."""
         return json.loads(self.data)
+
+
+def data_size(frame: bytes) -> int:
+    """Return the size of a logged frame's data without decoding the frame."""
+    return frame.rindex(_ID_LINE) - frame.index(_DATA_LINE) - len(_DATA_LINE)
 
 
 def split_frames(entry: bytes) -> Iterator[bytes]:

@@ -1,17 +1,16 @@
-"""The stored fields of a job, parsed: its record, its request, and the readable rest of a broken record.
+"""The stored fields of a job, parsed: its record, and the readable rest of a broken record.
 
 Not here: the calls that read them (jobs.py), and the job's rules (shared/model/jobs.py).
 """
 
-import json
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
 from shared.model.errors import BrokenJob, JobNotFound
 from shared.model.job_record import job_from_record
-from shared.model.jobs import KEPT, Job, Place
+from shared.model.jobs import Job, Place
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import TERMINAL
 
@@ -47,22 +46,6 @@ def readable(job_id: str, record: Mapping[bytes, bytes] | ResponseError) -> Job 
         return job_from_record(job_id, record) if record else None
     except BrokenJob as error:
         return error
-
-
-def parse_request(raw: bytes | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Parse a stored request into the provider's body and the dialect's own fields.
-
-    Raises:
-        BrokenJob: it is gone, or not a JSON object.
-    """
-    try:
-        request = json.loads(raw or b"")
-    except ValueError as error:
-        raise BrokenJob("The job's request can't be read.") from error
-    if not isinstance(request, dict):
-        raise BrokenJob("The job's request is not an object.")
-    kept = request.pop(KEPT, {})
-    return request, kept
 
 
 def parse_remains(job_id: str, fields: list[bytes | None]) -> Remains | None:

@@ -25,6 +25,7 @@ from shared.model.events import EventId, encode_data
 from shared.model.job_record import embedded_from, job_from_record, progress_json
 from shared.model.jobs import Embedded, Job, JobSpec, Progress, code_in
 from shared.model.lifecycle import State
+from shared.model.stored_request import parse_request
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.answers import (
     BeginRefusal,
@@ -40,7 +41,7 @@ from shared.store.client import Functions
 from shared.store.control import CancelJob, JobEnded, encode_message
 from shared.store.job_counts import JobCounts
 from shared.store.job_creation import create_step
-from shared.store.job_records import REMAINS_FIELDS, Remains, parse_job, parse_remains, parse_request, readable
+from shared.store.job_records import REMAINS_FIELDS, Remains, parse_job, parse_remains, readable
 from shared.store.keys import Keys
 from shared.store.server_check import RedisServer, server_of
 from shared.telemetry.metrics import Metrics
@@ -158,17 +159,26 @@ class Store:
 
     async def load_with_kept(self, job_id: str) -> tuple[Job, dict[str, Any], dict[str, Any]]:
         """Read a record, the provider's body, and the dialect's own fields. Raises as `load` and `request` do."""
+        job, request = await self.load_with_stored(job_id)
+        return job, *parse_request(request)
+
+    async def load_with_stored(self, job_id: str) -> tuple[Job, bytes]:
+        """Read a record, and the request as it is stored; empty if it is gone. Raises as `load` does."""
         keys = self._keys.job(job_id)
         async with self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.record)
             pipe.get(keys.request)
             record, request = await pipe.execute()
-        return parse_job(job_id, record), *parse_request(request)
+        return parse_job(job_id, record), request or b""
 
     async def request(self, job_id: str) -> dict[str, Any]:
         """Read the provider's body. Raises BrokenJob if it is gone or not a JSON object."""
-        request, _ = parse_request(await self._client.get(self._keys.job(job_id).request))
+        request, _ = parse_request(await self.stored_request(job_id))
         return request
+
+    async def stored_request(self, job_id: str) -> bytes:
+        """Read the request as it is stored; empty if it is gone."""
+        return await self._client.get(self._keys.job(job_id).request) or b""
 
     async def embedded(self, job_id: str) -> Embedded | None:
         """Read the state of a partial result; None if there is none, or it can't be read."""

@@ -13,7 +13,9 @@ from gateway.preparation.completion import prepare_chat, prepare_text
 from gateway.preparation.embeddings import prepare_embeddings
 from gateway.preparation.job import prepare_job
 from gateway.preparation.request_head import RequestHead
+from gateway.preparation.response import prepare_response
 from gateway.preparation.task import prepare_task
+from gateway.preparation.ui_chat import prepare_turn
 from shared.model.errors import RequestError
 from shared.model.kinds import CHAT
 from shared.process.call_process import CallProcess
@@ -28,6 +30,11 @@ GOOD: dict[Prepare, dict[str, Any]] = {
     prepare_text: {"prompt": "x" * 90_000},
     prepare_embeddings: {"input": ["A river."] * 2_000},
     partial(prepare_task, kind=CHAT): {"messages": MESSAGES},
+    partial(prepare_response, most=1_000_000, found=[]): {"input": MESSAGES, "tools": [{"type": "web_search"}]},
+    partial(prepare_turn, model="m", former=None): {
+        "id": "c",
+        "messages": [{"id": "a", "role": "user", "parts": [{"type": "text", "text": "x" * 90_000}]}],
+    },
 }
 
 

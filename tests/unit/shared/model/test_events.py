@@ -12,6 +12,7 @@ from shared.model.events import (
     EventId,
     EventType,
     after_cursor,
+    data_size,
     decode_frame,
     encode_data,
     encode_frame,
@@ -139,6 +140,12 @@ def test_an_entry_knows_its_first_and_its_last_id() -> None:
     entry = delta(9) + delta(10) + delta(11, "\nid: 7-7\n\n")
 
     assert (first_id(entry), last_id(entry)) == (EventId(1, 9), EventId(1, 11))
+
+
+def test_a_frames_data_is_measured_without_decoding_it() -> None:
+    for data in ({}, {"content": "\n\nid: 1-1\n"}, "x" * 1000):
+        frame = encode_frame(EventType.DELTA, encode_data(data), EventId(1, 17))
+        assert data_size(frame) == len(decode_frame(frame).data)
 
 
 def test_an_entry_splits_into_its_frames() -> None:
