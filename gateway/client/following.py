@@ -4,6 +4,7 @@ Not here: requests to the gateway (connection.py), the meaning of events (gatewa
 forms of output (terminal.py).
 """
 
+import json
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -11,7 +12,7 @@ from contextlib import closing
 from gateway.client.connection import GatewayConnection, Json
 from gateway.client.model.exit_status import ExitStatus, of_end
 from gateway.client.model.transcript import End, Proof, Transcript
-from gateway.client.model.vectors import as_lines, vectors_of
+from gateway.client.model.vectors import as_lines, is_proof, vectors_of
 from gateway.client.terminal import AsItComes, AtTheEnd, Console, EventLines, OnScreen, Output
 from shared.model.errors import AnswerNotWhole, GatewayGarbage, GatewayRefused, JobNotFound
 from shared.model.events import START, EventId, EventType
@@ -67,9 +68,11 @@ def follow(
         if transcript.proof is Proof.BROKEN or (transcript.proof is Proof.PARTIAL and cursor == START):
             raise AnswerNotWhole(f"Checksum mismatch for {job_id}: the answer is incomplete.")
         output.complete(transcript)
-        proof = transcript.end.data.get("result")
-        if isinstance(proof, Mapping):
-            _write_result(job_id, proof, output, connection, console)
+        result = transcript.end.data.get("result")
+        if is_proof(result):
+            _write_vectors(job_id, result, output, connection, console)
+        elif result is not None:
+            _write_value(result, output, console)
         else:
             _remark(job_id, transcript, console)
     return _ended(job_id, transcript.end.type, transcript.end.data, console)
@@ -91,7 +94,13 @@ def _end_of(job_id: str, connection: GatewayConnection) -> End:
     return transcript.end
 
 
-def _write_result(job_id: str, proof: Json, output: Output, connection: GatewayConnection, console: Console) -> None:
+def _write_value(value: object, output: Output, console: Console) -> None:
+    """Write a result that is a value as a line of JSON, if the events that hold it are not written."""
+    if not isinstance(output, EventLines):
+        console.write(json.dumps(value) + "\n")
+
+
+def _write_vectors(job_id: str, proof: Json, output: Output, connection: GatewayConnection, console: Console) -> None:
     """Write an embedding job's vectors to a pipe, one a line; on a terminal, explain how to get them."""
     if console.is_terminal:
         console.note(f"{job_id}, {proof.get('inputs')} vectors. To have them: tailrace tail {job_id} > FILE")

@@ -1,7 +1,6 @@
 """Check a result that is vectors against its proof, and write it as lines of JSON. Pure.
 
-Not here: the fetch of the result and its proof, and the distinction between jobs with a result and jobs with an answer
-(gateway/client/commands.py).
+Not here: the fetch of the result and its proof (gateway/client/following.py).
 """
 
 import base64
@@ -9,10 +8,17 @@ import hashlib
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final, TypeGuard
 
 from shared.model.errors import AnswerNotWhole
 from shared.model.jobs import FLOAT_BYTES
+
+_PROOF: Final = frozenset({"inputs", "dimensions", "sha256"})
+
+
+def is_proof(result: object) -> TypeGuard[Mapping[str, Any]]:
+    """Return whether the `result` of a terminal event is the proof of vectors; any other result is the job's value."""
+    return isinstance(result, Mapping) and result.keys() == _PROOF
 
 
 def vectors_of(listed: Mapping[str, Any], proof: Mapping[str, Any]) -> list[bytes]:

@@ -61,6 +61,19 @@ def test_a_pipe_gets_only_what_is_proven(
 
 
 @pytest.mark.parametrize(
+    ("result", "written"),
+    [({"words": 3}, '{"words": 3}\n'), (3, "3\n"), ([], "[]\n"), ({"inputs": 1}, '{"inputs": 1}\n'), (None, "")],
+)
+def test_a_result_that_is_a_value_is_written_as_a_line_of_json(
+    result: object, written: str, monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    frames = QUEUED, completed("1-2", 2, result=result)
+    assert tailrace(monkeypatch, [stream(*frames, ends=True)], "tail", JOB) == ExitStatus.COMPLETE
+
+    assert capsysbinary.readouterr().out.decode() == written
+
+
+@pytest.mark.parametrize(
     ("reason", "status", "sentence"),
     [
         ("stop", 0, ""),
