@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from shared.model.errors import AttemptFailed, DeadlinePassed, ProviderRefused, ProviderTimeout, ProviderTruncated
+from shared.model.errors import AttemptFailed, DeadlinePassed, ProviderTimeout, ProviderTruncated, ProviderUnable
 from shared.model.routes import Continuation, OnStreamFailure, RouteTable, RouteTarget
 from worker.upstream.providers.base import EmbeddingProvider, Provider
 from worker.upstream.wire.chunk import Chunk
@@ -102,14 +102,14 @@ class ProviderTarget:
         Raises:
             DeadlinePassed: `total_s` went by.
             ProviderTimeout: the provider was silent for too long.
-            ProviderRefused: the provider has no embeddings.
+            ProviderUnable: the provider has no embeddings.
             AttemptFailed: the provider raised another error.
         """
         asked = request if self._model is None else {**request, "model": self._model}
         provider = self._provider
         if not isinstance(provider, EmbeddingProvider):
             sentence = f"The provider {self.name} has no embeddings, so its model {asked.get('model')} can't embed."
-            raise ProviderRefused(sentence, code="model_not_found", param="model")
+            raise ProviderUnable(sentence)
         first_token_timeout = asyncio.timeout(min(total_s, self._first_token_s))
         try:
             async with first_token_timeout:

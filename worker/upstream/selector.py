@@ -7,7 +7,7 @@ that is shared with all workers (breakers.py, concurrency.py).
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from shared.model.errors import AttemptFailed, CircuitOpen, ProviderRefused
+from shared.model.errors import AttemptFailed, CircuitOpen, ProviderRefused, ProviderUnable
 from shared.store.retrying import retry_until_redis_answers
 from worker.model.retry import FailureClass, classify
 from worker.upstream.breakers import NO, Breakers, CallAllowance, CallOrigin
@@ -96,7 +96,7 @@ class ProviderSelector:
 
     def failed(self, job_id: str, permit: Permit, error: AttemptFailed) -> None:
         """Report a failed attempt: the provider's fault, or a refusal, which shows that it is well."""
-        if permit.circuit_open:
+        if permit.circuit_open or isinstance(error, ProviderUnable):
             return
         if classify(error).failure_class in (FailureClass.TRANSIENT, FailureClass.TRUNCATED):
             self._trials.pop(job_id, None)

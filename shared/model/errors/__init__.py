@@ -32,6 +32,7 @@ This package imports neither of them. An error is a code, a sentence, a status, 
     │   ├── ProviderTimeout
     │   ├── ProviderUnreachable
     │   ├── ProviderRefused
+    │   │   └── ProviderUnable      without a request to it
     │   ├── ProviderTruncated
     │   ├── ProviderGarbage
     │   ├── OutputTooLarge
@@ -74,6 +75,7 @@ from shared.model.errors.attempt import (
     ProviderRefused,
     ProviderTimeout,
     ProviderTruncated,
+    ProviderUnable,
     ProviderUnreachable,
     TenantFull,
     WorkerLost,
@@ -152,6 +154,7 @@ __all__ = [
     "ProviderRefused",
     "ProviderTimeout",
     "ProviderTruncated",
+    "ProviderUnable",
     "ProviderUnreachable",
     "QueueFull",
     "RedisUnavailable",

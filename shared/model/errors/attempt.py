@@ -71,6 +71,13 @@ class ProviderRefused(AttemptFailed):
         self.retry_after_s = retry_after_s
 
 
+class ProviderUnable(ProviderRefused):
+    """The provider can't do this for any of its models, so that nothing was sent to it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="model_not_found", param="model")
+
+
 class ProviderTruncated(AttemptFailed):
     """The provider's stream ended without a finish reason: never success (invariant 6)."""
 

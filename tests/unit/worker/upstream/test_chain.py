@@ -11,9 +11,9 @@ import pytest
 from shared.model.errors import (
     DeadlinePassed,
     ModelNotFound,
-    ProviderRefused,
     ProviderTimeout,
     ProviderTruncated,
+    ProviderUnable,
     ProviderUnreachable,
 )
 from shared.model.routes import Continuation, OnStreamFailure, Route, RouteTable, RouteTarget, Upstream
@@ -592,7 +592,7 @@ class Chats:
 
 async def test_a_provider_without_embeddings_refuses_them_with_its_name_and_its_models() -> None:
     chats = ProviderTarget(Chats(), first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, model="gpt-x")
-    with pytest.raises(ProviderRefused, match=r"^The provider chats has no embeddings, so its model gpt-x can't") as no:
+    with pytest.raises(ProviderUnable, match=r"^The provider chats has no embeddings, so its model gpt-x can't") as no:
         await chats.embed({"model": "m", "input": ["a"]}, total_s=TOTAL_S)
 
     assert (no.value.code, no.value.param, no.value.retryable) == ("model_not_found", "model", False)

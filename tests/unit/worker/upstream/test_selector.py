@@ -9,6 +9,7 @@ from shared.model.errors import (
     ProviderRefused,
     ProviderTimeout,
     ProviderTruncated,
+    ProviderUnable,
 )
 from tests.support.told import Told
 from worker.upstream.breakers import NO, YES, Breakers, CallAllowance, CallOrigin
@@ -159,6 +160,7 @@ async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
         (ProviderRefused("No.", code="context_length_exceeded"), ["succeeded"]),
         (ProviderRefused("No.", code="content_policy_violation"), ["succeeded"]),
         (ProviderRefused("No.", code="invalid_request"), ["succeeded"]),
+        (ProviderUnable("It can't."), []),
         (DeadlinePassed("Late."), []),
     ],
     ids=lambda value: value.code if isinstance(value, AttemptFailed) else "",
@@ -184,6 +186,7 @@ def test_a_circuit_is_told_of_a_whole_answer() -> None:
     [
         (ProviderTimeout("Silent."), "failed"),
         (ProviderRefused("No.", code="invalid_request"), "succeeded"),
+        (ProviderUnable("It can't."), "given back"),
         (DeadlinePassed("Late."), "given back"),
         (None, "given back"),
     ],
