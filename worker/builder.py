@@ -38,7 +38,7 @@ from worker.execution.job_end import JobEnder
 from worker.execution.job_run import RunLimits, RunServices
 from worker.execution.pump import Pump
 from worker.execution.runs import Runs
-from worker.execution.steps import AddDeadLetter, RemoveQueueEntry
+from worker.execution.steps import AddDeadLetter, LogEnd, RemoveQueueEntry
 from worker.model.breaker import Policy
 from worker.model.token_estimate import SavedTokenEstimate
 from worker.model_publisher import publish_models
@@ -80,7 +80,7 @@ class Builder:
         self.backend = backend
         self.clock = SystemClock()
         self.token_estimate = SavedTokenEstimate()
-        steps = (AddDeadLetter(backend.dead_letters, metrics), *extra_steps, RemoveQueueEntry(backend.queue))
+        steps = (AddDeadLetter(backend.dead_letters, metrics), *extra_steps, LogEnd(), RemoveQueueEntry(backend.queue))
         completions = Completions(backend.clients.jobs, backend.keys, settings.lease_s)
         self.completion_steps = CompletionSteps(steps, completions, backend.queue, backend.store)
         self.ender = JobEnder(backend.store, backend.replay_log, self.token_estimate)

@@ -66,8 +66,7 @@ class Intake:
             raise
         released = await self._queue.release(spec.id, spec.lane)
         if created.new:
-            about = {"tenant": spec.tenant, "lane": spec.lane, "kind": spec.kind, "model": spec.model}
-            log.info("job.submitted", job=spec.id, **about)
+            log.info("job.submitted", job=spec.id, tenant=spec.tenant, lane=spec.lane, kind=spec.kind, model=spec.model)
         if released:
             return created.job
         job = await self._store.load(spec.id)

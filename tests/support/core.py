@@ -4,6 +4,7 @@ For the tests of shared/ and of its direct users. Not here: gateways and workers
 """
 
 import asyncio
+import logging
 import secrets
 import signal
 import time
@@ -223,6 +224,10 @@ class LogEvents:
         """All log events of this name so far."""
         return [event for event in self._seen if event["event"] == name]
 
+    def about(self, job_id: str) -> list[str]:
+        """All names of log events about this job so far."""
+        return [event["event"] for event in self._seen if event.get("job") == job_id]
+
     async def wait_for(self, name: str, times: int = 1) -> None:
         """Wait until this was logged so many times."""
         async with asyncio.timeout(TIMEOUT_S):
@@ -232,11 +237,18 @@ class LogEvents:
 
 
 @contextmanager
-def captured_logs(*, with_ids: bool = False) -> Iterator[LogEvents]:
-    """Take the lines that are logged in this block, with the ids that the context has if the test asks for them."""
+def captured_logs(*, as_written: bool = False) -> Iterator[LogEvents]:
+    """Take the lines that are logged in this block.
+
+    `as_written`: those of level info and above only, with the ids that their context has.
+    """
     former = structlog.get_config()
     events = LogEvents()
-    structlog.configure(processors=[structlog.contextvars.merge_contextvars, events] if with_ids else [events])
+    if as_written:
+        levels = structlog.make_filtering_bound_logger(logging.INFO)
+        structlog.configure(processors=[structlog.contextvars.merge_contextvars, events], wrapper_class=levels)
+    else:
+        structlog.configure(processors=[events])
     try:
         yield events
     finally:

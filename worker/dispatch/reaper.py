@@ -175,7 +175,7 @@ class Reaper:
         answer = await self._store.abandon(job.id, saved)
         if answer is CancelAnswer.WATCHED:
             return False
-        log.info("reaper.abandoned", job=job.id)
+        log.debug("reaper.abandoned", job=job.id)
         if answer is CancelAnswer.CANCELLING:
             await self._queue.schedule_check([job.id], _CANCEL_GRACE_MS / 1000)
         else:
@@ -213,6 +213,6 @@ class Reaper:
             await self._end_now(job.id, job.lane, Cancelled.because(code))
 
     async def _end_now(self, job_id: str, lane: str, error: TailraceError) -> None:
-        log.warning("reaper.ends", job=job_id, code=error.code)
+        log.debug("reaper.ends", job=job_id, code=error.code)
         if await self._end(job_id, error):
             await self._completion_steps.run(job_id, lane)

@@ -4,7 +4,7 @@ Not here: the decision after a failure (job_run.py), and the chunks themselves (
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from anyio import CancelScope
@@ -98,7 +98,7 @@ class Attempt:
             await self._outbox.flushed()
         if self.stopped is not None:
             return None
-        return error or completed(self._reasons(), self._counted("estimated"), self._digest)
+        return error or self._completed()
 
     async def flushed(self) -> None:
         """Wait until all deltas generated before a stop are in the log."""
@@ -119,6 +119,12 @@ class Attempt:
             if not isinstance(answer, Behind) or not self._outbox.send_again(answer.log_end):
                 return answer
             await self._outbox.flushed()
+
+    def _completed(self) -> Ending:
+        ending, first_at = completed(self._reasons(), self._counted("estimated"), self._digest), self._latency.first_at
+        if first_at is None or self._given.partial is not None:
+            return ending
+        return replace(ending, first_token_left_s=self._deadline - first_at)
 
     async def _generate(self) -> None:
         request, target, partial = self._given.request, self._given.target, self._given.partial

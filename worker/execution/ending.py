@@ -38,10 +38,14 @@ _CHARS_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """A terminal event that does not have its position in the log yet."""
+    """A terminal event that does not have its position in the log yet.
+
+    `first_token_left_s` is the time that remained until the job's deadline at its first token, if the execution knows.
+    """
 
     state: State
     data: Mapping[str, Any]
+    first_token_left_s: float | None = None
 
 
 def completed(finish_reasons: list[str | None], usage: Usage, digest: StreamDigest) -> Ending:

@@ -11,7 +11,7 @@ from enum import Enum
 
 import structlog
 
-from shared.model.ended_job import EndedJob
+from shared.model.ended_job import EndedJob, JobTimes
 from shared.model.errors import (
     AttemptFailed,
     BrokenJob,
@@ -120,6 +120,7 @@ class JobRun:
         self._store = services.store
         self._draining = draining
         self._stop_reason: StopReason | None = None
+        self._started_ms = 0
 
     def stop(self, reason: StopReason) -> None:
         """Stop the execution, or the next one as soon as it begins."""
@@ -253,8 +254,8 @@ class JobRun:
         job, metrics = plan.job, self._services.metrics
         if not job.started_ms and upcoming.former is None:
             # Both times are the server's: the start of the execution follows from the time left until the deadline.
-            wait_ms = job.deadline_ms - begun.left_ms - job.created_ms
-            metrics.wait.of(job.lane).observe(wait_ms / 1000)
+            self._started_ms = job.deadline_ms - begun.left_ms
+            metrics.wait.of(job.lane).observe((self._started_ms - job.created_ms) / 1000)
         metrics.taken_back.of().add(discarded)
 
     async def _refused(self, refusal: BeginRefusal) -> Disposition:
@@ -262,18 +263,16 @@ class JobRun:
             return Disposition.ENDED
         if refusal is BeginRefusal.STALE:
             return Disposition.ELSEWHERE
-        ender, job_id = self._services.ender, self.claim.job_id
-        error: TailraceError
+        ender, job_id, owner = self._services.ender, self.claim.job_id, self.claim.owner
         if refusal is BeginRefusal.CANCELLING:
-            error = await ender.cancellation(job_id)
-        else:
-            error = DeadlinePassed("The job's time-out passed before it could run.")
-        return disposition(await ender.end(job_id, self.claim.owner, error))
+            return disposition(await ender.end(job_id, owner, await ender.cancellation(job_id)))
+        late = DeadlinePassed("The job's time-out passed before it could run.")
+        return disposition(await ender.end(job_id, owner, late))
 
     async def _execute(
         self, plan: Plan, made: NextAttempt, begun: Execution, given: AttemptInput, permit: Permit
     ) -> NextAttempt | Outcome:
-        log.info("attempt.started", attempt=begun.attempt, epoch=begun.epoch, provider=permit.provider)
+        log.debug("attempt.started", attempt=begun.attempt, epoch=begun.epoch, provider=permit.provider)
         execution = self._services.kinds[plan.job.kind].start(begun, given, self._services.executions)
         ending = await self._run_execution(execution)
         if isinstance(ending, AttemptFailed):
@@ -284,7 +283,7 @@ class JobRun:
             ending = execution.failed(ending)
         elif ending is not None:
             self._services.selector.succeeded(self.claim.job_id, permit)
-        return await self._finish(plan, execution, ending)
+        return await self._finish(plan, execution, ending, permit.provider)
 
     async def _run_execution(self, execution: RunningExecution) -> Ending | AttemptFailed | None:
         self.execution = execution
@@ -327,19 +326,19 @@ class JobRun:
         owner = f"{self.claim.owner}.{begun.epoch}"
         return NextAttempt(again.progress, owner, begun.epoch, partial, seen, error, begun)
 
-    async def _finish(self, plan: Plan, execution: RunningExecution, ending: Ending | None) -> Outcome:
+    async def _finish(self, plan: Plan, execution: RunningExecution, ending: Ending | None, provider: str) -> Outcome:
         answer = None if ending is None else await execution.finish(self._store, ending)
         if ending is None or answer is None or execution.stopped is not None:
             return await self._after_stop(execution)
-        ended, completed = has_ended(answer), ending.state is State.COMPLETED
-        log.info("attempt.finished", status=ending.state.value, ended=ended)
-        if self._services.kinds[plan.job.kind].spec.streams_text and completed and ended:
+        completed = ending.state is State.COMPLETED
+        if self._services.kinds[plan.job.kind].spec.streams_text and completed and has_ended(answer):
             self._services.token_estimate.record(plan.request, ending.data["usage"]["completion_tokens"])
         if answer is StopReason.CANCELLED:
             return disposition(await self._services.ender.end_cancelled(execution.execution))
         if completed and isinstance(answer, Written):
-            return EndedJob.completed(plan.job, execution.execution.attempt, ending.data.get("usage"))
-        return disposition(ended)
+            times = JobTimes.by_deadline(plan.job, self._started_ms, execution.left_s, ending.first_token_left_s)
+            return EndedJob.completed(plan.job, execution.execution.attempt, ending.data.get("usage"), provider, times)
+        return disposition(has_ended(answer))
 
     async def _after_stop(self, execution: RunningExecution) -> Outcome:
         reason = execution.stopped

@@ -1,4 +1,4 @@
-"""The completion steps of every job: its dead letter, if it failed, and the removal of its queue entry.
+"""The completion steps of every job: its dead letter if it failed, its line in the log, the end of its queue entry.
 
 Not here: their order and the repetition after a crash (completion.py).
 """
@@ -12,6 +12,7 @@ from shared.model.lifecycle import State
 from shared.store.dead_letters import DeadLetters
 from shared.store.queue import Queue
 from shared.telemetry.metrics import Metrics
+from worker.execution.reported import ReportedJobs
 
 log = structlog.get_logger()
 
@@ -41,6 +42,43 @@ class AddDeadLetter:
             tenant=letter.tenant,
             lane=letter.lane,
             attempts=letter.attempts,
+        )
+
+
+class LogEnd:
+    """Logs the one line about a job that has all facts of its end.
+
+    A process that dies after the line and before the next step has finished lets another process repeat it.
+    """
+
+    name: Final = "log_end"
+    repeatable: Final = True
+
+    def __init__(self) -> None:
+        self._reported = ReportedJobs()
+
+    async def run(self, job: EndedJob) -> None:
+        """Log the line, unless this process has logged it."""
+        if not self._reported.is_new(job.id):
+            return
+        usage, times = job.usage or {}, job.times
+        log.info(
+            "job.ended",
+            request=job.request_id or None,
+            job=job.id,
+            tenant=job.tenant,
+            lane=job.lane,
+            kind=job.kind,
+            model=job.model,
+            provider=job.provider or None,
+            status=job.status.value,
+            code=job.error_code or None,
+            attempts=job.attempts,
+            input_tokens=usage.get("prompt_tokens"),
+            output_tokens=usage.get("completion_tokens"),
+            waited_s=times.waited_s,
+            first_token_s=times.first_token_s,
+            ran_s=times.ran_s,
         )
 
 

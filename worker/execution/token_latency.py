@@ -13,7 +13,7 @@ from shared.telemetry.metrics import Metrics
 class TokenLatency:
     """The measurement of one execution, from its creation on."""
 
-    __slots__ = ("_clock", "_deltas", "_failures", "_gaps", "_last", "_next", "_provider")
+    __slots__ = ("_clock", "_deltas", "_failures", "_gaps", "_last", "_next", "_provider", "first_at")
 
     def __init__(self, metrics: Metrics, clock: Clock, provider: str) -> None:
         self._clock = clock
@@ -23,10 +23,14 @@ class TokenLatency:
         self._gaps = metrics.gap.of(provider)
         self._next = metrics.first_token.of(provider)
         self._last = clock.monotonic()
+        self.first_at: float | None = None
+        """The time of the first read that brought deltas."""
 
     def came(self, deltas: int) -> None:
         """Record a read that brought so many deltas."""
         now = self._clock.monotonic()
+        if self.first_at is None:
+            self.first_at = now
         self._deltas.add(deltas)
         self._next.observe(now - self._last)
         self._next = self._gaps

@@ -4,13 +4,13 @@ from typing import cast
 
 import pytest
 
-from shared.model.ended_job import EndedJob
+from shared.model.ended_job import EndedJob, JobTimes
 from shared.model.lifecycle import TERMINAL, State
 from shared.store.dead_letters import DeadLetters, NewDeadLetter
 from shared.store.queue import Queue
 from shared.telemetry.metrics import Metrics
 from tests.support.core import captured_logs
-from worker.execution.steps import AddDeadLetter, RemoveQueueEntry
+from worker.execution.steps import AddDeadLetter, LogEnd, RemoveQueueEntry
 
 LETTER = NewDeadLetter("job", "alice", "low", "server_error", 2)
 
@@ -62,6 +62,47 @@ async def test_a_dead_letter_that_is_not_new_is_neither_counted_nor_logged() -> 
         await AddDeadLetter(cast(DeadLetters, letters), metrics).run(job(State.FAILED))
 
     assert (logs.named("job.dead_letter"), counted(metrics)) == ([], 0)
+
+
+async def test_an_end_is_one_line_with_all_facts() -> None:
+    usage = {"prompt_tokens": 3, "completion_tokens": 5}
+    times = JobTimes(created_ms=1_000, started_ms=1_100, first_token_ms=1_350, ended_ms=2_100)
+    ended = EndedJob("job", "alice", "low", "chat", "m", State.COMPLETED, 2, usage, "", "openai", "req_1", times)
+    step = LogEnd()
+
+    with captured_logs() as logs:
+        await step.run(ended)
+        await step.run(ended)
+
+    assert logs.named("job.ended") == [
+        {
+            "event": "job.ended",
+            "request": "req_1",
+            "job": "job",
+            "tenant": "alice",
+            "lane": "low",
+            "kind": "chat",
+            "model": "m",
+            "provider": "openai",
+            "status": "completed",
+            "code": None,
+            "attempts": 2,
+            "input_tokens": 3,
+            "output_tokens": 5,
+            "waited_s": 0.1,
+            "first_token_s": 0.35,
+            "ran_s": 1.0,
+        }
+    ]
+
+
+async def test_an_end_without_tokens_request_and_provider_says_null() -> None:
+    with captured_logs() as logs:
+        await LogEnd().run(job(State.CANCELLED))
+
+    (line,) = logs.named("job.ended")
+    assert [line[name] for name in ("request", "provider", "input_tokens", "output_tokens", "ran_s")] == [None] * 5
+    assert (line["status"], line["code"]) == ("cancelled", "server_error")
 
 
 async def test_the_queue_entry_is_removed_from_the_lane_of_the_job() -> None:

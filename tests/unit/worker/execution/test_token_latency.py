@@ -13,10 +13,12 @@ PROVIDER = "a-provider"
 def test_the_first_read_is_the_first_token_and_each_further_one_a_gap() -> None:
     metrics, clock = Metrics(), ManualClock()
     latency = TokenLatency(metrics, clock, PROVIDER)
+    began, unknown = clock.now, latency.first_at
     for passes, deltas in ((2.0, 1), (0.5, 3), (0.25, 1)):
         clock.now += passes
         latency.came(deltas)
 
+    assert (unknown, latency.first_at) == (None, began + 2.0)
     first, gap = metrics.first_token.of(PROVIDER).numbers(), metrics.gap.of(PROVIDER).numbers()
     assert sum(first[:-1]) == 1 and first[-1] == pytest.approx(2.0)
     assert sum(gap[:-1]) == 2 and gap[-1] == pytest.approx(0.75)
