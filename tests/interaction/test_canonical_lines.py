@@ -87,7 +87,7 @@ async def test_a_job_that_completed_is_one_line_with_its_costs_and_times(system:
     assert line.pop("ran_s") == pytest.approx((record.ended_ms - record.started_ms) / 1000, abs=0.1)
     usage = record.outcome["usage"]
     assert line == {
-        "provider": record.tries[0].provider,
+        "provider": record.executions[0].provider,
         "status": "completed",
         "code": None,
         "attempts": 1,
@@ -106,7 +106,7 @@ async def test_a_job_that_failed_is_one_line_with_its_code(system: System) -> No
             line = await end_of(system, logs, job_id)
 
     assert (line["status"], line["code"], line["attempts"]) == ("failed", "insufficient_quota", 1)
-    assert line["provider"] == (await system.job(job_id)).tries[0].provider
+    assert line["provider"] == (await system.job(job_id)).executions[0].provider
     assert (line["first_token_s"], line["ran_s"] is None) == (None, False)
     assert all(each.get("request") == "mine" for each in logs.named("attempt.failed"))
 
