@@ -46,7 +46,7 @@ async def test_a_refused_idempotency_key_may_be_used_when_there_is_room(settings
 
         first, again = [await system.client.post(JOBS, CALLS[JOBS], headers=key) for _ in range(2)]
         assert (first.status, first.json()["id"]) == (202, again.json()["id"])
-        assert await system.core.client.zcard(system.core.keys.active) == 2
+        assert await system.core.client.zcard(system.lane) == 2
 
 
 async def test_many_that_come_at_once_with_one_key_are_one_job_or_none(settings: Settings) -> None:

@@ -19,8 +19,10 @@ import pytest
 
 from shared.config.settings import Settings
 from shared.model.events import EventType
+from shared.model.lanes import DEFAULT_LANE
 from shared.process.embedded_valkey import EmbeddedValkey
 from tests.support.client import Client
+from tests.support.core import Core, open_core
 from tests.support.processes import Processes, Running
 from tests.support.system import Story, read_story, reading, running_system, running_worker
 from tests.support.told import Told
@@ -115,6 +117,21 @@ async def check_handed_over(at: Pair, leaving: Pair, staying: Pair) -> None:
         assert (story.types[-1], story.text) == ("completed", expected_text(body))
 
 
+async def check_cancelled_while_it_waited(at: Pair, only_worker: Pair, core: Core) -> None:
+    """Check that a job that the gateway cancels while it waits leaves nothing in the queue: a worker completes it."""
+    only_worker.worker.freeze()
+    job_id = await submitted(at, **ask())
+    answer = await at.client.post(f"/v1/jobs/{job_id}/cancel")
+    assert answer.json()["status"] == "cancelled"
+    only_worker.worker.thaw()
+    async with asyncio.timeout(WITHIN_S):
+        while await core.client.zscore(core.keys.active, job_id) is not None:
+            pass
+    assert await core.client.zscore(core.keys.lane(DEFAULT_LANE), job_id) is None
+    assert await core.client.exists(core.keys.arq.job + job_id) == 0
+    assert await core.client.hexists(core.keys.reservations, job_id) == 0  # type: ignore[misc]
+
+
 @asynccontextmanager
 async def only(worker: Pair, other: Pair) -> AsyncIterator[None]:
     """Let no other worker take a job."""
@@ -125,12 +142,13 @@ async def only(worker: Pair, other: Pair) -> AsyncIterator[None]:
         other.worker.thaw()
 
 
-async def check_every_mix(first: Pair, second: Pair) -> None:
+async def check_every_mix(first: Pair, second: Pair, core: Core) -> None:
     """Each version's gateway with each version's worker."""
     for worker, other in ((first, second), (second, first)):
         async with only(worker, other):
             for gateway in (first, second):
                 await asyncio.gather(check_stream(gateway, (first, second)), check_deadline(gateway))
+                await check_cancelled_while_it_waited(gateway, worker, core)
 
 
 @pytest.fixture
@@ -152,10 +170,11 @@ async def test_two_versions_serve_each_others_jobs(
         Processes(own, source=sources_of(commit, tmp_path / commit)) as old_processes,
         Processes(own) as new_processes,
         running_system(other_prefix) as beside,
+        open_core(server.url, own.key_prefix) as core,
         running_worker(other_prefix, Told(on_call=lambda call: call.end())),
     ):
         order = (old_processes, new_processes) if old_first else (new_processes, old_processes)
         first, second = await started(order[0]), await started(order[1])
-        await check_every_mix(first, second)
+        await check_every_mix(first, second, core)
         await check_handed_over(second, leaving=first, staying=second)
         assert (await beside.story(await beside.submit())).types[-1] == "completed"

@@ -1,4 +1,4 @@
-"""Test the completion steps of every job: which job becomes a dead letter, and what leaves the queue."""
+"""Test the completion steps of every job: a job that failed becomes a dead letter, and each job leaves the queue."""
 
 from typing import cast
 
