@@ -103,7 +103,7 @@ class ForgetAnswer(StrEnum):
     MISSING = "missing"
     DELETED = "deleted"
     HIDDEN = "hidden"
-    """The job has not ended: it is deleted after its end."""
+    """The job has not ended, or its completion steps have not run: it is stored for a minute longer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,7 +298,7 @@ class Store:
         await self._client.publish(self._keys.control, encode_message(JobEnded(job_id)))
 
     async def forget(self, job_id: str) -> ForgetAnswer:
-        """Delete an ended job now. Hide another one: its worker and readers need the record until a minute after."""
+        """Delete a completed job now. Hide another one: workers and readers need the record until a minute after."""
         keys = self._keys.job(job_id)
         answer: bytes = await self._functions.call("forget", [keys.record, keys.log, keys.request, keys.result])
         return ForgetAnswer(answer.decode())

@@ -6,7 +6,7 @@ import pytest
 
 from shared.model.ended_job import EndedJob
 from shared.model.lifecycle import State
-from shared.store.answers import Taken
+from shared.store.answers import ForgetAnswer, Taken
 from shared.store.completions import Claimed, ClaimedElsewhere, NotEnded
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from tests.support.completion import CLAIM_S, completions_of
@@ -107,6 +107,27 @@ async def test_the_fields_of_a_claim_do_not_outlive_the_job(core: Core) -> None:
 
     assert 0 < await core.client.pttl(core.keys.job(job_id).record) <= RETENTION_S * 1000
     assert (await core.job(job_id)).status is State.CANCELLED
+
+
+# Deletions.
+
+
+async def test_a_job_that_was_cancelled_while_it_waited_is_only_hidden_until_its_completion(
+    core: Core,
+) -> None:
+    job_id, other = await ended(core), await ended(core)
+    record = core.keys.job(job_id).record
+
+    assert await core.store.forget(job_id) is ForgetAnswer.HIDDEN
+    assert await core.store.forget(job_id) is ForgetAnswer.HIDDEN
+
+    assert 0 < await core.client.pttl(record) <= RETENTION_S * 1000
+    claim = await completions_of(core).claim(job_id)
+    assert isinstance(claim, Claimed)
+    assert (await core.job(job_id)).hidden
+    assert await core.store.forget(job_id) is ForgetAnswer.DELETED
+    assert isinstance(await completions_of(core).claim(other), Claimed)
+    assert await core.store.forget(other) is ForgetAnswer.DELETED
 
 
 # Out of the lane.

@@ -21,7 +21,7 @@ from tests.support.completion_worker import PROGRAM, CountedStep, counted
 from tests.support.core import TIMEOUT_S, captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Told, told_upstream
+from tests.support.told import MODEL, Told, told_upstream
 from worker.dispatch import reaper
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
@@ -149,6 +149,19 @@ async def test_a_gateway_that_died_after_it_cancelled_a_job(system: System) -> N
     job_id = await system.submit()
     assert await system.core.cancel(job_id) is CancelAnswer.CANCELLED
     assert await system.queue_keys(job_id) == ["lane", "active", "message"]
+
+    async with running_worker(system.settings, Told(), steps=[step]):
+        await check_once(system, step, job_id, State.CANCELLED, "cancelled")
+
+
+async def test_a_job_that_its_owner_deleted_after_the_gateway_cancelled_it(system: System) -> None:
+    step = RecordedStep()
+    body = {"model": MODEL, "input": "Hello?", "background": True}
+    answer = await system.client.post("/v1/responses", body)
+    job_id, url = answer.headers["x-tailrace-job"], f"/v1/responses/{answer.json()['id']}"
+    await system.cancel(job_id)
+    assert (await system.client.request("DELETE", url)).status == 200
+    assert (await system.client.get(url)).status == 404
 
     async with running_worker(system.settings, Told(), steps=[step]):
         await check_once(system, step, job_id, State.CANCELLED, "cancelled")

@@ -93,6 +93,9 @@ class CompletionSteps:
             await self._run_steps(ended, frozenset())
             return
         match await self._completions.claim(job_id):
+            case NotEnded() if ended is not None:
+                # Its owner has deleted it since it ended. The record that the caller has is as good.
+                await self._run_steps(ended, frozenset())
             case NotEnded():
                 await self._remove_entry(job_id, lane)
             case ClaimedElsewhere(left_s):

@@ -1,7 +1,8 @@
 ------------------------------------------------------------------------------------------------ job side: completion
 -- A job's completion steps run after its end. A record names the process that runs them now (`completer`: owner and the
 -- end of its claim) and the finished steps that must not run again (`completed_steps`). Records of other versions, and of
--- jobs that completed without such a step, have neither.
+-- jobs that completed without such a step, have neither. `uncompleted` marks a job that ended without a worker, until the
+-- first claim: its record must outlive a deletion by its owner.
 
 -- -> the owner of the claim, and when it ends (ms); nil without one
 local function completer_of(text)
@@ -20,6 +21,7 @@ local function claim_completion(keys, args)
   local now, owner, until_ms = now_ms(), completer_of(completer)
   if owner and owner ~= args[1] and until_ms > now then return { 'busy', until_ms - now } end
   redis.call('HSET', keys[1], 'completer', args[1] .. ' ' .. digits(now + tonumber(args[2])))
+  redis.call('HDEL', keys[1], 'uncompleted')
   return { 'claimed', steps or '', unpack(redis.call('HGETALL', keys[1])) }
 end
 

@@ -49,7 +49,7 @@ local function cancel(keys, args)
     local bytes = frame('cancelled', data, record[2], seq)
     redis.call('XADD', keys[2], record[2] .. '-' .. seq, 'f', bytes)
     redis.call('HSET', keys[1], 'status', 'cancelled', 'owner', '', 'seq', seq, 'outcome', data,
-      'ended', digits(now_ms()))
+      'ended', digits(now_ms()), 'uncompleted', '1')
     publish(keys[3], bytes)
     local spared = shorten_request(keys[1], keys[4], true)
     local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[5])
@@ -64,12 +64,17 @@ local function cancel(keys, args)
   return 'cancelling'
 end
 
--- KEYS record, log, request, result -> 'missing' | 'deleted' | 'hidden' (it has not ended: finish needs its record)
+-- KEYS record, log, request, result
+-- -> 'missing' | 'deleted' | 'hidden' (finish needs the record of a job that has not ended, or its completion steps do)
 local function forget(keys)
-  local status, base = unpack(redis.call('HMGET', keys[1], 'status', 'base_of_bytes'))
+  local status, base, uncompleted = unpack(redis.call('HMGET', keys[1], 'status', 'base_of_bytes', 'uncompleted'))
   if not status then return 'missing' end
-  if not is_terminal(status) then
+  if not is_terminal(status) or uncompleted then
     redis.call('HSET', keys[1], 'hidden', '1')
+    if uncompleted then
+      for _, key in ipairs(keys) do redis.call('PEXPIRE', key, HIDDEN_MS, 'LT') end
+      settle_bytes(keys[1], 0, nil, math.max(redis.call('PTTL', keys[1]), 0))
+    end
     return 'hidden'
   end
   redis.call('DEL', keys[1], keys[2], keys[3], keys[4])

@@ -122,6 +122,14 @@ async def test_a_job_without_a_record_only_leaves_the_queue() -> None:
     assert (parts.calls, step.jobs) == (["claim", "done default", "load"], [])
 
 
+async def test_a_job_whose_owner_deleted_it_right_after_its_end_gets_its_steps_all_the_same() -> None:
+    parts, step = Parts(NotEnded()), RecordedStep()
+
+    await steps_of(parts, step).run("job", "default", JOB)
+
+    assert step.jobs == [JOB]
+
+
 async def test_a_step_that_fails_keeps_the_queue_entry_and_holds_back_no_other_step() -> None:
     parts, failing = Parts(), RecordedStep("failing", failures=[ValueError("a defect")])
     other = RecordedStep("other")
