@@ -144,10 +144,14 @@ def _build_services(
         conversations=Conversations(job_client, keys, retention_s=settings.retention_s),
         prompts=Prompts(job_client, keys),
         queue=queue,
+        queue_admission=backend.queue_admission,
+        tenant_lists=backend.tenant_lists,
         dead_letters=letters,
         hub=hub,
         kinds=kinds,
-        admission=Admission(store, queue, clock, limits, publisher.process, strict, process.memory, kinds),
+        admission=Admission(
+            store, queue, backend.queue_admission, clock, limits, publisher.process, strict, process.memory, kinds
+        ),
         viewer_heartbeat=ViewerHeartbeat(hub, viewers, queue, publisher.process, metrics=metrics),
         open_streams=OpenStreams(settings.tenant_bounds, metrics),
         viewers=viewers,
@@ -158,6 +162,22 @@ def _build_services(
         metrics=metrics,
         scrape=Scrape(publisher, backend.fleet, queue, letters, limits.lanes),
         heavy=HeavyWork(metrics),
+    )
+
+
+def _build_admission(
+    backend: Backend, process: _Process, limits: Limits, strict: StrictModels | None, kinds: AdmittedKinds
+) -> Admission:
+    return Admission(
+        backend.store,
+        backend.queue,
+        backend.queue_admission,
+        process.clock,
+        limits,
+        process.publisher.process,
+        strict,
+        process.memory,
+        kinds,
     )
 
 

@@ -187,9 +187,14 @@ class Builder:
             retention_s=settings.retention_s,
             listed_s=max(settings.retention_s, settings.dead_letter_retention_s),
         )
-        bounds = settings.tenant_bounds
         return Reconciler(
-            backend.store, backend.queue, record_scan, self.completion_steps, lease_s=settings.lease_s, bounds=bounds
+            backend.store,
+            backend.queue,
+            backend.tenant_lists,
+            record_scan,
+            self.completion_steps,
+            lease_s=settings.lease_s,
+            bounds=settings.tenant_bounds,
         )
 
     def feed(self, runs: Runs, leases: Leases, concurrency: Concurrency, reaper: Reaper) -> LiveFeed:

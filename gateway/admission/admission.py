@@ -16,6 +16,7 @@ from shared.process.clock import Clock
 from shared.store.jobs import Store
 from shared.store.memory_watch import MemoryWatch
 from shared.store.queue import Queue
+from shared.store.queue_admission import QueueAdmission
 
 _RANDOM_BITS = 80
 
@@ -27,6 +28,7 @@ class Admission:
         self,
         store: Store,
         queue: Queue,
+        queue_admission: QueueAdmission,
         clock: Clock,
         limits: Limits,
         gateway: str,
@@ -37,6 +39,7 @@ class Admission:
         self._intake = Intake(
             store,
             queue,
+            queue_admission,
             max_depth=limits.max_depth,
             retention_s=limits.retention_s,
             listed_s=limits.listed_s,

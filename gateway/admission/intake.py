@@ -11,7 +11,8 @@ from shared.model.errors import JobNotFound, TooManyBytes
 from shared.model.jobs import Job, JobSpec
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.jobs import Store
-from shared.store.queue import Admitted, Queue
+from shared.store.queue import Queue
+from shared.store.queue_admission import Admitted, QueueAdmission
 
 log = structlog.get_logger()
 
@@ -23,6 +24,7 @@ class Intake:
         self,
         store: Store,
         queue: Queue,
+        queue_admission: QueueAdmission,
         *,
         max_depth: int,
         retention_s: float,
@@ -35,6 +37,7 @@ class Intake:
         """
         self._store = store
         self._queue = queue
+        self._queue_admission = queue_admission
         self._max_depth = max_depth
         self._retention_s, self._listed_s = retention_s, listed_s
         self._bounds = bounds
@@ -51,7 +54,7 @@ class Intake:
         while admission.existing:
             if (job := await self._kept(admission.job_id)) is not None:
                 return job
-            if not await self._queue.free(spec, admission.job_id):
+            if not await self._queue_admission.free_key(spec, admission.job_id):
                 # After a crash between `admit` and `create`, or a loss of the job by the server: use the same id again.
                 spec = replace(spec, id=admission.job_id)
                 break
@@ -62,9 +65,9 @@ class Intake:
                 spec, placed, again=admission.existing, bounds=self._bounds, request_id=request_id
             )
         except TooManyBytes:
-            await self._queue.withdraw(spec)
+            await self._queue_admission.withdraw(spec)
             raise
-        released = await self._queue.release(spec.id, spec.lane)
+        released = await self._queue_admission.release(spec.id, spec.lane)
         if created.new:
             log.info("job.submitted", job=spec.id, tenant=spec.tenant, lane=spec.lane, kind=spec.kind, model=spec.model)
         if released:
@@ -79,7 +82,7 @@ class Intake:
 
     async def _admit(self, spec: JobSpec) -> Admitted:
         how = {"retention_s": self._retention_s, "listed_s": self._listed_s}
-        return await self._queue.admit(spec, max_depth=self._max_depth, bounds=self._bounds, **how)
+        return await self._queue_admission.admit(spec, max_depth=self._max_depth, bounds=self._bounds, **how)
 
     async def _kept(self, job_id: str) -> Job | None:
         """Load the job of an Idempotency-Key; None if it was deleted, or is not recorded yet."""

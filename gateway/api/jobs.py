@@ -68,10 +68,10 @@ async def listing(request: Request) -> Response:
     found: list[Job] = []
     last_read, over = after, False
     for _ in range(LIST_ROUNDS):
-        ids = await services.queue.listed(caller.tenant, after=last_read, limit=LIST_MOST)
+        ids = await services.tenant_lists.listed(caller.tenant, after=last_read, limit=LIST_MOST)
         jobs = await services.store.load_many(ids)
         gone = [job_id for job_id, job in zip(ids, jobs, strict=True) if job is None]
-        await services.queue.unlist(caller.tenant, gone)
+        await services.tenant_lists.unlist(caller.tenant, gone)
         found += [
             job
             for job in jobs

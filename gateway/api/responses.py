@@ -99,7 +99,7 @@ async def delete(request: Request) -> Response:
     """Serve `DELETE /v1/responses/{id}`: the caller can't read it from now on; a running job is cancelled."""
     services = services_of(request)
     job = (await _own(request, services)).job
-    await services.queue.deleted(job.id, retention_s=services.settings.retention_s)
+    await services.queue_admission.record_deletion(job.id, retention_s=services.settings.retention_s)
     if await services.store.forget(job.id) is ForgetAnswer.HIDDEN:
         await cancel_job(services, job, wait=False)
     return AsciiJSONResponse({"id": response_id(job.id), "object": "response", "deleted": True})

@@ -26,8 +26,10 @@ from shared.store.dead_letters import DeadLetters
 from shared.store.jobs import Store
 from shared.store.prompts import Prompts
 from shared.store.queue import Queue
+from shared.store.queue_admission import QueueAdmission
 from shared.store.results import Results
 from shared.store.server_watch import ServerWatch
+from shared.store.tenant_lists import TenantLists
 from shared.store.viewers import Viewers
 from shared.telemetry.metrics import Metrics
 
@@ -43,6 +45,8 @@ class Services:
     conversations: Conversations
     prompts: Prompts
     queue: Queue
+    queue_admission: QueueAdmission
+    tenant_lists: TenantLists
     dead_letters: DeadLetters
     hub: Hub
     kinds: AdmittedKinds

@@ -17,9 +17,11 @@ from shared.store.fleet_metrics import Fleet
 from shared.store.jobs import Store
 from shared.store.keys import Keys
 from shared.store.queue import Queue
+from shared.store.queue_admission import QueueAdmission
 from shared.store.replay_log import ReplayLog
 from shared.store.results import Results
 from shared.store.server_check import check_arq_keys, check_server
+from shared.store.tenant_lists import TenantLists
 from shared.telemetry.metrics import Metrics
 
 Side = Literal["queue", "jobs"]
@@ -43,6 +45,8 @@ class Backend:
     keys: Keys
     store: Store
     queue: Queue
+    queue_admission: QueueAdmission
+    tenant_lists: TenantLists
     replay_log: ReplayLog
     results: Results
     dead_letters: DeadLetters
@@ -116,6 +120,8 @@ def _build(settings: Settings, metrics: Metrics, clients: Clients) -> Backend:
             metrics=metrics,
         ),
         queue=Queue(clients.queue, keys, metrics),
+        queue_admission=QueueAdmission(clients.queue, keys, metrics),
+        tenant_lists=TenantLists(clients.queue, keys),
         replay_log=ReplayLog(clients.jobs, keys),
         results=Results(clients.jobs, keys),
         dead_letters=DeadLetters(

@@ -1,19 +1,17 @@
-"""The queue of jobs: enqueue, take, renew, give back, and the scheduled checks of jobs.
+"""The queue of jobs: take, renew, give back, remove and restore them, and schedule their checks.
 
 A lane is an arq queue with arq's own keys, so that arq's `run_job` runs the job that `take` chose. The message holds
-only the job's id. Not here: a job's record and progress (jobs.py).
+only the job's id. Not here: the entry of new jobs (queue_admission.py), the lists of tenants (tenant_lists.py), and a
+job's record and progress (jobs.py).
 """
 
 import asyncio
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from shared.model.errors import IdempotencyConflict, QueueFull, TooManyWaiting
-from shared.model.jobs import LONGEST_TIMEOUT_S, JobSpec, Listing, Place, created_ms, new_job_id
-from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
+from shared.model.jobs import Place
 from shared.store.answers import RenewAnswer, TakeAnswer, parse_take_answer
 from shared.store.arq_messages import message_of, serialize
 from shared.store.client import Functions
@@ -26,21 +24,6 @@ JOB_CHECK_S = 30.0
 """The reaper checks every job at least this often: a job that the queue has lost is found."""
 CALL_LIMIT_LEASES = 0.5
 """Claims are renewed every quarter of a lease: while calls take less than this, none that is alive runs out."""
-
-# A crash between `admit` and `release` leaves a job that runs by itself after this long.
-_ADMITTED_DUE_MS = 5_000
-_LIST_SLACK_MS = 3_600_000
-# A job may end this long after its deadline: its worker or the reaper has to see it first.
-LATE_END_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """The answer of `admit`: the job's id, whether it existed before, and its position in the lane."""
-
-    job_id: str
-    existing: bool
-    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +45,6 @@ class Backlog:
     oldest_s: float
 
 
-def _or_none(bound: int | None) -> int | str:
-    """Write a bound as the functions read it: none is an empty text."""
-    return "" if bound is None else bound
-
-
 class Queue:
     """All lanes, and the arq keys of the jobs in them."""
 
@@ -78,134 +56,6 @@ class Queue:
         self._arq = keys.arq
         self._marker = ServerMarker(client, keys)
         self._ahead_ms: float | None = None
-
-    async def admit(
-        self,
-        spec: JobSpec,
-        *,
-        max_depth: int,
-        retention_s: float,
-        listed_s: float = 0.0,
-        bounds: TenantBounds = UNBOUNDED,
-    ) -> Admitted:
-        """Admit a job to its lane, due in 5 s; a refusal stores nothing. `bounds` are its tenant's.
-
-        A job is listed for `retention_s` after its end, or for `listed_s` if that is more.
-
-        Raises:
-            QueueFull: the lane holds `max_depth` waiting jobs.
-            TooManyWaiting: the tenant has as many waiting jobs as it may.
-            IdempotencyConflict: the key was used with another body.
-        """
-        keys = [
-            self._keys.lane(spec.lane),
-            self._keys.active,
-            self._arq.job + spec.id,
-            self._keys.tenant_jobs(spec.tenant),
-            self._keys.wake_ups(spec.lane),
-            self._keys.reservations,
-        ]
-        if spec.idempotency_key is not None:
-            keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
-        retention_ms = int(retention_s * 1000)
-        first_viewer_timeout_s = spec.abandonment.first_viewer_timeout_s
-        check_ms = int(
-            min(spec.timeout_s, math.inf if first_viewer_timeout_s is None else first_viewer_timeout_s, JOB_CHECK_S)
-            * 1000
-        )
-        # A job is listed while it can be read; the tenant's other jobs may have had longer time-outs than this one.
-        read_ms = int(max(retention_s, listed_s) * 1000)
-        listed_ms = int(LONGEST_TIMEOUT_S * 1000) + read_ms + _LIST_SLACK_MS
-        answer = await self._functions.call(
-            "admit",
-            keys,
-            spec.id,
-            spec.fingerprint,
-            retention_ms,  # the record lives longer: a key without one means a crash or a delete, never old age
-            max_depth,
-            serialize(message_of(spec.id)),
-            _ADMITTED_DUE_MS,
-            check_ms,
-            new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
-            int(spec.timeout_s * 1000) + read_ms + LATE_END_MS,
-            listed_ms,
-            spec.tenant,
-            self._keys.ledgers,
-            _or_none(bounds.waiting),
-            bounds.running_term,
-        )
-        verdict, value = answer[0], answer[1]
-        if verdict == b"bound":
-            self._refused.of("waiting").add()
-            raise TooManyWaiting.at(int(answer[2]))
-        if verdict == b"full":
-            self._refused.of("depth").add()
-            raise QueueFull(f"The lane {spec.lane} already holds {int(value)} waiting jobs; try again later.")
-        if verdict == b"conflict":
-            raise IdempotencyConflict(
-                "This Idempotency-Key was used before with another body; use a new key for a new request.",
-                param="Idempotency-Key",
-            )
-        if verdict == b"existing":
-            return Admitted(value.decode(), existing=True, position=0)
-        return Admitted(value.decode(), existing=False, position=int(answer[2]))
-
-    async def bound(self, tenant: str, running: str, for_s: float) -> None:
-        """Write again how many jobs of a tenant may run at once, unless it was said since the server lost it."""
-        terms = self._keys.tenant_terms(tenant)
-        async with self._client.pipeline(transaction=False) as pipe:
-            pipe.hsetnx(terms, "running", running)
-            pipe.pexpire(terms, int(for_s * 1000))
-            await pipe.execute()
-
-    async def relist(self, listings: Sequence[Listing]) -> None:
-        """Restore the lists and Idempotency-Keys of these jobs after the server lost them."""
-        keys: list[str] = []
-        args: list[str | int] = []
-        for each in listings:
-            keys.append(self._keys.tenant_jobs(each.tenant))
-            args += [each.job_id, each.kept_ms]
-            if each.key_left_ms > 0:
-                keys.append(self._keys.idempotency(each.tenant, each.key))
-                args += [f"{each.job_id} {each.fingerprint}", each.key_left_ms]
-        if keys:
-            most_ms = int(LONGEST_TIMEOUT_S * 1000) + max(each.kept_ms for each in listings)
-            await self._functions.call("relist", keys, most_ms, *args)
-
-    async def withdraw(self, spec: JobSpec) -> bool:
-        """Take back a job that was let in and could not be recorded; False if another call has recorded it."""
-        keys = [
-            self._keys.lane(spec.lane),
-            self._keys.active,
-            self._arq.job + spec.id,
-            self._arq.in_progress + spec.id,
-            self._keys.tenant_jobs(spec.tenant),
-            self._keys.reservations,
-        ]
-        if spec.idempotency_key is not None:
-            keys.append(self._keys.idempotency(spec.tenant, spec.idempotency_key))
-        return bool(await self._functions.call("withdraw", keys, spec.id, self._keys.ledgers))
-
-    async def deleted(self, job_id: str, *, retention_s: float) -> None:
-        """Record a deletion before the job is gone, or its Idempotency-Key would return it again."""
-        await self._client.set(self._keys.deleted(job_id), b"", px=int(retention_s * 1000))
-
-    async def free(self, spec: JobSpec, job_id: str) -> bool:
-        """Let the Idempotency-Key be used anew that led `spec` to this job, if that was deleted; whether it was."""
-        if spec.idempotency_key is None:
-            return False
-        keys = [self._keys.idempotency(spec.tenant, spec.idempotency_key), self._keys.deleted(job_id)]
-        return bool(await self._functions.call("free", keys, job_id))
-
-    async def release(self, job_id: str, lane: str) -> bool:
-        """Make an admitted job due now and notify the lane's workers; False if it was taken already."""
-        keys = [
-            self._keys.lane(lane),
-            self._keys.wake_ups(lane),
-            self._arq.in_progress + job_id,
-            self._keys.reservations,
-        ]
-        return bool(await self._functions.call("release", keys, job_id, self._keys.ledgers))
 
     async def take(
         self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False, slots: int = 0
@@ -338,22 +188,6 @@ class Queue:
         """The job's place among those that wait, from 1; None if it is not in the lane."""
         rank = await self._client.zrank(self._keys.lane(lane), job_id)
         return None if rank is None else int(rank) + 1
-
-    async def listed(self, tenant: str, *, after: str | None, limit: int) -> list[str]:
-        """A tenant's job ids, newest first; with `after`, those that follow it in that order."""
-        newest = "+" if after is None else f"({after}"
-        ids = await self._client.zrevrangebylex(self._keys.tenant_jobs(tenant), newest, "-", start=0, num=limit)
-        return [job_id.decode() for job_id in ids]
-
-    async def unlist(self, tenant: str, job_ids: Sequence[str]) -> None:
-        """Drop ids whose jobs are gone, but those on their way in, whose records are not written yet."""
-        async with self._client.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.zscore(self._keys.active, job_id)
-            scores = await pipe.execute() if job_ids else []
-        gone = [job_id for job_id, score in zip(job_ids, scores, strict=True) if score is None]
-        if gone:
-            await self._client.zrem(self._keys.tenant_jobs(tenant), *gone)
 
     async def report_alive(self, host: str, for_s: float, *, worker: str, slots: int) -> None:
         """Publish that this worker runs on this host with so many slots; it is repeated within `for_s` seconds."""

@@ -15,7 +15,7 @@ from shared.model.jobs import Job, Listing, Place
 from shared.store.job_records import readable
 from shared.store.jobs import Store
 from shared.store.keys import Keys
-from shared.store.queue import LATE_END_MS
+from shared.store.queue_admission import LATE_END_MS
 from shared.store.reconcile_marker import ReconcileMarker
 
 

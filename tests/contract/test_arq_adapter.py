@@ -9,7 +9,7 @@ from shared.model.jobs import new_job_id
 from shared.store.arq_messages import message_of, serialize
 from shared.store.client import REDIS_FAULTS
 from shared.store.keys import Keys
-from shared.store.queue import Queue
+from shared.store.queue_admission import QueueAdmission
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, make_spec
 from worker.dispatch.arq_adapter import ArqAdapter
 
@@ -43,7 +43,7 @@ def adapter_of(core: Core, handler: Handler, keys: Keys | None = None) -> ArqAda
 
 async def admitted(core: Core) -> str:
     spec = make_spec(lane=LANE)
-    await core.queue.admit(spec, max_depth=10, retention_s=RETENTION_S)
+    await core.queue_admission.admit(spec, max_depth=10, retention_s=RETENTION_S)
     return spec.id
 
 
@@ -91,7 +91,7 @@ async def test_a_refused_command_is_raised_before_the_handler_is_called(core: Co
 async def test_the_adapter_reads_arq_keys_under_the_deployments_prefix(core: Core) -> None:
     prefixed, handler = Keys(core.keys.prefix, arq_prefixed=True), Handler()
     spec = make_spec(lane=LANE)
-    await Queue(core.client, prefixed).admit(spec, max_depth=10, retention_s=RETENTION_S)
+    await QueueAdmission(core.client, prefixed).admit(spec, max_depth=10, retention_s=RETENTION_S)
 
     await adapter_of(core, handler).run(LANE, spec.id, 0)
     await adapter_of(core, handler, prefixed).run(LANE, spec.id, 0)

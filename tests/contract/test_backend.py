@@ -20,7 +20,7 @@ def at(settings: Settings, url: str | None, **changes: object) -> Settings:
 async def test_the_stores_use_the_prefix_and_one_server_if_there_is_one(settings: Settings) -> None:
     async with open_backend(settings, Metrics(), "worker") as backend:
         spec = make_spec()
-        await backend.queue.admit(spec, max_depth=10, retention_s=60)
+        await backend.queue_admission.admit(spec, max_depth=10, retention_s=60)
         assert (await backend.store.create(spec, 1)).new
 
         assert backend.keys == Keys(settings.key_prefix)
@@ -33,7 +33,7 @@ async def test_jobs_are_on_their_own_server_if_there_are_two(own_valkey: Embedde
     settings = settings.model_copy(update={"stream_redis_url": SecretStr(own_valkey.url)})
     async with open_backend(settings, Metrics(), "worker") as backend:
         spec = make_spec()
-        await backend.queue.admit(spec, max_depth=10, retention_s=60)
+        await backend.queue_admission.admit(spec, max_depth=10, retention_s=60)
         await backend.store.create(spec, 1)
 
         record, lane = backend.keys.job(spec.id).record, backend.keys.lane(spec.lane)

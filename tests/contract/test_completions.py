@@ -137,8 +137,8 @@ async def test_a_job_that_was_cancelled_while_it_waited_is_only_hidden_until_its
 async def waiting(core: Core) -> str:
     """Admit a job, and let it be due."""
     spec = make_spec()
-    await core.queue.admit(spec, max_depth=10, retention_s=RETENTION_S)
-    assert await core.queue.release(spec.id, LANE)
+    await core.queue_admission.admit(spec, max_depth=10, retention_s=RETENTION_S)
+    assert await core.queue_admission.release(spec.id, LANE)
     return spec.id
 
 

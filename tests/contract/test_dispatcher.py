@@ -84,8 +84,8 @@ async def dispatching(core: Core, held: Held, *, slots: int = 2, cap: int | None
 async def due(core: Core) -> str:
     """Add a job that is due."""
     spec = make_spec(lane=LANE)
-    await core.queue.admit(spec, max_depth=10, retention_s=RETENTION_S)
-    await core.queue.release(spec.id, LANE)
+    await core.queue_admission.admit(spec, max_depth=10, retention_s=RETENTION_S)
+    await core.queue_admission.release(spec.id, LANE)
     return spec.id
 
 

@@ -73,7 +73,7 @@ def leases_of(core: Core, runs: RunningHere, store: Store | None = None, lease_s
 async def claimed(core: Core, leases: Leases) -> Claim:
     """Take a new job as the dispatcher does."""
     spec = make_spec(lane=LANE)
-    await core.queue.admit(spec, max_depth=10, retention_s=RETENTION_S)
+    await core.queue_admission.admit(spec, max_depth=10, retention_s=RETENTION_S)
     await core.store.create(spec, 1)
     owner = leases.next_owner()
     await core.client.set(core.keys.arq.in_progress + spec.id, owner, px=1000)

@@ -10,7 +10,8 @@ from shared.model.jobs import JobSpec, Place
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.answers import RetryLater, Taken
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
-from shared.store.queue import Admitted, Claim, Queue
+from shared.store.queue import Claim
+from shared.store.queue_admission import Admitted, QueueAdmission
 from shared.telemetry.metrics import Metrics
 from tests.support.core import RETENTION_S, Core, make_spec
 
@@ -19,13 +20,15 @@ LEASE_S = 10.0
 
 
 async def admit(core: Core, spec: JobSpec, **bounds: int) -> Admitted:
-    return await core.queue.admit(spec, max_depth=1_000, retention_s=RETENTION_S, bounds=TenantBounds(**bounds))
+    return await core.queue_admission.admit(
+        spec, max_depth=1_000, retention_s=RETENTION_S, bounds=TenantBounds(**bounds)
+    )
 
 
 async def enqueue(core: Core, *, bounds: dict[str, int], **changes: Any) -> str:
     spec = make_spec(**changes)
     await admit(core, spec, **bounds)
-    assert await core.queue.release(spec.id, spec.lane)
+    assert await core.queue_admission.release(spec.id, spec.lane)
     return spec.id
 
 
@@ -106,11 +109,11 @@ async def test_an_end_gives_the_reservation_back_once(core: Core) -> None:
 
 async def test_refusals_are_counted_by_the_bound(core: Core) -> None:
     metrics = Metrics()
-    queue = Queue(core.client, core.keys, metrics)
+    queue_admission = QueueAdmission(core.client, core.keys, metrics)
     await enqueue(core, bounds={})
     for bounds, depth, error in ((TenantBounds(waiting=1), 9, TooManyWaiting), (TenantBounds(), 1, QueueFull)):
         with pytest.raises(error):
-            await queue.admit(make_spec(), max_depth=depth, retention_s=RETENTION_S, bounds=bounds)
+            await queue_admission.admit(make_spec(), max_depth=depth, retention_s=RETENTION_S, bounds=bounds)
 
     assert [metrics.refused.of(name).value for name in ("waiting", "depth")] == [1, 1]
 

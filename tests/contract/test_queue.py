@@ -15,7 +15,8 @@ from shared.model.lanes import LaneScheduler, parse_lanes
 from shared.store.answers import Empty, RetryLater, Taken
 from shared.store.arq_messages import ARQ_FUNCTION, deserialize, serialize
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
-from shared.store.queue import Admitted, Backlog, Claim
+from shared.store.queue import Backlog, Claim
+from shared.store.queue_admission import Admitted
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, fresh_job_id, make_spec
 
 LANE = "default"
@@ -25,14 +26,14 @@ SHORT_LEASE_S = 0.5
 
 
 async def admit(core: Core, spec: JobSpec, max_depth: int = 1_000) -> Admitted:
-    return await core.queue.admit(spec, max_depth=max_depth, retention_s=RETENTION_S)
+    return await core.queue_admission.admit(spec, max_depth=max_depth, retention_s=RETENTION_S)
 
 
 async def enqueue(core: Core, **changes: Any) -> JobSpec:
     """Admit a job and make it ready to be taken."""
     spec = make_spec(**changes)
     await admit(core, spec)
-    assert await core.queue.release(spec.id, spec.lane)
+    assert await core.queue_admission.release(spec.id, spec.lane)
     return spec
 
 
@@ -91,7 +92,7 @@ async def test_a_released_job_is_due_at_once_and_rings(core: Core) -> None:
     spec = make_spec()
     await admit(core, spec)
 
-    assert await core.queue.release(spec.id, LANE)
+    assert await core.queue_admission.release(spec.id, LANE)
 
     assert await wake_ups(core) == 1
     assert (await take(core)).job_id == spec.id
@@ -102,7 +103,7 @@ async def test_a_waiting_worker_hears_the_release(core: Core) -> None:
     await admit(core, spec)
     waiting = asyncio.create_task(take_when_due(core, "w.1"))
 
-    await core.queue.release(spec.id, LANE)
+    await core.queue_admission.release(spec.id, LANE)
 
     assert (await waiting).job_id == spec.id
 
@@ -115,8 +116,8 @@ async def test_a_job_that_was_taken_or_has_ended_is_not_released_again(core: Cor
     assert (await take(core)).job_id == taken.id
     await core.queue.done(ended.id, LANE)
 
-    assert not await core.queue.release(taken.id, LANE)
-    assert not await core.queue.release(ended.id, LANE)
+    assert not await core.queue_admission.release(taken.id, LANE)
+    assert not await core.queue_admission.release(ended.id, LANE)
     assert await wake_ups(core) == 0
 
 
@@ -124,7 +125,7 @@ async def test_a_lane_keeps_no_more_wake_ups_than_workers_could_use(core: Core) 
     spec = await enqueue(core)
     await core.client.lpush(core.keys.wake_ups(LANE), *["1"] * 2_000)  # type: ignore[misc]
 
-    await core.queue.release(spec.id, LANE)
+    await core.queue_admission.release(spec.id, LANE)
 
     assert await wake_ups(core) == 1_000
 
@@ -170,7 +171,7 @@ async def test_the_same_key_and_body_get_the_same_job(core: Core) -> None:
     assert again == Admitted(first.id, existing=True, position=0)
     assert await core.depth(LANE) == size
     # Found before the lane's depth is checked: the job is admitted already.
-    await core.queue.release(first.id, LANE)
+    await core.queue_admission.release(first.id, LANE)
     assert (await admit(core, make_spec(idempotency_key="k"), max_depth=1)).existing
 
 
@@ -211,21 +212,21 @@ async def test_a_key_is_free_again_once_its_job_was_deleted_and_only_then(core: 
     first, again = make_spec(idempotency_key="k"), make_spec(idempotency_key="k")
     await admit(core, first)
 
-    assert not await core.queue.free(again, first.id)
+    assert not await core.queue_admission.free_key(again, first.id)
     assert (await admit(core, again)).existing
-    await core.queue.deleted(first.id, retention_s=RETENTION_S)
-    assert await core.queue.free(again, first.id)
+    await core.queue_admission.record_deletion(first.id, retention_s=RETENTION_S)
+    assert await core.queue_admission.free_key(again, first.id)
     assert await admit(core, again) == Admitted(again.id, existing=False, position=1)
 
 
 async def test_a_key_that_leads_to_another_job_meanwhile_stays_that_jobs(core: Core) -> None:
     first, second = make_spec(idempotency_key="k"), make_spec(idempotency_key="k")
     await admit(core, first)
-    await core.queue.deleted(first.id, retention_s=RETENTION_S)
-    await core.queue.free(second, first.id)
+    await core.queue_admission.record_deletion(first.id, retention_s=RETENTION_S)
+    await core.queue_admission.free_key(second, first.id)
     await admit(core, second)
 
-    assert await core.queue.free(make_spec(idempotency_key="k"), first.id)
+    assert await core.queue_admission.free_key(make_spec(idempotency_key="k"), first.id)
 
     assert (await admit(core, make_spec(idempotency_key="k"))).job_id == second.id
     assert 0 < await core.client.pttl(core.keys.deleted(first.id)) <= RETENTION_S * 1000
@@ -565,7 +566,7 @@ async def test_of_a_job_that_is_done_the_queue_keeps_nothing(core: Core) -> None
     assert await core.depth(LANE) == 0
     assert await core.client.zscore(core.keys.active, spec.id) is None
     # It stays listed: it can still be read.
-    assert await core.queue.listed("alice", after=None, limit=9) == [spec.id]
+    assert await core.tenant_lists.listed("alice", after=None, limit=9) == [spec.id]
 
 
 async def test_a_job_that_waits_has_its_place_and_others_have_none(core: Core) -> None:
@@ -702,7 +703,7 @@ async def test_a_job_that_the_queue_lost_is_put_back(core: Core, lost: str) -> N
 async def listing(core: Core, limit: int) -> list[str]:
     """Return all of alice's jobs, page by page."""
     found: list[str] = []
-    while page := await core.queue.listed("alice", after=found[-1] if found else None, limit=limit):
+    while page := await core.tenant_lists.listed("alice", after=found[-1] if found else None, limit=limit):
         assert len(page) <= limit
         found += page
     return found
@@ -720,9 +721,9 @@ async def test_paging_goes_on_where_it_was_when_the_last_one_shown_is_dropped(co
     specs = [await enqueue(core) for _ in range(7)]
     ids = sorted((spec.id for spec in specs), reverse=True)
     for place in range(7):
-        await core.queue.unlist("alice", [ids[place]])
+        await core.tenant_lists.unlist("alice", [ids[place]])
 
-        assert await core.queue.listed("alice", after=ids[place], limit=2) == ids[place + 1 : place + 3]
+        assert await core.tenant_lists.listed("alice", after=ids[place], limit=2) == ids[place + 1 : place + 3]
 
 
 async def test_jobs_of_one_millisecond_are_each_listed_once(core: Core) -> None:
@@ -732,8 +733,8 @@ async def test_jobs_of_one_millisecond_are_each_listed_once(core: Core) -> None:
         await admit(core, replace(base, id=job_id))
 
     assert await listing(core, 2) == ids[::-1]
-    await core.queue.unlist("alice", [ids[3]])
-    assert await core.queue.listed("alice", after=ids[3], limit=9) == ids[2::-1]
+    await core.tenant_lists.unlist("alice", [ids[3]])
+    assert await core.tenant_lists.listed("alice", after=ids[3], limit=9) == ids[2::-1]
 
 
 async def test_the_list_goes_by_the_ids_whenever_the_jobs_came_in(core: Core) -> None:
@@ -753,9 +754,9 @@ async def next_millisecond(core: Core) -> None:
 
 
 async def test_a_tenant_without_jobs_has_an_empty_list(core: Core) -> None:
-    assert await core.queue.listed("nobody", after=None, limit=5) == []
-    assert await core.queue.listed("nobody", after=fresh_job_id(), limit=5) == []
-    await core.queue.unlist("nobody", [])
+    assert await core.tenant_lists.listed("nobody", after=None, limit=5) == []
+    assert await core.tenant_lists.listed("nobody", after=fresh_job_id(), limit=5) == []
+    await core.tenant_lists.unlist("nobody", [])
 
 
 async def test_jobs_that_can_no_longer_be_read_leave_the_list_by_themselves(core: Core) -> None:
@@ -767,7 +768,7 @@ async def test_jobs_that_can_no_longer_be_read_leave_the_list_by_themselves(core
     for spec in (gone, kept, young):
         await admit(core, spec)
 
-    assert await core.queue.listed("alice", after=None, limit=9) == [young.id, kept.id]
+    assert await core.tenant_lists.listed("alice", after=None, limit=9) == [young.id, kept.id]
 
 
 async def test_a_server_that_is_there_answers(core: Core) -> None:

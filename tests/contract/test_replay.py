@@ -214,13 +214,13 @@ async def test_a_server_without_room_refuses_new_work_and_lets_what_there_is_end
     core = own_core
     finishing, cancelling, draining = [await core.running() for _ in range(3)]
     queued, late = await core.queued(), make_spec()
-    await core.queue.admit(make_spec(id=queued), max_depth=9, retention_s=60)
-    await core.queue.release(queued, "default")
+    await core.queue_admission.admit(make_spec(id=queued), max_depth=9, retention_s=60)
+    await core.queue_admission.release(queued, "default")
     await core.client.config_set("maxmemory", 1)
 
     answers = await core.append(frames_of(finishing, 2, "a"), frames_of(cancelling, 2, "b"))
     assert [type(answer) for answer in answers] == [Busy, Busy]
-    for refused in (core.store.create(late, 1), core.queue.admit(late, max_depth=9, retention_s=60)):
+    for refused in (core.store.create(late, 1), core.queue_admission.admit(late, max_depth=9, retention_s=60)):
         with pytest.raises(REDIS_FULL):
             await refused
     assert await core.client.exists(core.keys.job(late.id).record, f"arq:job:{late.id}") == 0

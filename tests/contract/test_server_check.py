@@ -14,7 +14,7 @@ from shared.process.embedded_valkey import EmbeddedValkey, find_server
 from shared.process.ports import free_port
 from shared.store.client import Client, open_client
 from shared.store.keys import Keys
-from shared.store.queue import Queue
+from shared.store.queue_admission import QueueAdmission
 from shared.store.rights import acl_rules
 from shared.store.server_check import check_arq_keys, check_server
 from shared.store.server_watch import ServerWatch
@@ -50,7 +50,7 @@ async def test_the_embedded_server_is_fit(core: Core) -> None:
 
 async def test_processes_that_name_the_keys_of_arq_otherwise_are_refused_in_one_sentence(core: Core) -> None:
     prefixed = Keys(core.keys.prefix, arq_prefixed=True)
-    await core.queue.admit(make_spec(), max_depth=10, retention_s=RETENTION_S)
+    await core.queue_admission.admit(make_spec(), max_depth=10, retention_s=RETENTION_S)
 
     await check_arq_keys(core.client, core.keys)
     with pytest.raises(StartupError, match=r"^TAILRACE_ARQ_PREFIXED must be false, .*TAILRACE_KEY_PREFIX .*\.$"):
@@ -60,7 +60,7 @@ async def test_processes_that_name_the_keys_of_arq_otherwise_are_refused_in_one_
 async def test_processes_beside_those_with_prefixed_keys_of_arq_must_have_them_too(core: Core) -> None:
     prefixed = Keys(core.keys.prefix, arq_prefixed=True)
     await check_arq_keys(core.client, prefixed)
-    await Queue(core.client, prefixed).admit(make_spec(), max_depth=10, retention_s=RETENTION_S)
+    await QueueAdmission(core.client, prefixed).admit(make_spec(), max_depth=10, retention_s=RETENTION_S)
 
     await check_arq_keys(core.client, prefixed)
     with pytest.raises(StartupError, match=r"^TAILRACE_ARQ_PREFIXED must be true, "):

@@ -33,8 +33,8 @@ async def was_ahead(core: Core, ms: int) -> None:
 async def enqueue(core: Core) -> str:
     """Admit and release a job."""
     spec = make_spec()
-    await core.queue.admit(spec, max_depth=10, retention_s=RETENTION_S)
-    assert await core.queue.release(spec.id, DEFAULT_LANE)
+    await core.queue_admission.admit(spec, max_depth=10, retention_s=RETENTION_S)
+    assert await core.queue_admission.release(spec.id, DEFAULT_LANE)
     return spec.id
 
 

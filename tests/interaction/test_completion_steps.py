@@ -164,7 +164,7 @@ async def test_a_job_that_ended_and_only_the_reaper_still_knows_becomes_a_dead_l
 async def test_a_job_that_is_made_again_while_the_lost_one_is_seen_off_stays_in_the_queue(system: System) -> None:
     core = system.core
     spec = make_spec()
-    await core.queue.admit(spec, max_depth=10, retention_s=60)
+    await core.queue_admission.admit(spec, max_depth=10, retention_s=60)
     assert (await core.store.create(spec, 1, again=True)).new
 
     await completion_steps_of(core).run(spec.id, spec.lane)

@@ -53,9 +53,9 @@ async def backlog(system: System, counts: dict[str, int]) -> None:
     for lane, count in counts.items():
         for _ in range(count):
             spec = make_spec(lane=lane, model=lane, request=json.dumps(ask(model=lane)).encode())
-            await system.core.queue.admit(spec, max_depth=10_000, retention_s=60)
+            await system.core.queue_admission.admit(spec, max_depth=10_000, retention_s=60)
             await system.core.store.create(spec, 1)
-            await system.core.queue.release(spec.id, lane)
+            await system.core.queue_admission.release(spec.id, lane)
 
 
 def short() -> Told:

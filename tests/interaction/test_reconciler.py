@@ -15,6 +15,7 @@ from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from shared.store.queue import Queue
 from shared.store.reconcile_marker import ReconcileMarker
 from shared.store.server_check import RedisServer
+from shared.store.tenant_lists import TenantLists
 from tests.support.core import TIMEOUT_S, captured_logs, frozen, open_core
 from tests.support.short_settings import stream_redis_url_of
 from tests.support.system import System, running_system, running_worker
@@ -131,7 +132,7 @@ async def test_a_worker_that_is_stopped_while_it_reconciles_lets_another_one_sta
         begun.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Queue, "relist", endless)
+    monkeypatch.setattr(TenantLists, "relist", endless)
     async with running_worker(system.settings, Told()):
         await asyncio.wait_for(begun.wait(), TIMEOUT_S)
 

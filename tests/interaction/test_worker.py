@@ -383,7 +383,7 @@ async def test_a_job_whose_queue_message_is_gone_is_run(system: System) -> None:
 
 async def test_a_job_that_was_admitted_but_never_made_is_removed_by_the_worker_that_takes_it(system: System) -> None:
     ghost = make_spec()
-    await system.core.queue.admit(ghost, max_depth=10, retention_s=60)
+    await system.core.queue_admission.admit(ghost, max_depth=10, retention_s=60)
     await system.due(ghost.id)
     told = Told(on_call=lambda call: call.end())
     assert await system.queue_keys(ghost.id) == ["lane", "active", "message"]
@@ -406,13 +406,13 @@ async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the
             # The steps of a slow gateway, in its order, between the worker's read of the record and this.
             forgotten.append(job_id)
             await system.core.store.create(late, 1)
-            assert not await system.core.queue.release(late.id, late.lane)
+            assert not await system.core.queue_admission.release(late.id, late.lane)
             assert not await system.core.queue.restore((await system.job(late.id)).place, 30.0)
             made.set()
         await done(queue, job_id, lane)
 
     monkeypatch.setattr(Queue, "done", done_too_late)
-    await system.core.queue.admit(late, max_depth=10, retention_s=60)
+    await system.core.queue_admission.admit(late, max_depth=10, retention_s=60)
     await system.due(late.id)
     async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
         await asyncio.wait_for(made.wait(), TIMEOUT_S)
@@ -428,7 +428,7 @@ async def test_a_job_that_was_made_but_never_released_runs_by_itself(system: Sys
     told = Told(on_call=lambda call: call.end())
     async with system.commands() as seen, running_worker(system.settings, told):
         await seen(system.waiting)
-        await system.core.queue.admit(spec, max_depth=10, retention_s=60)
+        await system.core.queue_admission.admit(spec, max_depth=10, retention_s=60)
         await system.core.store.create(spec, 1)
         await system.due(spec.id)  # five seconds later
         story = await system.story(spec.id)
@@ -504,9 +504,9 @@ async def test_a_worker_that_joins_a_fleet_full_of_long_jobs_fills_its_slots(sys
         return running_worker(system.settings.model_copy(update={**long_waits, "worker_slots": slots}), told)
 
     for spec in [make_spec() for _ in range(150)]:
-        await system.core.queue.admit(spec, max_depth=150, retention_s=60)
+        await system.core.queue_admission.admit(spec, max_depth=150, retention_s=60)
         await system.core.store.create(spec, 1)
-        await system.core.queue.release(spec.id, spec.lane)
+        await system.core.queue_admission.release(spec.id, spec.lane)
     async with AsyncExitStack() as fleet:
         for slots, running in ((40, 40), (40, 80), (40, 120), (20, 140), (10, 150)):
             await fleet.enter_async_context(worker(slots))
@@ -545,7 +545,7 @@ async def test_no_slot_is_lost_whatever_becomes_of_jobs(system: System) -> None:
             await system.cancel(cancelled)
             await system.story(cancelled)
             ghost = make_spec()
-            await system.core.queue.admit(ghost, max_depth=10, retention_s=60)
+            await system.core.queue_admission.admit(ghost, max_depth=10, retention_s=60)
             await system.due(ghost.id)
         last = [await system.submit(model=f"last {number}") for number in range(slots + 1)]
         await told.until(lambda: len(told.running) == slots)

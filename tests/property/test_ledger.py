@@ -73,7 +73,7 @@ class LedgerSteps(ServerSteps):
         spec = make_spec(tenant=tenant, lane=lane)
         try:
             for _ in range(2):  # the same call, sent again after a lost acknowledgement
-                self.run(self.core.queue.admit(spec, max_depth=100, retention_s=RETENTION_S, bounds=BOUNDS))
+                self.run(self.core.queue_admission.admit(spec, max_depth=100, retention_s=RETENTION_S, bounds=BOUNDS))
         except TooManyWaiting:
             assert len(self.of(tenant, running=False)) >= (BOUNDS.waiting or 0)
             return multiple()
@@ -88,7 +88,7 @@ class LedgerSteps(ServerSteps):
     def release(self, job: str) -> None:
         """Release a job; a second release changes nothing."""
         each = self.alive.get(job)
-        released = self.run(self.core.queue.release(job, each.lane if each else LANES[0]))
+        released = self.run(self.core.queue_admission.release(job, each.lane if each else LANES[0]))
         assert released == (each is not None and not each.claimed)
         if each is not None and released:
             each.released = True

@@ -65,7 +65,7 @@ class QueueSteps(ServerSteps):
         spec = make_spec(lane=lane, idempotency_key=key, fingerprint=body)
         waiting = sum(place.due for place in self.places.values() if place.lane == lane)
         try:
-            admission = self.run(self.core.queue.admit(spec, max_depth=MAX_DEPTH, retention_s=RETENTION_S))
+            admission = self.run(self.core.queue_admission.admit(spec, max_depth=MAX_DEPTH, retention_s=RETENTION_S))
         except IdempotencyConflict:
             assert key is not None and self.used[key][1] != body
         except QueueFull:
@@ -86,7 +86,7 @@ class QueueSteps(ServerSteps):
     @rule(job=jobs)
     def release(self, job: str) -> None:
         place = self.places.get(job)
-        released = self.run(self.core.queue.release(job, place.lane if place else LANES[0]))
+        released = self.run(self.core.queue_admission.release(job, place.lane if place else LANES[0]))
         assert released == (place is not None and place.holder is None)
         if place is not None and released:
             place.due = True

@@ -28,7 +28,9 @@ from shared.store.dead_letters import DeadLetters
 from shared.store.jobs import Execution, Store
 from shared.store.keys import Keys
 from shared.store.queue import Queue
+from shared.store.queue_admission import QueueAdmission
 from shared.store.replay_log import Entry, ReplayLog
+from shared.store.tenant_lists import TenantLists
 from shared.store.viewers import Viewers
 
 TIMEOUT_S = 5.0
@@ -81,6 +83,8 @@ class Core:
     store: Store
     log: ReplayLog
     queue: Queue
+    queue_admission: QueueAdmission
+    tenant_lists: TenantLists
     viewers: Viewers
     dead_letters: DeadLetters
 
@@ -195,6 +199,8 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
             Store(client, keys, retention_s=RETENTION_S, failed_retention_s=DEAD_LETTER_RETENTION_S),
             ReplayLog(client, keys),
             Queue(client, keys),
+            QueueAdmission(client, keys),
+            TenantLists(client, keys),
             Viewers(client, keys),
             DeadLetters(
                 client,

@@ -19,6 +19,7 @@ from shared.store.jobs import Store
 from shared.store.queue import JOB_CHECK_S, Queue
 from shared.store.record_scan import RecordScan
 from shared.store.repeated_check import repeat
+from shared.store.tenant_lists import TenantLists
 from worker.execution.completion import CompletionSteps
 
 log = structlog.get_logger()
@@ -37,6 +38,7 @@ class Reconciler:
         self,
         store: Store,
         queue: Queue,
+        tenant_lists: TenantLists,
         record_scan: RecordScan,
         completion_steps: CompletionSteps,
         *,
@@ -48,6 +50,7 @@ class Reconciler:
         self._bounds = bounds
         self._store = store
         self._queue = queue
+        self._tenant_lists = tenant_lists
         self._completion_steps = completion_steps
         self._lease_s = lease_s
 
@@ -80,7 +83,7 @@ class Reconciler:
         async for page in self._record_scan.pages():
             restored += await self._put_back(place for place in page.places if place.began)
             waiting += [place for place in page.places if not place.began]
-            await self._queue.relist(page.listings)
+            await self._tenant_lists.relist(page.listings)
         # Those that ran count first against the bounds of their tenants.
         return restored + await self._put_back(waiting)
 
@@ -94,7 +97,7 @@ class Reconciler:
             if (term := self._bounds.running_term) and place.tenant and place.tenant not in bounded:
                 # With the job, the queue's server has lost the bound of its tenant.
                 bounded.add(place.tenant)
-                await self._queue.bound(place.tenant, term, LONGEST_TIMEOUT_S)
+                await self._tenant_lists.restore_bound(place.tenant, term, LONGEST_TIMEOUT_S)
         return restored
 
 

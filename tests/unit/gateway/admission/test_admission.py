@@ -7,6 +7,7 @@ from shared.store.client import open_client
 from shared.store.jobs import Store
 from shared.store.keys import Keys
 from shared.store.queue import Queue
+from shared.store.queue_admission import QueueAdmission
 
 NOW_MS = 1_700_000_000_000
 LIMITS = Limits(
@@ -34,7 +35,14 @@ class FixedClock:
 
 def test_each_job_has_an_id_of_its_own_that_tells_its_time() -> None:
     client, keys = open_client("redis://127.0.0.1:1"), Keys()
-    admission = Admission(Store(client, keys, retention_s=60), Queue(client, keys), FixedClock(), LIMITS, "gateway-1")
+    admission = Admission(
+        Store(client, keys, retention_s=60),
+        Queue(client, keys),
+        QueueAdmission(client, keys),
+        FixedClock(),
+        LIMITS,
+        "gateway-1",
+    )
     ids = {admission.new_id() for _ in range(1000)}
 
     assert len(ids) == 1000
