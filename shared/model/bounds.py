@@ -16,7 +16,7 @@ CONNECTIONS: Final = 16_384
 at once, so that its client reconnects, perhaps to another gateway. It bounds readers, callers and channels, too."""
 
 SPARE_FILES: Final = 256
-"""Open files of a gateway besides clients' connections: at most 65 connections to Redis, and files of Python and the
+"""Open files of a gateway besides clients' connections: at most 67 connections to Redis, and files of Python and the
 system. If the system's limit is below the sum of these and `CONNECTIONS`, connections are fewer
 (gateway/http/file_limit.py)."""
 
@@ -41,6 +41,14 @@ PIPELINED: Final = 16
 
 REDIS_CONNECTIONS: Final = 32
 """Connections of one pool. A command takes a fraction of a millisecond: more would only queue in Redis."""
+
+SHARED_COMMAND_BYTES: Final = 64 * KIB
+"""The largest command on a client's shared connection. A larger one would delay those behind it, and takes a connection
+of the pool."""
+
+SHARED_UNANSWERED_BYTES: Final = MIB
+"""Commands without an answer on a client's shared connection: a thousand short ones. Further ones take connections of
+the pool, which bounds them."""
 
 # --- Requests and answers
 

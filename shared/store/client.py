@@ -22,6 +22,7 @@ from shared.model.errors import RedisUnavailable, StartupError
 from shared.process.clock import SystemClock
 from shared.store.function_library import LIBRARY, Library, version_of
 from shared.store.keys import Keys
+from shared.store.multiplexed import Multiplexer
 from shared.store.redis_address import certificate_problem, make_pool
 from shared.store.refusals import ANSWERS, PassingRefusal, RedisAnswer, RefusedByRedis, name_of, refusal_of
 from shared.telemetry.metrics import Buckets
@@ -77,7 +78,7 @@ def open_client(
         retry_on_error=[RedisConnectionError, RedisTimeoutError, OSError],
     )
     pool.connection_class = type("Connection", (_Connection, pool.connection_class), {})
-    return _Client(pool, latency)
+    return _Client(pool, latency, command_timeout_s)
 
 
 async def warm(client: Client) -> None:
@@ -89,25 +90,30 @@ async def warm(client: Client) -> None:
     pool = client.connection_pool
     if issubclass(pool.connection_class, SSLConnection):
         with require_redis():
+            if (multiplexer := _multiplexer_of(client)) is not None:
+                await multiplexer.connect()
             await asyncio.gather(*(client.ping() for _ in range(pool.max_connections)))
 
 
 async def drop_idle_connections(client: Client) -> None:
     """Let the client's next commands connect anew, to whichever server then has the address."""
+    if (multiplexer := _multiplexer_of(client)) is not None:
+        multiplexer.retire()
     # The pool's own method waits for each to be closed, and drops one that another caller has taken meanwhile.
     for connection in tuple(client.connection_pool._available_connections):
         await connection.disconnect(nowait=True)
 
 
 class _Client(Redis):
-    """A client that observes how long its commands take, and names a command that is refused.
+    """A client that sends short commands on one connection, times its commands, and names a command that is refused.
 
     Pipelines and pub/sub are not seen here.
     """
 
-    def __init__(self, pool: BlockingConnectionPool, latency: Buckets | None) -> None:
+    def __init__(self, pool: BlockingConnectionPool, latency: Buckets | None, timeout_s: float | None) -> None:
         super().__init__(connection_pool=pool)
         self.auto_close_connection_pool = True  # as `Redis.from_pool` does
+        self.multiplexer = None if timeout_s is None else Multiplexer(pool.make_connection, timeout_s=timeout_s)
         self._latency = latency
         self.answered_at: float | None = None
         """When the last function call was sent that was answered (s, `SystemClock.elapsed`)."""
@@ -115,9 +121,11 @@ class _Client(Redis):
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         asked_at = _CLOCK.monotonic()
         try:
+            if self.multiplexer is not None and self.multiplexer.takes(args):
+                return self._convert(args[0], await self.multiplexer.call(args), options)
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except RefusedByRedis as error:
-            error.command = " ".join(str(part) for part in args[: 2 if args[0] in _TWO_WORDS else 1])
+            error.command = error.command or " ".join(str(part) for part in args[: 2 if args[0] in _TWO_WORDS else 1])
             raise
         except PassingRefusal:
             # The other connections lead to the same server: a replica would still answer their reads.
@@ -126,6 +134,21 @@ class _Client(Redis):
         finally:
             if self._latency is not None:
                 self._latency.observe(_CLOCK.monotonic() - asked_at)
+
+    def _convert(self, word: str, answer: Any, options: dict[str, Any]) -> Any:
+        """Convert an answer as redis-py does. The option `keys` is for its cache."""
+        options.pop("keys", None)
+        convert = self.response_callbacks.get(word)
+        return answer if convert is None else convert(answer, **options)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        if self.multiplexer is not None:
+            await self.multiplexer.aclose()
+        await super().aclose(close_connection_pool)
+
+
+def _multiplexer_of(client: Client) -> Multiplexer | None:
+    return client.multiplexer if isinstance(client, _Client) else None
 
 
 class _Connection(AbstractConnection):

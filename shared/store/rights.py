@@ -10,7 +10,7 @@ from shared.store.keys import ARQ, Keys
 
 _PROBE: Final = "job_probe"
 _PLAIN: Final = (
-    *("PING", "TIME", "INFO", "MULTI", "EXEC", "DISCARD"),
+    *("PING", "ECHO x", "TIME", "INFO", "MULTI", "EXEC", "DISCARD"),
     *("FCALL x 0", "FUNCTION LIST", "FUNCTION LOAD x", "FUNCTION DELETE x", "SCAN 0"),
 )
 _WITH_KEY: Final = (

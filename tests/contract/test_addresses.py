@@ -73,7 +73,7 @@ async def test_warming_opens_all_connections_over_tls_and_none_otherwise(relay: 
         await warm(encrypted)
         await warm(plain)
 
-        assert relay.connections == 7
+        assert relay.connections == 7 + 1  # the pool's, and the one for short commands
         assert plain.connection_pool._available_connections == []
 
 
@@ -90,6 +90,15 @@ async def test_a_first_burst_over_tls_waits_for_no_connection(relay: Relay, sett
     assert [answer.status for answer in answers] == [200] * 50
     # The connection on which the worker waits for work is renewed when the wait is cut short; no caller waits for it.
     assert relay.connections - before <= 2
+
+
+async def test_short_commands_share_one_connection_over_tls(relay: Relay, key_prefix: str) -> None:
+    async with open_client(relay.url()) as client:
+        names = [f"{key_prefix}:{number}" for number in range(50)]
+        await asyncio.gather(*(client.set(name, name, px=60_000) for name in names))
+
+        assert await asyncio.gather(*map(client.get, names)) == [name.encode() for name in names]
+        assert relay.connections == 1
 
 
 # Unix sockets.

@@ -26,13 +26,14 @@ from tests.support.refusals import demoted, without_the_right
 
 @asynccontextmanager
 async def server_that_says(version: str, further: str = "") -> AsyncIterator[Client]:
-    """Yield a client of a server that only answers INFO: no other versions are available here."""
+    """Yield a client of a server that only answers INFO and ECHO: no other versions are available here."""
     info = f"redis_version:{version}\r\nmaxmemory_policy:noeviction\r\n{further}".encode()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readline():
-            words = [(await reader.readline(), await reader.readline())[1] for _ in range(int(head[1:]))]
-            writer.write(b"$%d\r\n%s\r\n" % (len(info), info) if words[0].strip() == b"INFO" else b"*0\r\n")
+            words = [(await reader.readline(), await reader.readline())[1].strip() for _ in range(int(head[1:]))]
+            text = {b"INFO": info, b"ECHO": words[-1]}.get(words[0])
+            writer.write(b"*0\r\n" if text is None else b"$%d\r\n%s\r\n" % (len(text), text))
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -160,6 +161,7 @@ async def test_a_user_with_the_rights_that_are_needed_is_enough(own_core: Core, 
         (["resetkeys", "~arq:*", "~other:*"], r"may not BLPOP own:{\*}:record, .*; allow"),
         (["-fcall"], r"^Redis refuses the command FCALL \(NOPERM "),
         (["-info"], r"^Redis refuses the command INFO \(NOPERM "),
+        (["-echo"], r"^Redis refuses the command ECHO \(NOPERM "),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )

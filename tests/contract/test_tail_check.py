@@ -50,6 +50,7 @@ async def follow(primary: EmbeddedValkey, client: Client, replica: Client) -> No
     """Let a server become the replica of another one, and wait until it has everything."""
     url = urlsplit(primary.url)
     await client.config_set("repl-diskless-sync-delay", 0)
+    await replica.exists("any")  # opens the connection for short commands, before the password is another
     await replica.config_set("masterauth", str(url.password))
     await replica.config_set("requirepass", str(url.password))
     await replica.replicaof(str(url.hostname), str(url.port))

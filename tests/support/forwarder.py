@@ -37,6 +37,16 @@ class Forwarder:
             if word in connection.first_words:
                 connection.flowing.clear()
 
+    def lose_next(self) -> None:
+        """Lose the next answers of each open connection."""
+        for connection in self._connections:
+            connection.loses = True
+
+    def repeat_last(self) -> None:
+        """Carry the last answers of each open connection once more, before its next ones."""
+        for connection in self._connections:
+            connection.repeats = True
+
     def release(self) -> None:
         """Let all answers pass that were kept back."""
         for connection in self._connections:
@@ -52,6 +62,8 @@ class _Connection:
     def __init__(self, *ends: asyncio.StreamWriter) -> None:
         self._ends = ends
         self.first_words = b""
+        self.loses = self.repeats = False
+        self._last_answers = b""
         self.flowing = asyncio.Event()
         self.flowing.set()
 
@@ -60,6 +72,7 @@ class _Connection:
             while data := await reader.read(65_536):
                 if answers:
                     await self.flowing.wait()
+                    data = self._disturbed(data)
                 else:
                     self.first_words = (self.first_words + data)[:1024]
                 writer.write(data)
@@ -67,6 +80,12 @@ class _Connection:
         except OSError:
             pass  # the other direction sees it too
         self.close()
+
+    def _disturbed(self, answers: bytes) -> bytes:
+        carried = (self._last_answers if self.repeats else b"") + (b"" if self.loses else answers)
+        self._last_answers = answers
+        self.loses = self.repeats = False
+        return carried
 
     def close(self) -> None:
         self.flowing.set()
