@@ -17,9 +17,9 @@ from tests.support.upstream import ask
 
 CHROMIUM = shutil.which("chromium")
 # After a broken connection an EventSource waits for 3 s (Chromium's choice); gateways and workers take time to start.
-HEAL_S = 30.0
-PAGE_S = 15.0
-"""How long a page may take to do anything else: a browser is many processes, and a busy machine runs them in turn."""
+HEAL_S = 20.0
+PAGE_S = 5.0
+"""How long a page may take to do anything else."""
 
 _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

@@ -24,6 +24,13 @@ UPSTREAM_S = 3600
 """An upstream that is left behind ends itself, but not before the last test, however slow the machine is."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test that uses npm's packages the time of their installation too: the first one waits for it."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "js" in item.fixturenames:
+            item.add_marker(pytest.mark.timeout(60 + INSTALL_S))
+
+
 @pytest_asyncio.fixture(scope="package", loop_scope="package")
 async def processes(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Processes]:
     """Start the processes of this package's systems; keyword arguments are settings."""

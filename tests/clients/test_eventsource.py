@@ -21,6 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 # \u2028 ends a line for some clients, but not in an event stream.
 TEXT = "one two \u2028 three\n\nid: 0-1\nevent: completed\n\nfour naïve 🌊 five"
+PAUSE_S = 3.0
+"""The pause between the halves of an answer. A page must see the first half within it, also on a busy machine."""
 IN_TWO_HALVES = {"text": TEXT, "fault": "stall", "after": 2, "stall_s": 5.0}
 
 # Opens an EventSource that never closes by itself, and keeps all it hears as [name, id, data]; faults as ["error", its
@@ -101,7 +103,7 @@ async def log_of(system: System, job: dict[str, Any]) -> list[list[Any]]:
 
 async def test_named_events_come_live_with_their_ids_and_exact_data(visitor: Visitor, system: System) -> None:
     listener = Listener((await visitor.open(system.url)).page)
-    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": 1.0})
+    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": PAUSE_S})
 
     await listener.listen(job["links"]["events"])
 

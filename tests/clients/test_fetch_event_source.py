@@ -16,7 +16,7 @@ from playwright.async_api import Page, Request, Route
 
 from tests.clients.browser import HEAL_S, PAGE_S, Visitor
 from tests.clients.system import KEY, ObservedUpstream, System
-from tests.clients.test_eventsource import IN_TWO_HALVES, TEXT, log_of, submit
+from tests.clients.test_eventsource import IN_TWO_HALVES, PAUSE_S, TEXT, log_of, submit
 from tests.clients.test_readme import blocks
 from tests.support.processes import Processes, Running
 from tests.support.valkey import fresh_prefix
@@ -127,7 +127,7 @@ async def test_after_the_gateways_death_it_goes_on_from_its_last_event(
     visitor: Visitor, gateway: Running, system: System, package: Path, how: str
 ) -> None:
     reader = await reader_at(visitor, gateway.url, package)
-    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": 2.0})
+    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": PAUSE_S})
     await reader.read(job)
     await reader.until("heard.length === 4")  # queued, started, and two deltas, while the upstream is silent
     last = (await reader.heard())[-1][1]
@@ -151,7 +151,7 @@ async def test_what_a_dead_worker_said_is_taken_back(
     gateway, first = await asyncio.gather(processes.gateway(key_prefix=prefix), processes.worker(**worker))
     system = System(gateway.url, upstream)
     reader = await reader_at(visitor, gateway.url, package)
-    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": 1.0})
+    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": PAUSE_S})
     await reader.read(job)
     await reader.until("heard.length === 4")
 
@@ -166,7 +166,7 @@ async def test_what_a_dead_worker_said_is_taken_back(
 
 async def test_a_tab_in_the_background_lets_go_and_comes_back(visitor: Visitor, system: System, package: Path) -> None:
     reader = await reader_at(visitor, system.url, package)
-    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": 1.0})
+    job = await submit(system, **{**IN_TWO_HALVES, "stall_s": PAUSE_S})
     await reader.read(job)
     await reader.until("heard.length === 4")
 
