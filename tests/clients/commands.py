@@ -1,9 +1,10 @@
 """`tailrace submit` and its like as a person or a script runs them: real processes, with a pipe or a terminal.
 
-Not here: expectations (test_tailrace_cli.py).
+Also the prompts that script the upstream, and its answers. Not here: expectations (test_tailrace_*.py).
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -12,14 +13,17 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tests.support.client import TIMEOUT_S
+from gateway.client.model.exit_status import ExitStatus
+from tests.support.client import TIMEOUT_S, Client
 from tests.support.processes import PYTHON
+from tests.support.upstream import expected_text
 
 END_S = 4 * TIMEOUT_S
 """How long a command may take, where the machine is busy and a worker was lost."""
 ROWS, COLUMNS = 24, 80
+NO_SUCH_JOB = "job_00000000000000000000000000"
 
 
 class Ended(NamedTuple):
@@ -174,3 +178,34 @@ def screen(written: str) -> str:
             lines[row] = lines[row][:column].ljust(column) + token
             column += 1
     return "\n".join(lines)
+
+
+def script(**fields: Any) -> str:
+    """Return a prompt that scripts the upstream."""
+    return json.dumps({"script": fields})
+
+
+def answer(prompt: str) -> str:
+    """Return the upstream's answer to a prompt, as a line."""
+    return expected_text({"messages": [{"role": "user", "content": prompt}]}) + "\n"
+
+
+async def detached(tailrace: Tailrace, *arguments: str) -> str:
+    """Submit, and don't wait; the job's id."""
+    ended = await tailrace("submit", "--detach", *arguments)
+    assert ended.status == ExitStatus.COMPLETE, ended
+    return ended.output.strip()
+
+
+async def submitted(client: Client, model: str, prompt: str) -> str:
+    """Submit a job without a command, which would take its time; return its id."""
+    answer = await client.post("/v1/jobs", {"model": model, "messages": [{"role": "user", "content": prompt}]})
+    assert answer.status == 202
+    return str(answer.json()["id"])
+
+
+def one_sentence(ended: Ended) -> str:
+    """Return its message on stderr: one line, and no traceback."""
+    assert ended.errors.startswith("tailrace: ")
+    assert ended.errors.count("\n") == 1
+    return ended.errors.removeprefix("tailrace: ").rstrip()

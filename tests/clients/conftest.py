@@ -13,6 +13,7 @@ from playwright.async_api import Browser
 
 from shared.config.settings import load_settings
 from tests.clients.browser import CHROMIUM, Visitor, running_chromium, visiting
+from tests.clients.commands import Tailrace
 from tests.clients.system import KEY, ObservedUpstream, System
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
@@ -129,3 +130,9 @@ async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
     async with visiting(browser) as somebody:
         yield somebody
     assert somebody.complaints == []
+
+
+@pytest.fixture
+def tailrace(system: System) -> Tailrace:
+    """Alice's command line."""
+    return Tailrace(system.url)

@@ -1,6 +1,6 @@
 """Test commands with answers that no gateway of Tailrace gives, and without stdout.
 
-Tests with real gateways are in tests/clients/test_tailrace_cli.py.
+Tests with real gateways are in tests/clients/test_tailrace_*.py.
 """
 
 import argparse
