@@ -27,13 +27,14 @@ from worker.dispatch import reaper
 pytestmark = pytest.mark.usefixtures("an_old_server")
 
 NEVER_S = 3_600.0
+LEASE_S, SHORT_LEASE_S = 60.0, 2.0
 REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """Start a gateway on this test's keys; its workers have one slot."""
-    async with running_system(settings.model_copy(update={"worker_slots": 1})) as opened:
+    """Start a gateway on this test's keys; its workers have one slot, and no lease ends while a test waits."""
+    async with running_system(settings.model_copy(update={"worker_slots": 1, "lease_s": LEASE_S})) as opened:
         yield opened
 
 
@@ -276,7 +277,8 @@ async def test_a_job_that_the_reaper_cancelled_because_it_was_abandoned(system: 
 
 @pytest.mark.parametrize("status", [State.COMPLETED, State.FAILED])
 async def test_a_job_whose_worker_was_killed_between_its_end_and_the_first_step(system: System, status: State) -> None:
-    async with told_upstream() as (told, url), Processes(system.settings) as processes:
+    settings = system.settings.model_copy(update={"lease_s": SHORT_LEASE_S})
+    async with told_upstream() as (told, url), Processes(settings) as processes:
         doomed = await processes.doomed_worker(
             "worker.execution.completion:CompletionSteps.run", program=PROGRAM, upstream_url=url
         )
@@ -289,7 +291,7 @@ async def test_a_job_whose_worker_was_killed_between_its_end_and_the_first_step(
         assert (await system.story(job_id)).types[-1] == status
         await doomed.died()
         assert await counted(system.core.client, system.core.keys) == []
-        async with running_worker(system.settings, Told(), steps=[CountedStep(system.settings)]):
+        async with running_worker(settings, Told(), steps=[CountedStep(settings)]):
             await completed(system, job_id)
 
     assert await counted(system.core.client, system.core.keys) == [job_id]
@@ -297,7 +299,8 @@ async def test_a_job_whose_worker_was_killed_between_its_end_and_the_first_step(
 
 @pytest.mark.parametrize("ways", ["completed", "cancelled while queued"])
 async def test_a_job_whose_worker_was_killed_between_two_steps(system: System, ways: str) -> None:
-    async with told_upstream() as (told, url), Processes(system.settings) as processes:
+    settings = system.settings.model_copy(update={"lease_s": SHORT_LEASE_S})
+    async with told_upstream() as (told, url), Processes(settings) as processes:
         doomed = await processes.doomed_worker("shared.store.queue:Queue.done", program=PROGRAM, upstream_url=url)
         if ways == "completed":
             job_id = await system.submit()
@@ -310,7 +313,7 @@ async def test_a_job_whose_worker_was_killed_between_two_steps(system: System, w
         await doomed.died()
         assert await counted(system.core.client, system.core.keys) == [job_id]
         assert await system.queue_keys(job_id) != []
-        async with running_worker(system.settings, Told(), steps=[CountedStep(system.settings)]):
+        async with running_worker(settings, Told(), steps=[CountedStep(settings)]):
             await completed(system, job_id)
 
     assert await counted(system.core.client, system.core.keys) == [job_id]
