@@ -5,13 +5,13 @@ code. An error of the error tree is an answer. Any other error is a defect: it e
 Not here: the calls, and starting this process (call_process.py).
 """
 
-import os
 import pickle
 import sys
 from multiprocessing.connection import Connection
 from typing import Final
 
 from shared.model.errors import TailraceError
+from shared.process.priority import lower_priority
 
 NICE: Final = 10
 """The scheduling priority of this process: those that serve many clients take precedence."""
@@ -36,6 +36,6 @@ def _answer(call: bytes) -> object:
 
 
 if __name__ == "__main__":
-    os.nice(NICE)
+    lower_priority(NICE)
     with Connection(int(sys.argv[1])) as opened:
         serve(opened)

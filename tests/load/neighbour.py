@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import itertools
 import json
-import os
 import socket
 import sys
 from collections import Counter
@@ -20,6 +19,7 @@ from typing import Any, Final
 import uvloop
 
 from shared.model.bounds import KIB, MIB
+from shared.process.priority import lower_priority
 from tests.load.caller import Broken, Caller
 from tests.load.mock_upstream import Order
 
@@ -226,5 +226,5 @@ if __name__ == "__main__":
     parser.add_argument("--key", required=True)
     parser.add_argument("--pause-s", type=float, default=0.0)
     options = parser.parse_args()
-    os.nice(NICE)
+    lower_priority(NICE)
     uvloop.run(_main(options.port, options.key, options.pause_s))
