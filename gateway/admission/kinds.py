@@ -5,11 +5,13 @@ Not here: the readers of the built-in kinds (gateway/admission/validation.py), a
 (worker/execution/executions.py).
 """
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.admission.validation import read_chat, read_embedding_call, read_embedding_job
+from shared.model.errors import StartupError
 from shared.model.kinds import CHAT_KIND, EMBEDDINGS_KIND, KindSpec, ResultForm
 from shared.model.registry import Registry
 
@@ -26,11 +28,23 @@ ReadCall = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class KindAdmission:
-    """One kind of job, as a gateway admits it. Without a `read_call`, `read_input` reads calls of dialects, too."""
+    """One kind of job, as a gateway admits it. Without a `read_call`, `read_input` reads calls of dialects, too.
+
+    Both are functions of a module, or other values that can be pickled: large requests are read in another process.
+    """
 
     spec: KindSpec
     read_input: ReadInput
     read_call: ReadCall | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            pickle.dumps((self.read_input, self.read_call))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise StartupError(
+                f"The kind {self.name} must read its input with a function of a module, because large requests are "
+                "read in another process."
+            ) from error
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.admission.kinds import ADMITTED_KINDS, KindAdmission
 from shared.config.settings import Settings
+from shared.model.bounds import INLINE_BYTES
 from shared.model.errors import AttemptFailed, InvalidRequest, ProviderRefused, StartupError
 from shared.model.events import EventId, EventType, encode_data
 from shared.model.jobs import Usage
@@ -152,6 +153,18 @@ async def test_an_input_that_it_refuses_is_a_400_that_names_the_field(system: Sy
 
     assert (refused.status, refused.json()["param"]) == (400, "text")
     assert refused.json()["detail"] == "text must be a text whose words are to be counted."
+
+
+async def test_a_large_input_is_read_by_its_reader_in_another_process(system: System) -> None:
+    words = INLINE_BYTES // 4
+    # The process imports this file at its first call, which may take longer than a client waits.
+    await system.gateway.services.heavy._process.call(read_text, counting("one"), {})
+    body = counting("hang " + "one " * words)
+    accepted = await system.client.post("/v1/jobs", body)
+    refused = await system.client.post("/v1/jobs", {**body, "text": ["one"] * words})
+
+    assert accepted.status == 202
+    assert (refused.status, refused.json()["param"]) == (400, "text")
 
 
 async def test_an_unknown_kind_is_a_400_that_names_the_known_ones(system: System) -> None:

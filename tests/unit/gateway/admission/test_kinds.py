@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.admission.kinds import ADMITTED_KINDS, KindAdmission
-from shared.model.errors import InvalidRequest
+from shared.model.errors import InvalidRequest, StartupError
 from shared.model.kinds import CHAT, CHAT_KIND, EMBEDDINGS, ResultForm
 
 
@@ -26,10 +26,11 @@ def test_a_kind_has_its_answer_in_one_place(kind: str, text: bool, result: Resul
     assert (ADMITTED_KINDS.streams_text(kind), ADMITTED_KINDS.result_form(kind)) == (text, result)
 
 
-def test_a_call_of_a_dialect_is_read_as_a_job_is_if_its_kind_has_no_reader_for_calls() -> None:
-    def read(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-        return {"body": body, **request}
+def read(body: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    return {"body": body, **request}
 
+
+def test_a_call_of_a_dialect_is_read_as_a_job_is_if_its_kind_has_no_reader_for_calls() -> None:
     assert KindAdmission(CHAT_KIND, read).read({"a": 1}) == {"body": {"a": 1}, "a": 1}
 
 
@@ -39,3 +40,10 @@ def test_only_the_call_of_a_dialect_may_name_the_encoding_of_vectors() -> None:
     assert embeddings.read(asked) == {"model": "m", "input": ["a"]}
     with pytest.raises(InvalidRequest, match="encoding_format is chosen when the result is read"):
         embeddings.read_input(asked, dict(asked))
+
+
+def test_a_reader_that_another_process_could_not_call_is_refused_by_its_kind() -> None:
+    with pytest.raises(StartupError, match=r"^The kind chat must read its input with a function of a module"):
+        KindAdmission(CHAT_KIND, lambda _, request: request)
+    with pytest.raises(StartupError, match=r"^The kind chat must read its input with a function of a module"):
+        KindAdmission(CHAT_KIND, read, lambda request: request)
