@@ -7,7 +7,7 @@ from gateway.dialects.chat.stream import ChatOptions, ChatStream
 from gateway.dialects.errors import Failure
 from gateway.dialects.responses.object import ResponseOptions
 from gateway.dialects.responses.stream import ResponseStream
-from tests.unit.gateway.dialects.chat.test_stream import JOB, QUEUED, STARTED, delta
+from tests.unit.gateway.dialects.chat.chats import JOB, QUEUED, STARTED, delta
 
 WHY = "This gateway is shutting down."
 FAILURE = Failure(code="draining", message=WHY, status=503, retryable=True)

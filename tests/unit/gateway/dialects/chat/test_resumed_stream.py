@@ -8,7 +8,7 @@ from gateway.dialects.chat.resumed_stream import ResumedStream
 from gateway.dialects.chat.stream import ChatOptions, ChatStream
 from gateway.dialects.errors import Failure
 from shared.model.events import EventType
-from tests.unit.gateway.dialects.chat.test_stream import JOB, QUEUED, STARTED, completed, delta, ended, rollback, said
+from tests.unit.gateway.dialects.chat.chats import JOB, QUEUED, STARTED, completed, delta, ended, rollback, said
 
 LOG = (QUEUED, STARTED, delta({"content": "a"}), delta({"content": "b"}, seq=3), completed("stop"))
 

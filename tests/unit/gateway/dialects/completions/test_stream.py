@@ -6,7 +6,7 @@ import pytest
 
 from gateway.dialects.completions.stream import TextCompletion, TextOptions, TextStream
 from shared.model.events import Event, EventType
-from tests.unit.gateway.dialects.chat.test_stream import (
+from tests.unit.gateway.dialects.chat.chats import (
     ANSWER,
     CREATED_S,
     JOB,

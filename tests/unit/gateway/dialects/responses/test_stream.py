@@ -9,7 +9,7 @@ from gateway.dialects.responses.object import ResponseOptions, response_object
 from gateway.dialects.responses.stream import ALL, ResponseStream, WholeResponse
 from shared.model.events import Event, EventId, EventType, encode_data
 from shared.model.jobs import new_job_id
-from tests.unit.gateway.dialects.chat.test_stream import (
+from tests.unit.gateway.dialects.chat.chats import (
     ERROR,
     GAP,
     PROGRESS,

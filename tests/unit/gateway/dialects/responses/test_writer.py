@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared.model.events import Event
-from tests.unit.gateway.dialects.chat.test_stream import QUEUED, STARTED, completed, delta
+from tests.unit.gateway.dialects.chat.chats import QUEUED, STARTED, completed, delta
 from tests.unit.gateway.dialects.responses.test_stream import BARE, names, told
 
 REASONING, CALL = f"rs_{BARE}_0", f"fc_{BARE}_0"
