@@ -83,7 +83,7 @@ class Builder:
         steps = (AddDeadLetter(backend.dead_letters, metrics), *extra_steps, LogEnd(), RemoveQueueEntry(backend.queue))
         completions = Completions(backend.clients.jobs, backend.keys, settings.lease_s)
         self.completion_steps = CompletionSteps(steps, completions, backend.queue, backend.store)
-        self.ender = JobEnder(backend.store, backend.replay_log, self.token_estimate)
+        self.ender = JobEnder(backend.store, backend.executions, backend.replay_log, self.token_estimate)
 
     def pump(self, writer: Client) -> Pump:
         """Build the pump, which writes the log on a connection of its own."""
@@ -116,7 +116,7 @@ class Builder:
     def runs(self, upstreams: Upstreams, kinds: ExecutableKinds, pump: Pump) -> Runs:
         """Build the runs of jobs of these kinds."""
         settings, backend = self.settings, self.backend
-        executions = ExecutionServices(
+        execution_services = ExecutionServices(
             backend.store,
             backend.results,
             pump,
@@ -132,7 +132,8 @@ class Builder:
             selector=ProviderSelector(upstreams.breakers, upstreams.concurrency),
             ender=self.ender,
             kinds=kinds,
-            executions=executions,
+            executions=backend.executions,
+            execution_services=execution_services,
             limits=RunLimits(settings.max_crashes, settings.max_regenerated_tokens),
             lease_s=settings.lease_s,
             metrics=self.metrics,
@@ -143,7 +144,7 @@ class Builder:
     def leases(self, runs: Runs) -> Leases:
         """Build the leases of the running jobs."""
         settings, backend = self.settings, self.backend
-        return Leases(backend.queue, backend.store, runs, slots=settings.worker_slots, lease_s=settings.lease_s)
+        return Leases(backend.queue, backend.executions, runs, slots=settings.worker_slots, lease_s=settings.lease_s)
 
     def dispatcher(self, runs: Runs, leases: Leases, wake_up: Client, age: ServerAge) -> Dispatcher:
         """Build the dispatcher; `wake_up` is its client for calls that block."""

@@ -13,6 +13,7 @@ from shared.model.errors import StartupError
 from shared.store.catalog import ModelCatalog
 from shared.store.client import Client, open_client, warm
 from shared.store.dead_letters import DeadLetters
+from shared.store.executions import Executions
 from shared.store.fleet_metrics import Fleet
 from shared.store.jobs import Store
 from shared.store.keys import Keys
@@ -44,6 +45,7 @@ class Backend:
     clients: Clients
     keys: Keys
     store: Store
+    executions: Executions
     queue: Queue
     queue_admission: QueueAdmission
     tenant_lists: TenantLists
@@ -113,6 +115,12 @@ def _build(settings: Settings, metrics: Metrics, clients: Clients) -> Backend:
         clients=clients,
         keys=keys,
         store=Store(
+            clients.jobs,
+            keys,
+            retention_s=settings.retention_s,
+            metrics=metrics,
+        ),
+        executions=Executions(
             clients.jobs,
             keys,
             retention_s=settings.retention_s,

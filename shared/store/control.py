@@ -1,7 +1,7 @@
 """Messages of the control channel, which reaches all workers: a job is cancelled or has ended, or a permit is free.
 
 Pure. The store's functions publish the messages, and a worker parses them. A message can be lost, so a worker also
-checks the records (`Store.beat`) and polls. Workers of other versions read the same messages.
+checks the records (`Executions.beat`) and polls. Workers of other versions read the same messages.
 Not here: the connection (live_feed.py), and the reaction (worker/app.py).
 """
 

@@ -1,13 +1,12 @@
-"""Jobs in Redis: create, begin, end, cancel and read them, each in one atomic step of functions/.
+"""The records of jobs in Redis: create, read, cancel and delete them, each in one atomic step of functions/.
 
-Not here: the log (replay_log.py), the order in which jobs run (queue.py), parsing (job_records.py, answers.py).
+Not here: executions and their ends (executions.py), the log (replay_log.py), the order in which jobs run (queue.py),
+parsing (job_records.py, answers.py).
 """
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -15,27 +14,18 @@ from shared.model.errors import (
     Abandoned,
     BrokenJob,
     Cancelled,
-    TailraceError,
     TooManyBytes,
-    WorkerLost,
-    is_request_fault,
     problem_of,
 )
-from shared.model.events import EventId, encode_data
-from shared.model.job_record import embedded_from, job_from_record, progress_json
-from shared.model.jobs import Embedded, Job, JobSpec, Progress, code_in
+from shared.model.events import encode_data
+from shared.model.job_record import embedded_from, job_from_record
+from shared.model.jobs import Embedded, Job, JobSpec
 from shared.model.lifecycle import State
 from shared.model.stored_request import parse_request
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.answers import (
-    BeginRefusal,
     CancelAnswer,
-    FinishAnswer,
     ForgetAnswer,
-    StopReason,
-    Written,
-    parse_beat_answer,
-    parse_finish_answer,
 )
 from shared.store.client import Functions
 from shared.store.control import CancelJob, JobEnded, encode_message
@@ -46,40 +36,7 @@ from shared.store.keys import Keys
 from shared.store.server_check import RedisServer, server_of
 from shared.telemetry.metrics import Metrics
 
-ROLLED_BACK = EventId(0, 1)
-"""The `queued` event: a rollback to it discards all deltas."""
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """One execution of a job, from `begin` to its end: the fence, and the end of its log.
-
-    `base` events were logged before this epoch, `seq` in it so far; `left_ms` remain until the deadline.
-    """
-
-    job_id: str
-    epoch: int
-    owner: str
-    seq: int
-    base: int
-    attempt: int
-    left_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Succession:
-    """The link from a former execution to the next one.
-
-    `cause` is the error that stopped the former one, unless it stored its own. `former` is its owner if the caller
-    stopped it. `resumed_from` is the last event that remains valid; None if there were no deltas. `seen` is the last
-    event that was read: if the log has grown since, nothing begins.
-    """
-
-    cause: TailraceError
-    former: str = ""
-    resumed_from: EventId | None = ROLLED_BACK
-    seen: EventId | None = None
 
 
 class Created(NamedTuple):
@@ -98,16 +55,14 @@ class Store:
         keys: Keys,
         *,
         retention_s: float,
-        failed_retention_s: float = 0.0,
         metrics: Metrics | None = None,
     ) -> None:
-        """Store a job for `retention_s` after its end; a dead letter for `failed_retention_s`, if that is more."""
+        """Store a job that is cancelled before it began for `retention_s` after its end."""
         self._counts = JobCounts(metrics or Metrics())
         self._client = client
         self._functions = Functions(client, keys)
         self._keys = keys
         self._retention_ms = int(retention_s * 1000)
-        self._failed_retention_ms = int(max(retention_s, failed_retention_s) * 1000)
 
     async def create(
         self,
@@ -188,83 +143,6 @@ class Store:
         except (TypeError, ValueError):
             return None
 
-    async def begin(
-        self,
-        job_id: str,
-        owner: str,
-        *,
-        epoch: int,
-        model: str,
-        provider: str,
-        after: Succession | None = None,
-        progress: Progress | None = None,
-    ) -> Execution | BeginRefusal:
-        """Take the epoch after `epoch` and write `started`.
-
-        `epoch` was read while the claim was valid. Without `after`, the deltas of a former execution are rolled back.
-        """
-        after = after or Succession(WorkerLost.because_of_silence())
-        seen = "" if after.seen is None else after.seen.seq if after.seen.epoch == epoch else 0
-        return await self._begin(
-            job_id,
-            owner,
-            "run",
-            epoch,
-            encode_data(model),
-            encode_data(provider),
-            after.former,
-            encode_data(problem_of(after.cause)),
-            "" if after.resumed_from is None else str(after.resumed_from),
-            seen,
-            progress_json(progress or Progress()),
-        )
-
-    async def take_over(self, job_id: str, owner: str, epoch: int | None = None) -> Execution | BeginRefusal:
-        """Take the next epoch without `started`, to end the job for its worker. `epoch` is the one that was read."""
-        return await self._begin(job_id, owner, "end", "" if epoch is None else epoch)
-
-    async def _begin(
-        self, job_id: str, owner: str, mode: Literal["run", "end"], *args: int | str | bytes
-    ) -> Execution | BeginRefusal:
-        keys = self._keys.job(job_id)
-        answer = await self._functions.call("begin", [keys.record, keys.log, keys.channel], owner, mode, *args)
-        if answer[0] != b"ok":
-            return BeginRefusal(answer[0].decode())
-        epoch, seq, base, attempt, left_ms = (int(part) for part in answer[1:])
-        if mode == "run":
-            self._counts.begun(rolled_back=seq > 1)
-        return Execution(job_id, epoch, owner, seq, base, attempt, left_ms)
-
-    async def finish(
-        self,
-        execution: Execution,
-        *,
-        seq: int,
-        frame: bytes,
-        status: State,
-        outcome: bytes,
-        result: bytes | None = None,
-    ) -> FinishAnswer:
-        """Write the terminal event and everything that ends with it."""
-        keys = self._keys.job(execution.job_id)
-        extra = () if result is None else (result,)
-        raw: bytes = await self._functions.call(
-            "finish",
-            [keys.record, keys.log, keys.channel, keys.request, keys.result],
-            execution.epoch,
-            execution.owner,
-            seq,
-            frame,
-            status.value,
-            outcome,
-            self._kept_ms(status, outcome),
-            *extra,
-        )
-        answer = parse_finish_answer(raw)
-        if isinstance(answer, Written):
-            self._counts.ended(status, outcome)
-        return answer
-
     async def cancel(self, job_id: str, reason: Cancelled) -> CancelAnswer:
         """Cancel a job: at once if it never began, else through its worker."""
         return await self._cancel("cancel", job_id, reason, {})
@@ -303,42 +181,10 @@ class Store:
         answer: bytes = await self._functions.call("forget", [keys.record, keys.log, keys.request, keys.result])
         return ForgetAnswer(answer.decode())
 
-    def _kept_ms(self, status: State, outcome: bytes) -> int:
-        is_dead_letter = status is State.FAILED and not is_request_fault(code_in(json.loads(outcome)))
-        return self._failed_retention_ms if is_dead_letter else self._retention_ms
-
     async def cancel_state(self, job_id: str) -> tuple[str, int]:
         """Read the code and the time (ms) of the cancellation."""
         code, at = await self._client.hmget(self._keys.job(job_id).record, ["cancel_code", "cancel_at"])  # type: ignore[misc]
         return (code or b"cancelled").decode(), int(at or 0)
-
-    async def beat(self, executions: Sequence[Execution]) -> list[StopReason | None]:
-        """Check each execution; None if it may continue."""
-        if not executions:
-            return []
-        records = [self._keys.job(execution.job_id).record for execution in executions]
-        fences = [part for execution in executions for part in (execution.epoch, execution.owner)]
-        answers: list[bytes] = await self._functions.call("beat", records, *fences)
-        return [parse_beat_answer(answer) for answer in answers]
-
-    async def leave(
-        self, execution: Execution, cause: TailraceError, *, costs: bool, progress: Progress | None = None
-    ) -> bool:
-        """End this execution, but not the job; return whether the caller still owned it.
-
-        The next `rollback` names `cause`; `costs`: the execution counts as an attempt.
-        """
-        return bool(
-            await self._functions.call(
-                "leave",
-                [self._keys.job(execution.job_id).record],
-                execution.epoch,
-                execution.owner,
-                encode_data(problem_of(cause)),
-                int(costs),
-                "" if progress is None else progress_json(progress),
-            )
-        )
 
     async def remains(self, job_id: str) -> Remains | None:
         """Read the fields of a broken record that place the job; None if the job needs no action."""

@@ -13,7 +13,7 @@ from shared.model.events import encode_data
 from shared.model.jobs import Embedded
 from shared.store.answers import AppendAnswer, Busy, parse_finish_answer
 from shared.store.client import Functions
-from shared.store.jobs import Execution
+from shared.store.executions import Execution
 from shared.store.keys import Keys
 
 

@@ -23,7 +23,7 @@ async def failed(core: Core, error: AttemptFailed = UNREACHABLE, **changes: Any)
     execution = await core.running(**changes)
     data = encode_data({"error": problem_of(error), "sha256": "", "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
-    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
+    assert await core.executions.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
     return execution.job_id
 
 

@@ -62,7 +62,7 @@ def held() -> Held:
 @asynccontextmanager
 async def dispatching(core: Core, held: Held, *, slots: int = 2, cap: int | None = None) -> AsyncIterator[Dispatcher]:
     """Run a dispatcher; jobs that remain at the end are dropped."""
-    leases = Leases(core.queue, core.store, cast(Runs, held), slots=slots, lease_s=LEASE_S)
+    leases = Leases(core.queue, core.executions, cast(Runs, held), slots=slots, lease_s=LEASE_S)
     dispatcher = Dispatcher(
         core.queue,
         cast(Runs, held),

@@ -13,7 +13,7 @@ from shared.model.kinds import EMBEDDINGS
 from shared.model.lifecycle import State
 from shared.process.clock import SystemClock
 from shared.store.answers import AppendAnswer, Behind, Busy, StopReason
-from shared.store.jobs import Execution
+from shared.store.executions import Execution
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
 from tests.support.core import TIMEOUT_S, Core, Watched
@@ -121,7 +121,7 @@ async def test_what_redis_forgot_before_the_end_is_noticed_at_the_end(core: Core
     assert ending is not None
     await core.client.hset(core.keys.job(execution.job_id).record, "seq", "3")  # type: ignore[misc]
 
-    assert await first.finish(core.store, ending) == Behind(3)
+    assert await first.finish(core.executions, ending) == Behind(3)
 
     assert first.stopped == "behind"
 

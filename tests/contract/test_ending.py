@@ -122,7 +122,7 @@ async def test_the_terminal_event_counts_all_logged_events_itself_included(core:
     execution = await core.running()
     await core.append(frames_of(execution, 2, "a", "b"))
 
-    answer = await finish(core.store, execution, Ending(State.COMPLETED, {"sha256": "x"}), 4)
+    answer = await finish(core.executions, execution, Ending(State.COMPLETED, {"sha256": "x"}), 4)
 
     assert answer == Written()
     event = await last_event(core, execution.job_id)
@@ -137,7 +137,7 @@ async def test_the_count_goes_on_over_several_executions(core: Core) -> None:
     second = await core.begin(first.job_id, "w.2")
     await core.append(frames_of(second, 3, "c"))
 
-    await finish(core.store, second, Ending(State.COMPLETED, {}), 4)
+    await finish(core.executions, second, Ending(State.COMPLETED, {}), 4)
 
     assert (await last_event(core, first.job_id)).json()["events"] == len(await core.events(first.job_id)) == 8
 
@@ -149,7 +149,9 @@ async def test_a_job_that_never_began_ends_with_nothing(core: Core) -> None:
     job_id = await core.queued()
     execution = await core.take_over(job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, DeadlinePassed("Over."), 7) == Written()
+    assert (
+        await finish_from_log(core.store, core.executions, core.log, execution, DeadlinePassed("Over."), 7) == Written()
+    )
 
     event = await last_event(core, job_id)
     assert (event.type, event.id) == (EventType.EXPIRED, EventId(1, 1))
@@ -161,7 +163,7 @@ async def test_a_job_that_is_ended_in_its_workers_place_keeps_what_it_showed(cor
     await core.append(frames_of(former, 2, "a", "b"), frames_of(former, 4, "c"))
     execution = await core.take_over(former.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, LOST, 7) == Written()
+    assert await finish_from_log(core.store, core.executions, core.log, execution, LOST, 7) == Written()
 
     event = await last_event(core, former.job_id)
     assert (event.type, event.id) == (EventType.FAILED, EventId(2, 1))
@@ -175,7 +177,10 @@ async def test_a_cancelled_execution_ends_right_after_what_it_logged(core: Core)
     await core.append(frames_of(execution, 2, "a"))
     await core.cancel(execution.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("cancelled"), 1) == Written()
+    assert (
+        await finish_from_log(core.store, core.executions, core.log, execution, Cancelled.because("cancelled"), 1)
+        == Written()
+    )
 
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 delta", "1-3 cancelled"]
     assert (await last_event(core, execution.job_id)).json()["sha256"] == sha256_of("a")
@@ -203,7 +208,10 @@ async def test_events_that_only_a_newer_version_knows_count_and_the_job_ends_as_
     assert answers == [Written()] * 3
     await core.cancel(execution.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("cancelled"), 1) == Written()
+    assert (
+        await finish_from_log(core.store, core.executions, core.log, execution, Cancelled.because("cancelled"), 1)
+        == Written()
+    )
 
     frames = list(split_frames(await core.log_bytes(execution.job_id)))
     end = decode_frame(frames[-1])
@@ -215,7 +223,7 @@ async def test_a_job_that_has_ended_stays_as_it_ended(core: Core) -> None:
     execution = await core.running()
 
     async def end(error: TailraceError) -> FinishAnswer:
-        return await finish_from_log(core.store, core.log, execution, error, 0)
+        return await finish_from_log(core.store, core.executions, core.log, execution, error, 0)
 
     assert await end(LOST) == Written()
     assert await end(LOST) == "ended"
@@ -227,7 +235,7 @@ async def test_a_job_that_is_being_cancelled_does_not_end_otherwise(core: Core) 
     execution = await core.running()
     await core.cancel(execution.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, LOST, 0) == "cancelled"
+    assert await finish_from_log(core.store, core.executions, core.log, execution, LOST, 0) == "cancelled"
     assert (await core.job(execution.job_id)).status is State.CANCELLING
 
 
@@ -286,7 +294,9 @@ async def test_a_long_log_is_tallied_over_many_pages(core: Core) -> None:
 async def test_a_job_can_be_ended_as_soon_as_redis_is_back(own_valkey: EmbeddedValkey, own_core: Core) -> None:
     execution = await own_core.running()
     with captured_logs() as logs, frozen(own_valkey) as thaw:
-        ending = asyncio.create_task(finish_from_log(own_core.store, own_core.log, execution, LOST, 0))
+        ending = asyncio.create_task(
+            finish_from_log(own_core.store, own_core.executions, own_core.log, execution, LOST, 0)
+        )
         await logs.wait_for("worker.waits_for_redis")
         assert not ending.done()
         thaw()
@@ -350,7 +360,7 @@ async def test_only_an_abandoned_job_says_what_it_would_still_have_cost(
     if saved is not None:
         await core.cancel(execution.job_id)
 
-    assert await finish_from_log(core.store, core.log, execution, error, 7) == Written()
+    assert await finish_from_log(core.store, core.executions, core.log, execution, error, 7) == Written()
     assert (await core.job(execution.job_id)).outcome.get("tokens_saved") == saved
 
 
@@ -359,5 +369,8 @@ async def test_an_abandoned_job_whose_request_is_gone_claims_nothing(core: Core)
     await core.cancel(execution.job_id)
     await core.client.delete(core.keys.job(execution.job_id).request)
 
-    assert await finish_from_log(core.store, core.log, execution, Cancelled.because("abandoned"), 7) == Written()
+    assert (
+        await finish_from_log(core.store, core.executions, core.log, execution, Cancelled.because("abandoned"), 7)
+        == Written()
+    )
     assert (await core.job(execution.job_id)).outcome["tokens_saved"] == 0

@@ -9,8 +9,8 @@ from shared.model.errors import Drained
 from shared.model.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
 from shared.store.answers import FinishAnswer, Written
 from shared.store.client import Functions
+from shared.store.executions import Execution
 from shared.store.function_library import LIBRARY, Library, read_source
-from shared.store.jobs import Execution
 from tests.support.core import Core
 
 ENDINGS = {
@@ -43,7 +43,7 @@ async def job_in(core: Core, state: State) -> str:
 
 async def finish(core: Core, job_id: str, status: State) -> FinishAnswer:
     """Finish as an owner that passes the fence: only the table can refuse it."""
-    execution = await core.store.take_over(job_id, "somebody")
+    execution = await core.executions.take_over(job_id, "somebody")
     if not isinstance(execution, Execution):  # ended: its owner tries to write more
         record = await core.client.hmget(core.keys.job(job_id).record, ["epoch", "owner", "base"])  # type: ignore[misc]
         execution = Execution(job_id, int(record[0]), record[1].decode(), 0, int(record[2]), 1, 0)
@@ -54,7 +54,7 @@ async def act(core: Core, job_id: str, action: Action) -> bool:
     """Carry out an action; return whether it was accepted."""
     if action is Action.BEGIN:
         epoch = (await core.job(job_id)).last.epoch
-        begun = await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p")
+        begun = await core.executions.begin(job_id, "another", epoch=epoch, model="m", provider="p")
         return isinstance(begun, Execution)
     if action is Action.CANCEL:
         return await core.cancel(job_id) in ("cancelled", "cancelling")
@@ -86,7 +86,7 @@ async def test_any_job_that_has_not_ended_can_be_taken_over_and_stays_what_it_is
     job_id = await job_in(core, state)
     before = await core.log_bytes(job_id)
 
-    execution = await core.store.take_over(job_id, "reaper")
+    execution = await core.executions.take_over(job_id, "reaper")
 
     assert isinstance(execution, Execution) == (state not in TERMINAL)
     assert (await core.job(job_id)).status is state
@@ -107,7 +107,7 @@ async def test_a_queued_job_that_was_taken_over_is_still_a_queued_job(core: Core
 @pytest.mark.parametrize("action", Action)
 async def test_a_running_job_that_was_handed_back_is_still_a_running_job(core: Core, action: Action) -> None:
     execution = await core.running()
-    assert await core.store.leave(execution, Drained("It was stopped."), costs=False)
+    assert await core.executions.leave(execution, Drained("It was stopped."), costs=False)
 
     accepted = await act(core, execution.job_id, action)
 

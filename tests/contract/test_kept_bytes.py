@@ -12,7 +12,8 @@ from shared.model.lifecycle import State
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.answers import AppendAnswer, Written
 from shared.store.conversations import Conversations
-from shared.store.jobs import Created, Execution, Store
+from shared.store.executions import Execution
+from shared.store.jobs import Created, Store
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
 from tests.support.core import RETENTION_S, Core, frames_of, make_spec

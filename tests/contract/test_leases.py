@@ -11,7 +11,7 @@ from shared.model.jobs import new_job_id
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.answers import StopReason
 from shared.store.client import REDIS_FAULTS, open_client
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
 from shared.store.queue import Claim
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, captured_logs, make_spec
 from worker.dispatch.leases import Leases
@@ -66,8 +66,8 @@ def leases(core: Core, runs: RunningHere) -> Leases:
     return leases_of(core, runs)
 
 
-def leases_of(core: Core, runs: RunningHere, store: Store | None = None, lease_s: float = LEASE_S) -> Leases:
-    return Leases(core.queue, store or core.store, cast(Runs, runs), slots=2, lease_s=lease_s)
+def leases_of(core: Core, runs: RunningHere, executions: Executions | None = None, lease_s: float = LEASE_S) -> Leases:
+    return Leases(core.queue, executions or core.executions, cast(Runs, runs), slots=2, lease_s=lease_s)
 
 
 async def claimed(core: Core, leases: Leases) -> Claim:
@@ -207,7 +207,7 @@ async def test_the_end_of_a_former_task_leaves_the_lease_of_a_job_that_returned(
 
 async def test_claims_are_renewed_though_the_jobs_server_is_away(core: Core, runs: RunningHere) -> None:
     async with open_client("redis://127.0.0.1:1", connections=1) as unreachable:
-        leases = leases_of(core, runs, Store(unreachable, core.keys, retention_s=RETENTION_S))
+        leases = leases_of(core, runs, Executions(unreachable, core.keys, retention_s=RETENTION_S))
         claim, execution = await held(core, leases, runs)
 
         with pytest.raises(REDIS_FAULTS):

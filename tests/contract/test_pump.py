@@ -13,7 +13,7 @@ from shared.model.lifecycle import State
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.answers import AppendAnswer, StopReason, Written
-from shared.store.jobs import Execution
+from shared.store.executions import Execution
 from shared.store.replay_log import Entry, ReplayLog
 from shared.telemetry.metrics import Metrics
 from tests.support.core import TIMEOUT_S, Core, captured_logs, frozen

@@ -12,7 +12,7 @@ from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store import replay_log as replay
 from shared.store.answers import Behind, Busy, Taken, Written
 from shared.store.client import REDIS_FULL
-from shared.store.jobs import Execution
+from shared.store.executions import Execution
 from shared.store.replay_log import FRAMES_AT_ONCE, Entry, Page
 from tests.support.core import WORKER, Core, frames_of, fresh_job_id, make_spec
 
@@ -228,8 +228,8 @@ async def test_a_server_without_room_refuses_new_work_and_lets_what_there_is_end
     assert await core.finish(finishing, State.FAILED) == Written()
     assert await core.cancel(cancelling.job_id) == "cancelling"
     assert await core.finish(cancelling, State.CANCELLED) == Written()
-    assert await core.store.beat([draining]) == [None]
-    assert await core.store.leave(draining, Drained("It was stopped."), costs=False)
+    assert await core.executions.beat([draining]) == [None]
+    assert await core.executions.leave(draining, Drained("It was stopped."), costs=False)
     assert isinstance(await core.queue.take(["default"], "w.9", 1.0), Taken)
     assert (await core.begin(queued)).epoch == 1
     await core.queue.done(queued, "default")

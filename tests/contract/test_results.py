@@ -7,7 +7,7 @@ from shared.model.jobs import Embedded
 from shared.model.kinds import EMBEDDINGS
 from shared.model.lifecycle import State
 from shared.store.answers import AppendAnswer, Behind, Busy, Written
-from shared.store.jobs import Execution
+from shared.store.executions import Execution
 from shared.store.results import Results
 from tests.support.core import Core
 

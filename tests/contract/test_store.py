@@ -10,8 +10,9 @@ from shared.model.events import EventId, EventType, encode_data, encode_frame, i
 from shared.model.jobs import Abandonment, Job, JobSpec, OnDisconnect
 from shared.model.lifecycle import State
 from shared.store.answers import Behind, FinishAnswer, Written
+from shared.store.executions import Execution, Executions, Succession
 from shared.store.function_library import LIBRARY
-from shared.store.jobs import EMPTY_SHA256, Execution, Store, Succession
+from shared.store.jobs import EMPTY_SHA256, Store
 from shared.telemetry.metrics import Cells, Count, Metrics
 from tests.support.core import RETENTION_S, WORKER, Core, frames_of, fresh_job_id, make_spec
 
@@ -20,7 +21,7 @@ DRAINED = Drained("The worker was stopped.")
 
 async def refused(core: Core, job_id: str, *, epoch: int = 0, after: Succession | None = None) -> object:
     """Return the answer of `begin` for a job that may not begin."""
-    return await core.store.begin(job_id, "another", epoch=epoch, model="m", provider="p", after=after)
+    return await core.executions.begin(job_id, "another", epoch=epoch, model="m", provider="p", after=after)
 
 
 async def set_field(core: Core, job_id: str, **fields: str | int) -> None:
@@ -176,7 +177,7 @@ async def test_names_with_any_characters_stay_one_line_of_json(core: Core) -> No
     job_id = await core.queued()
     name = 'a "model"\n\nid: 9-9\u2028'
 
-    await core.store.begin(job_id, WORKER, epoch=0, model=name, provider=name)
+    await core.executions.begin(job_id, WORKER, epoch=0, model=name, provider=name)
 
     started = (await core.events(job_id))[-1]
     assert started.id == EventId(1, 1)
@@ -198,7 +199,7 @@ async def test_who_was_frozen_before_its_begin_changes_nothing_of_an_execution_t
     await core.begin(job_id, "w.2")
     story = await core.story(job_id)
 
-    late = await core.store.begin(job_id, "w.1", epoch=0, model="m", provider="p")
+    late = await core.executions.begin(job_id, "w.1", epoch=0, model="m", provider="p")
 
     assert late == "stale"
     assert await core.story(job_id) == story
@@ -260,7 +261,7 @@ async def test_a_taken_over_job_is_fenced_and_shows_nothing_new(core: Core) -> N
     assert (taken.epoch, taken.seq, taken.base, taken.attempt) == (2, 0, 2, 1)
     assert await core.log_bytes(former.job_id) == before
     assert await core.append(frames_of(former, 2, "zombie")) == ["fenced"]
-    assert await core.store.beat([former, taken]) == ["fenced", None]
+    assert await core.executions.beat([former, taken]) == ["fenced", None]
 
 
 async def test_a_taken_over_job_can_still_be_begun(core: Core) -> None:
@@ -277,7 +278,7 @@ async def test_a_job_that_is_gone_can_neither_begin_nor_be_taken_over(core: Core
     job_id = fresh_job_id()
 
     assert await refused(core, job_id) == "missing"
-    assert await core.store.take_over(job_id, WORKER) == "missing"
+    assert await core.executions.take_over(job_id, WORKER) == "missing"
     assert await core.client.exists(core.keys.job(job_id).record, core.keys.job(job_id).log) == 0
 
 
@@ -286,7 +287,7 @@ async def test_a_job_that_has_ended_can_neither_begin_nor_be_taken_over(core: Co
     await core.finish(execution, State.COMPLETED)
 
     assert await refused(core, execution.job_id) == "ended"
-    assert await core.store.take_over(execution.job_id, WORKER) == "ended"
+    assert await core.executions.take_over(execution.job_id, WORKER) == "ended"
 
 
 async def test_a_job_that_is_being_cancelled_does_not_begin_but_can_be_taken_over(core: Core) -> None:
@@ -311,7 +312,7 @@ async def test_who_ends_what_another_has_begun_since_is_told_so(core: Core) -> N
     await core.begin(job_id, "w.1")
     await core.begin(job_id, "w.2")
 
-    assert await core.store.take_over(job_id, "w.1", 1) == "stale"
+    assert await core.executions.take_over(job_id, "w.1", 1) == "stale"
     assert (await core.take_over(job_id)).epoch == 3
 
 
@@ -321,20 +322,20 @@ async def test_who_ends_what_another_has_begun_since_is_told_so(core: Core) -> N
 async def test_a_handed_back_job_has_cost_no_attempt_and_fences_who_gave_it(core: Core) -> None:
     execution = await core.running("w.1")
 
-    assert await core.store.leave(execution, DRAINED, costs=False)
+    assert await core.executions.leave(execution, DRAINED, costs=False)
 
     assert (await core.job(execution.job_id)).attempts == 0
     assert await core.append(frames_of(execution, 2, "late")) == ["fenced"]
-    assert await core.store.beat([execution]) == ["fenced"]
+    assert await core.executions.beat([execution]) == ["fenced"]
     assert await core.finish(execution, State.COMPLETED, seq=2) == "fenced"
     assert (await core.begin(execution.job_id, "w.2")).attempt == 1
 
 
 async def test_handing_back_twice_counts_once(core: Core) -> None:
     execution = await core.running("w.1")
-    await core.store.leave(execution, DRAINED, costs=False)
+    await core.executions.leave(execution, DRAINED, costs=False)
 
-    assert not await core.store.leave(execution, DRAINED, costs=False)
+    assert not await core.executions.leave(execution, DRAINED, costs=False)
     assert (await core.job(execution.job_id)).attempts == 0
 
 
@@ -342,7 +343,7 @@ async def test_nobody_hands_back_what_another_one_runs(core: Core) -> None:
     former = await core.running("w.1")
     await core.begin(former.job_id, "w.2")
 
-    assert not await core.store.leave(former, DRAINED, costs=False)
+    assert not await core.executions.leave(former, DRAINED, costs=False)
     assert (await core.job(former.job_id)).attempts == 2
 
 
@@ -353,10 +354,10 @@ async def test_a_beat_tells_each_execution_whether_to_go_on(core: Core) -> None:
     await core.finish(ended, State.FAILED)
     missing = Execution(fresh_job_id(), 1, WORKER, 1, 1, 1, 1)
 
-    answers = await core.store.beat([fine, cancelled, fenced, ended, missing])
+    answers = await core.executions.beat([fine, cancelled, fenced, ended, missing])
 
     assert answers == [None, "cancelled", "fenced", "ended", "missing"]
-    assert await core.store.beat([]) == []
+    assert await core.executions.beat([]) == []
 
 
 @pytest.mark.parametrize("on_disconnect", OnDisconnect)
@@ -400,7 +401,7 @@ async def test_a_finished_job_has_its_terminal_event_its_outcome_and_one_expiry_
     data = encode_data({"finish_reason": "stop", "events": 4})
     frame = encode_frame(EventType.COMPLETED, data, EventId(1, 3))
 
-    answer = await core.store.finish(
+    answer = await core.executions.finish(
         execution, seq=3, frame=frame, status=State.COMPLETED, outcome=data, result=b"a result"
     )
 
@@ -477,7 +478,7 @@ async def test_a_running_job_can_not_be_finished_as_something_that_does_not_foll
     execution = await core.running()
     frame = encode_frame(EventType.FAILED, b"{}", EventId(1, 2))
 
-    answer = await core.store.finish(execution, seq=2, frame=frame, status=status, outcome=b"{}")
+    answer = await core.executions.finish(execution, seq=2, frame=frame, status=status, outcome=b"{}")
 
     assert answer == "refused"
     assert (await core.job(execution.job_id)).status is State.RUNNING
@@ -591,10 +592,11 @@ async def test_an_abandoned_queued_job_says_that_everybody_left(core: Core) -> N
 # Counters.
 
 
-def counting_store(core: Core) -> tuple[Store, Metrics]:
-    """Return the store of a process that has just begun to count."""
+def counting_store(core: Core) -> tuple[Store, Executions, Metrics]:
+    """Return the stores of a process that has just begun to count."""
     metrics = Metrics()
-    return Store(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics), metrics
+    store = Store(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics)
+    return store, Executions(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics), metrics
 
 
 def counts(cells: Cells[Count]) -> dict[tuple[str, ...], float]:
@@ -603,7 +605,7 @@ def counts(cells: Cells[Count]) -> dict[tuple[str, ...], float]:
 
 
 async def test_a_job_is_counted_when_its_record_is_made_and_not_again(core: Core) -> None:
-    store, metrics = counting_store(core)
+    store, _, metrics = counting_store(core)
     spec = make_spec(lane="fast")
     for _ in range(2):
         await store.create(spec, 1)
@@ -612,26 +614,28 @@ async def test_a_job_is_counted_when_its_record_is_made_and_not_again(core: Core
 
 
 async def test_an_execution_is_counted_when_it_begins_and_its_rollback_with_it(core: Core) -> None:
-    store, metrics = counting_store(core)
+    _, executions, metrics = counting_store(core)
     job_id = await core.queued()
     for epoch, owner in ((0, "w.1"), (0, "w.2"), (1, "w.3")):  # the second one comes too late
-        await store.begin(job_id, owner, epoch=epoch, model="m", provider="p")
-    await store.take_over(job_id, "reaper")
+        await executions.begin(job_id, owner, epoch=epoch, model="m", provider="p")
+    await executions.take_over(job_id, "reaper")
 
     assert (counts(metrics.executions), counts(metrics.rollbacks)) == ({(): 2}, {(): 1})
 
 
-async def finish(store: Store, execution: Execution, status: State, outcome: dict[str, object]) -> FinishAnswer:
+async def finish(
+    executions: Executions, execution: Execution, status: State, outcome: dict[str, object]
+) -> FinishAnswer:
     data = encode_data(outcome)
     frame = encode_frame(EventType(status.value), data, EventId(execution.epoch, 2))
-    return await store.finish(execution, seq=2, frame=frame, status=status, outcome=data)
+    return await executions.finish(execution, seq=2, frame=frame, status=status, outcome=data)
 
 
 async def test_an_end_is_counted_with_its_status_its_code_and_its_tokens(core: Core) -> None:
-    store, metrics = counting_store(core)
+    store, executions, metrics = counting_store(core)
     usage = {"prompt_tokens": 7, "completion_tokens": 3}
-    await finish(store, await core.running(), State.COMPLETED, {"usage": usage})
-    await finish(store, await core.running(), State.FAILED, {"error": {"code": "server_error"}, "usage": None})
+    await finish(executions, await core.running(), State.COMPLETED, {"usage": usage})
+    await finish(executions, await core.running(), State.FAILED, {"error": {"code": "server_error"}, "usage": None})
     await store.cancel(await core.queued(), Cancelled.because("abandoned"))
 
     ended = {("completed", ""): 1, ("failed", "server_error"): 1, ("cancelled", "abandoned"): 1}
@@ -640,20 +644,20 @@ async def test_an_end_is_counted_with_its_status_its_code_and_its_tokens(core: C
 
 
 async def test_an_end_whose_acknowledgement_was_lost_is_counted_by_whoever_sends_it_again(core: Core) -> None:
-    store, metrics = counting_store(core)
+    _, executions, metrics = counting_store(core)
     execution = await core.running()
     outcome: dict[str, object] = {"usage": None}
-    assert await finish(core.store, execution, State.COMPLETED, outcome) == Written()  # the answer is lost
-    assert await finish(store, execution, State.COMPLETED, outcome) == Written(repeated=True)
+    assert await finish(core.executions, execution, State.COMPLETED, outcome) == Written()  # the answer is lost
+    assert await finish(executions, execution, State.COMPLETED, outcome) == Written(repeated=True)
 
     assert counts(metrics.ended) == {("completed", ""): 1}
 
 
 async def test_an_end_that_is_refused_is_not_counted(core: Core) -> None:
-    store, metrics = counting_store(core)
+    store, executions, metrics = counting_store(core)
     execution = await core.running()
     await core.take_over(execution.job_id)
-    assert await finish(store, execution, State.COMPLETED, {}) == "fenced"
+    assert await finish(executions, execution, State.COMPLETED, {}) == "fenced"
     await store.cancel(execution.job_id, Cancelled.because("cancelled"))
 
     assert counts(metrics.ended) == {}

@@ -44,7 +44,7 @@ async def test_an_error_inside_a_step_is_told(core: Core) -> None:
     await core.client.set(core.keys.job(execution.job_id).record, "not a hash")
 
     with pytest.raises(REDIS_FAULTS, match="WRONGTYPE"):
-        await core.store.beat([execution])
+        await core.executions.beat([execution])
 
 
 async def test_a_step_that_does_not_exist_is_an_error_and_not_a_loop(core: Core) -> None:

@@ -13,6 +13,7 @@ from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.answers import StopReason
+from shared.store.executions import Executions
 from shared.store.jobs import EMPTY_SHA256, Store
 from tests.support.client import Client
 from tests.support.core import RETENTION_S, TIMEOUT_S, captured_logs, fresh_job_id
@@ -133,7 +134,7 @@ async def test_while_it_waits(system: System) -> None:
 
 async def test_between_its_begin_and_its_first_request(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, ordered = asyncio.Event(), asyncio.Event()
-    begin, stop = Store.begin, Runs.stop
+    begin, stop = Executions.begin, Runs.stop
 
     async def slow_begin(*args: Any, **options: Any) -> Any:
         execution = await begin(*args, **options)
@@ -145,7 +146,7 @@ async def test_between_its_begin_and_its_first_request(system: System, monkeypat
         stop(runs, job_id, reason)
         ordered.set()
 
-    monkeypatch.setattr(Store, "begin", slow_begin)
+    monkeypatch.setattr(Executions, "begin", slow_begin)
     monkeypatch.setattr(Runs, "stop", stop_and_tell)
     told = Told()
     async with running_worker(system.settings, told):

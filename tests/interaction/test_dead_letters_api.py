@@ -60,7 +60,7 @@ async def dead_letter(system: System, code: str = "insufficient_quota", **change
     execution = await core.begin(spec.id)
     data = encode_data({"error": problem_of(ProviderRefused("Not that.", code=code)), "usage": None, "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
-    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
+    assert await core.executions.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
     # As a gateway of these settings would: the core of the tests keeps very few.
     assert await system.gateway.services.dead_letters.add(spec.id) is not None
     return spec.id
@@ -110,7 +110,7 @@ async def test_a_job_whose_request_was_to_blame_is_no_dead_letter(system: System
     execution = await core.begin(spec.id)
     data = encode_data({"error": problem_of(ProviderRefused("n is bad.", code="invalid_request")), "events": 3})
     frame = encode_frame(EventType.FAILED, data, EventId(execution.epoch, 2))
-    assert await core.store.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
+    assert await core.executions.finish(execution, seq=2, frame=frame, status=State.FAILED, outcome=data) == Written()
     # As a former version would have it.
     for key in (core.keys.dead_letters, core.keys.open_dead_letters):
         await core.client.zadd(key, {spec.id: 10**13})

@@ -18,7 +18,7 @@ from shared.model.events import EventId, EventType, encode_data
 from shared.model.jobs import Usage
 from shared.model.kinds import KindSpec, ResultForm
 from shared.store.answers import FinishAnswer, StopReason
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
 from tests.support.gateway import running_gateway
 from tests.support.system import System, running_system, running_worker
 from worker.execution.attempt import AttemptInput
@@ -84,9 +84,9 @@ class WordCount:
     def failed(self, error: AttemptFailed) -> Ending:
         return ended_badly(error, None, StreamDigest())
 
-    async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
+    async def finish(self, executions: Executions, ending: Ending) -> FinishAnswer:
         await self._outbox.flushed()
-        return await finish(store, self.execution, ending, self._outbox.seq + 1)
+        return await finish(executions, self.execution, ending, self._outbox.seq + 1)
 
 
 ADMITTED = ADMITTED_KINDS.adding(KindAdmission(WORD_COUNT, read_text))

@@ -24,6 +24,7 @@ from shared.model.events import EventType
 from shared.model.jobs import Progress
 from shared.model.routes import Continuation, OnStreamFailure
 from shared.store.answers import AppendAnswer, Taken
+from shared.store.executions import Executions
 from shared.store.replay_log import Entry, ReplayLog
 from tests.support.core import TIMEOUT_S, frames_of
 from tests.support.system import PROMPT, System, ask, running_system, running_worker
@@ -268,7 +269,7 @@ async def test_an_answer_that_was_left_and_must_not_go_on_ends_with_the_reason(
     job_id = await system.submit(ask(on_stream_failure="fail"))
     left = await system.core.begin(job_id, "leaving.1")
     await system.core.append(frames_of(left, 2, "half "))
-    assert await system.core.store.leave(left, cause, costs=False)
+    assert await system.core.executions.leave(left, cause, costs=False)
     async with running_worker(system.settings, told):
         story = await system.story(job_id)
 
@@ -282,13 +283,13 @@ async def test_what_a_late_writer_adds_before_the_next_begin_is_gone_on_from(
     job_id = await system.submit()
     late = await system.core.begin(job_id, "late.1")
     await system.core.append(frames_of(late, 2, "a"))
-    begin = type(system.core.store).begin
+    begin = Executions.begin
 
     async def write_first(*args: Any, **options: Any) -> Any:
         await system.core.append(frames_of(late, 3, "b"))
         return await begin(*args, **options)
 
-    monkeypatch.setattr(type(system.core.store), "begin", write_first)
+    monkeypatch.setattr(Executions, "begin", write_first)
     async with running_worker(system.settings, told):
         await answer(told, 0, "c")
         story = await system.story(job_id)

@@ -19,7 +19,7 @@ from shared.model.errors import Drained, ProviderTimeout, WorkerLost
 from shared.model.events import START, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from shared.model.lifecycle import TERMINAL, State
 from shared.store.answers import AppendAnswer, Behind, FinishAnswer, StopReason, Written
-from shared.store.jobs import ROLLED_BACK, Execution, Succession
+from shared.store.executions import ROLLED_BACK, Execution, Succession
 from shared.store.replay_log import Entry
 from tests.support.core import Core, Listener, frames_of
 from tests.support.server_steps import ServerSteps, run_steps
@@ -133,7 +133,9 @@ class AppendProtocol(ServerSteps):
             resumed_from={"rollback": ROLLED_BACK, "nothing": None, "goes on": last}[resumes],
             seen={"unread": None, "read": last, "read too early": EventId(model.epoch, model.seq + 1)}[seen],
         )
-        answer = self.run(self.core.store.begin(self.job_id, owner, epoch=epoch, model="m", provider="p", after=after))
+        answer = self.run(
+            self.core.executions.begin(self.job_id, owner, epoch=epoch, model="m", provider="p", after=after)
+        )
         if model.status in TERMINAL:
             assert answer == "ended"
         elif model.status is State.CANCELLING:
@@ -176,7 +178,7 @@ class AppendProtocol(ServerSteps):
 
     @rule(target=executions, owner=OWNERS)
     def take_over(self, owner: str) -> Any:
-        answer = self.run(self.core.store.take_over(self.job_id, owner))
+        answer = self.run(self.core.executions.take_over(self.job_id, owner))
         if self.model.status in TERMINAL:
             assert answer == "ended"
             return multiple()
@@ -189,7 +191,7 @@ class AppendProtocol(ServerSteps):
     @rule(execution=executions)
     def hand_back(self, execution: Execution) -> None:
         mine = self.model.refusal(execution.epoch, execution.owner) is None
-        assert self.run(self.core.store.leave(execution, Drained("It was stopped."), costs=False)) == mine
+        assert self.run(self.core.executions.leave(execution, Drained("It was stopped."), costs=False)) == mine
         if mine:
             self.model.owner, self.model.left = "", "drain"
             self.model.attempts -= 1
@@ -219,7 +221,7 @@ class AppendProtocol(ServerSteps):
         frame = encode_frame(EventType(status.value), data, EventId(execution.epoch, seq))
         expected = self.model.finish(execution, seq, status, frame)
 
-        answer = self.run(self.core.store.finish(execution, seq=seq, frame=frame, status=status, outcome=data))
+        answer = self.run(self.core.executions.finish(execution, seq=seq, frame=frame, status=status, outcome=data))
 
         assert answer == expected
 

@@ -25,7 +25,8 @@ from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.answers import AppendAnswer, CancelAnswer, FinishAnswer
 from shared.store.client import Client, Functions, open_client
 from shared.store.dead_letters import DeadLetters
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
+from shared.store.jobs import Store
 from shared.store.keys import Keys
 from shared.store.queue import Queue
 from shared.store.queue_admission import QueueAdmission
@@ -81,6 +82,7 @@ class Core:
     keys: Keys
     functions: Functions
     store: Store
+    executions: Executions
     log: ReplayLog
     queue: Queue
     queue_admission: QueueAdmission
@@ -95,9 +97,11 @@ class Core:
         return spec.id
 
     async def begin(self, job_id: str, owner: str = WORKER, **how: Any) -> Execution:
-        """Begin a job that may begin; `how` goes to `Store.begin`."""
+        """Begin a job that may begin; `how` goes to `Executions.begin`."""
         epoch = (await self.job(job_id)).last.epoch
-        execution = await self.store.begin(job_id, owner, epoch=epoch, model="a-model", provider="a-provider", **how)
+        execution = await self.executions.begin(
+            job_id, owner, epoch=epoch, model="a-model", provider="a-provider", **how
+        )
         assert isinstance(execution, Execution), execution
         return execution
 
@@ -107,7 +111,7 @@ class Core:
 
     async def take_over(self, job_id: str, owner: str = "reaper") -> Execution:
         """Take over a job that may be taken over."""
-        execution = await self.store.take_over(job_id, owner)
+        execution = await self.executions.take_over(job_id, owner)
         assert isinstance(execution, Execution), execution
         return execution
 
@@ -122,7 +126,7 @@ class Core:
             seq = latest.seq + 1
         data = encode_data({"sha256": "", "events": execution.base + seq})
         frame = encode_frame(EventType(status.value), data, EventId(execution.epoch, seq))
-        return await self.store.finish(execution, seq=seq, frame=frame, status=status, outcome=data)
+        return await self.executions.finish(execution, seq=seq, frame=frame, status=status, outcome=data)
 
     async def tails(self, *job_ids: str) -> list[EventId]:
         """Return the positions of the jobs' logs."""
@@ -196,7 +200,8 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
             client,
             keys,
             Functions(client, keys),
-            Store(client, keys, retention_s=RETENTION_S, failed_retention_s=DEAD_LETTER_RETENTION_S),
+            Store(client, keys, retention_s=RETENTION_S),
+            Executions(client, keys, retention_s=RETENTION_S, failed_retention_s=DEAD_LETTER_RETENTION_S),
             ReplayLog(client, keys),
             Queue(client, keys),
             QueueAdmission(client, keys),

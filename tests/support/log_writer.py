@@ -21,7 +21,8 @@ from shared.model.lanes import DEFAULT_LANE
 from shared.process.clock import SystemClock
 from shared.store.answers import Taken, Written
 from shared.store.client import Client, open_client
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
+from shared.store.jobs import Store
 from shared.store.keys import JobKeys, Keys
 from shared.store.queue import Queue
 from shared.store.replay_log import Entry, ReplayLog
@@ -48,6 +49,7 @@ class JobSide:
         self.client = client
         self.keys = (UnheardKeys if unheard else Keys)(settings.key_prefix)
         self.store = Store(client, self.keys, retention_s=settings.retention_s)
+        self.executions = Executions(client, self.keys, retention_s=settings.retention_s)
         self.log = ReplayLog(client, self.keys)
         self.queue = Queue(client, self.keys)
 
@@ -62,7 +64,7 @@ class JobSide:
     async def begin(self, job_id: str) -> "LogWriter":
         """Begin the next execution of a job."""
         epoch = (await self.store.load(job_id)).last.epoch
-        execution = await self.store.begin(job_id, _owner(), epoch=epoch, model="scripted", provider="test")
+        execution = await self.executions.begin(job_id, _owner(), epoch=epoch, model="scripted", provider="test")
         assert isinstance(execution, Execution), execution
         return LogWriter(self, execution)
 
@@ -75,7 +77,7 @@ class JobSide:
 
     async def begin_the_end(self, job_id: str) -> "LogWriter":
         """Return the next epoch of a job, for a process that ends it in its worker's place."""
-        execution = await self.store.take_over(job_id, _owner())
+        execution = await self.executions.take_over(job_id, _owner())
         assert isinstance(execution, Execution), execution
         return LogWriter(self, execution)
 
@@ -135,7 +137,7 @@ class LogWriter:
         await self._end(ended_badly(error, None, self._tally))
 
     async def _end(self, ending: Ending) -> None:
-        answer = await finish(self.job_side.store, self.execution, ending, self._seq + 1)
+        answer = await finish(self.job_side.executions, self.execution, ending, self._seq + 1)
         assert answer == Written(), answer
         self._seq += 1
 

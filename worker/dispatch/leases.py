@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from shared.store.answers import RenewAnswer, StopReason
 from shared.store.client import REDIS_FAULTS, Outage
-from shared.store.jobs import Store
+from shared.store.executions import Executions
 from shared.store.queue import Claim, Queue
 from shared.store.retrying import retry_until_redis_answers
 from worker.execution.runs import Runs
@@ -30,9 +30,9 @@ class Lease:
 class Leases:
     """The leases of one process, by job."""
 
-    def __init__(self, queue: Queue, store: Store, runs: Runs, *, slots: int, lease_s: float) -> None:
+    def __init__(self, queue: Queue, executions: Executions, runs: Runs, *, slots: int, lease_s: float) -> None:
         self._queue = queue
-        self._store = store
+        self._executions = executions
         self._runs = runs
         self._slots = slots
         self._lease_s = lease_s
@@ -121,7 +121,7 @@ class Leases:
         executions = self._runs.executions()
         # A frozen server must not delay the claims: they are renewed while half a lease is left.
         async with asyncio.timeout(self._lease_s / _RENEWALS_PER_LEASE):
-            answers = await self._store.beat([each.execution for each in executions])
+            answers = await self._executions.beat([each.execution for each in executions])
         for execution, answer in zip(executions, answers, strict=True):
             if answer is not None:
                 execution.stop(answer)

@@ -13,7 +13,7 @@ from shared.model.errors import AttemptFailed, OutputTooLarge, TenantFull
 from shared.model.events import EventId, EventType, encode_data
 from shared.model.jobs import Usage
 from shared.store.answers import Behind, FinishAnswer, StopReason
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
 from shared.telemetry.metrics import Metrics
 from worker.execution.ending import Ending, completed, ended_badly, estimate_tokens, finish
 from worker.execution.pump import Pump
@@ -109,13 +109,13 @@ class Attempt:
         usage = self._counted("partial") if self._digest.deltas else None
         return ended_badly(error, usage, self._digest)
 
-    async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
+    async def finish(self, executions: Executions, ending: Ending) -> FinishAnswer:
         """Write the terminal event after all deltas.
 
         Events that Redis lost meanwhile are sent again first. If this fails, `stopped` has the reason.
         """
         while True:
-            answer = await finish(store, self.execution, ending, self._outbox.seq + 1)
+            answer = await finish(executions, self.execution, ending, self._outbox.seq + 1)
             if not isinstance(answer, Behind) or not self._outbox.send_again(answer.log_end):
                 return answer
             await self._outbox.flushed()

@@ -18,7 +18,8 @@ from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.jobs import FLOAT_BYTES, Embedded
 from shared.process.clock import Clock
 from shared.store.answers import Behind, Busy, FinishAnswer, StopReason, Written
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
+from shared.store.jobs import Store
 from shared.store.results import Results
 from shared.store.retrying import retry_until_redis_answers
 from shared.telemetry.metrics import Metrics
@@ -112,9 +113,9 @@ class Embedding:
         embedded = self._embedded
         return with_result(ended_badly(error, embedded.usage if embedded else None, StreamDigest()), embedded)
 
-    async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
+    async def finish(self, executions: Executions, ending: Ending) -> FinishAnswer:
         """Write the terminal event. If Redis lost events, `stopped` is BEHIND."""
-        answer = await finish(store, self.execution, ending, self._seq + 1)
+        answer = await finish(executions, self.execution, ending, self._seq + 1)
         if isinstance(answer, Behind):
             self.stop(StopReason.BEHIND)
         return answer

@@ -24,7 +24,8 @@ from shared.model.events import (
 from shared.model.jobs import Embedded, Usage
 from shared.model.lifecycle import State
 from shared.store.answers import FinishAnswer
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
+from shared.store.jobs import Store
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from worker.model.digest import PartialAnswer, StreamDigest
@@ -86,17 +87,18 @@ def ended_badly(error: TailraceError, usage: Usage | None, digest: StreamDigest)
     )
 
 
-async def finish(store: Store, execution: Execution, ending: Ending, seq: int) -> FinishAnswer:
+async def finish(executions: Executions, execution: Execution, ending: Ending, seq: int) -> FinishAnswer:
     """Write the terminal event as number `seq` of the execution; wait while Redis is unavailable."""
     data = encode_data({**ending.data, "events": execution.base + seq})
     frame = encode_frame(EventType(ending.state.value), data, EventId(execution.epoch, seq))
     return await retry_until_redis_answers(
-        lambda: store.finish(execution, seq=seq, frame=frame, status=ending.state, outcome=data)
+        lambda: executions.finish(execution, seq=seq, frame=frame, status=ending.state, outcome=data)
     )
 
 
 async def finish_from_log(
     store: Store,
+    executions: Executions,
     replay_log: ReplayLog,
     execution: Execution,
     error: TailraceError,
@@ -115,7 +117,7 @@ async def finish_from_log(
         saved = await retry_until_redis_answers(lambda: saved_tokens(store, job_id, digest.deltas, token_estimate))
         ending = Ending(ending.state, {**ending.data, "tokens_saved": saved})
     seq = latest.seq + 1 if latest.epoch == execution.epoch else 1
-    return await finish(store, execution, ending, seq)
+    return await finish(executions, execution, ending, seq)
 
 
 async def saved_tokens(store: Store, job_id: str, generated: int, token_estimate: SavedTokenEstimate) -> int:

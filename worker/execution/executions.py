@@ -13,7 +13,8 @@ from shared.model.events import EventId
 from shared.model.kinds import CHAT_KIND, EMBEDDINGS_KIND, KindSpec
 from shared.model.registry import Registry
 from shared.store.answers import FinishAnswer, StopReason
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
+from shared.store.jobs import Store
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
 from worker.execution.attempt import Attempt, AttemptInput
@@ -52,7 +53,7 @@ class RunningExecution(Protocol):
     def failed(self, error: AttemptFailed) -> Ending:
         """Return the job's end if no attempt follows this failure."""
 
-    async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
+    async def finish(self, executions: Executions, ending: Ending) -> FinishAnswer:
         """Write the terminal event."""
 
 

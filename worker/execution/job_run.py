@@ -28,7 +28,8 @@ from shared.model.events import EventId
 from shared.model.jobs import Progress
 from shared.model.lifecycle import State
 from shared.store.answers import BeginRefusal, RenewAnswer, StopReason, Written, has_ended
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
+from shared.store.jobs import Store
 from shared.store.queue import Claim, Queue
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
@@ -79,13 +80,14 @@ class RunServices:
     """The parts of the process that each run uses."""
 
     store: Store
+    executions: Executions
     replay_log: ReplayLog
     queue: Queue
     routes: Routes
     selector: ProviderSelector
     ender: JobEnder
     kinds: ExecutableKinds
-    executions: ExecutionServices
+    execution_services: ExecutionServices
     limits: RunLimits
     lease_s: float
     metrics: Metrics
@@ -118,6 +120,7 @@ class JobRun:
         """The attempt that runs now."""
         self._services = services
         self._store = services.store
+        self._executions = services.executions
         self._draining = draining
         self._stop_reason: StopReason | None = None
         self._started_ms = 0
@@ -240,7 +243,7 @@ class JobRun:
     async def _begin(
         self, upcoming: NextAttempt, given: AttemptInput, permit: Permit, progress: Progress
     ) -> Execution | BeginRefusal:
-        return await self._store.begin(
+        return await self._executions.begin(
             self.claim.job_id,
             upcoming.owner,
             epoch=upcoming.epoch,
@@ -273,7 +276,7 @@ class JobRun:
         self, plan: Plan, made: NextAttempt, begun: Execution, given: AttemptInput, permit: Permit
     ) -> NextAttempt | Outcome:
         log.debug("attempt.started", attempt=begun.attempt, epoch=begun.epoch, provider=permit.provider)
-        execution = self._services.kinds[plan.job.kind].start(begun, given, self._services.executions)
+        execution = self._services.kinds[plan.job.kind].start(begun, given, self._services.execution_services)
         ending = await self._run_execution(execution)
         if isinstance(ending, AttemptFailed):
             self._services.selector.failed(self.claim.job_id, permit, ending)
@@ -327,7 +330,7 @@ class JobRun:
         return NextAttempt(again.progress, owner, begun.epoch, partial, seen, error, begun)
 
     async def _finish(self, plan: Plan, execution: RunningExecution, ending: Ending | None, provider: str) -> Outcome:
-        answer = None if ending is None else await execution.finish(self._store, ending)
+        answer = None if ending is None else await execution.finish(self._executions, ending)
         if ending is None or answer is None or execution.stopped is not None:
             return await self._after_stop(execution)
         completed = ending.state is State.COMPLETED
@@ -348,13 +351,13 @@ class JobRun:
         if reason in _INTERRUPTIONS:
             await execution.flushed()
             cause = _INTERRUPTIONS[reason]
-            await retry_until_redis_answers(lambda: self._store.leave(execution.execution, cause, costs=False))
+            await retry_until_redis_answers(lambda: self._executions.leave(execution.execution, cause, costs=False))
             return 0.0
         return disposition(reason is not None and reason.job_has_ended)
 
     async def _leave(self, begun: Execution, cause: AttemptFailed, progress: Progress) -> None:
         """Record that an attempt has failed and that the next one is made later."""
-        await retry_until_redis_answers(lambda: self._store.leave(begun, cause, costs=True, progress=progress))
+        await retry_until_redis_answers(lambda: self._executions.leave(begun, cause, costs=True, progress=progress))
 
     async def _read_partial(self) -> tuple[PartialAnswer, EventId]:
         return await retry_until_redis_answers(

@@ -11,7 +11,7 @@ from shared.model.errors import AttemptFailed, Drained, Interrupted, LogBehind, 
 from shared.model.events import EventId
 from shared.model.jobs import Job, Progress
 from shared.model.routes import OnStreamFailure
-from shared.store.jobs import ROLLED_BACK, Execution, Succession
+from shared.store.executions import ROLLED_BACK, Execution, Succession
 from worker.execution.attempt import AttemptInput
 from worker.model.continuation import can_continue
 from worker.model.digest import PartialAnswer

@@ -17,7 +17,7 @@ from shared.model.events import EventId, EventType, encode_frame
 from shared.process.clock import Clock
 from shared.store.answers import AppendAnswer, Behind, Busy, StopReason, Written
 from shared.store.client import REDIS_FAULTS, Outage
-from shared.store.jobs import Execution
+from shared.store.executions import Execution
 from shared.store.refusals import PassingRefusal
 from shared.store.replay_log import Entry, ReplayLog
 from shared.telemetry.metrics import Metrics

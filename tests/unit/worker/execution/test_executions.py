@@ -8,7 +8,7 @@ import pytest
 from shared.model.errors import StartupError
 from shared.model.kinds import CHAT, CHAT_KIND, EMBEDDINGS, EMBEDDINGS_KIND, KindSpec
 from shared.store.answers import StopReason
-from shared.store.jobs import Execution
+from shared.store.executions import Execution
 from shared.telemetry.metrics import Metrics
 from worker.execution.attempt import Attempt, AttemptInput
 from worker.execution.embedding import Embedding

@@ -10,7 +10,8 @@ from shared.model.errors import BrokenJob, Cancelled, DeadlinePassed, JobNotFoun
 from shared.model.events import EventId, EventType, encode_frame
 from shared.model.lifecycle import State
 from shared.store.answers import BeginRefusal, FinishAnswer, StopReason, Written
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
+from shared.store.jobs import Store
 from shared.store.replay_log import Page, ReplayLog
 from worker.execution.job_end import JobEnder
 from worker.model.token_estimate import SavedTokenEstimate
@@ -69,7 +70,9 @@ class Log:
 
 
 def ender(records: Records, log: Log | None = None) -> JobEnder:
-    return JobEnder(cast(Store, records), cast(ReplayLog, log or Log()), SavedTokenEstimate())
+    return JobEnder(
+        cast(Store, records), cast(Executions, records), cast(ReplayLog, log or Log()), SavedTokenEstimate()
+    )
 
 
 async def test_the_event_follows_the_log_with_its_count_and_an_estimated_prompt() -> None:

@@ -7,7 +7,7 @@ import pytest
 from shared.model.errors import AttemptFailed, ProviderTimeout
 from shared.model.events import EventId
 from shared.store.answers import FinishAnswer, StopReason
-from shared.store.jobs import Execution, Store
+from shared.store.executions import Execution, Executions
 from shared.store.queue import Claim
 from worker.execution.completion import CompletionSteps
 from worker.execution.ending import Ending
@@ -40,7 +40,7 @@ class Recorded:
     def failed(self, error: AttemptFailed) -> Ending:
         raise AssertionError(error)
 
-    async def finish(self, store: Store, ending: Ending) -> FinishAnswer:
+    async def finish(self, executions: Executions, ending: Ending) -> FinishAnswer:
         raise AssertionError(ending)
 
 
@@ -48,6 +48,7 @@ class NoServices:
     """Provide no services, for a run that needs none of them."""
 
     store = None
+    executions = None
 
 
 def job_run(*, draining: bool = False) -> JobRun:

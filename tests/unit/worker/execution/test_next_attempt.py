@@ -19,7 +19,7 @@ from shared.model.jobs import ExecutionRecord, Job, OnDisconnect, Progress
 from shared.model.kinds import CHAT
 from shared.model.lifecycle import State
 from shared.model.routes import Continuation, OnStreamFailure
-from shared.store.jobs import ROLLED_BACK
+from shared.store.executions import ROLLED_BACK
 from tests.support.told import Told
 from worker.execution.attempt import AttemptInput
 from worker.execution.next_attempt import (

@@ -9,7 +9,7 @@ from shared.model.events import EventType, encode_data, first_id, last_id, split
 from shared.process.clock import Clock
 from shared.store.answers import AppendAnswer, Behind, Busy, StopReason, Written
 from shared.store.client import open_client
-from shared.store.jobs import Execution
+from shared.store.executions import Execution
 from shared.store.keys import Keys
 from shared.store.replay_log import Entry, ReplayLog
 from worker.execution.pump import Outbox, Pump
