@@ -15,7 +15,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 THINKING = said({"reasoning_content": "Hm, "}, {"reasoning_content": "well."}, {"content": "Hello"})
 
 
-def told(events: list[dict[str, Any]], kind: str) -> str:
+def reported(events: list[dict[str, Any]], kind: str) -> str:
     """Return the text of the deltas of a kind."""
     return "".join(event["delta"] for event in events if event["type"] == f"response.{kind}.delta")
 
@@ -27,7 +27,7 @@ async def test_a_summary_that_was_asked_for_streams(stage: Stage, model: str, su
     got = await RESPONSE_STREAM.ask(stage, model, reasoning={"summary": summary})
 
     events = got.raw["events"]
-    assert told(events, "reasoning_summary_text") == "Hm, well."
+    assert reported(events, "reasoning_summary_text") == "Hm, well."
     kinds = [event["type"].removeprefix("response.") for event in events if "reasoning_summary" in event["type"]]
     deltas = ["reasoning_summary_text.delta"] * kinds.count("reasoning_summary_text.delta")
     parts = ["reasoning_summary_part.added", *deltas, "reasoning_summary_text.done", "reasoning_summary_part.done"]
@@ -52,5 +52,5 @@ async def test_no_summary_streams_unasked(stage: Stage, model: str) -> None:
 
     got = await RESPONSE_STREAM.ask(stage, model)
 
-    assert told(got.raw["events"], "reasoning_text") == "Hm, well."
-    assert told(got.raw["events"], "reasoning_summary_text") == ""
+    assert reported(got.raw["events"], "reasoning_text") == "Hm, well."
+    assert reported(got.raw["events"], "reasoning_summary_text") == ""

@@ -52,8 +52,8 @@ class Program:
 @asynccontextmanager
 async def running_program(folder: Path, name: str, url: str, **env: str) -> AsyncIterator[Program]:
     """Start a program of this folder, for a gateway; it is given the address, the key and this environment."""
-    told = {**os.environ, "TAILRACE": url, "KEY": KEY, **env}
-    process = await start_child(["node", str(folder / name)], env=told, stdin=PIPE, output=PIPE)
+    reported = {**os.environ, "TAILRACE": url, "KEY": KEY, **env}
+    process = await start_child(["node", str(folder / name)], env=reported, stdin=PIPE, output=PIPE)
     try:
         yield Program(process)
     finally:

@@ -288,5 +288,5 @@ async def test_a_page_that_was_loaded_again_is_never_told_that_half_an_answer_is
         ends = [await page.do("settle") for page in (first, again)]
 
     for end in ends:
-        told = (end["status"], end["error"] is not None, text_of(end))
-        assert told in [("ready", False, TEXT), *([("error", True, HALF)] if after else [])]
+        reported = (end["status"], end["error"] is not None, text_of(end))
+        assert reported in [("ready", False, TEXT), *([("error", True, HALF)] if after else [])]

@@ -65,8 +65,8 @@ async def test_numbers_are_given_to_whoever_asks_for_them(sdk: Sdk, model: str) 
 async def test_base64_that_is_asked_for_is_not_decoded(sdk: Sdk, model: str) -> None:
     answer = await sdk.embed(model=model, input="Hello", encoding_format="base64", dimensions=16)
 
-    told: Any = answer.data[0].embedding
-    assert list(struct.unpack("<16f", base64.b64decode(told))) == vectors_of(["Hello"], dimensions=16)[0]
+    reported: Any = answer.data[0].embedding
+    assert list(struct.unpack("<16f", base64.b64decode(reported))) == vectors_of(["Hello"], dimensions=16)[0]
 
 
 async def test_two_thousand_inputs_come_back_in_their_order(sdk: Sdk, model: str) -> None:

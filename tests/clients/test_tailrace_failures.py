@@ -98,17 +98,17 @@ async def test_an_answer_that_a_killed_worker_began_is_taken_back_wherever_it_ca
             await reader.until("four\n")
         await first.crash()
         await processes.worker(**worker)
-        whole, void, erased, told = [await reader.ended() for reader in (piped, streamed, large, small)]
+        whole, void, erased, reported = [await reader.ended() for reader in (piped, streamed, large, small)]
 
     why = "The attempt was lost (worker_lost)."
     assert whole == Ended(0, answer(prompt), "")
     assert void.status == ExitStatus.FAILED
     assert one_sentence(void) == f"{why} Discard what was written. To read it: tailrace tail {job_id}"
     assert screen(erased.output).startswith(f"[{why} The answer starts anew.]\n{answer(prompt)}tailrace: {job_id}, ")
-    kept, _, anew = screen(told.output).partition(f"\n[{why} What stands above is void.]\n")
+    kept, _, anew = screen(reported.output).partition(f"\n[{why} What stands above is void.]\n")
     assert kept.startswith("one\ntwo\nthree\nfour\n")
     assert anew.startswith(answer(prompt))
-    assert (erased.status, told.status) == (0, 0)
+    assert (erased.status, reported.status) == (0, 0)
 
 
 async def test_a_job_that_a_killed_redis_forgot_is_submitted_again(

@@ -14,11 +14,11 @@ from shared.store.client import open_client, warm
 from shared.store.keys import Keys
 from shared.store.redis_address import make_pool
 from shared.store.server_check import check_server
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import TIMEOUT_S
 from tests.support.redis_servers import answers
 from tests.support.system import ask, running_system, running_worker
 from tests.support.tls import Relay, running_relay
-from tests.support.told import Told
 
 
 @pytest.fixture
@@ -79,7 +79,10 @@ async def test_warming_opens_all_connections_over_tls_and_none_otherwise(relay: 
 
 async def test_a_first_burst_over_tls_waits_for_no_connection(relay: Relay, settings: Settings) -> None:
     encrypted = settings.model_copy(update={"redis_url": relay.url()})
-    async with running_system(encrypted) as system, running_worker(encrypted, Told(lambda call: call.end())):
+    async with (
+        running_system(encrypted) as system,
+        running_worker(encrypted, ControlledProvider(lambda call: call.end())),
+    ):
         async with asyncio.timeout(TIMEOUT_S):
             # The worker's feed is subscribed to orders, the gateway's to nothing yet.
             while not (system.gateway.services.hub.connected and await system.core.client.client_list(_type="pubsub")):

@@ -49,9 +49,9 @@ async def test_models_of_a_fleet_that_is_gone_are_forgotten(core: Core) -> None:
     assert 0 < await core.client.ttl(core.keys.models) <= 3600
 
 
-@pytest.mark.parametrize("told", ['["a", "b"]', "{}", '{"models": "a"}', "7"])
-async def test_what_another_version_has_published_says_nothing(core: Core, told: str) -> None:
-    await core.client.set(core.keys.models, told)
+@pytest.mark.parametrize("reported", ['["a", "b"]', "{}", '{"models": "a"}', "7"])
+async def test_what_another_version_has_published_says_nothing(core: Core, reported: str) -> None:
+    await core.client.set(core.keys.models, reported)
 
     assert await ModelCatalog(core.client, core.keys).listing() == ModelListing()
 

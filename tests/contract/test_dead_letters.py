@@ -74,9 +74,9 @@ async def test_a_job_that_is_not_to_be_stored_is_no_dead_letter_and_soon_gone(co
 async def test_of_many_who_add_at_once_one_gets_the_letter(core: Core) -> None:
     job_id = await failed(core)
 
-    told = await asyncio.gather(*(core.dead_letters.add(job_id) for _ in range(10)))
+    reported = await asyncio.gather(*(core.dead_letters.add(job_id) for _ in range(10)))
 
-    assert len([each for each in told if each is not None]) == 1
+    assert len([each for each in reported if each is not None]) == 1
 
 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.EXPIRED])

@@ -114,19 +114,19 @@ async def orphan(folder: Path, *, frozen: bool) -> AsyncIterator[tuple[str, int]
     owner = await asyncio.create_subprocess_exec(sys.executable, "-c", OWNER, str(folder), stdout=PIPE)
     assert owner.stdout is not None
     try:
-        told = json.loads(await asyncio.wait_for(owner.stdout.readline(), 30))
-        async with Redis.from_url(told["url"]) as redis:
+        reported = json.loads(await asyncio.wait_for(owner.stdout.readline(), 30))
+        async with Redis.from_url(reported["url"]) as redis:
             await redis.set("kept", "yes")
         if frozen:
-            os.kill(told["pid"], signal.SIGSTOP)
+            os.kill(reported["pid"], signal.SIGSTOP)
     finally:
         owner.kill()
         await owner.wait()
     try:
-        yield told["url"], told["pid"]
+        yield reported["url"], reported["pid"]
     finally:
         with suppress(ProcessLookupError):
-            os.kill(told["pid"], signal.SIGKILL)
+            os.kill(reported["pid"], signal.SIGKILL)
 
 
 @linux_only

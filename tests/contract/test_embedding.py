@@ -138,7 +138,7 @@ async def test_a_batch_behind_what_redis_forgot_ends_the_execution(core: Core) -
 
 async def kept(core: Core, execution: Execution, result: bytes, **changes: object) -> None:
     """Store a former execution's first batch, with the given changes."""
-    told = {
+    reported = {
         "model": "scripted",
         "done": 100,
         "total": 250,
@@ -147,7 +147,7 @@ async def kept(core: Core, execution: Execution, result: bytes, **changes: objec
         "source": "estimated",
         "sha256": "no",
     }
-    await core.client.hset(core.keys.job(execution.job_id).record, "embedded", json.dumps({**told, **changes}))  # type: ignore[misc]
+    await core.client.hset(core.keys.job(execution.job_id).record, "embedded", json.dumps({**reported, **changes}))  # type: ignore[misc]
     await core.client.set(core.keys.job(execution.job_id).result, result)
 
 

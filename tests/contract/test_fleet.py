@@ -18,12 +18,12 @@ def publisher_of(core: Core, metrics: Metrics) -> Publisher:
     return Publisher(Fleet(core.client, core.keys), metrics, SystemClock(), "worker")
 
 
-async def told(core: Core) -> dict[str, bytes]:
+async def reported(core: Core) -> dict[str, bytes]:
     return await Fleet(core.client, core.keys).published()
 
 
 async def test_nobody_has_published_anything_at_first(core: Core) -> None:
-    assert await told(core) == {}
+    assert await reported(core) == {}
 
 
 async def test_what_a_process_published_last_is_what_the_others_read(core: Core) -> None:
@@ -33,7 +33,7 @@ async def test_what_a_process_published_last_is_what_the_others_read(core: Core)
         count.add()
         await publisher.publish()
 
-    (raw,) = (await told(core)).values()
+    (raw,) = (await reported(core)).values()
     assert decode_samples(raw, metrics.families)["tailrace_executions_total"][0].numbers == (2.0,)
 
 
@@ -42,7 +42,7 @@ async def test_two_processes_never_share_a_name_though_host_and_process_id_are_t
     await one.publish()
     await other.publish()
 
-    assert set(await told(core)) == {one.process, other.process}
+    assert set(await reported(core)) == {one.process, other.process}
     assert one.process.startswith("worker-")
 
 
@@ -50,17 +50,17 @@ async def test_a_process_that_is_silent_for_so_long_is_gone(core: Core) -> None:
     await Fleet(core.client, core.keys, keep_s=0.05).publish("worker-dead", {})
     await Fleet(core.client, core.keys).publish("worker-alive", {})
     async with asyncio.timeout(TIMEOUT_S):
-        while "worker-dead" in await told(core):
+        while "worker-dead" in await reported(core):
             pass
 
-    assert set(await told(core)) == {"worker-alive"}
+    assert set(await reported(core)) == {"worker-alive"}
     assert 0 < await core.client.pttl(core.keys.metrics("worker-alive")) <= KEEP_S * 1000
 
 
 async def test_the_index_forgets_who_is_gone_when_another_publishes(core: Core) -> None:
     await Fleet(core.client, core.keys, keep_s=0.001).publish("worker-dead", {})
     async with asyncio.timeout(TIMEOUT_S):
-        while await core.client.zcard(core.keys.processes) != 1 or await told(core) != {"worker-alive": b"{}"}:
+        while await core.client.zcard(core.keys.processes) != 1 or await reported(core) != {"worker-alive": b"{}"}:
             await Fleet(core.client, core.keys).publish("worker-alive", {})
 
     assert await core.client.zrange(core.keys.processes, 0, -1) == [b"worker-alive"]
@@ -82,7 +82,7 @@ async def test_a_redis_without_room_still_takes_metrics(own_core: Core) -> None:
     await own_core.client.config_set("maxmemory", 1)
     await publisher_of(own_core, Metrics()).publish()
 
-    assert len(await told(own_core)) == 1
+    assert len(await reported(own_core)) == 1
 
 
 async def test_publishing_goes_on_after_an_outage(own_core: Core, own_valkey: EmbeddedValkey) -> None:
@@ -97,13 +97,13 @@ async def test_publishing_goes_on_after_an_outage(own_core: Core, own_valkey: Em
         task.cancel()
         await asyncio.wait([task])
 
-    assert len(await told(own_core)) == 1
+    assert len(await reported(own_core)) == 1
 
 
 async def test_the_last_words_are_published(core: Core) -> None:
     await publisher_of(core, Metrics()).last_words()
 
-    assert len(await told(core)) == 1
+    assert len(await reported(core)) == 1
 
 
 async def test_without_redis_there_are_no_last_words_and_nobody_waits_for_them(
@@ -144,4 +144,4 @@ async def test_what_was_counted_earlier_is_never_published_later(core: Core) -> 
     async with asyncio.timeout(TIMEOUT_S):
         await asyncio.gather(earlier, later)
 
-    assert await told(core) == {publisher.process: encode_samples(publisher.samples())}
+    assert await reported(core) == {publisher.process: encode_samples(publisher.samples())}

@@ -81,7 +81,7 @@ async def node(folder: Path) -> AsyncIterator[Client]:
         yield client
 
 
-async def told(client: Client, *command: str) -> RedisError:
+async def reported(client: Client, *command: str) -> RedisError:
     """Send a command that is refused; return the refusal."""
     with pytest.raises(RedisError) as refusal:
         await client.execute_command(*command)
@@ -93,7 +93,7 @@ async def test_a_part_of_a_cluster_says_what_a_client_has_to_do(tmp_path: Path) 
     for folder in folders:
         folder.mkdir()
     async with node(folders[0]) as one, node(folders[1]) as two:
-        down = await told(one, "GET", "a")
+        down = await reported(one, "GET", "a")
         assert (type(down), name_of(down)) == (PassingRefusal, "CLUSTERDOWN")
 
         await one.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOT_OF_A - 1)
@@ -109,11 +109,11 @@ async def test_a_part_of_a_cluster_says_what_a_client_has_to_do(tmp_path: Path) 
                 "CLUSTER", "SETSLOT", slot, "MIGRATING", await two.execute_command("CLUSTER MYID")
             )
         refusals = {
-            "MOVED": await told(one, "GET", "a"),
-            "CROSSSLOT": await told(one, "MGET", "b", "c"),
-            "ASK": await told(one, "GET", "c"),
+            "MOVED": await reported(one, "GET", "a"),
+            "CROSSSLOT": await reported(one, "MGET", "b", "c"),
+            "ASK": await reported(one, "GET", "c"),
         }
-        again = await told(one, "MGET", "{b}here", "{b}there")
+        again = await reported(one, "MGET", "{b}here", "{b}there")
 
     found = {word: (type(error), name_of(error)) for word, error in refusals.items()}
     assert found == {word: (RefusedByRedis, word) for word in refusals}

@@ -46,9 +46,9 @@ async def due_ms(core: Core) -> int:
 
 async def test_a_clock_that_is_right_is_told_as_it_is(core: Core) -> None:
     before = await server_ms(core)
-    told = await core.store.time_ms()
+    reported = await core.store.time_ms()
 
-    assert before <= told <= await server_ms(core)
+    assert before <= reported <= await server_ms(core)
 
 
 async def test_a_clock_that_was_set_back_goes_on_from_the_last_time_that_was_told(core: Core) -> None:
@@ -75,9 +75,9 @@ async def test_a_clock_that_is_set_right_again_is_followed(core: Core) -> None:
     now = await server_ms(core)
     await core.client.set(core.keys.clock, f"{HOUR_MS} {now}")
 
-    told = await core.store.time_ms()
+    reported = await core.store.time_ms()
 
-    assert abs(told - now) < 5_000
+    assert abs(reported - now) < 5_000
 
 
 async def test_a_correction_of_less_than_a_second_changes_nothing(core: Core) -> None:
@@ -143,9 +143,9 @@ async def test_a_clock_that_is_put_forward_is_told_as_if_it_had_not_been(core: C
     before = await core.store.time_ms()
     await put_forward(core, HOUR_MS)
 
-    told = [await core.store.time_ms()]
+    reported = [await core.store.time_ms()]
     await core.queue.due_for_check(hold_s=1.0, limit=1)
-    told.append(await core.store.time_ms())
+    reported.append(await core.store.time_ms())
 
-    assert all(before <= each < before + 5_000 for each in told)
+    assert all(before <= each < before + 5_000 for each in reported)
     assert abs((await kept(core))[0]) < 5_000

@@ -155,7 +155,7 @@ class Client:
             port = self._chance.choice(self._ports)
             async with request(port, "POST", "/v1/chat/completions", body={**body, "stream": True}) as response:
                 if response.status != 200:
-                    self._score.chats_told += 1
+                    self._score.chats_refused += 1
                     if response.status not in _CHAT_NOT_NOW:
                         said = (await response.whole())[:200]
                         self._score.problems.append(f"A chat was answered with {response.status}: {said!r}.")
@@ -164,10 +164,10 @@ class Client:
                 if response.complete and not done:
                     self._score.problems.append("A chat stream ended cleanly without [DONE] or an error.")
         except ChatFailed:
-            self._score.chats_told += 1
+            self._score.chats_refused += 1
             return
         except NET_FAULTS:
-            self._score.chats_told += 1
+            self._score.chats_refused += 1
             await asyncio.sleep(self._chance.uniform(*_PAUSE_S))
             return
         if done and text == expected_text(body):

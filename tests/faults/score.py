@@ -43,7 +43,7 @@ class Score:
     """Readers who took nothing for longer than the gateways' `send_timeout_s`."""
     chats: int = 0
     chats_complete: int = 0
-    chats_told: int = 0
+    chats_refused: int = 0
     """Chat calls that could not be completed, and whose caller was told so or cut off."""
     open_calls: int = 0
     longest_stall_s: float = 0.0
@@ -75,10 +75,10 @@ class Score:
     def kept(self) -> bool:
         """Return whether the promise was kept."""
         silent = self.lost or self.repeated or self.unended or self.open_calls or self.problems
-        told = (self.gaps or self.forgotten) and not self.deadly_at
+        reported = (self.gaps or self.forgotten) and not self.deadly_at
         stalled = self.longest_stall_s > self.stall_bound_s
         wasted = self.policy == CONTINUE and self.wasted_share >= MOST_TWICE
-        return bool(self.tokens) and not (silent or told or stalled or wasted)
+        return bool(self.tokens) and not (silent or reported or stalled or wasted)
 
     def generated_again(self, count: int, began: float) -> None:
         """A call that `began` then (monotonic s) has said so many tokens again."""
@@ -123,7 +123,7 @@ class Score:
                 f"{self.wasted_share:.2%}",
             ),
             ("`gap`s told, jobs forgotten by a killed or flushed Valkey", f"{self.gaps}, {self.forgotten}"),
-            ("chat calls: complete, told or cut off", f"{self.chats_complete:,}, {self.chats_told:,}"),
+            ("chat calls: complete, told or cut off", f"{self.chats_complete:,}, {self.chats_refused:,}"),
             ("upstream calls left open", self.open_calls),
             ("longest stall of a reader, bound", f"{self.longest_stall_s:.1f} s, {self.stall_bound_s:.1f} s"),
             ("readers frozen for longer than a send may take", self.frozen),

@@ -53,8 +53,8 @@ class Found:
 
     def table(self) -> str:
         """For people."""
-        told = f"soak of {self.seconds:.0f} s: {self.requests:,} requests; keys before, most, after"
-        lines = [f"{told}  {self.before}, {self.most:,}, {self.after}"]
+        reported = f"soak of {self.seconds:.0f} s: {self.requests:,} requests; keys before, most, after"
+        lines = [f"{reported}  {self.before}, {self.most:,}, {self.after}"]
         return "\n".join([*lines, *(f"PROBLEM: {problem}" for problem in self.problems)])
 
 

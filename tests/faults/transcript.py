@@ -64,11 +64,13 @@ class Transcript:
 
     def compare(self, truth: Sequence[str]) -> "Difference":
         """Return how this differs from the upstream's answer, token by token."""
-        told = [event.json().get("content", "") for _, event in self._deltas]
+        reported = [event.json().get("content", "") for _, event in self._deltas]
         lost = repeated = 0
-        if told != list(truth):
-            same = sum(block.size for block in SequenceMatcher(None, truth, told, autojunk=False).get_matching_blocks())
-            lost, repeated = len(truth) - same, len(told) - same
+        if reported != list(truth):
+            same = sum(
+                block.size for block in SequenceMatcher(None, truth, reported, autojunk=False).get_matching_blocks()
+            )
+            lost, repeated = len(truth) - same, len(reported) - same
         return Difference(lost + self.lost_events, repeated + self.repeated_events, self._proven())
 
     def _proven(self) -> bool:

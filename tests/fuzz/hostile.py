@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 TEXTS = (
-    *("", " ", "a", "told", "scripted", "null", "0", "-1", "true", "__proto__", "../../etc/passwd", "%00", "%s%n"),
+    *("", " ", "a", "mock", "scripted", "null", "0", "-1", "true", "__proto__", "../../etc/passwd", "%00", "%s%n"),
     *(
         "\x00",
         "\x1b[2J",

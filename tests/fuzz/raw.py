@@ -5,7 +5,7 @@ from random import Random
 _HEAD = (
     b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer sk-alice\r\nContent-Type: application/json\r\n"
 )
-_BODY = b'{"model":"told","messages":[{"role":"user","content":"a"}]}'
+_BODY = b'{"model":"mock","messages":[{"role":"user","content":"a"}]}'
 SEEDS = (
     _HEAD + b"Content-Length: %d\r\nConnection: close\r\n\r\n%b" % (len(_BODY), _BODY),
     _HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(_BODY), _BODY),

@@ -18,26 +18,26 @@ _USER = {"role": "user", "content": "a"}
 _TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 _CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 _CHAT = [
-    {"model": "told", "messages": [_USER]},
-    {"model": "told", "messages": [_USER], "stream": True, "stream_options": {"include_usage": True}},
+    {"model": "mock", "messages": [_USER]},
+    {"model": "mock", "messages": [_USER], "stream": True, "stream_options": {"include_usage": True}},
     {
-        "model": "told",
+        "model": "mock",
         "messages": [{"role": "system", "content": "a"}, _USER, {"role": "assistant", "tool_calls": [_CALL]}],
         "tools": [_TOOL],
         "tool_choice": "auto",
     },
     {
-        "model": "told",
+        "model": "mock",
         "messages": [{"role": "user", "content": [{"type": "text", "text": "a"}]}],
         "n": 2,
         "stop": ["b"],
     },
 ]
 _RESPONSES = [
-    {"model": "told", "input": "a", "background": True},
-    {"model": "told", "input": "a", "stream": True, "store": False},
+    {"model": "mock", "input": "a", "background": True},
+    {"model": "mock", "input": "a", "stream": True, "store": False},
     {
-        "model": "told",
+        "model": "mock",
         "input": [
             {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
             {"type": "reasoning", "summary": [{"type": "summary_text", "text": "a"}]},
@@ -49,16 +49,16 @@ _RESPONSES = [
         "text": {"format": {"type": "json_object"}},
         "include": ["reasoning.encrypted_content"],
     },
-    {"model": "told", "input": [{"type": "item_reference", "id": "ID"}]},
-    {"model": "told", "input": "a", "previous_response_id": "ID"},
+    {"model": "mock", "input": [{"type": "item_reference", "id": "ID"}]},
+    {"model": "mock", "input": "a", "previous_response_id": "ID"},
 ]
 _PARTS = [{"type": "text", "text": "a"}, {"type": "file", "mediaType": "image/png", "url": "data:image/png;base64,AA"}]
 _PAGES = [
-    {"id": "c1", "model": "told", "messages": [{"id": "m1", "role": "user", "parts": _PARTS}]},
-    {"id": "c1", "model": "told", "message": {"id": "m2", "role": "user", "parts": _PARTS[:1]}},
+    {"id": "c1", "model": "mock", "messages": [{"id": "m1", "role": "user", "parts": _PARTS}]},
+    {"id": "c1", "model": "mock", "message": {"id": "m2", "role": "user", "parts": _PARTS[:1]}},
     {
         "id": "c2",
-        "model": "told",
+        "model": "mock",
         "messages": [
             {"id": "m1", "role": "user", "parts": _PARTS[:1]},
             {
@@ -76,15 +76,15 @@ _PAGES = [
 BODIES: dict[str, list[Any]] = {
     "/v1/jobs": [
         *_CHAT,
-        {"model": "told", "messages": [_USER], "lane": "default", "timeout_s": 5, "metadata": {"a": "b"}},
-        {"kind": "embeddings", "model": "told", "input": ["a", "b"]},
+        {"model": "mock", "messages": [_USER], "lane": "default", "timeout_s": 5, "metadata": {"a": "b"}},
+        {"kind": "embeddings", "model": "mock", "input": ["a", "b"]},
     ],
     "/v1/chat/completions": _CHAT,
-    "/v1/completions": [{"model": "told", "prompt": "a"}, {"model": "told", "prompt": ["a"], "stream": True}],
-    "/v1/embeddings": [{"model": "told", "input": "a"}, {"model": "told", "input": [[1, 2], [3]], "dimensions": 4}],
+    "/v1/completions": [{"model": "mock", "prompt": "a"}, {"model": "mock", "prompt": ["a"], "stream": True}],
+    "/v1/embeddings": [{"model": "mock", "input": "a"}, {"model": "mock", "input": [[1, 2], [3]], "dimensions": 4}],
     "/tasks": _CHAT,
     "/tasks/chat/completions": _CHAT,
-    "/tasks/embeddings": [{"model": "told", "input": "a"}],
+    "/tasks/embeddings": [{"model": "mock", "input": "a"}],
     "/v1/responses": _RESPONSES,
     "/api/chat": _PAGES,
     "/api/chat/{chat_id:path}/stop": [{}, {"activeStreamId": "ID"}],

@@ -15,8 +15,8 @@ from tests.fuzz.invariants import Stored, job_of, wrong_with
 from tests.fuzz.raw import raw_request
 from tests.fuzz.requests import CALLERS, Asked, Requests
 from tests.support.client import TIMEOUT_S, Answer
+from tests.support.controlled_provider import Call, ControlledProvider
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Call, Told
 
 _RAW_SHARE = 0.3
 _SHOWN = 20
@@ -51,7 +51,7 @@ async def run(settings: Settings, *, seed: int, seconds: float | None = None, re
     if any("tenant" in family.labels for metrics in (Metrics(), FleetMetrics()) for family in metrics.families):
         report.problems.append("A metric has the label tenant, and nothing here watches whose it moves.")
     began = time.monotonic()
-    async with running_system(settings) as system, running_worker(settings, Told(answer_call)):
+    async with running_system(settings) as system, running_worker(settings, ControlledProvider(answer_call)):
         fuzz = _Fuzz(system, report, Requests(rng))
         while not report.problems[_SHOWN:]:
             report.seconds = time.monotonic() - began

@@ -12,8 +12,8 @@ from tests.fuzz.raw import raw_request
 from tests.fuzz.requests import Asked, Requests
 from tests.fuzz.run import answer_call, run
 from tests.support.client import Answer
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import Core, open_core
-from tests.support.told import Told
 
 SEED, REQUESTS = 20261130, 600
 GUARDED = [("x-content-type-options", "nosniff")]
@@ -103,6 +103,6 @@ def test_the_job_of_an_answer_is_known() -> None:
 
 
 async def test_inputs_are_embedded_whatever_else_a_request_has() -> None:
-    vectors = await Told(answer_call).embed({"model": "told", "input": ["a"], "messages": True})
+    vectors = await ControlledProvider(answer_call).embed({"model": "mock", "input": ["a"], "messages": True})
 
     assert vectors.data

@@ -14,8 +14,8 @@ from openai import OpenAI
 
 from shared.config.settings import Settings
 from shared.model.events import decode_frame, split_frames
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.system import running_system, running_worker
-from tests.support.told import Told
 from worker.upstream.wire.vectors import pack
 
 RECORDINGS = Path(__file__).parent / "embeddings"
@@ -31,9 +31,9 @@ def test_the_recorded_end_proves_the_recorded_result() -> None:
     events = [decode_frame(frame) for frame in split_frames(recorded("events"))]
     vectors = [item["embedding"] for item in json.loads(recorded("float.json"))["data"]]
 
-    told: dict[str, Any] = events[-1].json()["result"]
-    assert told["sha256"] == hashlib.sha256(b"".join(map(pack, vectors))).hexdigest()
-    assert (told["inputs"], told["dimensions"]) == (len(INPUTS), len(vectors[0]))
+    reported: dict[str, Any] = events[-1].json()["result"]
+    assert reported["sha256"] == hashlib.sha256(b"".join(map(pack, vectors))).hexdigest()
+    assert (reported["inputs"], reported["dimensions"]) == (len(INPUTS), len(vectors[0]))
 
 
 def test_the_official_client_reads_the_recorded_result_in_either_encoding() -> None:
@@ -43,8 +43,8 @@ def test_the_official_client_reads_the_recorded_result_in_either_encoding() -> N
 
     http = httpx2.Client(transport=httpx2.MockTransport(answer))
     with OpenAI(api_key="sk-test", base_url="http://tailrace.test/v1", max_retries=0, http_client=http) as openai:
-        by_default = openai.embeddings.create(model="told", input="-")
-        in_floats = openai.embeddings.create(model="told", input="-", encoding_format="float")
+        by_default = openai.embeddings.create(model="mock", input="-")
+        in_floats = openai.embeddings.create(model="mock", input="-", encoding_format="float")
 
     assert [item.embedding for item in by_default.data] == [item.embedding for item in in_floats.data]
     assert by_default.usage == in_floats.usage
@@ -52,10 +52,10 @@ def test_the_official_client_reads_the_recorded_result_in_either_encoding() -> N
 
 async def test_the_job_is_what_was_recorded(settings: Settings) -> None:
     settings = settings.model_copy(update={"drain_s": 0.0})
-    first, second = Told(), Told()
+    first, second = ControlledProvider(), ControlledProvider()
     async with running_system(settings) as system:
         async with running_worker(settings, first) as worker:
-            job_id = await system.submit({"kind": "embeddings", "model": "told", "input": INPUTS})
+            job_id = await system.submit({"kind": "embeddings", "model": "mock", "input": INPUTS})
             (await first.call()).embed()
             await first.call(1)
             worker.drain()

@@ -22,12 +22,12 @@ from shared.store.jobs import Store
 from shared.store.queue import Queue
 from shared.store.server_check import RedisServer, server_of
 from tests.support.client import TIMEOUT_S, Client, Response
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import captured_logs
 from tests.support.gateway import running_gateway, until
 from tests.support.log_writer import JobSide
 from tests.support.processes import Processes
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Told
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.valkey import running_valkey
 
@@ -359,11 +359,11 @@ async def test_a_connected_reader_who_takes_nothing_is_there(system: System, ups
 
 @pytest.mark.parametrize("fields", [{}, {"on_disconnect": "continue"}], ids=str)
 async def test_a_job_that_did_not_ask_for_it_goes_on(system: System, fields: dict[str, Any]) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(**fields)
         async with system.client.stream("GET", f"/v1/jobs/{job_id}/events"):
-            call = await told.call()
+            call = await provider.call()
         shown = await viewed_by(system, job_id, 0)
         assert (shown["on_disconnect"], shown["abandon_at"]) == ("continue", None)
         await others_are_given_up(system)
@@ -448,7 +448,7 @@ async def test_on_a_server_that_has_just_come_back_viewers_first_have_a_lease(
     job_id = await system.submit(native())
     await system.write(job_id, abandon_at=1)
     await system.core.age(job_id, LONG_S)
-    async with running_worker(settings, Told()):
+    async with running_worker(settings, ControlledProvider()):
         await others_are_given_up(system)
         await system.check_next(job_id)
         await others_are_given_up(system)
@@ -461,11 +461,11 @@ async def test_viewers_whom_an_outage_kept_from_showing_themselves_are_still_the
 ) -> None:
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url, "lease_s": 0.5, "redis_patience_s": 60.0})
-        told = Told()
-        async with running_system(own) as system, running_worker(own, told):
+        provider = ControlledProvider()
+        async with running_system(own) as system, running_worker(own, provider):
             job_id = await system.submit(native())
             async with system.client.stream("GET", f"/v1/jobs/{job_id}/events"):
-                await told.call()
+                await provider.call()
                 await viewed_by(system, job_id, 1)
                 with captured_logs() as logs:
                     await valkey.stop()
@@ -493,13 +493,13 @@ async def test_an_abandoned_job_says_what_it_saved(system: System, upstream: Ups
 
 
 async def test_one_without_a_limit_would_have_been_as_long_as_its_models_answers(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         first = await system.submit()
-        (await told.call()).end(usage={"prompt_tokens": 1, "completion_tokens": 500})
+        (await provider.call()).end(usage={"prompt_tokens": 1, "completion_tokens": 500})
         assert (await system.story(first)).end.get("tokens_saved") is None
         second = await system.submit(on_disconnect="cancel")
-        call = await told.call(1)
+        call = await provider.call(1)
         call.say("a", "b")
         await system.until(second, EventType.DELTA, 2)
         job = await system.over(second)
@@ -507,7 +507,7 @@ async def test_one_without_a_limit_would_have_been_as_long_as_its_models_answers
 
 
 async def test_what_was_saved_is_counted(system: System) -> None:
-    async with running_worker(system.settings, Told()) as worker:
+    async with running_worker(system.settings, ControlledProvider()) as worker:
         await worker.ready()
         job_id = await system.submit({**native(), "max_completion_tokens": 50, "abandon_after_s": 0.1})
         await system.over(job_id)

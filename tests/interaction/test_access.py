@@ -17,8 +17,8 @@ from gateway.app import ROUTES as GATEWAY_ROUTES
 from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from tests.support.client import Answer, Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Told
 
 
 class Access(Enum):
@@ -38,9 +38,9 @@ class Rule:
     body: Any = None
 
 
-EMBEDDING = {"model": "told", "input": "a"}
-RESPONSE = {"model": "told", "input": "Hello?", "background": True}
-PAGE = {"id": "c-new", "model": "told", "messages": [{"role": "user", "parts": [{"type": "text", "text": "a"}]}]}
+EMBEDDING = {"model": "mock", "input": "a"}
+RESPONSE = {"model": "mock", "input": "Hello?", "background": True}
+PAGE = {"id": "c-new", "model": "mock", "messages": [{"role": "user", "parts": [{"type": "text", "text": "a"}]}]}
 TABLE: dict[str, Rule] = {
     "GET /": Rule(Access.PUBLIC),
     "GET /web/{file}": Rule(Access.PUBLIC),
@@ -62,7 +62,7 @@ TABLE: dict[str, Rule] = {
     "POST /tasks/{task_id}/cancel": Rule(Access.OWNER),
     "POST /v1/chat/completions": Rule(Access.KEY, ask(stream=True)),
     "GET /v1/chat/completions/{completion_id}": Rule(Access.OWNER),
-    "POST /v1/completions": Rule(Access.KEY, {"model": "told", "prompt": "a"}),
+    "POST /v1/completions": Rule(Access.KEY, {"model": "mock", "prompt": "a"}),
     "GET /v1/completions/{completion_id}": Rule(Access.OWNER),
     "POST /v1/embeddings": Rule(Access.KEY, EMBEDDING),
     "POST /v1/responses": Rule(Access.KEY, RESPONSE),
@@ -94,7 +94,7 @@ NOBODY = "0" * 26
 """The characters of an id that was never given."""
 
 
-class Fails(Told):
+class Fails(ControlledProvider):
     """A provider that refuses each call at once, so that nothing runs on."""
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ def fill(template: str, bare: str) -> str:
     """Return the address of one thing; all its ids share these characters."""
     ids = {
         "{file}": "page.css",
-        "{model:path}": "told",
+        "{model:path}": "mock",
         "{job_id}": f"job_{bare}",
         "{task_id}": f"job_{bare}",
         "{completion_id}": f"job_{bare}",

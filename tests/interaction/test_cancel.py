@@ -16,10 +16,10 @@ from shared.store.answers import StopReason
 from shared.store.executions import Executions
 from shared.store.jobs import EMPTY_SHA256, Store
 from tests.support.client import Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import RETENTION_S, TIMEOUT_S, captured_logs, fresh_job_id
 from tests.support.gateway import running_gateway
 from tests.support.system import System, Unheard, ask, running_system, running_worker
-from tests.support.told import Told
 from tests.support.upstream import Upstream, running_upstream
 from tests.support.upstream import ask as scripted
 from tests.support.valkey import running_valkey
@@ -114,22 +114,22 @@ async def test_at_full_speed(system: System, upstream: Upstream) -> None:
 
 
 async def test_while_it_waits(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), provider):
         running = await system.submit(model="running")
-        await told.call_for("running")
+        await provider.call_for("running")
         waiting = await system.submit(model="waiting")
         shown = await system.cancel(waiting)
         story = await system.story(waiting)
         assert await system.queue_keys(waiting) == []
-        (await told.call_for("running")).end()
+        (await provider.call_for("running")).end()
         assert (await system.story(running)).types[-1] == "completed"
         await system.submit(model="last")
-        await told.call_for("last")
+        await provider.call_for("last")
 
     assert shown["status"] == "cancelled"
     assert (story.types, story.end["error"]) == (["queued", "cancelled"], ON_REQUEST)
-    assert [call.model for call in told.calls] == ["running", "last"]
+    assert [call.model for call in provider.calls] == ["running", "last"]
 
 
 async def test_between_its_begin_and_its_first_request(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,8 +148,8 @@ async def test_between_its_begin_and_its_first_request(system: System, monkeypat
 
     monkeypatch.setattr(Executions, "begin", slow_begin)
     monkeypatch.setattr(Runs, "stop", stop_and_tell)
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
         await asyncio.wait_for(begun.wait(), TIMEOUT_S)
         shown = await system.cancel(job_id)
@@ -159,11 +159,11 @@ async def test_between_its_begin_and_its_first_request(system: System, monkeypat
     assert (story.types, story.code) == (["queued", "started", "cancelled"], "cancelled")
     # The execution itself wrote the end, not another process in its place.
     assert str(story.events[-1].id) == "1-2"
-    assert told.calls == []
+    assert provider.calls == []
 
 
 async def test_a_finished_job_stays_as_it_is(system: System) -> None:
-    async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+    async with running_worker(system.settings, ControlledProvider(on_call=lambda call: call.end())):
         job_id = await system.submit()
         before = await system.story(job_id)
         shown = await system.cancel(job_id)
@@ -197,11 +197,11 @@ async def test_a_cancelled_job_is_not_run_again_when_it_is_taken_again(system: S
     job_id = await system.submit()
     assert await system.core.cancel(job_id) == "cancelled"
     assert await system.queue_keys(job_id) == ["lane", "active", "message"]
-    told = Told(on_call=lambda call: call.end())
-    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), told):
+    provider = ControlledProvider(on_call=lambda call: call.end())
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), provider):
         await system.story(await system.submit(model="next"))
 
-    assert [call.model for call in told.calls] == ["next"]
+    assert [call.model for call in provider.calls] == ["next"]
     assert await system.queue_keys(job_id) == []
     assert (await system.story(job_id)).types == ["queued", "cancelled"]
 
@@ -309,22 +309,22 @@ async def test_a_job_that_was_cancelled_while_nobody_ran_it_ends_when_it_is_take
     job_id = await system.submit()
     execution = await system.core.begin(job_id, "dead.1")
     assert await system.core.cancel(job_id) == "cancelling"
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         story = await system.story(job_id)
 
     assert execution.epoch == 1
     assert (story.types, story.code) == (["queued", "started", "cancelled"], "cancelled")
-    assert told.calls == []
+    assert provider.calls == []
     assert (await system.job(job_id)).status is State.CANCELLED
 
 
 async def test_who_was_told_stopping_never_reads_completed(system: System) -> None:
     """The order is lost, and the provider's answer is complete before the worker reads the record."""
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("whole")
         await system.until(job_id, EventType.DELTA)
         assert await cancel_unheard(system, job_id) == "cancelling"
@@ -340,20 +340,20 @@ async def test_a_cancelled_job_that_nobody_can_read_any_more_is_cancelled_and_no
     await system.core.begin(job_id, "dead.1")
     assert await system.core.cancel(job_id) == "cancelling"
     await system.core.client.delete(system.core.keys.job(job_id).request)
-    async with running_worker(system.settings, Told()):
+    async with running_worker(system.settings, ControlledProvider()):
         story = await system.story(job_id)
 
     assert (story.types, story.code) == (["queued", "started", "cancelled"], "cancelled")
 
 
 async def test_nonsense_on_the_control_channel_harms_nobody(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         for order in (b"", b"\xff\xfe", fresh_job_id().encode(), b"job"):
             assert await system.core.client.publish(system.core.keys.control, order) == 1
         call.end()
         assert (await system.story(job_id)).types[-1] == "completed"
         await system.submit(ask(model="after"))
-        await told.call_for("after")
+        await provider.call_for("after")

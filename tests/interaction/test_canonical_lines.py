@@ -9,9 +9,9 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from shared.model.events import EventType
+from tests.support.controlled_provider import MODEL, ControlledProvider
 from tests.support.core import TIMEOUT_S, LogEvents, captured_logs
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import MODEL, Told
 
 MINE = {"X-Request-Id": "mine"}
 ABOUT = {"tenant": "alice", "lane": "default", "kind": "chat", "model": MODEL}
@@ -73,11 +73,11 @@ async def submitted(system: System, **fields: Any) -> str:
 
 
 async def test_a_job_that_completed_is_one_line_with_its_costs_and_times(system: System) -> None:
-    told = Told()
+    provider = ControlledProvider()
     with captured_logs(as_written=True) as logs:
-        async with running_worker(system.settings, told):
+        async with running_worker(system.settings, provider):
             job_id = await submitted(system)
-            call = await told.call()
+            call = await provider.call()
             call.say("Hello")
             call.end()
             line = await end_of(system, logs, job_id)
@@ -98,11 +98,11 @@ async def test_a_job_that_completed_is_one_line_with_its_costs_and_times(system:
 
 
 async def test_a_job_that_failed_is_one_line_with_its_code(system: System) -> None:
-    told = Told()
+    provider = ControlledProvider()
     with captured_logs(as_written=True) as logs:
-        async with running_worker(system.settings, told):
+        async with running_worker(system.settings, provider):
             job_id = await submitted(system)
-            (await told.call()).fail(ProviderRefused("Not that.", code="insufficient_quota"))
+            (await provider.call()).fail(ProviderRefused("Not that.", code="insufficient_quota"))
             line = await end_of(system, logs, job_id)
 
     assert (line["status"], line["code"], line["attempts"]) == ("failed", "insufficient_quota", 1)
@@ -112,11 +112,11 @@ async def test_a_job_that_failed_is_one_line_with_its_code(system: System) -> No
 
 
 async def test_a_job_that_was_cancelled_while_it_ran_is_one_line(system: System) -> None:
-    told = Told()
+    provider = ControlledProvider()
     with captured_logs(as_written=True) as logs:
-        async with running_worker(system.settings, told):
+        async with running_worker(system.settings, provider):
             job_id = await submitted(system)
-            (await told.call()).say("Hello")
+            (await provider.call()).say("Hello")
             await system.until(job_id, EventType.DELTA)
             await system.cancel(job_id)
             line = await end_of(system, logs, job_id)
@@ -128,7 +128,7 @@ async def test_a_job_that_the_gateway_cancelled_in_its_lane_is_one_line(system: 
     with captured_logs(as_written=True) as logs:
         job_id = await submitted(system)
         await system.cancel(job_id)
-        async with running_worker(system.settings, Told()):
+        async with running_worker(system.settings, ControlledProvider()):
             line = await end_of(system, logs, job_id)
 
     assert (line["status"], line["code"], line["attempts"]) == ("cancelled", "cancelled", 0)
@@ -141,7 +141,7 @@ async def test_a_job_that_the_reaper_ended_is_one_line(system: System) -> None:
         async with asyncio.timeout(TIMEOUT_S):
             while (await system.core.store.time_ms()) < (await system.job(job_id)).deadline_ms:
                 pass
-        async with running_worker(system.settings, Told()):
+        async with running_worker(system.settings, ControlledProvider()):
             line = await end_of(system, logs, job_id)
 
     assert (line["status"], line["code"], line["attempts"]) == ("expired", "deadline_passed", 0)

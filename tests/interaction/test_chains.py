@@ -14,9 +14,9 @@ from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused, ProviderUnreachable
 from shared.model.events import EventType
 from shared.store.permits import ConcurrencyPermits, PermitHolder
+from tests.support.controlled_provider import Call, ControlledProvider
 from tests.support.core import captured_logs
 from tests.support.system import System, Worker, ask, read_story, running_system, running_worker
-from tests.support.told import Call, Told
 from worker.model import retry
 from worker.upstream.wire.vectors import Vectors, read_vectors
 
@@ -26,13 +26,13 @@ TOO_MANY = 10
 NOWHERE = "http://127.0.0.1:1/v1"
 
 
-class Providers(dict[str, Told]):
+class Providers(dict[str, ControlledProvider]):
     """Scripted providers by their names."""
 
     def __init__(self, *names: str) -> None:
-        super().__init__((name, Told()) for name in names)
-        for name, told in self.items():
-            told.name = name
+        super().__init__((name, ControlledProvider()) for name in names)
+        for name, reported in self.items():
+            reported.name = name
 
     def worker(self, settings: Settings) -> AbstractAsyncContextManager[Worker]:
         """Return a worker with these."""
@@ -53,7 +53,7 @@ class Providers(dict[str, Told]):
         return call
 
 
-class Embedder(Told):
+class Embedder(ControlledProvider):
     """A provider with vectors that show that they are its own."""
 
     def __init__(self, name: str, fails_after: int = 10) -> None:

@@ -19,11 +19,11 @@ from shared.model.events import EventId
 from shared.model.jobs import VIEWER_LEASE_S
 from shared.process.clock import SystemClock
 from tests.support.client import HEARTBEAT, TIMEOUT_S, Client, Response
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.log_writer import PROMPT, JobSide, LogWriter
 from tests.support.processes import Processes
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Told
 from tests.support.valkey import running_valkey
 
 CHAT = "/v1/chat/completions"
@@ -349,9 +349,9 @@ async def test_a_repeated_call_gets_the_whole_answer_of_the_same_job(client: Cli
 
 
 @pytest.fixture
-async def told() -> Told:
+async def provider() -> ControlledProvider:
     """Return a provider that says the text of its test."""
-    return Told()
+    return ControlledProvider()
 
 
 @pytest.fixture
@@ -363,10 +363,10 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 @pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
 async def test_a_caller_who_leaves_before_the_first_token_takes_the_job_along(
-    settings: Settings, system: System, told: Told, body: dict[str, Any]
+    settings: Settings, system: System, provider: ControlledProvider, body: dict[str, Any]
 ) -> None:
-    async with running_worker(settings, told), calling(system.client, body) as call:
-        asked = await told.call()
+    async with running_worker(settings, provider), calling(system.client, body) as call:
+        asked = await provider.call()
         call.close()
         await asked.until_closed()
         (job,) = (await system.client.get("/v1/jobs")).json()["data"]
@@ -375,10 +375,10 @@ async def test_a_caller_who_leaves_before_the_first_token_takes_the_job_along(
 
 
 async def test_a_caller_who_leaves_in_mid_answer_takes_the_job_along(
-    settings: Settings, system: System, told: Told
+    settings: Settings, system: System, provider: ControlledProvider
 ) -> None:
-    async with running_worker(settings, told), calling(system.client, STREAM) as call:
-        asked = await told.call()
+    async with running_worker(settings, provider), calling(system.client, STREAM) as call:
+        asked = await provider.call()
         asked.say("Hello")
         await call.read_head()
         await call.frames(2)
@@ -389,7 +389,7 @@ async def test_a_caller_who_leaves_in_mid_answer_takes_the_job_along(
 
 
 async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
-    settings: Settings, system: System, told: Told
+    settings: Settings, system: System, provider: ControlledProvider
 ) -> None:
     async with calling(system.client, STREAM):
         await until(lambda: bool(system.gateway.services.hub.readers))
@@ -397,11 +397,11 @@ async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
     await system.gateway.services.hub.emptied()
     await system.core.client.zrem(system.lane, job["id"])  # no worker takes it: the reaper has it alone
     await system.forgo_reconciling()
-    async with running_worker(settings, told):
+    async with running_worker(settings, provider):
         await system.over(job["id"])
         story = await system.story(job["id"])
     assert (story.types, story.code) == (["queued", "cancelled"], "abandoned")
-    assert told.calls == []
+    assert provider.calls == []
 
 
 async def test_a_caller_who_comes_back_in_time_keeps_the_job(settings: Settings, writing: JobSide) -> None:
@@ -466,12 +466,14 @@ async def test_a_native_job_goes_on_without_a_reader(gateway: Gateway, client: C
     assert (await writing.store.load(job_id)).abandon_ms == 0
 
 
-async def test_a_gateway_that_dies_leaves_no_ghost(settings: Settings, system: System, told: Told) -> None:
-    async with Processes(settings) as processes, running_worker(settings, told):
+async def test_a_gateway_that_dies_leaves_no_ghost(
+    settings: Settings, system: System, provider: ControlledProvider
+) -> None:
+    async with Processes(settings) as processes, running_worker(settings, provider):
         gateway = await processes.gateway()
         client = Client(int(gateway.url.rpartition(":")[2]))
         async with calling(client, STREAM) as call:
-            asked = await told.call()
+            asked = await provider.call()
             asked.say("Hello")
             await call.read_head()
             await call.frames(2)

@@ -37,7 +37,7 @@ def said(text: str, reason: str | None = None) -> bytes:
     return piece(b"data: %b\n\n" % json.dumps(chunk).encode())
 
 
-def told(data: bytes) -> bytes:
+def reported(data: bytes) -> bytes:
     """Return an event that holds this."""
     return piece(b"data: " + data + b"\n\n")
 
@@ -59,7 +59,7 @@ def whole(body: bytes, status: int = 200) -> bytes:
 
 
 END = b"0\r\n\r\n"
-DONE = told(b"[DONE]") + END
+DONE = reported(b"[DONE]") + END
 WELL = STREAM + said("well") + said(".", "stop") + DONE
 BEGUN = STREAM + said("All is ")
 
@@ -155,13 +155,13 @@ PASSING: list[tuple[str, Sequence[bytes], str]] = [
     ("504", [refused(504)], "provider_timeout"),
     ("529", [refused(529)], "provider_overloaded"),
     ("end of the stream at once", [STREAM, END], "provider_truncated"),
-    ("an error as its first event", [STREAM, told(b'{"error":{"code":"server_error"}}'), END], "server_error"),
-    ("garbage", [STREAM, told(b"{nonsense"), END], "provider_garbage"),
+    ("an error as its first event", [STREAM, reported(b'{"error":{"code":"server_error"}}'), END], "server_error"),
+    ("garbage", [STREAM, reported(b"{nonsense"), END], "provider_garbage"),
     ("a text", [whole(b"Internal Server Error")], "provider_garbage"),
     ("another API", [whole(b'{"status":"ok"}')], "provider_garbage"),
     (
         "an error of a choice",
-        [STREAM, told(b'{"choices":[{"delta":{"content":""},"finish_reason":"error","error":{"code":502}}]}'), END],
+        [STREAM, reported(b'{"choices":[{"delta":{"content":""},"finish_reason":"error","error":{"code":502}}]}'), END],
         "server_error",
     ),
     ("a finish reason that is an error", [STREAM, said("", "error"), DONE], "server_error"),
@@ -173,8 +173,8 @@ IN_MID_STREAM: list[tuple[str, Sequence[bytes], str]] = [
     ("comments only", [BEGUN, *[piece(b": keep-alive\n\n")] * 3, HANG], "provider_timeout"),
     ("a clean end", [BEGUN, END], "provider_truncated"),
     ("[DONE] without a finish reason", [BEGUN, DONE], "provider_truncated"),
-    ("an error that passes", [BEGUN, told(b'{"error":{"type":"overloaded_error"}}'), END], "provider_overloaded"),
-    ("garbage", [BEGUN, told(b"{nonsense"), END], "provider_garbage"),
+    ("an error that passes", [BEGUN, reported(b'{"error":{"type":"overloaded_error"}}'), END], "provider_overloaded"),
+    ("garbage", [BEGUN, reported(b"{nonsense"), END], "provider_garbage"),
 ]
 FINAL: list[tuple[str, Sequence[bytes], str]] = [
     ("400", [refused(400)], "invalid_request"),
@@ -189,7 +189,7 @@ FINAL: list[tuple[str, Sequence[bytes], str]] = [
     ("418", [refused(418)], "provider_error"),
     (
         "an error that is an event",
-        [STREAM, told(b'{"object":"error","message":"maximum context length is 4096","code":400}'), DONE],
+        [STREAM, reported(b'{"object":"error","message":"maximum context length is 4096","code":400}'), DONE],
         "context_length_exceeded",
     ),
     (
@@ -199,7 +199,7 @@ FINAL: list[tuple[str, Sequence[bytes], str]] = [
     ),
     (
         "an error by its name alone",
-        [STREAM, told(b'{"code":"InvalidParameter","message":"No."}'), DONE],
+        [STREAM, reported(b'{"code":"InvalidParameter","message":"No."}'), DONE],
         "invalid_request",
     ),
     (
@@ -210,7 +210,7 @@ FINAL: list[tuple[str, Sequence[bytes], str]] = [
     ("an error as a list", [whole(b'[{"error":{"code":400,"message":"No."}}]', 400)], "invalid_request"),
     (
         "a final error in mid-stream",
-        [BEGUN, told(b'{"error":{"code":"content_filter"}}'), END],
+        [BEGUN, reported(b'{"error":{"code":"content_filter"}}'), END],
         "content_policy_violation",
     ),
 ]
@@ -250,7 +250,7 @@ async def test_what_is_deterministic_is_never_tried_again(system: System, answer
 
 
 async def test_a_refusal_opens_no_circuit_however_often_it_comes(system: System) -> None:
-    refusal = [STREAM, told(b'{"object":"error","message":"maximum context length is 4096","code":400}'), DONE]
+    refusal = [STREAM, reported(b'{"object":"error","message":"maximum context length is 4096","code":400}'), DONE]
     async with (
         running_upstream(*[refusal] * 12) as (upstream, url),
         running_worker(system.settings.model_copy(update={"upstream_url": url})),
@@ -262,7 +262,7 @@ async def test_a_refusal_opens_no_circuit_however_often_it_comes(system: System)
 
 
 async def test_garbage_that_comes_twice_is_how_that_provider_answers(system: System) -> None:
-    garbage = [STREAM, told(b"{nonsense"), END]
+    garbage = [STREAM, reported(b"{nonsense"), END]
     job, _, requests = await run(system, garbage, garbage)
 
     assert (job["status"], job["error"]["code"], len(requests)) == ("failed", "provider_garbage", 2)

@@ -19,9 +19,9 @@ from shared.store.client import open_client
 from shared.store.keys import Keys
 from tests.interaction.test_metrics import scrape
 from tests.support.clocks import faketime_missing, running_with_clock
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import TIMEOUT_S
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Told
 from tests.support.valkey import running_valkey
 
 MINUTES_S, HOUR_S = 600, 3600
@@ -70,7 +70,7 @@ WAYS = [
 async def test_servers_ten_minutes_apart_end_no_job_early_and_none_late(
     settings: Settings, tmp_path: Path, way: Any, ahead_s: int
 ) -> None:
-    told = Told(on_call=lambda call: call.end() if call.model == "waits" else None)
+    provider = ControlledProvider(on_call=lambda call: call.end() if call.model == "waits" else None)
     async with AsyncExitStack() as stack:
         ahead, set_clock = await stack.enter_async_context(way(tmp_path / "ahead", Keys(settings.key_prefix)))
         other = await stack.enter_async_context(running_valkey(tmp_path / "other"))
@@ -79,10 +79,10 @@ async def test_servers_ten_minutes_apart_end_no_job_early_and_none_late(
         urls = {"redis_url": queue.url, "stream_redis_url": jobs.url, "worker_slots": 1}
         apart = settings.model_copy(update=urls)
         system = await stack.enter_async_context(running_system(apart))
-        await stack.enter_async_context(running_worker(apart, told))
+        await stack.enter_async_context(running_worker(apart, provider))
 
         busy = await system.submit(model="busy")
-        call = await told.call_for("busy")
+        call = await provider.call_for("busy")
         # Behind the only slot: the reaper sees to deadlines and to readers that never come.
         late = await system.submit(model="late", timeout_s=1)
         unread = await system.submit(model="unread", on_disconnect="cancel", abandon_after_s=1)
@@ -99,15 +99,15 @@ async def test_servers_ten_minutes_apart_end_no_job_early_and_none_late(
 async def test_a_server_that_is_set_back_by_an_hour_delays_no_job_and_ends_none(
     settings: Settings, tmp_path: Path, way: Any
 ) -> None:
-    told = Told(on_call=lambda call: call.end() if call.model in ("waits", "new") else None)
+    provider = ControlledProvider(on_call=lambda call: call.end() if call.model in ("waits", "new") else None)
     async with AsyncExitStack() as stack:
         valkey, set_clock = await stack.enter_async_context(way(tmp_path / "valkey", Keys(settings.key_prefix)))
         await set_clock(HOUR_S)
         own = settings.model_copy(update={"redis_url": valkey.url, "worker_slots": 1})
         system = await stack.enter_async_context(running_system(own))
-        await stack.enter_async_context(running_worker(own, told))
+        await stack.enter_async_context(running_worker(own, provider))
         busy = await system.submit(model="busy")
-        call = await told.call_for("busy")
+        call = await provider.call_for("busy")
         call.say("before ")
         await system.until(busy, EventType.DELTA)
         waits = await system.submit(model="waits")
@@ -131,14 +131,14 @@ async def test_a_server_that_is_set_back_by_an_hour_delays_no_job_and_ends_none(
 async def test_a_server_that_is_put_forward_by_an_hour_and_set_right_again_ends_no_job(
     settings: Settings, tmp_path: Path, way: Any
 ) -> None:
-    told = Told(on_call=lambda call: call.end() if call.model != "busy" else None)
+    provider = ControlledProvider(on_call=lambda call: call.end() if call.model != "busy" else None)
     async with AsyncExitStack() as stack:
         valkey, set_clock = await stack.enter_async_context(way(tmp_path / "valkey", Keys(settings.key_prefix)))
         own = settings.model_copy(update={"redis_url": valkey.url, "worker_slots": 1})
         system = await stack.enter_async_context(running_system(own))
-        await stack.enter_async_context(running_worker(own, told))
+        await stack.enter_async_context(running_worker(own, provider))
         busy = await system.submit(model="busy", timeout_s=300)
-        call = await told.call_for("busy")
+        call = await provider.call_for("busy")
         call.say("before ")
         await system.until(busy, EventType.DELTA)
         waits = await system.submit(model="waits", timeout_s=300)

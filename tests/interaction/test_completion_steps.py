@@ -15,10 +15,10 @@ from shared.model.lifecycle import State
 from shared.store.dead_letters import DeadLetters
 from shared.telemetry.metrics import Metrics
 from tests.support.completion import completion_steps_of
+from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, Core, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Told, told_upstream
 
 REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 
@@ -35,11 +35,11 @@ async def letters(core: Core) -> list[str]:
 
 
 async def test_a_job_that_failed_is_listed_counted_and_logged_once_without_its_prompt(system: System) -> None:
-    told = Told()
+    provider = ControlledProvider()
     with captured_logs() as logs:
-        async with running_worker(system.settings, told):
+        async with running_worker(system.settings, provider):
             job_id = await system.submit(ask("a secret"))
-            (await told.call()).fail(REFUSED)
+            (await provider.call()).fail(REFUSED)
             await system.story(job_id)
         (event,) = logs.named("job.dead_letter")
 
@@ -60,13 +60,13 @@ async def test_jobs_that_end_otherwise_are_no_dead_letters_and_one_that_complete
         return await add(self, job_id)
 
     monkeypatch.setattr(DeadLetters, "add", watched)
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         completed = await system.submit()
-        (await told.call()).end()
+        (await provider.call()).end()
         await system.story(completed)
         cancelled = await system.submit()
-        (await told.call(1)).say("Hel")
+        (await provider.call(1)).say("Hel")
         await system.until(cancelled, EventType.DELTA)
         await system.cancel(cancelled)
         expired = await system.submit(timeout_s=0.2)
@@ -78,10 +78,10 @@ async def test_jobs_that_end_otherwise_are_no_dead_letters_and_one_that_complete
 
 
 async def test_a_job_that_completed_costs_one_call_after_its_end(system: System) -> None:
-    told, after = Told(), list[str]()
-    async with running_worker(system.settings, told), system.core.client.monitor() as monitor:
+    provider, after = ControlledProvider(), list[str]()
+    async with running_worker(system.settings, provider), system.core.client.monitor() as monitor:
         job_id = await system.submit()
-        (await told.call()).end()
+        (await provider.call()).end()
         async with asyncio.timeout(2 * TIMEOUT_S):
             while not after or "tailrace_done_" not in after[-1]:
                 command = await monitor.next_command()
@@ -96,14 +96,14 @@ async def test_a_job_that_completed_costs_one_call_after_its_end(system: System)
 async def test_a_job_whose_request_was_to_blame_is_neither_a_dead_letter_nor_counted_against_its_provider(
     system: System, code: str
 ) -> None:
-    told = Told()
+    provider = ControlledProvider()
     with captured_logs() as logs:
-        async with running_worker(system.settings, told):
+        async with running_worker(system.settings, provider):
             job_id = await system.submit()
-            (await told.call()).fail(ProviderRefused("Not so.", code=code))
+            (await provider.call()).fail(ProviderRefused("Not so.", code=code))
             story = await system.story(job_id)
             failed = await system.submit()
-            (await told.call(1)).fail(REFUSED)
+            (await provider.call(1)).fail(REFUSED)
             await system.story(failed)
         scraped = (await system.client.as_("sk-root").get("/metrics")).body.decode()
 
@@ -115,10 +115,10 @@ async def test_a_job_whose_request_was_to_blame_is_neither_a_dead_letter_nor_cou
 
 
 async def test_a_foreground_call_that_failed_is_a_dead_letter_too(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         async with system.client.calling("/v1/chat/completions", ask()) as response:
-            (await told.call()).fail(REFUSED)
+            (await provider.call()).fail(REFUSED)
             await response.read_head()
             await response.whole()
         job_id = response.headers["x-tailrace-job"]
@@ -129,15 +129,15 @@ async def test_a_foreground_call_that_failed_is_a_dead_letter_too(system: System
 @pytest.mark.parametrize("step", ["shared.store.dead_letters:DeadLetters.add", "shared.store.queue:Queue.done"])
 async def test_a_worker_that_is_killed_in_the_completion_steps_leaves_nothing_undone(system: System, step: str) -> None:
     with captured_logs() as logs:
-        async with told_upstream() as (told, url), Processes(system.settings) as processes:
+        async with controlled_upstream() as (provider, url), Processes(system.settings) as processes:
             doomed = await processes.doomed_worker(step, upstream_url=url)
             job_id = await system.submit()
-            (await told.call()).fail(REFUSED)
+            (await provider.call()).fail(REFUSED)
             assert (await system.story(job_id)).types[-1] == "failed"
             await doomed.died()
             assert await letters(system.core) == ([] if step.endswith("add") else [job_id])
             assert "message" in await system.queue_keys(job_id)
-            told_again = Told()
+            told_again = ControlledProvider()
             async with system.commands() as seen, running_worker(system.settings, told_again):
                 await seen("tailrace_done_")
 
@@ -155,7 +155,7 @@ async def test_a_job_that_ended_and_only_the_reaper_still_knows_becomes_a_dead_l
     await system.lose(job_id)
     await system.check_next(job_id)
 
-    async with system.commands() as seen, running_worker(system.settings, Told()):
+    async with system.commands() as seen, running_worker(system.settings, ControlledProvider()):
         await seen("tailrace_done_")
 
     assert await letters(core) == [job_id]

@@ -9,9 +9,9 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from tests.support.client import Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.log_writer import JobSide
 from tests.support.system import running_system, running_worker
-from tests.support.told import Told
 
 COMPLETIONS = "/v1/completions"
 BODY: dict[str, Any] = {"model": "scripted", "prompt": "Hello?", "max_tokens": 9}
@@ -142,13 +142,13 @@ async def test_a_repeated_call_gets_the_answer_of_the_same_job(client: Client, w
 
 
 async def test_a_caller_who_leaves_takes_the_job_along(settings: Settings) -> None:
-    told = Told()
+    provider = ControlledProvider()
     async with (
         running_system(settings) as system,
-        running_worker(settings, told),
+        running_worker(settings, provider),
         system.client.calling(COMPLETIONS, STREAM) as call,
     ):
-        asked = await told.call()
+        asked = await provider.call()
         asked.say("Hello")
         await call.read_head()
         await call.frame()

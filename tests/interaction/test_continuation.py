@@ -14,9 +14,9 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.events import Event, EventType
 from shared.model.routes import Continuation
+from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.processes import Processes
 from tests.support.system import Story, System, proven, running_system, running_worker, surviving
-from tests.support.told import Told, told_upstream
 from tests.support.upstream import Manner, Seen, Upstream, WireScript, ask, expected_text, running_upstream
 from worker.model import retry
 
@@ -161,7 +161,7 @@ async def test_a_worker_that_is_killed_while_tokens_flow_leaves_each_reader_the_
     """At different speeds, so that each answer is elsewhere when the worker dies."""
     doomed = await processes.worker()
     bodies = [ask(model=f"m{number}", tokens=TOKENS, seed=number, rate=40.0 + 10 * number) for number in range(12)]
-    told: list[list[Event]] = [[] for _ in bodies]
+    reported: list[list[Event]] = [[] for _ in bodies]
     half = asyncio.Event()
 
     async def read(events: list[Event], job_id: str) -> None:
@@ -172,7 +172,7 @@ async def test_a_worker_that_is_killed_while_tokens_flow_leaves_each_reader_the_
                     half.set()
 
     async with asyncio.TaskGroup() as readers, asyncio.timeout(30.0):
-        for events, body in zip(told, bodies, strict=True):
+        for events, body in zip(reported, bodies, strict=True):
             readers.create_task(read(events, await system.submit(body)))
         await half.wait()
         await doomed.crash()
@@ -180,7 +180,7 @@ async def test_a_worker_that_is_killed_while_tokens_flow_leaves_each_reader_the_
 
     assert upstream.meter.problems == []
     goes_on_at = {asked(seen): seen.begun for seen in second_calls(upstream)}
-    for events, body in zip(told, bodies, strict=True):
+    for events, body in zip(reported, bodies, strict=True):
         story = proven(events)
         assert story.text == expected_text(body)
         assert "rollback" not in story.types
@@ -207,26 +207,26 @@ async def test_a_stopped_worker_hands_its_sentences_on_and_none_is_said_twice(
 
 
 @pytest.fixture
-async def told_by(settings: Settings) -> AsyncIterator[tuple[Told, str]]:
+async def told_by(settings: Settings) -> AsyncIterator[tuple[ControlledProvider, str]]:
     """Provide an upstream that says the text of its test."""
-    async with told_upstream() as opened:
+    async with controlled_upstream() as opened:
         yield opened
 
 
 async def test_a_frozen_worker_that_wakes_up_changes_nothing_that_a_reader_sees(
-    system: System, told_by: tuple[Told, str], processes: Processes
+    system: System, told_by: tuple[ControlledProvider, str], processes: Processes
 ) -> None:
-    told, url = told_by
+    provider, url = told_by
     zombie = await processes.worker(upstream_url=url)
     job_id = await system.submit()
-    first = await told.call()
+    first = await provider.call()
     first.say("Once ", "upon ")
     async with system.reading(job_id) as read:
         seen = [await read() for _ in range(4)]
         zombie.freeze()
         first.say("never ", "to be ", "seen")
         await processes.worker(upstream_url=url)
-        second = await told.call(1)
+        second = await provider.call(1)
         second.say("a ")
         seen += [await read() for _ in range(2)]
         zombie.thaw()
@@ -240,4 +240,4 @@ async def test_a_frozen_worker_that_wakes_up_changes_nothing_that_a_reader_sees(
     assert story.types == ["queued", "started", *["delta"] * 2, "started", *["delta"] * 2, "completed"]
     assert story.text == "Once upon a time."
     assert second.request["messages"][-1] == {"role": "assistant", "content": "Once upon "}
-    assert len(told.calls) == 2
+    assert len(provider.calls) == 2

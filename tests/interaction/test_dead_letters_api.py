@@ -15,10 +15,10 @@ from shared.model.lifecycle import State
 from shared.store.answers import Written
 from shared.store.dead_letters import DeadLetters
 from tests.support.client import Answer, Client
+from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Told, told_upstream
 
 ROOT = "/v1/dead-letters"
 REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
@@ -55,7 +55,7 @@ def root(system: System) -> Client:
 async def dead_letter(system: System, code: str = "insufficient_quota", **changes: Any) -> str:
     """Make a dead letter without a worker; return its id."""
     core = system.core
-    spec = make_spec(**{"model": "told", **changes})
+    spec = make_spec(**{"model": "mock", **changes})
     await core.store.create(spec, 1)
     execution = await core.begin(spec.id)
     data = encode_data({"error": problem_of(ProviderRefused("Not that.", code=code)), "usage": None, "events": 3})
@@ -105,7 +105,7 @@ async def test_only_admin_keys_may(system: System, method: str, target: str) -> 
 
 async def test_a_job_whose_request_was_to_blame_is_no_dead_letter(system: System, root: Client) -> None:
     core, kept = system.core, await dead_letter(system)
-    spec = make_spec(model="told")
+    spec = make_spec(model="mock")
     await core.store.create(spec, 1)
     execution = await core.begin(spec.id)
     data = encode_data({"error": problem_of(ProviderRefused("n is bad.", code="invalid_request")), "events": 3})
@@ -144,13 +144,13 @@ async def test_the_list_shows_the_last_that_failed_first_and_no_prompt(system: S
 
 
 async def test_a_look_shows_the_request_and_opens_the_events(system: System, root: Client) -> None:
-    body = encode_data({"model": "told", "messages": [{"role": "user", "content": "Hi"}], "tailrace": {"kept": 1}})
+    body = encode_data({"model": "mock", "messages": [{"role": "user", "content": "Hi"}], "tailrace": {"kept": 1}})
     job_id = await dead_letter(system, request=body)
 
     shown = (await root.get(f"{ROOT}/{job_id}")).json()
     events = await root.as_(None).get(shown["links"]["events"])
 
-    assert shown["request"] == {"model": "told", "messages": [{"role": "user", "content": "Hi"}]}
+    assert shown["request"] == {"model": "mock", "messages": [{"role": "user", "content": "Hi"}]}
     assert (shown["tenant"], shown["error"]["message"]) == ("alice", "Not that.")
     assert b"event: failed" in events.body
 
@@ -282,12 +282,12 @@ async def test_one_that_nobody_can_read_is_shown_as_far_as_it_goes(system: Syste
     (listed,) = (await root.get(ROOT)).json()["data"]
     shown = (await root.get(f"{ROOT}/{job_id}")).json()
     requeued = await root.post(f"{ROOT}/{job_id}/requeue")
-    (told,) = (await root.post(f"{ROOT}/requeue?all=true")).json()["data"]
+    (reported,) = (await root.post(f"{ROOT}/requeue?all=true")).json()["data"]
 
     assert (listed["id"], listed["error"]["code"]) == (job_id, "broken_job")
     assert listed["ended_at"] is not None
     assert shown["request"] is None
-    assert problem(requeued)[1] == told["error"]["code"] == "broken_job"
+    assert problem(requeued)[1] == reported["error"]["code"] == "broken_job"
     assert await ids(root, "?tenant=alice") == await ids(root, "?requeued=true") == []
     assert (await root.request("DELETE", f"{ROOT}/{job_id}")).status == 200
     assert (await root.get(f"{ROOT}/{job_id}")).status == 404
@@ -310,8 +310,8 @@ async def test_one_whose_request_nobody_can_read_is_shown_without_it_and_not_req
 
 
 async def test_a_dead_letter_becomes_a_new_job_of_its_tenant_that_asks_the_same(system: System, root: Client) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         fields: dict[str, Any] = {
             "lane": "low",
             "timeout_s": 20,
@@ -319,20 +319,20 @@ async def test_a_dead_letter_becomes_a_new_job_of_its_tenant_that_asks_the_same(
             "on_stream_failure": "fail",
         }
         old = await system.submit(ask("Once more?", temperature=0.5, **fields))
-        (await told.call()).fail(REFUSED)
+        (await provider.call()).fail(REFUSED)
         await system.story(old)
         with captured_logs() as logs:
             shown = await requeue(root, old)
-        (await told.call(1)).end()
+        (await provider.call(1)).end()
         story = await system.story(shown["id"])
-        first, second = told.calls
+        first, second = provider.calls
         job = await system.job(shown["id"])
 
     assert shown["id"] != old
     assert (shown["status"], shown["tenant"], shown["requeued_from"]) == ("queued", "alice", old)
     assert story.types == ["queued", "started", "completed"]
     assert first.request == second.request
-    assert (job.lane, job.model, dict(job.metadata)) == ("low", "told", {"colour": "blue"})
+    assert (job.lane, job.model, dict(job.metadata)) == ("low", "mock", {"colour": "blue"})
     assert (job.deadline_ms - job.created_ms, str(job.on_stream_failure)) == (20_000, "fail")
     before = (await system.client.get(f"/v1/jobs/{old}")).json()
     assert (before["status"], before["requeued_as"]) == ("failed", shown["id"])
@@ -351,7 +351,7 @@ async def test_requeueing_answers_as_submitting_does(system: System, root: Clien
 
 
 async def test_a_dialects_own_words_are_kept(system: System, root: Client) -> None:
-    body = encode_data({"model": "told", "messages": [{"role": "user", "content": "Hi"}], "tailrace": {"kept": 1}})
+    body = encode_data({"model": "mock", "messages": [{"role": "user", "content": "Hi"}], "tailrace": {"kept": 1}})
     shown = await requeue(root, await dead_letter(system, request=body))
 
     _, _, kept = await system.core.store.load_with_kept(shown["id"])
@@ -366,7 +366,7 @@ async def test_requeueing_again_answers_the_same_job_also_at_once_and_after_its_
     at_once = await asyncio.gather(*(requeue(root, old) for _ in range(10)))
     (new,) = {job["id"] for job in at_once}
     assert await in_lane(system) == 1
-    async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+    async with running_worker(system.settings, ControlledProvider(on_call=lambda call: call.end())):
         await system.story(new)
     again = await requeue(root, old)
 
@@ -427,9 +427,9 @@ async def test_a_full_lane_refuses_and_the_letter_stays_open(settings: Settings)
 
 @pytest.mark.parametrize(("changes", "param"), [({"lane": "gone"}, "lane"), ({"model": "gone"}, "model")])
 async def test_what_is_not_there_any_more_is_named(settings: Settings, changes: dict[str, str], param: str) -> None:
-    async with running_system(settings.model_copy(update={"models": ("told",)})) as system:
+    async with running_system(settings.model_copy(update={"models": ("mock",)})) as system:
         root = system.client.as_("sk-root")
-        request = encode_data({"messages": [{"role": "user", "content": "Hi"}], "model": changes.get("model", "told")})
+        request = encode_data({"messages": [{"role": "user", "content": "Hi"}], "model": changes.get("model", "mock")})
         old = await dead_letter(system, request=request, **changes)
 
         assert problem(await root.post(f"{ROOT}/{old}/requeue"))[2] == param
@@ -451,10 +451,10 @@ async def test_a_job_that_is_gone_by_now_is_named_and_made_no_second_time(system
 
 async def test_a_requeued_job_that_fails_is_a_dead_letter_of_its_own(system: System, root: Client) -> None:
     old = await dead_letter(system)
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         new = (await requeue(root, old))["id"]
-        (await told.call()).fail(REFUSED)
+        (await provider.call()).fail(REFUSED)
         await system.story(new)
 
     assert await ids(root) == [new]
@@ -469,12 +469,12 @@ async def test_many_are_requeued_at_once_and_each_is_told(settings: Settings) ->
 
         answer = (await root.post(f"{ROOT}/requeue?tenant=alice")).json()
 
-        told = {each["id"]: each for each in answer["data"]}
+        reported = {each["id"]: each for each in answer["data"]}
         assert (answer["requeued"], answer["failed"], answer["has_more"]) == (2, 1, False)
-        assert told.keys() == set(letters)
-        (refused,) = [each for each in told.values() if each["error"]]
+        assert reported.keys() == set(letters)
+        (refused,) = [each for each in reported.values() if each["error"]]
         assert (refused["error"]["code"], refused["requeued_as"]) == ("queue_full", None)
-        for each in told.values():
+        for each in reported.values():
             assert (await system.job(each["id"])).requeued_as == each["requeued_as"]
         assert await ids(root, "?tenant=alice") == [refused["id"]]
 
@@ -533,20 +533,20 @@ async def test_many_are_deleted_page_by_page(system: System, root: Client) -> No
 
 
 async def test_a_poison_job_ends_as_a_dead_letter_and_not_in_a_loop(system: System, root: Client) -> None:
-    async with told_upstream() as (told, url), Processes(system.settings) as processes:
+    async with controlled_upstream() as (provider, url), Processes(system.settings) as processes:
         job_id = await system.submit()
         for number in range(2):
             worker = await processes.worker(upstream_url=url, lease_s=0.5)
-            await told.call(number)
+            await provider.call(number)
             await worker.crash()
         await processes.worker(upstream_url=url, lease_s=0.5)
         assert (await system.story(job_id, within_s=20)).code == "poison_job"
-        assert len(told.calls) == 2
+        assert len(provider.calls) == 2
 
         (shown,) = await until_listed(system, root)
         assert (shown["id"], shown["error"]["code"], len(shown["attempts"])) == (job_id, "poison_job", 2)
         new = (await requeue(root, job_id))["id"]
-        (await told.call(2)).end()
+        (await provider.call(2)).end()
         assert (await system.story(new)).types[-1] == "completed"
 
 

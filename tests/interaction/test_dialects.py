@@ -17,9 +17,9 @@ from shared.config.settings import Settings
 from shared.model.events import decode_frame
 from shared.model.routes import Continuation
 from tests.support.client import Client, Response
+from tests.support.controlled_provider import MODEL, controlled_upstream
 from tests.support.processes import Processes
 from tests.support.system import proven, surviving, text_of
-from tests.support.told import MODEL, told_upstream
 
 ASKED = {
     "model": MODEL,
@@ -149,16 +149,16 @@ REST = (" was ", "said, ", "and ", "no ", "more.")
 
 
 async def test_where_the_sentence_goes_on_each_dialect_is_complete_and_repeats_nothing(processes: Processes) -> None:
-    async with told_upstream() as (told, url):
+    async with controlled_upstream() as (provider, url):
         how = {"upstream_url": url, "upstream_continuation": Continuation.CONTINUE_FINAL_MESSAGE}
         gateway, doomed = await asyncio.gather(processes.gateway(), processes.worker(**how))
         async with reading_in_all_dialects(Client(urlsplit(gateway.url).port or 0)) as (native, others):
-            (await told.call()).say(*BEGUN)
+            (await provider.call()).say(*BEGUN)
             for reader in (native, *others):
                 await reader.until_shown("".join(BEGUN))
             await doomed.crash()
             await processes.worker(**how)
-            again = await told.call(1)
+            again = await provider.call(1)
             again.say(*REST)
             again.end()
             await asyncio.gather(*(reader.to_its_end() for reader in (native, *others)))
@@ -174,15 +174,15 @@ async def test_where_the_sentence_goes_on_each_dialect_is_complete_and_repeats_n
 async def test_a_killed_worker_is_rolled_back_natively_and_told_or_not_noticed_in_the_other_dialects(
     processes: Processes, begun: tuple[str, ...]
 ) -> None:
-    async with told_upstream() as (told, upstream_url):
+    async with controlled_upstream() as (provider, upstream_url):
         gateway, doomed = await asyncio.gather(processes.gateway(), processes.worker(upstream_url=upstream_url))
         async with reading_in_all_dialects(Client(urlsplit(gateway.url).port or 0)) as (native, others):
-            (await told.call()).say(*begun)
+            (await provider.call()).say(*begun)
             for reader in (native, *others):
                 await reader.until_shown("".join(begun))
             await doomed.crash()
             await processes.worker(upstream_url=upstream_url)
-            again = await told.call(1)
+            again = await provider.call(1)
             again.say(*ANSWER)
             again.end()
             await asyncio.gather(*(reader.to_its_end() for reader in (native, *others)))

@@ -13,8 +13,8 @@ from shared.config.settings import Settings
 from shared.model.bounds import EMBEDDED_AT_ONCE
 from shared.model.events import EventType
 from tests.support.client import Answer, Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.system import Story, System, running_system, running_worker
-from tests.support.told import Told
 from worker.upstream.providers.scripted import Scripted, embed
 
 EMBEDDINGS = "/v1/embeddings"
@@ -65,8 +65,8 @@ def progress_of(story: Story) -> list[int]:
 
 def proves(end: dict[str, Any], vectors: bytes) -> bool:
     """Return whether the terminal event's `result` is about these bytes."""
-    told: str = end["result"]["sha256"]
-    return told == hashlib.sha256(vectors).hexdigest()
+    reported: str = end["result"]["sha256"]
+    return reported == hashlib.sha256(vectors).hexdigest()
 
 
 # The list that OpenAI's callers get.
@@ -114,14 +114,14 @@ async def test_the_call_is_a_job_that_can_be_looked_at(system: System) -> None:
 
 
 async def test_what_the_provider_is_given_is_the_callers_body_with_a_list_of_inputs(settings: Settings) -> None:
-    told = Told()
+    provider = ControlledProvider()
     asked = body("Hello", user="me", extra=1, dimensions=8)
     async with (
         running_system(settings) as system,
-        running_worker(settings, told),
+        running_worker(settings, provider),
         system.client.calling(EMBEDDINGS, asked) as call,
     ):
-        upstream = await told.call()
+        upstream = await provider.call()
         upstream.embed()
         await call.read_head()
 
@@ -177,13 +177,13 @@ async def test_a_providers_refusal_has_its_status(system: System) -> None:
 
 
 async def test_dimensions_that_the_model_does_not_have_are_refused_by_name(settings: Settings) -> None:
-    told = Told()
+    provider = ControlledProvider()
     async with (
         running_system(settings) as system,
-        running_worker(settings, told),
+        running_worker(settings, provider),
         system.client.calling(EMBEDDINGS, body("Hello", dimensions=3)) as call,
     ):
-        upstream = await told.call()
+        upstream = await provider.call()
         upstream.send(embed({"input": ["Hello"], "dimensions": 8}))
         await call.read_head()
         answer = await call.whole()
@@ -192,11 +192,11 @@ async def test_dimensions_that_the_model_does_not_have_are_refused_by_name(setti
 
 
 async def test_a_caller_who_leaves_ends_the_job_and_the_providers_call(settings: Settings) -> None:
-    told = Told()
+    provider = ControlledProvider()
     settings = settings.model_copy(update={"disconnect_grace_s": 0.0})
-    async with running_system(settings) as system, running_worker(settings, told):
+    async with running_system(settings) as system, running_worker(settings, provider):
         async with system.client.calling(EMBEDDINGS, body()):
-            upstream = await told.call()
+            upstream = await provider.call()
         await upstream.until_closed()
         (job,) = (await system.client.get("/v1/jobs?kind=embeddings")).json()["data"]
 
@@ -274,11 +274,11 @@ async def test_a_job_that_fails_in_the_middle_keeps_what_it_has(system: System) 
 
 
 async def test_a_cancelled_job_keeps_what_it_has_and_tells_what_it_cost(settings: Settings) -> None:
-    told = Told()
-    async with running_system(settings) as system, running_worker(settings, told):
+    provider = ControlledProvider()
+    async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, ["fine"] * 101)
-        (await told.call()).embed()
-        second = await told.call(1)
+        (await provider.call()).embed()
+        second = await provider.call(1)
         await system.cancel(job_id)
         await second.until_closed()
 
@@ -291,12 +291,12 @@ async def test_a_cancelled_job_keeps_what_it_has_and_tells_what_it_cost(settings
 
 
 async def test_the_result_of_a_running_job_is_what_it_has_so_far(settings: Settings) -> None:
-    told = Told()
-    async with running_system(settings) as system, running_worker(settings, told):
+    provider = ControlledProvider()
+    async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, ["fine"] * 101)
         empty = await result_of(system.client, job_id)
-        (await told.call()).embed()
-        await told.call(1)
+        (await provider.call()).embed()
+        await provider.call(1)
 
         listed = await result_of(system.client, job_id)
 
@@ -305,14 +305,14 @@ async def test_the_result_of_a_running_job_is_what_it_has_so_far(settings: Setti
 
 
 async def test_a_drained_worker_hands_back_and_the_next_one_goes_on_behind_what_is_kept(settings: Settings) -> None:
-    told, other = Told(), Told()
+    provider, other = ControlledProvider(), ControlledProvider()
     settings = settings.model_copy(update={"drain_s": 0.0})
     inputs = [f"text {n}" for n in range(150)]
     async with running_system(settings) as system:
-        async with running_worker(settings, told) as worker:
+        async with running_worker(settings, provider) as worker:
             job_id = await submit(system, inputs)
-            (await told.call()).embed()
-            await told.call(1)
+            (await provider.call()).embed()
+            await provider.call(1)
             worker.drain()
             await worker.stopped()
         async with running_worker(settings, other):
@@ -343,11 +343,11 @@ async def test_a_result_that_would_be_too_large_fails_after_one_batch(settings: 
 
 
 async def test_a_provider_whose_vectors_change_their_length_is_not_believed(settings: Settings) -> None:
-    told = Told()
-    async with running_system(settings) as system, running_worker(settings, told):
+    provider = ControlledProvider()
+    async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, ["fine"] * 101)
-        (await told.call()).embed()
-        (await told.call(1)).send(embed({"input": ["fine"], "dimensions": 9}))
+        (await provider.call()).embed()
+        (await provider.call(1)).send(embed({"input": ["fine"], "dimensions": 9}))
 
         story = await system.story(job_id)
 
@@ -363,10 +363,10 @@ async def test_a_provider_that_does_not_answer_is_too_slow(settings: Settings) -
 
 
 async def test_a_job_whose_time_is_over_expires_and_keeps_what_it_has(settings: Settings) -> None:
-    told = Told()
-    async with running_system(settings) as system, running_worker(settings, told):
+    provider = ControlledProvider()
+    async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, ["fine"] * 101, timeout_s=0.5)
-        (await told.call()).embed()
+        (await provider.call()).embed()
 
         story = await system.story(job_id)
 
@@ -374,10 +374,10 @@ async def test_a_job_whose_time_is_over_expires_and_keeps_what_it_has(settings: 
 
 
 async def test_where_the_provider_does_not_count_the_cost_is_estimated_and_says_so(settings: Settings) -> None:
-    told = Told()
-    async with running_system(settings) as system, running_worker(settings, told):
+    provider = ControlledProvider()
+    async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, [[7, 8, 9]])
-        call = await told.call()
+        call = await provider.call()
         call.send({**embed(call.request), "usage": None})
 
         story = await system.story(job_id)

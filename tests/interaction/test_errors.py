@@ -55,8 +55,8 @@ def said(answer: Answer, path: str) -> dict[str, Any]:
 async def everything(writing: JobSide) -> list[bytes]:
     """All keys that this test has in Redis: its lanes, its jobs, its idempotency keys; metrics come by themselves."""
     keys: list[bytes] = await writing.client.keys(f"{writing.keys.prefix}:*")
-    told = (writing.keys.processes, writing.keys.metrics(""), writing.keys.marker, writing.keys.clock)
-    return sorted(key for key in keys if not key.decode().startswith(told))
+    reported = (writing.keys.processes, writing.keys.metrics(""), writing.keys.marker, writing.keys.clock)
+    return sorted(key for key in keys if not key.decode().startswith(reported))
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from shared.store.answers import CancelAnswer, Written
 from shared.store.completions import Claimed
 from tests.support.completion import RecordedStep, completion_steps_of, completions_of
 from tests.support.completion_worker import PROGRAM, CountedStep, counted
+from tests.support.controlled_provider import MODEL, ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import MODEL, Told, told_upstream
 from worker.dispatch import reaper
 
 pytestmark = pytest.mark.usefixtures("an_old_server")
@@ -60,10 +60,10 @@ async def check_once(system: System, step: RecordedStep, job_id: str, status: St
 
 
 async def test_a_job_that_completed(system: System) -> None:
-    step, told = RecordedStep(), Told()
-    async with running_worker(system.settings, told, steps=[step]):
+    step, provider = RecordedStep(), ControlledProvider()
+    async with running_worker(system.settings, provider, steps=[step]):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("Hello")
         call.end(usage={"prompt_tokens": 3, "completion_tokens": 1, "total_tokens": 4})
         await check_once(system, step, job_id, State.COMPLETED)
@@ -72,20 +72,20 @@ async def test_a_job_that_completed(system: System) -> None:
 
 
 async def test_a_job_that_failed(system: System) -> None:
-    step, told = RecordedStep(), Told()
-    async with running_worker(system.settings, told, steps=[step]):
+    step, provider = RecordedStep(), ControlledProvider()
+    async with running_worker(system.settings, provider, steps=[step]):
         job_id = await system.submit()
-        (await told.call()).fail(REFUSED)
+        (await provider.call()).fail(REFUSED)
         await check_once(system, step, job_id, State.FAILED, REFUSED.code)
 
     assert [each.job_id for each in await system.core.dead_letters.listed(None, 10, only_open=True)] == [job_id]
 
 
 async def test_a_job_that_was_cancelled_while_it_ran(system: System) -> None:
-    step, told = RecordedStep(), Told()
-    async with running_worker(system.settings, told, steps=[step]):
+    step, provider = RecordedStep(), ControlledProvider()
+    async with running_worker(system.settings, provider, steps=[step]):
         job_id = await system.submit()
-        (await told.call()).say("Hel")
+        (await provider.call()).say("Hel")
         await system.until(job_id, EventType.DELTA)
         await system.cancel(job_id)
         await check_once(system, step, job_id, State.CANCELLED, "cancelled")
@@ -93,16 +93,16 @@ async def test_a_job_that_was_cancelled_while_it_ran(system: System) -> None:
 
 async def test_a_job_that_expired_while_it_ran(system: System) -> None:
     step = RecordedStep()
-    async with running_worker(system.settings, Told(), steps=[step]):
+    async with running_worker(system.settings, ControlledProvider(), steps=[step]):
         job_id = await system.submit(timeout_s=0.3)
         await check_once(system, step, job_id, State.EXPIRED, "deadline_passed")
 
 
 async def test_a_job_that_expired_while_it_waited(system: System) -> None:
-    step, told = RecordedStep(), Told()
-    async with running_worker(system.settings, told, steps=[step]):
+    step, provider = RecordedStep(), ControlledProvider()
+    async with running_worker(system.settings, provider, steps=[step]):
         await system.submit(model="running")
-        await told.call_for("running")
+        await provider.call_for("running")
         job_id = await system.submit(model="waiting", timeout_s=0.3)
         await check_once(system, step, job_id, State.EXPIRED, "deadline_passed")
 
@@ -113,17 +113,17 @@ async def test_a_job_that_the_gateway_cancelled_before_a_worker_started(system: 
     assert (await system.cancel(job_id))["status"] == "cancelled"
     assert await system.queue_keys(job_id) == ["active", "message"]
 
-    async with running_worker(system.settings, Told(), steps=[step]):
+    async with running_worker(system.settings, ControlledProvider(), steps=[step]):
         await check_once(system, step, job_id, State.CANCELLED, "cancelled")
 
 
 async def test_a_job_that_the_gateway_cancelled_while_all_slots_were_busy(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, told = RecordedStep(), Told()
-    async with running_worker(system.settings, told, steps=[step]):
+    step, provider = RecordedStep(), ControlledProvider()
+    async with running_worker(system.settings, provider, steps=[step]):
         running = await system.submit(model="running")
-        await told.call_for("running")
+        await provider.call_for("running")
         job_id = await system.submit(model="waiting")
         # From here on only the gateway's message makes the worker run the steps.
         monkeypatch.setattr(reaper, "_SWEEP_S", NEVER_S)
@@ -131,7 +131,7 @@ async def test_a_job_that_the_gateway_cancelled_while_all_slots_were_busy(
         await system.cancel(job_id)
         await check_once(system, step, job_id, State.CANCELLED, "cancelled")
         assert not (await system.job(running)).ended
-        (await told.call_for("running")).end()
+        (await provider.call_for("running")).end()
         await check_once(system, step, running, State.COMPLETED)
 
 
@@ -151,7 +151,7 @@ async def test_a_gateway_that_died_after_it_cancelled_a_job(system: System) -> N
     assert await system.core.cancel(job_id) is CancelAnswer.CANCELLED
     assert await system.queue_keys(job_id) == ["lane", "active", "message"]
 
-    async with running_worker(system.settings, Told(), steps=[step]):
+    async with running_worker(system.settings, ControlledProvider(), steps=[step]):
         await check_once(system, step, job_id, State.CANCELLED, "cancelled")
 
 
@@ -164,7 +164,7 @@ async def test_a_job_that_its_owner_deleted_after_the_gateway_cancelled_it(syste
     assert (await system.client.request("DELETE", url)).status == 200
     assert (await system.client.get(url)).status == 404
 
-    async with running_worker(system.settings, Told(), steps=[step]):
+    async with running_worker(system.settings, ControlledProvider(), steps=[step]):
         await check_once(system, step, job_id, State.CANCELLED, "cancelled")
 
 
@@ -172,9 +172,9 @@ async def test_many_jobs_that_the_gateway_cancelled_beside_three_workers(system:
     step = RecordedStep()
     job_ids = [await system.submit() for _ in range(12)]
     async with (
-        running_worker(system.settings, Told(), steps=[step]),
-        running_worker(system.settings, Told(), steps=[step]),
-        running_worker(system.settings, Told(), steps=[step]),
+        running_worker(system.settings, ControlledProvider(), steps=[step]),
+        running_worker(system.settings, ControlledProvider(), steps=[step]),
+        running_worker(system.settings, ControlledProvider(), steps=[step]),
     ):
         await asyncio.gather(*map(system.cancel, job_ids))
         await completed(system, *job_ids)
@@ -186,11 +186,15 @@ async def test_many_jobs_that_the_gateway_cancelled_beside_three_workers(system:
 
 
 async def test_a_step_that_failed_runs_again_and_holds_back_no_other_one(system: System) -> None:
-    failing, other, told = RecordedStep("failing", failures=[RuntimeError("a defect")]), RecordedStep("other"), Told()
+    failing, other, provider = (
+        RecordedStep("failing", failures=[RuntimeError("a defect")]),
+        RecordedStep("other"),
+        ControlledProvider(),
+    )
     with captured_logs() as logs:
-        async with running_worker(system.settings, told, steps=[failing, other]):
+        async with running_worker(system.settings, provider, steps=[failing, other]):
             job_id = await system.submit()
-            (await told.call()).end()
+            (await provider.call()).end()
             await failing.ran()
             await logs.wait_for("completion.step_failed")
             while "lane" in await system.queue_keys(job_id):
@@ -211,11 +215,11 @@ async def test_a_step_that_takes_too_long_is_stopped_and_runs_again(system: Syst
             if len(self.jobs) == 1:
                 await asyncio.Event().wait()
 
-    slow, told = Slow(), Told()
+    slow, provider = Slow(), ControlledProvider()
     with captured_logs() as logs:
-        async with running_worker(system.settings.model_copy(update={"lease_s": 0.5}), told, steps=[slow]):
+        async with running_worker(system.settings.model_copy(update={"lease_s": 0.5}), provider, steps=[slow]):
             job_id = await system.submit()
-            (await told.call()).end()
+            (await provider.call()).end()
             await logs.wait_for("completion.too_slow")
             await system.check_next(job_id)
             await completed(system, job_id)
@@ -248,7 +252,7 @@ async def test_a_job_that_lost_too_many_workers(system: System) -> None:
     await system.core.begin(job_id, "dead.1")
     second = await system.core.begin(job_id, "dead.2", progress=Progress(crashes=1, died_at=1))
     assert await system.core.append(frames_of(second, 3, "x")) == [Written()]
-    async with running_worker(system.settings, Told(), steps=[step]):
+    async with running_worker(system.settings, ControlledProvider(), steps=[step]):
         await check_once(system, step, job_id, State.FAILED, "poison_job")
 
 
@@ -260,15 +264,15 @@ async def test_a_job_that_the_reaper_ended_for_a_silent_worker(system: System) -
     await system.core.client.zadd(system.lane, {job_id: 1e15}, xx=True)
     await system.write(job_id, deadline=1)
     await system.check_next(job_id)
-    async with running_worker(system.settings, Told(), steps=[step]):
+    async with running_worker(system.settings, ControlledProvider(), steps=[step]):
         await check_once(system, step, job_id, State.EXPIRED, "deadline_passed")
 
 
 async def test_a_job_that_the_reaper_cancelled_because_it_was_abandoned(system: System) -> None:
-    step, told = RecordedStep(), Told()
-    async with running_worker(system.settings, told, steps=[step]):
+    step, provider = RecordedStep(), ControlledProvider()
+    async with running_worker(system.settings, provider, steps=[step]):
         await system.submit(model="running")
-        await told.call_for("running")
+        await provider.call_for("running")
         job_id = await system.submit(model="waiting")
         await system.write(job_id, abandon_at=1)
         await system.core.queue.schedule_check([job_id], 0)
@@ -278,12 +282,12 @@ async def test_a_job_that_the_reaper_cancelled_because_it_was_abandoned(system: 
 @pytest.mark.parametrize("status", [State.COMPLETED, State.FAILED])
 async def test_a_job_whose_worker_was_killed_between_its_end_and_the_first_step(system: System, status: State) -> None:
     settings = system.settings.model_copy(update={"lease_s": SHORT_LEASE_S})
-    async with told_upstream() as (told, url), Processes(settings) as processes:
+    async with controlled_upstream() as (provider, url), Processes(settings) as processes:
         doomed = await processes.doomed_worker(
             "worker.execution.completion:CompletionSteps.run", program=PROGRAM, upstream_url=url
         )
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         if status is State.COMPLETED:
             call.end()
         else:
@@ -291,7 +295,7 @@ async def test_a_job_whose_worker_was_killed_between_its_end_and_the_first_step(
         assert (await system.story(job_id)).types[-1] == status
         await doomed.died()
         assert await counted(system.core.client, system.core.keys) == []
-        async with running_worker(settings, Told(), steps=[CountedStep(settings)]):
+        async with running_worker(settings, ControlledProvider(), steps=[CountedStep(settings)]):
             await completed(system, job_id)
 
     assert await counted(system.core.client, system.core.keys) == [job_id]
@@ -300,11 +304,11 @@ async def test_a_job_whose_worker_was_killed_between_its_end_and_the_first_step(
 @pytest.mark.parametrize("ways", ["completed", "cancelled while queued"])
 async def test_a_job_whose_worker_was_killed_between_two_steps(system: System, ways: str) -> None:
     settings = system.settings.model_copy(update={"lease_s": SHORT_LEASE_S})
-    async with told_upstream() as (told, url), Processes(settings) as processes:
+    async with controlled_upstream() as (provider, url), Processes(settings) as processes:
         doomed = await processes.doomed_worker("shared.store.queue:Queue.done", program=PROGRAM, upstream_url=url)
         if ways == "completed":
             job_id = await system.submit()
-            (await told.call()).end()
+            (await provider.call()).end()
         else:
             doomed.freeze()
             job_id = await system.submit()
@@ -313,7 +317,7 @@ async def test_a_job_whose_worker_was_killed_between_two_steps(system: System, w
         await doomed.died()
         assert await counted(system.core.client, system.core.keys) == [job_id]
         assert await system.queue_keys(job_id) != []
-        async with running_worker(settings, Told(), steps=[CountedStep(settings)]):
+        async with running_worker(settings, ControlledProvider(), steps=[CountedStep(settings)]):
             await completed(system, job_id)
 
     assert await counted(system.core.client, system.core.keys) == [job_id]

@@ -7,9 +7,9 @@ import pytest
 
 from shared.config.settings import Settings
 from shared.store.client import Client
+from tests.support.controlled_provider import MODEL, Call, ControlledProvider
 from tests.support.endless import endless_keys
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import MODEL, Call, Told
 from tests.support.valkey import running_valkey
 
 RETENTION_S, DEAD_LETTER_RETENTION_S = 60.0, 120.0
@@ -61,7 +61,7 @@ async def jobs_left(client: Client, system: System) -> int:
 
 async def test_after_all_jobs_have_ended_every_key_expires(own: tuple[System, Settings]) -> None:
     system, settings = own
-    async with running_worker(settings, Told(answer)):
+    async with running_worker(settings, ControlledProvider(answer)):
         await use_everything(system)
         while await jobs_left(system.core.client, system):
             pass

@@ -14,8 +14,8 @@ from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from shared.telemetry.logs import configure_logs
 from tests.support.client import Answer, Client
+from tests.support.controlled_provider import Call, ControlledProvider
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Call, Told
 
 HOSTILE = "\x1b[2J\x9b\x07\u202e\u2066\u2028\r\n2026-11-30 forged\x7f"
 IN_PATH = quote(HOSTILE) + "%ff%ed%a0%80"
@@ -40,11 +40,11 @@ BODIES: tuple[tuple[str, Any], ...] = (
     ("/v1/jobs", {"kind": HOSTILE}),
     ("/v1/chat/completions", ask(HOSTILE, user=HOSTILE, stream=True)),
     ("/v1/chat/completions", ask(tools=[{"type": HOSTILE}])),
-    ("/v1/responses", {"model": "told", "input": HOSTILE, "previous_response_id": HOSTILE}),
-    ("/v1/responses", {"model": "told", "input": [{"type": "item_reference", "id": HOSTILE}]}),
-    ("/v1/responses", {"model": "told", "input": HOSTILE, "metadata": {HOSTILE: HOSTILE}}),
-    ("/v1/embeddings", {"model": "told", "input": HOSTILE, HOSTILE: 1}),
-    ("/api/chat", {"id": HOSTILE, "model": "told", "messages": PAGE}),
+    ("/v1/responses", {"model": "mock", "input": HOSTILE, "previous_response_id": HOSTILE}),
+    ("/v1/responses", {"model": "mock", "input": [{"type": "item_reference", "id": HOSTILE}]}),
+    ("/v1/responses", {"model": "mock", "input": HOSTILE, "metadata": {HOSTILE: HOSTILE}}),
+    ("/v1/embeddings", {"model": "mock", "input": HOSTILE, HOSTILE: 1}),
+    ("/api/chat", {"id": HOSTILE, "model": "mock", "messages": PAGE}),
     ("/api/chat", {"id": "c", "model": HOSTILE, "messages": PAGE}),
 )
 
@@ -57,7 +57,7 @@ def refuse(call: Call) -> None:
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
     """Start a gateway, and a worker of a provider that refuses everything with a hostile text."""
-    async with running_system(settings) as system, running_worker(settings, Told(refuse)):
+    async with running_system(settings) as system, running_worker(settings, ControlledProvider(refuse)):
         yield system
 
 

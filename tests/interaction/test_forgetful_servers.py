@@ -19,11 +19,11 @@ from shared.store import server_marker
 from shared.store.client import open_client
 from shared.store.keys import Keys
 from tests.support.client import Answer, Client
+from tests.support.controlled_provider import MODEL, ControlledProvider
 from tests.support.core import TIMEOUT_S, captured_logs
 from tests.support.endless import endless_keys
 from tests.support.gateway import running_gateway
 from tests.support.system import PROMPT, System, running_system, running_worker
-from tests.support.told import MODEL, Told
 from tests.support.valkey import running_valkey
 from worker.dispatch import reconciler
 
@@ -104,13 +104,13 @@ async def link_of(client: Client, job_id: str) -> str:
 async def test_a_queue_that_forgets_everything_gets_its_jobs_and_its_models_back(
     apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
-    told = Told(on_call=lambda call: None if call.model == "running" else call.end())
+    provider = ControlledProvider(on_call=lambda call: None if call.model == "running" else call.end())
     async with (
         two_gateways(apart) as (system, other),
-        running_worker(apart.model_copy(update={"worker_slots": 1}), told),
+        running_worker(apart.model_copy(update={"worker_slots": 1}), provider),
     ):
         running = await system.submit(model="running")
-        call = await told.call_for("running")
+        call = await provider.call_for("running")
         call.say("before ")
         await system.until(running, EventType.DELTA)
         waiting = [await system.submit(model=f"waiting-{number}") for number in range(3)]
@@ -129,15 +129,15 @@ async def test_a_queue_that_forgets_everything_gets_its_jobs_and_its_models_back
 
     assert (story.types, story.text) == (["queued", "started", "delta", "delta", "completed"], "before and after")
     assert [each.types for each in stories] == [["queued", "started", "completed"]] * 3
-    assert len(told.calls) == 4
+    assert len(provider.calls) == 4
     assert MODEL in [model["id"] for model in models]
 
 
 async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_back(
     apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
-    told = Told(on_call=lambda call: call.end() if call.model == "ended" else None)
-    async with two_gateways(apart) as (system, other), running_worker(apart, told):
+    provider = ControlledProvider(on_call=lambda call: call.end() if call.model == "ended" else None)
+    async with two_gateways(apart) as (system, other), running_worker(apart, provider):
 
         async def ask(model: str, key: str, said: str = "Hello") -> Answer:
             body = {"model": model, "messages": [{"role": "user", "content": said}]}
@@ -145,7 +145,7 @@ async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_b
 
         jobs = {model: (await ask(model, f"a key of {model}")).json()["id"] for model in ("ended", "running")}
         assert (await system.story(jobs["ended"])).types[-1] == "completed"
-        await told.call_for("running")
+        await provider.call_for("running")
         theirs = (await other.as_("sk-bob").post("/v1/jobs", {"model": "ended", "messages": PROMPT})).json()["id"]
         before = (await other.get("/v1/jobs")).json()["data"]
         await lose(queue_server, tmp_path / "queue")
@@ -162,37 +162,37 @@ async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_b
     assert again == [*jobs.values()]
     assert conflict.status == 422
     assert [name for name in endless if ":idem:" in name or name.endswith(":jobs")] == []
-    assert len(told.calls) == 3
+    assert len(provider.calls) == 3
 
 
 async def test_a_queue_that_forgets_everything_bounds_a_tenants_running_jobs_as_before(
     apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
-    told = Told()
+    provider = ControlledProvider()
     own = apart.model_copy(update={"worker_slots": 3, "max_running_per_tenant": 1})
-    async with running_system(own) as system, running_worker(own, told):
+    async with running_system(own) as system, running_worker(own, provider):
         await system.submit(model="first")
-        call = await told.call_for("first")
+        call = await provider.call_for("first")
         waits = await system.submit(model="waits")
         with captured_logs() as logs:
             await flush(queue_server, tmp_path)
             await logs.wait_for("reconciler.put_back", times=2)
         bob = system.client.as_("sk-bob")
         await bob.post("/v1/jobs", {"model": "bobs", "messages": PROMPT})
-        await told.call_for("bobs")
-        assert [each.model for each in told.calls] == ["first", "bobs"]
+        await provider.call_for("bobs")
+        assert [each.model for each in provider.calls] == ["first", "bobs"]
         call.end()
-        (await told.call_for("waits")).end()
+        (await provider.call_for("waits")).end()
         assert (await system.story(waits)).types[-1] == "completed"
 
 
 async def test_readers_of_jobs_that_are_lost_learn_it_at_once_and_links_stay_good(
     apart: Settings, job_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
-    told = Told()
-    async with two_gateways(apart) as (system, other), running_worker(apart, told):
+    provider = ControlledProvider()
+    async with two_gateways(apart) as (system, other), running_worker(apart, provider):
         lost = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("before")
         async with system.reading(lost) as read, other.stream("GET", await link_of(system.client, lost)) as elsewhere:
             while (await read()).type is not EventType.DELTA:
@@ -215,8 +215,8 @@ async def test_readers_of_jobs_that_are_lost_learn_it_at_once_and_links_stay_goo
 async def test_a_job_that_is_made_again_under_its_key_never_goes_on_with_a_text_that_was_lost(
     apart: Settings, job_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
-    told = Told()
-    async with two_gateways(apart) as (system, _), running_worker(apart, told):
+    provider = ControlledProvider()
+    async with two_gateways(apart) as (system, _), running_worker(apart, provider):
 
         async def ask() -> str:
             body = {"model": MODEL, "messages": PROMPT}
@@ -225,7 +225,7 @@ async def test_a_job_that_is_made_again_under_its_key_never_goes_on_with_a_text_
             return job_id
 
         job_id = await ask()
-        lost = await told.call()
+        lost = await provider.call()
         lost.say("A ", "text ", "that ")
         async with system.reading(job_id) as read:
             while (seen := await read()).type is not EventType.DELTA or seen.json()["content"] != "that ":
@@ -233,7 +233,7 @@ async def test_a_job_that_is_made_again_under_its_key_never_goes_on_with_a_text_
         await lose(job_server, tmp_path / "jobs")
         await lost.until_closed()
         assert await ask() == job_id
-        call = await told.call(1)
+        call = await provider.call(1)
         call.say(*("Another " for _ in range(5)))
         call.end()
         assert (await system.story(job_id)).text == 5 * "Another "
@@ -249,8 +249,8 @@ async def test_one_server_that_forgets_everything_leaves_a_fleet_that_works(
     settings: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
     own = settings.model_copy(update={"redis_url": queue_server.url, "secret": None})
-    told = Told(on_call=lambda call: call.end())
-    async with two_gateways(own) as (system, other), running_worker(own, told):
+    provider = ControlledProvider(on_call=lambda call: call.end())
+    async with two_gateways(own) as (system, other), running_worker(own, provider):
         before = await link_of(system.client, await system.submit())
         await lose(queue_server, tmp_path / "queue")
         job_id = await system.submit()

@@ -8,9 +8,9 @@ from gateway.app import running
 from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from tests.interaction.test_tenant_bounds import CALLS, JOBS, bounded, check_refused
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import TIMEOUT_S
 from tests.support.system import System, running_worker
-from tests.support.told import Told
 
 STEP, KIB, MIB = 16_384, 1 << 10, 1 << 20
 TWO_JOBS = 50_000
@@ -62,9 +62,9 @@ async def test_many_that_come_at_once_with_one_key_are_one_job_or_none(settings:
 
 async def test_a_small_request_with_a_large_result_ends_at_the_bound(settings: Settings) -> None:
     """The vectors of a request of some KiB may have megabytes."""
-    told = Told(on_call=lambda call: call.embed())
-    async with bounded(settings, max_bytes_per_tenant=MIB) as system, running_worker(system.settings, told):
-        body = {"kind": "embeddings", "model": "told", "input": ["fine"] * 2000, "dimensions": 1024}
+    provider = ControlledProvider(on_call=lambda call: call.embed())
+    async with bounded(settings, max_bytes_per_tenant=MIB) as system, running_worker(system.settings, provider):
+        body = {"kind": "embeddings", "model": "mock", "input": ["fine"] * 2000, "dimensions": 1024}
         job_id = (await system.client.post(JOBS, body)).json()["id"]
         story = await system.story(job_id)
 
@@ -75,10 +75,13 @@ async def test_a_small_request_with_a_large_result_ends_at_the_bound(settings: S
 
 
 async def test_an_answer_that_runs_when_its_tenant_is_full_ends_by_name(settings: Settings) -> None:
-    told = Told()
-    async with bounded(settings, max_bytes_per_tenant=2 * STEP + 5000) as system, running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with (
+        bounded(settings, max_bytes_per_tenant=2 * STEP + 5000) as system,
+        running_worker(system.settings, provider),
+    ):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         async with asyncio.timeout(TIMEOUT_S):
             while not call.closed:
                 call.say("x" * 2000)
@@ -95,7 +98,7 @@ LARGE = [{"role": "user", "content": "x" * (MIB - KIB)}]
 async def test_thirty_large_chats_that_are_cancelled_at_once_keep_next_to_nothing(settings: Settings) -> None:
     async with bounded(settings) as system:
         before = (await system.core.client.info("memory"))["used_memory_dataset"]
-        jobs = [await system.submit({"model": "told", "messages": LARGE, "n": 2}) for _ in range(30)]
+        jobs = [await system.submit({"model": "mock", "messages": LARGE, "n": 2}) for _ in range(30)]
         assert await counted(system) > 30 * MIB
 
         await asyncio.gather(*map(system.cancel, jobs))
@@ -108,13 +111,13 @@ async def test_thirty_large_chats_that_are_cancelled_at_once_keep_next_to_nothin
 
 async def test_nothing_goes_on_from_a_job_whose_request_is_gone(settings: Settings) -> None:
     async with bounded(settings) as system:
-        job_id = await system.submit({"model": "told", "messages": LARGE})
+        job_id = await system.submit({"model": "mock", "messages": LARGE})
         await system.cancel(job_id)
         response = job_id.replace("job_", "resp_")
         assert (await system.client.get(f"/v1/responses/{response}")).json()["status"] == "cancelled"
         assert (await system.client.get(f"/v1/responses/{response}/input_items")).json()["data"] == []
 
-        body = {"model": "told", "input": "Hi", "previous_response_id": response}
+        body = {"model": "mock", "input": "Hi", "previous_response_id": response}
         answer = await system.client.post("/v1/responses", body)
 
         assert (answer.status, answer.json()["error"]["param"]) == (400, "previous_response_id")
@@ -122,7 +125,7 @@ async def test_nothing_goes_on_from_a_job_whose_request_is_gone(settings: Settin
 
 async def test_a_response_that_was_cancelled_keeps_what_others_may_go_on_from(settings: Settings) -> None:
     async with bounded(settings) as system:
-        body = {"model": "told", "input": "x" * (100 * KIB), "background": True}
+        body = {"model": "mock", "input": "x" * (100 * KIB), "background": True}
         response = (await system.client.post("/v1/responses", body)).json()["id"]
         await system.client.post(f"/v1/responses/{response}/cancel", {})
 

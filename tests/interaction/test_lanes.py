@@ -12,10 +12,10 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.events import EventType
 from shared.store.keys import ARQ_JOB
+from tests.support.controlled_provider import Call, ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, captured_logs, make_spec
 from tests.support.processes import START_S, Processes
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Call, Told, told_upstream
 from tests.support.valkey import running_valkey
 from worker.dispatch import dispatcher
 
@@ -58,9 +58,9 @@ async def backlog(system: System, counts: dict[str, int]) -> None:
             await system.core.queue_admission.release(spec.id, lane)
 
 
-def short() -> Told:
+def short() -> ControlledProvider:
     """Return a provider of answers without words."""
-    return Told(on_call=lambda call: call.end())
+    return ControlledProvider(on_call=lambda call: call.end())
 
 
 def assert_shared(served: list[str]) -> None:
@@ -88,8 +88,8 @@ class Fleet:
         if len(self.served) == self._calls:
             self._over.set()
 
-    def provider(self, worker: str) -> Told:
-        return Told(on_call=lambda call: self.ask(worker, call))
+    def provider(self, worker: str) -> ControlledProvider:
+        return ControlledProvider(on_call=lambda call: self.ask(worker, call))
 
     async def over(self) -> None:
         """Wait for the last call: hundreds of jobs may take their time."""
@@ -121,7 +121,10 @@ async def test_under_backlog_the_slots_are_shared_by_weight_in_each_worker_and_i
 async def test_a_worker_process_shares_its_slots_by_weight(system: System) -> None:
     await backlog(system, {"high": 80, "default": 80, "low": 80})
     fleet = Fleet(140)
-    async with told_upstream(lambda call: fleet.ask("it", call)) as (_, url), Processes(system.settings) as processes:
+    async with (
+        controlled_upstream(lambda call: fleet.ask("it", call)) as (_, url),
+        Processes(system.settings) as processes,
+    ):
         await processes.worker(upstream_url=url, worker_slots=3)
         await fleet.over()
 
@@ -130,28 +133,28 @@ async def test_a_worker_process_shares_its_slots_by_weight(system: System) -> No
 
 @pytest.mark.parametrize("lane", list(WEIGHTS))
 async def test_a_lane_that_alone_has_jobs_has_all_slots(system: System, lane: str) -> None:
-    told = Told()
+    provider = ControlledProvider()
     await backlog(system, {lane: 7})
-    async with running_worker(changed(system, worker_slots=6), told):
-        await told.until(lambda: len(told.running) == 6)
-        told.calls[0].end()
-        await told.until(lambda: len(told.calls) == 7)
+    async with running_worker(changed(system, worker_slots=6), provider):
+        await provider.until(lambda: len(provider.running) == 6)
+        provider.calls[0].end()
+        await provider.until(lambda: len(provider.calls) == 7)
 
-    assert {call.model for call in told.calls} == {lane}
+    assert {call.model for call in provider.calls} == {lane}
 
 
 async def test_a_high_job_takes_the_next_slot_whatever_waits(system: System) -> None:
-    told = Told()
+    provider = ControlledProvider()
     await backlog(system, {"default": 30, "low": 30})
-    async with running_worker(changed(system, worker_slots=2), told):
+    async with running_worker(changed(system, worker_slots=2), provider):
         for number in range(12):
-            (await told.call(number + 1)).end()
-        await told.until(lambda: len(told.calls) == 14)
-        assert "high" not in [call.model for call in told.calls]
+            (await provider.call(number + 1)).end()
+        await provider.until(lambda: len(provider.calls) == 14)
+        assert "high" not in [call.model for call in provider.calls]
         high = await system.submit(model="high", lane="high")
-        told.calls[0].end()
-        assert (await told.call(14)).model == "high"
-        told.calls[14].end()
+        provider.calls[0].end()
+        assert (await provider.call(14)).model == "high"
+        provider.calls[14].end()
         assert (await system.story(high)).types[-1] == "completed"
 
 
@@ -166,42 +169,42 @@ async def test_a_job_in_any_lane_wakes_a_worker(system: System, no_sweeps: None)
 
 
 async def test_a_capped_lane_holds_no_more_slots_and_blocks_nobody(system: System, no_sweeps: None) -> None:
-    told = Told()
+    provider = ControlledProvider()
     await backlog(system, {"low": 5})
     settings = changed(system, worker_slots=4, lanes=("high:4", "default:2", "low:1:2"))
-    async with running_worker(settings, told):
-        await told.until(lambda: told.running == ["low", "low"])
+    async with running_worker(settings, provider):
+        await provider.until(lambda: provider.running == ["low", "low"])
         await system.submit(model="default")
-        await told.until(lambda: Counter(told.running) == {"low": 2, "default": 1})
+        await provider.until(lambda: Counter(provider.running) == {"low": 2, "default": 1})
         await system.core.client.delete(system.core.keys.wake_ups("low"))  # the wake-ups of those that still wait
         for number in range(3):
-            next(call for call in told.calls if call.model == "low" and not call.closed).end()
-            await told.until(lambda number=number: len(told.calls) == number + 4)  # type: ignore[misc]
-            assert Counter(told.running) == {"low": 2, "default": 1}
+            next(call for call in provider.calls if call.model == "low" and not call.closed).end()
+            await provider.until(lambda number=number: len(provider.calls) == number + 4)  # type: ignore[misc]
+            assert Counter(provider.running) == {"low": 2, "default": 1}
 
 
 async def test_a_capped_lane_is_served_by_other_workers_too(system: System) -> None:
-    told, other = Told(), Told()
+    provider, other = ControlledProvider(), ControlledProvider()
     await backlog(system, {"default": 3, "low": 3})
     settings = changed(system, worker_slots=4, lanes=("default:2", "low:1:1"))
-    async with running_worker(settings, told):
-        await told.until(lambda: Counter(told.running) == {"default": 3, "low": 1})
+    async with running_worker(settings, provider):
+        await provider.until(lambda: Counter(provider.running) == {"default": 3, "low": 1})
         async with running_worker(settings, other):
             await other.until(lambda: other.running == ["low"])
-            assert Counter(told.running) == {"default": 3, "low": 1}
+            assert Counter(provider.running) == {"default": 3, "low": 1}
 
 
 async def test_a_worker_at_its_cap_keeps_no_ring_from_an_idle_one(
     settings: Settings, tmp_path: Path, no_sweeps: None
 ) -> None:
-    told, other = Told(), Told()
+    provider, other = ControlledProvider(), ControlledProvider()
     # A server of its own, on which nothing else waits; a lease that does not end, since its end wakes too.
     changes = {"lanes": ("high:4", "default:2", "low:1:1"), "lease_s": 60.0}
     async with running_valkey(tmp_path) as own:
         settings = settings.model_copy(update={**changes, "redis_url": own.url})
-        async with running_system(settings) as system, running_worker(settings, told):
+        async with running_system(settings) as system, running_worker(settings, provider):
             await system.submit(model="low", lane="low")
-            await told.until(lambda: told.running == ["low"])
+            await provider.until(lambda: provider.running == ["low"])
             await workers_wait(system, 1)
             async with running_worker(settings, other):
                 await workers_wait(system, 2)  # of two that wait, Redis serves the first
@@ -310,10 +313,10 @@ async def test_a_job_in_such_a_lane_that_nobody_can_read_is_ended(settings: Sett
 async def test_a_job_in_a_lane_that_nobody_serves_expires(settings: Settings) -> None:
     """All slots are taken, so that finding its lane does not help it."""
     old = settings.model_copy(update={"lanes": ("default:2", "old:1")})
-    told = Told()
-    async with running_system(old) as system, running_worker(settings.model_copy(update={"worker_slots": 1}), told):
+    provider = ControlledProvider()
+    async with running_system(old) as system, running_worker(settings.model_copy(update={"worker_slots": 1}), provider):
         await system.submit()
-        await told.call()
+        await provider.call()
         story = await system.story(await system.submit(lane="old", timeout_s=0.3))
         assert (story.types, story.code) == (["queued", "expired"], "deadline_passed")
         assert await system.core.depth("old") == 0

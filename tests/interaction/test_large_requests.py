@@ -27,15 +27,15 @@ def call(number: int) -> list[Any]:
 
 
 def chat(messages: list[Any], **fields: Any) -> dict[str, Any]:
-    return {"model": "told", "messages": messages, **fields}
+    return {"model": "mock", "messages": messages, **fields}
 
 
 def response(items: Any, **fields: Any) -> dict[str, Any]:
-    return {"model": "told", "background": True, "input": items, **fields}
+    return {"model": "mock", "background": True, "input": items, **fields}
 
 
 def page(*messages: Any) -> dict[str, Any]:
-    return {"id": "c", "model": "told", "messages": [*messages, said("z", "a")]}
+    return {"id": "c", "model": "mock", "messages": [*messages, said("z", "a")]}
 
 
 def said(name: str, text: str) -> dict[str, Any]:
@@ -48,13 +48,13 @@ BODIES: dict[str, tuple[str, Make]] = {
     "a job's messages": ("/v1/jobs", lambda n: chat([{"role": "user", "content": ""}] * n)),
     "unknown fields": ("/v1/jobs", lambda n: chat([USER], **{f"a_field_that_nobody_knows_{i}": 1 for i in range(n)})),
     "empty lists": ("/v1/jobs", lambda n: chat([USER], x=[[[[]], [[]], [[]], [[]], [[]], [[]], [[]]]] * n)),
-    "a job's inputs": ("/v1/jobs", lambda n: {"kind": "embeddings", "model": "told", "input": ["a" * 40] * n}),
+    "a job's inputs": ("/v1/jobs", lambda n: {"kind": "embeddings", "model": "mock", "input": ["a" * 40] * n}),
     "functions": ("/v1/jobs", lambda n: chat([USER], functions=[{"name": "a_function_with_a_long_name"}] * n)),
     "tools": ("/v1/jobs", lambda n: chat([USER], tools=[{"type": "function", "function": {"name": "f"}}] * n)),
     "biases": ("/v1/jobs", lambda n: chat([USER], logit_bias={f"a token's name, number {i}": 0 for i in range(n)})),
     "bad messages": ("/v1/chat/completions", lambda n: chat([*([USER] * n), {"role": "a", "content": ""}])),
-    "a bad prompt": ("/v1/completions", lambda n: {"model": "told", "prompt": ["a" * 40] * n}),
-    "bad inputs": ("/v1/embeddings", lambda n: {"model": "told", "input": [*(["a" * 40] * n), ""]}),
+    "a bad prompt": ("/v1/completions", lambda n: {"model": "mock", "prompt": ["a" * 40] * n}),
+    "bad inputs": ("/v1/embeddings", lambda n: {"model": "mock", "input": [*(["a" * 40] * n), ""]}),
     "calls and results": ("/v1/responses", lambda n: response([item for i in range(n) for item in call(i)])),
     "items": ("/v1/responses", lambda n: response([{"role": "user", "content": ""}] * n)),
     "parts": ("/v1/responses", lambda n: response([{**USER, "content": [{"type": "input_text", "text": ""}] * n}])),
@@ -197,7 +197,7 @@ async def test_the_state_of_an_answer_is_read_up_to_the_size_of_a_body(
 async def test_a_conversation_that_is_kept_here_is_read_up_to_the_size_of_a_body(
     client: Client, writing: JobSide, bound: int, reads: Reads
 ) -> None:
-    first = {"id": "c", "model": "told", "message": said("a", "Hello?")}
+    first = {"id": "c", "model": "mock", "message": said("a", "Hello?")}
     async with client.calling("/api/chat", first) as answering:
         writer = await writing.take()
         await writer.say(*["x" * KIB] * 100)
@@ -206,7 +206,7 @@ async def test_a_conversation_that_is_kept_here_is_read_up_to_the_size_of_a_body
         await answering.rest()
     reads.bytes = 0
 
-    answer = await client.post("/api/chat", {"id": "c", "model": "told", "message": said("b", "And?")})
+    answer = await client.post("/api/chat", {"id": "c", "model": "mock", "message": said("b", "And?")})
 
     assert answer.status == 413
     assert reads.bytes < bound + 4 * KIB

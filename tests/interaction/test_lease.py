@@ -13,10 +13,10 @@ from shared.model.lifecycle import State
 from shared.store.answers import Written
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.store.queue import Claim, Queue
+from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, captured_logs, frames_of
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Told, told_upstream
 from worker.execution import pump
 from worker.execution.job_run import JobRun
 from worker.model.retry import NEAR_DELTAS
@@ -29,20 +29,20 @@ BEATS_PER_LEASE = 4
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[tuple[Told, str]]:
+async def upstream() -> AsyncIterator[tuple[ControlledProvider, str]]:
     """Start the upstream of all workers."""
-    async with told_upstream() as opened:
+    async with controlled_upstream() as opened:
         yield opened
 
 
 @pytest.fixture
-def told(upstream: tuple[Told, str]) -> Told:
+def provider(upstream: tuple[ControlledProvider, str]) -> ControlledProvider:
     """Return the scripted provider."""
     return upstream[0]
 
 
 @pytest.fixture
-def settings(settings: Settings, upstream: tuple[Told, str]) -> Settings:
+def settings(settings: Settings, upstream: tuple[ControlledProvider, str]) -> Settings:
     """Return settings with a short lease."""
     return settings.model_copy(update={"lease_s": LEASE_S, "upstream_url": upstream[1]})
 
@@ -72,16 +72,16 @@ async def forget_last_word(system: System, job_id: str) -> None:
 
 
 async def test_a_killed_workers_job_is_run_again_and_the_text_is_whole_and_told_once(
-    system: System, told: Told, processes: Processes
+    system: System, provider: ControlledProvider, processes: Processes
 ) -> None:
     doomed = await processes.worker()
     job_id = await system.submit()
-    (await told.call()).say("Half of ", "it")
+    (await provider.call()).say("Half of ", "it")
     async with system.reading(job_id) as read:
         seen = [await read() for _ in range(4)]
         await processes.worker()
         await doomed.crash()
-        again = await told.call(1)
+        again = await provider.call(1)
         again.say("Half of ", "it ", "and the rest.")
         again.end()
         while seen[-1].type is not EventType.COMPLETED:
@@ -94,23 +94,23 @@ async def test_a_killed_workers_job_is_run_again_and_the_text_is_whole_and_told_
     rollback, started = story.events[4:6]
     assert rollback.json() == {"to": "0-1", "reason": "worker_lost"}
     assert started.json()["attempt"] == 2
-    assert [call.request for call in told.calls] == [ask(stream=True, stream_options={"include_usage": True})] * 2
+    assert [call.request for call in provider.calls] == [ask(stream=True, stream_options={"include_usage": True})] * 2
     assert (await system.job(job_id)).attempts == 2
     assert await system.queue_keys(job_id) == []
 
 
 async def test_a_frozen_worker_that_wakes_up_late_writes_nothing_more(
-    system: System, told: Told, processes: Processes
+    system: System, provider: ControlledProvider, processes: Processes
 ) -> None:
     zombie = await processes.worker()
     job_id = await system.submit()
-    first = await told.call()
+    first = await provider.call()
     first.say("Zombie ")
     await system.until(job_id, EventType.DELTA)
     heir = await processes.worker()
     zombie.freeze()
     first.say("never ", "to be ", "seen")
-    second = await told.call(1)
+    second = await provider.call(1)
     second.say("The heir ")
     await system.until(job_id, EventType.DELTA, count=2)
     async with system.commands() as command:
@@ -124,18 +124,20 @@ async def test_a_frozen_worker_that_wakes_up_late_writes_nothing_more(
 
     assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "delta", "completed"]
     assert story.text == "The heir speaks."
-    assert len(told.calls) == 2
+    assert len(provider.calls) == 2
     # It is as good as new.
     await heir.crash()
     job_id = await system.submit()
-    (await told.call(2)).end()
+    (await provider.call(2)).end()
     assert (await system.story(job_id)).types == ["queued", "started", "completed"]
 
 
-async def test_a_claim_that_merely_expired_is_renewed_and_the_job_goes_on(system: System, told: Told) -> None:
+async def test_a_claim_that_merely_expired_is_renewed_and_the_job_goes_on(
+    system: System, provider: ControlledProvider
+) -> None:
     async with running_worker(system.settings):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         async with system.commands() as command:
             await system.core.client.delete(ARQ_IN_PROGRESS + job_id)
             await command(f"SET {ARQ_IN_PROGRESS}{job_id} ")
@@ -143,14 +145,14 @@ async def test_a_claim_that_merely_expired_is_renewed_and_the_job_goes_on(system
         story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "completed"]
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
 
 
-async def test_a_job_that_its_own_worker_takes_again_goes_on(system: System, told: Told) -> None:
+async def test_a_job_that_its_own_worker_takes_again_goes_on(system: System, provider: ControlledProvider) -> None:
     """Redis was away for longer than the lease, and the next take comes before the next beat."""
     async with running_worker(system.settings.model_copy(update={"lease_s": LONG_S})):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("One ")
         await system.until(job_id, EventType.DELTA)
         async with system.commands() as command:
@@ -163,14 +165,14 @@ async def test_a_job_that_its_own_worker_takes_again_goes_on(system: System, tol
 
     assert story.types == ["queued", "started", "delta", "delta", "completed"]
     assert story.text == "One text"
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
     assert await system.queue_keys(job_id) == []
 
 
-async def test_a_job_that_outlives_many_leases_is_run_once(system: System, told: Told) -> None:
+async def test_a_job_that_outlives_many_leases_is_run_once(system: System, provider: ControlledProvider) -> None:
     async with running_worker(system.settings), running_worker(system.settings):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         async with system.commands() as command:
             for _ in range(3 * BEATS_PER_LEASE):
                 await command(f"SET {ARQ_IN_PROGRESS}{job_id} ")
@@ -179,23 +181,25 @@ async def test_a_job_that_outlives_many_leases_is_run_once(system: System, told:
         story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "delta", "completed"]
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
 
 
-async def test_a_claim_that_another_worker_holds_ends_the_execution(system: System, told: Told) -> None:
+async def test_a_claim_that_another_worker_holds_ends_the_execution(
+    system: System, provider: ControlledProvider
+) -> None:
     async with running_worker(system.settings):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         await system.core.client.set(ARQ_IN_PROGRESS + job_id, "another.1")
         await call.until_closed()
 
     assert (await system.job(job_id)).status is State.RUNNING
 
 
-async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, told: Told) -> None:
+async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, provider: ControlledProvider) -> None:
     async with running_worker(system.settings):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         async with system.commands() as command:
             await system.lose(job_id)
             for _ in range(2):
@@ -208,7 +212,7 @@ async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, tol
     assert await system.queue_keys(job_id) == []
 
 
-async def test_a_job_whose_workers_died_at_the_same_place_fails(system: System, told: Told) -> None:
+async def test_a_job_whose_workers_died_at_the_same_place_fails(system: System, provider: ControlledProvider) -> None:
     job_id = await system.submit()
     first = await system.core.begin(job_id, "dead.1")
     assert await system.core.append(frames_of(first, 2, "rolled ", "back")) == [Written()]
@@ -222,15 +226,17 @@ async def test_a_job_whose_workers_died_at_the_same_place_fails(system: System, 
     assert story.end["usage"]["completion_tokens"] == 3
     assert story.code == "poison_job"
     assert story.end["error"]["message"] == "The job lost 2 workers in a row without progress."
-    assert told.calls == []
+    assert provider.calls == []
     assert await system.queue_keys(job_id) == []
 
 
-async def test_a_job_whose_workers_died_at_different_places_goes_on(system: System, told: Told) -> None:
+async def test_a_job_whose_workers_died_at_different_places_goes_on(
+    system: System, provider: ControlledProvider
+) -> None:
     job_id = await system.submit()
     await system.core.begin(job_id, "dead.1", progress=Progress(crashes=1, died_at=2 * NEAR_DELTAS))
     async with running_worker(system.settings):
-        (await told.call()).end()
+        (await provider.call()).end()
         story = await system.story(job_id)
 
     assert story.types[-1] == "completed"
@@ -238,25 +244,25 @@ async def test_a_job_whose_workers_died_at_different_places_goes_on(system: Syst
 
 
 async def test_a_job_that_is_taken_again_while_it_is_handed_back_is_held_like_any_other(
-    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give_back = Queue.give_back
 
     async def slow_give_back(queue: Queue, claim: Claim) -> bool:
         given = await give_back(queue, claim)
-        await told.call(1)
+        await provider.call(1)
         return given
 
     monkeypatch.setattr(Queue, "give_back", slow_give_back)
     monkeypatch.setattr(pump, "KEEP_BYTES", 0)
     async with running_worker(system.settings):
         job_id = await system.submit()
-        first = await told.call()
+        first = await provider.call()
         first.say("forgotten")
         await system.until(job_id, EventType.DELTA)
         await forget_last_word(system, job_id)
         first.end()
-        second = await told.call(1)
+        second = await provider.call(1)
         async with system.commands() as command:
             for _ in range(3 * BEATS_PER_LEASE):
                 await command(f"GET {ARQ_IN_PROGRESS}{job_id}")
@@ -265,12 +271,12 @@ async def test_a_job_that_is_taken_again_while_it_is_handed_back_is_held_like_an
         story = await system.story(job_id)
 
     assert story.text == "kept"
-    assert len(told.calls) == 2
+    assert len(provider.calls) == 2
 
 
 @pytest.mark.parametrize(("kind", "step"), [(JobRun, "run"), (JobRun, "_holds")], ids=["just taken", "record read"])
 async def test_a_worker_that_is_frozen_before_its_begin_does_not_take_the_job_from_its_heir(
-    system: System, told: Told, monkeypatch: pytest.MonkeyPatch, kind: type, step: str
+    system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch, kind: type, step: str
 ) -> None:
     frozen, thawed = asyncio.Event(), asyncio.Event()
     go_on = getattr(kind, step)
@@ -294,48 +300,52 @@ async def test_a_worker_that_is_frozen_before_its_begin_does_not_take_the_job_fr
     assert await system.core.story(job_id) == ["0-1 queued", "1-1 started"]
     assert (await system.job(job_id)).attempts == 1
     assert await system.core.client.get(ARQ_IN_PROGRESS + job_id) == b"heir.1"
-    assert told.calls == []
+    assert provider.calls == []
 
 
 async def test_a_job_that_kills_each_worker_that_runs_it_fails_and_the_next_one_lives(
-    system: System, told: Told, processes: Processes
+    system: System, provider: ControlledProvider, processes: Processes
 ) -> None:
     job_id = await system.submit(model="poison")
     for number in range(2):
         victim = await processes.worker()
-        (await told.call(number)).say("x")
+        (await provider.call(number)).say("x")
         await system.until(job_id, EventType.DELTA, count=number + 1)
         await victim.crash()
     await processes.worker()
     story = await system.story(job_id)
     after = await system.submit(model="harmless")
-    (await told.call_for("harmless")).end()
+    (await provider.call_for("harmless")).end()
 
     assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "failed"]
     assert story.code == "poison_job"
     assert (await system.story(after)).types == ["queued", "started", "completed"]
-    assert [call.model for call in told.calls] == ["poison", "poison", "harmless"]
+    assert [call.model for call in provider.calls] == ["poison", "poison", "harmless"]
     assert await system.queue_keys(job_id) == []
 
 
-async def test_a_job_that_redis_kept_from_starting_is_taken_again_after_its_lease(system: System, told: Told) -> None:
+async def test_a_job_that_redis_kept_from_starting_is_taken_again_after_its_lease(
+    system: System, provider: ControlledProvider
+) -> None:
     job_id = await system.submit()
     await system.core.client.lpush(ARQ_RETRY + job_id, "no number")  # type: ignore[misc]
     with captured_logs() as logs:
         async with running_worker(system.settings):
             await logs.wait_for("dispatcher.not_started")
             await system.core.client.delete(ARQ_RETRY + job_id)
-            (await told.call()).end()
+            (await provider.call()).end()
             story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "completed"]
     assert story.events[1].json()["attempt"] == 1
 
 
-async def test_last_words_that_redis_forgot_are_sent_again_before_the_end(system: System, told: Told) -> None:
+async def test_last_words_that_redis_forgot_are_sent_again_before_the_end(
+    system: System, provider: ControlledProvider
+) -> None:
     async with running_worker(system.settings):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("kept")
         await system.until(job_id, EventType.DELTA)
         await forget_last_word(system, job_id)
@@ -343,21 +353,21 @@ async def test_last_words_that_redis_forgot_are_sent_again_before_the_end(system
         story = await system.story(job_id)
 
     assert (story.types, story.text) == (["queued", "started", "delta", "completed"], "kept")
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
 
 
 async def test_a_job_whose_last_words_nobody_kept_is_run_again_and_costs_no_attempt(
-    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "KEEP_BYTES", 0)
     async with running_worker(system.settings):
         job_id = await system.submit()
-        first = await told.call()
+        first = await provider.call()
         first.say("forgotten")
         await system.until(job_id, EventType.DELTA)
         await forget_last_word(system, job_id)
         first.end()
-        second = await told.call(1)
+        second = await provider.call(1)
         second.say("kept")
         second.end()
         story = await system.story(job_id)

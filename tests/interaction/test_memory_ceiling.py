@@ -5,9 +5,9 @@ from pathlib import Path
 from shared.config.settings import Settings
 from shared.process.embedded_valkey import EmbeddedValkey
 from tests.interaction.test_tenant_bounds import CALLS
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import captured_logs
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Told
 
 CEILING = 32 * 1024 * 1024
 
@@ -30,13 +30,13 @@ async def stored(system: System) -> set[bytes]:
 async def test_a_nearly_full_server_takes_no_new_jobs_and_ends_those_that_run(
     settings: Settings, tmp_path: Path
 ) -> None:
-    told, valkey = Told(), EmbeddedValkey(tmp_path / "small", max_memory=CEILING)
+    provider, valkey = ControlledProvider(), EmbeddedValkey(tmp_path / "small", max_memory=CEILING)
     await valkey.start()
     try:
         own = settings.model_copy(update={"redis_url": valkey.url})
-        async with running_system(own) as system, running_worker(own, told):
+        async with running_system(own) as system, running_worker(own, provider):
             running = await system.submit()
-            call = await told.call()
+            call = await provider.call()
             call.say("one ")
             with captured_logs() as logs:
                 await fill(system)

@@ -13,11 +13,11 @@ from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from shared.model.events import EventType
 from tests.support.client import TIMEOUT_S, Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import frozen
 from tests.support.gateway import running_gateway
 from tests.support.processes import Processes
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Told
 from tests.support.valkey import running_valkey
 
 METRICS = "/metrics"
@@ -63,19 +63,19 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 
 async def test_jobs_that_complete_fail_and_are_cancelled_are_counted_exactly(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         for number in range(2):
             job_id = await system.submit()
-            call = await told.call(number)
+            call = await provider.call(number)
             call.say("Hello", " there")
             call.end(usage=USAGE)
             await system.story(job_id)
         job_id = await system.submit()
-        (await told.call(2)).fail(ProviderRefused("No.", code="rate_limit_exceeded"))
+        (await provider.call(2)).fail(ProviderRefused("No.", code="rate_limit_exceeded"))
         await system.story(job_id)
         job_id = await system.submit()
-        (await told.call(3)).say("Hel")
+        (await provider.call(3)).say("Hel")
         await system.until(job_id, EventType.DELTA)
         await system.cancel(job_id)
         await system.story(job_id)
@@ -88,9 +88,9 @@ async def test_jobs_that_complete_fail_and_are_cancelled_are_counted_exactly(sys
     assert series("jobs_ended_total", status="completed", code="") == 2
     assert series("jobs_ended_total", status="failed", code="rate_limit_exceeded") == 1
     assert series("jobs_ended_total", status="cancelled", code="cancelled") == 1
-    assert series("provider_failures_total", provider="told", code="rate_limit_exceeded") == 1
+    assert series("provider_failures_total", provider="mock", code="rate_limit_exceeded") == 1
     assert (series("executions_total"), series("rollbacks_total")) == (4, 0)
-    assert series("deltas_total", provider="told") == 5
+    assert series("deltas_total", provider="mock") == 5
     assert series("tokens_total", type="completion") == 2 * 2 + 1
     assert series("first_token_seconds_count") == 3
     assert series("token_gap_seconds_count") == 2
@@ -114,16 +114,16 @@ async def test_a_job_that_is_cancelled_before_a_worker_had_it_is_counted_by_its_
 
 
 async def test_a_job_that_starts_over_is_one_job_two_executions_and_a_rollback(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told) as worker:
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider) as worker:
         job_id = await system.submit()
-        (await told.call()).say("Hel")
+        (await provider.call()).say("Hel")
         await system.until(job_id, EventType.DELTA)
         worker.drain()
         worker.hurry()
         await worker.stopped()
-    async with running_worker(system.settings, told):
-        call = await told.call(1)
+    async with running_worker(system.settings, provider):
+        call = await provider.call(1)
         call.say("Hello")
         call.end()
         await system.story(job_id)
@@ -136,7 +136,7 @@ async def test_a_job_that_starts_over_is_one_job_two_executions_and_a_rollback(s
 
 async def test_a_repeated_idempotency_key_is_no_second_job(system: System) -> None:
     for _ in range(2):
-        body = {"model": "told", "messages": [{"role": "user", "content": "Hello?"}]}
+        body = {"model": "mock", "messages": [{"role": "user", "content": "Hello?"}]}
         await system.client.post("/v1/jobs", body, headers={"Idempotency-Key": "once"})
 
     assert (await scrape(system.client))("jobs_submitted_total") == 1
@@ -180,10 +180,10 @@ async def test_readers_are_counted_while_they_read_and_when_they_come_back(syste
 
 
 async def test_nothing_of_a_caller_is_in_it(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(text="a secret prompt", model="a-model-of-alices")
-        call = await told.call()
+        call = await provider.call()
         call.say("a secret answer")
         call.end()
         await system.story(job_id)
@@ -227,7 +227,7 @@ async def test_a_worker_that_dies_is_shown_until_its_time_is_over(system: System
 async def test_without_redis_a_gateway_tells_its_own_and_that_redis_is_away(settings: Settings, tmp_path: Path) -> None:
     async with running_valkey(tmp_path) as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url})
-        async with running_gateway(own) as gateway, running_worker(own, Told()):
+        async with running_gateway(own) as gateway, running_worker(own, ControlledProvider()):
             async with asyncio.timeout(TIMEOUT_S):
                 while "worker" not in (series := await scrape(gateway.client)).roles():
                     pass
@@ -309,7 +309,7 @@ async def test_whoever_names_no_format_gets_the_plain_text(client: Client) -> No
 async def test_where_metrics_are_off_nobody_publishes_and_there_is_nothing_to_read(settings: Settings) -> None:
     off = settings.model_copy(update={"metrics": False})
     async with running_system(off) as system:
-        async with running_worker(off, Told(on_call=lambda call: call.end())):
+        async with running_worker(off, ControlledProvider(on_call=lambda call: call.end())):
             await system.story(await system.submit())
             answer = await system.client.as_("sk-root").get(METRICS)
         assert (answer.status, answer.json()["detail"]) == (

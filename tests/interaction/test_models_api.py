@@ -14,10 +14,10 @@ from shared.model.errors import ModelNotFound, ProviderRefused
 from shared.model.model_names import ModelListing
 from shared.store.catalog import ModelCatalog
 from tests.support.client import Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.log_writer import JobSide
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Told
 from tests.support.upstream import running_upstream
 from tests.unit.worker.execution.test_pump import ManualClock
 
@@ -162,8 +162,8 @@ async def strict(settings: Settings) -> AsyncIterator[Gateway]:
 async def keys_of(writing: JobSide) -> set[bytes]:
     """Return all keys but the processes' metrics."""
     found: list[bytes] = await writing.client.keys(f"{writing.keys.prefix}:*")
-    told = (writing.keys.processes, writing.keys.metrics(""))
-    return {key for key in found if not key.decode().startswith(told)}
+    reported = (writing.keys.processes, writing.keys.metrics(""))
+    return {key for key in found if not key.decode().startswith(reported)}
 
 
 @pytest.mark.parametrize(("path", "body"), CALLS)
@@ -236,10 +236,10 @@ async def test_a_model_with_a_route_exists_whatever_is_listed(settings: Settings
 
 
 async def test_a_dead_letter_whose_model_is_gone_is_not_requeued(settings: Settings, catalog: ModelCatalog) -> None:
-    told = Told()
-    async with running_system(settings) as system, running_worker(settings, told):
+    provider = ControlledProvider()
+    async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await system.submit(model="gone")
-        (await told.call()).fail(ProviderRefused("Not that.", code="model_not_found"))
+        (await provider.call()).fail(ProviderRefused("Not that.", code="model_not_found"))
         await system.story(job_id)
     await catalog.publish(ModelListing(("this",), complete=True))
 

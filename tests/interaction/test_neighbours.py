@@ -13,8 +13,8 @@ from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from tests.interaction.test_access import NOBODY
 from tests.support.client import Client
+from tests.support.controlled_provider import Call, ControlledProvider
 from tests.support.system import System, ask, read_story, running_system, running_worker
-from tests.support.told import Call, Told
 
 ROUNDS = 5
 TEXT = "Exactly this."
@@ -56,7 +56,7 @@ async def dead_letters(client: Client) -> None:
 
 async def references(client: Client) -> None:
     items = [{"type": "item_reference", "id": f"msg_{NOBODY[:-2]}{n}_0"} for n in range(10, 30)]
-    await client.post("/v1/responses", {"model": "told", "input": items})
+    await client.post("/v1/responses", {"model": "mock", "input": items})
 
 
 async def cancels(client: Client) -> None:
@@ -132,7 +132,7 @@ async def test_a_neighbours_worst_costs_no_request_and_no_token(settings: Settin
             "max_dead_letters": 20,
         }
     )
-    async with running_system(shared) as system, running_worker(shared, Told(answer)):
+    async with running_system(shared) as system, running_worker(shared, ControlledProvider(answer)):
         bob = system.client.as_("sk-bob")
         async with nuisances(bob) as done, asyncio.timeout(60):
             rounds = 0

@@ -9,9 +9,9 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.process.embedded_valkey import EmbeddedValkey
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import frozen
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Told
 from tests.support.valkey import running_valkey
 
 BOUND = 16 * 1024
@@ -66,10 +66,10 @@ async def settled(measure: Callable[[], int]) -> int:
 async def test_a_frozen_redis_stops_the_reading_of_the_provider_and_nothing_is_lost(
     system: System, own_valkey: EmbeddedValkey, pass_time: Callable[[float], None]
 ) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         with frozen(own_valkey) as thaw:
             call.say(*WORDS)
             call.end()
@@ -87,10 +87,10 @@ async def test_a_frozen_redis_stops_the_reading_of_the_provider_and_nothing_is_l
 
 
 async def test_each_job_has_a_bound_of_its_own(system: System, own_valkey: EmbeddedValkey) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_ids = [await system.submit(model=f"m{number}") for number in range(5)]
-        calls = [await told.call_for(f"m{number}") for number in range(5)]
+        calls = [await provider.call_for(f"m{number}") for number in range(5)]
         with frozen(own_valkey) as thaw:
             for call in calls:
                 call.say(*WORDS[:200])
@@ -105,10 +105,10 @@ async def test_each_job_has_a_bound_of_its_own(system: System, own_valkey: Embed
 
 
 async def test_a_redis_without_room_holds_the_provider_back_until_there_is_some(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         await system.core.client.config_set("maxmemory", "1")
         call.say(*WORDS)
         call.end()

@@ -291,8 +291,8 @@ async def test_where_the_system_allows_few_files_there_are_fewer_connections_and
             writer.close()
         await program.stop()
 
-    told = [(line["event"], line["connections"]) for line in at_peace(program) if line["level"] == "warning"]
-    assert told == [("gateway.few_files", 20), ("gateway.full", 20)]
+    reported = [(line["event"], line["connections"]) for line in at_peace(program) if line["level"] == "warning"]
+    assert reported == [("gateway.few_files", 20), ("gateway.full", 20)]
 
 
 async def until_answered(client: Client) -> None:

@@ -19,10 +19,10 @@ from shared.store.jobs import EMPTY_SHA256, Store
 from shared.store.keys import ARQ_JOB
 from shared.store.queue import JOB_CHECK_S
 from tests.support.completion import completion_steps_of
+from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Told, told_upstream
 from tests.support.valkey import running_valkey
 from worker.dispatch.reaper import Reaper
 
@@ -97,19 +97,19 @@ class Reaping:
 
 
 async def test_a_job_that_waits_past_its_deadline_expires_though_no_slot_is_free(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         running = await system.submit(model="running")
-        await told.call_for("running")
+        await provider.call_for("running")
         waiting = await system.submit(model="waiting", timeout_s=SOON_S)
         story = await system.story(waiting)
-        (await told.call_for("running")).end()
+        (await provider.call_for("running")).end()
         assert (await system.story(running)).types[-1] == "completed"
 
     assert await system.queue_keys(waiting) == []
     assert (story.types, story.code) == (["queued", "expired"], "deadline_passed")
     assert (story.end["usage"], story.end["sha256"]) == (None, EMPTY_SHA256)
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
 
 
 async def test_a_running_job_whose_worker_does_not_see_to_its_deadline_expires(system: System) -> None:
@@ -117,7 +117,7 @@ async def test_a_running_job_whose_worker_does_not_see_to_its_deadline_expires(s
     await left_behind(system, job_id, "some ", "words")
     await over(system, job_id)
     await system.check_next(job_id)
-    async with running_worker(system.settings, Told()):
+    async with running_worker(system.settings, ControlledProvider()):
         story = await system.story(job_id)
 
     assert (story.types, story.code) == (["queued", "started", "delta", "delta", "expired"], "deadline_passed")
@@ -130,10 +130,10 @@ async def test_a_running_job_whose_worker_does_not_see_to_its_deadline_expires(s
 
 
 async def test_an_abandoned_job_that_runs_is_cancelled_as_abandoned(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("Is anybody there?")
         await system.until(job_id, EventType.DELTA)
         await system.write(job_id, abandon_at=1)
@@ -147,10 +147,10 @@ async def test_an_abandoned_job_that_runs_is_cancelled_as_abandoned(system: Syst
 
 
 async def test_an_abandoned_job_that_waits_is_cancelled_as_abandoned(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         await system.submit(model="running")
-        await told.call_for("running")
+        await provider.call_for("running")
         waiting = await system.submit(model="waiting")
         await system.write(waiting, abandon_at=1)
         await system.core.queue.schedule_check([waiting], 0)
@@ -160,10 +160,10 @@ async def test_an_abandoned_job_that_waits_is_cancelled_as_abandoned(system: Sys
 
 
 async def test_a_caller_that_comes_back_in_time_keeps_its_job(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         kept, abandoned = [await system.submit(model=model) for model in ("kept", "abandoned")]
-        call = await told.call_for("kept")
+        call = await provider.call_for("kept")
         for job_id, score in ((kept, 1), (abandoned, 2)):
             await system.write(job_id, abandon_at=1)
             await system.write(kept, abandon_at=10**14)
@@ -178,10 +178,10 @@ async def test_a_caller_that_comes_back_in_time_keeps_its_job(system: System) ->
 
 
 async def test_a_cancel_that_a_frozen_worker_does_not_answer_is_carried_out_by_another(system: System) -> None:
-    async with told_upstream() as (told, url), Processes(system.settings) as processes:
+    async with controlled_upstream() as (provider, url), Processes(system.settings) as processes:
         frozen = await processes.worker(upstream_url=url)
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("some ", "words")
         await system.until(job_id, EventType.DELTA, count=2)
         await processes.worker(upstream_url=url, lease_s=1.0)  # as long as it first waits, on a server that is young
@@ -208,7 +208,7 @@ async def test_a_job_that_the_queue_has_lost_is_found_and_run(system: System) ->
     assert await system.queue_keys(job_id) == ["active"]
     await system.check_next(job_id)
     with captured_logs() as logs:
-        async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+        async with running_worker(system.settings, ControlledProvider(on_call=lambda call: call.end())):
             story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "completed"]
@@ -227,7 +227,7 @@ async def test_a_job_whose_message_alone_is_lost_is_found_and_run(system: System
         {"t": None, "f": ARQ_FUNCTION, "a": [job_id], "k": {}, "et": created_ms(job_id)}
     )
     await system.due(job_id)
-    async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+    async with running_worker(system.settings, ControlledProvider(on_call=lambda call: call.end())):
         assert (await system.story(job_id)).types[-1] == "completed"
 
 
@@ -235,8 +235,8 @@ async def test_a_job_whose_message_alone_is_lost_is_found_and_run(system: System
 
 
 async def test_what_is_left_of_a_job_that_has_ended_is_removed(system: System) -> None:
-    told = Told(on_call=lambda call: call.end())
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider(on_call=lambda call: call.end())
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
         before = (await system.story(job_id)).events
     # As if its worker had died between the terminal event and the last completion step.
@@ -248,20 +248,20 @@ async def test_what_is_left_of_a_job_that_has_ended_is_removed(system: System) -
     await out_of_reach(system, witness)
     await over(system, witness)
     await system.check_next(witness, 2)
-    async with running_worker(system.settings, told):
+    async with running_worker(system.settings, provider):
         assert (await system.story(witness)).types[-1] == "expired"
 
     assert await system.queue_keys(job_id) == []
     assert (await system.story(job_id)).events == before
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
 
 
 @pytest.mark.parametrize("request_is_gone", [False, True])
 async def test_a_job_that_has_ended_is_not_run_again_by_the_worker_that_takes_it(
     system: System, request_is_gone: bool
 ) -> None:
-    told = Told(on_call=lambda call: call.end())
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider(on_call=lambda call: call.end())
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
         before = (await system.story(job_id)).events
         client = system.core.client
@@ -276,7 +276,7 @@ async def test_a_job_that_has_ended_is_not_run_again_by_the_worker_that_takes_it
 
     assert await system.queue_keys(job_id) == []
     assert (await system.story(job_id)).events == before
-    assert [call.model for call in told.calls] == ["told", "next"]
+    assert [call.model for call in provider.calls] == ["mock", "next"]
 
 
 async def test_a_job_without_a_record_is_forgotten(system: System) -> None:
@@ -471,17 +471,17 @@ async def test_a_job_that_nobody_can_read_and_that_has_ended_is_forgotten(system
 
 
 async def test_a_job_that_is_in_order_is_left_alone(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(ask(timeout_s=LONG_S))
-        await told.call()
+        await provider.call()
         await system.check_next(job_id)
         with captured_logs() as logs:
             reaper = Reaping(system.core)
             await reaper.sweep()
         assert reaper.ended == []
         assert logs.named("reconciler.put_back") == []
-        (await told.call()).end()
+        (await provider.call()).end()
         story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "completed"]

@@ -16,10 +16,10 @@ from shared.store.queue import Queue
 from shared.store.reconcile_marker import ReconcileMarker
 from shared.store.server_check import RedisServer
 from shared.store.tenant_lists import TenantLists
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import TIMEOUT_S, captured_logs, frozen, open_core
 from tests.support.short_settings import stream_redis_url_of
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Told
 from tests.support.valkey import running_valkey
 from worker.dispatch.reaper import Reaper
 from worker.dispatch.reconciler import identity_of
@@ -54,11 +54,11 @@ async def forget(valkey: EmbeddedValkey, tmp_path: Path) -> None:
 async def test_jobs_that_the_queue_forgot_are_run_and_a_running_one_goes_on(
     system: System, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
-    told = Told(on_call=lambda call: None if call.model == "running" else call.end())
+    provider = ControlledProvider(on_call=lambda call: None if call.model == "running" else call.end())
     settings = system.settings.model_copy(update={"worker_slots": 1})
-    async with running_worker(settings, told):
+    async with running_worker(settings, provider):
         running = await system.submit(model="running")
-        call = await told.call_for("running")
+        call = await provider.call_for("running")
         call.say("before ")
         await system.until(running, EventType.DELTA)
         waiting = [await system.submit(model=f"waiting-{number}") for number in range(3)]
@@ -72,18 +72,18 @@ async def test_jobs_that_the_queue_forgot_are_run_and_a_running_one_goes_on(
 
     assert (story.types, story.text) == (["queued", "started", "delta", "delta", "completed"], "before and after")
     assert [each.types for each in stories] == [["queued", "started", "completed"]] * 3
-    assert len(told.calls) == 4
+    assert len(provider.calls) == 4
 
 
 async def test_a_fleet_that_was_restarted_together_with_its_queue_finds_what_was_forgotten(
     system: System, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
-    async with running_worker(system.settings, Told()):
+    async with running_worker(system.settings, ControlledProvider()):
         with captured_logs() as logs:
             await logs.wait_for("reconciler.completed")
     job_id = await system.submit()
     await forget(queue_server, tmp_path)
-    async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+    async with running_worker(system.settings, ControlledProvider(on_call=lambda call: call.end())):
         story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "completed"]
@@ -91,7 +91,7 @@ async def test_a_fleet_that_was_restarted_together_with_its_queue_finds_what_was
 
 async def test_jobs_are_compared_once_for_each_server(system: System) -> None:
     with captured_logs() as logs:
-        async with running_worker(system.settings, Told()):
+        async with running_worker(system.settings, ControlledProvider()):
             await logs.wait_for("reconciler.completed")
     async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
         server = await identity_of(jobs.store, system.core.queue)
@@ -104,11 +104,11 @@ async def test_jobs_are_compared_once_for_each_server(system: System) -> None:
 async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: System, tmp_path: Path) -> None:
     async with running_valkey(tmp_path / "jobs") as jobs_server:
         own = system.settings.model_copy(update={"stream_redis_url": jobs_server.url})
-        told = Told(on_call=lambda call: call.end())
+        provider = ControlledProvider(on_call=lambda call: call.end())
         async with running_system(own) as apart, open_core(jobs_server.url, own.key_prefix) as jobs:
             # A worker that is stopped meanwhile would leave its claim behind for as long as the test waits.
             with captured_logs() as logs:
-                async with running_worker(own, told):
+                async with running_worker(own, provider):
                     job_id = await apart.submit()
                     await apart.story(job_id)
                     await logs.wait_for("reconciler.completed")
@@ -118,7 +118,7 @@ async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: S
             await jobs.client.execute_command("XDEL", jobs.keys.job(job_id).log, last)
             await jobs_server.stop()
             await jobs_server.start()
-            async with running_worker(own, told), asyncio.timeout(2 * TIMEOUT_S):
+            async with running_worker(own, provider), asyncio.timeout(2 * TIMEOUT_S):
                 while not (await jobs.job(job_id)).ended:
                     pass
 
@@ -133,7 +133,7 @@ async def test_a_worker_that_is_stopped_while_it_reconciles_lets_another_one_sta
         await asyncio.Event().wait()
 
     monkeypatch.setattr(TenantLists, "relist", endless)
-    async with running_worker(system.settings, Told()):
+    async with running_worker(system.settings, ControlledProvider()):
         await asyncio.wait_for(begun.wait(), TIMEOUT_S)
 
     async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
@@ -154,14 +154,14 @@ async def test_a_reconciliation_that_fails_is_tried_again_at_once(
             raise BusyLoadingError("LOADING Redis is loading the dataset in memory")
         return await restore(queue, *args, **options)
 
-    told = Told()
+    provider = ControlledProvider()
     await system.submit()
     monkeypatch.setattr(Queue, "restore", loading)
     with captured_logs() as logs:
-        async with running_worker(system.settings, told):
+        async with running_worker(system.settings, provider):
             await logs.wait_for("reconciler.redis_lost")
             await logs.wait_for("reconciler.completed")
-            (await told.call()).end()
+            (await provider.call()).end()
 
 
 async def test_a_job_that_nobody_can_read_and_the_queue_forgot_is_put_back_and_ended(
@@ -171,7 +171,7 @@ async def test_a_job_that_nobody_can_read_and_the_queue_forgot_is_put_back_and_e
     async with open_core(stream_redis_url_of(system.settings), system.settings.key_prefix) as jobs:
         await jobs.client.hset(jobs.keys.job(job_id).record, "v", "99")  # type: ignore[misc]
         await forget(queue_server, tmp_path)
-        async with system.commands() as command, running_worker(system.settings, Told()):
+        async with system.commands() as command, running_worker(system.settings, ControlledProvider()):
             await command(f"DEL {ARQ_JOB}{job_id}")
         assert await jobs.story(job_id) == ["0-1 queued", "1-1 failed"]
 
@@ -186,13 +186,13 @@ async def test_a_jobs_server_that_is_away_for_two_leases_restarts_no_job(
         own = settings.model_copy(
             update={"stream_redis_url": job_server.url, "lease_s": LEASE_S, "gap_timeout_s": 60.0}
         )
-        busy, told = own.model_copy(update={"worker_slots": 1}), Told()
-        async with running_system(own) as system, running_worker(busy, told):
+        busy, provider = own.model_copy(update={"worker_slots": 1}), ControlledProvider()
+        async with running_system(own) as system, running_worker(busy, provider):
             job_id = await system.submit()
-            call = await told.call()
+            call = await provider.call()
             call.say("before ")
             await system.until(job_id, EventType.DELTA)
-            async with running_worker(own, told), system.commands() as command:
+            async with running_worker(own, provider), system.commands() as command:
                 with frozen(job_server) as thaw:
                     for beat in range(2 * BEATS_PER_LEASE):
                         await command(f"SET {ARQ_IN_PROGRESS}{job_id} ")
@@ -203,7 +203,7 @@ async def test_a_jobs_server_that_is_away_for_two_leases_restarts_no_job(
                 story = await system.story(job_id)
 
     assert (story.types, story.text) == (["queued", "started", "delta", "delta", "completed"], "before and after")
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
 
 
 async def test_a_worker_waits_for_the_younger_of_its_servers(
@@ -223,5 +223,5 @@ async def test_a_worker_waits_for_the_younger_of_its_servers(
     monkeypatch.setattr(Reaper, "__init__", noted)
     async with running_valkey(tmp_path / "jobs") as job_server:
         own = settings.model_copy(update={"stream_redis_url": job_server.url, "lease_s": 600.0})
-        async with running_worker(own, Told()):
+        async with running_worker(own, ControlledProvider()):
             assert waits[0] > 500.0

@@ -11,12 +11,12 @@ from shared.store.keys import Keys
 from shared.store.refusals import PassingRefusal, name_of
 from shared.store.rights import acl_rules
 from shared.store.server_check import check_server
+from tests.support.controlled_provider import Call, ControlledProvider
 from tests.support.core import Core, open_core
 from tests.support.endless import endless_keys
 from tests.support.redis_servers import redis_8, running_redis
 from tests.support.refusals import PASSING, Refusing
 from tests.support.system import ask, running_system, running_worker
-from tests.support.told import Call, Told
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def test_jobs_run_on_redis_8_with_the_listed_rights_and_leave_nothing(url:
         rules = acl_rules(Keys(settings.key_prefix))
         await admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", *rules)
         own = settings.model_copy(update={"redis_url": "redis://app:secret@" + url.rpartition("@")[2]})
-        async with running_system(own) as system, running_worker(own, Told(answer)):
+        async with running_system(own) as system, running_worker(own, ControlledProvider(answer)):
             story = await system.story(await system.submit())
             assert (story.types[-1], story.text) == ("completed", "Hello")
             chat = await system.client.post("/v1/chat/completions", ask())

@@ -8,10 +8,10 @@ import pytest
 
 from shared.config.settings import Settings
 from shared.process.embedded_valkey import EmbeddedValkey
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import captured_logs
 from tests.support.refusals import PASSING, Refusing, without_the_right
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Told
 from tests.support.valkey import running_valkey
 
 
@@ -63,10 +63,10 @@ async def test_a_missing_right_is_a_503_whose_log_names_the_command(own: Own) ->
 
 
 async def test_a_job_that_runs_while_its_rights_are_missing_ends_once_they_are_back(own: Own) -> None:
-    told = Told()
-    async with running_worker(own.system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(own.system.settings, provider):
         job_id = await own.system.submit()
-        call = await told.call()
+        call = await provider.call()
         with captured_logs() as logs:
             async with without_the_right(own.system.core.client, own.valkey.url, own.folder):
                 call.say("still ", "there")

@@ -16,11 +16,11 @@ from shared.store.answers import Written
 from shared.store.client import REDIS_DOWN
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from tests.support.client import Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import captured_logs, frames_of
 from tests.support.gateway import running_gateway
 from tests.support.processes import Processes, Running
 from tests.support.system import System, ask, proven, read_story, running_system, running_worker
-from tests.support.told import Told
 from tests.support.upstream import ask as scripted
 from tests.support.upstream import expected_text
 from tests.support.valkey import running_valkey
@@ -75,15 +75,18 @@ async def test_a_job_that_waited_through_a_restart_of_everything_is_run(settings
             job_id = await system.submit()
         await valkey.stop()
         await valkey.start()
-        async with running_system(own) as system, running_worker(own, Told(on_call=lambda call: call.end())):
+        async with (
+            running_system(own) as system,
+            running_worker(own, ControlledProvider(on_call=lambda call: call.end())),
+        ):
             assert (await system.story(job_id)).types == ["queued", "started", "completed"]
 
 
 async def test_half_of_a_running_job_from_each_of_two_gateways(system: System) -> None:
-    told = Told()
-    async with running_gateway(system.settings) as other, running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_gateway(system.settings) as other, running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("One ", "half ")
         async with system.reading(job_id) as read:
             first = [await read() for _ in range(4)]
@@ -99,12 +102,12 @@ async def test_half_of_a_running_job_from_each_of_two_gateways(system: System) -
 
 
 async def test_redis_restarts_in_mid_stream_and_nobody_notices(settings: Settings, tmp_path: Path) -> None:
-    told = Told()
+    provider = ControlledProvider()
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url})
-        async with running_system(own) as system, running_worker(own, told):
+        async with running_system(own) as system, running_worker(own, provider):
             job_id = await system.submit()
-            call = await told.call()
+            call = await provider.call()
             call.say("Before, ")
             async with system.reading(job_id) as read:
                 seen = [await read() for _ in range(3)]
@@ -126,12 +129,12 @@ async def test_a_redis_that_was_away_for_longer_than_a_lease_costs_no_running_jo
     settings: Settings, tmp_path: Path
 ) -> None:
     """Their claims have ended, and each worker could take the job that the other still runs."""
-    told = Told()
+    provider = ControlledProvider()
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url, "lease_s": 4.0})
-        async with running_system(own) as system, running_worker(own, told), running_worker(own, told):
+        async with running_system(own) as system, running_worker(own, provider), running_worker(own, provider):
             job_ids = [await system.submit(model=f"m{number}") for number in range(10)]
-            calls = [await told.call_for(f"m{number}") for number in range(10)]
+            calls = [await provider.call_for(f"m{number}") for number in range(10)]
             with captured_logs() as logs:
                 await end_all_leases_and_the_server(system, job_ids)
                 await valkey.died()
@@ -144,14 +147,14 @@ async def test_a_redis_that_was_away_for_longer_than_a_lease_costs_no_running_jo
             stories = [await system.story(job_id) for job_id in job_ids]
 
     assert [story.types for story in stories] == [["queued", "started", "delta", "completed"]] * 10
-    assert len(told.calls) == 10
+    assert len(provider.calls) == 10
 
 
 async def test_after_an_outage_a_running_job_is_left_to_its_worker_for_a_lease(
     settings: Settings, tmp_path: Path
 ) -> None:
     """A worker that finds its Redis later than others."""
-    told = Told(on_call=lambda call: call.end())
+    provider = ControlledProvider(on_call=lambda call: call.end())
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url, "lease_s": 60.0})
         async with running_system(own) as system:
@@ -159,7 +162,7 @@ async def test_after_an_outage_a_running_job_is_left_to_its_worker_for_a_lease(
             execution = await system.core.begin(job_id, "other.1")
             await system.core.client.set(ARQ_RETRY + job_id, 1)  # as arq does for each job that it runs
             await system.core.client.zadd(system.lane, {job_id: 1e15})
-            async with running_worker(own, told):
+            async with running_worker(own, provider):
                 with captured_logs() as logs:
                     await end_all_leases_and_the_server(system, [job_id])
                     await valkey.died()
@@ -170,13 +173,13 @@ async def test_after_an_outage_a_running_job_is_left_to_its_worker_for_a_lease(
                 assert await system.core.append(frames_of(execution, 2, "still ", "mine")) == [Written()]
 
     assert story.types == ["queued", "started", "completed"]
-    assert [call.model for call in told.calls] == ["new"]
+    assert [call.model for call in provider.calls] == ["new"]
 
 
 async def test_a_worker_that_starts_after_its_redis_leaves_a_running_job_to_its_worker_for_a_lease(
     settings: Settings, tmp_path: Path
 ) -> None:
-    told = Told(on_call=lambda call: call.end())
+    provider = ControlledProvider(on_call=lambda call: call.end())
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url, "lease_s": 60.0})
         async with running_system(own) as system:
@@ -184,12 +187,12 @@ async def test_a_worker_that_starts_after_its_redis_leaves_a_running_job_to_its_
             execution = await system.core.begin(job_id, "other.1")
             await system.core.client.set(ARQ_RETRY + job_id, 1)
             await system.due(job_id)
-            async with running_worker(own, told):
+            async with running_worker(own, provider):
                 story = await system.story(await system.submit(model="new"))
                 assert await system.core.append(frames_of(execution, 2, "still ", "mine")) == [Written()]
 
     assert story.types == ["queued", "started", "completed"]
-    assert [call.model for call in told.calls] == ["new"]
+    assert [call.model for call in provider.calls] == ["new"]
 
 
 async def end_all_leases_and_the_server(system: System, job_ids: list[str]) -> None:
@@ -206,7 +209,7 @@ async def end_all_leases_and_the_server(system: System, job_ids: list[str]) -> N
 async def test_each_part_of_a_worker_tells_once_that_redis_is_lost_and_once_that_it_is_back(
     settings: Settings, tmp_path: Path
 ) -> None:
-    told = Told()
+    provider = ControlledProvider()
     parts = ("dispatcher.redis", "dispatcher.beat", "pump.redis", "reaper.redis")
     names = [*(f"{part}_{what}" for part in parts for what in ("lost", "back")), "feed.lost", "feed.back"]
     async with running_valkey(tmp_path / "own-valkey") as valkey:
@@ -214,9 +217,9 @@ async def test_each_part_of_a_worker_tells_once_that_redis_is_lost_and_once_that
         async with running_system(own) as system:
             with captured_logs() as logs:
                 structlog.configure(processors=[add_log_level, logs])
-                async with running_worker(own, told):
+                async with running_worker(own, provider):
                     job_id = await system.submit()
-                    call = await told.call()
+                    call = await provider.call()
                     await valkey.stop()
                     call.say("x")
                     for part in parts:
@@ -236,10 +239,10 @@ async def test_each_part_of_a_worker_tells_once_that_redis_is_lost_and_once_that
 
 
 async def test_a_story_is_the_same_for_whoever_reads_it_whenever(system: System) -> None:
-    told = Told()
-    async with running_gateway(system.settings) as other, running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_gateway(system.settings) as other, running_worker(system.settings, provider):
         job_id = await system.submit(ask("Who reads?"))
-        call = await told.call()
+        call = await provider.call()
         call.say("Everybody.")
         call.end()
         stories = [await read_story(client, job_id) for client in (system.client, other.client) for _ in range(2)]

@@ -26,9 +26,9 @@ from shared.model.routes import Continuation, OnStreamFailure
 from shared.store.answers import AppendAnswer, Taken
 from shared.store.executions import Executions
 from shared.store.replay_log import Entry, ReplayLog
+from tests.support.controlled_provider import Call, ControlledProvider, chunk_of
 from tests.support.core import TIMEOUT_S, frames_of
 from tests.support.system import PROMPT, System, ask, running_system, running_worker
-from tests.support.told import Call, Told, chunk_of
 from worker.model import retry
 
 BROKEN = ProviderUnreachable("The connection broke.")
@@ -54,9 +54,9 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 
 @pytest.fixture
-def told() -> Told:
+def provider() -> ControlledProvider:
     """Return the provider of the worker."""
-    return Told()
+    return ControlledProvider()
 
 
 def begun(call: Call) -> str | None:
@@ -66,39 +66,39 @@ def begun(call: Call) -> str | None:
     return text
 
 
-async def fail_first(told: Told, *words: str, error: AttemptFailed = BROKEN) -> None:
+async def fail_first(provider: ControlledProvider, *words: str, error: AttemptFailed = BROKEN) -> None:
     """The first call says this, then fails."""
-    call = await told.call()
+    call = await provider.call()
     call.say(*words)
     call.fail(error)
 
 
-async def answer(told: Told, number: int, *words: str, **end: Any) -> Call:
+async def answer(provider: ControlledProvider, number: int, *words: str, **end: Any) -> Call:
     """This call says this, and that is the answer."""
-    call = await told.call(number)
+    call = await provider.call(number)
     call.say(*words)
     call.end(**end)
     return call
 
 
-async def test_a_failure_before_the_first_token_is_not_seen(system: System, told: Told) -> None:
-    async with running_worker(system.settings, told):
+async def test_a_failure_before_the_first_token_is_not_seen(system: System, provider: ControlledProvider) -> None:
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        await fail_first(told)
-        again = await answer(told, 1, "Hello.", usage=USAGE)
+        await fail_first(provider)
+        again = await answer(provider, 1, "Hello.", usage=USAGE)
         story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "started", "delta", "completed"]
-    assert again.request == (await told.call()).request
+    assert again.request == (await provider.call()).request
     assert story.end["usage"] == {**USAGE, "source": "provider"}
 
 
-async def test_each_attempt_and_its_cause_is_told(system: System, told: Told) -> None:
+async def test_each_attempt_and_its_cause_is_told(system: System, provider: ControlledProvider) -> None:
     limited = ProviderRefused("Slow down.", code="rate_limit_exceeded", retry_after_s=0.01)
-    async with running_worker(system.settings, told):
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        await fail_first(told, error=limited)
-        await answer(told, 1, "Hello.")
+        await fail_first(provider, error=limited)
+        await answer(provider, 1, "Hello.")
         await system.story(job_id)
     job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
 
@@ -113,14 +113,16 @@ async def test_each_attempt_and_its_cause_is_told(system: System, told: Told) ->
     }
     assert (second["error"], second["ended_at"]) == (None, job["ended_at"])
     assert first["started_at"] <= first["ended_at"] <= second["started_at"]
-    assert {each["provider"] for each in job["attempts"]} == {"told"}
+    assert {each["provider"] for each in job["attempts"]} == {"mock"}
 
 
-async def test_a_job_whose_attempts_all_fail_ends_with_the_last_cause(system: System, told: Told) -> None:
-    async with running_worker(system.settings, told):
+async def test_a_job_whose_attempts_all_fail_ends_with_the_last_cause(
+    system: System, provider: ControlledProvider
+) -> None:
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
         for number in range(3):
-            (await told.call(number)).fail(ProviderUnreachable(f"Number {number}."))
+            (await provider.call(number)).fail(ProviderUnreachable(f"Number {number}."))
         story = await system.story(job_id)
     job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
 
@@ -131,15 +133,15 @@ async def test_a_job_whose_attempts_all_fail_ends_with_the_last_cause(system: Sy
 
 
 async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(
-    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.0)
     later = ProviderRefused("Later.", code="rate_limit_exceeded", retry_after_s=20.0)
-    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), told):
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), provider):
         waiting = await system.submit(model="waits")
-        (await told.call_for("waits")).fail(later)
+        (await provider.call_for("waits")).fail(later)
         other = await system.submit(model="other")
-        await answer(told, 1, "Meanwhile.")
+        await answer(provider, 1, "Meanwhile.")
         assert (await system.story(other)).text == "Meanwhile."
         job = (await system.client.get(f"/v1/jobs/{waiting}")).json()
         cancelled = await system.cancel(waiting)
@@ -150,11 +152,11 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(
     assert story.types == ["queued", "started", "cancelled"]
 
 
-async def test_a_broken_stream_goes_on_in_mid_sentence(system: System, told: Told) -> None:
-    async with running_worker(system.settings, told):
+async def test_a_broken_stream_goes_on_in_mid_sentence(system: System, provider: ControlledProvider) -> None:
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(ask(max_tokens=9))
-        await fail_first(told, "There ", "are ", "sev")
-        rest = await answer(told, 1, "en", ".", usage={**USAGE, "prompt_tokens": 12})
+        await fail_first(provider, "There ", "are ", "sev")
+        rest = await answer(provider, 1, "en", ".", usage={**USAGE, "prompt_tokens": 12})
         story = await system.story(job_id)
 
     assert story.types == ["queued", "started", *["delta"] * 3, "started", *["delta"] * 2, "completed"]
@@ -170,71 +172,75 @@ async def test_a_broken_stream_goes_on_in_mid_sentence(system: System, told: Tol
     }
 
 
-async def test_an_answer_goes_on_again_and_again(system: System, told: Told) -> None:
-    async with running_worker(system.settings, told):
+async def test_an_answer_goes_on_again_and_again(system: System, provider: ControlledProvider) -> None:
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        await fail_first(told, "a")
-        second = await told.call(1)
+        await fail_first(provider, "a")
+        second = await provider.call(1)
         second.say("b")
         second.fail(ProviderTruncated("It ended."))
-        await answer(told, 2, "c")
+        await answer(provider, 2, "c")
         story = await system.story(job_id)
 
-    assert [begun(call) for call in told.calls] == [None, "a", "ab"]
+    assert [begun(call) for call in provider.calls] == [None, "a", "ab"]
     assert story.text == "abc"
 
 
-async def test_an_answer_that_has_all_its_tokens_is_not_asked_for_more(system: System, told: Told) -> None:
-    async with running_worker(system.settings, told):
+async def test_an_answer_that_has_all_its_tokens_is_not_asked_for_more(
+    system: System, provider: ControlledProvider
+) -> None:
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(ask(max_tokens=2))
-        await fail_first(told, "a", "b")
+        await fail_first(provider, "a", "b")
         story = await system.story(job_id)
 
     assert (story.text, story.end["finish_reason"]) == ("ab", "length")
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
 
 
-async def test_arguments_of_tool_calls_are_never_spliced(system: System, told: Told) -> None:
+async def test_arguments_of_tool_calls_are_never_spliced(system: System, provider: ControlledProvider) -> None:
     call_part = {"tool_calls": [{"index": 0, "id": "call_1", "function": {"name": "f", "arguments": '{"a'}}]}
-    async with running_worker(system.settings, told):
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        first = await told.call()
+        first = await provider.call()
         first.send(chunk_of(call_part))
         first.fail(BROKEN)
-        await answer(told, 1, "Without.")
+        await answer(provider, 1, "Without.")
         story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "completed"]
     assert story.events[3].json() == {"to": "0-1", "reason": "provider_unreachable"}
-    assert (story.text, begun(told.calls[1])) == ("Without.", None)
+    assert (story.text, begun(provider.calls[1])) == ("Without.", None)
 
 
 @pytest.mark.parametrize("by", ["request", "settings", "provider"])
-async def test_a_stream_is_rolled_back_where_it_is_not_to_go_on_or_cannot(system: System, told: Told, by: str) -> None:
+async def test_a_stream_is_rolled_back_where_it_is_not_to_go_on_or_cannot(
+    system: System, provider: ControlledProvider, by: str
+) -> None:
     changes: dict[str, dict[str, Any]] = {
         "request": {},
         "settings": {"on_stream_failure": OnStreamFailure.ROLLBACK},
         "provider": {"upstream_continuation": Continuation.NONE},
     }
     fields = {"on_stream_failure": "rollback"} if by == "request" else {}
-    async with running_worker(system.settings.model_copy(update=changes[by]), told):
+    async with running_worker(system.settings.model_copy(update=changes[by]), provider):
         job_id = await system.submit(ask(**fields))
-        await fail_first(told, "Wrong.")
-        await answer(told, 1, "Right.")
+        await fail_first(provider, "Wrong.")
+        await answer(provider, 1, "Right.")
         story = await system.story(job_id)
 
     assert story.types == ["queued", "started", "delta", "rollback", "started", "delta", "completed"]
     assert story.text == "Right."
-    assert begun(told.calls[1]) is None
+    assert begun(provider.calls[1]) is None
 
 
 async def test_a_stream_that_is_to_fail_fails_with_its_cause_once_it_has_shown_something(
-    system: System, told: Told
+    system: System, provider: ControlledProvider
 ) -> None:
-    async with running_worker(system.settings, told):
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(ask(on_stream_failure="fail"))
-        (await told.call()).fail(BROKEN)
-        second = await told.call(1)
+        (await provider.call()).fail(BROKEN)
+        second = await provider.call(1)
         second.say("This ", "much")
         second.fail(ProviderUnreachable("It broke."))
         story = await system.story(job_id)
@@ -245,40 +251,40 @@ async def test_a_stream_that_is_to_fail_fails_with_its_cause_once_it_has_shown_s
 
 @pytest.mark.parametrize(("policy", "text"), [("continue", "half whole."), ("rollback", "whole."), ("fail", "half ")])
 async def test_a_lost_workers_answer_follows_the_same_policy(
-    system: System, told: Told, policy: str, text: str
+    system: System, provider: ControlledProvider, policy: str, text: str
 ) -> None:
     job_id = await system.submit(ask(on_stream_failure=policy))
     lost = await system.core.begin(job_id, "dead.1")
     await system.core.append(frames_of(lost, 2, "half "))
-    async with running_worker(system.settings, told):
+    async with running_worker(system.settings, provider):
         if policy != "fail":
-            await answer(told, 0, "whole.")
+            await answer(provider, 0, "whole.")
         story = await system.story(job_id)
     job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
 
     assert story.text == text
     assert job["attempts"][0]["error"]["code"] == "worker_lost"
-    assert [begun(call) for call in told.calls] == {"continue": ["half "], "rollback": [None], "fail": []}[policy]
+    assert [begun(call) for call in provider.calls] == {"continue": ["half "], "rollback": [None], "fail": []}[policy]
     assert story.code == ("worker_lost" if policy == "fail" else None)
 
 
 @pytest.mark.parametrize("cause", [Drained("The worker was stopped."), LogBehind("Redis has forgotten it.")], ids=repr)
 async def test_an_answer_that_was_left_and_must_not_go_on_ends_with_the_reason(
-    system: System, told: Told, cause: Interrupted
+    system: System, provider: ControlledProvider, cause: Interrupted
 ) -> None:
     job_id = await system.submit(ask(on_stream_failure="fail"))
     left = await system.core.begin(job_id, "leaving.1")
     await system.core.append(frames_of(left, 2, "half "))
     assert await system.core.executions.leave(left, cause, costs=False)
-    async with running_worker(system.settings, told):
+    async with running_worker(system.settings, provider):
         story = await system.story(job_id)
 
     assert (story.text, story.code, story.end["error"]["message"]) == ("half ", cause.code, str(cause))
-    assert told.calls == []
+    assert provider.calls == []
 
 
 async def test_what_a_late_writer_adds_before_the_next_begin_is_gone_on_from(
-    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await system.submit()
     late = await system.core.begin(job_id, "late.1")
@@ -290,8 +296,8 @@ async def test_what_a_late_writer_adds_before_the_next_begin_is_gone_on_from(
         return await begin(*args, **options)
 
     monkeypatch.setattr(Executions, "begin", write_first)
-    async with running_worker(system.settings, told):
-        await answer(told, 0, "c")
+    async with running_worker(system.settings, provider):
+        await answer(provider, 0, "c")
         story = await system.story(job_id)
 
     assert story.text == "abc"
@@ -299,21 +305,21 @@ async def test_what_a_late_writer_adds_before_the_next_begin_is_gone_on_from(
     assert await system.core.append(frames_of(late, 4, "d")) == ["ended"]
 
 
-async def test_a_draining_worker_hands_over_in_mid_sentence(system: System, told: Told) -> None:
+async def test_a_draining_worker_hands_over_in_mid_sentence(system: System, provider: ControlledProvider) -> None:
     hasty = system.settings.model_copy(update={"drain_s": 0.0})
-    async with running_worker(hasty, told) as draining:
+    async with running_worker(hasty, provider) as draining:
         job_id = await system.submit()
-        (await told.call()).say("half ")
+        (await provider.call()).say("half ")
         await system.until(job_id, EventType.DELTA)
         draining.drain()
         await draining.stopped()
-    async with running_worker(system.settings, told):
-        await answer(told, 1, "whole.")
+    async with running_worker(system.settings, provider):
+        await answer(provider, 1, "whole.")
         story = await system.story(job_id)
     job = (await system.client.get(f"/v1/jobs/{job_id}")).json()
 
     assert story.types == ["queued", "started", "delta", "started", "delta", "completed"]
-    assert (story.text, begun(told.calls[1])) == ("half whole.", "half ")
+    assert (story.text, begun(provider.calls[1])) == ("half whole.", "half ")
     assert [(each["attempt"], (each["error"] or {}).get("code")) for each in job["attempts"]] == [
         (1, "drain"),
         (1, None),
@@ -321,7 +327,7 @@ async def test_a_draining_worker_hands_over_in_mid_sentence(system: System, told
 
 
 async def test_what_was_generated_before_a_drain_is_handed_over_too(
-    system: System, told: Told, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, appending, may_append = ReplayLog.append, asyncio.Event(), asyncio.Event()
 
@@ -331,27 +337,29 @@ async def test_what_was_generated_before_a_drain_is_handed_over_too(
         return await append(log, entries)
 
     monkeypatch.setattr(ReplayLog, "append", append_late)
-    async with running_worker(system.settings.model_copy(update={"drain_s": 0.0}), told) as draining:
+    async with running_worker(system.settings.model_copy(update={"drain_s": 0.0}), provider) as draining:
         job_id = await system.submit()
-        (await told.call()).say("half ")
+        (await provider.call()).say("half ")
         await asyncio.wait_for(appending.wait(), TIMEOUT_S)
         draining.drain()
-        await told.calls[0].until_closed()
+        await provider.calls[0].until_closed()
         may_append.set()
         await draining.stopped()
-    async with running_worker(system.settings, told):
-        await answer(told, 1, "whole.")
+    async with running_worker(system.settings, provider):
+        await answer(provider, 1, "whole.")
         story = await system.story(job_id)
 
-    assert (story.text, begun(told.calls[1])) == ("half whole.", "half ")
+    assert (story.text, begun(provider.calls[1])) == ("half whole.", "half ")
 
 
-async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(system: System, told: Told) -> None:
+async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(
+    system: System, provider: ControlledProvider
+) -> None:
     thrifty = system.settings.model_copy(update={"max_regenerated_tokens": 3})
-    async with running_worker(thrifty, told):
+    async with running_worker(thrifty, provider):
         job_id = await system.submit(ask(on_stream_failure="rollback"))
-        await fail_first(told, "a", "b")
-        second = await told.call(1)
+        await fail_first(provider, "a", "b")
+        second = await provider.call(1)
         second.say("c", "d")
         second.fail(BROKEN)
         story = await system.story(job_id)
@@ -362,13 +370,13 @@ async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(s
 
 @pytest.mark.parametrize("by", ["provider", "worker"])
 async def test_a_stream_whose_caller_can_not_take_back_is_not_started_over_for_nobody(
-    system: System, told: Told, by: str
+    system: System, provider: ControlledProvider, by: str
 ) -> None:
     restarting = system.settings.model_copy(update={"upstream_continuation": Continuation.NONE})
     async with system.client.calling("/v1/chat/completions", ask(stream=True)) as response:
         if by == "provider":
-            async with running_worker(restarting, told):
-                await fail_first(told, "half")
+            async with running_worker(restarting, provider):
+                await fail_first(provider, "half")
                 await response.read_head()
                 said = await response.rest()
         else:
@@ -377,21 +385,23 @@ async def test_a_stream_whose_caller_can_not_take_back_is_not_started_over_for_n
             assert isinstance(taken, Taken)
             lost = await system.core.begin(taken.job_id, "dead.1")
             await system.core.append(frames_of(lost, 2, "half"))
-            async with running_worker(restarting, told):
+            async with running_worker(restarting, provider):
                 await response.read_head()
                 said = await response.rest()
 
     assert b'"content":"half"' in said
     assert {"provider": b'"code":"provider_unreachable"', "worker": b'"code":"worker_lost"'}[by] in said
     assert b"[DONE]" not in said
-    assert len(told.calls) == (by == "provider")
+    assert len(provider.calls) == (by == "provider")
 
 
-async def test_a_call_that_is_not_streamed_is_started_over_unseen(system: System, told: Told) -> None:
-    async with running_worker(system.settings.model_copy(update={"upstream_continuation": Continuation.NONE}), told):
+async def test_a_call_that_is_not_streamed_is_started_over_unseen(system: System, provider: ControlledProvider) -> None:
+    async with running_worker(
+        system.settings.model_copy(update={"upstream_continuation": Continuation.NONE}), provider
+    ):
         calling = asyncio.create_task(system.client.post("/v1/chat/completions", ask()))
-        await fail_first(told, "Wrong.")
-        await answer(told, 1, "Right.")
+        await fail_first(provider, "Wrong.")
+        await answer(provider, 1, "Right.")
         found = await calling
 
     assert found.json()["choices"][0]["message"]["content"] == "Right."
@@ -409,22 +419,22 @@ async def test_an_unknown_policy_is_refused_with_those_that_there_are(system: Sy
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/api/chat"])
-async def test_a_dialects_header_names_the_policy(system: System, told: Told, path: str) -> None:
+async def test_a_dialects_header_names_the_policy(system: System, provider: ControlledProvider, path: str) -> None:
     bodies = {
         "/v1/chat/completions": ask(),
-        "/v1/responses": {"model": "told", "input": "Hello?"},
+        "/v1/responses": {"model": "mock", "input": "Hello?"},
         "/api/chat": {
-            "model": "told",
+            "model": "mock",
             "id": "c1",
             "messages": [{"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Hello?"}]}],
         },
     }
     wrong = await system.client.post(path, bodies[path], headers={"X-Tailrace-On-Stream-Failure": "retry"})
     async with (
-        running_worker(system.settings, told),
+        running_worker(system.settings, provider),
         system.client.calling(path, bodies[path], headers={"X-Tailrace-On-Stream-Failure": "fail"}) as response,
     ):
-        call = await told.call()
+        call = await provider.call()
         call.say("half")
         call.fail(BROKEN)
         await response.read_head()
@@ -433,4 +443,4 @@ async def test_a_dialects_header_names_the_policy(system: System, told: Told, pa
 
     assert wrong.status == 400
     assert b"X-Tailrace-On-Stream-Failure must be one of: continue, rollback, fail." in wrong.body
-    assert (story.text, story.code, len(told.calls)) == ("half", "provider_unreachable", 1)
+    assert (story.text, story.code, len(provider.calls)) == ("half", "provider_unreachable", 1)

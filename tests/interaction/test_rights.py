@@ -9,9 +9,9 @@ from shared.config.settings import Settings
 from shared.store.client import Client, open_client
 from shared.store.keys import Keys
 from shared.store.rights import acl_rules
+from tests.support.controlled_provider import MODEL, ControlledProvider
 from tests.support.core import captured_logs
 from tests.support.system import ask, running_system, running_worker
-from tests.support.told import MODEL, Told
 from tests.support.valkey import running_valkey
 
 
@@ -29,9 +29,9 @@ async def admin(
 
 async def test_nothing_is_denied_to_a_user_with_the_listed_rights(admin: tuple[Client, Settings]) -> None:
     server, settings = admin
-    told = Told(on_call=lambda call: call.end())
+    provider = ControlledProvider(on_call=lambda call: call.end())
     with captured_logs() as logs:
-        async with running_system(settings) as system, running_worker(settings, told):
+        async with running_system(settings) as system, running_worker(settings, provider):
             client = system.client
             job_id = await system.submit()
             assert (await system.story(job_id)).types[-1] == "completed"

@@ -11,19 +11,19 @@ from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from shared.model.events import EventType
 from tests.support.client import Answer
+from tests.support.controlled_provider import MODEL, ControlledProvider
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import MODEL, Told
 
 CHAT, EMBEDDINGS = "/tasks/chat/completions", "/tasks/embeddings"
 
 
 @pytest.fixture
-def provider() -> Told:
-    return Told()
+def provider() -> ControlledProvider:
+    return ControlledProvider()
 
 
 @pytest.fixture
-async def system(settings: Settings, provider: Told) -> AsyncIterator[System]:
+async def system(settings: Settings, provider: ControlledProvider) -> AsyncIterator[System]:
     """Start a gateway, and a worker of a provider that the test controls."""
     async with running_system(settings) as running, running_worker(settings, provider):
         yield running
@@ -49,7 +49,9 @@ def refused(answer: Answer) -> tuple[int, str | None]:
     return answer.status, answer.json().get("param")
 
 
-async def test_a_chat_is_pending_then_started_then_running_then_a_success(settings: Settings, provider: Told) -> None:
+async def test_a_chat_is_pending_then_started_then_running_then_a_success(
+    settings: Settings, provider: ControlledProvider
+) -> None:
     async with running_system(settings) as system:
         answer = await system.client.post(CHAT, ask())
         address = answer.headers["location"]
@@ -74,7 +76,7 @@ async def test_a_chat_is_pending_then_started_then_running_then_a_success(settin
 
 
 async def test_a_poll_that_waits_is_answered_at_the_end_and_one_that_does_not_at_once(
-    system: System, provider: Told
+    system: System, provider: ControlledProvider
 ) -> None:
     address = await submit(system)
     call = await provider.call()
@@ -90,7 +92,7 @@ async def test_a_poll_that_waits_is_answered_at_the_end_and_one_that_does_not_at
     assert "retry-after" not in answer.headers
 
 
-async def test_a_poll_waits_no_longer_than_it_says(system: System, provider: Told) -> None:
+async def test_a_poll_waits_no_longer_than_it_says(system: System, provider: ControlledProvider) -> None:
     address = await submit(system)
     await provider.call()
 
@@ -100,7 +102,7 @@ async def test_a_poll_waits_no_longer_than_it_says(system: System, provider: Tol
     assert answer.json()["status"] in ("STARTED", "PENDING")
 
 
-async def test_embeddings_are_a_list_within_their_task(system: System, provider: Told) -> None:
+async def test_embeddings_are_a_list_within_their_task(system: System, provider: ControlledProvider) -> None:
     address = await submit(system, EMBEDDINGS, {"model": MODEL, "input": ["one", "two"]})
     (await provider.call()).embed()
 
@@ -112,7 +114,7 @@ async def test_embeddings_are_a_list_within_their_task(system: System, provider:
 
 @pytest.mark.parametrize(("text", "status"), [((), "FAILURE"), (("Hel", "lo"), "PARTIAL_SUCCESS")])
 async def test_a_chat_that_fails_shows_its_text_so_far(
-    system: System, provider: Told, text: tuple[str, ...], status: str
+    system: System, provider: ControlledProvider, text: tuple[str, ...], status: str
 ) -> None:
     address = await submit(system, headers={"x-tailrace-on-stream-failure": "fail"})
     call = await provider.call()
@@ -127,7 +129,9 @@ async def test_a_chat_that_fails_shows_its_text_so_far(
     assert task["result"] == ({"choices": [{"index": 0, "message": message, "finish_reason": None}]} if text else None)
 
 
-async def test_a_cancelled_task_stops_its_provider_and_can_be_cancelled_again(system: System, provider: Told) -> None:
+async def test_a_cancelled_task_stops_its_provider_and_can_be_cancelled_again(
+    system: System, provider: ControlledProvider
+) -> None:
     address = await submit(system)
     call = await provider.call()
 
@@ -138,7 +142,9 @@ async def test_a_cancelled_task_stops_its_provider_and_can_be_cancelled_again(sy
     assert (await poll(system, address))["error"]["code"] == "cancelled"
 
 
-async def test_a_large_request_that_is_cancelled_can_still_be_polled(system: System, provider: Told) -> None:
+async def test_a_large_request_that_is_cancelled_can_still_be_polled(
+    system: System, provider: ControlledProvider
+) -> None:
     address = await submit(system, body=ask("a" * 40_000))
     await provider.call()
     await system.client.post(f"{address}/cancel")
@@ -146,7 +152,7 @@ async def test_a_large_request_that_is_cancelled_can_still_be_polled(system: Sys
     assert (await poll(system, address))["status"] == "CANCELLED"
 
 
-async def test_a_task_outlives_its_callers(system: System, provider: Told) -> None:
+async def test_a_task_outlives_its_callers(system: System, provider: ControlledProvider) -> None:
     address = await submit(system)
     call = await provider.call()
 
@@ -161,7 +167,7 @@ async def test_an_idempotency_key_makes_one_task(system: System) -> None:
     assert await submit(system, headers={"idempotency-key": "k"}) == first
 
 
-async def test_a_kind_is_named_in_the_query_or_by_the_setting(settings: Settings, provider: Told) -> None:
+async def test_a_kind_is_named_in_the_query_or_by_the_setting(settings: Settings, provider: ControlledProvider) -> None:
     changed = settings.model_copy(update={"tasks_kind": "chat"})
     async with running_system(changed) as system:
         by_setting = await system.client.post("/tasks", ask())

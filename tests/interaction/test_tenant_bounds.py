@@ -9,20 +9,20 @@ import pytest
 
 from shared.config.settings import Settings
 from tests.support.client import Answer
+from tests.support.controlled_provider import Call, ControlledProvider
 from tests.support.core import TIMEOUT_S
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Call, Told
 
 JOBS = "/v1/jobs"
 PROMPT = [{"role": "user", "content": "Hi"}]
 CALLS: dict[str, dict[str, Any]] = {
     JOBS: ask(),
     "/v1/chat/completions": ask(),
-    "/v1/completions": {"model": "told", "prompt": "Hi"},
-    "/v1/responses": {"model": "told", "input": "Hi"},
-    "/v1/embeddings": {"model": "told", "input": ["Hi"]},
+    "/v1/completions": {"model": "mock", "prompt": "Hi"},
+    "/v1/responses": {"model": "mock", "input": "Hi"},
+    "/v1/embeddings": {"model": "mock", "input": ["Hi"]},
     "/api/chat": {
-        "model": "told",
+        "model": "mock",
         "id": "c1",
         "messages": [{"id": "m1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}],
         "trigger": "submit-message",
@@ -87,20 +87,20 @@ async def test_a_job_too_many_is_a_429_that_names_the_bound(settings: Settings, 
 
 
 async def test_a_tenants_jobs_beyond_its_slots_wait_while_another_tenants_run(settings: Settings) -> None:
-    told = Told()
-    async with bounded(settings, max_running_per_tenant=2) as system, running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with bounded(settings, max_running_per_tenant=2) as system, running_worker(system.settings, provider):
         mine = [await system.submit(text=str(number)) for number in range(4)]
-        await told.call(1)
+        await provider.call(1)
         answer = await system.client.as_("sk-bob").post(JOBS, ask("Bob?"))
-        theirs = await told.call(2)
+        theirs = await provider.call(2)
         assert said_to(theirs) == "Bob?"
         theirs.end()
 
         for number, call in enumerate((0, 1, 3, 4)):
-            await told.call(call)
-            assert said_to(told.calls[call]) == str(number)
-            assert sum(not each.closed for each in told.calls[:2] + told.calls[3:]) <= 2
-            told.calls[call].end()
+            await provider.call(call)
+            assert said_to(provider.calls[call]) == str(number)
+            assert sum(not each.closed for each in provider.calls[:2] + provider.calls[3:]) <= 2
+            provider.calls[call].end()
             await system.over(mine[number])
         assert (await system.job(answer.json()["id"])).ended
         async with asyncio.timeout(TIMEOUT_S):

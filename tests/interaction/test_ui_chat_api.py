@@ -17,10 +17,10 @@ from shared.model.errors import Cancelled, ProviderRefused, ProviderTimeout
 from shared.model.jobs import Job, JobSpec
 from shared.store.conversations import Conversations
 from tests.support.client import HEARTBEAT, Answer, Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.log_writer import JobSide, LogWriter
 from tests.support.system import System, running_system, running_worker
-from tests.support.told import Told
 
 POST = "/api/chat"
 STREAM, STOP = "/api/chat/c1/stream", "/api/chat/c1/stop"
@@ -343,9 +343,9 @@ async def test_an_answer_that_redis_forgot_is_told_to_come_back(client: Client, 
 
 
 @pytest.fixture
-async def told() -> Told:
+async def provider() -> ControlledProvider:
     """Return a provider that says the text of its test."""
-    return Told()
+    return ControlledProvider()
 
 
 @pytest.fixture
@@ -355,10 +355,12 @@ async def system(settings: Settings) -> AsyncIterator[System]:
         yield running
 
 
-async def test_a_stop_closes_the_upstream_and_aborts_the_stream(settings: Settings, system: System, told: Told) -> None:
+async def test_a_stop_closes_the_upstream_and_aborts_the_stream(
+    settings: Settings, system: System, provider: ControlledProvider
+) -> None:
     client = system.client
-    async with running_worker(settings, told), client.calling(POST, asks()) as call:
-        upstream = await told.call()
+    async with running_worker(settings, provider), client.calling(POST, asks()) as call:
+        upstream = await provider.call()
         upstream.say("Hello")
         await call.read_head()
         await call.frames(4)
@@ -567,13 +569,13 @@ MESSAGE = {"role": "user", "content": "Hello?"}
 
 @pytest.mark.parametrize("whole", [True, False])
 async def test_of_tabs_that_write_at_once_one_is_answered_and_no_job_is_left_unseen(
-    settings: Settings, system: System, told: Told, *, whole: bool
+    settings: Settings, system: System, provider: ControlledProvider, *, whole: bool
 ) -> None:
     async def tab(number: int) -> Answer:
         new = message(f"Tab {number}?", f"u{number}")
         return await system.client.post(POST, asks(new) if whole else news(new))
 
-    async with running_worker(settings, told):
+    async with running_worker(settings, provider):
         tabs = {asyncio.create_task(tab(number)) for number in range(4)}
         async with asyncio.timeout(5):
             while len(tabs) > 1:

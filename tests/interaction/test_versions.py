@@ -22,10 +22,10 @@ from shared.model.events import EventType
 from shared.model.lanes import DEFAULT_LANE
 from shared.process.embedded_valkey import EmbeddedValkey
 from tests.support.client import Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import Core, open_core
 from tests.support.processes import Processes, Running
 from tests.support.system import Story, read_story, reading, running_system, running_worker
-from tests.support.told import Told
 from tests.support.upstream import ask, expected_text
 from tests.support.valkey import running_valkey
 
@@ -171,7 +171,7 @@ async def test_two_versions_serve_each_others_jobs(
         Processes(own) as new_processes,
         running_system(other_prefix) as beside,
         open_core(server.url, own.key_prefix) as core,
-        running_worker(other_prefix, Told(on_call=lambda call: call.end())),
+        running_worker(other_prefix, ControlledProvider(on_call=lambda call: call.end())),
     ):
         order = (old_processes, new_processes) if old_first else (new_processes, old_processes)
         first, second = await started(order[0]), await started(order[1])

@@ -186,10 +186,10 @@ async def test_but_it_is_told(services: Services, heartbeat: ViewerHeartbeat, wr
 async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_end(
     services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[View] = []
+    reported: list[View] = []
 
     async def note(_: Viewers, __: str, views: Sequence[View]) -> list[float | None]:
-        told.extend(views)
+        reported.extend(views)
         return [None] * len(views)
 
     monkeypatch.setattr(Viewers, "report", note)
@@ -200,7 +200,7 @@ async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_
         while await reader.chunk():
             pass
     await heartbeat.report()
-    assert told == []
+    assert reported == []
 
 
 @pytest.mark.usefixtures("no_signs")

@@ -15,10 +15,10 @@ from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.store.keys import ARQ_JOB
 from shared.store.queue import Queue
+from tests.support.controlled_provider import Call, ControlledProvider, chunk_of
 from tests.support.core import TIMEOUT_S, captured_logs, make_spec
 from tests.support.processes import Processes
 from tests.support.system import System, ask, running_system, running_worker
-from tests.support.told import Call, Told, chunk_of
 from tests.support.upstream import ask as scripted
 from tests.support.upstream import expected_text, running_upstream
 
@@ -36,10 +36,10 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 
 async def test_a_job_is_queued_started_told_and_completed(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(temperature=0.5)
-        call = await told.call()
+        call = await provider.call()
         call.say("The ", "end", ".")
         call.end(usage={"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 5}})
         story = await system.story(job_id)
@@ -54,7 +54,7 @@ async def test_a_job_is_queued_started_told_and_completed(system: System) -> Non
         "1-5 completed",
     ]
     assert story.events[0].json() == {"job": job_id, "lane": "default", "position": 1}
-    assert story.events[1].json() == {"attempt": 1, "model": "told", "provider": "told", "resumed_from": None}
+    assert story.events[1].json() == {"attempt": 1, "model": "mock", "provider": "mock", "resumed_from": None}
     assert story.text == "The end."
     assert story.end["finish_reason"] == "stop"
     assert story.end["finish_reasons"] == ["stop"]
@@ -72,10 +72,10 @@ async def test_a_job_is_queued_started_told_and_completed(system: System) -> Non
 
 
 async def test_tokens_reach_a_reader_while_the_provider_still_speaks(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         async with system.reading(job_id) as read:
             assert [(await read()).type for _ in range(2)] == [EventType.QUEUED, EventType.STARTED]
             for word in ("one ", "two ", "three"):
@@ -86,10 +86,10 @@ async def test_tokens_reach_a_reader_while_the_provider_still_speaks(system: Sys
 
 
 async def test_what_nobody_counted_is_estimated(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(text="x" * 36)
-        call = await told.call()
+        call = await provider.call()
         call.say("a", "b")
         call.end("length")
         story = await system.story(job_id)
@@ -106,10 +106,10 @@ async def test_what_nobody_counted_is_estimated(system: System) -> None:
 
 @pytest.mark.parametrize("count", [-5, 10**400, True, 2.5, None], ids=["negative", "huge", "a truth", "a part", "none"])
 async def test_a_count_that_can_be_none_is_not_believed(system: System, count: object) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.say("a", "b")
         call.end(usage={"prompt_tokens": 3, "completion_tokens": count})
         story = await system.story(job_id)
@@ -119,10 +119,10 @@ async def test_a_count_that_can_be_none_is_not_believed(system: System, count: o
 
 
 async def test_each_choice_has_its_deltas_and_its_finish_reason(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit(n=3)
-        call = await told.call()
+        call = await provider.call()
         for index in (2, 0, 1):
             call.send(chunk_of({"content": f"choice {index}"}, index=index))
         for index, reason in ((1, "length"), (0, "stop"), (2, "content_filter")):
@@ -140,8 +140,8 @@ async def test_each_choice_has_its_deltas_and_its_finish_reason(system: System) 
 
 
 async def test_an_answer_without_a_word_is_complete_all_the_same(system: System) -> None:
-    told = Told(on_call=lambda call: call.end("content_filter"))
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider(on_call=lambda call: call.end("content_filter"))
+    async with running_worker(system.settings, provider):
         story = await system.story(await system.submit())
 
     assert story.types == ["queued", "started", "completed"]
@@ -164,10 +164,10 @@ async def test_tool_calls_and_logprobs_come_as_the_provider_sent_them(system: Sy
         {"refusal": "No."},
     ]
     logprobs = {"content": [{"token": "x", "logprob": -0.5, "bytes": [120], "top_logprobs": []}]}
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         for delta in sent:
             call.send(chunk_of(delta))
         call.send({"choices": [{"index": 0, "delta": {"content": "x"}, "logprobs": logprobs}]})
@@ -236,10 +236,10 @@ async def test_a_provider_that_cannot_be_reached_is_one_failed_event(system: Sys
 async def test_a_number_that_json_has_no_word_for_is_null(
     system: System, chunk: dict[str, Any], delta: dict[str, Any]
 ) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.send(chunk)
         call.end()
         story = await system.story(job_id)
@@ -252,10 +252,10 @@ async def test_a_number_that_json_has_no_word_for_is_null(
 async def test_a_choice_has_an_index_that_somebody_could_have_asked_for(
     system: System, index: int, code: str | None
 ) -> None:
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         job_id = await system.submit()
-        call = await told.call()
+        call = await provider.call()
         call.send(chunk_of({"content": "x"}, "stop", index))
         call.stop()
         story = await system.story(job_id)
@@ -267,8 +267,8 @@ async def test_a_choice_has_an_index_that_somebody_could_have_asked_for(
 async def test_a_whole_answer_is_not_spoiled_by_what_is_told_about_its_usage(system: System) -> None:
     spoilt = {"x_details": {"x": math.nan}, "z_details": {"z": "z" * USAGE_BYTES}}
     usage = {"prompt_tokens": 1, "completion_tokens": 2, "y_details": {"y": 3}, **spoilt}
-    told = Told(on_call=lambda call: call.end(usage=usage))
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider(on_call=lambda call: call.end(usage=usage))
+    async with running_worker(system.settings, provider):
         story = await system.story(await system.submit())
 
     assert story.types == ["queued", "started", "completed"]
@@ -309,12 +309,12 @@ async def test_a_running_job_whose_time_is_over_expires_and_its_upstream_is_clos
 async def test_a_job_whose_time_was_over_before_it_was_taken_expires_without_being_asked(system: System) -> None:
     job_id = await system.submit()
     await system.write(job_id, deadline=1)
-    told = Told()
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings, provider):
         story = await system.story(job_id)
 
     assert story.types == ["queued", "expired"]
-    assert told.calls == []
+    assert provider.calls == []
 
 
 # Jobs that can't be run.
@@ -328,8 +328,8 @@ async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_goes_on(
     await core.client.set(core.keys.job(garbage).request, b'{"model": ')
     await core.client.set(core.keys.job(no_object).request, b'["a"]')
     await core.client.delete(core.keys.job(gone).request)
-    told = Told(on_call=lambda call: call.end())
-    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), told):
+    provider = ControlledProvider(on_call=lambda call: call.end())
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), provider):
         for broken in (kind, garbage, no_object, gone):
             story = await system.story(broken)
             assert story.types == ["queued", "failed"]
@@ -341,7 +341,7 @@ async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_goes_on(
     assert [await system.queue_keys(job_id) for job_id in (newer, kind, garbage, no_object, gone)] == [[]] * 5
     assert [event.type for event in events] == [EventType.QUEUED, EventType.FAILED]
     assert events[-1].json()["error"]["code"] == "broken_job"
-    assert [call.model for call in told.calls] == ["f"]
+    assert [call.model for call in provider.calls] == ["f"]
 
 
 @pytest.mark.parametrize(
@@ -363,8 +363,8 @@ async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_goes_on(
 async def test_a_queue_message_that_is_garbage_ends_the_job(system: System, message: bytes) -> None:
     job_id = await system.submit()
     await system.core.client.set(ARQ_JOB + job_id, message.replace(b"%s", job_id.encode()))
-    told = Told(on_call=lambda call: call.end())
-    async with running_worker(system.settings, told):
+    provider = ControlledProvider(on_call=lambda call: call.end())
+    async with running_worker(system.settings, provider):
         story = await system.story(job_id)
         after = await system.story(await system.submit())
 
@@ -377,7 +377,7 @@ async def test_a_queue_message_that_is_garbage_ends_the_job(system: System, mess
 async def test_a_job_whose_queue_message_is_gone_is_run(system: System) -> None:
     job_id = await system.submit()
     await system.core.client.delete(ARQ_JOB + job_id)
-    async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+    async with running_worker(system.settings, ControlledProvider(on_call=lambda call: call.end())):
         assert (await system.story(job_id)).types == ["queued", "started", "completed"]
 
 
@@ -385,14 +385,14 @@ async def test_a_job_that_was_admitted_but_never_made_is_removed_by_the_worker_t
     ghost = make_spec()
     await system.core.queue_admission.admit(ghost, max_depth=10, retention_s=60)
     await system.due(ghost.id)
-    told = Told(on_call=lambda call: call.end())
+    provider = ControlledProvider(on_call=lambda call: call.end())
     assert await system.queue_keys(ghost.id) == ["lane", "active", "message"]
-    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), told):
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), provider):
         # The only slot has seen to the ghost before.
         await system.story(await system.submit())
 
     assert await system.queue_keys(ghost.id) == []
-    assert len(told.calls) == 1
+    assert len(provider.calls) == 1
 
 
 async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the_same(
@@ -414,7 +414,7 @@ async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the
     monkeypatch.setattr(Queue, "done", done_too_late)
     await system.core.queue_admission.admit(late, max_depth=10, retention_s=60)
     await system.due(late.id)
-    async with running_worker(system.settings, Told(on_call=lambda call: call.end())):
+    async with running_worker(system.settings, ControlledProvider(on_call=lambda call: call.end())):
         await asyncio.wait_for(made.wait(), TIMEOUT_S)
         story = await system.story(late.id)
 
@@ -425,8 +425,8 @@ async def test_a_job_whose_record_comes_while_its_worker_forgets_it_runs_all_the
 async def test_a_job_that_was_made_but_never_released_runs_by_itself(system: System) -> None:
     """It gets no wake-up; the worker has received nothing for long."""
     spec = make_spec()
-    told = Told(on_call=lambda call: call.end())
-    async with system.commands() as seen, running_worker(system.settings, told):
+    provider = ControlledProvider(on_call=lambda call: call.end())
+    async with system.commands() as seen, running_worker(system.settings, provider):
         await seen(system.waiting)
         await system.core.queue_admission.admit(spec, max_depth=10, retention_s=60)
         await system.core.store.create(spec, 1)
@@ -447,7 +447,7 @@ async def test_a_defect_in_the_code_ends_the_job_as_internal_error_and_the_worke
         else:
             call.end()
 
-    async with running_worker(system.settings, Told(on_call)):
+    async with running_worker(system.settings, ControlledProvider(on_call)):
         story = await system.story(await system.submit(model="defect"))
         after = await system.story(await system.submit())
 
@@ -461,7 +461,7 @@ async def test_a_job_that_can_be_neither_run_nor_ended_is_given_back_and_logged_
     job_id = await system.submit()
     await system.core.client.set(system.core.keys.job(job_id).record, "not a hash")
     with captured_logs() as logs:
-        async with running_worker(system.settings, Told(lambda call: call.end())):
+        async with running_worker(system.settings, ControlledProvider(lambda call: call.end())):
             for _ in range(2):
                 async with asyncio.timeout(TIMEOUT_S):
                     while await due_in_s(system, job_id) < 20:
@@ -483,12 +483,12 @@ async def due_in_s(system: System, job_id: str) -> float:
 
 
 async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run(system: System) -> None:
-    told = Told()
-    async with running_worker(system.settings.model_copy(update={"worker_slots": 3}), told):
+    provider = ControlledProvider()
+    async with running_worker(system.settings.model_copy(update={"worker_slots": 3}), provider):
         job_ids = [await system.submit(model=f"m{number}") for number in range(10)]
         for number in range(10):
-            call = await told.call(number)
-            await told.until(lambda number=number: len(told.running) == min(3, 10 - number))  # type: ignore[misc]
+            call = await provider.call(number)
+            await provider.until(lambda number=number: len(provider.running) == min(3, 10 - number))  # type: ignore[misc]
             call.say(call.model)
             call.end()
             story = await system.story(job_ids[int(call.model.removeprefix("m"))])
@@ -497,11 +497,11 @@ async def test_no_more_jobs_run_at_once_than_there_are_slots_and_all_of_them_run
 
 async def test_a_worker_that_joins_a_fleet_full_of_long_jobs_fills_its_slots(system: System) -> None:
     """arq alone reads the first hundred jobs of a queue, in which running ones stay."""
-    told = Told(on_call=lambda call: call.say("Long."))
+    provider = ControlledProvider(on_call=lambda call: call.say("Long."))
     long_waits = {"first_token_timeout_s": 60.0, "gap_timeout_s": 60.0}
 
     def worker(slots: int) -> AbstractAsyncContextManager[object]:
-        return running_worker(system.settings.model_copy(update={**long_waits, "worker_slots": slots}), told)
+        return running_worker(system.settings.model_copy(update={**long_waits, "worker_slots": slots}), provider)
 
     for spec in [make_spec() for _ in range(150)]:
         await system.core.queue_admission.admit(spec, max_depth=150, retention_s=60)
@@ -510,9 +510,9 @@ async def test_a_worker_that_joins_a_fleet_full_of_long_jobs_fills_its_slots(sys
     async with AsyncExitStack() as fleet:
         for slots, running in ((40, 40), (40, 80), (40, 120), (20, 140), (10, 150)):
             await fleet.enter_async_context(worker(slots))
-            await told.until(lambda running=running: len(told.running) == running)  # type: ignore[misc]
+            await provider.until(lambda running=running: len(provider.running) == running)  # type: ignore[misc]
         # No job has made room for another.
-        assert len(told.calls) == 150
+        assert len(provider.calls) == 150
 
 
 async def test_no_slot_is_lost_whatever_becomes_of_jobs(system: System) -> None:
@@ -530,10 +530,10 @@ async def test_no_slot_is_lost_whatever_becomes_of_jobs(system: System) -> None:
             case model if model.startswith("last"):
                 call.say("a")  # in time, however late its end comes
 
-    told = Told(on_call)
+    provider = ControlledProvider(on_call)
     slots = 3
     settings = system.settings.model_copy(update={"worker_slots": slots, "first_token_timeout_s": SOON_S})
-    async with running_worker(settings, told):
+    async with running_worker(settings, provider):
         for _ in range(slots):
             ended = [await system.submit(model=model) for model in ("defect", "garbage", "truncated", "silent", "fine")]
             lost = await system.submit(model="fine")
@@ -548,10 +548,10 @@ async def test_no_slot_is_lost_whatever_becomes_of_jobs(system: System) -> None:
             await system.core.queue_admission.admit(ghost, max_depth=10, retention_s=60)
             await system.due(ghost.id)
         last = [await system.submit(model=f"last {number}") for number in range(slots + 1)]
-        await told.until(lambda: len(told.running) == slots)
-        assert all(model.startswith("last") for model in told.running)
+        await provider.until(lambda: len(provider.running) == slots)
+        assert all(model.startswith("last") for model in provider.running)
         for number, job_id in enumerate(last):
-            (await told.call_for(f"last {number}")).end()
+            (await provider.call_for(f"last {number}")).end()
             assert (await system.story(job_id)).types[-1] == "completed"
 
 
@@ -559,16 +559,16 @@ async def test_no_slot_is_lost_whatever_becomes_of_jobs(system: System) -> None:
 
 
 async def test_the_models_of_the_provider_can_be_asked_for(system: System) -> None:
-    async with system.commands() as seen, running_worker(system.settings, Told()):
+    async with system.commands() as seen, running_worker(system.settings, ControlledProvider()):
         await seen(f"SET {system.core.keys.models}")
         listed = (await system.client.get("/v1/models")).json()
 
-    assert [model["id"] for model in listed["data"]] == ["told"]
+    assert [model["id"] for model in listed["data"]] == ["mock"]
 
 
 async def test_where_models_are_settings_these_are_published(system: System) -> None:
     settings = system.settings.model_copy(update={"models": ("large", "small")})
-    async with system.commands() as seen, running_worker(settings, Told()):
+    async with system.commands() as seen, running_worker(settings, ControlledProvider()):
         await seen(f"SET {system.core.keys.models}")
         listed = (await system.client.get("/v1/models")).json()
         story = await system.story(await system.submit(model="huge"))
@@ -578,7 +578,7 @@ async def test_where_models_are_settings_these_are_published(system: System) -> 
 
 
 async def test_a_provider_that_does_not_list_its_models_answers_all_the_same(system: System) -> None:
-    class Silent(Told):
+    class Silent(ControlledProvider):
         async def models(self) -> list[str]:
             raise ProviderUnreachable("Not now.")
 

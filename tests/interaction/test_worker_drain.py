@@ -15,10 +15,10 @@ from shared.model.lifecycle import State
 from shared.store.answers import TakeAnswer, Taken
 from shared.store.jobs import Store
 from shared.store.queue import Queue
+from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, frozen
 from tests.support.processes import Processes, at_peace, gone
 from tests.support.system import STOP_S, System, running_system, running_worker
-from tests.support.told import Told, told_upstream
 from worker.execution.runs import Runs
 
 LONG_S = 60.0
@@ -26,20 +26,20 @@ AT_ONCE_S = 3.0
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[tuple[Told, str]]:
+async def upstream() -> AsyncIterator[tuple[ControlledProvider, str]]:
     """Start the upstream of all workers."""
-    async with told_upstream() as opened:
+    async with controlled_upstream() as opened:
         yield opened
 
 
 @pytest.fixture
-def told(upstream: tuple[Told, str]) -> Told:
+def provider(upstream: tuple[ControlledProvider, str]) -> ControlledProvider:
     """Return the scripted provider."""
     return upstream[0]
 
 
 @pytest.fixture
-def settings(settings: Settings, upstream: tuple[Told, str]) -> Settings:
+def settings(settings: Settings, upstream: tuple[ControlledProvider, str]) -> Settings:
     """Return settings with a lease that no test waits for, and a long drain."""
     changes = {"lease_s": LONG_S, "drain_s": LONG_S, "upstream_url": upstream[1]}
     return settings.model_copy(update=changes)
@@ -59,10 +59,12 @@ async def processes(system: System) -> AsyncIterator[Processes]:
         yield opened
 
 
-async def test_a_draining_worker_ends_what_runs_and_takes_nothing_more(system: System, told: Told) -> None:
+async def test_a_draining_worker_ends_what_runs_and_takes_nothing_more(
+    system: System, provider: ControlledProvider
+) -> None:
     async with running_worker(system.settings) as worker:
         running = await system.submit(model="running")
-        call = await told.call_for("running")
+        call = await provider.call_for("running")
         worker.drain()
         waiting = await system.submit(model="waiting")
         call.say("The end.")
@@ -71,16 +73,18 @@ async def test_a_draining_worker_ends_what_runs_and_takes_nothing_more(system: S
         story = await system.story(running)
 
     assert (story.types[-1], story.text) == ("completed", "The end.")
-    assert [each.model for each in told.calls] == ["running"]
+    assert [each.model for each in provider.calls] == ["running"]
     assert (await system.job(waiting)).status is State.QUEUED
     assert await system.queue_keys(running) == []
     assert await system.queue_keys(waiting) == ["lane", "active", "message"]
 
 
-async def test_what_takes_too_long_is_handed_back_and_costs_no_attempt(system: System, told: Told) -> None:
+async def test_what_takes_too_long_is_handed_back_and_costs_no_attempt(
+    system: System, provider: ControlledProvider
+) -> None:
     async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
         job_id = await system.submit()
-        first = await told.call()
+        first = await provider.call()
         first.say("Lost ")
         await system.until(job_id, EventType.DELTA)
         worker.drain()
@@ -91,7 +95,7 @@ async def test_what_takes_too_long_is_handed_back_and_costs_no_attempt(system: S
     assert await system.queue_keys(job_id) == ["lane", "active", "message"]
 
     async with running_worker(system.settings):
-        second = await told.call(1)
+        second = await provider.call(1)
         second.say("Found.")
         second.end()
         story = await system.story(job_id)
@@ -102,31 +106,35 @@ async def test_what_takes_too_long_is_handed_back_and_costs_no_attempt(system: S
     assert (await system.job(job_id)).attempts == 1
 
 
-async def test_a_worker_that_waits_takes_what_another_hands_back_at_once(system: System, told: Told) -> None:
+async def test_a_worker_that_waits_takes_what_another_hands_back_at_once(
+    system: System, provider: ControlledProvider
+) -> None:
     """Long before the lease would end."""
     job_ids = []
     async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
         for number in range(5):
             job_ids.append(await system.submit(model=f"m{number}"))
-            await told.call_for(f"m{number}")
+            await provider.call_for(f"m{number}")
         async with running_worker(system.settings):
             worker.drain()
             for number in range(5, 10):
-                (await told.call(number)).end()
+                (await provider.call(number)).end()
             await worker.stopped()
             stories = [await system.story(job_id) for job_id in job_ids]
 
     assert [story.types for story in stories] == [["queued", "started", "started", "completed"]] * 5
 
 
-async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(system: System, told: Told) -> None:
+async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(
+    system: System, provider: ControlledProvider
+) -> None:
     job_id = await system.submit()
     hasty = system.settings.model_copy(update={"drain_s": 0.0})
     for number in range(4):
         async with running_worker(hasty):
-            await told.call(number)
+            await provider.call(number)
     async with running_worker(hasty):
-        (await told.call(4)).end()
+        (await provider.call(4)).end()
         story = await system.story(job_id)
 
     assert story.types[-1] == "completed"
@@ -135,7 +143,7 @@ async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(syste
 
 @pytest.mark.parametrize("step", ["load_with_request", "begin"])
 async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
-    system: System, told: Told, step: str, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await system.submit()
     taken, drained = asyncio.Event(), asyncio.Event()
@@ -156,18 +164,18 @@ async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
         await asyncio.wait_for(taken.wait(), TIMEOUT_S)
         worker.drain()
         await worker.stopped()
-    assert told.calls == []
+    assert provider.calls == []
     assert (await system.job(job_id)).attempts == 0
     assert await system.queue_keys(job_id) == ["lane", "active", "message"]
 
     async with running_worker(system.settings):
-        (await told.call()).end()
+        (await provider.call()).end()
         assert (await system.story(job_id)).types[-1] == "completed"
 
 
 @pytest.mark.parametrize("drain_s", [0.0, LONG_S])
 async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_not_lost(
-    system: System, told: Told, drain_s: float, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, drain_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await system.submit()
     claimed, answered = asyncio.Event(), asyncio.Event()
@@ -188,7 +196,7 @@ async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_not_lost(
             await asyncio.sleep(0)
         answered.set()
         if drain_s:
-            (await told.call()).end()
+            (await provider.call()).end()
         await worker.stopped()
     if drain_s:
         assert (await system.story(job_id)).types[-1] == "completed"
@@ -197,10 +205,10 @@ async def test_a_job_whose_claim_is_under_way_when_the_worker_stops_is_not_lost(
         assert await system.queue_keys(job_id) == ["lane", "active", "message"]
 
 
-async def test_a_second_order_hands_back_at_once(system: System, told: Told) -> None:
+async def test_a_second_order_hands_back_at_once(system: System, provider: ControlledProvider) -> None:
     async with running_worker(system.settings) as worker:
         job_id = await system.submit()
-        await told.call()
+        await provider.call()
         worker.drain()
         worker.hurry()
         await worker.stopped()
@@ -226,10 +234,10 @@ async def test_a_second_order_does_not_wait_for_a_claim_that_gets_no_answer(
             await worker.stopped()
 
 
-async def test_a_cancel_is_heard_while_draining(system: System, told: Told) -> None:
+async def test_a_cancel_is_heard_while_draining(system: System, provider: ControlledProvider) -> None:
     async with running_worker(system.settings) as worker:
         job_id = await system.submit()
-        await told.call()
+        await provider.call()
         worker.drain()
         assert (await system.cancel(job_id))["status"] == "cancelled"
         await worker.stopped()
@@ -273,11 +281,11 @@ async def test_a_command_that_is_cancelled_at_whatever_moment_stays_cancelled(sy
 
 
 async def test_sigterm_lets_a_job_end_and_the_exit_status_is_0(
-    system: System, told: Told, processes: Processes
+    system: System, provider: ControlledProvider, processes: Processes
 ) -> None:
     worker = await processes.worker()
     job_id = await system.submit()
-    call = await told.call()
+    call = await provider.call()
     os.kill(worker.pid, signal.SIGTERM)
     call.say("The end.")
     call.end()
@@ -288,12 +296,12 @@ async def test_sigterm_lets_a_job_end_and_the_exit_status_is_0(
 
 
 async def test_a_worker_that_hands_back_what_it_streams_has_nothing_to_complain_of(
-    system: System, told: Told, processes: Processes
+    system: System, provider: ControlledProvider, processes: Processes
 ) -> None:
     worker = await processes.worker(drain_s=0.1, log_level="info")
     job_ids = [await system.submit(model=f"m{number}") for number in range(3)]
     for number, job_id in enumerate(job_ids):
-        (await told.call_for(f"m{number}")).say("Half of ")
+        (await provider.call_for(f"m{number}")).say("Half of ")
         await system.until(job_id, EventType.DELTA)
 
     assert await worker.terminated() == 0
@@ -302,11 +310,11 @@ async def test_a_worker_that_hands_back_what_it_streams_has_nothing_to_complain_
 
 
 async def test_a_second_signal_ends_it_at_once_and_the_exit_status_is_0(
-    system: System, told: Told, processes: Processes
+    system: System, provider: ControlledProvider, processes: Processes
 ) -> None:
     worker = await processes.worker()
     job_id = await system.submit()
-    await told.call()
+    await provider.call()
     # Two signals that the kernel can't take for one.
     os.kill(worker.pid, signal.SIGTERM)
     os.kill(worker.pid, signal.SIGINT)
@@ -318,7 +326,7 @@ async def test_a_second_signal_ends_it_at_once_and_the_exit_status_is_0(
 
 @pytest.mark.parametrize("jobs", [0, 1], ids=["idle", "busy"])
 async def test_a_second_signal_ends_it_at_once_though_its_redis_is_away(
-    system: System, told: Told, processes: Processes, tmp_path: Path, jobs: int
+    system: System, provider: ControlledProvider, processes: Processes, tmp_path: Path, jobs: int
 ) -> None:
     valkey = await processes.valkey(tmp_path / "own-valkey")
     settings = system.settings.model_copy(update={"redis_url": valkey.url})
@@ -326,7 +334,7 @@ async def test_a_second_signal_ends_it_at_once_though_its_redis_is_away(
     async with running_system(settings) as own:
         for _ in range(jobs):
             await own.submit()
-            await told.call()
+            await provider.call()
         with frozen(valkey):
             os.kill(worker.pid, signal.SIGTERM)
             os.kill(worker.pid, signal.SIGINT)
@@ -336,14 +344,14 @@ async def test_a_second_signal_ends_it_at_once_though_its_redis_is_away(
 
 
 async def test_a_worker_whose_redis_is_away_ends_all_the_same(
-    system: System, told: Told, processes: Processes, tmp_path: Path
+    system: System, provider: ControlledProvider, processes: Processes, tmp_path: Path
 ) -> None:
     valkey = await processes.valkey(tmp_path / "own-valkey")
     settings = system.settings.model_copy(update={"redis_url": valkey.url})
     worker = await processes.worker(redis_url=valkey.url, drain_s=0.0)
     async with running_system(settings) as own:
         job_id = await own.submit()
-        await told.call()
+        await provider.call()
         with frozen(valkey):
             os.kill(worker.pid, signal.SIGTERM)
             await gone([worker.pid], timeout_s=STOP_S)

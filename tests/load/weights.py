@@ -109,7 +109,7 @@ async def bodies(place: Place, count: int) -> None:
 
 async def callers(place: Place, count: int) -> None:
     """Wait for whole completions whose logs are as long as they may be."""
-    body = json.dumps({"model": "told", "messages": [{"role": "user", "content": "a"}]})
+    body = json.dumps({"model": "mock", "messages": [{"role": "user", "content": "a"}]})
     head = f"POST /v1/chat/completions HTTP/1.1\r\n{_HEAD}Content-Length: {len(body)}\r\n\r\n"
     for _ in range(count):
         await place.connect((head + body).encode())
@@ -121,7 +121,7 @@ async def callers(place: Place, count: int) -> None:
 async def decoded(place: Place, count: int) -> None:
     """Send bodies with as many lists as one may have, padded to the largest body."""
     lists: dict[str, Any] = {
-        "model": "told",
+        "model": "mock",
         "messages": [{"role": "user", "content": "a"}],
         "x": [[]] * (CONTAINERS - 9),
     }
@@ -140,7 +140,7 @@ async def references(place: Place, count: int) -> None:
     await writer.complete()
     reference = {"type": "item_reference", "id": f"{writer.job_id.replace('job_', 'msg_')}_0"}
     for _ in range(count):
-        answer = await place.client.post("/v1/responses", {"model": "told", "background": True, "input": [reference]})
+        answer = await place.client.post("/v1/responses", {"model": "mock", "background": True, "input": [reference]})
         assert answer.status == 200, answer.body
 
 
@@ -236,8 +236,8 @@ async def main(names: list[str]) -> int:
                     continue
                 weight = await weigh(settings, kind)
                 wrong += not weight.is_as_told
-                told = "" if weight.is_as_told else f"  README: {shown(kind.kib)}"
-                print(kind.row(weight.kib) + told, flush=True)
+                reported = "" if weight.is_as_told else f"  README: {shown(kind.kib)}"
+                print(kind.row(weight.kib) + reported, flush=True)
     return 1 if wrong else 0
 
 

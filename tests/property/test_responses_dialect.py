@@ -201,10 +201,10 @@ def test_the_official_clients_helper_makes_the_response_of_the_stream(
     options = ResponseOptions(JOB, "fast", asked=asked)
     events = log_of(deltas, completed())
     state: ResponseStreamState[Any] = ResponseStreamState(input_tools=[], text_format=omit)
-    told: list[Any] = []
+    reported: list[Any] = []
     for frame in frames_of(options, events):
-        told += state.handle_event(EVENTS.validate_json(encode_data(data_of(frame)), strict=True))
+        reported += state.handle_event(EVENTS.validate_json(encode_data(data_of(frame)), strict=True))
 
     Response.model_validate(whole(options, events), strict=True)
-    assert told[-1].type == "response.completed"
-    assert written(told[-1].response.to_dict()["output"]) == written(whole(options, events)["output"])
+    assert reported[-1].type == "response.completed"
+    assert written(reported[-1].response.to_dict()["output"]) == written(whole(options, events)["output"])

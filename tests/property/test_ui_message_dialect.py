@@ -39,7 +39,7 @@ loose_calls = st.builds(
 deltas = st.lists(any_delta | calls, max_size=10)
 
 
-def told(events: list[Event]) -> bytes:
+def reported(events: list[Event]) -> bytes:
     return b"".join(map(UiMessageStream("m1").translate, events))
 
 
@@ -75,7 +75,7 @@ class Page:
 
 @given(st.lists(any_delta | calls | loose | loose_calls, max_size=10), st.sampled_from(sorted(ENDS)))
 def test_whatever_a_log_holds_the_parts_fit_together(sent: list[dict[str, Any]], how: str) -> None:
-    told_parts = parts(told(log_of(sent, *ENDS[how])))
+    told_parts = parts(reported(log_of(sent, *ENDS[how])))
     kinds = [part["type"] for part in told_parts]
     page = Page()
 
@@ -103,7 +103,7 @@ def test_whatever_a_log_holds_the_parts_fit_together(sent: list[dict[str, Any]],
 @given(deltas)
 def test_a_page_shows_the_words_of_the_first_choice(sent: list[dict[str, Any]]) -> None:
     page = Page()
-    for part in parts(told(log_of(sent, completed()))):
+    for part in parts(reported(log_of(sent, completed()))):
         page.take(part)
 
     first = [delta for delta in sent if not delta.get("index")]
@@ -121,7 +121,7 @@ def test_a_replay_gives_the_same_bytes_however_the_log_was_cut(
     entries = [b"".join(frames[start:end]) for start, end in pairwise(edges)]
     replayed = [decode_frame(frame) for entry in entries for frame in split_frames(entry)]
 
-    assert told(replayed) == told(events)
+    assert reported(replayed) == reported(events)
 
 
 @given(st.sampled_from(["content", "reasoning_content", "refusal"]), texts)

@@ -19,10 +19,10 @@ from shared.model.lanes import DEFAULT_LANE
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, Keys
 from shared.store.reconcile_marker import ReconcileMarker
 from tests.support.client import Client
+from tests.support.controlled_provider import MODEL
 from tests.support.core import TIMEOUT_S, Core, open_core
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.short_settings import redis_url_of
-from tests.support.told import MODEL
 from worker.app import run_worker
 from worker.configured_providers import make_providers
 from worker.dispatch.reconciler import identity_of

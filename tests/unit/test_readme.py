@@ -199,18 +199,18 @@ def test_the_http_table_is_the_routes() -> None:
 
 
 def test_the_table_of_failures_is_that_of_the_code() -> None:
-    told = {
+    reported = {
         code: (failure_class, "elsewhere" in follows or "another target" in follows)
         for codes, failure_class, follows in table("failure", "class", "what follows")
         for code in re.findall(r"`(\w+)`", codes)
     }
 
-    assert {code: sort for code, (sort, _) in told.items()} == {
+    assert {code: sort for code, (sort, _) in reported.items()} == {
         code: each.failure_class for code, each in CLASSIFICATIONS.items()
     }
     for code, classification in CLASSIFICATIONS.items():
         if classification.failure_class is FailureClass.DETERMINISTIC:
-            assert told[code][1] == classification.elsewhere
+            assert reported[code][1] == classification.elsewhere
 
 
 def test_the_exit_statuses_are_those_of_the_client() -> None:

@@ -82,7 +82,7 @@ class CallOrigin:
 
 
 class Breakers:
-    """Hold this process's copy of the circuits that are not idle, and exchange reports through Redis."""
+    """Hold this process's copy of the circuits that are not idle, and compare_and_set reports through Redis."""
 
     def __init__(self, shared: BreakerStates, clock: Clock, policy: Policy, metrics: Metrics | None = None) -> None:
         self._gauge = (metrics or Metrics()).circuits_open

@@ -72,11 +72,11 @@ class _Page:
             case kind:
                 raise AssertionError(f"The AI SDK does not know the part {kind}.")
 
-    def _add_tool(self, part: Mapping[str, Any], told: str) -> None:
+    def _add_tool(self, part: Mapping[str, Any], reported: str) -> None:
         assert all(each.get("toolCallId") != part["toolCallId"] for each in self.parts)
         is_good = part["type"] == "tool-input-available"
         if is_good:
-            assert json.loads(told or "{}") == part["input"]
+            assert json.loads(reported or "{}") == part["input"]
         tool = {
             "type": f"tool-{part['toolName']}",
             "toolCallId": part["toolCallId"],

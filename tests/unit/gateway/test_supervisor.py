@@ -186,15 +186,15 @@ async def test_a_dead_part_is_started_again_however_often_that_fails() -> None:
             part.die(3)
             await part.until("started", times=3)
     assert part.diary[:5] == ["part started", "part failed", "part failed", "part started", "part started"]
-    told = [entry for entry in logs if entry["log_level"] != "debug"]
-    assert [entry["event"] for entry in told][:4] == [
+    reported = [entry for entry in logs if entry["log_level"] != "debug"]
+    assert [entry["event"] for entry in reported][:4] == [
         "part.died",
         "part.not_restarted",
         "part.not_restarted",
         "part.restarted",
     ]
-    assert told[0]["status"] == -signal.SIGSEGV
-    assert told[1]["why"] == "part has no strings."
+    assert reported[0]["status"] == -signal.SIGSEGV
+    assert reported[1]["why"] == "part has no strings."
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -299,9 +299,9 @@ async def test_a_program_that_takes_too_long_to_get_ready_is_ended_and_quoted() 
     for start_s in (0.5, 2.0, 8.0):
         with pytest.raises(
             StartupError, match=rf"^The part was not ready within {start_s:g} s \(exit status -15\): "
-        ) as told:
+        ) as reported:
             await StandIn(TELL + "print('trying', flush=True); time.sleep(60)", start_s=start_s).start()
-        said = str(told.value)
+        said = str(reported.value)
         if said.endswith(": trying"):
             break
     assert said.endswith(": trying")

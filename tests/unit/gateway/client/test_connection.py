@@ -19,16 +19,16 @@ RETRY_S = 60.0
 
 
 class Scene:
-    """Hold a canned gateway, a connection to it, and the time. `waited` and `told` record the connection's steps."""
+    """Hold a canned gateway, a connection to it, and the time. `waited` and `notes` record the connection's steps."""
 
     def __init__(self, answers: Sequence[bytes], before_s: float) -> None:
         self.gateway = Canned(answers)
         self.now = 0.0
         self.waited: list[float] = []
-        self.told: list[str] = []
+        self.notes: list[str] = []
         window = RetryWindow(before_s, RETRY_S)
         self.connection = GatewayConnection(
-            address_of(self.gateway.url), "sk-alice", window, self, self.told.append, sleep=self._sleep
+            address_of(self.gateway.url), "sk-alice", window, self, self.notes.append, sleep=self._sleep
         )
 
     def monotonic(self) -> float:
@@ -75,7 +75,7 @@ def test_events_go_on_where_a_connection_broke(stage: Stage) -> None:
     assert ids(scene, EventId(0, 1)) == ["1-1", "1-2", "1-3", "1-9"]
     assert scene.gateway.header("Last-Event-ID") == ["0-1", "1-2"]
     assert scene.gateway.header("Authorization") == ["Bearer sk-alice"] * 2
-    assert scene.told == []
+    assert scene.notes == []
 
 
 def test_an_event_that_was_cut_off_is_asked_for_again(stage: Stage) -> None:
@@ -128,8 +128,8 @@ def test_a_gateway_that_was_there_is_waited_for_and_people_are_told_once(stage: 
     with pytest.raises(GatewayUnreachable, match=r"^The gateway at http://127.0.0.1:\d+ can't be reached: Connection"):
         ids(scene)
     assert sum(scene.waited) == pytest.approx(RETRY_S)
-    (told,) = scene.told
-    assert told.endswith(": Connection refused. Trying again; Ctrl-C ends it.")
+    (reported,) = scene.notes
+    assert reported.endswith(": Connection refused. Trying again; Ctrl-C ends it.")
 
 
 def test_a_gateway_that_was_never_there_is_not(stage: Stage) -> None:

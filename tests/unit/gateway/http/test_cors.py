@@ -36,7 +36,7 @@ async def serve(*origins: str, origin: str | None = PAGE, method: str = "GET", *
     return sent
 
 
-def told(sent: list[Message]) -> dict[str, str]:
+def reported(sent: list[Message]) -> dict[str, str]:
     """Return the headers for browsers that the layer adds to the application's own."""
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return {name: headers[name] for name in headers if name == "vary" or name.startswith("access-control-")}
@@ -47,7 +47,7 @@ async def preflight(*origins: str, **options: Any) -> list[Message]:
 
 
 async def test_a_named_origin_may_read_the_answer_and_send_what_its_browser_keeps() -> None:
-    headers = told(await serve("https://other.example", PAGE))
+    headers = reported(await serve("https://other.example", PAGE))
 
     exposed = headers.pop("access-control-expose-headers").split(", ")
     assert {"x-request-id", "retry-after", "retry-after-ms", "x-should-retry", "x-tailrace-job"} <= set(exposed)
@@ -59,7 +59,7 @@ async def test_a_named_origin_may_read_the_answer_and_send_what_its_browser_keep
 
 
 async def test_any_origin_may_where_all_may_but_without_credentials() -> None:
-    headers = told(await serve("*"))
+    headers = reported(await serve("*"))
 
     assert headers.pop("access-control-expose-headers")
     assert headers == {"access-control-allow-origin": "*"}
@@ -69,21 +69,21 @@ async def test_any_origin_may_where_all_may_but_without_credentials() -> None:
 async def test_another_origin_is_served_as_if_there_were_no_layer(origin: str) -> None:
     sent = await serve(PAGE, origin=origin)
 
-    assert told(sent) == {"vary": "origin"}
+    assert reported(sent) == {"vary": "origin"}
     assert sent[1]["body"] == b"hello"
     assert (await preflight(PAGE, origin=origin))[1]["body"] == b"hello"
 
 
 async def test_who_is_no_page_is_told_nothing_of_it() -> None:
-    assert told(await serve(PAGE, origin=None)) == {"vary": "origin"}
-    assert told(await serve("*", origin=None)) == {}
+    assert reported(await serve(PAGE, origin=None)) == {"vary": "origin"}
+    assert reported(await serve("*", origin=None)) == {}
 
 
 async def test_a_preflight_is_answered_here() -> None:
     start, body = await preflight(PAGE, access_control_request_headers="authorization,x-stainless-os")
 
     assert (start["status"], body["body"]) == (204, b"")
-    assert told([start]) == {
+    assert reported([start]) == {
         "access-control-allow-origin": PAGE,
         "access-control-allow-credentials": "true",
         "vary": "origin",
@@ -97,7 +97,7 @@ async def test_a_preflight_is_answered_here() -> None:
 async def test_a_preflight_for_what_is_no_list_of_headers_allows_none(names: str | None) -> None:
     asked = {} if names is None else {"access_control_request_headers": names}
 
-    assert "access-control-allow-headers" not in told(await preflight("*", **asked))
+    assert "access-control-allow-headers" not in reported(await preflight("*", **asked))
 
 
 async def test_an_options_request_that_is_no_preflight_is_the_applications() -> None:

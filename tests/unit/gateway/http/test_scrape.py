@@ -57,9 +57,9 @@ def test_a_histogram_counts_up_to_each_bound() -> None:
 
 def test_each_metric_is_told_once_with_its_help_though_nobody_has_counted_it() -> None:
     text, _ = answer()
-    told = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# HELP")]
+    reported = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# HELP")]
 
-    assert told == [family.name for metrics in (FleetMetrics(), Metrics()) for family in metrics.families]
+    assert reported == [family.name for metrics in (FleetMetrics(), Metrics()) for family in metrics.families]
 
 
 def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:

@@ -20,7 +20,7 @@ from shared.model.kinds import CHAT
 from shared.model.lifecycle import State
 from shared.model.routes import Continuation, OnStreamFailure
 from shared.store.executions import ROLLED_BACK
-from tests.support.told import Told
+from tests.support.controlled_provider import ControlledProvider
 from worker.execution.attempt import AttemptInput
 from worker.execution.next_attempt import (
     NextAttempt,
@@ -64,7 +64,7 @@ JOB = Job(
 
 
 def target(continuation: Continuation) -> ProviderTarget:
-    return ProviderTarget(Told(), first_token_s=1, gap_s=1, continuation=continuation)
+    return ProviderTarget(ControlledProvider(), first_token_s=1, gap_s=1, continuation=continuation)
 
 
 # Targets 1 and 2 can continue a partial answer, target 0 can't.

@@ -37,10 +37,10 @@ def token(text: str = "a", **fields: Any) -> Chunk:
     return Chunk(deltas=({"content": text, **fields},))
 
 
-class Told:
+class StubProvider:
     """Act as a provider that says each chunk when the test sends it. An exception is raised, None is the end."""
 
-    name = "told"
+    name = "mock"
 
     def __init__(self, *said: Chunk | Exception | None) -> None:
         self._said: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
@@ -95,7 +95,7 @@ class Told:
         self.closed.set()
 
 
-class Unconnected(Told):
+class Unconnected(StubProvider):
     """Wait for a connection without end: no stream begins."""
 
     @asynccontextmanager
@@ -108,17 +108,17 @@ class Unconnected(Told):
             self.closed.set()
 
 
-def target(provider: Told) -> ProviderTarget:
+def target(provider: StubProvider) -> ProviderTarget:
     return ProviderTarget(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S)
 
 
 def asking(
-    provider: Told, *, n: int = 1, total_s: float = TOTAL_S
+    provider: StubProvider, *, n: int = 1, total_s: float = TOTAL_S
 ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
     return target(provider).stream({"model": "m", "n": n}, total_s=total_s)
 
 
-async def read(provider: Told, *, n: int = 1, total_s: float = TOTAL_S) -> list[Chunk]:
+async def read(provider: StubProvider, *, n: int = 1, total_s: float = TOTAL_S) -> list[Chunk]:
     async with asking(provider, n=n, total_s=total_s) as chunks:
         return [chunk async for chunk in chunks]
 
@@ -150,25 +150,25 @@ async def ending(reading: asyncio.Task[T]) -> T:
 
 
 async def test_chunks_come_in_order_and_the_upstream_is_closed_after_them() -> None:
-    provider = Told(ROLE, token("a"), token("b"), STOP, USAGE, None)
+    provider = StubProvider(ROLE, token("a"), token("b"), STOP, USAGE, None)
     assert await read(provider) == [token("a"), token("b"), STOP, USAGE]
     assert provider.closed.is_set()
 
 
 async def test_a_chunk_may_say_everything_at_once() -> None:
     whole = Chunk(deltas=({"content": "a"},), finished=((0, "stop"),), usage={"prompt_tokens": 1})
-    assert await read(Told(whole, None)) == [whole]
+    assert await read(StubProvider(whole, None)) == [whole]
 
 
 async def test_a_provider_that_says_nothing_times_out(pass_time: Callable[[float], None]) -> None:
-    provider = Told()
+    provider = StubProvider()
     reading = asyncio.create_task(read(provider))
     await provider.waiting.wait()
     pass_time(FIRST_TOKEN_S - 1)
     await let_timers_fire()
     assert not reading.done()
     pass_time(1)
-    with pytest.raises(ProviderTimeout, match=r"^The provider told sent no token for 20 s\.$"):
+    with pytest.raises(ProviderTimeout, match=r"^The provider mock sent no token for 20 s\.$"):
         await ending(reading)
     assert provider.closed.is_set()
 
@@ -184,11 +184,11 @@ async def test_a_provider_that_does_not_connect_times_out(pass_time: Callable[[f
 
 
 async def test_a_provider_that_stops_talking_times_out(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token(), token())
+    provider = StubProvider(token(), token())
     reading = asyncio.create_task(read(provider))
     await provider.waiting.wait()
     pass_time(GAP_S)
-    with pytest.raises(ProviderTimeout, match=r"^The provider told sent no further token for 5 s\.$"):
+    with pytest.raises(ProviderTimeout, match=r"^The provider mock sent no further token for 5 s\.$"):
         await ending(reading)
     assert provider.closed.is_set()
 
@@ -196,7 +196,7 @@ async def test_a_provider_that_stops_talking_times_out(pass_time: Callable[[floa
 async def test_a_provider_is_not_blamed_for_the_time_in_which_this_process_was_frozen(
     pass_time: Callable[[float], None],
 ) -> None:
-    provider, loop = Told(token()), asyncio.get_running_loop()
+    provider, loop = StubProvider(token()), asyncio.get_running_loop()
     reading = asyncio.create_task(read(provider))
     await provider.waiting.wait()
     pass_time(GAP_S)
@@ -215,7 +215,7 @@ async def test_a_provider_is_not_blamed_for_the_time_in_which_this_process_was_f
 
 @pytest.mark.parametrize("empty", [ROLE, USAGE, Chunk(finished=((1, "stop"),))])
 async def test_what_is_no_token_does_not_end_a_silence(empty: Chunk, pass_time: Callable[[float], None]) -> None:
-    provider = Told(token())
+    provider = StubProvider(token())
     reading = asyncio.create_task(read(provider, n=2))
     for _ in range(5):
         await provider.waiting.wait()
@@ -228,7 +228,7 @@ async def test_what_is_no_token_does_not_end_a_silence(empty: Chunk, pass_time: 
 
 
 async def test_tokens_that_come_in_time_go_on_for_ever(pass_time: Callable[[float], None]) -> None:
-    provider = Told()
+    provider = StubProvider()
     reading = asyncio.create_task(read(provider))
     for _ in range(20):
         await provider.waiting.wait()
@@ -242,7 +242,7 @@ async def test_tokens_that_come_in_time_go_on_for_ever(pass_time: Callable[[floa
 
 
 async def test_the_clock_stands_still_while_the_caller_is_busy(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token(), token(), STOP, None)
+    provider = StubProvider(token(), token(), STOP, None)
     got = []
     async with asking(provider) as chunks:
         async for chunk in chunks:
@@ -254,7 +254,7 @@ async def test_the_clock_stands_still_while_the_caller_is_busy(pass_time: Callab
 
 
 async def test_after_a_busy_caller_the_provider_has_its_whole_time_again(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token())
+    provider = StubProvider(token())
     busy = asyncio.Event()
 
     async def read_slowly() -> list[Chunk]:
@@ -277,7 +277,7 @@ async def test_after_a_busy_caller_the_provider_has_its_whole_time_again(pass_ti
 
 
 async def test_the_deadline_passes_while_the_caller_waits(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token())
+    provider = StubProvider(token())
     reading = asyncio.create_task(read(provider, total_s=3))
     await provider.waiting.wait()
     pass_time(3)
@@ -287,7 +287,7 @@ async def test_the_deadline_passes_while_the_caller_waits(pass_time: Callable[[f
 
 
 async def test_the_deadline_passes_while_the_caller_is_busy(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token(), token())
+    provider = StubProvider(token(), token())
     busy = asyncio.Event()
 
     async def get_stuck() -> None:
@@ -306,7 +306,7 @@ async def test_the_deadline_passes_while_the_caller_is_busy(pass_time: Callable[
 
 async def test_a_deadline_that_has_passed_before_passes_at_once() -> None:
     with pytest.raises(DeadlinePassed):
-        await read(Told(), total_s=-1)
+        await read(StubProvider(), total_s=-1)
 
 
 @pytest.mark.parametrize(
@@ -320,26 +320,26 @@ async def test_a_deadline_that_has_passed_before_passes_at_once() -> None:
     ],
 )
 async def test_an_end_without_a_finish_reason_is_no_success(n: int, said: list[Chunk]) -> None:
-    with pytest.raises(ProviderTruncated, match="The provider told ended its stream without a finish reason"):
-        await read(Told(*said, None), n=n)
+    with pytest.raises(ProviderTruncated, match="The provider mock ended its stream without a finish reason"):
+        await read(StubProvider(*said, None), n=n)
 
 
 async def test_a_provider_that_gives_fewer_choices_than_were_asked_for_has_answered() -> None:
-    assert await read(Told(token(), STOP, None), n=3) == [token(), STOP]
+    assert await read(StubProvider(token(), STOP, None), n=3) == [token(), STOP]
 
 
 @pytest.mark.parametrize("n", [None, "two", -1])
 async def test_a_strange_number_of_choices_is_the_providers_to_judge(n: Any) -> None:
-    assert await read(Told(token(), STOP, None), n=n) == [token(), STOP]
+    assert await read(StubProvider(token(), STOP, None), n=n) == [token(), STOP]
 
 
 async def test_each_choice_has_its_end() -> None:
     said = [token(), token(index=1), Chunk(finished=((1, "length"),)), token(), STOP, USAGE]
-    assert await read(Told(*said, None), n=2) == said
+    assert await read(StubProvider(*said, None), n=2) == said
 
 
 async def test_an_answer_that_is_finished_but_never_ends_is_whole(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token(), STOP, ROLE)
+    provider = StubProvider(token(), STOP, ROLE)
     reading = asyncio.create_task(read(provider))
     await provider.waiting.wait()
     assert not reading.done()
@@ -351,7 +351,7 @@ async def test_an_answer_that_is_finished_but_never_ends_is_whole(pass_time: Cal
 
 
 async def test_after_the_finish_no_token_is_owed(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token(), STOP)
+    provider = StubProvider(token(), STOP)
     short = ProviderTarget(provider, first_token_s=LAST_WORDS_S / 4, gap_s=LAST_WORDS_S / 4)
 
     async def read_it() -> list[Chunk]:
@@ -368,11 +368,11 @@ async def test_after_the_finish_no_token_is_owed(pass_time: Callable[[float], No
 
 
 async def test_an_answer_that_breaks_after_its_finish_is_whole() -> None:
-    assert await read(Told(token(), STOP, ProviderUnreachable("reset"))) == [token(), STOP]
+    assert await read(StubProvider(token(), STOP, ProviderUnreachable("reset"))) == [token(), STOP]
 
 
 async def test_a_provider_that_finishes_before_it_ends_is_heard_out(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token("a"), STOP)
+    provider = StubProvider(token("a"), STOP)
     reading = asyncio.create_task(read(provider))
     for text in "bcd":
         await provider.waiting.wait()
@@ -388,13 +388,13 @@ async def test_a_provider_that_finishes_before_it_ends_is_heard_out(pass_time: C
 async def test_errors_of_the_provider_pass_through() -> None:
     error = ProviderUnreachable("reset")
     with pytest.raises(ProviderUnreachable) as raised:
-        await read(Told(token(), error))
+        await read(StubProvider(token(), error))
     assert raised.value is error
 
 
 async def test_a_time_out_of_the_callers_own_is_not_taken_for_ours() -> None:
     async def fail() -> None:
-        async with asking(Told(token())) as chunks:
+        async with asking(StubProvider(token())) as chunks:
             async for _ in chunks:
                 raise TimeoutError("mine")
 
@@ -403,7 +403,7 @@ async def test_a_time_out_of_the_callers_own_is_not_taken_for_ours() -> None:
 
 
 async def test_a_caller_that_leaves_early_closes_the_upstream() -> None:
-    provider = Told(token(), token())
+    provider = StubProvider(token(), token())
     async with asking(provider) as chunks:
         async for _ in chunks:
             break
@@ -411,14 +411,14 @@ async def test_a_caller_that_leaves_early_closes_the_upstream() -> None:
 
 
 async def test_a_caller_that_never_reads_asks_nothing() -> None:
-    provider = Told()
+    provider = StubProvider()
     async with asking(provider):
         pass
     assert not provider.asked.is_set()
 
 
-@pytest.mark.parametrize("provider_type", [Told, Unconnected])
-async def test_a_cancelled_scope_closes_the_upstream_of_a_waiting_caller(provider_type: type[Told]) -> None:
+@pytest.mark.parametrize("provider_type", [StubProvider, Unconnected])
+async def test_a_cancelled_scope_closes_the_upstream_of_a_waiting_caller(provider_type: type[StubProvider]) -> None:
     provider = provider_type()
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
@@ -430,7 +430,7 @@ async def test_a_cancelled_scope_closes_the_upstream_of_a_waiting_caller(provide
 
 
 async def test_a_cancelled_scope_closes_the_upstream_of_a_busy_caller() -> None:
-    provider = Told(token())
+    provider = StubProvider(token())
     with anyio.CancelScope() as scope:
         async with asking(provider) as chunks:
             async for _ in chunks:
@@ -441,7 +441,7 @@ async def test_a_cancelled_scope_closes_the_upstream_of_a_busy_caller() -> None:
 
 
 async def test_a_cancelled_task_closes_the_upstream_and_stays_cancelled() -> None:
-    provider = Told(token())
+    provider = StubProvider(token())
     reading = asyncio.create_task(read(provider))
     await provider.waiting.wait()
     reading.cancel()
@@ -453,7 +453,7 @@ async def test_a_cancelled_task_closes_the_upstream_and_stays_cancelled() -> Non
 async def test_nobody_watches_a_stream_that_was_left(pass_time: Callable[[float], None]) -> None:
     faults: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
-    provider = Told()
+    provider = StubProvider()
     reading = asyncio.create_task(read(provider))
     await provider.waiting.wait()
     reading.cancel()
@@ -465,7 +465,7 @@ async def test_nobody_watches_a_stream_that_was_left(pass_time: Callable[[float]
 
 
 async def test_a_cancel_wins_over_a_silence_that_ends_with_it(pass_time: Callable[[float], None]) -> None:
-    provider = Told(token())
+    provider = StubProvider(token())
     reading = asyncio.create_task(read(provider))
     await provider.waiting.wait()
     pass_time(GAP_S)
@@ -475,7 +475,7 @@ async def test_a_cancel_wins_over_a_silence_that_ends_with_it(pass_time: Callabl
 
 
 async def test_a_target_asks_for_the_model_by_the_name_that_its_provider_knows() -> None:
-    provider = Told(token("a"), STOP, None)
+    provider = StubProvider(token("a"), STOP, None)
     renamed = ProviderTarget(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, model="gpt-a-eu")
     async with renamed.stream({"model": "gpt-a"}, total_s=TOTAL_S) as chunks:
         async for _ in chunks:
@@ -488,7 +488,7 @@ async def test_a_target_asks_for_the_model_by_the_name_that_its_provider_knows()
 async def test_an_attempt_that_takes_longer_than_its_target_allows_is_the_providers_fault(
     pass_time: Callable[[float], None],
 ) -> None:
-    provider = Told(token())
+    provider = StubProvider(token())
     bounded = ProviderTarget(provider, first_token_s=FIRST_TOKEN_S, gap_s=GAP_S, total_s=GAP_S / 2)
 
     async def read_slowly() -> None:
@@ -515,7 +515,7 @@ def to(*targets: RouteTarget) -> Route:
 
 def routes_of(**routes: Route) -> Routes:
     """Build these routes, with a provider for each upstream."""
-    return Routes(RouteTable(routes, UPSTREAMS), {name: Told() for name in UPSTREAMS})
+    return Routes(RouteTable(routes, UPSTREAMS), {name: StubProvider() for name in UPSTREAMS})
 
 
 async def test_a_chain_has_its_routes_targets_in_order() -> None:
@@ -533,7 +533,7 @@ async def test_a_model_that_no_route_serves_is_not_found() -> None:
 
 
 async def test_closing_the_routes_closes_the_providers() -> None:
-    provider = Told()
+    provider = StubProvider()
     await Routes(RouteTable({"*": to(ONE)}, UPSTREAMS), {"one": provider}).close()
     assert provider.closed.is_set()
 
@@ -541,16 +541,16 @@ async def test_closing_the_routes_closes_the_providers() -> None:
 # Embeddings.
 
 
-async def embed(provider: Told, *, total_s: float = TOTAL_S) -> Vectors:
+async def embed(provider: StubProvider, *, total_s: float = TOTAL_S) -> Vectors:
     return await target(provider).embed({"input": ["a"]}, total_s=total_s)
 
 
 async def test_vectors_are_passed_on_as_they_come() -> None:
-    assert await embed(Told(token())) is VECTORS
+    assert await embed(StubProvider(token())) is VECTORS
 
 
 async def test_a_provider_that_sends_no_vectors_for_too_long_is_told_so(pass_time: Callable[[float], None]) -> None:
-    provider = Told()
+    provider = StubProvider()
     embedding = asyncio.create_task(embed(provider))
     await provider.waiting.wait()
     pass_time(FIRST_TOKEN_S)
@@ -560,7 +560,7 @@ async def test_a_provider_that_sends_no_vectors_for_too_long_is_told_so(pass_tim
 
 
 async def test_a_job_whose_time_is_over_first_is_not_its_providers_fault(pass_time: Callable[[float], None]) -> None:
-    provider = Told()
+    provider = StubProvider()
     embedding = asyncio.create_task(embed(provider, total_s=FIRST_TOKEN_S / 2))
     await provider.waiting.wait()
     pass_time(FIRST_TOKEN_S / 2)
@@ -571,7 +571,7 @@ async def test_a_job_whose_time_is_over_first_is_not_its_providers_fault(pass_ti
 async def test_a_providers_own_time_out_and_other_errors_are_passed_on() -> None:
     for error in (ProviderUnreachable("Gone."), TimeoutError("a defect")):
         with pytest.raises(type(error)) as caught:
-            await embed(Told(error))
+            await embed(StubProvider(error))
         assert caught.value is error
 
 

@@ -5,14 +5,14 @@ import pytest
 from shared.model.errors import AttemptFailed, ProviderGarbage, ProviderUnreachable
 from shared.model.model_names import ModelListing
 from shared.model.routes import OnStreamFailure, Route, RouteTable, RouteTarget, Upstream
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import captured_logs
-from tests.support.told import Told
 from worker.upstream.model_lists import ModelLists
 
 UNREACHABLE = ProviderUnreachable("Nobody is there.")
 
 
-class Lists(Told):
+class Lists(ControlledProvider):
     """Return this list as the provider's, or raise this error in its place."""
 
     def __init__(self, listed: list[str] | AttemptFailed) -> None:

@@ -11,7 +11,7 @@ from shared.model.errors import (
     ProviderTruncated,
     ProviderUnable,
 )
-from tests.support.told import Told
+from tests.support.controlled_provider import ControlledProvider
 from worker.upstream.breakers import NO, YES, Breakers, CallAllowance, CallOrigin
 from worker.upstream.chain import ProviderTarget
 from worker.upstream.concurrency import Concurrency
@@ -24,7 +24,7 @@ class Sick(Breakers):
     def __init__(self, *closed: str, trial: bool = False) -> None:
         self.closed = closed
         self.trial = trial
-        self.told: list[tuple[str, str, str]] = []
+        self.reports: list[tuple[str, str, str]] = []
 
     async def allows(self, provider: str, model: str, origin: CallOrigin) -> CallAllowance:
         if provider in self.closed:
@@ -32,15 +32,15 @@ class Sick(Breakers):
         return CallAllowance(True, (f"{provider}//{model}",)) if self.trial else YES
 
     def succeeded(self, provider: str, model: str, origin: CallOrigin) -> None:
-        self.told.append(("succeeded", provider, model))
+        self.reports.append(("succeeded", provider, model))
 
     def failed(self, provider: str, model: str, origin: CallOrigin) -> None:
-        self.told.append(("failed", provider, model))
+        self.reports.append(("failed", provider, model))
 
     async def given_back(self, allowance: CallAllowance) -> None:
         (name,) = allowance.trials
         provider, _, model = name.split("/")
-        self.told.append(("given back", provider, model))
+        self.reports.append(("given back", provider, model))
 
 
 class Narrow(Concurrency):
@@ -61,7 +61,7 @@ class Narrow(Concurrency):
 
 
 def target(name: str, model: str | None = None) -> ProviderTarget:
-    provider = Told()
+    provider = ControlledProvider()
     provider.name = name
     return ProviderTarget(provider, first_token_s=1, gap_s=1, model=model)
 
@@ -151,7 +151,7 @@ async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [
         (ProviderTimeout("Silent."), ["failed"]),
         (ProviderTruncated("It ended."), ["failed"]),
@@ -165,20 +165,20 @@ async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
     ],
     ids=lambda value: value.code if isinstance(value, AttemptFailed) else "",
 )
-def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, told: list[str]) -> None:
+def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, reported: list[str]) -> None:
     breakers = Sick()
     selector = ProviderSelector(breakers, Narrow())
     selector.failed("job", passed(0, "a", "m"), error)
     selector.failed("job", passed(0, "a", "m", circuit_open=True), error)
 
-    assert [each for each, *_ in breakers.told] == told
+    assert [each for each, *_ in breakers.reports] == reported
 
 
 def test_a_circuit_is_told_of_a_whole_answer() -> None:
     breakers = Sick()
     ProviderSelector(breakers, Narrow()).succeeded("job", passed(1, "b", "m-b"))
 
-    assert breakers.told == [("succeeded", "b", "m-b")]
+    assert breakers.reports == [("succeeded", "b", "m-b")]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ async def test_a_trial_ends_with_one_verdict_or_is_given_back(error: AttemptFail
         selector.failed("job", permit, error)
     await selector.leave("job", permit)
 
-    assert breakers.told == [(verdict, "a", "m")]
+    assert breakers.reports == [(verdict, "a", "m")]
 
 
 async def test_a_trial_that_was_answered_is_not_given_back() -> None:
@@ -211,4 +211,4 @@ async def test_a_trial_that_was_answered_is_not_given_back() -> None:
     selector.succeeded("job", permit)
     await selector.leave("job", permit)
 
-    assert breakers.told == [("succeeded", "a", "m")]
+    assert breakers.reports == [("succeeded", "a", "m")]

@@ -72,9 +72,9 @@ class TestCalls:
         assert said(text("Hm."), tool(state)) == [{"role": "assistant", "content": "Hm."}]
 
     def test_each_step_is_a_message_of_its_own(self) -> None:
-        told = said(STEP, tool("output-available", output="x"), STEP, text("So: x."))
+        reported = said(STEP, tool("output-available", output="x"), STEP, text("So: x."))
 
-        assert [each["role"] for each in told] == ["assistant", "tool", "assistant"]
+        assert [each["role"] for each in reported] == ["assistant", "tool", "assistant"]
 
     def test_only_a_tool_has_a_result(self) -> None:
         assert said({**text("Hm."), "state": "output-available"}) == [{"role": "assistant", "content": "Hm."}]
@@ -82,13 +82,13 @@ class TestCalls:
 
 class TestState:
     def test_the_thoughts_of_a_step_belong_to_its_message(self) -> None:
-        told = said(
+        reported = said(
             *(STEP, thought("I must "), thought("look."), tool("output-available", output="x")),
             *(STEP, thought("So."), text("So: x.")),
             *(STEP, thought("Nothing.")),
         )
 
-        assert [(each["role"], each.get("reasoning_content")) for each in told] == [
+        assert [(each["role"], each.get("reasoning_content")) for each in reported] == [
             ("assistant", "I must look."),
             ("tool", None),
             ("assistant", "So."),

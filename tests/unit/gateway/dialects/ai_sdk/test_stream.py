@@ -207,7 +207,7 @@ class TestTools:
 
 class TestEnds:
     @pytest.mark.parametrize(
-        ("reason", "told"),
+        ("reason", "reported"),
         [
             ("stop", "stop"),
             ("length", "length"),
@@ -218,8 +218,8 @@ class TestEnds:
             (None, "stop"),
         ],
     )
-    def test_a_finish_reason_is_one_that_every_client_knows(self, reason: str | None, told: str) -> None:
-        assert said(delta(content="a"), completed(reason))[-3:] == end(told)
+    def test_a_finish_reason_is_one_that_every_client_knows(self, reason: str | None, reported: str) -> None:
+        assert said(delta(content="a"), completed(reason))[-3:] == end(reported)
 
     def test_an_answer_without_a_word_is_still_a_message(self) -> None:
         assert said(QUEUED, completed()) == [*BEGIN, *end()]

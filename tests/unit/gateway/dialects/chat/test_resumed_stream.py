@@ -60,9 +60,9 @@ def test_a_failure_is_a_status_where_the_caller_was_shown_nothing_now() -> None:
 def test_a_failure_after_a_chunk_is_told_in_the_stream() -> None:
     resumed = resume("1-2")
 
-    told = said(b"".join(map(resumed.translate, (*LOG[:4], rollback("0-1")))))
+    reported = said(b"".join(map(resumed.translate, (*LOG[:4], rollback("0-1")))))
 
-    assert [("error" in each) for each in told] == [False, True]
+    assert [("error" in each) for each in reported] == [False, True]
 
 
 def test_a_stream_that_is_broken_off_says_why_and_does_not_look_whole() -> None:

@@ -203,9 +203,9 @@ def test_a_failure_is_told_in_openais_envelope() -> None:
     answer = stream()
     assert answer.translate(delta({"content": "a"}))
 
-    (told,) = said(answer.translate(ended(EventType.FAILED)))
+    (reported,) = said(answer.translate(ended(EventType.FAILED)))
 
-    assert told["error"]["code"] == "provider_overloaded"
+    assert reported["error"]["code"] == "provider_overloaded"
     assert answer.ended
 
 

@@ -41,7 +41,7 @@ def said(frames: bytes) -> list[dict[str, Any]]:
     return found
 
 
-def told(*events: Event, **options: Any) -> list[dict[str, Any]]:
+def reported(*events: Event, **options: Any) -> list[dict[str, Any]]:
     answer = stream(**options)
     return said(b"".join(map(answer.translate, events)))
 
@@ -53,7 +53,7 @@ def names(frames: list[dict[str, Any]]) -> list[str]:
 def output(*deltas: dict[str, Any], end: Event | None = None) -> list[dict[str, Any]]:
     """Return the output of an answer that consists of these deltas."""
     events = [delta(data, seq=seq) for seq, data in enumerate(deltas, 2)]
-    found: list[dict[str, Any]] = told(QUEUED, STARTED, *events, end or completed("stop"))[-1]["response"]["output"]
+    found: list[dict[str, Any]] = reported(QUEUED, STARTED, *events, end or completed("stop"))[-1]["response"]["output"]
     return found
 
 
@@ -66,7 +66,7 @@ def whole(*events: Event, **options: Any) -> WholeResponse:
 
 class TestStream:
     def test_a_plain_answer_is_told_from_its_creation_to_its_end(self) -> None:
-        frames = told(QUEUED, STARTED, delta({"content": "Hel"}), delta({"content": "lo"}), completed("stop"))
+        frames = reported(QUEUED, STARTED, delta({"content": "Hel"}), delta({"content": "lo"}), completed("stop"))
 
         assert [frame["sequence_number"] for frame in frames] == list(range(10))
         assert names(frames) == [
@@ -94,13 +94,13 @@ class TestStream:
         }
 
     def test_a_background_response_is_queued_first(self) -> None:
-        frames = told(QUEUED, STARTED, background=True)
+        frames = reported(QUEUED, STARTED, background=True)
 
         assert names(frames) == ["created", "queued", "in_progress"]
         assert [frame["response"]["status"] for frame in frames] == ["queued", "queued", "in_progress"]
 
     def test_a_response_says_what_was_asked_and_otherwise_the_defaults(self) -> None:
-        (created,) = told(QUEUED, metadata={"a": "b"}, asked={"instructions": "Be brief.", "store": False})
+        (created,) = reported(QUEUED, metadata={"a": "b"}, asked={"instructions": "Be brief.", "store": False})
         response = created["response"]
 
         assert (response["instructions"], response["store"], response["metadata"]) == ("Be brief.", False, {"a": "b"})
@@ -120,11 +120,11 @@ class TestStream:
     def test_what_begins_again_is_told_once(self) -> None:
         again = STARTED._replace(id=EventId(2, 2))
 
-        assert names(told(QUEUED, STARTED, rollback("0-1"), QUEUED, again)) == ["created", "in_progress"]
+        assert names(reported(QUEUED, STARTED, rollback("0-1"), QUEUED, again)) == ["created", "in_progress"]
 
     def test_a_log_that_lost_its_head_still_begins_with_the_creation(self) -> None:
-        assert names(told(STARTED)) == ["created", "in_progress"]
-        assert names(told(ended(EventType.EXPIRED))) == ["created", "failed"]
+        assert names(reported(STARTED)) == ["created", "in_progress"]
+        assert names(reported(ended(EventType.EXPIRED))) == ["created", "failed"]
 
     def test_nothing_follows_the_end(self) -> None:
         answer = stream()
@@ -135,10 +135,10 @@ class TestStream:
 
     def test_a_reader_gets_only_what_comes_after_its_number(self) -> None:
         events = (QUEUED, STARTED, delta({"content": "a"}), delta({"content": "b"}), completed("stop"))
-        frames = told(*events)
+        frames = reported(*events)
 
         for after in range(len(frames) + 1):
-            assert told(*events, after=after) == frames[after + 1 :]
+            assert reported(*events, after=after) == frames[after + 1 :]
 
     @pytest.mark.parametrize("event", [rollback("0-1"), GAP], ids=lambda event: event.type.value)
     def test_what_was_shown_can_not_be_taken_back_so_the_stream_ends_with_an_error(self, event: Event) -> None:
@@ -165,7 +165,7 @@ class TestEnds:
 
     @pytest.mark.parametrize(("reason", "why"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
     def test_an_answer_that_was_cut_short_is_incomplete(self, reason: str, why: str) -> None:
-        last = told(delta({"content": "Hel"}), completed(reason))[-1]
+        last = reported(delta({"content": "Hel"}), completed(reason))[-1]
 
         assert last["type"] == "response.incomplete"
         assert last["response"]["status"] == "incomplete"
@@ -174,7 +174,7 @@ class TestEnds:
 
     @pytest.mark.parametrize("reason", ["stop", "tool_calls", "something new", None])
     def test_any_other_reason_is_a_complete_answer(self, reason: str | None) -> None:
-        last = told(delta({"content": "Hel"}), completed(reason))[-1]
+        last = reported(delta({"content": "Hel"}), completed(reason))[-1]
 
         assert (last["type"], last["response"]["incomplete_details"]) == ("response.completed", None)
 
@@ -228,7 +228,7 @@ class TestWhole:
         folded = whole(*events)
 
         assert folded.ended
-        assert folded.body() == told(*events)[-1]["response"]
+        assert folded.body() == reported(*events)[-1]["response"]
 
     def test_a_rollback_takes_back_what_came_after_its_event(self) -> None:
         folded = whole(
@@ -294,12 +294,12 @@ class TestForgottenEvents:
     AGAIN = tuple(in_epoch(each, 200) for each in (STARTED, delta({"content": "p!"}, seq=2), completed("stop")))
 
     def last_number(self, *events: Event) -> int:
-        return int(told(*events)[-1]["sequence_number"])
+        return int(reported(*events)[-1]["sequence_number"])
 
     def test_who_has_seen_a_forgotten_event_gets_an_error(self) -> None:
         seen = self.last_number(*self.OLD)
 
-        frames = told(*self.LEFT, *self.AGAIN, after=seen)
+        frames = reported(*self.LEFT, *self.AGAIN, after=seen)
 
         assert names(frames) == ["error"]
         assert frames[0]["code"] == "gap"
@@ -308,33 +308,33 @@ class TestForgottenEvents:
     def test_who_has_seen_only_events_that_are_left_goes_on(self) -> None:
         seen = self.last_number(*self.LEFT)
 
-        frames = told(*self.LEFT, *self.AGAIN, after=seen)
+        frames = reported(*self.LEFT, *self.AGAIN, after=seen)
 
         assert "error" not in names(frames)
         assert frames[0]["sequence_number"] > seen
         assert frames[-1]["response"]["output"][0]["content"][0]["text"] == "Help!"
 
     def test_who_has_seen_the_events_that_followed_goes_on_after_any_of_them(self) -> None:
-        frames = told(*self.LEFT, *self.AGAIN)
+        frames = reported(*self.LEFT, *self.AGAIN)
         numbers = [frame["sequence_number"] for frame in frames]
         assert numbers == sorted(set(numbers))
 
         for position, number in enumerate(numbers, 1):
-            assert told(*self.LEFT, *self.AGAIN, after=number) == frames[position:]
+            assert reported(*self.LEFT, *self.AGAIN, after=number) == frames[position:]
 
     def test_a_whole_first_execution_may_be_forgotten(self) -> None:
-        assert names(told(QUEUED, *self.AGAIN, after=self.last_number(*self.OLD))) == ["error"]
+        assert names(reported(QUEUED, *self.AGAIN, after=self.last_number(*self.OLD))) == ["error"]
 
     def test_an_execution_that_follows_the_last_one_numbers_on(self) -> None:
         next_one = [in_epoch(each, 2) for each in self.AGAIN]
-        numbers = [frame["sequence_number"] for frame in told(*self.OLD, *next_one)]
+        numbers = [frame["sequence_number"] for frame in reported(*self.OLD, *next_one)]
 
         assert numbers == list(range(len(numbers)))
 
     def test_numbers_of_the_last_epoch_that_there_can_be_are_exact_in_javascript(self) -> None:
         ticks_of_a_week = 7 * 86_400 * 20
 
-        last = told(QUEUED, *(in_epoch(each, ticks_of_a_week) for each in self.AGAIN))[-1]["sequence_number"]
+        last = reported(QUEUED, *(in_epoch(each, ticks_of_a_week) for each in self.AGAIN))[-1]["sequence_number"]
 
         assert last < 2**53
         assert len(str(last)) <= 15

@@ -6,7 +6,7 @@ import pytest
 
 from shared.model.events import Event
 from tests.unit.gateway.dialects.chat.chats import QUEUED, STARTED, completed, delta
-from tests.unit.gateway.dialects.responses.test_stream import BARE, names, told
+from tests.unit.gateway.dialects.responses.test_stream import BARE, names, reported
 
 REASONING, CALL = f"rs_{BARE}_0", f"fc_{BARE}_0"
 SUMMARISED: dict[str, Any] = {"reasoning": {"summary": "auto"}}
@@ -35,7 +35,7 @@ def calls(*fragments: dict[str, Any]) -> dict[str, Any]:
 def written(*deltas: dict[str, Any], end: Event | None = None, **asked: Any) -> list[dict[str, Any]]:
     """Return the events of an answer that consists of these deltas."""
     events = [delta(data, seq=seq) for seq, data in enumerate(deltas, 2)]
-    return told(QUEUED, STARTED, *events, end or completed("stop"), asked=asked)
+    return reported(QUEUED, STARTED, *events, end or completed("stop"), asked=asked)
 
 
 def output(*deltas: dict[str, Any], end: Event | None = None, **asked: Any) -> list[dict[str, Any]]:
@@ -50,7 +50,9 @@ def only(frames: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 class TestWords:
     def test_reasoning_comes_as_an_item_of_its_own(self) -> None:
-        frames = told(delta({"reasoning_content": "Hm"}), delta({"reasoning_content": "."}), delta({"content": "Yes"}))
+        frames = reported(
+            delta({"reasoning_content": "Hm"}), delta({"reasoning_content": "."}), delta({"content": "Yes"})
+        )
 
         assert names(frames)[2:] == [
             *("output_item.added", "content_part.added", "reasoning_text.delta", "reasoning_text.delta"),
@@ -73,7 +75,7 @@ class TestWords:
 
     def test_logprobs_are_given_with_their_text_and_again_with_the_whole(self) -> None:
         logprob = {"token": "Hel", "logprob": -0.5, "bytes": [72], "top_logprobs": []}
-        frames = told(
+        frames = reported(
             delta({"content": "Hel", "logprobs": {"content": [logprob], "refusal": None}}),
             delta({"content": "lo", "logprobs": {"content": None}}),
             delta({"content": "!", "logprobs": "none"}),
@@ -91,7 +93,9 @@ class TestWords:
 
     @pytest.mark.parametrize("text", ['"', "\\", '"}', '{"content":"', "\n\n", "data: [DONE]"])
     def test_awkward_texts_stay_what_they_are(self, text: str) -> None:
-        frames = told(delta({"content": "a"}), delta({"content": text}), delta({"content": text}), completed("stop"))
+        frames = reported(
+            delta({"content": "a"}), delta({"content": text}), delta({"content": text}), completed("stop")
+        )
 
         assert [frame["delta"] for frame in frames if frame["type"].endswith("delta")] == ["a", text, text]
         assert frames[-1]["response"]["output"][0]["content"][0]["text"] == "a" + text + text

@@ -1,7 +1,8 @@
 """A provider that a test controls chunk by chunk: in the worker's own process, or over HTTP.
 
-`Told` is an ordinary provider, `told_upstream` serves one to workers that are processes of their own. Each request is a
-`Call`, in which the test decides the next chunk; nothing here takes time. Not here: scripts (upstream.py).
+`ControlledProvider` is an ordinary provider. `controlled_upstream` serves one to workers that are processes of their
+own. Each request is a `Call`, in which the test decides the next chunk; nothing here takes time. Not here: scripts
+(upstream.py).
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from worker.upstream.wire.chunk import Chunk
 from worker.upstream.wire.chunk_reader import ChunkReader
 from worker.upstream.wire.vectors import Vectors, read_vectors
 
-MODEL = "told"
+MODEL = "mock"
 _STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 
@@ -87,10 +88,10 @@ class Call:
         await self._changed.until(lambda: self.closed)
 
 
-class Told:
+class ControlledProvider:
     """The provider. `on_call` gets each request before its first chunk is asked for."""
 
-    name = "told"
+    name = "mock"
 
     def __init__(self, on_call: Callable[[Call], None] = lambda _: None) -> None:
         self.calls: list[Call] = []
@@ -151,7 +152,7 @@ class Told:
 
 
 async def _read(chunks: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, None]:
-    reader = ChunkReader("told", lambda error: ProviderRefused(str(error)))
+    reader = ChunkReader("mock", lambda error: ProviderRefused(str(error)))
     async for chunk in chunks:
         yield reader.read(chunk)
     for rest in reader.end():
@@ -159,19 +160,21 @@ async def _read(chunks: AsyncIterator[dict[str, Any]]) -> AsyncGenerator[Chunk, 
 
 
 @asynccontextmanager
-async def told_upstream(on_call: Callable[[Call], None] = lambda _: None) -> AsyncIterator[tuple[Told, str]]:
-    """Serve a `Told` provider behind an OpenAI-compatible address, which is its second half."""
-    told = Told(on_call)
+async def controlled_upstream(
+    on_call: Callable[[Call], None] = lambda _: None,
+) -> AsyncIterator[tuple[ControlledProvider, str]]:
+    """Serve a `ControlledProvider` provider behind an OpenAI-compatible address, which is its second half."""
+    provider = ControlledProvider(on_call)
     tasks: set[asyncio.Task[None]] = set()
 
     def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(_serve(told, reader, writer))
+        task = asyncio.create_task(_serve(provider, reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
-        yield told, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        yield provider, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     finally:
         server.close()
         for task in tasks:
@@ -179,7 +182,7 @@ async def told_upstream(on_call: Callable[[Call], None] = lambda _: None) -> Asy
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _serve(told: Told, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _serve(provider: ControlledProvider, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -192,7 +195,7 @@ async def _serve(told: Told, reader: asyncio.StreamReader, writer: asyncio.Strea
             writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             return
         request = json.loads(await reader.readexactly(int(headers["content-length"])))
-        answer = asyncio.create_task(_answer(told, request, writer))
+        answer = asyncio.create_task(_answer(provider, request, writer))
         gone = asyncio.create_task(reader.read())
         await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
         for task in (answer, gone):
@@ -202,9 +205,9 @@ async def _serve(told: Told, reader: asyncio.StreamReader, writer: asyncio.Strea
         writer.close()
 
 
-async def _answer(told: Told, request: Mapping[str, Any], writer: asyncio.StreamWriter) -> None:
+async def _answer(provider: ControlledProvider, request: Mapping[str, Any], writer: asyncio.StreamWriter) -> None:
     writer.write(_STREAM_HEAD)
-    async with told.answering(request) as chunks:
+    async with provider.answering(request) as chunks:
         async for chunk in chunks:
             writer.write(b"data: %b\n\n" % json.dumps(chunk).encode())
         writer.write(b"data: [DONE]\n\n")
