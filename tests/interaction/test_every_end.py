@@ -27,14 +27,15 @@ from worker.dispatch import reaper
 pytestmark = pytest.mark.usefixtures("an_old_server")
 
 NEVER_S = 3_600.0
-LEASE_S, SHORT_LEASE_S = 60.0, 2.0
+LONG_S, SHORT_LEASE_S = 60.0, 2.0
 REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
 
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """Start a gateway on this test's keys; its workers have one slot, and no lease ends while a test waits."""
-    async with running_system(settings.model_copy(update={"worker_slots": 1, "lease_s": LEASE_S})) as opened:
+    """Start a gateway on this test's keys; its workers have one slot, and nothing times out while a test waits."""
+    long = dict.fromkeys(("lease_s", "first_token_timeout_s", "gap_timeout_s"), LONG_S)
+    async with running_system(settings.model_copy(update={"worker_slots": 1, **long})) as opened:
         yield opened
 
 
@@ -256,6 +257,13 @@ async def test_a_job_that_lost_too_many_workers(system: System) -> None:
         await check_once(system, step, job_id, State.FAILED, "poison_job")
 
 
+@pytest.fixture
+def one_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the reaper check each job once: a second check would run steps that the first one left out."""
+    monkeypatch.setattr(reaper, "_HOLD_S", NEVER_S)
+
+
+@pytest.mark.usefixtures("one_check")
 async def test_a_job_that_the_reaper_ended_for_a_silent_worker(system: System) -> None:
     step = RecordedStep()
     job_id = await system.submit()
@@ -268,6 +276,7 @@ async def test_a_job_that_the_reaper_ended_for_a_silent_worker(system: System) -
         await check_once(system, step, job_id, State.EXPIRED, "deadline_passed")
 
 
+@pytest.mark.usefixtures("one_check")
 async def test_a_job_that_the_reaper_cancelled_because_it_was_abandoned(system: System) -> None:
     step, provider = RecordedStep(), ControlledProvider()
     async with running_worker(system.settings, provider, steps=[step]):
