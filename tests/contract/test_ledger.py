@@ -142,6 +142,18 @@ async def test_the_end_of_a_job_lets_the_one_run_that_was_due_first(core: Core) 
     assert [await take(core), await take(core)] == [third, None]
 
 
+@pytest.mark.parametrize("end", ["done", "leave_lane"])
+async def test_if_a_job_that_was_woken_ends_before_it_runs_the_next_one_is_woken(core: Core, end: str) -> None:
+    running, woken, last = [await enqueue(core, bounds={"running": 1}) for _ in range(3)]
+    assert [await take(core), await take(core)] == [running, None]  # the others are passed over
+
+    await core.queue.done(running, LANE)
+    await getattr(core.queue, end)(woken, LANE)
+
+    assert await take(core) == last
+    assert await take(core) is None
+
+
 async def test_jobs_that_were_passed_over_keep_their_order_and_their_tenants_turn_comes_again(core: Core) -> None:
     first, second, third = [await enqueue(core, bounds={"running": 1}) for _ in range(3)]
     assert [await take(core), await take(core)] == [first, None]

@@ -107,15 +107,17 @@ local function stop(ledger, queue, job)
   end
 end
 
--- A job has ended; idempotent.
+-- A job has ended; idempotent. One that waited and was not held may have been woken by the end of another job: the next
+-- one is woken in its place, or it would wait for its check.
 local function settle(queue, job)
   local ledger, lane = ledger_by_job(queue, job)
   if not ledger then return end
   redis.call('HDEL', queue.reservations, job)
-  redis.call('ZREM', ledger.waiting, job)
+  local was_held = redis.call('ZSCORE', ledger.held .. lane, job)
+  local waited = redis.call('ZREM', ledger.waiting, job) == 1
   unhold(ledger, lane, job)
   unready(queue, ledger, lane, job)
-  if redis.call('ZREM', ledger.running, job) == 1 then wake(ledger, queue) end
+  if redis.call('ZREM', ledger.running, job) == 1 or (waited and not was_held) then wake(ledger, queue) end
 end
 
 -- Settle reservations of jobs that are gone: a worker of another version has ended them.
