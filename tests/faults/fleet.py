@@ -191,7 +191,7 @@ async def _server(processes: Processes, folder: Path) -> Server:
 
 @asynccontextmanager
 async def running_fleet(
-    folder: Path, *, seed: int = 1, lapses: float = 0.0, apart: bool = False, **changes: Any
+    folder: Path, *, seed: int = 1, planned_faults: float = 0.0, apart: bool = False, **changes: Any
 ) -> AsyncIterator[Fleet]:
     """Start a fleet; everything of it ends with the block. Its files are in `folder`; `changes` are settings."""
     settings = settings_of(folder / "data").model_copy(update=changes)
@@ -201,8 +201,8 @@ async def running_fleet(
         processes = await stack.enter_async_context(Processes(settings))
         folders = {VALKEY: folder / "valkey", **({QUEUE: folder / "queue"} if apart else {})}
         servers = {name: await _server(processes, where) for name, where in folders.items()}
-        lapsing = ("--seed", str(seed), "--share", str(lapses))
-        upstream_url = await processes.upstream(*lapsing, module="tests.faults.upstream")
+        planning = ("--seed", str(seed), "--share", str(planned_faults))
+        upstream_url = await processes.upstream(*planning, module="tests.faults.upstream")
         queue_url, jobs_url = servers.get(QUEUE, servers[VALKEY]).url, servers[VALKEY].url
         urls = {"redis_url": queue_url, "stream_redis_url": jobs_url, "upstream_url": upstream_url}
         own = settings.model_copy(update=urls)

@@ -9,8 +9,8 @@ from typing import Any
 
 from shared.config.settings import Settings
 from shared.model.routes import OnStreamFailure
+from tests.faults.fault_plan import SHARE
 from tests.faults.fleet import Fleet, running_fleet, settings_of
-from tests.faults.lapses import SHARE
 from tests.faults.load import MEDIAN, MOST_TOKENS, RATES, Client
 from tests.faults.schedule import LONGEST_S, Fault, plan
 from tests.faults.score import CONTINUE, Score
@@ -47,7 +47,9 @@ async def run(
     longest_s = seconds if not tokens else 10 * seconds
     faults = plan(seed, longest_s, spare_valkey=spare_valkey, clocks=not faketime_missing)
     on_stream_failure = OnStreamFailure(policy)
-    async with running_fleet(folder, seed=seed, lapses=SHARE, apart=True, on_stream_failure=on_stream_failure) as fleet:
+    async with running_fleet(
+        folder, seed=seed, planned_faults=SHARE, apart=True, on_stream_failure=on_stream_failure
+    ) as fleet:
         stop = asyncio.Event()
         crowd = [Client(f"{seed}-{n}", fleet.ports, score, median=median) for n in range(clients)]
         load = [asyncio.create_task(client.run(stop)) for client in crowd]
@@ -71,7 +73,7 @@ def _read_off(meter: dict[str, Any], score: Score) -> None:
     score.generated = meter["generated"]
     for began, count in meter["twice_at"]:
         score.generated_again(count, began)
-    score.faults |= {f"upstream {kind}": count for kind, count in meter["lapses"].items()}
+    score.faults |= {f"upstream {kind}": count for kind, count in meter["planned_faults"].items()}
     score.problems += meter["problems"]
 
 

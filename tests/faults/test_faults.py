@@ -13,7 +13,7 @@ import pytest
 
 from shared.model.events import Event, EventId, EventType, encode_data, encode_gap
 from shared.process.child import start_child, stop_child
-from tests.faults.lapses import KINDS as LAPSES
+from tests.faults.fault_plan import KINDS as FAULT_KINDS
 from tests.faults.schedule import AHEAD_S, QUEUE, VALKEY, plan
 from tests.faults.score import Score
 from tests.faults.transcript import Transcript
@@ -40,7 +40,9 @@ async def test_two_minutes_of_faults_lose_nothing_repeat_nothing_and_leave_nothi
     assert score["tokens"] > 10_000
     assert score["continued"] and score["reconnects"] and score["frozen"]
     assert score["generated"] >= score["tokens"]
-    assert {name for name in score["faults"] if name.startswith("upstream")} == {f"upstream {kind}" for kind in LAPSES}
+    assert {name for name in score["faults"] if name.startswith("upstream")} == {
+        f"upstream {kind}" for kind in FAULT_KINDS
+    }
     # A chat that meets a fault is cut off. On a busy machine each lasts longer, and meets more of them.
     assert score["chats_complete"] > score["chats"] / 4
     for server, own in ((VALKEY, "outage"), (QUEUE, "amnesia")):

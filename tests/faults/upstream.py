@@ -10,7 +10,7 @@ import sys
 import uvloop
 
 from shared.model.routes import Continuation
-from tests.faults.lapses import SHARE, Lapses
+from tests.faults.fault_plan import SHARE, FaultPlan
 from tests.support.upstream import Manner, serve
 
 CONTINUATION = Continuation.CONTINUE_FINAL_MESSAGE
@@ -20,13 +20,13 @@ _AHEAD_BYTES = 2048  # about ten tokens
 def main() -> None:
     """Serve until a signal comes."""
     parser = argparse.ArgumentParser(description="An upstream that is not to be relied on, on 127.0.0.1.")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed, the same lapses")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed, the same faults")
     parser.add_argument("--share", type=float, default=SHARE, help="how many of the calls go wrong")
     parser.add_argument("--for", type=float, default=7200, dest="seconds", help="it ends itself after so long")
     options = parser.parse_args()
     manner = Manner(
         continuation=CONTINUATION,
-        lapse=Lapses(options.seed, options.share).next,
+        planned_fault=FaultPlan(options.seed, options.share).next,
         ahead=_AHEAD_BYTES if sys.platform == "linux" else None,
     )
     uvloop.run(serve(manner=manner, seconds=options.seconds))

@@ -37,7 +37,7 @@ class FirstCalls:
         self.fault: str | None = None
         self._asked: set[str] = set()
 
-    def lapse(self, question: str, script: WireScript, left: int) -> tuple[str, WireScript] | None:
+    def planned_fault(self, question: str, script: WireScript, left: int) -> tuple[str, WireScript] | None:
         """See `Manner`."""
         if self.fault is None or question in self._asked:
             return None
@@ -54,7 +54,7 @@ def first_calls() -> FirstCalls:
 @pytest.fixture
 async def upstream(first_calls: FirstCalls) -> AsyncIterator[Upstream]:
     """Start the upstream of all workers."""
-    async with running_upstream(manner=Manner(continuation=HOW, lapse=first_calls.lapse)) as opened:
+    async with running_upstream(manner=Manner(continuation=HOW, planned_fault=first_calls.planned_fault)) as opened:
         yield opened
 
 
@@ -129,7 +129,7 @@ async def test_an_upstream_that_breaks_at_any_token_is_asked_for_the_missing_one
             assert has_gone_on(story, position), story.types
 
     assert upstream.meter.problems == []
-    assert upstream.meter.lapses == {"truncate": len(jobs)}
+    assert upstream.meter.planned_faults == {"truncate": len(jobs)}
     assert (upstream.meter.generated, upstream.meter.twice) == (TOKENS * len(jobs), 0)
 
 

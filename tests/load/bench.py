@@ -22,10 +22,10 @@ from typing import Any
 import uvloop
 
 from tests.load.caller import Broken
+from tests.load.results_table import ResultsTable
 from tests.load.scenarios import SCENARIOS, scale
-from tests.load.sheet import Sheet
 from tests.load.sizes import FULL, QUICK, TINY, Size
-from tests.load.stand import SLOTS, Peer, running_stand
+from tests.load.testbed import SLOTS, Peer, running_testbed
 
 _SIZES = {"full": FULL, "quick": QUICK, "tiny": TINY}
 _FLEETS = ((1, 1), (2, 1), (2, 2))
@@ -33,7 +33,7 @@ _FLEETS = ((1, 1), (2, 1), (2, 2))
 
 
 async def measure(
-    sheet: Sheet,
+    results: ResultsTable,
     names: Iterable[str],
     size: Size,
     data_dir: Path,
@@ -42,29 +42,31 @@ async def measure(
     *,
     metrics: bool,
 ) -> None:
-    """Run these scenarios on one stand, and note their measurements in the sheet."""
-    async with running_stand(data_dir, peer=peer, upstream_port=upstream_port, metrics=metrics) as stand:
+    """Run these scenarios on one testbed, and note their measurements in the results."""
+    async with running_testbed(data_dir, peer=peer, upstream_port=upstream_port, metrics=metrics) as testbed:
         for name in names:
             print(f"… {name}", file=sys.stderr, flush=True)
             try:
-                await SCENARIOS[name](stand, sheet, size)
+                await SCENARIOS[name](testbed, results, size)
             except (Broken, TimeoutError) as error:
-                sheet.faults.append(f"{name} did not finish: {error!r}")
+                results.faults.append(f"{name} did not finish: {error!r}")
 
 
-async def measure_scaling(sheet: Sheet, size: Size, data_dir: Path, upstream_port: int, *, metrics: bool) -> None:
-    """More streams and more processes, a stand for each fleet."""
+async def measure_scaling(
+    results: ResultsTable, size: Size, data_dir: Path, upstream_port: int, *, metrics: bool
+) -> None:
+    """More streams and more processes, a testbed for each fleet."""
     for workers, gateways in _FLEETS:
         fleet = f"{_counted(workers, 'worker')} and {_counted(gateways, 'gateway')}"
         print(f"… {fleet}", file=sys.stderr, flush=True)
         folder = data_dir / f"{workers}-{gateways}"
-        async with running_stand(
+        async with running_testbed(
             folder, workers=workers, gateways=gateways, upstream_port=upstream_port, metrics=metrics
-        ) as stand:
+        ) as testbed:
             try:
-                await scale(stand, sheet, size, fleet)
+                await scale(testbed, results, size, fleet)
             except TimeoutError:
-                sheet.faults.append(f"Scaling with {fleet} did not finish.")
+                results.faults.append(f"Scaling with {fleet} did not finish.")
 
 
 def _counted(count: int, part: str) -> str:
@@ -91,18 +93,18 @@ def _header(facts: dict[str, Any]) -> str:
     )
 
 
-def _report(sheet: Sheet, facts: dict[str, Any], to: Path | None) -> int:
+def _report(results: ResultsTable, facts: dict[str, Any], to: Path | None) -> int:
     print(_header(facts))
-    print(sheet.table())
-    verdicts = [line.met for line in sheet.lines() if line.met is not None]
+    print(results.table())
+    verdicts = [line.met for line in results.lines() if line.met is not None]
     print(f"\n{sum(verdicts)} of {len(verdicts)} budgets met.")
-    if sheet.faults:
-        print(f"{len(sheet.faults)} faults in streams; the first ones:", *sheet.faults[:10], sep="\n  ")
+    if results.faults:
+        print(f"{len(results.faults)} faults in streams; the first ones:", *results.faults[:10], sep="\n  ")
     else:
         print("Every stream had all its tokens, in order.")
     if to is not None:
-        to.write_text(json.dumps({"about": facts, **sheet.as_dict()}, indent=1))
-    return 1 if sheet.faults else 0
+        to.write_text(json.dumps({"about": facts, **results.as_dict()}, indent=1))
+    return 1 if results.faults else 0
 
 
 def _options(argv: list[str] | None) -> argparse.Namespace:
@@ -130,22 +132,22 @@ def main(argv: list[str] | None = None) -> int:
     if peer_url:
         peer = Peer(peer_url, os.environ.get("BENCH_PEER_KEY", "none"), os.environ.get("BENCH_PEER_MODEL", "mock"))
     for name in [name for name in os.environ if name.upper().startswith(("TAILRACE_", "OPENAI_"))]:
-        del os.environ[name]  # the stand's settings are its own
+        del os.environ[name]  # the testbed's settings are its own
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # 10,000 readers are as many sockets
     metrics = not options.without_metrics
-    facts, size, sheet = about(metrics=metrics), _SIZES[options.size], Sheet()
+    facts, size, results = about(metrics=metrics), _SIZES[options.size], ResultsTable()
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder, contextlib.chdir(folder):
         gc.freeze()
         if options.scaling:
-            work = measure_scaling(sheet, size, Path(folder), port, metrics=metrics)
+            work = measure_scaling(results, size, Path(folder), port, metrics=metrics)
         else:
-            work = measure(sheet, options.only or SCENARIOS, size, Path(folder), peer, port, metrics=metrics)
+            work = measure(results, options.only or SCENARIOS, size, Path(folder), peer, port, metrics=metrics)
         try:
             uvloop.run(work)
         except KeyboardInterrupt:
-            sheet.faults.append("It was interrupted: what was measured until then is shown.")
-    return _report(sheet, facts, to)
+            results.faults.append("It was interrupted: what was measured until then is shown.")
+    return _report(results, facts, to)
 
 
 if __name__ == "__main__":

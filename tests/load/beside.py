@@ -18,8 +18,8 @@ from shared.process.child import start_child, stop_child
 from tests.load.caller import Broken, Caller
 from tests.load.generator import Hearing, steady, submit
 from tests.load.mock_upstream import Order
-from tests.load.sheet import Budget, Sheet
-from tests.load.stand import NEIGHBOUR_KEY, SharedFleet
+from tests.load.results_table import Budget, ResultsTable
+from tests.load.testbed import NEIGHBOUR_KEY, SharedFleet
 
 EVERY_S: Final = 0.05
 PAUSE_S: Final = 0.2
@@ -58,30 +58,30 @@ class Noticed:
         assert answer.ended_at is not None
         self.read_s.append(answer.ended_at - answer.asked_at)
 
-    def note(self, sheet: Sheet, column: str, beside: str, most: Budget | None) -> None:
+    def note(self, results: ResultsTable, column: str, beside: str, most: Budget | None) -> None:
         """Note the percentiles in this column; `most` is the budget of the 99th."""
         for label, seconds in (("submit", self.submit_s), ("first token", self.first_s), ("read", self.read_s)):
-            sheet.spread(f"{label}, beside {beside}", column, seconds, {99: most})
-        sheet.faults += self.faults
+            results.spread(f"{label}, beside {beside}", column, seconds, {99: most})
+        results.faults += self.faults
 
 
-async def compare(fleet: SharedFleet, sheet: Sheet, *, turns: int, samples: int) -> None:
+async def compare(fleet: SharedFleet, results: ResultsTable, *, turns: int, samples: int) -> None:
     """Use the fleet alone and beside the neighbour, so many times each, by turns; then once beside one without pauses.
 
-    In the sheet, `direct` is alone.
+    In the results, `direct` is alone.
     """
     await _use(fleet, max(1, samples // 10))  # the first calls open connections
     for _ in range(turns):
-        await _turn(fleet, sheet, samples, "a neighbour", PAUSE_S, _MOST)
-    await _turn(fleet, sheet, samples, "one without pauses", 0.0, None)
+        await _turn(fleet, results, samples, "a neighbour", PAUSE_S, _MOST)
+    await _turn(fleet, results, samples, "one without pauses", 0.0, None)
 
 
 async def _turn(
-    fleet: SharedFleet, sheet: Sheet, samples: int, beside: str, pause_s: float, most: Budget | None
+    fleet: SharedFleet, results: ResultsTable, samples: int, beside: str, pause_s: float, most: Budget | None
 ) -> None:
-    (await _use(fleet, samples)).note(sheet, "direct", beside, most)
+    (await _use(fleet, samples)).note(results, "direct", beside, most)
     async with _neighbour(fleet, pause_s):
-        (await _use(fleet, samples)).note(sheet, "tailrace", beside, most)
+        (await _use(fleet, samples)).note(results, "tailrace", beside, most)
 
 
 async def _use(fleet: SharedFleet, samples: int) -> Noticed:

@@ -8,9 +8,9 @@ from typing import Final
 
 from tests.load.generator import Heard, together
 from tests.load.mock_upstream import Order
-from tests.load.sheet import Budget, Sheet
+from tests.load.results_table import Budget, ResultsTable
 from tests.load.sizes import Size
-from tests.load.stand import Stand
+from tests.load.testbed import LoadTestbed
 
 WITHIN_S: Final = 0.2
 """All streams of a burst begin within this time."""
@@ -21,30 +21,30 @@ _STALL_S: Final = 2 / _RATE
 """A gap that is longer is a stall: a token came later than the next one was due."""
 
 
-async def burst(stand: Stand, sheet: Sheet, size: Size) -> None:
+async def burst(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None:
     """First tokens of streams that begin within `WITHIN_S`."""
     for _ in range(size.rounds):
         for count in size.bursts:
-            for who, ask in stand.asking.items():
+            for who, ask in testbed.asking.items():
                 heard = await together(ask, Order(_BURST_TOKENS, _RATE), count=count, within_s=WITHIN_S)
                 most = _FIRST_TOKEN_MS.get(count)
                 budget = Budget("direct +", most, of="chat") if most else None
                 load = f"{count} streams within {WITHIN_S:g} s"
-                sheet.spread(f"first token, {load}", who, heard.first_s, {50: budget})
-                sheet.faults += heard.faults
+                results.spread(f"first token, {load}", who, heard.first_s, {50: budget})
+                results.faults += heard.faults
 
 
-async def lane(stand: Stand, sheet: Sheet, size: Size) -> None:
+async def lane(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None:
     """First tokens and gaps on ever more streams, and how many of them never stall."""
     for _ in range(size.rounds):
         for count in size.lane:
-            for who, ask in stand.asking.items():
+            for who, ask in testbed.asking.items():
                 heard = await together(ask, Order(size.lane_tokens, _RATE), count=count, within_s=WITHIN_S)
                 load = f"lane of {count:,} streams"
-                sheet.spread(f"first token, {load}", who, heard.first_s)
-                sheet.spread(f"gap, {load}", who, heard.gaps_s)
-                sheet.note(f"streams without a stall, {load}", "", who, without_stall(heard))
-                sheet.faults += heard.faults
+                results.spread(f"first token, {load}", who, heard.first_s)
+                results.spread(f"gap, {load}", who, heard.gaps_s)
+                results.note(f"streams without a stall, {load}", "", who, without_stall(heard))
+                results.faults += heard.faults
 
 
 def without_stall(heard: Heard) -> int:

@@ -1,17 +1,17 @@
-"""Rows that several scenarios have. Not here: the sheet itself (sheet.py)."""
+"""Rows that several scenarios have. Not here: the results table itself (results_table.py)."""
 
 from tests.load.generator import Heard
-from tests.load.sheet import Budget, Sheet
+from tests.load.results_table import Budget, ResultsTable
 
 
-def note_heard(sheet: Sheet, load: str, who: str, heard: Heard, gap: Budget | None = None) -> None:
+def note_heard(results: ResultsTable, load: str, who: str, heard: Heard, gap: Budget | None = None) -> None:
     """Note gaps and tokens a second of a paced load."""
-    sheet.spread(f"gap, {load}", who, heard.gaps_s, {99: gap})
-    sheet.note(f"tokens, {load}", "tokens/s", who, heard.tokens / heard.seconds)
+    results.spread(f"gap, {load}", who, heard.gaps_s, {99: gap})
+    results.note(f"tokens, {load}", "tokens/s", who, heard.tokens / heard.seconds)
 
 
 def note_cpu(
-    sheet: Sheet,
+    results: ResultsTable,
     label: str,
     who: str,
     spent_s: dict[str, float],
@@ -23,6 +23,6 @@ def note_cpu(
     """Note the CPU time of all parts, and of each, for one of `count` tokens or jobs, in so many units a second."""
     if who in ("chat", "native") and count:
         budget = None if most is None else Budget("at most", most)
-        sheet.note(f"{label}: all", unit, who, per_s * sum(spent_s.values()) / count, budget)
+        results.note(f"{label}: all", unit, who, per_s * sum(spent_s.values()) / count, budget)
         for part, seconds in spent_s.items():
-            sheet.note(f"{label}: {part}", unit, who, per_s * seconds / count)
+            results.note(f"{label}: {part}", unit, who, per_s * seconds / count)

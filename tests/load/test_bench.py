@@ -19,13 +19,13 @@ from tests.load.caller import Broken, Caller
 from tests.load.generator import Asking, Heard, Hearing, Pace, chat, in_turn, paced, steady, together, unpaced
 from tests.load.mock_upstream import Order, running_mock
 from tests.load.neighbour import WAYS, run, until_ready
+from tests.load.results_table import Budget, ResultsTable, percentile
 from tests.load.scenarios import SCENARIOS, scale
-from tests.load.sheet import Budget, Sheet, percentile
 from tests.load.sizes import TINY
-from tests.load.stand import NEIGHBOUR_KEY, Peer, Stand, running_stand
+from tests.load.testbed import NEIGHBOUR_KEY, LoadTestbed, Peer, running_testbed
 
 on_the_stand = pytest.mark.asyncio(loop_scope="module")
-"""One stand serves all tests: it takes seconds to start."""
+"""One testbed serves all tests: it takes seconds to start."""
 
 
 @pytest.fixture
@@ -38,9 +38,9 @@ async def mock() -> AsyncIterator[Caller]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stand(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stand]:
+async def testbed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[LoadTestbed]:
     """All the processes of a run."""
-    async with running_stand(tmp_path_factory.mktemp("stand")) as running:
+    async with running_testbed(tmp_path_factory.mktemp("testbed")) as running:
         yield running
 
 
@@ -231,8 +231,8 @@ async def test_streams_in_turn_go_to_each_server_as_often_as_to_any_other() -> N
 
 
 @on_the_stand
-async def test_each_dialect_gives_every_token(stand: Stand) -> None:
-    for ask in stand.dialects.values():
+async def test_each_dialect_gives_every_token(testbed: LoadTestbed) -> None:
+    for ask in testbed.dialects.values():
         hearing = await ask(Order(50))
 
         assert hearing.faults == []
@@ -240,45 +240,45 @@ async def test_each_dialect_gives_every_token(stand: Stand) -> None:
 
 
 @on_the_stand
-async def test_a_token_that_the_upstream_skips_is_found_behind_tailrace_too(stand: Stand) -> None:
-    for ask in stand.dialects.values():
+async def test_a_token_that_the_upstream_skips_is_found_behind_tailrace_too(testbed: LoadTestbed) -> None:
+    for ask in testbed.dialects.values():
         assert "token 4 where 3 was due" in (await ask(Order(10, skip=3))).faults
 
 
 @on_the_stand
 @pytest.mark.parametrize("name", SCENARIOS)
-async def test_each_scenario_fills_in_its_rows(stand: Stand, name: str) -> None:
-    sheet = Sheet()
+async def test_each_scenario_fills_in_its_rows(testbed: LoadTestbed, name: str) -> None:
+    results = ResultsTable()
 
-    await SCENARIOS[name](stand, sheet, TINY)
+    await SCENARIOS[name](testbed, results, TINY)
 
-    assert sheet.faults == []
-    assert all(line.through >= 0 for line in sheet.lines())
-    assert len(list(sheet.lines())) >= 1
+    assert results.faults == []
+    assert all(line.through >= 0 for line in results.lines())
+    assert len(list(results.lines())) >= 1
 
 
 @on_the_stand
-async def test_a_neighbour_does_its_worst_in_all_its_ways_and_leaves_nothing_that_waits(stand: Stand) -> None:
-    fleet = await stand.shared_fleet()
+async def test_a_neighbour_does_its_worst_in_all_its_ways_and_leaves_nothing_that_waits(testbed: LoadTestbed) -> None:
+    fleet = await testbed.shared_fleet()
 
     turns = await run(fleet.caller.port, NEIGHBOUR_KEY, WAYS, until_ready)
 
     assert turns.keys() == set(WAYS)
     theirs = Caller(fleet.caller.port, NEIGHBOUR_KEY)
-    stand.callers.append(theirs)
+    testbed.callers.append(theirs)
     for status in ("queued", "running"):
         assert (await theirs.ask("GET", f"/v1/jobs?status={status}")).json()["data"] == []
     assert (await fleet.caller.ask("GET", "/v1/jobs")).json()["data"] == []
 
 
 @on_the_stand
-async def test_scaling_has_a_cost_for_each_number_of_streams(stand: Stand) -> None:
-    sheet = Sheet()
+async def test_scaling_has_a_cost_for_each_number_of_streams(testbed: LoadTestbed) -> None:
+    results = ResultsTable()
 
-    await scale(stand, sheet, TINY, "1 worker")
+    await scale(testbed, results, TINY, "1 worker")
 
-    assert sheet.faults == []
-    assert "CPU a token, 2 × 50 tok/s, 1 worker: all" in sheet.rows
+    assert results.faults == []
+    assert "CPU a token, 2 × 50 tok/s, 1 worker: all" in results.rows
 
 
 def test_the_command_prints_a_table_and_writes_its_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -310,16 +310,16 @@ def test_a_peer_off_this_machine_is_refused() -> None:
         Peer("https://api.openai.com/v1", "", "").caller()
 
 
-# The sheet.
+# The results table.
 
 
 def test_a_row_has_the_median_of_its_rounds_and_a_ratio() -> None:
-    sheet = Sheet()
+    results = ResultsTable()
     for value in (5.0, 1.0, 3.0):
-        sheet.note("first token", "ms", "direct", 1.0)
-        sheet.note("first token", "ms", "chat", value)
+        results.note("first token", "ms", "direct", 1.0)
+        results.note("first token", "ms", "chat", value)
 
-    (line,) = sheet.lines()
+    (line,) = results.lines()
 
     assert (line.name, line.direct, line.through, line.ratio) == ("first token, chat", 1.0, 3.0, 3.0)
 
@@ -340,11 +340,11 @@ def test_a_budget_is_met_or_missed(budget: Budget, good: float, bad: float) -> N
 
 
 def test_a_budget_of_one_dialect_does_not_judge_the_other() -> None:
-    sheet = Sheet()
+    results = ResultsTable()
     for who in ("direct", "chat", "native"):
-        sheet.note("first token", "ms", who, 9.0, Budget("direct +", 1, of="chat"))
+        results.note("first token", "ms", who, 9.0, Budget("direct +", 1, of="chat"))
 
-    assert [(line.name, line.met) for line in sheet.lines()] == [
+    assert [(line.name, line.met) for line in results.lines()] == [
         ("first token, chat", True),
         ("first token, native", None),
     ]

@@ -12,7 +12,7 @@ class Meter:
     generated: int = 0
     twice_at: Counter[float] = field(default_factory=Counter)
     """When a call began -> those of its tokens that had been generated before, in another answer to its question."""
-    lapses: Counter[str] = field(default_factory=Counter)
+    planned_faults: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     _reached: dict[str, int] = field(default_factory=dict)
 
@@ -32,4 +32,4 @@ class Meter:
     def as_dict(self) -> dict[str, Any]:
         """Return the contents of `/meter`."""
         counted = {"generated": self.generated, "twice_at": list(self.twice_at.items())}
-        return {**counted, "lapses": dict(self.lapses), "problems": self.problems}
+        return {**counted, "planned_faults": dict(self.planned_faults), "problems": self.problems}

@@ -79,7 +79,7 @@ class WireScript(Script):
     burst: int = Field(1, ge=1, description="unpaced chunks that are written at once")
 
 
-Lapse = Callable[[str, WireScript, int], tuple[str, WireScript] | None]
+PlannedFault = Callable[[str, WireScript, int], tuple[str, WireScript] | None]
 """Given a question, the script of its answer and the tokens left: the fault of now and its script, or None."""
 
 
@@ -89,7 +89,7 @@ class Manner:
 
     continuation: Continuation = Continuation.NONE
     """The way in which callers must request the rest of an answer."""
-    lapse: Lapse = lambda question, script, left: None
+    planned_fault: PlannedFault = lambda question, script, left: None
     ahead: int | None = None
     """It stops while a caller has so many bytes that it has not read (Linux); None: never."""
 
@@ -335,14 +335,14 @@ class _Connection(asyncio.Protocol):
             await self._stream(seen, script)
 
     def _befallen(self, seen: Seen, script: WireScript) -> WireScript:
-        """Choose the script of this call: the rest of the request's script, unless a lapse changes it."""
+        """Choose the script of this call: the rest of the request's script, unless a planned fault changes it."""
         manner, meter = self._upstream.manner, self._upstream.meter
         seen.begun = begun(seen.body, script, manner.continuation)
         left = max(1, (script.tokens or 0) - seen.begun)
-        if (lapse := manner.lapse(_question(seen.body), script, left)) is None:
+        if (planned_fault := manner.planned_fault(_question(seen.body), script, left)) is None:
             return script
-        kind, script = lapse
-        meter.lapses[kind] += 1
+        kind, script = planned_fault
+        meter.planned_faults[kind] += 1
         return script
 
     async def _embed(self, seen: Seen) -> None:

@@ -12,7 +12,7 @@ import pytest
 from gateway.client.arguments import add_commands
 from gateway.client.commands import run
 from gateway.client.model.exit_status import ExitStatus
-from tests.support.canned import JOB, Canned, answer, delta, problem, sent, stream
+from tests.support.canned_responses import JOB, CannedGateway, answer, delta, problem, sent, stream
 
 QUEUED = sent("queued", "0-1")
 
@@ -27,7 +27,7 @@ def tailrace(monkeypatch: pytest.MonkeyPatch, answers: list[bytes], *arguments: 
     """Run a command with this gateway; return the exit status."""
     parser = argparse.ArgumentParser()
     add_commands(parser.add_subparsers(dest="command"))
-    gateway = Canned(answers)
+    gateway = CannedGateway(answers)
     monkeypatch.setenv("TAILRACE_URL", gateway.url)
     monkeypatch.setenv("TAILRACE_API_KEY", "sk-alice")
     try:
@@ -179,7 +179,7 @@ def test_a_gateway_that_is_gone_ends_a_row_of_cancels(
 
 
 def test_a_link_is_opened_where_it_leads_and_no_key_goes_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    elsewhere = Canned([stream(QUEUED, completed("1-1", 2), ends=True)])
+    elsewhere = CannedGateway([stream(QUEUED, completed("1-1", 2), ends=True)])
     link = f"{elsewhere.url}/v1/jobs/{JOB}/events?token=t"
 
     assert tailrace(monkeypatch, [], "tail", link) == ExitStatus.COMPLETE

@@ -13,7 +13,7 @@ from gateway.client.connection import GatewayConnection, address_of
 from gateway.client.model.retry_window import RetryWindow
 from shared.model.errors import EventTooLarge, GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
 from shared.model.events import START, EventId
-from tests.support.canned import END, FAREWELL, JOB, LOST, Canned, answer, delta, problem, stream
+from tests.support.canned_responses import END, FAREWELL, JOB, LOST, CannedGateway, answer, delta, problem, stream
 
 RETRY_S = 60.0
 
@@ -22,7 +22,7 @@ class Scene:
     """Hold a canned gateway, a connection to it, and the time. `waited` and `notes` record the connection's steps."""
 
     def __init__(self, answers: Sequence[bytes], before_s: float) -> None:
-        self.gateway = Canned(answers)
+        self.gateway = CannedGateway(answers)
         self.now = 0.0
         self.waited: list[float] = []
         self.notes: list[str] = []

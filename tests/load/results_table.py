@@ -1,4 +1,4 @@
-"""The sheet that a run fills in: values by row and column, medians of rounds, budgets, a table and JSON.
+"""The results table of a run: values by row and column, medians of rounds, budgets, a table and JSON.
 
 Pure. Not here: measuring (scenarios.py), and printing (bench.py).
 """
@@ -72,7 +72,7 @@ class Line:
 
 
 @dataclass
-class Sheet:
+class ResultsTable:
     """All rows of a run, in the order in which they came, and the faults."""
 
     rows: dict[str, Row] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class Sheet:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the sheet for machines: medians, ratios and verdicts, and each round's values."""
+        """Return the results for machines: medians, ratios and verdicts, and each round's values."""
         lines = [
             {
                 "name": line.name,

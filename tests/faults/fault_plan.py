@@ -39,8 +39,8 @@ KINDS = tuple(_KINDS)
 _ONCE = "garbage"
 
 
-class Lapses:
-    """The lapses of one run; the same seed, the same lapses."""
+class FaultPlan:
+    """The planned faults of one run; the same seed, the same faults."""
 
     def __init__(self, seed: int, share: float = SHARE) -> None:
         self._chance = random.Random(f"{seed}/upstream")
@@ -49,7 +49,7 @@ class Lapses:
         self._had_garbage: set[str] = set()
 
     def next(self, question: str, script: WireScript, left: int) -> tuple[str, WireScript] | None:
-        """Return the lapse of the next call, which has `left` tokens to say: its kind, and the script of it."""
+        """Return the planned fault of the next call, which has `left` tokens to say: its kind, and the script of it."""
         if self._chance.random() >= self._share:
             return None
         kind = self._kind(question)

@@ -1,4 +1,4 @@
-"""The test stand: Valkey, the mock upstream, a gateway and workers, each a process of its own, and their costs.
+"""The testbed: Valkey, the mock upstream, a gateway and workers, each a process of its own, and their costs.
 
 tests/support/processes.py starts and ends the parts. Not here: load, rows.
 """
@@ -51,7 +51,7 @@ class Peer:
 
 
 @dataclass
-class Stand:
+class LoadTestbed:
     """The measured parts, and their callers.
 
     `asking` has the ways to ask for a stream, the direct one first; `dialects` all those of Tailrace, the native one
@@ -148,7 +148,7 @@ class Meter:
 
 
 @asynccontextmanager
-async def running_stand(
+async def running_testbed(
     data_dir: Path,
     *,
     workers: int = 1,
@@ -156,7 +156,7 @@ async def running_stand(
     peer: Peer | None = None,
     upstream_port: int = 0,
     metrics: bool = True,
-) -> AsyncIterator[Stand]:
+) -> AsyncIterator[LoadTestbed]:
     """All parts, ready; they end with the block."""
     settings = load_settings(
         api_keys=(f"{KEY}:bench",),
@@ -187,11 +187,11 @@ async def running_stand(
         started = {"gateway": entered, "worker": worked}
         pids = {part: [process.pid for process in parts] for part, parts in started.items()} | {"valkey": [valkey.pid]}
         callers = [caller for caller in (upstream, *entries, peer_caller) if caller is not None]
-        stand = Stand(upstream, entries[0], asking, dialects, pids, valkey.url, processes, callers)
+        testbed = LoadTestbed(upstream, entries[0], asking, dialects, pids, valkey.url, processes, callers)
         try:
-            yield stand
+            yield testbed
         finally:
-            for caller in stand.callers:
+            for caller in testbed.callers:
                 caller.close()
 
 

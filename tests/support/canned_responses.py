@@ -51,7 +51,7 @@ LOST = b""
 """No answer: the connection is closed once the request is there."""
 
 
-class Canned:
+class CannedGateway:
     """Plays one answer for each connection, then closes it. `asked` are the requests: first line and headers."""
 
     def __init__(self, answers: Sequence[bytes]) -> None:
