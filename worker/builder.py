@@ -32,6 +32,7 @@ from worker.dispatch.leases import Leases
 from worker.dispatch.reaper import Reaper
 from worker.dispatch.reconciler import Reconciler
 from worker.dispatch.slots import Slots
+from worker.execution.access import TargetAccess
 from worker.execution.completion import CompletionStep, CompletionSteps
 from worker.execution.executions import ExecutableKinds, ExecutionServices
 from worker.execution.job_end import JobEnder
@@ -128,8 +129,7 @@ class Builder:
             store=backend.store,
             replay_log=backend.replay_log,
             queue=backend.queue,
-            routes=upstreams.routes,
-            selector=ProviderSelector(upstreams.breakers, upstreams.concurrency),
+            providers=TargetAccess(upstreams.routes, ProviderSelector(upstreams.breakers, upstreams.concurrency)),
             ender=self.ender,
             kinds=kinds,
             executions=backend.executions,

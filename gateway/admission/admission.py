@@ -55,8 +55,8 @@ class Admission:
         return new_job_id(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS))
 
     async def check_model(self, spec: JobSpec) -> None:
-        """Raise ModelNotFound if models are strict and this one does not exist."""
-        if self._strict_models is not None:
+        """Raise ModelNotFound if models are strict, and the job has one that does not exist."""
+        if self._strict_models is not None and spec.model:
             await self._strict_models.check(spec.model)
 
     async def submit(self, spec: JobSpec) -> Job:

@@ -67,6 +67,10 @@ class AdmittedKinds(Registry[KindAdmission]):
         """Return whether jobs of this kind stream text; False for an unknown kind."""
         return kind in self and self[kind].spec.streams_text
 
+    def calls_provider(self, kind: str) -> bool:
+        """Return whether jobs of this kind have a model; True for an unknown kind."""
+        return kind not in self or self[kind].spec.calls_provider
+
     def result_form(self, kind: str) -> ResultForm:
         """Return the place of this kind's answers; for an unknown kind, the events, which every job has."""
         return self[kind].spec.result if kind in self else ResultForm.EVENTS

@@ -96,7 +96,8 @@ class SpecMaker:
         Raises:
             InvalidRequest, Forbidden: names the field and its valid values.
         """
-        check_foreign(call.body)
+        if self.kinds.calls_provider(call.kind):
+            check_foreign(call.body)
         request, options = self.kinds[call.kind].read(call.request), call.options
         lane = self._preferred_lane(caller) if options.lane is None else self._lane(options.lane, caller, LANE_HEADER)
         return self._spec(
@@ -161,11 +162,7 @@ class SpecMaker:
         kept: Mapping[str, Any] | None = None,
         continued: bool = False,
     ) -> JobSpec:
-        model, there = read_model(body), self.limits.models
-        if there and model not in there:
-            raise ModelNotFound(
-                f"The model {model!r} does not exist; the models are: {', '.join(there)}.", param="model"
-            )
+        model = self._model(body) if self.kinds.calls_provider(kind) else ""
         # `stream_options` stay: a caller that resumes an answer must get the same usage.
         request = {name: value for name, value in body.items() if name != "stream"}
         if kept is not None:
@@ -194,6 +191,14 @@ class SpecMaker:
             and abandonment.on_disconnect is OnDisconnect.CANCEL
             and on_stream_failure is not OnStreamFailure.ROLLBACK,
         )
+
+    def _model(self, body: Mapping[str, Any]) -> str:
+        model, there = read_model(body), self.limits.models
+        if there and model not in there:
+            raise ModelNotFound(
+                f"The model {model!r} does not exist; the models are: {', '.join(there)}.", param="model"
+            )
+        return model
 
     def _preferred_lane(self, caller: Caller) -> str:
         allowed = caller.lanes or self.limits.lanes

@@ -289,7 +289,7 @@ def about(job: Job, viewers: int = 0) -> dict[str, Any]:
         "object": "job",
         "kind": job.kind,
         "status": job.status.value,
-        "model": job.model,
+        "model": job.model or None,
         "lane": job.lane,
         "created_at": shown_time(job.created_ms),
         "started_at": shown_time(job.started_ms),

@@ -207,15 +207,15 @@ class Listing(NamedTuple):
 class ExecutionRecord:
     """One execution of a job, as in its record. Times are milliseconds since the Unix epoch, 0 = not yet.
 
-    `attempt` is its number; an execution that a draining worker handed back and the one that follows share theirs.
-    `resumed_from` is the event id that it continued from; `error` is the reason why another execution followed, in the
-    form of `errors.problem_of`.
+    Without a provider, `model` and `provider` are None. `attempt` is its number; an execution that a draining worker
+    handed back and the one that follows share theirs. `resumed_from` is the event id that it continued from; `error` is
+    the reason why another execution followed, in the form of `errors.problem_of`.
     """
 
     epoch: int
     attempt: int
-    model: str
-    provider: str
+    model: str | None
+    provider: str | None
     resumed_from: str | None
     started_ms: int
     ended_ms: int = 0

@@ -19,11 +19,15 @@ class ResultForm(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KindSpec:
-    """One kind of job. If it `streams_text`, its log holds deltas of an answer that can continue in mid-sentence."""
+    """One kind of job. If it `streams_text`, its log holds deltas of an answer that can continue in mid-sentence.
+
+    A job has a model if its kind `calls_provider`. Otherwise its input is one value, and all names in it are its own.
+    """
 
     name: str
     result: ResultForm
     streams_text: bool
+    calls_provider: bool = True
 
 
 CHAT: Final = "chat"

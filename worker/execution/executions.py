@@ -17,6 +17,7 @@ from shared.store.executions import Execution, Executions
 from shared.store.jobs import Store
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
+from worker.execution.access import TargetAccess
 from worker.execution.attempt import Attempt, AttemptInput
 from worker.execution.embedding import Embedding
 from worker.execution.ending import Ending
@@ -75,10 +76,11 @@ StartExecution = Callable[[Execution, AttemptInput, ExecutionServices], RunningE
 
 @dataclass(frozen=True, slots=True)
 class KindExecution:
-    """One kind of job, as a worker executes it."""
+    """One kind of job, as a worker executes it. Its `access` is set if it uses no provider."""
 
     spec: KindSpec
     start: StartExecution
+    access: TargetAccess | None = None
 
     @property
     def name(self) -> str:

@@ -34,6 +34,7 @@ from shared.store.queue import Claim, Queue
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from shared.telemetry.metrics import Metrics
+from worker.execution.access import TargetAccess
 from worker.execution.attempt import AttemptInput
 from worker.execution.ending import Ending, read_partial_answer
 from worker.execution.executions import ExecutableKinds, ExecutionServices, RunningExecution
@@ -53,8 +54,7 @@ from worker.model.digest import PartialAnswer
 from worker.model.retry import Budget, RetryContext, after_loss, decide
 from worker.model.token_estimate import SavedTokenEstimate
 from worker.upstream.breakers import CallOrigin
-from worker.upstream.chain import Routes
-from worker.upstream.selector import Permit, ProviderSelector
+from worker.upstream.selector import Permit
 
 log = structlog.get_logger()
 
@@ -83,8 +83,7 @@ class RunServices:
     executions: Executions
     replay_log: ReplayLog
     queue: Queue
-    routes: Routes
-    selector: ProviderSelector
+    providers: TargetAccess
     ender: JobEnder
     kinds: ExecutableKinds
     execution_services: ExecutionServices
@@ -121,6 +120,7 @@ class JobRun:
         self._services = services
         self._store = services.store
         self._executions = services.executions
+        self._access = services.providers
         self._draining = draining
         self._stop_reason: StopReason | None = None
         self._started_ms = 0
@@ -168,9 +168,11 @@ class JobRun:
         job, request = await retry_until_redis_answers(lambda: self._store.load_with_request(self.claim.job_id))
         if job.request_id:
             structlog.contextvars.bind_contextvars(request=job.request_id)
-        if job.kind not in self._services.kinds:
+        kind = self._services.kinds.get(job.kind)
+        if kind is None:
             raise BrokenJob(f"This version does not support jobs of kind {job.kind!r}.")
-        return Plan.of(job, request, self._services.routes.chain(job.model))
+        self._access = kind.access or self._services.providers
+        return Plan.of(job, request, self._access.chains.chain(job.model))
 
     async def _holds(self) -> bool:
         if asyncio.get_running_loop().time() < self.claim.good_until:
@@ -222,7 +224,7 @@ class JobRun:
                 self._count(plan, upcoming, begun, discarded)
                 return await self._execute(plan, replace(upcoming, progress=progress), begun, given, permit)
         finally:
-            await self._services.selector.leave(self.claim.job_id, permit)
+            await self._access.selector.leave(self.claim.job_id, permit)
         if begun is BeginRefusal.MOVED:
             # A worker may still write after its lease has ended. Only the log as it is when we begin can be continued.
             partial, seen = await self._read_partial()
@@ -232,7 +234,7 @@ class JobRun:
         return await self._refused(begun)
 
     async def _acquire(self, plan: Plan, upcoming: NextAttempt) -> Permit | None:
-        selector, job = self._services.selector, plan.job
+        selector, job = self._access.selector, plan.job
         origin = CallOrigin(job.tenant, plan.request)
         first, others = target_orders(plan, upcoming)
         permit = await selector.enter(job.id, plan.chain.targets, first, job.model, origin)
@@ -279,13 +281,13 @@ class JobRun:
         execution = self._services.kinds[plan.job.kind].start(begun, given, self._services.execution_services)
         ending = await self._run_execution(execution)
         if isinstance(ending, AttemptFailed):
-            self._services.selector.failed(self.claim.job_id, permit, ending)
+            self._access.selector.failed(self.claim.job_id, permit, ending)
             outcome = await self._after_failure(plan, made.progress, given, execution, ending)
             if outcome is not None:
                 return outcome
             ending = execution.failed(ending)
         elif ending is not None:
-            self._services.selector.succeeded(self.claim.job_id, permit)
+            self._access.selector.succeeded(self.claim.job_id, permit)
         return await self._finish(plan, execution, ending, permit.provider)
 
     async def _run_execution(self, execution: RunningExecution) -> Ending | AttemptFailed | None:

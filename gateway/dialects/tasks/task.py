@@ -29,7 +29,7 @@ def show_task(job: Job, address: str, *, partial: bool) -> dict[str, Any]:
         "task_id": job.id,
         "status": status.value,
         "kind": job.kind,
-        "model": job.model,
+        "model": job.model or None,
         "progress": _progress(job, status),
         "error": job.outcome.get("error"),
         "links": {"self": address, "cancel": f"{address}/cancel"},

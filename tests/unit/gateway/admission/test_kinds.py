@@ -7,7 +7,7 @@ import pytest
 
 from gateway.admission.kinds import ADMITTED_KINDS, KindAdmission
 from shared.model.errors import InvalidRequest, StartupError
-from shared.model.kinds import CHAT, CHAT_KIND, EMBEDDINGS, ResultForm
+from shared.model.kinds import CHAT, CHAT_KIND, EMBEDDINGS, KindSpec, ResultForm
 
 
 def test_chats_and_embeddings_are_admitted() -> None:
@@ -47,3 +47,10 @@ def test_a_reader_that_another_process_could_not_call_is_refused_by_its_kind() -
         KindAdmission(CHAT_KIND, lambda _, request: request)
     with pytest.raises(StartupError, match=r"^The kind chat must read its input with a function of a module"):
         KindAdmission(CHAT_KIND, read, lambda request: request)
+
+
+def test_a_kind_that_calls_no_provider_says_so_and_an_unknown_one_may_call_one() -> None:
+    alone = KindSpec("alone", ResultForm.VALUE, streams_text=False, calls_provider=False)
+    kinds = ADMITTED_KINDS.adding(KindAdmission(alone, read))
+
+    assert [kinds.calls_provider(kind) for kind in (CHAT, "alone", "of a newer version")] == [True, False, True]

@@ -49,6 +49,7 @@ class NoServices:
 
     store = None
     executions = None
+    providers = None
 
 
 def job_run(*, draining: bool = False) -> JobRun:
