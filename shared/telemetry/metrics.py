@@ -188,6 +188,7 @@ class Metrics(_MetricRegistry):
     """Count in one process. Its series get the label `process` when they are shown. A silent one counts nothing."""
 
     def __init__(self, *, silent: bool = False) -> None:
+        """Make a cell for each metric. It is as long as the table of metrics, which it is."""
         super().__init__(silent=silent)
         # The life of jobs; each step is counted once, by the process that made it.
         self.submitted = self._counter("tailrace_jobs_submitted_total", "jobs accepted", "lane")

@@ -1,63 +1,36 @@
 """Test the maker of specs: a decoded body in, a spec or an error that names the field and the valid value out."""
 
-import itertools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import pytest
 
-from gateway.admission.auth import Caller
 from gateway.admission.job_request import JobRequest
-from gateway.admission.kinds import ADMITTED_KINDS
 from gateway.admission.limits import Limits
 from gateway.admission.request_options import RequestOptions
-from gateway.admission.spec_maker import SpecMaker
-from gateway.admission.validation import read_metadata
-from shared.model.errors import Forbidden, InvalidRequest, ModelNotFound, RequestError
-from shared.model.job_record import job_from_record
-from shared.model.jobs import VIEWER_LEASE_S, Abandonment, Job, JobSpec, OnDisconnect
+from shared.model.errors import InvalidRequest, ModelNotFound, RequestError
+from shared.model.jobs import VIEWER_LEASE_S, Abandonment, JobSpec
 from shared.model.kinds import EMBEDDINGS
 from shared.model.routes import OnStreamFailure
-
-MESSAGES = [{"role": "user", "content": "Hello?"}]
-BODY: dict[str, Any] = {"model": "m", "messages": MESSAGES}
-LANES = ("high", "default", "low")
-LIMITS = Limits(
-    timeout_s=600.0,
-    max_timeout_s=3600.0,
-    retention_s=60.0,
-    unstored_s=20.0,
-    listed_s=60.0,
-    max_depth=10,
-    grace_s=5.0,
-    models=(),
-    lanes=LANES,
+from tests.unit.gateway.admission.specs import (
+    ALICE,
+    BODY,
+    CANCEL,
+    CONTINUE,
+    GATEWAY,
+    JOB,
+    LIMITS,
+    MESSAGES,
+    chat,
+    embeddings,
+    native,
+    respond,
+    response,
+    specs,
+    with_,
 )
-GATEWAY = "gateway-1"
-CANCEL, CONTINUE = OnDisconnect.CANCEL, OnDisconnect.CONTINUE
-ALICE = Caller("alice")
-JOB, NEW = "job_" + "0" * 26, "job_" + "1" * 26
-
-
-def specs(limits: Limits = LIMITS) -> SpecMaker:
-    return SpecMaker(limits, GATEWAY, ADMITTED_KINDS)
-
-
-def native(body: Mapping[str, Any], key: str | None = None, caller: Caller = ALICE) -> JobSpec:
-    return specs().native(body, caller, key, JOB)
-
-
-def chat(
-    body: Mapping[str, Any],
-    key: str | None = None,
-    caller: Caller = ALICE,
-    lane: str | None = None,
-    options: RequestOptions | None = None,
-) -> JobSpec:
-    return specs().admit(JobRequest("chat.completions", body, body, options or RequestOptions(lane), key), caller, JOB)
 
 
 def turn(body: Mapping[str, Any]) -> JobSpec:
@@ -67,34 +40,6 @@ def turn(body: Mapping[str, Any]) -> JobSpec:
 def turn_with(body: Mapping[str, Any], options: RequestOptions) -> JobSpec:
     call = JobRequest("ai_sdk.chat", body, {}, options, on_disconnect=CONTINUE, continued=True)
     return specs().admit(call, ALICE, JOB)
-
-
-def respond(
-    body: Mapping[str, Any],
-    key: str | None = "key",
-    *,
-    options: RequestOptions,
-    kept: Mapping[str, Any],
-    background: bool = False,
-    streaming: bool = False,
-) -> JobSpec:
-    call = JobRequest(
-        "responses",
-        BODY,
-        body,
-        options,
-        key,
-        on_disconnect=CONTINUE if background else CANCEL,
-        metadata=read_metadata(body.get("metadata")),
-        watched=streaming or not background,
-        streaming=streaming,
-        kept=kept,
-    )
-    return specs().admit(call, ALICE, JOB)
-
-
-def with_(**fields: Any) -> dict[str, Any]:
-    return {**BODY, **fields}
 
 
 def refusal(body: Mapping[str, Any]) -> RequestError:
@@ -160,18 +105,6 @@ def test_a_wrong_header_is_named_with_what_would_be_right(headers: dict[str, Any
     assert caught.value.param == param
 
 
-def response(
-    body: Mapping[str, Any],
-    *,
-    background: bool = False,
-    streaming: bool = True,
-    lane: str | None = None,
-    abandon_after: str | None = None,
-) -> JobSpec:
-    options = RequestOptions(lane, abandon_after=abandon_after)
-    return respond(body, options=options, kept={"store": True}, background=background, streaming=streaming)
-
-
 def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
     spec = response({"metadata": {"a": "b"}}, lane="low")
     assert json.loads(spec.request) == {**BODY, "tailrace": {"store": True}}
@@ -183,28 +116,6 @@ def test_a_response_in_the_background_goes_on_without_a_reader() -> None:
     assert response({}, background=True).abandonment == Abandonment()
     assert response({}, background=True).viewer == GATEWAY
     assert response({}, background=True, streaming=False).viewer is None
-
-
-def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
-    asked = response({"input": "Hello?"})
-    assert response({"input": "Hello?"}).fingerprint == asked.fingerprint
-    assert response({"input": "Hello!"}).fingerprint != asked.fingerprint
-
-
-@pytest.mark.parametrize(
-    "given",
-    [RequestOptions("low"), RequestOptions(on_stream_failure="fail"), RequestOptions("low", "fail")],
-    ids=["lane", "policy", "both"],
-)
-def test_who_wishes_something_else_under_a_key_asks_for_something_else(given: RequestOptions) -> None:
-    def fingerprints(options: RequestOptions) -> tuple[str, str]:
-        called = chat(BODY, "key", options=options)
-        answered = respond({}, options=options, kept={})
-        return called.fingerprint, answered.fingerprint
-
-    plain = fingerprints(RequestOptions())
-    assert fingerprints(RequestOptions()) == plain
-    assert not {*fingerprints(given)} & {*plain}
 
 
 @pytest.mark.parametrize(
@@ -380,39 +291,6 @@ def test_a_wrong_field_is_named_with_what_would_be_right(fields: dict[str, Any],
     assert (error.status, error.code) == (400, "invalid_request")
 
 
-@pytest.mark.parametrize("lane", LANES)
-def test_without_a_plan_a_key_may_use_every_lane(lane: str) -> None:
-    assert native(with_(lane=lane)).lane == lane
-    assert chat(BODY, lane=lane).lane == lane
-
-
-@pytest.mark.parametrize(
-    ("plan", "lane"),
-    [((), "default"), (("low", "default"), "default"), (("low",), "low"), (("low", "high"), "low")],
-)
-def test_who_names_no_lane_gets_the_default_one_or_the_first_of_his_plan(plan: tuple[str, ...], lane: str) -> None:
-    caller = Caller("alice", lanes=plan)
-    assert native(BODY, caller=caller).lane == lane
-    assert chat(BODY, caller=caller).lane == lane
-
-
-def test_a_lane_that_the_plan_does_not_have_is_forbidden_and_those_that_it_has_are_named() -> None:
-    caller = Caller("alice", lanes=("default", "low"))
-    with pytest.raises(Forbidden, match=r"may not use the lane high; lane must be one of: default, low\.") as caught:
-        native(with_(lane="high"), caller=caller)
-    assert (caught.value.param, caught.value.status) == ("lane", 403)
-    with pytest.raises(Forbidden, match="X-Tailrace-Lane must be one of: default, low") as caught:
-        chat(BODY, caller=caller, lane="high")
-    assert caught.value.param == "X-Tailrace-Lane"
-
-
-@pytest.mark.parametrize("lane", ["", "express", "default,low"])
-def test_a_lane_that_is_nobodys_is_a_wrong_header(lane: str) -> None:
-    with pytest.raises(InvalidRequest, match="X-Tailrace-Lane must be one of: high, default, low") as caught:
-        chat(BODY, lane=lane)
-    assert caught.value.param == "X-Tailrace-Lane"
-
-
 @pytest.mark.parametrize("missing", ["model", "messages"])
 def test_a_missing_field_is_named(missing: str) -> None:
     assert refusal({name: value for name, value in BODY.items() if name != missing}).param == missing
@@ -440,79 +318,11 @@ def vars_of(limits: Limits) -> dict[str, Any]:
     return {name: getattr(limits, name) for name in Limits.__slots__}
 
 
-@pytest.mark.parametrize(
-    ("header", "key"),
-    [("abc", "abc"), ('"abc"', "abc"), ("a b", "a b"), ('"', '"'), ("x" * 255, "x" * 255), ('a"b', 'a"b')],
-)
-def test_an_idempotency_key_means_the_same_with_and_without_quotes(header: str, key: str) -> None:
-    assert native(BODY, header).idempotency_key == key
-
-
-@pytest.mark.parametrize("header", ["", '""', "x" * 256, "naïve", "a\tb", "a\x00b"])
-def test_an_idempotency_key_that_nobody_can_repeat_is_refused(header: str) -> None:
-    with pytest.raises(InvalidRequest, match="1 to 255 printable ASCII") as caught:
-        native(BODY, header)
-    assert caught.value.param == "Idempotency-Key"
-
-
-def test_bodies_that_mean_the_same_have_the_same_fingerprint() -> None:
-    fields = [("model", "m"), ("messages", [{"role": "user", "content": "x"}]), ("metadata", {"a": "1", "b": "2"})]
-    fields_reversed = [
-        ("metadata", {"b": "2", "a": "1"}),
-        ("messages", [{"content": "x", "role": "user"}]),
-        ("model", "m"),
-    ]
-    assert native(dict(fields), "k").fingerprint == native(dict(fields_reversed), "k").fingerprint
-
-
-def test_a_body_without_a_key_is_not_encoded_for_a_fingerprint() -> None:
-    assert native(BODY).fingerprint == ""
-
-
-def test_bodies_that_mean_different_things_have_different_fingerprints() -> None:
-    bodies: list[dict[str, Any]] = [
-        BODY,
-        with_(model="m2"),
-        with_(messages=[*MESSAGES, *MESSAGES]),
-        with_(timeout_s=5),
-        with_(metadata={"a": "b"}),
-        with_(temperature=1),
-        with_(temperature=1.5),
-        with_(stream=True),
-    ]
-    fingerprints = [native(body, "k").fingerprint for body in bodies]
-    assert all(one != other for one, other in itertools.combinations(fingerprints, 2))
-
-
-def test_the_same_body_at_another_address_has_another_fingerprint() -> None:
-    assert native(BODY, "k").fingerprint != chat(BODY, "k").fingerprint
-
-
-@pytest.mark.parametrize("make", [partial(chat, key="k"), response], ids=["chat", "response"])
-def test_the_same_body_in_another_lane_has_another_fingerprint(make: Callable[..., JobSpec]) -> None:
-    assert len({make(BODY, lane=lane).fingerprint for lane in (None, "high", "low")}) == 3
-
-
-# Embeddings.
-
-
-def embeddings(body: Mapping[str, Any], key: str | None = None, lane: str | None = None) -> JobSpec:
-    return specs().admit(JobRequest("embeddings", body, body, RequestOptions(lane), key, kind=EMBEDDINGS), ALICE, JOB)
-
-
 def test_a_call_to_embed_is_a_job_whose_inputs_are_a_list() -> None:
     spec = embeddings({"model": "m", "input": "Hello", "user": "me", "dimensions": None, "encoding_format": "base64"})
 
     assert (spec.kind, spec.model, spec.viewer) == ("embeddings", "m", GATEWAY)
     assert json.loads(spec.request) == {"model": "m", "input": ["Hello"], "user": "me"}
-
-
-def test_how_vectors_are_written_is_part_of_what_a_key_stands_for() -> None:
-    body = {"model": "m", "input": "Hello"}
-
-    assert embeddings(body, "k").fingerprint != embeddings({**body, "encoding_format": "base64"}, "k").fingerprint
-    assert embeddings(body, "k").fingerprint == embeddings({"input": "Hello", "model": "m"}, "k").fingerprint
-    assert embeddings(body, "k").fingerprint != native({**body, "kind": "embeddings"}, "k").fingerprint
 
 
 def test_a_native_job_embeds_more_than_a_call_may() -> None:
@@ -556,65 +366,6 @@ def test_a_model_that_is_not_served_embeds_nothing() -> None:
 
     with pytest.raises(ModelNotFound, match="the models are: a"):
         served.admit(call, ALICE, JOB)
-
-
-# Once more.
-
-
-def dead_letter(**changes: Any) -> Job:
-    """Return a job that has failed."""
-    record = {
-        "v": "1",
-        "kind": "chat",
-        "tenant": "bob",
-        "lane": "default",
-        "model": "m",
-        "status": "failed",
-        "epoch": "1",
-        "seq": "2",
-        "attempts": "1",
-        "created": "1000",
-        "deadline": "21500",
-        "metadata": '{"colour":"blue"}',
-        "on_stream_failure": "rollback",
-        **changes,
-    }
-    return job_from_record(JOB, {name.encode(): value.encode() for name, value in record.items()})
-
-
-def test_a_dead_letter_asks_again_for_its_tenant_whoever_wants_it() -> None:
-    spec = specs().again(dead_letter(), BODY, {"kept": 1}, NEW)
-
-    assert (spec.tenant, spec.lane, spec.model, spec.timeout_s) == ("bob", "default", "m", 20.5)
-    assert (dict(spec.metadata), spec.on_stream_failure) == ({"colour": "blue"}, OnStreamFailure.ROLLBACK)
-    assert json.loads(spec.request) == {**BODY, "tailrace": {"kept": 1}}
-    assert (spec.requeued_from, spec.abandonment, spec.viewer) == (JOB, Abandonment(), None)
-    assert spec.id == NEW
-    assert "tailrace" not in json.loads(specs().again(dead_letter(), BODY, {}, JOB).request)
-
-
-def test_a_dead_letter_that_was_let_in_before_is_asked_again_whatever_its_fields_say() -> None:
-    request = with_(temperature=3, timeout_ms=5)
-
-    assert json.loads(specs().again(dead_letter(), request, {}, JOB).request) == request
-
-
-def test_no_caller_can_take_the_key_of_a_dead_letter() -> None:
-    key = specs().again(dead_letter(), BODY, {}, JOB).idempotency_key
-
-    assert key is not None and JOB in key
-    with pytest.raises(InvalidRequest):
-        native(BODY, key)
-
-
-def test_a_lane_that_is_not_there_any_more_is_named() -> None:
-    with pytest.raises(InvalidRequest, match="The job's lane gone does not exist") as refused:
-        specs().again(dead_letter(lane="gone"), BODY, {}, JOB)
-
-    assert refused.value.param == "lane"
-
-
-# Requests with `store: false`.
 
 
 @pytest.mark.parametrize(("store", "keep_s"), [({}, None), ({"store": True}, None), ({"store": False}, 20.0)])
