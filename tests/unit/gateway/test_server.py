@@ -60,7 +60,7 @@ class Gateway:
     def __init__(self, hub: Hub, **times: float) -> None:
         settings = Settings(drain_s=times.get("drain_s", 60.0), drain_delay_s=times.get("drain_delay_s", 0.0))
         self.services = cast(Services, SimpleNamespace(settings=settings, hub=hub, leaving=False, draining=False))
-        self.server = uvicorn.Server(uvicorn.Config(cast(Any, None)))
+        self.server = uvicorn.Server(uvicorn.Config(cast(Any, None), log_config=None))
         self.stop, self.now = asyncio.Event(), asyncio.Event()
 
     def drain(self) -> "asyncio.Task[None]":

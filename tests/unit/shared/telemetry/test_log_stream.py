@@ -8,8 +8,9 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -112,12 +113,8 @@ def test_lines_that_wait_are_written_when_it_is_closed(pipe: Pipe) -> None:
     log.flush()
 
 
-@pytest.mark.parametrize("blocking", [True, False])
-def test_a_reader_that_does_not_read_delays_nobody_and_learns_how_many_lines_it_lost(
-    pipe: Pipe, blocking: bool
-) -> None:
+def test_a_reader_that_does_not_read_delays_no_writer_and_gets_the_number_of_lines_that_it_lost(pipe: Pipe) -> None:
     full = pipe.fill() // len(LINE)
-    os.set_blocking(pipe.writer, blocking)
     with stream(pipe, buffer_bytes=10 * len(LINE)) as log:
         for _ in range(25):
             log.write(LINE)
@@ -125,6 +122,25 @@ def test_a_reader_that_does_not_read_delays_nobody_and_learns_how_many_lines_it_
         assert pipe.lines(full + 11) == [*[LINE] * (full + 10), b"dropped 15\n"]
         log.write(LINE)
         assert pipe.lines(1) == [LINE]
+
+
+def test_a_file_that_another_process_has_made_non_blocking_is_waited_for(
+    pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, real = threading.Event(), select.select
+
+    def watched(reads: list[int], writes: list[int], *others: Any) -> Any:
+        if writes == [pipe.writer]:
+            waits.set()
+        return real(reads, writes, *others)
+
+    monkeypatch.setattr(select, "select", watched)
+    full = pipe.fill() // len(LINE)
+    os.set_blocking(pipe.writer, False)
+    with stream(pipe) as log:
+        log.write(LINE)
+        assert waits.wait(SOON_S)
+        assert pipe.lines(full + 1) == [LINE] * (full + 1)
 
 
 def test_without_a_reader_lines_are_dropped(pipe: Pipe) -> None:

@@ -141,6 +141,17 @@ def test_a_library_s_message_that_does_not_fit_its_arguments_is_logged_without_t
     assert [record["event"] for record in logged(log)] == ["it has %d parts"]
 
 
+def test_a_traceback_of_a_library_is_one_field_without_secrets(logged: Logged) -> None:
+    log = configure_logs("info", "json")
+    try:
+        raise ConnectionError("redis://:hunter2@host is away")
+    except ConnectionError:
+        logging.getLogger("some.library").exception("it failed")
+    (record,) = logged(log)
+    assert (record["event"], record["level"]) == ("it failed", "error")
+    assert record["exception"].endswith("ConnectionError: redis://:***@host is away")
+
+
 def test_an_intended_break_of_a_stream_is_no_error_and_another_one_is(logged: Logged) -> None:
     log = configure_logs("info", "json")
     logging.getLogger("uvicorn.error").error("ASGI callable returned without completing response.")
