@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Incoming:
-    """Hold a request of a caller, whose body is complete."""
+    """Hold a request of a caller, with its complete body."""
 
     def __init__(self, services: Services, request: Request, caller: Caller, head: RequestHead, raw: bytes) -> None:
         self.caller = caller

@@ -1,6 +1,6 @@
-"""Find what the request of a response needs: earlier responses, items that it refers to, and the state of answers.
+"""Find the history that a request for a response needs: earlier responses, items, and the state of answers.
 
-Not here: routes (responses.py), and what becomes of it (gateway/preparation/response.py).
+Not here: routes (responses.py), and the request that results (gateway/preparation/response.py).
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ _PREVIOUS: Final = "previous_response_id"
 
 
 class ResponseHistory:
-    """Find what one request of a response needs. Each of its needs is read up to the size of a body."""
+    """Find the history that one request of a response needs. Each of its needs is read up to the size of a body."""
 
     def __init__(self, services: Services, incoming: Incoming) -> None:
         self._services = services

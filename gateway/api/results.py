@@ -43,7 +43,7 @@ async def get(request: Request) -> Response:
 
 
 def _value(job: Job) -> Response:
-    """Answer with the result in the job's terminal event; it is null if there is none, or none yet."""
+    """Answer with the result in the job's terminal event; it is null if it does not exist, or not yet."""
     shown = {"object": "result", "job": job.id, "status": job.status.value, "result": job.outcome.get("result")}
     return AsciiJSONResponse(shown, headers={JOB_HEADER: job.id})
 

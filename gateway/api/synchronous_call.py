@@ -44,7 +44,7 @@ class Aggregator(Protocol):
 
 
 class SynchronousCall(Response):
-    """Answer one caller, which is a viewer of the job meanwhile: the job's policy decides what follows if it leaves.
+    """Answer one caller, which is a viewer of the job meanwhile: the job's policy decides about the job if it leaves.
 
     `translator` serves a caller that requested a stream (None: the dialect has none), `whole` any other. `counted`:
     the caller was recorded as a viewer with the job.

@@ -45,7 +45,7 @@ _EPILOG = EXIT_STATUSES + "\nTAILRACE_URL and TAILRACE_API_KEY say which gateway
 _REQUEUED = ("false", "true", "any")
 
 
-# argparse's own type of what `add_subparsers` returns is private.
+# argparse's type of the result of `add_subparsers` is private.
 def add_commands(commands: "argparse._SubParsersAction[ArgumentParser]") -> None:
     """Add the client's commands."""
     patience = _patience(None)

@@ -60,7 +60,7 @@ class Cors:
         await self._app(scope, receive, send_with_cors)
 
     def _allowed(self, origin: bytes | None) -> list[tuple[bytes, bytes]]:
-        """Return the headers that let this origin read the answer; empty if it may not, or if there is no origin."""
+        """Return the headers that let this origin read the answer; empty if it may not, or without an origin."""
         if origin is None:
             return []
         if self._any:

@@ -203,7 +203,7 @@ def _states_of(
 
 
 def _next_candidates(pairs: Sequence[tuple[Answer, Sequence[str]]], states: Mapping[str, LoggedAnswer]) -> list[str]:
-    """Return the next candidate of each answer whose state has not been found, the latest answer's first."""
+    """Return the next candidate of each answer without a found state, the latest answer's first."""
     lost = (jobs for answer, jobs in reversed(pairs) if _state(answer, jobs, states) is None)
     return list(dict.fromkeys(job for jobs in lost for job in [job for job in jobs if job not in states][:1]))
 

@@ -92,7 +92,7 @@ def prepare_turn(raw: bytes, head: RequestHead, model: str, former: Conversation
 
 
 def not_stored() -> InvalidRequest:
-    """Make the error for a partial request whose conversation is gone."""
+    """Make the error for a partial request after its conversation has expired."""
     return InvalidRequest(
         "messages must hold the whole conversation: its earlier messages are no longer stored.", param="messages"
     )

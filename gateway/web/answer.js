@@ -1,4 +1,4 @@
-/* What there is to say about one answer: its words, what it waits for, how it ended, what was measured.
+/* The description of one answer: its text, its state while it waits, its end, its measurements.
    Pure: turns and streams in, sentences out. Above it: view.js, which puts them on the page. */
 
 import { hasEnded } from "./conversation.js";
@@ -11,14 +11,14 @@ function counted(n, word) {
   return `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 }
 
-/** While it runs, a delta is taken for a token; the usage that comes with the end knows better. */
+/** While it runs, a delta counts as a token; the usage in the terminal event is exact. */
 function liveFigures(stream) {
   if (!stream?.transcript.deltas.length) return {};
-  const { transcript, pace, firstMs } = stream;
-  return { perSecond: pace, about: "≈ ", firstMs, events: transcript.events };
+  const { transcript, rate, firstMs } = stream;
+  return { perSecond: rate, about: "≈ ", firstMs, events: transcript.events };
 }
 
-/** The small print: what was counted and measured, as far as this page knows it. */
+/** Returns the counts and times that this page has measured. */
 export function figures(turn, stream) {
   const known = hasEnded(turn) ? (turn.figures ?? {}) : liveFigures(stream);
   const { tokens, perSecond, about = "", firstMs, events } = known;
@@ -31,7 +31,7 @@ export function figures(turn, stream) {
   return parts.map((part) => part.replaceAll(" ", "\u00a0")).join("\u2003");
 }
 
-/** What an answer that is still to come is waiting for, as a sentence; "" while its text is flowing. */
+/** Returns the reason why an answer waits, as a sentence; "" while its text arrives. */
 export function waitingFor(turn, stream, delay) {
   if (turn.status === "sending") return delay ?? "Sending…";
   const lost = stream?.connection === "lost";
@@ -52,7 +52,7 @@ function progressed({ done, total, message }) {
   return [message, total && `${done} of ${total}`].filter(Boolean).join(", ");
 }
 
-/** What there is to say about an ended answer, beside its text. */
+/** Returns the notes on an ended answer, beside its text. */
 export function remark(turn) {
   if (turn.status === "cancelled") return "Stopped.";
   if (turn.finish === "length") return "Cut off at the length limit.";
@@ -61,7 +61,7 @@ export function remark(turn) {
   return turn.status === "completed" && isEmpty ? "The answer is empty." : "";
 }
 
-/** What went wrong, as {sentence, code}, or null. */
+/** Returns the failure as {sentence, code}, or null. */
 export function trouble(turn) {
   if (turn.status === "gone") {
     return { sentence: "The gateway no longer keeps this job, so the rest of the answer can't be read." };
@@ -73,14 +73,14 @@ export function trouble(turn) {
   return null;
 }
 
-/** What a screen reader is told about the last turn. */
+/** Returns the announcement of the last turn for screen readers. */
 export function spoken(turn, waiting) {
   if (!turn) return "";
   if (!hasEnded(turn)) return waiting || "Answering…";
   return trouble(turn)?.sentence ?? (remark(turn) || "The answer is complete.");
 }
 
-/** Everything an answer has shown or will show, in one shape for running and ended ones. */
+/** Returns the content of an answer, in one shape for running and ended ones. */
 export function contents(turn, stream) {
   const { transcript } = stream ?? {};
   const source = !hasEnded(turn) && transcript?.lastId ? transcript : turn;

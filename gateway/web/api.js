@@ -1,13 +1,13 @@
-/* The gateway's HTTP API, as this page needs it: models, submit, look, cancel. Above it: chat.js.
+/* The gateway's HTTP API, as this page needs it: list models, submit, read and cancel jobs.
    It decides what is worth repeating; it keeps no state but the way to the key. */
 
 import { backOff } from "./stream.js";
 
 const REPEATABLE = [408, 429, 502, 503, 504];
-// A request that says nothing for this long is given up and, where that is safe, sent again.
+// A request without an answer for this long is aborted and, if that is safe, sent again.
 const REQUEST_MS = 30_000;
 
-/** What the gateway refused, as a sentence. `status` 0: it could not be reached. */
+/** A refusal of the gateway, as a sentence. `status` 0: it could not be reached. */
 export class ApiError extends Error {
   constructor(status, message, { code = null, retryAfterMs = null, repeat = null } = {}) {
     super(message);
@@ -28,32 +28,32 @@ export class Api {
     this.#refused = refused;
   }
 
-  /** The model names the gateway offers. */
+  /** Lists the names of the models that the gateway offers. */
   async models() {
     const { data } = await this.#call("GET", "v1/models");
     return data.map(({ id }) => id);
   }
 
   /**
-   * Submits a job, with patience: the same body under the same idempotency key is the same job, however often
-   * it is sent. `waiting(error, ms)` is told before each wait; null when `wanted()` has become false.
+   * Submits a job, with retries: the same body under the same idempotency key is the same job, however often
+   * it is sent. `waiting(error, ms)` is called before each wait. Resolves to null when `wanted()` has become false.
    */
   async submit(request, idempotencyKey, waiting, wanted) {
     const send = () => this.#call("POST", "v1/jobs", request, { "Idempotency-Key": idempotencyKey });
-    return this.#patiently(send, waiting, wanted);
+    return this.#withRetries(send, waiting, wanted);
   }
 
-  /** The job, or null when the gateway doesn't know it (any more). */
+  /** Reads the job; null if the gateway doesn't know it (any more). */
   async job(link) {
     return this.#orNull(this.#call("GET", link));
   }
 
-  /** Asks for the job's end, which is its terminal event. Null when the gateway doesn't know it. */
+  /** Cancels the job; its terminal event follows. Null if the gateway doesn't know it. */
   async cancel(link, wanted) {
-    return this.#orNull(this.#patiently(() => this.#call("POST", link), () => {}, wanted));
+    return this.#orNull(this.#withRetries(() => this.#call("POST", link), () => {}, wanted));
   }
 
-  async #patiently(send, waiting, wanted) {
+  async #withRetries(send, waiting, wanted) {
     for (let failures = 0; ; failures += 1) {
       try {
         return await send();
@@ -97,7 +97,7 @@ export class Api {
   }
 }
 
-/** An answer that is not a success, as an ApiError; reads problem+json (RFC 9457) and OpenAI's envelope. */
+/** Converts an answer that is not a success to an ApiError; reads problem+json (RFC 9457) and OpenAI's envelope. */
 function refusal(response, text) {
   const { status, headers } = response;
   let body = {};
@@ -111,7 +111,7 @@ function refusal(response, text) {
   });
 }
 
-/** Retry-After (RFC 9110, 10.2.3), seconds or a date, as milliseconds from now; at most a minute. */
+/** Converts Retry-After (RFC 9110, 10.2.3), seconds or a date, to milliseconds from now; at most a minute. */
 function retryAfterMs(value) {
   if (!value) return null;
   const seconds = Number(value);
@@ -119,7 +119,7 @@ function retryAfterMs(value) {
   return Number.isNaN(ms) ? null : Math.min(60_000, Math.max(250, ms));
 }
 
-/** Waits, but not past the moment when nobody wants the answer any more. */
+/** Waits, at most until the answer is no longer wanted. */
 async function pause(ms, wanted) {
   const end = performance.now() + ms;
   while (wanted() && performance.now() < end) {

@@ -1,4 +1,4 @@
-/* The chat page: what happens when. It brings together the conversation (kept), the API (asked), a stream per
+/* The chat page's control. It connects the conversation (kept), the API (asked), a stream per
    unfinished answer (followed) and the view (shown). Nothing here is needed for a job to go on: closing the page
    loses its connection, and opening it again reads the job from its first event. */
 
@@ -9,9 +9,9 @@ import { View } from "./view.js";
 
 const KEY = "tailrace.key";
 const MODEL = "tailrace.model";
-// HTTP/1.1 gives an origin six connections over all its tabs: a tab hidden this long lets its own go.
+// HTTP/1.1 gives an origin six connections over all its tabs: a tab that was hidden for this long closes its own.
 const HIDDEN_MS = 20_000;
-// Another tab is sending this turn; if it has died meanwhile, this one sends it: it will be the same job.
+// Another tab sends this turn. If that tab has been closed meanwhile, this one sends it: it is the same job.
 const FOREIGN_MS = 5_000;
 
 const NO_KEY = {
@@ -30,22 +30,22 @@ const NOT_KEPT =
   "This browser keeps no data for this page, or has no room left: a reload will lose the conversation.";
 
 const streams = new Map(); // answer id -> JobStream
-const delays = new Map(); // answer id -> why its sending waits
+const delays = new Map(); // answer id -> the reason why its sending waits
 const sending = new Set(); // answers this tab is sending
 let models = null; // names, once known
 let key = null; // of this tab; another tab may have changed to another one
 let offered = null; // a key from an address, until it is accepted or refused
-let gate = null;
+let keyPrompt = null;
 let away = false; // hidden for so long that its streams are closed
 let awayTimer = 0;
 
-const api = new Api(() => key, () => showGate(BAD_KEY));
+const api = new Api(() => key, () => showKeyPrompt(BAD_KEY));
 const conversation = new Conversation(() => sync(FOREIGN_MS));
 const view = new View({ send, stop, again, reset, key: acceptKey, stay, change, model: chooseModel });
 
 function draw() {
-  const ready = Boolean(models && !gate && !offered && chosenModel());
-  view.render({ turns: conversation.turns, streams, delays, gate, offered: Boolean(offered), ready });
+  const ready = Boolean(models && !keyPrompt && !offered && chosenModel());
+  view.render({ turns: conversation.turns, streams, delays, keyPrompt, offered: Boolean(offered), ready });
 }
 
 function changed() {
@@ -55,8 +55,8 @@ function changed() {
 // ── The key and the models ──
 
 /**
- * The banner's address carries the key in its fragment; it does not stay in the address bar or the history.
- * Any page can open such an address: another key than the one in use changes nothing before its reader has said so.
+ * The banner's address carries the key in its fragment; it is removed from the address bar and the history.
+ * Any page can open such an address: another key than the one in use changes nothing until the user accepts it.
  */
 function takeKeyFromAddress() {
   const given = new URLSearchParams(location.hash.slice(1)).get("key");
@@ -81,8 +81,8 @@ function change() {
   acceptKey(offered);
 }
 
-function showGate(why) {
-  gate = why;
+function showKeyPrompt(why) {
+  keyPrompt = why;
   changed();
 }
 
@@ -95,9 +95,9 @@ function acceptKey(given) {
 function useKey() {
   const former = key;
   key = storage.get(KEY);
-  if (!key) return showGate(NO_KEY);
-  if (!/^[\x21-\x7e]+$/.test(key)) return showGate(BAD_KEY); // could not even be sent
-  gate = null;
+  if (!key) return showKeyPrompt(NO_KEY);
+  if (!/^[\x21-\x7e]+$/.test(key)) return showKeyPrompt(BAD_KEY); // could not even be sent
+  keyPrompt = null;
   if (key !== former) {
     keepTexts();
     conversation.open(key);
@@ -118,7 +118,7 @@ function chosenModel() {
 }
 
 async function loadModels() {
-  for (let failures = 0; !gate; failures += 1) {
+  for (let failures = 0; !keyPrompt; failures += 1) {
     try {
       models = await api.models();
       view.offerModels(models, chosenModel() ?? "");
@@ -138,9 +138,9 @@ function tellStorage() {
 
 // ── A question and its answer ──
 
-/** Sends a message; false when that can't be done now. */
+/** Sends a message; false if that is not possible now. */
 function send(text) {
-  if (!models || gate || offered || !chosenModel()) return false;
+  if (!models || keyPrompt || offered || !chosenModel()) return false;
   const turn = conversation.ask(text, chosenModel());
   if (turn) begin(turn);
   return Boolean(turn);
@@ -181,11 +181,11 @@ async function submit({ id, request, key }) {
   }
 }
 
-/** The POST has its answer: `job`, or null when it was stopped before there was one. */
+/** Handles the answer of the POST: `job`, or null if it was stopped before a job existed. */
 function accept(id, job, sentAt) {
   const turn = conversation.turn(id);
   if (!job) return conversation.change(id, { status: "cancelled" });
-  if (!turn || hasEnded(turn)) return cancel(job.links.cancel, () => true); // nobody waits for it any more
+  if (!turn || hasEnded(turn)) return cancel(job.links.cancel, () => true); // no turn waits for it any more
   const status = turn.status === "stopping" ? "stopping" : "reading";
   const accepted = conversation.change(id, { status, job: { id: job.id, ...job.links }, request: undefined });
   follow(accepted, sentAt);
@@ -195,7 +195,7 @@ function accept(id, job, sentAt) {
 function follow(turn, sentAt = null) {
   if (streams.has(turn.id) || away) return;
   const stream = new JobStream(turn.job.events, sentAt, {
-    look: () => api.job(turn.job.self),
+    load: () => api.job(turn.job.self),
     changed,
     ended: (name, data) => finish(turn.id, stream, name, data),
     gone: () => settle(turn.id, { status: "gone", ...kept(stream) }),
@@ -204,11 +204,11 @@ function follow(turn, sentAt = null) {
 }
 
 async function finish(id, stream, name, data) {
-  const { pace, firstMs, transcript } = stream;
+  const { rate, firstMs, transcript } = stream;
   const verified = await transcript.isProven();
   const tokens = data.usage?.completion_tokens;
   const deltas = transcript.deltas.length;
-  const perSecond = pace && tokens && deltas ? (pace * tokens) / deltas : pace;
+  const perSecond = rate && tokens && deltas ? (rate * tokens) / deltas : rate;
   const figures = { tokens, perSecond, firstMs, events: data.events };
   const { error, finish_reason: finish } = data;
   settle(id, { status: name, ...kept(stream), error, finish, figures, verified });
@@ -222,7 +222,7 @@ function settle(id, patch) {
   changed();
 }
 
-/** What the conversation keeps of a stream; nothing while it has nothing, so that a kept text stays. */
+/** Returns the part of a stream to store; nothing while it is empty, so that a stored text stays. */
 function kept({ transcript }) {
   if (!transcript.lastId) return {};
   const { content, reasoning, refusal, tools } = transcript;
@@ -246,7 +246,7 @@ async function cancel(link, wanted) {
   }
 }
 
-/** A new conversation: the old one can come back until the next message, but its running answer is stopped. */
+/** Begins a new conversation. The old one can be restored until the next message; its running answer is stopped. */
 function reset() {
   const { running } = conversation;
   keepTexts();
@@ -263,7 +263,7 @@ function reset() {
 
 // ── The same in every tab, and after every interruption ──
 
-/** Follows what is unfinished, lets go what is not; a turn still being sent is sent (again) after `delayMs`. */
+/** Opens the streams of unfinished turns and closes the others; a turn that is being sent is sent again after `delayMs`. */
 function sync(delayMs) {
   for (const [id, stream] of streams) {
     const turn = conversation.turn(id);
@@ -279,10 +279,10 @@ function sync(delayMs) {
 
 function resend(id) {
   const turn = conversation.turn(id);
-  if (turn && !turn.job && !hasEnded(turn) && !gate) submit(turn);
+  if (turn && !turn.job && !hasEnded(turn) && !keyPrompt) submit(turn);
 }
 
-/** Keeps what has come so far: should the job be gone when the page comes back, the text is not. */
+/** Stores the text so far: it survives even if the job is gone when the page returns. */
 function keepTexts() {
   for (const [id, stream] of streams) conversation.change(id, kept(stream));
 }
@@ -313,7 +313,7 @@ addEventListener("pagehide", keepTexts);
 addEventListener("pageshow", (event) => event.persisted && comeBack());
 addEventListener("online", () => away || reopenStreams());
 addEventListener("hashchange", () => takeKeyFromAddress() && useKey());
-addEventListener("storage", (event) => event.key === KEY && gate && useKey());
+addEventListener("storage", (event) => event.key === KEY && keyPrompt && useKey());
 
 noticeVisibility();
 takeKeyFromAddress();

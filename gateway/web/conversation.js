@@ -1,4 +1,4 @@
-/* The conversation of one API key: its turns, stored in localStorage, the same in every tab. Above it: chat.js.
+/* The conversation of one API key: its turns, stored in localStorage, the same in every tab.
    It is not the stream: a running answer's text lives in its transcript and comes here when the job ends. */
 
 import { TERMINAL } from "./transcript.js";
@@ -9,7 +9,7 @@ const UNENDED = ["sending", "reading", "stopping"];
 const isText = (value) => typeof value === "string";
 const isLink = (value) => isText(value) && value.startsWith("/");
 
-/** localStorage; where the browser refuses it or it is full, the page's memory, and `kept` says so. */
+/** Uses localStorage; if the browser refuses it or it is full, the page's memory, and then `kept` is false. */
 export const storage = {
   kept: true,
   memory: new Map(),
@@ -40,13 +40,13 @@ export const storage = {
   },
 };
 
-/** 128 random bits in hex; unlike crypto.randomUUID, also where the page came over plain HTTP. */
+/** 128 random bits in hex; unlike crypto.randomUUID, this also works over plain HTTP. */
 export function randomId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** A name for a key's conversation: 53 bits of a hash, which also works where the page came over plain HTTP. */
+/** A name for a key's conversation: 53 bits of a hash, which also works over plain HTTP. */
 function nameFor(key) {
   let high = 0xdeadbeef;
   let low = 0x41c6ce57;
@@ -79,9 +79,9 @@ export function hasEnded(turn) {
  * {id, role: "assistant", status, text, ...}. Its status:
  *   sending   the POST has no answer yet; `request` and `key` are kept, to send exactly the same again
  *   reading   it is a `job` {id, self, events, cancel}
- *   stopping  a cancel was asked for
+ *   stopping  a cancel was requested
  *   completed | failed | cancelled | expired   as the job ended
- *   gone      the gateway no longer keeps the job
+ *   gone      the gateway no longer stores the job
  */
 export class Conversation {
   #turns = [];
@@ -143,7 +143,7 @@ export class Conversation {
     return turn;
   }
 
-  /** Changes an answer, and returns it; undefined when it is no longer there. What has ended stays as it is. */
+  /** Changes an answer, and returns it; undefined if it was removed. An ended answer stays as it is. */
   change(id, patch) {
     this.#load();
     const turn = this.turn(id);

@@ -1,4 +1,4 @@
-/* One job's event stream, kept alive: EventSource, and what to do when it gives up.
+/* One job's event stream: an EventSource that is opened again after each break.
    Above it: chat.js. Below it: transcript.js, which decides what an event means.
    EventSource reconnects by itself after a broken connection, but any answer other than 200 closes it for good:
    then the job is asked for, and the stream is opened again from the last id, with back-off. */
@@ -8,7 +8,7 @@ import { TERMINAL, Transcript } from "./transcript.js";
 const EVENTS = ["queued", "position", "started", "delta", "progress", "rollback", "gap", ...TERMINAL];
 // Heartbeats are comments, which EventSource hides: after this much silence the connection is made anew.
 const SILENCE_MS = 45_000;
-// Deltas that come this soon after the connection opened are history, and say nothing about speed.
+// Deltas that come this soon after the connection opened are history, and do not count for the speed.
 const REPLAY_MS = 400;
 
 /** Milliseconds before try `n` (from 0): 0.5 s doubling to 15 s, the later half of it by chance. */
@@ -27,14 +27,14 @@ export class JobStream {
   #timer = 0;
   #watchdog = 0;
   #failures = 0;
-  #replayed = false; // asked once more from the start, because the job had ended without our seeing it
+  #replayed = false; // read once more from the start, because the job had ended unseen
   #openedAt = Infinity;
-  #era = 0; // goes up with every close: an answer from before it comes too late
-  #pace = null; // {from, until, count}: deltas seen live
+  #era = 0; // incremented with every close: an answer of an earlier era is ignored
+  #rate = null; // {from, until, count}: deltas seen live
 
   /**
-   * `events`: the job's event link. `sentAt`: performance.now() of the POST, or null when the page came later.
-   * Hooks: `look()` resolves to the job, null when it is no longer kept, and rejects when nobody can tell;
+   * `events`: the job's event link. `sentAt`: performance.now() of the POST, or null if the page was opened later.
+   * Hooks: `load()` resolves to the job, or null if it is no longer stored, and rejects if the gateway does not answer;
    * `changed()`; `ended(name, data)`, once, data as in the terminal event; `gone()`, once.
    */
   constructor(events, sentAt, hooks) {
@@ -59,8 +59,8 @@ export class JobStream {
   }
 
   /** Deltas a second since they came live, or null. */
-  get pace() {
-    const { from, until, count } = this.#pace ?? {};
+  get rate() {
+    const { from, until, count } = this.#rate ?? {};
     return until - from > 200 ? (count * 1000) / (until - from) : null;
   }
 
@@ -93,7 +93,7 @@ export class JobStream {
     if (source !== this.#source) return;
     this.connection = "lost";
     this.#hooks.changed();
-    if (source.readyState === EventSource.CLOSED) this.#lookLater();
+    if (source.readyState === EventSource.CLOSED) this.#loadLater();
     else this.#watch();
   }
 
@@ -101,7 +101,7 @@ export class JobStream {
     this.#watch();
     if (!this.transcript.apply(name, event.data, event.lastEventId)) return;
     if (name === "delta") this.#measure();
-    if (name === "rollback") this.#pace = null;
+    if (name === "rollback") this.#rate = null;
     const { end } = this.transcript;
     if (!end) return this.#hooks.changed();
     this.close();
@@ -110,27 +110,27 @@ export class JobStream {
 
   #measure() {
     const now = performance.now();
-    if (this.#pace) {
-      this.#pace.count += 1;
-      this.#pace.until = now;
+    if (this.#rate) {
+      this.#rate.count += 1;
+      this.#rate.until = now;
     } else if (this.#sentAt !== null || now - this.#openedAt > REPLAY_MS) {
-      this.#pace = { from: now, until: now, count: 0 };
+      this.#rate = { from: now, until: now, count: 0 };
     }
     if (this.#sentAt !== null) this.firstMs ??= now - this.#sentAt;
   }
 
-  #lookLater() {
+  #loadLater() {
     this.close();
-    this.#timer = setTimeout(() => this.#look(), backOff(this.#failures++));
+    this.#timer = setTimeout(() => this.#load(), backOff(this.#failures++));
   }
 
-  async #look() {
+  async #load() {
     const era = this.#era;
     let job;
     try {
-      job = await this.#hooks.look();
+      job = await this.#hooks.load();
     } catch {
-      if (era === this.#era) this.#lookLater();
+      if (era === this.#era) this.#loadLater();
       return;
     }
     if (era !== this.#era) return;

@@ -1,4 +1,4 @@
-/* What one reader knows of one job: its events, folded into an answer. Pure: no network, no DOM, no clock.
+/* The state of one reader of one job: its events, folded into an answer. Pure: no network, no DOM, no clock.
    Above it: stream.js, which feeds it. It keeps the reader's rules (an id is applied once; `rollback` forgets
    the deltas after `to`; `gap` forgets everything) and the proof that nothing was lost (a hash over the deltas). */
 
@@ -19,7 +19,7 @@ export class Transcript {
     this.forget();
   }
 
-  /** The state before the first event; also what `gap` asks for. */
+  /** The state before the first event; also the state after `gap`. */
   forget() {
     this.lastId = null; // "<epoch>-<seq>" of the last event applied: the resume cursor
     this.whole = false; // read from the job's first event on, so that the hash can be compared
@@ -99,7 +99,7 @@ export class Transcript {
     }
   }
 
-  /** True when the end's SHA-256 proves that every surviving delta arrived; false also for "can't tell". */
+  /** True when the end's SHA-256 proves that every surviving delta arrived; false also if it is unknown. */
   async isProven() {
     const expected = this.end?.data.sha256;
     if (!expected || !this.whole || !globalThis.crypto?.subtle) return false;

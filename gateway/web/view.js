@@ -1,4 +1,4 @@
-/* What the page looks like: the conversation's turns as DOM, and the few things around them.
+/* The view of the page: the conversation's turns as DOM, and the controls around them.
    Above it: chat.js, which says what to show. It knows no network and no storage. Model output only ever becomes
    text nodes: nothing here parses HTML. */
 
@@ -79,22 +79,22 @@ export class View {
   }
 
   /**
-   * Shows `turns`. `streams` maps an answer's id to its JobStream, `delays` to why its sending waits.
-   * `gate`: null, or why a key is asked for. `offered`: whether another key waits for a decision. `ready`: whether a
+   * Shows `turns`. `streams` maps an answer's id to its JobStream, `delays` to the reason why its sending waits.
+   * `keyPrompt`: null, or the reason why a key is required. `offered`: whether another key waits for a decision. `ready`: whether a
    * message could be sent.
    */
-  render({ turns, streams, delays, gate, offered, ready }) {
+  render({ turns, streams, delays, keyPrompt, offered, ready }) {
     const last = turns.at(-1);
     const running = Boolean(last && last.role === "assistant" && !hasEnded(last));
     this.#renderTurns(turns, streams, delays);
     show(find("#welcome"), !turns.length);
-    show(find("#examples"), !gate && !offered);
+    show(find("#examples"), !keyPrompt && !offered);
     show(find("#new"), turns.length > 0);
     show(find("#send"), !running);
     show(find("#stop"), running);
     find("#stop").disabled = last?.status === "stopping";
     find("#send").disabled = !ready;
-    this.#renderGate(gate, offered);
+    this.#renderKeyPrompt(keyPrompt, offered);
     const waiting = running ? waitingFor(last, streams.get(last.id), delays.get(last.id)) : "";
     const status = find("#status");
     const sentence = spoken(last, waiting);
@@ -102,7 +102,7 @@ export class View {
     if (this.#following) this.#toEnd();
   }
 
-  /** Offers `names`; one alone needs no choice, and when there are none the name is typed. */
+  /** Offers `names`; a single one needs no choice; without any, the name is typed. */
   offerModels(names, chosen) {
     const options = names.map((name) => new Option(name, name, name === chosen, name === chosen));
     find("#model").replaceChildren(...options);
@@ -194,21 +194,21 @@ export class View {
     show(find(".copy", element), ended && Boolean(text));
   }
 
-  #renderGate(gate, offered) {
-    const form = find("#gate");
+  #renderKeyPrompt(keyPrompt, offered) {
+    const form = find("#key-prompt");
     const composer = find("#composer");
-    const asks = form.hidden && gate && !offered;
-    const opens = composer.hidden && !gate && !offered;
+    const asks = form.hidden && keyPrompt && !offered;
+    const opens = composer.hidden && !keyPrompt && !offered;
     const offers = find("#switch").hidden && offered;
     // On a touch screen, focus at load would only bring up the keyboard.
     const focuses = opens && (!form.hidden || matchMedia("(pointer: fine)").matches);
     show(find("#switch"), offered);
-    show(form, Boolean(gate) && !offered);
-    show(composer, !gate && !offered);
-    show(find("#hint"), !gate && !offered);
-    if (gate) {
-      find("#gate-title").textContent = gate.title;
-      find("#gate-text").textContent = gate.text;
+    show(form, Boolean(keyPrompt) && !offered);
+    show(composer, !keyPrompt && !offered);
+    show(find("#hint"), !keyPrompt && !offered);
+    if (keyPrompt) {
+      find("#key-prompt-title").textContent = keyPrompt.title;
+      find("#key-prompt-text").textContent = keyPrompt.text;
     }
     if (offers) find("#stay").focus();
     if (asks) find("#key").focus();
@@ -231,7 +231,7 @@ export class View {
     for (const button of document.querySelectorAll("#examples button")) {
       button.onclick = () => this.#hooks.send(button.textContent) || this.draft(button.textContent);
     }
-    find("#gate").addEventListener("submit", (event) => {
+    find("#key-prompt").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#hooks.key(find("#key").value.trim());
       find("#key").value = "";
@@ -263,7 +263,7 @@ export class View {
     show(find("#latest"), false);
   }
 
-  /** A button that its own action takes away: who pressed it by keyboard (detail 0) goes on in the composer. */
+  /** A button that its own action removes: after a press by keyboard (detail 0) the focus moves to the composer. */
   #acts(button, act) {
     button.onclick = (event) => {
       act();

@@ -1,8 +1,7 @@
 """The settings of providers and routes, and the routes that result from them.
 
-A chain's item is a provider's name, a table with a provider and its different values, or another route, whose chain
-takes its place.
-Pure. Not here: reading the environment (settings.py), and the routes themselves (shared/model/routes.py).
+A chain's item is a provider's name, a table with a provider and its different values, or another route, to be replaced
+by its chain. Pure. Not here: reading the environment (settings.py), and the routes themselves (shared/model/routes.py).
 """
 
 from collections.abc import Iterator, Mapping
@@ -189,7 +188,7 @@ class Defaults(_Strict):
 
 
 def routes_of(routes: Mapping[str, RouteSettings], defaults: Defaults) -> dict[str, Route]:
-    """Build the routes of these settings, whose chains have been checked."""
+    """Build the routes of these checked settings."""
     return {
         name: Route(
             tuple(_targets(name, routes, defaults)),

@@ -15,6 +15,6 @@ def lower_priority(nice: int) -> None:
     autogroup feature"). So the session becomes nicer too.
     """
     os.nice(nice)
-    # Absent where sessions are no groups.
+    # Absent if sessions are not groups.
     with contextlib.suppress(OSError):
         _AUTOGROUP.write_text(str(nice))

@@ -86,7 +86,7 @@ class AnswerMatcher(Generic[Waiter]):
         )
 
     def receive(self, data: bytes) -> Iterator[Settled[Waiter]]:
-        """Return each waiter whose answer is known now. It must be exhausted before the next call.
+        """Return each waiter with a known answer. It must be exhausted before the next call.
 
         Raises:
             OutOfStep: an answer belongs to no command, a token is missing, or the bytes are not of the protocol.
@@ -127,7 +127,7 @@ class AnswerMatcher(Generic[Waiter]):
 
 
 def _unconfirmed(write: _Write[Waiter], refusal: Exception) -> Iterator[Settled[Waiter]]:
-    """Settle a write whose token was refused, as by a server that is busy: only errors can be believed."""
+    """Settle a write after a busy server refused its token: only errors can be believed."""
     for waiter, answer in zip(write.waiters, write.answers, strict=True):
         yield waiter, answer if isinstance(answer, Exception) else _copy_of(refusal)
 

@@ -21,7 +21,7 @@ class Change(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A breaker state after the change: whether it was `changed`, and its value, which is empty if there is none."""
+    """A breaker state after the change: whether it was `changed`, and its value, which may be empty."""
 
     changed: bool
     value: bytes
@@ -36,7 +36,7 @@ class BreakerStates:
         self._keys = keys
 
     async def compare_and_set(self, changes: Sequence[Change]) -> tuple[int, list[Found]]:
-        """Make each change whose state still has the value that was read, in one round trip.
+        """Make each change if the state still has the value that was read, in one round trip.
 
         Returns Redis's time (ms) and each state.
         """

@@ -59,8 +59,8 @@ class Conversations:
     ) -> list[str] | None:
         """A job is about to be admitted: the jobs that were until now, and are to be cancelled.
 
-        None if the conversation went on since its caller read that `last` was its last job; one who knows the `whole`
-        conversation does not care.
+        None if the conversation has continued since its caller read that `last` was its last job. A caller that sends
+        the `whole` conversation does not need it.
         """
         key = self._keys.conversation(tenant, chat_id)
         expected = "*" if whole else last or ""
@@ -84,7 +84,7 @@ class Conversations:
         return int((timeout_s + _RETENTIONS * self._retention_s) * 1000), self._keys.kept_bytes(tenant)
 
     async def stop(self, tenant: str, chat_id: str, job_id: str | None = None) -> list[str]:
-        """Nobody answers any more, or not this job: the jobs that did, and are to be cancelled."""
+        """No job answers any more, or another one does: the jobs that did, and are to be cancelled."""
         key = self._keys.conversation(tenant, chat_id)
         arguments = (job_id or "", self._keys.kept_bytes(tenant))
         stopped: list[bytes] = await self._functions.call("chat_stop", [key], *arguments)

@@ -2,7 +2,7 @@
 
 A job that failed because of its request is not one of them: only its caller can change the request. The list holds ids
 and when their jobs ended; a dead letter's content is its job's record, which is kept for longer than that of other
-jobs. The record is right: an id whose job is none is dropped when it is met. Not here: how a job is requeued.
+jobs. The record is right: an id without a dead letter is dropped when it is met. Not here: how a job is requeued.
 """
 
 import json
@@ -40,7 +40,7 @@ class Listed(NamedTuple):
         """The inverse of `str`.
 
         Raises:
-            BadCursor: it is no cursor of this list.
+            BadCursor: it is not a cursor of this list.
         """
         found = _CURSOR.fullmatch(cursor)
         if found is None or not is_job_id(found[2]):
@@ -120,7 +120,7 @@ class DeadLetters:
         return None if score is None else Listed(job_id, int(score))
 
     async def drop(self, job_ids: Iterable[str]) -> None:
-        """Take ids off the list: their jobs are no dead letters any more."""
+        """Take ids off the list: their jobs are not dead letters any more."""
         if ids := list(job_ids):
             await self._functions.call("drop_letters", self._lists, self._keys.dead_letters_of, *ids)
 

@@ -1,7 +1,7 @@
 """The metrics of all processes: each publishes its own to Redis, so that any gateway can serve them all.
 
-Workers have no port, and behind one address a scrape reaches any gateway. A process that has said nothing for a while
-is no longer there. Not here: the metrics (shared/telemetry/metrics.py), and their display (gateway/http/scrape.py).
+Workers have no port, and behind one address a scrape reaches any gateway. A process that has been silent for a while
+has ended. Not here: the metrics (shared/telemetry/metrics.py), and their display (gateway/http/scrape.py).
 """
 
 import asyncio

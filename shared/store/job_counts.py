@@ -22,7 +22,7 @@ class JobCounts:
         self._metrics.submitted.of(lane).add()
 
     def refused_for_bytes(self) -> None:
-        """Count a job whose tenant keeps too many bytes."""
+        """Count a job of a tenant that keeps too many bytes."""
         self._metrics.refused.of("bytes").add()
 
     def begun(self, *, rolled_back: bool) -> None:

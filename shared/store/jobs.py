@@ -136,7 +136,7 @@ class Store:
         return await self._client.get(self._keys.job(job_id).request) or b""
 
     async def embedded(self, job_id: str) -> Embedded | None:
-        """Read the state of a partial result; None if there is none, or it can't be read."""
+        """Read the state of a partial result; None if it is missing or can't be read."""
         raw = await self._client.hget(self._keys.job(job_id).record, "embedded")  # type: ignore[misc]
         try:
             return embedded_from(raw)

@@ -47,7 +47,7 @@ class MemoryWatch:
         once it is free.
 
         Raises:
-            MemoryFull: there is none left for new jobs.
+            MemoryFull: no memory is left for new jobs.
         """
         if self._full:
             await self.check()

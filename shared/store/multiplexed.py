@@ -254,7 +254,7 @@ class _Link(asyncio.Protocol):
             self.end(RedisConnectionError, "the connection was replaced")
 
     def _check_time(self) -> None:
-        """End a connection whose oldest write has no answer for too long: its later answers would be late too."""
+        """End a connection if its oldest write has had no answer for too long: its later answers would be late too."""
         self._timer = None
         sent_at = self._matcher.oldest_sent_at
         if sent_at is None:

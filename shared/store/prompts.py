@@ -13,7 +13,7 @@ from shared.store.keys import Keys
 
 
 class Prompts:
-    """All prompts whose jobs can be found."""
+    """All prompts with jobs that can be found."""
 
     def __init__(self, client: Redis, keys: Keys) -> None:
         self._client = client

@@ -97,7 +97,7 @@ class Queue:
         await client.execute_command("BLPOP", *map(self._keys.wake_ups, lanes), timeout_s)
 
     async def renew(self, claims: Sequence[Claim], lease_s: float) -> list[RenewAnswer]:
-        """Renew the claims on jobs whose executions the store has confirmed."""
+        """Renew the claims on jobs with executions that the store has confirmed."""
         if not claims:
             return []
         pairs = [key for c in claims for key in (self._arq.in_progress + c.job_id, self._keys.lane(c.lane))]

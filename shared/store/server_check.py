@@ -26,7 +26,7 @@ class RedisServer:
 async def server_of(client: Client) -> RedisServer:
     """The server that this client speaks to. Raises one of `REDIS_FAULTS`.
 
-    One whose clock was set back since its start has been up for a negative time.
+    If its clock was set back since its start, it has been up for a negative time.
     """
     info = cast(dict[str, Any], await client.info("server"))
     return RedisServer(str(info["run_id"]), max(float(info["uptime_in_seconds"]), 0.0))

@@ -50,7 +50,7 @@ class MarkerWatch:
         await repeat(self.check, _CHECK_S, Outage(f"{self._side}_server.not_known", f"{self._side}_server.known_again"))
 
     async def check(self) -> None:
-        """Compare once. The first mark that is read is no change. Raises one of `REDIS_FAULTS`."""
+        """Compare once. The first mark that is read does not count as a change. Raises one of `REDIS_FAULTS`."""
         mark = await self._marker.read()
         if self._known not in (None, mark):
             log.warning("server.forgot", side=self._side)

@@ -27,7 +27,7 @@ class TenantLists:
         return [job_id.decode() for job_id in ids]
 
     async def unlist(self, tenant: str, job_ids: Sequence[str]) -> None:
-        """Remove ids whose jobs are gone; admitted jobs stay, although their records may not be written yet."""
+        """Remove ids of jobs that are gone; admitted jobs stay, although their records may not be written yet."""
         async with self._client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.zscore(self._keys.active, job_id)

@@ -54,7 +54,7 @@ class Tab:
         """Visible while no answer is to come."""
         self.stop = page.locator("#stop")
         """Visible while one is."""
-        self.gate = page.locator("#gate")
+        self.key_prompt = page.locator("#key-prompt")
         self.switch = page.locator("#switch")
         """Visible while another key waits for a decision."""
         self.answer = page.locator("#turns > .answer:last-child")

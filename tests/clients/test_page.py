@@ -97,21 +97,21 @@ async def test_the_key_leaves_the_address_bar_and_is_remembered(visitor: Visitor
     again = await visitor.open(system.url)
 
     await expect(again.send).to_be_enabled()
-    await expect(again.gate).to_be_hidden()
+    await expect(again.key_prompt).to_be_hidden()
 
 
 @pytest.mark.parametrize("key", ["", "sk-mallory", "schlüssel …"], ids=["none", "wrong", "not even a header"])
 async def test_without_a_key_that_works_the_page_asks_for_one(visitor: Visitor, system: System, key: str) -> None:
     tab = await visitor.chat(system.url, key)
-    await expect(tab.gate).to_be_visible()
+    await expect(tab.key_prompt).to_be_visible()
     await expect(tab.send).to_be_hidden()
 
-    await tab.gate.locator("#key").fill(KEY)
-    await tab.gate.locator("button").click()
+    await tab.key_prompt.locator("#key").fill(KEY)
+    await tab.key_prompt.locator("button").click()
     await tab.ask(script(text=STORY))
 
     await assert_whole(tab)
-    await expect(tab.gate).to_be_hidden()
+    await expect(tab.key_prompt).to_be_hidden()
     visitor.forgive(REFUSED)
 
 

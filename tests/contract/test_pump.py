@@ -60,7 +60,7 @@ async def flushed(*outboxes: Outbox) -> None:
 
 
 async def texts_of(core: Core, execution: Execution) -> list[str]:
-    """Return the texts of the job's deltas, whose ids must follow each other without a gap."""
+    """Return the texts of the job's deltas; their ids must follow each other without a gap."""
     deltas = [event for event in await core.events(execution.job_id) if event.type is EventType.DELTA]
     assert [event.id for event in deltas] == [(execution.epoch, seq) for seq in range(2, len(deltas) + 2)]
     return [event.json()["content"] for event in deltas]

@@ -55,7 +55,7 @@ class Server:
             await asyncio.sleep(fault.lasts_s)
             os.kill(self._valkey.pid, signal.SIGCONT)
         elif fault.kind == "flush":
-            # A flush whose answer is lost is sent again: each of them empties the server.
+            # A flush without an answer is sent again: each of them empties the server.
             await self._command([("FLUSHALL",)], before_each=self._forgets)
             self._forgets()
             await asyncio.sleep(fault.lasts_s)

@@ -1,6 +1,6 @@
 """Minutes of all calls of clients, and the proof that nothing of it stays in Redis: as many keys as before.
 
-`make faults` ends with it; test_soak.py is the shortest. There are no faults in it, and retentions are short. Not here:
+`make faults` ends with it; test_soak.py is the shortest. It has no faults, and retentions are short. Not here:
 the answers that the callers get (load.py).
 """
 

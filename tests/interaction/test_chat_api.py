@@ -356,7 +356,7 @@ async def provider() -> ControlledProvider:
 
 @pytest.fixture
 async def system(settings: Settings) -> AsyncIterator[System]:
-    """Start a gateway whose stored state can be read."""
+    """Start a gateway with stored state that can be read."""
     async with running_system(settings) as running:
         yield running
 

@@ -98,7 +98,7 @@ def speaker() -> Speaker:
 
 @pytest.fixture
 async def system(settings: Settings, speaker: Speaker) -> AsyncIterator[System]:
-    """Start a gateway, and a worker whose only provider has the protocol of this file."""
+    """Start a gateway, and a worker with one provider, of the protocol in this file."""
     async with await asyncio.start_server(speaker.talk, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         provider = {"protocol": "lines", "base_url": f"http://127.0.0.1:{port}/api", "api_key": KEY}

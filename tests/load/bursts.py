@@ -48,5 +48,5 @@ async def lane(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None:
 
 
 def without_stall(heard: Heard) -> int:
-    """Count the streams of a load whose tokens all came before the next one was due."""
+    """Count the streams of a load with tokens that all came before the next one was due."""
     return sum(max(hearing.gaps_between(heard.begin, heard.end), default=0.0) <= _STALL_S for hearing in heard.hearings)

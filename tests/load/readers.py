@@ -166,7 +166,7 @@ async def submit(client: Client, body: dict[str, Any]) -> str:
 
 @asynccontextmanager
 async def idle_readers(port: int, job_ids: list[str], count: int) -> AsyncIterator[list[IdleReader]]:
-    """So many readers of these jobs, all of whom have seen their job start."""
+    """Open so many readers of these jobs; all have seen their job start."""
     idle: list[IdleReader] = []
     room = asyncio.Semaphore(_CONNECTING)
 

@@ -108,7 +108,7 @@ async def bodies(place: Place, count: int) -> None:
 
 
 async def callers(place: Place, count: int) -> None:
-    """Wait for whole completions whose logs are as long as they may be."""
+    """Wait for whole completions with logs as long as they may be."""
     body = json.dumps({"model": "mock", "messages": [{"role": "user", "content": "a"}]})
     head = f"POST /v1/chat/completions HTTP/1.1\r\n{_HEAD}Content-Length: {len(body)}\r\n\r\n"
     for _ in range(count):

@@ -22,7 +22,7 @@ COUNTS = st.integers(1, 6)
 
 
 class Disturbances(ServerSteps):
-    """Read keys whose values tell them apart, while the connection is disturbed."""
+    """Read keys that differ in their values, while the connection is disturbed."""
 
     def __init__(self) -> None:
         super().__init__()

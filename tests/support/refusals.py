@@ -33,7 +33,7 @@ async def cut_off(client: Client, url: str, folder: Path) -> AsyncIterator[None]
 
 @asynccontextmanager
 async def disk_fails(client: Client, _: str, folder: Path) -> AsyncIterator[None]:
-    """A server whose last snapshot could not be written."""
+    """A server that could not write its last snapshot."""
     snapshot = folder / (await client.config_get("dbfilename"))["dbfilename"]
     snapshot.unlink(missing_ok=True)
     (snapshot / "a folder in its place").mkdir(parents=True)
@@ -86,7 +86,7 @@ async def _refuses(client: Client) -> bool:
 
 @asynccontextmanager
 async def without_the_right(client: Client, _: str, __: Path) -> AsyncIterator[None]:
-    """A server whose user may not call functions."""
+    """A server with a user that may not call functions."""
     await client.execute_command("ACL", "SETUSER", "default", "-fcall")
     try:
         yield

@@ -28,7 +28,7 @@ class Item(Protocol):
 
 
 def home_of(nodeid: str) -> str:
-    """Return the folder or file whose tests run in one process."""
+    """Return the folder or file with tests that run in one process."""
     file = nodeid.split("::", 1)[0]
     return next((folder for folder in _TOGETHER if file.startswith(folder)), file)
 

@@ -23,7 +23,7 @@ class Line(NamedTuple):
 
 
 def lines_of(source: str) -> Iterator[Line]:
-    """Yield the log calls of a module whose events are constant."""
+    """Yield the log calls of a module that have constant events."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.Call(

@@ -24,10 +24,10 @@ class JobHandler(Protocol):
     """The calls that the adapter makes for one claimed job."""
 
     async def run_job(self, job_id: str) -> None:
-        """Run a job whose message is valid."""
+        """Run a job with a valid message."""
 
     async def end_unreadable(self, job_id: str) -> None:
-        """Handle a job whose message is garbage, another job's, or lost."""
+        """Handle a job with a message that is garbage, another job's, or lost."""
 
 
 class ArqAdapter:

@@ -1,4 +1,4 @@
-"""Run the jobs that this process has claimed, give them back, and end those whose message can't be read.
+"""Run the jobs that this process has claimed, give them back, and end those with an unreadable message.
 
 Not here: the claims (leases.py), and the attempts of a job (worker/execution).
 """

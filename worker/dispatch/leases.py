@@ -65,7 +65,7 @@ class Leases:
         return self._leases[job_id].claim
 
     def release(self, lease: Lease) -> None:
-        """Forget a lease whose job has left this process.
+        """Forget the lease of a job that has left this process.
 
         A job that was given back may be held again before its former task has ended: that lease stays.
         """

@@ -44,7 +44,7 @@ def flag(given: Mapping[str, Any], name: str, default: bool) -> bool:
 
 
 def text_of(given: Mapping[str, Any], name: str, where: str = "") -> str:
-    """Check a text field; a missing one is empty. `where` is the caller's name for it, if that is another."""
+    """Check a text field; a missing one is empty. `where` is the caller's name for it, if it differs."""
     value = given.get(name)
     if value is None:
         return ""

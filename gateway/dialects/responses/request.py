@@ -197,7 +197,7 @@ def _additional_tools(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def referenced_jobs(items: Iterable[Item]) -> list[str]:
-    """Find the jobs whose output these items refer to."""
+    """Find the jobs that these items refer to."""
     found = (job_of(item) for item in items if item.get("type") == _REFERENCE)
     return list(dict.fromkeys(filter(None, found)))
 

@@ -119,7 +119,7 @@ class ResponseStream:
         self.failure = _failure_in(event)
         usage = usage_of(event.json())
         if event.type is EventType.CANCELLED:
-            # There is no event of this name: clients know the status only from a response that is incomplete.
+            # No event has this name: clients know the status only from a response that is incomplete.
             return self._finish("incomplete", "cancelled", usage=usage)
         return self._finish("failed", "failed", error=error_of(self.failure), usage=usage)
 

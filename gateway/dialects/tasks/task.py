@@ -37,7 +37,7 @@ def show_task(job: Job, address: str, *, partial: bool) -> dict[str, Any]:
 
 
 class NestedList:
-    """Write a task whose result is a list of embeddings, piece by piece; see `EmbeddingList`."""
+    """Write a task that results in a list of embeddings, piece by piece; see `EmbeddingList`."""
 
     def __init__(self, task: dict[str, Any], listed: EmbeddingList) -> None:
         self._listed = listed

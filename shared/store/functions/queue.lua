@@ -134,7 +134,7 @@ end
 -- With a retry prefix, jobs that ran before stay where they are for one lease: after an outage their workers come first.
 -- A call that waited past its time in a server that was frozen claims nothing: claims have run out meanwhile that their
 -- holders could not renew, and its caller has given it up.
--- A job whose tenant runs as many as it may is passed over, and woken when one of them ends.
+-- A job of a tenant at its bound is passed over, and woken when one of them ends.
 -- -> {lane index from 1, now, jobs passed over, job, due ms} | {-1, now, 0} (too late)
 --  | {0, now, jobs passed over, ms until the next is due, or -1}
 -- A taken job stays in its lane, due again when its lease ends: a worker that dies needs no sweeper to be replaced.
@@ -164,7 +164,7 @@ end
 
 -- KEYS reservations, then (claim, lane) per job; ARGV lease ms, ledgers, then (job, owner) per job
 -- -> 'ok' | 'lost' | 'gone' per job
--- Only for jobs whose record says that the caller still runs them: a claim that merely expired is taken again.
+-- Only for jobs that the caller still runs, by their records: a claim that merely expired is taken again.
 local function renew(keys, args)
   local until_ms, answers = digits(now_ms() + tonumber(args[1])), {}
   local queue = { reservations = keys[1], ledgers = args[2] }

@@ -1,4 +1,4 @@
-"""Fold native streams: by the rules of the log, whose form is checked, and with the command line's transcript."""
+"""Fold native streams: by the rules of the log, with a check of its form, and with the command line's transcript."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -61,7 +61,7 @@ class HttpCaller(Protocol):
         Return the answer, whatever its status is, before its body is read; the body of an error may be read already.
 
         Raises:
-            HTTPError: there is no answer.
+            HTTPError: no answer has come.
         """
         ...
 

@@ -35,7 +35,7 @@ ProviderProtocols = Registry[ProviderProtocol]
 
 
 def required_url(upstream: Upstream) -> str:
-    """Return the address of an upstream whose protocol needs one.
+    """Return the address of an upstream with a protocol that needs one.
 
     Raises:
         StartupError: it has none.

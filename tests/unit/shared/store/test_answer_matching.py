@@ -15,7 +15,7 @@ class Refused(Exception):
 
 
 def matcher(abandoned: Iterable[str] = ()) -> AnswerMatcher[str]:
-    """Make a matcher whose waiters are names."""
+    """Make a matcher with names as waiters."""
     return AnswerMatcher(TOKEN, Refused, lambda waiter: waiter in abandoned)
 
 

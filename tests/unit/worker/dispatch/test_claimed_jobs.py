@@ -1,4 +1,4 @@
-"""Test the handler of claimed jobs: run, give back, and end those whose message can't be read."""
+"""Test the handler of claimed jobs: run, give back, and end those with an unreadable message."""
 
 from typing import cast
 

@@ -26,7 +26,7 @@ class FixedClock:
 
 
 class RecordingPump:
-    """Record the executions whose frames it is to take."""
+    """Record the executions that send it frames."""
 
     def __init__(self) -> None:
         self.clock = FixedClock()
