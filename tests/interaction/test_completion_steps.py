@@ -79,6 +79,7 @@ async def test_jobs_that_end_otherwise_are_no_dead_letters_and_one_that_complete
 
 async def test_a_job_that_completed_costs_one_call_after_its_end(system: System) -> None:
     provider, after = ControlledProvider(), list[str]()
+    await system.forgo_reconciling()
     async with running_worker(system.settings, provider), system.core.client.monitor() as monitor:
         job_id = await system.submit()
         (await provider.call()).end()
@@ -86,7 +87,10 @@ async def test_a_job_that_completed_costs_one_call_after_its_end(system: System)
             while not after or "tailrace_done_" not in after[-1]:
                 command = await monitor.next_command()
                 text = command["command"]
-                if command["client_type"] != "lua" and job_id in text and (after or "tailrace_finish_" in text):
+                # Leases are renewed at times of their own.
+                if command["client_type"] == "lua" or job_id not in text or "_renew_" in text or "_beat_" in text:
+                    continue
+                if after or "tailrace_finish_" in text:
                     after.append(text)
 
     assert [text.split()[1].rsplit("_", 1)[0] for text in after] == ["tailrace_finish", "tailrace_done"]
