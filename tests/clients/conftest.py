@@ -14,6 +14,7 @@ from playwright.async_api import Browser
 from shared.config.settings import load_settings
 from tests.clients.browser import CHROMIUM, Visitor, running_chromium, visiting
 from tests.clients.commands import Tailrace
+from tests.clients.sdk import Sdk, client_of
 from tests.clients.system import KEY, ObservedUpstream, System
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
@@ -136,3 +137,36 @@ async def visitor(browser: Browser) -> AsyncIterator[Visitor]:
 def tailrace(system: System) -> Tailrace:
     """Alice's command line."""
     return Tailrace(system.url)
+
+
+@pytest.fixture(scope="package", params=["OpenAI", "AsyncOpenAI"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which of the two clients."""
+    return str(request.param)
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def sdk(kind: str, system: System) -> AsyncIterator[Sdk]:
+    """Open the client with its defaults."""
+    async with client_of(kind, system) as opened:
+        yield opened
+
+
+@pytest.fixture
+def once(sdk: Sdk) -> Sdk:
+    """Return the same client; a failed request is not sent again."""
+    return sdk.with_options(max_retries=0)
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def hasty_sdk(kind: str, hasty: System) -> AsyncIterator[Sdk]:
+    """Open a client that gets headers and heartbeats before there is anything to say."""
+    async with client_of(kind, hasty) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="package")
+async def short_timeout_sdk(kind: str, short_timeouts: System) -> AsyncIterator[Sdk]:
+    """Open a client of the system that gives a silent upstream up; a failed request is not sent again."""
+    async with client_of(kind, short_timeouts, max_retries=0) as opened:
+        yield opened

@@ -1,7 +1,7 @@
 """OpenAI's two Python clients behind one interface, so that each test runs with both.
 
 The official clients are unchanged but for their address and key. The synchronous one works in a thread of its own. Not
-here: expectations (test_openai_sdk.py).
+here: expectations (test_openai_sdk.py and others).
 """
 
 import asyncio
@@ -13,6 +13,18 @@ from typing import Any, Self
 from openai import AsyncOpenAI, OpenAI
 from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+
+from tests.clients.system import KEY, System
+
+# Everything that a careless framing, or a client's idea of a line, would break on.
+BREAKS_FRAMES = (
+    "a\n\nb\r\n\r\nc\rd\u2028e\u2029f\u0085g\v\f\x1c\x1e data: [DONE]\n\ndata: {}\n: hb\nevent: error\nid: 0\n"
+    'retry: 1\n\n\ufeff\x00\x7f "\\" \\u0041 \\n 東京 👩🏽\u200d🚀 \U0010ffff שלום e\u0301'
+)
+WEATHER = {"city": "Łódź", "note": 'say "hi"\n{}', "days": [1, 2, 3]}
+CALL = {"name": "weather", "arguments": WEATHER}
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+HELLO = [{"role": "user", "content": "Hello"}]
 
 
 class OpenStream:
@@ -199,3 +211,14 @@ def finish_of(chunks: list[ChatCompletionChunk], choice: int = 0) -> list[str]:
     return [
         each.finish_reason for chunk in chunks for each in chunk.choices if each.index == choice and each.finish_reason
     ]
+
+
+@asynccontextmanager
+async def client_of(kind: str, system: System, **options: Any) -> AsyncIterator[Sdk]:
+    """Open a client of this system."""
+    make = OpenAI if kind == "OpenAI" else AsyncOpenAI
+    sdk = Sdk(make(**{"base_url": system.base_url, "api_key": KEY, **options}))
+    try:
+        yield sdk
+    finally:
+        await sdk.close()

@@ -14,10 +14,10 @@ import pytest_asyncio
 
 from tests.clients.node import running_program
 from tests.clients.openai_js import OpenAiJs, Raised
+from tests.clients.sdk import BREAKS_FRAMES, CALL, HELLO, TOOL, WEATHER
 from tests.clients.system import System
 from tests.clients.test_openai_responses import AGENT_CALLS, AGENT_TOOLS, BEGINNING, PATCH, asked
 from tests.clients.test_openai_responses import TOOL as RESPONSE_TOOL
-from tests.clients.test_openai_sdk import BREAKS_FRAMES, CALL, HELLO, TOOL, WEATHER
 from tests.support.processes import Processes
 from tests.support.upstream import ask, expected_text
 

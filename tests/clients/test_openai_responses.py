@@ -9,9 +9,8 @@ import pytest
 import pytest_asyncio
 from pydantic import BaseModel
 
-from tests.clients.sdk import Sdk
+from tests.clients.sdk import BREAKS_FRAMES, CALL, WEATHER, Sdk, client_of
 from tests.clients.system import System
-from tests.clients.test_openai_sdk import BREAKS_FRAMES, CALL, WEATHER, client_of
 from tests.support.processes import Processes
 from tests.support.upstream import ask, expected_text
 from tests.support.valkey import fresh_prefix
