@@ -36,8 +36,8 @@ from worker.execution.access import TargetAccess
 from worker.execution.completion import CompletionStep, CompletionSteps
 from worker.execution.executions import ExecutableKinds, ExecutionServices
 from worker.execution.job_end import JobEnder
-from worker.execution.job_run import RunLimits, RunServices
 from worker.execution.pump import Pump
+from worker.execution.run_services import RunLimits, RunServices
 from worker.execution.runs import Runs
 from worker.execution.steps import AddDeadLetter, LogEnd, RemoveQueueEntry
 from worker.model.breaker import Policy

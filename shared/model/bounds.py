@@ -283,7 +283,7 @@ OUTPUT_BYTES: Final = 64 * KIB
 #                                      made at a time for each of two formats, and kept until the next; requests that
 #                                      arrive meanwhile share it.
 # worker/execution/runs.py             running, starting: slots.
-# worker/execution/job_run.py          a request: a body. Of an answer, hash and count are kept, and the text if an
+# worker/execution/attempt_sequence.py a request: a body. Of an answer, hash and count are kept, and the text if an
 #                                      attempt continues it: `LOG_BYTES`.
 # worker/execution/ending.py           a page of the log.
 # worker/execution/embedding.py        the inputs: a body. Vectors: an upstream's answer; stored ones are in Redis, and

@@ -1,7 +1,7 @@
 """The access of a run to its targets: through the providers of a model's route, or without any provider.
 
 A kind of job that calls no provider needs no route, takes no permit and changes no circuit breaker. Not here: the
-choice among providers (worker/upstream/selector.py), and the attempts themselves (job_run.py).
+choice among providers (worker/upstream/selector.py), and the attempts themselves (attempt_sequence.py).
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -1,6 +1,6 @@
 """One execution of a chat: the chunks of the provider become deltas in the job's log.
 
-Not here: the decision after a failure (job_run.py), and the chunks themselves (worker/upstream/chain.py).
+Not here: the decision after a failure (attempt_sequence.py), and the chunks themselves (worker/upstream/chain.py).
 """
 
 from collections.abc import Callable, Mapping

@@ -2,7 +2,7 @@
 
 It does without the pump. A batch and its `progress` event are one step in Redis. An execution therefore continues
 behind the stored batches of a former one and computes none of them again.
-Not here: the call to the provider (worker/upstream/chain.py), and the decision after a failure (job_run.py).
+Not here: the call to the provider (worker/upstream/chain.py), and the decision after a failure (attempt_sequence.py).
 """
 
 import asyncio

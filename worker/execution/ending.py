@@ -1,7 +1,7 @@
 """Write a job's terminal event with its proof: the count and the hash of its deltas.
 
 The store decides whether the event is accepted. If the caller does not know count and hash, they are read from the log.
-Not here: the decision when a job ends (job_run.py; worker/dispatch/reaper.py for jobs that no worker runs any more).
+Not here: the decision when a job ends (attempt_sequence.py; for jobs without a worker, worker/dispatch/reaper.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence

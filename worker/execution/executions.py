@@ -1,7 +1,7 @@
 """The kinds of jobs that a worker can execute: each is a value with the facts of the kind and a factory of executions.
 
 A composition root may add others. An execution is a class with the members of `RunningExecution`.
-Not here: the decisions before and after an execution (job_run.py).
+Not here: the decisions before and after an execution (attempt_sequence.py).
 """
 
 from collections.abc import Callable

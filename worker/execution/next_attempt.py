@@ -1,6 +1,7 @@
 """The next attempt of a job, as values, and the rules that follow from them.
 
-No I/O. Not here: the decision whether a failure is retried (worker/model/retry.py), and the run itself (job_run.py).
+No I/O. Not here: the decision whether a failure is retried (worker/model/retry.py), and the attempts themselves
+(attempt_sequence.py).
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """The jobs that this process runs now, by their ids.
 
-Not here: one job's attempts (job_run.py), the choice of the next job and the leases (worker/dispatch).
+Not here: the run of one job (job_run.py), the choice of the next job and the leases (worker/dispatch).
 """
 
 import structlog
@@ -12,9 +12,11 @@ from shared.store.client import REDIS_FAULTS
 from shared.store.queue import Claim
 from shared.store.retrying import retry_until_redis_answers
 from worker.execution.completion import CompletionSteps
+from worker.execution.disposition import Disposition, Outcome, disposition
 from worker.execution.executions import RunningExecution
-from worker.execution.job_run import Disposition, JobRun, Outcome, RunServices, disposition
+from worker.execution.job_run import JobRun
 from worker.execution.reported import ReportedJobs
+from worker.execution.run_services import RunServices
 
 log = structlog.get_logger()
 
@@ -60,22 +62,23 @@ class Runs:
     def execution(self, job_id: str) -> RunningExecution | None:
         """Return the execution of a job that runs now."""
         run = self._runs.get(job_id)
-        return None if run is None else run.execution
+        return None if run is None else run.switch.execution
 
     def executions(self) -> list[RunningExecution]:
         """Return all executions that run now."""
-        return [run.execution for run in self._runs.values() if run.execution is not None]
+        switches = [run.switch for run in self._runs.values()]
+        return [switch.execution for switch in switches if switch.execution is not None]
 
     def stop(self, job_id: str, reason: StopReason) -> None:
-        """Stop a job if it runs here or is about to; see `JobRun.stop`."""
+        """Stop a job if it runs here or is about to; see `StopSwitch.stop`."""
         if (run := self._runs.get(job_id)) is not None:
-            run.stop(reason)
+            run.switch.stop(reason)
 
     def drain(self) -> None:
         """Hand back all jobs, those that are about to run included."""
         self._draining = True
         for run in list(self._runs.values()):
-            run.drain()
+            run.switch.drain()
 
     async def _end_after_defect(self, claim: Claim) -> Outcome:
         defect = InternalError("Internal error; see the server log.")

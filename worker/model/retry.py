@@ -1,7 +1,7 @@
 """The decision after a failed attempt: the job's end, or another attempt, with its target of the chain and its delay.
 
-Decisions are values, which worker/execution/job_run.py carries out. `CLASSIFICATIONS` is the one table of the meanings
-of errors. Pure: no I/O, no clock, and chance is passed in as a number. Not here: the next attempt's request
+Decisions are values, which worker/execution/attempt_sequence.py carries out. `CLASSIFICATIONS` is the one table of the
+meanings of errors. Pure: no I/O, no clock, and chance is passed in as a number. Not here: the next attempt's request
 (continuation.py), and the state of a provider's circuit (breaker.py).
 """
 
