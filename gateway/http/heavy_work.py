@@ -55,6 +55,11 @@ class HeavyWork:
         """Return the id of the process for large requests; it starts with the first of them."""
         return self._process.pid
 
+    @property
+    def waiting(self) -> int:
+        """Return how many large requests wait for this process."""
+        return self._turns.waiting
+
     async def run(self, by: Requester, size: int, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
         """Call a pure function on data of this size in bytes; small work is done at once.
 

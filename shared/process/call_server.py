@@ -13,8 +13,8 @@ from typing import Final
 from shared.model.errors import TailraceError
 from shared.process.priority import lower_priority
 
-NICE: Final = 10
-"""The scheduling priority of this process: those that serve many clients take precedence."""
+NICE: Final = 5
+"""The priority of this process: those that serve many clients take precedence, but a full machine starves it not."""
 
 
 def serve(connection: Connection) -> None:

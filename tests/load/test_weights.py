@@ -3,7 +3,7 @@
 import pytest
 
 from shared.config.settings import Settings
-from tests.load.weights import KINDS, Kind, Weight, connections, weigh
+from tests.load.weights import CHILD_KIB, CHILD_PEAK_KIB, KINDS, Kind, Weight, connections, weigh, weigh_child
 from tests.support.docs import DOCS
 
 SHARE = 0.3
@@ -22,6 +22,14 @@ async def test_an_item_weighs_as_much_as_the_readme_says(
     weight = await weigh(settings, kind, share=SHARE)
 
     assert weight.is_as_told, f"{weight.kib:.1f} KiB, and not {kind.kib:.1f}"
+
+
+async def test_the_process_for_large_bodies_weighs_as_much_as_the_readme_says() -> None:
+    weight = await weigh_child()
+
+    assert weight.is_as_told, weight
+    told = f"has {CHILD_KIB // 1024} MiB by itself, and up to {CHILD_PEAK_KIB // 1024} MiB while it decodes a megabyte"
+    assert told in " ".join(DOCS.split())
 
 
 def test_the_readme_has_the_weights() -> None:
