@@ -1,6 +1,6 @@
 """Hold the claims on the jobs of one process, renew them, and stop the executions that have lost theirs.
 
-Not here: taking a job (dispatcher.py), and the fence in its record (shared/store/jobs.py).
+Not here: taking a job (dispatcher.py), and the fence in its record (shared/store/executions.py).
 """
 
 import asyncio
