@@ -13,6 +13,7 @@ from shared.config.settings import Settings
 from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.store.answers import TakeAnswer, Taken
+from shared.store.executions import Executions
 from shared.store.jobs import Store
 from shared.store.queue import Queue
 from tests.support.controlled_provider import ControlledProvider, controlled_upstream
@@ -141,13 +142,13 @@ async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(
     assert (await system.job(job_id)).attempts == 1
 
 
-@pytest.mark.parametrize("step", ["load_with_request", "begin"])
+@pytest.mark.parametrize(("store", "step"), [(Store, "load_with_request"), (Executions, "begin")])
 async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
-    system: System, provider: ControlledProvider, step: str, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, store: type, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await system.submit()
     taken, drained = asyncio.Event(), asyncio.Event()
-    real_step, real_drain = getattr(Store, step), Runs.drain
+    real_step, real_drain = getattr(store, step), Runs.drain
 
     async def slow_step(*args: Any, **options: Any) -> Any:
         taken.set()
@@ -158,7 +159,7 @@ async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
         real_drain(runs)
         drained.set()
 
-    monkeypatch.setattr(Store, step, slow_step)
+    monkeypatch.setattr(store, step, slow_step)
     monkeypatch.setattr(Runs, "drain", drain)
     async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
         await asyncio.wait_for(taken.wait(), TIMEOUT_S)
