@@ -27,7 +27,7 @@ from gateway.http.errors import Face
 from gateway.http.heavy_work import Requester
 from gateway.preparation.ui_chat import (
     MESSAGE_ID,
-    Conversation,
+    ChatHistory,
     UiFacts,
     not_stored,
     prepare_turn,
@@ -149,7 +149,7 @@ async def _default_model(services: Services) -> str:
     return models[0]
 
 
-async def _former(services: Services, tenant: str, chat_id: str, incoming: Incoming) -> Conversation | None:
+async def _former(services: Services, tenant: str, chat_id: str, incoming: Incoming) -> ChatHistory | None:
     """Read a conversation from its last job: the job's request, and its answer.
 
     Raises:
@@ -167,7 +167,7 @@ async def _former(services: Services, tenant: str, chat_id: str, incoming: Incom
     except (JobNotFound, BrokenJob):
         raise not_stored() from None
     incoming.work.size += len(request) + len(frames)
-    return Conversation(job, request, frames, conversation.turns)
+    return ChatHistory(job, request, frames, conversation.turns)
 
 
 async def _frames(services: Services, job: Job) -> bytes:

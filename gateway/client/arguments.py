@@ -99,7 +99,7 @@ def _add_dead_letters(commands: "argparse._SubParsersAction[ArgumentParser]", pa
         "dead-letters",
         patience,
         "list, requeue or delete the jobs that failed for good (needs an admin key)",
-        "The jobs of all tenants that failed for good: list them, the last that failed first, look at one, requeue "
+        "The jobs of all tenants that failed for good: list them, the last that failed first, show one, requeue "
         "or delete them. Without an ACTION they are listed. An admin key is needed.",
     )
     _add_filters(letters, limit=LISTED)
@@ -153,7 +153,7 @@ def _add_submit(commands: "argparse._SubParsersAction[ArgumentParser]", patience
         patience,
         "submit a prompt and print its answer",
         "Submit a prompt as a job and print its answer: to a terminal as it comes, to a pipe once it is proven to be "
-        "whole. Lost connections and gateways that restart are waited for. Ctrl-C leaves; the job goes on.",
+        "whole. Lost connections and gateways that restart are waited for. Ctrl-C leaves; the job continues.",
     )
     submit.add_argument("prompt", nargs="*", metavar="PROMPT", help="the prompt; - or nothing: it is read from stdin")
     submit.add_argument("--model", type=_text, help="the model's name (default: the only one that the gateway serves)")
@@ -194,7 +194,7 @@ def _add_tail(commands: "argparse._SubParsersAction[ArgumentParser]", patience: 
         "tail",
         patience,
         "print a job's answer, from its start",
-        "Print the answer of a job, running or ended, from its start; then go on as `tailrace submit` does.",
+        "Print the answer of a job, running or ended, from its start; then continue as `tailrace submit` does.",
     )
     which = tail.add_mutually_exclusive_group(required=True)
     which.add_argument("job", nargs="?", type=_reference, metavar="JOB", help=f"{_JOB}; one with a token needs no key")

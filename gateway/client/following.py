@@ -57,7 +57,7 @@ def follow(
             output.show(_FORGOTTEN, transcript.apply(_FORGOTTEN), transcript)
             _read(job_id, transcript, output, connection)
     except KeyboardInterrupt:
-        console.note(f"The job goes on. To read it: tailrace tail {job_id}; to end it: tailrace cancel {job_id}")
+        console.note(f"The job continues. To read it: tailrace tail {job_id}; to end it: tailrace cancel {job_id}")
         raise
     except AnswerNotWhole as error:
         raise AnswerNotWhole(f"{error} To read it: tailrace tail {job_id}") from None

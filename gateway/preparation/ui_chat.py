@@ -32,7 +32,7 @@ class UiFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class ChatHistory:
     """Hold a conversation so far: the job that ended it, its stored request, its log, and its turns.
 
     A turn is the id of a message of the page, and the number of a chat's messages that it has become.
@@ -70,7 +70,7 @@ def read_stop(raw: bytes, header: str) -> str | None:
     return job_id
 
 
-def prepare_turn(raw: bytes, head: RequestHead, model: str, former: Conversation | None) -> PreparedTurn:
+def prepare_turn(raw: bytes, head: RequestHead, model: str, former: ChatHistory | None) -> PreparedTurn:
     """Make the spec of the next answer. `model` is the default one; the `former` turns precede a partial request.
 
     Raises:
@@ -103,7 +103,7 @@ def _chat(asked: UiRequest, model: str, turns: Sequence[Turn]) -> dict[str, Any]
     return {**asked.parameters, "model": asked.parameters.get("model") or model, "messages": messages}
 
 
-def _turns_of(former: Conversation) -> list[Turn]:
+def _turns_of(former: ChatHistory) -> list[Turn]:
     try:
         request, _ = parse_request(former.request)
     except BrokenJob:
@@ -113,7 +113,7 @@ def _turns_of(former: Conversation) -> list[Turn]:
     return [*turns, Turn(former.job.metadata[MESSAGE_ID], _answer(former))]
 
 
-def _answer(former: Conversation) -> list[Mapping[str, Any]]:
+def _answer(former: ChatHistory) -> list[Mapping[str, Any]]:
     """Return the message that a job has given, if any. The page sends tool calls together with their results."""
     completion = ChatCompletion(ChatOptions(former.job.id, former.job.model))
     for frame in split_frames(former.frames):

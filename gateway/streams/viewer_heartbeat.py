@@ -1,4 +1,4 @@
-"""Record which jobs have readers at this gateway: a job without any reader can be given up.
+"""Record which jobs have readers at this gateway: a job without any reader can be abandoned.
 
 The number of readers of each job is recorded in batches: when it changes, and again while it lasts. The records of a
 gateway that dies expire, so that it leaves no ghost viewers. Not here: the count over all gateways
@@ -51,7 +51,7 @@ class ViewerHeartbeat:
     ) -> AsyncIterator[Reader]:
         """Open a reader from `cursor` on (see `Hub.reader`); it is a viewer of its job as long as the context is open.
 
-        A job that is `abandonable` may be given up when it has no reader: changes are recorded at once. With `counted`,
+        A job that is `abandonable` may be cancelled without a reader: changes are recorded at once. With `counted`,
         Redis has this viewer already: it was recorded with the job.
         """
         async with self._hub.reader(job_id, cursor, resumable=resumable) as reader:

@@ -16,8 +16,8 @@ from shared.model.events import encode_data
 from shared.store.client import Functions
 from shared.store.keys import Keys
 
-# Longer than its last job can be read, once more for the same time: a page that comes back then and sends only what is
-# new is told that the rest is gone, for it would not notice that the model knows nothing of it.
+# Longer than its last job can be read, once more for the same time: a page that returns then and sends only what is
+# new gets the error that the rest is gone, for it would not notice that the model knows nothing of it.
 _RETENTIONS: Final = 2
 
 TurnSize = tuple[str, int]
@@ -84,7 +84,7 @@ class Conversations:
         return int((timeout_s + _RETENTIONS * self._retention_s) * 1000), self._keys.kept_bytes(tenant)
 
     async def stop(self, tenant: str, chat_id: str, job_id: str | None = None) -> list[str]:
-        """No job answers any more, or another one does: the jobs that did, and are to be cancelled."""
+        """Record that no job answers any more, or not this one; return those to cancel."""
         key = self._keys.conversation(tenant, chat_id)
         arguments = (job_id or "", self._keys.kept_bytes(tenant))
         stopped: list[bytes] = await self._functions.call("chat_stop", [key], *arguments)

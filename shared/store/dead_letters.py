@@ -2,7 +2,8 @@
 
 A job that failed because of its request is not one of them: only its caller can change the request. The list holds ids
 and when their jobs ended; a dead letter's content is its job's record, which is kept for longer than that of other
-jobs. The record is right: an id without a dead letter is dropped when it is met. Not here: how a job is requeued.
+jobs. The record is right: an id whose record is not a dead letter is dropped when it is read. Not here: how a job is
+requeued.
 """
 
 import json

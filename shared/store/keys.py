@@ -25,7 +25,7 @@ class JobKeys:
     result: str
     channel: str
     viewers: str
-    """The gateways that have readers of it, by the time when they are given up."""
+    """The gateways that have readers of it, by the time when they expire."""
     readers: str
     """How many readers each of them has."""
 
@@ -117,7 +117,7 @@ class Keys:
 
     @property
     def slots(self) -> str:
-        """Each worker and the number of its slots, by the time when it is given up."""
+        """Each worker and the number of its slots, by the time when it expires."""
         return f"{self.prefix}:slots"
 
     def kept_bytes(self, tenant: str) -> str:
@@ -187,7 +187,7 @@ class Keys:
 
     @property
     def processes(self) -> str:
-        """The processes that publish their metrics, by the time when they are given up."""
+        """The processes that publish their metrics, by the time when they expire."""
         return f"{self.prefix}:processes"
 
     def metrics(self, process: str) -> str:

@@ -33,7 +33,7 @@ _PAUSE_S: Final = 0.04
 """The pause before a command is sent once more, as in redis-py's pool."""
 
 
-class State(Enum):
+class ConnectionState(Enum):
     """The condition of one connection."""
 
     UP = "commands are written to it"
@@ -185,7 +185,7 @@ class _Link(asyncio.Protocol):
         )
         self._timeout_s = timeout_s
         self._on_end = on_end
-        self._state = State.UP
+        self._state = ConnectionState.UP
         self._write_is_due = False
         self._paused = False
         self._timer: asyncio.TimerHandle | None = None
@@ -199,7 +199,7 @@ class _Link(asyncio.Protocol):
     def send(self, command: bytes) -> "asyncio.Future[Any]":
         """Write a command in this turn of the event loop; the future gets its answer or an error."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        if self._state is State.ENDED:
+        if self._state is ConnectionState.ENDED:
             future.set_exception(RedisConnectionError("the connection was lost"))
             return future
         self._matcher.add(future, command)
@@ -208,15 +208,15 @@ class _Link(asyncio.Protocol):
 
     def retire(self) -> None:
         """Close the connection as soon as every command has its answer."""
-        if self._state is State.UP:
-            self._state = State.RETIRED
+        if self._state is ConnectionState.UP:
+            self._state = ConnectionState.RETIRED
             self._end_if_done()
 
     def end(self, kind: type[RedisError], text: str) -> None:
         """Close the connection; each command without an answer gets an error of its own."""
-        if self._state is State.ENDED:
+        if self._state is ConnectionState.ENDED:
             return
-        self._state = State.ENDED
+        self._state = ConnectionState.ENDED
         if self._timer is not None:
             self._timer.cancel()
         if self._matcher.is_idle:
@@ -241,7 +241,7 @@ class _Link(asyncio.Protocol):
 
     def _write(self) -> None:
         self._write_is_due = False
-        if self._paused or self._state is State.ENDED:
+        if self._paused or self._state is ConnectionState.ENDED:
             return
         if data := self._matcher.next_write(self._loop.time()):
             self._transport.write(data)
@@ -250,7 +250,7 @@ class _Link(asyncio.Protocol):
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        if self._state is State.RETIRED and self._matcher.is_idle:
+        if self._state is ConnectionState.RETIRED and self._matcher.is_idle:
             self.end(RedisConnectionError, "the connection was replaced")
 
     def _check_time(self) -> None:

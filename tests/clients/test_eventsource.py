@@ -29,12 +29,12 @@ IN_TWO_HALVES = {"text": TEXT, "fault": "stall", "after": 2, "stall_s": 5.0}
 # readyState, null].
 LISTEN = """(url) => {
   const source = new EventSource(url);
-  const heard = [];
-  const hear = ({ type, lastEventId, data }) => heard.push([type, lastEventId, data]);
+  const received = [];
+  const hear = ({ type, lastEventId, data }) => received.push([type, lastEventId, data]);
   for (const name of ["message", "queued", "started", "delta", "rollback", "gap", "completed", "failed", "cancelled"])
     source.addEventListener(name, hear);
-  source.onerror = () => heard.push(["error", source.readyState, null]);
-  return { source, heard };
+  source.onerror = () => received.push(["error", source.readyState, null]);
+  return { source, received };
 }"""
 CONNECTING, CLOSED = 0, 2
 
@@ -53,23 +53,23 @@ class Listener:
         self._handle = await self._page.evaluate_handle(LISTEN, url)
 
     async def until(self, condition: str, *, within_s: float = PAGE_S) -> None:
-        """Wait until this holds of its `source` and its events, `heard`."""
+        """Wait until this holds of its `source` and its events, `received`."""
         await self._page.wait_for_function(
-            f"({{ source, heard }}) => {condition}", arg=self._handle, timeout=within_s * 1000
+            f"({{ source, received }}) => {condition}", arg=self._handle, timeout=within_s * 1000
         )
 
-    async def heard(self) -> list[list[Any]]:
-        """Return all it has heard, see `LISTEN`."""
-        heard: list[list[Any]] = await self._page.evaluate("({ heard }) => heard", self._handle)
-        return heard
+    async def received(self) -> list[list[Any]]:
+        """Return all it has received, see `LISTEN`."""
+        received: list[list[Any]] = await self._page.evaluate("({ received }) => received", self._handle)
+        return received
 
     async def events(self) -> list[list[Any]]:
-        """Return the events it has heard."""
-        return [each for each in await self.heard() if each[0] != "error"]
+        """Return the events it has received."""
+        return [each for each in await self.received() if each[0] != "error"]
 
     async def faults(self) -> list[int]:
         """Return the `readyState` at each fault."""
-        return [state for name, state, _ in await self.heard() if name == "error"]
+        return [state for name, state, _ in await self.received() if name == "error"]
 
     async def answers(self) -> list[tuple[str | None, int]]:
         """For each request that was answered: its `Last-Event-ID`, and the status."""
@@ -107,8 +107,8 @@ async def test_named_events_come_live_with_their_ids_and_exact_data(visitor: Vis
 
     await listener.listen(job["links"]["events"])
 
-    await listener.until("heard.length === 4")  # queued, started, and two deltas, while the upstream is silent
-    await listener.until("heard.some(([name]) => name === 'completed')")
+    await listener.until("received.length === 4")  # queued, started, and two deltas, while the upstream is silent
+    await listener.until("received.some(([name]) => name === 'completed')")
     events = await listener.events()
     assert events == await log_of(system, job)
     assert "".join(json.loads(data)["content"] for name, _, data in events if name == "delta") == TEXT
@@ -134,16 +134,16 @@ async def test_after_the_gateways_death_it_goes_on_from_its_last_event(
     listener = Listener((await visitor.open(gateway.url)).page)
     job = await submit(system, **IN_TWO_HALVES)
     await listener.listen(job["links"]["events"])
-    await listener.until("heard.length === 4")
+    await listener.until("received.length === 4")
     last = (await listener.events())[-1][1]
 
     await asyncio.gather(
-        listener.until("heard.some(([name]) => name === 'error')"),
+        listener.until("received.some(([name]) => name === 'error')"),
         gateway.crash() if how == "SIGKILL" else gateway.stop(),
     )
     await gateway.start()
 
-    await listener.until("heard.some(([name]) => name === 'completed')", within_s=HEAL_S)
+    await listener.until("received.some(([name]) => name === 'completed')", within_s=HEAL_S)
     assert await listener.events() == await log_of(system, job)
     assert await listener.answers() == [(None, 200), (last, 200)]
     assert set(await listener.faults()) == {CONNECTING}

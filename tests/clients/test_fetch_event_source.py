@@ -29,13 +29,13 @@ OVERHEARD = """
 import { fetchEventSource as real } from "/package/fetch.js";
 export const fetchEventSource = (address, options) => real(address, {
   ...options,
-  onmessage(message) { heard.push([message.event, message.id, message.data]); options.onmessage(message); },
+  onmessage(message) { received.push([message.event, message.id, message.data]); options.onmessage(message); },
 });
 """
 
 
 class Reader:
-    """The README's program in a page: `heard` are the events that it got, `text` is the text that it built."""
+    """The README's program in a page: `received` are the events that it got, `text` is the text that it built."""
 
     def __init__(self, page: Page, package: Path) -> None:
         self._page = page
@@ -61,7 +61,7 @@ class Reader:
         await self._page.route(re.compile(r"/(program\.js|package/.+)$"), serve)
         await self._page.evaluate(
             """([job, key]) => {
-              Object.assign(globalThis, { JOB: job, KEY: key, heard: [], over: null });
+              Object.assign(globalThis, { JOB: job, KEY: key, received: [], over: null });
               import("/program.js").then(() => (over = "read"), (error) => (over = String(error)));
             }""",
             [job["id"], key],
@@ -86,10 +86,10 @@ class Reader:
             not visible,
         )
 
-    async def heard(self) -> list[list[Any]]:
+    async def received(self) -> list[list[Any]]:
         """Return all events that it got; a `retry:` line, which has none, is left out."""
-        heard: list[list[Any]] = await self._page.evaluate("heard.filter(([event]) => event)")
-        return heard
+        received: list[list[Any]] = await self._page.evaluate("received.filter(([event]) => event)")
+        return received
 
     async def text(self) -> str:
         """Return the text that it built."""
@@ -129,15 +129,15 @@ async def test_after_the_gateways_death_it_goes_on_from_its_last_event(
     reader = await reader_at(visitor, gateway.url, package)
     job = await submit(system, **{**IN_TWO_HALVES, "stall_s": PAUSE_S})
     await reader.read(job)
-    await reader.until("heard.length === 4")  # queued, started, and two deltas, while the upstream is silent
-    last = (await reader.heard())[-1][1]
+    await reader.until("received.length === 4")  # queued, started, and two deltas, while the upstream is silent
+    last = (await reader.received())[-1][1]
 
     await (gateway.crash() if how == "SIGKILL" else gateway.stop())
     await gateway.start()
 
     assert await reader.is_over() == "read"
     assert await reader.text() == TEXT
-    assert await reader.heard() == await log_of(system, job)
+    assert await reader.received() == await log_of(system, job)
     first, *others = await reader.cursors()
     assert (first, set(others)) == (None, {last})
     visitor.forgive("net::ERR_")
@@ -153,32 +153,32 @@ async def test_what_a_dead_worker_said_is_taken_back(
     reader = await reader_at(visitor, gateway.url, package)
     job = await submit(system, **{**IN_TWO_HALVES, "stall_s": PAUSE_S})
     await reader.read(job)
-    await reader.until("heard.length === 4")
+    await reader.until("received.length === 4")
 
     await first.crash()
     await processes.worker(**worker)
 
     assert await reader.is_over() == "read"
     assert await reader.text() == TEXT
-    assert await reader.heard() == await log_of(system, job)
-    assert "rollback" in [event for event, *_ in await reader.heard()]
+    assert await reader.received() == await log_of(system, job)
+    assert "rollback" in [event for event, *_ in await reader.received()]
 
 
 async def test_a_tab_in_the_background_lets_go_and_comes_back(visitor: Visitor, system: System, package: Path) -> None:
     reader = await reader_at(visitor, system.url, package)
     job = await submit(system, **{**IN_TWO_HALVES, "stall_s": PAUSE_S})
     await reader.read(job)
-    await reader.until("heard.length === 4")
+    await reader.until("received.length === 4")
 
     await reader.show(False)
-    last = (await reader.heard())[-1][1]
+    last = (await reader.received())[-1][1]
     await system.end_of(job["id"])
-    assert len(await reader.heard()) == 4
+    assert len(await reader.received()) == 4
     await reader.show(True)
 
     assert await reader.is_over() == "read"
     assert await reader.text() == TEXT
-    assert await reader.heard() == await log_of(system, job)
+    assert await reader.received() == await log_of(system, job)
     assert await reader.cursors() == [None, last]
 
 
@@ -190,7 +190,7 @@ async def test_where_nothing_follows_it_stops(visitor: Visitor, system: System, 
     await reader.read(job, cursor=str(end.id))
 
     assert await reader.is_over() == "read"
-    assert (await reader.heard(), await reader.cursors()) == ([], [str(end.id)])
+    assert (await reader.received(), await reader.cursors()) == ([], [str(end.id)])
 
 
 async def test_what_is_refused_is_not_tried_again(visitor: Visitor, system: System, package: Path) -> None:

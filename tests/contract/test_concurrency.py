@@ -54,7 +54,7 @@ async def test_a_place_that_becomes_free_is_told_to_who_waits(core: Core) -> Non
         assert not await other.acquire("p", "c", 0.001)
         waiting = asyncio.create_task(other.acquire("p", "c", TIMEOUT_S))
         await one.release("p", "b")
-        (order,) = await listener.heard()
+        (order,) = await listener.received()
 
     assert parse_message(order) == PermitReleased("p")
     other.freed("p")

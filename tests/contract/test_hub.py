@@ -351,8 +351,8 @@ async def test_a_lost_message_with_a_successor_is_found_by_it(hub: Hub, settings
         writer.job_side = unheard
         lost = await writer.say("lost")
         writer.job_side = writing
-        heard = await writer.say("heard")
-        assert await read(reader, until=b"heard") == lost + heard
+        received = await writer.say("received")
+        assert await read(reader, until=b"received") == lost + received
 
 
 async def test_a_message_that_is_none_of_ours_sends_readers_to_the_log(hub: Hub, writing: JobSide) -> None:

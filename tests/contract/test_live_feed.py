@@ -53,7 +53,7 @@ class Ear(Watched):
             self.feed.subscribe(channel)
         await self.until(lambda: len(self.confirmed) == before + len(channels))
 
-    async def heard(self, count: int) -> list[bytes]:
+    async def received(self, count: int) -> list[bytes]:
         """Wait for so many messages in all."""
         await self.until(lambda: len(self.messages) >= count)
         return [message for _, message in self.messages]
@@ -115,7 +115,7 @@ async def test_messages_come_in_the_order_in_which_they_were_published(ear: Ear,
             pipe.publish("ab"[n % 2], b"\x00\r\n%d" % n)
         await pipe.execute()
 
-    assert await ear.heard(500) == [b"\x00\r\n%d" % n for n in range(500)]
+    assert await ear.received(500) == [b"\x00\r\n%d" % n for n in range(500)]
     assert {channel for channel, _ in ear.messages} == {"a", "b"}
 
 
@@ -124,7 +124,7 @@ async def test_what_is_published_after_the_confirmation_is_heard(ear: Ear, own_c
         await ear.subscribe(f"channel {n}")
         await own_core.client.publish(f"channel {n}", b"first")
 
-    await ear.heard(100)
+    await ear.received(100)
 
     assert ear.messages == [(f"channel {n}", b"first") for n in range(100)]
 
@@ -148,9 +148,9 @@ async def test_a_channel_that_was_let_go_is_not_heard_any_more(ear: Ear, own_cor
     await ear.subscribe("b")
 
     await own_core.client.publish("a", "unheard")
-    await own_core.client.publish("b", "heard")
+    await own_core.client.publish("b", "received")
 
-    assert await ear.heard(1) == [b"heard"]
+    assert await ear.received(1) == [b"received"]
     assert ear.confirmed == ["a", "b"]
 
 
@@ -164,9 +164,9 @@ async def test_a_channel_taken_let_go_and_taken_again_is_confirmed_by_its_last_s
             await asyncio.sleep(0)
 
     await ear.until(lambda: "a" in ear.confirmed)
-    await own_core.client.publish("a", "heard")
+    await own_core.client.publish("a", "received")
 
-    assert await ear.heard(1) == [b"heard"]
+    assert await ear.received(1) == [b"received"]
     assert ear.confirmed == ["other", "a"]
 
 
@@ -191,9 +191,9 @@ async def test_every_quick_change_of_mind_ends_as_it_was_meant(ear: Ear, own_cor
 
     await ear.until(lambda: len(ear.confirmed) > confirmed)
     await ear.subscribe("b")
-    await own_core.client.publish("a", "heard")
+    await own_core.client.publish("a", "received")
 
-    assert await ear.heard(1) == [b"heard"]
+    assert await ear.received(1) == [b"received"]
 
 
 async def test_thousands_of_channels_share_one_connection(ear: Ear, own_core: Core) -> None:
@@ -204,8 +204,8 @@ async def test_thousands_of_channels_share_one_connection(ear: Ear, own_core: Co
     assert client["sub"] == "5000"
     assert sorted(ear.confirmed) == sorted(channels)
 
-    await own_core.client.publish("channel 4999", "heard")
-    assert await ear.heard(1) == [b"heard"]
+    await own_core.client.publish("channel 4999", "received")
+    assert await ear.received(1) == [b"received"]
 
 
 # Losses.
@@ -224,8 +224,8 @@ async def test_after_a_lost_connection_every_channel_is_confirmed_again(ear: Ear
     assert sorted(ear.confirmed[3:]) == ["a", "b"]
     assert not ear.lost()
     assert ear.connects.value == 2
-    await own_core.client.publish("a", "heard")
-    assert await ear.heard(1) == [b"heard"]
+    await own_core.client.publish("a", "received")
+    assert await ear.received(1) == [b"received"]
 
 
 async def test_what_changes_while_there_is_no_connection_holds_afterwards(
@@ -243,7 +243,7 @@ async def test_what_changes_while_there_is_no_connection_holds_afterwards(
     assert sorted(ear.confirmed[2:]) == ["b", "c"]
     for channel in ("a", "b", "c"):
         await own_core.client.publish(channel, channel)
-    assert await ear.heard(2) == [b"b", b"c"]
+    assert await ear.received(2) == [b"b", b"c"]
 
 
 async def test_how_long_the_connection_is_lost_counts_from_the_first_loss(ear: Ear, own_valkey: EmbeddedValkey) -> None:
@@ -271,8 +271,8 @@ async def test_a_server_that_falls_silent_is_found_by_the_watchdog_and_heals(
             await ear.until(lambda: len(ear.confirmed) >= 2)
 
         assert not ear.lost()
-        await own_core.client.publish("a", "heard")
-        assert await ear.heard(1) == [b"heard"]
+        await own_core.client.publish("a", "received")
+        assert await ear.received(1) == [b"received"]
 
 
 async def test_the_watchdog_leaves_a_quiet_connection_alone(own_valkey: EmbeddedValkey, own_core: Core) -> None:

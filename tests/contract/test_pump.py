@@ -138,11 +138,11 @@ async def test_everything_put_is_published_too(core: Core) -> None:
     async with core.listening(core.keys.channel(execution.job_id)) as listener:
         async with pumping(core.log) as pump:
             await put_and_flush(open_outbox(pump, execution)[0], *map(str, range(100)))
-        heard = b"".join(await listener.heard())
+        received = b"".join(await listener.received())
 
-    assert heard
-    assert (await core.log_bytes(execution.job_id)).endswith(heard)
-    assert heard.count(b"event: delta") == 100
+    assert received
+    assert (await core.log_bytes(execution.job_id)).endswith(received)
+    assert received.count(b"event: delta") == 100
 
 
 async def test_the_terminal_event_follows_what_was_flushed(core: Core) -> None:
@@ -329,11 +329,11 @@ async def test_after_a_lost_acknowledgement_the_identical_entry_goes_again(core:
                 await logs.wait_for("pump.redis_lost")
                 await put(outbox, "c")
                 await flushed(outbox)
-        heard = b"".join(await listener.heard())
+        received = b"".join(await listener.received())
 
     assert log.given[: losses + 1] == [log.given[0]] * (losses + 1)
     assert await texts_of(core, execution) == ["a", "b", "c"]
-    assert heard == (await core.log_bytes(execution.job_id)).split(b"id: 1-1\n\n")[1]
+    assert received == (await core.log_bytes(execution.job_id)).split(b"id: 1-1\n\n")[1]
 
 
 async def test_a_lost_acknowledgement_of_many_jobs_repeats_and_loses_nothing(core: Core) -> None:

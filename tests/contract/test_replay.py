@@ -34,7 +34,7 @@ async def test_what_is_accepted_is_logged_and_published_as_it_is(core: Core) -> 
     async with core.listening(core.keys.channel(execution.job_id)) as listener:
         assert await core.append(one) == [Written()]
         assert await core.append(two) == [Written()]
-        assert await listener.heard() == [one.frames, two.frames]
+        assert await listener.received() == [one.frames, two.frames]
 
     entries = await core.client.xrange(core.keys.job(execution.job_id).log)
     assert entries[2:] == [(b"1-2", {b"f": one.frames}), (b"1-4", {b"f": two.frames})]
@@ -162,20 +162,20 @@ async def test_a_subscriber_hears_exactly_what_was_accepted(core: Core) -> None:
         await core.append(good, good, frames_of(execution, 5, "gap"), good._replace(owner="zombie"), after)
         await core.cancel(execution.job_id)
         await core.append(frames_of(execution, 4, "late"))
-        heard = await listener.heard()
+        received = await listener.received()
 
-    assert heard == [good.frames, after.frames]
-    assert b"".join(heard) == (await core.log_bytes(execution.job_id)).split(b"id: 1-1\n\n")[1]
+    assert received == [good.frames, after.frames]
+    assert b"".join(received) == (await core.log_bytes(execution.job_id)).split(b"id: 1-1\n\n")[1]
 
 
 async def test_a_new_execution_announces_itself_on_the_channel(core: Core) -> None:
     former = await core.running("w.1")
     async with core.listening(core.keys.channel(former.job_id)) as listener:
         await core.begin(former.job_id, "w.2")
-        (heard,) = await listener.heard()
+        (received,) = await listener.received()
 
-    assert (await core.log_bytes(former.job_id)).endswith(heard)
-    assert heard.startswith(b"event: rollback\n")
+    assert (await core.log_bytes(former.job_id)).endswith(received)
+    assert received.startswith(b"event: rollback\n")
 
 
 @pytest.mark.parametrize(("size", "carried"), [(16_384, True), (16_385, False)])
@@ -186,7 +186,7 @@ async def test_a_large_entry_is_logged_whole_and_the_channel_only_nudges(core: C
     assert len(entry.frames) == size
     async with core.listening(core.keys.channel(execution.job_id)) as listener:
         assert await core.append(entry) == [Written()]
-        assert await listener.heard() == [entry.frames if carried else b""]
+        assert await listener.received() == [entry.frames if carried else b""]
 
     assert (await core.log_bytes(execution.job_id)).endswith(entry.frames)
 

@@ -46,10 +46,10 @@ async def whole(results: Results, job_id: str, size: int, page_bytes: int = 8) -
 async def test_a_part_its_event_and_how_far_it_goes_are_written_together(core: Core, results: Results) -> None:
     execution = await embedding(core)
     job_id = execution.job_id
-    async with core.listening(core.keys.channel(job_id)) as heard:
+    async with core.listening(core.keys.channel(job_id)) as received:
         assert await keep(results, execution, 1) == Written()
         assert await keep(results, execution, 2, part=PART[::-1]) == Written()
-        live = await heard.heard()
+        live = await received.received()
 
     assert await core.story(job_id) == ["0-1 queued", "1-1 started", "1-2 progress", "1-3 progress"]
     assert b"".join(live) == (await core.log_bytes(job_id))[-len(b"".join(live)) :]

@@ -496,9 +496,9 @@ async def test_the_terminal_event_is_published_once_however_often_it_is_sent(cor
     async with core.listening(core.keys.channel(execution.job_id)) as listener:
         for _ in range(3):
             await core.finish(execution, State.COMPLETED, seq=2)
-        (heard,) = await listener.heard()
+        (received,) = await listener.received()
 
-    assert is_terminal(heard)
+    assert is_terminal(received)
 
 
 # Cancel.
@@ -508,7 +508,7 @@ async def test_a_queued_job_is_cancelled_at_once(core: Core) -> None:
     job_id = await core.queued()
     async with core.listening(core.keys.channel(job_id)) as listener:
         assert await core.cancel(job_id) == "cancelled"
-        heard = await listener.heard()
+        received = await listener.received()
 
     job = await core.job(job_id)
     assert (job.status, job.last) == (State.CANCELLED, EventId(0, 2))
@@ -518,7 +518,7 @@ async def test_a_queued_job_is_cancelled_at_once(core: Core) -> None:
     assert cancelled == job.outcome
     assert cancelled["error"]["code"] == "cancelled"
     assert (cancelled["usage"], cancelled["events"], cancelled["sha256"]) == (None, 2, EMPTY_SHA256)
-    assert heard == [(await core.log_bytes(job_id)).split(b"\n\n", 1)[1]]
+    assert received == [(await core.log_bytes(job_id)).split(b"\n\n", 1)[1]]
     *kept, _ = await expiries(core, job_id)
     assert len(set(kept)) == 1
     assert kept[0] > job.ended_ms
@@ -544,7 +544,7 @@ async def test_a_running_job_is_cancelled_through_its_worker_which_is_told_each_
     async with core.listening(core.keys.control) as listener:
         assert await core.cancel(execution.job_id) == "cancelling"
         assert await core.cancel(execution.job_id) == "cancelling"
-        orders = await listener.heard()
+        orders = await listener.received()
 
     assert orders == [execution.job_id.encode()] * 2
     assert (await core.job(execution.job_id)).status is State.CANCELLING
@@ -571,7 +571,7 @@ async def test_a_job_that_ended_or_is_gone_can_not_be_cancelled_and_nobody_is_to
     async with core.listening(core.keys.control) as listener:
         assert await core.cancel(execution.job_id) == "ended"
         assert await core.cancel(fresh_job_id()) == "missing"
-        assert await listener.heard() == []
+        assert await listener.received() == []
 
     assert (await core.job(execution.job_id)).status is State.COMPLETED
 

@@ -93,7 +93,7 @@ async def test_streams_go_on_after_one_tail_check_though_the_demoted_server_stay
                     await hub.tail_check.check()
                     assert await read(reader, until=b"new server") == said
                     await hears_again(after.client, channel)
-                said = await writer.say("heard live")
+                said = await writer.say("received live")
                 assert await read(reader, until=b"live") == said
                 await hub.tail_check.check()
 
@@ -116,8 +116,8 @@ async def test_a_feed_that_is_cut_off_without_an_error_is_connected_anew(
         # The reader does not wait for the proof.
         assert await read(reader, until=b"unheard") == said
         await checking_now
-        said = await writer.say("heard")
-        assert await read(reader, until=b"heard") == said
+        said = await writer.say("received")
+        assert await read(reader, until=b"received") == said
 
     assert metrics.feed_deaf.of().value == 1
     assert metrics.feed_connects.of().value == 2

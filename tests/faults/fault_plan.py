@@ -56,10 +56,10 @@ class FaultPlan:
         return kind, script.model_copy(update={**_KINDS[kind], "after": self._chance.randrange(left)})
 
     def _kind(self, question: str) -> str:
-        barred = {_ONCE} if question in self._had_garbage else set()
-        if not set(self._round) - barred:
+        excluded = {_ONCE} if question in self._had_garbage else set()
+        if not set(self._round) - excluded:
             self._round = self._chance.sample(KINDS, len(KINDS)) + self._round
-        kind = next(kind for kind in reversed(self._round) if kind not in barred)
+        kind = next(kind for kind in reversed(self._round) if kind not in excluded)
         self._round.remove(kind)
         if kind == _ONCE:
             self._had_garbage.add(question)

@@ -66,15 +66,15 @@ def plan(seed: int, seconds: float, *, spare_valkey: bool = False, clocks: bool 
 
     With `spare_valkey` it is never killed; `clocks` says whether servers' clocks can be moved.
     """
-    barred = {*(_DEADLY if spare_valkey else ()), *(() if clocks else product((VALKEY, QUEUE), AHEAD_S))}
+    excluded = {*(_DEADLY if spare_valkey else ()), *(() if clocks else product((VALKEY, QUEUE), AHEAD_S))}
     parts = (*GATEWAYS, *WORKERS, VALKEY, QUEUE, CONNECTIONS)
-    return {part: _plan_of(part, seed, seconds, barred) for part in parts}
+    return {part: _plan_of(part, seed, seconds, excluded) for part in parts}
 
 
-def _plan_of(part: str, seed: int, seconds: float, barred: Set[tuple[str, str]]) -> list[Fault]:
+def _plan_of(part: str, seed: int, seconds: float, excluded: Set[tuple[str, str]]) -> list[Fault]:
     chance = random.Random(f"{seed}/{part}")
     sort = part.partition(" ")[0]
-    kinds = [kind for kind in _PARTS[sort] if (sort, kind[0]) not in barred]
+    kinds = [kind for kind in _PARTS[sort] if (sort, kind[0]) not in excluded]
     faults: list[Fault] = []
     round_: list[tuple[str, float]] = []
     at_s = chance.uniform(*_PAUSES_S[sort]) / 2

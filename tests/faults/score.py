@@ -6,10 +6,10 @@ from typing import Any
 CONTINUE = "continue"
 MOST_TWICE = 0.02
 """Where answers are gone on with, less than this share of all tokens may be generated a second time."""
-RECOVERY_S = 15.0
+RESTORE_S = 15.0
 """What a killed Valkey has forgotten is asked for again within so long."""
 IN_FLIGHT_S = 5.0
-"""An event may be heard so long after it was logged: its gateway was frozen, or had much to send."""
+"""An event may be received so long after it was logged: its gateway was frozen, or had much to send."""
 
 
 @dataclass
@@ -77,13 +77,13 @@ class Score:
         silent = self.lost or self.repeated or self.unended or self.open_calls or self.problems
         reported = (self.gaps or self.forgotten) and not self.deadly_at
         stalled = self.longest_stall_s > self.stall_bound_s
-        wasted = self.policy == CONTINUE and self.wasted_share >= MOST_TWICE
-        return bool(self.tokens) and not (silent or reported or stalled or wasted)
+        over_budget = self.policy == CONTINUE and self.wasted_share >= MOST_TWICE
+        return bool(self.tokens) and not (silent or reported or stalled or over_budget)
 
     def generated_again(self, count: int, began: float) -> None:
         """A call that `began` then (monotonic s) has said so many tokens again."""
         self.generated_twice += count
-        if any(at <= began <= at + RECOVERY_S for at in self.deadly_at):
+        if any(at <= began <= at + RESTORE_S for at in self.deadly_at):
             self.forgotten_twice += count
 
     def told_of_a_loss(self, what: str, since: float, now: float) -> None:
@@ -119,7 +119,7 @@ class Score:
             ("tokens generated", f"{self.generated:,}"),
             ("tokens generated twice", f"{self.generated_twice:,}, {self.twice_share:.2%}"),
             (
-                f"the same without those within {RECOVERY_S:g} s of a killed or flushed Valkey",
+                f"the same without those within {RESTORE_S:g} s of a killed or flushed Valkey",
                 f"{self.wasted_share:.2%}",
             ),
             ("`gap`s told, jobs forgotten by a killed or flushed Valkey", f"{self.gaps}, {self.forgotten}"),

@@ -16,13 +16,13 @@ TEXT = "x" * 40_000
 USER = {"role": "user", "content": TEXT}
 # Bodies of over 32 KiB, and the status of the answer.
 BODIES: dict[str, tuple[dict[str, Any], int]] = {
-    "/v1/jobs": ({"model": "told", "messages": [USER]}, 202),
-    "/tasks/chat/completions": ({"model": "told", "messages": [USER]}, 202),
-    "/v1/chat/completions": ({"model": "told", "messages": [{"role": "nobody", "content": TEXT}]}, 400),
-    "/v1/completions": ({"model": "told", "prompt": [TEXT, TEXT]}, 400),
-    "/v1/embeddings": ({"model": "told", "input": [TEXT, ""]}, 400),
-    "/v1/responses": ({"model": "told", "background": True, "input": TEXT}, 200),
-    "/api/chat": ({"id": "c", "model": "told", "messages": [{"id": "a", "role": "nobody", "parts": TEXT}]}, 400),
+    "/v1/jobs": ({"model": "mock", "messages": [USER]}, 202),
+    "/tasks/chat/completions": ({"model": "mock", "messages": [USER]}, 202),
+    "/v1/chat/completions": ({"model": "mock", "messages": [{"role": "nobody", "content": TEXT}]}, 400),
+    "/v1/completions": ({"model": "mock", "prompt": [TEXT, TEXT]}, 400),
+    "/v1/embeddings": ({"model": "mock", "input": [TEXT, ""]}, 400),
+    "/v1/responses": ({"model": "mock", "background": True, "input": TEXT}, 200),
+    "/api/chat": ({"id": "c", "model": "mock", "messages": [{"id": "a", "role": "nobody", "parts": TEXT}]}, 400),
     "/api/chat/c/stop": ({"x": TEXT}, 200),
 }
 

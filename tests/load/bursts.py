@@ -6,7 +6,7 @@ Not here: streams that begin evenly spaced (scenarios.py).
 
 from typing import Final
 
-from tests.load.generator import Heard, together
+from tests.load.generator import Received, together
 from tests.load.mock_upstream import Order
 from tests.load.results_table import Budget, ResultsTable
 from tests.load.sizes import Size
@@ -26,12 +26,12 @@ async def burst(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None
     for _ in range(size.rounds):
         for count in size.bursts:
             for who, ask in testbed.asking.items():
-                heard = await together(ask, Order(_BURST_TOKENS, _RATE), count=count, within_s=WITHIN_S)
+                received = await together(ask, Order(_BURST_TOKENS, _RATE), count=count, within_s=WITHIN_S)
                 most = _FIRST_TOKEN_MS.get(count)
                 budget = Budget("direct +", most, of="chat") if most else None
                 load = f"{count} streams within {WITHIN_S:g} s"
-                results.spread(f"first token, {load}", who, heard.first_s, {50: budget})
-                results.faults += heard.faults
+                results.spread(f"first token, {load}", who, received.first_s, {50: budget})
+                results.faults += received.faults
 
 
 async def lane(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None:
@@ -39,14 +39,17 @@ async def lane(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None:
     for _ in range(size.rounds):
         for count in size.lane:
             for who, ask in testbed.asking.items():
-                heard = await together(ask, Order(size.lane_tokens, _RATE), count=count, within_s=WITHIN_S)
+                received = await together(ask, Order(size.lane_tokens, _RATE), count=count, within_s=WITHIN_S)
                 load = f"lane of {count:,} streams"
-                results.spread(f"first token, {load}", who, heard.first_s)
-                results.spread(f"gap, {load}", who, heard.gaps_s)
-                results.note(f"streams without a stall, {load}", "", who, without_stall(heard))
-                results.faults += heard.faults
+                results.spread(f"first token, {load}", who, received.first_s)
+                results.spread(f"gap, {load}", who, received.gaps_s)
+                results.note(f"streams without a stall, {load}", "", who, without_stall(received))
+                results.faults += received.faults
 
 
-def without_stall(heard: Heard) -> int:
+def without_stall(received: Received) -> int:
     """Count the streams of a load with tokens that all came before the next one was due."""
-    return sum(max(hearing.gaps_between(heard.begin, heard.end), default=0.0) <= _STALL_S for hearing in heard.hearings)
+    return sum(
+        max(hearing.gaps_between(received.begin, received.end), default=0.0) <= _STALL_S
+        for hearing in received.hearings
+    )

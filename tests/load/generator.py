@@ -48,7 +48,7 @@ class Hearing:
 
     @property
     def count(self) -> int:
-        """Tokens that were heard."""
+        """Tokens that were received."""
         return sum(count for _, count in self.arrivals)
 
     @property
@@ -170,7 +170,7 @@ async def submit(caller: Caller, order: Order) -> str:
 
 
 @dataclass(frozen=True)
-class Pace:
+class SteadyLoad:
     """So many streams at once, at so many tokens a second each, for as long as the window is.
 
     New streams begin evenly spaced, whatever becomes of the former (an open loop: a slow server does not get less to
@@ -195,8 +195,8 @@ class Pace:
 
 
 @dataclass
-class Heard:
-    """The events that a load has heard within its window."""
+class Received:
+    """The events that a load has received within its window."""
 
     hearings: list[Hearing]
     begin: float
@@ -237,25 +237,25 @@ def _nothing() -> None:
     pass
 
 
-async def paced(ask: Asking, pace: Pace, *, watch: Watch = _nothing) -> Heard:
-    """Streams at a steady pace."""
+async def paced(ask: Asking, steady_load: SteadyLoad, *, watch: Watch = _nothing) -> Received:
+    """Streams at a steady steady_load."""
     loop = asyncio.get_running_loop()
     began = loop.time() + 0.01
 
     async def one(start_s: float) -> Hearing:
         await asyncio.sleep(began + start_s - loop.time())
-        return await ask(Order(pace.tokens, pace.rate))
+        return await ask(Order(steady_load.tokens, steady_load.rate))
 
-    begin, end = began + pace.length_s, began + pace.length_s + pace.window_s
+    begin, end = began + steady_load.length_s, began + steady_load.length_s + steady_load.window_s
     timers = [loop.call_at(at, watch) for at in (begin, end)]
     try:
-        return Heard(await _all([one(start) for start in pace.starts]), begin, end)
+        return Received(await _all([one(start) for start in steady_load.starts]), begin, end)
     finally:
         for timer in timers:
             timer.cancel()
 
 
-async def unpaced(ask: Asking, *, at_once: int, each: int, tokens: int, watch: Watch = _nothing) -> Heard:
+async def unpaced(ask: Asking, *, at_once: int, each: int, tokens: int, watch: Watch = _nothing) -> Received:
     """So many readers at once, each of which asks for `each` streams, one after the other."""
 
     async def one() -> list[Hearing]:
@@ -265,14 +265,14 @@ async def unpaced(ask: Asking, *, at_once: int, each: int, tokens: int, watch: W
     begin = time.monotonic()
     hearings = await _all([one() for _ in range(at_once)])
     watch()
-    return Heard([hearing for reader in hearings for hearing in reader], begin, time.monotonic())
+    return Received([hearing for reader in hearings for hearing in reader], begin, time.monotonic())
 
 
-async def together(ask: Asking, order: Order, *, count: int, within_s: float) -> Heard:
+async def together(ask: Asking, order: Order, *, count: int, within_s: float) -> Received:
     """Ask for `count` such streams, evenly spaced within this time; all that they say counts."""
     begin = time.monotonic()
     hearings = await steady(lambda _: ask(order), count=count, every_s=within_s / count)
-    return Heard(hearings, begin, time.monotonic())
+    return Received(hearings, begin, time.monotonic())
 
 
 async def steady(each: Callable[[int], Awaitable[T]], *, count: int, every_s: float) -> list[T]:

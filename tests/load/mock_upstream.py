@@ -35,7 +35,7 @@ _STOP = b'"delta":{},"finish_reason":"stop"'
 
 @dataclass(frozen=True)
 class Order:
-    """The length and pace of a stream. `rate` is tokens a second, 0: as fast as the client takes them."""
+    """The length and rate of a stream. `rate` is tokens a second, 0: as fast as the client takes them."""
 
     tokens: int
     rate: float = 0

@@ -1,13 +1,13 @@
 """Rows that several scenarios have. Not here: the results table itself (results_table.py)."""
 
-from tests.load.generator import Heard
+from tests.load.generator import Received
 from tests.load.results_table import Budget, ResultsTable
 
 
-def note_heard(results: ResultsTable, load: str, who: str, heard: Heard, gap: Budget | None = None) -> None:
+def note_heard(results: ResultsTable, load: str, who: str, received: Received, gap: Budget | None = None) -> None:
     """Note gaps and tokens a second of a paced load."""
-    results.spread(f"gap, {load}", who, heard.gaps_s, {99: gap})
-    results.note(f"tokens, {load}", "tokens/s", who, heard.tokens / heard.seconds)
+    results.spread(f"gap, {load}", who, received.gaps_s, {99: gap})
+    results.note(f"tokens, {load}", "tokens/s", who, received.tokens / received.seconds)
 
 
 def note_cpu(

@@ -14,7 +14,7 @@ from typing import Any, Final
 from tests.load.beside import compare
 from tests.load.bursts import burst, lane
 from tests.load.caller import Broken
-from tests.load.generator import Hearing, Pace, leave, paced, steady, submit, unpaced
+from tests.load.generator import Hearing, SteadyLoad, leave, paced, steady, submit, unpaced
 from tests.load.mock_upstream import Order
 from tests.load.notes import note_cpu, note_heard
 from tests.load.results_table import Budget, ResultsTable
@@ -55,15 +55,15 @@ async def streams(testbed: LoadTestbed, results: ResultsTable, size: Size) -> No
         for count, tokens in size.levels:
             for who, ask in testbed.asking.items():
                 meter = testbed.meter()
-                heard = await paced(ask, Pace(count, RATE, tokens, size.window_s), watch=meter.sample)
+                received = await paced(ask, SteadyLoad(count, RATE, tokens, size.window_s), watch=meter.sample)
                 load = f"{count} × {RATE:g} tok/s"
                 most = _FIRST_TOKEN_MS.get(count)
                 budget = Budget("direct +", most, of="chat") if most else None
-                results.spread(f"first token, {load}", who, heard.first_s, {50: budget})
+                results.spread(f"first token, {load}", who, received.first_s, {50: budget})
                 if count == size.levels[-1][0]:
-                    note_heard(results, load, who, heard, Budget("direct +", 10))
-                    note_cpu(results, f"CPU a token, {load}", who, meter.spent_s, heard.tokens, 1e6, "µs", 100)
-                results.faults += heard.faults
+                    note_heard(results, load, who, received, Budget("direct +", 10))
+                    note_cpu(results, f"CPU a token, {load}", who, meter.spent_s, received.tokens, 1e6, "µs", 100)
+                results.faults += received.faults
 
 
 async def throughput(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None:
@@ -71,13 +71,13 @@ async def throughput(testbed: LoadTestbed, results: ResultsTable, size: Size) ->
     for _ in range(size.rounds):
         for who, ask in testbed.asking.items():
             meter = testbed.meter()
-            heard = await unpaced(
+            received = await unpaced(
                 ask, at_once=_AT_ONCE, each=size.unpaced_each, tokens=size.unpaced_tokens, watch=meter.sample
             )
             load = f"unpaced, {_AT_ONCE} streams"
-            results.note(load, "tokens/s", who, heard.tokens / heard.seconds, Budget("at least", 15_000))
-            note_cpu(results, f"CPU a token, {load}", who, meter.spent_s, heard.tokens, 1e6, "µs", 60)
-            results.faults += heard.faults
+            results.note(load, "tokens/s", who, received.tokens / received.seconds, Budget("at least", 15_000))
+            note_cpu(results, f"CPU a token, {load}", who, meter.spent_s, received.tokens, 1e6, "µs", 60)
+            results.faults += received.faults
 
 
 async def short_jobs(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None:
@@ -85,16 +85,16 @@ async def short_jobs(testbed: LoadTestbed, results: ResultsTable, size: Size) ->
     for _ in range(size.rounds):
         for who, ask in testbed.asking.items():
             meter, before = testbed.meter(), await testbed.redis_calls()
-            heard = await unpaced(ask, at_once=_AT_ONCE, each=size.short_each, tokens=_SHORT, watch=meter.sample)
-            jobs = len(heard.hearings)
+            received = await unpaced(ask, at_once=_AT_ONCE, each=size.short_each, tokens=_SHORT, watch=meter.sample)
+            jobs = len(received.hearings)
             if who in testbed.dialects:
                 calls = await testbed.redis_calls() - before
                 results.note("Redis functions a job", "", who, calls.functions / jobs)
                 results.note("Redis commands a job", "", who, calls.commands / jobs)
             label = f"short jobs, {_AT_ONCE} at once"
-            results.note(label, "jobs/s", who, jobs / heard.seconds, Budget("at least", 250))
+            results.note(label, "jobs/s", who, jobs / received.seconds, Budget("at least", 250))
             note_cpu(results, "CPU a job", who, meter.spent_s, jobs, 1e3, "ms", 5)
-            results.faults += heard.faults
+            results.faults += received.faults
 
 
 async def dialects(testbed: LoadTestbed, results: ResultsTable, size: Size) -> None:
@@ -104,12 +104,12 @@ async def dialects(testbed: LoadTestbed, results: ResultsTable, size: Size) -> N
         cost: dict[str, float] = {}
         for who, ask in testbed.dialects.items():
             meter = testbed.meter()
-            pace = Pace(size.dialects, RATE, size.scaling_tokens, size.window_s)
-            heard = await paced(ask, pace, watch=meter.sample)
-            results.faults += heard.faults
-            if not heard.tokens:
+            steady_load = SteadyLoad(size.dialects, RATE, size.scaling_tokens, size.window_s)
+            received = await paced(ask, steady_load, watch=meter.sample)
+            results.faults += received.faults
+            if not received.tokens:
                 continue
-            cost[who] = 1e6 * meter.spent_s["gateway"] / heard.tokens
+            cost[who] = 1e6 * meter.spent_s["gateway"] / received.tokens
             results.note(label, "µs", who, cost[who])
         if native := cost.pop("native", 0.0):  # less than a tick of the clock is nothing
             for who, each in cost.items():
@@ -179,17 +179,17 @@ async def memory(testbed: LoadTestbed, results: ResultsTable, size: Size) -> Non
 
     async def read(number: int) -> None:
         nonlocal inside
-        heard = asyncio.Event()
+        received = asyncio.Event()
 
         def hear(data: bytes) -> None:
             if b'"content"' in data:
-                heard.set()
+                received.set()
 
         async with doors:
             reading = asyncio.create_task(
                 caller.ask("GET", f"/v1/jobs/{jobs[number % len(jobs)]}/events", on_body=hear)
             )
-            await heard.wait()
+            await received.wait()
         inside += 1
         if inside == size.readers:
             connected.set()
@@ -316,13 +316,13 @@ async def scale(testbed: LoadTestbed, results: ResultsTable, size: Size, fleet: 
     """Cost a token with ever more streams; once for each fleet, which `fleet` describes."""
     for count in size.scaling:
         meter = testbed.meter()
-        pace = Pace(count, RATE, size.scaling_tokens, size.window_s)
-        heard = await paced(testbed.asking["chat"], pace, watch=meter.sample)
+        steady_load = SteadyLoad(count, RATE, size.scaling_tokens, size.window_s)
+        received = await paced(testbed.asking["chat"], steady_load, watch=meter.sample)
         load = f"{count} × {RATE:g} tok/s, {fleet}"
-        results.spread(f"first token, {load}", "chat", heard.first_s)
-        note_heard(results, load, "chat", heard)
-        note_cpu(results, f"CPU a token, {load}", "chat", meter.spent_s, heard.tokens, 1e6, "µs", None)
-        results.faults += heard.faults
+        results.spread(f"first token, {load}", "chat", received.first_s)
+        note_heard(results, load, "chat", received)
+        note_cpu(results, f"CPU a token, {load}", "chat", meter.spent_s, received.tokens, 1e6, "µs", None)
+        results.faults += received.faults
 
 
 async def _begin_s(testbed: LoadTestbed, results: ResultsTable) -> float:

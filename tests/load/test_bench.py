@@ -16,7 +16,7 @@ from shared.process.child import signal_child, start_child
 from tests.load.bench import main
 from tests.load.bursts import without_stall
 from tests.load.caller import Broken, Caller
-from tests.load.generator import Asking, Heard, Hearing, Pace, chat, in_turn, paced, steady, together, unpaced
+from tests.load.generator import Asking, Hearing, Received, SteadyLoad, chat, in_turn, paced, steady, together, unpaced
 from tests.load.mock_upstream import Order, running_mock
 from tests.load.neighbour import WAYS, run, until_ready
 from tests.load.results_table import Budget, ResultsTable, percentile
@@ -48,7 +48,7 @@ def token(number: int) -> bytes:
     return b'data: {"choices":[{"delta":{"content":" %05d"}}]}\n\n' % number
 
 
-def heard(*pieces: bytes, tokens: int) -> Hearing:
+def received(*pieces: bytes, tokens: int) -> Hearing:
     """Return a stream that came in these pieces and has ended."""
     hearing = Hearing(tokens)
     for piece in pieces:
@@ -63,7 +63,7 @@ def heard(*pieces: bytes, tokens: int) -> Hearing:
 def test_a_whole_stream_has_no_faults_however_it_is_cut(size: int) -> None:
     stream = b"".join(map(token, range(5))) + b"data: [DONE]\n\n"
 
-    hearing = heard(*(stream[at : at + size] for at in range(0, len(stream), size)), tokens=5)
+    hearing = received(*(stream[at : at + size] for at in range(0, len(stream), size)), tokens=5)
 
     assert hearing.faults == []
     assert hearing.count == 5
@@ -73,7 +73,8 @@ def test_what_a_native_stream_says_besides_tokens_is_no_fault() -> None:
     queued, end = b"event: queued\ndata: {}\nid: 0-1\n\n", b"event: completed\ndata: {}\nid: 1-2\n\n"
 
     assert (
-        heard(queued, b": hb\n", b'event: delta\ndata: {"content":" 00000"}\nid: 1-1\n\n', end, tokens=1).faults == []
+        received(queued, b": hb\n", b'event: delta\ndata: {"content":" 00000"}\nid: 1-1\n\n', end, tokens=1).faults
+        == []
     )
 
 
@@ -91,14 +92,14 @@ def test_what_a_native_stream_says_besides_tokens_is_no_fault() -> None:
 def test_a_token_is_heard_once_in_dialects_that_call_it_a_delta(said: bytes, end: bytes) -> None:
     again = b'event: response.output_text.done\ndata: {"text":" 00000","content":[{"text":" 00000"}]}\n\n'
 
-    hearing = heard(said, again, end, tokens=1)
+    hearing = received(said, again, end, tokens=1)
 
     assert (hearing.faults, hearing.count) == ([], 1)
 
 
 @pytest.mark.parametrize("end", [b"response.failed", b"response.incomplete", b"error"])
 def test_a_response_that_ends_badly_is_faulty(end: bytes) -> None:
-    hearing = heard(token(0), b"event: %b\ndata: {}\n\n" % end, tokens=1)
+    hearing = received(token(0), b"event: %b\ndata: {}\n\n" % end, tokens=1)
 
     assert f"event: {end.decode()} after 1 tokens" in hearing.faults
 
@@ -116,11 +117,11 @@ def test_a_response_that_ends_badly_is_faulty(end: bytes) -> None:
     ids=["missing", "repeated", "swapped", "too_few", "too_many", "rolled_back"],
 )
 def test_a_stream_that_is_not_whole_is_faulty(pieces: list[bytes], fault: str) -> None:
-    assert fault in heard(*pieces, b"data: [DONE]\n\n", tokens=2).faults
+    assert fault in received(*pieces, b"data: [DONE]\n\n", tokens=2).faults
 
 
 def test_a_stream_that_does_not_say_that_it_ended_is_faulty() -> None:
-    assert heard(token(0), tokens=1).faults == ["it ended without saying so, after 1 tokens"]
+    assert received(token(0), tokens=1).faults == ["it ended without saying so, after 1 tokens"]
 
 
 # The mock and the loads.
@@ -173,11 +174,11 @@ async def test_the_mock_tells_which_streams_are_open_and_which_were_closed_by_th
 
 async def test_a_paced_load_has_so_many_streams_at_once_and_counts_only_its_window(mock: Caller) -> None:
     samples: list[float] = []
-    pace = Pace(streams=4, rate=100, tokens=10, window_s=0.2)
+    steady_load = SteadyLoad(streams=4, rate=100, tokens=10, window_s=0.2)
 
-    load = await paced(chat(mock), pace, watch=lambda: samples.append(asyncio.get_running_loop().time()))
+    load = await paced(chat(mock), steady_load, watch=lambda: samples.append(asyncio.get_running_loop().time()))
 
-    assert len(load.hearings) == len(pace.starts) == 4 + 8
+    assert len(load.hearings) == len(steady_load.starts) == 4 + 8
     assert load.faults == []
     assert len(samples) == 2
     assert 0 < load.tokens < sum(hearing.count for hearing in load.hearings) == 120
@@ -198,8 +199,8 @@ def test_tokens_that_come_together_have_no_gap_between_them() -> None:
     hearing = Hearing(4)
     hearing.arrivals = [(1.0, 1), (1.5, 2), (9.0, 1)]
 
-    assert Heard([hearing], begin=1.0, end=2.0).gaps_s == [0.5, 0.0]
-    assert Heard([hearing], begin=1.0, end=2.0).tokens == 3
+    assert Received([hearing], begin=1.0, end=2.0).gaps_s == [0.5, 0.0]
+    assert Received([hearing], begin=1.0, end=2.0).tokens == 3
 
 
 @pytest.mark.parametrize(("gaps", "count"), [((0.02, 0.04), 2), ((0.02, 0.05), 1), ((0.05, 0.05), 0)])
@@ -209,7 +210,7 @@ def test_a_stream_with_a_gap_of_more_than_two_intervals_stalls(gaps: tuple[float
         streams.append(hearing := Hearing(2))
         hearing.arrivals = [(0.0, 1), (gap, 1)]
 
-    assert without_stall(Heard(streams, begin=0.0, end=1.0)) == count
+    assert without_stall(Received(streams, begin=0.0, end=1.0)) == count
 
 
 async def test_streams_in_turn_go_to_each_server_as_often_as_to_any_other() -> None:

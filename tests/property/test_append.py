@@ -253,7 +253,7 @@ class AppendProtocol(ServerSteps):
 
     @invariant()
     def what_is_published_is_what_is_logged(self) -> None:
-        assert self.run(self.listener.heard()) == self.model.published
+        assert self.run(self.listener.received()) == self.model.published
         self.model.published.clear()
 
     @invariant()

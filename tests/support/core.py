@@ -41,7 +41,7 @@ DEAD_LETTER_RETENTION_S = 120.0
 MOST_DEAD_LETTERS = 5
 WORKER = "worker.1"
 _ALL = 1 << 30
-_END_OF_LISTENING = b"the test has heard enough"
+_END_OF_LISTENING = b"the test has received enough"
 
 
 def fresh_job_id() -> str:
@@ -178,7 +178,7 @@ class Listener:
         self._channel = channel
         self._messages = messages
 
-    async def heard(self) -> list[bytes]:
+    async def received(self) -> list[bytes]:
         """Return each message that was published so far and not returned yet."""
         await self._client.publish(self._channel, _END_OF_LISTENING)
         found: list[bytes] = []

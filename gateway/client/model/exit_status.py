@@ -37,7 +37,7 @@ MEANINGS: Mapping[ExitStatus, str] = {
     ExitStatus.CANCELLED: "the job was cancelled, or its time was up",
     ExitStatus.REFUSED: "not found, or not allowed",
     ExitStatus.UNREACHED: "the gateway could not be reached",
-    ExitStatus.INTERRUPTED: "Ctrl-C; the job goes on",
+    ExitStatus.INTERRUPTED: "Ctrl-C; the job continues",
     ExitStatus.BROKEN_PIPE: "the output was closed by its reader; the job continues",
 }
 

@@ -11,7 +11,7 @@ local TICK_MS = 50       -- a server takes longer than this to start again
 local EPOCHS_SINCE_MS = 1767225600000 -- 2026: ticks since then are epochs that a lost job has not had, and fit a double
 local BREAKER_STATES_MS = 900000 -- states that were not changed for many of their longest pauses are obsolete
 local LONG_LEASES = 4    -- workers whose settings differ may hold a claim for longer than the one that checks it
-local MAX_OVER = 100     -- dead letters that are too many are let go so many at a time
+local MAX_OVER = 100     -- dead letters over the bound are dropped so many at a time
 local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner deleted it while it ran: others may read on
 
 -- shared/model/lifecycle.py, TRANSITIONS: a contract test compares the two, pair by pair.

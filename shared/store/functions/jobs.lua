@@ -17,7 +17,7 @@ end
 -- the brief request that remains without an answer or '', the id of the HTTP request or '' [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record} | {'bytes', {}} (the tenant keeps too many; nothing was written)
 -- With a gateway, the caller is the job's first viewer. The epochs of a job that was lost begin behind those that it
--- had: its readers may come back with event ids of a text that is gone.
+-- had: its readers may return with event ids of a text that is gone.
 local function create(keys, args)
   if redis.call('EXISTS', keys[1]) == 1 then return { 'exists', redis.call('HGETALL', keys[1]) } end
   need_event(keys[1], keys[3], keys[4])
@@ -66,12 +66,12 @@ local function code_of_end(record, epoch, left)
 end
 
 -- KEYS record, log, channel
--- ARGV owner, 'run' | 'end', epoch (to end: or ''), model JSON, provider JSON, former owner or '', cause JSON, goes on from, seq read or '',
+-- ARGV owner, 'run' | 'end', epoch (to end: or ''), model JSON, provider JSON, former owner or '', cause JSON, continues from, seq read or '',
 --   progress JSON
 -- -> {'ok', epoch, seq, base, attempt, ms to the deadline}
 --  | {'missing' | 'ended' | 'cancelling' | 'expired' | 'stale' | 'moved'}
 -- To run, the caller names the epoch that the record had while its claim was good: if another one began since, it is
--- that one's, and the caller was frozen in between. It `goes on from` an event id, which `started` has as
+-- that one's, and the caller was frozen in between. It `continues from` an event id, which `started` has as
 -- `resumed_from`; or from '' where no delta needs to be forgotten; or it rolls back to '0-1'. The caller has
 -- read the log up to `seq read`: if the log has grown since, it must read it again (`moved`). `cause` says why the former execution
 -- came to no end, for one that could not say so itself; `former` is its owner where the caller ended it.

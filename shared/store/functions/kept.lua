@@ -60,7 +60,7 @@ local function sweep_bytes(base)
 end
 
 -- Whether a new job of so many bytes would pass what new jobs may fill: '' for any number. Each new job sweeps, so that
--- the sweep is never slower than the growth.
+-- expired entries do not accumulate.
 local function would_pass(base, bytes, most)
   local swept, sweeps = sweep_bytes(base), 1
   if most == '' then return false end

@@ -113,7 +113,7 @@ local function take_head(lane, owner, lease, now, queue)
       end
       return { job, digits(due) }
     end
-    -- Due but claimed: a lane entry that a renewal has not reached yet. It comes back when the claim ends.
+    -- Due but claimed: a lane entry that a renewal has not reached yet. It is due again when the claim ends.
     local left = redis.call('PTTL', queue.claims .. job)
     if left < 0 or left > LONG_LEASES * lease then
       -- A server that was set back would keep a dead worker's claim for as long.
@@ -213,7 +213,7 @@ local function done(keys, args)
 end
 
 -- KEYS lane, active, claim, reservations; ARGV job, ledgers, look in ms
--- A job has ended, and its completion steps have not run: it waits no longer, and is looked at no later than this. Its arq
+-- A job has ended, and its completion steps have not run: it waits no longer, and is checked no later than this. Its arq
 -- message stays for the last step: a starting worker compares the jobs that have not completed with the messages.
 local function leave_lane(keys, args)
   redis.call('ZADD', keys[2], 'XX', 'LT', digits(now_ms() + tonumber(args[3])), args[1])

@@ -63,9 +63,9 @@ async function read({ until, most = Infinity }) {
 
 async function helped({ final, ...what }, call) {
   const helper = start(what, call);
-  const heard = [];
-  for await (const event of helper) heard.push(event);
-  return { events: heard, final: Object.fromEntries(await Promise.all(final.map(async (name) => [name, await helper[name]()]))) };
+  const received = [];
+  for await (const event of helper) received.push(event);
+  return { events: received, final: Object.fromEntries(await Promise.all(final.map(async (name) => [name, await helper[name]()]))) };
 }
 
 const commands = {

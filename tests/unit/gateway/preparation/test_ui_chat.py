@@ -8,7 +8,7 @@ import pytest
 from gateway.preparation.ui_chat import (
     CHAT_ID,
     MESSAGE_ID,
-    Conversation,
+    ChatHistory,
     PreparedTurn,
     UiFacts,
     prepare_turn,
@@ -43,9 +43,9 @@ def messages(turn: PreparedTurn) -> list[Any]:
 
 def conversation(
     log: bytes, *, request: bytes = json.dumps({"messages": [SYSTEM, user("One")]}).encode()
-) -> Conversation:
+) -> ChatHistory:
     job = ended_job(FORMER, metadata=json.dumps({MESSAGE_ID: "m1"}))
-    return Conversation(job, request, log, [("", 1), ("a", 1)])
+    return ChatHistory(job, request, log, [("", 1), ("a", 1)])
 
 
 def test_the_facts_of_a_request_are_its_chat_and_whether_it_is_whole() -> None:

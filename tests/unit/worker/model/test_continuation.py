@@ -13,7 +13,7 @@ ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": 
 HOW = [how for how in Continuation if how is not Continuation.NONE]
 
 
-def heard(*deltas: dict[str, Any]) -> PartialAnswer:
+def received(*deltas: dict[str, Any]) -> PartialAnswer:
     """Add these deltas of a log to one partial answer."""
     found = PartialAnswer()
     for delta in deltas:
@@ -21,14 +21,14 @@ def heard(*deltas: dict[str, Any]) -> PartialAnswer:
     return found
 
 
-SAID = heard({"content": "There are "}, {"content": "sev"})
+SAID = received({"content": "There are "}, {"content": "sev"})
 
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_text_can_be_gone_on_with_where_the_provider_can(how: Continuation) -> None:
     assert can_continue(ASKED, SAID, how)
     assert can_continue({**ASKED, "n": 1, "response_format": {"type": "text"}, "tools": [{}]}, SAID, how)
-    assert can_continue(ASKED, heard({"content": "a", "logprobs": {"content": [{"token": "a"}]}}), how)
+    assert can_continue(ASKED, received({"content": "a", "logprobs": {"content": [{"token": "a"}]}}), how)
 
 
 def test_a_provider_that_cannot_go_on_is_not_asked_to() -> None:
@@ -48,7 +48,7 @@ def test_a_provider_that_cannot_go_on_is_not_asked_to() -> None:
     ids="-".join,
 )
 def test_what_is_no_plain_text_is_never_spliced(delta: dict[str, Any]) -> None:
-    mixed = heard({"content": "a"}, delta, {"content": "c"})
+    mixed = received({"content": "a"}, delta, {"content": "c"})
 
     assert not can_continue(ASKED, mixed, Continuation.PREFILL)
     assert mixed.deltas == 3
@@ -124,11 +124,11 @@ def test_a_limit_that_is_none_limits_nothing() -> None:
 
 
 def test_a_tally_that_goes_on_proves_what_one_from_the_start_does() -> None:
-    whole, begun = StreamDigest(), heard({"content": "a"})
+    whole, begun = StreamDigest(), received({"content": "a"})
     rest = begun.continued()
-    for tally, deltas in ((whole, ("a", "b")), (rest, ("b",))):
+    for digest, deltas in ((whole, ("a", "b")), (rest, ("b",))):
         for text in deltas:
-            tally.add(encode_data({"content": text}))
+            digest.add(encode_data({"content": text}))
 
     assert (rest.deltas, rest.sha256) == (whole.deltas, whole.sha256)
     assert (begun.deltas, begun.text) == (1, "a")
