@@ -24,6 +24,9 @@ from shared.telemetry.metrics import Metrics
 SWITCH_S: Final = 0.0005
 """How soon a thread releases the interpreter's lock. A request needs it some ten times, so Python's 5 ms add up."""
 
+# The modules whose functions are called there: named only, since they are in layers above this one.
+_MODULES: Final = ("gateway.preparation.completion", "gateway.preparation.response", "gateway.preparation.ui_chat")
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -47,7 +50,7 @@ class HeavyWork:
         """Let `most_waiting` large requests of each tenant wait."""
         self._refused = (metrics or Metrics()).refused.of("large_requests")
         self._turns = FairTurns(most_waiting)
-        self._process = CallProcess()
+        self._process = CallProcess(*_MODULES)
         self._thread = CapacityLimiter(1)
 
     @property

@@ -36,7 +36,9 @@ T = TypeVar("T")
 class CallProcess:
     """Call functions in one child process. Its user makes one call at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
+        """Load these modules when the child starts, so that its first call finds their functions ready."""
+        self._modules = modules
         self._process: Process | None = None
         self._connection: Connection | None = None
         self._thread = CapacityLimiter(1)
@@ -82,7 +84,7 @@ class CallProcess:
         ours, theirs = Pipe()
         with theirs:
             self._process = await start_child(
-                [sys.executable, "-P", "-m", "shared.process.call_server", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "shared.process.call_server", str(theirs.fileno()), *self._modules],
                 env={"PYTHONPATH": os.pathsep.join(sys.path)},
                 pass_fds=(theirs.fileno(),),
             )

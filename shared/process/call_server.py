@@ -1,12 +1,14 @@
-"""Serve another process's calls of functions: `python -P -m shared.process.call_server <descriptor>`.
+"""Serve another process's calls of functions: `python -P -m shared.process.call_server <descriptor> <modules>`.
 
-The descriptor is an end of a `multiprocessing` connection to the process that started this one, which runs the same
-code. An error of the error tree is an answer. Any other error is a defect: it ends this process with a traceback.
+The modules have the functions, and are loaded before the priority is lowered. The descriptor is an end of a
+`multiprocessing` connection to the process that started this one, which runs the same code. An error of the error tree
+is an answer. Any other error is a defect: it ends this process with a traceback.
 Not here: the calls, and starting this process (call_process.py).
 """
 
 import pickle
 import sys
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import Final
 
@@ -14,7 +16,7 @@ from shared.model.errors import TailraceError
 from shared.process.priority import lower_priority
 
 NICE: Final = 5
-"""The priority of this process: those that serve many clients take precedence, but a full machine starves it not."""
+"""The niceness of this process: the gateway takes precedence, and a full machine still gives it a share."""
 
 
 def serve(connection: Connection) -> None:
@@ -36,6 +38,8 @@ def _answer(call: bytes) -> object:
 
 
 if __name__ == "__main__":
+    for module in sys.argv[2:]:
+        import_module(module)
     lower_priority(NICE)
     with Connection(int(sys.argv[1])) as opened:
         serve(opened)

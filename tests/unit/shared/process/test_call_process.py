@@ -77,6 +77,14 @@ async def test_the_child_is_nice_and_knows_no_secret(child: CallProcess, monkeyp
     assert await child.call(priority) == min(priority() + NICE, 19)
 
 
+async def test_the_child_loads_modules_before_its_first_call() -> None:
+    child = CallProcess("gateway.preparation.response")
+    try:
+        assert await child.call(eval, "'gateway.preparation.response' in __import__('sys').modules")
+    finally:
+        await child.close()
+
+
 async def test_a_child_that_was_killed_is_replaced(child: CallProcess) -> None:
     first = await child.call(os.getpid)
     os.kill(first, signal.SIGKILL)
