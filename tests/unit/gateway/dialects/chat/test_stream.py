@@ -210,6 +210,8 @@ class TestStream:
     def test_finish_reasons_pass_as_they_are(self, reason: str) -> None:
         assert choices_of(stream().translate(completed(reason)))[-1]["finish_reason"] == reason
 
+
+class TestEnd:
     def test_a_failure_after_something_was_shown_is_an_error_frame_and_no_done(self) -> None:
         answer = stream()
         answer.translate(delta({"content": "a"}))
