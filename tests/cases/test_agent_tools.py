@@ -61,7 +61,7 @@ async def test_codex_clis_default_tools_complete_a_turn(stage: Stage, dialect: D
 
 
 @in_responses
-async def test_a_call_of_a_namespaces_function_comes_back_with_its_namespace(
+async def test_a_call_of_a_namespaces_function_returns_with_its_namespace(
     stage: Stage, dialect: Dialect, model: str
 ) -> None:
     stage.upstream.play(model, called("spawn_agent", '{"task":"look"}'))

@@ -23,7 +23,7 @@ async def stage(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Asy
         yield running
 
 
-async def test_an_answer_that_breaks_off_in_a_character_goes_on_before_it(stage: Stage) -> None:
+async def test_an_answer_that_breaks_off_in_a_character_continues_before_it(stage: Stage) -> None:
     broken = events(chunk({"content": "a\ud83d"}), done=False)
     stage.upstream.play(MODEL, broken, said({"content": "\ud83d"}, {"content": "\ude00b"}), provider=MODEL)
 

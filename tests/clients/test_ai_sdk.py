@@ -84,7 +84,7 @@ async def test_a_chat_of_two_turns(js: Path, system: System, model: str, chat_id
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_page_that_is_loaded_again_goes_on(
+async def test_a_page_that_is_loaded_again_continues(
     js: Path, system: System, model: str, chat_id: str, version: str
 ) -> None:
     async with ai_page(js, system.url, version) as page:

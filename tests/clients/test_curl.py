@@ -160,7 +160,9 @@ async def test_the_events_of_a_job_are_printed_while_they_happen(system: System,
     ]
 
 
-async def test_a_job_goes_on_when_its_reader_leaves_and_the_next_one_gets_the_rest(system: System, model: str) -> None:
+async def test_a_job_continues_when_its_reader_leaves_and_the_next_one_gets_the_rest(
+    system: System, model: str
+) -> None:
     request = ask(model=model, text="one two three four five six", rate=20)
     job = await submit(system, request)
     address = events_of(system.url, job["id"])

@@ -128,7 +128,7 @@ async def test_after_the_end_its_reconnect_is_answered_204_and_it_stops(visitor:
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
-async def test_after_the_gateways_death_it_goes_on_from_its_last_event(
+async def test_after_the_gateways_death_it_continues_from_its_last_event(
     visitor: Visitor, gateway: Running, system: System, how: str
 ) -> None:
     listener = Listener((await visitor.open(gateway.url)).page)

@@ -123,7 +123,7 @@ async def reader_at(visitor: Visitor, url: str, package: Path) -> Reader:
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
-async def test_after_the_gateways_death_it_goes_on_from_its_last_event(
+async def test_after_the_gateways_death_it_continues_from_its_last_event(
     visitor: Visitor, gateway: Running, system: System, package: Path, how: str
 ) -> None:
     reader = await reader_at(visitor, gateway.url, package)
@@ -164,7 +164,7 @@ async def test_what_a_dead_worker_said_is_taken_back(
     assert "rollback" in [event for event, *_ in await reader.received()]
 
 
-async def test_a_tab_in_the_background_lets_go_and_comes_back(visitor: Visitor, system: System, package: Path) -> None:
+async def test_a_tab_in_the_background_releases_and_returns(visitor: Visitor, system: System, package: Path) -> None:
     reader = await reader_at(visitor, system.url, package)
     job = await submit(system, **{**IN_TWO_HALVES, "stall_s": PAUSE_S})
     await reader.read(job)

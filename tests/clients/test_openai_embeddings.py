@@ -69,7 +69,7 @@ async def test_base64_that_is_asked_for_is_not_decoded(sdk: Sdk, model: str) -> 
     assert list(struct.unpack("<16f", base64.b64decode(reported))) == vectors_of(["Hello"], dimensions=16)[0]
 
 
-async def test_two_thousand_inputs_come_back_in_their_order(sdk: Sdk, model: str) -> None:
+async def test_two_thousand_inputs_return_in_their_order(sdk: Sdk, model: str) -> None:
     inputs = [f"text {n}" for n in range(2048)]
 
     answer = await sdk.embed(model=model, input=inputs, dimensions=2)

@@ -152,7 +152,7 @@ async def test_the_response_helper_reads_summaries_custom_tools_and_those_of_a_n
     assert {"response.reasoning_summary_part.added", "response.custom_tool_call_input.done"} <= set(types(events))
 
 
-async def test_a_background_stream_that_was_left_goes_on_after_any_event(
+async def test_a_background_stream_that_was_left_continues_after_any_event(
     client: OpenAiJs, system: System, model: str
 ) -> None:
     request = {**asked(model=model, tokens=20, rate=100), "background": True, "stream": True}

@@ -175,7 +175,7 @@ async def test_a_background_response_can_be_polled_to_its_end(sdk: Sdk, model: s
 
 
 @pytest.mark.parametrize("seen", [1, 2, 4, 7])
-async def test_a_stream_that_was_left_goes_on_after_any_event_and_was_never_interrupted(
+async def test_a_stream_that_was_left_continues_after_any_event_and_was_never_interrupted(
     sdk: Sdk, system: System, model: str, seen: int
 ) -> None:
     request = asked(model=model, tokens=20, rate=100)
@@ -206,7 +206,7 @@ async def test_the_helper_resumes_a_background_response(sdk: Sdk, model: str) ->
     assert response.output_text == expected_text(ask(model=model, tokens=20))
 
 
-async def test_any_gateway_goes_on_and_a_gateway_that_dies_is_a_fault(
+async def test_any_gateway_continues_and_a_gateway_that_dies_is_a_fault(
     processes: Processes, main_prefix: str, sdk: Sdk, system: System, model: str
 ) -> None:
     gateway = await processes.gateway(key_prefix=main_prefix)

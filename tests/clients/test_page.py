@@ -75,7 +75,7 @@ async def test_an_answer_comes_token_by_token_and_ends_exact_and_verified(visito
     await expect(tab.answer.locator(".figures")).to_contain_text(f"{len(STORY.split())}\u00a0tokens")
 
 
-async def test_a_conversation_goes_on_by_keyboard_and_outlives_a_reload(visitor: Visitor, system: System) -> None:
+async def test_a_conversation_continues_by_keyboard_and_outlives_a_reload(visitor: Visitor, system: System) -> None:
     tab = await visitor.chat(system.url)
     for number in (1, 2):
         await tab.page.keyboard.type(script(text=f"Answer {number}."))
@@ -274,7 +274,7 @@ async def test_a_tab_opened_after_the_end_shows_what_came_meanwhile(
     assert len(await upstream.requests(model)) == 1
 
 
-async def test_a_reload_in_mid_answer_goes_on(visitor: Visitor, system: System) -> None:
+async def test_a_reload_in_mid_answer_continues(visitor: Visitor, system: System) -> None:
     tab = await half_way(visitor, system.url)
 
     await tab.page.reload()
@@ -330,7 +330,7 @@ async def test_stop_works_before_the_first_token_and_from_another_tab(
 # --- Processes that die
 
 
-async def test_the_page_heals_by_itself_when_a_killed_gateway_comes_back(
+async def test_the_page_heals_by_itself_when_a_killed_gateway_returns(
     visitor: Visitor, gateway: Running, model: str, upstream: ObservedUpstream
 ) -> None:
     tab = await half_way(visitor, gateway.url, stall_s=5.0)

@@ -85,7 +85,7 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
         if statement.startswith("export "):
             named.update(re.findall(r"(\w+)=", statement))
             continue
-        assert set(re.findall(r"\$(\w+)", statement)) <= named, "the reader has not been told"
+        assert set(re.findall(r"\$(\w+)", statement)) <= named, "the reader does not know it"
         printed.append(await run(["bash", "-c", statement], env))
         if printed[-1].startswith(b'{"id":"job_'):
             env["JOB"] = json.loads(printed[-1])["id"]

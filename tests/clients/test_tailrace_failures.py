@@ -164,7 +164,7 @@ async def test_a_model_that_the_upstream_does_not_know_fails_the_job(tailrace: T
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-async def test_ctrl_c_leaves_and_says_how_to_go_on_and_the_job_does(
+async def test_ctrl_c_leaves_and_says_how_to_continue_and_the_job_does(
     tailrace: Tailrace, system: System, model: str, terminal: bool
 ) -> None:
     prompt = script(text="one two three", fault="stall", after=2, stall_s=2)

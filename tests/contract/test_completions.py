@@ -175,7 +175,7 @@ async def test_a_job_that_leaves_its_lane_loses_its_claim(core: Core, waiting: s
     assert await core.client.exists(ARQ_IN_PROGRESS + waiting) == 0
 
 
-async def test_a_completed_job_does_not_come_back_when_a_slow_gateway_takes_it_out_of_its_lane(
+async def test_a_completed_job_does_not_return_when_a_slow_gateway_takes_it_out_of_its_lane(
     core: Core, waiting: str
 ) -> None:
     await core.queue.done(waiting, LANE)

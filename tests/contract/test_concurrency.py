@@ -79,7 +79,7 @@ async def test_who_waits_in_vain_is_told_so(core: Core) -> None:
     assert not await one.acquire("p", "c", 0.01)
 
 
-async def test_a_lost_workers_places_come_back_when_their_lease_ends(core: Core) -> None:
+async def test_a_lost_workers_places_return_when_their_lease_ends(core: Core) -> None:
     lost, heir = worker(core, "w1", lease_s=0.05), worker(core, "w2")
     for job in ("a", "b"):
         await lost.acquire("p", job, 0)

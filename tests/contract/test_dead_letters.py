@@ -163,7 +163,7 @@ async def test_they_are_listed_from_the_last_that_ended_page_by_page(core: Core)
     assert [each.ended_ms for each in found] == [now - 1, now - 5, now - 5, now - 5, now - 9]
 
 
-async def test_a_page_goes_on_after_one_that_is_no_longer_listed(core: Core) -> None:
+async def test_a_page_continues_after_one_that_is_no_longer_listed(core: Core) -> None:
     jobs = [await failed(core) for _ in range(3)]
     now = (await core.job(jobs[0])).ended_ms
     for age, job_id in enumerate(jobs):

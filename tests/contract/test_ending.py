@@ -131,7 +131,7 @@ async def test_the_terminal_event_counts_all_logged_events_itself_included(core:
     assert (await core.job(execution.job_id)).outcome == event.json()
 
 
-async def test_the_count_goes_on_over_several_executions(core: Core) -> None:
+async def test_the_count_continues_over_several_executions(core: Core) -> None:
     first = await core.running("w.1")
     await core.append(frames_of(first, 2, "a", "b"))
     second = await core.begin(first.job_id, "w.2")

@@ -206,7 +206,7 @@ async def test_nobody_hands_back_what_another_one_runs(core: Core) -> None:
     assert (await core.job(former.job_id)).attempts == 2
 
 
-async def test_a_beat_tells_each_execution_whether_to_go_on(core: Core) -> None:
+async def test_a_beat_tells_each_execution_whether_to_continue(core: Core) -> None:
     fine, cancelled, fenced, ended = [await core.running() for _ in range(4)]
     await core.cancel(cancelled.job_id)
     await core.begin(fenced.job_id, "another")

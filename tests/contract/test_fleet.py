@@ -85,7 +85,7 @@ async def test_a_redis_without_room_still_takes_metrics(own_core: Core) -> None:
     assert len(await reported(own_core)) == 1
 
 
-async def test_publishing_goes_on_after_an_outage(own_core: Core, own_valkey: EmbeddedValkey) -> None:
+async def test_publishing_continues_after_an_outage(own_core: Core, own_valkey: EmbeddedValkey) -> None:
     metrics = Metrics()
     with pytest.MonkeyPatch.context() as patch, captured_logs() as logs:
         patch.setattr(fleet_module, "PERIOD_S", 0.01)

@@ -484,7 +484,7 @@ async def test_readers_continue_when_redis_returns_in_time(settings: Settings, t
 # Closing streams.
 
 
-async def test_a_reader_that_can_come_back_is_broken_off_at_once_and_another_gets_what_waits_first(
+async def test_a_reader_that_can_return_is_broken_off_at_once_and_another_gets_what_waits_first(
     hub: Hub, writing: JobSide
 ) -> None:
     writer = await writing.started()
@@ -544,7 +544,7 @@ async def test_the_hub_tells_when_its_last_reader_has_left(hub: Hub, writing: Jo
         await waiting
 
 
-async def test_a_reader_whose_send_does_not_come_back_is_let_go(settings: Settings, writing: JobSide) -> None:
+async def test_a_reader_whose_send_does_not_return_is_let_go(settings: Settings, writing: JobSide) -> None:
     writer = await writing.started()
     metrics = Metrics()
     async with (

@@ -257,7 +257,7 @@ async def test_a_tenants_count_lives_as_long_as_what_it_counts(core: Core) -> No
         assert await core.client.pttl(key) > RETENTION_S * 1000
 
 
-async def test_a_job_of_a_version_that_counted_nothing_goes_on(core: Core) -> None:
+async def test_a_job_of_a_version_that_counted_nothing_continues(core: Core) -> None:
     execution = await core.running()
     record = core.keys.job(execution.job_id).record
     await core.client.hdel(record, "base_of_bytes", "bytes")  # type: ignore[misc]

@@ -211,7 +211,7 @@ async def test_a_higher_bound_lets_more_run_once_they_are_looked_at_again(core: 
     assert await take(core) == held
 
 
-async def test_one_call_passes_over_a_hundred_jobs_and_the_next_goes_on(core: Core) -> None:
+async def test_one_call_passes_over_a_hundred_jobs_and_the_next_continues(core: Core) -> None:
     for _ in range(151):
         await enqueue(core, bounds={"running": 1})
     assert await take(core) is not None

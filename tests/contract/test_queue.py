@@ -285,7 +285,7 @@ async def test_only_its_owner_gives_a_job_back(core: Core) -> None:
     assert not await core.queue.give_back(claim(taken, "w.1"))
 
 
-async def test_a_job_that_ended_meanwhile_does_not_come_back_by_being_given_back(core: Core) -> None:
+async def test_a_job_that_ended_meanwhile_does_not_return_by_being_given_back(core: Core) -> None:
     await enqueue(core)
     taken = await take(core, "w.1")
     await core.client.zrem(core.keys.lane(LANE), taken.job_id)

@@ -27,7 +27,7 @@ async def test_a_tenants_jobs_are_listed_newest_first_page_by_page(core: Core, l
     assert await listing(core, limit) == sorted((spec.id for spec in specs), reverse=True)
 
 
-async def test_paging_goes_on_where_it_was_when_the_last_one_shown_is_dropped(core: Core) -> None:
+async def test_paging_continues_where_it_was_when_the_last_one_shown_is_dropped(core: Core) -> None:
     specs = [await enqueue(core) for _ in range(7)]
     ids = sorted((spec.id for spec in specs), reverse=True)
     for place in range(7):

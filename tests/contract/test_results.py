@@ -97,7 +97,7 @@ async def test_nothing_is_kept_of_a_job_that_is_being_cancelled_has_ended_or_is_
     assert [await keep(results, each, 1) for each in (cancelling, ended, gone)] == ["cancelled", "ended", "missing"]
 
 
-async def test_the_next_execution_goes_on_behind_what_is_kept_and_takes_nothing_back(
+async def test_the_next_execution_continues_behind_what_is_kept_and_takes_nothing_back(
     core: Core, results: Results
 ) -> None:
     first = await embedding(core)

@@ -51,7 +51,7 @@ async def test_a_clock_that_is_right_is_told_as_it_is(core: Core) -> None:
     assert before <= reported <= await server_ms(core)
 
 
-async def test_a_clock_that_was_set_back_goes_on_from_the_last_time_that_was_told(core: Core) -> None:
+async def test_a_clock_that_was_set_back_continues_from_the_last_time_that_was_told(core: Core) -> None:
     await was_ahead(core, HOUR_MS)
     _, last = await kept(core)
 

@@ -66,7 +66,7 @@ async def hears_again(client: Client, channel: str) -> None:
             pass
 
 
-async def test_streams_go_on_after_one_tail_check_though_the_demoted_server_stays_up(
+async def test_streams_continue_after_one_tail_check_though_the_demoted_server_stays_up(
     settings: Settings, tmp_path: Path
 ) -> None:
     metrics = Metrics()

@@ -93,7 +93,7 @@ async def test_a_frozen_server_and_one_that_is_gone_both_count_as_down(
         await own_core.client.ping()
 
 
-async def test_after_a_restart_the_same_client_goes_on(own_valkey: EmbeddedValkey, own_core: Core) -> None:
+async def test_after_a_restart_the_same_client_continues(own_valkey: EmbeddedValkey, own_core: Core) -> None:
     await asyncio.gather(*(own_core.client.ping() for _ in range(8)))
     await own_valkey.stop()
     await own_valkey.start()

@@ -115,7 +115,7 @@ async def test_a_gateway_that_says_nothing_any_more_is_no_ghost(core: Core) -> N
     assert await core.client.hgetall(keys.readers) == {b"g.2": b"1"}  # type: ignore[misc]
 
 
-async def test_a_job_that_goes_on_anyway_has_viewers_all_the_same(core: Core) -> None:
+async def test_a_job_that_continues_anyway_has_viewers_all_the_same(core: Core) -> None:
     job_id = await core.queued()
 
     assert await report(core, "g.1", job_id, 1) is None

@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=0, help="go on until so many tokens were expected")
     parser.add_argument("--clients", type=int, default=CLIENTS, help="clients at once")
     parser.add_argument("--median", type=int, default=MEDIAN, help="tokens of an answer: half of them have more")
-    parser.add_argument("--spare-valkey", action="store_true", help="Valkey is never killed: no gap may be told")
+    parser.add_argument("--spare-valkey", action="store_true", help="Valkey is never killed: no gap may be sent")
     parser.add_argument(
         "--policy",
         choices=(CONTINUE, "rollback"),

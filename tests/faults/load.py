@@ -117,7 +117,7 @@ class Client:
                         await reader.follow(response, stalls=stalls)
                     elif response.status == 404:
                         self._score.forgotten += 1
-                        reader.told_of_a_loss("A reader got a 404")
+                        reader.record_loss("A reader got a 404")
                         reader.transcript.start_over()
                         job_id = await self._submit(body, key)
                     elif response.status not in _NOT_NOW:
@@ -214,9 +214,9 @@ class Reader:
         """Return whether it has the terminal event."""
         return self.transcript.end is not None
 
-    def told_of_a_loss(self, what: str) -> None:
+    def record_loss(self, what: str) -> None:
         """The gateway says that something is gone."""
-        self._score.told_of_a_loss(what, self._current_at, time.monotonic())
+        self._score.record_loss(what, self._current_at, time.monotonic())
 
     async def follow(self, response: Response, *, stalls: bool) -> None:
         """Read until the end, or until it leaves. Raises one of `NET_FAULTS` if the stream breaks."""
@@ -250,7 +250,7 @@ class Reader:
     def _heard(self, event: Event, *, current: bool) -> None:
         now = time.monotonic()
         if event.type is EventType.GAP:
-            self.told_of_a_loss("A reader got a gap")
+            self.record_loss("A reader got a gap")
         self.transcript.apply(event)
         if current:
             self._current_at = now

@@ -31,7 +31,7 @@ class Score:
     """Jobs that Redis forgot when it was killed: the reader got a 404, and submitted again under its key."""
     rollbacks: int = 0
     continued: int = 0
-    """Times that a reader was told that an execution goes on where the one before was lost."""
+    """Count the executions that continued a lost one, as the readers saw them."""
     generated: int = 0
     """Tokens that the upstream wrote to its sockets."""
     generated_twice: int = 0
@@ -44,7 +44,7 @@ class Score:
     chats: int = 0
     chats_complete: int = 0
     chats_refused: int = 0
-    """Chat calls that could not be completed, and whose caller was told so or cut off."""
+    """Count the chat calls that were refused or cut off."""
     open_calls: int = 0
     longest_stall_s: float = 0.0
     faults: dict[str, int] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Score:
         if any(at <= began <= at + RESTORE_S for at in self.deadly_at):
             self.forgotten_twice += count
 
-    def told_of_a_loss(self, what: str, since: float, now: float) -> None:
+    def record_loss(self, what: str, since: float, now: float) -> None:
         """Record a reader's loss of events as a problem, unless a Valkey was killed after its last event."""
         if not any(since - IN_FLIGHT_S <= at <= now for at in self.deadly_at):
             before = [since - at for at in self.deadly_at if at <= since]
@@ -122,8 +122,8 @@ class Score:
                 f"the same without those within {RESTORE_S:g} s of a killed or flushed Valkey",
                 f"{self.wasted_share:.2%}",
             ),
-            ("`gap`s told, jobs forgotten by a killed or flushed Valkey", f"{self.gaps}, {self.forgotten}"),
-            ("chat calls: complete, told or cut off", f"{self.chats_complete:,}, {self.chats_refused:,}"),
+            ("`gap`s sent, jobs forgotten by a killed or flushed Valkey", f"{self.gaps}, {self.forgotten}"),
+            ("chat calls: complete, refused or cut off", f"{self.chats_complete:,}, {self.chats_refused:,}"),
             ("upstream calls left open", self.open_calls),
             ("longest stall of a reader, bound", f"{self.longest_stall_s:.1f} s, {self.stall_bound_s:.1f} s"),
             ("readers frozen for longer than a send may take", self.frozen),

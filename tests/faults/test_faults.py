@@ -146,7 +146,7 @@ def test_a_rollback_that_is_not_told_shows_in_the_text() -> None:
     assert read(events).compare(TRUTH).repeated == 1
 
 
-def test_an_answer_that_goes_on_has_no_difference_from_the_truth_either() -> None:
+def test_an_answer_that_continues_has_no_difference_from_the_truth_either() -> None:
     queued, started = whole()[:2]
     resumed = Event(EventType.STARTED, EventId(2, 1), encode_data({"resumed_from": "1-2"}))
     rest = [delta(2, 2 + n, text) for n, text in enumerate(TRUTH[1:])]
@@ -198,7 +198,7 @@ def test_a_gap_is_no_broken_promise_where_valkey_was_killed() -> None:
 @pytest.mark.parametrize(("killed_at", "excused"), [(0.0, False), (9.0, True), (15.0, True), (21.0, False)])
 def test_a_loss_is_excused_by_a_kill_between_the_last_event_and_it(killed_at: float, excused: bool) -> None:
     score = Score(1, 1.0, accepted=1, ended=1, tokens=1, gaps=1, deadly_at=[killed_at])
-    score.told_of_a_loss("A reader got a gap", since=10.0, now=20.0)
+    score.record_loss("A reader got a gap", since=10.0, now=20.0)
     assert score.kept is excused
 
 

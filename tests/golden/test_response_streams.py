@@ -176,7 +176,7 @@ def test_events_are_numbered_from_0_and_named_twice_alike(name: str) -> None:
 
 
 @every_recording
-def test_a_stream_cut_after_any_event_goes_on_with_exactly_the_rest(name: str) -> None:
+def test_a_stream_cut_after_any_event_continues_with_exactly_the_rest(name: str) -> None:
     whole = recorded_stream(name).split(b"\n\n")[:-1]
 
     for cut in range(len(whole) + 2):

@@ -358,7 +358,7 @@ async def test_a_connected_reader_who_takes_nothing_is_there(system: System, ups
 
 
 @pytest.mark.parametrize("fields", [{}, {"on_disconnect": "continue"}], ids=str)
-async def test_a_job_that_did_not_ask_for_it_goes_on(system: System, fields: dict[str, Any]) -> None:
+async def test_a_job_that_did_not_ask_for_it_continues(system: System, fields: dict[str, Any]) -> None:
     provider = ControlledProvider()
     async with running_worker(system.settings, provider):
         job_id = await system.submit(**fields)
@@ -439,7 +439,7 @@ def aged(up_s: float) -> Any:
 
 
 @pytest.mark.parametrize("up_s", [0.0, VIEWER_LEASE_S])
-async def test_on_a_server_that_has_just_come_back_viewers_first_have_a_lease(
+async def test_on_a_server_that_has_just_returned_viewers_first_have_a_lease(
     system: System, monkeypatch: pytest.MonkeyPatch, up_s: float
 ) -> None:
     for side in (Queue, Store):

@@ -199,7 +199,7 @@ async def test_the_owner_may_use_what_is_its_own(system: System) -> None:
 
 
 RESULTLESS = "GET /v1/jobs/{job_id}/result"
-"""A chat has no result, which its owner is told as a 404, too."""
+"""A chat has no result: its owner gets a 404, too."""
 
 
 async def test_only_admin_keys_may_use_what_is_for_admins(system: System) -> None:

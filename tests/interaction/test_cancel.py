@@ -289,7 +289,7 @@ async def test_an_order_that_is_lost_is_told_by_the_next_beat(system: System, up
     assert story.types == ["queued", "started", "delta", "cancelled"]
 
 
-async def test_an_order_is_asked_for_when_the_control_channel_comes_back(
+async def test_an_order_is_asked_for_when_the_control_channel_returns(
     settings: Settings, upstream: Upstream, own_valkey: EmbeddedValkey
 ) -> None:
     own = settings.model_copy(update={"redis_url": own_valkey.url})

@@ -136,7 +136,7 @@ async def test_what_is_final_everywhere_ends_the_job(system: System, providers: 
     assert (story.code, providers["b"].calls) == ("content_policy_violation", [])
 
 
-async def test_the_next_provider_goes_on_in_mid_sentence(system: System, providers: Providers) -> None:
+async def test_the_next_provider_continues_in_mid_sentence(system: System, providers: Providers) -> None:
     async with providers.worker(routes("a", "b")(system.settings)):
         job_id = await system.submit()
         await providers.fails("a", "There are ", "sev")
@@ -148,7 +148,7 @@ async def test_the_next_provider_goes_on_in_mid_sentence(system: System, provide
     assert rest.request["messages"][-1] == {"role": "assistant", "content": "There are sev", "prefix": True}
 
 
-async def test_one_that_can_not_go_on_starts_over(system: System, providers: Providers) -> None:
+async def test_one_that_can_not_continue_starts_over(system: System, providers: Providers) -> None:
     async with providers.worker(routes("b", "a", on_stream_failure="rollback")(system.settings)):
         job_id = await system.submit()
         await providers.fails("b", "There are ", "sev")
@@ -269,7 +269,9 @@ async def test_those_who_went_elsewhere_keep_nobody_from_a_place(system: System,
     assert story.text == "Here again."
 
 
-async def test_a_sentence_waits_for_the_provider_that_can_go_on_with_it(system: System, providers: Providers) -> None:
+async def test_a_sentence_waits_for_the_provider_that_can_continue_with_it(
+    system: System, providers: Providers
+) -> None:
     async with providers.worker(routes("b", "a", limit=1, max_attempts=3)(system.settings)):
         job_id = await system.submit()
         first = await providers["b"].call()
@@ -290,7 +292,7 @@ async def test_a_sentence_waits_for_the_provider_that_can_go_on_with_it(system: 
     assert (await system.job(job_id)).progress.discarded_tokens == 0
 
 
-async def test_a_provider_that_refuses_to_go_on_is_asked_for_the_whole_answer(
+async def test_a_provider_that_refuses_to_continue_is_asked_for_the_whole_answer(
     system: System, providers: Providers
 ) -> None:
     async with providers.worker(routes("b", max_attempts=3)(system.settings)):
@@ -306,7 +308,7 @@ async def test_a_provider_that_refuses_to_go_on_is_asked_for_the_whole_answer(
     assert (await system.job(job_id)).progress.discarded_tokens == 2
 
 
-async def test_a_stream_is_not_started_over_for_nobody_where_the_one_that_can_go_on_is_out(
+async def test_a_stream_is_not_started_over_for_nobody_where_the_one_that_can_continue_is_out(
     system: System, providers: Providers
 ) -> None:
     async with (

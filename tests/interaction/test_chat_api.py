@@ -287,7 +287,7 @@ async def test_a_stream_that_must_be_let_go_never_ends_properly(
 
 
 @pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
-async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_back(
+async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_return(
     gateway: Gateway, client: Client, writing: JobSide, body: dict[str, Any]
 ) -> None:
     async with calling(client, body) as call:
@@ -300,7 +300,7 @@ async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_bac
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_call_that_redis_forgot_is_told_to_come_back_and_not_that_it_never_was(
+async def test_a_call_that_redis_forgot_is_told_to_return_and_not_that_it_never_was(
     settings: Settings, writing: JobSide, *, stream: bool
 ) -> None:
     long_waits = settings.model_copy(update={"headers_hold_s": 60.0})
@@ -314,7 +314,7 @@ async def test_a_call_that_redis_forgot_is_told_to_come_back_and_not_that_it_nev
     assert error_in(answer.body)["code"] == "unavailable"
 
 
-async def test_without_redis_a_call_is_refused_with_a_time_to_come_back(settings: Settings, tmp_path: Path) -> None:
+async def test_without_redis_a_call_is_refused_with_a_time_to_return(settings: Settings, tmp_path: Path) -> None:
     async with running_valkey(tmp_path) as valkey:
         private = settings.model_copy(update={"redis_url": valkey.url})
         async with running_gateway(private) as gateway:
@@ -404,7 +404,7 @@ async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
     assert provider.calls == []
 
 
-async def test_a_caller_who_comes_back_in_time_keeps_the_job(settings: Settings, writing: JobSide) -> None:
+async def test_a_caller_who_returns_in_time_keeps_the_job(settings: Settings, writing: JobSide) -> None:
     key = {"Idempotency-Key": "k"}
     long_waits = settings.model_copy(update={"disconnect_grace_s": 20.0})
     async with running_gateway(long_waits) as gateway:
@@ -457,7 +457,7 @@ async def test_a_caller_who_leaves_after_the_end_changes_nothing(
     assert await writing.store.load(writer.job_id) == before
 
 
-async def test_a_native_job_goes_on_without_a_reader(gateway: Gateway, client: Client, writing: JobSide) -> None:
+async def test_a_native_job_continues_without_a_reader(gateway: Gateway, client: Client, writing: JobSide) -> None:
     job_id = (await client.post("/v1/jobs", BODY)).json()["id"]
     async with client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
         await stream.frame()
@@ -527,7 +527,7 @@ async def test_a_caller_who_was_cut_off_gets_exactly_the_rest(
     assert whole.body.endswith(DONE)
 
 
-async def test_a_caller_who_comes_back_keeps_the_job_alive(settings: Settings, writing: JobSide) -> None:
+async def test_a_caller_who_returns_keeps_the_job_alive(settings: Settings, writing: JobSide) -> None:
     long_waits = settings.model_copy(update={"disconnect_grace_s": 20.0})
     async with running_gateway(long_waits) as gateway:
         writer, _, cursor = await cut_off(gateway.client, writing, frames=2)
@@ -542,7 +542,7 @@ async def test_a_caller_who_comes_back_keeps_the_job_alive(settings: Settings, w
             assert (await again.rest()).endswith(DONE)
 
 
-async def test_an_answer_may_go_on_without_its_caller(gateway: Gateway, client: Client, writing: JobSide) -> None:
+async def test_an_answer_may_continue_without_its_caller(gateway: Gateway, client: Client, writing: JobSide) -> None:
     asked = {"X-Tailrace-On-Disconnect": "continue"}
     writer, _, _ = await cut_off(client, writing, frames=2, headers=asked)
     await gateway.services.hub.emptied()
@@ -558,7 +558,7 @@ async def test_what_becomes_of_it_is_one_of_two_words(client: Client) -> None:
     assert (refused.status, error_in(refused.body)["param"]) == (400, "X-Tailrace-On-Disconnect")
 
 
-async def test_whoever_comes_back_is_shown_the_usage_that_was_asked_for(client: Client, writing: JobSide) -> None:
+async def test_whoever_returns_is_shown_the_usage_that_was_asked_for(client: Client, writing: JobSide) -> None:
     async with calling(client, {**STREAM, "n": 2, "stream_options": {"include_usage": True}}) as call:
         writer = await writing.take()
         await writer.say("Hello")
@@ -598,7 +598,7 @@ async def test_a_cursor_that_is_none_is_refused(client: Client, writing: JobSide
     assert (refused.status, error_in(refused.body)["param"]) == (400, param)
 
 
-async def test_what_redis_forgot_is_a_status_to_whoever_comes_back(client: Client, writing: JobSide) -> None:
+async def test_what_redis_forgot_is_a_status_to_whoever_returns(client: Client, writing: JobSide) -> None:
     writer = await writing.started()
     await writer.say("Hello")
     await writer.complete()

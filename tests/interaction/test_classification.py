@@ -233,7 +233,7 @@ async def test_what_passes_is_tried_again_and_nobody_sees_it(
 
 
 @rows(IN_MID_STREAM)
-async def test_what_breaks_in_mid_stream_goes_on(system: System, answer: Sequence[bytes], code: str) -> None:
+async def test_what_breaks_in_mid_stream_continues(system: System, answer: Sequence[bytes], code: str) -> None:
     job, text, requests = await run(system, answer)
 
     assert (job["status"], text) == ("completed", "All is well.")

@@ -206,7 +206,7 @@ async def test_pages_follow_each_other_without_gap_or_repeat(system: System, roo
     assert sorted(found) == sorted(letters)
 
 
-async def test_a_filter_that_little_passes_gives_a_short_page_and_where_to_go_on(
+async def test_a_filter_that_little_passes_gives_a_short_page_and_where_to_continue(
     system: System, root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "LIST_MOST", 2)

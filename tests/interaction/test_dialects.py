@@ -148,7 +148,7 @@ def settings(settings: Settings) -> Settings:
 REST = (" was ", "said, ", "and ", "no ", "more.")
 
 
-async def test_where_the_sentence_goes_on_each_dialect_is_complete_and_repeats_nothing(processes: Processes) -> None:
+async def test_where_the_sentence_continues_each_dialect_is_complete_and_repeats_nothing(processes: Processes) -> None:
     async with controlled_upstream() as (provider, url):
         how = {"upstream_url": url, "upstream_continuation": Continuation.CONTINUE_FINAL_MESSAGE}
         gateway, doomed = await asyncio.gather(processes.gateway(), processes.worker(**how))

@@ -102,7 +102,7 @@ async def test_after_the_delay_a_gateway_drains(slow_drain: Settings) -> None:
         assert await gateway.stopped() == 0
 
 
-async def test_a_native_reader_is_told_when_to_come_back_broken_and_goes_on_elsewhere(
+async def test_a_native_reader_is_told_when_to_return_broken_and_continues_elsewhere(
     slow_drain: Settings, gateway: Gateway, writing: JobSide
 ) -> None:
     writer = await writing.started()
@@ -147,9 +147,7 @@ async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
         await call.read_head()
 
 
-async def test_a_caller_who_cannot_come_back_gets_the_whole_answer_first(
-    slow_drain: Settings, writing: JobSide
-) -> None:
+async def test_a_caller_who_cannot_return_gets_the_whole_answer_first(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         writer = await writing.take()
         await writer.say("Hello")
@@ -226,7 +224,7 @@ async def test_a_stream_that_does_not_end_in_time_is_broken(slow_drain: Settings
         assert await gateway.stopped() == 0
 
 
-async def test_a_call_whose_headers_are_still_held_in_the_end_is_told_to_come_back(
+async def test_a_call_whose_headers_are_still_held_in_the_end_is_told_to_return(
     slow_drain: Settings, writing: JobSide
 ) -> None:
     async with serving(slow_drain, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:
@@ -266,7 +264,7 @@ async def test_the_caller_of_a_broken_stream_has_left_so_that_its_job_is_given_u
         assert (await writing.store.load(writer.job_id)).abandon_ms < before
 
 
-async def test_a_gateway_whose_part_has_died_does_not_go_on_half_alive(
+async def test_a_gateway_whose_part_has_died_does_not_continue_half_alive(
     slow_drain: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dies = asyncio.Event()

@@ -72,7 +72,7 @@ def proves(end: dict[str, Any], vectors: bytes) -> bool:
 # The list that OpenAI's callers get.
 
 
-async def test_inputs_come_back_as_vectors_in_their_order_with_what_they_cost(system: System) -> None:
+async def test_inputs_return_as_vectors_in_their_order_with_what_they_cost(system: System) -> None:
     answer = await system.client.post(EMBEDDINGS, body(["one", "two words", "three"]))
 
     assert answer.status == 200, answer.body
@@ -304,7 +304,7 @@ async def test_the_result_of_a_running_job_is_what_it_has_so_far(settings: Setti
     assert (listed["status"], listed["done"], len(listed["data"])) == ("running", 100, 100)
 
 
-async def test_a_drained_worker_hands_back_and_the_next_one_goes_on_behind_what_is_kept(settings: Settings) -> None:
+async def test_a_drained_worker_hands_back_and_the_next_one_continues_behind_what_is_kept(settings: Settings) -> None:
     provider, other = ControlledProvider(), ControlledProvider()
     settings = settings.model_copy(update={"drain_s": 0.0})
     inputs = [f"text {n}" for n in range(150)]

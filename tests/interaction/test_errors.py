@@ -256,7 +256,7 @@ async def test_a_model_that_is_not_served_is_told_apart_from_a_wrong_field(setti
 
 @BOTH
 @pytest.mark.usefixtures("unchanged")
-async def test_a_lane_that_is_full_says_when_to_come_back(settings: Settings, writing: JobSide, path: str) -> None:
+async def test_a_lane_that_is_full_says_when_to_return(settings: Settings, writing: JobSide, path: str) -> None:
     async with running_gateway(settings.model_copy(update={"max_depth": 1})) as gateway:
         assert (await gateway.client.post(NATIVE, BODY)).status == 202
         before = await everything(writing)

@@ -391,7 +391,7 @@ async def test_a_reader_loses_nothing_while_its_gateway_loses_its_pubsub_connect
 # How a stream may end.
 
 
-async def test_a_stream_that_is_broken_off_says_when_to_come_back_and_never_ends_properly(
+async def test_a_stream_that_is_broken_off_says_when_to_return_and_never_ends_properly(
     gateway: Gateway, running: LogWriter
 ) -> None:
     async with gateway.client.stream("GET", address(running.job_id)) as stream:

@@ -212,7 +212,7 @@ async def test_readers_of_jobs_that_are_lost_learn_it_at_once_and_links_stay_goo
                 assert await opens(job["links"]["events"], *gateways) == [200, 200, 200]
 
 
-async def test_a_job_that_is_made_again_under_its_key_never_goes_on_with_a_text_that_was_lost(
+async def test_a_job_that_is_made_again_under_its_key_never_continues_with_a_text_that_was_lost(
     apart: Settings, job_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
     provider = ControlledProvider()

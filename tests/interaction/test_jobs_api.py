@@ -43,7 +43,7 @@ async def jobs_in_lane(writing: JobSide) -> list[str]:
 # Submit and read.
 
 
-async def test_a_job_is_accepted_with_everything_a_client_needs_to_go_on(client: Client) -> None:
+async def test_a_job_is_accepted_with_everything_a_client_needs_to_continue(client: Client) -> None:
     answer = await submit(client, {**BODY, "timeout_s": 5, "metadata": {"colour": "blau 🌊"}})
     assert answer.status == 202
     assert answer.headers["content-type"] == "application/json"
@@ -475,7 +475,7 @@ async def test_a_job_is_cancelled_through_any_gateway(settings: Settings, gatewa
 # Redis away.
 
 
-async def test_without_redis_a_job_is_refused_with_a_time_to_come_back(settings: Settings, tmp_path: Path) -> None:
+async def test_without_redis_a_job_is_refused_with_a_time_to_return(settings: Settings, tmp_path: Path) -> None:
     async with running_valkey(tmp_path) as valkey:
         private = settings.model_copy(update={"redis_url": valkey.url})
         async with running_gateway(private) as gateway:

@@ -132,7 +132,7 @@ async def test_a_frozen_worker_that_wakes_up_late_writes_nothing_more(
     assert (await system.story(job_id)).types == ["queued", "started", "completed"]
 
 
-async def test_a_claim_that_merely_expired_is_renewed_and_the_job_goes_on(
+async def test_a_claim_that_merely_expired_is_renewed_and_the_job_continues(
     system: System, provider: ControlledProvider
 ) -> None:
     async with running_worker(system.settings):
@@ -148,7 +148,7 @@ async def test_a_claim_that_merely_expired_is_renewed_and_the_job_goes_on(
     assert len(provider.calls) == 1
 
 
-async def test_a_job_that_its_own_worker_takes_again_goes_on(system: System, provider: ControlledProvider) -> None:
+async def test_a_job_that_its_own_worker_takes_again_continues(system: System, provider: ControlledProvider) -> None:
     """Redis was away for longer than the lease, and the next take comes before the next beat."""
     async with running_worker(system.settings.model_copy(update={"lease_s": LONG_S})):
         job_id = await system.submit()
@@ -196,7 +196,7 @@ async def test_a_claim_that_another_worker_holds_ends_the_execution(
     assert (await system.job(job_id)).status is State.RUNNING
 
 
-async def test_a_running_job_that_the_queue_has_lost_goes_on(system: System, provider: ControlledProvider) -> None:
+async def test_a_running_job_that_the_queue_has_lost_continues(system: System, provider: ControlledProvider) -> None:
     async with running_worker(system.settings):
         job_id = await system.submit()
         call = await provider.call()
@@ -230,7 +230,7 @@ async def test_a_job_whose_workers_died_at_the_same_place_fails(system: System, 
     assert await system.queue_keys(job_id) == []
 
 
-async def test_a_job_whose_workers_died_at_different_places_goes_on(
+async def test_a_job_whose_workers_died_at_different_places_continues(
     system: System, provider: ControlledProvider
 ) -> None:
     job_id = await system.submit()

@@ -46,7 +46,7 @@ async def tokens(url: str, *messages: dict[str, str]) -> list[str]:
         await provider.close()
 
 
-async def test_it_goes_on_with_an_answer_that_broke_off(url: str) -> None:
+async def test_it_continues_with_an_answer_that_broke_off(url: str) -> None:
     whole = await tokens(url, QUESTION)
     assert len(whole) > 12
 

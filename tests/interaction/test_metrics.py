@@ -167,7 +167,7 @@ async def test_requests_are_counted_by_the_template_of_their_route(system: Syste
     assert series("http_response_seconds_count", method="other", route="/v1/jobs", status="4xx") == 1
 
 
-async def test_readers_are_counted_while_they_read_and_when_they_come_back(system: System) -> None:
+async def test_readers_are_counted_while_they_read_and_when_they_return(system: System) -> None:
     job_id = await system.submit()
     async with system.reading(job_id) as read:
         await read()

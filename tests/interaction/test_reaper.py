@@ -159,7 +159,7 @@ async def test_an_abandoned_job_that_waits_is_cancelled_as_abandoned(system: Sys
     assert (story.types, story.code) == (["queued", "cancelled"], "abandoned")
 
 
-async def test_a_caller_that_comes_back_in_time_keeps_its_job(system: System) -> None:
+async def test_a_caller_that_returns_in_time_keeps_its_job(system: System) -> None:
     provider = ControlledProvider()
     async with running_worker(system.settings, provider):
         kept, abandoned = [await system.submit(model=model) for model in ("kept", "abandoned")]

@@ -51,7 +51,7 @@ async def forget(valkey: EmbeddedValkey, tmp_path: Path) -> None:
     await valkey.start()
 
 
-async def test_jobs_that_the_queue_forgot_are_run_and_a_running_one_goes_on(
+async def test_jobs_that_the_queue_forgot_are_run_and_a_running_one_continues(
     system: System, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
     provider = ControlledProvider(on_call=lambda call: None if call.model == "running" else call.end())

@@ -286,7 +286,7 @@ async def test_a_prompt_without_tools_is_not_recorded(client: Client, writing: J
     assert await writing.client.keys(f"{writing.keys.prefix}:*prompt*") == []
 
 
-async def test_the_state_of_another_tenants_job_never_comes_back(client: Client, writing: JobSide) -> None:
+async def test_the_state_of_another_tenants_job_never_returns(client: Client, writing: JobSide) -> None:
     first = await thinking(client, writing)
     items = [bare(item) for item in await output_of(client, first)]
 

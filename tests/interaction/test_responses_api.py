@@ -483,7 +483,7 @@ async def test_a_job_of_another_dialect_can_be_read_as_a_response(client: Client
 # Conversations.
 
 
-async def test_a_response_goes_on_where_the_previous_one_ended(client: Client, writing: JobSide) -> None:
+async def test_a_response_continues_where_the_previous_one_ended(client: Client, writing: JobSide) -> None:
     call = {"index": 0, "id": "call_a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     first = await answered(client, writing, "I look.", {"tool_calls": [call]}, instructions="Be brief.")
     output = {"type": "function_call_output", "call_id": "call_a", "output": "42"}
@@ -517,7 +517,7 @@ async def test_items_of_earlier_responses_may_be_referred_to(client: Client, wri
     assert error_of(refused) == (400, "invalid_request", "input[1].id")
 
 
-async def test_only_a_stored_response_that_is_over_and_ones_own_can_be_gone_on_from(
+async def test_only_a_stored_response_that_is_over_and_ones_own_can_be_continued_from(
     client: Client, writing: JobSide
 ) -> None:
     running = await created(client, writing)
@@ -604,7 +604,7 @@ async def test_wrong_methods_keys_and_addresses_are_told_in_openais_envelope(cli
     assert error_of(await client.as_("sk-nobody").post(RESPONSES, BODY))[:2] == (401, "invalid_api_key")
 
 
-async def test_a_draining_gateway_lets_readers_go_who_can_come_back_and_takes_no_more(
+async def test_a_draining_gateway_lets_readers_go_who_can_return_and_takes_no_more(
     client: Client, gateway: Gateway, writing: JobSide
 ) -> None:
     writer = await created(client, writing)

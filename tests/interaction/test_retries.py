@@ -152,7 +152,7 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(
     assert story.types == ["queued", "started", "cancelled"]
 
 
-async def test_a_broken_stream_goes_on_in_mid_sentence(system: System, provider: ControlledProvider) -> None:
+async def test_a_broken_stream_continues_in_mid_sentence(system: System, provider: ControlledProvider) -> None:
     async with running_worker(system.settings, provider):
         job_id = await system.submit(ask(max_tokens=9))
         await fail_first(provider, "There ", "are ", "sev")
@@ -172,7 +172,7 @@ async def test_a_broken_stream_goes_on_in_mid_sentence(system: System, provider:
     }
 
 
-async def test_an_answer_goes_on_again_and_again(system: System, provider: ControlledProvider) -> None:
+async def test_an_answer_continues_again_and_again(system: System, provider: ControlledProvider) -> None:
     async with running_worker(system.settings, provider):
         job_id = await system.submit()
         await fail_first(provider, "a")
@@ -214,7 +214,7 @@ async def test_arguments_of_tool_calls_are_never_spliced(system: System, provide
 
 
 @pytest.mark.parametrize("by", ["request", "settings", "provider"])
-async def test_a_stream_is_rolled_back_where_it_is_not_to_go_on_or_cannot(
+async def test_a_stream_is_rolled_back_where_it_is_not_to_continue_or_cannot(
     system: System, provider: ControlledProvider, by: str
 ) -> None:
     changes: dict[str, dict[str, Any]] = {
@@ -269,7 +269,7 @@ async def test_a_lost_workers_answer_follows_the_same_policy(
 
 
 @pytest.mark.parametrize("cause", [Drained("The worker was stopped."), LogBehind("Redis has forgotten it.")], ids=repr)
-async def test_an_answer_that_was_left_and_must_not_go_on_ends_with_the_reason(
+async def test_an_answer_that_was_left_and_must_not_continue_ends_with_the_reason(
     system: System, provider: ControlledProvider, cause: Interrupted
 ) -> None:
     job_id = await system.submit(ask(on_stream_failure="fail"))
@@ -283,7 +283,7 @@ async def test_an_answer_that_was_left_and_must_not_go_on_ends_with_the_reason(
     assert provider.calls == []
 
 
-async def test_what_a_late_writer_adds_before_the_next_begin_is_gone_on_from(
+async def test_what_a_late_writer_adds_before_the_next_begin_is_continued_from(
     system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await system.submit()

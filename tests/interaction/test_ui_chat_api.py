@@ -141,7 +141,7 @@ async def test_what_the_system_says_comes_first(client: Client, writing: JobSide
     }
 
 
-async def test_an_answer_to_a_tools_result_goes_on_with_its_message(client: Client, writing: JobSide) -> None:
+async def test_an_answer_to_a_tools_result_continues_with_its_message(client: Client, writing: JobSide) -> None:
     call = {"type": "tool-look", "toolCallId": "t1", "state": "output-available", "input": {}, "output": "sunny"}
     history = [message("Weather?"), {"id": "a1", "role": "assistant", "parts": [call]}]
     async with client.calling(POST, asks(*history)) as answering:
@@ -254,7 +254,7 @@ async def test_a_page_that_is_closed_stops_nothing(gateway: Gateway, client: Cli
     assert (await writing.store.load(writer.job_id)).abandon_ms == 0
 
 
-async def test_after_the_end_there_is_nothing_to_come_back_to(client: Client, writing: JobSide) -> None:
+async def test_after_the_end_there_is_nothing_to_return_to(client: Client, writing: JobSide) -> None:
     assert (await client.get(STREAM)).status == 204
     assert "x-tailrace-job" not in (await client.get(STREAM)).headers
     await answer(client, writing, asks(), "Hi.")
@@ -319,7 +319,7 @@ async def test_a_stream_that_must_be_let_go_never_ends_properly(
         assert call.complete is False
 
 
-async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_back(
+async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_return(
     gateway: Gateway, client: Client, writing: JobSide
 ) -> None:
     async with client.calling(POST, asks()) as call:
@@ -331,7 +331,7 @@ async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_come_bac
     assert (refused.status, refused.body, refused.headers["retry-after"]) == (503, b"We close.", "2")
 
 
-async def test_an_answer_that_redis_forgot_is_told_to_come_back(client: Client, writing: JobSide) -> None:
+async def test_an_answer_that_redis_forgot_is_told_to_return(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks()) as call:
         keys = writing.keys.job((await writing.take()).job_id)
         await writing.client.delete(keys.record, keys.log, keys.request)
@@ -458,7 +458,7 @@ async def test_the_thoughts_that_led_to_words_are_kept_with_them(client: Client,
     }
 
 
-async def test_a_conversation_in_the_form_of_an_earlier_version_goes_on(client: Client, writing: JobSide) -> None:
+async def test_a_conversation_in_the_form_of_an_earlier_version_continues(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, news(message("One?"))) as call:
         writer = await writing.take()
         await writer.say({"content": [{"type": "text", "text": "O"}]}, {"tool_calls": [None]}, {"content": "ne."})

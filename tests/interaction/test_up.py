@@ -296,7 +296,7 @@ async def test_ctrl_c_stops_every_gateway(tmp_path: Path) -> None:
         assert "part.died" not in site.command.said
 
 
-async def test_a_second_one_in_the_same_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+async def test_a_second_one_in_the_same_folder_is_refused_and_the_first_continues(tmp_path: Path) -> None:
     async with up(tmp_path) as site:
         second = await Command.run("up", env=environment(tmp_path))
         assert await second.ended() == 2

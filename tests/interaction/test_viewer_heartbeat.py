@@ -148,7 +148,7 @@ async def test_one_of_two_gateways_may_lose_its_readers(settings: Settings, writ
 
 
 @pytest.mark.usefixtures("quick_signs")
-async def test_while_readers_are_there_the_lease_goes_on(
+async def test_while_readers_are_there_the_lease_continues(
     heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     async with readers_of(heartbeat, job):
@@ -162,7 +162,7 @@ async def _is_later(writing: JobSide, job: LogWriter, than_ms: int) -> bool:
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_of_a_job_that_goes_on_anyway_nothing_is_told_in_a_hurry(
+async def test_of_a_job_that_continues_anyway_nothing_is_told_in_a_hurry(
     services: Services, heartbeat: ViewerHeartbeat, writing: JobSide
 ) -> None:
     job = await started(writing, abandonment=Abandonment())
@@ -234,7 +234,7 @@ async def test_a_reader_whose_request_is_cancelled_has_left_too(
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_whom_the_gateway_lets_go_has_a_lease_to_come_back(
+async def test_whom_the_gateway_releases_has_a_lease_to_return(
     services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     """A deploy must not cancel jobs that have readers."""
@@ -247,7 +247,7 @@ async def test_whom_the_gateway_lets_go_has_a_lease_to_come_back(
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_caller_who_can_not_come_back_has_left(
+async def test_a_caller_who_can_not_return_has_left(
     heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     async with heartbeat.reader(job.job_id, START, abandonable=True, resumable=False) as reader:
@@ -289,7 +289,7 @@ async def test_many_readers_are_told_of_in_batches(
 
 
 @pytest.mark.usefixtures("quick_signs")
-async def test_a_lost_redis_ends_nothing_and_the_signs_go_on_when_it_is_back(
+async def test_a_lost_redis_ends_nothing_and_the_signs_continue_when_it_is_back(
     settings: Settings, tmp_path: Path
 ) -> None:
     async with running_valkey(tmp_path) as valkey:

@@ -320,7 +320,7 @@ async def test_a_job_whose_time_was_over_before_it_was_taken_expires_without_bei
 # Jobs that can't be run.
 
 
-async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_goes_on(system: System) -> None:
+async def test_a_job_that_this_version_cannot_read_fails_and_the_worker_continues(system: System) -> None:
     core = system.core
     newer, kind, garbage, no_object, gone, fine = [await system.submit(model=name) for name in "abcdef"]
     await system.write(newer, v=2)
@@ -439,7 +439,7 @@ async def test_a_job_that_was_made_but_never_released_runs_by_itself(system: Sys
 # Defects.
 
 
-async def test_a_defect_in_the_code_ends_the_job_as_internal_error_and_the_worker_goes_on(system: System) -> None:
+async def test_a_defect_in_the_code_ends_the_job_as_internal_error_and_the_worker_continues(system: System) -> None:
     def on_call(call: Call) -> None:
         if call.model == "defect":
             call.say("a", "b")

@@ -28,8 +28,8 @@ async def test_the_process_for_large_bodies_weighs_as_much_as_the_readme_says() 
     weight = await weigh_child()
 
     assert weight.is_as_told, weight
-    told = f"has {CHILD_KIB // 1024} MiB by itself, and up to {CHILD_PEAK_KIB // 1024} MiB while it decodes a megabyte"
-    assert told in " ".join(DOCS.split())
+    claim = f"has {CHILD_KIB // 1024} MiB by itself, and up to {CHILD_PEAK_KIB // 1024} MiB while it decodes a megabyte"
+    assert claim in " ".join(DOCS.split())
 
 
 def test_the_readme_has_the_weights() -> None:

@@ -137,7 +137,7 @@ def test_events_are_numbered_without_a_gap(
 
 
 @given(options, deltas, ends, st.integers(0, 40), st.integers(0, 40))
-def test_a_stream_cut_twice_goes_on_with_exactly_the_rest(
+def test_a_stream_cut_twice_continues_with_exactly_the_rest(
     options: ResponseOptions, deltas: list[dict[str, Any]], ends: list[Event], first: int, second: int
 ) -> None:
     events = log_of(deltas, *ends)

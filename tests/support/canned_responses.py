@@ -1,4 +1,4 @@
-"""A gateway that is only a socket with canned answers, for the client's tests.
+"""A gateway that is only a socket with prepared answers, for the client's tests.
 
 It plays one answer for each connection to any request, and can break off at places at which a real one would not. Not
 here: a real gateway's behaviour.
@@ -19,11 +19,17 @@ _CLOSE = "Connection: close"  # each answer has a connection of its own
 def answer(status: int, body: object = b"", *headers: str, kind: str = "application/json") -> bytes:
     """Return a whole answer."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status} Canned", f"Content-Type: {kind}", f"Content-Length: {len(content)}", _CLOSE, *headers]
+    lines = [
+        f"HTTP/1.1 {status} Prepared",
+        f"Content-Type: {kind}",
+        f"Content-Length: {len(content)}",
+        _CLOSE,
+        *headers,
+    ]
     return "\r\n".join([*lines, "", ""]).encode() + content
 
 
-def problem(status: int, detail: str, *headers: str, code: str = "canned") -> bytes:
+def problem(status: int, detail: str, *headers: str, code: str = "prepared") -> bytes:
     """Return an error, as problem+json."""
     return answer(status, {"detail": detail, "code": code}, *headers, kind="application/problem+json")
 

@@ -110,7 +110,7 @@ class TestListen:
 
 
 class TestDrain:
-    async def test_a_signal_breaks_off_readers_that_can_come_back_and_waits_for_the_others(self) -> None:
+    async def test_a_signal_breaks_off_readers_that_can_return_and_waits_for_the_others(self) -> None:
         hub = Hub(True, False, True)
         gateway = Gateway(hub)
         gateway.stop.set()

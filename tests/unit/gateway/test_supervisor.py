@@ -164,7 +164,7 @@ async def test_when_a_part_cannot_start_those_before_it_are_stopped_and_the_erro
     assert diary[-1] == "below stopped"
 
 
-async def test_a_part_that_can_be_missed_may_fail_and_the_others_go_on() -> None:
+async def test_a_part_that_can_be_missed_may_fail_and_the_others_continue() -> None:
     diary: list[str] = []
     async with Supervisor(SystemClock()) as supervisor:
         with pytest.raises(StartupError):

@@ -28,7 +28,7 @@ def said(request: dict[str, Any], count: int, script: WireScript = SCRIPT) -> li
 
 
 @pytest.mark.parametrize("count", range(31))
-def test_it_goes_on_at_exactly_the_token_after_the_beginning(count: int) -> None:
+def test_it_continues_at_exactly_the_token_after_the_beginning(count: int) -> None:
     request = continued("".join(TOKENS[:count]))
 
     assert begun(request, SCRIPT, HOW) == count

@@ -112,7 +112,7 @@ def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
     assert spec.abandonment == Abandonment(CANCEL, VIEWER_LEASE_S, 5)
 
 
-def test_a_response_in_the_background_goes_on_without_a_reader() -> None:
+def test_a_response_in_the_background_continues_without_a_reader() -> None:
     assert response({}, background=True).abandonment == Abandonment()
     assert response({}, background=True).viewer == GATEWAY
     assert response({}, background=True, streaming=False).viewer is None

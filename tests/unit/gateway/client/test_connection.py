@@ -1,6 +1,6 @@
 """Test the connection to a gateway: its retries, the failures that end it, and its messages meanwhile.
 
-The gateway is a socket that plays canned answers; time passes only while the connection waits.
+The gateway is a socket that plays prepared answers; time passes only while the connection waits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ RETRY_S = 60.0
 
 
 class Scene:
-    """Hold a canned gateway, a connection to it, and the time. `waited` and `notes` record the connection's steps."""
+    """Hold a gateway with prepared answers, a connection, and the time. `waited` and `notes` record its steps."""
 
     def __init__(self, answers: Sequence[bytes], before_s: float) -> None:
         self.gateway = CannedGateway(answers)
@@ -69,7 +69,7 @@ def ids(scene: Scene, cursor: EventId = START) -> list[str | None]:
     return [event.id for event in scene.connection.events(JOB, cursor)]
 
 
-def test_events_go_on_where_a_connection_broke(stage: Stage) -> None:
+def test_events_continue_where_a_connection_broke(stage: Stage) -> None:
     scene = stage(stream(delta(1), delta(2)), stream(delta(3), END, ends=True))
 
     assert ids(scene, EventId(0, 1)) == ["1-1", "1-2", "1-3", "1-9"]
@@ -97,7 +97,7 @@ def test_a_gap_does_not_move_the_cursor(stage: Stage) -> None:
     assert scene.gateway.header("Last-Event-ID") == ["0-0", "1-5", "1-5"]
 
 
-def test_the_gateway_says_when_to_come_back(stage: Stage) -> None:
+def test_the_gateway_says_when_to_return(stage: Stage) -> None:
     scene = stage(stream(delta(1), FAREWELL), problem(503, "No.", "Retry-After: 3"), stream(END))
 
     assert ids(scene) == ["1-1", "1-9"]
@@ -178,7 +178,7 @@ def test_what_does_not_pass_is_given_up_with_the_gateways_own_sentence(stage: St
 
 
 @pytest.mark.parametrize(
-    ("canned", "code", "sentence"),
+    ("answered", "code", "sentence"),
     [
         (problem(404, "There is no job.", code="job_not_found"), "job_not_found", "There is no job."),
         (
@@ -193,9 +193,11 @@ def test_what_does_not_pass_is_given_up_with_the_gateways_own_sentence(stage: St
         (answer(403, {"detail": 1, "code": 2}), None, " answered with 403; is TAILRACE_URL right?"),
     ],
 )
-def test_a_refusal_is_told_as_the_gateway_told_it(stage: Stage, canned: bytes, code: str | None, sentence: str) -> None:
+def test_a_refusal_is_told_as_the_gateway_told_it(
+    stage: Stage, answered: bytes, code: str | None, sentence: str
+) -> None:
     with pytest.raises(GatewayRefused) as refused:
-        stage(canned).connection.cancel(JOB)
+        stage(answered).connection.cancel(JOB)
 
     assert str(refused.value).endswith(sentence)
     assert refused.value.reported_code == code

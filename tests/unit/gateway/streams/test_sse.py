@@ -127,7 +127,7 @@ async def test_a_broken_stream_has_no_proper_end(error: Exception) -> None:
     assert not caller.complete
 
 
-async def test_a_native_reader_is_told_when_to_come_back_before_its_stream_is_broken() -> None:
+async def test_a_native_reader_is_told_when_to_return_before_its_stream_is_broken() -> None:
     waits = set()
     for _ in range(20):
         caller = Caller()

@@ -311,7 +311,7 @@ def test_a_cursor_inside_what_is_left_of_a_log_needs_no_gap() -> None:
     assert subscriber.take() == frame(1, 6)
 
 
-def test_events_that_redis_forgot_are_a_gap_though_a_later_execution_has_gone_on() -> None:
+def test_events_that_redis_forgot_are_a_gap_though_a_later_execution_has_continued() -> None:
     """Report a gap: by its rollback the text would be whole, but the reader would have events that no log holds."""
     subscriber = Subscriber(EventId(1, 9), max_bytes=ROOM)
     again = [frame(0, 1), entry(1, 1, 3), entry(2, 1, 2)]

@@ -158,7 +158,7 @@ def test_a_problem_names_the_field_that_is_to_blame() -> None:
     assert "param" not in problem_of(BadCursor("This is not a cursor."))
 
 
-def test_a_problem_tells_when_to_come_back_where_the_provider_said_so() -> None:
+def test_a_problem_tells_when_to_return_where_the_provider_said_so() -> None:
     slow = ProviderRefused("Slow down.", code="rate_limit_exceeded", retry_after_s=7.0)
 
     assert problem_of(slow)["retry_after_s"] == 7.0

@@ -70,7 +70,7 @@ def test_fields_that_nobody_knows_and_ids_that_can_be_none_are_left_out() -> Non
     assert reader.retry_ms is None
 
 
-def test_the_time_to_come_back_needs_no_event() -> None:
+def test_the_time_to_return_needs_no_event() -> None:
     reader = EventReader(MUCH)
 
     assert reader.feed(b"retry: 1234\n\n") == []

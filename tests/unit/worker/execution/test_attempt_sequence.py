@@ -54,7 +54,7 @@ LATE = ProviderTimeout("Late.")
 
 
 class Running:
-    """Stand for an execution: it ends as told, unless it was stopped."""
+    """Stand for an execution: it ends as the test says, unless it was stopped."""
 
     left_s = 100.0
     shown = 0

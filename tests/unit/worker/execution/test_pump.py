@@ -153,7 +153,7 @@ async def test_a_frame_that_is_larger_than_an_entry_may_be_goes_alone() -> None:
 # Back-pressure.
 
 
-async def test_put_waits_while_the_outbox_is_full_and_goes_on_when_there_is_room() -> None:
+async def test_put_waits_while_the_outbox_is_full_and_continues_when_there_is_room() -> None:
     bench = Bench(max_bytes=4 * KIB)
     await bench.put(text_of(2 * KIB))
 
@@ -213,7 +213,7 @@ async def test_a_verdict_is_told_once_and_nothing_more_is_taken(verdict: StopRea
     assert bench.outbox.seq == 2
 
 
-async def test_a_verdict_lets_go_whoever_waits() -> None:
+async def test_a_verdict_releases_whoever_waits() -> None:
     bench = Bench(max_bytes=4 * KIB)
     putting = await settled(bench.put(text_of(8 * KIB)))
     flushing = await settled(bench.outbox.flushed())

@@ -25,13 +25,13 @@ SAID = received({"content": "There are "}, {"content": "sev"})
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_text_can_be_gone_on_with_where_the_provider_can(how: Continuation) -> None:
+def test_a_text_can_be_continued_with_where_the_provider_can(how: Continuation) -> None:
     assert can_continue(ASKED, SAID, how)
     assert can_continue({**ASKED, "n": 1, "response_format": {"type": "text"}, "tools": [{}]}, SAID, how)
     assert can_continue(ASKED, received({"content": "a", "logprobs": {"content": [{"token": "a"}]}}), how)
 
 
-def test_a_provider_that_cannot_go_on_is_not_asked_to() -> None:
+def test_a_provider_that_cannot_continue_is_not_asked_to() -> None:
     assert not can_continue(ASKED, SAID, Continuation.NONE)
 
 
@@ -64,7 +64,7 @@ def test_what_is_no_plain_text_is_never_spliced(delta: dict[str, Any]) -> None:
     ],
     ids=str,
 )
-def test_an_answer_that_could_not_be_put_together_is_not_gone_on_with(fields: dict[str, Any]) -> None:
+def test_an_answer_that_could_not_be_put_together_is_not_continued_with(fields: dict[str, Any]) -> None:
     assert not can_continue({**ASKED, **fields}, SAID, Continuation.PREFILL)
 
 
@@ -123,7 +123,7 @@ def test_a_limit_that_is_none_limits_nothing() -> None:
     assert not limit_is_reached(odd, SAID)
 
 
-def test_a_tally_that_goes_on_proves_what_one_from_the_start_does() -> None:
+def test_a_tally_that_continues_proves_what_one_from_the_start_does() -> None:
     whole, begun = StreamDigest(), received({"content": "a"})
     rest = begun.continued()
     for digest, deltas in ((whole, ("a", "b")), (rest, ("b",))):

@@ -107,7 +107,7 @@ def test_garbage_of_two_targets_is_an_accident_of_each() -> None:
     )
 
 
-def test_a_provider_that_refuses_to_go_on_may_answer_anew() -> None:
+def test_a_provider_that_refuses_to_continue_may_answer_anew() -> None:
     refused = failure(refusal("invalid_request"), able=range(0), shown=7)
 
     assert decide(replace(refused, of_the_rest=True), Progress(), BUDGET, 0) == RetryDecision(
@@ -195,7 +195,7 @@ def test_what_is_taken_back_has_its_budget() -> None:
     assert decide(begun, Progress(discarded_tokens=41), BUDGET, 0) is None
 
 
-def test_what_is_gone_on_with_costs_nothing_again() -> None:
+def test_what_is_continued_with_costs_nothing_again() -> None:
     assert decide(failure(shown=1_000), Progress(discarded_tokens=100), BUDGET, 0) is not None
 
 

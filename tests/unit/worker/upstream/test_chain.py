@@ -227,7 +227,7 @@ async def test_what_is_no_token_does_not_end_a_silence(empty: Chunk, pass_time: 
         await ending(reading)
 
 
-async def test_tokens_that_come_in_time_go_on_for_ever(pass_time: Callable[[float], None]) -> None:
+async def test_tokens_that_come_in_time_continue_for_ever(pass_time: Callable[[float], None]) -> None:
     provider = StubProvider()
     reading = asyncio.create_task(read(provider))
     for _ in range(20):

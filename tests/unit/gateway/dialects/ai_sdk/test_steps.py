@@ -95,7 +95,7 @@ class TestState:
         ]
 
     @pytest.mark.parametrize("name", ["callProviderMetadata", "resultProviderMetadata"])
-    def test_the_further_fields_of_a_call_come_back_onto_it(self, name: str) -> None:
+    def test_the_further_fields_of_a_call_return_onto_it(self, name: str) -> None:
         extra = {"extra_content": SIGNATURE, "function": {"strict": True, "name": "other"}, "id": "c9", "custom": {}}
         part = tool("output-available", output="x", **{name: {"tailrace": extra, "openai": {"itemId": "i"}}})
 

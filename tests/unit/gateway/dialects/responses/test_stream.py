@@ -305,7 +305,7 @@ class TestForgottenEvents:
         assert frames[0]["code"] == "gap"
         assert frames[0]["sequence_number"] > seen
 
-    def test_who_has_seen_only_events_that_are_left_goes_on(self) -> None:
+    def test_who_has_seen_only_events_that_are_left_continues(self) -> None:
         seen = self.last_number(*self.LEFT)
 
         frames = reported(*self.LEFT, *self.AGAIN, after=seen)
@@ -314,7 +314,7 @@ class TestForgottenEvents:
         assert frames[0]["sequence_number"] > seen
         assert frames[-1]["response"]["output"][0]["content"][0]["text"] == "Help!"
 
-    def test_who_has_seen_the_events_that_followed_goes_on_after_any_of_them(self) -> None:
+    def test_who_has_seen_the_events_that_followed_continues_after_any_of_them(self) -> None:
         frames = reported(*self.LEFT, *self.AGAIN)
         numbers = [frame["sequence_number"] for frame in frames]
         assert numbers == sorted(set(numbers))

@@ -208,7 +208,7 @@ class TestCalls:
 
 
 class TestCustomTools:
-    def test_a_custom_tool_that_was_offered_as_a_function_comes_back_as_a_custom_call(self) -> None:
+    def test_a_custom_tool_that_was_offered_as_a_function_returns_as_a_custom_call(self) -> None:
         frames = written(
             calls(call(0, "a", "patch", '{"inp')),
             calls(more(0, 'ut":"one\\')),
