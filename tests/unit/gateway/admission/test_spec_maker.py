@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from gateway.admission.job_request import JobRequest
+from gateway.admission.kinds import ADMITTED_KINDS, KindAdmission
 from gateway.admission.limits import Limits
 from gateway.admission.request_options import RequestOptions
+from gateway.admission.spec_maker import SpecMaker
 from shared.model.errors import InvalidRequest, ModelNotFound, RequestError
 from shared.model.jobs import VIEWER_LEASE_S, Abandonment, JobSpec
-from shared.model.kinds import EMBEDDINGS
+from shared.model.kinds import EMBEDDINGS, KindSpec, ResultForm
 from shared.model.routes import OnStreamFailure
 from tests.unit.gateway.admission.specs import (
     ALICE,
@@ -373,3 +375,17 @@ def test_only_what_is_not_to_be_stored_is_kept_briefly(store: dict[str, bool], k
     answered = respond(store, None, options=RequestOptions(), kept=store)
 
     assert [answered.keep_s, native({**BODY, **store}).keep_s, chat({**BODY, **store}).keep_s] == [keep_s] * 3
+
+
+def read_words(_: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Read the input of a kind without a provider: any."""
+    return request
+
+
+def test_all_names_in_the_input_of_a_kind_without_a_provider_are_its_own() -> None:
+    alone = KindSpec("alone", ResultForm.VALUE, streams_text=False, calls_provider=False)
+    maker = SpecMaker(LIMITS, GATEWAY, ADMITTED_KINDS.adding(KindAdmission(alone, read_words)))
+    call = JobRequest("tasks.alone", {"lane": 7}, {"lane": 7}, RequestOptions(), kind="alone")
+
+    spec = maker.admit(call, ALICE, JOB)
+    assert (spec.model, json.loads(spec.request)) == ("", {"lane": 7})
