@@ -13,7 +13,7 @@ from gateway.admission.strict_models import StrictModels
 from gateway.http.middleware import current_request_id
 from shared.model.jobs import Job, JobSpec, new_job_id
 from shared.process.clock import Clock
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.memory_watch import MemoryWatch
 from shared.store.queue import Queue
 from shared.store.queue_admission import QueueAdmission
@@ -26,7 +26,7 @@ class Admission:
 
     def __init__(
         self,
-        store: Store,
+        store: JobRecords,
         queue: Queue,
         queue_admission: QueueAdmission,
         clock: Clock,

@@ -10,7 +10,7 @@ import structlog
 from shared.model.errors import JobNotFound, TooManyBytes
 from shared.model.jobs import Job, JobSpec
 from shared.model.tenant_bounds import TenantBounds
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.queue_admission import Admitted, QueueAdmission
 
@@ -22,7 +22,7 @@ class Intake:
 
     def __init__(
         self,
-        store: Store,
+        store: JobRecords,
         queue: Queue,
         queue_admission: QueueAdmission,
         *,

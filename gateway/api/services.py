@@ -23,7 +23,7 @@ from shared.process.clock import Clock
 from shared.store.catalog import ModelCatalog
 from shared.store.conversations import Conversations
 from shared.store.dead_letters import DeadLetters
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.prompts import Prompts
 from shared.store.queue import Queue
 from shared.store.queue_admission import QueueAdmission
@@ -40,7 +40,7 @@ class Services:
 
     settings: Settings
     clock: Clock
-    store: Store
+    store: JobRecords
     results: Results
     conversations: Conversations
     prompts: Prompts

@@ -15,7 +15,7 @@ from shared.store.client import Client, open_client, warm
 from shared.store.dead_letters import DeadLetters
 from shared.store.executions import Executions
 from shared.store.fleet_metrics import Fleet
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.keys import Keys
 from shared.store.queue import Queue
 from shared.store.queue_admission import QueueAdmission
@@ -44,7 +44,7 @@ class Backend:
 
     clients: Clients
     keys: Keys
-    store: Store
+    store: JobRecords
     executions: Executions
     queue: Queue
     queue_admission: QueueAdmission
@@ -114,7 +114,7 @@ def _build(settings: Settings, metrics: Metrics, clients: Clients) -> Backend:
     return Backend(
         clients=clients,
         keys=keys,
-        store=Store(
+        store=JobRecords(
             clients.jobs,
             keys,
             retention_s=settings.retention_s,

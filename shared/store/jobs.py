@@ -46,7 +46,7 @@ class Created(NamedTuple):
     new: bool
 
 
-class Store:
+class JobRecords:
     """The records of all jobs."""
 
     def __init__(

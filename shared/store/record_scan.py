@@ -13,7 +13,7 @@ from shared.model.bounds import SCAN_PAGE
 from shared.model.errors import BrokenJob
 from shared.model.jobs import Job, Listing, Place
 from shared.store.job_records import readable
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.keys import Keys
 from shared.store.queue_admission import LATE_END_MS
 from shared.store.reconcile_marker import ReconcileMarker
@@ -29,7 +29,7 @@ class ScannedRecords(NamedTuple):
 class RecordScan:
     """Reads the records of all jobs, page by page."""
 
-    def __init__(self, client: Redis, keys: Keys, store: Store, *, retention_s: float, listed_s: float) -> None:
+    def __init__(self, client: Redis, keys: Keys, store: JobRecords, *, retention_s: float, listed_s: float) -> None:
         """An Idempotency-Key counts for `retention_s`; a job is listed for `listed_s` after its end."""
         self.marker = ReconcileMarker(client, keys)
         self._client = client

@@ -5,15 +5,15 @@ from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.lifecycle import State
 from shared.store.answers import FinishAnswer, Written
 from shared.store.executions import Execution, Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.telemetry.metrics import Cells, Count, Metrics
 from tests.support.core import RETENTION_S, Core, make_spec
 
 
-def counting_store(core: Core) -> tuple[Store, Executions, Metrics]:
+def counting_store(core: Core) -> tuple[JobRecords, Executions, Metrics]:
     """Return the stores of a process that has just begun to count."""
     metrics = Metrics()
-    store = Store(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics)
+    store = JobRecords(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics)
     return store, Executions(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics), metrics
 
 

@@ -13,7 +13,7 @@ from shared.model.tenant_bounds import TenantBounds
 from shared.store.answers import AppendAnswer, Written
 from shared.store.conversations import Conversations
 from shared.store.executions import Execution
-from shared.store.jobs import Created, Store
+from shared.store.jobs import Created, JobRecords
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
 from tests.support.core import RETENTION_S, Core, frames_of, make_spec
@@ -60,7 +60,7 @@ async def expire(core: Core, job_id: str, *, tenant: str = "alice") -> None:
 
 async def test_a_job_too_many_is_refused_by_name_and_stores_nothing(core: Core) -> None:
     metrics, bounds = Metrics(), TenantBounds(bytes=20 * STEP)
-    store = Store(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics)
+    store = JobRecords(core.client, core.keys, retention_s=RETENTION_S, metrics=metrics)
     await create(core, size=8 * STEP)
     before = set(await core.client.keys(f"{core.keys.prefix}:*"))
     with pytest.raises(TooManyBytes, match=r"327680 bytes \(max_bytes_per_tenant\)"):

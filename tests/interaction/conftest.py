@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from shared.config.settings import Settings
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.server_check import RedisServer, server_of
 from tests.support.client import Client
@@ -38,8 +38,8 @@ async def writing(settings: Settings) -> AsyncIterator[JobSide]:
 def an_old_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run's Valkey may be younger than a test's lease: to the workers of this process it is not."""
 
-    async def aged(side: Queue | Store) -> RedisServer:
+    async def aged(side: Queue | JobRecords) -> RedisServer:
         return replace(await server_of(side._client), up_s=86_400.0)
 
-    for side in (Queue, Store):
+    for side in (Queue, JobRecords):
         monkeypatch.setattr(side, "server", aged)

@@ -18,7 +18,7 @@ from shared.model.events import EventType
 from shared.model.jobs import VIEWER_LEASE_S
 from shared.model.lifecycle import State
 from shared.process.child import start_child
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.server_check import RedisServer, server_of
 from tests.support.client import TIMEOUT_S, Client, Response
@@ -432,7 +432,7 @@ async def test_a_caller_of_a_background_response_who_does_not_read_it_is_no_view
 def aged(up_s: float) -> Any:
     """Return a function that describes a server that has been up for so long."""
 
-    async def server(side: Queue | Store) -> RedisServer:
+    async def server(side: Queue | JobRecords) -> RedisServer:
         return replace(await server_of(side._client), up_s=up_s)
 
     return server
@@ -442,7 +442,7 @@ def aged(up_s: float) -> Any:
 async def test_on_a_server_that_has_just_returned_viewers_first_have_a_lease(
     system: System, monkeypatch: pytest.MonkeyPatch, up_s: float
 ) -> None:
-    for side in (Queue, Store):
+    for side in (Queue, JobRecords):
         monkeypatch.setattr(side, "server", aged(up_s))
     settings = system.settings.model_copy(update={"lease_s": 0.5})
     job_id = await system.submit(native())

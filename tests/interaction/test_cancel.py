@@ -14,7 +14,7 @@ from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.answers import StopReason
 from shared.store.executions import Executions
-from shared.store.jobs import EMPTY_SHA256, Store
+from shared.store.jobs import EMPTY_SHA256, JobRecords
 from tests.support.client import Client
 from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import RETENTION_S, TIMEOUT_S, captured_logs, fresh_job_id
@@ -63,7 +63,7 @@ async def own_valkey(tmp_path: Path) -> AsyncIterator[EmbeddedValkey]:
 
 async def cancel_unheard(system: System, job_id: str) -> str:
     """Cancel, but the order to the worker is lost."""
-    store = Store(system.core.client, Unheard(system.settings.key_prefix), retention_s=RETENTION_S)
+    store = JobRecords(system.core.client, Unheard(system.settings.key_prefix), retention_s=RETENTION_S)
     return await store.cancel(job_id, Cancelled.because("cancelled"))
 
 

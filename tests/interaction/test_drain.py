@@ -18,7 +18,7 @@ from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.model.jobs import Job
 from shared.process.ports import free_port
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from tests.support.client import TIMEOUT_S, Client
 from tests.support.gateway import Gateway
 from tests.support.log_writer import PROMPT, JobSide
@@ -125,16 +125,16 @@ async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
 ) -> None:
     writer = await writing.started()
     asked, answered = asyncio.Event(), asyncio.Event()
-    load = Store.load
+    load = JobRecords.load
 
-    async def slow_load(store: Store, job_id: str) -> Job:
+    async def slow_load(store: JobRecords, job_id: str) -> Job:
         asked.set()
         await answered.wait()
         return await load(store, job_id)
 
     async with serving(slow_drain) as leaving, leaving.client.calling(CHAT, STREAM) as call:
         other = await writing.take()  # keeps the gateway draining
-        monkeypatch.setattr(Store, "load", slow_load)
+        monkeypatch.setattr(JobRecords, "load", slow_load)
         with contextlib.closing(await leaving.client.send("GET", f"{JOBS}/{writer.job_id}/events")) as stream:
             await asyncio.wait_for(asked.wait(), TIMEOUT_S)
             await leaving.drain()

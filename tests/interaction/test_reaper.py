@@ -15,7 +15,7 @@ from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
 from shared.store.answers import Written
 from shared.store.arq_messages import ARQ_FUNCTION, serialize
-from shared.store.jobs import EMPTY_SHA256, Store
+from shared.store.jobs import EMPTY_SHA256, JobRecords
 from shared.store.keys import ARQ_JOB
 from shared.store.queue import JOB_CHECK_S
 from tests.support.completion import completion_steps_of
@@ -346,16 +346,16 @@ async def test_a_job_that_ends_while_it_is_looked_at_is_not_put_back(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await system.submit()
-    load_many = Store.load_many
+    load_many = JobRecords.load_many
 
-    async def slow_load_many(store: Store, job_ids: list[str]) -> list[Job | BrokenJob | None]:
+    async def slow_load_many(store: JobRecords, job_ids: list[str]) -> list[Job | BrokenJob | None]:
         stale = await load_many(store, job_ids)
-        monkeypatch.setattr(Store, "load_many", load_many)
+        monkeypatch.setattr(JobRecords, "load_many", load_many)
         assert await system.core.cancel(job_id) == "cancelled"
         await system.core.queue.done(job_id, DEFAULT_LANE)
         return stale
 
-    monkeypatch.setattr(Store, "load_many", slow_load_many)
+    monkeypatch.setattr(JobRecords, "load_many", slow_load_many)
     await system.check_next(job_id)
     with captured_logs() as logs:
         await Reaping(system.core).sweep()

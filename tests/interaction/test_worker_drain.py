@@ -14,7 +14,7 @@ from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.store.answers import TakeAnswer, Taken
 from shared.store.executions import Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, frozen
@@ -142,7 +142,7 @@ async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(
     assert (await system.job(job_id)).attempts == 1
 
 
-@pytest.mark.parametrize(("store", "step"), [(Store, "load_with_request"), (Executions, "begin")])
+@pytest.mark.parametrize(("store", "step"), [(JobRecords, "load_with_request"), (Executions, "begin")])
 async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
     system: System, provider: ControlledProvider, store: type, step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

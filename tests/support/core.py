@@ -26,7 +26,7 @@ from shared.store.answers import AppendAnswer, CancelAnswer, FinishAnswer
 from shared.store.client import Client, Functions, open_client
 from shared.store.dead_letters import DeadLetters
 from shared.store.executions import Execution, Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.keys import Keys
 from shared.store.queue import Queue
 from shared.store.queue_admission import QueueAdmission
@@ -81,7 +81,7 @@ class Core:
     client: Client
     keys: Keys
     functions: Functions
-    store: Store
+    store: JobRecords
     executions: Executions
     log: ReplayLog
     queue: Queue
@@ -200,7 +200,7 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
             client,
             keys,
             Functions(client, keys),
-            Store(client, keys, retention_s=RETENTION_S),
+            JobRecords(client, keys, retention_s=RETENTION_S),
             Executions(client, keys, retention_s=RETENTION_S, failed_retention_s=DEAD_LETTER_RETENTION_S),
             ReplayLog(client, keys),
             Queue(client, keys),

@@ -22,7 +22,7 @@ from shared.process.clock import SystemClock
 from shared.store.answers import Taken, Written
 from shared.store.client import Client, open_client
 from shared.store.executions import Execution, Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.keys import JobKeys, Keys
 from shared.store.queue import Queue
 from shared.store.replay_log import Entry, ReplayLog
@@ -48,7 +48,7 @@ class JobSide:
     def __init__(self, client: Client, settings: Settings, *, unheard: bool = False) -> None:
         self.client = client
         self.keys = (UnheardKeys if unheard else Keys)(settings.key_prefix)
-        self.store = Store(client, self.keys, retention_s=settings.retention_s)
+        self.store = JobRecords(client, self.keys, retention_s=settings.retention_s)
         self.executions = Executions(client, self.keys, retention_s=settings.retention_s)
         self.log = ReplayLog(client, self.keys)
         self.queue = Queue(client, self.keys)

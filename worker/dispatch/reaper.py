@@ -21,7 +21,7 @@ from shared.model.lifecycle import State
 from shared.process.clock import Clock
 from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN, REDIS_FAULTS, Outage
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import JOB_CHECK_S, Queue
 from worker.dispatch.reconciler import put_back
 from worker.execution.completion import CompletionSteps
@@ -53,7 +53,7 @@ class Reaper:
 
     def __init__(
         self,
-        store: Store,
+        store: JobRecords,
         queue: Queue,
         completion_steps: CompletionSteps,
         clock: Clock,

@@ -15,7 +15,7 @@ import structlog
 from shared.model.jobs import LONGEST_TIMEOUT_S, Job, Place
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.client import REDIS_FAULTS, Outage
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import JOB_CHECK_S, Queue
 from shared.store.record_scan import RecordScan
 from shared.store.repeated_check import repeat
@@ -36,7 +36,7 @@ class Reconciler:
 
     def __init__(
         self,
-        store: Store,
+        store: JobRecords,
         queue: Queue,
         tenant_lists: TenantLists,
         record_scan: RecordScan,
@@ -101,7 +101,7 @@ class Reconciler:
         return restored
 
 
-async def identity_of(store: Store, queue: Queue) -> str:
+async def identity_of(store: JobRecords, queue: Queue) -> str:
     """Return the identity of both servers; if it changes, one of them may have lost data.
 
     A jobs' server that loses its last second may lose the end of a job, which the queue no longer holds.
@@ -110,7 +110,7 @@ async def identity_of(store: Store, queue: Queue) -> str:
 
 
 async def put_back(
-    store: Store,
+    store: JobRecords,
     queue: Queue,
     completion_steps: CompletionSteps,
     place: Place,

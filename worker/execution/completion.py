@@ -16,7 +16,7 @@ from shared.model.ended_job import EndedJob
 from shared.model.jobs import Job
 from shared.store.client import REDIS_DOWN
 from shared.store.completions import Claimed, ClaimedElsewhere, Completions, NotEnded
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import JOB_CHECK_S, Queue
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ class CompletionSteps:
         steps: Sequence[CompletionStep],
         completions: Completions,
         queue: Queue,
-        store: Store,
+        store: JobRecords,
     ) -> None:
         """Create the runner; the last step removes the queue entry, and runs once all others are done.
 

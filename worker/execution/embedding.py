@@ -19,7 +19,7 @@ from shared.model.jobs import FLOAT_BYTES, Embedded
 from shared.process.clock import Clock
 from shared.store.answers import Behind, Busy, FinishAnswer, StopReason, Written
 from shared.store.executions import Execution, Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.results import Results
 from shared.store.retrying import retry_until_redis_answers
 from shared.telemetry.metrics import Metrics
@@ -47,7 +47,7 @@ class Embedding:
         self,
         execution: Execution,
         given: AttemptInput,
-        store: Store,
+        store: JobRecords,
         results: Results,
         clock: Clock,
         metrics: Metrics,

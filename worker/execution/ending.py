@@ -25,7 +25,7 @@ from shared.model.jobs import Embedded, Usage
 from shared.model.lifecycle import State
 from shared.store.answers import FinishAnswer
 from shared.store.executions import Execution, Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from worker.model.digest import PartialAnswer, StreamDigest
@@ -97,7 +97,7 @@ async def finish(executions: Executions, execution: Execution, ending: Ending, s
 
 
 async def finish_from_log(
-    store: Store,
+    store: JobRecords,
     executions: Executions,
     replay_log: ReplayLog,
     execution: Execution,
@@ -120,7 +120,7 @@ async def finish_from_log(
     return await finish(executions, execution, ending, seq)
 
 
-async def saved_tokens(store: Store, job_id: str, generated: int, token_estimate: SavedTokenEstimate) -> int:
+async def saved_tokens(store: JobRecords, job_id: str, generated: int, token_estimate: SavedTokenEstimate) -> int:
     """Estimate the tokens that an abandoned job would still have cost; 0 if its request can't be read."""
     try:
         return token_estimate.of(await store.request(job_id), generated)

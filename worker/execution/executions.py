@@ -14,7 +14,7 @@ from shared.model.kinds import CHAT_KIND, EMBEDDINGS_KIND, KindSpec
 from shared.model.registry import Registry
 from shared.store.answers import FinishAnswer, StopReason
 from shared.store.executions import Execution, Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
 from worker.execution.access import TargetAccess
@@ -62,7 +62,7 @@ class RunningExecution(Protocol):
 class ExecutionServices:
     """The parts of the process that executions use, and the bounds of their output in bytes."""
 
-    store: Store
+    store: JobRecords
     results: Results
     pump: Pump
     metrics: Metrics

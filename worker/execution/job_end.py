@@ -6,7 +6,7 @@ Not here: the event itself (ending.py), and the steps that follow a job's end (c
 from shared.model.errors import BrokenJob, Cancelled, JobNotFound, TailraceError
 from shared.store.answers import BeginRefusal, FinishAnswer, StopReason, has_ended
 from shared.store.executions import Execution, Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from worker.execution.ending import estimate_tokens, finish_from_log
@@ -17,7 +17,7 @@ class JobEnder:
     """Ends jobs by their records and logs; waits while Redis is away."""
 
     def __init__(
-        self, store: Store, executions: Executions, replay_log: ReplayLog, token_estimate: SavedTokenEstimate
+        self, store: JobRecords, executions: Executions, replay_log: ReplayLog, token_estimate: SavedTokenEstimate
     ) -> None:
         self._store = store
         self._executions = executions

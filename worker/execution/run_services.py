@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from shared.model.events import EventId
 from shared.store.executions import Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
@@ -32,7 +32,7 @@ class RunLimits:
 class RunServices:
     """The parts of the process that each run uses."""
 
-    store: Store
+    store: JobRecords
     executions: Executions
     replay_log: ReplayLog
     queue: Queue

@@ -4,7 +4,7 @@ from gateway.admission.admission import Admission
 from gateway.admission.limits import Limits
 from shared.model.jobs import created_ms, is_job_id
 from shared.store.client import open_client
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.keys import Keys
 from shared.store.queue import Queue
 from shared.store.queue_admission import QueueAdmission
@@ -36,7 +36,7 @@ class FixedClock:
 def test_each_job_has_an_id_of_its_own_that_tells_its_time() -> None:
     client, keys = open_client("redis://127.0.0.1:1"), Keys()
     admission = Admission(
-        Store(client, keys, retention_s=60),
+        JobRecords(client, keys, retention_s=60),
         Queue(client, keys),
         QueueAdmission(client, keys),
         FixedClock(),

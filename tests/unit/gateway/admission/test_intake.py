@@ -7,7 +7,7 @@ import pytest
 from gateway.admission.intake import Intake
 from shared.model.jobs import Job
 from shared.model.tenant_bounds import UNBOUNDED
-from shared.store.jobs import Created, Store
+from shared.store.jobs import Created, JobRecords
 from shared.store.queue import Queue
 from shared.store.queue_admission import Admitted, QueueAdmission
 from tests.support.core import captured_logs, make_spec
@@ -41,7 +41,7 @@ class Lane:
 async def test_only_the_call_that_wrote_the_record_logs_the_job(new: bool) -> None:
     records, spec = Records(new=new), make_spec(lane="low")
     intake = Intake(
-        cast(Store, records),
+        cast(JobRecords, records),
         cast(Queue, None),
         cast(QueueAdmission, Lane()),
         max_depth=1,

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from shared.model.ended_job import EndedJob
 from shared.model.lifecycle import State
 from shared.store.completions import Claimed, ClaimedElsewhere, CompletionClaim, Completions, NotEnded
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from tests.support.completion import RecordedStep
 from worker.execution.completion import CompletionSteps
@@ -61,7 +61,7 @@ class Last(RecordedStep):
 def steps_of(parts: Parts, *steps: RecordedStep) -> CompletionSteps:
     everything = cast(Any, parts)
     return CompletionSteps(
-        [*steps, Last(parts)], cast(Completions, everything), cast(Queue, everything), cast(Store, everything)
+        [*steps, Last(parts)], cast(Completions, everything), cast(Queue, everything), cast(JobRecords, everything)
     )
 
 

@@ -11,7 +11,7 @@ from shared.model.events import EventId, EventType, encode_frame
 from shared.model.lifecycle import State
 from shared.store.answers import BeginRefusal, FinishAnswer, StopReason, Written
 from shared.store.executions import Execution, Executions
-from shared.store.jobs import Store
+from shared.store.jobs import JobRecords
 from shared.store.replay_log import Page, ReplayLog
 from worker.execution.job_end import JobEnder
 from worker.model.token_estimate import SavedTokenEstimate
@@ -71,7 +71,7 @@ class Log:
 
 def ender(records: Records, log: Log | None = None) -> JobEnder:
     return JobEnder(
-        cast(Store, records), cast(Executions, records), cast(ReplayLog, log or Log()), SavedTokenEstimate()
+        cast(JobRecords, records), cast(Executions, records), cast(ReplayLog, log or Log()), SavedTokenEstimate()
     )
 
 
