@@ -40,13 +40,11 @@ ControlMessage = CancelJob | PermitReleased | JobEnded
 
 def encode_message(message: ControlMessage) -> bytes:
     """Encode a message for the channel."""
-    match message:
-        case CancelJob(job_id):
-            return job_id.encode()
-        case PermitReleased(provider):
-            return f"{_PERMIT}{provider}".encode()
-        case JobEnded(job_id):
-            return f"{_ENDED}{job_id}".encode()
+    if isinstance(message, PermitReleased):
+        return f"{_PERMIT}{message.provider}".encode()
+    if isinstance(message, JobEnded):
+        return f"{_ENDED}{message.job_id}".encode()
+    return message.job_id.encode()
 
 
 def parse_message(raw: bytes) -> ControlMessage | None:
