@@ -5,7 +5,7 @@ socket and the drain (server.py).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from gateway.admission.admission import Admission
 from gateway.admission.auth import Keyring
 from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
 from gateway.admission.limits import Limits
+from gateway.admission.own_kinds import admission_of
 from gateway.admission.shared_links import SharedLinks
 from gateway.admission.strict_models import StrictModels
 from gateway.api import (
@@ -50,8 +51,10 @@ from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.model.jobs import LONGEST_TIMEOUT_S
 from shared.model.lanes import parse_lanes
+from shared.model.own_kinds import OwnKind
 from shared.model.tenant_bounds import TenantBounds
 from shared.process.clock import Clock, SystemClock
+from shared.process.kind_modules import load_kinds
 from shared.store.backend import Backend, open_backend
 from shared.store.client import (
     require_redis,
@@ -79,13 +82,15 @@ class _Process:
 
 @asynccontextmanager
 async def running(settings: Settings, kinds: AdmittedKinds = ADMITTED_KINDS) -> AsyncIterator[Services]:
-    """Connect the parts of one gateway, which admits these kinds of jobs, and run their tasks.
+    """Connect the parts of one gateway, which admits these kinds and those that the settings name; run their tasks.
 
     Raises:
-        StartupError: Redis is unfit, or a setting names an unknown kind.
+        StartupError: Redis is unfit, or a setting names an unknown or unfit kind.
         RedisUnavailable: Redis does not answer.
     """
-    _check_tasks_kind(settings, kinds)
+    own = load_kinds(settings.kinds)
+    kinds = kinds.adding(*map(admission_of, own))
+    tasks_kind = _tasks_kind(settings, kinds, own)
     metrics, clock = Metrics(silent=not settings.metrics), SystemClock()
     async with open_backend(settings, metrics, "gateway") as backend, AsyncExitStack() as stack:
         memory = MemoryWatch(backend.servers, metrics)
@@ -93,6 +98,7 @@ async def running(settings: Settings, kinds: AdmittedKinds = ADMITTED_KINDS) -> 
         process = _Process(clock, metrics, memory, publisher)
         tenant_bounds = settings.tenant_bounds.in_memory(await memory_of(backend.clients.jobs))
         services = _build_services(settings, backend, process, tenant_bounds, kinds)
+        services.tasks_kind = tasks_kind
         stack.push_async_callback(services.heavy.close)
         marker = MarkerWatch("jobs", backend.clients.jobs, backend.keys, partial(_replace_lost, services))
         with require_redis():
@@ -114,9 +120,13 @@ async def running(settings: Settings, kinds: AdmittedKinds = ADMITTED_KINDS) -> 
             await asyncio.wait(tasks)
 
 
-def _check_tasks_kind(settings: Settings, kinds: AdmittedKinds) -> None:
-    if settings.tasks_kind is not None and settings.tasks_kind not in kinds:
+def _tasks_kind(settings: Settings, kinds: AdmittedKinds, own: Sequence[OwnKind]) -> str | None:
+    """Return the kind of tasks whose request names none: by the setting, or the only kind that is a function."""
+    if settings.tasks_kind is None:
+        return own[0].name if len(own) == 1 else None
+    if settings.tasks_kind not in kinds:
         raise StartupError(f"TAILRACE_TASKS_KIND must be one of: {kinds.names}.")
+    return settings.tasks_kind
 
 
 async def _replace_lost(services: Services) -> None:

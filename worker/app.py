@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from shared.config.settings import Settings
+from shared.process.kind_modules import load_kinds
 from shared.store.backend import open_backend, open_connection
 from shared.store.fleet_metrics import Publisher
 from shared.store.server_watch import ServerWatch
@@ -19,7 +20,7 @@ from shared.telemetry.metrics import Metrics
 from worker.builder import Builder
 from worker.dispatch.dispatcher import Dispatcher
 from worker.execution.completion import CompletionStep
-from worker.execution.executions import EXECUTABLE_KINDS, ExecutableKinds
+from worker.execution.executions import EXECUTABLE_KINDS, ExecutableKinds, execution_of
 from worker.upstream.providers.base import Provider
 
 log = structlog.get_logger()
@@ -40,12 +41,15 @@ async def run_worker(
 ) -> None:
     """Run jobs of these kinds until `stop` is set, then drain; `now` cuts the draining short.
 
-    The providers are closed at the end. `steps` are completion steps that run beside its own, after each job's end.
+    The kinds of the modules that the settings name are added. The providers are closed at the end. `steps` are
+    completion steps that run beside its own, after each job's end.
 
     Raises:
-        StartupError: Redis is unfit.
+        StartupError: Redis is unfit, or a kind of a user's module is.
         RedisUnavailable: Redis does not answer.
     """
+    own = [execution_of(each) for each in load_kinds(settings.kinds)]
+    all_kinds = kinds.adding(*own)
     async with AsyncExitStack() as stack:
         metrics = Metrics(silent=not settings.metrics)
         backend = await stack.enter_async_context(open_backend(settings, metrics, "worker"))
@@ -55,7 +59,7 @@ async def run_worker(
         upstreams = await build.upstreams(providers, stack)
         age = await build.server_age()
         pump = build.pump(writer)
-        runs = build.runs(upstreams, kinds, pump)
+        runs = build.runs(upstreams, all_kinds, pump)
         leases = build.leases(runs)
         dispatcher = build.dispatcher(runs, leases, wake_up, age)
         reaper = build.reaper(dispatcher.serve, age)

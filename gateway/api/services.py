@@ -62,6 +62,8 @@ class Services:
     scrape: Scrape
     heavy: HeavyWork
     answers: RecentAnswers = field(default_factory=RecentAnswers)
+    tasks_kind: str | None = None
+    """The kind of tasks whose request names none."""
     leaving: bool = False
     """A signal has come: proxies should send nothing new here, although requests are served until `draining`."""
     draining: bool = False

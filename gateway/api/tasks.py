@@ -89,7 +89,7 @@ async def _own_task(request: Request, services: Services) -> Job:
 
 
 def _kind(query: Mapping[str, str], services: Services) -> str:
-    kind, known = query.get("kind", services.settings.tasks_kind), services.kinds.names
+    kind, known = query.get("kind", services.tasks_kind), services.kinds.names
     if kind is None:
         raise InvalidRequest(
             f"Name the task's kind in the query, as in ?kind=chat; the kinds are: {known}.", param="kind"

@@ -27,8 +27,15 @@ class WorkSettings(BaseModel):
             "many slots of one worker process a lane may hold"
         ),
     )
+    kinds: CommaSeparated = Field(
+        (), description="modules with kinds of jobs that are functions, separated by commas, as in `my_package.kinds`"
+    )
     tasks_kind: str | None = Field(
-        None, description="kind of the tasks that `POST /tasks` makes if the request does not name one"
+        None,
+        description=(
+            "kind of the tasks that `POST /tasks` makes if the request does not name one; unset: the only kind of "
+            "`TAILRACE_KINDS`, if there is one"
+        ),
     )
     lease_s: float = Field(
         10.0,

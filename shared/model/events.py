@@ -135,8 +135,8 @@ def _whole_escape(escape: re.Match[str]) -> str:
     return "\\ufffd" if escape["half"] else escape[0]
 
 
-def encode_frame(event: EventType, data: bytes, event_id: EventId) -> bytes:
-    """Encode one whole frame; `data` is the result of `encode_data`."""
+def encode_frame(event: str, data: bytes, event_id: EventId) -> bytes:
+    """Encode one whole frame; `data` is the result of `encode_data`, `event` an `EventType` or a function's own."""
     return b"event: %s\ndata: %s\nid: %d-%d\n\n" % (event.encode(), data, *event_id)
 
 

@@ -12,10 +12,10 @@ from anyio import CancelScope
 from shared.model.errors import AttemptFailed, OutputTooLarge, TenantFull
 from shared.model.events import EventId, EventType, encode_data
 from shared.model.jobs import Usage
-from shared.store.answers import Behind, FinishAnswer, StopReason
+from shared.store.answers import FinishAnswer, StopReason
 from shared.store.executions import Execution, Executions
 from shared.telemetry.metrics import Metrics
-from worker.execution.ending import Ending, completed, ended_badly, estimate_tokens, finish
+from worker.execution.ending import Ending, completed, ended_badly, estimate_tokens, finish_with_outbox
 from worker.execution.pump import Pump
 from worker.execution.token_latency import TokenLatency
 from worker.model.continuation import limit_is_reached, rest_of
@@ -114,11 +114,7 @@ class Attempt:
 
         Events that Redis lost meanwhile are sent again first. If this fails, `stopped` has the reason.
         """
-        while True:
-            answer = await finish(executions, self.execution, ending, self._outbox.seq + 1)
-            if not isinstance(answer, Behind) or not self._outbox.send_again(answer.log_end):
-                return answer
-            await self._outbox.flushed()
+        return await finish_with_outbox(executions, self._outbox, ending)
 
     def _completed(self) -> Ending:
         ending, first_at = completed(self._reasons(), self._counted("estimated"), self._digest), self._latency.first_at

@@ -23,11 +23,12 @@ from shared.model.events import (
 )
 from shared.model.jobs import Embedded, Usage
 from shared.model.lifecycle import State
-from shared.store.answers import FinishAnswer
+from shared.store.answers import Behind, FinishAnswer
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
+from worker.execution.pump import Outbox
 from worker.model.digest import PartialAnswer, StreamDigest
 from worker.model.token_estimate import SavedTokenEstimate
 
@@ -94,6 +95,18 @@ async def finish(executions: Executions, execution: Execution, ending: Ending, s
     return await retry_until_redis_answers(
         lambda: executions.finish(execution, seq=seq, frame=frame, status=ending.state, outcome=data)
     )
+
+
+async def finish_with_outbox(executions: Executions, outbox: Outbox, ending: Ending) -> FinishAnswer:
+    """Write the terminal event after all events of an outbox. Events that Redis lost meanwhile are sent again first.
+
+    If this fails, the outbox is stopped.
+    """
+    while True:
+        answer = await finish(executions, outbox.execution, ending, outbox.seq + 1)
+        if not isinstance(answer, Behind) or not outbox.send_again(answer.log_end):
+            return answer
+        await outbox.flushed()
 
 
 async def finish_from_log(

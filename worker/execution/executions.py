@@ -11,16 +11,18 @@ from typing import Final, Protocol
 from shared.model.errors import AttemptFailed
 from shared.model.events import EventId
 from shared.model.kinds import CHAT_KIND, EMBEDDINGS_KIND, KindSpec
+from shared.model.own_kinds import OwnKind
 from shared.model.registry import Registry
 from shared.store.answers import FinishAnswer, StopReason
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.results import Results
 from shared.telemetry.metrics import Metrics
-from worker.execution.access import TargetAccess
+from worker.execution.access import TargetAccess, without_provider
 from worker.execution.attempt import Attempt, AttemptInput
 from worker.execution.embedding import Embedding
 from worker.execution.ending import Ending
+from worker.execution.own_function import FunctionRun
 from worker.execution.pump import Pump
 
 
@@ -89,6 +91,15 @@ class KindExecution:
 
 
 ExecutableKinds = Registry[KindExecution]
+
+
+def execution_of(own: OwnKind) -> KindExecution:
+    """Return the execution of the jobs of a kind that is a function."""
+
+    def start(execution: Execution, given: AttemptInput, services: ExecutionServices) -> RunningExecution:
+        return FunctionRun(own, execution, given, services.pump, max_log_bytes=services.max_log_bytes)
+
+    return KindExecution(own.spec, start, without_provider(own.max_attempts))
 
 
 def _start_chat(execution: Execution, given: AttemptInput, services: ExecutionServices) -> RunningExecution:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import structlog
 
 from shared.model.bounds import ENTRY_BYTES, FLUSH_BYTES, KEEP_BYTES
-from shared.model.events import EventId, EventType, encode_frame
+from shared.model.events import EventId, encode_frame
 from shared.process.clock import Clock
 from shared.store.answers import AppendAnswer, Behind, Busy, StopReason, Written
 from shared.store.client import REDIS_FAULTS, Outage
@@ -64,7 +64,7 @@ class Outbox:
         self.stopped: StopReason | None = None
         """The reason why the log accepts nothing more from this execution."""
 
-    async def put(self, event: EventType, data: bytes) -> None:
+    async def put(self, event: str, data: bytes) -> None:
         """Seal a frame and hand it over; waits while the outbox is full.
 
         If the log has refused an entry, it does nothing: the attempt is stopped already.

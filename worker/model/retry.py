@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from shared.model.errors import AttemptFailed, ProviderRefused
+from shared.model.errors import AttemptFailed, PermanentFailure, ProviderRefused, RetryLater
 from shared.model.jobs import Progress
 
 BACKOFF_FIRST_S, BACKOFF_MOST_S = 0.5, 30.0
@@ -43,6 +43,9 @@ CLASSIFICATIONS: dict[str, Classification] = {
     "rate_limit_exceeded": Classification(FailureClass.RATE_LIMITED),
     "provider_truncated": Classification(FailureClass.TRUNCATED),
     "provider_garbage": Classification(FailureClass.TRANSIENT),
+    "function_failed": Classification(FailureClass.TRANSIENT),
+    "function_timeout": Classification(FailureClass.TRANSIENT),
+    "retry_later": Classification(FailureClass.TRANSIENT),
     "provider_error": Classification(FailureClass.DETERMINISTIC, elsewhere=True),
     "upstream_auth": Classification(FailureClass.DETERMINISTIC, elsewhere=True),
     "insufficient_quota": Classification(FailureClass.DETERMINISTIC, elsewhere=True),
@@ -51,7 +54,7 @@ CLASSIFICATIONS: dict[str, Classification] = {
     "content_policy_violation": Classification(FailureClass.DETERMINISTIC),
     "invalid_request": Classification(FailureClass.DETERMINISTIC),
 }
-"""Error code -> classification, of the errors that are the provider's. Each other error is final."""
+"""Error code -> classification, of the errors of providers and of functions. Each other error is final."""
 
 _FINAL = Classification(FailureClass.DETERMINISTIC)
 _GARBAGE = "provider_garbage"
@@ -62,6 +65,8 @@ def classify(error: AttemptFailed, *, garbage: bool = False) -> Classification:
 
     Once, an unreadable answer is an accident of the wire; twice, it is that provider's usual answer.
     """
+    if isinstance(error, PermanentFailure):
+        return _FINAL  # whatever code its function chose
     if error.code == _GARBAGE and garbage:
         return Classification(FailureClass.DETERMINISTIC, elsewhere=True)
     return CLASSIFICATIONS.get(error.code, _FINAL)
@@ -153,7 +158,7 @@ def _next_target(
 def _pauses(failure: RetryContext, progress: Progress) -> dict[int, float]:
     """Collect the pauses that are not over, and the one that the failed target may have requested."""
     pauses = {target: left_s for target, left_s in progress.pauses if left_s < failure.left_s}
-    if isinstance(failure.error, ProviderRefused) and failure.error.retry_after_s:
+    if isinstance(failure.error, ProviderRefused | RetryLater) and failure.error.retry_after_s:
         pauses[progress.target] = failure.left_s - failure.error.retry_after_s
     return pauses
 

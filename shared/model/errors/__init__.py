@@ -35,6 +35,10 @@ This package imports neither of them. An error is a code, a sentence, a status, 
     │   │   └── ProviderUnable      without a request to it
     │   ├── ProviderTruncated
     │   ├── ProviderGarbage
+    │   ├── FunctionFailed        the job's kind is a function, which raised an error
+    │   ├── FunctionTimeout
+    │   ├── RetryLater            raised by a function
+    │   ├── PermanentFailure      raised by a function, with a code of its own
     │   ├── OutputTooLarge
     │   ├── TenantFull
     │   ├── CircuitOpen
@@ -66,10 +70,13 @@ from shared.model.errors.attempt import (
     CircuitOpen,
     DeadlinePassed,
     Drained,
+    FunctionFailed,
+    FunctionTimeout,
     InternalError,
     Interrupted,
     LogBehind,
     OutputTooLarge,
+    PermanentFailure,
     PoisonJob,
     ProviderGarbage,
     ProviderRefused,
@@ -77,6 +84,7 @@ from shared.model.errors.attempt import (
     ProviderTruncated,
     ProviderUnable,
     ProviderUnreachable,
+    RetryLater,
     TenantFull,
     WorkerLost,
 )
@@ -134,6 +142,8 @@ __all__ = [
     "Draining",
     "EventTooLarge",
     "Forbidden",
+    "FunctionFailed",
+    "FunctionTimeout",
     "GatewayGarbage",
     "GatewayRefused",
     "GatewayUnreachable",
@@ -149,6 +159,7 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "OutputTooLarge",
+    "PermanentFailure",
     "PoisonJob",
     "ProviderGarbage",
     "ProviderRefused",
@@ -160,6 +171,7 @@ __all__ = [
     "RedisUnavailable",
     "RequestError",
     "ResponseNotFound",
+    "RetryLater",
     "StartupError",
     "TailraceError",
     "TenantFull",

@@ -92,6 +92,44 @@ class ProviderGarbage(AttemptFailed):
     retryable = True
 
 
+class FunctionFailed(AttemptFailed):
+    """The function of the job's kind raised an error; the log has the traceback."""
+
+    code = "function_failed"
+    status = 500
+    retryable = True
+
+
+class FunctionTimeout(AttemptFailed):
+    """The function of the job's kind took longer than its kind allows."""
+
+    code = "function_timeout"
+    status = 504
+    retryable = True
+
+
+class RetryLater(AttemptFailed):
+    """The function of the job's kind asks for another attempt, after so many seconds."""
+
+    code = "retry_later"
+    status = 503
+    retryable = True
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"The function asked for another attempt after {retry_after_s:g} s.")
+        self.retry_after_s = retry_after_s
+
+
+class PermanentFailure(AttemptFailed):
+    """The function of the job's kind ends the job as failed, with a code and a sentence of its own."""
+
+    code: str  # type: ignore[misc]  # a function chooses it
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class OutputTooLarge(AttemptFailed):
     """The job's log would pass `max_log_bytes`."""
 

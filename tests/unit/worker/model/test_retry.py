@@ -13,12 +13,14 @@ from shared.model.errors import (
     DeadlinePassed,
     InternalError,
     OutputTooLarge,
+    PermanentFailure,
     PoisonJob,
     ProviderGarbage,
     ProviderRefused,
     ProviderTimeout,
     ProviderTruncated,
     ProviderUnreachable,
+    RetryLater,
 )
 from shared.model.jobs import Progress
 from worker.model.retry import (
@@ -64,6 +66,14 @@ def after(found: RetryDecision | None) -> float:
 
 
 # The meaning of an error.
+
+
+def test_a_permanent_failure_is_final_whatever_its_code() -> None:
+    assert decide(failure(PermanentFailure("provider_timeout", "No.")), Progress(), BUDGET, 0) is None
+
+
+def test_a_function_that_asks_for_a_later_attempt_gets_at_least_its_pause() -> None:
+    assert after(decide(failure(RetryLater(7)), Progress(), BUDGET, 0)) == 7
 
 
 def test_every_code_of_a_refusal_has_its_classification() -> None:
