@@ -131,8 +131,8 @@ class Queue:
 
     async def leave_lane(self, job_id: str, lane: str, check_in_s: float = 0.0) -> None:
         """Let an ended job wait no longer. Its entry stays until a reaper has completed it, in so many seconds."""
-        claim, reservations = self._arq.in_progress + job_id, self._keys.reservations
-        keys = [self._keys.lane(lane), self._keys.active, claim, reservations]
+        claim, retry = self._arq.in_progress + job_id, self._arq.retry + job_id
+        keys = [self._keys.lane(lane), self._keys.active, claim, self._keys.reservations, retry]
         await self._functions.call("leave_lane", keys, job_id, self._keys.ledgers, int(check_in_s * 1000))
 
     async def schedule_check(self, job_ids: Iterable[str], in_s: float) -> None:

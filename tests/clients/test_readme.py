@@ -47,6 +47,7 @@ def blocks(language: str) -> list[str]:
 
 
 def shell_statements() -> list[str]:
+    """Return the commands of the shell examples, but for one with a module of its own (test_own_functions.py)."""
     lines = "".join(blocks("sh")).replace("\\\n", "").splitlines()
     return [line for line in lines if line.startswith(("curl ", "export "))]
 
@@ -89,9 +90,12 @@ async def test_the_shell_examples_print_what_the_readme_says(site: System) -> No
         printed.append(await run(["bash", "-c", statement], env))
         if printed[-1].startswith(b'{"id":"job_'):
             env["JOB"] = json.loads(printed[-1])["id"]
+        elif printed[-1].startswith(b'{"task_id":"job_'):
+            env["TASK"] = json.loads(printed[-1])["task_id"]
 
-    chat, submitted, whole, rest, rest_of_chat, _, progress, result = printed
-    assert named == {"TAILRACE", "KEY", "JOB"}
+    chat, submitted, whole, rest, rest_of_chat, _, task, _, progress, result = printed
+    assert named == {"TAILRACE", "KEY", "JOB", "TASK"}
+    assert (json.loads(task)["task_id"], json.loads(task)["status"]) == (env["TASK"], "SUCCESS")
     assert chat_text(chat) == answer_to(PROMPT)
     assert json.loads(submitted)["links"]["events"].startswith(f"/v1/jobs/{json.loads(submitted)['id']}/events?token=")
     events = [decode_frame(frame) for frame in split_frames(whole)]
@@ -141,7 +145,7 @@ async def test_the_command_line_examples_run_as_they_stand(
 
 @pytest.mark.parametrize("number", [0, 1], ids=["chat", "responses"])
 async def test_the_openai_examples_print_the_answer(site: System, number: int) -> None:
-    programs = blocks("python")
+    programs = [program for program in blocks("python") if "from openai" in program]
 
     printed = await run([sys.executable, "-c", programs[number]], {"TAILRACE": site.url, "KEY": KEY})
 

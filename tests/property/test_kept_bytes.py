@@ -11,7 +11,7 @@ from hypothesis.stateful import Bundle, initialize, invariant, rule
 from shared.model.errors import TooManyBytes
 from shared.model.lifecycle import State
 from shared.model.tenant_bounds import TenantBounds
-from shared.store.answers import Written
+from shared.store.answers import ForgetAnswer, Written
 from shared.store.executions import Execution
 from tests.contract.test_kept_bytes import JOB, STEP, counted, expire, kept
 from tests.support.core import Core, frames_of, make_spec
@@ -31,6 +31,7 @@ class ByteSteps(ServerSteps):
         self.waiting: set[str] = set()
         self.running: dict[str, tuple[Execution, int]] = {}
         self.ended: set[str] = set()
+        self.uncompleted: set[str] = set()
         self.vanished: set[str] = set()
 
     @initialize()
@@ -101,13 +102,17 @@ class ByteSteps(ServerSteps):
             assert self.run(self.core.cancel(job_id)) == "cancelled"
             self.waiting.discard(job_id)
             self.ended.add(job_id)
+            self.uncompleted.add(job_id)
 
     @rule(job_id=jobs)
     def forget(self, job_id: str) -> None:
         """Delete an ended job, as its caller."""
         if job_id in self.ended:
-            assert self.run(self.core.store.forget(job_id)) == "deleted"
-            self.ended.discard(job_id)
+            # A job that ended without a worker is stored until its completion steps have run.
+            answer = ForgetAnswer.HIDDEN if job_id in self.uncompleted else ForgetAnswer.DELETED
+            assert self.run(self.core.store.forget(job_id)) is answer
+            if answer is ForgetAnswer.DELETED:
+                self.ended.discard(job_id)
 
     @rule(job_id=jobs)
     def vanish(self, job_id: str) -> None:

@@ -212,13 +212,14 @@ local function done(keys, args)
   return 1
 end
 
--- KEYS lane, active, claim, reservations; ARGV job, ledgers, look in ms
+-- KEYS lane, active, claim, reservations, retry; ARGV job, ledgers, check in ms
 -- A job has ended, and its completion steps have not run: it waits no longer, and is checked no later than this. Its arq
--- message stays for the last step: a starting worker compares the jobs that have not completed with the messages.
+-- message stays for the last step: a starting worker compares the jobs that have not completed with the messages. arq
+-- has counted a retry if this worker took the job, perhaps after another one's last step.
 local function leave_lane(keys, args)
   redis.call('ZADD', keys[2], 'XX', 'LT', digits(now_ms() + tonumber(args[3])), args[1])
   redis.call('ZREM', keys[1], args[1])
-  redis.call('DEL', keys[3])
+  redis.call('DEL', keys[3], keys[5])
   settle({ reservations = keys[4], ledgers = args[2] }, args[1])
   return 1
 end
