@@ -5,6 +5,7 @@ Each process of a run has a Redis of its own. tests/support/schedule.py distribu
 
 import gc
 import os
+import signal
 from collections.abc import AsyncIterator, Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,7 +22,10 @@ from tests.support.valkey import fresh_prefix, running_valkey
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let several processes share the tests as they should, and bound the time of an example."""
+    """Let several processes share the tests as they should, bound the time of an example, and heed SIGINT."""
+    # A shell's background job ignores it, and the processes that tests start and interrupt would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # An example of any test takes far less than Hypothesis' 0.2 s, but other tests keep the machine busy. The bound is
     # that of all waits; the health check on slow examples measures the machine too.
     hypothesis.settings.register_profile(
