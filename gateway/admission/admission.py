@@ -11,7 +11,7 @@ from gateway.admission.limits import Limits
 from gateway.admission.spec_maker import SpecMaker
 from gateway.admission.strict_models import StrictModels
 from gateway.http.middleware import current_request_id
-from shared.model.jobs import Job, JobSpec, new_job_id
+from shared.model.jobs import Job, JobIds, JobSpec
 from shared.process.clock import Clock
 from shared.store.jobs import JobRecords
 from shared.store.memory_watch import MemoryWatch
@@ -46,13 +46,14 @@ class Admission:
             bounds=limits.bounds,
         )
         self._clock = clock
+        self._ids = JobIds()
         self.specs = SpecMaker(limits, gateway, kinds)
         self._strict_models = strict_models
         self._memory = memory
 
     def new_id(self) -> str:
         """Make an id for a future job."""
-        return new_job_id(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS))
+        return self._ids.next(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS))
 
     async def check_model(self, spec: JobSpec) -> None:
         """Raise ModelNotFound if models are strict, and the job has one that does not exist."""

@@ -28,6 +28,8 @@ FLOAT_BYTES = 4
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _ID_CHARS = 26
 _RANDOM_BITS = 80
+_STEP = (1 << 64) - 1  # the most by which an id is larger than the last of its millisecond: too much to guess
+_FIRST_OF_MS = (1 << (_RANDOM_BITS - 1)) - 1  # the first of a millisecond leaves room for 32,768 others
 _PREFIX = "job_"
 
 
@@ -36,6 +38,25 @@ def new_job_id(now_ms: int, randomness: int) -> str:
     number = (now_ms << _RANDOM_BITS) | (randomness & ((1 << _RANDOM_BITS) - 1))
     digits = [_ALPHABET[(number >> shift) & 31] for shift in range(5 * (_ID_CHARS - 1), -1, -5)]
     return _PREFIX + "".join(digits)
+
+
+class JobIds:
+    """Make the ids of one process's jobs. They sort in the order in which they were made, also within a millisecond.
+
+    A later id of the same millisecond is larger by a random number, as the ULID specification's "Monotonicity" allows.
+    """
+
+    def __init__(self) -> None:
+        self._last = -1
+
+    def next(self, now_ms: int, randomness: int) -> str:
+        """Make the next id: `randomness` has 80 bits. A clock that was set back makes ids of the latest time."""
+        if now_ms > self._last >> _RANDOM_BITS:
+            number = (now_ms << _RANDOM_BITS) | (randomness & _FIRST_OF_MS)
+        else:
+            number = self._last + 1 + (randomness & _STEP)
+        self._last = number
+        return new_job_id(number >> _RANDOM_BITS, number)
 
 
 def is_job_id(text: str) -> bool:

@@ -18,7 +18,7 @@ import structlog
 
 from shared.model.errors import Cancelled
 from shared.model.events import START, Event, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
-from shared.model.jobs import Job, JobSpec, new_job_id
+from shared.model.jobs import Job, JobIds, JobSpec
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
@@ -41,12 +41,13 @@ DEAD_LETTER_RETENTION_S = 120.0
 MOST_DEAD_LETTERS = 5
 WORKER = "worker.1"
 _ALL = 1 << 30
+_IDS = JobIds()
 _END_OF_LISTENING = b"the test has received enough"
 
 
 def fresh_job_id() -> str:
-    """Make a job id that was not used before."""
-    return new_job_id(time.time_ns() // 1_000_000, secrets.randbits(80))
+    """Make a job id that was not used before, and sorts behind those made before."""
+    return _IDS.next(time.time_ns() // 1_000_000, secrets.randbits(80))
 
 
 def make_spec(**changes: Any) -> JobSpec:

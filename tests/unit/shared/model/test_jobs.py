@@ -5,11 +5,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared.model.errors import BrokenJob
 from shared.model.events import EventId, encode_data
 from shared.model.job_record import RECORD_VERSION, job_from_record, progress_json
-from shared.model.jobs import Embedded, Job, OnDisconnect, Progress, Usage, code_in, created_ms, is_job_id, new_job_id
+from shared.model.jobs import (
+    Embedded,
+    Job,
+    JobIds,
+    OnDisconnect,
+    Progress,
+    Usage,
+    code_in,
+    created_ms,
+    is_job_id,
+    new_job_id,
+)
 from shared.model.lifecycle import TERMINAL, State
 
 NOW_MS = 1_700_000_000_123
@@ -91,6 +104,29 @@ def test_ids_sort_by_the_time_they_were_made_whatever_the_randomness() -> None:
     assert ids == sorted(ids)
     assert len(set(ids)) == len(ids)
     assert {len(job_id) for job_id in ids} == {len("job_") + 26}
+
+
+@given(st.lists(st.tuples(st.integers(-2, 2), st.integers(0, MOST_RANDOM)), max_size=50))
+def test_ids_of_one_process_sort_in_the_order_in_which_they_were_made(steps: list[tuple[int, int]]) -> None:
+    ids, time, made = JobIds(), NOW_MS, []
+    for later_ms, randomness in steps:
+        time += later_ms
+        made.append(ids.next(time, randomness))
+
+    assert made == sorted(set(made))
+
+
+def test_ids_of_one_millisecond_cannot_be_guessed_from_each_other() -> None:
+    ids = JobIds()
+    first, second = ids.next(NOW_MS, 5), ids.next(NOW_MS, (7 << 64) + (1 << 63))
+
+    assert (first, second) == (new_job_id(NOW_MS, 5), new_job_id(NOW_MS, 6 + (1 << 63)))
+
+
+def test_many_ids_of_one_millisecond_stay_in_it() -> None:
+    ids = JobIds()
+
+    assert {created_ms(ids.next(NOW_MS, MOST_RANDOM)) for _ in range(1000)} == {NOW_MS}
 
 
 @pytest.mark.parametrize("time", [0, 1, NOW_MS, 2**48 - 1])
