@@ -16,10 +16,6 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from gateway.admission.admission import Admission
-from gateway.admission.auth import Keyring
-from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
-from gateway.admission.limits import Limits
-from gateway.admission.own_kinds import admission_of
 from gateway.admission.shared_links import SharedLinks
 from gateway.admission.strict_models import StrictModels
 from gateway.api import (
@@ -44,6 +40,10 @@ from gateway.http.heavy_work import HeavyWork
 from gateway.http.middleware import RequestLog
 from gateway.http.path_prefix import PathPrefix
 from gateway.http.scrape import Scrape
+from gateway.model.auth import Keyring
+from gateway.specs.kinds import ADMITTED_KINDS, AdmittedKinds
+from gateway.specs.limits import Limits
+from gateway.specs.own_kinds import admission_of
 from gateway.streams.hub import Hub
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.viewer_heartbeat import ViewerHeartbeat
@@ -51,6 +51,7 @@ from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.model.jobs import LONGEST_TIMEOUT_S
 from shared.model.lanes import parse_lanes
+from shared.model.metrics import Metrics
 from shared.model.own_kinds import OwnKind
 from shared.model.tenant_bounds import TenantBounds
 from shared.process.clock import Clock, SystemClock
@@ -67,7 +68,6 @@ from shared.store.prompts import Prompts
 from shared.store.server_marker import MarkerWatch
 from shared.store.server_watch import ServerWatch
 from shared.store.viewers import Viewers
-from shared.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)

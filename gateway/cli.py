@@ -22,18 +22,18 @@ import uvloop
 from gateway.admission.development_key import development_key
 from gateway.client.arguments import COMMANDS, add_commands
 from gateway.client.commands import run
-from gateway.http.address import LOCAL_HOSTS, base_url, bracketed
+from gateway.model.address import LOCAL_HOSTS, base_url, bracketed
 from gateway.supervisor import Program, Supervisor
 from shared.config.route_settings import SCRIPTED_URL
 from shared.config.settings import Settings, environment_notes, load_settings
 from shared.model.errors import StartupError, Unavailable
+from shared.model.redaction import redact
 from shared.model.routes import Continuation
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.process.ports import free_port, hold_port, port_taken
 from shared.process.ready import report_ready
 from shared.telemetry.logs import configure_logs, log_notes, wants_console
-from shared.telemetry.redaction import redact
 
 LOCAL_MODEL = "smollm2-135m-instruct"
 SCRIPTED_MODEL = "scripted"

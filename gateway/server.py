@@ -16,12 +16,12 @@ from functools import partial
 import structlog
 import uvicorn
 
-from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
 from gateway.api.services import Services
 from gateway.app import build_app, running
 from gateway.http.file_limit import room_for
 from gateway.http.heavy_work import SWITCH_S
 from gateway.http.protocol import BoundedHttp, Room
+from gateway.specs.kinds import ADMITTED_KINDS, AdmittedKinds
 from shared.config.settings import Settings
 from shared.model.bounds import CONNECTIONS, LISTEN_BACKLOG, SEND_BUFFER_BYTES
 from shared.model.errors import StartupError

@@ -12,11 +12,11 @@ from typing import Any
 import structlog
 
 from shared.config.settings import Settings
+from shared.model.metrics import Metrics
 from shared.process.kind_modules import load_kinds
 from shared.store.backend import open_backend, open_connection
 from shared.store.fleet_metrics import Publisher
 from shared.store.server_watch import ServerWatch
-from shared.telemetry.metrics import Metrics
 from worker.builder import Builder
 from worker.dispatch.dispatcher import Dispatcher
 from worker.execution.completion import CompletionStep

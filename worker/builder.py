@@ -12,6 +12,7 @@ from typing import Any
 
 from shared.config.settings import Settings
 from shared.model.lanes import parse_lanes
+from shared.model.metrics import Metrics
 from shared.model.routes import RouteTable
 from shared.process.clock import SystemClock
 from shared.store.backend import Backend
@@ -23,7 +24,6 @@ from shared.store.permits import ConcurrencyPermits
 from shared.store.record_scan import RecordScan
 from shared.store.replay_log import ReplayLog
 from shared.store.server_marker import MarkerWatch
-from shared.telemetry.metrics import Metrics
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.dispatch.claimed_jobs import ClaimedJobs
 from worker.dispatch.control_messages import handle_control_message

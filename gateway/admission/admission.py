@@ -1,16 +1,16 @@
 """Decide whether the spec of a job may enter, and submit it.
 
-Not here: making a spec (spec_maker.py), recording and queueing (intake.py), showing jobs.
+Not here: making a spec (gateway/specs/spec_maker.py), recording and queueing (intake.py), showing jobs.
 """
 
 import secrets
 
 from gateway.admission.intake import Intake
-from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
-from gateway.admission.limits import Limits
-from gateway.admission.spec_maker import SpecMaker
 from gateway.admission.strict_models import StrictModels
 from gateway.http.middleware import current_request_id
+from gateway.specs.kinds import ADMITTED_KINDS, AdmittedKinds
+from gateway.specs.limits import Limits
+from gateway.specs.spec_maker import SpecMaker
 from shared.model.jobs import Job, JobIds, JobSpec
 from shared.process.clock import Clock
 from shared.store.jobs import JobRecords

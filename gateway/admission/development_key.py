@@ -1,13 +1,13 @@
 """Make the development key of a gateway without configured keys, and store it in the data directory.
 
 `up` and `serve` make it; stored, it stays valid for open pages after a restart. The client on the same machine reads
-it. Not here: a key's permissions (auth.py).
+it. Not here: a key's permissions (gateway/model/auth.py).
 """
 
 import secrets
 from pathlib import Path
 
-from gateway.http.address import is_loopback
+from gateway.model.address import is_loopback
 from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.process.data_directory import prepare_data_directory

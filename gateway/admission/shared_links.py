@@ -1,13 +1,13 @@
 """Share the secret of links, so that they are valid at every gateway, also after Redis has lost the secret.
 
-The secrets are in shared/store/link_secrets.py. Not here: signing (auth.py).
+The secrets are in shared/store/link_secrets.py. Not here: signing (gateway/model/auth.py).
 """
 
 import asyncio
 import secrets
 from collections.abc import Sequence
 
-from gateway.admission.auth import Links
+from gateway.model.auth import Links
 from shared.process.clock import Clock
 from shared.store.link_secrets import LinkSecrets
 

@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gateway.admission.auth import Caller, Links
 from gateway.api.jobs import JOB_HEADER, about, events_link, read_limit, show, shown_time
 from gateway.api.services import Services, services_of
 from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.errors import Face, problem
+from gateway.model.auth import Caller, Links
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import (
     BrokenJob,

@@ -9,12 +9,12 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from starlette.requests import Request
 
-from gateway.admission.auth import Caller
-from gateway.admission.request_options import RequestOptions
 from gateway.api.services import Services
 from gateway.http.bodies import read_body
 from gateway.http.heavy_work import Requester, RequestWork
+from gateway.model.auth import Caller
 from gateway.preparation.request_head import RequestHead
+from gateway.specs.request_options import RequestOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")

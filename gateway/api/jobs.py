@@ -14,14 +14,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway.admission.auth import Caller, Links
-from gateway.admission.kinds import AdmittedKinds
 from gateway.api.incoming import Incoming
 from gateway.api.services import Services, services_of
 from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.errors import Face, problem
 from gateway.http.middleware import AFTERWARDS
+from gateway.model.auth import Caller, Links
 from gateway.preparation.job import prepare_job
+from gateway.specs.kinds import AdmittedKinds
 from gateway.streams.sse import STREAM_HEADERS, EventStream, ReconnectResponse, encode_headers
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
@@ -29,8 +29,8 @@ from shared.model.events import START, EventId, parse_cursor
 from shared.model.jobs import ExecutionRecord, Job, is_job_id
 from shared.model.kinds import ResultForm
 from shared.model.lifecycle import State
-from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN
+from shared.store.wire.answers import CancelAnswer
 
 CANCEL_WAIT_S = 2.0
 """How long a cancelling caller waits for the job's end."""

@@ -31,7 +31,7 @@ from shared.model.errors import InvalidRequest
 from shared.model.events import START
 from shared.model.jobs import Job
 from shared.model.lifecycle import State
-from shared.store.answers import ForgetAnswer
+from shared.store.wire.answers import ForgetAnswer
 
 log = structlog.get_logger()
 

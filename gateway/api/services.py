@@ -8,17 +8,18 @@ from typing import cast
 from starlette.requests import Request
 
 from gateway.admission.admission import Admission
-from gateway.admission.auth import Keyring
-from gateway.admission.kinds import AdmittedKinds
 from gateway.admission.shared_links import SharedLinks
 from gateway.dialects.responses.recent_answers import RecentAnswers
 from gateway.http.heavy_work import HeavyWork
 from gateway.http.scrape import Scrape
+from gateway.model.auth import Keyring
+from gateway.specs.kinds import AdmittedKinds
 from gateway.streams.hub import Hub
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.viewer_heartbeat import ViewerHeartbeat
 from shared.config.settings import Settings
 from shared.model.errors import Draining
+from shared.model.metrics import Metrics
 from shared.process.clock import Clock
 from shared.store.catalog import ModelCatalog
 from shared.store.conversations import Conversations
@@ -31,7 +32,6 @@ from shared.store.results import Results
 from shared.store.server_watch import ServerWatch
 from shared.store.tenant_lists import TenantLists
 from shared.store.viewers import Viewers
-from shared.telemetry.metrics import Metrics
 
 
 @dataclass

@@ -7,11 +7,11 @@ and how a stored job is shown (gateway/preparation/stored_answer.py).
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gateway.admission.auth import Caller
 from gateway.api.allowance import Allowance
 from gateway.api.services import Services
 from gateway.dialects.responses.object import ResponseOptions, job_id_of, response_id
 from gateway.http.heavy_work import Requester
+from gateway.model.auth import Caller
 from gateway.preparation.stored_answer import encoded_response, kept_fields, options_of
 from shared.model.errors import BrokenJob, JobNotFound, ResponseNotFound
 from shared.model.events import data_size

@@ -18,7 +18,7 @@ import httpx2
 
 from gateway.client.model.retry_window import RetryWindow
 from gateway.client.model.text import one_line
-from gateway.http.address import is_loopback
+from gateway.model.address import is_loopback
 from shared.model.bounds import FRAME_BYTES, LIST_MOST, SENTENCE_CHARS
 from shared.model.errors import GatewayGarbage, GatewayRefused, GatewayUnreachable, StartupError
 from shared.model.events import TERMINAL_EVENTS, EventId, encode_data

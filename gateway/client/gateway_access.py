@@ -13,7 +13,7 @@ from gateway.client.model.reference import Reference
 from gateway.client.model.retry_window import RetryWindow
 from gateway.client.model.text import one_line
 from gateway.client.terminal import Console
-from gateway.http.address import base_url, is_loopback
+from gateway.model.address import base_url, is_loopback
 from shared.config.settings import Settings
 from shared.model.errors import GatewayRefused, StartupError
 from shared.process.clock import SystemClock

@@ -2,7 +2,7 @@
 
 Null counts as absent. A field that is not in `_CHECKS` passes: upstreams have many of their own. A range is OpenAI's,
 unless widely used upstreams take more; then it is theirs. Pure; all checks raise InvalidRequest. Not here: messages
-(gateway/admission/validation.py), and fields that belong to Tailrace (gateway/admission/own_fields.py).
+(gateway/specs/validation.py), and fields that belong to Tailrace (gateway/specs/own_fields.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Read request bodies of a bounded size, and write JSON. Not here: decoding a body (json_body.py)."""
+"""Read request bodies of a bounded size, and write JSON. Not here: decoding a body (gateway/model/json_body.py)."""
 
 from typing import Any
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.http.address import host_of
+from gateway.model.address import host_of
 from shared.model.errors import InvalidRequest, MisdirectedRequest, TailraceError
 
 

@@ -18,8 +18,8 @@ from gateway.http.fair_turns import FairTurns
 from gateway.http.protocol import HALF_CLOSED
 from shared.model.bounds import INLINE_BYTES, LARGE_WAITING
 from shared.model.errors import TooManyLargeRequests
+from shared.model.metrics import Metrics
 from shared.process.call_process import CallProcess
-from shared.telemetry.metrics import Metrics
 
 SWITCH_S: Final = 0.0005
 """How soon a thread releases the interpreter's lock. A request needs it some ten times, so Python's 5 ms add up."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared.model.metrics import Metrics
 from shared.process.clock import Clock
-from shared.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 

@@ -1,6 +1,6 @@
 """Remove the path prefix of a proxy that forwards it; it is the path under which the proxy serves the gateway.
 
-Links and `Location` get it from gateway/admission/auth.py. `X-Forwarded-Prefix` is not read: any client can send it,
+Links and `Location` get it from gateway/model/auth.py. `X-Forwarded-Prefix` is not read: any client can send it,
 and it would decide to which path a browser sends a signed link. Not here: hosts and schemes; every link is a path.
 """
 

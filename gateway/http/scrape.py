@@ -3,7 +3,7 @@
 The only importer of prometheus_client, of which it uses the encoders. A scrape publishes before it reads, so that no
 later one, at any gateway, shows an earlier count: a counter that decreases would look like a restart. For the same
 reason callers share only a scrape that began after they arrived: in each format one scrape is running, and all callers
-that arrive meanwhile get the next. Not here: the metrics (shared/telemetry/metrics.py).
+that arrive meanwhile get the next. Not here: the metrics (shared/model/metrics.py).
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from shared.model.metrics import Family, FleetMetrics, Kind, Metrics, Sample, Samples, decode_samples
 from shared.store.client import REDIS_FAULTS
 from shared.store.dead_letters import DeadLetters
 from shared.store.fleet_metrics import Fleet, Publisher
 from shared.store.queue import Queue
 from shared.store.refusals import name_of
-from shared.telemetry.metrics import Family, FleetMetrics, Kind, Metrics, Sample, Samples, decode_samples
 
 log = structlog.get_logger()
 

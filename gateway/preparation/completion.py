@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from gateway.admission.job_request import JobRequest
 from gateway.dialects.chat.answer_options import AnswerOptions
 from gateway.dialects.chat.stream import ChatOptions
 from gateway.dialects.chat.stream_request import wants_stream
 from gateway.dialects.completions.request import chat_request_of
 from gateway.dialects.completions.stream import TextOptions
-from gateway.http.json_body import decode_object
+from gateway.model.json_body import decode_object
 from gateway.preparation.request_head import RequestHead
+from gateway.specs.job_request import JobRequest
 from shared.model.jobs import JobSpec
 
 Options = TypeVar("Options", bound=AnswerOptions)

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from gateway.admission.job_request import JobRequest
 from gateway.dialects.embeddings import Encoding, parse_encoding
-from gateway.http.json_body import decode_object
+from gateway.model.json_body import decode_object
 from gateway.preparation.request_head import RequestHead
+from gateway.specs.job_request import JobRequest
 from shared.model.jobs import JobSpec
 from shared.model.kinds import EMBEDDINGS
 

@@ -1,6 +1,6 @@
 """Prepare a request of `POST /v1/jobs`. Pure. Not here: its fields (gateway/admission)."""
 
-from gateway.http.json_body import decode_object
+from gateway.model.json_body import decode_object
 from gateway.preparation.request_head import RequestHead
 from shared.model.jobs import JobSpec
 

@@ -5,9 +5,9 @@ Pure. Not here: the bodies of the dialects (the modules beside this one).
 
 from dataclasses import dataclass
 
-from gateway.admission.auth import Caller
-from gateway.admission.request_options import RequestOptions
-from gateway.admission.spec_maker import SpecMaker
+from gateway.model.auth import Caller
+from gateway.specs.request_options import RequestOptions
+from gateway.specs.spec_maker import SpecMaker
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,6 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.admission.job_request import JobRequest
-from gateway.admission.validation import read_metadata
 from gateway.dialects.responses.answer_state import give_back, is_from, lacking, prefix_fingerprints, prompt_fingerprint
 from gateway.dialects.responses.fields import in_own_words
 from gateway.dialects.responses.item_ids import Item
@@ -28,9 +26,11 @@ from gateway.dialects.responses.request import (
 )
 from gateway.dialects.responses.tool_results import Message
 from gateway.dialects.responses.tools import ToolNames
-from gateway.http.json_body import decode_object
+from gateway.model.json_body import decode_object
 from gateway.preparation.request_head import RequestHead
 from gateway.preparation.stored_answer import options_of, whole_response
+from gateway.specs.job_request import JobRequest
+from gateway.specs.validation import read_metadata
 from shared.model.bounds import REFERENCED_JOBS
 from shared.model.errors import InvalidRequest
 from shared.model.jobs import Job, JobSpec, OnDisconnect

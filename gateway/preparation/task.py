@@ -1,8 +1,8 @@
 """Prepare a request that submits a task. Pure. Not here: how a task is shown (gateway/dialects/tasks)."""
 
-from gateway.admission.job_request import JobRequest
-from gateway.http.json_body import decode_object
+from gateway.model.json_body import decode_object
 from gateway.preparation.request_head import RequestHead
+from gateway.specs.job_request import JobRequest
 from shared.model.jobs import JobSpec, OnDisconnect
 
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.admission.job_request import JobRequest
 from gateway.dialects.ai_sdk.request import Turn, UiRequest, read_ui_request
 from gateway.dialects.chat.stream import ChatCompletion, ChatOptions
-from gateway.http.json_body import decode_object, decode_optional_object
+from gateway.model.json_body import decode_object, decode_optional_object
 from gateway.preparation.request_head import RequestHead
+from gateway.specs.job_request import JobRequest
 from shared.model.errors import BrokenJob, InvalidRequest
 from shared.model.events import decode_frame, split_frames
 from shared.model.jobs import Job, JobSpec, OnDisconnect

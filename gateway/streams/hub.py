@@ -1,7 +1,7 @@
 """Hold the gateway's single pub/sub connection and fan its messages out to readers.
 
-One timer serves all readers: heartbeats, tail checks, the limit of an outage, and frozen sockets. subscriber.py decides
-which frames a reader gets. Not here: HTTP, dialects.
+One timer serves all readers: heartbeats, tail checks, the limit of an outage, and frozen sockets.
+gateway/model/subscriber.py decides which frames a reader gets. Not here: HTTP, dialects.
 """
 
 import asyncio
@@ -11,18 +11,18 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from gateway.streams.heartbeat_schedule import HeartbeatSchedule
+from gateway.model.heartbeat_schedule import HeartbeatSchedule
+from gateway.model.subscriber import read_live
 from gateway.streams.reader import Channel, Reader, StreamBroken
-from gateway.streams.subscriber import read_live
 from gateway.streams.tail_check import TailCheck
 from shared.model.errors import BadCursor
 from shared.model.events import EventId
+from shared.model.metrics import Metrics
 from shared.process.clock import Clock
 from shared.store.client import Client
 from shared.store.keys import Keys
 from shared.store.live_feed import LiveFeed
 from shared.store.replay_log import ReplayLog
-from shared.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 

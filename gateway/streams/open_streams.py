@@ -10,8 +10,8 @@ from starlette.types import Scope
 
 from gateway.http.middleware import at_end
 from shared.model.errors import TooManyStreams
+from shared.model.metrics import Metrics
 from shared.model.tenant_bounds import TenantBounds
-from shared.telemetry.metrics import Metrics
 
 
 class OpenStreams:

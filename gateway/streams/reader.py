@@ -1,6 +1,6 @@
 """Serve one reader of one job: take frames from the log and the live feed until the end, a break or a departure.
 
-The reader does the I/O; subscriber.py decides which frames it gets. Not here: HTTP, dialects, timers.
+The reader does the I/O; gateway/model/subscriber.py decides which frames it gets. Not here: HTTP, dialects, timers.
 """
 
 import asyncio
@@ -8,15 +8,15 @@ from typing import Final
 
 import structlog
 
-from gateway.streams.subscriber import Live, Phase, Subscriber
+from gateway.model.subscriber import Live, Phase, Subscriber
 from shared.model.bounds import PAGE_BYTES
 from shared.model.errors import TailraceError
 from shared.model.events import EventId
 from shared.model.lifecycle import TERMINAL
+from shared.model.metrics import Count
 from shared.store.client import REDIS_DOWN
 from shared.store.refusals import name_of
 from shared.store.replay_log import ReplayLog
-from shared.telemetry.metrics import Count
 
 log = structlog.get_logger()
 

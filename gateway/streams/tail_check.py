@@ -13,12 +13,12 @@ import structlog
 
 from gateway.streams.reader import Channel, Reader
 from shared.model.events import EventId
+from shared.model.metrics import Metrics
 from shared.store.client import REDIS_FAULTS, Client, drop_idle_connections
 from shared.store.keys import Keys
 from shared.store.live_feed import LiveFeed
 from shared.store.refusals import name_of
 from shared.store.replay_log import ReplayLog
-from shared.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 

@@ -16,10 +16,10 @@ from gateway.streams.reader import Reader
 from shared.model.bounds import VIEWS
 from shared.model.events import EventId
 from shared.model.jobs import VIEWER_LEASE_S
+from shared.model.metrics import Metrics
 from shared.store.client import REDIS_FAULTS, Outage
 from shared.store.queue import Queue
 from shared.store.viewers import View, Viewers
-from shared.telemetry.metrics import Metrics
 
 _REFRESH_S = VIEWER_LEASE_S / 3
 # A change that can't end a job is recorded after this delay: readers of short jobs have left before that.

@@ -1,6 +1,6 @@
 """The settings of addresses and keys: the Redis servers, the gateway's own address, and the callers it accepts.
 
-Pure. Not here: reading the environment (settings.py), and the rights of a key (gateway/admission/auth.py).
+Pure. Not here: reading the environment (settings.py), and the rights of a key (gateway/model/auth.py).
 """
 
 import re

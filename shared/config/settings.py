@@ -147,13 +147,15 @@ class _OpenAISource(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """Return the value of one field, its name, and False because the value is not JSON."""
-        return os.environ.get(self._NAMES.get(field_name, "")), field_name, False
+        return os.environ.get(self._NAMES[field_name]), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return the values that are set, unless other providers are named."""
         if self.current_state.get("providers"):
             return {}
-        return {field: os.environ[name] for field, name in self._NAMES.items() if os.environ.get(name)}
+        fields = self.settings_cls.model_fields
+        values = {name: self.get_field_value(fields[name], name)[0] for name in self._NAMES}
+        return {name: value for name, value in values.items() if value}
 
 
 def load_settings(**overrides: Any) -> Settings:

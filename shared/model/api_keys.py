@@ -1,7 +1,7 @@
 """Parse configured API keys: the tenant of each key, and the rights and lanes of its plan.
 
 An entry is `key:tenant`, then `:admin` or `:lanes=<lane>+<lane>` or both.
-Pure. Not here: the check of a request's key (gateway/admission/auth.py).
+Pure. Not here: the check of a request's key (gateway/model/auth.py).
 """
 
 import re

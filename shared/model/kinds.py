@@ -1,6 +1,6 @@
 """The facts about a kind of job that both processes use: the place of its answer, and whether it streams text.
 
-Not here: the admission of a kind's jobs (gateway/admission/kinds.py), and their execution
+Not here: the admission of a kind's jobs (gateway/specs/kinds.py), and their execution
 (worker/execution/executions.py). Each of them is a registry that a composition root passes in.
 """
 

@@ -1,7 +1,7 @@
 """The kinds of jobs that are functions of a user's module: the decorator `@kind`, and the value that it makes.
 
 Pure. The decorator registers nothing: a module's kinds are its values of `OwnKind` (shared/process/kind_modules.py).
-Not here: the admission of their jobs (gateway/admission/own_kinds.py), and the run of a function
+Not here: the admission of their jobs (gateway/specs/own_kinds.py), and the run of a function
 (worker/execution/own_function.py).
 """
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 from shared.config.settings import Settings
 from shared.model.errors import StartupError
+from shared.model.metrics import Metrics
 from shared.store.catalog import ModelCatalog
 from shared.store.client import Client, open_client, warm
 from shared.store.dead_letters import DeadLetters
@@ -23,7 +24,6 @@ from shared.store.replay_log import ReplayLog
 from shared.store.results import Results
 from shared.store.server_check import check_arq_keys, check_server
 from shared.store.tenant_lists import TenantLists
-from shared.telemetry.metrics import Metrics
 
 Side = Literal["queue", "jobs"]
 """One of the two servers; both may have the same address."""

@@ -19,13 +19,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.model.bounds import REDIS_CONNECTIONS
 from shared.model.errors import RedisUnavailable, StartupError
+from shared.model.metrics import Buckets
 from shared.process.clock import SystemClock
 from shared.store.function_library import LIBRARY, Library, version_of
 from shared.store.keys import Keys
 from shared.store.multiplexed import Multiplexer
 from shared.store.redis_address import certificate_problem, make_pool
 from shared.store.refusals import ANSWERS, PassingRefusal, RedisAnswer, RefusedByRedis, name_of, refusal_of
-from shared.telemetry.metrics import Buckets
 
 Client = Redis
 """The client type for other packages, which do not import redis-py; its answers are bytes."""

@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from shared.model.errors import BadCursor, is_request_fault
 from shared.model.jobs import code_in, is_job_id
 from shared.model.lifecycle import State
+from shared.model.metrics import Metrics
 from shared.store.client import Functions
 from shared.store.keys import Keys
-from shared.telemetry.metrics import Metrics
 
 _FAILED = State.FAILED.value.encode()
 # Before all dead letters, of which the list's first is the last that ended.

@@ -16,7 +16,11 @@ from shared.model.events import EventId, encode_data
 from shared.model.job_record import progress_json
 from shared.model.jobs import Progress, code_in
 from shared.model.lifecycle import State
-from shared.store.answers import (
+from shared.model.metrics import Metrics
+from shared.store.client import Functions
+from shared.store.job_counts import JobCounts
+from shared.store.keys import Keys
+from shared.store.wire.answers import (
     BeginRefusal,
     FinishAnswer,
     StopReason,
@@ -24,10 +28,6 @@ from shared.store.answers import (
     parse_beat_answer,
     parse_finish_answer,
 )
-from shared.store.client import Functions
-from shared.store.job_counts import JobCounts
-from shared.store.keys import Keys
-from shared.telemetry.metrics import Metrics
 
 ROLLED_BACK = EventId(0, 1)
 """The `queued` event: a rollback to it discards all deltas."""

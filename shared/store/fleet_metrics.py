@@ -1,7 +1,7 @@
 """The metrics of all processes: each publishes its own to Redis, so that any gateway can serve them all.
 
 Workers have no port, and behind one address a scrape reaches any gateway. A process that has been silent for a while
-has ended. Not here: the metrics (shared/telemetry/metrics.py), and their display (gateway/http/scrape.py).
+has ended. Not here: the metrics (shared/model/metrics.py), and their display (gateway/http/scrape.py).
 """
 
 import asyncio
@@ -12,10 +12,10 @@ import socket
 from redis.asyncio import Redis
 
 from shared.model.bounds import PROCESSES
+from shared.model.metrics import Metrics, Samples, encode_samples
 from shared.process.clock import Clock
 from shared.store.client import REDIS_FAULTS, Functions, Outage
 from shared.store.keys import Keys
-from shared.telemetry.metrics import Metrics, Samples, encode_samples
 
 PERIOD_S = 5.0
 KEEP_S = 15.0

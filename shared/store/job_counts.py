@@ -1,13 +1,13 @@
 """Count the jobs that this process creates, begins and ends.
 
-Not here: the metrics' names (shared/telemetry/metrics.py).
+Not here: the metrics' names (shared/model/metrics.py).
 """
 
 import json
 
 from shared.model.jobs import code_in
 from shared.model.lifecycle import State
-from shared.telemetry.metrics import Metrics
+from shared.model.metrics import Metrics
 
 
 class JobCounts:

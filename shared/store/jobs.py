@@ -1,7 +1,7 @@
 """The records of jobs in Redis: create, read, cancel and delete them, each in one atomic step of functions/.
 
 Not here: executions and their ends (executions.py), the log (replay_log.py), the order in which jobs run (queue.py),
-parsing (job_records.py, answers.py).
+parsing (job_records.py, shared/store/wire/answers.py).
 """
 
 import hashlib
@@ -21,20 +21,20 @@ from shared.model.events import encode_data
 from shared.model.job_record import embedded_from, job_from_record
 from shared.model.jobs import Embedded, Job, JobSpec
 from shared.model.lifecycle import State
+from shared.model.metrics import Metrics
 from shared.model.stored_request import parse_request
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
-from shared.store.answers import (
-    CancelAnswer,
-    ForgetAnswer,
-)
 from shared.store.client import Functions
-from shared.store.control import CancelJob, JobEnded, encode_message
 from shared.store.job_counts import JobCounts
-from shared.store.job_creation import create_step
 from shared.store.job_records import REMAINS_FIELDS, Remains, parse_job, parse_remains, readable
 from shared.store.keys import Keys
 from shared.store.server_check import RedisServer, server_of
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import (
+    CancelAnswer,
+    ForgetAnswer,
+)
+from shared.store.wire.control import CancelJob, JobEnded, encode_message
+from shared.store.wire.job_creation import create_step
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 

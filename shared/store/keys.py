@@ -169,7 +169,7 @@ class Keys:
 
     @property
     def control(self) -> str:
-        """The channel of the messages to all workers (control.py)."""
+        """The channel of the messages to all workers (shared/store/wire/control.py)."""
         return f"{self.prefix}:control"
 
     def wake_ups(self, lane: str) -> str:

@@ -2,7 +2,7 @@
 
 One signs for all: the first gateway's. If the server forgets it, another gateway may bring another one, before those
 that still have the former one have written it again. So each gateway keeps what it has signed with among the others.
-Not here: signing (gateway/admission/auth.py).
+Not here: signing (gateway/model/auth.py).
 """
 
 from redis.asyncio import Redis

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 from redis.asyncio import Connection, Redis
 
+from shared.model.metrics import Count
 from shared.process.clock import Clock
 from shared.store.client import REDIS_FAULTS, Backoff, Outage
-from shared.telemetry.metrics import Count
 
 _RECONNECT_FIRST_S = 0.05
 _RECONNECT_MOST_S = 1.0

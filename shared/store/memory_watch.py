@@ -11,9 +11,9 @@ import structlog
 
 from shared.model.bounds import MEMORY_RESERVE
 from shared.model.errors import MemoryFull
+from shared.model.metrics import Metrics
 from shared.store.client import Client, Outage
 from shared.store.repeated_check import repeat
-from shared.telemetry.metrics import Metrics
 
 _CHECK_S = 1.0
 

@@ -1,8 +1,9 @@
 """One connection for the short commands of all tasks.
 
 The commands of one turn of the event loop go out in one write, and their answers are matched in order
-(answer_matching.py). redis-py opens the connection, with all options of its address. Not here: commands that block,
-transactions and pub/sub, which need a connection of their own, and the meaning of error answers (client.py).
+(shared/store/wire/answer_matching.py). redis-py opens the connection, with all options of its address. Not here:
+commands that block, transactions and pub/sub, which need a connection of their own, and the meaning of error answers
+(client.py).
 """
 
 import asyncio
@@ -18,8 +19,8 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shared.model.bounds import SHARED_COMMAND_BYTES, SHARED_UNANSWERED_BYTES
-from shared.store.answer_matching import AnswerMatcher, OutOfStep
 from shared.store.refusals import RefusedByRedis, error_of
+from shared.store.wire.answer_matching import AnswerMatcher, OutOfStep
 
 SHORT: Final = frozenset(
     (

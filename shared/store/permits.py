@@ -10,8 +10,8 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 
 from shared.store.client import Functions
-from shared.store.control import PermitReleased, encode_message
 from shared.store.keys import Keys
+from shared.store.wire.control import PermitReleased, encode_message
 
 WAITER_TIMEOUT_S = 3.0
 """A waiter that stops polling for this long loses its position."""

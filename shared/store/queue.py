@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from shared.model.jobs import Place
-from shared.store.answers import RenewAnswer, TakeAnswer, parse_take_answer
-from shared.store.arq_messages import message_of, serialize
+from shared.model.metrics import Metrics
 from shared.store.client import Functions
 from shared.store.keys import Keys
 from shared.store.server_check import RedisServer, server_of
 from shared.store.server_marker import ServerMarker
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import RenewAnswer, TakeAnswer, parse_take_answer
+from shared.store.wire.arq_messages import message_of, serialize
 
 JOB_CHECK_S = 30.0
 """The reaper checks every job at least this often: a job that the queue has lost is found."""

@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 
 from shared.model.errors import IdempotencyConflict, QueueFull, TooManyWaiting
 from shared.model.jobs import LONGEST_TIMEOUT_S, JobSpec, created_ms, new_job_id
+from shared.model.metrics import Metrics
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
-from shared.store.arq_messages import message_of, serialize
 from shared.store.client import Functions
 from shared.store.keys import Keys
 from shared.store.queue import JOB_CHECK_S
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.arq_messages import message_of, serialize
 
 # A crash between `admit` and `release` leaves a job that runs by itself after this long.
 _ADMITTED_DUE_MS = 5_000

@@ -1,6 +1,6 @@
 """The error answers of a server as exceptions: those that an outage explains, and those of a wrong command.
 
-Not here: the meaning of each answer (redis_answers.py).
+Not here: the meaning of each answer (shared/store/wire/redis_answers.py).
 """
 
 from typing import Final
@@ -16,7 +16,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from shared.store.redis_answers import ErrorClass, error_class_of, has_word, sentence_of, word_of
+from shared.store.wire.redis_answers import ErrorClass, error_class_of, has_word, sentence_of, word_of
 
 ANSWERS: Final = (ResponseError, AuthenticationError, BusyLoadingError)
 """The exceptions that redis-py makes of error answers."""

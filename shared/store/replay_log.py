@@ -15,9 +15,9 @@ from shared.model.bounds import PAGE_BYTES
 from shared.model.errors import JobNotFound
 from shared.model.events import START, EventId, last_id, parse_id, split_frames
 from shared.model.lifecycle import State
-from shared.store.answers import AppendAnswer, Busy, parse_append_answer
 from shared.store.client import Functions, drop_idle_connections
 from shared.store.keys import Keys
+from shared.store.wire.answers import AppendAnswer, Busy, parse_append_answer
 
 FRAMES_AT_ONCE: Final = 64
 """Frames that a caller gets without a pause, about a millisecond. A page has some 5,000 small ones."""

@@ -11,10 +11,10 @@ from redis.exceptions import OutOfMemoryError
 
 from shared.model.events import encode_data
 from shared.model.jobs import Embedded
-from shared.store.answers import AppendAnswer, Busy, parse_finish_answer
 from shared.store.client import Functions
 from shared.store.executions import Execution
 from shared.store.keys import Keys
+from shared.store.wire.answers import AppendAnswer, Busy, parse_finish_answer
 
 
 class Results:

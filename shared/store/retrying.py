@@ -1,4 +1,4 @@
-"""Repeat calls to Redis through an outage. Not here: errors that do not pass (redis_answers.py)."""
+"""Repeat calls to Redis through an outage. Not here: errors that do not pass (shared/store/wire/redis_answers.py)."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -9,7 +9,7 @@ from typing import Any, cast
 from shared.model.errors import StartupError
 from shared.store.client import Client, Functions, require_redis
 from shared.store.keys import Keys
-from shared.store.rights import needed_commands, sentence_of_missing
+from shared.store.wire.rights import needed_commands, sentence_of_missing
 
 _OLDEST = (7, 2)
 _SAMPLE = 100

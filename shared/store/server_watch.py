@@ -8,12 +8,12 @@ from collections.abc import Mapping
 
 import structlog
 
+from shared.model.metrics import Metrics
 from shared.process.clock import Clock
 from shared.store.client import Client, Functions, Outage
 from shared.store.keys import Keys
 from shared.store.repeated_check import repeat
 from shared.store.server_check import Unfit, find_unfitness
-from shared.telemetry.metrics import Metrics
 
 _CHECK_S = 30.0
 _DROP_S = 3600.0

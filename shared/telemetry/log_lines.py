@@ -1,6 +1,7 @@
 """Make the line of an event: its time, level and name, the ids of the current work, and its own fields.
 
-As JSON, or for a terminal. Not here: the removal of secrets (redaction.py), and the writing of lines (log_stream.py).
+As JSON, or for a terminal. Not here: the removal of secrets (shared/model/redaction.py), and the writing of lines
+(log_stream.py).
 """
 
 import json
@@ -11,8 +12,8 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict
 
+from shared.model.redaction import redact_fields
 from shared.model.text import escaped, escaped_lines, whole
-from shared.telemetry.redaction import redact_fields
 
 LineMaker = Callable[[str, EventDict], bytes]
 """Makes the line of an event at a level."""

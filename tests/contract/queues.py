@@ -4,8 +4,8 @@ import asyncio
 from typing import Any
 
 from shared.model.jobs import JobSpec
-from shared.store.answers import RetryLater, Taken
 from shared.store.queue_admission import Admitted
+from shared.store.wire.answers import RetryLater, Taken
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, make_spec
 
 LANE = "default"

@@ -6,10 +6,10 @@ import logging
 import pytest
 
 from shared.model.jobs import new_job_id
-from shared.store.arq_messages import message_of, serialize
 from shared.store.client import REDIS_FAULTS
 from shared.store.keys import Keys
 from shared.store.queue_admission import QueueAdmission
+from shared.store.wire.arq_messages import message_of, serialize
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, make_spec
 from worker.dispatch.arq_adapter import ArqAdapter
 

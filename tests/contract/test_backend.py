@@ -5,11 +5,11 @@ from pydantic import SecretStr
 
 from shared.config.settings import Settings
 from shared.model.errors import RedisUnavailable, StartupError
+from shared.model.metrics import Metrics
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.process.ports import free_port
 from shared.store.backend import open_backend, open_connection
 from shared.store.keys import Keys
-from shared.telemetry.metrics import Metrics
 from tests.support.core import Core, make_spec
 
 

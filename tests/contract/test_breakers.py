@@ -6,9 +6,9 @@ from itertools import count
 
 import pytest
 
+from shared.model.metrics import Metrics
 from shared.process.clock import SystemClock
 from shared.store.breaker_state import BreakerStates, Change, Found
-from shared.telemetry.metrics import Metrics
 from tests.support.core import Core, captured_logs
 from worker.model.breaker import Policy
 from worker.upstream.breakers import NO, Breakers, CallOrigin

@@ -7,9 +7,9 @@ import pytest
 
 from shared.model.ended_job import EndedJob
 from shared.model.lifecycle import State
-from shared.store.answers import ForgetAnswer, Taken
 from shared.store.completions import Claimed, ClaimedElsewhere, NotEnded
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
+from shared.store.wire.answers import ForgetAnswer, Taken
 from tests.support.completion import CLAIM_S, completions_of
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, fresh_job_id, make_spec
 

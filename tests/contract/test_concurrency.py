@@ -2,9 +2,9 @@
 
 import asyncio
 
-from shared.store.control import PermitReleased, parse_message
+from shared.model.metrics import Metrics
 from shared.store.permits import ConcurrencyPermits, PermitHolder
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.control import PermitReleased, parse_message
 from tests.support.core import TIMEOUT_S, Core
 from worker.upstream.concurrency import Concurrency
 

@@ -8,8 +8,8 @@ import pytest
 from shared.model.errors import AttemptFailed, BadCursor, JobNotFound, ProviderRefused, ProviderUnreachable, problem_of
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.lifecycle import State
-from shared.store.answers import Written
 from shared.store.dead_letters import DeadLetters, Listed, NewDeadLetter
+from shared.store.wire.answers import Written
 from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id
 
 SLACK_S = 5.0

@@ -11,11 +11,11 @@ from shared.model.errors import AttemptFailed
 from shared.model.jobs import Embedded
 from shared.model.kinds import EMBEDDINGS
 from shared.model.lifecycle import State
+from shared.model.metrics import Metrics
 from shared.process.clock import SystemClock
-from shared.store.answers import AppendAnswer, Behind, Busy, StopReason
 from shared.store.executions import Execution
 from shared.store.results import Results
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import AppendAnswer, Behind, Busy, StopReason
 from tests.support.core import TIMEOUT_S, Core, Watched
 from worker.execution.attempt import AttemptInput
 from worker.execution.embedding import Embedding

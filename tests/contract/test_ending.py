@@ -15,10 +15,10 @@ from shared.model.events import START, Event, EventId, EventType, decode_frame, 
 from shared.model.jobs import Usage
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.store.answers import FinishAnswer, Written
 from shared.store.jobs import EMPTY_SHA256
 from shared.store.replay_log import Entry
 from shared.store.retrying import retry_until_redis_answers
+from shared.store.wire.answers import FinishAnswer, Written
 from tests.support.core import TIMEOUT_S, Core, captured_logs, frames_of, frozen
 from worker.execution.ending import (
     Ending,

@@ -6,9 +6,9 @@ from shared.model.errors import Drained
 from shared.model.events import EventId, EventType, encode_data, encode_frame, is_terminal
 from shared.model.jobs import Abandonment, OnDisconnect
 from shared.model.lifecycle import State
-from shared.store.answers import Behind, Written
 from shared.store.executions import Execution, Succession
 from shared.store.function_library import LIBRARY
+from shared.store.wire.answers import Behind, Written
 from tests.contract.stores import expiries, set_field
 from tests.support.core import RETENTION_S, WORKER, Core, frames_of, fresh_job_id
 

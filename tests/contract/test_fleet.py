@@ -6,11 +6,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from shared.model.bounds import PROCESSES
+from shared.model.metrics import Metrics, Samples, decode_samples, encode_samples
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store import fleet_metrics as fleet_module
 from shared.store.fleet_metrics import KEEP_S, Fleet, Publisher
-from shared.telemetry.metrics import Metrics, Samples, decode_samples, encode_samples
 from tests.support.core import TIMEOUT_S, Core, captured_logs, frozen
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from shared.model.errors import Drained
 from shared.model.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
-from shared.store.answers import FinishAnswer, Written
 from shared.store.client import Functions
 from shared.store.executions import Execution
 from shared.store.function_library import LIBRARY, Library, read_source
+from shared.store.wire.answers import FinishAnswer, Written
 from tests.support.core import Core
 
 ENDINGS = {

@@ -17,14 +17,14 @@ from gateway.streams.reader import HEARTBEAT, Reader, StreamBroken
 from shared.config.settings import Settings
 from shared.model.errors import JobNotFound
 from shared.model.events import START, EventId, after_cursor
+from shared.model.metrics import Metrics
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.store.answers import Written
 from shared.store.client import Client, open_client
 from shared.store.keys import Keys
 from shared.store.live_feed import LiveFeed
 from shared.store.replay_log import Entry, Page, ReplayLog
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import Written
 from tests.support.log_writer import JobSide, LogWriter, job_side
 from tests.support.short_settings import redis_url_of
 from tests.support.valkey import running_valkey

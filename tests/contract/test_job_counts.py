@@ -3,10 +3,10 @@
 from shared.model.errors import Cancelled
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.lifecycle import State
-from shared.store.answers import FinishAnswer, Written
+from shared.model.metrics import Cells, Count, Metrics
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
-from shared.telemetry.metrics import Cells, Count, Metrics
+from shared.store.wire.answers import FinishAnswer, Written
 from tests.support.core import RETENTION_S, Core, make_spec
 
 

@@ -9,13 +9,13 @@ from shared.model.errors import TooManyBytes
 from shared.model.events import EventId, EventType, encode_frame
 from shared.model.jobs import Embedded
 from shared.model.lifecycle import State
+from shared.model.metrics import Metrics
 from shared.model.tenant_bounds import TenantBounds
-from shared.store.answers import AppendAnswer, Written
 from shared.store.conversations import Conversations
 from shared.store.executions import Execution
 from shared.store.jobs import Created, JobRecords
 from shared.store.results import Results
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import AppendAnswer, Written
 from tests.support.core import RETENTION_S, Core, frames_of, make_spec
 
 JOB, STEP, KIB = 6144, 16_384, 1024

@@ -9,10 +9,10 @@ import pytest
 
 from shared.model.jobs import new_job_id
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.store.answers import StopReason
 from shared.store.client import REDIS_FAULTS, open_client
 from shared.store.executions import Execution, Executions
 from shared.store.queue import Claim
+from shared.store.wire.answers import StopReason
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, captured_logs, make_spec
 from worker.dispatch.leases import Leases
 from worker.execution.executions import RunningExecution

@@ -7,12 +7,12 @@ import pytest
 
 from shared.model.errors import QueueFull, TooManyWaiting
 from shared.model.jobs import JobSpec, Place
+from shared.model.metrics import Metrics
 from shared.model.tenant_bounds import TenantBounds
-from shared.store.answers import RetryLater, Taken
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB
 from shared.store.queue import Claim
 from shared.store.queue_admission import Admitted, QueueAdmission
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import RetryLater, Taken
 from tests.support.core import RETENTION_S, Core, make_spec
 
 LANE = "default"

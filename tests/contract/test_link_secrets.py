@@ -2,8 +2,8 @@
 
 import asyncio
 
-from gateway.admission.auth import Caller
 from gateway.admission.shared_links import SharedLinks
+from gateway.model.auth import Caller
 from shared.process.clock import SystemClock
 from shared.store.link_secrets import LinkSecrets
 from tests.support.core import Core, fresh_job_id

@@ -9,11 +9,11 @@ import pytest
 import structlog
 from structlog.stdlib import add_log_level
 
+from shared.model.metrics import Count
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.client import open_client
 from shared.store.live_feed import LiveFeed
-from shared.telemetry.metrics import Count
 from tests.support.core import Core, Watched, captured_logs, frozen
 
 # Far more than a test takes, so that the watchdog never acts.

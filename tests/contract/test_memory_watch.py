@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from shared.model.errors import MemoryFull
+from shared.model.metrics import Metrics
 from shared.store.memory_watch import MemoryWatch
-from shared.telemetry.metrics import Metrics
 from tests.support.core import Core, captured_logs
 
 

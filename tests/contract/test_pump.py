@@ -10,12 +10,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.model.events import EventType, encode_data
 from shared.model.lifecycle import State
+from shared.model.metrics import Metrics
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.store.answers import AppendAnswer, StopReason, Written
 from shared.store.executions import Execution
 from shared.store.replay_log import Entry, ReplayLog
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import AppendAnswer, StopReason, Written
 from tests.support.core import TIMEOUT_S, Core, captured_logs, frozen
 from worker.execution import pump as pump_module
 from worker.execution.pump import Outbox, Pump

@@ -7,9 +7,9 @@ import pytest
 
 from shared.model.errors import QueueFull
 from shared.model.lanes import LaneScheduler, parse_lanes
-from shared.store.answers import Empty, RetryLater, Taken
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
 from shared.store.queue import Claim
+from shared.store.wire.answers import Empty, RetryLater, Taken
 from tests.contract.queues import LANE, LEASE_S, admit, enqueue, move, take, take_when_due, wait_of, wake_ups
 from tests.support.core import Core, make_spec
 

@@ -8,9 +8,9 @@ from arq.jobs import deserialize_job_raw
 
 from shared.model.errors import IdempotencyConflict, QueueFull
 from shared.model.jobs import created_ms
-from shared.store.arq_messages import ARQ_FUNCTION, deserialize, serialize
 from shared.store.keys import ARQ_JOB
 from shared.store.queue_admission import Admitted
+from shared.store.wire.arq_messages import ARQ_FUNCTION, deserialize, serialize
 from tests.contract.queues import LANE, admit, enqueue, move, take, take_when_due, wait_of, wake_ups
 from tests.support.core import RETENTION_S, Core, make_spec
 

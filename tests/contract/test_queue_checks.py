@@ -6,8 +6,8 @@ import pytest
 from arq.jobs import deserialize_job_raw
 
 from shared.model.jobs import Abandonment
-from shared.store.arq_messages import deserialize
 from shared.store.keys import ARQ_JOB
+from shared.store.wire.arq_messages import deserialize
 from tests.contract.queues import LANE, enqueue, server_ms, take, wake_ups
 from tests.support.core import Core, fresh_job_id
 

@@ -10,10 +10,10 @@ from shared.model.events import START, EventId, EventType, after_cursor, encode_
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store import replay_log as replay
-from shared.store.answers import Behind, Busy, Taken, Written
 from shared.store.client import REDIS_FULL
 from shared.store.executions import Execution
 from shared.store.replay_log import FRAMES_AT_ONCE, Entry, Page
+from shared.store.wire.answers import Behind, Busy, Taken, Written
 from tests.support.core import WORKER, Core, frames_of, fresh_job_id, make_spec
 
 ALL = 1 << 30

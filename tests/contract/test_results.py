@@ -6,9 +6,9 @@ from shared.model.events import EventId, EventType, encode_frame
 from shared.model.jobs import Embedded
 from shared.model.kinds import EMBEDDINGS
 from shared.model.lifecycle import State
-from shared.store.answers import AppendAnswer, Behind, Busy, Written
 from shared.store.executions import Execution
 from shared.store.results import Results
+from shared.store.wire.answers import AppendAnswer, Behind, Busy, Written
 from tests.support.core import Core
 
 PART = bytes(range(8))

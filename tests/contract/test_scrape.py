@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from gateway.http.scrape import Scrape
+from shared.model.metrics import Count, Metrics, Samples
 from shared.process.clock import SystemClock
 from shared.store.fleet_metrics import Fleet, Publisher
 from shared.store.queue import Queue
-from shared.telemetry.metrics import Count, Metrics, Samples
 from tests.support.core import TIMEOUT_S, Core
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shared.model.errors import RedisUnavailable, StartupError
+from shared.model.metrics import Metrics
 from shared.process.child import start_child, stop_child
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey, find_server
@@ -15,10 +16,9 @@ from shared.process.ports import free_port
 from shared.store.client import Client, open_client
 from shared.store.keys import Keys
 from shared.store.queue_admission import QueueAdmission
-from shared.store.rights import acl_rules
 from shared.store.server_check import check_arq_keys, check_server
 from shared.store.server_watch import ServerWatch
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.rights import acl_rules
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, captured_logs, make_spec
 from tests.support.redis_servers import answers, redis_7_0, running_redis
 from tests.support.refusals import demoted, without_the_right

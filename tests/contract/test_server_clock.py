@@ -6,8 +6,8 @@ import pytest
 
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
-from shared.store.answers import Taken, Written
 from shared.store.keys import ARQ_IN_PROGRESS
+from shared.store.wire.answers import Taken, Written
 from tests.support.core import RETENTION_S, Core, make_spec
 
 HOUR_MS = 3_600_000

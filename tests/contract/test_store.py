@@ -9,8 +9,8 @@ from shared.model.errors import Abandoned, BrokenJob, Cancelled, JobNotFound
 from shared.model.events import EventId, EventType
 from shared.model.jobs import Job
 from shared.model.lifecycle import State
-from shared.store.answers import Written
 from shared.store.jobs import EMPTY_SHA256
+from shared.store.wire.answers import Written
 from tests.contract.stores import expiries, set_field
 from tests.support.core import Core, frames_of, fresh_job_id, make_spec
 

@@ -12,9 +12,9 @@ from gateway.streams import tail_check as tail_check_module
 from gateway.streams.hub import Hub
 from shared.config.settings import Settings
 from shared.model.events import START
+from shared.model.metrics import Metrics
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.client import Client
-from shared.telemetry.metrics import Metrics
 from tests.contract.test_hub import read, running_hub
 from tests.support.core import captured_logs
 from tests.support.forwarder import Forwarder, forwarding

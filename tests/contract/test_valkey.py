@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from shared.model.metrics import Metrics
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.client import REDIS_DOWN, REDIS_FAULTS, REDIS_FULL, Functions, open_client
 from shared.store.refusals import PassingRefusal, RefusedByRedis
-from shared.telemetry.metrics import Metrics
 from tests.support.core import TIMEOUT_S, Core, fresh_job_id, frozen
 
 

@@ -10,7 +10,7 @@ from random import Random
 
 from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
-from shared.telemetry.metrics import FleetMetrics, Metrics
+from shared.model.metrics import FleetMetrics, Metrics
 from tests.fuzz.invariants import Stored, job_of, wrong_with
 from tests.fuzz.raw import raw_request
 from tests.fuzz.requests import CALLERS, Asked, Requests

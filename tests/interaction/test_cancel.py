@@ -12,9 +12,9 @@ from shared.model.errors import Cancelled
 from shared.model.events import EventType
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.store.answers import StopReason
 from shared.store.executions import Executions
 from shared.store.jobs import EMPTY_SHA256, JobRecords
+from shared.store.wire.answers import StopReason
 from tests.support.client import Client
 from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import RETENTION_S, TIMEOUT_S, captured_logs, fresh_job_id

@@ -12,8 +12,8 @@ from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
 from shared.model.events import EventType
 from shared.model.lifecycle import State
+from shared.model.metrics import Metrics
 from shared.store.dead_letters import DeadLetters
-from shared.telemetry.metrics import Metrics
 from tests.support.completion import completion_steps_of
 from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, Core, captured_logs, make_spec

@@ -12,8 +12,8 @@ from shared.model.bounds import LIST_MOST
 from shared.model.errors import ProviderRefused, problem_of
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.lifecycle import State
-from shared.store.answers import Written
 from shared.store.dead_letters import DeadLetters
+from shared.store.wire.answers import Written
 from tests.support.client import Answer, Client
 from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import captured_logs, make_spec

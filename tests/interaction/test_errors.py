@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.http.json_body import MAX_DEPTH
+from gateway.model.json_body import MAX_DEPTH
 from shared.config.settings import Settings
 from shared.model.errors import QueueFull
 from tests.support.client import TIMEOUT_S, Answer, Client

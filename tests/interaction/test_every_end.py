@@ -14,8 +14,8 @@ from shared.model.errors import ProviderRefused
 from shared.model.events import EventType
 from shared.model.jobs import Progress
 from shared.model.lifecycle import State
-from shared.store.answers import CancelAnswer, Written
 from shared.store.completions import Claimed
+from shared.store.wire.answers import CancelAnswer, Written
 from tests.support.completion import RecordedStep, completion_steps_of, completions_of
 from tests.support.completion_worker import PROGRAM, CountedStep, counted
 from tests.support.controlled_provider import MODEL, ControlledProvider, controlled_upstream

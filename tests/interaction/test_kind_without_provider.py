@@ -6,7 +6,7 @@ Not here: kinds that are functions (test_own_functions.py).
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.admission.kinds import ADMITTED_KINDS, KindAdmission
+from gateway.specs.kinds import ADMITTED_KINDS, KindAdmission
 from shared.config.settings import Settings
 from shared.model.kinds import KindSpec, ResultForm
 from tests.interaction.test_own_kind import WordCount, read_text

@@ -96,12 +96,16 @@ async def test_the_event_loops_steps_do_not_grow_with_a_request(client: Client, 
     path, make = BODIES[name]
     small, _ = await steps_of(client, path, make(1_000))
     small, before = await steps_of(client, path, make(1_000))
-    # The least of three: other work of the loop adds steps, more of them on a busy machine.
-    large, after = min([await steps_of(client, path, make(4_000)) for _ in range(3)])
-
-    assert before == after
-    # One read from a socket takes steps, too: a few hundred for each 64 KiB.
-    assert large - small < 2_000, f"{(large - small) / 3_000:.1f} steps for each part"
+    # Other work of the loop adds steps, more of them on a busy machine: the least of ten counts.
+    large = sys.maxsize
+    for _ in range(10):
+        steps, after = await steps_of(client, path, make(4_000))
+        assert before == after
+        large = min(large, steps)
+        # One read from a socket takes steps, too: a few hundred for each 64 KiB.
+        if large - small < 2_000:
+            return
+    pytest.fail(f"{(large - small) / 3_000:.1f} steps for each part")
 
 
 # The references of a request.

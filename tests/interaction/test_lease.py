@@ -10,9 +10,9 @@ from shared.config.settings import Settings
 from shared.model.events import EventType
 from shared.model.jobs import Progress
 from shared.model.lifecycle import State
-from shared.store.answers import Written
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
 from shared.store.queue import Claim, Queue
+from shared.store.wire.answers import Written
 from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, captured_logs, frames_of
 from tests.support.processes import Processes

@@ -10,8 +10,8 @@ import pytest
 from gateway.streams.open_streams import OpenStreams
 from shared.config.settings import Settings
 from shared.model.errors import TooManyStreams
+from shared.model.metrics import Metrics
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
-from shared.telemetry.metrics import Metrics
 from tests.interaction.test_tenant_bounds import CALLS, JOBS, bounded, everything, said
 from tests.support.client import Answer, Client
 from tests.support.core import TIMEOUT_S

@@ -10,15 +10,15 @@ from typing import Any
 import anyio
 import pytest
 
-from gateway.admission.kinds import ADMITTED_KINDS, KindAdmission
+from gateway.specs.kinds import ADMITTED_KINDS, KindAdmission
 from shared.config.settings import Settings
 from shared.model.bounds import INLINE_BYTES
 from shared.model.errors import AttemptFailed, InvalidRequest, ProviderRefused, StartupError
 from shared.model.events import EventId, EventType, encode_data
 from shared.model.jobs import Usage
 from shared.model.kinds import KindSpec, ResultForm
-from shared.store.answers import FinishAnswer, StopReason
 from shared.store.executions import Execution, Executions
+from shared.store.wire.answers import FinishAnswer, StopReason
 from tests.support.gateway import running_gateway
 from tests.support.system import System, running_system, running_worker
 from worker.execution.attempt import AttemptInput

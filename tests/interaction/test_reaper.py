@@ -13,11 +13,11 @@ from shared.model.events import EventType
 from shared.model.jobs import Job, created_ms
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
-from shared.store.answers import Written
-from shared.store.arq_messages import ARQ_FUNCTION, serialize
 from shared.store.jobs import EMPTY_SHA256, JobRecords
 from shared.store.keys import ARQ_JOB
 from shared.store.queue import JOB_CHECK_S
+from shared.store.wire.answers import Written
+from shared.store.wire.arq_messages import ARQ_FUNCTION, serialize
 from tests.support.completion import completion_steps_of
 from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import Core, captured_logs, frames_of, fresh_job_id, open_core

@@ -9,8 +9,8 @@ from shared.config.settings import Settings
 from shared.store.client import open_client
 from shared.store.keys import Keys
 from shared.store.refusals import PassingRefusal, name_of
-from shared.store.rights import acl_rules
 from shared.store.server_check import check_server
+from shared.store.wire.rights import acl_rules
 from tests.support.controlled_provider import Call, ControlledProvider
 from tests.support.core import Core, open_core
 from tests.support.endless import endless_keys

@@ -12,9 +12,9 @@ from structlog.stdlib import add_log_level
 
 from shared.config.settings import Settings
 from shared.model.events import EventType, decode_frame
-from shared.store.answers import Written
 from shared.store.client import REDIS_DOWN
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_RETRY
+from shared.store.wire.answers import Written
 from tests.support.client import Client
 from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import captured_logs, frames_of

@@ -23,9 +23,9 @@ from shared.model.errors import (
 from shared.model.events import EventType
 from shared.model.jobs import Progress
 from shared.model.routes import Continuation, OnStreamFailure
-from shared.store.answers import AppendAnswer, Taken
 from shared.store.executions import Executions
 from shared.store.replay_log import Entry, ReplayLog
+from shared.store.wire.answers import AppendAnswer, Taken
 from tests.support.controlled_provider import Call, ControlledProvider, chunk_of
 from tests.support.core import TIMEOUT_S, frames_of
 from tests.support.system import PROMPT, System, ask, running_system, running_worker

@@ -8,7 +8,7 @@ import pytest
 from shared.config.settings import Settings
 from shared.store.client import Client, open_client
 from shared.store.keys import Keys
-from shared.store.rights import acl_rules
+from shared.store.wire.rights import acl_rules
 from tests.support.controlled_provider import MODEL, ControlledProvider
 from tests.support.core import captured_logs
 from tests.support.system import ask, running_system, running_worker

@@ -12,10 +12,10 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.events import EventType
 from shared.model.lifecycle import State
-from shared.store.answers import TakeAnswer, Taken
 from shared.store.executions import Executions
 from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
+from shared.store.wire.answers import TakeAnswer, Taken
 from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, frozen
 from tests.support.processes import Processes, at_peace, gone

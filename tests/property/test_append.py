@@ -18,9 +18,9 @@ from hypothesis.stateful import (
 from shared.model.errors import Drained, ProviderTimeout, WorkerLost
 from shared.model.events import START, EventId, EventType, decode_frame, encode_data, encode_frame, split_frames
 from shared.model.lifecycle import TERMINAL, State
-from shared.store.answers import AppendAnswer, Behind, FinishAnswer, StopReason, Written
 from shared.store.executions import ROLLED_BACK, Execution, Succession
 from shared.store.replay_log import Entry
+from shared.store.wire.answers import AppendAnswer, Behind, FinishAnswer, StopReason, Written
 from tests.support.core import Core, Listener, frames_of
 from tests.support.server_steps import ServerSteps, run_steps
 

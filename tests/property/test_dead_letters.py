@@ -15,8 +15,8 @@ from hypothesis.stateful import (
 )
 
 from shared.model.lifecycle import State
-from shared.store.answers import Written
 from shared.store.dead_letters import DeadLetters, Listed
+from shared.store.wire.answers import Written
 from tests.support.core import DEAD_LETTER_RETENTION_S, MOST_DEAD_LETTERS, RETENTION_S, Core, fresh_job_id
 from tests.support.server_steps import ServerSteps, run_steps
 

@@ -11,8 +11,8 @@ from hypothesis.stateful import Bundle, initialize, invariant, rule
 from shared.model.errors import TooManyBytes
 from shared.model.lifecycle import State
 from shared.model.tenant_bounds import TenantBounds
-from shared.store.answers import ForgetAnswer, Written
 from shared.store.executions import Execution
+from shared.store.wire.answers import ForgetAnswer, Written
 from tests.contract.test_kept_bytes import JOB, STEP, counted, expire, kept
 from tests.support.core import Core, frames_of, make_spec
 from tests.support.server_steps import ServerSteps, run_steps

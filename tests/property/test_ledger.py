@@ -22,9 +22,9 @@ from hypothesis.stateful import (
 from shared.model.errors import TooManyWaiting
 from shared.model.jobs import Place
 from shared.model.tenant_bounds import TenantBounds
-from shared.store.answers import Taken
 from shared.store.keys import ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY
 from shared.store.queue import Claim
+from shared.store.wire.answers import Taken
 from tests.support.core import RETENTION_S, Core, make_spec
 from tests.support.server_steps import ServerSteps, run_steps
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission.own_fields import OWN_FIELDS, check_foreign, check_native, nearest
+from gateway.specs.own_fields import OWN_FIELDS, check_foreign, check_native, nearest
 from shared.model.errors import InvalidRequest
 from tests.support.known_fields import KNOWN_FIELDS
 

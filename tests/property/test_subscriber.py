@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
-from gateway.streams.subscriber import Live, Phase, Subscriber, read_live
+from gateway.model.subscriber import Live, Phase, Subscriber, read_live
 from shared.model.events import (
     START,
     EventId,

@@ -6,8 +6,8 @@ Not here: workers (system.py), and a worker process with such a step (completion
 from collections.abc import Sequence
 
 from shared.model.ended_job import EndedJob
+from shared.model.metrics import Metrics
 from shared.store.completions import Completions
-from shared.telemetry.metrics import Metrics
 from tests.support.core import Core, Watched
 from worker.execution.completion import CompletionStep, CompletionSteps
 from worker.execution.steps import AddDeadLetter, RemoveQueueEntry

@@ -22,7 +22,6 @@ from shared.model.jobs import Job, JobIds, JobSpec
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.store.answers import AppendAnswer, CancelAnswer, FinishAnswer
 from shared.store.client import Client, Functions, open_client
 from shared.store.dead_letters import DeadLetters
 from shared.store.executions import Execution, Executions
@@ -33,6 +32,7 @@ from shared.store.queue_admission import QueueAdmission
 from shared.store.replay_log import Entry, ReplayLog
 from shared.store.tenant_lists import TenantLists
 from shared.store.viewers import Viewers
+from shared.store.wire.answers import AppendAnswer, CancelAnswer, FinishAnswer
 
 TIMEOUT_S = 5.0
 """How long a test waits for anything."""

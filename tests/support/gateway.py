@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
 from gateway.api.services import Services
 from gateway.app import running
 from gateway.server import listen, make_server
+from gateway.specs.kinds import ADMITTED_KINDS, AdmittedKinds
 from shared.config.settings import Settings
 from shared.model.bounds import CONNECTIONS
 from tests.support.client import TIMEOUT_S, Client

@@ -2,12 +2,12 @@
 
 from typing import Any, Final
 
-from gateway.admission.auth import Caller
-from gateway.admission.kinds import ADMITTED_KINDS
-from gateway.admission.limits import Limits
-from gateway.admission.request_options import RequestOptions
-from gateway.admission.spec_maker import SpecMaker
+from gateway.model.auth import Caller
 from gateway.preparation.request_head import RequestHead
+from gateway.specs.kinds import ADMITTED_KINDS
+from gateway.specs.limits import Limits
+from gateway.specs.request_options import RequestOptions
+from gateway.specs.spec_maker import SpecMaker
 
 JOB: Final = "job_" + "0" * 26
 LIMITS: Final = Limits(

@@ -19,13 +19,13 @@ from shared.model.jobs import JobSpec, Usage, new_job_id
 from shared.model.kinds import CHAT
 from shared.model.lanes import DEFAULT_LANE
 from shared.process.clock import SystemClock
-from shared.store.answers import Taken, Written
 from shared.store.client import Client, open_client
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.keys import JobKeys, Keys
 from shared.store.queue import Queue
 from shared.store.replay_log import Entry, ReplayLog
+from shared.store.wire.answers import Taken, Written
 from tests.support.short_settings import redis_url_of
 from worker.execution.ending import Ending, completed, ended_badly, finish
 from worker.model.digest import StreamDigest

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.admission.kinds import ADMITTED_KINDS, AdmittedKinds
+from gateway.specs.kinds import ADMITTED_KINDS, AdmittedKinds
 from shared.config.settings import Settings
 from shared.model.events import START, TERMINAL_EVENTS, Event, EventId, EventType, decode_frame, parse_id
 from shared.model.jobs import Job

@@ -22,9 +22,9 @@ from shared.config.settings import Settings, load_settings
 from shared.model import bounds
 from shared.model.events import EventType
 from shared.model.lifecycle import TRANSITIONS
+from shared.model.metrics import FleetMetrics, Metrics
 from shared.store.keys import Keys
-from shared.store.rights import acl_rules
-from shared.telemetry.metrics import FleetMetrics, Metrics
+from shared.store.wire.rights import acl_rules
 from tests.support.docs import DOCS, ROOT, anchors, links
 from worker.execution.steps import AddDeadLetter, LogEnd, RemoveQueueEntry
 from worker.model.breaker import Policy

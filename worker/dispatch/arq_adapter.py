@@ -2,7 +2,8 @@
 
 Only arq's `run_job` is used. arq's polling, its WATCH and its own endings are not: arq 0.28 reads from the head of a
 queue in which running jobs stay, so that the cost of each poll grows with the number of running jobs.
-Not here: the choice of the next job and its claim (dispatcher.py), and the messages (shared/store/arq_messages.py).
+Not here: the choice of the next job and its claim (dispatcher.py), and the messages
+(shared/store/wire/arq_messages.py).
 """
 
 import asyncio
@@ -12,9 +13,9 @@ from arq.connections import ArqRedis
 from arq.worker import Function, Worker
 from redis.asyncio.client import Pipeline
 
-from shared.store.arq_messages import ARQ_FUNCTION, deserialize, read_message, serialize
 from shared.store.client import Client
 from shared.store.keys import ARQ, Keys
+from shared.store.wire.arq_messages import ARQ_FUNCTION, deserialize, read_message, serialize
 
 # arq's own limits, set so that they never end a job: deadlines and attempts are the store's.
 _PRACTICALLY_NEVER = 10**8

@@ -1,12 +1,12 @@
 """React to the messages of the control channel: each is for one part of this process.
 
-Not here: the messages themselves (shared/store/control.py), and the connection (shared/store/live_feed.py).
+Not here: the messages themselves (shared/store/wire/control.py), and the connection (shared/store/live_feed.py).
 """
 
 import structlog
 
-from shared.store.answers import StopReason
-from shared.store.control import CancelJob, JobEnded, PermitReleased, parse_message
+from shared.store.wire.answers import StopReason
+from shared.store.wire.control import CancelJob, JobEnded, PermitReleased, parse_message
 from worker.dispatch.reaper import Reaper
 from worker.execution.runs import Runs
 from worker.upstream.concurrency import Concurrency

@@ -10,10 +10,10 @@ from contextlib import suppress
 import structlog
 
 from shared.model.lanes import Lane
-from shared.store.answers import Empty, RetryLater, TakeAnswer, Taken
 from shared.store.client import REDIS_FAULTS, Backoff, Client, Outage
 from shared.store.queue import CALL_LIMIT_LEASES, Claim, Queue
 from shared.store.refusals import name_of
+from shared.store.wire.answers import Empty, RetryLater, TakeAnswer, Taken
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.dispatch.leases import Lease, Leases
 from worker.dispatch.slots import Slots

@@ -9,11 +9,11 @@ import socket
 import uuid
 from dataclasses import dataclass
 
-from shared.store.answers import RenewAnswer, StopReason
 from shared.store.client import REDIS_FAULTS, Outage
 from shared.store.executions import Executions
 from shared.store.queue import Claim, Queue
 from shared.store.retrying import retry_until_redis_answers
+from shared.store.wire.answers import RenewAnswer, StopReason
 from worker.execution.runs import Runs
 
 _RENEWALS_PER_LEASE = 4

@@ -19,10 +19,10 @@ from shared.model.errors import BrokenJob, Cancelled, DeadlinePassed, TailraceEr
 from shared.model.jobs import VIEWER_LEASE_S, Job, Place
 from shared.model.lifecycle import State
 from shared.process.clock import Clock
-from shared.store.answers import CancelAnswer
 from shared.store.client import REDIS_DOWN, REDIS_FAULTS, Outage
 from shared.store.jobs import JobRecords
 from shared.store.queue import JOB_CHECK_S, Queue
+from shared.store.wire.answers import CancelAnswer
 from worker.dispatch.reconciler import put_back
 from worker.execution.completion import CompletionSteps
 from worker.execution.ending import saved_tokens

@@ -12,9 +12,9 @@ from anyio import CancelScope
 from shared.model.errors import AttemptFailed, OutputTooLarge, TenantFull
 from shared.model.events import EventId, EventType, encode_data
 from shared.model.jobs import Usage
-from shared.store.answers import FinishAnswer, StopReason
+from shared.model.metrics import Metrics
 from shared.store.executions import Execution, Executions
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import FinishAnswer, StopReason
 from worker.execution.ending import Ending, completed, ended_badly, estimate_tokens, finish_with_outbox
 from worker.execution.pump import Pump
 from worker.execution.token_latency import TokenLatency

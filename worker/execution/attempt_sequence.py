@@ -19,10 +19,10 @@ from shared.model.errors import (
 )
 from shared.model.jobs import Progress
 from shared.model.lifecycle import State
-from shared.store.answers import BeginRefusal, StopReason, Written, has_ended
 from shared.store.executions import Execution
 from shared.store.queue import Claim
 from shared.store.retrying import retry_until_redis_answers
+from shared.store.wire.answers import BeginRefusal, StopReason, Written, has_ended
 from worker.execution.access import Selector
 from worker.execution.attempt import AttemptInput
 from worker.execution.disposition import Disposition, Outcome, disposition

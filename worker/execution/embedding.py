@@ -16,13 +16,13 @@ from shared.model.bounds import EMBEDDED_AT_ONCE, PAGE_BYTES
 from shared.model.errors import AttemptFailed, BrokenJob, OutputTooLarge, ProviderGarbage, ProviderRefused, TenantFull
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.jobs import FLOAT_BYTES, Embedded
+from shared.model.metrics import Metrics
 from shared.process.clock import Clock
-from shared.store.answers import Behind, Busy, FinishAnswer, StopReason, Written
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.results import Results
 from shared.store.retrying import retry_until_redis_answers
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import Behind, Busy, FinishAnswer, StopReason, Written
 from worker.execution.attempt import AttemptInput
 from worker.execution.ending import (
     Ending,

@@ -23,11 +23,11 @@ from shared.model.events import (
 )
 from shared.model.jobs import Embedded, Usage
 from shared.model.lifecycle import State
-from shared.store.answers import Behind, FinishAnswer
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
+from shared.store.wire.answers import Behind, FinishAnswer
 from worker.execution.pump import Outbox
 from worker.model.digest import PartialAnswer, StreamDigest
 from worker.model.token_estimate import SavedTokenEstimate

@@ -11,13 +11,13 @@ from typing import Final, Protocol
 from shared.model.errors import AttemptFailed
 from shared.model.events import EventId
 from shared.model.kinds import CHAT_KIND, EMBEDDINGS_KIND, KindSpec
+from shared.model.metrics import Metrics
 from shared.model.own_kinds import OwnKind
 from shared.model.registry import Registry
-from shared.store.answers import FinishAnswer, StopReason
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.results import Results
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import FinishAnswer, StopReason
 from worker.execution.access import TargetAccess, without_provider
 from worker.execution.attempt import Attempt, AttemptInput
 from worker.execution.embedding import Embedding

@@ -4,11 +4,11 @@ Not here: the event itself (ending.py), and the steps that follow a job's end (c
 """
 
 from shared.model.errors import BrokenJob, Cancelled, JobNotFound, TailraceError
-from shared.store.answers import BeginRefusal, FinishAnswer, StopReason, has_ended
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
+from shared.store.wire.answers import BeginRefusal, FinishAnswer, StopReason, has_ended
 from worker.execution.ending import estimate_tokens, finish_from_log
 from worker.model.token_estimate import SavedTokenEstimate
 

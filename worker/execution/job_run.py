@@ -16,9 +16,9 @@ from shared.model.errors import (
     TailraceError,
     WorkerLost,
 )
-from shared.store.answers import RenewAnswer
 from shared.store.queue import Claim
 from shared.store.retrying import retry_until_redis_answers
+from shared.store.wire.answers import RenewAnswer
 from worker.execution.access import TargetAccess
 from worker.execution.attempt_sequence import AttemptSequence
 from worker.execution.disposition import Disposition, Outcome, disposition

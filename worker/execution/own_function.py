@@ -20,8 +20,8 @@ from shared.model.errors import (
 from shared.model.events import EventId, encode_data
 from shared.model.lifecycle import State
 from shared.model.own_kinds import OwnKind
-from shared.store.answers import FinishAnswer, StopReason
 from shared.store.executions import Execution, Executions
+from shared.store.wire.answers import FinishAnswer, StopReason
 from worker.execution.attempt import AttemptInput
 from worker.execution.ending import Ending, ended_badly, finish_with_outbox
 from worker.execution.job_context import RunningJob

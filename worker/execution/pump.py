@@ -14,13 +14,13 @@ import structlog
 
 from shared.model.bounds import ENTRY_BYTES, FLUSH_BYTES, KEEP_BYTES
 from shared.model.events import EventId, encode_frame
+from shared.model.metrics import Metrics
 from shared.process.clock import Clock
-from shared.store.answers import AppendAnswer, Behind, Busy, StopReason, Written
 from shared.store.client import REDIS_FAULTS, Outage
 from shared.store.executions import Execution
 from shared.store.refusals import PassingRefusal
 from shared.store.replay_log import Entry, ReplayLog
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import AppendAnswer, Behind, Busy, StopReason, Written
 
 log = structlog.get_logger()
 

@@ -6,12 +6,12 @@ Not here: the run itself (job_run.py).
 from dataclasses import dataclass
 
 from shared.model.events import EventId
+from shared.model.metrics import Metrics
 from shared.store.executions import Executions
 from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
-from shared.telemetry.metrics import Metrics
 from worker.execution.access import TargetAccess
 from worker.execution.ending import read_partial_answer
 from worker.execution.executions import ExecutableKinds, ExecutionServices

@@ -7,10 +7,10 @@ import structlog
 
 from shared.model.ended_job import EndedJob
 from shared.model.errors import InternalError
-from shared.store.answers import StopReason
 from shared.store.client import REDIS_FAULTS
 from shared.store.queue import Claim
 from shared.store.retrying import retry_until_redis_answers
+from shared.store.wire.answers import StopReason
 from worker.execution.completion import CompletionSteps
 from worker.execution.disposition import Disposition, Outcome, disposition
 from worker.execution.executions import RunningExecution

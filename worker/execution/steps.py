@@ -9,9 +9,9 @@ import structlog
 
 from shared.model.ended_job import EndedJob
 from shared.model.lifecycle import State
+from shared.model.metrics import Metrics
 from shared.store.dead_letters import DeadLetters
 from shared.store.queue import Queue
-from shared.telemetry.metrics import Metrics
 from worker.execution.reported import ReportedJobs
 
 log = structlog.get_logger()

@@ -1,10 +1,10 @@
 """Stop the execution of a job that runs, or else the next one.
 
-Not here: the reasons (shared/store/answers.py), and an execution's reaction (attempt.py, embedding.py).
+Not here: the reasons (shared/store/wire/answers.py), and an execution's reaction (attempt.py, embedding.py).
 """
 
 from shared.model.errors import AttemptFailed
-from shared.store.answers import StopReason
+from shared.store.wire.answers import StopReason
 from worker.execution.ending import Ending
 from worker.execution.executions import RunningExecution
 

@@ -6,8 +6,8 @@ Not here: the time-outs of a slow provider (worker/upstream/chain.py).
 """
 
 from shared.model.errors import AttemptFailed, is_provider_fault
+from shared.model.metrics import Metrics
 from shared.process.clock import Clock
-from shared.telemetry.metrics import Metrics
 
 
 class TokenLatency:

@@ -19,10 +19,10 @@ from typing import Any
 import structlog
 
 from shared.model.events import encode_data
+from shared.model.metrics import Metrics
 from shared.process.clock import Clock
 from shared.store.breaker_state import BreakerStates, Change
 from shared.store.client import REDIS_FAULTS, Outage
-from shared.telemetry.metrics import Metrics
 from worker.model.breaker import (
     CLOSED,
     Circuit,

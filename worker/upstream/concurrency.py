@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from functools import partial
 
+from shared.model.metrics import Metrics
 from shared.store.client import REDIS_FAULTS, Outage
 from shared.store.permits import ConcurrencyPermits, PermitHolder
-from shared.telemetry.metrics import Metrics
 
 # The message that announces a freed permit can be lost: a waiter tries again after so long (s).
 _ASK_S = 0.25

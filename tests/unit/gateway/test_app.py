@@ -15,8 +15,8 @@ from starlette.types import Message
 from gateway.api.services import Services
 from gateway.app import FACES, ROUTES, build_app
 from shared.config.settings import Settings
+from shared.model.metrics import Metrics
 from shared.process.clock import SystemClock
-from shared.telemetry.metrics import Metrics
 
 ORIGIN = "https://chat.example"
 PREFLIGHT = {"origin": ORIGIN, "access-control-request-method": "POST"}

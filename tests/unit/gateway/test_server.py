@@ -18,8 +18,8 @@ from gateway.server import drain, end_with_parts, listen, make_server
 from shared.config.settings import Settings
 from shared.model.bounds import LISTEN_BACKLOG, SEND_BUFFER_BYTES
 from shared.model.errors import StartupError
+from shared.model.metrics import Metrics
 from shared.process.clock import SystemClock
-from shared.telemetry.metrics import Metrics
 
 HERE = "127.0.0.1"
 ENOUGH_S = 5.0

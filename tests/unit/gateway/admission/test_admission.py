@@ -1,7 +1,7 @@
 """Test the ids of admission. Its calls of Redis are tested in tests/interaction."""
 
 from gateway.admission.admission import Admission
-from gateway.admission.limits import Limits
+from gateway.specs.limits import Limits
 from shared.model.jobs import created_ms, is_job_id
 from shared.store.client import open_client
 from shared.store.jobs import JobRecords

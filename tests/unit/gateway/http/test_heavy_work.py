@@ -15,7 +15,7 @@ from gateway.http.heavy_work import HeavyWork, Requester, RequestWork
 from gateway.http.protocol import HALF_CLOSED
 from shared.model.bounds import INLINE_BYTES
 from shared.model.errors import TooManyLargeRequests
-from shared.telemetry.metrics import Metrics
+from shared.model.metrics import Metrics
 
 TIMEOUT_S = 20.0
 LARGE = INLINE_BYTES + 1

@@ -11,8 +11,8 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from gateway.http.middleware import AFTERWARDS, RequestLog, at_end
+from shared.model.metrics import Metrics
 from shared.process.clock import SystemClock
-from shared.telemetry.metrics import Metrics
 
 
 async def hello(scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from structlog.testing import capture_logs
 
 from gateway.http.scrape import encode, format_of, merged, readable, shown
-from shared.telemetry.metrics import FleetMetrics, Metrics, encode_samples
+from shared.model.metrics import FleetMetrics, Metrics, encode_samples
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 

@@ -6,9 +6,9 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.http.middleware import RequestLog
 from gateway.streams.open_streams import OpenStreams
 from shared.model.errors import TooManyStreams
+from shared.model.metrics import Metrics
 from shared.model.tenant_bounds import TenantBounds
 from shared.process.clock import SystemClock
-from shared.telemetry.metrics import Metrics
 
 
 async def request_that(streams: OpenStreams, *tenants: str) -> int:

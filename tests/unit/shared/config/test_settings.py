@@ -1,6 +1,7 @@
 """Test settings: from the environment and `tailrace.toml`, and the messages about wrong ones."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -239,6 +240,19 @@ def test_a_tailrace_toml_that_is_no_toml_is_refused_in_one_sentence(toml: Path, 
 
     assert str(refusal.value) == f"tailrace.toml is not valid TOML{place}."
     assert refusal.value.__suppress_context__
+
+
+def test_a_tailrace_toml_that_cannot_be_read_is_refused_in_one_sentence(
+    toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    toml.write_text("port = 9001\n")
+    monkeypatch.setattr(Path, "open", refuse)
+
+    with pytest.raises(StartupError, match=r"^tailrace\.toml can't be read: Permission denied\.$"):
+        load_settings()
 
 
 def test_settings_can_not_be_changed_once_read() -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 import pytest_asyncio
 
-from gateway.admission.validation import read_model
+from gateway.specs.validation import read_model
 from shared.model.errors import InvalidRequest, Unavailable
 from shared.process.call_process import CallProcess
 from shared.process.call_server import NICE

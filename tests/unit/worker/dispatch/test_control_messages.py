@@ -4,8 +4,8 @@ from typing import cast
 
 import pytest
 
-from shared.store.answers import StopReason
-from shared.store.control import CancelJob, JobEnded, PermitReleased, encode_message
+from shared.store.wire.answers import StopReason
+from shared.store.wire.control import CancelJob, JobEnded, PermitReleased, encode_message
 from worker.dispatch.control_messages import handle_control_message
 from worker.dispatch.reaper import Reaper
 from worker.execution.runs import Runs

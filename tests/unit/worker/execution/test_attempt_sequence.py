@@ -11,11 +11,11 @@ from shared.model.events import EventId
 from shared.model.jobs import Job, OnDisconnect, Progress
 from shared.model.kinds import CHAT
 from shared.model.lifecycle import State
+from shared.model.metrics import Metrics
 from shared.model.routes import Continuation, OnStreamFailure
-from shared.store.answers import BeginRefusal, FinishAnswer, StopReason, Written
 from shared.store.executions import Execution, Executions
 from shared.store.queue import Claim
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import BeginRefusal, FinishAnswer, StopReason, Written
 from tests.support.controlled_provider import ControlledProvider
 from worker.execution.access import Selector
 from worker.execution.attempt import AttemptInput

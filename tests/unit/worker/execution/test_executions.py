@@ -7,9 +7,9 @@ import pytest
 
 from shared.model.errors import StartupError
 from shared.model.kinds import CHAT, CHAT_KIND, EMBEDDINGS, EMBEDDINGS_KIND, KindSpec
-from shared.store.answers import StopReason
+from shared.model.metrics import Metrics
 from shared.store.executions import Execution
-from shared.telemetry.metrics import Metrics
+from shared.store.wire.answers import StopReason
 from worker.execution.attempt import Attempt, AttemptInput
 from worker.execution.embedding import Embedding
 from worker.execution.executions import EXECUTABLE_KINDS, ExecutionServices, KindExecution

@@ -9,10 +9,10 @@ import pytest
 from shared.model.errors import BrokenJob, Cancelled, DeadlinePassed, JobNotFound
 from shared.model.events import EventId, EventType, encode_frame
 from shared.model.lifecycle import State
-from shared.store.answers import BeginRefusal, FinishAnswer, StopReason, Written
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.replay_log import Page, ReplayLog
+from shared.store.wire.answers import BeginRefusal, FinishAnswer, StopReason, Written
 from worker.execution.job_end import JobEnder
 from worker.model.token_estimate import SavedTokenEstimate
 

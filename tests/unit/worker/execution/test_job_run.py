@@ -2,8 +2,8 @@
 
 from typing import cast
 
-from shared.store.answers import StopReason
 from shared.store.queue import Claim
+from shared.store.wire.answers import StopReason
 from worker.execution.completion import CompletionSteps
 from worker.execution.job_run import JobRun
 from worker.execution.run_services import RunServices

@@ -7,11 +7,11 @@ import pytest
 
 from shared.model.events import EventType, encode_data, first_id, last_id, split_frames
 from shared.process.clock import Clock
-from shared.store.answers import AppendAnswer, Behind, Busy, StopReason, Written
 from shared.store.client import open_client
 from shared.store.executions import Execution
 from shared.store.keys import Keys
 from shared.store.replay_log import Entry, ReplayLog
+from shared.store.wire.answers import AppendAnswer, Behind, Busy, StopReason, Written
 from worker.execution.pump import Outbox, Pump
 
 KIB = 1024

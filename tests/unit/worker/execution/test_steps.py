@@ -6,9 +6,9 @@ import pytest
 
 from shared.model.ended_job import EndedJob, JobTimes
 from shared.model.lifecycle import TERMINAL, State
+from shared.model.metrics import Metrics
 from shared.store.dead_letters import DeadLetters, NewDeadLetter
 from shared.store.queue import Queue
-from shared.telemetry.metrics import Metrics
 from tests.support.core import captured_logs
 from worker.execution.steps import AddDeadLetter, LogEnd, RemoveQueueEntry
 

@@ -3,7 +3,7 @@
 from typing import cast
 
 from shared.model.errors import AttemptFailed, ProviderTimeout
-from shared.store.answers import StopReason
+from shared.store.wire.answers import StopReason
 from worker.execution.ending import Ending
 from worker.execution.executions import RunningExecution
 from worker.execution.stop_switch import StopSwitch

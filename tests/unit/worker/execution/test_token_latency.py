@@ -3,7 +3,7 @@
 import pytest
 
 from shared.model.errors import AttemptFailed, OutputTooLarge, ProviderRefused, ProviderTruncated
-from shared.telemetry.metrics import Metrics, Sample
+from shared.model.metrics import Metrics, Sample
 from tests.unit.worker.execution.test_pump import ManualClock
 from worker.execution.token_latency import TokenLatency
 

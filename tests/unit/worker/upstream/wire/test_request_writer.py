@@ -6,7 +6,7 @@ import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 from openai.types.embedding_create_params import EmbeddingCreateParams
 
-from gateway.admission.own_fields import OWN_FIELDS
+from gateway.specs.own_fields import OWN_FIELDS
 from shared.model.jobs import KEPT
 from shared.model.routes import Continuation, DeveloperRole, EmbeddingEncoding, MaxTokensField, RequestRules
 from worker.model.continuation import rest_of

@@ -1,0 +1,1 @@
+"""Commands, messages and answers in the form that Redis and arq give them. Pure."""

@@ -1,0 +1,1 @@
+"""Test gateway/model, module by module."""

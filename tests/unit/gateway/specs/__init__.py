@@ -1,0 +1,1 @@
+"""Test gateway/specs, module by module."""

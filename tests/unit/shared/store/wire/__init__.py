@@ -1,0 +1,1 @@
+"""Test shared/store/wire, module by module."""
