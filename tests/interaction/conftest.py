@@ -1,4 +1,4 @@
-"""A gateway, and the job side of Redis, with which a test writes its jobs' logs."""
+"""A gateway, the job side of Redis, with which a test writes its jobs' logs, and the provider of a worker."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,8 +10,10 @@ from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.server_check import RedisServer, server_of
 from tests.support.client import Client
+from tests.support.controlled_provider import ControlledProvider
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.log_writer import JobSide, job_side
+from tests.support.system import System, running_system
 
 
 @pytest.fixture
@@ -25,6 +27,19 @@ async def gateway(settings: Settings) -> AsyncIterator[Gateway]:
 def client(gateway: Gateway) -> Client:
     """Alice."""
     return gateway.client
+
+
+@pytest.fixture
+async def system(settings: Settings) -> AsyncIterator[System]:
+    """Start a gateway on this test's keys, with stored state that can be read."""
+    async with running_system(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def provider() -> ControlledProvider:
+    """Return a provider that says the text of its test."""
+    return ControlledProvider()
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """`/v1/completions` byte by byte: a prompt becomes a chat job, and a caller that leaves takes the job along. Headers
-and failures are as for chats (test_chat_api.py)."""
+and failures are as for chats (test_chat_failures.py)."""
 
 import json
 from typing import Any

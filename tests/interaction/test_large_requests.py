@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from shared.config.settings import Settings
-from tests.interaction.test_responses_api import BACKGROUND, RESPONSES, answered, id_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway
 from tests.support.log_writer import JobSide
+from tests.support.responses_api import BACKGROUND, RESPONSES, answered, id_of
 
 KIB = 1024
 Make = Callable[[int], Any]

@@ -11,10 +11,10 @@ import pytest
 from gateway.dialects.responses.logged_answer import LoggedAnswer
 from shared.config.settings import Settings
 from shared.model.bounds import REFERENCED_JOBS
-from tests.interaction.test_responses_api import BACKGROUND, BOB, RESPONSES, answered, created, error_of, id_of
 from tests.support.client import Client
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.log_writer import PROMPT, JobSide, LogWriter
+from tests.support.responses_api import BACKGROUND, BOB, RESPONSES, answered, created, error_of, id_of
 
 SIGNATURE = {"google": {"thought_signature": "c2lnbmF0dXJl"}}
 FRAGMENT = {

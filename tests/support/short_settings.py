@@ -44,3 +44,8 @@ def short_settings(redis_url: str, key_prefix: str, data_dir: Path, **changes: A
         "log_level": "warning",
     }
     return Settings(**{**fields, **changes})
+
+
+def with_long_holds(settings: Settings, **changes: Any) -> Settings:
+    """Hold headers for longer than any test takes; a test that wants them earlier sets it."""
+    return settings.model_copy(update={"headers_hold_s": 60.0, "heartbeat_s": 60.0, **changes})
