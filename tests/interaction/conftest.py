@@ -12,7 +12,7 @@ from shared.store.server_check import RedisServer, server_of
 from tests.support.client import Client
 from tests.support.controlled_provider import ControlledProvider
 from tests.support.gateway import Gateway, running_gateway
-from tests.support.log_writer import JobSide, job_side
+from tests.support.log_writer import JobSide, LogWriter, job_side
 from tests.support.system import System, running_system
 
 
@@ -37,6 +37,12 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 
 
 @pytest.fixture
+def root(system: System) -> Client:
+    """Return an admin."""
+    return system.client.as_("sk-root")
+
+
+@pytest.fixture
 def provider() -> ControlledProvider:
     """Return a provider that says the text of its test."""
     return ControlledProvider()
@@ -47,6 +53,21 @@ async def writing(settings: Settings) -> AsyncIterator[JobSide]:
     """Open the job side that writes the logs."""
     async with job_side(settings) as opened:
         yield opened
+
+
+@pytest.fixture
+async def running(writing: JobSide) -> LogWriter:
+    """Return a job of Alice's that runs and has said `a b c d` in one entry: 0-1, 1-1, 1-2 to 1-5."""
+    writer = await writing.started()
+    await writer.say("a", "b", "c", "d")
+    return writer
+
+
+@pytest.fixture
+async def finished(running: LogWriter) -> LogWriter:
+    """Return the same, completed with 1-6."""
+    await running.complete()
+    return running
 
 
 @pytest.fixture
