@@ -9,11 +9,13 @@ from shared.config.settings import Settings
 from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.server_check import RedisServer, server_of
+from tests.support.api_errors import everything
 from tests.support.client import Client
 from tests.support.controlled_provider import ControlledProvider
 from tests.support.gateway import Gateway, running_gateway
 from tests.support.log_writer import JobSide, LogWriter, job_side
 from tests.support.system import System, running_system
+from worker.model import retry
 
 
 @pytest.fixture
@@ -68,6 +70,20 @@ async def finished(running: LogWriter) -> LogWriter:
     """Return the same, completed with 1-6."""
     await running.complete()
     return running
+
+
+@pytest.fixture
+async def unchanged(writing: JobSide, gateway: Gateway) -> AsyncIterator[None]:
+    """Check that after the test nothing is stored that was not there before."""
+    before = await everything(writing)
+    yield
+    assert await everything(writing) == before
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pause for a moment only before another attempt."""
+    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.01)
 
 
 @pytest.fixture

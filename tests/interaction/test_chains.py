@@ -17,8 +17,9 @@ from shared.store.permits import ConcurrencyPermits, PermitHolder
 from tests.support.controlled_provider import Call, ControlledProvider
 from tests.support.core import captured_logs
 from tests.support.system import System, Worker, ask, read_story, running_system, running_worker
-from worker.model import retry
 from worker.upstream.wire.vectors import Vectors, read_vectors
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 BROKEN = ProviderUnreachable("The connection broke.")
 TOO_MANY = 10
@@ -81,11 +82,6 @@ def routes(*chain: Any, limit: int | None = None, **route: Any) -> Callable[[Set
     table = RouteSettings.model_validate({"chain": chain, **route})
     changes = {"upstream_url": None, "max_attempts": 2, "providers": providers, "routes": {"*": table}}
     return lambda settings: settings.model_copy(update=changes)
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.01)
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from shared.config.settings import Settings
 from shared.model.routes import Continuation, MaxTokensField
 from tests.support.system import System, running_system, running_worker
 from tests.support.upstream import ask
-from worker.model import retry
+
+pytestmark = pytest.mark.usefixtures("short_pauses")
 
 SOON_S = 0.2
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -118,11 +119,6 @@ def settings(settings: Settings) -> Settings:
             "gap_timeout_s": SOON_S,
         }
     )
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BACKOFF_FIRST_S", 0.01)
 
 
 @pytest.fixture

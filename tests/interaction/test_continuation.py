@@ -1,7 +1,7 @@
 """Continue a sentence after its worker was killed, frozen or stopped, and after its upstream broke.
 
 Workers that get signals are real processes. The upstream is this process's own: it can continue an answer, and counts
-the tokens that it generates twice. Not here: other consequences of a failure (test_retries.py).
+the tokens that it generates twice. Not here: other consequences of a failure (test_mid_answer_failures.py).
 """
 
 import asyncio

@@ -14,7 +14,6 @@ from tests.support.core import make_spec
 from tests.support.dead_letters_api import NO_SUCH, ROOT, dead_letter, ids, in_lane, problem, requeue, with_dead_letters
 from tests.support.system import System
 
-
 CALLS = [
     ("GET", ROOT),
     ("DELETE", f"{ROOT}?all=true"),

@@ -1,24 +1,27 @@
-"""Embeddings, through gateway and worker: `/v1/embeddings` for OpenAI's callers, jobs of kind `embeddings` natively."""
+"""Serve `/v1/embeddings` to OpenAI's callers, through gateway and worker.
+
+Not here: native jobs of this kind (test_embedding_jobs.py).
+"""
 
 import base64
-import hashlib
-import json
-import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from shared.config.settings import Settings
-from shared.model.bounds import EMBEDDED_AT_ONCE
-from shared.model.events import EventType
-from tests.support.client import Answer, Client
+from tests.support.client import Answer
 from tests.support.controlled_provider import ControlledProvider
-from tests.support.system import Story, System, running_system, running_worker
+from tests.support.embeddings_api import (
+    EMBEDDINGS,
+    MODEL,
+    body,
+    bytes_of,
+    scripted,
+    vectors_of,
+)
+from tests.support.system import System, running_system, running_worker
 from worker.upstream.providers.scripted import Scripted, embed
-
-EMBEDDINGS = "/v1/embeddings"
-MODEL = "scripted"
 
 
 @pytest.fixture
@@ -26,50 +29,6 @@ async def system(settings: Settings) -> AsyncIterator[System]:
     """Start a gateway and a scripted worker."""
     async with running_system(settings) as running, running_worker(settings, Scripted()):
         yield running
-
-
-def body(input_: Any = "Hello", **fields: Any) -> dict[str, Any]:
-    return {"model": MODEL, "input": input_, **fields}
-
-
-def scripted(**script: Any) -> str:
-    """Return an input that makes the provider do this."""
-    return json.dumps({"script": script})
-
-
-def vectors_of(inputs: list[Any], **fields: Any) -> bytes:
-    """Return the scripted provider's vectors of these inputs, as the bytes of a result."""
-    items = embed({"input": inputs, "encoding_format": "base64", **fields})["data"]
-    return b"".join(base64.b64decode(item["embedding"]) for item in items)
-
-
-def bytes_of(listed: dict[str, Any]) -> bytes:
-    """Return the vectors of a list in floats, as the bytes of a result."""
-    return b"".join(struct.pack(f"<{len(each['embedding'])}f", *each["embedding"]) for each in listed["data"])
-
-
-async def result_of(client: Client, job_id: str, query: str = "") -> dict[str, Any]:
-    answer = await client.get(f"/v1/jobs/{job_id}/result{query}")
-    assert answer.status == 200, answer.body
-    listed: dict[str, Any] = answer.json()
-    return listed
-
-
-async def submit(system: System, inputs: Any, **fields: Any) -> str:
-    return await system.submit({"kind": "embeddings", "model": MODEL, "input": inputs, **fields})
-
-
-def progress_of(story: Story) -> list[int]:
-    return [event.json()["done"] for event in story.events if event.type is EventType.PROGRESS]
-
-
-def proves(end: dict[str, Any], vectors: bytes) -> bool:
-    """Return whether the terminal event's `result` is about these bytes."""
-    reported: str = end["result"]["sha256"]
-    return reported == hashlib.sha256(vectors).hexdigest()
-
-
-# The list that OpenAI's callers get.
 
 
 async def test_inputs_return_as_vectors_in_their_order_with_what_they_cost(system: System) -> None:
@@ -201,228 +160,3 @@ async def test_a_caller_who_leaves_ends_the_job_and_the_providers_call(settings:
         (job,) = (await system.client.get("/v1/jobs?kind=embeddings")).json()["data"]
 
         assert (await system.story(job["id"])).code == "abandoned"
-
-
-# Jobs.
-
-
-async def test_a_job_tells_its_progress_in_batches_and_its_end_proves_the_result(system: System) -> None:
-    inputs = [f"text {n}" for n in range(2 * EMBEDDED_AT_ONCE + 50)]
-    job_id = await submit(system, inputs)
-
-    story = await system.story(job_id)
-
-    assert story.types == ["queued", "started", "progress", "progress", "progress", "completed"]
-    assert progress_of(story) == [100, 200, 250]
-    assert story.events[2].json() == {"done": 100, "total": 250, "message": "100 of 250 inputs"}
-    assert story.end["usage"] == {
-        "prompt_tokens": 500,
-        "completion_tokens": 0,
-        "total_tokens": 500,
-        "source": "provider",
-    }
-    assert story.end["result"].items() >= {"inputs": 250, "dimensions": 8}.items()
-    listed = await result_of(system.client, job_id)
-    assert {name: value for name, value in listed.items() if name != "data"} == {
-        "object": "list",
-        "model": MODEL,
-        "usage": {"prompt_tokens": 500, "total_tokens": 500},
-        "job": job_id,
-        "status": "completed",
-        "done": 250,
-        "total": 250,
-    }
-    assert [each["index"] for each in listed["data"]] == list(range(250))
-    assert bytes_of(listed) == vectors_of(inputs)
-    assert proves(story.end, bytes_of(listed))
-
-
-async def test_a_result_in_base64_is_the_same(system: System) -> None:
-    job_id = await submit(system, ["a", "b"])
-    await system.story(job_id)
-
-    listed = await result_of(system.client, job_id, "?encoding_format=base64")
-
-    assert b"".join(base64.b64decode(each["embedding"]) for each in listed["data"]) == vectors_of(["a", "b"])
-
-
-async def test_a_large_result_comes_page_by_page_and_whole(settings: Settings) -> None:
-    inputs = [f"text {n}" for n in range(150)]
-    async with running_system(settings) as system, running_worker(settings, Scripted()):
-        job_id = await submit(system, inputs, dimensions=1000)
-        await system.story(job_id)
-        async with system.client.stream("GET", f"/v1/jobs/{job_id}/result?encoding_format=base64") as response:
-            answer = await response.whole()
-
-    assert len(response.sends) > 2
-    vectors = b"".join(base64.b64decode(each["embedding"]) for each in answer.json()["data"])
-    assert vectors == vectors_of(inputs, dimensions=1000)
-
-
-async def test_a_job_that_fails_in_the_middle_keeps_what_it_has(system: System) -> None:
-    inputs = ["fine"] * EMBEDDED_AT_ONCE + [scripted(fault="refuse", code="invalid_request")]
-    job_id = await submit(system, inputs)
-
-    story = await system.story(job_id)
-
-    assert (story.types[-1], story.code) == ("failed", "invalid_request")
-    assert (story.end["usage"]["prompt_tokens"], story.end["usage"]["source"]) == (100, "partial")
-    listed = await result_of(system.client, job_id)
-    assert (listed["status"], listed["done"], listed["total"]) == ("failed", 100, 101)
-    assert bytes_of(listed) == vectors_of(inputs[:100])
-    assert proves(story.end, bytes_of(listed))
-
-
-async def test_a_cancelled_job_keeps_what_it_has_and_tells_what_it_cost(settings: Settings) -> None:
-    provider = ControlledProvider()
-    async with running_system(settings) as system, running_worker(settings, provider):
-        job_id = await submit(system, ["fine"] * 101)
-        (await provider.call()).embed()
-        second = await provider.call(1)
-        await system.cancel(job_id)
-        await second.until_closed()
-
-        story = await system.story(job_id)
-        listed = await result_of(system.client, job_id)
-
-    assert (story.types[-1], story.end["usage"]["prompt_tokens"]) == ("cancelled", 100)
-    assert (listed["status"], listed["done"]) == ("cancelled", 100)
-    assert proves(story.end, bytes_of(listed))
-
-
-async def test_the_result_of_a_running_job_is_what_it_has_so_far(settings: Settings) -> None:
-    provider = ControlledProvider()
-    async with running_system(settings) as system, running_worker(settings, provider):
-        job_id = await submit(system, ["fine"] * 101)
-        empty = await result_of(system.client, job_id)
-        (await provider.call()).embed()
-        await provider.call(1)
-
-        listed = await result_of(system.client, job_id)
-
-    assert (empty["done"], empty["total"], empty["data"]) == (0, None, [])
-    assert (listed["status"], listed["done"], len(listed["data"])) == ("running", 100, 100)
-
-
-async def test_a_drained_worker_hands_back_and_the_next_one_continues_behind_what_is_kept(settings: Settings) -> None:
-    provider, other = ControlledProvider(), ControlledProvider()
-    settings = settings.model_copy(update={"drain_s": 0.0})
-    inputs = [f"text {n}" for n in range(150)]
-    async with running_system(settings) as system:
-        async with running_worker(settings, provider) as worker:
-            job_id = await submit(system, inputs)
-            (await provider.call()).embed()
-            await provider.call(1)
-            worker.drain()
-            await worker.stopped()
-        async with running_worker(settings, other):
-            call = await other.call()
-            call.embed()
-            story = await system.story(job_id)
-            job = await system.job(job_id)
-
-        assert call.request["input"] == inputs[100:]
-        assert len(other.calls) == 1
-        assert story.types == ["queued", "started", "progress", "started", "progress", "completed"]
-        assert story.events[3].json()["resumed_from"] == str(story.events[2].id)
-        assert job.attempts == 1
-        listed = await result_of(system.client, job_id)
-        assert bytes_of(listed) == vectors_of(inputs)
-        assert proves(story.end, bytes_of(listed))
-
-
-async def test_a_result_that_would_be_too_large_fails_after_one_batch(settings: Settings) -> None:
-    settings = settings.model_copy(update={"max_result_bytes": 150 * 8 * 4 - 1})
-    async with running_system(settings) as system, running_worker(settings, Scripted()):
-        job_id = await submit(system, ["fine"] * 150)
-
-        story = await system.story(job_id)
-
-    assert story.code == "output_too_large"
-    assert progress_of(story) == []
-
-
-async def test_a_provider_whose_vectors_change_their_length_is_not_believed(settings: Settings) -> None:
-    provider = ControlledProvider()
-    async with running_system(settings) as system, running_worker(settings, provider):
-        job_id = await submit(system, ["fine"] * 101)
-        (await provider.call()).embed()
-        (await provider.call(1)).send(embed({"input": ["fine"], "dimensions": 9}))
-
-        story = await system.story(job_id)
-
-    assert story.code == "provider_garbage"
-
-
-async def test_a_provider_that_does_not_answer_is_too_slow(settings: Settings) -> None:
-    settings = settings.model_copy(update={"first_token_timeout_s": 0.05})
-    async with running_system(settings) as system, running_worker(settings, Scripted()):
-        job_id = await submit(system, [scripted(fault="stall")])
-
-        assert (await system.story(job_id)).code == "provider_timeout"
-
-
-async def test_a_job_whose_time_is_over_expires_and_keeps_what_it_has(settings: Settings) -> None:
-    provider = ControlledProvider()
-    async with running_system(settings) as system, running_worker(settings, provider):
-        job_id = await submit(system, ["fine"] * 101, timeout_s=0.5)
-        (await provider.call()).embed()
-
-        story = await system.story(job_id)
-
-    assert (story.types[-1], story.end["result"]["inputs"]) == ("expired", 100)
-
-
-async def test_where_the_provider_does_not_count_the_cost_is_estimated_and_says_so(settings: Settings) -> None:
-    provider = ControlledProvider()
-    async with running_system(settings) as system, running_worker(settings, provider):
-        job_id = await submit(system, [[7, 8, 9]])
-        call = await provider.call()
-        call.send({**embed(call.request), "usage": None})
-
-        story = await system.story(job_id)
-
-    assert (story.end["usage"]["prompt_tokens"], story.end["usage"]["source"]) == (3, "estimated")
-
-
-# The result's address.
-
-
-async def test_a_chat_has_no_result(system: System) -> None:
-    job_id = await system.submit()
-
-    answer = await system.client.get(f"/v1/jobs/{job_id}/result")
-
-    assert (answer.status, answer.json()["code"]) == (404, "not_found")
-
-
-async def test_anothers_result_looks_like_none(system: System) -> None:
-    job_id = await submit(system, ["mine"])
-    await system.story(job_id)
-
-    answer = await system.client.as_("sk-bob").get(f"/v1/jobs/{job_id}/result")
-
-    assert (answer.status, answer.json()["code"]) == (404, "job_not_found")
-
-
-async def test_an_encoding_that_there_is_not_is_named(system: System) -> None:
-    job_id = await submit(system, ["mine"])
-
-    answer = await system.client.get(f"/v1/jobs/{job_id}/result?encoding_format=hex")
-
-    assert (answer.status, answer.json()["param"]) == (400, "encoding_format")
-
-
-async def test_a_result_that_redis_forgot_in_the_middle_breaks_off(settings: Settings) -> None:
-    async with running_system(settings) as system, running_worker(settings, Scripted()):
-        job_id = await submit(system, ["fine"] * 150, dimensions=1000)
-        await system.story(job_id)
-        key = system.core.keys.job(job_id).result
-        half = await system.core.client.getrange(key, 0, 300_000)
-        await system.core.client.set(key, half)
-
-        async with system.client.stream("GET", f"/v1/jobs/{job_id}/result") as response:
-            await response.rest()
-        assert response.complete is False
-        await system.core.client.delete(key)
-        assert (await system.client.get(f"/v1/jobs/{job_id}/result")).status == 503
