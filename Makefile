@@ -13,6 +13,9 @@ PIP = $$($(BIN)/python -m pip --version >/dev/null 2>&1 && echo $(BIN)/python -m
 PIP_INSTALL = $(PIP) install --quiet --disable-pip-version-check --no-deps
 WHEELS_ONLY = --require-hashes --only-binary :all:
 
+# Every process that the tests start would compile the sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test coverage lint check fix faults outages readers weights fuzz bench zoo lock clean
 
@@ -25,17 +28,20 @@ install: $(DEV_READY) ## Set up .venv with everything (run and test do it by the
 run: $(RUN_READY) ## Start Tailrace with a local model (or TAILRACE_UPSTREAM_URL); Ctrl-C stops it
 	@exec $(BIN)/tailrace up $(ARGS)
 
-# Tests that cover the pure modules, in one process: they are many and short, and to hand them out would take longer.
+# Tests that cover the pure modules. They wait for nothing, so as many processes as cores share them.
 COVERING := tests/unit tests/golden
 # The others wait for servers and clocks most of the time: more processes than cores pay.
 PROCESSES ?= 3
 
+# All unit tests are enough for two processes; a part of them, or one test, begins sooner in one.
+SHARED = $(if $(filter tests/unit,$(ARGS)),-n 2)
+
 test: $(DEV_READY) ## Run all tests; ARGS go to pytest, as in ARGS=tests/unit (see tests/README.md)
 ifdef ARGS
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(SHARED) $(ARGS)
 else
 	@echo "Running the tests: the quick ones, then the others. A few minutes."
-	@$(BIN)/pytest --cov --cov-report= $(COVERING)
+	@$(BIN)/pytest -n 2 --cov --cov-report= $(COVERING)
 	@$(PURE_COVERED)
 	@$(BIN)/pytest -n $(PROCESSES) $(addprefix --ignore=,$(COVERING))
 endif

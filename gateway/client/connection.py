@@ -88,6 +88,8 @@ class GatewayConnection:
             base_url=address,
             headers={"Accept-Encoding": "identity", **({} if key is None else _authorization(key))},
             timeout=httpx2.Timeout(SILENCE_S, connect=CONNECT_S),
+            # To load the certificates takes longer than all else at the start; a plain address needs none.
+            verify=address.scheme != "http",
             # A proxy that the environment names is for other machines.
             trust_env=not is_loopback(address.host),
         )

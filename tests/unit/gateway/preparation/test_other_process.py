@@ -38,11 +38,14 @@ GOOD: dict[Prepare, dict[str, Any]] = {
 }
 
 
-@pytest_asyncio.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def child() -> AsyncIterator[CallProcess]:
     child = CallProcess()
+    yield child
     async with asyncio.timeout(TIMEOUT_S):
-        yield child
         await child.close()
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 import pytest_asyncio
@@ -15,6 +14,7 @@ from shared.model.errors import InvalidRequest, Unavailable
 from shared.process.call_process import CallProcess
 from shared.process.call_server import NICE
 from tests.support.processes import gone
+from tests.unit.shared.process.child_work import die, die_once, environment, priority
 
 TIMEOUT_S = 20.0
 
@@ -25,30 +25,6 @@ async def child() -> AsyncIterator[CallProcess]:
     async with asyncio.timeout(TIMEOUT_S):
         yield child
         await child.close()
-
-
-def die() -> NoReturn:
-    """End this process as a crash does."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError("This process is dead.")
-
-
-def die_once(mark: Path) -> str:
-    """End this process unless it has been done before."""
-    if not mark.exists():
-        mark.touch()
-        die()
-    return "alive"
-
-
-def environment() -> list[str]:
-    """Return the names of this process's environment."""
-    return sorted(os.environ)
-
-
-def priority() -> int:
-    """Return how nice this process is."""
-    return os.getpriority(os.PRIO_PROCESS, 0)
 
 
 async def test_a_function_is_called_in_one_other_process(child: CallProcess) -> None:
