@@ -72,7 +72,7 @@ async def test_a_call_of_a_namespaces_function_returns_with_its_namespace(
     assert [item.get("namespace") for item in got.raw["output"]] == ["agents"]
 
 
-async def test_functions_of_one_name_in_two_namespaces_can_be_told_apart(stage: Stage, model: str) -> None:
+async def test_functions_of_one_name_in_two_namespaces_get_different_names(stage: Stage, model: str) -> None:
     spaces = [{**AGENTS, "name": name} for name in ("agents", "robots")]
     stage.upstream.play(model, HELLO)
     assert (await respond(stage, model, tools=spaces)).status == 200
@@ -99,7 +99,9 @@ async def test_a_hosted_tool_is_left_out(stage: Stage, dialect: Dialect, model: 
 
 
 @pytest.mark.parametrize("choice", [None, "auto", "none"])
-async def test_a_hosted_tool_alone_leaves_none(stage: Stage, model: str, choice: str | None) -> None:
+async def test_a_request_with_only_a_hosted_tool_is_sent_without_tools(
+    stage: Stage, model: str, choice: str | None
+) -> None:
     stage.upstream.play(model, HELLO)
 
     reply = await respond(stage, model, tools=[SEARCH], tool_choice=choice)

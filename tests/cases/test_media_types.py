@@ -65,7 +65,7 @@ async def test_the_words_are_read(stage: Stage, dialect: Dialect, model: str, na
     ids=["a web page", "a web page as text", "a text", "a list", "half an object"],
 )
 @in_every_dialect
-async def test_an_answer_that_is_none_says_what_it_was(
+async def test_the_error_describes_a_body_that_is_not_an_answer(
     stage: Stage, dialect: Dialect, once: str, answer: Raw, words: str
 ) -> None:
     stage.upstream.play(once, answer)

@@ -97,7 +97,9 @@ INPUTS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", INPUTS)
-async def test_what_stands_between_a_call_and_its_result_comes_after_them(stage: Stage, model: str, name: str) -> None:
+async def test_messages_between_a_call_and_its_result_move_behind_the_result(
+    stage: Stage, model: str, name: str
+) -> None:
     stage.upstream.play(model, strict)
 
     reply = await respond(stage, model, tools=TOOLS, input=INPUTS[name])

@@ -170,7 +170,7 @@ async def test_the_calls_are_the_same_in_every_dialect(stage: Stage, dialect: Di
 
 
 @in_every_dialect
-async def test_a_call_without_arguments_has_none(stage: Stage, dialect: Dialect, model: str) -> None:
+async def test_a_call_without_arguments_has_empty_arguments(stage: Stage, dialect: Dialect, model: str) -> None:
     stage.upstream.play(model, streamed(calls({"index": 0, "id": "c1", "type": "function", "function": {"name": "f"}})))
 
     got = await dialect.ask(stage, model)

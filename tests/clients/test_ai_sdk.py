@@ -269,7 +269,7 @@ async def test_a_worker_that_dies_in_mid_answer_is_the_chats_error(
 
 
 @pytest.mark.parametrize("after", [0, 2], ids=["before the answer", "in mid-answer"])
-async def test_a_page_that_was_loaded_again_is_never_told_that_half_an_answer_is_a_whole_one(
+async def test_a_reloaded_page_never_shows_half_an_answer_as_a_whole_one(
     processes: Processes, js: Path, system: System, model: str, chat_id: str, after: int
 ) -> None:
     prefix = fresh_prefix()

@@ -203,7 +203,7 @@ async def test_nothing_after_the_end_is_204(system: System, model: str) -> None:
     assert said == Said(b"204", 0)
 
 
-async def test_head_tells_what_get_would_answer(system: System, model: str) -> None:
+async def test_head_returns_the_headers_that_get_would(system: System, model: str) -> None:
     job = await submit(system, ask(model=model, fault="stall", after=1))
 
     said = await curl("-I", *events_of(system.url, job["id"])[1:])

@@ -143,7 +143,7 @@ async def test_after_the_gateways_death_it_continues_from_its_last_event(
     visitor.forgive("net::ERR_")
 
 
-async def test_what_a_dead_worker_said_is_taken_back(
+async def test_the_text_of_a_dead_worker_is_rolled_back(
     processes: Processes, upstream: ObservedUpstream, visitor: Visitor, package: Path
 ) -> None:
     prefix = fresh_prefix()
@@ -182,7 +182,7 @@ async def test_a_tab_in_the_background_releases_and_returns(visitor: Visitor, sy
     assert await reader.cursors() == [None, last]
 
 
-async def test_where_nothing_follows_it_stops(visitor: Visitor, system: System, package: Path) -> None:
+async def test_a_reader_stops_if_nothing_follows_its_cursor(visitor: Visitor, system: System, package: Path) -> None:
     reader = await reader_at(visitor, system.url, package)
     job = await submit(system, text=TEXT)
     end = await system.end_of(job["id"])
@@ -193,7 +193,7 @@ async def test_where_nothing_follows_it_stops(visitor: Visitor, system: System, 
     assert (await reader.received(), await reader.cursors()) == ([], [str(end.id)])
 
 
-async def test_what_is_refused_is_not_tried_again(visitor: Visitor, system: System, package: Path) -> None:
+async def test_a_refused_request_is_not_retried(visitor: Visitor, system: System, package: Path) -> None:
     reader = await reader_at(visitor, system.url, package)
     job = await submit(system, text=TEXT)
 

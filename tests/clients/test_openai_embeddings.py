@@ -55,7 +55,7 @@ async def test_the_clients_default_gives_the_upstreams_vectors(
     assert asked["input"] == inputs
 
 
-async def test_numbers_are_given_to_whoever_asks_for_them(sdk: Sdk, model: str) -> None:
+async def test_vectors_come_as_numbers_if_the_caller_asks_for_floats(sdk: Sdk, model: str) -> None:
     answer = await sdk.raw_embed(model=model, input="Hello", encoding_format="float")
 
     assert answer.http_response.json()["data"][0]["embedding"] == vectors_of(["Hello"])[0]

@@ -249,7 +249,7 @@ async def test_an_error_that_can_not_pass_has_its_class_and_is_sent_once(
     assert raised.value.sent == 1
 
 
-async def test_what_may_pass_is_sent_again_by_the_client_and_then_raised(
+async def test_the_client_retries_a_transient_failure_and_then_raises_it(
     client: OpenAiJs, system: System, model: str
 ) -> None:
     wanted = {
@@ -343,7 +343,7 @@ async def test_an_abort_closes_the_upstream(
 
 
 @pytest.mark.parametrize("how", ["abort", "leave"])
-async def test_who_leaves_a_stream_in_mid_answer_closes_the_upstream(
+async def test_a_caller_that_disconnects_in_mid_answer_closes_the_upstream(
     client: OpenAiJs, system: System, model: str, how: str
 ) -> None:
     await client.open(CREATE, streamed(model=model, **FOR_EVER))

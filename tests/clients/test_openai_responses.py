@@ -260,7 +260,7 @@ async def test_a_deleted_response_is_not_found_and_its_upstream_is_closed(sdk: S
 
 
 @pytest.mark.parametrize("shown", [False, True], ids=["before the answer", "in mid-answer"])
-async def test_a_worker_that_is_killed_is_noticed_only_by_who_saw_a_part_of_its_answer(
+async def test_only_a_reader_that_saw_part_of_the_answer_notices_a_killed_worker(
     processes: Processes, system: System, model: str, shown: bool
 ) -> None:
     prefix = fresh_prefix()
@@ -299,7 +299,7 @@ async def test_a_worker_that_is_killed_is_noticed_only_by_who_saw_a_part_of_its_
     ],
     ids=["tools", "truncation", "previous"],
 )
-async def test_what_is_wrong_with_a_request_is_a_bad_request(
+async def test_a_wrong_parameter_raises_a_bad_request_error(
     sdk: Sdk, model: str, parameters: dict[str, Any], code: str, param: str
 ) -> None:
     for stream in (False, True):

@@ -196,13 +196,13 @@ async def test_many_calls_at_once_get_each_its_own_answer(sdk: Sdk, model: str) 
     assert [text_of(chunks) for chunks in answers] == [expected_text(request) for request in requests]
 
 
-async def test_heartbeats_in_a_pause_disturb_nobody(hasty_sdk: Sdk, model: str) -> None:
+async def test_heartbeats_in_a_pause_do_not_change_the_answer(hasty_sdk: Sdk, model: str) -> None:
     request = ask(model=model, tokens=6, fault="stall", after=3, stall_s=0.3)
 
     assert text_of(await hasty_sdk.chunks(**request)) == expected_text(request)
 
 
-async def test_heartbeats_before_the_first_token_disturb_nobody(hasty_sdk: Sdk, model: str) -> None:
+async def test_heartbeats_before_the_first_token_do_not_change_the_answer(hasty_sdk: Sdk, model: str) -> None:
     request = ask(model=model, tokens=6, fault="stall", stall_s=0.3)
 
     assert text_of(await hasty_sdk.chunks(**request)) == expected_text(request)
@@ -317,7 +317,7 @@ async def test_a_stream_that_was_left_is_taken_up_where_it_was(system: System, m
     assert len(await system.upstream.requests(model)) == 1
 
 
-async def test_a_completion_that_nobody_has_is_not_found(system: System) -> None:
+async def test_an_unknown_completion_is_not_found(system: System) -> None:
     async with client_of("AsyncOpenAI", system) as sdk:
         with pytest.raises(openai.NotFoundError) as raised:
             await sdk.client.chat.completions.retrieve("chatcmpl-nobody")

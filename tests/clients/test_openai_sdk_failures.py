@@ -102,7 +102,7 @@ async def test_a_body_that_is_too_large_gets_its_answer(sdk: Sdk, system: System
     assert await system.upstream.requests(model) == []
 
 
-async def test_an_address_that_is_none_is_an_error_in_openais_envelope(sdk: Sdk) -> None:
+async def test_an_unknown_address_is_an_error_in_openais_envelope(sdk: Sdk) -> None:
     elsewhere = sdk.with_options(base_url=str(sdk.client.base_url) + "nowhere/")
 
     with pytest.raises(openai.NotFoundError) as raised:
@@ -111,7 +111,7 @@ async def test_an_address_that_is_none_is_an_error_in_openais_envelope(sdk: Sdk)
     assert raised.value.code == "not_found"
 
 
-async def test_what_may_pass_is_sent_again_by_the_client_and_then_raised(sdk: Sdk, system: System, model: str) -> None:
+async def test_the_client_retries_a_transient_failure_and_then_raises_it(sdk: Sdk, system: System, model: str) -> None:
     async def fail(
         upstream_says: int, error: type[openai.APIStatusError], status: int, code: str, stream: bool
     ) -> None:
@@ -144,7 +144,7 @@ async def test_what_may_pass_is_sent_again_by_the_client_and_then_raised(sdk: Sd
     ],
     ids=["quota", "our key", "nonsense"],
 )
-async def test_what_can_not_pass_is_not_sent_again(
+async def test_the_client_does_not_retry_a_permanent_failure(
     sdk: Sdk, system: System, model: str, script: dict[str, Any], status: int, code: str
 ) -> None:
     error = openai.RateLimitError if status == 429 else openai.InternalServerError
@@ -227,7 +227,7 @@ async def test_an_upstream_that_falls_silent_in_mid_answer_is_raised_while_itera
 
 
 @pytest.mark.parametrize("spoken", ["", "one two "])
-async def test_an_answer_that_somebody_cancels_is_raised_while_iterating(
+async def test_a_cancelled_answer_raises_while_iterating(
     hasty_sdk: Sdk, hasty: System, model: str, spoken: str
 ) -> None:
     async with hasty_sdk.stream(

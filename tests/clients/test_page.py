@@ -162,7 +162,7 @@ async def test_a_conversation_stays_with_the_key_that_it_began_under(visitor: Vi
         '[{"id": "a", "role": "assistant", "status": "completed", "text": "x", "tools": 5}]',
     ],
 )
-async def test_whatever_the_browser_has_stored_the_page_works(visitor: Visitor, system: System, content: str) -> None:
+async def test_the_page_works_with_any_content_of_local_storage(visitor: Visitor, system: System, content: str) -> None:
     tab = await visitor.chat(system.url)
     await tab.ask(script(text="Before."))
     await assert_whole(tab, "Before.")
@@ -227,7 +227,7 @@ async def test_an_answer_with_a_token_missing_is_not_called_verified(visitor: Vi
     await expect(tab.verified).to_be_hidden()
 
 
-async def test_an_upstreams_failure_is_told_and_can_be_tried_again(visitor: Visitor, system: System) -> None:
+async def test_the_page_shows_an_upstreams_failure_and_offers_a_retry(visitor: Visitor, system: System) -> None:
     tab = await visitor.chat(system.url)
     trouble = tab.answer.locator(".trouble")
     jobs = []

@@ -104,7 +104,7 @@ async def test_with_stream_a_pipe_gets_the_answer_as_it_comes(tailrace: Tailrace
     assert ended.output == "one two "
 
 
-async def test_a_job_that_fails_is_told_in_its_own_words(tailrace: Tailrace, model: str) -> None:
+async def test_the_command_prints_the_error_of_a_failed_job(tailrace: Tailrace, model: str) -> None:
     prompt = script(tokens=2, fault="refuse", code="content_policy_violation", message="Not that.")
 
     ended = await tailrace("submit", "--model", model, prompt)
@@ -120,7 +120,7 @@ async def test_a_job_whose_time_is_up_has_expired(tailrace: Tailrace, model: str
     assert "has expired" in one_sentence(ended)
 
 
-async def test_tools_are_told_apart_from_the_answer(tailrace: Tailrace, model: str) -> None:
+async def test_tool_calls_are_printed_apart_from_the_answer(tailrace: Tailrace, model: str) -> None:
     prompt = script(tool_calls=[{"name": "weather", "arguments": {"city": "Paris"}}])
 
     piped, shown = await asyncio.gather(
@@ -164,7 +164,7 @@ async def test_events_are_json_lines(tailrace: Tailrace, system: System, model: 
     assert nothing == Ended(0, "", "")
 
 
-async def test_a_job_that_was_cancelled_has_the_same_status_for_whoever_comes_later(
+async def test_a_cancelled_job_has_the_same_exit_status_for_each_later_reader(
     tailrace: Tailrace, system: System, model: str
 ) -> None:
     job_id = await submitted(system.client, model, script(fault="stall"))
@@ -254,7 +254,7 @@ async def test_the_same_idempotency_key_is_the_same_job(tailrace: Tailrace, mode
     assert "Idempotency-Key" in one_sentence(other)
 
 
-async def test_several_jobs_are_cancelled_and_each_failure_is_told(
+async def test_several_jobs_are_cancelled_and_each_failure_is_reported(
     tailrace: Tailrace, system: System, model: str
 ) -> None:
     jobs = [await submitted(system.client, model, script(fault="stall")) for _ in range(2)]
@@ -306,7 +306,7 @@ async def test_a_terminal_shows_the_answer_as_it_comes_reasoning_dimmed(
     assert ended.output.splitlines()[-2].startswith("\x1b[2mtailrace: job_")
 
 
-async def test_with_no_color_there_is_none(system: System, model: str) -> None:
+async def test_no_color_turns_off_colors(system: System, model: str) -> None:
     plain = Tailrace(system.url, NO_COLOR="1")
 
     ended, failed = await asyncio.gather(

@@ -36,7 +36,7 @@ async def test_lines_are_embedded_and_a_pipe_gets_a_vector_a_line(tailrace: Tail
     assert [json.loads(line) for line in ended.output.splitlines()] == vectors_of(lines)
 
 
-async def test_a_person_sees_how_far_a_job_is_and_is_told_where_its_vectors_are(tailrace: Tailrace, model: str) -> None:
+async def test_a_terminal_shows_a_jobs_progress_and_where_its_vectors_are(tailrace: Tailrace, model: str) -> None:
     job_id = await detached(tailrace, "--model", model, "--embed", "\n".join(["a"] * 101))
     events = await tailrace("tail", job_id, "--events")
     vectors = await tailrace("tail", job_id)

@@ -136,7 +136,9 @@ async def test_a_job_that_a_killed_redis_forgot_is_submitted_again(
 
 
 @pytest.mark.parametrize("key", ["sk-nobody", "sk-bob"])
-async def test_what_a_key_does_not_open_is_refused(tailrace: Tailrace, system: System, model: str, key: str) -> None:
+async def test_a_job_that_the_key_does_not_open_is_refused(
+    tailrace: Tailrace, system: System, model: str, key: str
+) -> None:
     job_id = await submitted(system.client, model, "Hello?")
 
     ended = await Tailrace(system.url, key)("tail", job_id)
@@ -193,14 +195,16 @@ async def test_ctrl_c_before_the_job_is_known_says_how_to_make_no_second_one() -
     assert "the same command with --idempotency-key " in ended.output
 
 
-async def test_without_a_prompt_nobody_waits_at_a_terminal(tailrace: Tailrace) -> None:
+async def test_a_missing_prompt_at_a_terminal_is_a_usage_error(tailrace: Tailrace) -> None:
     ended = await tailrace("submit", "--model", "small", terminal=True)
 
     assert ended.status == ExitStatus.USAGE
     assert "The prompt is missing: give it as an argument or pipe it in." in ended.output
 
 
-async def test_whoever_leaves_a_pipe_breaks_it_quietly(tailrace: Tailrace, system: System, model: str) -> None:
+async def test_a_closed_pipe_ends_the_command_without_an_error_message(
+    tailrace: Tailrace, system: System, model: str
+) -> None:
     prompt = script(text=TEN, fault="stall", after=2, stall_s=1)
     async with tailrace.running("submit", "--stream", "--model", model, prompt) as command:
         await command.until("one ")
@@ -307,7 +311,7 @@ async def test_a_mistake_in_the_settings_is_one_sentence(
 
 
 @pytest.mark.parametrize("command", [("jobs",), ("tail", NO_SUCH_JOB), ("submit", "--model", "m", "hi")])
-async def test_what_is_no_gateway_of_tailrace_is_told(command: tuple[str, ...]) -> None:
+async def test_a_server_that_is_not_a_tailrace_gateway_is_reported(command: tuple[str, ...]) -> None:
     async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 7\r\n\r\nWelcome")

@@ -48,7 +48,9 @@ async def test_a_server_of_another_name_is_refused_in_one_sentence(relay: Relay)
 
 
 @pytest.mark.parametrize("options", [{"ssl_check_hostname": "false"}, {"ssl_cert_reqs": "none"}], ids=str)
-async def test_a_name_is_not_checked_for_whoever_says_so(relay: Relay, options: dict[str, str]) -> None:
+async def test_the_certificates_name_is_not_checked_if_the_address_says_so(
+    relay: Relay, options: dict[str, str]
+) -> None:
     async with open_client(relay.url("127.0.0.1", **options)) as client:
         assert await client.ping()
 

@@ -231,7 +231,7 @@ async def test_a_change_is_logged_and_shown(core: Core) -> None:
     assert metrics.circuits_open.of("p").read() == 1
 
 
-async def test_what_says_nothing_any_more_is_forgotten(core: Core) -> None:
+async def test_a_state_without_recent_calls_is_deleted(core: Core) -> None:
     worker = breakers(core, Policy(window_ms=6, buckets=6))
     for number in range(50):
         worker.failed("p", f"made up {number}", call())
@@ -242,7 +242,7 @@ async def test_what_says_nothing_any_more_is_forgotten(core: Core) -> None:
 
 
 @pytest.mark.parametrize("value", ["{}", "no JSON", '{"counts":[],"opened_ms":null,"reopened":0}', "[]"])
-async def test_what_another_version_wrote_is_closed_and_forgotten(core: Core, value: str) -> None:
+async def test_a_state_that_another_version_wrote_counts_as_closed_and_is_deleted(core: Core, value: str) -> None:
     await core.client.hset(core.keys.breaker_states, "p//m", value)  # type: ignore[misc]
     worker = breakers(core, SLOW)
     await worker.refresh()
@@ -251,7 +251,7 @@ async def test_what_another_version_wrote_is_closed_and_forgotten(core: Core, va
     assert not await core.client.exists(core.keys.breaker_states)
 
 
-async def test_an_open_circuit_that_nobody_asks_for_is_forgotten(core: Core) -> None:
+async def test_an_open_circuit_without_calls_is_deleted(core: Core) -> None:
     worker = breakers(core, Policy(window_ms=6, buckets=6, min_calls=1, open_ms=1))
     fail(worker, 1)
     await worker.share()

@@ -10,7 +10,7 @@ from tests.support.core import Core
 HOSTILE = ("\x1b[2J", "a\nb", "a\u202eb", "\ud800", "x" * 10_000, "")
 
 
-async def test_before_any_worker_there_are_no_models_and_nothing_is_known(core: Core) -> None:
+async def test_the_catalog_is_empty_and_incomplete_before_any_worker(core: Core) -> None:
     assert await ModelCatalog(core.client, core.keys).models() == []
     assert await ModelCatalog(core.client, core.keys).listing() == ModelListing((), complete=False)
 
@@ -50,7 +50,7 @@ async def test_models_of_a_fleet_that_is_gone_are_forgotten(core: Core) -> None:
 
 
 @pytest.mark.parametrize("reported", ['["a", "b"]', "{}", '{"models": "a"}', "7"])
-async def test_what_another_version_has_published_says_nothing(core: Core, reported: str) -> None:
+async def test_a_listing_that_another_version_published_is_ignored(core: Core, reported: str) -> None:
     await core.client.set(core.keys.models, reported)
 
     assert await ModelCatalog(core.client, core.keys).listing() == ModelListing()

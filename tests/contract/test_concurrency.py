@@ -27,7 +27,7 @@ async def test_two_workers_share_the_places_of_a_provider(core: Core) -> None:
     assert not await other.acquire("p", "d", 0)
 
 
-async def test_who_asked_first_comes_first(core: Core) -> None:
+async def test_the_earliest_waiter_gets_the_next_permit(core: Core) -> None:
     one, other = worker(core, "w1"), worker(core, "w2")
     for job in ("a", "b", "early", "late"):
         await one.acquire("p", job, 0.001)
@@ -37,7 +37,7 @@ async def test_who_asked_first_comes_first(core: Core) -> None:
     assert await other.acquire("p", "early", 0)
 
 
-async def test_who_does_not_wait_gets_into_nobodys_way(core: Core) -> None:
+async def test_a_job_that_does_not_wait_keeps_no_position(core: Core) -> None:
     one, other = worker(core, "w1"), worker(core, "w2")
     for job in ("a", "b", "went elsewhere", "so did I"):
         await one.acquire("p", job, 0)
@@ -46,7 +46,7 @@ async def test_who_does_not_wait_gets_into_nobodys_way(core: Core) -> None:
     assert await other.acquire("p", "comes later", 0)
 
 
-async def test_a_place_that_becomes_free_is_told_to_who_waits(core: Core) -> None:
+async def test_a_released_permit_is_announced_to_the_waiters(core: Core) -> None:
     one, other = worker(core, "w1"), worker(core, "w2")
     for job in ("a", "b"):
         await one.acquire("p", job, 0)
@@ -71,7 +71,7 @@ async def test_a_message_that_was_lost_costs_a_moment(core: Core) -> None:
     assert await waiting
 
 
-async def test_who_waits_in_vain_is_told_so(core: Core) -> None:
+async def test_a_wait_that_times_out_returns_false(core: Core) -> None:
     one = worker(core, "w1")
     for job in ("a", "b"):
         await one.acquire("p", job, 0)
@@ -87,7 +87,7 @@ async def test_a_lost_workers_places_return_when_their_lease_ends(core: Core) ->
     assert await heir.acquire("p", "c", TIMEOUT_S)
 
 
-async def test_what_is_held_is_renewed(core: Core) -> None:
+async def test_a_held_permit_is_renewed(core: Core) -> None:
     one, other = worker(core, "w1", lease_s=0.4), worker(core, "w2")
     renewing = asyncio.create_task(one.run())
     for job in ("a", "b"):

@@ -25,7 +25,7 @@ async def answered(chats: Conversations, job_id: str, *, whole: bool = True, las
     return begun + committed
 
 
-async def test_a_chat_that_nobody_began_is_empty(chats: Conversations) -> None:
+async def test_a_chat_that_was_never_begun_is_empty(chats: Conversations) -> None:
     assert await chats.load(*CHAT) == Conversation(None, [], [])
     assert await chats.stop(*CHAT) == []
 
@@ -65,7 +65,7 @@ async def test_while_one_is_on_its_way_in_the_former_one_answers_too(chats: Conv
     assert (await chats.load(*CHAT)).active == ["two", "one"]
 
 
-async def test_who_has_not_read_what_was_said_last_must_read_it_first(chats: Conversations) -> None:
+async def test_a_tab_must_read_the_last_answer_before_it_may_continue(chats: Conversations) -> None:
     await answered(chats, "one")
 
     for last in (None, "zero"):

@@ -61,7 +61,9 @@ async def test_a_job_that_failed_becomes_a_dead_letter_once(core: Core) -> None:
 
 
 @pytest.mark.parametrize("keep_s", [2.0, 1e6])
-async def test_a_job_that_is_not_to_be_stored_is_no_dead_letter_and_soon_gone(core: Core, keep_s: float) -> None:
+async def test_a_job_that_is_not_stored_does_not_become_a_dead_letter_and_expires_soon(
+    core: Core, keep_s: float
+) -> None:
     job_id = await failed(core, keep_s=keep_s)
 
     assert await core.dead_letters.add(job_id) is None
@@ -71,7 +73,7 @@ async def test_a_job_that_is_not_to_be_stored_is_no_dead_letter_and_soon_gone(co
     assert all(longest_s - 1 < each <= longest_s for each in await kept_s(core, job_id))
 
 
-async def test_of_many_who_add_at_once_one_gets_the_letter(core: Core) -> None:
+async def test_one_of_many_concurrent_additions_succeeds(core: Core) -> None:
     job_id = await failed(core)
 
     reported = await asyncio.gather(*(core.dead_letters.add(job_id) for _ in range(10)))
@@ -80,7 +82,7 @@ async def test_of_many_who_add_at_once_one_gets_the_letter(core: Core) -> None:
 
 
 @pytest.mark.parametrize("state", [State.COMPLETED, State.EXPIRED])
-async def test_a_job_that_did_not_fail_is_no_dead_letter(core: Core, state: State) -> None:
+async def test_a_job_that_did_not_fail_does_not_become_a_dead_letter(core: Core, state: State) -> None:
     execution = await core.running()
     await core.finish(execution, state)
 
@@ -88,7 +90,7 @@ async def test_a_job_that_did_not_fail_is_no_dead_letter(core: Core, state: Stat
     assert await ids(core, only_open=False) == []
 
 
-async def test_a_job_that_was_cancelled_or_runs_or_is_unknown_is_no_dead_letter(core: Core) -> None:
+async def test_a_cancelled_running_or_unknown_job_does_not_become_a_dead_letter(core: Core) -> None:
     cancelled, running = await core.queued(), (await core.running()).job_id
     await core.cancel(cancelled)
 
@@ -97,7 +99,7 @@ async def test_a_job_that_was_cancelled_or_runs_or_is_unknown_is_no_dead_letter(
     assert await ids(core, only_open=False) == []
 
 
-async def test_a_job_that_its_owner_deleted_while_it_ran_is_no_dead_letter(core: Core) -> None:
+async def test_a_job_deleted_while_it_ran_does_not_become_a_dead_letter(core: Core) -> None:
     execution = await core.running()
     assert await core.store.forget(execution.job_id) == "hidden"
     await core.finish(execution, State.FAILED)
@@ -106,9 +108,7 @@ async def test_a_job_that_its_owner_deleted_while_it_ran_is_no_dead_letter(core:
 
 
 @pytest.mark.parametrize("code", ["invalid_request", "context_length_exceeded", "content_policy_violation"])
-async def test_a_job_whose_request_was_to_blame_is_no_dead_letter_and_kept_like_any_other(
-    core: Core, code: str
-) -> None:
+async def test_a_job_that_failed_by_its_own_request_is_kept_as_an_ordinary_job(core: Core, code: str) -> None:
     job_id = await failed(core, ProviderRefused("No.", code=code))
 
     assert await core.dead_letters.add(job_id) is None
@@ -118,7 +118,7 @@ async def test_a_job_whose_request_was_to_blame_is_no_dead_letter_and_kept_like_
     assert all(RETENTION_S - SLACK_S < each <= RETENTION_S for each in await kept_s(core, job_id))
 
 
-async def test_one_that_a_former_version_has_listed_is_taken_off_when_it_is_dismissed(core: Core) -> None:
+async def test_dismissing_removes_a_dead_letter_that_a_former_version_listed(core: Core) -> None:
     job_id = await failed(core, ProviderRefused("No.", code="invalid_request"))
     for key in (core.keys.dead_letters, core.keys.open_dead_letters):
         await core.client.zadd(key, {job_id: (await core.job(job_id)).ended_ms})
@@ -128,7 +128,7 @@ async def test_one_that_a_former_version_has_listed_is_taken_off_when_it_is_dism
     assert await ids(core, only_open=False) == await ids(core) == []
 
 
-async def test_a_job_whose_outcome_nobody_can_read_is_a_dead_letter_all_the_same(core: Core) -> None:
+async def test_a_failed_job_with_an_unreadable_outcome_becomes_a_dead_letter(core: Core) -> None:
     job_id = await failed(core)
     await core.client.hset(core.keys.job(job_id).record, "outcome", "{")  # type: ignore[misc]
 
@@ -137,7 +137,7 @@ async def test_a_job_whose_outcome_nobody_can_read_is_a_dead_letter_all_the_same
     assert added is not None and added.code == ""
 
 
-async def test_what_failed_is_kept_for_longer_than_what_did_not(core: Core) -> None:
+async def test_a_failed_job_is_kept_longer_than_a_completed_one(core: Core) -> None:
     done = await core.running()
     await core.finish(done, State.COMPLETED)
     dead = await failed(core)
@@ -163,7 +163,7 @@ async def test_they_are_listed_from_the_last_that_ended_page_by_page(core: Core)
     assert [each.ended_ms for each in found] == [now - 1, now - 5, now - 5, now - 5, now - 9]
 
 
-async def test_a_page_continues_after_one_that_is_no_longer_listed(core: Core) -> None:
+async def test_a_page_continues_after_a_dismissed_dead_letter(core: Core) -> None:
     jobs = [await failed(core) for _ in range(3)]
     now = (await core.job(jobs[0])).ended_ms
     for age, job_id in enumerate(jobs):
@@ -192,7 +192,7 @@ async def test_of_more_than_are_kept_the_oldest_go_and_their_jobs_with_them(core
             await core.job(job_id)
 
 
-async def test_one_that_is_too_many_stays_as_a_job_while_any_would(core: Core) -> None:
+async def test_a_dead_letter_over_the_bound_stays_an_ordinary_job(core: Core) -> None:
     now = (await core.job(await failed(core))).ended_ms
     jobs = [await failed(core) for _ in range(MOST_DEAD_LETTERS + 1)]
     for age, job_id in enumerate(jobs):
@@ -223,7 +223,7 @@ async def test_one_whose_time_is_over_already_does_not_become_one(core: Core) ->
     assert await ids(core, only_open=False) == []
 
 
-async def test_one_that_was_requeued_stays_listed_but_not_as_open(core: Core) -> None:
+async def test_a_requeued_dead_letter_stays_listed_but_not_as_open(core: Core) -> None:
     job_id = await dead_letter(core)
     first, second = fresh_job_id(), fresh_job_id()
 
@@ -235,7 +235,7 @@ async def test_one_that_was_requeued_stays_listed_but_not_as_open(core: Core) ->
     assert await core.dead_letters.open() == 0
 
 
-async def test_one_that_is_gone_is_not_brought_back_by_being_requeued(core: Core) -> None:
+async def test_requeueing_does_not_restore_a_deleted_dead_letter(core: Core) -> None:
     job_id = await dead_letter(core)
     await core.store.forget(job_id)
 
@@ -245,7 +245,7 @@ async def test_one_that_is_gone_is_not_brought_back_by_being_requeued(core: Core
         await core.job(job_id)
 
 
-async def test_one_that_was_dismissed_is_an_ordinary_job_and_stays_one(core: Core) -> None:
+async def test_a_dismissed_dead_letter_becomes_an_ordinary_job_and_stays_one(core: Core) -> None:
     job_id = await dead_letter(core)
 
     assert [await core.dead_letters.dismiss(job_id) for _ in range(2)] == [True, True]
@@ -257,7 +257,7 @@ async def test_one_that_was_dismissed_is_an_ordinary_job_and_stays_one(core: Cor
     assert await ids(core, only_open=False) == []
 
 
-async def test_what_is_no_dead_letter_is_not_dismissed(core: Core) -> None:
+async def test_a_job_that_is_not_a_dead_letter_is_not_dismissed(core: Core) -> None:
     running = await core.running()
 
     assert not await core.dead_letters.dismiss(running.job_id)
@@ -275,7 +275,7 @@ async def test_a_list_that_holds_most_ids_of_nothing_drops_them(core: Core) -> N
 
 
 @pytest.mark.parametrize("cursor", ["", "12", "job_00000000000000000000000000", "-1-job_x", "1-job_x", "x-job_1"])
-def test_a_cursor_that_is_none_is_refused(cursor: str) -> None:
+def test_a_malformed_cursor_is_refused(cursor: str) -> None:
     with pytest.raises(BadCursor, match="after"):
         Listed.parse(cursor)
 
@@ -338,7 +338,7 @@ async def test_a_tenants_dead_letters_displace_its_own_and_no_other(core: Core) 
     assert max(await kept_s(core, theirs[0])) <= RETENTION_S
 
 
-async def test_if_all_tenants_have_too_many_the_one_that_has_most_loses_its_oldest(core: Core) -> None:
+async def test_the_tenant_with_the_most_dead_letters_loses_its_oldest(core: Core) -> None:
     letters = shares(core, most=5, most_of_tenant=4)
     many, few = await dead_letters_of(core, letters, "bob", 4), await dead_letters_of(core, letters, "alice", 1)
 
@@ -359,7 +359,7 @@ async def test_letters_of_a_version_without_shares_go_first_and_are_dropped_like
     assert set(await ids(core, only_open=False)) == {*old[2:], *new}
 
 
-async def test_what_is_dismissed_makes_room_in_its_tenants_share(core: Core) -> None:
+async def test_a_dismissed_dead_letter_makes_room_in_its_tenants_share(core: Core) -> None:
     letters = shares(core, most=10, most_of_tenant=2)
     first, second = await dead_letters_of(core, letters, "alice", 2)
     await letters.dismiss(second)

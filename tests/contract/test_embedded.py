@@ -69,7 +69,7 @@ async def test_it_answers_at_its_url_and_only_there(folder: Path) -> None:
 
 
 @linux_only
-async def test_nobody_else_can_read_its_password(folder: Path) -> None:
+async def test_no_other_user_can_read_the_servers_password(folder: Path) -> None:
     async with running_valkey(folder) as valkey:
         password = (folder / "valkey.password").read_text().strip()
         assert password in valkey.url
@@ -79,7 +79,7 @@ async def test_nobody_else_can_read_its_password(folder: Path) -> None:
             assert password not in content(public)
 
 
-async def test_what_it_was_told_is_there_after_a_stop_and_a_start(folder: Path) -> None:
+async def test_stored_data_is_there_after_a_stop_and_a_start(folder: Path) -> None:
     async with running_valkey(folder) as valkey, Redis.from_url(valkey.url) as redis:
         await redis.set("kept", "yes")
     assert not (folder / "valkey.pid").exists()
@@ -201,7 +201,7 @@ async def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         await EmbeddedValkey(tmp_path / "file" / "data").start()
 
 
-async def test_a_platform_without_the_wheel_is_told_what_to_set(
+async def test_the_error_on_a_platform_without_the_wheel_names_the_setting(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded, "find_spec", lambda name: None)

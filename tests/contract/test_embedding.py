@@ -91,7 +91,7 @@ async def test_it_counts_what_was_embedded(core: Core) -> None:
     assert metrics.embedded.of("scripted").value == len(INPUTS)
 
 
-async def test_one_that_was_stopped_before_it_ran_asks_nobody(core: Core) -> None:
+async def test_an_execution_stopped_before_it_ran_calls_no_provider(core: Core) -> None:
     metrics = Metrics()
     stopped = embedding(core, await begun(core), metrics=metrics)
     stopped.stop(StopReason.DRAIN)
@@ -103,7 +103,7 @@ async def test_one_that_was_stopped_before_it_ran_asks_nobody(core: Core) -> Non
     assert metrics.embedded.of("scripted").value == 0
 
 
-async def test_one_that_another_has_replaced_stops_at_its_next_batch(core: Core) -> None:
+async def test_a_replaced_execution_stops_at_its_next_batch(core: Core) -> None:
     execution = await begun(core)
     replaced = embedding(core, execution)
     await core.begin(execution.job_id, "worker.2")
@@ -114,7 +114,7 @@ async def test_one_that_another_has_replaced_stops_at_its_next_batch(core: Core)
     assert await core.store.embedded(execution.job_id) is None
 
 
-async def test_what_redis_forgot_before_the_end_is_noticed_at_the_end(core: Core) -> None:
+async def test_a_write_that_redis_lost_before_the_end_is_noticed_at_the_end(core: Core) -> None:
     execution = await begun(core)
     first = embedding(core, execution)
     ending = await run(first)
@@ -151,14 +151,14 @@ async def kept(core: Core, execution: Execution, result: bytes, **changes: objec
     await core.client.set(core.keys.job(execution.job_id).result, result)
 
 
-async def test_what_is_kept_must_prove_itself(core: Core) -> None:
+async def test_kept_vectors_without_a_matching_digest_break_the_job(core: Core) -> None:
     execution = await begun(core)
     await kept(core, execution, bytes(100 * SIZE))
 
     assert code(await run(embedding(core, execution))) == "broken_job"
 
 
-async def test_what_is_kept_is_of_this_request(core: Core) -> None:
+async def test_kept_vectors_of_another_request_break_the_job(core: Core) -> None:
     execution = await begun(core)
     assert await run(embedding(core, execution)) is not None
 

@@ -59,7 +59,7 @@ def test_a_tally_counts_and_hashes_the_deltas_in_order() -> None:
     assert tally_of("a", "b").sha256 != tally_of("b", "a").sha256
 
 
-def test_a_success_tells_why_each_choice_finished() -> None:
+def test_a_completed_outcome_has_the_finish_reason_of_each_choice() -> None:
     usage = Usage(3, 4, "provider")
 
     ending = completed(["stop", None, "length"], usage, tally_of("a"))
@@ -186,7 +186,7 @@ async def test_a_cancelled_execution_ends_right_after_what_it_logged(core: Core)
     assert (await last_event(core, execution.job_id)).json()["sha256"] == sha256_of("a")
 
 
-async def test_what_was_rolled_back_does_not_count(core: Core) -> None:
+async def test_rolled_back_deltas_are_not_in_the_digest(core: Core) -> None:
     first = await core.running("w.1")
     await core.append(frames_of(first, 2, "wrong", "way"))
     second = await core.begin(first.job_id, "w.2")

@@ -56,7 +56,7 @@ async def test_a_begin_that_is_sent_again_gives_the_execution_it_has_begun(core:
     assert await core.story(job_id) == ["0-1 queued", "1-1 started"]
 
 
-async def test_who_was_frozen_before_its_begin_changes_nothing_of_an_execution_that_began_since(core: Core) -> None:
+async def test_a_late_begin_changes_nothing_of_an_execution_that_began_meanwhile(core: Core) -> None:
     job_id = await core.queued()
     await core.begin(job_id, "w.2")
     story = await core.story(job_id)
@@ -169,7 +169,7 @@ async def test_a_job_whose_time_is_over_does_not_begin_but_can_be_taken_over(cor
     assert await core.story(job_id) == ["0-1 queued"]
 
 
-async def test_who_ends_what_another_has_begun_since_is_told_so(core: Core) -> None:
+async def test_taking_over_a_job_that_has_begun_again_is_stale(core: Core) -> None:
     job_id = await core.queued()
     await core.begin(job_id, "w.1")
     await core.begin(job_id, "w.2")
@@ -178,7 +178,7 @@ async def test_who_ends_what_another_has_begun_since_is_told_so(core: Core) -> N
     assert (await core.take_over(job_id)).epoch == 3
 
 
-async def test_a_handed_back_job_has_cost_no_attempt_and_fences_who_gave_it(core: Core) -> None:
+async def test_a_handed_back_job_costs_no_attempt_and_fences_its_former_execution(core: Core) -> None:
     execution = await core.running("w.1")
 
     assert await core.executions.leave(execution, DRAINED, costs=False)
@@ -198,7 +198,7 @@ async def test_handing_back_twice_counts_once(core: Core) -> None:
     assert (await core.job(execution.job_id)).attempts == 0
 
 
-async def test_nobody_hands_back_what_another_one_runs(core: Core) -> None:
+async def test_a_former_execution_cannot_hand_back_its_job(core: Core) -> None:
     former = await core.running("w.1")
     await core.begin(former.job_id, "w.2")
 
@@ -206,7 +206,7 @@ async def test_nobody_hands_back_what_another_one_runs(core: Core) -> None:
     assert (await core.job(former.job_id)).attempts == 2
 
 
-async def test_a_beat_tells_each_execution_whether_to_continue(core: Core) -> None:
+async def test_a_beat_returns_for_each_execution_whether_it_may_continue(core: Core) -> None:
     fine, cancelled, fenced, ended = [await core.running() for _ in range(4)]
     await core.cancel(cancelled.job_id)
     await core.begin(fenced.job_id, "another")

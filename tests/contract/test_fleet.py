@@ -22,11 +22,11 @@ async def reported(core: Core) -> dict[str, bytes]:
     return await Fleet(core.client, core.keys).published()
 
 
-async def test_nobody_has_published_anything_at_first(core: Core) -> None:
+async def test_a_fleet_starts_without_published_metrics(core: Core) -> None:
     assert await reported(core) == {}
 
 
-async def test_what_a_process_published_last_is_what_the_others_read(core: Core) -> None:
+async def test_other_processes_read_the_last_published_metrics(core: Core) -> None:
     metrics = Metrics()
     publisher, count = publisher_of(core, metrics), metrics.executions.of()
     for _ in range(2):
@@ -57,7 +57,7 @@ async def test_a_process_that_is_silent_for_so_long_is_gone(core: Core) -> None:
     assert 0 < await core.client.pttl(core.keys.metrics("worker-alive")) <= KEEP_S * 1000
 
 
-async def test_the_index_forgets_who_is_gone_when_another_publishes(core: Core) -> None:
+async def test_publishing_removes_dead_processes_from_the_index(core: Core) -> None:
     await Fleet(core.client, core.keys, keep_s=0.001).publish("worker-dead", {})
     async with asyncio.timeout(TIMEOUT_S):
         while await core.client.zcard(core.keys.processes) != 1 or await reported(core) != {"worker-alive": b"{}"}:
@@ -66,7 +66,7 @@ async def test_the_index_forgets_who_is_gone_when_another_publishes(core: Core) 
     assert await core.client.zrange(core.keys.processes, 0, -1) == [b"worker-alive"]
 
 
-async def test_a_read_is_bounded_to_those_who_published_last(core: Core) -> None:
+async def test_a_read_is_bounded_to_the_processes_with_the_latest_expiry(core: Core) -> None:
     fleet = Fleet(core.client, core.keys)
     for number in range(PROCESSES):
         await Fleet(core.client, core.keys, keep_s=60).publish(f"worker-{number}", {})
@@ -106,7 +106,7 @@ async def test_the_last_words_are_published(core: Core) -> None:
     assert len(await reported(core)) == 1
 
 
-async def test_without_redis_there_are_no_last_words_and_nobody_waits_for_them(
+async def test_a_process_does_not_wait_for_redis_to_publish_at_its_end(
     own_core: Core, own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet_module, "_LAST_WORDS_S", 0.05)
@@ -132,7 +132,7 @@ class Slow(Fleet):
         await super().publish(process, samples)
 
 
-async def test_what_was_counted_earlier_is_never_published_later(core: Core) -> None:
+async def test_an_earlier_count_is_never_published_after_a_later_one(core: Core) -> None:
     fleet, metrics = Slow(core), Metrics()
     publisher, count = Publisher(fleet, metrics, SystemClock(), "worker"), metrics.executions.of()
     earlier = asyncio.create_task(publisher.publish())

@@ -52,7 +52,7 @@ async def test_a_gateway_that_fails_releases_them_too(settings: Settings, core: 
     assert all(task.done() for task in services.tasks)
 
 
-async def test_without_the_address_of_a_redis_there_is_no_gateway(settings: Settings) -> None:
+async def test_a_gateway_does_not_start_without_an_address_of_redis(settings: Settings) -> None:
     with pytest.raises(StartupError, match="TAILRACE_REDIS_URL"):
         async with running(settings.model_copy(update={"redis_url": None})):
             pass

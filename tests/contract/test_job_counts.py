@@ -61,7 +61,7 @@ async def test_an_end_is_counted_with_its_status_its_code_and_its_tokens(core: C
     assert counts(metrics.tokens) == {("prompt",): 7, ("completion",): 3}
 
 
-async def test_an_end_whose_acknowledgement_was_lost_is_counted_by_whoever_sends_it_again(core: Core) -> None:
+async def test_a_repeated_end_is_counted_if_its_acknowledgement_was_lost(core: Core) -> None:
     _, executions, metrics = counting_store(core)
     execution = await core.running()
     outcome: dict[str, object] = {"usage": None}

@@ -137,7 +137,7 @@ async def keep(core: Core, execution: Execution, size: int) -> AppendAnswer:
     )
 
 
-async def test_a_job_that_passes_its_tenants_bound_is_told(core: Core) -> None:
+async def test_a_write_over_the_tenants_bound_reports_a_full_tenant(core: Core) -> None:
     for kind in ("chat", "embeddings"):
         job_id = await create(core, 4 * STEP, kind=kind, tenant=kind)
         execution = await core.begin(job_id)
@@ -158,7 +158,7 @@ async def ended(core: Core, **changes: Any) -> str:
     return execution.job_id
 
 
-async def test_what_has_expired_makes_room(core: Core) -> None:
+async def test_expired_jobs_make_room(core: Core) -> None:
     old = await ended(core, request=BIG)
     with pytest.raises(TooManyBytes):
         await create(core, 8 * STEP, size=3 * STEP)
@@ -189,7 +189,7 @@ async def test_a_deleted_job_makes_room_at_once(core: Core) -> None:
     assert not await core.client.keys(f"{core.keys.kept_bytes('alice')}*")
 
 
-async def test_what_is_there_although_its_time_is_over_is_counted_still(core: Core) -> None:
+async def test_a_job_that_outlives_its_expected_time_is_still_counted(core: Core) -> None:
     execution = await core.running()
     await core.client.zadd(
         f"{core.keys.kept_bytes('alice')}:until", {core.keys.job(execution.job_id).record: 1}, xx=True

@@ -75,7 +75,7 @@ async def test_of_many_requests_at_once_exactly_as_many_get_in_as_may(core: Core
     assert sum(isinstance(each, TooManyWaiting) for each in answers) == 18
 
 
-async def test_a_job_that_was_taken_waits_no_longer_and_one_that_was_given_back_does(core: Core) -> None:
+async def test_a_taken_job_counts_as_running_and_a_returned_one_as_waiting(core: Core) -> None:
     job_id = await enqueue(core, bounds={"waiting": 1})
     assert await take(core) == job_id
     await admit(core, make_spec(), waiting=1)
@@ -85,7 +85,7 @@ async def test_a_job_that_was_taken_waits_no_longer_and_one_that_was_given_back_
     assert await counts(core) == (2, 0)
 
 
-async def test_the_same_job_or_key_again_is_no_further_job(core: Core) -> None:
+async def test_a_repeated_job_or_key_is_counted_once(core: Core) -> None:
     spec = make_spec(idempotency_key="k")
     for _ in range(2):
         assert (await admit(core, spec, waiting=1)).job_id == spec.id
@@ -225,7 +225,7 @@ async def test_one_call_passes_over_a_hundred_jobs_and_the_next_continues(core: 
 # Failures.
 
 
-async def test_what_the_queue_forgot_is_reserved_again_when_it_is_put_back(core: Core) -> None:
+async def test_a_restored_job_is_reserved_again(core: Core) -> None:
     waiting, ran = make_spec(), make_spec()
     for spec, began in ((waiting, False), (ran, True)):
         place = Place(spec.id, LANE, began, "alice")
@@ -295,7 +295,7 @@ async def test_a_share_of_the_slots_is_counted_over_all_workers_that_are_alive(c
     assert [await take(core, slots=2) for _ in range(4)] == [*jobs[:3], None]
 
 
-async def test_a_worker_that_has_not_told_of_its_slots_counts_its_own(core: Core) -> None:
+async def test_a_worker_that_has_not_reported_its_slots_counts_its_own(core: Core) -> None:
     jobs = [await enqueue(core, bounds={"running_percent": 80}) for _ in range(6)]
 
     assert [await take(core, slots=5) for _ in range(5)] == [*jobs[:4], None]

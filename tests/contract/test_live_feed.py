@@ -119,7 +119,7 @@ async def test_messages_come_in_the_order_in_which_they_were_published(ear: Ear,
     assert {channel for channel, _ in ear.messages} == {"a", "b"}
 
 
-async def test_what_is_published_after_the_confirmation_is_heard(ear: Ear, own_core: Core) -> None:
+async def test_messages_published_after_the_confirmation_are_received(ear: Ear, own_core: Core) -> None:
     for n in range(100):
         await ear.subscribe(f"channel {n}")
         await own_core.client.publish(f"channel {n}", b"first")
@@ -142,7 +142,7 @@ async def test_a_feed_without_channels_knows_that_it_is_connected(ear: Ear) -> N
     await ear.until(lambda: not ear.lost())
 
 
-async def test_a_channel_that_was_let_go_is_not_heard_any_more(ear: Ear, own_core: Core) -> None:
+async def test_messages_of_an_unsubscribed_channel_are_not_received(ear: Ear, own_core: Core) -> None:
     await ear.subscribe("a")
     ear.feed.unsubscribe("a")
     await ear.subscribe("b")
@@ -154,7 +154,7 @@ async def test_a_channel_that_was_let_go_is_not_heard_any_more(ear: Ear, own_cor
     assert ear.confirmed == ["a", "b"]
 
 
-async def test_a_channel_taken_let_go_and_taken_again_is_confirmed_by_its_last_subscription_only(
+async def test_a_channel_subscribed_again_is_confirmed_by_its_last_subscription_only(
     ear: Ear, own_valkey: EmbeddedValkey, own_core: Core
 ) -> None:
     await ear.subscribe("other")
@@ -170,7 +170,9 @@ async def test_a_channel_taken_let_go_and_taken_again_is_confirmed_by_its_last_s
     assert ear.confirmed == ["other", "a"]
 
 
-async def test_a_channel_let_go_before_its_confirmation_is_not_confirmed(ear: Ear, own_valkey: EmbeddedValkey) -> None:
+async def test_a_channel_unsubscribed_before_its_confirmation_is_not_confirmed(
+    ear: Ear, own_valkey: EmbeddedValkey
+) -> None:
     await ear.subscribe("other")
     with frozen(own_valkey):
         ear.feed.subscribe("a")
@@ -228,7 +230,7 @@ async def test_after_a_lost_connection_every_channel_is_confirmed_again(ear: Ear
     assert await ear.received(1) == [b"received"]
 
 
-async def test_what_changes_while_there_is_no_connection_holds_afterwards(
+async def test_subscriptions_changed_without_a_connection_hold_afterwards(
     ear: Ear, own_valkey: EmbeddedValkey, own_core: Core
 ) -> None:
     await ear.subscribe("a", "b")
@@ -246,7 +248,7 @@ async def test_what_changes_while_there_is_no_connection_holds_afterwards(
     assert await ear.received(2) == [b"b", b"c"]
 
 
-async def test_how_long_the_connection_is_lost_counts_from_the_first_loss(ear: Ear, own_valkey: EmbeddedValkey) -> None:
+async def test_the_time_of_a_lost_connection_counts_from_the_first_loss(ear: Ear, own_valkey: EmbeddedValkey) -> None:
     await ear.subscribe("a")
     with captured_logs() as logs:
         await own_valkey.stop()

@@ -31,7 +31,7 @@ async def test_a_server_with_a_tenth_left_refuses_new_jobs_and_counts_them(own_c
     assert metrics.refused.of("memory").value == 1
 
 
-async def test_nobody_is_refused_once_memory_is_free(own_core: Core) -> None:
+async def test_requests_are_accepted_once_memory_is_free(own_core: Core) -> None:
     watch = MemoryWatch({"jobs": own_core.client}, Metrics())
     await limit_to(own_core, 0.95)
     await watch.check()

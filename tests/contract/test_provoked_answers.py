@@ -51,7 +51,7 @@ async def test_a_server_that_loads_its_data_counts_as_down_until_it_has(tmp_path
         assert await core.queued()
 
 
-async def test_a_server_that_is_full_is_no_outage(own_core: Core) -> None:
+async def test_a_full_server_is_not_an_outage(own_core: Core) -> None:
     await own_core.functions.load()
     await own_core.client.config_set("maxmemory", 1)
 

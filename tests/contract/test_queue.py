@@ -166,7 +166,7 @@ async def test_a_call_that_was_stuck_in_a_frozen_server_claims_nothing(core: Cor
     assert (await take(core)).job_id == spec.id
 
 
-async def test_when_nothing_is_ready_the_next_deferred_job_is_told(core: Core) -> None:
+async def test_an_empty_take_returns_the_wait_for_the_next_deferred_job(core: Core) -> None:
     assert await core.queue.take([LANE], "w.1", LEASE_S) == Empty()
     later, sooner = await enqueue(core), await enqueue(core, lane="other")
     await move(core, later.id, 60_000)
@@ -197,14 +197,14 @@ async def test_a_ring_for_a_lane_that_was_not_asked_is_left_to_others(core: Core
     assert (await take(core, "w.2", lanes=(LANE, "low"))).job_id == low.id
 
 
-async def test_who_may_ask_no_lane_gets_nothing(core: Core) -> None:
+async def test_a_take_from_no_lanes_returns_nothing(core: Core) -> None:
     await enqueue(core)
 
     assert await core.queue.take([], "w.1", LEASE_S) == Empty()
     assert await wake_ups(core) == 1
 
 
-async def test_waiting_takes_one_wake_up_and_none_is_no_error(core: Core) -> None:
+async def test_waiting_takes_one_wake_up_and_ends_without_an_error_if_none_comes(core: Core) -> None:
     await core.client.lpush(core.keys.wake_ups(LANE), "1", "1")  # type: ignore[misc]
 
     await core.queue.wait_for_wake_up(core.client, [LANE], 5.0)
@@ -239,7 +239,7 @@ async def test_a_renewed_claim_and_its_place_in_the_lane_last_another_lease(core
     assert await wait_of(core, "w.2") > 30
 
 
-async def test_each_claim_is_told_how_it_stands(core: Core) -> None:
+async def test_renewing_returns_the_state_of_each_claim(core: Core) -> None:
     for _ in range(4):
         await enqueue(core)
     held, expired, lost, gone = [await take(core) for _ in range(4)]
@@ -310,7 +310,7 @@ async def test_of_a_job_that_is_done_the_queue_keeps_nothing(core: Core) -> None
     assert await core.tenant_lists.listed("alice", after=None, limit=9) == [spec.id]
 
 
-async def test_a_job_that_waits_has_its_place_and_others_have_none(core: Core) -> None:
+async def test_only_a_waiting_job_has_a_position(core: Core) -> None:
     first, second, third = [await enqueue(core) for _ in range(3)]
     for place, spec in enumerate((first, second, third)):
         await move(core, spec.id, place - 10)

@@ -73,7 +73,7 @@ async def test_a_lane_keeps_no_more_wake_ups_than_workers_could_use(core: Core) 
     assert await wake_ups(core) == 1_000
 
 
-async def test_each_job_is_told_its_place_among_those_that_wait(core: Core) -> None:
+async def test_an_admitted_job_gets_its_position_among_the_waiting_jobs(core: Core) -> None:
     await enqueue(core)
     await enqueue(core)
     await take(core)
@@ -82,7 +82,7 @@ async def test_each_job_is_told_its_place_among_those_that_wait(core: Core) -> N
     assert (await admit(core, make_spec(lane="other"))).position == 1
 
 
-async def test_a_full_lane_lets_nobody_in_and_stores_nothing(core: Core) -> None:
+async def test_a_full_lane_admits_no_job_and_stores_nothing(core: Core) -> None:
     for _ in range(2):
         await enqueue(core)
     before, spec = await everything(core), make_spec(tenant="nobody-yet", idempotency_key="k")

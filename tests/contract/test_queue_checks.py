@@ -64,7 +64,7 @@ async def test_a_look_can_be_asked_for_earlier_but_not_put_off_and_not_for_a_job
     await core.queue.schedule_check([], 1.0)
 
 
-async def test_what_the_queue_still_has_is_only_looked_at_later(core: Core) -> None:
+async def test_a_job_that_is_still_queued_is_only_checked_again_later(core: Core) -> None:
     spec = await enqueue(core)
     await core.store.create(spec, 1)
     await take(core, "w.1")

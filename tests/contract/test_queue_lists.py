@@ -102,7 +102,7 @@ async def test_a_backlog_is_what_is_due_and_its_age_that_of_the_first(core: Core
     assert backlog.oldest_s < TIMEOUT_S
 
 
-async def test_what_is_admitted_deferred_or_running_does_not_wait(core: Core) -> None:
+async def test_an_admitted_deferred_or_running_job_is_not_in_the_backlog(core: Core) -> None:
     await admit(core, make_spec())
     deferred = await enqueue(core)
     await move(core, deferred.id, 60_000)

@@ -66,7 +66,7 @@ async def test_the_identical_part_sent_again_is_had(core: Core, results: Results
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started", "1-2 progress"]
 
 
-async def test_a_part_behind_one_that_redis_forgot_is_not_written(core: Core, results: Results) -> None:
+async def test_a_part_behind_a_lost_part_is_not_written(core: Core, results: Results) -> None:
     execution = await embedding(core)
 
     assert await keep(results, execution, 2) == Behind(execution.seq)
@@ -115,7 +115,7 @@ async def test_the_next_execution_continues_behind_what_is_kept_and_takes_nothin
     assert third.attempt == 3
 
 
-async def test_where_nothing_is_kept_the_next_execution_starts_over(core: Core) -> None:
+async def test_an_execution_starts_over_if_no_part_is_kept(core: Core) -> None:
     first = await embedding(core)
 
     await core.begin(first.job_id, "worker.2")
@@ -146,7 +146,7 @@ async def test_a_result_that_is_shorter_than_it_is_said_to_be_ends_early(core: C
     assert await whole(results, execution.job_id, 0) == []
 
 
-async def test_what_cannot_be_read_of_a_record_counts_for_nothing(core: Core) -> None:
+async def test_an_unreadable_progress_field_counts_as_absent(core: Core) -> None:
     execution = await embedding(core)
     record = core.keys.job(execution.job_id).record
     for raw in ("no json", "[]", '{"done":1}'):

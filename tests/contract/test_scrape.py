@@ -72,7 +72,9 @@ async def answers(tasks: list[asyncio.Task[tuple[bytes, str]]]) -> list[tuple[by
         return await asyncio.gather(*tasks)
 
 
-async def test_callers_who_come_during_a_scrape_share_the_next_one(scrape: Scrape, fleet: Slow, count: Count) -> None:
+async def test_callers_that_arrive_during_a_scrape_share_the_next_one(
+    scrape: Scrape, fleet: Slow, count: Count
+) -> None:
     first = await asking(scrape, 1)
     await fleet.asked.wait()
     count.add()
@@ -84,14 +86,16 @@ async def test_callers_who_come_during_a_scrape_share_the_next_one(scrape: Scrap
     assert fleet.published_count == 2
 
 
-async def test_who_comes_later_gets_a_scrape_of_his_own(scrape: Scrape, fleet: Slow, count: Count) -> None:
+async def test_a_later_caller_gets_a_new_scrape(scrape: Scrape, fleet: Slow, count: Count) -> None:
     fleet.let.set()
     for number in range(3):
         assert [executions(answer) for answer in await answers(await asking(scrape, 1))] == [number]
         count.add()
 
 
-async def test_who_leaves_takes_nobody_s_answer_away(scrape: Scrape, fleet: Slow, count: Count) -> None:
+async def test_a_caller_that_leaves_does_not_cancel_the_scrape_of_others(
+    scrape: Scrape, fleet: Slow, count: Count
+) -> None:
     count.add()
     (first,) = await asking(scrape, 1)
     await fleet.asked.wait()

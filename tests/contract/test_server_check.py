@@ -89,13 +89,13 @@ async def test_a_server_that_is_new_enough_is_taken(version: str) -> None:
         await check_server(client, Keys())
 
 
-async def test_a_server_that_is_not_there_is_told_from_one_that_is_unfit() -> None:
+async def test_an_absent_server_raises_another_error_than_an_unfit_one() -> None:
     async with open_client(f"redis://127.0.0.1:{free_port()}") as client:
         with pytest.raises(RedisUnavailable, match="does not answer"):
             await check_server(client, Keys())
 
 
-async def test_a_server_that_refuses_the_password_is_told_and_the_password_is_not(own_valkey: EmbeddedValkey) -> None:
+async def test_a_refused_password_is_reported_without_the_password(own_valkey: EmbeddedValkey) -> None:
     async with open_client(own_valkey.url.replace("redis://:", "redis://:hunter2")) as client:
         with pytest.raises(
             StartupError, match=r"^Redis refuses the user or the password \(WRONGPASS .*address\.$"
@@ -178,7 +178,7 @@ async def test_a_right_that_is_missing_is_named_at_the_start(
 # While a process runs.
 
 
-async def test_what_changes_later_is_found_logged_once_and_counted(
+async def test_a_later_change_of_the_server_is_found_logged_once_and_counted(
     own_core: Core, own_valkey: EmbeddedValkey, tmp_path: Path
 ) -> None:
     metrics = Metrics()

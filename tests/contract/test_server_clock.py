@@ -44,14 +44,14 @@ async def due_ms(core: Core) -> int:
     return int(due)
 
 
-async def test_a_clock_that_is_right_is_told_as_it_is(core: Core) -> None:
+async def test_a_correct_clock_is_returned_unchanged(core: Core) -> None:
     before = await server_ms(core)
     reported = await core.store.time_ms()
 
     assert before <= reported <= await server_ms(core)
 
 
-async def test_a_clock_that_was_set_back_continues_from_the_last_time_that_was_told(core: Core) -> None:
+async def test_a_clock_that_was_set_back_continues_from_the_last_returned_time(core: Core) -> None:
     await was_ahead(core, HOUR_MS)
     _, last = await kept(core)
 
@@ -62,7 +62,7 @@ async def test_a_clock_that_was_set_back_continues_from_the_last_time_that_was_t
     assert abs((await kept(core))[0] - HOUR_MS) < 5_000
 
 
-async def test_a_reader_is_told_the_same_before_any_step_has_written_it(core: Core) -> None:
+async def test_a_reader_gets_the_same_time_before_any_step_has_written_it(core: Core) -> None:
     await was_ahead(core, HOUR_MS)
     _, last = await kept(core)
 
@@ -122,7 +122,7 @@ async def test_a_dead_workers_claim_does_not_last_for_as_long_as_the_clock_was_s
 
 
 @pytest.mark.parametrize("ahead_ms", [0, HOUR_MS])
-async def test_what_has_ended_is_kept_for_its_retention_by_the_servers_own_clock(core: Core, ahead_ms: int) -> None:
+async def test_an_ended_job_is_kept_for_its_retention_by_the_servers_own_clock(core: Core, ahead_ms: int) -> None:
     await was_ahead(core, ahead_ms)
     execution = await core.running()
     assert await core.finish(execution, State.COMPLETED) == Written()
@@ -138,7 +138,7 @@ async def put_forward(core: Core, ms: int) -> None:
     await core.client.set(core.keys.clock, f"{ahead + ms} {last}")
 
 
-async def test_a_clock_that_is_put_forward_is_told_as_if_it_had_not_been(core: Core) -> None:
+async def test_a_clock_that_was_put_forward_does_not_change_the_returned_time(core: Core) -> None:
     await core.queue.due_for_check(hold_s=1.0, limit=1)
     before = await core.store.time_ms()
     await put_forward(core, HOUR_MS)

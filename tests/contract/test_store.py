@@ -38,7 +38,7 @@ async def test_a_job_that_has_not_ended_is_hidden_and_goes_after_its_end(core: C
     assert result == -2
 
 
-async def test_what_a_dialect_keeps_is_not_the_providers(core: Core) -> None:
+async def test_fields_kept_by_a_dialect_are_not_sent_to_the_provider(core: Core) -> None:
     job_id = await core.queued(request=b'{"model":"m","tailrace":{"store":true}}')
 
     assert await core.store.request(job_id) == {"model": "m"}
@@ -164,7 +164,7 @@ async def test_a_queued_job_that_was_taken_over_is_cancelled_at_once_under_the_n
     assert await core.finish(execution, State.EXPIRED, seq=1) == "ended"
 
 
-async def test_a_running_job_is_cancelled_through_its_worker_which_is_told_each_time(core: Core) -> None:
+async def test_each_cancellation_of_a_running_job_is_sent_to_its_worker(core: Core) -> None:
     execution = await core.running()
     async with core.listening(core.keys.control) as listener:
         assert await core.cancel(execution.job_id) == "cancelling"
@@ -190,7 +190,7 @@ async def test_the_first_cancel_says_why_and_when(core: Core) -> None:
     assert await core.store.cancel_state(execution.job_id) == (code, at)
 
 
-async def test_a_job_that_ended_or_is_gone_can_not_be_cancelled_and_nobody_is_told(core: Core) -> None:
+async def test_cancelling_an_ended_or_missing_job_sends_no_message(core: Core) -> None:
     execution = await core.running()
     await core.finish(execution, State.COMPLETED)
     async with core.listening(core.keys.control) as listener:
@@ -201,7 +201,7 @@ async def test_a_job_that_ended_or_is_gone_can_not_be_cancelled_and_nobody_is_to
     assert (await core.job(execution.job_id)).status is State.COMPLETED
 
 
-async def test_an_abandoned_queued_job_says_that_everybody_left(core: Core) -> None:
+async def test_the_error_of_an_abandoned_queued_job_says_that_it_had_no_reader(core: Core) -> None:
     job_id = await core.queued()
 
     await core.store.cancel(job_id, Cancelled.because("abandoned"))

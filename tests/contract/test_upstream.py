@@ -32,7 +32,7 @@ async def test_a_wrong_beginning_is_refused_and_remembered() -> None:
     assert upstream.meter.generated == 0
 
 
-async def test_what_is_asked_for_again_from_the_start_is_generated_twice() -> None:
+async def test_an_answer_requested_again_from_the_start_is_generated_twice() -> None:
     async with running_upstream(manner=GOES_ON) as upstream:
         provider = OpenAICompatible("upstream", upstream.base_url)
         for _ in range(2):

@@ -39,7 +39,7 @@ async def test_many_callers_that_miss_the_functions_at_once_all_get_their_answer
     assert answers == [[b"missing"]] * 20
 
 
-async def test_an_error_inside_a_step_is_told(core: Core) -> None:
+async def test_an_error_inside_a_step_is_raised(core: Core) -> None:
     execution = replace(await core.running(), job_id=fresh_job_id())
     await core.client.set(core.keys.job(execution.job_id).record, "not a hash")
 
@@ -82,7 +82,7 @@ async def flags_of(core: Core, client_id: int) -> str:
     return str(connection["flags"])
 
 
-async def test_a_frozen_server_and_one_that_is_gone_both_count_as_down(
+async def test_a_frozen_server_and_a_stopped_server_both_count_as_down(
     own_valkey: EmbeddedValkey, own_core: Core
 ) -> None:
     await own_core.client.ping()

@@ -46,7 +46,7 @@ async def test_viewers_are_counted_over_all_gateways(core: Core) -> None:
     assert await core.viewers.count([one.job_id, two.job_id]) == [3, 0]
 
 
-async def test_nothing_is_told_and_counted_where_there_is_nothing(core: Core) -> None:
+async def test_an_empty_report_and_an_empty_count_return_nothing(core: Core) -> None:
     assert await core.viewers.report("g.1", []) == []
     assert await core.viewers.count([]) == []
 
@@ -71,7 +71,7 @@ async def test_when_the_last_viewer_leaves_the_job_has_its_time_alone(core: Core
     assert await recorded_s(core, job_id) <= DISCONNECT_GRACE_S
 
 
-async def test_whom_his_gateway_let_go_is_waited_for_as_if_he_were_there(core: Core) -> None:
+async def test_a_viewer_released_by_its_gateway_keeps_its_lease(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
     await report(core, "g.1", job_id, 1)
 
@@ -79,7 +79,7 @@ async def test_whom_his_gateway_let_go_is_waited_for_as_if_he_were_there(core: C
     assert await count(core, job_id) == 0
 
 
-async def test_a_departure_told_again_changes_nothing(core: Core) -> None:
+async def test_a_departure_reported_again_changes_nothing(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
     await report(core, "g.1", job_id, 1)
     await report(core, "g.1", job_id, 0)
@@ -91,7 +91,7 @@ async def test_a_departure_told_again_changes_nothing(core: Core) -> None:
     assert (await core.job(job_id)).abandon_ms == before
 
 
-async def test_a_departure_of_somebody_who_never_came_leaves_the_time_for_the_first_viewer(core: Core) -> None:
+async def test_a_departure_without_an_arrival_leaves_the_time_for_the_first_viewer(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
     before = (await core.job(job_id)).abandon_ms
 
@@ -101,7 +101,7 @@ async def test_a_departure_of_somebody_who_never_came_leaves_the_time_for_the_fi
     assert (await core.job(job_id)).abandon_ms == before
 
 
-async def test_a_gateway_that_says_nothing_any_more_is_no_ghost(core: Core) -> None:
+async def test_the_viewers_of_a_silent_gateway_are_no_longer_counted(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
     await report(core, "dead", job_id, 7)
     await let_pass(core, job_id, VIEWER_LEASE_S)
@@ -137,7 +137,7 @@ async def test_of_a_job_that_has_ended_or_is_gone_nothing_is_kept(core: Core) ->
     assert await core.job(execution.job_id) == before
 
 
-async def test_what_was_told_goes_by_itself(core: Core) -> None:
+async def test_a_report_expires_by_itself(core: Core) -> None:
     job_id = await core.queued()
     await report(core, "g.1", job_id, 1)
 
@@ -146,7 +146,7 @@ async def test_what_was_told_goes_by_itself(core: Core) -> None:
         assert 0 < await core.client.pttl(key) <= VIEWER_LEASE_S * 1000
 
 
-async def test_whoever_waits_for_the_answer_is_recorded_with_the_job(core: Core) -> None:
+async def test_a_caller_that_waits_for_the_answer_is_recorded_with_the_job(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE, viewer="g.1")
 
     assert await count(core, job_id) == 1
@@ -154,7 +154,7 @@ async def test_whoever_waits_for_the_answer_is_recorded_with_the_job(core: Core)
     assert await report(core, "g.1", job_id, 0) == DISCONNECT_GRACE_S
 
 
-async def test_a_viewer_who_comes_when_the_time_is_over_is_in_time_unless_it_was_decided(core: Core) -> None:
+async def test_a_viewer_after_the_time_keeps_the_job_unless_it_was_given_up(core: Core) -> None:
     in_time, late = await core.running(abandonment=ABANDONABLE), await core.running(abandonment=ABANDONABLE)
     for execution in (in_time, late):
         await let_pass(core, execution.job_id, 60.0)
@@ -166,7 +166,7 @@ async def test_a_viewer_who_comes_when_the_time_is_over_is_in_time_unless_it_was
     assert (await core.job(late.job_id)).status is State.CANCELLING
 
 
-async def test_viewers_who_come_and_the_reaper_who_decides_agree(core: Core) -> None:
+async def test_an_arriving_viewer_and_the_reaper_agree(core: Core) -> None:
     """Race the report of a viewer with the reaper: a viewer that was reported in time never sees the job abandoned."""
     for _ in range(50):
         execution = await core.running(abandonment=ABANDONABLE)

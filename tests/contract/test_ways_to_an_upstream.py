@@ -55,7 +55,7 @@ async def test_a_redirect_is_not_followed_and_only_the_log_has_its_address(upstr
     assert "secret" not in line["words"] and "hidden" not in line["words"]
 
 
-async def test_a_redirect_to_an_address_that_is_none_is_refused_too(upstream: Upstream) -> None:
+async def test_a_redirect_to_a_malformed_address_is_refused_too(upstream: Upstream) -> None:
     with pytest.raises(ProviderRefused, match="a redirect"):
         await said(upstream.base_url, ask(http={"status": 307, "headers": {"Location": "http://[::"}}))
 
@@ -108,7 +108,7 @@ def test_credentials_in_an_address_are_refused_in_one_sentence_without_them(cred
     assert "hunter2" not in str(refused.value)
 
 
-async def test_where_a_connection_fails_is_in_the_log_only(upstream: Upstream) -> None:
+async def test_only_the_log_contains_the_address_of_a_failed_connection(upstream: Upstream) -> None:
     with captured_logs() as logs, pytest.raises(ProviderUnreachable) as failed:
         await said("http://127.0.0.1:1/v1", ask(tokens=1))
 

@@ -48,7 +48,7 @@ def test_no_question_is_answered_with_garbage_twice() -> None:
     assert found.total() == 200
 
 
-def test_what_comes_in_mid_stream_comes_at_any_token() -> None:
+def test_a_fault_in_mid_stream_is_planned_for_any_token() -> None:
     found = [
         planned_fault[1].after
         for planned_fault in befallen(FaultPlan(5, share=1.0), 2_000)

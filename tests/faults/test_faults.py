@@ -53,7 +53,7 @@ async def test_two_minutes_of_faults_lose_nothing_repeat_nothing_and_leave_nothi
 
 @pytest.mark.timeout(SPARED_SECONDS + ENOUGH_S + 30)
 @pytest.mark.slow(15, "eight seconds of faults, and a fleet")
-async def test_where_valkey_is_stopped_in_order_and_never_killed_nothing_is_forgotten(tmp_path: Path) -> None:
+async def test_nothing_is_forgotten_if_valkey_is_stopped_in_order_and_never_killed(tmp_path: Path) -> None:
     options = ("--seed", str(SPARED_SEED), "--seconds", str(SPARED_SECONDS), "--median", "10", "--spare-valkey")
     score, status = await scored(tmp_path, *options)
 
@@ -141,7 +141,7 @@ def test_a_token_that_is_not_the_upstreams_is_found_though_its_id_is_in_order() 
     assert (found.lost, found.repeated, found.proven) == (1, 1, False)
 
 
-def test_a_rollback_that_is_not_told_shows_in_the_text() -> None:
+def test_a_missing_rollback_event_shows_in_the_text() -> None:
     events = [event for event in whole() if event.type is not EventType.ROLLBACK]
     assert read(events).compare(TRUTH).repeated == 1
 
@@ -172,7 +172,7 @@ def test_a_gap_forgets_everything_and_the_story_from_its_start_is_whole() -> Non
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_promise_that_was_not_kept_is_told(broken: dict[str, Any]) -> None:
+def test_a_broken_promise_shows_in_the_score(broken: dict[str, Any]) -> None:
     counted = Score(1, 1.0, accepted=5, ended=5, tokens=900, generated=1_000, generated_twice=19)
     kept = replace(counted, longest_stall_s=29.0, stall_bound_s=30.0)
     assert kept.kept
@@ -180,18 +180,18 @@ def test_a_promise_that_was_not_kept_is_told(broken: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("began", "kept"), [(9.9, False), (10.0, True), (25.0, True), (25.1, False)])
-def test_what_is_generated_twice_is_excused_soon_after_valkey_was_killed(began: float, kept: bool) -> None:
+def test_tokens_generated_twice_are_excused_soon_after_valkey_was_killed(began: float, kept: bool) -> None:
     score = Score(1, 1.0, accepted=1, ended=1, tokens=1, generated=10, deadly_at=[10.0])
     score.generated_again(5, began)
     assert score.twice_share == 0.5
     assert score.kept is kept
 
 
-def test_who_rolls_back_may_generate_everything_twice() -> None:
+def test_a_rollback_run_may_generate_everything_twice() -> None:
     assert Score(1, 1.0, "rollback", accepted=1, ended=1, tokens=1, generated=2, generated_twice=1).kept
 
 
-def test_a_gap_is_no_broken_promise_where_valkey_was_killed() -> None:
+def test_a_gap_does_not_break_the_promise_if_valkey_was_killed() -> None:
     assert Score(1, 1.0, accepted=1, ended=1, tokens=1, gaps=1, forgotten=1, deadly_at=[1.0]).kept
 
 

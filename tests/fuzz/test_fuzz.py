@@ -78,7 +78,7 @@ def test_a_wrong_answer_is_seen(path: str, given: Answer) -> None:
     assert wrong_with(Asked("alice", "GET", path), given) is not None
 
 
-async def test_what_is_stored_and_whose_keys_move_is_seen(redis_url: str, key_prefix: str) -> None:
+async def test_the_fuzzer_sees_stored_keys_and_the_tenants_whose_keys_change(redis_url: str, key_prefix: str) -> None:
     async with open_core(redis_url, key_prefix) as core:
         await _see(core)
 

@@ -213,7 +213,7 @@ def test_the_official_client_raises_the_error_of_the_status(name: str) -> None:
     )
 
 
-def test_who_does_not_stream_never_notices_a_rollback() -> None:
+def test_a_caller_that_does_not_stream_never_notices_a_rollback() -> None:
     with client("late_rollback") as openai:
         completion = openai.chat.completions.create(model="fast", messages=MESSAGES)
 

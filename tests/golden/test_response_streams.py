@@ -233,7 +233,7 @@ def test_the_official_client_raises_what_can_not_be_taken_back() -> None:
     assert caught.value.code == "rollback"
 
 
-def test_who_retrieves_never_notices_a_rollback() -> None:
+def test_a_retrieved_response_never_shows_a_rollback() -> None:
     with client("late_rollback") as openai:
         response = openai.responses.retrieve(ID)
 

@@ -69,7 +69,7 @@ def test_a_whole_stream_has_no_faults_however_it_is_cut(size: int) -> None:
     assert hearing.count == 5
 
 
-def test_what_a_native_stream_says_besides_tokens_is_no_fault() -> None:
+def test_events_besides_tokens_in_a_native_stream_are_not_faults() -> None:
     queued, end = b"event: queued\ndata: {}\nid: 0-1\n\n", b"event: completed\ndata: {}\nid: 1-2\n\n"
 
     assert (
@@ -160,7 +160,7 @@ async def test_the_mock_refuses_what_is_ordered_to_be_refused(mock: Caller) -> N
     assert answer.json()["error"]["code"] == "insufficient_quota"
 
 
-async def test_the_mock_tells_which_streams_are_open_and_which_were_closed_by_their_client(mock: Caller) -> None:
+async def test_the_mock_reports_open_streams_and_those_that_their_client_closed(mock: Caller) -> None:
     reading = asyncio.create_task(chat(mock)(Order(100, rate=1, name="left")))
     opened = (await mock.ask("GET", "/observations?open=1")).json()
     reading.cancel()

@@ -10,7 +10,7 @@ READERS = 1_000
 
 @pytest.mark.timeout(120)
 @pytest.mark.slow(8, "a thousand readers")
-async def test_many_idle_readers_and_a_frozen_one_cost_little_and_hold_nobody_up(
+async def test_many_idle_readers_and_a_frozen_one_cost_little_and_delay_no_other(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Coverage keeps data of its own about each reader, which must not be weighed.

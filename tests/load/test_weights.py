@@ -45,5 +45,5 @@ def test_the_readme_has_the_weights() -> None:
         *((10, True, True), (114, True, True), (116, True, False)),
     ],
 )
-def test_a_weight_is_told_within_a_tolerance(kib: float, passing: bool, is_as_told: bool) -> None:
+def test_a_weight_matches_its_documented_value_within_a_tolerance(kib: float, passing: bool, is_as_told: bool) -> None:
     assert Weight(Kind("a", 100, 1, connections, passing), kib).is_as_told == is_as_told

@@ -263,5 +263,5 @@ class AppendProtocol(ServerSteps):
         assert (types[-1] in TERMINAL) == (self.model.status in TERMINAL)
 
 
-def test_whatever_owners_do_the_log_is_a_plain_list_and_what_is_published_is_logged(redis_url: str) -> None:
+def test_the_log_is_a_plain_list_and_each_published_event_is_logged_after_any_steps(redis_url: str) -> None:
     run_steps(AppendProtocol, redis_url, examples=40)

@@ -201,7 +201,7 @@ def test_a_replay_gives_the_same_bytes_however_the_log_was_cut(
 
 
 @given(options, st.lists(any_delta, max_size=6), st.sampled_from([[], [True], [False]]), st.data())
-def test_who_was_cut_off_after_any_chunk_gets_exactly_the_rest(
+def test_a_caller_cut_off_after_any_chunk_gets_exactly_the_rest(
     options: ChatOptions, deltas: list[dict[str, Any]], ends: list[bool], data: st.DataObject
 ) -> None:
     events = log_of(deltas, *(completed() if well else FAILED for well in ends))

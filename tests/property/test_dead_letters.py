@@ -173,5 +173,5 @@ class DeadLetterSteps(ServerSteps):
                 assert (found.dismissed, found.requeued_as) == (letter.dismissed, letter.requeued_as)  # type: ignore[union-attr]
 
 
-def test_whatever_is_done_the_list_is_what_failed_and_nobody_has_dealt_with(redis_url: str) -> None:
+def test_the_list_holds_exactly_the_open_dead_letters_after_any_steps(redis_url: str) -> None:
     run_steps(DeadLetterSteps, redis_url, examples=40)

@@ -112,7 +112,7 @@ def test_a_browser_sees_one_event_with_this_type_data_and_id(event: EventType, v
 
 
 @given(values)
-def test_data_is_one_ascii_line_that_nobody_takes_for_another(value: Any) -> None:
+def test_data_is_one_line_of_ascii(value: Any) -> None:
     data = encode_data(value)
 
     assert data.isascii()
@@ -139,7 +139,7 @@ def test_a_cursor_anywhere_gets_exactly_the_frames_after_it(frames: list[bytes],
 
 
 @given(entries())
-def test_an_entry_tells_where_it_begins_and_ends_without_being_taken_apart(frames: list[bytes]) -> None:
+def test_the_first_and_last_id_of_an_entry_are_read_without_splitting_it(frames: list[bytes]) -> None:
     entry = b"".join(frames)
 
     decoded = [decode_frame(frame).id for frame in split_frames(entry)]

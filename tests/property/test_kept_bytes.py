@@ -135,5 +135,5 @@ def _steps(size: int) -> int:
     return (size // STEP + 1) * STEP
 
 
-def test_whatever_happens_a_tenants_sum_is_what_its_jobs_keep(redis_url: str) -> None:
+def test_a_tenants_sum_equals_the_bytes_of_its_jobs_after_any_steps(redis_url: str) -> None:
     run_steps(ByteSteps, redis_url, examples=25, phases=(Phase.generate,))

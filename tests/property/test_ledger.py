@@ -213,5 +213,5 @@ class LedgerSteps(ServerSteps):
         super().teardown()
 
 
-def test_whatever_happens_the_reservations_are_the_jobs_alive(redis_url: str) -> None:
+def test_the_reservations_equal_the_live_jobs_after_any_steps(redis_url: str) -> None:
     run_steps(LedgerSteps, redis_url, examples=100, phases=(Phase.generate,))

@@ -27,7 +27,7 @@ def test_a_job_ends_at_most_once_and_nothing_follows(chosen: list[Action]) -> No
 
 
 @given(actions)
-def test_a_job_that_was_told_to_stop_is_never_anything_else_than_cancelled(chosen: list[Action]) -> None:
+def test_a_cancelling_job_only_ever_becomes_cancelled(chosen: list[Action]) -> None:
     states = states_after(chosen)
 
     if State.CANCELLING in states:

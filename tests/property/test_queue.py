@@ -207,5 +207,5 @@ class QueueSteps(ServerSteps):
         super().teardown()
 
 
-def test_whatever_owners_do_no_job_is_lost_or_held_twice(redis_url: str) -> None:
+def test_no_job_is_lost_or_held_twice_after_any_steps(redis_url: str) -> None:
     run_steps(QueueSteps, redis_url, examples=40)

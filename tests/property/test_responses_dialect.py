@@ -175,7 +175,7 @@ def test_the_short_way_gives_the_bytes_of_the_long_way(
 
 
 @given(options, deltas, deltas)
-def test_what_is_rolled_back_is_in_no_response_and_no_stream_that_showed_it_ends_well(
+def test_rolled_back_text_is_in_no_response_and_a_stream_that_showed_it_ends_in_an_error(
     options: ResponseOptions, lost: list[dict[str, Any]], kept: list[dict[str, Any]]
 ) -> None:
     again = [Event(EventType.DELTA, EventId(3, seq), encode_data(data)) for seq, data in enumerate(kept, 1)]

@@ -287,7 +287,7 @@ def script(*steps: Step) -> bytes:
 @example(Beginning((7, 10), 0, EventId(0, 9), 800), script(World.catch_up, World.append, World.catch_up))
 # The gap's frame is longer than the bound and the only entry together.
 @example(Beginning((), 0, EventId(0, 9), 1), script(World.ask, World.read, World.receive))
-def test_whatever_happens_a_reader_gets_exactly_the_log_after_its_cursor(beginning: Beginning, choices: bytes) -> None:
+def test_a_reader_gets_exactly_the_log_after_its_cursor_whatever_happens(beginning: Beginning, choices: bytes) -> None:
     world = beginning.world()
     for choice, number in zip(choices[::2], choices[1::2], strict=False):
         step = STEPS[choice % len(STEPS)]

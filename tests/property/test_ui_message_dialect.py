@@ -74,7 +74,7 @@ class Page:
 
 
 @given(st.lists(any_delta | calls | loose | loose_calls, max_size=10), st.sampled_from(sorted(ENDS)))
-def test_whatever_a_log_holds_the_parts_fit_together(sent: list[dict[str, Any]], how: str) -> None:
+def test_the_parts_of_any_log_fit_together(sent: list[dict[str, Any]], how: str) -> None:
     told_parts = parts(reported(log_of(sent, *ENDS[how])))
     kinds = [part["type"] for part in told_parts]
     page = Page()

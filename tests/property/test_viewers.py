@@ -107,5 +107,5 @@ class Viewing(ServerSteps):
                 assert self.run(self.core.viewers.count([self.job])) == [self.model.viewers]
 
 
-def test_a_job_is_given_up_if_and_only_if_nobody_was_there_for_so_long(redis_url: str) -> None:
+def test_a_job_is_given_up_exactly_if_it_had_no_viewer_for_the_grace_period(redis_url: str) -> None:
     run_steps(Viewing, redis_url, examples=60, steps=25)
