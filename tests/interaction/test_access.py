@@ -178,7 +178,7 @@ async def test_a_key_may_use_what_is_for_keys(system: System) -> None:
                 assert answer.status not in (401, 403, 404, 500), (route, key, answer.status)
 
 
-async def test_anothers_thing_answers_as_one_that_was_never_there(system: System) -> None:
+async def test_another_tenants_resource_answers_like_an_unknown_one(system: System) -> None:
     bare = await ended_job(system)
     for route in ROUTES:
         if TABLE[route].access is Access.OWNER:

@@ -267,7 +267,7 @@ async def _status_under_load(client: Client, job_id: str) -> str:
 # In every way to cancel.
 
 
-async def test_an_order_that_is_lost_is_told_by_the_next_append(system: System, upstream: Upstream) -> None:
+async def test_a_lost_cancellation_is_found_at_the_next_append(system: System, upstream: Upstream) -> None:
     async with running_worker(system.settings):
         job_id = await system.submit(scripted(tokens=1_000_000, rate=100))
         await system.until(job_id, EventType.DELTA)
@@ -278,7 +278,7 @@ async def test_an_order_that_is_lost_is_told_by_the_next_append(system: System, 
     assert story.types[-1] == "cancelled"
 
 
-async def test_an_order_that_is_lost_is_told_by_the_next_beat(system: System, upstream: Upstream) -> None:
+async def test_a_lost_cancellation_is_found_at_the_next_beat(system: System, upstream: Upstream) -> None:
     async with running_worker(system.settings.model_copy(update={"lease_s": 2.0})):
         job_id = await system.submit(scripted(fault="stall", tokens=3, after=1))
         await system.until(job_id, EventType.DELTA)
@@ -304,7 +304,7 @@ async def test_an_order_is_asked_for_when_the_control_channel_returns(
     assert story.types == ["queued", "started", "cancelled"]
 
 
-async def test_a_job_that_was_cancelled_while_nobody_ran_it_ends_when_it_is_taken(system: System) -> None:
+async def test_a_job_cancelled_while_its_worker_was_dead_ends_when_it_is_taken(system: System) -> None:
     """Its worker died: no process can be notified."""
     job_id = await system.submit()
     execution = await system.core.begin(job_id, "dead.1")
@@ -319,7 +319,7 @@ async def test_a_job_that_was_cancelled_while_nobody_ran_it_ends_when_it_is_take
     assert (await system.job(job_id)).status is State.CANCELLED
 
 
-async def test_who_was_told_stopping_never_reads_completed(system: System) -> None:
+async def test_a_job_that_was_cancelling_never_becomes_completed(system: System) -> None:
     """The order is lost, and the provider's answer is complete before the worker reads the record."""
     provider = ControlledProvider()
     async with running_worker(system.settings, provider):
@@ -335,7 +335,7 @@ async def test_who_was_told_stopping_never_reads_completed(system: System) -> No
     assert story.end["usage"]["source"] == "partial"
 
 
-async def test_a_cancelled_job_that_nobody_can_read_any_more_is_cancelled_and_not_failed(system: System) -> None:
+async def test_a_cancelled_job_without_a_request_ends_as_cancelled_and_not_failed(system: System) -> None:
     job_id = await system.submit()
     await system.core.begin(job_id, "dead.1")
     assert await system.core.cancel(job_id) == "cancelling"
@@ -346,7 +346,7 @@ async def test_a_cancelled_job_that_nobody_can_read_any_more_is_cancelled_and_no
     assert (story.types, story.code) == (["queued", "started", "cancelled"], "cancelled")
 
 
-async def test_nonsense_on_the_control_channel_harms_nobody(system: System) -> None:
+async def test_malformed_control_messages_stop_no_job(system: System) -> None:
     provider = ControlledProvider()
     async with running_worker(system.settings, provider):
         job_id = await system.submit()

@@ -111,7 +111,7 @@ async def test_the_second_provider_answers_where_the_first_fails(system: System,
 
 
 @pytest.mark.parametrize("code", ["upstream_auth", "insufficient_quota", "context_length_exceeded"])
-async def test_what_is_final_at_one_provider_is_not_at_the_next(
+async def test_a_permanent_failure_of_one_provider_is_retried_at_the_next(
     system: System, providers: Providers, code: str
 ) -> None:
     async with providers.worker(routes("a", "b")(system.settings)):
@@ -123,7 +123,7 @@ async def test_what_is_final_at_one_provider_is_not_at_the_next(
     assert (story.text, len(providers["a"].calls)) == ("Hello.", 1)
 
 
-async def test_what_is_final_everywhere_ends_the_job(system: System, providers: Providers) -> None:
+async def test_a_failure_that_every_provider_would_repeat_ends_the_job(system: System, providers: Providers) -> None:
     async with providers.worker(routes("a", "b")(system.settings)):
         job_id = await system.submit()
         await providers.fails("a", error=ProviderRefused("No.", code="content_policy_violation"))
@@ -144,7 +144,7 @@ async def test_the_next_provider_continues_in_mid_sentence(system: System, provi
     assert rest.request["messages"][-1] == {"role": "assistant", "content": "There are sev", "prefix": True}
 
 
-async def test_one_that_can_not_continue_starts_over(system: System, providers: Providers) -> None:
+async def test_a_provider_that_cannot_continue_starts_over(system: System, providers: Providers) -> None:
     async with providers.worker(routes("b", "a", on_stream_failure="rollback")(system.settings)):
         job_id = await system.submit()
         await providers.fails("b", "There are ", "sev")
@@ -190,7 +190,7 @@ async def test_a_provider_that_fails_again_and_again_is_passed_over_by_all_worke
     assert story.events[1].json()["provider"] == "b"
 
 
-async def test_where_every_circuit_is_open_a_job_says_so(system: System, providers: Providers) -> None:
+async def test_the_error_of_a_job_says_that_every_circuit_is_open(system: System, providers: Providers) -> None:
     with captured_logs() as logs:
         async with providers.worker(routes("a", max_attempts=1)(system.settings)):
             for number in range(TOO_MANY):
@@ -250,7 +250,7 @@ async def test_a_full_provider_is_passed_over_where_another_one_can_answer(
     assert texts == {"First.", "Second."}
 
 
-async def test_those_who_went_elsewhere_keep_nobody_from_a_place(system: System, providers: Providers) -> None:
+async def test_jobs_that_went_to_another_provider_keep_no_position(system: System, providers: Providers) -> None:
     async with providers.worker(routes("b", "a", limit=1)(system.settings)):
         first, second, third = [await system.submit() for _ in range(3)]
         for number in range(2):
@@ -304,7 +304,7 @@ async def test_a_provider_that_refuses_to_continue_is_asked_for_the_whole_answer
     assert (await system.job(job_id)).progress.discarded_tokens == 2
 
 
-async def test_a_stream_is_not_started_over_for_nobody_where_the_one_that_can_continue_is_out(
+async def test_an_append_only_stream_fails_if_the_provider_that_can_continue_is_out(
     system: System, providers: Providers
 ) -> None:
     async with (

@@ -27,7 +27,7 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
-async def test_a_caller_who_leaves_before_the_first_token_takes_the_job_along(
+async def test_a_job_is_cancelled_if_its_caller_disconnects_before_the_first_token(
     settings: Settings, system: System, provider: ControlledProvider, body: dict[str, Any]
 ) -> None:
     async with running_worker(settings, provider), calling(system.client, body) as call:
@@ -39,7 +39,7 @@ async def test_a_caller_who_leaves_before_the_first_token_takes_the_job_along(
     assert (story.types, story.code) == (["queued", "started", "cancelled"], "abandoned")
 
 
-async def test_a_caller_who_leaves_in_mid_answer_takes_the_job_along(
+async def test_a_job_is_cancelled_if_its_caller_disconnects_in_mid_answer(
     settings: Settings, system: System, provider: ControlledProvider
 ) -> None:
     async with running_worker(settings, provider), calling(system.client, STREAM) as call:
@@ -53,7 +53,7 @@ async def test_a_caller_who_leaves_in_mid_answer_takes_the_job_along(
     assert (story.types[-1], story.code, story.text) == ("cancelled", "abandoned", "Hello")
 
 
-async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
+async def test_a_waiting_job_is_cancelled_if_its_caller_disconnects(
     settings: Settings, system: System, provider: ControlledProvider
 ) -> None:
     async with calling(system.client, STREAM):
@@ -69,7 +69,7 @@ async def test_a_caller_who_leaves_while_the_job_waits_takes_it_along(
     assert provider.calls == []
 
 
-async def test_a_caller_who_returns_in_time_keeps_the_job(settings: Settings, writing: JobSide) -> None:
+async def test_a_job_continues_if_its_caller_returns_in_time(settings: Settings, writing: JobSide) -> None:
     key = {"Idempotency-Key": "k"}
     long_waits = settings.model_copy(update={"disconnect_grace_s": 20.0})
     async with running_gateway(long_waits) as gateway:
@@ -101,9 +101,7 @@ async def test_one_caller_of_two_may_leave(gateway: Gateway, client: Client, wri
         assert (await two.rest()).endswith(DONE)
 
 
-async def test_a_caller_who_leaves_after_the_end_changes_nothing(
-    gateway: Gateway, client: Client, writing: JobSide
-) -> None:
+async def test_a_disconnect_after_the_end_changes_nothing(gateway: Gateway, client: Client, writing: JobSide) -> None:
     async with calling(client, STREAM) as call:
         writer = await writing.take()
         await writer.say("Hello")

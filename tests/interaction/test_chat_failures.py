@@ -116,7 +116,7 @@ async def test_a_second_attempt_ends_a_stream_that_has_shown_something(client: C
         assert await call.rest() == b""
 
 
-async def test_a_stream_that_must_be_let_go_never_ends_properly(
+async def test_a_stream_that_the_gateway_breaks_off_never_ends_properly(
     gateway: Gateway, client: Client, writing: JobSide
 ) -> None:
     async with calling(client, STREAM) as call:
@@ -133,7 +133,7 @@ async def test_a_stream_that_must_be_let_go_never_ends_properly(
 
 
 @pytest.mark.parametrize("body", [BODY, STREAM], ids=["whole", "stream"])
-async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_return(
+async def test_a_call_broken_off_before_its_headers_gets_a_time_to_retry(
     gateway: Gateway, client: Client, writing: JobSide, body: dict[str, Any]
 ) -> None:
     async with calling(client, body) as call:
@@ -146,7 +146,7 @@ async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_return(
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_a_call_that_redis_forgot_is_told_to_return_and_not_that_it_never_was(
+async def test_a_call_whose_job_redis_lost_gets_a_503_and_not_a_404(
     settings: Settings, writing: JobSide, *, stream: bool
 ) -> None:
     long_waits = settings.model_copy(update={"headers_hold_s": 60.0})

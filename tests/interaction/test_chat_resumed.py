@@ -29,7 +29,7 @@ async def cut_off(client: Client, writing: JobSide, *, frames: int, **options: A
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 @pytest.mark.parametrize("way", ["query", "header"])
-async def test_a_caller_who_was_cut_off_gets_exactly_the_rest(
+async def test_a_caller_that_was_cut_off_gets_exactly_the_rest(
     settings: Settings, writing: JobSide, frames: int, way: str
 ) -> None:
     long_waits = settings.model_copy(update={"disconnect_grace_s": 20.0})
@@ -50,7 +50,7 @@ async def test_a_caller_who_was_cut_off_gets_exactly_the_rest(
     assert whole.body.endswith(DONE)
 
 
-async def test_a_caller_who_returns_keeps_the_job_alive(settings: Settings, writing: JobSide) -> None:
+async def test_a_caller_that_returns_keeps_the_job_alive(settings: Settings, writing: JobSide) -> None:
     long_waits = settings.model_copy(update={"disconnect_grace_s": 20.0})
     async with running_gateway(long_waits) as gateway:
         writer, _, cursor = await cut_off(gateway.client, writing, frames=2)
@@ -76,12 +76,12 @@ async def test_an_answer_may_continue_without_its_caller(gateway: Gateway, clien
     assert whole.json()["choices"][0]["message"]["content"] == "Hello there"
 
 
-async def test_what_becomes_of_it_is_one_of_two_words(client: Client) -> None:
+async def test_the_policy_on_a_disconnect_is_one_of_two_words(client: Client) -> None:
     refused = await client.post(CHAT, BODY, headers={"X-Tailrace-On-Disconnect": "maybe"})
     assert (refused.status, error_in(refused.body)["param"]) == (400, "X-Tailrace-On-Disconnect")
 
 
-async def test_whoever_returns_is_shown_the_usage_that_was_asked_for(client: Client, writing: JobSide) -> None:
+async def test_a_caller_that_returns_gets_the_usage_that_it_asked_for(client: Client, writing: JobSide) -> None:
     async with calling(client, {**STREAM, "n": 2, "stream_options": {"include_usage": True}}) as call:
         writer = await writing.take()
         await writer.say("Hello")
@@ -115,13 +115,15 @@ async def test_a_native_job_can_be_read_as_a_chat_and_lives_on(
         ("?stream=true&starting_after=9-9", "starting_after"),
     ],
 )
-async def test_a_cursor_that_is_none_is_refused(client: Client, writing: JobSide, query: str, param: str) -> None:
+async def test_a_cursor_that_is_malformed_or_misplaced_is_refused(
+    client: Client, writing: JobSide, query: str, param: str
+) -> None:
     writer = await writing.started()
     refused = await client.get(f"{CHAT}/{writer.job_id}{query}")
     assert (refused.status, error_in(refused.body)["param"]) == (400, param)
 
 
-async def test_what_redis_forgot_is_a_status_to_whoever_returns(client: Client, writing: JobSide) -> None:
+async def test_a_cursor_that_the_log_does_not_hold_is_an_error_status(client: Client, writing: JobSide) -> None:
     writer = await writing.started()
     await writer.say("Hello")
     await writer.complete()
@@ -129,9 +131,7 @@ async def test_what_redis_forgot_is_a_status_to_whoever_returns(client: Client, 
     assert (gone.status, error_in(gone.body)["code"]) == (500, "gap")
 
 
-async def test_who_asks_for_the_headers_only_opens_no_stream(
-    gateway: Gateway, client: Client, writing: JobSide
-) -> None:
+async def test_a_head_request_opens_no_stream(gateway: Gateway, client: Client, writing: JobSide) -> None:
     writer = await writing.started()
     answer = await client.request("HEAD", f"{CHAT}/{writer.job_id}?stream=true")
     assert (answer.status, answer.headers["x-tailrace-job"]) == (200, writer.job_id)

@@ -218,7 +218,7 @@ def rows(table: list[tuple[str, Sequence[bytes], str]]) -> pytest.MarkDecorator:
 
 
 @rows(PASSING)
-async def test_what_passes_is_tried_again_and_nobody_sees_it(
+async def test_a_transient_failure_is_retried_unseen_by_readers(
     system: System, answer: Sequence[bytes], code: str
 ) -> None:
     job, text, requests = await run(system, answer)
@@ -229,7 +229,7 @@ async def test_what_passes_is_tried_again_and_nobody_sees_it(
 
 
 @rows(IN_MID_STREAM)
-async def test_what_breaks_in_mid_stream_continues(system: System, answer: Sequence[bytes], code: str) -> None:
+async def test_a_stream_that_breaks_in_the_middle_continues(system: System, answer: Sequence[bytes], code: str) -> None:
     job, text, requests = await run(system, answer)
 
     assert (job["status"], text) == ("completed", "All is well.")
@@ -238,7 +238,7 @@ async def test_what_breaks_in_mid_stream_continues(system: System, answer: Seque
 
 
 @rows(FINAL)
-async def test_what_is_deterministic_is_never_tried_again(system: System, answer: Sequence[bytes], code: str) -> None:
+async def test_a_deterministic_failure_is_never_retried(system: System, answer: Sequence[bytes], code: str) -> None:
     job, _, requests = await run(system, answer)
 
     assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == ("failed", code, False)
@@ -264,7 +264,7 @@ async def test_garbage_that_comes_twice_is_how_that_provider_answers(system: Sys
     assert (job["status"], job["error"]["code"], len(requests)) == ("failed", "provider_garbage", 2)
 
 
-async def test_an_upstream_at_whose_address_nobody_listens_is_asked_as_often_as_may_be(system: System) -> None:
+async def test_an_unreachable_upstream_gets_the_maximum_number_of_attempts(system: System) -> None:
     async with running_upstream() as (_, url):
         pass
     async with running_worker(system.settings.model_copy(update={"upstream_url": url})):

@@ -49,7 +49,7 @@ async def test_a_job_that_failed_is_listed_counted_and_logged_once_without_its_p
     assert event == {"event": "job.dead_letter", **about}
 
 
-async def test_jobs_that_end_otherwise_are_no_dead_letters_and_one_that_completed_is_not_asked_about(
+async def test_only_failed_jobs_become_dead_letters_and_a_completed_one_is_not_checked(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []

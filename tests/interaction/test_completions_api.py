@@ -141,7 +141,7 @@ async def test_a_repeated_call_gets_the_answer_of_the_same_job(client: Client, w
     assert (await client.post("/v1/chat/completions", chat, headers=key)).status == 422
 
 
-async def test_a_caller_who_leaves_takes_the_job_along(settings: Settings) -> None:
+async def test_a_job_is_cancelled_if_its_caller_disconnects(settings: Settings) -> None:
     provider = ControlledProvider()
     async with (
         running_system(settings) as system,

@@ -13,7 +13,7 @@ def settings(settings: Settings) -> Settings:
     return with_dead_letters(settings)
 
 
-async def test_one_that_is_deleted_is_an_ordinary_job_for_its_tenant(system: System, root: Client) -> None:
+async def test_the_job_of_a_deleted_dead_letter_stays_an_ordinary_job(system: System, root: Client) -> None:
     old = await dead_letter(system)
 
     answers = [await root.request("DELETE", f"{ROOT}/{old}") for _ in range(2)]

@@ -43,7 +43,7 @@ async def test_only_admin_keys_may(system: System, method: str, target: str) -> 
     assert await ids(system.client.as_("sk-root")) == [job_id]
 
 
-async def test_a_job_whose_request_was_to_blame_is_no_dead_letter(system: System, root: Client) -> None:
+async def test_a_job_that_failed_by_its_own_request_is_not_a_dead_letter(system: System, root: Client) -> None:
     core, kept = system.core, await dead_letter(system)
     spec = make_spec(model="mock")
     await core.store.create(spec, 1)
@@ -189,7 +189,7 @@ async def test_a_query_that_is_wrong_names_what_and_changes_nothing(
 
 
 @pytest.mark.parametrize("job_id", [NO_SUCH, "nonsense"])
-async def test_there_is_none_of_an_unknown_id(root: Client, job_id: str) -> None:
+async def test_an_unknown_id_is_a_404(root: Client, job_id: str) -> None:
     answers = [
         await root.get(f"{ROOT}/{job_id}"),
         await root.request("DELETE", f"{ROOT}/{job_id}"),
@@ -199,7 +199,7 @@ async def test_there_is_none_of_an_unknown_id(root: Client, job_id: str) -> None
     assert [problem(answer)[:2] for answer in answers] == [(404, "dead_letter_not_found")] * 3
 
 
-async def test_a_job_that_has_not_failed_is_none(system: System, root: Client) -> None:
+async def test_a_job_that_has_not_failed_is_not_a_dead_letter(system: System, root: Client) -> None:
     job_id = await system.submit()
 
     for answer in (await root.get(f"{ROOT}/{job_id}"), await root.post(f"{ROOT}/{job_id}/requeue")):
@@ -215,7 +215,7 @@ async def test_one_whose_owner_has_deleted_its_job_is_gone(system: System, root:
     assert await system.gateway.services.dead_letters.open() == 0
 
 
-async def test_one_that_nobody_can_read_is_shown_as_far_as_it_goes(system: System, root: Client) -> None:
+async def test_the_readable_part_of_an_unreadable_dead_letter_is_shown(system: System, root: Client) -> None:
     job_id = await dead_letter(system)
     await system.write(job_id, v=99)
 
@@ -233,9 +233,7 @@ async def test_one_that_nobody_can_read_is_shown_as_far_as_it_goes(system: Syste
     assert (await root.get(f"{ROOT}/{job_id}")).status == 404
 
 
-async def test_one_whose_request_nobody_can_read_is_shown_without_it_and_not_requeued(
-    system: System, root: Client
-) -> None:
+async def test_a_dead_letter_with_an_unreadable_request_is_shown_but_not_requeued(system: System, root: Client) -> None:
     job_id = await dead_letter(system)
     await system.core.client.set(system.core.keys.job(job_id).request, "{")
 

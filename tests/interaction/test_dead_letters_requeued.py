@@ -141,7 +141,9 @@ async def test_a_full_lane_refuses_and_the_letter_stays_open(settings: Settings)
 
 
 @pytest.mark.parametrize(("changes", "param"), [({"lane": "gone"}, "lane"), ({"model": "gone"}, "model")])
-async def test_what_is_not_there_any_more_is_named(settings: Settings, changes: dict[str, str], param: str) -> None:
+async def test_the_error_names_a_model_or_lane_that_no_longer_exists(
+    settings: Settings, changes: dict[str, str], param: str
+) -> None:
     async with running_system(settings.model_copy(update={"models": ("mock",)})) as system:
         root = system.client.as_("sk-root")
         request = encode_data({"messages": [{"role": "user", "content": "Hi"}], "model": changes.get("model", "mock")})
@@ -176,7 +178,7 @@ async def test_a_requeued_job_that_fails_is_a_dead_letter_of_its_own(system: Sys
     assert await ids(root, "?requeued=true") == [old]
 
 
-async def test_many_are_requeued_at_once_and_each_is_told(settings: Settings) -> None:
+async def test_requeueing_many_reports_the_outcome_of_each(settings: Settings) -> None:
     async with running_system(settings.model_copy(update={"max_depth": 2, "max_waiting_per_tenant": 9})) as system:
         root = system.client.as_("sk-root")
         await dead_letter(system, tenant="bob")
@@ -244,7 +246,7 @@ async def until_listed(system: System, root: Client) -> list[dict[str, Any]]:
     return list(listed)
 
 
-async def test_the_gauge_tells_how_many_are_open(system: System, root: Client) -> None:
+async def test_a_gauge_counts_the_open_dead_letters(system: System, root: Client) -> None:
     letters = [await dead_letter(system) for _ in range(3)]
     await requeue(root, letters[0])
     await root.request("DELETE", f"{ROOT}/{letters[1]}")

@@ -148,7 +148,7 @@ def settings(settings: Settings) -> Settings:
 REST = (" was ", "said, ", "and ", "no ", "more.")
 
 
-async def test_where_the_sentence_continues_each_dialect_is_complete_and_repeats_nothing(processes: Processes) -> None:
+async def test_a_continued_sentence_is_complete_and_repeats_nothing_in_each_dialect(processes: Processes) -> None:
     async with controlled_upstream() as (provider, url):
         how = {"upstream_url": url, "upstream_continuation": Continuation.CONTINUE_FINAL_MESSAGE}
         gateway, doomed = await asyncio.gather(processes.gateway(), processes.worker(**how))
@@ -171,7 +171,7 @@ async def test_where_the_sentence_continues_each_dialect_is_complete_and_repeats
 
 
 @pytest.mark.parametrize("begun", [(), BEGUN], ids=["before the first word", "in mid-answer"])
-async def test_a_killed_worker_is_rolled_back_natively_and_told_or_not_noticed_in_the_other_dialects(
+async def test_a_killed_worker_is_a_rollback_natively_and_an_error_or_unseen_in_other_dialects(
     processes: Processes, begun: tuple[str, ...]
 ) -> None:
     async with controlled_upstream() as (provider, upstream_url):

@@ -102,7 +102,7 @@ async def test_after_the_delay_a_gateway_drains(slow_drain: Settings) -> None:
         assert await gateway.stopped() == 0
 
 
-async def test_a_native_reader_is_told_when_to_return_broken_and_continues_elsewhere(
+async def test_a_native_reader_gets_a_time_to_retry_and_continues_at_another_gateway(
     slow_drain: Settings, gateway: Gateway, writing: JobSide
 ) -> None:
     writer = await writing.started()
@@ -120,7 +120,7 @@ async def test_a_native_reader_is_told_when_to_return_broken_and_continues_elsew
         assert first + await stream.rest() == await writing.logged(writer.job_id)
 
 
-async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
+async def test_a_native_reader_that_connects_with_the_signal_is_broken_off_too(
     slow_drain: Settings, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = await writing.started()
@@ -147,7 +147,7 @@ async def test_a_native_reader_who_comes_with_the_signal_is_let_go_too(
         await call.read_head()
 
 
-async def test_a_caller_who_cannot_return_gets_the_whole_answer_first(slow_drain: Settings, writing: JobSide) -> None:
+async def test_a_drain_waits_for_a_caller_that_cannot_return(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         writer = await writing.take()
         await writer.say("Hello")
@@ -162,7 +162,7 @@ async def test_a_caller_who_cannot_return_gets_the_whole_answer_first(slow_drain
         assert await gateway.stopped() == 0
 
 
-async def test_a_caller_who_waits_for_a_whole_answer_gets_it_first(slow_drain: Settings, writing: JobSide) -> None:
+async def test_a_drain_waits_for_a_whole_answer(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, BODY) as call:
         writer = await writing.take()
         await gateway.drain()
@@ -224,7 +224,7 @@ async def test_a_stream_that_does_not_end_in_time_is_broken(slow_drain: Settings
         assert await gateway.stopped() == 0
 
 
-async def test_a_call_whose_headers_are_still_held_in_the_end_is_told_to_return(
+async def test_a_call_with_held_headers_at_the_end_of_a_drain_gets_a_time_to_retry(
     slow_drain: Settings, writing: JobSide
 ) -> None:
     async with serving(slow_drain, drain_s=0.05) as gateway, gateway.client.calling(CHAT, STREAM) as call:

@@ -35,7 +35,7 @@ async def system(settings: Settings) -> AsyncIterator[System]:
 # Jobs.
 
 
-async def test_a_job_tells_its_progress_in_batches_and_its_end_proves_the_result(system: System) -> None:
+async def test_a_job_reports_its_progress_in_batches_and_a_digest_of_its_result(system: System) -> None:
     inputs = [f"text {n}" for n in range(2 * EMBEDDED_AT_ONCE + 50)]
     job_id = await submit(system, inputs)
 
@@ -102,7 +102,7 @@ async def test_a_job_that_fails_in_the_middle_keeps_what_it_has(system: System) 
     assert proves(story.end, bytes_of(listed))
 
 
-async def test_a_cancelled_job_keeps_what_it_has_and_tells_what_it_cost(settings: Settings) -> None:
+async def test_a_cancelled_job_keeps_its_vectors_and_reports_their_cost(settings: Settings) -> None:
     provider = ControlledProvider()
     async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, ["fine"] * 101)
@@ -202,7 +202,7 @@ async def test_a_job_whose_time_is_over_expires_and_keeps_what_it_has(settings: 
     assert (story.types[-1], story.end["result"]["inputs"]) == ("expired", 100)
 
 
-async def test_where_the_provider_does_not_count_the_cost_is_estimated_and_says_so(settings: Settings) -> None:
+async def test_the_usage_is_marked_as_estimated_if_the_provider_does_not_count(settings: Settings) -> None:
     provider = ControlledProvider()
     async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, [[7, 8, 9]])

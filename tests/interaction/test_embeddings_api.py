@@ -45,7 +45,7 @@ async def test_inputs_return_as_vectors_in_their_order_with_what_they_cost(syste
     assert bytes_of(listed) == vectors_of(["one", "two words", "three"])
 
 
-async def test_base64_is_given_to_whoever_asks_for_it(system: System) -> None:
+async def test_vectors_come_in_base64_if_the_caller_asks_for_it(system: System) -> None:
     answer = await system.client.post(EMBEDDINGS, body("Hello", encoding_format="base64"))
 
     (item,) = answer.json()["data"]
@@ -72,7 +72,7 @@ async def test_the_call_is_a_job_that_can_be_looked_at(system: System) -> None:
     assert shown["links"]["result"] == f"/v1/jobs/{shown['id']}/result"
 
 
-async def test_what_the_provider_is_given_is_the_callers_body_with_a_list_of_inputs(settings: Settings) -> None:
+async def test_the_provider_gets_the_callers_body_with_a_list_of_inputs(settings: Settings) -> None:
     provider = ControlledProvider()
     asked = body("Hello", user="me", extra=1, dimensions=8)
     async with (
@@ -150,7 +150,7 @@ async def test_dimensions_that_the_model_does_not_have_are_refused_by_name(setti
     assert error_of(answer) == (400, "invalid_request", "dimensions")
 
 
-async def test_a_caller_who_leaves_ends_the_job_and_the_providers_call(settings: Settings) -> None:
+async def test_a_disconnect_ends_the_job_and_the_providers_call(settings: Settings) -> None:
     provider = ControlledProvider()
     settings = settings.model_copy(update={"disconnect_grace_s": 0.0})
     async with running_system(settings) as system, running_worker(settings, provider):

@@ -71,7 +71,7 @@ async def test_a_worker_that_is_killed_costs_the_batch_that_it_was_at_and_no_oth
     assert second.said.count("attempt.crashed") == 0
 
 
-async def test_whenever_workers_are_killed_what_was_told_to_be_done_is_not_done_again(
+async def test_inputs_reported_as_done_are_not_embedded_again_after_a_kill(
     settings: Settings, upstream: Upstream, processes: Processes
 ) -> None:
     async with running_system(settings) as system:

@@ -31,7 +31,7 @@ async def test_a_large_head_is_read(client: Client) -> None:
     assert (await client.get("/health/live", headers={f"X-{n}": "x" * 1000 for n in range(60)})).status == 200
 
 
-async def test_what_comes_before_a_head_is_not_counted_as_part_of_it(client: Client) -> None:
+async def test_bytes_before_a_head_are_not_counted_as_part_of_it(client: Client) -> None:
     """A client that sends its next request before it has the answer to a large one."""
     body = b" " * 300_000
     first = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer sk-alice\r\nContent-Length: %d\r\n\r\n%b"
@@ -106,7 +106,7 @@ async def test_an_address_that_openai_may_have_is_answered_in_its_envelope(clien
         ("POST", "/", {"GET", "HEAD"}),
     ],
 )
-async def test_a_method_that_is_not_there_is_told_which_are(
+async def test_a_405_names_the_methods_that_are_allowed(
     client: Client, method: str, path: str, allowed: set[str]
 ) -> None:
     answer = await client.request(method, path)

@@ -72,7 +72,7 @@ async def test_a_link_dies_with_its_key_and_no_other_link_does(settings: Setting
         assert ids(await events_at(stranger, second)) == ALL
 
 
-async def test_another_tenants_job_looks_like_one_that_never_was(client: Client, finished: LogWriter) -> None:
+async def test_another_tenants_job_answers_like_an_unknown_one(client: Client, finished: LogWriter) -> None:
     def shape(answer: Answer, job_id: str) -> tuple[Any, ...]:
         headers = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
         return answer.status, headers, answer.body.replace(job_id.encode(), b"JOB")

@@ -60,7 +60,7 @@ async def slow_reader(settings: Settings, writer: LogWriter) -> AsyncIterator[tu
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["running", "finished"])
-async def test_a_frozen_reader_is_let_go_and_costs_no_memory(
+async def test_a_frozen_reader_is_closed_and_costs_no_memory(
     settings: Settings, writing: JobSide, monkeypatch: pytest.MonkeyPatch, ends: bool
 ) -> None:
     monkeypatch.setattr(hub_module, "_TICK_S", 0.01)

@@ -75,7 +75,7 @@ async def test_after_all_jobs_have_ended_every_key_expires(own: tuple[System, Se
     assert 0 < await client.pttl(keys.dead_letters) / 1000 <= DEAD_LETTER_RETENTION_S
 
 
-async def test_a_list_without_an_end_gets_one_that_is_long_enough_for_what_is_in_it(
+async def test_a_job_list_without_an_expiry_gets_one_that_outlives_its_jobs(
     own: tuple[System, Settings],
 ) -> None:
     system, settings = own

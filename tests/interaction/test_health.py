@@ -44,7 +44,7 @@ def check_unready(answer: Answer, code: str) -> None:
     assert answer.json()["code"] == code
 
 
-async def test_a_gateway_is_alive_and_ready_and_tells_anybody(client: Client) -> None:
+async def test_a_gateway_reports_that_it_is_alive_and_ready_without_a_key(client: Client) -> None:
     nobody = client.as_(None)
     assert (await ready(nobody)).json() == {"status": "ok"}
     answer = await nobody.get(LIVE)

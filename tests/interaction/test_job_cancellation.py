@@ -82,7 +82,7 @@ async def test_a_job_whose_worker_does_not_answer_is_shown_as_cancelling(
     assert (await cancel(client, writer.job_id))["status"] == "cancelling"
 
 
-async def test_cancelling_again_tells_the_worker_again(
+async def test_each_cancellation_is_sent_to_the_worker(
     client: Client, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.api.jobs.CANCEL_WAIT_S", 0.05)

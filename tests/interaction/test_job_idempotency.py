@@ -41,7 +41,7 @@ async def test_without_a_key_each_request_is_a_job(client: Client) -> None:
 
 
 @pytest.mark.parametrize("key", ["", '""', "x" * 256, "na\xefve", "a\tb"])
-async def test_a_key_that_nobody_can_repeat_is_refused(client: Client, writing: JobSide, key: str) -> None:
+async def test_a_malformed_idempotency_key_is_refused(client: Client, writing: JobSide, key: str) -> None:
     answer = await submit(client, key=key)
     assert (answer.status, answer.json()["param"]) == (400, "Idempotency-Key")
     assert await jobs_in_lane(writing) == []

@@ -47,7 +47,7 @@ async def test_a_list_is_read_in_pages(client: Client) -> None:
     assert await ids(client, f"?after={mine[-1]}") == []
 
 
-async def test_a_list_shows_twenty_unless_it_is_told(client: Client) -> None:
+async def test_a_list_shows_twenty_jobs_by_default(client: Client) -> None:
     mine = [await submitted(client) for _ in range(21)][::-1]
     assert await ids(client) == mine[:20]
     assert await ids(client, "?limit=100") == mine
@@ -98,7 +98,7 @@ async def test_jobs_that_are_gone_leave_the_list(client: Client, writing: JobSid
     assert await ids(client, f"?after={mine[1]}") == [mine[2]]
 
 
-async def test_a_job_that_waits_tells_its_place(client: Client, writing: JobSide) -> None:
+async def test_a_waiting_job_shows_its_position(client: Client, writing: JobSide) -> None:
     async def place(job_id: str) -> int | None:
         position: int | None = (await client.get(f"{JOBS}/{job_id}")).json()["position"]
         return position

@@ -133,7 +133,7 @@ async def test_an_unknown_job_is_not_found(client: Client, job_id: str, method: 
 
 
 @pytest.mark.parametrize(("method", "rest"), [("GET", ""), ("POST", "/cancel")])
-async def test_another_tenants_job_looks_like_one_that_never_was(
+async def test_another_tenants_job_answers_like_an_unknown_one(
     client: Client, writing: JobSide, method: str, rest: str
 ) -> None:
     """Invariant 11."""

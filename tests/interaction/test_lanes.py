@@ -168,7 +168,9 @@ async def test_a_job_in_any_lane_wakes_a_worker(system: System, no_sweeps: None)
 # Caps.
 
 
-async def test_a_capped_lane_holds_no_more_slots_and_blocks_nobody(system: System, no_sweeps: None) -> None:
+async def test_a_capped_lane_holds_no_slots_above_its_cap_and_blocks_no_other_lane(
+    system: System, no_sweeps: None
+) -> None:
     provider = ControlledProvider()
     await backlog(system, {"low": 5})
     settings = changed(system, worker_slots=4, lanes=("high:4", "default:2", "low:1:2"))
@@ -262,7 +264,7 @@ async def test_a_chat_call_names_its_lane_in_a_header(system: System) -> None:
 # Places.
 
 
-async def test_a_job_is_told_its_place_in_its_own_lane(system: System) -> None:
+async def test_a_job_shows_its_position_in_its_own_lane(system: System) -> None:
     high = [await system.submit(lane="high") for _ in range(3)]
     low = await system.submit(lane="low")
 
@@ -299,7 +301,7 @@ async def test_a_job_in_a_lane_that_no_worker_knows_is_found_and_runs_and_it_is_
         assert await system.core.depth("old") == 0
 
 
-async def test_a_job_in_such_a_lane_that_nobody_can_read_is_ended(settings: Settings) -> None:
+async def test_an_unreadable_job_in_a_removed_lane_is_ended(settings: Settings) -> None:
     old = settings.model_copy(update={"lanes": ("default:2", "old:1")})
     async with running_system(old) as system, system.commands() as command, running_worker(settings, short()):
         stray = await system.submit(lane="old")
@@ -310,7 +312,7 @@ async def test_a_job_in_such_a_lane_that_nobody_can_read_is_ended(settings: Sett
         assert await system.core.story(stray) == ["0-1 queued", "1-1 failed"]
 
 
-async def test_a_job_in_a_lane_that_nobody_serves_expires(settings: Settings) -> None:
+async def test_a_job_in_a_lane_that_no_worker_serves_expires(settings: Settings) -> None:
     """All slots are taken, so that finding its lane does not help it."""
     old = settings.model_copy(update={"lanes": ("default:2", "old:1")})
     provider = ControlledProvider()

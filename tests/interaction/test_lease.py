@@ -71,7 +71,7 @@ async def forget_last_word(system: System, job_id: str) -> None:
     await system.write(job_id, seq=1)
 
 
-async def test_a_killed_workers_job_is_run_again_and_the_text_is_whole_and_told_once(
+async def test_a_killed_workers_job_is_run_again_and_its_text_is_whole_without_repeats(
     system: System, provider: ControlledProvider, processes: Processes
 ) -> None:
     doomed = await processes.worker()
@@ -356,7 +356,7 @@ async def test_last_words_that_redis_forgot_are_sent_again_before_the_end(
     assert len(provider.calls) == 1
 
 
-async def test_a_job_whose_last_words_nobody_kept_is_run_again_and_costs_no_attempt(
+async def test_a_job_whose_last_frames_were_lost_is_run_again_and_costs_no_attempt(
     system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pump, "KEEP_BYTES", 0)

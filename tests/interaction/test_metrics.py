@@ -134,7 +134,7 @@ async def test_a_job_that_starts_over_is_one_job_two_executions_and_a_rollback(s
     assert series("jobs_ended_total", status="completed") == series("jobs_submitted_total") == 1
 
 
-async def test_a_repeated_idempotency_key_is_no_second_job(system: System) -> None:
+async def test_a_repeated_idempotency_key_is_counted_as_one_job(system: System) -> None:
     for _ in range(2):
         body = {"model": "mock", "messages": [{"role": "user", "content": "Hello?"}]}
         await system.client.post("/v1/jobs", body, headers={"Idempotency-Key": "once"})
@@ -142,7 +142,7 @@ async def test_a_repeated_idempotency_key_is_no_second_job(system: System) -> No
     assert (await scrape(system.client))("jobs_submitted_total") == 1
 
 
-async def test_jobs_that_nobody_takes_wait_and_grow_old(system: System) -> None:
+async def test_the_lane_metrics_count_waiting_jobs_and_the_age_of_the_oldest(system: System) -> None:
     before = await scrape(system.client)
     assert (before("lane_waiting_jobs", lane="default"), before("lane_oldest_age_seconds", lane="default")) == (0, 0)
 
@@ -196,7 +196,7 @@ async def test_nothing_of_a_caller_is_in_it(system: System) -> None:
 # The processes of the series.
 
 
-async def test_every_gateway_tells_of_all_processes_and_no_counter_goes_back(system: System) -> None:
+async def test_each_gateway_reports_all_processes_and_no_counter_decreases(system: System) -> None:
     async with running_gateway(system.settings) as other:
         for number in range(1, 4):
             await system.submit()
@@ -224,7 +224,9 @@ async def test_a_worker_that_dies_is_shown_until_its_time_is_over(system: System
             pass
 
 
-async def test_without_redis_a_gateway_tells_its_own_and_that_redis_is_away(settings: Settings, tmp_path: Path) -> None:
+async def test_without_redis_a_gateway_reports_its_own_metrics_and_the_outage(
+    settings: Settings, tmp_path: Path
+) -> None:
     async with running_valkey(tmp_path) as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url})
         async with running_gateway(own) as gateway, running_worker(own, ControlledProvider()):
@@ -255,7 +257,7 @@ async def test_a_redis_that_does_not_answer_holds_no_scrape_up(
     assert (series("redis_up"), series.roles()) == (0, ["gateway"])
 
 
-async def test_a_gateway_on_its_way_out_still_tells_and_says_so(system: System) -> None:
+async def test_a_draining_gateway_still_serves_metrics_and_reports_its_drain(system: System) -> None:
     assert (await scrape(system.client))("draining") == 0
     system.gateway.services.draining = True
     assert (await scrape(system.client))("draining") == 1
@@ -275,7 +277,7 @@ async def test_with_keys_configured_only_an_admin_key_may_read_it(
     assert (await client.as_("sk-root").get(METRICS)).status == 200
 
 
-async def test_where_the_setting_says_so_anybody_may_read_it(settings: Settings) -> None:
+async def test_metrics_need_no_key_if_the_setting_opens_them(settings: Settings) -> None:
     async with running_gateway(settings.model_copy(update={"metrics_open": True})) as gateway:
         assert (await gateway.client.as_(None).get(METRICS)).status == 200
 
@@ -299,14 +301,14 @@ async def test_prometheus_gets_openmetrics_when_it_asks_for_it(client: Client) -
     assert {"tailrace_redis_up", "tailrace_jobs_submitted", "tailrace_http_response_seconds"} <= names
 
 
-async def test_whoever_names_no_format_gets_the_plain_text(client: Client) -> None:
+async def test_a_request_without_a_format_gets_plain_text(client: Client) -> None:
     answer = await client.as_("sk-root").get(METRICS)
 
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert int(answer.headers["content-length"]) == len(answer.body)
 
 
-async def test_where_metrics_are_off_nobody_publishes_and_there_is_nothing_to_read(settings: Settings) -> None:
+async def test_no_process_publishes_metrics_if_they_are_off(settings: Settings) -> None:
     off = settings.model_copy(update={"metrics": False})
     async with running_system(off) as system:
         async with running_worker(off, ControlledProvider(on_call=lambda call: call.end())):

@@ -167,7 +167,7 @@ async def test_an_answer_that_was_left_and_must_not_continue_ends_with_the_reaso
     assert provider.calls == []
 
 
-async def test_what_a_late_writer_adds_before_the_next_begin_is_continued_from(
+async def test_an_answer_continues_after_the_last_append_of_a_late_writer(
     system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await system.submit()
@@ -210,7 +210,7 @@ async def test_a_draining_worker_hands_over_in_mid_sentence(system: System, prov
     ]
 
 
-async def test_what_was_generated_before_a_drain_is_handed_over_too(
+async def test_tokens_generated_just_before_a_drain_are_handed_over_too(
     system: System, provider: ControlledProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append, appending, may_append = ReplayLog.append, asyncio.Event(), asyncio.Event()
@@ -237,9 +237,7 @@ async def test_what_was_generated_before_a_drain_is_handed_over_too(
 
 
 @pytest.mark.parametrize("by", ["provider", "worker"])
-async def test_a_stream_whose_caller_can_not_take_back_is_not_started_over_for_nobody(
-    system: System, provider: ControlledProvider, by: str
-) -> None:
+async def test_an_append_only_stream_is_not_started_over(system: System, provider: ControlledProvider, by: str) -> None:
     restarting = system.settings.model_copy(update={"upstream_continuation": Continuation.NONE})
     async with system.client.calling("/v1/chat/completions", ask(stream=True)) as response:
         if by == "provider":

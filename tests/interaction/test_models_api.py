@@ -39,7 +39,7 @@ async def catalog(writing: JobSide) -> ModelCatalog:
     return ModelCatalog(writing.client, writing.keys)
 
 
-async def test_before_any_worker_has_told_there_are_no_models(client: Client) -> None:
+async def test_the_list_of_models_is_empty_before_any_worker_has_published(client: Client) -> None:
     assert await names(client) == []
 
 
@@ -77,7 +77,7 @@ async def test_a_model_is_found_by_its_name_whatever_is_in_it(
 
 
 @pytest.mark.parametrize("path", ["b", "a/", "A", "%20", "a%00"])
-async def test_a_model_that_is_not_there_is_told_in_openais_words(
+async def test_an_unknown_model_is_an_error_in_openais_envelope(
     client: Client, catalog: ModelCatalog, path: str
 ) -> None:
     await catalog.publish(ModelListing(("a",)))
@@ -130,7 +130,7 @@ async def test_of_100_000_models_so_many_are_listed_as_a_page_can_show(system: S
 
 
 @pytest.mark.parametrize("name", HOSTILE[:7], ids=ascii)
-async def test_whoever_asks_for_such_a_model_is_told_that_it_can_not_be_one(system: System, name: str) -> None:
+async def test_a_request_for_a_malformed_model_name_is_a_400(system: System, name: str) -> None:
     for path, body in (("/v1/jobs", ask(model=name)), ("/v1/chat/completions", ask(model=name))):
         answer = await system.client.post(path, body)
         assert answer.status == 400
@@ -167,7 +167,7 @@ async def keys_of(writing: JobSide) -> set[bytes]:
 
 
 @pytest.mark.parametrize(("path", "body"), CALLS)
-async def test_where_models_are_strict_one_that_nobody_lists_is_refused_before_there_is_a_job(
+async def test_strict_models_refuse_an_unlisted_model_before_a_job_exists(
     strict: Gateway, writing: JobSide, catalog: ModelCatalog, path: str, body: dict[str, Any]
 ) -> None:
     await catalog.publish(ModelListing(("this",), complete=True))
@@ -184,7 +184,7 @@ async def test_where_models_are_strict_one_that_nobody_lists_is_refused_before_t
     assert await keys_of(writing) == before
 
 
-async def test_where_models_are_strict_one_that_is_listed_is_taken(strict: Gateway, catalog: ModelCatalog) -> None:
+async def test_strict_models_accept_a_listed_model(strict: Gateway, catalog: ModelCatalog) -> None:
     await catalog.publish(ModelListing(("this",), complete=True))
 
     assert (await strict.client.post("/v1/jobs", ask(model="this"))).status == 202

@@ -98,7 +98,7 @@ USES: dict[str, Use] = {
 
 
 @pytest.mark.parametrize("name", USES)
-async def test_anothers_thing_takes_the_commands_of_one_that_was_never_there(
+async def test_another_tenants_resource_costs_the_same_commands_as_an_unknown_one(
     system: System, bare: str, name: str
 ) -> None:
     bob = system.client.as_("sk-bob")
@@ -110,7 +110,7 @@ async def test_anothers_thing_takes_the_commands_of_one_that_was_never_there(
     assert expected, "nothing was seen of the call"
 
 
-async def test_an_idempotency_key_of_another_tenant_is_one_that_nobody_has_used(system: System) -> None:
+async def test_another_tenants_idempotency_key_costs_the_same_commands_as_an_unused_one(system: System) -> None:
     bob = system.client.as_("sk-bob")
     first = (await under_a_key(system.client, "alices-key")).json()["id"]
     await under_a_key(bob, "bobs-first-key")  # which makes Bob's list of jobs

@@ -219,7 +219,7 @@ async def test_one_connection_too_many_is_broken_off_and_room_is_room_again(
 
 
 @pytest.mark.parametrize("said", [b"", b"GET /health/live HTT"], ids=["nothing", "half a head"])
-async def test_a_connection_that_asks_for_nothing_is_let_go(gateway: Gateway, client: Client, said: bytes) -> None:
+async def test_a_connection_without_a_request_is_closed(gateway: Gateway, client: Client, said: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     writer.write(said)
     assert (await client.get("/health/live")).status == 200
@@ -268,7 +268,7 @@ async def test_a_reader_is_kept_though_it_has_begun_to_ask_for_more(
     await until(lambda: gateway.connections == 0 and not gateway.services.hub.readers)
 
 
-async def test_where_the_system_allows_few_files_there_are_fewer_connections_and_those_work(
+async def test_a_low_limit_on_open_files_allows_fewer_connections_and_those_work(
     settings: Settings,
 ) -> None:
     files, port = SPARE_FILES + 20, free_port()
@@ -315,7 +315,7 @@ async def test_requests_in_advance_are_answered_in_order_as_long_as_they_are_few
 
 
 @pytest.mark.parametrize("leaves", [True, False], ids=["who leaves", "who sends too many"])
-async def test_a_reader_who_sent_requests_in_advance_is_let_go(
+async def test_a_reader_that_pipelined_requests_is_released(
     gateway: Gateway, client: Client, writing: JobSide, *, leaves: bool
 ) -> None:
     job_id = await writing.create()

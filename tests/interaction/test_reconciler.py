@@ -164,7 +164,7 @@ async def test_a_reconciliation_that_fails_is_tried_again_at_once(
             (await provider.call()).end()
 
 
-async def test_a_job_that_nobody_can_read_and_the_queue_forgot_is_put_back_and_ended(
+async def test_an_unreadable_job_that_the_queue_lost_is_restored_and_ended(
     system: System, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
     job_id = await system.submit()

@@ -182,7 +182,7 @@ async def test_a_client_that_leaves_before_its_body_has_ended_has_asked_for_noth
     assert [(line["event"], line["status"]) for line in logs] == [("request", 499)]
 
 
-async def test_how_large_a_body_may_be_is_a_setting(settings: Settings) -> None:
+async def test_the_largest_body_is_a_setting(settings: Settings) -> None:
     async with running_gateway(settings.model_copy(update={"max_body_bytes": 2048})) as gateway:
         assert (await gateway.client.post(NATIVE, {**BODY, "user": "x" * 1900})).status == 202
         assert (await gateway.client.post(NATIVE, {**BODY, "user": "x" * 2100})).status == 413
@@ -190,7 +190,7 @@ async def test_how_large_a_body_may_be_is_a_setting(settings: Settings) -> None:
 
 @BOTH
 @pytest.mark.usefixtures("unchanged")
-async def test_a_model_that_is_not_served_is_told_apart_from_a_wrong_field(settings: Settings, path: str) -> None:
+async def test_a_model_that_is_not_served_is_a_404_and_not_a_wrong_field(settings: Settings, path: str) -> None:
     async with running_gateway(settings.model_copy(update={"models": ("a", "b")})) as gateway:
         answer = await gateway.client.post(path, {**BODY, "model": "c"})
     assert answer.status == 404

@@ -272,7 +272,7 @@ async def test_state_without_any_id_is_given_to_nothing_else(
     assert message == {"role": "assistant", "content": None, "tool_calls": [UNSIGNED | {"id": call_id}]}
 
 
-async def test_two_answers_to_one_prompt_are_told_apart_by_their_calls(client: Client, writing: JobSide) -> None:
+async def test_two_answers_to_one_prompt_are_distinguished_by_their_calls(client: Client, writing: JobSide) -> None:
     for call_id in ("call_a", "call_b"):
         writer = await spoken(client, writing, call_id)
         output = OUTPUT | {"call_id": call_id}
@@ -344,7 +344,7 @@ async def test_the_latest_answers_are_looked_up_and_others_do_no_harm(client: Cl
     assert (await messages(writing, early))[1]["tool_calls"] == [UNSIGNED]
 
 
-async def test_state_is_no_more_than_a_body_may_be(settings: Settings, writing: JobSide) -> None:
+async def test_the_returned_state_is_at_most_as_large_as_a_body(settings: Settings, writing: JobSide) -> None:
     large = {**FRAGMENT, "extra_content": "x" * 900}
     async with running_gateway(settings.model_copy(update={"max_body_bytes": 1500})) as gateway:
         items: list[Any] = []

@@ -140,7 +140,7 @@ async def test_a_bad_request_is_a_400_that_names_the_field(
     assert await writing.client.zcard(writing.keys.lane("default")) == 0
 
 
-async def test_wrong_methods_keys_and_addresses_are_told_in_openais_envelope(client: Client) -> None:
+async def test_wrong_methods_keys_and_addresses_are_errors_in_openais_envelope(client: Client) -> None:
     assert error_of(await client.get(RESPONSES))[:2] == (405, "method_not_allowed")
     assert error_of(await client.get(RESPONSES + "/resp_1/nothing"))[:2] == (404, "not_found")
     assert error_of(await client.as_("sk-nobody").post(RESPONSES, BODY))[:2] == (401, "invalid_api_key")

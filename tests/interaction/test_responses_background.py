@@ -51,7 +51,7 @@ async def test_a_background_response_is_there_at_once_and_goes_through_its_statu
     assert last["output"][0]["content"][0]["text"] == "Hello"
 
 
-async def test_who_leaves_a_background_stream_at_any_event_leaves_it_running_and_gets_the_rest(
+async def test_a_background_response_runs_on_without_readers_and_each_gets_the_rest_later(
     client: Client, gateway: Gateway, writing: JobSide
 ) -> None:
     async with client.calling(RESPONSES, BOTH) as call:
@@ -145,7 +145,7 @@ async def test_the_same_idempotency_key_is_the_same_response(client: Client, wri
     assert error_of(other)[:2] == (422, "idempotency_conflict")
 
 
-async def test_a_draining_gateway_lets_readers_go_who_can_return_and_takes_no_more(
+async def test_a_draining_gateway_breaks_off_resumable_readers_and_refuses_new_ones(
     client: Client, gateway: Gateway, writing: JobSide
 ) -> None:
     writer = await created(client, writing)

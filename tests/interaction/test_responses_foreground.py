@@ -110,7 +110,9 @@ async def test_a_failure_in_mid_answer_is_the_streams_last_event(client: Client,
     assert last["response"] == (await client.get(at(writer))).json()
 
 
-async def test_a_failure_after_headers_went_out_is_told_in_the_stream(settings: Settings, writing: JobSide) -> None:
+async def test_a_failure_after_the_headers_went_out_is_an_event_of_the_stream(
+    settings: Settings, writing: JobSide
+) -> None:
     hasty = settings.model_copy(update={"headers_hold_s": 0.01})
     async with running_gateway(hasty) as gateway, gateway.client.calling(RESPONSES, STREAM) as call:
         await call.read_head()
@@ -120,7 +122,9 @@ async def test_a_failure_after_headers_went_out_is_told_in_the_stream(settings: 
         assert names(await all_frames(call)) == ["in_progress", "failed"]
 
 
-async def test_who_leaves_a_foreground_response_ends_it(client: Client, gateway: Gateway, writing: JobSide) -> None:
+async def test_a_foreground_response_ends_if_its_caller_disconnects(
+    client: Client, gateway: Gateway, writing: JobSide
+) -> None:
     async with client.calling(RESPONSES, STREAM) as call:
         writer = await writing.take()
         await writer.say("Hello")

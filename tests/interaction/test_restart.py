@@ -101,7 +101,7 @@ async def test_half_of_a_running_job_from_each_of_two_gateways(system: System) -
     assert proven(first + second).text == "One half and the other."
 
 
-async def test_redis_restarts_in_mid_stream_and_nobody_notices(settings: Settings, tmp_path: Path) -> None:
+async def test_a_restart_of_redis_in_mid_stream_is_unseen_by_readers(settings: Settings, tmp_path: Path) -> None:
     provider = ControlledProvider()
     async with running_valkey(tmp_path / "own-valkey") as valkey:
         own = settings.model_copy(update={"redis_url": valkey.url})
@@ -206,7 +206,7 @@ async def end_all_leases_and_the_server(system: System, job_ids: list[str]) -> N
             await pipe.execute()
 
 
-async def test_each_part_of_a_worker_tells_once_that_redis_is_lost_and_once_that_it_is_back(
+async def test_each_part_of_a_worker_logs_once_that_redis_is_lost_and_once_that_it_is_back(
     settings: Settings, tmp_path: Path
 ) -> None:
     provider = ControlledProvider()
@@ -238,7 +238,7 @@ async def test_each_part_of_a_worker_tells_once_that_redis_is_lost_and_once_that
     assert loud == {**once, "feed.lost": 2, "feed.back": 2}
 
 
-async def test_a_story_is_the_same_for_whoever_reads_it_whenever(system: System) -> None:
+async def test_the_events_of_a_job_are_the_same_for_each_reader_at_any_time(system: System) -> None:
     provider = ControlledProvider()
     async with running_gateway(system.settings) as other, running_worker(system.settings, provider):
         job_id = await system.submit(ask("Who reads?"))

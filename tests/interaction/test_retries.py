@@ -40,7 +40,7 @@ async def test_a_failure_before_the_first_token_is_not_seen(system: System, prov
     assert story.end["usage"] == {**USAGE, "source": "provider"}
 
 
-async def test_each_attempt_and_its_cause_is_told(system: System, provider: ControlledProvider) -> None:
+async def test_each_attempt_is_reported_with_its_cause(system: System, provider: ControlledProvider) -> None:
     limited = ProviderRefused("Slow down.", code="rate_limit_exceeded", retry_after_s=0.01)
     async with running_worker(system.settings, provider):
         job_id = await system.submit()
@@ -99,7 +99,7 @@ async def test_a_job_that_waits_for_its_next_attempt_holds_no_slot(
     assert story.types == ["queued", "started", "cancelled"]
 
 
-async def test_what_an_attempt_took_back_counts_against_the_budget_of_the_next(
+async def test_rolled_back_tokens_count_against_the_budget_of_the_next_attempt(
     system: System, provider: ControlledProvider
 ) -> None:
     thrifty = system.settings.model_copy(update={"max_regenerated_tokens": 3})

@@ -75,7 +75,7 @@ async def test_a_chat_is_pending_then_started_then_running_then_a_success(
     assert task["error"] is None
 
 
-async def test_a_poll_that_waits_is_answered_at_the_end_and_one_that_does_not_at_once(
+async def test_a_waiting_poll_is_answered_at_the_end_and_another_one_at_once(
     system: System, provider: ControlledProvider
 ) -> None:
     address = await submit(system)

@@ -73,13 +73,13 @@ async def test_a_model_that_is_not_named_is_the_first_one(settings: Settings, wr
     assert (await writing.store.load(writer.job_id)).model == "scripted"
 
 
-async def test_where_no_model_is_known_one_must_be_named(client: Client) -> None:
+async def test_a_request_must_name_a_model_if_none_is_known(client: Client) -> None:
     body = {name: value for name, value in asks().items() if name != "model"}
     refused = await client.post(POST, body)
     assert (refused.status, refused.body) == (400, b"model must be the name of a model.")
 
 
-async def test_what_the_system_says_comes_first(client: Client, writing: JobSide) -> None:
+async def test_the_system_message_comes_first(client: Client, writing: JobSide) -> None:
     writer = await answer(client, writing, asks(system="Be brief.", temperature=0.5), "Hi.")
     assert await writing.store.request(writer.job_id) == {
         "model": "scripted",
@@ -148,7 +148,7 @@ async def test_a_second_attempt_is_not_noticed_before_the_first_word_and_ends_th
         ({"id": "c1"}, 400, "messages must hold"),
     ],
 )
-async def test_a_bad_request_is_told_in_a_sentence(
+async def test_the_error_of_a_bad_request_is_a_sentence(
     client: Client, body: dict[str, Any], status: int, sentence: str
 ) -> None:
     refused = await client.post(POST, body)

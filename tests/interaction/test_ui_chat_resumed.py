@@ -95,7 +95,7 @@ async def test_half_a_character_and_a_text_that_is_too_long_are_not_ids(client: 
     assert (refused.status, refused.body) == (400, b"id must be a string of 1 to 255 characters.")
 
 
-async def test_a_stream_that_must_be_let_go_never_ends_properly(
+async def test_a_stream_that_the_gateway_breaks_off_never_ends_properly(
     gateway: Gateway, client: Client, writing: JobSide
 ) -> None:
     async with client.calling(POST, asks()) as call:
@@ -109,7 +109,7 @@ async def test_a_stream_that_must_be_let_go_never_ends_properly(
         assert call.complete is False
 
 
-async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_return(
+async def test_a_call_broken_off_before_its_headers_gets_a_time_to_retry(
     gateway: Gateway, client: Client, writing: JobSide
 ) -> None:
     async with client.calling(POST, asks()) as call:
@@ -121,7 +121,7 @@ async def test_a_call_that_must_be_let_go_before_its_headers_is_told_to_return(
     assert (refused.status, refused.body, refused.headers["retry-after"]) == (503, b"We close.", "2")
 
 
-async def test_an_answer_that_redis_forgot_is_told_to_return(client: Client, writing: JobSide) -> None:
+async def test_a_call_whose_job_redis_lost_is_a_503(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks()) as call:
         keys = writing.keys.job((await writing.take()).job_id)
         await writing.client.delete(keys.record, keys.log, keys.request)

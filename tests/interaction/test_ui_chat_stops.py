@@ -52,7 +52,7 @@ async def test_a_stop_closes_the_upstream_and_aborts_the_stream(
         assert (await client.post(STOP)).json() == {"success": True}
 
 
-async def test_a_stop_before_the_first_word_is_no_failure(client: Client, writing: JobSide) -> None:
+async def test_a_stop_before_the_first_word_is_not_a_failure(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks()) as call:
         writer = await writing.take()
         stopping = asyncio.create_task(client.post(STOP))

@@ -34,7 +34,7 @@ def settings(settings: Settings) -> Settings:
     return with_long_holds(settings)
 
 
-async def test_the_last_of_two_tabs_is_answered_and_the_other_one_is_told(client: Client, writing: JobSide) -> None:
+async def test_the_last_of_two_tabs_is_answered_and_the_other_one_is_aborted(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, asks(message("One?"))) as one:
         first = await writing.take()
         await first.say("Hello")
@@ -134,7 +134,7 @@ async def test_an_answer_may_be_asked_for_anew(client: Client, writing: JobSide)
     assert await asked(writing, writer) == [{"role": "user", "content": "One?"}]
 
 
-async def test_what_was_said_before_a_stop_was_said(client: Client, writing: JobSide) -> None:
+async def test_text_before_a_stop_stays_in_the_conversation(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, news(message("One?"))) as call:
         first = await writing.take()
         await first.say("On")

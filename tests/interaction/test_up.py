@@ -147,7 +147,7 @@ def near(one: list[float], other: list[float]) -> float:
     return sum(a * b for a, b in zip(one, other, strict=True)) / math.hypot(*one) / math.hypot(*other)
 
 
-async def test_where_the_local_model_cannot_run_the_scripted_one_answers_and_it_is_said(tmp_path: Path) -> None:
+async def test_the_scripted_model_answers_with_a_notice_if_the_local_one_cannot_run(tmp_path: Path) -> None:
     missing = tmp_path / "xllamacpp.py"
     missing.write_text("raise ImportError('no wheel for this platform')\n")
     async with up(tmp_path / "data", env={"PYTHONPATH": str(tmp_path)}) as site:
@@ -276,7 +276,7 @@ async def test_gateways_share_the_port_and_when_one_is_killed_only_its_readers_a
         assert len(set(site.parts("gateway serve")) - {first, second}) == 2
 
 
-async def test_a_gateway_that_was_not_told_to_share_finds_the_port_in_use(tmp_path: Path) -> None:
+async def test_a_gateway_without_the_setting_to_share_finds_the_port_in_use(tmp_path: Path) -> None:
     async with up(tmp_path, env={**SCRIPTED, "TAILRACE_GATEWAYS": "2"}) as site:
         port = site.url.rpartition(":")[2]
         alone = {"TAILRACE_PORT": port, "TAILRACE_REDIS_URL": "redis://127.0.0.1:1"}

@@ -103,7 +103,7 @@ def no_signs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_reader_is_told_at_once_and_his_departure_too(
+async def test_the_arrival_of_a_reader_and_its_departure_are_reported_at_once(
     services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     async with readers_of(heartbeat, job):
@@ -162,7 +162,7 @@ async def _is_later(writing: JobSide, job: LogWriter, than_ms: int) -> bool:
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_of_a_job_that_continues_anyway_nothing_is_told_in_a_hurry(
+async def test_the_readers_of_a_job_that_continues_anyway_are_not_urgent(
     services: Services, heartbeat: ViewerHeartbeat, writing: JobSide
 ) -> None:
     job = await started(writing, abandonment=Abandonment())
@@ -176,14 +176,16 @@ async def test_of_a_job_that_continues_anyway_nothing_is_told_in_a_hurry(
 
 
 @pytest.mark.usefixtures("quick_signs")
-async def test_but_it_is_told(services: Services, heartbeat: ViewerHeartbeat, writing: JobSide) -> None:
+async def test_the_readers_of_a_job_that_continues_anyway_are_still_reported(
+    services: Services, heartbeat: ViewerHeartbeat, writing: JobSide
+) -> None:
     job = await started(writing, abandonment=Abandonment())
     async with readers_of(heartbeat, job, abandonable=False):
         await shown(lambda: _is(viewers(services, job), 1))
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_end(
+async def test_a_caller_recorded_with_its_job_needs_no_further_report(
     services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reported: list[View] = []
@@ -204,7 +206,7 @@ async def test_a_caller_who_was_recorded_with_his_job_costs_nothing_more_to_its_
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_second_reader_of_his_job_is_told(
+async def test_a_second_reader_of_a_callers_job_is_reported(
     services: Services, heartbeat: ViewerHeartbeat, writing: JobSide
 ) -> None:
     job = await started(writing, viewer=heartbeat._gateway)
@@ -234,7 +236,7 @@ async def test_a_reader_whose_request_is_cancelled_has_left_too(
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_whom_the_gateway_releases_has_a_lease_to_return(
+async def test_a_reader_released_by_the_gateway_has_a_lease_to_return(
     services: Services, heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     """A deploy must not cancel jobs that have readers."""
@@ -247,7 +249,7 @@ async def test_whom_the_gateway_releases_has_a_lease_to_return(
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_caller_who_can_not_return_has_left(
+async def test_a_released_caller_that_cannot_return_counts_as_disconnected(
     heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     async with heartbeat.reader(job.job_id, START, abandonable=True, resumable=False) as reader:
@@ -257,7 +259,7 @@ async def test_a_caller_who_can_not_return_has_left(
     assert await abandoned_in_s(writing, job) <= GRACE_S
 
 
-async def test_a_gateway_that_stops_tells_of_all_departures_first(
+async def test_a_gateway_reports_all_departures_before_it_stops(
     settings: Settings, writing: JobSide, job: LogWriter
 ) -> None:
     async with running(settings) as services, readers_of(services.viewer_heartbeat, job):
@@ -266,7 +268,7 @@ async def test_a_gateway_that_stops_tells_of_all_departures_first(
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_many_readers_are_told_of_in_batches(
+async def test_many_readers_are_reported_in_batches(
     services: Services, heartbeat: ViewerHeartbeat, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes: list[int] = []
@@ -307,9 +309,7 @@ async def test_a_lost_redis_ends_nothing_and_the_signs_continue_when_it_is_back(
 
 
 @pytest.mark.usefixtures("no_signs")
-async def test_a_departure_that_redis_did_not_hear_of_is_told_when_it_is_back(
-    settings: Settings, tmp_path: Path
-) -> None:
+async def test_a_departure_during_an_outage_is_reported_when_redis_is_back(settings: Settings, tmp_path: Path) -> None:
     async with running_valkey(tmp_path) as valkey:
         private = settings.model_copy(update={"redis_url": valkey.url})
         async with job_side(private) as writing, running(private) as services:

@@ -80,7 +80,7 @@ async def test_a_draining_worker_ends_what_runs_and_takes_nothing_more(
     assert await system.queue_keys(waiting) == ["lane", "active", "message"]
 
 
-async def test_what_takes_too_long_is_handed_back_and_costs_no_attempt(
+async def test_a_job_that_outlasts_the_drain_is_handed_back_and_costs_no_attempt(
     system: System, provider: ControlledProvider
 ) -> None:
     async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
