@@ -167,7 +167,7 @@ def test_the_metrics_table_is_the_metrics() -> None:
     ]
 
 
-def test_the_metrics_of_no_process_are_the_first_ones() -> None:
+def test_the_metrics_without_a_process_are_the_first_in_the_table() -> None:
     assert "All but the first four have the label `process` too" in DOCS
     assert len(FleetMetrics().families) == 4
 

@@ -262,7 +262,7 @@ async def test_an_error_inside_the_block_is_raised_after_everything_has_stopped(
     assert diary[-1] == "part stopped"
 
 
-async def test_a_program_is_started_when_it_has_told_so_and_ends_on_stop() -> None:
+async def test_a_program_counts_as_started_once_it_reports_so_and_ends_on_stop() -> None:
     part = StandIn(WAITS)
     await part.start()
     (pid,) = stand_ins(below=os.getpid())
@@ -333,7 +333,7 @@ async def test_a_start_that_is_called_off_leaves_no_process() -> None:
     assert stand_ins(below=os.getpid()) == []
 
 
-async def test_what_a_program_says_is_passed_on_once_it_is_ready(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_the_output_of_a_program_is_passed_on_once_it_is_ready(capfd: pytest.CaptureFixture[str]) -> None:
     part = StandIn(TELL + "print('early', flush=True); tell(); print('late', file=sys.stderr); sys.exit(0)")
     await part.start()
     await part.died()

@@ -36,7 +36,7 @@ def test_it_continues_at_exactly_the_token_after_the_beginning(count: int) -> No
 
 
 @pytest.mark.parametrize("wrong", ["another ", "".join(TOKENS) + "more", "".join(TOKENS[:3]) + TOKENS[3][:1], " "])
-def test_a_beginning_that_is_none_or_ends_inside_a_token_is_found(wrong: str) -> None:
+def test_a_wrong_beginning_or_one_that_ends_inside_a_token_is_refused(wrong: str) -> None:
     with pytest.raises(WrongBeginning):
         begun(continued(wrong), SCRIPT, HOW)
 
@@ -60,7 +60,7 @@ def test_a_fault_comes_so_many_tokens_after_the_beginning() -> None:
 
 
 @pytest.mark.parametrize("how", Continuation)
-def test_who_is_asked_in_another_way_begins_anew(how: Continuation) -> None:
+def test_a_request_in_the_form_of_another_provider_begins_anew(how: Continuation) -> None:
     text = "".join(TOKENS[:4])
     plain = {**ASKED, "messages": [*ASKED["messages"], {"role": "assistant", "content": text}]}
     marked = {**ASKED, "messages": [*ASKED["messages"], {"role": "assistant", "content": text, "prefix": True}]}

@@ -33,7 +33,7 @@ class FixedClock:
         return 0.0
 
 
-def test_each_job_has_an_id_of_its_own_that_tells_its_time() -> None:
+def test_each_job_has_its_own_id_that_contains_its_time() -> None:
     client, keys = open_client("redis://127.0.0.1:1"), Keys()
     admission = Admission(
         JobRecords(client, keys, retention_s=60),

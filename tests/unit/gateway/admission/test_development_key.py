@@ -16,7 +16,7 @@ def keyless(tmp_path: Path) -> Settings:
     return Settings(data_dir=str(tmp_path / "data"))
 
 
-def test_where_keys_are_configured_none_is_made(keyless: Settings) -> None:
+def test_a_development_key_is_not_made_if_keys_are_configured(keyless: Settings) -> None:
     assert development_key(keyless.model_copy(update={"api_keys": ("sk-a:a",), "host": "0.0.0.0"})) is None
     assert not Path(keyless.data_dir).exists()
 
@@ -56,7 +56,7 @@ def test_the_client_reads_the_key_that_the_gateway_has_made(keyless: Settings) -
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\n"])
-def test_without_a_key_the_client_is_told_what_to_do(keyless: Settings, content: bytes | None) -> None:
+def test_the_error_for_a_missing_key_names_the_setting(keyless: Settings, content: bytes | None) -> None:
     path = Path(keyless.data_dir) / "development.key"
     if content is not None:
         path.parent.mkdir()

@@ -69,7 +69,7 @@ def test_each_option_has_its_field() -> None:
     "arguments",
     [("--tenant", "bob", "--json", "list"), ("list", "--tenant", "bob", "--json"), ("--tenant", "bob", "--json")],
 )
-def test_what_is_said_of_dead_letters_holds_before_and_after_the_action(arguments: tuple[str, ...]) -> None:
+def test_options_of_dead_letters_stand_before_or_after_the_action(arguments: tuple[str, ...]) -> None:
     options = parse("dead-letters", *arguments)
 
     assert (options.action, options.json, options.limit, options.patience) == ("list", True, None, None)
@@ -153,7 +153,7 @@ def test_each_line_of_a_prompt_is_embedded_for_itself() -> None:
     }
 
 
-def test_what_is_embedded_has_no_system_message(capsys: pytest.CaptureFixture[str]) -> None:
+def test_embedding_refuses_a_system_message(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse("submit", "--embed", "--system", "Be brief.")
     assert "not allowed with argument --embed" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_no_name_of_a_model_that_could_harm_a_terminal_reaches_stderr(
     assert capsysbinary.readouterr().err.decode().endswith("the gateway serves: b, c.\n")
 
 
-def test_whoever_asks_for_a_part_gets_it(
+def test_a_request_for_a_part_prints_that_part(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     frames = [delta(2), completed("1-3", 4, "1", "2")]
@@ -138,7 +138,7 @@ def test_a_job_that_is_forgotten_twice_is_given_up(
     assert capsysbinary.readouterr() == (b"", b"tailrace: There is no job.\n")
 
 
-def test_a_job_of_somebody_else_that_is_forgotten_is_not_submitted_again(
+def test_a_forgotten_job_that_this_command_did_not_submit_is_not_submitted_again(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     gone = problem(404, "There is no job.", code="job_not_found")
@@ -159,7 +159,7 @@ def test_the_only_model_of_a_gateway_that_names_none_can_not_be_found(
     assert capsysbinary.readouterr().err.endswith(b"the gateway serves: none.\n")
 
 
-def test_without_stdin_there_is_no_prompt(
+def test_a_closed_stdin_is_a_missing_prompt(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", None)
@@ -224,7 +224,7 @@ def test_dead_letters_are_named_or_described_and_not_both(
     assert (out, err.startswith(b"tailrace: Name the jobs, or select them with ")) == (b"", True)
 
 
-def test_each_dead_letter_that_could_not_be_requeued_is_told(
+def test_each_dead_letter_that_could_not_be_requeued_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     full = {"id": JOB, "requeued_as": None, "error": {"code": "queue_full", "message": "The lane is full."}}

@@ -122,7 +122,7 @@ def test_heartbeats_are_an_answer(stage: Stage) -> None:
     assert ids(scene) == ["1-9"]
 
 
-def test_a_gateway_that_was_there_is_waited_for_and_people_are_told_once(stage: Stage) -> None:
+def test_a_gateway_reached_before_is_waited_for_with_one_notice(stage: Stage) -> None:
     scene = stage(stream(delta(1)))
 
     with pytest.raises(GatewayUnreachable, match=r"^The gateway at http://127.0.0.1:\d+ can't be reached: Connection"):
@@ -162,14 +162,14 @@ def test_a_post_whose_answer_was_lost_is_repeated_with_its_key(stage: Stage) -> 
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_what_passes_is_asked_again(stage: Stage, status: int) -> None:
+def test_a_transient_failure_is_retried(stage: Stage, status: int) -> None:
     scene = stage(answer(status, b"<html>", kind="text/html"), answer(200, {"status": "cancelled"}))
 
     assert scene.connection.cancel(JOB) == {"status": "cancelled"}
     assert scene.gateway.asked[0].startswith(f"POST /v1/jobs/{JOB}/cancel ")
 
 
-def test_what_does_not_pass_is_given_up_with_the_gateways_own_sentence(stage: Stage) -> None:
+def test_a_lasting_failure_ends_with_the_gateways_own_sentence(stage: Stage) -> None:
     scene = stage(*[problem(503, "Redis does not answer.", "Retry-After: 30")] * 3)
 
     with pytest.raises(GatewayUnreachable, match=r"can't be reached: Redis does not answer\.$"):
@@ -193,7 +193,7 @@ def test_what_does_not_pass_is_given_up_with_the_gateways_own_sentence(stage: St
         (answer(403, {"detail": 1, "code": 2}), None, " answered with 403; is TAILRACE_URL right?"),
     ],
 )
-def test_a_refusal_is_told_as_the_gateway_told_it(
+def test_a_refusal_has_the_sentence_and_code_of_the_gateway(
     stage: Stage, answered: bytes, code: str | None, sentence: str
 ) -> None:
     with pytest.raises(GatewayRefused) as refused:
@@ -241,7 +241,7 @@ def test_a_chat_is_asked_for_its_job(stage: Stage) -> None:
     assert scene.gateway.asked[0].startswith("HEAD /api/chat/a%2Fb%20c%3F/stream ")
 
 
-def test_a_refusal_without_a_word_is_told_all_the_same(stage: Stage) -> None:
+def test_a_refusal_without_a_body_has_a_sentence_too(stage: Stage) -> None:
     for status, sentence in ((401, "does not accept this API key"), (400, "answered with 400")):
         with pytest.raises(GatewayRefused, match=sentence):
             stage(answer(status)).connection.job_of_chat("x")
@@ -254,7 +254,7 @@ def test_models_whose_names_could_harm_a_terminal_are_passed_over(stage: Stage) 
 
 
 @pytest.mark.parametrize("body", [b"Welcome", [], {"data": {}}, {"data": ["x"]}, b"[" * 100_000])
-def test_what_is_no_answer_of_tailrace_is_told(stage: Stage, body: object) -> None:
+def test_a_body_that_tailrace_would_not_send_is_garbage(stage: Stage, body: object) -> None:
     with pytest.raises(GatewayGarbage, match=r"does not answer as Tailrace does; is TAILRACE_URL right\?"):
         stage(answer(200, body)).connection.models()
 
@@ -267,7 +267,7 @@ def test_neither_is_another_id_nor_a_page_in_place_of_a_stream(stage: Stage) -> 
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://host", "http://", "http://host:port"])
-def test_an_address_that_is_none_is_refused(url: str) -> None:
+def test_a_malformed_address_is_refused(url: str) -> None:
     with pytest.raises(StartupError, match=r"TAILRACE_URL must be like http://127\.0\.0\.1:8080\."):
         address_of(url)
 

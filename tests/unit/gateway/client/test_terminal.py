@@ -111,7 +111,7 @@ def test_reasoning_is_dimmed_and_stands_apart(window: Window) -> None:
     assert window.written() == "\x1b[2mhm\x1b[0m\n\nyes"
 
 
-def test_what_was_said_is_erased_row_by_row(window: Window) -> None:
+def test_rolled_back_text_is_erased_row_by_row(window: Window) -> None:
     screen, transcript = OnScreen(console(window)), Transcript()
 
     say(screen, transcript, "x" * COLUMNS, "\ny")
@@ -129,7 +129,7 @@ def test_a_single_row_needs_no_way_up(window: Window) -> None:
     assert window.written() == f"one\r\x1b[J{LOST}"
 
 
-def test_what_holds_is_said_again(window: Window) -> None:
+def test_text_before_the_rollback_point_is_printed_again(window: Window) -> None:
     screen, transcript = OnScreen(console(window)), Transcript()
 
     say(screen, transcript, "one ", "two")
@@ -183,7 +183,7 @@ def test_a_note_in_mid_answer_has_a_line_of_its_own_and_is_erased_too(window: Wi
     assert window.written() == f"one\ntailrace: Wait.\ntwo\x1b[2A\r\x1b[J{LOST}"
 
 
-def test_a_note_before_the_answer_is_no_reason_not_to_erase(window: Window) -> None:
+def test_a_note_before_the_answer_does_not_prevent_erasing(window: Window) -> None:
     shown = console(window)
     screen, transcript = OnScreen(shown), Transcript()
 
@@ -219,7 +219,7 @@ def test_tool_calls_are_shown_in_the_end(window: Window) -> None:
 # --- Pipes
 
 
-def test_a_pipe_gets_the_answer_in_the_end_and_a_line_end_where_it_has_none() -> None:
+def test_a_pipe_gets_the_answer_at_the_end_with_a_line_end_added_if_missing() -> None:
     pipes, transcript = Pipes(), Transcript()
     output = AtTheEnd(pipes.console)
 
@@ -291,7 +291,7 @@ def test_not_even_events_bring_control_characters_to_a_terminal(window: Window) 
     assert window.written() == '{"event":"delta","id":"0-1","data":{"content":"\ufffd␡"}}\n'
 
 
-def test_what_is_said_to_people_goes_to_stderr_on_one_line() -> None:
+def test_notices_go_to_stderr_on_one_line() -> None:
     pipes = Pipes()
 
     pipes.console.note("Wait\na moment.")
@@ -316,7 +316,7 @@ def test_on_a_terminal_each_count_takes_the_place_of_the_last_one(window: Window
     assert window.written() == "1 of 9\r\x1b[J2 of 9\n"
 
 
-def test_where_nothing_can_be_erased_each_count_has_its_line(window: Window) -> None:
+def test_each_count_has_its_own_line_on_a_terminal_that_cannot_erase(window: Window) -> None:
     screen, transcript = OnScreen(console(window, escapes=False)), Transcript()
     count(screen, transcript, 1, 2)
 

@@ -91,7 +91,7 @@ def refusal(name: str, value: object) -> InvalidRequest:
         ("function_call", ["none", "auto", {"name": "x"}]),
     ],
 )
-def test_what_upstreams_take_passes(name: str, values: list[Any]) -> None:
+def test_values_that_upstreams_accept_pass(name: str, values: list[Any]) -> None:
     for value in values:
         check_parameters({name: value})
 

@@ -44,7 +44,7 @@ def test_in_base64_a_vector_is_its_bytes() -> None:
     ]
 
 
-def test_where_nothing_is_kept_the_list_is_empty() -> None:
+def test_the_list_is_empty_if_no_vectors_are_kept() -> None:
     whole = written([], Encoding.FLOAT, None)
 
     assert (whole["data"], whole["usage"]) == ([], {"prompt_tokens": 0, "total_tokens": 0})
@@ -69,7 +69,7 @@ def end_after(*types: EventType) -> EmbeddingsEnd:
     return end
 
 
-def test_progress_is_no_end() -> None:
+def test_progress_does_not_end_a_job() -> None:
     end = end_after(EventType.QUEUED, EventType.STARTED, EventType.PROGRESS)
 
     assert (end.ended, end.failure) == (False, None)

@@ -99,7 +99,7 @@ def test_a_providers_refusal_reads_the_same_when_it_was_raised_and_when_it_ended
     assert headers_of(failure_in(event)) == headers
 
 
-def test_how_long_a_provider_asked_to_wait_reaches_the_caller_of_the_failed_job() -> None:
+def test_the_wait_that_a_provider_asked_for_reaches_the_caller_of_the_failed_job() -> None:
     error = ProviderRefused("Slow down.", code="rate_limit_exceeded", retry_after_s=6.5)
     event = Event(EventType.FAILED, EventId(1, 4), encode_data({"error": problem_of(error), "events": 4}))
 

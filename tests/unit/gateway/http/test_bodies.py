@@ -62,7 +62,7 @@ async def test_a_body_over_the_limit_is_read_to_its_end_so_that_the_client_hears
     assert list(parts) == []
 
 
-async def test_a_client_that_leaves_in_the_middle_is_told_nothing() -> None:
+async def test_a_client_that_disconnects_in_the_middle_gets_no_answer() -> None:
     with pytest.raises(ClientDisconnect):
         await read_body(request([b"{"], leaves=True), LIMIT)
 

@@ -66,7 +66,7 @@ async def test_any_origin_may_where_all_may_but_without_credentials() -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "https://chat.example.evil", "http://chat.example", "null"])
-async def test_another_origin_is_served_as_if_there_were_no_layer(origin: str) -> None:
+async def test_another_origin_is_served_without_cors_headers(origin: str) -> None:
     sent = await serve(PAGE, origin=origin)
 
     assert reported(sent) == {"vary": "origin"}
@@ -74,7 +74,7 @@ async def test_another_origin_is_served_as_if_there_were_no_layer(origin: str) -
     assert (await preflight(PAGE, origin=origin))[1]["body"] == b"hello"
 
 
-async def test_who_is_no_page_is_told_nothing_of_it() -> None:
+async def test_a_request_without_an_origin_gets_no_cors_headers() -> None:
     assert reported(await serve(PAGE, origin=None)) == {"vary": "origin"}
     assert reported(await serve("*", origin=None)) == {}
 
@@ -94,13 +94,13 @@ async def test_a_preflight_is_answered_here() -> None:
 
 
 @pytest.mark.parametrize("names", ["a\r\nx: y", "a" * 5000, "", "naïve", None])
-async def test_a_preflight_for_what_is_no_list_of_headers_allows_none(names: str | None) -> None:
+async def test_a_preflight_without_a_valid_list_of_headers_allows_no_headers(names: str | None) -> None:
     asked = {} if names is None else {"access_control_request_headers": names}
 
     assert "access-control-allow-headers" not in reported(await preflight("*", **asked))
 
 
-async def test_an_options_request_that_is_no_preflight_is_the_applications() -> None:
+async def test_an_options_request_without_preflight_headers_reaches_the_application() -> None:
     assert (await serve(PAGE, method="OPTIONS"))[1]["body"] == b"hello"
 
 

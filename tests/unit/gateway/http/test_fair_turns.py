@@ -48,7 +48,7 @@ async def test_tenants_take_turns_however_many_requests_one_of_them_has() -> Non
     assert crowd.had == ["b1", "b2", "a1", "c1", "b3", "a2", "b4"]
 
 
-async def test_a_request_that_meets_nobody_has_its_turn_at_once() -> None:
+async def test_a_request_without_competitors_has_its_turn_at_once() -> None:
     crowd = Crowd()
     await crowd.leave(await crowd.come("a1"))
     await crowd.leave(await crowd.come("b1"))

@@ -63,7 +63,7 @@ async def test_only_the_hosts_of_the_settings_are_served_whatever_the_port(hosts
     assert (await asked([HOST, KEY], hosts=hosts))[0] == status
 
 
-async def test_a_refused_host_is_told_the_hosts_and_their_setting() -> None:
+async def test_the_error_for_a_refused_host_names_the_hosts_and_their_setting() -> None:
     _, sentence = await asked([HOST], hosts=["localhost", "127.0.0.1"])
 
     assert sentence == "Host must be one of: 127.0.0.1, localhost; TAILRACE_HOSTS names others."

@@ -53,7 +53,7 @@ async def test_an_answer_carries_a_fresh_request_id() -> None:
 
 
 @pytest.mark.parametrize("crashes", [False, True])
-async def test_what_a_request_has_taken_is_given_back_after_everything_else(crashes: bool) -> None:
+async def test_callbacks_at_the_end_of_a_request_run_after_everything_else(crashes: bool) -> None:
     order: list[str] = []
 
     async def afterwards(scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,7 +95,7 @@ async def test_health_checks_are_not_logged() -> None:
     assert logs == []
 
 
-async def test_what_a_request_logs_carries_its_id() -> None:
+async def test_the_log_lines_of_a_request_carry_its_id() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         assert structlog.contextvars.get_contextvars() == {"request": "mine"}
         await hello(scope, receive, send)

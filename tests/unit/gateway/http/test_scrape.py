@@ -35,7 +35,7 @@ def series(text: str, name: str) -> dict[tuple[str, ...], float]:
     return {tuple(value for _, value in sorted(sample.labels.items())): sample.value for sample in found}
 
 
-def test_each_process_has_its_own_series_and_the_fleet_has_none_of_them() -> None:
+def test_a_metric_of_processes_has_one_series_for_each_process_and_none_for_the_fleet() -> None:
     text, content_type = answer()
 
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
@@ -55,7 +55,7 @@ def test_a_histogram_counts_up_to_each_bound() -> None:
     assert series(text, "tailrace_job_wait_seconds_sum") == {("default", "worker-a"): pytest.approx(1000.023)}
 
 
-def test_each_metric_is_told_once_with_its_help_though_nobody_has_counted_it() -> None:
+def test_each_metric_appears_once_with_its_help_even_if_never_counted() -> None:
     text, _ = answer()
     reported = [line.split(" ")[2] for line in text.splitlines() if line.startswith("# HELP")]
 
@@ -82,7 +82,7 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
         "text/plain;version=0.0.4",
     ],
 )
-def test_whoever_asks_for_anything_else_gets_the_plain_text(accept: str) -> None:
+def test_any_other_accept_header_gets_plain_text(accept: str) -> None:
     assert answer(accept) == answer()
 
 

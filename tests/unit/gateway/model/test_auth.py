@@ -23,18 +23,18 @@ ALICE = keyring.caller("Bearer sk-alice")
         ("BEARER  sk-root ", Caller("root", admin=True)),
     ],
 )
-def test_a_key_says_who_is_calling(header: str, caller: Caller) -> None:
+def test_a_key_identifies_its_caller(header: str, caller: Caller) -> None:
     assert keyring.caller(header) == caller
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "sk-alice", "Basic sk-alice", "Bearersk-alice"])
-def test_without_a_bearer_key_the_caller_is_told_how_to_send_one(header: str | None) -> None:
+def test_the_error_for_a_missing_bearer_key_shows_how_to_send_one(header: str | None) -> None:
     with pytest.raises(Unauthenticated, match="Authorization: Bearer <key>"):
         keyring.caller(header)
 
 
 @pytest.mark.parametrize("key", ["sk-alic", "sk-alicee", "SK-ALICE", "sk-alice:alice", "alice", "sk-naïve"])
-def test_a_key_that_nobody_issued_opens_nothing_and_is_not_repeated(key: str) -> None:
+def test_an_unknown_key_opens_nothing_and_is_not_repeated(key: str) -> None:
     with pytest.raises(Unauthenticated, match="not valid") as caught:
         keyring.caller(f"Bearer {key}")
     assert key not in str(caught.value)
@@ -62,7 +62,7 @@ def test_a_token_opens_no_other_job() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", "ünïcode", "=" * 24, "A" * 24, "A" * 32])
-def test_what_is_no_token_opens_nothing(token: str) -> None:
+def test_a_malformed_token_opens_nothing(token: str) -> None:
     assert not links.opens(token, JOB)
 
 

@@ -23,7 +23,7 @@ def test_each_reader_has_one_turn_in_a_period_and_a_tick_has_its_share() -> None
     assert most <= len(READERS) / 15 + 1
 
 
-def test_a_tick_that_comes_too_early_has_nobodys_turn() -> None:
+def test_an_early_tick_has_no_group_due() -> None:
     schedule = HeartbeatSchedule(1.0, 0.5, now=0.0)
 
     assert schedule.due(0.49) == frozenset()

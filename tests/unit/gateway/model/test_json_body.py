@@ -39,13 +39,13 @@ def test_all_of_unicode_passes() -> None:
         pytest.param(b'{"a": "\n"}', id="a line break in a text"),
     ],
 )
-def test_what_is_no_json_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="must be JSON"):
         decode_object(body)
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"a"', b"1", b"null", b"true"])
-def test_what_is_no_object_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match="must be a JSON object"):
         decode_object(body)
 
@@ -60,7 +60,7 @@ def test_both_halves_of_a_character_are_one() -> None:
     assert decode_object(b'{"a": "\\ud83c\\udf0a"}') == {"a": "🌊"}
 
 
-def test_a_body_may_be_nested_as_deep_as_anybody_needs() -> None:
+def test_a_body_may_be_nested_up_to_the_bound() -> None:
     assert decode_object(nested(MAX_DEPTH)) is not None
 
 
@@ -90,7 +90,7 @@ def test_a_refusal_keeps_nothing_of_the_body() -> None:
     ]
 
 
-def test_brackets_in_a_text_are_no_lists() -> None:
+def test_brackets_in_a_text_do_not_count_as_nesting() -> None:
     assert decode_object(b'{"a":"%b"}' % (b"[{" * CONTAINERS))
 
 

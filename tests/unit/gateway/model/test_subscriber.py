@@ -321,7 +321,7 @@ def test_events_that_redis_forgot_are_a_gap_though_a_later_execution_has_continu
     assert subscriber.take() == b"".join(again)
 
 
-def test_what_was_taken_is_told_apart_from_what_waits() -> None:
+def test_sent_events_are_distinguished_from_waiting_ones() -> None:
     subscriber = live_reader()
     subscriber.offer(live(frame(1, 2)))
     assert (subscriber.position, subscriber.sent) == (EventId(1, 2), EventId(1, 1))

@@ -144,7 +144,7 @@ class TestStates:
 
         assert "reasoning_content" not in messages(found)[1]
 
-    def test_answers_with_and_without_a_job_are_told_apart(self) -> None:
+    def test_answers_with_and_without_a_job_are_distinguished(self) -> None:
         fields: dict[str, Any] = {
             "input": [USER, *called(OTHER), {"role": "user", "content": "x"}, *called(call_id="b")]
         }

@@ -46,7 +46,7 @@ def test_a_response_is_made_of_the_log() -> None:
     assert whole["output"][0]["content"][0]["text"] == "Hi there."
 
 
-def test_a_job_that_was_no_response_is_a_background_one_if_it_continues_without_its_caller() -> None:
+def test_a_job_of_another_dialect_is_a_background_response_if_it_survives_its_caller() -> None:
     assert options_of(ended_job(JOB, on_disconnect="continue"), {}).background
     assert not options_of(ended_job(JOB, on_disconnect="cancel"), {}).background
 

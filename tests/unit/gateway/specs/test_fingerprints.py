@@ -24,7 +24,7 @@ def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
     [RequestOptions("low"), RequestOptions(on_stream_failure="fail"), RequestOptions("low", "fail")],
     ids=["lane", "policy", "both"],
 )
-def test_who_wishes_something_else_under_a_key_asks_for_something_else(given: RequestOptions) -> None:
+def test_options_are_part_of_the_fingerprint_of_a_request(given: RequestOptions) -> None:
     def fingerprints(options: RequestOptions) -> tuple[str, str]:
         called = chat(BODY, "key", options=options)
         answered = respond({}, options=options, kept={})
@@ -44,7 +44,7 @@ def test_an_idempotency_key_means_the_same_with_and_without_quotes(header: str, 
 
 
 @pytest.mark.parametrize("header", ["", '""', "x" * 256, "naïve", "a\tb", "a\x00b"])
-def test_an_idempotency_key_that_nobody_can_repeat_is_refused(header: str) -> None:
+def test_a_malformed_idempotency_key_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest, match="1 to 255 printable ASCII") as caught:
         native(BODY, header)
     assert caught.value.param == "Idempotency-Key"
@@ -88,7 +88,7 @@ def test_the_same_body_in_another_lane_has_another_fingerprint(make: Callable[..
     assert len({make(BODY, lane=lane).fingerprint for lane in (None, "high", "low")}) == 3
 
 
-def test_how_vectors_are_written_is_part_of_what_a_key_stands_for() -> None:
+def test_the_encoding_of_vectors_is_part_of_the_fingerprint() -> None:
     body = {"model": "m", "input": "Hello"}
 
     assert embeddings(body, "k").fingerprint != embeddings({**body, "encoding_format": "base64"}, "k").fingerprint

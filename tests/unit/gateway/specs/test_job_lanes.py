@@ -17,7 +17,9 @@ def test_without_a_plan_a_key_may_use_every_lane(lane: str) -> None:
     ("plan", "lane"),
     [((), "default"), (("low", "default"), "default"), (("low",), "low"), (("low", "high"), "low")],
 )
-def test_who_names_no_lane_gets_the_default_one_or_the_first_of_his_plan(plan: tuple[str, ...], lane: str) -> None:
+def test_a_request_without_a_lane_gets_the_default_or_the_first_of_its_callers_plan(
+    plan: tuple[str, ...], lane: str
+) -> None:
     caller = Caller("alice", lanes=plan)
     assert native(BODY, caller=caller).lane == lane
     assert chat(BODY, caller=caller).lane == lane
@@ -34,7 +36,7 @@ def test_a_lane_that_the_plan_does_not_have_is_forbidden_and_those_that_it_has_a
 
 
 @pytest.mark.parametrize("lane", ["", "express", "default,low"])
-def test_a_lane_that_is_nobodys_is_a_wrong_header(lane: str) -> None:
+def test_an_unknown_lane_is_a_wrong_header(lane: str) -> None:
     with pytest.raises(InvalidRequest, match="X-Tailrace-Lane must be one of: high, default, low") as caught:
         chat(BODY, lane=lane)
     assert caught.value.param == "X-Tailrace-Lane"

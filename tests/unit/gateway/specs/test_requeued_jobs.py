@@ -33,7 +33,7 @@ def dead_letter(**changes: Any) -> Job:
     return job_from_record(JOB, {name.encode(): value.encode() for name, value in record.items()})
 
 
-def test_a_dead_letter_asks_again_for_its_tenant_whoever_wants_it() -> None:
+def test_a_requeued_dead_letter_keeps_the_tenant_and_options_of_its_job() -> None:
     spec = specs().again(dead_letter(), BODY, {"kept": 1}, NEW)
 
     assert (spec.tenant, spec.lane, spec.model, spec.timeout_s) == ("bob", "default", "m", 20.5)

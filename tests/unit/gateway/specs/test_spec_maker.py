@@ -73,7 +73,7 @@ def test_a_job_says_what_becomes_of_it_without_viewers(fields: dict[str, Any], e
     assert native(with_(**fields)).abandonment == expected
 
 
-def test_a_chat_call_lives_as_long_as_its_caller_who_views_it_from_the_start() -> None:
+def test_a_chat_call_is_abandonable_and_has_its_caller_as_first_viewer() -> None:
     spec = chat(BODY)
     assert spec.abandonment == Abandonment(CANCEL, VIEWER_LEASE_S, 5)
     assert spec.viewer == GATEWAY
@@ -157,7 +157,7 @@ def test_a_responses_metadata_and_lane_are_checked_like_a_jobs() -> None:
 
 
 @pytest.mark.parametrize("make", [native, chat], ids=["native", "chat"])
-def test_nobody_else_may_use_the_name_of_what_is_kept(make: Callable[[Mapping[str, Any]], JobSpec]) -> None:
+def test_the_field_of_kept_options_is_refused_in_a_request(make: Callable[[Mapping[str, Any]], JobSpec]) -> None:
     with pytest.raises(InvalidRequest) as caught:
         make(with_(tailrace={"store": False}))
     assert caught.value.param == "tailrace"
@@ -200,7 +200,7 @@ def test_a_dialect_refuses_a_field_of_the_job_api_and_names_what_to_send(field: 
 
 
 @pytest.mark.parametrize("make", [native, chat, turn], ids=["native", "chat", "turn"])
-def test_a_parameter_out_of_range_is_refused_whoever_asks(make: Callable[[Mapping[str, Any]], JobSpec]) -> None:
+def test_a_parameter_out_of_range_is_refused_in_each_dialect(make: Callable[[Mapping[str, Any]], JobSpec]) -> None:
     with pytest.raises(InvalidRequest, match=r"^temperature must be a number from 0 to 2\.$") as caught:
         make(with_(temperature=3))
     assert caught.value.param == "temperature"
@@ -308,7 +308,7 @@ def test_metadata_may_be_as_large_as_it_says() -> None:
     assert native(with_(metadata=metadata)).metadata == metadata
 
 
-def test_where_models_are_named_no_other_is_taken() -> None:
+def test_a_model_outside_the_configured_list_is_refused() -> None:
     strict = specs(Limits(**{**vars_of(LIMITS), "models": ("m", "vendor/m-2")}))
     assert strict.native(with_(model="vendor/m-2"), ALICE, None, JOB).model == "vendor/m-2"
     with pytest.raises(ModelNotFound, match="the models are: m, vendor/m-2") as caught:

@@ -113,7 +113,7 @@ async def test_the_headers_are_exactly_those_of_a_stream() -> None:
     ]
 
 
-async def test_what_is_known_already_goes_out_first() -> None:
+async def test_bytes_known_beforehand_go_out_first() -> None:
     caller = Caller()
     await stream(caller, b"two", first=b"one")
     assert caller.bodies == [b"one", b"two", b""]
@@ -127,7 +127,7 @@ async def test_a_broken_stream_has_no_proper_end(error: Exception) -> None:
     assert not caller.complete
 
 
-async def test_a_native_reader_is_told_when_to_return_before_its_stream_is_broken() -> None:
+async def test_a_native_reader_gets_a_time_to_retry_before_its_stream_is_broken() -> None:
     waits = set()
     for _ in range(20):
         caller = Caller()
@@ -174,7 +174,7 @@ async def test_the_reader_learns_that_its_client_left() -> None:
         pytest.param(2, (b"one", StreamBroken("We close.")), id="at the last_chunk"),
     ],
 )
-async def test_a_reader_whose_socket_takes_nothing_can_be_told_and_let_go(
+async def test_a_reader_with_a_blocked_socket_can_be_broken_off(
     frozen_from: int, steps: tuple[bytes | Exception, ...]
 ) -> None:
     caller = Caller(frozen_from=frozen_from)

@@ -38,7 +38,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("value", ["0", "-1", "x"])
-def test_a_bound_that_is_no_number_above_zero_is_refused_by_name(
+def test_a_bound_that_is_not_a_number_above_zero_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"TAILRACE_{name.upper()}", value)
@@ -47,7 +47,7 @@ def test_a_bound_that_is_no_number_above_zero_is_refused_by_name(
         load_settings()
 
 
-def test_a_bound_is_no_larger_than_its_total() -> None:
+def test_a_bound_is_at_most_its_total() -> None:
     assert load_settings(max_depth=4, max_waiting_per_tenant=12).max_waiting_per_tenant == 12
 
     with pytest.raises(StartupError, match=r"MAX_WAITING_PER_TENANT: .*TAILRACE_MAX_DEPTH for each lane, .* 12 in all"):
@@ -57,7 +57,7 @@ def test_a_bound_is_no_larger_than_its_total() -> None:
         load_settings(max_dead_letters=4, max_dead_letters_per_tenant=5)
 
 
-def test_a_tenants_streams_are_no_more_than_a_gateways_connections() -> None:
+def test_a_tenants_streams_are_at_most_a_gateways_connections() -> None:
     assert [load_settings(api_keys=keys).tenant_bounds.streams for keys in ((), SEVERAL)] == [16_384, 8_192]
     assert load_settings(max_streams_per_tenant=3).tenant_bounds.streams == 3
 

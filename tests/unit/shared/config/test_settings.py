@@ -38,7 +38,7 @@ def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert settings.models == ("small", "large")
 
 
-def test_what_other_programs_set_is_none_of_our_business(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_of_other_programs_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "1")
     monkeypatch.setenv("TAILRACE_SOMETHING_ELSE", "1")
 
@@ -91,7 +91,7 @@ def test_a_misspelt_name_is_noted_with_the_right_one(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("value", ['{"a": {"base_url": "hunter2"', "hunter2", "{hunter2: 1}"])
-def test_json_that_is_none_is_refused_in_one_sentence(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_json_is_refused_in_one_sentence(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_PROVIDERS", value)
 
     with pytest.raises(StartupError, match=r"^TAILRACE_PROVIDERS is not valid JSON: .* at character \d+\.$") as refusal:
@@ -232,7 +232,7 @@ def test_an_unknown_name_in_tailrace_toml_is_refused_by_name(toml: Path) -> None
         (b'secret = "\xff"\n', ": it is not UTF-8"),
     ],
 )
-def test_a_tailrace_toml_that_is_no_toml_is_refused_in_one_sentence(toml: Path, text: bytes, place: str) -> None:
+def test_a_malformed_tailrace_toml_is_refused_in_one_sentence(toml: Path, text: bytes, place: str) -> None:
     toml.write_bytes(text)
 
     with pytest.raises(StartupError) as refusal:

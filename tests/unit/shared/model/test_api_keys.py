@@ -39,7 +39,7 @@ def test_an_entry_says_whose_the_key_is_and_what_it_may_do(entry: str, key: ApiK
         "sk-a:hunter2:lanes=low:lanes=high",
     ],
 )
-def test_what_is_no_entry_is_refused_and_not_repeated(entry: str) -> None:
+def test_a_malformed_entry_is_refused_and_not_repeated(entry: str) -> None:
     with pytest.raises(ValueError, match="key:tenant, then :admin or :lanes=<lane>") as refused:
         parse_api_key(entry)
     assert "hunter" not in str(refused.value)

@@ -63,7 +63,7 @@ def test_a_job_that_never_began_has_waited_until_its_end() -> None:
     assert (times.waited_s, times.first_token_s, times.ran_s) == (0.75, None, None)
 
 
-def test_times_that_are_not_known_are_none_and_none_is_negative() -> None:
+def test_unknown_times_are_none_and_no_time_is_negative() -> None:
     assert (JobTimes().waited_s, JobTimes().first_token_s, JobTimes().ran_s) == (None, None, None)
     assert JobTimes(created_ms=1_000, started_ms=900).waited_s == 0
 

@@ -78,7 +78,7 @@ def test_the_docstring_gives_the_statuses_as_they_are() -> None:
     assert {name: class_of(name).status for name in said} == said
 
 
-def test_a_code_tells_which_error_it_was() -> None:
+def test_each_code_belongs_to_one_error() -> None:
     codes = Counter(cls.code for cls in CLASSES if isinstance(vars(cls).get("code"), str))
 
     # The root is never raised itself: its code is that of a defect of ours.
@@ -105,7 +105,7 @@ def test_the_status_of_a_refusal_can_be_read_back_from_its_code(code: str) -> No
     assert (error.status, error.retryable) == REFUSALS[code]
 
 
-def test_a_key_of_ours_that_the_provider_refuses_is_no_fault_of_our_callers() -> None:
+def test_a_refused_key_of_a_provider_is_not_a_fault_of_the_caller() -> None:
     assert REFUSALS["upstream_auth"] == (502, False)
 
 
@@ -118,7 +118,7 @@ def test_every_status_is_one_of_an_http_error(cls: type[TailraceError]) -> None:
     assert 400 <= cls.status <= 599
 
 
-def test_whoever_may_try_again_is_told_when() -> None:
+def test_errors_that_a_caller_may_retry_have_a_time_to_retry() -> None:
     assert all(cls.retry_after_s > 0 for cls in (QueueFull, Unavailable))
 
 
@@ -144,7 +144,7 @@ def test_a_refusal_is_the_providers_fault_or_the_requests(code: str) -> None:
     assert problem_of(error)["type"] == ("request_error" if of_the_request else "provider_error")
 
 
-def test_no_other_end_is_anybodys_fault_but_ours() -> None:
+def test_no_other_end_is_a_fault_of_the_provider_or_the_request() -> None:
     assert not is_provider_fault(Cancelled("The job was cancelled on request."))
     assert not any(map(is_request_fault, ("cancelled", "poison_job", "internal_error", "", "provider_timeout")))
 
@@ -158,7 +158,7 @@ def test_a_problem_names_the_field_that_is_to_blame() -> None:
     assert "param" not in problem_of(BadCursor("This is not a cursor."))
 
 
-def test_a_problem_tells_when_to_return_where_the_provider_said_so() -> None:
+def test_a_problem_has_the_time_to_retry_that_the_provider_gave() -> None:
     slow = ProviderRefused("Slow down.", code="rate_limit_exceeded", retry_after_s=7.0)
 
     assert problem_of(slow)["retry_after_s"] == 7.0

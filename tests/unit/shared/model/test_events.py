@@ -62,7 +62,7 @@ def test_a_gap_has_no_id_so_that_it_moves_no_cursor() -> None:
         b"event: unheard-of\ndata: {}\nid: 1-1\n\n",
     ],
 )
-def test_bytes_that_are_no_frame_are_refused(frame: bytes) -> None:
+def test_bytes_that_are_not_a_frame_are_refused(frame: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - which of its kinds does not matter
         decode_frame(frame)
 

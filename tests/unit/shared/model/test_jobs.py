@@ -89,7 +89,7 @@ def test_progress_of_another_version_is_read_as_far_as_it_is_known() -> None:
     assert read == Progress(target=1)
 
 
-def test_a_job_that_failed_by_its_requests_fault_is_no_dead_letter() -> None:
+def test_a_job_that_failed_by_its_own_request_is_not_a_dead_letter() -> None:
     def failed(code: str) -> Job:
         return job_from_record(JOB, record(status=b"failed", outcome=encode_data({"error": {"code": code}})))
 
@@ -130,7 +130,7 @@ def test_many_ids_of_one_millisecond_stay_in_it() -> None:
 
 
 @pytest.mark.parametrize("time", [0, 1, NOW_MS, 2**48 - 1])
-def test_an_id_tells_when_it_was_made(time: int) -> None:
+def test_an_id_contains_its_time_of_creation(time: int) -> None:
     assert created_ms(new_job_id(time, MOST_RANDOM)) == time
 
 
@@ -149,7 +149,7 @@ def test_an_id_is_known_as_one() -> None:
         JOB[:-1] + "\n", JOB[:-1] + "é", "job_job_" + JOB[8:], JOB[4:] + "0000", f"{JOB[:-1]}}}",
     ],
 )  # fmt: skip
-def test_what_is_no_id_is_not_taken_for_one(text: str) -> None:
+def test_a_malformed_id_is_not_an_id(text: str) -> None:
     assert not is_job_id(text)
 
 
@@ -164,7 +164,7 @@ def test_a_record_is_read_field_by_field() -> None:
     assert (job.metadata, job.outcome) == ({"a": "b"}, {"usage": None})
 
 
-def test_what_a_young_job_does_not_have_yet_is_zero_or_empty() -> None:
+def test_missing_fields_of_a_new_job_are_zero_or_empty() -> None:
     job = job_from_record(JOB, record(started=None, abandon_at=None, metadata=None, on_disconnect=None))
 
     assert (job.started_ms, job.ended_ms, job.abandon_ms) == (0, 0, 0)
@@ -182,7 +182,7 @@ def test_a_dead_letter_says_what_became_of_it() -> None:
     "changes",
     [{"status": b"failed", "hidden": b"1"}, {"status": b"failed", "dismissed": b"1"}, *({"status": s} for s in OTHERS)],
 )
-def test_what_did_not_fail_or_was_deleted_is_no_dead_letter(changes: dict[str, bytes]) -> None:
+def test_a_job_that_did_not_fail_or_was_deleted_is_not_a_dead_letter(changes: dict[str, bytes]) -> None:
     job = job_from_record(JOB, record(**changes))
 
     assert not job.dead_letter
@@ -213,7 +213,7 @@ def test_a_record_with_a_broken_field_is_broken(field: str, value: bytes | None)
         job_from_record(JOB, record(**{field: value}))
 
 
-def test_usage_adds_up_and_says_who_counted() -> None:
+def test_usage_adds_up_and_names_its_source() -> None:
     usage = Usage(3, 4, "provider", {"completion_tokens_details": {"reasoning_tokens": 2}})
 
     assert usage.as_dict() == {
@@ -239,7 +239,7 @@ def test_a_record_says_how_far_a_result_goes() -> None:
     assert job_from_record(JOB, record()).embedded is None
 
 
-def test_what_a_part_of_a_result_has_cost_is_partial() -> None:
+def test_the_usage_of_an_incomplete_result_is_partial() -> None:
     assert HALF.usage == Usage(7, 0, "partial")
     assert replace(HALF, done=200).usage == Usage(7, 0, "provider")
 

@@ -96,9 +96,7 @@ def test_after_any_history_of_empty_lanes_a_backlog_is_soon_shared_by_weight(
     st.lists(st.sets(st.sampled_from(["high", "default", "low"])), max_size=60),
     st.lists(st.sets(st.sampled_from(["high", "default", "low"])), min_size=9, max_size=9),
 )
-def test_no_lane_is_passed_over_for_long_whatever_went_before_and_whoever_comes(
-    history: list[set[str]], others: list[set[str]]
-) -> None:
+def test_a_lane_is_never_passed_over_for_longer_than_its_bound(history: list[set[str]], others: list[set[str]]) -> None:
     """Check the bounds: they are the largest that a search through all states of these three lanes finds."""
     for waiting, most in (("high", 2), ("default", 4), ("low", 8)):
         scheduler = LaneScheduler([HIGH, DEFAULT, LOW], SLOTS)
@@ -137,7 +135,7 @@ def test_a_lane_that_is_added_later_gets_its_share_from_then_on() -> None:
 # Slots and caps.
 
 
-def test_while_no_slot_is_free_nobody_is_asked() -> None:
+def test_no_lane_is_offered_while_no_slot_is_free() -> None:
     scheduler = LaneScheduler([HIGH, LOW], 2)
     scheduler.charge("low")
     scheduler.charge("low")
@@ -157,7 +155,7 @@ def test_a_lane_at_its_cap_is_left_out_until_one_of_its_jobs_has_ended() -> None
     assert set(scheduler.order()) == {"default", "low"}
 
 
-def test_where_every_lane_is_at_its_cap_the_slots_that_are_left_stay_free() -> None:
+def test_slots_stay_free_if_every_lane_is_at_its_cap() -> None:
     scheduler = LaneScheduler([Lane("default", 2, cap=1)], 5)
     scheduler.charge("default")
 
@@ -169,7 +167,7 @@ steps = st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.sets(st.integers
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), caps), min_size=1, max_size=4), st.integers(1, 6), steps)
-def test_a_free_slot_goes_to_whoever_waits_unless_his_lane_is_at_its_cap(
+def test_a_free_slot_goes_to_a_waiting_job_unless_its_lane_is_at_its_cap(
     shapes: list[tuple[int, int | None]], slots: int, story: list[tuple[bool, int, set[int]]]
 ) -> None:
     """Compare with the plainest model: the slots each lane holds, and those it may hold."""
@@ -192,7 +190,7 @@ def test_a_free_slot_goes_to_whoever_waits_unless_his_lane_is_at_its_cap(
 
 
 @given(weights, st.integers(1, 3), st.integers(0, 60))
-def test_a_lane_that_was_at_its_cap_for_long_starves_nobody_afterwards(
+def test_a_lane_that_was_at_its_cap_for_long_starves_no_other_lane_afterwards(
     numbers: list[int], cap: int, before: int
 ) -> None:
     capped = Lane("capped", 12, cap)
@@ -237,6 +235,6 @@ def test_lanes_are_read_in_their_order() -> None:
         (["default:1:0"], "at least 1 slot"),
     ],
 )
-def test_what_is_no_lane_is_refused_with_what_would_be_right(entries: list[str], sentence: str) -> None:
+def test_a_malformed_lane_is_refused_with_the_right_form(entries: list[str], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         parse_lanes(entries)

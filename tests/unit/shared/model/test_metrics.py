@@ -69,7 +69,7 @@ def test_a_cell_without_its_labels_is_a_defect() -> None:
         Metrics().ended.of("x")
 
 
-def test_a_gauge_is_read_when_somebody_asks() -> None:
+def test_a_gauge_is_read_at_each_scrape() -> None:
     metrics, waiting = Metrics(), [1, 2]
     metrics.readers.of().read = lambda: len(waiting)
     waiting.append(3)
@@ -105,7 +105,7 @@ def test_samples_are_the_same_after_a_passage_through_redis() -> None:
     assert {name: samples for name, samples in read.items() if samples} == metrics.samples()
 
 
-def test_what_another_version_counts_differently_is_left_out() -> None:
+def test_samples_of_another_version_that_do_not_fit_are_left_out() -> None:
     found = json.loads(encode_samples(counted().samples()))
     found["tailrace_of_tomorrow_total"] = [[[], [1]]]
     found["tailrace_jobs_ended_total"] += [[["failed"], [1]], [["failed", "x"], [1, 2]], [["a", 1], [1]], 7, [1]]
@@ -119,7 +119,7 @@ def test_what_another_version_counts_differently_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"[]", b"7", b"\xff", b"{"])
-def test_what_is_no_samples_is_an_error(raw: bytes) -> None:
+def test_malformed_samples_are_an_error(raw: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # any message of json's
         decode_samples(raw, Metrics().families)
 

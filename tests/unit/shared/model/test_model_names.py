@@ -21,7 +21,7 @@ def test_a_name_of_printable_characters_is_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD, ids=lambda name: f"{ascii(name)[:20]} {len(str(name))}")
-def test_anything_else_is_none(name: object) -> None:
+def test_anything_else_is_not_a_model_name(name: object) -> None:
     assert not is_model_name(name)
 
 

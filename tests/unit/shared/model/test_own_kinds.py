@@ -30,7 +30,7 @@ async def test_a_function_becomes_a_kind_that_can_still_be_called() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Shout", "9lives", "a b", "a" * 65])
-def test_a_name_that_is_no_name_of_a_kind_is_refused(name: str) -> None:
+def test_a_malformed_name_of_a_kind_is_refused(name: str) -> None:
     with pytest.raises(StartupError, match="A kind's name must be up to 64 small letters"):
         kind(name)
 
@@ -78,7 +78,7 @@ def local() -> OwnFunction:
         (local(), r"^The input model of the kind shout must be a class of its module"),
     ],
 )
-def test_a_function_that_is_no_kind_is_refused(function: Any, sentence: str) -> None:
+def test_a_function_that_cannot_be_a_kind_is_refused(function: Any, sentence: str) -> None:
     with pytest.raises(StartupError, match=sentence):
         kind("shout")(function)
 
@@ -95,6 +95,6 @@ def test_the_name_of_a_built_in_event_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a\nb", "Ä"])
-def test_a_text_that_is_no_name_of_an_event_is_refused(name: str) -> None:
+def test_a_malformed_name_of_an_event_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="An event's name must be"):
         check_event_name(name)

@@ -63,7 +63,7 @@ def test_the_scripted_provider_is_one_too() -> None:
     assert [*load_settings(upstream_url="scripted:").route_table().upstreams] == ["scripted"]
 
 
-def test_without_an_upstream_there_is_no_route() -> None:
+def test_the_route_table_is_empty_without_an_upstream() -> None:
     table = load_settings().route_table()
 
     assert (table.named, table.upstreams, table.serves_any) == ((), {}, False)
@@ -74,7 +74,7 @@ def test_the_requests_to_a_provider_are_written_as_openai_takes_them() -> None:
         assert upstream.rules == RequestRules()
 
 
-def test_what_a_provider_can_not_do_is_said_in_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limits_of_a_provider_are_read_from_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
     said = {
         "streaming": False,
         "stream_usage": False,
@@ -259,6 +259,6 @@ def test_a_provider_that_can_not_be_one_is_refused_by_its_key(providers: dict[st
         ({"providers": {}}, r"TAILRACE_ROUTES: .*TAILRACE_PROVIDERS is not set"),
     ],
 )
-def test_there_is_one_way_to_say_who_answers(changes: dict[str, Any], sentence: str) -> None:
+def test_settings_that_contradict_the_routes_are_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(StartupError, match=sentence):
         configured({"a": {"chain": ["azure"]}}, **changes)

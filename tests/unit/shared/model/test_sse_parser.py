@@ -58,11 +58,11 @@ def test_an_event_has_only_what_it_brought_itself() -> None:
     assert events == [SentEvent("delta", b"1", "1-1"), SentEvent("message", b"2", None)]
 
 
-def test_without_data_there_is_no_event_and_nothing_of_it_stays() -> None:
+def test_a_block_without_data_is_not_an_event_and_leaves_nothing_behind() -> None:
     assert EventReader(MUCH).feed(b"event: delta\nid: 1-1\n\ndata: 2\n\n") == [SentEvent("message", b"2", None)]
 
 
-def test_fields_that_nobody_knows_and_ids_that_can_be_none_are_left_out() -> None:
+def test_unknown_fields_and_invalid_ids_are_left_out() -> None:
     stream = b"event\nflavour: mint\n: data: no\ndata:x\nid: 1\x002\nretry: soon\nretry: 9999999999\n\n"
     reader = EventReader(MUCH)
 

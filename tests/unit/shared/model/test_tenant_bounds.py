@@ -41,6 +41,6 @@ def test_a_number_of_bytes_counts_before_a_share_of_the_memory(bounds: TenantBou
     assert bounds.in_memory(1_000).bytes == most
 
 
-def test_a_bound_on_bytes_is_no_larger_than_the_memory() -> None:
+def test_a_bound_on_bytes_is_at_most_the_memory() -> None:
     with pytest.raises(StartupError, match=r"TAILRACE_MAX_BYTES_PER_TENANT is 1001, .*which is 1000\."):
         TenantBounds(bytes=1_001).in_memory(1_000)

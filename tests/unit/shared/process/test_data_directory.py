@@ -79,7 +79,7 @@ def test_a_file_that_is_a_symbolic_link_is_refused_and_its_target_is_left_alone(
 
 
 @pytest.mark.parametrize("name", ["", "valkey.password"])
-def test_what_belongs_to_another_user_is_refused(wide: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_or_file_of_another_user_is_refused(wide: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.geteuid() == 0:
         os.chown(wide / name, 12_345, -1)
     else:

@@ -26,12 +26,12 @@ def test_a_free_port_is_free() -> None:
 
 
 @pytest.mark.parametrize("sharing", [False, True])
-def test_a_port_on_which_somebody_listens_is_taken_whether_or_not_he_would_share_it(sharing: bool) -> None:
+def test_a_port_with_a_listener_is_taken_whether_or_not_it_is_shared(sharing: bool) -> None:
     with socket.create_server((HERE, 0), reuse_port=sharing) as listener:
         assert port_taken(HERE, listener.getsockname()[1])
 
 
-def test_a_port_that_is_held_is_for_those_who_share_it() -> None:
+def test_a_held_port_is_open_to_processes_that_share_it() -> None:
     port = free_port()
     with hold_port(HERE, port):
         for _ in range(2):
@@ -45,19 +45,19 @@ def test_a_port_that_is_held_is_for_those_who_share_it() -> None:
 
 
 @pytest.mark.parametrize("host", [HERE, "localhost"])
-def test_a_port_that_is_held_is_taken_though_nobody_listens_yet(host: str) -> None:
+def test_a_held_port_is_taken_before_a_process_listens(host: str) -> None:
     port = free_port(host)
     with hold_port(host, port):
         assert port_taken(host, port)
         assert port_taken(HERE, port)
 
 
-def test_who_holds_a_port_is_given_no_connections() -> None:
+def test_the_holder_of_a_port_gets_no_connections() -> None:
     port = free_port()
     with hold_port(HERE, port), pytest.raises(ConnectionRefusedError):
         socket.create_connection((HERE, port))
 
 
-def test_a_port_that_somebody_does_not_share_can_not_be_held() -> None:
+def test_a_port_with_an_exclusive_listener_can_not_be_held() -> None:
     with socket.create_server((HERE, 0)) as listener, pytest.raises(OSError, match="in use"):
         hold_port(HERE, listener.getsockname()[1])

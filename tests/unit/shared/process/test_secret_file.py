@@ -19,12 +19,12 @@ def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
 
 
-def test_an_empty_file_is_no_secret(tmp_path: Path) -> None:
+def test_an_empty_file_is_not_a_secret(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("\n")
     assert kept_secret(tmp_path / "secret", lambda: "first") == "first"
 
 
-def test_what_a_crash_left_half_written_is_not_taken_for_one(tmp_path: Path) -> None:
+def test_a_half_written_file_of_a_crash_is_not_a_secret(tmp_path: Path) -> None:
     (tmp_path / "secret.new").write_text("fir")
     assert kept_secret(tmp_path / "secret", lambda: "first") == "first"
 

@@ -53,7 +53,7 @@ async def test_a_call_that_succeeds_is_made_once_and_nothing_is_logged(no_pauses
     assert logs == []
 
 
-async def test_an_error_that_is_no_outage_is_raised(no_pauses: list[float]) -> None:
+async def test_an_error_that_is_not_an_outage_is_raised(no_pauses: list[float]) -> None:
     with pytest.raises(ZeroDivisionError):
         await retry_until_redis_answers(Call(ConnectionLost("away"), ZeroDivisionError()))
 

@@ -113,7 +113,7 @@ def test_ids_bound_in_the_context_are_in_every_record_also_in_those_of_libraries
     assert theirs["logger"] == "some.library"
 
 
-def test_what_is_below_the_level_is_not_logged(logged: Logged) -> None:
+def test_an_event_below_the_level_is_not_logged(logged: Logged) -> None:
     log = configure_logs("warning", "json")
     structlog.get_logger().info("too.small")
     structlog.get_logger().warning("big.enough")
@@ -121,7 +121,7 @@ def test_what_is_below_the_level_is_not_logged(logged: Logged) -> None:
 
 
 @pytest.mark.parametrize("name", ["uvicorn.error", "arq.worker", "openai._base_client", "httpx2", "asyncio"])
-def test_libraries_that_tell_every_request_are_heard_only_when_they_warn(name: str, logged: Logged) -> None:
+def test_libraries_that_log_each_request_are_logged_from_warnings_on(name: str, logged: Logged) -> None:
     log = configure_logs("debug", "json")
     logging.getLogger(name).debug("Request options: {'messages': ...}")
     logging.getLogger(name).info("GET /v1/jobs/x/events?token=abc")
@@ -152,7 +152,7 @@ def test_a_traceback_of_a_library_is_one_field_without_secrets(logged: Logged) -
     assert record["exception"].endswith("ConnectionError: redis://:***@host is away")
 
 
-def test_an_intended_break_of_a_stream_is_no_error_and_another_one_is(logged: Logged) -> None:
+def test_only_an_unintended_break_of_a_stream_is_logged_as_an_error(logged: Logged) -> None:
     log = configure_logs("info", "json")
     logging.getLogger("uvicorn.error").error("ASGI callable returned without completing response.")
     logging.getLogger("uvicorn.error").error("ASGI callable returned without starting response.")

@@ -149,7 +149,7 @@ async def test_a_step_whose_claim_was_lost_keeps_the_queue_entry() -> None:
 
 
 @pytest.mark.parametrize("error", [RedisConnectionError("gone"), TimeoutError("late")])
-async def test_an_outage_is_the_callers_who_may_call_again(error: Exception) -> None:
+async def test_an_outage_is_raised_to_the_caller_and_the_steps_may_run_again(error: Exception) -> None:
     parts, step = Parts(), RecordedStep(repeatable=True, failures=[error])
     steps = steps_of(parts, step)
     with pytest.raises(type(error)):

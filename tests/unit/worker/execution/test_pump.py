@@ -121,7 +121,7 @@ async def test_an_entry_stays_identical_until_it_is_acknowledged() -> None:
 
 
 @pytest.mark.parametrize("answer", [Written(), Written(repeated=True)])
-async def test_what_the_log_has_is_not_sent_again(answer: AppendAnswer) -> None:
+async def test_frames_that_are_in_the_log_are_not_sent_again(answer: AppendAnswer) -> None:
     bench = Bench()
     await bench.put("a")
 
@@ -198,7 +198,7 @@ async def test_flushed_waits_for_the_last_frame_and_not_longer() -> None:
 
 
 @pytest.mark.parametrize("verdict", [StopReason.FENCED, StopReason.CANCELLED, StopReason.ENDED, StopReason.MISSING])
-async def test_a_verdict_is_told_once_and_nothing_more_is_taken(verdict: StopReason) -> None:
+async def test_a_verdict_is_reported_once_and_ends_the_outbox(verdict: StopReason) -> None:
     bench = Bench()
     await bench.put("a")
 
@@ -213,7 +213,7 @@ async def test_a_verdict_is_told_once_and_nothing_more_is_taken(verdict: StopRea
     assert bench.outbox.seq == 2
 
 
-async def test_a_verdict_releases_whoever_waits() -> None:
+async def test_a_verdict_releases_waiting_callers() -> None:
     bench = Bench(max_bytes=4 * KIB)
     putting = await settled(bench.put(text_of(8 * KIB)))
     flushing = await settled(bench.outbox.flushed())
@@ -226,7 +226,7 @@ async def test_a_verdict_releases_whoever_waits() -> None:
 # When Redis forgets.
 
 
-async def test_frames_that_redis_forgot_are_sent_again_before_the_new_ones() -> None:
+async def test_lost_frames_are_sent_again_before_the_new_ones() -> None:
     bench = Bench()
     await bench.put("a", "b")
     first = bench.entry()
@@ -265,7 +265,7 @@ async def test_redis_may_forget_twice() -> None:
     assert span(bench.entry()) == (2, 5)
 
 
-async def test_what_the_log_turns_out_to_have_is_not_sent_again() -> None:
+async def test_frames_found_in_the_log_are_not_sent_again() -> None:
     bench = Bench()
     await bench.put("a", "b", "c")
 
@@ -274,7 +274,7 @@ async def test_what_the_log_turns_out_to_have_is_not_sent_again() -> None:
     assert span(bench.entry()) == (4, 4)
 
 
-async def test_an_execution_whose_forgotten_frames_are_no_longer_kept_is_over() -> None:
+async def test_an_execution_ends_if_its_lost_frames_are_no_longer_kept() -> None:
     bench = Bench()
     await bench.accepted("a")
     bench.clock.now += 2.5
@@ -294,7 +294,7 @@ async def test_an_execution_that_kept_nothing_can_not_fill_a_gap() -> None:
     assert bench.verdicts == ["behind"]
 
 
-async def test_what_was_acknowledged_last_can_be_sent_again_though_nothing_follows_it() -> None:
+async def test_the_last_acknowledged_frames_can_be_sent_again_without_new_ones() -> None:
     bench = Bench()
     await bench.accepted("a", "b")
 
@@ -306,7 +306,7 @@ async def test_what_was_acknowledged_last_can_be_sent_again_though_nothing_follo
 
 
 @pytest.mark.parametrize("log_ends_at", [1, 4], ids=["no longer kept", "never sent"])
-async def test_what_cannot_be_sent_again_ends_the_execution(log_ends_at: int) -> None:
+async def test_lost_frames_that_cannot_be_sent_again_end_the_execution(log_ends_at: int) -> None:
     bench = Bench(seq=2)
     await bench.accepted("a", "b")
 

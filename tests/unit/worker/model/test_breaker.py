@@ -51,7 +51,7 @@ def test_without_groups_the_next_trial_is_another_requests() -> None:
     assert probed(failed, FailedCall("", "x"), 2_500, POLICY) is not None
 
 
-def test_what_a_circuit_remembers_is_bounded() -> None:
+def test_the_size_of_a_circuit_is_bounded() -> None:
     circuit = reported(CLOSED, {f"t{n}": 1 for n in range(1_000)}, [], 0, POLICY)
     circuit = fail(circuit, "a", 400)
     assert (len(circuit.counts), len(circuit.blamed)) == (BREAKER_GROUPS, BREAKER_FAILURES)
@@ -89,7 +89,7 @@ def test_a_trials_verdict_counts_though_the_clock_was_set_back_before_the_pause_
     assert (state_of(judged, 1_499, POLICY), judged.probes) == (then, ())
 
 
-def test_so_many_trials_run_at_once_and_one_that_is_given_back_or_late_makes_room() -> None:
+def test_concurrent_trials_are_bounded_and_a_returned_or_late_one_makes_room() -> None:
     one = probed(Circuit(opened_ms=0), ANY, 500, POLICY)
     assert one is not None
     both = probed(one, ANY, 600, POLICY)

@@ -47,7 +47,7 @@ def test_a_provider_that_cannot_continue_is_not_asked_to() -> None:
     ],
     ids="-".join,
 )
-def test_what_is_no_plain_text_is_never_spliced(delta: dict[str, Any]) -> None:
+def test_an_answer_that_is_not_plain_text_is_never_spliced(delta: dict[str, Any]) -> None:
     mixed = received({"content": "a"}, delta, {"content": "c"})
 
     assert not can_continue(ASKED, mixed, Continuation.PREFILL)
@@ -116,7 +116,7 @@ def test_only_the_missing_tokens_are_asked_for(name: str) -> None:
     assert limit_is_reached({**ASKED, name: 2}, SAID)
 
 
-def test_a_limit_that_is_none_limits_nothing() -> None:
+def test_a_malformed_limit_limits_nothing() -> None:
     odd = {**ASKED, "max_tokens": None, "max_completion_tokens": True}
 
     assert rest_of(odd, SAID, Continuation.PREFILL)["max_tokens"] is None

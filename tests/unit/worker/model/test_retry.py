@@ -81,13 +81,13 @@ def test_every_code_of_a_refusal_has_its_classification() -> None:
 
 
 @pytest.mark.parametrize(("code", "classification"), CLASSIFICATIONS.items())
-def test_what_is_never_tried_again_is_never_called_retryable(code: str, classification: object) -> None:
+def test_a_failure_that_is_never_retried_is_never_called_retryable(code: str, classification: object) -> None:
     if code in REFUSALS:
         assert REFUSALS[code][1] == (CLASSIFICATIONS[code].failure_class is not FailureClass.DETERMINISTIC)
 
 
 @pytest.mark.parametrize("kind", [OutputTooLarge, BrokenJob, Cancelled, DeadlinePassed, InternalError, PoisonJob])
-def test_what_is_no_providers_fault_is_final(kind: type[AttemptFailed]) -> None:
+def test_a_failure_without_a_providers_fault_is_final(kind: type[AttemptFailed]) -> None:
     error = kind("It is so.")
 
     assert classify(error).failure_class is FailureClass.DETERMINISTIC
@@ -95,7 +95,7 @@ def test_what_is_no_providers_fault_is_final(kind: type[AttemptFailed]) -> None:
 
 
 @pytest.mark.parametrize("kind", [ProviderTimeout, ProviderUnreachable, ProviderTruncated, CircuitOpen])
-def test_what_passes_is_tried_again(kind: type[AttemptFailed]) -> None:
+def test_a_transient_failure_is_retried(kind: type[AttemptFailed]) -> None:
     assert decide(failure(kind("Not now.")), Progress(), BUDGET, 0.5) == RetryDecision(
         0.5 * BACKOFF_FIRST_S, Progress(failures=1, rounds=1)
     )
@@ -192,20 +192,20 @@ def test_each_target_of_a_long_chain_gets_its_try() -> None:
     assert decide(failure(targets=5), Progress(failures=4, target=4), BUDGET, 0) is None
 
 
-def test_a_target_that_can_continue_comes_before_one_that_would_start_over() -> None:
+def test_a_target_that_can_continue_comes_before_targets_that_start_over() -> None:
     begun = failure(targets=3, able=range(2, 3), shown=40)
 
     assert decide(begun, Progress(), BUDGET, 0) == RetryDecision(0, Progress(failures=1, target=2))
 
 
-def test_what_is_taken_back_has_its_budget() -> None:
+def test_rolled_back_tokens_have_a_budget() -> None:
     begun = failure(able=range(0), shown=60)
 
     assert decide(begun, Progress(discarded_tokens=40), BUDGET, 0) is not None
     assert decide(begun, Progress(discarded_tokens=41), BUDGET, 0) is None
 
 
-def test_what_is_continued_with_costs_nothing_again() -> None:
+def test_continued_tokens_do_not_count_against_the_budget() -> None:
     assert decide(failure(shown=1_000), Progress(discarded_tokens=100), BUDGET, 0) is not None
 
 
@@ -225,7 +225,7 @@ def test_workers_that_are_lost_at_the_same_place_are_counted() -> None:
     assert twice == Progress(failures=2, crashes=2, died_at=50 + NEAR_DELTAS)
 
 
-def test_a_job_that_got_elsewhere_is_not_the_one_that_kills() -> None:
+def test_a_crash_at_another_position_resets_the_count_of_crashes() -> None:
     for deltas in (50 + NEAR_DELTAS + 1, 50 - NEAR_DELTAS - 1):
         assert after_loss(Progress(crashes=5, died_at=50), deltas).crashes == 1
 

@@ -33,7 +33,7 @@ def test_a_job_with_a_limit_would_have_reached_it(fields: dict[str, Any], limit:
 
 
 @pytest.mark.parametrize("limit", [None, 0, -1, True, "100", 1.5])
-def test_what_is_no_limit_is_not_taken_for_one(limit: object) -> None:
+def test_a_malformed_limit_is_ignored(limit: object) -> None:
     assert SavedTokenEstimate().of(asked(max_tokens=limit), 0) == 0
 
 

@@ -39,7 +39,7 @@ def lists_of(*named: str, any_model: bool = True, **providers: Lists) -> ModelLi
     return ModelLists(RouteTable(routes, {name: Upstream(name, "http://a") for name in providers}), providers)
 
 
-async def test_where_all_models_are_named_nobody_is_asked_and_no_other_exists() -> None:
+async def test_a_closed_list_of_models_is_complete_without_asking_a_provider() -> None:
     provider = Lists(["c"])
 
     assert await lists_of("b", "a", any_model=False, one=provider).read() == (("b", "a"), True)
@@ -51,7 +51,7 @@ async def test_a_route_for_all_others_adds_what_its_providers_list() -> None:
 
 
 @pytest.mark.parametrize("failing", [Lists(UNREACHABLE), Lists(ProviderGarbage("?")), Lists([])])
-async def test_where_one_list_is_not_there_those_of_the_others_are_and_more_may_exist(failing: Lists) -> None:
+async def test_the_listing_is_incomplete_if_one_provider_does_not_answer(failing: Lists) -> None:
     assert await lists_of(one=Lists(["a"]), two=failing).read() == (("a",), False)
 
 
@@ -67,7 +67,7 @@ async def test_a_list_that_can_not_be_read_now_is_the_one_of_the_last_time() -> 
     assert await lists.read() == (("d", "c"), True)
 
 
-async def test_where_nothing_is_known_there_is_no_listing() -> None:
+async def test_a_listing_is_not_made_if_no_provider_answers() -> None:
     with captured_logs() as logs:
         assert await lists_of(one=Lists(UNREACHABLE)).read() is None
     (event,) = logs.named("worker.no_models")

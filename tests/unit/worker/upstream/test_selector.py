@@ -98,7 +98,7 @@ async def test_a_target_without_a_free_permit_is_passed_over() -> None:
     assert await enter(Sick("b"), Narrow("a")) == passed(2, "c", "m")
 
 
-async def test_where_all_circuits_are_open_the_first_target_says_so() -> None:
+async def test_the_first_target_reports_that_all_circuits_are_open() -> None:
     concurrency = Narrow()
     permit = await enter(Sick("a", "b", "c"), concurrency, (1, 0, 2))
 
@@ -123,7 +123,7 @@ async def test_a_full_target_that_is_found_sick_says_so() -> None:
     assert concurrency.taken == []
 
 
-async def test_where_no_place_becomes_free_there_is_none() -> None:
+async def test_a_permit_is_not_returned_if_every_provider_stays_full() -> None:
     assert await enter(Sick(), Narrow("a", "b", "c")) is None
 
 
@@ -139,7 +139,7 @@ async def test_a_circuit_that_can_not_be_looked_at_keeps_no_place() -> None:
     assert concurrency.taken == []
 
 
-async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
+async def test_leaving_releases_the_permit_if_it_holds_one() -> None:
     breakers, concurrency = Sick(), Narrow()
     selector = ProviderSelector(breakers, concurrency)
     await selector.leave("job", passed(0, "a", "m", circuit_open=True))
@@ -165,7 +165,7 @@ async def test_who_leaves_gives_the_place_back_if_there_was_one() -> None:
     ],
     ids=lambda value: value.code if isinstance(value, AttemptFailed) else "",
 )
-def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, reported: list[str]) -> None:
+def test_only_a_providers_own_faults_are_reported_to_its_circuit(error: AttemptFailed, reported: list[str]) -> None:
     breakers = Sick()
     selector = ProviderSelector(breakers, Narrow())
     selector.failed("job", passed(0, "a", "m"), error)
@@ -174,7 +174,7 @@ def test_a_circuit_is_told_of_its_providers_faults_only(error: AttemptFailed, re
     assert [each for each, *_ in breakers.reports] == reported
 
 
-def test_a_circuit_is_told_of_a_whole_answer() -> None:
+def test_a_whole_answer_is_reported_to_the_circuit() -> None:
     breakers = Sick()
     ProviderSelector(breakers, Narrow()).succeeded("job", passed(1, "b", "m-b"))
 

@@ -41,18 +41,18 @@ def test_a_whole_answer_is_a_success(reason: object) -> None:
 
 
 @pytest.mark.parametrize("reason", ["content_filter", "error", "recitation", []], ids=str)
-def test_an_answer_that_is_cut_off_is_no_success(reason: object) -> None:
+def test_an_answer_that_is_cut_off_is_a_failure(reason: object) -> None:
     assert of_end("completed", reason) == ExitStatus.FAILED
 
 
-def test_an_end_of_a_newer_version_is_no_success() -> None:
+def test_an_unknown_end_of_a_newer_version_is_a_failure() -> None:
     assert of_end("applauded") == ExitStatus.FAILED
 
 
 @pytest.mark.parametrize(
     ("answered", "status"), [(400, 2), (413, 2), (422, 2), (401, 4), (403, 4), (404, 4), (301, 5), (500, 5)]
 )
-def test_a_refusal_is_told_by_its_http_status(answered: int, status: int) -> None:
+def test_the_exit_status_of_a_refusal_follows_its_http_status(answered: int, status: int) -> None:
     assert of_error(GatewayRefused("No.", http_status=answered)) == status
 
 

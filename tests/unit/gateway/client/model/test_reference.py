@@ -64,5 +64,5 @@ def test_an_address_of_a_chat_names_the_chat(end: str) -> None:
         "my-chat",
     ],
 )
-def test_anything_else_is_no_name_of_a_job(text: str) -> None:
+def test_anything_else_is_not_a_reference_to_a_job(text: str) -> None:
     assert read_reference(text) is None

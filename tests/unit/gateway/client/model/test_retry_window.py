@@ -9,7 +9,7 @@ def test_a_gateway_that_was_never_there_is_not_waited_for() -> None:
     assert RetryWindow(0, 60).wait_s(100.0, 0.5) is None
 
 
-def test_one_that_was_there_is() -> None:
+def test_a_gateway_that_was_reached_before_is_waited_for() -> None:
     window = RetryWindow(0, 60)
     window.reached()
 
@@ -30,7 +30,7 @@ def test_the_later_half_of_a_delay_is_left_to_chance(chance: float, part: float)
     assert RetryWindow(60, 60).wait_s(0, chance) == FIRST_DELAY_S * part
 
 
-def test_what_the_gateway_asks_for_comes_first() -> None:
+def test_the_pause_that_the_gateway_asks_for_comes_first() -> None:
     assert RetryWindow(60, 60).wait_s(0, 1.0, asked_s=7.5) == 7.5
 
 

@@ -31,13 +31,13 @@ def test_each_job_is_a_row() -> None:
     ]
 
 
-def test_what_a_caller_named_can_not_break_the_table() -> None:
+def test_a_name_chosen_by_a_caller_can_not_break_the_table() -> None:
     (_, row) = table([{**DONE, "model": "\x1b[31m\n" + "m" * 300}], NOW).splitlines()
 
     assert f"␛[31m {'m' * 25}…  " in row
 
 
-def test_what_is_missing_is_a_dash() -> None:
+def test_a_missing_value_is_a_dash() -> None:
     (_, row) = table([{"created_at": "soon", "started_at": "2026-01-02T11:58:00", "usage": {}}], NOW).splitlines()
 
     assert row.split() == ["None", "None", "-", "-", "-", "-"]
@@ -61,14 +61,14 @@ def test_each_dead_letter_is_a_row() -> None:
     ]
 
 
-def test_what_was_requeued_says_as_what() -> None:
+def test_a_requeued_dead_letter_shows_its_new_job() -> None:
     _, first, second = table_of_letters([LETTER, {**LETTER, "requeued_as": "job_2"}], NOW).splitlines()
 
     assert first.endswith("2      -")
     assert second.endswith("2      job_2")
 
 
-def test_a_dead_letter_that_nobody_can_read_is_a_row_too() -> None:
+def test_an_unreadable_dead_letter_is_a_row_too() -> None:
     (_, row) = table_of_letters([{"id": "job_1"}], NOW).splitlines()
 
     assert row.split() == ["job_1", "-", "-", "-", "-", "-"]

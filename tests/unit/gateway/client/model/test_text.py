@@ -71,7 +71,7 @@ def test_rows_of_a_terminal_of_ten_columns(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["🌊" * 6, "e\u0301" * 6, "…" * 6])
-def test_where_terminals_differ_it_says_so(text: str) -> None:
+def test_the_number_of_rows_is_a_range_if_terminals_differ(text: str) -> None:
     fewest, most = rows(text, 10)
 
     assert fewest < most

@@ -68,13 +68,13 @@ def test_an_end_without_a_proof_proves_nothing() -> None:
     assert read(QUEUED, sent("failed", "1-1", error={})).proof is Proof.BROKEN
 
 
-def test_whoever_reads_from_the_middle_can_prove_nothing() -> None:
+def test_a_transcript_from_the_middle_proves_only_a_part() -> None:
     transcript = read(TWO, end("1-4", ONE, TWO, events=5), cursor=EventId(1, 2))
 
     assert (transcript.text, transcript.proof) == ("two", Proof.PARTIAL)
 
 
-def test_what_was_applied_before_changes_nothing() -> None:
+def test_an_event_applied_before_changes_nothing() -> None:
     transcript = read(QUEUED, STARTED, ONE)
 
     assert transcript.apply(ONE) == transcript.apply(QUEUED) == ()
@@ -139,7 +139,7 @@ def test_after_a_gap_into_the_middle_nothing_can_be_proven() -> None:
     assert (transcript.text, transcript.proof) == ("two", Proof.PARTIAL)
 
 
-def test_what_is_not_in_the_log_does_not_count() -> None:
+def test_an_event_that_is_not_in_the_log_does_not_count() -> None:
     transcript = read(QUEUED, sent("position", None, position=3), STARTED, ONE, end("1-3", ONE, events=4))
 
     assert transcript.proof is Proof.WHOLE
@@ -151,7 +151,7 @@ def test_events_of_a_newer_version_count_and_say_nothing() -> None:
     assert (transcript.text, transcript.proof) == ("two", Proof.WHOLE)
 
 
-def test_reasoning_has_another_voice_and_is_no_answer() -> None:
+def test_reasoning_has_its_own_voice_and_is_not_in_the_answer() -> None:
     thought = sent("delta", "1-2", reasoning_content="hm", content="yes")
     transcript = Transcript()
 
@@ -173,7 +173,7 @@ def test_only_the_first_choice_is_read() -> None:
 
 
 @pytest.mark.parametrize("text", [None, 7, ["a"], {}], ids=str)
-def test_a_text_in_another_form_is_no_tailrace(text: Any) -> None:
+def test_a_text_that_is_not_a_string_is_garbage(text: Any) -> None:
     with pytest.raises(GatewayGarbage, match="whose text is not a string"):
         read(sent("delta", "1-2", content=text))
 
@@ -201,13 +201,13 @@ def test_tool_calls_are_put_together_from_their_fragments() -> None:
 @pytest.mark.parametrize(
     "calls", ["nonsense", 7, ["nonsense"], [{"function": {"name": "f"}}], [{"index": "0"}]], ids=str
 )
-def test_a_tool_call_in_another_form_is_no_tailrace(calls: Any) -> None:
+def test_a_tool_call_without_an_index_is_garbage(calls: Any) -> None:
     with pytest.raises(GatewayGarbage, match="a tool call without an index"):
         _ = read(sent("delta", "1-2", tool_calls=calls)).tool_calls
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
-def test_data_that_is_no_object_is_no_event_of_tailrace(data: bytes) -> None:
+def test_event_data_that_is_not_an_object_is_garbage(data: bytes) -> None:
     with pytest.raises(GatewayGarbage, match="the data of an event \\('delta'\\) that is not a JSON object"):
         Transcript().apply(SentEvent("delta", data, "1-1"))
 
@@ -219,7 +219,7 @@ def test_bytes_that_are_not_utf_8_are_replaced() -> None:
 
 
 @pytest.mark.parametrize("event", [sent("delta", "one"), sent("rollback", "2-1", to="-"), sent("rollback", "2-1")])
-def test_an_id_that_is_none_is_no_event_of_tailrace(event: SentEvent) -> None:
+def test_a_malformed_event_id_is_garbage(event: SentEvent) -> None:
     with pytest.raises(GatewayGarbage, match="as the id of an event"):
         Transcript().apply(event)
 

@@ -37,7 +37,7 @@ def test_a_proven_result_is_a_vector_a_line() -> None:
         {},
     ],
 )
-def test_another_result_is_none(result: dict[str, Any]) -> None:
+def test_a_result_that_does_not_match_its_checksum_is_refused(result: dict[str, Any]) -> None:
     with pytest.raises(AnswerNotWhole, match="Checksum mismatch"):
         vectors_of(result, PROOF)
 

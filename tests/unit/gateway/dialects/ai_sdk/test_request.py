@@ -111,10 +111,10 @@ class TestBody:
             ({"system": ["Be brief."]}, "system"),
         ],
     )
-    def test_what_is_wrong_is_named(self, changes: dict[str, Any], param: str) -> None:
+    def test_the_error_names_the_wrong_field(self, changes: dict[str, Any], param: str) -> None:
         assert refused({"id": "chat", "messages": [HELLO]} | changes).param == param
 
-    def test_a_body_without_any_message_is_told_both_ways(self) -> None:
+    def test_the_error_for_a_body_without_messages_names_both_forms(self) -> None:
         assert "message holds its new part" in str(refused({"id": "chat"}))
 
     @pytest.mark.parametrize("text", ["a/b c", "東京", "🌊", "a\nb", "\x00", "{}", "x" * MAX_ID])
@@ -166,7 +166,7 @@ class TestMessages:
             {"role": "assistant", "content": "Yes."}
         ]
 
-    def test_what_a_user_can_not_say_is_passed_over(self) -> None:
+    def test_parts_that_a_user_cannot_send_are_passed_over(self) -> None:
         assert said(message("user", tool("output-available"), thought("Hm."), text("Hello?"))) == [USER]
 
     def test_a_message_that_was_cut_off_before_its_first_word_says_nothing(self) -> None:
@@ -176,7 +176,7 @@ class TestMessages:
 class TestConversation:
     FORMER = (Turn("u1", [USER]), Turn("a1", [{"role": "assistant", "content": "Hi."}]))
 
-    def test_what_is_new_follows_what_was_said(self) -> None:
+    def test_a_new_message_follows_the_stored_turns(self) -> None:
         asked = read_ui_request({"id": "chat", "message": HELLO | {"id": "u2"}})
 
         assert [turn.id for turn in asked.after(self.FORMER)] == ["u1", "a1", "u2"]

@@ -104,14 +104,14 @@ class TestWords:
         assert answer[4] == {"type": "text-delta", "id": "text-1", "delta": text}
 
     @pytest.mark.parametrize("more", [{"logprobs": {"content": []}}, {"name": "x"}])
-    def test_what_else_a_delta_has_is_not_shown(self, more: dict[str, Any]) -> None:
+    def test_other_fields_of_a_delta_are_not_shown(self, more: dict[str, Any]) -> None:
         answer = said(delta(content="a"), delta(content="b", **more), completed())
 
         assert answer[2:-3] == words("text", 1, "a", "b")
 
 
 class TestTools:
-    def test_a_call_is_told_as_it_is_written_and_once_more_when_it_is_whole(self) -> None:
+    def test_a_tool_call_is_streamed_in_pieces_and_then_sent_whole(self) -> None:
         answer = said(
             call("", name="look", id="c1", type="function"), call('{"a":'), call("1.5}"), completed("tool_calls")
         )
@@ -187,7 +187,7 @@ class TestTools:
         ]
 
     @pytest.mark.parametrize("arguments", ["{", "NaN", '{"a":1e999}', "[" * 5000, "9" * 5000])
-    def test_arguments_that_are_no_json_are_the_calls_error(self, arguments: str) -> None:
+    def test_arguments_that_are_not_json_are_an_error_of_the_call(self, arguments: str) -> None:
         answer = said(call(arguments, name="look", id="c1"), completed("tool_calls"))
 
         assert answer[-4]["type"] == "tool-input-error"
@@ -218,7 +218,9 @@ class TestEnds:
             (None, "stop"),
         ],
     )
-    def test_a_finish_reason_is_one_that_every_client_knows(self, reason: str | None, reported: str) -> None:
+    def test_a_finish_reason_is_translated_to_one_that_every_client_knows(
+        self, reason: str | None, reported: str
+    ) -> None:
         assert said(delta(content="a"), completed(reason))[-3:] == end(reported)
 
     def test_an_answer_without_a_word_is_still_a_message(self) -> None:
@@ -252,11 +254,11 @@ class TestEnds:
         assert (stream.failure.status, stream.failure.message) == (503, "Too busy.")
         assert parts(stream.failure_frame()) == [{"type": "error", "errorText": "Too busy."}]
 
-    def test_without_a_failure_there_is_no_frame_for_it(self) -> None:
+    def test_the_failure_frame_is_empty_without_a_failure(self) -> None:
         assert UiMessageStream("m1").failure_frame() == b""
 
     @pytest.mark.parametrize("event", [ROLLBACK, GAP], ids=lambda event: event.type.value)
-    def test_what_was_shown_can_not_be_taken_back(self, event: Event) -> None:
+    def test_a_rollback_of_shown_text_is_an_error(self, event: Event) -> None:
         stream = UiMessageStream("m1")
 
         stream.translate(delta(content="a"))

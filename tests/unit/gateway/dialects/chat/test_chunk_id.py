@@ -17,7 +17,7 @@ def test_an_id_is_read_as_it_is_written(text: str, chunk: ChunkId) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1", "-1", "1-17.", "1-17.0", "1-17.x", "1-17.\u0661", "1-17.12345", "1-17.1.1"])
-def test_what_is_no_id_is_refused_by_the_name_of_the_parameter(text: str) -> None:
+def test_a_malformed_id_is_refused_by_the_name_of_the_parameter(text: str) -> None:
     with pytest.raises(BadCursor, match=r"1-17 or 1-17\.1") as caught:
         parse_chunk_id(text)
     assert caught.value.param == "starting_after"
@@ -27,7 +27,7 @@ def test_of_several_chunks_the_last_one_has_the_events_own_id() -> None:
     assert numbered(b"data: 1\n\ndata: 2\n\n", EventId(1, 17)) == b"data: 1\nid: 1-17.1\n\ndata: 2\nid: 1-17\n\n"
 
 
-def test_what_follows_a_chunk_is_the_rest_of_its_event() -> None:
+def test_the_frames_after_a_chunk_are_the_rest_of_its_event() -> None:
     frames = numbered(b"data: 1\n\ndata: 2\n\n", EventId(1, 17))
 
     assert after(frames, 1) == b"data: 2\nid: 1-17\n\n"

@@ -21,7 +21,7 @@ def rest_after(cursor: str) -> list[Any]:
     return said(b"".join(map(resume(cursor).translate, LOG)))
 
 
-def test_what_ends_a_stream_is_never_passed() -> None:
+def test_the_end_of_a_stream_is_never_skipped() -> None:
     assert rest_after("1-9") == ["[DONE]"]
 
 
@@ -57,7 +57,7 @@ def test_a_failure_is_a_status_where_the_caller_was_shown_nothing_now() -> None:
     assert resumed.failure is not None
 
 
-def test_a_failure_after_a_chunk_is_told_in_the_stream() -> None:
+def test_a_failure_after_a_chunk_is_a_frame_of_the_stream() -> None:
     resumed = resume("1-2")
 
     reported = said(b"".join(map(resumed.translate, (*LOG[:4], rollback("0-1")))))

@@ -55,7 +55,7 @@ class TestStream:
         assert answer.failure is None
 
     @pytest.mark.parametrize("event", [QUEUED, STARTED, PROGRESS], ids=lambda event: event.type.value)
-    def test_events_that_are_no_part_of_the_answer_have_no_word(self, event: Event) -> None:
+    def test_events_outside_the_answer_write_no_frame(self, event: Event) -> None:
         answer = stream()
 
         assert answer.translate(event) == b""
@@ -109,7 +109,7 @@ class TestStream:
 
         assert said(frames)[-2]["usage"] == USAGE | {"source": source}
 
-    def test_usage_that_nobody_counted_is_zero(self) -> None:
+    def test_uncounted_usage_is_zero(self) -> None:
         frames = stream(include_usage=True).translate(completed("stop", usage=None))
 
         assert said(frames)[-2]["usage"] == dict.fromkeys(USAGE, 0)
@@ -181,7 +181,7 @@ class TestStream:
             (0, {"content": "a"}),
         ]
 
-    def test_an_index_nobody_asked_for_opens_only_itself(self) -> None:
+    def test_an_unrequested_index_opens_only_its_own_choice(self) -> None:
         choices = choices_of(stream().translate(delta({"content": "b", "index": 10**12})))
 
         assert [choice["index"] for choice in choices] == [10**12] * 2
@@ -241,13 +241,13 @@ class TestEnd:
         assert (answer.failure.code, answer.failure.status) == ("provider_overloaded", 503)
         assert (answer.failure.param, answer.failure.retryable) == ("model", True)
 
-    def test_a_failure_can_be_told_after_the_headers_went_out(self) -> None:
+    def test_a_failure_frame_can_follow_the_headers(self) -> None:
         answer = stream()
         answer.translate(ended(EventType.FAILED))
 
         assert said(answer.failure_frame())[0]["error"]["code"] == "provider_overloaded"
 
-    def test_without_a_failure_there_is_no_failure_frame(self) -> None:
+    def test_the_failure_frame_is_empty_without_a_failure(self) -> None:
         assert stream().failure_frame() == b""
 
     @pytest.mark.parametrize("event", [rollback("0-2"), GAP], ids=["rollback", "gap"])

@@ -48,7 +48,7 @@ class TestCompletion:
             "usage": USAGE,
         }
 
-    def test_before_the_end_there_is_no_body(self) -> None:
+    def test_the_body_is_not_available_before_the_end(self) -> None:
         with pytest.raises(ValueError, match="completed"):
             completion(STARTED, delta({"content": "a"})).body()
 

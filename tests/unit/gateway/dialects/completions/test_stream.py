@@ -98,7 +98,7 @@ def test_a_text_has_no_place_for_reasoning_or_calls(silent: dict[str, Any]) -> N
     ]
 
 
-def test_choices_are_told_apart_by_their_index() -> None:
+def test_choices_are_distinguished_by_their_index() -> None:
     events = [delta({"content": "b", "index": 1}), delta({"content": "a"}), completed("stop", "length")]
 
     streamed_choices = choices_of(b"".join(map(stream(choices=2).translate, events)))
@@ -199,7 +199,7 @@ def test_text_that_looks_like_the_protocol_survives() -> None:
     assert (chunk["model"], chunk["n"]) == ('"text":""', '"text":""')
 
 
-def test_a_failure_is_told_in_openais_envelope() -> None:
+def test_a_failure_is_an_error_in_openais_envelope() -> None:
     answer = stream()
     assert answer.translate(delta({"content": "a"}))
 

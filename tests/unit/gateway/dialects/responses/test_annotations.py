@@ -17,7 +17,7 @@ def test_a_citation_may_be_nested_or_flat(annotation: dict[str, Any]) -> None:
     assert list(annotations_of({"annotations": [annotation, annotation]})) == [FLAT, FLAT]
 
 
-def test_a_citation_without_a_title_and_a_position_has_empty_ones() -> None:
+def test_a_citation_without_a_title_and_a_position_gets_empty_ones() -> None:
     bare = {"type": "url_citation", "url": "u", "title": None, "start_index": "1"}
 
     assert list(annotations_of({"annotations": [bare]})) == [

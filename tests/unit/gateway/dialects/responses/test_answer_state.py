@@ -103,5 +103,5 @@ class TestFingerprints:
 
         assert found == [prompt_fingerprint(CHAT[:end]) for end in (0, 1, 3)]
 
-    def test_whatever_a_native_job_was_given_has_a_fingerprint(self) -> None:
+    def test_any_messages_of_a_native_job_have_a_fingerprint(self) -> None:
         assert prompt_fingerprint([{"role": "assistant", "tool_calls": ["none", {"id": "a"}]}, {}])

@@ -58,7 +58,7 @@ class TestTheTable:
 
 class TestTheEcho:
     @pytest.mark.parametrize(("asked", "shown"), [("auto", "default"), ("fast", "priority"), ("flex", "flex")])
-    def test_a_tier_is_named_as_one_that_can_be_used(self, asked: str, shown: str) -> None:
+    def test_the_echoed_tier_is_one_that_clients_know(self, asked: str, shown: str) -> None:
         assert echo_of({"service_tier": asked}) == {"service_tier": shown}
 
     def test_fields_of_the_callers_machine_are_not_echoed(self) -> None:

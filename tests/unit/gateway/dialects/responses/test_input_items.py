@@ -71,7 +71,7 @@ def test_arguments_of_a_custom_tool_that_are_something_else_are_shown_as_they_ar
     assert item["input"] == arguments
 
 
-def test_whatever_a_native_job_was_given_can_be_shown() -> None:
+def test_any_messages_of_a_native_job_can_be_listed() -> None:
     odd = [
         user(["no part"]),
         {"role": "assistant", "content": None, "tool_calls": ["none", {"id": "a"}]},

@@ -160,7 +160,7 @@ class TestResults:
     def test_a_text_that_follows_calls_alone_is_the_text_of_their_message(self) -> None:
         assert messages_of([CALL, said("I look."), output("a")]) == [assistant("I look.", "a"), result("a")]
 
-    def test_what_a_user_says_between_a_call_and_its_result_comes_after_it(self) -> None:
+    def test_a_user_message_between_a_call_and_its_result_moves_behind_the_result(self) -> None:
         items = [CALL, user("Hurry!"), output("a")]
 
         assert messages_of(items) == [assistant(None, "a"), result("a"), user("Hurry!")]
@@ -206,7 +206,7 @@ class TestResults:
 
         assert messages_of(items) == [assistant(None, "a"), result("a"), assistant(None, "b"), result("b")]
 
-    def test_what_a_user_says_ends_an_answer(self) -> None:
+    def test_a_user_message_ends_an_answer(self) -> None:
         items = [call("a", id=f"fc_{BARE}_1"), output("a"), user("And?"), call("b", id=f"fc_{BARE}_2")]
 
         assert messages_of(items) == [assistant(None, "a"), result("a"), user("And?"), assistant(None, "b")]
@@ -224,7 +224,7 @@ class TestReasoning:
             assistant("42.", reasoning_content="Good."),
         ]
 
-    def test_reasoning_text_counts_and_summaries_do_if_there_is_none(self) -> None:
+    def test_reasoning_text_comes_before_summaries(self) -> None:
         summary = [{"type": "summary_text", "text": "One."}, {"type": "summary_text", "text": "Two."}]
 
         assert messages_of([thought("All.", summary=summary), said("42.")])[0]["reasoning_content"] == "All."
@@ -318,7 +318,7 @@ class TestRefusals:
         ],
         ids=str,
     )
-    def test_what_a_chat_has_no_word_for_is_refused_by_its_place(self, item: dict[str, Any], param: str) -> None:
+    def test_an_item_that_a_chat_cannot_express_is_refused_by_its_place(self, item: dict[str, Any], param: str) -> None:
         error = refusal(input=[item])
 
         assert error.param == param

@@ -60,7 +60,7 @@ def test_an_answer_without_calls_has_no_state_to_give_back() -> None:
     assert Log().delta(reasoning_content="Hm.").delta(content="Hello").answer() == NOTHING
 
 
-def test_what_was_taken_back_is_forgotten() -> None:
+def test_rolled_back_events_are_not_in_the_answer() -> None:
     log = Log().delta(reasoning_content="One.").fragment(index=0, id="a", **SIGNED)
     log.delta(reasoning_content="Two.").fragment(index=1, id="b", **SIGNED)
 
@@ -74,5 +74,5 @@ def test_only_the_first_choice_counts() -> None:
 
 
 @pytest.mark.parametrize("calls", ["none", ["none"], [{"index": {}, "id": "a", "x": 1}], [{"index": 0, "x": 1}]])
-def test_fragments_that_are_none_are_passed_over(calls: Any) -> None:
+def test_malformed_fragments_are_passed_over(calls: Any) -> None:
     assert Log().delta(tool_calls=calls, reasoning_content=7).answer() == NOTHING

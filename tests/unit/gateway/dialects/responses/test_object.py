@@ -110,10 +110,10 @@ class TestTier:
         ],
         ids=str,
     )
-    def test_the_tier_is_one_that_was_used_and_that_clients_know(self, delta: Any, tier: str | None) -> None:
+    def test_the_tier_is_the_used_one_if_clients_know_it(self, delta: Any, tier: str | None) -> None:
         assert tier_of(delta) == tier
 
-    def test_the_tier_that_was_used_replaces_the_one_that_was_asked_for(self) -> None:
+    def test_the_used_tier_replaces_the_requested_one(self) -> None:
         options = ResponseOptions(JOB, "fast", asked={"service_tier": "auto"})
 
         assert response_object(options, "in_progress")["service_tier"] == "auto"
@@ -127,7 +127,7 @@ class TestAsked:
         assert ResponseOptions(JOB, "fast", asked={"reasoning": {name: summary}}).wants_summary
 
     @pytest.mark.parametrize("asked", [{}, {"reasoning": None}, {"reasoning": {"effort": "low"}}, {"reasoning": "low"}])
-    def test_otherwise_there_is_none(self, asked: dict[str, Any]) -> None:
+    def test_a_summary_is_not_wanted_otherwise(self, asked: dict[str, Any]) -> None:
         assert not ResponseOptions(JOB, "fast", asked=asked).wants_summary
 
     def test_tools_that_the_input_added_are_not_shown(self) -> None:

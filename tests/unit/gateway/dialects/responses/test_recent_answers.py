@@ -8,7 +8,7 @@ LARGE = LoggedAnswer("x" * 100, {"a": {}})
 NOTHING = LoggedAnswer()
 
 
-def test_the_state_of_an_answer_is_remembered_also_if_there_is_none() -> None:
+def test_an_empty_state_of_an_answer_is_remembered_too() -> None:
     recent = RecentAnswers()
     recent.put("one", SIGNED)
     recent.put("two", NOTHING)

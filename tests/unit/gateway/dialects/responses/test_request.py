@@ -89,7 +89,7 @@ class TestFields:
         assert "logprobs" not in chat(top_logprobs=2)
         assert chat(include=["message.output_text.logprobs"])["logprobs"] is True
 
-    def test_what_concerns_only_us_does_not_reach_the_upstream(self) -> None:
+    def test_fields_for_the_gateway_only_do_not_reach_the_upstream(self) -> None:
         ours = {"stream": True, "stream_options": {}, "background": True, "store": True, "metadata": {"a": "b"}}
 
         assert chat(**ours, truncation="disabled", max_tool_calls=3, n=1) == chat()
@@ -118,7 +118,7 @@ class TestFields:
 
         assert request.unknown == ["something_new"]
 
-    def test_what_was_asked_is_kept_to_be_said_again(self) -> None:
+    def test_the_requested_fields_are_kept_for_the_response_object(self) -> None:
         asked = {"instructions": "Be brief.", "temperature": 1, "store": True, "previous_response_id": "resp_1"}
         request = read(**asked, stream=True, metadata={"a": "b"}, user=None)
 
@@ -232,7 +232,7 @@ class TestFields:
         ],
         ids=str,
     )
-    def test_what_can_not_be_done_is_refused_by_its_name(self, fields: dict[str, Any], param: str) -> None:
+    def test_an_unsupported_or_malformed_field_is_refused_by_its_name(self, fields: dict[str, Any], param: str) -> None:
         error = refusal(**fields)
 
         assert error.param == param

@@ -65,7 +65,7 @@ def whole(*events: Event, **options: Any) -> WholeResponse:
 
 
 class TestStream:
-    def test_a_plain_answer_is_told_from_its_creation_to_its_end(self) -> None:
+    def test_a_plain_answer_is_streamed_from_its_creation_to_its_end(self) -> None:
         frames = reported(QUEUED, STARTED, delta({"content": "Hel"}), delta({"content": "lo"}), completed("stop"))
 
         assert [frame["sequence_number"] for frame in frames] == list(range(10))
@@ -108,7 +108,7 @@ class TestStream:
         assert (response["id"], response["model"], response["created_at"]) == (f"resp_{BARE}", "fast", CREATED_S)
 
     @pytest.mark.parametrize("event", [PROGRESS, rollback("0-1"), GAP], ids=lambda event: event.type.value)
-    def test_what_is_no_part_of_the_answer_has_no_word_before_anything_is_shown(self, event: Event) -> None:
+    def test_events_outside_the_answer_write_no_frame_before_its_first_text(self, event: Event) -> None:
         answer = stream()
         answer.translate(QUEUED)
         answer.translate(STARTED)
@@ -117,7 +117,7 @@ class TestStream:
         assert not answer.shown
         assert not answer.ended
 
-    def test_what_begins_again_is_told_once(self) -> None:
+    def test_a_second_begin_repeats_no_event(self) -> None:
         again = STARTED._replace(id=EventId(2, 2))
 
         assert names(reported(QUEUED, STARTED, rollback("0-1"), QUEUED, again)) == ["created", "in_progress"]
@@ -141,7 +141,7 @@ class TestStream:
             assert reported(*events, after=after) == frames[after + 1 :]
 
     @pytest.mark.parametrize("event", [rollback("0-1"), GAP], ids=lambda event: event.type.value)
-    def test_what_was_shown_can_not_be_taken_back_so_the_stream_ends_with_an_error(self, event: Event) -> None:
+    def test_a_stream_ends_with_an_error_if_shown_text_is_rolled_back(self, event: Event) -> None:
         answer = stream()
         answer.translate(delta({"content": "Hel"}))
 
@@ -156,7 +156,7 @@ class TestStream:
 
 
 class TestEnds:
-    def test_its_events_tell_of_a_failure_and_no_frame_beside_them(self) -> None:
+    def test_a_failure_is_an_event_and_needs_no_failure_frame(self) -> None:
         answer = stream()
         frames = [answer.translate(event) for event in (QUEUED, STARTED, ended(EventType.FAILED, ERROR))]
 
@@ -178,7 +178,7 @@ class TestEnds:
 
         assert (last["type"], last["response"]["incomplete_details"]) == ("response.completed", None)
 
-    def test_a_cancelled_response_is_told_as_incomplete_under_its_own_status(self) -> None:
+    def test_a_cancelled_response_ends_as_incomplete_with_its_own_status(self) -> None:
         answer = stream()
         frames = said(answer.translate(delta({"content": "Hel"})) + answer.translate(ended(EventType.CANCELLED)))
 
@@ -296,7 +296,7 @@ class TestForgottenEvents:
     def last_number(self, *events: Event) -> int:
         return int(reported(*events)[-1]["sequence_number"])
 
-    def test_who_has_seen_a_forgotten_event_gets_an_error(self) -> None:
+    def test_a_reader_that_saw_a_forgotten_event_gets_an_error(self) -> None:
         seen = self.last_number(*self.OLD)
 
         frames = reported(*self.LEFT, *self.AGAIN, after=seen)
@@ -305,7 +305,7 @@ class TestForgottenEvents:
         assert frames[0]["code"] == "gap"
         assert frames[0]["sequence_number"] > seen
 
-    def test_who_has_seen_only_events_that_are_left_continues(self) -> None:
+    def test_a_reader_that_saw_only_remaining_events_continues(self) -> None:
         seen = self.last_number(*self.LEFT)
 
         frames = reported(*self.LEFT, *self.AGAIN, after=seen)
@@ -314,7 +314,7 @@ class TestForgottenEvents:
         assert frames[0]["sequence_number"] > seen
         assert frames[-1]["response"]["output"][0]["content"][0]["text"] == "Help!"
 
-    def test_who_has_seen_the_events_that_followed_continues_after_any_of_them(self) -> None:
+    def test_a_reader_that_saw_later_events_continues_after_any_of_them(self) -> None:
         frames = reported(*self.LEFT, *self.AGAIN)
         numbers = [frame["sequence_number"] for frame in frames]
         assert numbers == sorted(set(numbers))

@@ -80,7 +80,7 @@ def test_a_result_without_a_call_and_a_call_without_a_result_stay() -> None:
         assert results_behind_calls(chat) == chat
 
 
-def test_whatever_a_native_job_was_given_passes() -> None:
+def test_any_messages_of_a_native_job_pass() -> None:
     chat: list[dict[str, Any]] = [
         {"role": "assistant", "content": "", "tool_calls": None},
         {"role": "assistant", "content": None, "tool_calls": ["none", {"id": 7}, {"id": "a"}]},

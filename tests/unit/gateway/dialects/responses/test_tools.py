@@ -80,7 +80,7 @@ class TestNames:
         for name, space in (("a.b", None), ("run", "a"), ("run", "b")):
             assert one.upstream(name, space) == other.upstream(name, space)
 
-    def test_what_is_not_declared_is_a_plain_function(self) -> None:
+    def test_an_undeclared_name_is_a_plain_function(self) -> None:
         found = names(function("run"))
 
         assert found.declaration("gone") == Declaration("gone")

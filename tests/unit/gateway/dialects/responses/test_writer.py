@@ -147,7 +147,7 @@ class TestSummary:
 
 
 class TestCalls:
-    def test_a_call_is_told_piece_by_piece(self) -> None:
+    def test_a_call_is_streamed_piece_by_piece(self) -> None:
         frames = written(calls(call(0, "a", "f")), calls(more(0, '{"x"')), calls(more(0, ":1}")))
 
         assert names(frames)[2:] == [

@@ -150,7 +150,7 @@ def test_an_abandoned_command_that_was_not_written_is_never_sent() -> None:
     assert list(commands.receive(bulk(b"B") + token(1))) == [("b", b"B")]
 
 
-def test_a_write_of_abandoned_commands_only_is_none() -> None:
+def test_abandoned_commands_are_not_written() -> None:
     commands = matcher("a")
     commands.add("a", GET % b"a")
 

@@ -20,5 +20,5 @@ def test_messages_are_those_that_earlier_versions_read() -> None:
 
 
 @pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b"job", b"place", JOB.encode() + b"x", b"ended:", b"ended:job"])
-def test_an_unknown_message_is_none(raw: bytes) -> None:
+def test_an_unknown_message_is_parsed_as_none(raw: bytes) -> None:
     assert parse_message(raw) is None

@@ -53,7 +53,7 @@ def test_the_first_word_names_an_answer() -> None:
         ("", False),
     ],
 )
-def test_a_text_without_its_word_is_told_from_one_that_has_it(text: str, there: bool) -> None:
+def test_an_answer_with_an_error_word_is_distinguished_from_one_without(text: str, there: bool) -> None:
     assert has_word(text) is there
 
 

@@ -193,7 +193,7 @@ async def test_plain_answers_have_the_rate_of_the_provider() -> None:
 
 
 @pytest.mark.parametrize("after", [0, 3, 5])
-async def test_a_stall_lasts_until_somebody_cancels(after: int) -> None:
+async def test_a_stall_lasts_until_it_is_cancelled(after: int) -> None:
     stalled = anyio.Event()
 
     async def sleep(seconds: float) -> None:

@@ -57,7 +57,7 @@ def text(*pieces: bytes) -> str:
         b'data: {"id":"x","object":"chat.completion.chunk"}\n\n',
     ],
 )
-def test_what_is_not_of_the_answer_is_passed_over(between: bytes) -> None:
+def test_bytes_outside_the_answer_are_passed_over(between: bytes) -> None:
     assert text(between, HELLO, between, WORLD + DONE) == "Hello world"
 
 
@@ -127,7 +127,7 @@ def test_an_error_inside_an_answer_is_a_refusal(error: bytes) -> None:
     )
 
 
-def test_what_came_before_an_error_is_not_lost() -> None:
+def test_chunks_before_an_error_are_not_lost() -> None:
     read = chunks(HELLO + b'data: {"error":"No."}\n\n')
 
     assert next(read).deltas == ({"content": "Hello"},)
@@ -194,6 +194,6 @@ def test_a_document_can_be_an_error() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"oops", b"data: \n\n", b"{"])
-def test_what_is_no_document_is_not_understood(body: bytes) -> None:
+def test_a_body_that_is_not_a_document_is_not_understood(body: bytes) -> None:
     with pytest.raises(NotUnderstood, match="not JSON"):
         document(body)

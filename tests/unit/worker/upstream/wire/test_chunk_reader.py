@@ -52,7 +52,7 @@ class TestDeltas:
         said = {"content": "a", "x_vendor": {"any": [1]}, "annotations": [{"type": "url_citation"}]}
         assert deltas(delta(**said)) == [said]
 
-    def test_what_says_nothing_is_left_out(self) -> None:
+    def test_empty_fields_of_a_delta_are_left_out(self) -> None:
         empty: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None, "tool_calls": [], "audio": {}}
         assert deltas(delta(**empty), delta(content=[]), delta(function_call={})) == []
 
@@ -130,7 +130,7 @@ class TestToolCalls:
         both = deltas(delta(function_call=legacy, tool_calls=[{"id": "c1", "function": legacy}]))
         assert [each["id"] for each in both[0]["tool_calls"]] == ["c1"]
 
-    def test_what_is_left_of_a_call_comes_with_the_finish_reason(self) -> None:
+    def test_the_rest_of_a_call_comes_with_the_finish_reason(self) -> None:
         said = deltas(delta(tool_calls=[{"id": "c", "function": {"name": "a", "arguments": "\ud83d"}}]), STOP)
         assert said[1] == {"tool_calls": [{"index": 0, "function": {"arguments": "\ufffd"}}]}
 
@@ -203,7 +203,7 @@ class TestFurtherFieldsBesideTheDelta:
         extra = {"system_fingerprint": "fp", "citations": ["u"]}
         assert deltas(*chunks) == [{"content": "a", "chunk_extra": extra}, {"content": "b"}]
 
-    def test_what_changes_is_sent_again(self) -> None:
+    def test_a_changed_extra_field_is_sent_again(self) -> None:
         chunks = [{**delta(content=text), "citations": [text]} for text in "ab"]
         assert [each["chunk_extra"]["citations"] for each in deltas(*chunks)] == [["a"], ["b"]]
 
@@ -229,13 +229,13 @@ class TestFurtherFieldsBesideTheDelta:
     def test_pieces_that_are_not_a_list_are_left_out(self, odd: object) -> None:
         assert deltas(choice(index=0, delta={"content": "a"}, token_ids=odd)) == [{"content": "a"}]
 
-    def test_what_comes_after_the_last_delta_is_a_delta_of_its_own(self) -> None:
+    def test_an_extra_field_after_the_last_delta_is_its_own_delta(self) -> None:
         assert deltas(delta(content="a"), STOP, {"choices": [], "citations": ["u"]}) == [
             {"content": "a"},
             {"chunk_extra": {"citations": ["u"]}},
         ]
 
-    def test_what_no_answer_follows_is_left_out(self) -> None:
+    def test_an_extra_field_without_an_answer_is_left_out(self) -> None:
         assert deltas({"choices": [], "citations": ["u"]}) == []
 
     def test_token_ids_without_a_delta_are_bounded(self) -> None:
@@ -268,7 +268,7 @@ class TestFinishReasons:
         assert reader().read(choice(index=3, delta=None, finish_reason="length")).finished == ((3, "length"),)
 
     @pytest.mark.parametrize("reason", [None, ""])
-    def test_a_reason_that_is_empty_is_none(self, reason: object) -> None:
+    def test_an_empty_finish_reason_is_ignored(self, reason: object) -> None:
         assert reader().read(choice(index=0, delta={}, finish_reason=reason)).finished == ()
 
     def test_an_upstreams_own_word_is_kept_beside_openais(self) -> None:
@@ -299,7 +299,7 @@ class TestUsage:
         assert reader().read(choice(index=0, delta={}, finish_reason="stop", usage=USAGE)).usage == USAGE
 
     @pytest.mark.parametrize("usage", [None, {}, "many", 12])
-    def test_usage_that_says_nothing_is_none(self, usage: object) -> None:
+    def test_empty_usage_is_ignored(self, usage: object) -> None:
         assert reader().read({"choices": [], "usage": usage}).usage is None
 
 
@@ -343,6 +343,6 @@ class TestChunks:
             ),
         ],
     )
-    def test_what_is_not_a_chunk_is_garbage(self, chunk: object, sentence: str) -> None:
+    def test_a_malformed_chunk_is_garbage(self, chunk: object, sentence: str) -> None:
         with pytest.raises(ProviderGarbage, match=sentence):
             reader().read(chunk)

@@ -70,7 +70,7 @@ def test_an_address_of_the_request_is_shown() -> None:
 
 
 @pytest.mark.parametrize("words", ["Provider returned error", "Overloaded", "Slow down."])
-def test_words_that_say_nothing_of_anybody_are_shown(words: str) -> None:
+def test_harmless_words_are_shown(words: str) -> None:
     assert str(shown(Refusal("server_error", words, 502)).error) == f"The provider mock answered with 502: {words}"
 
 

@@ -32,6 +32,6 @@ def test_messages_in_other_forms_stay_as_they_are(message: Any) -> None:
     assert without_call_fields(message) == message
 
 
-def test_messages_that_are_no_list_have_no_state() -> None:
+def test_messages_that_are_not_a_list_have_no_state() -> None:
     assert not has_thoughts("none")
     assert call_fields(None) == frozenset()

@@ -94,7 +94,7 @@ def test_an_input_that_is_too_long_is_one_in_everybodys_words(words: str, status
         (None, ["unheard_of"], "Oops.", "provider_error"),
     ],
 )
-def test_what_an_error_means(status: int | None, names: list[str], words: str, code: str) -> None:
+def test_an_error_is_mapped_to_its_code(status: int | None, names: list[str], words: str, code: str) -> None:
     assert code_of(status, names, words) == code
 
 
@@ -133,7 +133,7 @@ def test_a_code_can_be_a_status(code: object, status: int | None) -> None:
 
 
 @pytest.mark.parametrize("code", [None, [400], {"a": 1}, 400.0, 1500, "x", -40])
-def test_most_codes_are_no_status(code: object) -> None:
+def test_most_codes_are_not_a_status(code: object) -> None:
     assert as_status(code) is None
 
 

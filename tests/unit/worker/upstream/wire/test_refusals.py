@@ -176,7 +176,7 @@ def test_each_shape_of_an_error_is_read(data: object, code: str, said: str) -> N
         None,
     ],
 )
-def test_what_is_no_error_is_none(data: object) -> None:
+def test_data_without_an_error_is_not_a_refusal(data: object) -> None:
     assert refusal_in(data) is None
 
 
@@ -220,7 +220,7 @@ def test_the_status_of_http_counts_more_than_a_code() -> None:
 
 
 @pytest.mark.parametrize("data", [None, "", 5, {}, [], [[[[[["deep"]]]]]], "<html>oops</html>"])
-def test_an_error_without_words_has_none(data: object) -> None:
+def test_an_error_without_words_has_an_empty_text(data: object) -> None:
     assert refusal_of(data, 500) == Refusal("server_error", "", 500)
 
 

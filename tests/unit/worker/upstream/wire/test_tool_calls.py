@@ -103,7 +103,7 @@ class TestWhichCallAFragmentBelongsTo:
         assert folded(call("a", "1", index=0), call(None, "2", index=0, id="c1")) == [("made_0", "a", "12")]
         assert folded(call(None, "1", index=0), call("a", "2", index=0, id="c1")) == [("c1", "a", "12")]
 
-    def test_one_id_for_two_indices_is_the_first_ones(self) -> None:
+    def test_a_repeated_id_belongs_to_the_first_index(self) -> None:
         said = call("a", "1", index=0, id="c"), call("b", "2", index=1, id="c"), call(None, "3", index=1, id="c")
         assert folded(*said) == [("c", "a", "1"), ("made_0", "b", "23")]
 
@@ -120,7 +120,7 @@ class TestWhenACallIsAnnounced:
         assert folded(*said) == [("c2", "b", "2"), ("c1", "a", "1")]
 
     @pytest.mark.parametrize("call_id", [None, "", 7])
-    def test_an_id_is_made_if_there_is_none(self, call_id: object) -> None:
+    def test_a_missing_id_is_made_up(self, call_id: object) -> None:
         assert folded(call("a", "{}", index=0, id=call_id)) == [("made_0", "a", "{}")]
 
     def test_a_call_without_a_name_is_garbage(self) -> None:
@@ -172,7 +172,7 @@ class TestFurtherFields:
         later = {"index": 0, "function": {"signature": "t"}}
         assert read(inside, later)[1] == {"index": 0, "function": {"signature": "t"}}
 
-    def test_a_fragment_that_says_nothing_new_is_none(self) -> None:
+    def test_a_fragment_without_news_is_left_out(self) -> None:
         assert len(read(call("a", "", index=0, id="c1"), call(None, None, index=0))) == 1
 
 

@@ -66,7 +66,7 @@ def test_a_field_that_was_not_sent_is_not_to_blame(about: object, sent: set[str]
         "slow down",
     ],
 )
-def test_a_refusal_of_something_else_blames_none(about: object) -> None:
+def test_a_refusal_of_another_field_blames_no_transport_field(about: object) -> None:
     assert blamed(refusal_of(about, 400), CHAT | EMBEDDINGS) is None
 
 
@@ -78,11 +78,11 @@ def test_a_refusal_of_something_else_blames_none(about: object) -> None:
         (error("This model's maximum context length is 5; stream_options"), 400),
     ],
 )
-def test_a_refusal_with_another_cause_blames_none(about: object, status: int) -> None:
+def test_a_refusal_with_another_cause_blames_no_transport_field(about: object, status: int) -> None:
     assert blamed(refusal_of(about, status), CHAT) is None
 
 
-def test_what_is_only_wrong_in_a_stream_is_not_lasting() -> None:
+def test_a_field_that_is_only_wrong_in_a_stream_is_not_blamed_for_good() -> None:
     message = (
         "Unsupported value: 'audio.format' does not support 'wav' when stream=true. Supported values are: 'pcm16'."
     )
@@ -119,7 +119,7 @@ def test_refused_state_of_an_earlier_answer_is_found(about: object, field: Trans
     assert blamed(refusal, CHAT, ()) is None
 
 
-def test_a_refused_name_that_anybody_may_have_made_up_is_not_remembered() -> None:
+def test_a_refused_name_that_a_caller_may_have_invented_is_not_remembered() -> None:
     refusal = refusal_of(extra("body", "messages", 1, "tool_calls", 0, "thought_signature"), 400)
 
     assert blamed(refusal, CHAT, STATE) == Blame(CALL_STATE, lasting=False)

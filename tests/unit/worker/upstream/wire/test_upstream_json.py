@@ -7,7 +7,7 @@ import pytest
 from worker.upstream.wire.upstream_json import NESTING, decode_json
 
 
-def test_numbers_that_json_has_no_word_for_are_none() -> None:
+def test_numbers_outside_json_are_decoded_as_none() -> None:
     assert decode_json('{"logprob": -Infinity, "a": [NaN, Infinity, 1.5]}') == {"logprob": None, "a": [None, None, 1.5]}
 
 
@@ -23,12 +23,12 @@ def test_a_text_that_is_not_json_is_an_error(text: str) -> None:
 
 @pytest.mark.parametrize("depth", [NESTING + 1, 900, 10_000, 100_000])
 @pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}"), ('[{"a":[', "]}]")])
-def test_what_is_nested_too_deep_is_an_error(depth: int, begin: str, end: str) -> None:
+def test_a_text_nested_too_deep_is_an_error(depth: int, begin: str, end: str) -> None:
     with pytest.raises(ValueError, match="nested too deep"):
         decode_json(begin * depth + "1" + end * depth)
 
 
-def test_what_is_nested_as_deep_as_may_be_is_decoded() -> None:
+def test_a_text_nested_up_to_the_bound_is_decoded() -> None:
     text = "[" * NESTING + "]" * NESTING
     assert json.dumps(decode_json(text)) == text
 

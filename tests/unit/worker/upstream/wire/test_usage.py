@@ -47,5 +47,5 @@ def test_a_number_that_json_has_no_word_for_is_null() -> None:
         {**COUNTS, "completion_tokens": 2**54},
     ],
 )
-def test_a_usage_without_counts_is_none(usage: dict[str, Any]) -> None:
+def test_a_usage_without_counts_is_ignored(usage: dict[str, Any]) -> None:
     assert read_usage(usage) is None

@@ -56,7 +56,7 @@ def test_vectors_without_an_index_are_in_their_order() -> None:
         (None, None),
     ],
 )
-def test_a_count_that_is_none_is_not_taken_for_one(usage: object, tokens: int | None) -> None:
+def test_a_malformed_count_is_ignored(usage: object, tokens: int | None) -> None:
     assert read_vectors(answer(item([1.0]), usage=usage), 1).prompt_tokens == tokens
 
 
