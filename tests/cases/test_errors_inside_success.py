@@ -149,7 +149,7 @@ async def test_a_passing_error_has_a_fixed_reason_and_may_be_retried(
 
 @pytest.mark.parametrize("name", PASSING)
 @in_every_dialect
-async def test_after_a_passing_error_the_next_link_answers(
+async def test_the_next_link_answers_after_a_transient_error(
     stage: Stage, dialect: Dialect, chain: str, name: str
 ) -> None:
     stage.upstream.play(chain, PASSING[name][0])

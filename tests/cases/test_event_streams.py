@@ -55,7 +55,7 @@ STREAMS: dict[str, Raw] = {
 
 @pytest.mark.parametrize("name", STREAMS)
 @in_every_dialect
-async def test_the_words_are_read(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
+async def test_the_text_is_read(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     stage.upstream.play(model, STREAMS[name])
 
     got = await dialect.ask(stage, model)
@@ -85,7 +85,7 @@ async def test_a_torn_character_does_not_open_the_circuit(stage: Stage, model: s
 
 
 @in_dialects(NATIVE, CHAT_STREAM, SUBMIT)
-async def test_words_that_look_like_frames_survive(stage: Stage, dialect: Dialect, model: str) -> None:
+async def test_a_text_that_looks_like_frames_survives(stage: Stage, dialect: Dialect, model: str) -> None:
     words = "data: [DONE]\n\nevent: error\r\n\u2028\u2029: hb\n\nid: 1-1\n"
     stage.upstream.play(model, sent(event(chunk({"content": words})) + END + DONE))
 

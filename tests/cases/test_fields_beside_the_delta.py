@@ -50,7 +50,7 @@ each_answer = pytest.mark.parametrize("name", ANSWERS)
 
 @each_answer
 @in_every_dialect
-async def test_the_words_are_the_same(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
+async def test_the_text_is_the_same(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     stage.upstream.play(model, ANSWERS[name])
 
     dialect.check(await dialect.ask(stage, model), Answer("Hello"))

@@ -44,7 +44,7 @@ ANSWERS: dict[str, Raw] = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 @in_every_dialect
-async def test_the_words_are_read(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
+async def test_the_text_is_read(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     stage.upstream.play(model, ANSWERS[name])
 
     got = await dialect.ask(stage, model)

@@ -14,7 +14,7 @@ ARGUMENTS = '{"city": "Köln"}'
 
 
 @in_every_dialect
-async def test_thoughts_and_words(stage: Stage, dialect: Dialect, model: str) -> None:
+async def test_an_answer_has_reasoning_and_text(stage: Stage, dialect: Dialect, model: str) -> None:
     deltas = [{"role": "assistant", "content": ""}, {"reasoning_content": "Let me "}, {"reasoning_content": "see."}]
     stage.upstream.play(model, said(*deltas, {"content": "Hello"}, {"content": " world"}))
 
@@ -93,7 +93,7 @@ async def test_a_refused_request(stage: Stage, dialect: Dialect, model: str) -> 
 
 
 @in_every_dialect
-async def test_an_error_after_words(stage: Stage, dialect: Dialect, model: str) -> None:
+async def test_an_error_after_text_reaches_the_caller(stage: Stage, dialect: Dialect, model: str) -> None:
     error = {"message": "no more room", "type": "invalid_request_error", "code": "context_length_exceeded"}
     stage.upstream.play(model, events(chunk({"content": "Hel"}), {"error": error}))
 

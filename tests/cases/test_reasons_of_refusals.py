@@ -126,7 +126,7 @@ async def test_an_overflow_of_the_context_is_recognised(stage: Stage, dialect: D
 
 @pytest.mark.parametrize("name", OVERFLOWS)
 @in_every_dialect
-async def test_after_an_overflow_the_next_link_is_asked(stage: Stage, dialect: Dialect, chain: str, name: str) -> None:
+async def test_the_next_link_is_called_after_an_overflow(stage: Stage, dialect: Dialect, chain: str, name: str) -> None:
     stage.upstream.play(chain, OVERFLOWS[name][0])
     stage.upstream.play(chain, said({"content": "Hello"}), provider=OTHER)
 

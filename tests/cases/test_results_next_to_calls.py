@@ -59,7 +59,7 @@ def strict(body: Body) -> Raw:
 
 
 @pytest.mark.parametrize("by", ["previous_response_id", "input"])
-async def test_words_after_a_call_do_not_part_it_from_its_result(stage: Stage, model: str, by: str) -> None:
+async def test_text_after_a_call_does_not_separate_it_from_its_result(stage: Stage, model: str, by: str) -> None:
     stage.upstream.play(model, strict)
     first = (await respond(stage, model, input=[USER], tools=TOOLS)).json()
     again = {"previous_response_id": first["id"], "input": [result(0)]}

@@ -68,7 +68,7 @@ async def test_a_field_that_changes_the_meaning_is_refused_by_name_or_stays_here
         assert reply.status == 200, reply.body
 
 
-async def test_the_fields_that_chat_knows_go_up(stage: Stage, model: str) -> None:
+async def test_fields_that_chat_knows_reach_the_upstream(stage: Stage, model: str) -> None:
     stage.upstream.play(model, said({"content": "Hello"}))
     fields = {"temperature": 0.5, "top_p": 0.9, "prompt_cache_key": "k", "safety_identifier": "s", "user": "u"}
     translated = {"max_output_tokens": 99, "reasoning": {"effort": "low"}, "text": {"verbosity": "low"}}

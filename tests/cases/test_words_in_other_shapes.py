@@ -118,7 +118,7 @@ THOUGHTS: dict[str, tuple[dict[str, Any], ...]] = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 @in_every_dialect
-async def test_the_words_are_the_same_in_every_dialect(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
+async def test_the_text_is_the_same_in_each_dialect(stage: Stage, dialect: Dialect, model: str, name: str) -> None:
     answer, expected = ANSWERS[name]
     stage.upstream.play(model, answer)
 

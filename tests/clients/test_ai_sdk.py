@@ -105,7 +105,7 @@ async def test_a_page_that_is_loaded_again_continues(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_stop_ends_the_upstream_and_keeps_what_was_said(
+async def test_a_stop_ends_the_upstream_and_keeps_the_text_so_far(
     js: Path, system: System, model: str, chat_id: str, version: str
 ) -> None:
     async with ai_page(js, system.url, version) as page:
@@ -211,7 +211,7 @@ async def test_the_hooks_own_stop_leaves_and_stops_nothing(
     assert text_of(await page.do("settle")) == TEXT
 
 
-async def test_an_app_may_send_only_what_is_new(page: AiPage, system: System, model: str, chat_id: str) -> None:
+async def test_an_app_may_send_only_its_new_message(page: AiPage, system: System, model: str, chat_id: str) -> None:
     await page.do("open", id=chat_id, body={"model": model}, news=True)
     for text in ("First.", "Second."):
         await page.do("send", text=script(text=text))
@@ -250,7 +250,7 @@ async def test_a_refusal_is_the_chats_error(page: AiPage, system: System, chat_i
     assert len(refused["messages"]) == 1
 
 
-async def test_a_worker_that_dies_in_mid_answer_is_the_chats_error(
+async def test_a_worker_killed_in_mid_answer_is_an_error_of_the_chat(
     processes: Processes, js: Path, system: System, model: str, chat_id: str
 ) -> None:
     prefix = fresh_prefix()

@@ -234,7 +234,7 @@ async def test_a_repeated_submit_with_the_same_key_is_the_same_job(system: Syste
         ("/v1/chat/completions", 405, "application/json"),
     ],
 )
-async def test_fail_knows_an_error(system: System, path: str, status: int, type_: str) -> None:
+async def test_curls_fail_option_detects_an_error(system: System, path: str, status: int, type_: str) -> None:
     said = await curl("--fail-with-body", system.url + path, *AUTH, "-w", "\n%{http_code} %{content_type}")
 
     body, _, tail = said.output.decode().rpartition("\n")

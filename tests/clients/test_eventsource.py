@@ -115,7 +115,7 @@ async def test_named_events_come_live_with_their_ids_and_exact_data(visitor: Vis
     assert await listener.answers() == [(None, 200)]
 
 
-async def test_after_the_end_its_reconnect_is_answered_204_and_it_stops(visitor: Visitor, system: System) -> None:
+async def test_a_reconnect_after_the_end_gets_204_and_stops(visitor: Visitor, system: System) -> None:
     listener = Listener((await visitor.open(system.url)).page)
     job = await submit(system, text=TEXT)
 
@@ -128,7 +128,7 @@ async def test_after_the_end_its_reconnect_is_answered_204_and_it_stops(visitor:
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
-async def test_after_the_gateways_death_it_continues_from_its_last_event(
+async def test_a_reader_continues_from_its_last_event_after_its_gateway_ended(
     visitor: Visitor, gateway: Running, system: System, how: str
 ) -> None:
     listener = Listener((await visitor.open(gateway.url)).page)

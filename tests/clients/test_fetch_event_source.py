@@ -123,7 +123,7 @@ async def reader_at(visitor: Visitor, url: str, package: Path) -> Reader:
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM"])
-async def test_after_the_gateways_death_it_continues_from_its_last_event(
+async def test_a_reader_continues_from_its_last_event_after_its_gateway_ended(
     visitor: Visitor, gateway: Running, system: System, package: Path, how: str
 ) -> None:
     reader = await reader_at(visitor, gateway.url, package)

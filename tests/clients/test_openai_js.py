@@ -68,7 +68,7 @@ async def test_a_whole_answer_has_text_finish_reason_and_usage(client: OpenAiJs,
 
 
 @pytest.mark.parametrize("script", [{"tokens": 40}, {"text": BREAKS_FRAMES}], ids=["words", "awkward"])
-async def test_a_stream_says_the_same_piece_by_piece(client: OpenAiJs, model: str, script: dict[str, Any]) -> None:
+async def test_a_stream_has_the_same_text_piece_by_piece(client: OpenAiJs, model: str, script: dict[str, Any]) -> None:
     request = streamed(model=model, **script)
 
     headers = await client.open(CREATE, {**request, "stream_options": {"include_usage": True}})
@@ -111,7 +111,7 @@ async def test_the_stream_helper_puts_tool_calls_together(client: OpenAiJs, mode
 # --- Responses
 
 
-async def test_a_whole_response_is_what_is_retrieved_later(client: OpenAiJs, model: str) -> None:
+async def test_a_response_retrieved_later_is_the_same(client: OpenAiJs, model: str) -> None:
     response = await client.call("responses.create", asked(model=model, tokens=20))
 
     assert (response["status"], response["output_text"]) == ("completed", expected_text(ask(model=model, tokens=20)))
@@ -208,7 +208,7 @@ async def test_a_deleted_response_is_not_found(client: OpenAiJs, model: str) -> 
     assert (raised.value.kind, raised.value.code) == ("NotFoundError", "response_not_found")
 
 
-async def test_all_pages_of_a_list_are_read(client: OpenAiJs) -> None:
+async def test_the_client_reads_each_page_of_a_list(client: OpenAiJs) -> None:
     listed = await client.call("models.list")
 
     assert [model["id"] for model in listed["data"]] == ["scripted"]
@@ -301,7 +301,7 @@ async def test_a_failure_in_mid_answer_is_thrown_while_iterating_and_by_the_help
         assert (error.kind, error.status, error.code) == ("APIError", None, "provider_truncated")
 
 
-async def test_a_gateway_that_dies_is_a_fault_and_never_the_end_of_an_answer(
+async def test_a_killed_gateway_is_an_error_and_never_the_end_of_an_answer(
     processes: Processes, main_prefix: str, client: OpenAiJs, system: System, model: str
 ) -> None:
     gateway = await processes.gateway(key_prefix=main_prefix)

@@ -81,7 +81,7 @@ async def test_a_whole_response_has_text_status_and_usage(sdk: Sdk, model: str) 
     assert (await sdk.retrieve(response.id)).to_dict() == response.to_dict()
 
 
-async def test_a_stream_says_the_same_piece_by_piece(sdk: Sdk, model: str) -> None:
+async def test_a_stream_has_the_same_text_piece_by_piece(sdk: Sdk, model: str) -> None:
     async with sdk.responding(**asked(model=model, tokens=40)) as stream:
         events = await stream.rest()
 
@@ -206,7 +206,7 @@ async def test_the_helper_resumes_a_background_response(sdk: Sdk, model: str) ->
     assert response.output_text == expected_text(ask(model=model, tokens=20))
 
 
-async def test_any_gateway_continues_and_a_gateway_that_dies_is_a_fault(
+async def test_a_killed_gateway_is_an_error_and_another_gateway_continues(
     processes: Processes, main_prefix: str, sdk: Sdk, system: System, model: str
 ) -> None:
     gateway = await processes.gateway(key_prefix=main_prefix)

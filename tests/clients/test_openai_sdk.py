@@ -37,7 +37,7 @@ async def test_a_whole_answer_has_text_model_finish_reason_and_usage(sdk: Sdk, m
     assert completion.usage.total_tokens == completion.usage.prompt_tokens + 40
 
 
-async def test_a_stream_says_the_same_piece_by_piece_under_one_head(sdk: Sdk, model: str) -> None:
+async def test_a_stream_has_the_same_text_piece_by_piece_under_one_head(sdk: Sdk, model: str) -> None:
     request = ask(model=model, tokens=40)
 
     chunks = await sdk.chunks(**request)
@@ -169,7 +169,7 @@ async def test_two_choices_are_kept_apart(sdk: Sdk, model: str) -> None:
 
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
-async def test_an_answer_that_reached_its_limit_says_so(sdk: Sdk, model: str, limit: str) -> None:
+async def test_the_finish_reason_of_an_answer_at_its_limit_is_length(sdk: Sdk, model: str, limit: str) -> None:
     request = {**ask(model=model, tokens=30), limit: 4}
 
     whole, chunks = await asyncio.gather(sdk.create(**request), sdk.chunks(**request))
@@ -271,7 +271,7 @@ async def test_the_same_idempotency_key_is_the_same_job(sdk: Sdk, system: System
     assert raised.value.code == "idempotency_conflict"
 
 
-async def test_a_caller_that_leaves_takes_nothing_from_another_of_the_same_job(
+async def test_a_disconnect_takes_nothing_from_another_caller_of_the_same_job(
     sdk: Sdk, system: System, model: str
 ) -> None:
     script = ask(model=model, text="one two three four five six", rate=5)
@@ -286,7 +286,7 @@ async def test_a_caller_that_leaves_takes_nothing_from_another_of_the_same_job(
     assert finish_of(chunks) == ["stop"]
 
 
-async def test_a_stream_that_was_left_is_taken_up_where_it_was(system: System, model: str) -> None:
+async def test_a_disconnected_stream_continues_at_its_last_chunk(system: System, model: str) -> None:
     request = ask(model=model, text="one two three four", fault="stall", after=2, stall_s=1.0)
     stays = {"X-Tailrace-On-Disconnect": "continue"}
     async with client_of("AsyncOpenAI", system) as sdk:

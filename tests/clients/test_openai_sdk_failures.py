@@ -85,7 +85,7 @@ async def test_a_field_that_the_upstream_refuses_is_named_too(sdk: Sdk, model: s
         assert (raised.value.code, raised.value.param) == ("invalid_request", "temperature")
 
 
-async def test_a_prompt_that_is_too_long_for_the_model_says_so_by_its_code(sdk: Sdk, model: str) -> None:
+async def test_a_prompt_that_is_too_long_for_the_model_has_its_own_error_code(sdk: Sdk, model: str) -> None:
     with pytest.raises(openai.BadRequestError) as raised:
         await sdk.create(**ask(model=model, fault="refuse", code="context_length_exceeded"))
 
@@ -244,7 +244,7 @@ async def test_a_cancelled_answer_raises_while_iterating(
     await hasty.upstream.until_closed(model)
 
 
-async def test_a_gateway_that_dies_is_a_fault_and_never_the_end_of_an_answer(
+async def test_a_killed_gateway_is_an_error_and_never_the_end_of_an_answer(
     processes: Processes, main_prefix: str, system: System, kind: str, model: str
 ) -> None:
     gateway = await processes.gateway(key_prefix=main_prefix)

@@ -101,7 +101,7 @@ async def test_the_key_leaves_the_address_bar_and_is_remembered(visitor: Visitor
 
 
 @pytest.mark.parametrize("key", ["", "sk-mallory", "schlüssel …"], ids=["none", "wrong", "not even a header"])
-async def test_without_a_key_that_works_the_page_asks_for_one(visitor: Visitor, system: System, key: str) -> None:
+async def test_the_page_asks_for_a_key_if_it_has_no_valid_one(visitor: Visitor, system: System, key: str) -> None:
     tab = await visitor.chat(system.url, key)
     await expect(tab.key_prompt).to_be_visible()
     await expect(tab.send).to_be_hidden()
@@ -115,7 +115,7 @@ async def test_without_a_key_that_works_the_page_asks_for_one(visitor: Visitor, 
     visitor.forgive(REFUSED)
 
 
-async def test_an_address_with_another_key_changes_nothing_before_its_reader_says_so(
+async def test_an_address_with_another_key_changes_nothing_before_a_confirmation(
     visitor: Visitor, system: System
 ) -> None:
     tab = await visitor.chat(system.url)
@@ -260,7 +260,7 @@ async def test_a_tab_closed_in_mid_answer_is_opened_again_and_nothing_is_lost(vi
     await assert_whole(again)
 
 
-async def test_a_tab_opened_after_the_end_shows_what_came_meanwhile(
+async def test_a_tab_opened_after_the_end_shows_the_whole_answer(
     visitor: Visitor, gateway: Running, model: str, upstream: ObservedUpstream
 ) -> None:
     tab = await half_way(visitor, gateway.url, stall_s=0.5)
@@ -379,7 +379,7 @@ async def test_a_question_whose_receipt_is_lost_is_the_same_job_when_it_is_sent_
     visitor.forgive(LOST)
 
 
-async def test_a_worker_that_dies_is_replaced_and_the_answer_starts_over(
+async def test_the_answer_of_a_killed_worker_starts_over_at_another_one(
     visitor: Visitor, processes: Processes, upstream: ObservedUpstream, model: str
 ) -> None:
     prefix = fresh_prefix()

@@ -78,7 +78,7 @@ async def site(processes: Processes, system: System, main_prefix: str) -> System
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("bash")), reason="needs curl and bash")
-async def test_the_shell_examples_print_what_the_readme_says(site: System) -> None:
+async def test_the_shell_examples_print_the_output_in_the_readme(site: System) -> None:
     env = {"TAILRACE": site.url, "KEY": KEY}
     named: set[str] = set()
     printed: list[bytes] = []

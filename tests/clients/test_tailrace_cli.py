@@ -44,13 +44,13 @@ async def test_a_prompt_comes_from_stdin(tailrace: Tailrace, model: str, argumen
     assert ended == Ended(0, "from stdin\n", "")
 
 
-async def test_the_words_of_a_prompt_need_no_quotes(tailrace: Tailrace, model: str) -> None:
+async def test_a_prompt_of_several_words_needs_no_quotes(tailrace: Tailrace, model: str) -> None:
     ended = await tailrace("submit", "--model", model, "Name", "three", "rivers.")
 
     assert ended.output == answer("Name three rivers.")
 
 
-async def test_the_request_has_what_the_options_say(tailrace: Tailrace, system: System, model: str) -> None:
+async def test_the_request_has_the_values_of_the_options(tailrace: Tailrace, system: System, model: str) -> None:
     options = ("--system", "Be brief.", "--param", "temperature=0.5", "--param", 'stop=["END"]', "--timeout", "20")
     job_id = await detached(tailrace, "--model", model, *options, script(tokens=2))
 
@@ -69,7 +69,9 @@ async def test_the_only_model_needs_no_name(processes: Processes, main_prefix: s
     assert len(await system.upstream.requests(model)) == 1
 
 
-async def test_of_several_models_one_must_be_named(processes: Processes, main_prefix: str, system: System) -> None:
+async def test_a_model_must_be_named_if_there_are_several(
+    processes: Processes, main_prefix: str, system: System
+) -> None:
     gateway = await processes.gateway(key_prefix=main_prefix, models=("small", "large"))
 
     ended = await Tailrace(gateway.url)("submit", "Hello?")
@@ -132,7 +134,7 @@ async def test_tool_calls_are_printed_apart_from_the_answer(tailrace: Tailrace, 
     assert '→ weather {"city":' in shown.output
 
 
-async def test_an_answer_that_was_cut_off_says_so(tailrace: Tailrace, model: str) -> None:
+async def test_a_notice_says_that_the_answer_was_cut_off(tailrace: Tailrace, model: str) -> None:
     ended = await tailrace("submit", "--model", model, script(text="one two", finish_reason="length"))
 
     assert (ended.status, ended.output) == (0, "one two\n")

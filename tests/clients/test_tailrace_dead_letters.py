@@ -67,9 +67,7 @@ async def test_dead_letters_are_requeued_by_name_and_again_as_the_same(
     assert (await tailrace("tail", requeued["requeued_as"])).status == ExitStatus.FAILED
 
 
-async def test_dead_letters_are_requeued_and_deleted_by_what_they_are(
-    tailrace: Tailrace, root: Tailrace, model: str
-) -> None:
+async def test_dead_letters_are_requeued_and_deleted_by_filters(tailrace: Tailrace, root: Tailrace, model: str) -> None:
     jobs = {await refused(tailrace, model) for _ in range(2)}
     await listed(root, model, count=2)
 

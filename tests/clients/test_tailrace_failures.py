@@ -40,7 +40,7 @@ async def test_a_gateway_that_is_killed_in_mid_answer_is_waited_for(
     assert (as_it_came.status, as_it_came.output) == (0, answer(prompt))
 
 
-async def test_a_gateway_that_stays_away_is_given_up_and_the_sentence_says_so(
+async def test_the_command_gives_up_a_gateway_that_stays_away_and_says_so(
     processes: Processes, main_prefix: str, system: System, model: str
 ) -> None:
     gateway = await processes.gateway(key_prefix=main_prefix)
@@ -111,7 +111,7 @@ async def test_an_answer_that_a_killed_worker_began_is_taken_back_wherever_it_ca
     assert (erased.status, reported.status) == (0, 0)
 
 
-async def test_a_job_that_a_killed_redis_forgot_is_submitted_again(
+async def test_a_job_that_a_killed_redis_lost_is_submitted_again(
     processes: Processes, upstream: ObservedUpstream, redis_url: str, model: str
 ) -> None:
     prefix, port = fresh_prefix(), free_port()
@@ -166,7 +166,7 @@ async def test_a_model_that_the_upstream_does_not_know_fails_the_job(tailrace: T
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-async def test_ctrl_c_leaves_and_says_how_to_continue_and_the_job_does(
+async def test_ctrl_c_leaves_the_job_running_and_prints_how_to_continue(
     tailrace: Tailrace, system: System, model: str, terminal: bool
 ) -> None:
     prompt = script(text="one two three", fault="stall", after=2, stall_s=2)
@@ -184,7 +184,7 @@ async def test_ctrl_c_leaves_and_says_how_to_continue_and_the_job_does(
     assert (await tailrace("tail", job_id)).output == answer(prompt)
 
 
-async def test_ctrl_c_before_the_job_is_known_says_how_to_make_no_second_one() -> None:
+async def test_ctrl_c_before_the_job_is_known_prints_how_to_avoid_a_second_job() -> None:
     arguments = ("submit", "--patience", "30", "--model", "small", "Hello?")
     async with Tailrace(f"http://127.0.0.1:{free_port()}").running(*arguments, terminal=True) as command:
         await command.until("Trying again")

@@ -63,7 +63,7 @@ async def test_all_connections_are_closed_at_the_end(
 
 
 @pytest.mark.parametrize("part", ["gateway", "worker"])
-async def test_a_part_without_an_address_says_which_setting_it_needs(settings: Settings, part: str) -> None:
+async def test_the_error_of_a_part_without_an_address_names_the_setting(settings: Settings, part: str) -> None:
     with pytest.raises(StartupError, match=f"TAILRACE_REDIS_URL is not set; .* a {part} does not."):
         async with open_backend(at(settings, None), Metrics(), part):
             pass

@@ -43,7 +43,7 @@ async def test_not_more_are_published_than_the_bound_and_then_more_may_exist(cor
     assert (len(models), complete) == (MODELS, False)
 
 
-async def test_models_of_a_fleet_that_is_gone_are_forgotten(core: Core) -> None:
+async def test_the_models_of_a_stopped_fleet_expire(core: Core) -> None:
     await ModelCatalog(core.client, core.keys).publish(ModelListing(("a",)))
 
     assert 0 < await core.client.ttl(core.keys.models) <= 3600

@@ -55,7 +55,7 @@ async def test_a_claim_excludes_other_processes_and_not_its_own(core: Core) -> N
     assert isinstance(await first.claim(job_id), Claimed)
 
 
-async def test_of_claims_at_once_one_is_granted(core: Core) -> None:
+async def test_one_of_many_concurrent_claims_is_granted(core: Core) -> None:
     job_id = await ended(core)
 
     answers = await asyncio.gather(*(completions_of(core).claim(job_id) for _ in range(10)))

@@ -36,7 +36,7 @@ async def test_a_job_that_has_begun_may_answer_and_is_not_the_last_one_yet(chats
     assert await chats.load(*CHAT) == Conversation(None, [], ["one"])
 
 
-async def test_a_job_that_is_recorded_answers_and_has_what_was_said(chats: Conversations) -> None:
+async def test_a_recorded_job_answers_and_has_the_messages(chats: Conversations) -> None:
     await answered(chats, "one")
 
     assert await chats.load(*CHAT) == Conversation("one", [("u1", 1)], ["one"])
@@ -49,7 +49,7 @@ async def test_the_next_one_supersedes_it(chats: Conversations) -> None:
     assert (await chats.load(*CHAT)).active == ["two"]
 
 
-async def test_of_two_tabs_that_send_at_once_the_last_one_answers(chats: Conversations) -> None:
+async def test_the_last_of_two_concurrent_tabs_is_answered(chats: Conversations) -> None:
     assert await chats.begin(*CHAT, "one", last=None, whole=True, timeout_s=TIMEOUT_S) == []
     assert await chats.begin(*CHAT, "two", last=None, whole=True, timeout_s=TIMEOUT_S) == ["one"]
 
@@ -58,7 +58,7 @@ async def test_of_two_tabs_that_send_at_once_the_last_one_answers(chats: Convers
     assert (await chats.load(*CHAT)).active == ["two"]
 
 
-async def test_while_one_is_on_its_way_in_the_former_one_answers_too(chats: Conversations) -> None:
+async def test_the_former_job_is_active_while_the_next_one_is_begun(chats: Conversations) -> None:
     await answered(chats, "one")
     await chats.begin(*CHAT, "two", last=None, whole=True, timeout_s=TIMEOUT_S)
 
@@ -81,7 +81,7 @@ async def test_a_stop_finds_the_job_that_answers(chats: Conversations) -> None:
     assert await chats.load(*CHAT) == Conversation("one", [("u1", 1)], [])
 
 
-async def test_a_stop_finds_a_job_that_is_on_its_way_in(chats: Conversations) -> None:
+async def test_a_stop_finds_a_job_that_is_not_yet_recorded(chats: Conversations) -> None:
     await answered(chats, "one")
     await chats.begin(*CHAT, "two", last=None, whole=True, timeout_s=TIMEOUT_S)
 
@@ -97,7 +97,7 @@ async def test_a_stop_for_another_answer_stops_nothing(chats: Conversations) -> 
     assert await chats.stop(*CHAT, "one") == ["one"]
 
 
-async def test_a_job_that_was_never_admitted_leaves_what_was(chats: Conversations) -> None:
+async def test_a_job_that_was_never_admitted_changes_nothing(chats: Conversations) -> None:
     await answered(chats, "one")
     await chats.begin(*CHAT, "refused", last=None, whole=True, timeout_s=TIMEOUT_S)
 

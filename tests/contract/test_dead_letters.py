@@ -177,7 +177,7 @@ async def test_a_page_continues_after_a_dismissed_dead_letter(core: Core) -> Non
     assert [each.job_id for each in rest] == jobs[1:]
 
 
-async def test_of_more_than_are_kept_the_oldest_go_and_their_jobs_with_them(core: Core) -> None:
+async def test_the_oldest_dead_letters_over_the_bound_are_removed_with_their_jobs(core: Core) -> None:
     now = (await core.job(await failed(core))).ended_ms
     jobs = [await failed(core) for _ in range(MOST_DEAD_LETTERS + 2)]
     old_ms = int((RETENTION_S + 1) * 1000)
@@ -203,7 +203,7 @@ async def test_a_dead_letter_over_the_bound_stays_an_ordinary_job(core: Core) ->
     assert all(each <= RETENTION_S for each in await kept_s(core, jobs[-1]))
 
 
-async def test_those_whose_time_is_over_go_with_the_next(core: Core) -> None:
+async def test_adding_a_dead_letter_removes_expired_ones(core: Core) -> None:
     old, next_one = await dead_letter(core), await failed(core)
     over = (await core.job(old)).ended_ms - int(DEAD_LETTER_RETENTION_S * 1000)
     for key in (core.keys.dead_letters, core.keys.open_dead_letters):

@@ -87,7 +87,7 @@ async def test_stored_data_is_there_after_a_stop_and_a_start(folder: Path) -> No
         assert await redis.get("kept") == b"yes"
 
 
-async def test_after_its_death_it_starts_again_at_the_same_url_with_what_it_knew(folder: Path) -> None:
+async def test_a_killed_server_starts_again_at_the_same_url_with_its_data(folder: Path) -> None:
     async with running_valkey(folder) as valkey:
         url = valkey.url
         async with Redis.from_url(url) as redis:
@@ -162,7 +162,7 @@ async def test_a_process_that_only_has_an_old_servers_id_is_left_alone(
         assert await bystander.wait() == -signal.SIGTERM
 
 
-async def test_a_server_that_cannot_start_says_why_and_gives_the_folder_back(folder: Path) -> None:
+async def test_a_server_that_cannot_start_reports_the_cause_and_releases_the_folder(folder: Path) -> None:
     async with running_valkey(folder):
         pass
     aof = next((folder / "appendonlydir").glob("*.manifest"))
@@ -180,7 +180,7 @@ def everything_in(folder: Path) -> list[Path]:
     return [folder, *folder.rglob("*")]
 
 
-async def test_all_files_are_for_their_owner_only_also_those_that_were_not(folder: Path) -> None:
+async def test_each_file_is_made_readable_by_its_owner_only(folder: Path) -> None:
     async with running_valkey(folder):
         pass
     for path in everything_in(folder):

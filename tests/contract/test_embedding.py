@@ -82,7 +82,7 @@ def code(ending: Ending | None) -> str:
     return found
 
 
-async def test_it_counts_what_was_embedded(core: Core) -> None:
+async def test_a_metric_counts_the_embedded_inputs(core: Core) -> None:
     metrics = Metrics()
 
     ending = await run(embedding(core, await begun(core), metrics=metrics))
@@ -126,7 +126,7 @@ async def test_a_write_that_redis_lost_before_the_end_is_noticed_at_the_end(core
     assert first.stopped == "behind"
 
 
-async def test_a_batch_behind_what_redis_forgot_ends_the_execution(core: Core) -> None:
+async def test_a_batch_behind_a_lost_write_ends_the_execution(core: Core) -> None:
     execution = await begun(core)
     await core.client.hset(core.keys.job(execution.job_id).record, "seq", "0")  # type: ignore[misc]
     forgotten = embedding(core, execution)

@@ -158,7 +158,7 @@ async def test_a_job_that_never_began_ends_with_nothing(core: Core) -> None:
     assert event.json() == {**event.json(), "usage": None, "events": 2, "sha256": EMPTY_SHA256}
 
 
-async def test_a_job_that_is_ended_in_its_workers_place_keeps_what_it_showed(core: Core) -> None:
+async def test_a_job_ended_in_its_workers_place_keeps_its_deltas(core: Core) -> None:
     former = await core.running()
     await core.append(frames_of(former, 2, "a", "b"), frames_of(former, 4, "c"))
     execution = await core.take_over(former.job_id)
@@ -172,7 +172,7 @@ async def test_a_job_that_is_ended_in_its_workers_place_keeps_what_it_showed(cor
     assert event.json()["usage"] == Usage(7, 3, "partial").as_dict()
 
 
-async def test_a_cancelled_execution_ends_right_after_what_it_logged(core: Core) -> None:
+async def test_a_cancelled_execution_ends_right_after_its_last_logged_event(core: Core) -> None:
     execution = await core.running()
     await core.append(frames_of(execution, 2, "a"))
     await core.cancel(execution.job_id)
@@ -197,7 +197,7 @@ async def test_rolled_back_deltas_are_not_in_the_digest(core: Core) -> None:
     assert (digest.deltas, digest.sha256, latest) == (1, sha256_of("right"), EventId(2, 3))
 
 
-async def test_events_that_only_a_newer_version_knows_count_and_the_job_ends_as_it_should(core: Core) -> None:
+async def test_events_of_a_newer_version_are_counted_at_the_end_of_a_job(core: Core) -> None:
     execution = await core.running()
     news = b"event: thought\ndata: {}\nid: 1-3\n\n"
     answers = await core.append(
@@ -352,7 +352,7 @@ def failing(error: Exception, *, times: int) -> Callable[[], Awaitable[str]]:
 @pytest.mark.parametrize(
     ("error", "saved"), [(Cancelled.because("abandoned"), 98), (LOST, None)], ids=["abandoned", ""]
 )
-async def test_only_an_abandoned_job_says_what_it_would_still_have_cost(
+async def test_only_the_outcome_of_an_abandoned_job_estimates_the_saved_tokens(
     core: Core, error: TailraceError, saved: int | None
 ) -> None:
     execution = await core.running(request=b'{"model":"m","messages":[],"max_tokens":100}')
@@ -364,7 +364,7 @@ async def test_only_an_abandoned_job_says_what_it_would_still_have_cost(
     assert (await core.job(execution.job_id)).outcome.get("tokens_saved") == saved
 
 
-async def test_an_abandoned_job_whose_request_is_gone_claims_nothing(core: Core) -> None:
+async def test_an_abandoned_job_without_a_request_estimates_no_saved_tokens(core: Core) -> None:
     execution = await core.running()
     await core.cancel(execution.job_id)
     await core.client.delete(core.keys.job(execution.job_id).request)

@@ -68,7 +68,7 @@ async def test_a_late_begin_changes_nothing_of_an_execution_that_began_meanwhile
     assert (await core.job(job_id)).attempts == 1
 
 
-async def test_a_later_execution_first_takes_back_what_the_former_one_showed(core: Core) -> None:
+async def test_a_later_execution_first_rolls_back_the_former_one(core: Core) -> None:
     former = await core.running("w.1")
     await core.append(frames_of(former, 2, "a", "b"))
     started_ms = (await core.job(former.job_id)).started_ms
@@ -95,7 +95,7 @@ async def test_rollback_and_started_are_one_entry(core: Core) -> None:
     assert [entry[0] for entry in entries] == [b"0-1", b"1-1", b"2-2"]
 
 
-async def test_an_epoch_that_a_killed_server_forgot_is_never_given_again(core: Core) -> None:
+async def test_an_epoch_that_a_killed_server_lost_is_never_given_again(core: Core) -> None:
     job_id = await core.queued()
     forgotten = await core.begin(job_id, "w.1")
     await core.age(job_id, by_s=0.2)
@@ -136,7 +136,7 @@ async def test_a_taken_over_job_can_still_be_begun(core: Core) -> None:
     assert await core.story(job_id) == ["0-1 queued", "2-1 rollback", "2-2 started"]
 
 
-async def test_a_job_that_is_gone_can_neither_begin_nor_be_taken_over(core: Core) -> None:
+async def test_a_missing_job_can_neither_begin_nor_be_taken_over(core: Core) -> None:
     job_id = fresh_job_id()
 
     assert await refused(core, job_id) == "missing"
@@ -220,7 +220,9 @@ async def test_a_beat_returns_for_each_execution_whether_it_may_continue(core: C
 
 
 @pytest.mark.parametrize("on_disconnect", OnDisconnect)
-async def test_a_job_knows_when_it_is_given_up_if_no_viewer_comes(core: Core, on_disconnect: OnDisconnect) -> None:
+async def test_a_job_record_has_the_time_at_which_it_is_given_up_without_viewers(
+    core: Core, on_disconnect: OnDisconnect
+) -> None:
     job = await core.job(await core.queued(abandonment=Abandonment(on_disconnect, 5.0, 1.0)))
 
     assert job.abandon_ms - job.created_ms == 5_000
@@ -340,7 +342,7 @@ async def test_a_running_job_can_not_be_finished_as_something_that_does_not_foll
     assert (await core.job(execution.job_id)).status is State.RUNNING
 
 
-async def test_a_job_that_is_gone_can_not_be_finished(core: Core) -> None:
+async def test_a_missing_job_can_not_be_finished(core: Core) -> None:
     execution = Execution(fresh_job_id(), 1, WORKER, 1, 1, 1, 1)
 
     assert await core.finish(execution, State.FAILED, seq=2) == "missing"

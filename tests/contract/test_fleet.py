@@ -46,7 +46,7 @@ async def test_two_processes_never_share_a_name_though_host_and_process_id_are_t
     assert one.process.startswith("worker-")
 
 
-async def test_a_process_that_is_silent_for_so_long_is_gone(core: Core) -> None:
+async def test_a_silent_process_expires(core: Core) -> None:
     await Fleet(core.client, core.keys, keep_s=0.05).publish("worker-dead", {})
     await Fleet(core.client, core.keys).publish("worker-alive", {})
     async with asyncio.timeout(TIMEOUT_S):
@@ -100,7 +100,7 @@ async def test_publishing_continues_after_an_outage(own_core: Core, own_valkey: 
     assert len(await reported(own_core)) == 1
 
 
-async def test_the_last_words_are_published(core: Core) -> None:
+async def test_the_last_metrics_of_a_process_are_published(core: Core) -> None:
     await publisher_of(core, Metrics()).last_words()
 
     assert len(await reported(core)) == 1

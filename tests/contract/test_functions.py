@@ -69,7 +69,7 @@ def expected(state: State, action: Action) -> State | None:
 
 
 @pytest.mark.parametrize(("state", "action"), list(itertools.product(State, Action)))
-async def test_redis_allows_exactly_what_the_lifecycle_allows(core: Core, state: State, action: Action) -> None:
+async def test_redis_allows_exactly_the_actions_of_the_lifecycle(core: Core, state: State, action: Action) -> None:
     job_id = await job_in(core, state)
     before = await core.log_bytes(job_id)
 
@@ -82,7 +82,7 @@ async def test_redis_allows_exactly_what_the_lifecycle_allows(core: Core, state:
 
 
 @pytest.mark.parametrize("state", State)
-async def test_any_job_that_has_not_ended_can_be_taken_over_and_stays_what_it_is(core: Core, state: State) -> None:
+async def test_each_job_that_has_not_ended_can_be_taken_over_and_keeps_its_status(core: Core, state: State) -> None:
     job_id = await job_in(core, state)
     before = await core.log_bytes(job_id)
 
@@ -122,7 +122,7 @@ async def test_a_job_whose_record_lacks_fields_can_be_ended(core: Core) -> None:
     assert await finish(core, job_id, State.FAILED) == Written()
 
 
-def test_the_table_above_knows_every_way_to_end() -> None:
+def test_the_table_above_contains_each_end() -> None:
     assert {ENDINGS[action] for _, action in TRANSITIONS if action in ENDINGS} == TERMINAL
 
 
@@ -160,7 +160,7 @@ async def test_each_functions_name_ends_in_the_hash_of_the_source(core: Core) ->
     assert another_version().version != LIBRARY.version
 
 
-async def test_only_what_takes_in_more_work_is_refused_when_memory_is_short(core: Core) -> None:
+async def test_only_functions_that_take_in_more_work_are_refused_when_memory_is_short(core: Core) -> None:
     flags = await library(core)
 
     refused = {name for name, of in flags.items() if not of & {b"allow-oom", b"no-writes"}}

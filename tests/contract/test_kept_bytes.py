@@ -72,7 +72,7 @@ async def test_a_job_too_many_is_refused_by_name_and_stores_nothing(core: Core) 
     assert (await store.create(make_spec(request=b"x" * 9 * STEP, tenant="bob"), 1, bounds=bounds)).new
 
 
-async def test_of_many_jobs_at_once_exactly_as_many_get_in_as_may(core: Core) -> None:
+async def test_exactly_the_allowed_number_of_concurrent_jobs_is_created(core: Core) -> None:
     """Fill the bound: each job counts with one step; new ones may fill nine tenths of ten."""
     bounds = TenantBounds(bytes=10 * STEP)
     answers = await asyncio.gather(
@@ -108,7 +108,7 @@ async def test_a_job_that_has_not_ended_counts_with_the_next_whole_step(core: Co
 
 
 @pytest.mark.parametrize("status", [State.COMPLETED, State.FAILED])
-async def test_a_job_that_has_ended_counts_with_what_it_keeps(core: Core, status: State) -> None:
+async def test_an_ended_job_counts_with_its_kept_bytes(core: Core, status: State) -> None:
     execution = await core.running(request=BIG)
     await core.append(frames_of(execution, execution.seq + 1, "x" * 50_000))
 
@@ -203,7 +203,7 @@ async def test_a_job_that_outlives_its_expected_time_is_still_counted(core: Core
     assert again_at is not None and again_at > await core.store.time_ms() + 1_000_000  # not with each new job
 
 
-async def test_a_cancelled_job_counts_with_what_it_keeps(core: Core) -> None:
+async def test_a_cancelled_job_counts_with_its_kept_bytes(core: Core) -> None:
     job_id = await core.queued(request=BIG)
     assert await core.cancel(job_id) == "cancelled"
 
@@ -233,7 +233,7 @@ async def test_the_request_of_a_job_that_never_began_is_shortened_when_it_is_can
     assert await counted(core) < JOB + KIB
 
 
-async def test_a_dismissed_letter_is_gone_when_other_jobs_are(core: Core) -> None:
+async def test_a_dismissed_dead_letter_expires_like_other_jobs(core: Core) -> None:
     execution = await core.running()
     await core.finish(execution, State.FAILED)
     await core.dead_letters.add(execution.job_id)
@@ -250,7 +250,7 @@ async def last(core: Core) -> float:
     return float(at)
 
 
-async def test_a_tenants_count_lives_as_long_as_what_it_counts(core: Core) -> None:
+async def test_a_tenants_count_lives_as_long_as_its_jobs(core: Core) -> None:
     await ended(core)
     base = core.keys.kept_bytes("alice")
     for key in (f"{base}:sizes", f"{base}:until"):
@@ -270,7 +270,7 @@ async def test_a_job_of_a_version_that_counted_nothing_continues(core: Core) -> 
 # Conversations.
 
 
-async def test_a_conversation_counts_until_it_is_gone(core: Core) -> None:
+async def test_a_conversation_counts_until_it_expires(core: Core) -> None:
     chats = Conversations(core.client, core.keys, retention_s=RETENTION_S)
     await chats.begin("alice", "c", "one", last=None, whole=True, timeout_s=1.0)
     begun = await counted(core)

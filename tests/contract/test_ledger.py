@@ -68,7 +68,7 @@ async def test_one_job_too_many_is_refused_by_name_and_stores_nothing(core: Core
     assert not (await admit(core, make_spec(tenant="bob"), waiting=2)).existing
 
 
-async def test_of_many_requests_at_once_exactly_as_many_get_in_as_may(core: Core) -> None:
+async def test_exactly_the_allowed_number_of_concurrent_requests_is_admitted(core: Core) -> None:
     answers = await asyncio.gather(*(admit(core, make_spec(), waiting=7) for _ in range(25)), return_exceptions=True)
 
     assert sum(isinstance(each, Admitted) for each in answers) == 7
@@ -176,7 +176,7 @@ async def test_a_job_that_was_passed_over_in_one_lane_is_woken_by_an_end_in_anot
     assert await take(core) == held
 
 
-async def test_of_jobs_that_were_passed_over_that_of_the_lane_asked_first_is_next(core: Core) -> None:
+async def test_the_next_of_the_passed_over_jobs_is_that_of_the_first_requested_lane(core: Core) -> None:
     running, low, high = [await enqueue(core, bounds={"running": 1}, lane=lane) for lane in ("low", "low", "high")]
     assert [await take(core, lanes=lanes) for lanes in (("low",), ("low", "high"))] == [running, None]
 

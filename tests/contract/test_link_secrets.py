@@ -61,7 +61,7 @@ async def test_links_of_a_former_and_of_another_secret_are_good_at_every_gateway
     assert first.token(job_id, CALLER) == second.token(job_id, CALLER) == third.token(job_id, CALLER) != former
 
 
-async def test_a_new_gateway_waits_for_what_the_others_will_have_noticed(core: Core) -> None:
+async def test_a_new_gateway_waits_until_the_others_have_noticed_its_secret(core: Core) -> None:
     first, job_id = await sharing(core), fresh_job_id()
     await core.client.delete(core.keys.secret)
     links = SharedLinks(secrets_on(core), SystemClock(), [CALLER.generation], settle_s=0.2)

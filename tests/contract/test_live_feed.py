@@ -138,7 +138,7 @@ async def test_channels_asked_for_before_there_is_a_connection_are_confirmed_onc
     assert sorted(ear.confirmed) == ["a", "b"]
 
 
-async def test_a_feed_without_channels_knows_that_it_is_connected(ear: Ear) -> None:
+async def test_a_feed_without_channels_detects_its_connection(ear: Ear) -> None:
     await ear.until(lambda: not ear.lost())
 
 
@@ -183,7 +183,7 @@ async def test_a_channel_unsubscribed_before_its_confirmation_is_not_confirmed(
     assert ear.confirmed == ["other", "b"]
 
 
-async def test_every_quick_change_of_mind_ends_as_it_was_meant(ear: Ear, own_core: Core) -> None:
+async def test_the_last_of_several_quick_subscriptions_and_cancellations_holds(ear: Ear, own_core: Core) -> None:
     for _ in range(50):
         ear.feed.subscribe("a")
         await asyncio.sleep(0)
@@ -213,7 +213,7 @@ async def test_thousands_of_channels_share_one_connection(ear: Ear, own_core: Co
 # Losses.
 
 
-async def test_after_a_lost_connection_every_channel_is_confirmed_again(ear: Ear, own_core: Core) -> None:
+async def test_each_channel_is_confirmed_again_after_a_lost_connection(ear: Ear, own_core: Core) -> None:
     await ear.subscribe("a", "b", "c")
     ear.feed.unsubscribe("c")
     with captured_logs() as logs:
@@ -289,7 +289,7 @@ async def test_the_watchdog_leaves_a_quiet_connection_alone(own_valkey: Embedded
     assert ear.confirmed == ["a"]
 
 
-async def test_a_server_that_accepts_and_then_says_nothing_is_left_for_another_try(
+async def test_a_server_that_accepts_without_answering_is_tried_again(
     own_valkey: EmbeddedValkey,
 ) -> None:
     url = urlsplit(own_valkey.url)

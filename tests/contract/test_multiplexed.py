@@ -143,9 +143,7 @@ async def test_no_caller_of_a_batch_gets_the_answer_of_another(client: Client, r
     assert rogue.connections == 3  # two tries
 
 
-async def test_a_second_answer_that_comes_later_never_goes_to_the_next_caller(
-    client: Client, rogue: RogueRedis
-) -> None:
+async def test_a_late_second_answer_never_goes_to_the_next_caller(client: Client, rogue: RogueRedis) -> None:
     assert await client.get("later:a") == b"later:a"
 
     assert await outcomes(map(client.get, ("b", "c"))) == [b"b", b"c"]
@@ -255,7 +253,7 @@ async def test_a_frozen_server_is_a_time_out_and_answers_again_when_it_runs(
     assert await own_core.client.get("a") == b"b"
 
 
-async def test_many_callers_of_a_server_that_is_gone_share_one_attempt_to_connect(own_core: Core) -> None:
+async def test_many_callers_of_an_absent_server_share_one_attempt_to_connect(own_core: Core) -> None:
     async with open_client("redis://127.0.0.1:1") as client:
         found = await outcomes(client.get("a") for _ in range(300))
 

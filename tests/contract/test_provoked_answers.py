@@ -88,7 +88,7 @@ async def reported(client: Client, *command: str) -> RedisError:
     return refusal.value
 
 
-async def test_a_part_of_a_cluster_says_what_a_client_has_to_do(tmp_path: Path) -> None:
+async def test_the_refusals_of_a_cluster_node_are_recognized(tmp_path: Path) -> None:
     folders = tmp_path / "one", tmp_path / "two"
     for folder in folders:
         folder.mkdir()

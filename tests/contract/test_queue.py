@@ -136,7 +136,7 @@ async def test_a_claimed_job_at_the_head_does_not_block_those_behind_it(core: Co
     assert (await take(core)).job_id == behind.id
 
 
-async def test_after_an_outage_jobs_that_ran_before_are_left_to_their_workers_for_a_lease(core: Core) -> None:
+async def test_jobs_that_ran_before_an_outage_are_left_to_their_workers_for_a_lease(core: Core) -> None:
     ran, fresh = await enqueue(core), await enqueue(core)
     await move(core, ran.id, -100)
     await core.client.set(ARQ_RETRY + ran.id, 1)
@@ -275,7 +275,7 @@ async def test_a_job_that_is_given_back_is_ready_at_once_and_rings(core: Core) -
     assert (await take(core, "w.2")).job_id == taken.job_id
 
 
-async def test_only_its_owner_gives_a_job_back(core: Core) -> None:
+async def test_only_the_owner_of_a_job_can_give_it_back(core: Core) -> None:
     await enqueue(core)
     taken = await take(core, "w.1")
 
@@ -295,7 +295,7 @@ async def test_a_job_that_ended_meanwhile_does_not_return_by_being_given_back(co
     assert await core.depth(LANE) == 0
 
 
-async def test_of_a_job_that_is_done_the_queue_keeps_nothing(core: Core) -> None:
+async def test_the_queue_keeps_nothing_of_a_completed_job(core: Core) -> None:
     spec = await enqueue(core)
     await take(core)
     await core.client.set(ARQ_RETRY + spec.id, 1)

@@ -41,7 +41,7 @@ async def test_a_released_job_is_due_at_once_and_rings(core: Core) -> None:
     assert (await take(core)).job_id == spec.id
 
 
-async def test_a_waiting_worker_hears_the_release(core: Core) -> None:
+async def test_a_waiting_worker_takes_a_released_job(core: Core) -> None:
     spec = make_spec()
     await admit(core, spec)
     waiting = asyncio.create_task(take_when_due(core, "w.1"))

@@ -41,7 +41,7 @@ async def test_a_job_that_is_due_for_a_check_is_hidden_from_other_reapers(core: 
     assert (await core.queue.due_for_check(hold_s=5, limit=10))[1] == []
 
 
-async def test_reapers_share_what_is_due(core: Core) -> None:
+async def test_reapers_share_the_jobs_that_are_due(core: Core) -> None:
     specs = [await enqueue(core) for _ in range(10)]
     await core.queue.schedule_check([spec.id for spec in specs], 0)
 

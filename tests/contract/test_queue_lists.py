@@ -47,7 +47,7 @@ async def test_jobs_of_one_millisecond_are_each_listed_once(core: Core) -> None:
     assert await core.tenant_lists.listed("alice", after=ids[3], limit=9) == ids[2::-1]
 
 
-async def test_the_list_goes_by_the_ids_whenever_the_jobs_came_in(core: Core) -> None:
+async def test_the_list_is_in_the_order_of_the_ids_and_not_of_admission(core: Core) -> None:
     base = make_spec()
     ids = [new_job_id(created_ms(base.id) - ago_ms, 1) for ago_ms in (30, 0, 50, 10, 40, 20)]
     for job_id in ids:
@@ -89,7 +89,7 @@ async def test_an_empty_lane_has_no_backlog(core: Core) -> None:
     assert await core.queue.backlog([LANE]) == [Backlog(LANE, 0, 0.0)]
 
 
-async def test_a_backlog_is_what_is_due_and_its_age_that_of_the_first(core: Core) -> None:
+async def test_a_backlog_counts_the_due_jobs_and_has_the_age_of_the_oldest(core: Core) -> None:
     specs = [await enqueue(core) for _ in range(3)]
     await move(core, specs[1].id, -60_000)
     (backlog,) = await core.queue.backlog([LANE])

@@ -43,7 +43,7 @@ async def whole(results: Results, job_id: str, size: int, page_bytes: int = 8) -
     return [page async for page in results.pages(job_id, size, page_bytes)]
 
 
-async def test_a_part_its_event_and_how_far_it_goes_are_written_together(core: Core, results: Results) -> None:
+async def test_a_part_its_event_and_its_progress_are_written_together(core: Core, results: Results) -> None:
     execution = await embedding(core)
     job_id = execution.job_id
     async with core.listening(core.keys.channel(job_id)) as received:
@@ -86,9 +86,7 @@ async def test_a_fenced_execution_keeps_nothing(core: Core, results: Results) ->
     assert await whole(results, execution.job_id, 16) == [PART, PART]
 
 
-async def test_nothing_is_kept_of_a_job_that_is_being_cancelled_has_ended_or_is_gone(
-    core: Core, results: Results
-) -> None:
+async def test_no_part_is_written_for_a_cancelling_ended_or_missing_job(core: Core, results: Results) -> None:
     cancelling, ended, gone = [await embedding(core) for _ in range(3)]
     await core.cancel(cancelling.job_id)
     await core.finish(ended, State.COMPLETED)
@@ -97,7 +95,7 @@ async def test_nothing_is_kept_of_a_job_that_is_being_cancelled_has_ended_or_is_
     assert [await keep(results, each, 1) for each in (cancelling, ended, gone)] == ["cancelled", "ended", "missing"]
 
 
-async def test_the_next_execution_continues_behind_what_is_kept_and_takes_nothing_back(
+async def test_the_next_execution_continues_behind_the_kept_parts_without_a_rollback(
     core: Core, results: Results
 ) -> None:
     first = await embedding(core)
@@ -137,7 +135,7 @@ async def test_a_result_goes_with_its_job(core: Core, results: Results) -> None:
     assert await results.page(execution.job_id, 0, 8) == b""
 
 
-async def test_a_result_that_is_shorter_than_it_is_said_to_be_ends_early(core: Core, results: Results) -> None:
+async def test_a_result_shorter_than_its_recorded_size_ends_early(core: Core, results: Results) -> None:
     execution = await embedding(core)
     await keep(results, execution, 1)
 

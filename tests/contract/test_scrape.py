@@ -107,7 +107,7 @@ async def test_a_caller_that_leaves_does_not_cancel_the_scrape_of_others(
     assert fleet.published_count == 2
 
 
-async def test_there_are_two_formats_whatever_version_is_asked_for(scrape: Scrape, fleet: Slow) -> None:
+async def test_a_scrape_makes_two_formats_for_any_requested_version(scrape: Scrape, fleet: Slow) -> None:
     first = [*await asking(scrape, 1), *await asking(scrape, 1, OPENMETRICS)]
     rest = [task for n in range(2, 22) for task in await asking(scrape, 1, OPENMETRICS.replace("1.0.0", f"{n}.0.0"))]
     rest += await asking(scrape, 20, "text/plain;version=1.0.0")

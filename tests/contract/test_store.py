@@ -72,7 +72,7 @@ async def test_metadata_is_kept_and_half_a_character_is_replaced(core: Core) -> 
     assert json.loads(raw) == {"a": "\ufffd", "b": "}"} == (await core.job(job_id)).metadata
 
 
-async def test_a_job_that_is_not_to_be_abandoned_says_so(core: Core) -> None:
+async def test_a_job_that_is_not_abandonable_has_no_time_to_be_given_up(core: Core) -> None:
     assert (await core.job(await core.queued())).abandon_ms == 0
 
 
@@ -105,7 +105,7 @@ async def test_a_record_of_a_newer_version_is_broken(core: Core) -> None:
         await core.store.load(job_id)
 
 
-async def test_many_jobs_are_read_together_gone_and_broken_ones_among_them(core: Core) -> None:
+async def test_many_jobs_are_read_together_with_missing_and_broken_ones(core: Core) -> None:
     first, gone, broken, last = await core.queued(), fresh_job_id(), await core.queued(), await core.queued()
     await set_field(core, broken, status="paused")
 
@@ -177,7 +177,7 @@ async def test_each_cancellation_of_a_running_job_is_sent_to_its_worker(core: Co
     assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started"]
 
 
-async def test_the_first_cancel_says_why_and_when(core: Core) -> None:
+async def test_the_first_cancellation_sets_the_reason_and_the_time(core: Core) -> None:
     execution = await core.running()
     assert await core.store.cancel_state(execution.job_id) == ("cancelled", 0)
 

@@ -123,7 +123,7 @@ async def test_a_feed_that_is_cut_off_without_an_error_is_connected_anew(
     assert metrics.feed_connects.of().value == 2
 
 
-async def test_a_message_that_is_still_on_its_way_does_not_make_the_feed_deaf(
+async def test_a_delayed_message_does_not_count_as_a_deaf_feed(
     settings: Settings, writing: JobSide, forwarder: Forwarder
 ) -> None:
     """Leave the feed alone if a tail overtakes its message, which comes on another connection."""

@@ -44,7 +44,7 @@ async def test_an_answer_requested_again_from_the_start_is_generated_twice() -> 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a socket's reader has not read")
-async def test_it_stops_where_its_reader_stops_and_continues_with_it() -> None:
+async def test_the_upstream_stops_with_its_reader_and_continues_with_it() -> None:
     body = json.dumps({**ask(tokens=TOKENS), "stream": True}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
     async with running_upstream(manner=Manner(ahead=AHEAD)) as upstream:

@@ -93,7 +93,7 @@ async def test_a_frozen_server_and_a_stopped_server_both_count_as_down(
         await own_core.client.ping()
 
 
-async def test_after_a_restart_the_same_client_continues(own_valkey: EmbeddedValkey, own_core: Core) -> None:
+async def test_a_client_continues_after_a_restart_of_its_server(own_valkey: EmbeddedValkey, own_core: Core) -> None:
     await asyncio.gather(*(own_core.client.ping() for _ in range(8)))
     await own_valkey.stop()
     await own_valkey.start()
@@ -146,7 +146,7 @@ async def test_a_client_never_opens_more_connections_than_it_may(own_valkey: Emb
         assert len(await client.client_list()) == 3
 
 
-async def test_each_command_of_a_client_that_is_asked_to_is_timed_whatever_becomes_of_it(redis_url: str) -> None:
+async def test_each_command_of_a_measured_client_is_timed_even_if_it_fails(redis_url: str) -> None:
     latency = Metrics().command.of("queue")
     async with open_client(redis_url, latency=latency) as client:
         await client.ping()

@@ -51,7 +51,7 @@ async def test_an_empty_report_and_an_empty_count_return_nothing(core: Core) -> 
     assert await core.viewers.count([]) == []
 
 
-async def test_a_job_that_is_watched_lives_for_a_lease_and_its_time_alone(core: Core) -> None:
+async def test_a_viewed_job_lives_for_the_lease_and_the_grace_period(core: Core) -> None:
     job_id = await core.queued(abandonment=ABANDONABLE)
 
     left_s = await report(core, "g.1", job_id, 1)
@@ -124,7 +124,7 @@ async def test_a_job_that_continues_anyway_has_viewers_all_the_same(core: Core) 
     assert (await core.job(job_id)).abandon_ms == 0
 
 
-async def test_of_a_job_that_has_ended_or_is_gone_nothing_is_kept(core: Core) -> None:
+async def test_no_viewers_are_kept_of_an_ended_or_missing_job(core: Core) -> None:
     execution = await core.running(abandonment=ABANDONABLE)
     await report(core, "g.1", execution.job_id, 1)
     await core.finish(execution, State.COMPLETED)

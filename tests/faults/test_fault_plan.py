@@ -29,7 +29,7 @@ def test_a_seed_has_the_same_lapses_each_time_and_another_one_others() -> None:
     assert befallen(FaultPlan(1), 500) != befallen(FaultPlan(2), 500)
 
 
-def test_each_kind_comes_as_often_as_any_other_in_about_the_share_that_was_asked_for() -> None:
+def test_each_kind_of_fault_is_equally_frequent_in_about_the_requested_share() -> None:
     found = kinds(befallen(FaultPlan(3, share=0.1), 10_000))
 
     assert set(found) == set(KINDS)

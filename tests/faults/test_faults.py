@@ -156,7 +156,7 @@ def test_an_answer_that_continues_has_no_difference_from_the_truth_either() -> N
     assert (transcript.continued, transcript.rollbacks) == (1, 0)
 
 
-def test_a_gap_forgets_everything_and_the_story_from_its_start_is_whole() -> None:
+def test_a_transcript_is_whole_if_the_log_is_read_from_its_start_after_a_gap() -> None:
     gap = Event(EventType.GAP, None, encode_gap(EventId(1, 2), EventId(0, 1), EventId(0, 1)))
     transcript = read([*whole()[:3], gap, *whole()])
     assert transcript.gaps == 1

@@ -9,7 +9,7 @@ from tests.faults.soak import soak
 
 @pytest.mark.timeout(120)
 @pytest.mark.slow(25, "waits until what was kept has expired")
-async def test_after_retention_there_are_as_many_keys_as_before(tmp_path: Path) -> None:
+async def test_the_number_of_keys_after_the_retention_is_that_of_the_start(tmp_path: Path) -> None:
     found = await soak(tmp_path / "run", 5.0, newcomer=False)
 
     assert found.problems == []

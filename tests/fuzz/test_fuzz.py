@@ -22,7 +22,7 @@ PROBLEM = {"type": "about:blank", "title": "Bad Request", "status": 400, "detail
 PROBLEM_TYPE = ("content-type", "application/problem+json")
 
 
-async def test_nothing_goes_wrong_whatever_is_asked(settings: Settings) -> None:
+async def test_no_invariant_breaks_under_requests_of_any_form(settings: Settings) -> None:
     report = await run(settings.model_copy(update={"retention_s": 2.0}), seed=SEED, requests=REQUESTS)
 
     assert report.problems == []

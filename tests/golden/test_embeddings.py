@@ -50,7 +50,7 @@ def test_the_official_client_reads_the_recorded_result_in_either_encoding() -> N
     assert by_default.usage == in_floats.usage
 
 
-async def test_the_job_is_what_was_recorded(settings: Settings) -> None:
+async def test_the_job_matches_the_recording(settings: Settings) -> None:
     settings = settings.model_copy(update={"drain_s": 0.0})
     first, second = ControlledProvider(), ControlledProvider()
     async with running_system(settings) as system:

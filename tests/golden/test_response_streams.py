@@ -189,7 +189,7 @@ def test_a_stream_ends_with_the_response_as_it_is_retrieved(name: str) -> None:
 
 
 @every_recording
-def test_everything_said_is_of_the_official_clients_types(name: str) -> None:
+def test_each_event_and_response_has_the_official_clients_types(name: str) -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(ResponseEvent)
 
     Response.model_validate(recorded_response(name), strict=True)
@@ -226,7 +226,7 @@ def test_the_official_client_reads_the_response(name: str) -> None:
     assert response.to_dict() == recorded_response(name)
 
 
-def test_the_official_client_raises_what_can_not_be_taken_back() -> None:
+def test_the_official_client_raises_the_error_of_a_late_rollback() -> None:
     with client("late_rollback") as openai, pytest.raises(APIError) as caught:
         list(openai.responses.create(model="fast", input="?", stream=True))
 

@@ -156,7 +156,7 @@ def test_the_table_has_each_route_of_the_gateway_and_no_other() -> None:
     )
 
 
-async def test_without_a_good_key_only_what_is_public_answers(system: System) -> None:
+async def test_only_public_routes_answer_without_a_valid_key(system: System) -> None:
     bare = await ended_job(system)
     stranger = system.client.as_(None)
     wrong = []
@@ -170,7 +170,7 @@ async def test_without_a_good_key_only_what_is_public_answers(system: System) ->
     assert len(await jobs_of(system.client)) == 1, "a stranger's call was carried out"
 
 
-async def test_a_key_may_use_what_is_for_keys(system: System) -> None:
+async def test_any_key_may_use_the_routes_for_keys(system: System) -> None:
     for route in ROUTES:
         if TABLE[route].access is Access.KEY:
             for key in ("sk-alice", "sk-bob", "sk-root"):
@@ -189,7 +189,7 @@ async def test_another_tenants_resource_answers_like_an_unknown_one(system: Syst
                 assert anothers[0] == 404, (route, anothers)
 
 
-async def test_the_owner_may_use_what_is_its_own(system: System) -> None:
+async def test_the_owner_may_use_the_routes_of_its_resources(system: System) -> None:
     bare = await ended_job(system)
     # The deletion comes last.
     for route in sorted(ROUTES, key=lambda route: route.startswith("DELETE")):
@@ -202,7 +202,7 @@ RESULTLESS = "GET /v1/jobs/{job_id}/result"
 """A chat has no result: its owner gets a 404, too."""
 
 
-async def test_only_admin_keys_may_use_what_is_for_admins(system: System) -> None:
+async def test_only_admin_keys_may_use_the_routes_for_admins(system: System) -> None:
     bare = await ended_job(system)
     for route in sorted(ROUTES, key=lambda route: (route.startswith("DELETE"), route)):
         if TABLE[route].access is Access.ADMIN:

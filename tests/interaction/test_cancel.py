@@ -87,7 +87,7 @@ async def test_before_the_first_token(system: System, upstream: Upstream, fault:
     assert await system.queue_keys(job_id) == []
 
 
-async def test_in_mid_token(system: System, upstream: Upstream) -> None:
+async def test_a_running_job_is_cancelled_in_mid_token(system: System, upstream: Upstream) -> None:
     async with running_worker(system.settings):
         job_id = await system.submit(scripted(tokens=1_000_000, rate=200))
         await system.until(job_id, EventType.DELTA, count=5)
@@ -102,7 +102,9 @@ async def test_in_mid_token(system: System, upstream: Upstream) -> None:
     assert (shown["status"], shown["events"]) == ("cancelled", len(story.events))
 
 
-async def test_at_full_speed(system: System, upstream: Upstream) -> None:
+async def test_a_job_at_full_speed_is_cancelled_without_frames_after_its_end(
+    system: System, upstream: Upstream
+) -> None:
     """Frames arrive all the time: the logged ones count, and nothing follows the end."""
     async with running_worker(system.settings):
         for _ in range(5):
@@ -113,7 +115,7 @@ async def test_at_full_speed(system: System, upstream: Upstream) -> None:
         await upstream.until(lambda: upstream.closed == 5 and upstream.sockets == 0)
 
 
-async def test_while_it_waits(system: System) -> None:
+async def test_a_waiting_job_is_cancelled(system: System) -> None:
     provider = ControlledProvider()
     async with running_worker(system.settings.model_copy(update={"worker_slots": 1}), provider):
         running = await system.submit(model="running")
@@ -209,7 +211,9 @@ async def test_a_cancelled_job_is_not_run_again_when_it_is_taken_again(system: S
 # While the pump pushes back.
 
 
-async def test_while_the_pump_is_blocked(settings: Settings, upstream: Upstream, own_valkey: EmbeddedValkey) -> None:
+async def test_a_job_with_a_blocked_pump_is_cancelled(
+    settings: Settings, upstream: Upstream, own_valkey: EmbeddedValkey
+) -> None:
     """A server without room takes no tokens, but it takes an end."""
     own = settings.model_copy(update={"redis_url": own_valkey.url, "pump_bytes": 4096})
     async with running_system(own) as system, running_worker(own):
@@ -229,7 +233,7 @@ async def test_while_the_pump_is_blocked(settings: Settings, upstream: Upstream,
 # From everywhere.
 
 
-async def test_from_another_gateway(system: System, upstream: Upstream) -> None:
+async def test_a_job_is_cancelled_through_another_gateway(system: System, upstream: Upstream) -> None:
     async with running_gateway(system.settings) as other, running_worker(system.settings):
         job_id = await system.submit(scripted(tokens=9, fault="stall", after=3))
         await system.until(job_id, EventType.DELTA, count=3)
@@ -241,7 +245,9 @@ async def test_from_another_gateway(system: System, upstream: Upstream) -> None:
     assert story.types == ["queued", "started", *["delta"] * 3, "cancelled"]
 
 
-async def test_after_redis_was_restarted(settings: Settings, upstream: Upstream, own_valkey: EmbeddedValkey) -> None:
+async def test_a_job_is_cancelled_after_a_restart_of_redis(
+    settings: Settings, upstream: Upstream, own_valkey: EmbeddedValkey
+) -> None:
     own = settings.model_copy(update={"redis_url": own_valkey.url})
     async with running_system(own) as system, running_worker(own):
         job_id = await system.submit(scripted(tokens=9, fault="stall", after=3))

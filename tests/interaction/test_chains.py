@@ -97,7 +97,7 @@ def providers() -> Providers:
     return Providers("a", "b")
 
 
-async def test_the_second_provider_answers_where_the_first_fails(system: System, providers: Providers) -> None:
+async def test_the_second_provider_answers_if_the_first_fails(system: System, providers: Providers) -> None:
     async with providers.worker(routes("a", {"provider": "b", "model": "b-eu"})(system.settings)):
         job_id = await system.submit(ask(model="m"))
         await providers.fails("a")
@@ -238,9 +238,7 @@ async def test_no_more_calls_are_made_at_once_than_a_provider_takes(system: Syst
     assert await system.core.client.zcard(system.core.keys.permits("b").holders) == 0
 
 
-async def test_a_full_provider_is_passed_over_where_another_one_can_answer(
-    system: System, providers: Providers
-) -> None:
+async def test_a_full_provider_is_passed_over_if_another_one_can_answer(system: System, providers: Providers) -> None:
     async with providers.worker(routes("b", "a", limit=1)(system.settings)):
         first, second = await system.submit(), await system.submit()
         await providers.answers("a", "Second.")

@@ -123,7 +123,7 @@ async def test_a_native_job_continues_without_a_reader(gateway: Gateway, client:
     assert (await writing.store.load(job_id)).abandon_ms == 0
 
 
-async def test_a_gateway_that_dies_leaves_no_ghost(
+async def test_the_readers_of_a_killed_gateway_do_not_keep_a_job_alive(
     settings: Settings, system: System, provider: ControlledProvider
 ) -> None:
     async with Processes(settings) as processes, running_worker(settings, provider):

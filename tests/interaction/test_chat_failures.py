@@ -63,9 +63,7 @@ async def test_a_whole_answer_that_fails_after_a_delta_is_a_status_too(client: C
     assert (answer.status, error_in(answer.body)["code"]) == (504, "provider_timeout")
 
 
-async def test_a_stream_that_fails_after_a_delta_says_so_in_a_frame_and_is_not_done(
-    client: Client, writing: JobSide
-) -> None:
+async def test_a_failure_after_a_delta_is_a_frame_without_a_done_frame(client: Client, writing: JobSide) -> None:
     async with calling(client, STREAM) as call:
         writer = await writing.take()
         await writer.say("Hello")
@@ -78,7 +76,7 @@ async def test_a_stream_that_fails_after_a_delta_says_so_in_a_frame_and_is_not_d
         assert call.complete
 
 
-async def test_a_stream_whose_headers_are_out_says_in_a_frame_that_it_failed_without_a_delta(
+async def test_a_failure_after_the_headers_is_a_frame_even_without_a_delta(
     settings: Settings, writing: JobSide
 ) -> None:
     none = settings.model_copy(update={"headers_hold_s": 0.0})

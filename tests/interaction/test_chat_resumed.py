@@ -93,7 +93,7 @@ async def test_a_caller_that_returns_gets_the_usage_that_it_asked_for(client: Cl
     assert b'"usage":{' in first
 
 
-async def test_a_native_job_can_be_read_as_a_chat_and_lives_on(
+async def test_a_native_job_that_was_read_as_a_chat_continues_without_readers(
     gateway: Gateway, client: Client, writing: JobSide
 ) -> None:
     job_id = (await client.post("/v1/jobs", BODY)).json()["id"]
@@ -138,7 +138,7 @@ async def test_a_head_request_opens_no_stream(gateway: Gateway, client: Client, 
     assert gateway.services.hub.readers == []
 
 
-async def test_another_tenants_completion_looks_like_none(client: Client, writing: JobSide) -> None:
+async def test_another_tenants_completion_answers_like_an_unknown_one(client: Client, writing: JobSide) -> None:
     writer = await writing.started()
     name = "chatcmpl-" + writer.job_id.removeprefix("job_")
     others = [await client.as_("sk-bob").get(f"{CHAT}/{name}"), await client.get(f"{CHAT}/chatcmpl-x")]

@@ -151,7 +151,7 @@ async def test_a_worker_that_is_killed_in_the_completion_steps_leaves_nothing_un
     assert len(logs.named("job.dead_letter")) == step.endswith("add")
 
 
-async def test_a_job_that_ended_and_only_the_reaper_still_knows_becomes_a_dead_letter(system: System) -> None:
+async def test_an_ended_job_that_only_the_reaper_finds_becomes_a_dead_letter(system: System) -> None:
     core = system.core
     job_id = await system.submit()
     execution = await core.take_over(job_id)

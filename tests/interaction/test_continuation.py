@@ -187,7 +187,7 @@ async def test_a_worker_that_is_killed_while_tokens_flow_leaves_each_reader_the_
         assert story.types.index("started", 2) - 2 == goes_on_at[body["messages"][0]["content"]]
 
 
-async def test_a_stopped_worker_hands_its_sentences_on_and_none_is_said_twice(
+async def test_a_stopped_worker_hands_over_its_sentences_without_repeats(
     system: System, upstream: Upstream, first_calls: FirstCalls, processes: Processes
 ) -> None:
     first_calls.fault = "stall"

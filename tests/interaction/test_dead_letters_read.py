@@ -33,7 +33,7 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.mark.parametrize(("method", "target"), CALLS)
-async def test_only_admin_keys_may(system: System, method: str, target: str) -> None:
+async def test_only_admin_keys_may_use_dead_letters(system: System, method: str, target: str) -> None:
     job_id = await dead_letter(system)
     target = target.replace(NO_SUCH, job_id)
 
@@ -122,7 +122,7 @@ async def test_its_tenant_sees_the_job_as_before(system: System, root: Client) -
         ("?requeued=any&tenant=bob", "b"),
     ],
 )
-async def test_filters_say_which(system: System, root: Client, query: str, found: str) -> None:
+async def test_filters_select_dead_letters(system: System, root: Client, query: str, found: str) -> None:
     letters = {
         "a": await dead_letter(system),
         "b": await dead_letter(system, tenant="bob", code="provider_error"),
@@ -146,7 +146,7 @@ async def test_pages_follow_each_other_without_gap_or_repeat(system: System, roo
     assert sorted(found) == sorted(letters)
 
 
-async def test_a_filter_that_little_passes_gives_a_short_page_and_where_to_continue(
+async def test_a_filter_that_few_letters_pass_gives_a_short_page_and_a_cursor(
     system: System, root: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api, "LIST_MOST", 2)
@@ -177,7 +177,7 @@ async def test_a_filter_that_little_passes_gives_a_short_page_and_where_to_conti
         ("POST", "", "all"),
     ],
 )
-async def test_a_query_that_is_wrong_names_what_and_changes_nothing(
+async def test_the_error_of_a_wrong_query_names_its_parameter_and_changes_nothing(
     system: System, root: Client, method: str, query: str, param: str
 ) -> None:
     job_id = await dead_letter(system)
@@ -206,7 +206,7 @@ async def test_a_job_that_has_not_failed_is_not_a_dead_letter(system: System, ro
         assert problem(answer)[:2] == (404, "dead_letter_not_found")
 
 
-async def test_one_whose_owner_has_deleted_its_job_is_gone(system: System, root: Client) -> None:
+async def test_a_dead_letter_disappears_if_the_owner_deletes_its_job(system: System, root: Client) -> None:
     job_id = await dead_letter(system)
     await system.core.store.forget(job_id)
 

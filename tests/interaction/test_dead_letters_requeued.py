@@ -24,7 +24,9 @@ def settings(settings: Settings) -> Settings:
 # Requeueing.
 
 
-async def test_a_dead_letter_becomes_a_new_job_of_its_tenant_that_asks_the_same(system: System, root: Client) -> None:
+async def test_a_dead_letter_becomes_a_new_job_of_its_tenant_with_the_same_request(
+    system: System, root: Client
+) -> None:
     provider = ControlledProvider()
     async with running_worker(system.settings, provider):
         fields: dict[str, Any] = {
@@ -65,7 +67,7 @@ async def test_requeueing_answers_as_submitting_does(system: System, root: Clien
     assert (await system.client.get(answer.headers["location"])).json()["requeued_from"] == job["requeued_from"]
 
 
-async def test_a_dialects_own_words_are_kept(system: System, root: Client) -> None:
+async def test_the_options_of_a_dialect_are_kept(system: System, root: Client) -> None:
     body = encode_data({"model": "mock", "messages": [{"role": "user", "content": "Hi"}], "tailrace": {"kept": 1}})
     shown = await requeue(root, await dead_letter(system, request=body))
 
@@ -153,7 +155,9 @@ async def test_the_error_names_a_model_or_lane_that_no_longer_exists(
         assert await ids(root) == [old]
 
 
-async def test_a_job_that_is_gone_by_now_is_named_and_made_no_second_time(system: System, root: Client) -> None:
+async def test_the_error_names_a_requeued_job_that_was_deleted_and_makes_no_second_one(
+    system: System, root: Client
+) -> None:
     old = await dead_letter(system)
     new = (await requeue(root, old))["id"]
     await system.cancel(new)
@@ -207,7 +211,7 @@ async def test_many_are_requeued_page_by_page(system: System, root: Client) -> N
     assert (await ids(root), await in_lane(system)) == ([], 3)
 
 
-async def test_a_gateway_on_its_way_out_requeues_nothing(system: System, root: Client) -> None:
+async def test_a_draining_gateway_requeues_nothing(system: System, root: Client) -> None:
     old = await dead_letter(system)
     system.gateway.services.draining = True
 

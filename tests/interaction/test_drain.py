@@ -96,7 +96,7 @@ async def test_a_gateway_with_a_delay_takes_new_work_until_its_proxies_know(slow
         assert await gateway.stopped() == 0
 
 
-async def test_after_the_delay_a_gateway_drains(slow_drain: Settings) -> None:
+async def test_a_gateway_drains_after_the_delay(slow_drain: Settings) -> None:
     async with serving(slow_drain, drain_delay_s=0.05) as gateway:
         gateway.signal()
         assert await gateway.stopped() == 0
@@ -173,7 +173,7 @@ async def test_a_drain_waits_for_a_whole_answer(slow_drain: Settings, writing: J
         assert await gateway.stopped() == 0
 
 
-async def test_a_draining_gateway_takes_nothing_new(slow_drain: Settings, writing: JobSide) -> None:
+async def test_a_draining_gateway_accepts_no_new_work(slow_drain: Settings, writing: JobSide) -> None:
     async with serving(slow_drain) as gateway, gateway.client.calling(CHAT, STREAM) as call:
         writer = await writing.take()
         await writer.say("Hello")
@@ -308,17 +308,17 @@ async def test_a_gateway_that_breaks_open_streams_has_nothing_to_complain_of(
     assert at_peace(gateway)
 
 
-async def test_a_port_that_is_taken_is_said_plainly(gateway: Gateway, settings: Settings) -> None:
+async def test_the_error_for_a_taken_port_names_the_setting(gateway: Gateway, settings: Settings) -> None:
     port = gateway.client.port
     with pytest.raises(StartupError, match=rf"Port {port} on 127.0.0.1 is in use; set TAILRACE_PORT"):
         await serve(settings.model_copy(update={"port": port}))
 
 
-async def test_an_address_that_is_not_ours_is_said_plainly(settings: Settings) -> None:
+async def test_the_error_for_a_foreign_address_names_it(settings: Settings) -> None:
     with pytest.raises(StartupError, match=r"can't listen on 203\.0\.113\.1"):
         await serve(settings.model_copy(update={"host": "203.0.113.1"}))
 
 
-async def test_a_gateway_without_a_redis_to_go_to_says_which_setting_is_missing(settings: Settings) -> None:
+async def test_the_error_of_a_gateway_without_redis_names_the_setting(settings: Settings) -> None:
     with pytest.raises(StartupError, match="TAILRACE_REDIS_URL"):
         await serve(settings.model_copy(update={"redis_url": None}))

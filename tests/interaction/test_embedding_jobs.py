@@ -88,7 +88,7 @@ async def test_a_large_result_comes_page_by_page_and_whole(settings: Settings) -
     assert vectors == vectors_of(inputs, dimensions=1000)
 
 
-async def test_a_job_that_fails_in_the_middle_keeps_what_it_has(system: System) -> None:
+async def test_a_job_that_fails_in_the_middle_keeps_its_vectors(system: System) -> None:
     inputs = ["fine"] * EMBEDDED_AT_ONCE + [scripted(fault="refuse", code="invalid_request")]
     job_id = await submit(system, inputs)
 
@@ -119,7 +119,7 @@ async def test_a_cancelled_job_keeps_its_vectors_and_reports_their_cost(settings
     assert proves(story.end, bytes_of(listed))
 
 
-async def test_the_result_of_a_running_job_is_what_it_has_so_far(settings: Settings) -> None:
+async def test_the_result_of_a_running_job_has_its_vectors_so_far(settings: Settings) -> None:
     provider = ControlledProvider()
     async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, ["fine"] * 101)
@@ -133,7 +133,7 @@ async def test_the_result_of_a_running_job_is_what_it_has_so_far(settings: Setti
     assert (listed["status"], listed["done"], len(listed["data"])) == ("running", 100, 100)
 
 
-async def test_a_drained_worker_hands_back_and_the_next_one_continues_behind_what_is_kept(settings: Settings) -> None:
+async def test_the_next_worker_continues_behind_the_vectors_of_a_drained_one(settings: Settings) -> None:
     provider, other = ControlledProvider(), ControlledProvider()
     settings = settings.model_copy(update={"drain_s": 0.0})
     inputs = [f"text {n}" for n in range(150)]
@@ -191,7 +191,7 @@ async def test_a_provider_that_does_not_answer_is_too_slow(settings: Settings) -
         assert (await system.story(job_id)).code == "provider_timeout"
 
 
-async def test_a_job_whose_time_is_over_expires_and_keeps_what_it_has(settings: Settings) -> None:
+async def test_an_expired_job_keeps_its_vectors(settings: Settings) -> None:
     provider = ControlledProvider()
     async with running_system(settings) as system, running_worker(settings, provider):
         job_id = await submit(system, ["fine"] * 101, timeout_s=0.5)
@@ -225,7 +225,7 @@ async def test_a_chat_has_no_result(system: System) -> None:
     assert (answer.status, answer.json()["code"]) == (404, "not_found")
 
 
-async def test_anothers_result_looks_like_none(system: System) -> None:
+async def test_another_tenants_result_answers_like_an_unknown_one(system: System) -> None:
     job_id = await submit(system, ["mine"])
     await system.story(job_id)
 
@@ -242,7 +242,7 @@ async def test_an_encoding_that_there_is_not_is_named(system: System) -> None:
     assert (answer.status, answer.json()["param"]) == (400, "encoding_format")
 
 
-async def test_a_result_that_redis_forgot_in_the_middle_breaks_off(settings: Settings) -> None:
+async def test_a_result_that_redis_lost_in_the_middle_breaks_off(settings: Settings) -> None:
     async with running_system(settings) as system, running_worker(settings, Scripted()):
         job_id = await submit(system, ["fine"] * 150, dimensions=1000)
         await system.story(job_id)

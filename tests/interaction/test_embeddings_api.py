@@ -31,7 +31,7 @@ async def system(settings: Settings) -> AsyncIterator[System]:
         yield running
 
 
-async def test_inputs_return_as_vectors_in_their_order_with_what_they_cost(system: System) -> None:
+async def test_inputs_return_as_vectors_in_their_order_with_their_usage(system: System) -> None:
     answer = await system.client.post(EMBEDDINGS, body(["one", "two words", "three"]))
 
     assert answer.status == 200, answer.body

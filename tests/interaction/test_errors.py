@@ -66,7 +66,9 @@ async def test_bytes_before_a_head_are_not_counted_as_part_of_it(client: Client)
         ("GET", "/v1/models/scripted"),
     ],
 )
-async def test_without_a_good_key_every_door_is_closed(client: Client, method: str, path: str, key: str | None) -> None:
+async def test_each_route_refuses_a_request_without_a_valid_key(
+    client: Client, method: str, path: str, key: str | None
+) -> None:
     answer = await client.as_(key).request(method, path, json_body=BODY if method == "POST" else None)
     assert answer.status == 401
     error = said(answer, path)
@@ -139,7 +141,9 @@ def defect(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @BOTH
 @pytest.mark.usefixtures("defect")
-async def test_a_defect_is_said_in_the_callers_dialect_and_explained_in_the_log_only(client: Client, path: str) -> None:
+async def test_a_defect_is_an_error_in_the_callers_dialect_and_explained_in_the_log_only(
+    client: Client, path: str
+) -> None:
     with capture_logs() as logs:
         answer = await client.post(path, BODY)
     assert answer.status == 500

@@ -21,7 +21,7 @@ async def test_no_cursor_means_from_the_start(client: Client, finished: LogWrite
     ("cursor", "first"),
     [("0-0", "0-1"), ("0-1", "1-1"), ("1-1", "1-2"), ("1-3", "1-4"), ("1-5", "1-6")],
 )
-async def test_a_reader_gets_what_follows_its_cursor(
+async def test_a_reader_gets_the_events_after_its_cursor(
     client: Client, finished: LogWriter, cursor: str, first: str
 ) -> None:
     assert ids(await events(client, finished, cursor)) == ALL[ALL.index(first) :]
@@ -95,7 +95,7 @@ async def test_a_cursor_that_the_log_does_not_hold_gets_a_gap_and_then_everythin
     assert ids(rest) == ALL
 
 
-async def test_a_cursor_ahead_of_a_running_job_gets_a_gap_everything_and_what_follows(
+async def test_a_cursor_ahead_of_a_running_job_gets_a_gap_the_whole_log_and_later_events(
     client: Client, running: LogWriter
 ) -> None:
     async with client.stream("GET", address(running.job_id, last_event_id="9-9")) as stream:
@@ -105,9 +105,7 @@ async def test_a_cursor_ahead_of_a_running_job_gets_a_gap_everything_and_what_fo
         assert await stream.frame() == said
 
 
-async def test_a_log_whose_head_is_gone_says_so_before_what_is_left(
-    client: Client, writing: JobSide, finished: LogWriter
-) -> None:
+async def test_a_log_without_its_head_begins_with_a_gap(client: Client, writing: JobSide, finished: LogWriter) -> None:
     await writing.client.xtrim(writing.keys.job(finished.job_id).log, maxlen=2, approximate=False)
     left = ["1-2", "1-3", "1-4", "1-5", "1-6"]
     for cursor in (None, "0-1"):
@@ -118,7 +116,7 @@ async def test_a_log_whose_head_is_gone_says_so_before_what_is_left(
     assert ids(await events(client, finished, "1-3")) == left[2:]
 
 
-async def test_after_its_retention_a_job_is_gone(settings: Settings) -> None:
+async def test_a_job_is_deleted_after_its_retention(settings: Settings) -> None:
     brief = settings.model_copy(update={"retention_s": 0.05})
     async with job_side(brief) as writing, running_gateway(brief) as gateway:
         writer = await writing.started()

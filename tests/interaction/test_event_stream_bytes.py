@@ -14,7 +14,7 @@ from tests.support.valkey import running_valkey
 # The bytes.
 
 
-async def test_the_headers_are_exactly_what_every_reader_can_bear(client: Client, running: LogWriter) -> None:
+async def test_the_headers_of_a_stream_are_exactly_these(client: Client, running: LogWriter) -> None:
     async with client.stream("GET", address(running.job_id), headers={"Accept": "application/json"}) as stream:
         assert stream.status == 200
         headers = stream.headers

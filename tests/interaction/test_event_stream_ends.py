@@ -14,7 +14,7 @@ from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.log_writer import JobSide, LogWriter
 
 
-async def test_a_stream_that_is_broken_off_says_when_to_return_and_never_ends_properly(
+async def test_a_stream_that_is_broken_off_has_a_time_to_retry_and_never_ends_properly(
     gateway: Gateway, running: LogWriter
 ) -> None:
     async with gateway.client.stream("GET", address(running.job_id)) as stream:

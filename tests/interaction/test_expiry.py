@@ -59,7 +59,7 @@ async def jobs_left(client: Client, system: System) -> int:
     return int(await client.zcard(system.core.keys.active))
 
 
-async def test_after_all_jobs_have_ended_every_key_expires(own: tuple[System, Settings]) -> None:
+async def test_each_key_expires_after_all_jobs_have_ended(own: tuple[System, Settings]) -> None:
     system, settings = own
     async with running_worker(settings, ControlledProvider(answer)):
         await use_everything(system)

@@ -113,7 +113,7 @@ async def test_no_answer_is_a_crash_or_holds_a_control_character(system: System)
         assert all("\x1b" not in value and "\x9b" not in value for _, value in answer.raw_headers)
 
 
-async def test_a_job_ends_and_is_shown_whatever_its_upstream_said(system: System) -> None:
+async def test_a_job_ends_and_is_shown_with_any_text_of_its_upstream(system: System) -> None:
     job_id = await system.submit(metadata={"a": HOSTILE})
     await system.over(job_id)
     root = system.client.as_("sk-root")

@@ -101,7 +101,7 @@ async def link_of(client: Client, job_id: str) -> str:
     return link
 
 
-async def test_a_queue_that_forgets_everything_gets_its_jobs_and_its_models_back(
+async def test_a_queue_that_lost_all_data_gets_its_jobs_and_its_models_back(
     apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
     provider = ControlledProvider(on_call=lambda call: None if call.model == "running" else call.end())
@@ -133,7 +133,7 @@ async def test_a_queue_that_forgets_everything_gets_its_jobs_and_its_models_back
     assert MODEL in [model["id"] for model in models]
 
 
-async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_back(
+async def test_a_queue_that_lost_all_data_gets_lists_and_idempotency_keys_back(
     apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
     provider = ControlledProvider(on_call=lambda call: call.end() if call.model == "ended" else None)
@@ -165,7 +165,7 @@ async def test_a_queue_that_forgets_everything_gets_lists_and_idempotency_keys_b
     assert len(provider.calls) == 3
 
 
-async def test_a_queue_that_forgets_everything_bounds_a_tenants_running_jobs_as_before(
+async def test_a_queue_that_lost_all_data_bounds_a_tenants_running_jobs_as_before(
     apart: Settings, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
     provider = ControlledProvider()
@@ -245,7 +245,7 @@ async def test_a_job_that_is_made_again_under_its_key_never_continues_with_a_tex
     assert "".join(event.json()["content"] for event in events if event.type is EventType.DELTA) == 5 * "Another "
 
 
-async def test_one_server_that_forgets_everything_leaves_a_fleet_that_works(
+async def test_a_fleet_works_after_its_only_server_lost_all_data(
     settings: Settings, queue_server: EmbeddedValkey, tmp_path: Path, lose: Loss
 ) -> None:
     own = settings.model_copy(update={"redis_url": queue_server.url, "secret": None})

@@ -84,7 +84,7 @@ async def test_a_gateway_whose_live_feed_has_no_connection_is_not_ready(gateway:
     check_unready(await gateway.client.get(READY), "redis_unavailable")
 
 
-async def test_a_gateway_on_its_way_out_is_not_ready(gateway: Gateway) -> None:
+async def test_a_draining_gateway_is_not_ready(gateway: Gateway) -> None:
     await ready(gateway.client)
     gateway.services.draining = True
     check_unready(await gateway.client.get(READY), "draining")

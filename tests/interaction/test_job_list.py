@@ -86,7 +86,7 @@ async def test_a_list_that_is_narrowed_much_may_give_empty_pages_on_the_way(
     assert [[job["id"] for job in page["data"]] for page in pages] == [[], [], [mine[0]]]
 
 
-async def test_jobs_that_are_gone_leave_the_list(client: Client, writing: JobSide) -> None:
+async def test_expired_jobs_leave_the_list(client: Client, writing: JobSide) -> None:
     mine = [await submitted(client) for _ in range(3)][::-1]
     await writing.client.delete(writing.keys.job(mine[1]).record)
     listed = writing.keys.tenant_jobs("alice")

@@ -117,7 +117,7 @@ async def test_a_job_that_ended_badly_shows_why(client: Client, writing: JobSide
     }
 
 
-async def test_half_a_character_in_a_providers_words_does_no_harm(client: Client, writing: JobSide) -> None:
+async def test_half_a_character_in_a_providers_message_is_replaced(client: Client, writing: JobSide) -> None:
     writer = await writing.started()
     await writer.fail(ProviderRefused("cut \ud83c"))
     assert (await client.get(f"{JOBS}/{writer.job_id}")).json()["error"]["message"] == "cut \ufffd"
@@ -176,7 +176,7 @@ async def test_without_redis_a_job_is_refused_with_a_time_to_return(settings: Se
             assert (await submit(gateway.client)).status == 202
 
 
-async def test_a_redis_that_is_full_takes_no_job_and_says_so(
+async def test_a_job_is_refused_if_redis_is_full(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def not_yet(_: MemoryWatch) -> None:
@@ -194,7 +194,7 @@ async def test_a_redis_that_is_full_takes_no_job_and_says_so(
             assert (await submit(gateway.client)).status == 202
 
 
-async def test_a_job_that_this_version_can_not_read_looks_like_none(client: Client, writing: JobSide) -> None:
+async def test_a_job_of_an_unreadable_version_answers_like_an_unknown_one(client: Client, writing: JobSide) -> None:
     job_id = await submitted(client)
     await writing.client.hset(writing.keys.job(job_id).record, "v", "99")  # type: ignore[misc]
     for key in ("sk-alice", "sk-bob"):

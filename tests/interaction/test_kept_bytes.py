@@ -109,7 +109,7 @@ async def test_thirty_large_chats_that_are_cancelled_at_once_keep_next_to_nothin
         assert (again.status, again.json()["error"]["code"]) == (499, "cancelled")
 
 
-async def test_nothing_continues_from_a_job_whose_request_is_gone(settings: Settings) -> None:
+async def test_a_response_cannot_continue_from_a_job_without_a_request(settings: Settings) -> None:
     async with bounded(settings) as system:
         job_id = await system.submit({"model": "mock", "messages": LARGE})
         await system.cancel(job_id)
@@ -123,7 +123,7 @@ async def test_nothing_continues_from_a_job_whose_request_is_gone(settings: Sett
         assert (answer.status, answer.json()["error"]["param"]) == (400, "previous_response_id")
 
 
-async def test_a_response_that_was_cancelled_keeps_what_others_may_continue_from(settings: Settings) -> None:
+async def test_a_cancelled_response_keeps_its_input_for_later_responses(settings: Settings) -> None:
     async with bounded(settings) as system:
         body = {"model": "mock", "input": "x" * (100 * KIB), "background": True}
         response = (await system.client.post("/v1/responses", body)).json()["id"]

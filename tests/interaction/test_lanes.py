@@ -143,7 +143,7 @@ async def test_a_lane_that_alone_has_jobs_has_all_slots(system: System, lane: st
     assert {call.model for call in provider.calls} == {lane}
 
 
-async def test_a_high_job_takes_the_next_slot_whatever_waits(system: System) -> None:
+async def test_a_high_job_takes_the_next_slot_before_any_waiting_job(system: System) -> None:
     provider = ControlledProvider()
     await backlog(system, {"default": 30, "low": 30})
     async with running_worker(changed(system, worker_slots=2), provider):
@@ -285,9 +285,7 @@ async def test_a_full_lane_leaves_the_others_open(settings: Settings) -> None:
 # Lanes that are not configured (any more).
 
 
-async def test_a_job_in_a_lane_that_no_worker_knows_is_found_and_runs_and_it_is_said_once(
-    settings: Settings, no_sweeps: None
-) -> None:
+async def test_a_job_in_an_unknown_lane_is_found_and_run_with_one_log_line(settings: Settings, no_sweeps: None) -> None:
     old = settings.model_copy(update={"lanes": ("default:2", "old:1")})
     async with running_system(old) as system, running_worker(settings, short()):
         with captured_logs() as logs:

@@ -340,7 +340,7 @@ async def test_a_job_that_redis_kept_from_starting_is_taken_again_after_its_leas
     assert story.events[1].json()["attempt"] == 1
 
 
-async def test_last_words_that_redis_forgot_are_sent_again_before_the_end(
+async def test_last_frames_that_redis_lost_are_sent_again_before_the_end(
     system: System, provider: ControlledProvider
 ) -> None:
     async with running_worker(system.settings):

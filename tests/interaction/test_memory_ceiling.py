@@ -27,9 +27,7 @@ async def stored(system: System) -> set[bytes]:
     return {key for pattern in patterns for key in await client.keys(pattern)}
 
 
-async def test_a_nearly_full_server_takes_no_new_jobs_and_ends_those_that_run(
-    settings: Settings, tmp_path: Path
-) -> None:
+async def test_a_nearly_full_server_refuses_new_jobs_and_ends_running_ones(settings: Settings, tmp_path: Path) -> None:
     provider, valkey = ControlledProvider(), EmbeddedValkey(tmp_path / "small", max_memory=CEILING)
     await valkey.start()
     try:

@@ -206,7 +206,7 @@ async def test_each_gateway_reports_all_processes_and_no_counter_decreases(syste
         assert (await scrape(other.client)).roles() == ["gateway", "gateway"]
 
 
-async def test_a_worker_that_dies_is_shown_until_its_time_is_over(system: System, processes: Processes) -> None:
+async def test_the_metrics_of_a_killed_worker_are_shown_until_they_expire(system: System, processes: Processes) -> None:
     worker = await processes.worker()
     async with asyncio.timeout(TIMEOUT_S):
         while not (series := await scrape(system.client))("worker_slots"):
@@ -283,7 +283,7 @@ async def test_metrics_need_no_key_if_the_setting_opens_them(settings: Settings)
 
 
 @pytest.mark.parametrize(("is_open", "status"), [(None, 200), (False, 401)])
-async def test_without_keys_it_is_open_unless_the_setting_says_no(
+async def test_metrics_are_open_without_keys_unless_the_setting_closes_them(
     processes: Processes, is_open: bool | None, status: int
 ) -> None:
     changes: dict[str, Any] = {"api_keys": (), "metrics_open": is_open}
@@ -293,7 +293,7 @@ async def test_without_keys_it_is_open_unless_the_setting_says_no(
     assert (await client.get(METRICS)).status == status
 
 
-async def test_prometheus_gets_openmetrics_when_it_asks_for_it(client: Client) -> None:
+async def test_prometheus_gets_openmetrics_on_request(client: Client) -> None:
     answer = await client.as_("sk-root").get(METRICS, headers={"Accept": "application/openmetrics-text;version=1.0.0"})
 
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -98,7 +98,7 @@ async def test_arguments_of_tool_calls_are_never_spliced(system: System, provide
 
 
 @pytest.mark.parametrize("by", ["request", "settings", "provider"])
-async def test_a_stream_is_rolled_back_where_it_is_not_to_continue_or_cannot(
+async def test_a_stream_is_rolled_back_if_it_must_not_or_cannot_continue(
     system: System, provider: ControlledProvider, by: str
 ) -> None:
     changes: dict[str, dict[str, Any]] = {

@@ -102,7 +102,7 @@ async def test_a_link_counts_for_the_tenant_whose_job_it_opens(settings: Setting
             check(await system.client.as_(None).get(job["links"]["events"]), JOBS)
 
 
-def test_of_many_requests_at_once_exactly_as_many_get_in_as_may() -> None:
+def test_exactly_the_allowed_number_of_concurrent_requests_is_admitted() -> None:
     metrics = Metrics()
     streams, scopes = OpenStreams(TenantBounds(streams=3), metrics), [dict[str, Any]() for _ in range(5)]
     refused = []

@@ -122,7 +122,7 @@ async def test_a_failed_attempt_is_followed_by_another_one(system: System) -> No
     assert job["result"] == {"steps": ["fail once"], "attempt": 2}
 
 
-async def test_a_job_whose_attempts_all_fail_is_a_dead_letter_without_the_words_of_its_errors(system: System) -> None:
+async def test_a_job_whose_attempts_all_fail_is_a_dead_letter_without_its_errors_text(system: System) -> None:
     job_id = await system.submit(doing("fail"))
     story = await system.story(job_id)
     letter = await system.client.as_("sk-root").get(f"/v1/dead-letters/{job_id}")

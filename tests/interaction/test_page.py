@@ -38,7 +38,7 @@ async def test_the_page_is_served_without_a_key_and_under_a_strict_policy(client
 
 
 @pytest.mark.parametrize("name", FILES)
-async def test_each_file_of_the_folder_is_served_as_what_it_is(client: Client, name: str) -> None:
+async def test_each_file_of_the_folder_is_served_with_its_media_type(client: Client, name: str) -> None:
     answer = await client.as_(None).get(f"/web/{name}")
     assert answer.status == 200
     assert answer.headers["content-type"] == TYPES[name.rpartition(".")[2]]
@@ -46,7 +46,7 @@ async def test_each_file_of_the_folder_is_served_as_what_it_is(client: Client, n
     assert answer.body == resources.files("gateway").joinpath("web", name).read_bytes()
 
 
-async def test_the_page_asks_for_nothing_that_its_policy_forbids(client: Client) -> None:
+async def test_the_page_requests_nothing_that_its_policy_forbids(client: Client) -> None:
     page = (await client.get("/")).body.decode()
     assert re.findall(r"<script(?![^>]*\ssrc=)", page) == []
     assert re.findall(r"<style|\sstyle=|\son\w+=|javascript:", page) == []

@@ -87,7 +87,7 @@ class TestBodies:
 
     HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n"
 
-    async def test_after_the_answer_little_of_a_body_is_read(self, gateway: Gateway, client: Client) -> None:
+    async def test_only_a_little_of_a_body_is_read_after_the_answer(self, gateway: Gateway, client: Client) -> None:
         async with connected(client.port) as (reader, writer):
             writer.write(self.HEAD + b"\r\n")
             assert await answer(reader) == 401
@@ -97,7 +97,7 @@ class TestBodies:
             writer.write(b"x")
             await broken_off(reader)
 
-    async def test_after_the_answer_a_body_is_not_waited_for(
+    async def test_a_body_is_not_waited_for_after_the_answer(
         self, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("gateway.http.protocol.UNREAD_BODY_S", 0.0)
@@ -153,7 +153,7 @@ async def test_http_1_0_needs_no_host(client: Client) -> None:
 
 
 @pytest.mark.parametrize("target", ["/", "/metrics", "/v1/models", "/health/live"])
-async def test_only_the_hosts_of_the_settings_are_answered(settings: Settings, target: str) -> None:
+async def test_the_gateway_answers_only_the_hosts_of_the_settings(settings: Settings, target: str) -> None:
     named = settings.model_copy(update={"hosts": ("tailrace.test", "127.0.0.1", "[::1]")})
     async with running_gateway(named) as gateway:
         assert (await gateway.client.get(target)).status != 421
@@ -233,9 +233,7 @@ async def test_a_connection_without_a_request_is_closed(gateway: Gateway, client
         await writer.wait_closed()
 
 
-async def test_a_connection_that_asks_again_and_again_is_kept_whenever_it_is_looked_at(
-    gateway: Gateway, client: Client
-) -> None:
+async def test_a_connection_with_repeated_requests_is_kept_at_each_check(gateway: Gateway, client: Client) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
     async with asyncio.timeout(TIMEOUT_S):
         for _ in range(3):

@@ -51,7 +51,7 @@ async def forget(valkey: EmbeddedValkey, tmp_path: Path) -> None:
     await valkey.start()
 
 
-async def test_jobs_that_the_queue_forgot_are_run_and_a_running_one_continues(
+async def test_jobs_that_the_queue_lost_are_run_and_a_running_one_continues(
     system: System, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
     provider = ControlledProvider(on_call=lambda call: None if call.model == "running" else call.end())
@@ -75,7 +75,7 @@ async def test_jobs_that_the_queue_forgot_are_run_and_a_running_one_continues(
     assert len(provider.calls) == 4
 
 
-async def test_a_fleet_that_was_restarted_together_with_its_queue_finds_what_was_forgotten(
+async def test_a_fleet_restarted_together_with_its_queue_finds_lost_jobs(
     system: System, queue_server: EmbeddedValkey, tmp_path: Path
 ) -> None:
     async with running_worker(system.settings, ControlledProvider()):
@@ -101,7 +101,7 @@ async def test_jobs_are_compared_once_for_each_server(system: System) -> None:
         assert not await marker.acquire("another", 60.0)
 
 
-async def test_a_job_whose_end_its_server_forgot_is_put_back_and_ended(system: System, tmp_path: Path) -> None:
+async def test_a_job_whose_end_was_lost_is_restored_and_ended(system: System, tmp_path: Path) -> None:
     async with running_valkey(tmp_path / "jobs") as jobs_server:
         own = system.settings.model_copy(update={"stream_redis_url": jobs_server.url})
         provider = ControlledProvider(on_call=lambda call: call.end())

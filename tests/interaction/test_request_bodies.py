@@ -160,7 +160,7 @@ async def test_a_field_of_a_job_in_openais_dialects_is_answered_with_the_header(
 @BOTH
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "chunked"])
-async def test_a_body_that_is_too_large_is_refused_and_the_client_hears_it(
+async def test_a_body_that_is_too_large_is_refused_and_the_client_gets_the_answer(
     gateway: Gateway, path: str, chunked: bool
 ) -> None:
     limit = gateway.services.settings.max_body_bytes
@@ -201,7 +201,7 @@ async def test_a_model_that_is_not_served_is_a_404_and_not_a_wrong_field(setting
 
 @BOTH
 @pytest.mark.usefixtures("unchanged")
-async def test_a_lane_that_is_full_says_when_to_return(settings: Settings, writing: JobSide, path: str) -> None:
+async def test_the_error_of_a_full_lane_has_a_time_to_retry(settings: Settings, writing: JobSide, path: str) -> None:
     async with running_gateway(settings.model_copy(update={"max_depth": 1})) as gateway:
         assert (await gateway.client.post(NATIVE, BODY)).status == 202
         before = await everything(writing)

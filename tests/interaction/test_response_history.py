@@ -119,7 +119,9 @@ async def test_unknown_fields_stay_here_and_their_names_are_logged(
     ],
     ids=str,
 )
-async def test_a_bad_value_is_named_as_its_caller_knows_it(client: Client, fields: dict[str, Any], param: str) -> None:
+async def test_the_error_names_a_bad_value_by_its_name_in_the_callers_dialect(
+    client: Client, fields: dict[str, Any], param: str
+) -> None:
     answer = await client.post(RESPONSES, {**BACKGROUND, **fields})
 
     assert error_of(answer) == (400, "invalid_request", param)
@@ -158,7 +160,7 @@ async def test_state_goes_back_by_previous_response_id(client: Client, writing: 
 
 
 @pytest.mark.parametrize("stored", [True, False])
-async def test_state_goes_back_by_whole_input_also_if_a_client_drops_what_it_does_not_know(
+async def test_state_goes_back_by_whole_input_even_if_a_client_drops_unknown_fields(
     client: Client, writing: JobSide, stored: bool
 ) -> None:
     first = await thinking(client, writing)
@@ -197,7 +199,7 @@ async def test_a_call_without_an_id_is_known_by_the_thoughts_before_it(client: C
     assert await messages(writing, second) == [*PROMPT, asked(CHAT_CALL), RESULT]
 
 
-async def test_a_call_of_an_unknown_job_goes_back_with_what_its_item_carries(client: Client, writing: JobSide) -> None:
+async def test_a_call_of_an_unknown_job_goes_back_with_the_fields_of_its_item(client: Client, writing: JobSide) -> None:
     item = {"type": "function_call", "call_id": "call_a", "name": "look", "arguments": "{}", "mine": 1}
     signed = item | {"extra_content": SIGNATURE}
 
@@ -296,7 +298,9 @@ async def test_the_state_of_another_tenants_job_never_returns(client: Client, wr
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-async def test_the_state_of_a_deleted_job_is_gone(client: Client, writing: JobSide, read_before: bool) -> None:
+async def test_the_state_of_a_deleted_job_is_not_used_any_more(
+    client: Client, writing: JobSide, read_before: bool
+) -> None:
     first = await thinking(client, writing)
     items = [bare(item) for item in await output_of(client, first)]
     if read_before:

@@ -32,7 +32,7 @@ def settings(settings: Settings) -> Settings:
 # Tenants.
 
 
-async def test_another_tenants_response_looks_like_none(client: Client, writing: JobSide) -> None:
+async def test_another_tenants_response_answers_like_an_unknown_one(client: Client, writing: JobSide) -> None:
     writer = await answered(client, writing, "Hello")
     bob = client.as_(BOB)
 

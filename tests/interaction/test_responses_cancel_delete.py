@@ -64,7 +64,7 @@ async def test_a_response_that_waits_is_cancelled_at_once(client: Client) -> Non
     assert (answer.status, answer.json()["status"], answer.json()["output"]) == (200, "cancelled", [])
 
 
-async def test_cancelling_what_is_complete_changes_nothing(client: Client, writing: JobSide) -> None:
+async def test_cancelling_a_complete_response_changes_nothing(client: Client, writing: JobSide) -> None:
     writer = await answered(client, writing, "Hello")
 
     answer = await client.post(at(writer, "/cancel"))
@@ -72,7 +72,7 @@ async def test_cancelling_what_is_complete_changes_nothing(client: Client, writi
     assert (answer.status, answer.json()["status"]) == (200, "completed")
 
 
-async def test_a_deleted_response_is_gone_in_every_dialect(client: Client, writing: JobSide) -> None:
+async def test_a_deleted_response_is_a_404_in_each_dialect(client: Client, writing: JobSide) -> None:
     writer = await answered(client, writing, "Hello")
 
     answer = await client.request("DELETE", at(writer))
@@ -85,7 +85,9 @@ async def test_a_deleted_response_is_gone_in_every_dialect(client: Client, writi
     assert (await client.get(f"/v1/jobs/{writer.job_id}")).status == 404
 
 
-async def test_deleting_what_runs_hides_it_cancels_it_and_ends_its_streams(client: Client, writing: JobSide) -> None:
+async def test_deleting_a_running_response_hides_it_cancels_it_and_ends_its_streams(
+    client: Client, writing: JobSide
+) -> None:
     writer = await created(client, writing)
     link = (await client.get(f"/v1/jobs/{writer.job_id}")).json()["links"]["events"]
     async with streaming(client, at(writer)) as stream:
@@ -101,7 +103,7 @@ async def test_deleting_what_runs_hides_it_cancels_it_and_ends_its_streams(clien
         assert 0 < await writing.client.pttl(key) <= 60_000
 
 
-async def test_deleting_what_waits_takes_it_out_of_the_queue(client: Client, writing: JobSide) -> None:
+async def test_deleting_a_waiting_response_takes_it_out_of_the_queue(client: Client, writing: JobSide) -> None:
     response = (await client.post(RESPONSES, BACKGROUND)).json()
 
     assert (await client.request("DELETE", f"{RESPONSES}/{response['id']}")).status == 200
@@ -111,7 +113,7 @@ async def test_deleting_what_waits_takes_it_out_of_the_queue(client: Client, wri
 
 
 @pytest.mark.parametrize("how", ["waits", "runs", "has ended"])
-async def test_after_a_delete_its_idempotency_key_is_free_for_a_new_response(
+async def test_the_idempotency_key_of_a_deleted_response_is_free_again(
     client: Client, writing: JobSide, how: str
 ) -> None:
     key = {"Idempotency-Key": "one"}

@@ -20,7 +20,7 @@ def settings(settings: Settings) -> Settings:
     return with_long_holds(settings, retention_s=3600.0)
 
 
-async def test_a_response_continues_where_the_previous_one_ended(client: Client, writing: JobSide) -> None:
+async def test_a_response_continues_after_the_previous_one(client: Client, writing: JobSide) -> None:
     call = {"index": 0, "id": "call_a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     first = await answered(client, writing, "I look.", {"tool_calls": [call]}, instructions="Be brief.")
     output = {"type": "function_call_output", "call_id": "call_a", "output": "42"}
@@ -54,7 +54,7 @@ async def test_items_of_earlier_responses_may_be_referred_to(client: Client, wri
     assert error_of(refused) == (400, "invalid_request", "input[1].id")
 
 
-async def test_only_a_stored_response_that_is_over_and_ones_own_can_be_continued_from(
+async def test_a_response_continues_only_from_an_ended_and_stored_one_of_its_tenant(
     client: Client, writing: JobSide
 ) -> None:
     running = await created(client, writing)

@@ -150,7 +150,7 @@ async def test_a_redis_that_was_away_for_longer_than_a_lease_costs_no_running_jo
     assert len(provider.calls) == 10
 
 
-async def test_after_an_outage_a_running_job_is_left_to_its_worker_for_a_lease(
+async def test_a_running_job_is_left_to_its_worker_for_a_lease_after_an_outage(
     settings: Settings, tmp_path: Path
 ) -> None:
     """A worker that finds its Redis later than others."""

@@ -44,7 +44,7 @@ async def test_a_page_that_is_closed_stops_nothing(gateway: Gateway, client: Cli
     assert (await writing.store.load(writer.job_id)).abandon_ms == 0
 
 
-async def test_after_the_end_there_is_nothing_to_return_to(client: Client, writing: JobSide) -> None:
+async def test_a_stream_requested_after_the_end_is_a_204(client: Client, writing: JobSide) -> None:
     assert (await client.get(STREAM)).status == 204
     assert "x-tailrace-job" not in (await client.get(STREAM)).headers
     await answer(client, writing, asks(), "Hi.")
@@ -55,7 +55,7 @@ async def test_after_the_end_there_is_nothing_to_return_to(client: Client, writi
     assert "x-tailrace-job" not in (await client.as_("sk-bob").get(STREAM)).headers
 
 
-async def test_another_tenants_chat_looks_like_none(client: Client, writing: JobSide) -> None:
+async def test_another_tenants_chat_answers_like_an_unknown_one(client: Client, writing: JobSide) -> None:
     bob = client.as_("sk-bob")
     async with client.calling(POST, asks()):
         writer = await writing.take()

@@ -51,7 +51,7 @@ async def test_the_last_of_two_tabs_is_answered_and_the_other_one_is_aborted(cli
             assert text_of(await two.rest()) == "Two."
 
 
-async def test_only_what_is_new_may_be_sent(client: Client, writing: JobSide) -> None:
+async def test_a_page_may_send_only_its_new_message(client: Client, writing: JobSide) -> None:
     await answer(client, writing, news(message("One?")), "One", ".")
     second = await answer(client, writing, news(message("Two?", "u2")), "Two.")
     third = await answer(client, writing, news(message("Three?", "u3")), "Three.")
@@ -63,7 +63,7 @@ async def test_only_what_is_new_may_be_sent(client: Client, writing: JobSide) ->
     assert [each["content"] for each in await asked(writing, third)] == ["One?", "One.", "Two?", "Two.", "Three?"]
 
 
-async def test_the_thoughts_that_led_to_words_are_kept_with_them(client: Client, writing: JobSide) -> None:
+async def test_reasoning_is_kept_with_its_text(client: Client, writing: JobSide) -> None:
     async with client.calling(POST, news(message("One?"))) as call:
         writer = await writing.take()
         await writer.say({"reasoning_content": "Hm."}, {"content": "One."})
@@ -119,7 +119,7 @@ async def test_a_call_keeps_the_state_of_its_upstream_on_the_way_through_the_pag
     ]
 
 
-async def test_a_whole_history_may_be_followed_by_what_is_new(client: Client, writing: JobSide) -> None:
+async def test_a_new_message_alone_may_follow_a_whole_history(client: Client, writing: JobSide) -> None:
     history = [message("One?"), message("One.", "a1", "assistant"), message("Two?", "u2")]
     await answer(client, writing, asks(*history, system="Be brief."), "Two.")
     writer = await answer(client, writing, news(message("Three?", "u3"), system="Be long."), "Three.")
@@ -147,7 +147,7 @@ async def test_text_before_a_stop_stays_in_the_conversation(client: Client, writ
     assert [each["content"] for each in await asked(writing, second)] == ["One?", "On", "Two?"]
 
 
-async def test_a_conversation_of_which_the_words_are_gone_must_be_sent_whole(client: Client, writing: JobSide) -> None:
+async def test_a_conversation_with_a_missing_job_must_be_sent_whole(client: Client, writing: JobSide) -> None:
     first = await answer(client, writing, news(message("One?")), "One.")
     await writing.client.delete(writing.keys.job(first.job_id).record)
     refused = await client.post(POST, news(message("Two?", "u2")))
@@ -188,7 +188,7 @@ MESSAGE = {"role": "user", "content": "Hello?"}
 
 
 @pytest.mark.parametrize("whole", [True, False])
-async def test_of_tabs_that_write_at_once_one_is_answered_and_no_job_is_left_unseen(
+async def test_one_of_several_concurrent_tabs_is_answered_and_no_job_is_left_over(
     settings: Settings, system: System, provider: ControlledProvider, *, whole: bool
 ) -> None:
     async def tab(number: int) -> Answer:

@@ -83,7 +83,7 @@ async def ask(site: Site, model: str = "scripted") -> str:
         return str(answer.json()["choices"][0]["message"]["content"])
 
 
-async def test_ctrl_c_stops_everything_in_order_and_the_next_start_knows_what_was(tmp_path: Path) -> None:
+async def test_ctrl_c_stops_all_parts_in_order_and_the_next_start_has_the_same_data(tmp_path: Path) -> None:
     async with up(tmp_path) as site:
         async with site.client() as client:
             made = await client.post("/v1/jobs", json=question("scripted"))
@@ -119,7 +119,7 @@ async def test_with_nothing_configured_a_real_model_answers(tmp_path: Path) -> N
         assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
 
 
-async def test_the_real_model_embeds_what_means_the_same_side_by_side(tmp_path: Path) -> None:
+async def test_the_real_model_embeds_similar_sentences_close_together(tmp_path: Path) -> None:
     pairs = [
         ("The cat sleeps on the sofa.", "A kitten is napping on the couch."),
         ("The central bank raised interest rates.", "Borrowing became dearer after the bank's decision."),
@@ -305,7 +305,7 @@ async def test_a_second_one_in_the_same_folder_is_refused_and_the_first_continue
         assert await ask(site)
 
 
-async def test_a_second_ctrl_c_does_not_wait_for_what_is_running(tmp_path: Path) -> None:
+async def test_a_second_ctrl_c_does_not_wait_for_running_jobs(tmp_path: Path) -> None:
     async with up(tmp_path, env={**SCRIPTED, "TAILRACE_DRAIN_S": "60"}) as site, site.client() as client:
         endless = json.dumps({"script": {"tokens": 1_000_000, "rate": 20}})
         async with client.stream("POST", CHAT, json=question("scripted", endless, stream=True)) as answer:

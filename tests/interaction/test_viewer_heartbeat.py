@@ -148,7 +148,7 @@ async def test_one_of_two_gateways_may_lose_its_readers(settings: Settings, writ
 
 
 @pytest.mark.usefixtures("quick_signs")
-async def test_while_readers_are_there_the_lease_continues(
+async def test_the_lease_continues_while_a_job_has_readers(
     heartbeat: ViewerHeartbeat, writing: JobSide, job: LogWriter
 ) -> None:
     async with readers_of(heartbeat, job):

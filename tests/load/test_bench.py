@@ -89,7 +89,7 @@ def test_events_besides_tokens_in_a_native_stream_are_not_faults() -> None:
     ],
     ids=["responses", "ui"],
 )
-def test_a_token_is_heard_once_in_dialects_that_call_it_a_delta(said: bytes, end: bytes) -> None:
+def test_a_token_is_counted_once_in_dialects_that_repeat_it(said: bytes, end: bytes) -> None:
     again = b'event: response.output_text.done\ndata: {"text":" 00000","content":[{"text":" 00000"}]}\n\n'
 
     hearing = received(said, again, end, tokens=1)
@@ -120,14 +120,14 @@ def test_a_stream_that_is_not_whole_is_faulty(pieces: list[bytes], fault: str) -
     assert fault in received(*pieces, b"data: [DONE]\n\n", tokens=2).faults
 
 
-def test_a_stream_that_does_not_say_that_it_ended_is_faulty() -> None:
+def test_a_stream_without_an_end_marker_is_faulty() -> None:
     assert received(token(0), tokens=1).faults == ["it ended without saying so, after 1 tokens"]
 
 
 # The mock and the loads.
 
 
-async def test_the_mock_sends_what_was_ordered(mock: Caller) -> None:
+async def test_the_mock_sends_the_ordered_tokens(mock: Caller) -> None:
     unpaced_stream = await chat(mock)(Order(100))
     paced_stream = await chat(mock)(Order(5, rate=500))
 
@@ -154,7 +154,7 @@ async def test_the_mock_refuses_an_order_without_bounds(mock: Caller) -> None:
         await mock.ask("POST", "/v1/chat/completions", Order(1).request() | {"messages": [{"content": '{"tokens":0}'}]})
 
 
-async def test_the_mock_refuses_what_is_ordered_to_be_refused(mock: Caller) -> None:
+async def test_the_mock_refuses_an_order_for_a_refusal(mock: Caller) -> None:
     answer = await mock.ask("POST", "/v1/chat/completions", Order(1, refusal=402).request(), expect=402)
 
     assert answer.json()["error"]["code"] == "insufficient_quota"
@@ -291,7 +291,7 @@ def test_the_command_prints_a_table_and_writes_its_json(tmp_path: Path, capsys: 
     assert written["about"]["processors"] >= 1
 
 
-async def test_a_run_that_is_interrupted_shows_what_it_has() -> None:
+async def test_an_interrupted_run_shows_its_results_so_far() -> None:
     argv = [sys.executable, "-m", "tests.load.bench", "--tiny", "--only", "cancel", "crowd"]
     process = await start_child(argv, output=PIPE)
     assert process.stdout is not None

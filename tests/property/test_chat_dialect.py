@@ -226,7 +226,7 @@ def test_a_caller_cut_off_after_any_chunk_gets_exactly_the_rest(
     st.lists(any_delta, max_size=6),
     st.sampled_from([[], [completed()], [FAILED], [ROLLBACK, completed()], [completed(), FAILED]]),
 )
-def test_a_stream_says_how_it_ended_and_nothing_after_it(
+def test_a_stream_ends_with_its_outcome_and_sends_nothing_after_it(
     options: ChatOptions, deltas: list[dict[str, Any]], ends: list[Event]
 ) -> None:
     stream = ChatStream(options)
@@ -261,7 +261,7 @@ def test_each_choice_of_a_completed_stream_has_one_role_first_and_one_finish_rea
 
 
 @given(answers())
-def test_the_completion_is_what_the_official_client_makes_of_the_stream(
+def test_the_completion_equals_the_one_that_the_official_client_builds_from_the_stream(
     answer: tuple[int, list[dict[str, Any]]],
 ) -> None:
     count, deltas = answer
@@ -279,7 +279,7 @@ def test_the_completion_is_what_the_official_client_makes_of_the_stream(
 
 
 @given(st.lists(st.tuples(st.integers(1, 4), any_delta), max_size=8), st.integers(0, 5), st.integers(0, 9))
-def test_a_rollback_leaves_what_a_list_cut_at_its_id_leaves(
+def test_a_rollback_leaves_the_same_as_a_list_cut_at_its_id(
     parts: list[tuple[int, dict[str, Any]]], epoch: int, seq: int
 ) -> None:
     deltas = [

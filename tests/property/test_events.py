@@ -91,7 +91,7 @@ def parse_as_a_browser(frame: bytes) -> list[tuple[str, str, str]]:
 
 
 @given(events, values, ids)
-def test_a_frame_comes_apart_into_what_it_was_made_of(event: EventType, value: Any, event_id: EventId) -> None:
+def test_a_frame_is_decoded_into_the_encoded_parts(event: EventType, value: Any, event_id: EventId) -> None:
     frame = encode_frame(event, encode_data(value), event_id)
 
     decoded = decode_frame(frame)
@@ -148,7 +148,7 @@ def test_the_first_and_last_id_of_an_entry_are_read_without_splitting_it(frames:
 
 
 @given(events, values)
-def test_only_the_type_makes_an_event_terminal(event: EventType, value: Any) -> None:
+def test_an_event_is_terminal_by_its_type_only(event: EventType, value: Any) -> None:
     assert is_terminal(encode_frame(event, encode_data(value), EventId(1, 2))) == (event in TERMINAL_EVENTS)
 
 

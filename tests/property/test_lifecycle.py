@@ -36,7 +36,7 @@ def test_a_cancelling_job_only_ever_becomes_cancelled(chosen: list[Action]) -> N
 
 
 @given(actions)
-def test_only_a_job_that_ran_completes(chosen: list[Action]) -> None:
+def test_a_job_completes_only_if_it_ran(chosen: list[Action]) -> None:
     states = states_after(chosen)
 
     if states[-1] is State.COMPLETED:

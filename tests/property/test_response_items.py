@@ -88,7 +88,7 @@ def test_thoughts_that_led_to_something_go_back_once(items: list[Item]) -> None:
 
 
 @given(conversations(), st.data())
-def test_it_does_not_matter_where_a_conversation_was_parted(items: list[Item], data: st.DataObject) -> None:
+def test_a_split_conversation_becomes_the_same_chat(items: list[Item], data: st.DataObject) -> None:
     """Split a conversation: with `previous_response_id`, the items before a caller's item are already a chat."""
     bare = [{name: value for name, value in item.items() if name != "id"} for item in items]
     callers = [at for at, item in enumerate(bare) if item.get("role") in ("user", "developer")]

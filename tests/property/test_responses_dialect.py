@@ -150,7 +150,7 @@ def test_a_stream_cut_twice_continues_with_exactly_the_rest(
 
 
 @given(options, deltas, st.sampled_from([completed(), LENGTH, FAILED, CANCELLED]))
-def test_the_last_event_shows_the_response_and_it_says_what_the_deltas_said(
+def test_the_last_event_contains_the_response_with_the_text_of_the_deltas(
     options: ResponseOptions, deltas: list[dict[str, Any]], end: Event
 ) -> None:
     events = log_of(deltas, end)

@@ -99,7 +99,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=40))
-def test_the_transcript_ends_with_what_the_log_says(steps: list[tuple[str, int | str]]) -> None:
+def test_the_transcript_ends_with_the_text_of_the_log(steps: list[tuple[str, int | str]]) -> None:
     log, transcript = JobLog(), Transcript()
     screen = Screen(transcript)
     for step, value in steps:

@@ -101,7 +101,7 @@ def test_the_parts_of_any_log_fit_together(sent: list[dict[str, Any]], how: str)
 
 
 @given(deltas)
-def test_a_page_shows_the_words_of_the_first_choice(sent: list[dict[str, Any]]) -> None:
+def test_a_page_shows_the_text_of_the_first_choice(sent: list[dict[str, Any]]) -> None:
     page = Page()
     for part in parts(reported(log_of(sent, completed()))):
         page.take(part)
