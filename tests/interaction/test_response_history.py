@@ -119,9 +119,7 @@ async def test_unknown_fields_stay_here_and_their_names_are_logged(
     ],
     ids=str,
 )
-async def test_the_error_names_a_bad_value_by_its_name_in_the_callers_dialect(
-    client: Client, fields: dict[str, Any], param: str
-) -> None:
+async def test_a_bad_value_is_named_in_the_callers_dialect(client: Client, fields: dict[str, Any], param: str) -> None:
     answer = await client.post(RESPONSES, {**BACKGROUND, **fields})
 
     assert error_of(answer) == (400, "invalid_request", param)
@@ -298,9 +296,7 @@ async def test_the_state_of_another_tenants_job_never_returns(client: Client, wr
 
 
 @pytest.mark.parametrize("read_before", [False, True])
-async def test_the_state_of_a_deleted_job_is_not_used_any_more(
-    client: Client, writing: JobSide, read_before: bool
-) -> None:
+async def test_the_state_of_a_deleted_job_is_not_used(client: Client, writing: JobSide, read_before: bool) -> None:
     first = await thinking(client, writing)
     items = [bare(item) for item in await output_of(client, first)]
     if read_before:

@@ -22,7 +22,7 @@ def keyless(tmp_path: Path) -> Settings:
     return Settings(data_dir=str(tmp_path / "data"))
 
 
-def test_help_names_every_command_and_says_where_settings_come_from(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_each_command_and_the_source_of_settings(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--help"])
     assert end.value.code == 0
@@ -91,7 +91,7 @@ def test_the_worker_replaces_this_process(monkeypatch: pytest.MonkeyPatch) -> No
     assert called == [(sys.executable, [sys.executable, "-P", "-m", "worker"])]
 
 
-def test_a_port_in_use_is_said_plainly(keyless: Settings) -> None:
+def test_the_error_for_a_port_in_use_names_the_setting(keyless: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(StartupError, match=rf"Port {port} on 127\.0\.0\.1 is in use; set TAILRACE_PORT"):

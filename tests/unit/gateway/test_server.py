@@ -197,7 +197,7 @@ class TestEndWithParts:
         alive.cancel()
 
 
-def test_the_server_leaves_signals_to_the_gateway_and_says_nothing_of_itself() -> None:
+def test_the_server_leaves_signals_to_the_gateway_and_sends_no_header_of_its_own() -> None:
     services = SimpleNamespace(settings=Settings(), clock=SystemClock(), metrics=Metrics())
 
     config = make_server(cast(Services, services), lambda: None).config

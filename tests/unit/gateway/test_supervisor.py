@@ -223,7 +223,7 @@ async def test_a_signal_that_is_ignored_stays_ignored() -> None:
     assert diary == ["part started", "part stopping", "part stopped"]
 
 
-async def test_a_second_signal_kills_what_takes_its_time() -> None:
+async def test_a_second_signal_kills_parts_that_are_still_stopping() -> None:
     diary: list[str] = []
     slow, below = (Puppet(name, diary) for name in ("slow", "below"))
     slow.may_stop.clear()
@@ -285,7 +285,7 @@ async def test_a_program_counts_as_started_once_it_reports_so_and_ends_on_stop()
         ),
     ],
 )
-async def test_a_program_that_does_not_get_ready_is_ended_and_its_last_words_are_quoted(
+async def test_a_program_that_does_not_get_ready_is_ended_and_its_last_output_is_quoted(
     code: str, message: str
 ) -> None:
     with pytest.raises(StartupError, match=message):

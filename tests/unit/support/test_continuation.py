@@ -42,7 +42,7 @@ def test_a_wrong_beginning_or_one_that_ends_inside_a_token_is_refused(wrong: str
 
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
-def test_a_limit_counts_what_is_left(limit: str) -> None:
+def test_a_limit_counts_only_the_remaining_tokens(limit: str) -> None:
     request = continued("".join(TOKENS[:10]), **{limit: 5})
     chunks = [chunk for chunk in rest(request, SCRIPT, 10) if chunk is not None]
 

@@ -3,7 +3,7 @@
 from tests.support.meter import Meter
 
 
-def test_tokens_that_were_generated_before_count_with_the_call_that_says_them_again() -> None:
+def test_repeated_tokens_count_for_the_call_that_generates_them_again() -> None:
     meter = Meter()
     for began, numbers in ((1.0, (0, 1, 2, 3)), (2.0, (2, 3, 4)), (3.0, (0, 1))):
         for number in numbers:

@@ -98,7 +98,7 @@ async def test_an_incomplete_listing_is_published_and_read_again_sooner_at_first
     assert fleet.published == [PARTIAL] * 7
 
 
-async def test_after_a_complete_listing_the_first_pause_is_short_again(site: Callable[[], Site]) -> None:
+async def test_the_first_pause_is_short_again_after_a_complete_listing(site: Callable[[], Site]) -> None:
     fleet = site()
     fleet.listing = PARTIAL
     async with fleet.publishing():

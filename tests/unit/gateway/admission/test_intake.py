@@ -38,7 +38,7 @@ class Lane:
 
 
 @pytest.mark.parametrize("new", [True, False])
-async def test_only_the_call_that_wrote_the_record_logs_the_job(new: bool) -> None:
+async def test_the_job_is_logged_only_by_the_call_that_wrote_its_record(new: bool) -> None:
     records, spec = Records(new=new), make_spec(lane="low")
     intake = Intake(
         cast(JobRecords, records),

@@ -46,7 +46,7 @@ def tailrace(monkeypatch: pytest.MonkeyPatch, answers: list[bytes], *arguments: 
     ],
     ids=["proven", "another text", "an event is missing", "not from the start"],
 )
-def test_a_pipe_gets_only_what_is_proven(
+def test_a_pipe_gets_only_proven_text(
     frames: list[bytes],
     status: int,
     output: str,
@@ -85,7 +85,7 @@ def test_a_result_that_is_a_value_is_written_as_a_line_of_json(
     ],
     ids=str,
 )
-def test_an_answer_is_a_success_if_its_finish_reason_says_that_it_is_whole(
+def test_an_answer_is_a_success_if_its_finish_reason_means_a_whole_answer(
     reason: str | None,
     status: int,
     sentence: str,
@@ -168,7 +168,7 @@ def test_a_closed_stdin_is_a_missing_prompt(
     assert capsysbinary.readouterr().err == b"tailrace: The prompt is missing: give it as an argument or pipe it in.\n"
 
 
-def test_a_gateway_that_is_gone_ends_a_row_of_cancels(
+def test_an_unreachable_gateway_ends_a_series_of_cancellations(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     done = answer(200, {"status": "cancelled"})
@@ -178,7 +178,7 @@ def test_a_gateway_that_is_gone_ends_a_row_of_cancels(
     assert (out, err.count(b"\n")) == (f"{JOB} cancelled\n".encode(), 1)
 
 
-def test_a_link_is_opened_where_it_leads_and_no_key_goes_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_is_opened_at_its_own_gateway_without_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = CannedGateway([stream(QUEUED, completed("1-1", 2), ends=True)])
     link = f"{elsewhere.url}/v1/jobs/{JOB}/events?token=t"
 
@@ -200,7 +200,7 @@ def test_a_key_does_not_go_to_another_gateway(
     )
 
 
-def test_the_end_of_what_a_link_opens_is_read_from_its_log(
+def test_the_end_of_a_job_opened_by_a_link_is_read_from_its_log(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     end = sent("failed", "1-1", error={"message": "Oops."}, events=2)

@@ -69,7 +69,7 @@ def ids(scene: Scene, cursor: EventId = START) -> list[str | None]:
     return [event.id for event in scene.connection.events(JOB, cursor)]
 
 
-def test_events_continue_where_a_connection_broke(stage: Stage) -> None:
+def test_events_continue_after_the_last_one_of_a_broken_connection(stage: Stage) -> None:
     scene = stage(stream(delta(1), delta(2)), stream(delta(3), END, ends=True))
 
     assert ids(scene, EventId(0, 1)) == ["1-1", "1-2", "1-3", "1-9"]
@@ -97,7 +97,7 @@ def test_a_gap_does_not_move_the_cursor(stage: Stage) -> None:
     assert scene.gateway.header("Last-Event-ID") == ["0-0", "1-5", "1-5"]
 
 
-def test_the_gateway_says_when_to_return(stage: Stage) -> None:
+def test_the_pause_before_a_retry_is_the_one_that_the_gateway_asked_for(stage: Stage) -> None:
     scene = stage(stream(delta(1), FAREWELL), problem(503, "No.", "Retry-After: 3"), stream(END))
 
     assert ids(scene) == ["1-1", "1-9"]
@@ -203,7 +203,7 @@ def test_a_refusal_has_the_sentence_and_code_of_the_gateway(
     assert refused.value.reported_code == code
 
 
-def test_a_job_that_is_gone_ends_its_events(stage: Stage) -> None:
+def test_a_deleted_job_ends_its_events_with_a_refusal(stage: Stage) -> None:
     scene = stage(stream(delta(1)), problem(404, "There is no job."))
 
     with pytest.raises(GatewayRefused, match="There is no job"):

@@ -93,7 +93,7 @@ VOID = "\n[The attempt was lost. What stands above is void.]\n"
 # --- The screen
 
 
-def test_a_terminal_gets_what_is_said_and_a_line_end(window: Window) -> None:
+def test_a_terminal_gets_the_text_and_a_line_end(window: Window) -> None:
     screen, transcript = OnScreen(console(window)), Transcript()
 
     say(screen, transcript, "one ", "two")
@@ -139,7 +139,7 @@ def test_text_before_the_rollback_point_is_printed_again(window: Window) -> None
 
 
 @pytest.mark.parametrize("text", ["a\n" * ROWS, "…" * 15])
-def test_rows_that_are_gone_or_can_not_be_counted_are_said_to_be_void(window: Window, text: str) -> None:
+def test_text_that_cannot_be_erased_is_declared_void(window: Window, text: str) -> None:
     screen, transcript = OnScreen(console(window)), Transcript()
 
     say(screen, transcript, text)
@@ -235,7 +235,7 @@ def test_a_pipe_gets_the_answer_at_the_end_with_a_line_end_added_if_missing() ->
 
 @pytest.mark.parametrize(("text", "written"), [("", ""), ("one\n", "one\n"), ("\n", "\n")])
 @pytest.mark.parametrize("kind", [AtTheEnd, AsItComes])
-def test_no_line_end_is_added_where_there_is_one_or_nothing(
+def test_a_line_end_is_not_added_to_an_empty_text_or_after_another(
     kind: type[AtTheEnd] | type[AsItComes], text: str, written: str
 ) -> None:
     pipes, transcript = Pipes(), Transcript()

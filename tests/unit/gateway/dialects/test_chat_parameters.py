@@ -184,7 +184,7 @@ def test_no_parameter_takes_a_value_of_every_type(name: str) -> None:
         ("function_call", 1, "function_call", "an object with a name"),
     ],
 )
-def test_anything_else_is_refused_with_what_would_be_right(name: str, value: object, param: str, must: str) -> None:
+def test_any_other_value_is_refused_with_the_right_form(name: str, value: object, param: str, must: str) -> None:
     error = refusal(name, value)
 
     assert (str(error), error.param) == (f"{param} must be {must}.", param)

@@ -34,7 +34,7 @@ def test_the_list_is_the_same_wherever_the_pages_end(cut: int) -> None:
     }
 
 
-def test_in_base64_a_vector_is_its_bytes() -> None:
+def test_a_vector_in_base64_consists_of_its_bytes() -> None:
     data = written([VECTORS], Encoding.BASE64)["data"]
 
     assert data == [
@@ -50,7 +50,7 @@ def test_the_list_is_empty_if_no_vectors_are_kept() -> None:
     assert (whole["data"], whole["usage"]) == ([], {"prompt_tokens": 0, "total_tokens": 0})
 
 
-def test_numbers_are_what_is_asked_for_where_nothing_is() -> None:
+def test_the_default_encoding_is_numbers() -> None:
     assert [parse_encoding(value) for value in (None, "float", "base64")] == ["float", "float", "base64"]
 
 
@@ -84,7 +84,7 @@ def test_a_completed_job_has_ended_well() -> None:
 
 
 @pytest.mark.parametrize("event", [EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED])
-def test_a_bad_end_says_why(event: EventType) -> None:
+def test_an_end_without_success_has_its_cause(event: EventType) -> None:
     end = end_after(event)
 
     assert end.ended and end.failure is not None

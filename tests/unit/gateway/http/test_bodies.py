@@ -55,7 +55,7 @@ async def test_a_body_over_the_limit_is_refused_whole() -> None:
         await read_body(request([b" "] * (LIMIT + 1)), LIMIT)
 
 
-async def test_a_body_over_the_limit_is_read_to_its_end_so_that_the_client_hears_the_answer() -> None:
+async def test_a_body_over_the_limit_is_read_to_its_end_so_that_the_client_gets_the_answer() -> None:
     parts = iter([b"x" * LIMIT] * 5)
     with pytest.raises(BodyTooLarge):
         await read_body(request(parts), LIMIT)

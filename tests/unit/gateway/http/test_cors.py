@@ -46,7 +46,7 @@ async def preflight(*origins: str, **options: Any) -> list[Message]:
     return await serve(*origins, method="OPTIONS", access_control_request_method="POST", **options)
 
 
-async def test_a_named_origin_may_read_the_answer_and_send_what_its_browser_keeps() -> None:
+async def test_a_named_origin_may_read_the_answer_and_send_credentials() -> None:
     headers = reported(await serve("https://other.example", PAGE))
 
     exposed = headers.pop("access-control-expose-headers").split(", ")
@@ -58,7 +58,7 @@ async def test_a_named_origin_may_read_the_answer_and_send_what_its_browser_keep
     }
 
 
-async def test_any_origin_may_where_all_may_but_without_credentials() -> None:
+async def test_any_origin_may_read_without_credentials_if_all_are_allowed() -> None:
     headers = reported(await serve("*"))
 
     assert headers.pop("access-control-expose-headers")

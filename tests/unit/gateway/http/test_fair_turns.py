@@ -86,7 +86,7 @@ async def test_a_request_that_is_cancelled_while_it_waits_gives_its_place_to_ano
     assert crowd.had == ["b1", "b3"]
 
 
-async def test_a_turn_that_comes_to_a_request_as_it_is_cancelled_continues_to_the_next_one() -> None:
+async def test_a_turn_given_to_a_cancelled_request_passes_to_the_next_one() -> None:
     crowd = Crowd()
     async with crowd.turns.turn("a"):
         tasks = await crowd.come("b1", "c1")

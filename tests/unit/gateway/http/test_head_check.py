@@ -59,7 +59,7 @@ async def test_http_1_0_needs_no_host() -> None:
 @pytest.mark.parametrize(
     ("hosts", "status"), [([], 200), (["chat.example"], 200), (["chat.example", "b"], 200), (["localhost"], 421)]
 )
-async def test_only_the_hosts_of_the_settings_are_served_whatever_the_port(hosts: list[str], status: int) -> None:
+async def test_only_the_hosts_of_the_settings_are_served_on_any_port(hosts: list[str], status: int) -> None:
     assert (await asked([HOST, KEY], hosts=hosts))[0] == status
 
 

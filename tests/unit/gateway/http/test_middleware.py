@@ -128,7 +128,7 @@ async def test_other_protocols_pass_untouched() -> None:
     assert passed == ["lifespan"]
 
 
-async def test_an_answer_that_takes_long_comes_after_the_application_has_returned() -> None:
+async def test_a_deferred_answer_is_sent_after_the_application_has_returned() -> None:
     returned = False
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

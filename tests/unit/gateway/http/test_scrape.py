@@ -62,7 +62,7 @@ def test_each_metric_appears_once_with_its_help_even_if_never_counted() -> None:
     assert reported == [family.name for metrics in (FleetMetrics(), Metrics()) for family in metrics.families]
 
 
-def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
+def test_a_scraper_gets_openmetrics_on_request() -> None:
     text, content_type = answer(OPENMETRICS)
 
     assert content_type.startswith("application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -41,7 +41,7 @@ def test_an_unknown_key_opens_nothing_and_is_not_repeated(key: str) -> None:
     assert caught.value.param == "Authorization"
 
 
-def test_only_an_admin_key_passes_where_one_is_needed() -> None:
+def test_only_an_admin_key_passes_the_check_for_admins() -> None:
     assert keyring.admin("Bearer sk-root") == Caller("root", admin=True)
     with pytest.raises(Forbidden, match="key:tenant:admin"):
         keyring.admin("Bearer sk-alice")
@@ -89,7 +89,7 @@ def links_of(*entries: str) -> Links:
     return Links(SECRET, Keyring([parse_api_key(entry) for entry in entries]).generations)
 
 
-def test_a_link_dies_with_the_key_that_asked_for_it_and_with_no_other() -> None:
+def test_a_link_becomes_invalid_with_its_own_key_only() -> None:
     second = keyring.caller("Bearer sk-alice-2")
     first_link, second_link = links.token(JOB, ALICE), links.token(JOB, second)
 
@@ -98,7 +98,7 @@ def test_a_link_dies_with_the_key_that_asked_for_it_and_with_no_other() -> None:
     assert without_the_first.opens(second_link, JOB)
 
 
-def test_a_link_dies_if_its_key_becomes_another_tenants() -> None:
+def test_a_link_becomes_invalid_if_its_key_moves_to_another_tenant() -> None:
     assert not links_of("sk-alice:bob").opens(links.token(JOB, ALICE), JOB)
 
 

@@ -31,7 +31,7 @@ def test_an_early_tick_has_no_group_due() -> None:
     assert schedule.due(0.99) == frozenset()
 
 
-def test_after_a_long_freeze_each_group_has_one_turn() -> None:
+def test_each_group_has_one_turn_after_a_long_freeze() -> None:
     schedule = HeartbeatSchedule(2.0, 0.5, now=0.0)
 
     assert schedule.due(1000.0) == frozenset(range(4))

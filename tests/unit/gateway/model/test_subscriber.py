@@ -204,7 +204,7 @@ def test_a_message_larger_than_the_room_is_delivered_when_nothing_else_waits() -
     assert subscriber.take() == entry(1, 2, 9)
 
 
-def test_after_the_terminal_event_the_reader_is_closed_and_hears_nothing() -> None:
+def test_a_reader_is_closed_after_the_terminal_event_and_gets_nothing_more() -> None:
     subscriber = live_reader()
     assert subscriber.offer(live(end(1, 2)))
     assert subscriber.ended
@@ -286,7 +286,7 @@ def test_a_cursor_ahead_of_an_ended_log_gets_a_gap_too() -> None:
     assert subscriber.take() == frame(0, 1) + end(1, 1)
 
 
-def test_a_cursor_before_a_log_whose_head_is_gone_gets_a_gap_and_then_what_is_left() -> None:
+def test_a_cursor_before_a_trimmed_log_gets_a_gap_and_the_remaining_events() -> None:
     subscriber = Subscriber(EventId(1, 2), max_bytes=ROOM)
     subscriber.start_reading()
     subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), known=False, more=False, over=False)
@@ -297,21 +297,21 @@ def test_a_cursor_before_a_log_whose_head_is_gone_gets_a_gap_and_then_what_is_le
     assert phase_of(subscriber) is Phase.LIVE
 
 
-def test_a_cursor_just_before_what_is_left_of_a_log_needs_no_gap() -> None:
+def test_a_cursor_just_before_a_trimmed_log_gets_no_gap() -> None:
     subscriber = Subscriber(EventId(1, 4), max_bytes=ROOM)
     subscriber.start_reading()
     subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), known=False, more=False, over=False)
     assert subscriber.take() == entry(1, 5, 6)
 
 
-def test_a_cursor_inside_what_is_left_of_a_log_needs_no_gap() -> None:
+def test_a_cursor_inside_a_trimmed_log_gets_no_gap() -> None:
     subscriber = Subscriber(EventId(1, 5), max_bytes=ROOM)
     subscriber.start_reading()
     subscriber.replayed([entry(1, 5, 6)], EventId(1, 5), EventId(1, 6), known=True, more=False, over=False)
     assert subscriber.take() == frame(1, 6)
 
 
-def test_events_that_redis_forgot_are_a_gap_though_a_later_execution_has_continued() -> None:
+def test_lost_events_are_a_gap_even_if_a_later_execution_has_continued() -> None:
     """Report a gap: by its rollback the text would be whole, but the reader would have events that no log holds."""
     subscriber = Subscriber(EventId(1, 9), max_bytes=ROOM)
     again = [frame(0, 1), entry(1, 1, 3), entry(2, 1, 2)]

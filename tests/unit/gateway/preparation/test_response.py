@@ -72,7 +72,7 @@ class TestWithoutNeeds:
         assert json.loads(response.spec.request)[KEPT] == response.echo
         assert response.spec.abandonment.on_disconnect is OnDisconnect.CANCEL
 
-    def test_a_background_response_lives_without_its_caller(self) -> None:
+    def test_a_background_response_continues_without_its_caller(self) -> None:
         response = prepared(background=True)
 
         assert response.background
@@ -87,7 +87,7 @@ class TestWithoutNeeds:
         ("fields", "param"),
         [({"input": 7}, "input"), ({"max_output_tokens": 0}, "max_output_tokens"), ({"metadata": 7}, "metadata")],
     )
-    def test_a_refusal_names_the_field_as_the_caller_knows_it(self, fields: dict[str, Any], param: str) -> None:
+    def test_a_refusal_names_the_field_by_its_name_in_responses(self, fields: dict[str, Any], param: str) -> None:
         with pytest.raises(InvalidRequest) as caught:
             step(**fields)
         assert caught.value.param == param

@@ -73,14 +73,14 @@ def test_a_new_message_follows_the_turns_and_the_answer_of_a_conversation() -> N
     assert turn.turns == [("", 1), ("a", 1), ("m1", 1), ("b", 1)]
 
 
-def test_a_job_without_words_gives_an_empty_turn_and_a_new_system_replaces_the_old_one() -> None:
+def test_a_job_without_text_is_an_empty_turn_and_a_new_system_message_replaces_the_old() -> None:
     turn = prepare_turn(raw(message=said("b", "Two"), system="Be kind."), head(), "m", conversation(completed_log()))
 
     assert messages(turn) == [{"role": "system", "content": "Be kind."}, user("One"), user("Two")]
     assert turn.turns == [("", 1), ("a", 1), ("m1", 0), ("b", 1)]
 
 
-def test_a_conversation_whose_request_is_gone_must_be_sent_whole() -> None:
+def test_a_conversation_without_its_request_must_be_sent_whole() -> None:
     with pytest.raises(InvalidRequest, match="whole conversation"):
         prepare_turn(raw(message=said("b", "Two")), head(), "m", conversation(b"", request=b""))
 

@@ -11,7 +11,7 @@ FORM: dict[str, Any] = {"model": "m", "n": 2, "stream_options": {"include_usage"
 MESSAGES = [{"role": "user", "content": "x" * 100_000}]
 
 
-def test_a_large_request_is_reduced_to_what_its_answers_form_depends_on() -> None:
+def test_a_large_request_is_reduced_to_the_fields_that_shape_its_answer() -> None:
     brief = brief_of({**FORM, "messages": MESSAGES, "temperature": 1}, 100_000)
 
     assert json.loads(brief) == FORM

@@ -13,7 +13,7 @@ from shared.model.jobs import JobSpec
 from tests.unit.gateway.specs.specs import BODY, MESSAGES, chat, embeddings, native, respond, response, with_
 
 
-def test_a_response_is_the_same_if_it_was_asked_in_the_same_words() -> None:
+def test_responses_with_the_same_fields_have_the_same_fingerprint() -> None:
     asked = response({"input": "Hello?"})
     assert response({"input": "Hello?"}).fingerprint == asked.fingerprint
     assert response({"input": "Hello!"}).fingerprint != asked.fingerprint

@@ -49,7 +49,7 @@ def test_a_reader_that_another_process_could_not_call_is_refused_by_its_kind() -
         KindAdmission(CHAT_KIND, read, lambda request: request)
 
 
-def test_a_kind_that_calls_no_provider_says_so_and_an_unknown_one_may_call_one() -> None:
+def test_a_kind_declares_that_it_calls_no_provider_and_an_unknown_one_may_call_one() -> None:
     alone = KindSpec("alone", ResultForm.VALUE, streams_text=False, calls_provider=False)
     kinds = ADMITTED_KINDS.adding(KindAdmission(alone, read))
 

@@ -89,5 +89,5 @@ def test_a_body_of_very_many_names_is_answered_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "_", "日本", "\x00", "l", "x" * 41, "lane" * 11, "on", "s", "x_s", "tailrace"])
-def test_names_that_say_nothing_are_near_to_none(name: str) -> None:
+def test_names_without_resemblance_have_no_nearest_field(name: str) -> None:
     assert nearest(name, OWN_FIELDS) is None

@@ -44,7 +44,7 @@ def test_a_requeued_dead_letter_keeps_the_tenant_and_options_of_its_job() -> Non
     assert "tailrace" not in json.loads(specs().again(dead_letter(), BODY, {}, JOB).request)
 
 
-def test_a_dead_letter_that_was_let_in_before_is_asked_again_whatever_its_fields_say() -> None:
+def test_the_fields_of_a_requeued_request_are_not_checked_again() -> None:
     request = with_(temperature=3, timeout_ms=5)
 
     assert json.loads(specs().again(dead_letter(), request, {}, JOB).request) == request

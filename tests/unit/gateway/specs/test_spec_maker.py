@@ -50,7 +50,7 @@ def refusal(body: Mapping[str, Any]) -> RequestError:
     return caught.value
 
 
-def test_a_native_job_has_the_defaults_of_the_settings_and_lives_without_a_reader() -> None:
+def test_a_native_job_has_the_defaults_of_the_settings_and_continues_without_a_reader() -> None:
     spec = native(BODY)
     assert spec.id == JOB
     assert (spec.kind, spec.tenant, spec.lane, spec.model) == ("chat", "alice", "default", "m")
@@ -69,7 +69,7 @@ def test_a_native_job_has_the_defaults_of_the_settings_and_lives_without_a_reade
         ({"abandon_after_s": None}, Abandonment()),
     ],
 )
-def test_a_job_says_what_becomes_of_it_without_viewers(fields: dict[str, Any], expected: Abandonment) -> None:
+def test_the_policy_without_viewers_is_read_from_the_request(fields: dict[str, Any], expected: Abandonment) -> None:
     assert native(with_(**fields)).abandonment == expected
 
 
@@ -101,13 +101,15 @@ def test_a_dialect_has_the_same_in_headers() -> None:
         ({"abandon_after": "-1"}, "X-Tailrace-Abandon-After", "more than 0 and at most 604800"),
     ],
 )
-def test_a_wrong_header_is_named_with_what_would_be_right(headers: dict[str, Any], param: str, hint: str) -> None:
+def test_the_error_for_a_wrong_header_names_it_and_its_right_form(
+    headers: dict[str, Any], param: str, hint: str
+) -> None:
     with pytest.raises(InvalidRequest, match=hint) as caught:
         chat(BODY, options=RequestOptions(**headers))
     assert caught.value.param == param
 
 
-def test_a_response_is_a_chat_with_what_it_says_again_beside_it() -> None:
+def test_a_response_is_a_chat_with_its_own_options_kept_beside_it() -> None:
     spec = response({"metadata": {"a": "b"}}, lane="low")
     assert json.loads(spec.request) == {**BODY, "tailrace": {"store": True}}
     assert (spec.kind, spec.lane, spec.metadata, spec.idempotency_key) == ("chat", "low", {"a": "b"}, "key")
@@ -130,7 +132,7 @@ def test_a_response_in_the_background_continues_without_a_reader() -> None:
         (True, RequestOptions(on_stream_failure="rollback"), False),
     ],
 )
-def test_a_stream_that_lives_for_its_caller_alone_is_never_started_over(
+def test_only_a_stream_for_its_caller_alone_has_an_append_only_reader(
     streaming: bool, options: RequestOptions, append_only_reader: bool
 ) -> None:
     call = JobRequest("chat.completions", BODY, BODY, options, "key", streaming=streaming)
@@ -180,7 +182,7 @@ def test_any_chat_parameter_is_passed_through_and_ours_are_not() -> None:
     assert json.loads(chat(with_(**extra, **ways)).request) == {**BODY, **extra, **kept}
 
 
-def test_a_chat_call_passes_metadata_through_which_openai_knows_too() -> None:
+def test_a_chat_call_passes_metadata_through_to_the_upstream() -> None:
     assert json.loads(chat(with_(metadata={"a": 1})).request) == with_(metadata={"a": 1})
 
 
@@ -192,7 +194,7 @@ def test_a_chat_call_passes_metadata_through_which_openai_knows_too() -> None:
         ("timeout_s", "belongs to POST /v1/jobs"),
     ],
 )
-def test_a_dialect_refuses_a_field_of_the_job_api_and_names_what_to_send(field: str, hint: str) -> None:
+def test_a_dialect_refuses_a_field_of_the_job_api_and_names_its_replacement(field: str, hint: str) -> None:
     for make in (chat, embeddings, lambda asked: response({**asked, "input": "x"})):
         with pytest.raises(InvalidRequest, match=f"^{field} {hint}") as caught:
             make({**BODY, "input": "x", field: "low"})
@@ -286,7 +288,7 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"on_stream_failure": "end"}, "on_stream_failure", "one of: continue, rollback, fail"),
     ],
 )
-def test_a_wrong_field_is_named_with_what_would_be_right(fields: dict[str, Any], param: str, hint: str) -> None:
+def test_the_error_for_a_wrong_field_names_it_and_its_right_form(fields: dict[str, Any], param: str, hint: str) -> None:
     error = refusal(with_(**fields))
     assert error.param == param
     assert hint in str(error)
@@ -371,7 +373,7 @@ def test_a_model_that_is_not_served_embeds_nothing() -> None:
 
 
 @pytest.mark.parametrize(("store", "keep_s"), [({}, None), ({"store": True}, None), ({"store": False}, 20.0)])
-def test_only_what_is_not_to_be_stored_is_kept_briefly(store: dict[str, bool], keep_s: float | None) -> None:
+def test_only_a_response_that_is_not_stored_is_kept_briefly(store: dict[str, bool], keep_s: float | None) -> None:
     answered = respond(store, None, options=RequestOptions(), kept=store)
 
     assert [answered.keep_s, native({**BODY, **store}).keep_s, chat({**BODY, **store}).keep_s] == [keep_s] * 3
@@ -382,7 +384,7 @@ def read_words(_: Mapping[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     return request
 
 
-def test_all_names_in_the_input_of_a_kind_without_a_provider_are_its_own() -> None:
+def test_any_name_is_allowed_in_the_input_of_a_kind_without_a_provider() -> None:
     alone = KindSpec("alone", ResultForm.VALUE, streams_text=False, calls_provider=False)
     maker = SpecMaker(LIMITS, GATEWAY, ADMITTED_KINDS.adding(KindAdmission(alone, read_words)))
     call = JobRequest("tasks.alone", {"lane": 7}, {"lane": 7}, RequestOptions(), kind="alone")

@@ -191,7 +191,7 @@ async def test_a_reader_with_a_blocked_socket_can_be_broken_off(
         assert not caller.complete
 
 
-async def test_while_a_stream_waits_for_something_to_send_its_socket_is_not_suspected() -> None:
+async def test_the_socket_of_a_stream_without_data_to_send_is_not_suspected() -> None:
     async with a_reader() as reader:
 
         class Tripwire:

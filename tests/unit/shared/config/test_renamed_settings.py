@@ -28,6 +28,6 @@ def test_names_of_today_need_no_explanation() -> None:
     assert explain_renamed(["rate", "TAILRACE_WAIT_S"], TABLE) is None
 
 
-def test_the_table_leads_from_names_that_are_gone_to_settings_of_today() -> None:
+def test_the_table_maps_former_names_to_present_settings() -> None:
     assert set(RENAMED.values()) <= set(Settings.model_fields)
     assert not set(RENAMED) & set(Settings.model_fields)

@@ -45,7 +45,7 @@ def test_each_setting_that_can_be_a_secret_is_one() -> None:
     assert {type(getattr(plain, name)) for name in named} == {SecretStr}
 
 
-def test_an_error_of_the_settings_does_not_show_what_was_read() -> None:
+def test_an_error_of_the_settings_does_not_show_their_values() -> None:
     with pytest.raises(ValidationError) as wrong:
         Settings.model_validate({**SECRETS, "providers": {"a": {"api_key": "sk-hunter2"}}, "lease_s": "hunter2"})
 

@@ -272,9 +272,7 @@ def test_colour_is_wanted_unless_no_color_is_set_to_anything(
 
 
 @pytest.mark.parametrize(("value", "dumb"), [(None, True), ("dumb", True), ("xterm-256color", False)])
-def test_a_terminal_that_does_not_say_what_it_knows_is_dumb(
-    value: str | None, dumb: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_of_no_known_type_is_dumb(value: str | None, dumb: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TERM", raising=False)
     if value is not None:
         monkeypatch.setenv("TERM", value)

@@ -19,7 +19,7 @@ SK_A = SecretStr("sk-a")
         ("sk-a:alice:lanes=low:admin", ApiKey(SK_A, "alice", admin=True, lanes=("low",))),
     ],
 )
-def test_an_entry_says_whose_the_key_is_and_what_it_may_do(entry: str, key: ApiKey) -> None:
+def test_an_entry_gives_the_tenant_and_the_rights_of_a_key(entry: str, key: ApiKey) -> None:
     assert parse_api_key(entry) == key
 
 

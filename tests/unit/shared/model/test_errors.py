@@ -122,7 +122,7 @@ def test_errors_that_a_caller_may_retry_have_a_time_to_retry() -> None:
     assert all(cls.retry_after_s > 0 for cls in (QueueFull, Unavailable))
 
 
-def test_a_problem_names_the_family_the_code_and_what_can_be_done() -> None:
+def test_a_problem_has_the_family_the_code_and_whether_to_retry() -> None:
     assert problem_of(ProviderTimeout("The provider was silent.")) == {
         "type": "provider_error",
         "code": "provider_timeout",
@@ -165,14 +165,14 @@ def test_a_problem_has_the_time_to_retry_that_the_provider_gave() -> None:
     assert "retry_after_s" not in problem_of(ProviderRefused("Slow down.", code="rate_limit_exceeded"))
 
 
-def test_a_method_that_is_not_allowed_says_which_are() -> None:
+def test_the_error_for_a_wrong_method_lists_the_allowed_ones() -> None:
     error = MethodNotAllowed("Use GET.", allowed="GET, HEAD")
 
     assert (error.allowed, error.status) == ("GET, HEAD", 405)
     assert "param" not in problem_of(error)
 
 
-def test_the_code_in_the_record_says_why_a_job_was_cancelled() -> None:
+def test_the_code_in_the_record_gives_the_reason_of_a_cancellation() -> None:
     assert type(Cancelled.because("abandoned")) is Abandoned
     assert type(Cancelled.because("cancelled")) is Cancelled
     assert type(Cancelled.because("from a newer version")) is Cancelled

@@ -38,7 +38,7 @@ def test_a_frame_is_the_exact_bytes_a_browser_reads_with_its_id_last() -> None:
     assert encode_frame(EventType.DELTA, encode_data({"content": " Paris"}), EventId(1, 17)) == PARIS
 
 
-def test_a_frame_comes_apart_into_what_it_was_made_of() -> None:
+def test_a_frame_is_decoded_into_the_encoded_parts() -> None:
     event = decode_frame(PARIS)
 
     assert event == Event(EventType.DELTA, EventId(1, 17), b'{"content":" Paris"}')
@@ -136,7 +136,7 @@ def test_a_malformed_cursor_is_refused_and_the_field_named(text: str) -> None:
 # Entries.
 
 
-def test_an_entry_knows_its_first_and_its_last_id() -> None:
+def test_the_first_and_the_last_id_of_an_entry_are_read() -> None:
     entry = delta(9) + delta(10) + delta(11, "\nid: 7-7\n\n")
 
     assert (first_id(entry), last_id(entry)) == (EventId(1, 9), EventId(1, 11))
@@ -165,7 +165,7 @@ def test_an_entry_with_half_a_frame_is_refused(tail: bytes) -> None:
     ("cursor", "seen"),
     [(START, 0), (EventId(0, 99), 0), (EventId(1, 3), 0), (EventId(1, 4), 1), (EventId(1, 5), 2), (EventId(2, 0), 3)],
 )
-def test_a_cursor_inside_an_entry_gets_only_what_lies_after_it(cursor: EventId, seen: int) -> None:
+def test_a_cursor_inside_an_entry_gets_only_the_later_events(cursor: EventId, seen: int) -> None:
     frames = [delta(4), delta(5), delta(6)]
 
     assert after_cursor(b"".join(frames), cursor) == b"".join(frames[seen:])

@@ -172,7 +172,7 @@ def test_missing_fields_of_a_new_job_are_zero_or_empty() -> None:
     assert (job.metadata, job.outcome) == ({}, {})
 
 
-def test_a_dead_letter_says_what_became_of_it() -> None:
+def test_the_record_of_a_dead_letter_names_its_former_and_its_next_job() -> None:
     job = job_from_record(JOB, record(status=b"failed", requeued_from=b"job_a", requeued_as=b"job_b"))
 
     assert (job.requeued_from, job.requeued_as, job.dead_letter) == ("job_a", "job_b", True)
@@ -195,7 +195,7 @@ def test_a_job_has_ended_in_exactly_the_terminal_states(status: State) -> None:
 
 
 @pytest.mark.parametrize("version", [None, b"", b"2", b"\xff", b"01"])
-def test_a_record_of_another_version_is_broken_and_says_so(version: bytes | None) -> None:
+def test_a_record_of_another_version_is_broken_with_a_named_cause(version: bytes | None) -> None:
     with pytest.raises(BrokenJob, match="has version"):
         job_from_record(JOB, record(v=version))
 
@@ -230,7 +230,7 @@ def test_usage_adds_up_and_names_its_source() -> None:
 HALF = Embedded(model="m", done=100, total=200, dimensions=3, prompt_tokens=7, source="provider", sha256="abc")
 
 
-def test_a_record_says_how_far_a_result_goes() -> None:
+def test_a_record_contains_the_progress_of_its_result() -> None:
     job = job_from_record(JOB, record(embedded=encode_data(HALF.as_dict())))
 
     assert job.embedded == HALF

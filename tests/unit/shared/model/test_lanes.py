@@ -78,7 +78,7 @@ def test_a_lane_that_was_empty_for_long_does_not_starve_the_others_afterwards() 
 
 
 @given(weights, st.lists(st.sets(st.integers(0, 5)), max_size=60))
-def test_after_any_history_of_empty_lanes_a_backlog_is_soon_shared_by_weight(
+def test_a_backlog_is_soon_shared_by_weight_after_any_history_of_empty_lanes(
     numbers: list[int], history: list[set[int]]
 ) -> None:
     lanes = lanes_of(numbers)

@@ -10,7 +10,7 @@ PAIRS = list(itertools.product(State, Action))
 
 
 @pytest.mark.parametrize(("state", "action"), [pair for pair in PAIRS if pair in TRANSITIONS])
-def test_an_action_in_the_table_leads_where_the_table_says(state: State, action: Action) -> None:
+def test_an_action_leads_to_the_state_in_the_table(state: State, action: Action) -> None:
     assert advance(state, action) is TRANSITIONS[state, action]
 
 

@@ -30,7 +30,7 @@ def test_only_histograms_have_buckets_and_they_ascend(family: Family) -> None:
     assert all(0 < low < high for low, high in itertools.pairwise(family.bounds))
 
 
-def test_no_label_could_hold_what_a_caller_chose() -> None:
+def test_no_label_can_hold_a_value_that_a_caller_chose() -> None:
     assert {label for family in FAMILIES for label in family.labels} == {
         *("lane", "status", "code", "type", "provider", "side", "method", "route", "bound"),
     }

@@ -25,7 +25,7 @@ def test_anything_else_is_not_a_model_name(name: object) -> None:
     assert not is_model_name(name)
 
 
-def test_of_a_list_the_names_are_offered_sorted_and_once() -> None:
+def test_the_names_of_a_list_are_offered_sorted_and_once() -> None:
     mixed: list[Any] = ["b", *(each for each in BAD if isinstance(each, str)), "a", "b"]
     assert offered(ModelListing(tuple(mixed), complete=True)) == (("a", "b"), True)
     assert offered(ModelListing(("a",))) == (("a",), False)

@@ -52,7 +52,7 @@ def test_an_event_that_its_stream_cuts_off_never_comes() -> None:
     assert EventReader(MUCH).feed(b"data: 1\n\ndata: 2\nid: 1-2\n") == [SentEvent("message", b"1", None)]
 
 
-def test_an_event_has_only_what_it_brought_itself() -> None:
+def test_an_event_has_only_its_own_fields() -> None:
     events = EventReader(MUCH).feed(b"event: delta\ndata: 1\nid: 1-1\n\ndata: 2\n\n")
 
     assert events == [SentEvent("delta", b"1", "1-1"), SentEvent("message", b"2", None)]

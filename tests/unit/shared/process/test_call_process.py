@@ -34,19 +34,19 @@ async def test_a_function_is_called_in_one_other_process(child: CallProcess) -> 
     assert first != os.getpid()
 
 
-async def test_a_result_is_what_the_function_returns(child: CallProcess) -> None:
+async def test_a_call_returns_the_result_of_the_function(child: CallProcess) -> None:
     assert await child.call(int, "ff", base=16) == 255
     assert await child.call(bytes.upper, b"x" * 3_000_000) == b"X" * 3_000_000
 
 
-async def test_an_error_is_what_the_function_raises(child: CallProcess) -> None:
+async def test_a_call_raises_the_error_of_the_function(child: CallProcess) -> None:
     with pytest.raises(InvalidRequest, match="name of a model") as caught:
         await child.call(read_model, {"model": 7})
 
     assert caught.value.param == "model"
 
 
-async def test_the_child_is_nice_and_knows_no_secret(child: CallProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_child_has_a_low_priority_and_no_secret(child: CallProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_API_KEYS", "sk-secret:alice")
 
     assert "TAILRACE_API_KEYS" not in await child.call(environment)
@@ -70,7 +70,7 @@ async def test_a_child_that_was_killed_is_replaced(child: CallProcess) -> None:
     await gone([first])
 
 
-async def test_a_call_during_which_the_child_dies_is_made_again(child: CallProcess, tmp_path: Path) -> None:
+async def test_a_call_is_repeated_if_the_child_dies_meanwhile(child: CallProcess, tmp_path: Path) -> None:
     assert await child.call(die_once, tmp_path / "mark") == "alive"
 
 
@@ -81,7 +81,7 @@ async def test_a_call_that_kills_each_child_fails_and_the_next_one_does_not(chil
     assert await child.call(int, "7") == 7
 
 
-async def test_a_closed_child_is_gone_and_answers_nothing(child: CallProcess) -> None:
+async def test_a_closed_child_has_ended_and_answers_no_call(child: CallProcess) -> None:
     pid = await child.call(os.getpid)
     await child.close()
 

@@ -7,7 +7,7 @@ import pytest
 from shared.process.machine_memory import machine_memory
 
 
-def test_a_container_has_what_its_limit_says(tmp_path: Path) -> None:
+def test_the_memory_of_a_container_is_its_limit(tmp_path: Path) -> None:
     limit = tmp_path / "memory.max"
     limit.write_text("33554432\n")
 
@@ -15,7 +15,7 @@ def test_a_container_has_what_its_limit_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["max\n", None])
-def test_without_a_limit_it_is_all_of_the_machine(tmp_path: Path, text: str | None) -> None:
+def test_the_memory_without_a_limit_is_that_of_the_machine(tmp_path: Path, text: str | None) -> None:
     limit = tmp_path / "memory.max"
     if text is not None:
         limit.write_text(text)

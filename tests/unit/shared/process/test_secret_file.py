@@ -13,7 +13,7 @@ def test_it_is_made_once(tmp_path: Path) -> None:
     assert kept_secret(tmp_path / "secret", lambda: "second") == "first"
 
 
-def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
+def test_a_secret_file_can_be_read_by_its_owner_only(tmp_path: Path) -> None:
     kept_secret(tmp_path / "secret", lambda: "first")
     assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]

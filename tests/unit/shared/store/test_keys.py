@@ -34,7 +34,7 @@ def all_names(keys: Keys) -> list[str]:
     ]
 
 
-def test_all_keys_of_one_job_live_in_one_cluster_slot_and_other_jobs_elsewhere() -> None:
+def test_the_keys_of_one_job_share_a_cluster_slot_and_those_of_another_have_another() -> None:
     slots = {key_slot(name.encode()) for name in astuple(Keys("any-prefix").job(JOB))}
 
     assert len(slots) == 1
@@ -49,7 +49,7 @@ def test_every_name_is_under_the_prefix_and_means_one_thing() -> None:
     assert not set(names) & set(all_names(Keys("yours")))
 
 
-def test_the_keys_are_where_the_design_says() -> None:
+def test_the_keys_have_the_names_of_the_design() -> None:
     keys = Keys()
 
     assert keys.job(JOB).record == f"tailrace:{{{JOB}}}:record"

@@ -176,7 +176,7 @@ async def test_a_failed_attempt_is_followed_by_one_with_a_name_of_its_own_at_the
     assert [call for call in parts.calls if call[0] == "free"] == [("free", 0), ("free", 1)]
 
 
-async def test_after_a_round_of_failures_the_job_gives_its_slot_back_for_a_pause() -> None:
+async def test_a_job_gives_its_slot_back_for_a_pause_after_a_round_of_failures() -> None:
     parts = Parts(ends=[LATE, LATE])
 
     outcome = await parts.run()

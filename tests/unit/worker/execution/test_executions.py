@@ -76,7 +76,7 @@ async def test_only_the_first_reason_for_a_stop_counts(kind: str) -> None:
     assert started.stopped is StopReason.DRAIN
 
 
-def test_a_kind_that_is_added_starts_what_it_brings() -> None:
+def test_an_added_kind_starts_its_own_execution() -> None:
     made = cast(Any, object())
     own = KindExecution(KindSpec("own", CHAT_KIND.result, streams_text=False), lambda *_: made)
 

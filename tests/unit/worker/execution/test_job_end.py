@@ -102,7 +102,7 @@ async def test_a_job_that_can_not_be_taken_over_gets_no_event(refusal: BeginRefu
     ("answer", "ended"),
     [(Written(repeated=True), True), (StopReason.ENDED, True), (StopReason.MISSING, True), (StopReason.FENCED, False)],
 )
-async def test_the_answer_to_the_event_says_whether_the_job_has_ended(answer: FinishAnswer, ended: bool) -> None:
+async def test_the_answer_to_the_event_decides_whether_the_job_has_ended(answer: FinishAnswer, ended: bool) -> None:
     assert await ender(Records(answers=[answer])).end("job", "reaper", LATE) is ended
 
 
@@ -130,7 +130,7 @@ async def test_a_job_whose_request_can_not_be_read_ends_without_the_prompts_toke
     assert records.ends[0][1]["usage"]["prompt_tokens"] == 0
 
 
-async def test_a_job_whose_log_is_gone_has_ended() -> None:
+async def test_a_job_without_a_log_counts_as_ended() -> None:
     records = Records()
 
     assert await ender(records, Log(JobNotFound("There is no job."))).end("job", "reaper", LATE)

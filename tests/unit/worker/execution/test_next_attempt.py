@@ -143,7 +143,7 @@ def test_the_first_execution_succeeds_nothing() -> None:
     [(PARTIAL, 1, SEEN), (PARTIAL, 0, ROLLED_BACK), (NOTHING, 1, None)],
     ids=["continues", "starts over", "nothing was logged"],
 )
-def test_the_store_records_from_where_an_attempt_resumes(
+def test_the_store_records_the_position_from_which_an_attempt_resumes(
     partial: PartialAnswer, position: int, resumed_from: EventId | None
 ) -> None:
     following = upcoming(partial)

@@ -131,7 +131,7 @@ async def test_frames_that_are_in_the_log_are_not_sent_again(answer: AppendAnswe
     assert not bench.outbox.waits
 
 
-async def test_an_entry_takes_what_fits_into_64_kib_and_the_rest_follows() -> None:
+async def test_an_entry_takes_up_to_64_kib_of_frames_and_the_rest_follows() -> None:
     bench = Bench()
     await bench.put(*[text_of(16 * KIB)] * 5)
 
@@ -166,7 +166,7 @@ async def test_put_waits_while_the_outbox_is_full_and_continues_when_there_is_ro
     assert bench.outbox.seq == 4
 
 
-async def test_put_waits_on_while_what_waits_is_still_too_much() -> None:
+async def test_put_waits_while_the_waiting_frames_exceed_the_bound() -> None:
     bench = Bench(max_bytes=4 * KIB)
     putting = await settled(bench.put(text_of(80 * KIB)))
     more = await settled(bench.put(text_of(80 * KIB)))
@@ -242,7 +242,7 @@ async def test_lost_frames_are_sent_again_before_the_new_ones() -> None:
     assert bench.verdicts == []
 
 
-async def test_a_log_that_forgot_everything_of_this_execution_gets_everything_again() -> None:
+async def test_a_log_that_lost_all_frames_of_this_execution_gets_them_again() -> None:
     bench = Bench()
     await bench.accepted("a", "b")
     await bench.put("c")

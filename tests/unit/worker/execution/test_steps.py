@@ -36,7 +36,7 @@ def counted(metrics: Metrics) -> float:
 
 
 @pytest.mark.parametrize("status", sorted(TERMINAL - {State.FAILED}))
-async def test_only_a_failed_job_is_looked_up(status: State) -> None:
+async def test_only_a_failed_job_is_added_to_the_dead_letters(status: State) -> None:
     letters = Letters(LETTER)
 
     await AddDeadLetter(cast(DeadLetters, letters), Metrics()).run(job(status))
@@ -96,7 +96,7 @@ async def test_an_end_is_one_line_with_all_facts() -> None:
     ]
 
 
-async def test_an_end_without_tokens_request_and_provider_says_null() -> None:
+async def test_an_end_without_tokens_request_and_provider_logs_null() -> None:
     with captured_logs() as logs:
         await LogEnd().run(job(State.CANCELLED))
 

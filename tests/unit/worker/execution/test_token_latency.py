@@ -25,7 +25,7 @@ def test_the_first_read_is_the_first_token_and_each_further_one_a_gap() -> None:
     assert metrics.deltas.samples() == [Sample((PROVIDER,), (5.0,))]
 
 
-def test_the_series_of_a_provider_that_said_nothing_are_there() -> None:
+def test_the_series_of_a_provider_exist_before_its_first_token() -> None:
     metrics = Metrics()
     TokenLatency(metrics, ManualClock(), PROVIDER)
 

@@ -25,7 +25,7 @@ SAID = received({"content": "There are "}, {"content": "sev"})
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_text_can_be_continued_with_where_the_provider_can(how: Continuation) -> None:
+def test_a_text_can_be_continued_if_the_provider_can(how: Continuation) -> None:
     assert can_continue(ASKED, SAID, how)
     assert can_continue({**ASKED, "n": 1, "response_format": {"type": "text"}, "tools": [{}]}, SAID, how)
     assert can_continue(ASKED, received({"content": "a", "logprobs": {"content": [{"token": "a"}]}}), how)
@@ -110,7 +110,7 @@ def test_another_last_message_stays_as_it_is(last: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_only_the_missing_tokens_are_asked_for(name: str) -> None:
+def test_only_the_missing_tokens_are_requested(name: str) -> None:
     assert rest_of({**ASKED, name: 10}, SAID, Continuation.PREFILL)[name] == 8
     assert not limit_is_reached({**ASKED, name: 3}, SAID)
     assert limit_is_reached({**ASKED, name: 2}, SAID)
@@ -123,7 +123,7 @@ def test_a_malformed_limit_limits_nothing() -> None:
     assert not limit_is_reached(odd, SAID)
 
 
-def test_a_tally_that_continues_proves_what_one_from_the_start_does() -> None:
+def test_a_continued_digest_equals_one_from_the_start() -> None:
     whole, begun = StreamDigest(), received({"content": "a"})
     rest = begun.continued()
     for digest, deltas in ((whole, ("a", "b")), (rest, ("b",))):

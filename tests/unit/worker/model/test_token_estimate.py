@@ -48,7 +48,7 @@ def test_a_job_without_a_limit_would_have_been_as_long_as_its_models_answers() -
     assert token_estimate.of(asked("another"), 0) == 9
 
 
-def test_of_a_model_that_never_answered_nothing_is_claimed() -> None:
+def test_no_saved_tokens_are_estimated_for_a_model_that_never_answered() -> None:
     assert SavedTokenEstimate().of(asked(), 0) == 0
     assert SavedTokenEstimate().of({}, 0) == 0
 

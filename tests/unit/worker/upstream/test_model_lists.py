@@ -46,7 +46,7 @@ async def test_a_closed_list_of_models_is_complete_without_asking_a_provider() -
     assert provider.asked == 0
 
 
-async def test_a_route_for_all_others_adds_what_its_providers_list() -> None:
+async def test_a_route_for_other_models_adds_the_lists_of_its_providers() -> None:
     assert await lists_of("b", one=Lists(["b", "c"]), two=Lists(["a", "c"])).read() == (("b", "c", "a"), True)
 
 

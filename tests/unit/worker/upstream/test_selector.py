@@ -109,14 +109,14 @@ async def test_the_first_target_reports_that_all_circuits_are_open() -> None:
     passed(0, "a", "m").check()
 
 
-async def test_a_full_target_is_waited_for_where_no_other_can_be_asked() -> None:
+async def test_a_full_target_is_waited_for_if_no_other_can_be_called() -> None:
     concurrency = Narrow("a", emptying=True)
 
     assert await enter(Sick("b", "c"), concurrency) == passed(0, "a", "m")
     assert concurrency.taken == ["a"]
 
 
-async def test_a_full_target_that_is_found_sick_says_so() -> None:
+async def test_an_open_circuit_of_a_full_target_is_reported() -> None:
     concurrency = Narrow("a", emptying=True)
 
     assert await enter(Sick("a", "b", "c"), concurrency) == passed(0, "a", "m", circuit_open=True)

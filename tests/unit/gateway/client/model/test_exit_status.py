@@ -72,7 +72,7 @@ def test_every_other_error_has_its_own(error: type[TailraceError], status: int) 
     assert of_error(error("It is so.")) == status
 
 
-def test_a_refusal_knows_what_was_said() -> None:
+def test_a_refusal_has_the_sentence_status_and_code_of_the_answer() -> None:
     refused = GatewayRefused("There is no job.", http_status=404, reported_code=errors.JobNotFound.code)
 
     assert (str(refused), refused.http_status, refused.reported_code) == ("There is no job.", 404, "job_not_found")

@@ -29,7 +29,7 @@ def test_an_id_of_any_dialect_names_its_job_bare_and_in_an_address(
 
 
 @pytest.mark.parametrize("gateway", [None, "http://127.0.0.1:8080"])
-def test_a_link_has_what_opens_it(gateway: str | None) -> None:
+def test_a_link_contains_its_gateway_and_its_token(gateway: str | None) -> None:
     link = f"{gateway or ''}/v1/jobs/{JOB}/events?token=a-b_c"
 
     assert read_reference(link) == Reference(JOB, gateway=gateway, token="a-b_c")

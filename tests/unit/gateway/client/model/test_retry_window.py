@@ -51,7 +51,7 @@ def test_an_answer_renews_it() -> None:
     assert window.silent_s(100) == 0
 
 
-def test_to_be_there_and_to_say_no_does_not() -> None:
+def test_a_refusal_by_a_reached_gateway_does_not_restart_the_window() -> None:
     window = RetryWindow(10, 10)
     window.wait_s(0, 1.0)
     window.reached()

@@ -88,7 +88,7 @@ def test_nothing_follows_the_end() -> None:
     assert transcript.text == "one "
 
 
-def test_a_rollback_takes_back_what_came_after_its_target() -> None:
+def test_a_rollback_removes_the_text_after_its_target() -> None:
     transcript = read(QUEUED, STARTED, ONE, TWO)
 
     changes = transcript.apply(sent("rollback", "2-1", to="1-2", reason="worker_lost"))
@@ -101,7 +101,7 @@ def test_a_rollback_takes_back_what_came_after_its_target() -> None:
     assert (transcript.text, transcript.proof) == ("one three", Proof.WHOLE)
 
 
-def test_a_rollback_of_nothing_that_was_said_takes_nothing_back() -> None:
+def test_a_rollback_without_printed_text_removes_nothing() -> None:
     role = sent("delta", "1-2", role="assistant")
     transcript = read(QUEUED, STARTED, role)
 
@@ -116,7 +116,7 @@ def test_a_rollback_may_have_no_reason() -> None:
     assert changes == (TakenBack("The attempt was lost."),)
 
 
-def test_a_gap_takes_everything_back_and_the_log_follows_from_its_start() -> None:
+def test_a_gap_removes_all_text_and_the_log_follows_from_its_start() -> None:
     transcript = read(QUEUED, STARTED, ONE, TWO)
     gap = sent("gap", None, requested="1-3", earliest="0-1", latest="1-2")
 
@@ -129,11 +129,11 @@ def test_a_gap_takes_everything_back_and_the_log_follows_from_its_start() -> Non
     assert (transcript.text, transcript.proof) == ("one ", Proof.WHOLE)
 
 
-def test_a_gap_before_anything_was_said_takes_nothing_back() -> None:
+def test_a_gap_before_any_text_removes_nothing() -> None:
     assert read(QUEUED).apply(sent("gap", None)) == ()
 
 
-def test_after_a_gap_into_the_middle_nothing_can_be_proven() -> None:
+def test_a_gap_into_the_middle_of_the_log_leaves_only_a_partial_proof() -> None:
     transcript = read(QUEUED, STARTED, ONE, sent("gap", None), TWO, end("1-4", ONE, TWO, events=5))
 
     assert (transcript.text, transcript.proof) == ("two", Proof.PARTIAL)
@@ -145,7 +145,7 @@ def test_an_event_that_is_not_in_the_log_does_not_count() -> None:
     assert transcript.proof is Proof.WHOLE
 
 
-def test_events_of_a_newer_version_count_and_say_nothing() -> None:
+def test_events_of_a_newer_version_count_and_print_nothing() -> None:
     transcript = read(QUEUED, STARTED, sent("applause", "1-2"), TWO, end("1-4", TWO, events=5))
 
     assert (transcript.text, transcript.proof) == ("two", Proof.WHOLE)
@@ -159,7 +159,7 @@ def test_reasoning_has_its_own_voice_and_is_not_in_the_answer() -> None:
     assert transcript.text == "yes"
 
 
-def test_a_refusal_is_what_the_model_says() -> None:
+def test_a_refusal_is_text_of_the_answer() -> None:
     assert read(sent("delta", "1-2", refusal="I won't.")).text == "I won't."
 
 
@@ -227,7 +227,7 @@ def test_a_malformed_event_id_is_garbage(event: SentEvent) -> None:
 @pytest.mark.parametrize(
     ("data", "how_far"), [({"message": "3 of 5 inputs"}, "3 of 5 inputs"), ({"done": 3, "total": 5}, "3 of 5")]
 )
-def test_a_job_that_counts_says_how_far_it_is_and_its_events_are_proven(data: dict[str, object], how_far: str) -> None:
+def test_a_job_with_progress_reports_it_and_its_events_are_proven(data: dict[str, object], how_far: str) -> None:
     transcript = read(QUEUED, STARTED)
 
     assert transcript.apply(sent("progress", "1-2", **data)) == (Counted(how_far),)

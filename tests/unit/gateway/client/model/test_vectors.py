@@ -42,6 +42,6 @@ def test_a_result_that_does_not_match_its_checksum_is_refused(result: dict[str, 
         vectors_of(result, PROOF)
 
 
-def test_a_proof_that_says_nothing_proves_nothing() -> None:
+def test_an_empty_proof_is_refused() -> None:
     with pytest.raises(AnswerNotWhole):
         vectors_of(listed(*VECTORS), {})

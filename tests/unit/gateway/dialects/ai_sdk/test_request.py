@@ -51,7 +51,7 @@ class TestBody:
         assert [turn.id for turn in asked.turns] == ["u1", "m1", "u2"]
         assert asked.message_id(JOB) == "msg_01hf7yat000000000000000005"
 
-    def test_only_what_is_new_may_come(self) -> None:
+    def test_a_body_may_hold_only_the_new_message(self) -> None:
         asked = read_ui_request({"id": "chat", "message": HELLO})
 
         assert not asked.whole
@@ -65,7 +65,7 @@ class TestBody:
     def test_a_message_without_an_id_can_not_be_continued(self) -> None:
         assert read(HELLO, message("assistant", text("Hi."), id_="")).continues is None
 
-    def test_a_message_that_is_to_be_said_anew_is_a_new_one(self) -> None:
+    def test_a_regenerated_message_is_a_new_one(self) -> None:
         last = message("assistant", text("Hi."), id_="a0")
         asked = read(HELLO, last, trigger="regenerate-message", messageId="a1")
 
@@ -78,7 +78,7 @@ class TestBody:
         assert asked.parameters == chosen
 
     @pytest.mark.parametrize(("given", "system"), [("Be brief.", "Be brief."), ("", None), (None, None)])
-    def test_an_app_may_say_what_the_system_says(self, given: str | None, system: str | None) -> None:
+    def test_an_app_may_send_a_system_message(self, given: str | None, system: str | None) -> None:
         assert read(HELLO, system=given).system == system
 
     @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ class TestMessages:
     def test_parts_that_a_user_cannot_send_are_passed_over(self) -> None:
         assert said(message("user", tool("output-available"), thought("Hm."), text("Hello?"))) == [USER]
 
-    def test_a_message_that_was_cut_off_before_its_first_word_says_nothing(self) -> None:
+    def test_a_message_cut_off_before_its_first_word_is_left_out(self) -> None:
         assert said(HELLO, message("assistant", {"type": "step-start"})) == [USER]
 
 
@@ -181,12 +181,12 @@ class TestConversation:
 
         assert [turn.id for turn in asked.after(self.FORMER)] == ["u1", "a1", "u2"]
 
-    def test_a_message_that_comes_again_replaces_itself_and_what_followed(self) -> None:
+    def test_a_repeated_message_replaces_itself_and_the_later_ones(self) -> None:
         asked = read_ui_request({"id": "chat", "message": HELLO})
 
         assert asked.after(self.FORMER) == [Turn("u1", [USER])]
 
-    def test_an_answer_that_is_to_be_said_anew_is_forgotten(self) -> None:
+    def test_a_regenerated_answer_is_removed_from_the_turns(self) -> None:
         body = {"id": "chat", "message": HELLO | {"id": ""}, "trigger": "regenerate-message", "messageId": "a1"}
 
         assert [turn.id for turn in read_ui_request(body).after(self.FORMER)] == ["u1", ""]

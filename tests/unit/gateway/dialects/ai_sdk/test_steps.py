@@ -37,7 +37,7 @@ class TestCalls:
             (tool("output-denied"), "The user did not allow this call."),
         ],
     )
-    def test_a_tools_call_and_what_came_of_it_are_two_messages(self, part: dict[str, Any], result: str) -> None:
+    def test_a_tool_call_and_its_result_are_two_messages(self, part: dict[str, Any], result: str) -> None:
         assert said(text("Let me see."), part) == [
             {
                 "role": "assistant",
@@ -56,7 +56,7 @@ class TestCalls:
             (tool("output-error", input=None, rawInput='{"a":'), '{"a":'),
         ],
     )
-    def test_arguments_are_what_the_model_wrote(self, part: dict[str, Any], arguments: str) -> None:
+    def test_arguments_keep_the_text_that_the_model_wrote(self, part: dict[str, Any], arguments: str) -> None:
         called = said(part)[0]
 
         assert called["content"] is None

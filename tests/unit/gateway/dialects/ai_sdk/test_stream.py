@@ -82,11 +82,11 @@ class TestWords:
 
         assert answer[2:-3] == [*words("text", 1, "a"), *words("reasoning", 2, "b"), *words("text", 3, "c", "d")]
 
-    def test_a_refusal_is_what_the_model_says(self) -> None:
+    def test_a_refusal_is_text_of_the_answer(self) -> None:
         assert said(delta(refusal="No."), completed())[2:-3] == words("text", 1, "No.")
 
     @pytest.mark.parametrize("data", [{}, {"content": ""}, {"content": None}, {"role": "assistant"}, {"content": [1]}])
-    def test_a_delta_without_words_opens_nothing(self, data: dict[str, Any]) -> None:
+    def test_a_delta_without_text_opens_no_part(self, data: dict[str, Any]) -> None:
         stream = UiMessageStream("m1")
 
         assert stream.translate(delta(**data)) == b""
@@ -125,7 +125,7 @@ class TestTools:
             *end("tool-calls"),
         ]
 
-    def test_words_before_a_call_are_closed(self) -> None:
+    def test_text_before_a_call_is_closed(self) -> None:
         answer = said(delta(content="Let me see."), call("{}", name="look", id="c1"), completed("tool_calls"))
 
         assert answer[2:5] == words("text", 1, "Let me see.")

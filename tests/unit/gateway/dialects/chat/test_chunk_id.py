@@ -23,7 +23,7 @@ def test_a_malformed_id_is_refused_by_the_name_of_the_parameter(text: str) -> No
     assert caught.value.param == "starting_after"
 
 
-def test_of_several_chunks_the_last_one_has_the_events_own_id() -> None:
+def test_the_last_of_several_chunks_has_the_events_own_id() -> None:
     assert numbered(b"data: 1\n\ndata: 2\n\n", EventId(1, 17)) == b"data: 1\nid: 1-17.1\n\ndata: 2\nid: 1-17\n\n"
 
 

@@ -53,7 +53,7 @@ class TestLegacyFunctions:
         }
         assert choice["finish_reason"] == "function_call"
 
-    def test_words_pass_as_in_any_chat(self) -> None:
+    def test_text_passes_as_in_any_chat(self) -> None:
         events = [delta({"content": "a"}), completed("stop")]
 
         assert completion(*events, legacy=True).body() == completion(*events).body()

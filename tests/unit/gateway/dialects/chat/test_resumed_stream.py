@@ -50,7 +50,7 @@ def test_a_cursor_that_the_log_has_forgotten_is_a_failure() -> None:
     assert said(resumed.failure_frame())[0]["error"]["code"] == "gap"
 
 
-def test_a_failure_is_a_status_where_the_caller_was_shown_nothing_now() -> None:
+def test_a_failure_before_the_first_resumed_chunk_is_a_status() -> None:
     resumed = resume("1-3")
 
     assert b"".join(map(resumed.translate, (*LOG[:4], ended(EventType.FAILED)))) == b""
@@ -65,7 +65,7 @@ def test_a_failure_after_a_chunk_is_a_frame_of_the_stream() -> None:
     assert [("error" in each) for each in reported] == [False, True]
 
 
-def test_a_stream_that_is_broken_off_says_why_and_does_not_look_whole() -> None:
+def test_a_stream_that_is_broken_off_has_an_error_frame_and_no_done_frame() -> None:
     failure = Failure(code="draining", message="This gateway is shutting down.", status=503, retryable=True)
     frame = resume("1-1").interruption(failure)
     assert json.loads(frame.removeprefix(b"data: "))["error"]["message"] == "This gateway is shutting down."

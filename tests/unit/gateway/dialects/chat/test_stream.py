@@ -62,7 +62,7 @@ class TestStream:
         assert not answer.shown
         assert not answer.ended
 
-    def test_the_first_delta_is_what_makes_it_shown(self) -> None:
+    def test_a_stream_counts_as_shown_from_its_first_delta_on(self) -> None:
         answer = stream()
 
         answer.translate(delta({"content": "Hel"}))

@@ -23,7 +23,7 @@ from shared.model.events import EventId
     ],
     ids=str,
 )
-def test_a_request_says_whether_it_streams(body: dict[str, Any], streams: bool) -> None:
+def test_a_request_is_read_as_streaming_or_whole(body: dict[str, Any], streams: bool) -> None:
     assert wants_stream(body) is streams
 
 
@@ -56,7 +56,9 @@ def test_another_value_is_refused_by_name(body: dict[str, Any], param: str) -> N
     ],
     ids=str,
 )
-def test_a_query_says_where_to_continue(query: dict[str, str], last_event_id: str | None, place: Any) -> None:
+def test_the_query_or_header_gives_the_chunk_to_continue_after(
+    query: dict[str, str], last_event_id: str | None, place: Any
+) -> None:
     assert resumed_at(query, last_event_id) == place
 
 

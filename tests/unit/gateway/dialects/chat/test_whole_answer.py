@@ -67,7 +67,7 @@ class TestCompletion:
 
         assert whole.body()["choices"][0]["message"]["content"] == "a"
 
-    def test_an_answer_without_words_or_calls_is_empty(self) -> None:
+    def test_an_answer_without_text_or_calls_is_empty(self) -> None:
         assert message()["content"] == ""
         assert message({"reasoning_content": "hm"})["content"] == ""
 
@@ -98,7 +98,7 @@ class TestCompletion:
 
         assert folded["tool_calls"] == [{"id": "a", "type": "custom", "custom": {"name": "f", "input": "xy"}}]
 
-    def test_words_beside_tool_calls_are_kept(self) -> None:
+    def test_text_beside_tool_calls_is_kept(self) -> None:
         folded = message({"content": "I look."}, {"tool_calls": [first(0, "f")]})
 
         assert folded["content"] == "I look."
@@ -159,14 +159,14 @@ class TestCompletion:
         assert [choice["finish_reason"] for choice in choices] == ["stop", "length"]
 
     @pytest.mark.parametrize(("to", "rest"), [("0-1", ""), ("1-1", "a"), ("1-2", "ab"), ("1-9", "abc")], ids=str)
-    def test_a_rollback_forgets_exactly_what_came_after_it(self, to: str, rest: str) -> None:
+    def test_a_rollback_removes_exactly_the_deltas_after_its_target(self, to: str, rest: str) -> None:
         deltas = [delta({"content": text}, seq=seq) for seq, text in enumerate("abc", 1)]
 
         whole = completion(*deltas, rollback(to), delta({"content": "!"}, epoch=2, seq=3), completed("stop"))
 
         assert whole.body()["choices"][0]["message"]["content"] == rest + "!"
 
-    def test_a_gap_forgets_everything_since_the_log_comes_again(self) -> None:
+    def test_a_gap_removes_all_deltas_since_the_log_follows_from_its_start(self) -> None:
         whole = completion(delta({"content": "a"}), GAP, QUEUED, STARTED, delta({"content": "a"}), completed("stop"))
 
         assert whole.body()["choices"][0]["message"]["content"] == "a"
@@ -178,7 +178,7 @@ class TestCompletion:
 
 
 class TestMessage:
-    def test_it_has_the_words_of_the_first_choice_so_far_and_the_thoughts_before_them(self) -> None:
+    def test_the_message_has_the_text_of_the_first_choice_and_the_reasoning_before_it(self) -> None:
         deltas: list[dict[str, Any]] = [
             {"content": "a"},
             {"content": "x", "index": 1},
@@ -190,16 +190,16 @@ class TestMessage:
 
         assert message == {"role": "assistant", "content": "ab", "reasoning_content": "h"}
 
-    def test_a_refusal_is_its_words(self) -> None:
+    def test_a_refusal_is_the_text_of_the_message(self) -> None:
         assert completion(delta({"refusal": "No."})).message() == {"role": "assistant", "content": "No."}
 
     @pytest.mark.parametrize(
         "nothing", [{"reasoning_content": "h"}, {"tool_calls": [first(0, "f")]}, {"content": ["a"]}]
     )
-    def test_an_answer_without_words_has_no_message(self, nothing: dict[str, Any]) -> None:
+    def test_an_answer_without_text_has_no_message(self, nothing: dict[str, Any]) -> None:
         assert completion(delta(nothing)).message() is None
 
-    def test_words_that_were_taken_back_are_not_in_it(self) -> None:
+    def test_rolled_back_text_is_not_in_the_message(self) -> None:
         assert completion(delta({"content": "a"}), rollback("0-1")).message() is None
 
 

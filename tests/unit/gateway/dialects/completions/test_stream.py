@@ -63,7 +63,7 @@ def test_a_whole_answer_is_one_object() -> None:
     assert whole.message() == {"role": "assistant", "content": "Hello"}
 
 
-def test_an_answer_without_words_is_an_empty_text() -> None:
+def test_an_answer_without_text_is_an_empty_text() -> None:
     assert completion(completed("stop")).body()["choices"] == [choice("", "stop")]
     assert choices_of(stream().translate(completed("stop"))) == [choice("", "stop")]
 
@@ -166,7 +166,7 @@ def test_likeliest_tokens_in_another_form_are_left_out() -> None:
     assert shown["logprobs"]["top_logprobs"] == [{"z": None, "x": None}, {"u": None}]
 
 
-def test_tokens_without_words_are_shown() -> None:
+def test_tokens_without_text_are_shown() -> None:
     (shown,) = choices_of(stream().translate(delta({"logprobs": {"content": [token("\ufffd")]}})))
 
     assert (shown["text"], shown["logprobs"]["tokens"]) == ("", ["\ufffd"])

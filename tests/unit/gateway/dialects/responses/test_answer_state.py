@@ -34,7 +34,7 @@ class TestGivingBack:
 
         assert message == complete(CHAT_CALL | SIGNED, reasoning_content="Mine.")
 
-    def test_fields_of_the_inner_object_go_into_it_and_own_ones_stay(self) -> None:
+    def test_state_fields_of_the_inner_object_are_returned_inside_it(self) -> None:
         message = assistant(None, "a")
         extras = {"function": {"thought": "t", "name": "g"}, "name": "g", "status": "done"}
 

@@ -47,7 +47,7 @@ class TestTheTable:
     def test_fields_of_the_same_name_are_translated(self) -> None:
         assert {FIELDS[name] for name in SAME_NAME} == {Use.TRANSLATED}
 
-    def test_unknown_names_are_cut_to_what_a_log_can_hold(self) -> None:
+    def test_unknown_names_are_cut_to_the_bounds_of_a_log_line(self) -> None:
         body = {f"{'x' * 100}{number}": 1 for number in range(100)}
 
         found = unknown_fields({"model": "m", **body})
@@ -80,7 +80,7 @@ class TestOwnWords:
             ("", ""),
         ],
     )
-    def test_a_field_of_the_chat_request_is_named_as_its_caller_knows_it(self, param: Any, own: Any) -> None:
+    def test_an_error_names_a_chat_field_by_its_name_in_responses(self, param: Any, own: Any) -> None:
         error = in_own_words(InvalidRequest(f"{param} must be right.", param=param))
 
         assert error.param == own

@@ -43,7 +43,7 @@ def assistant(content: str | None = None, *call_ids: str, **fields: Any) -> dict
 
 
 class TestMessages:
-    def test_messages_may_say_that_they_are_and_need_not(self) -> None:
+    def test_the_type_of_a_message_item_is_optional(self) -> None:
         items: list[dict[str, Any]] = [
             {"role": "developer", "content": "Be brief."},
             {"type": "message", "role": "user", "content": "Hello?", "id": "msg_1", "status": "completed"},
@@ -61,7 +61,7 @@ class TestCalls:
         assert messages_of([said("I look."), CALL, call("b")]) == [assistant("I look.", "a", "b")]
         assert messages_of([user("Hello?"), CALL]) == [user("Hello?"), assistant(None, "a")]
 
-    def test_a_call_never_changes_what_was_said_before(self) -> None:
+    def test_a_call_never_changes_the_earlier_messages(self) -> None:
         for earlier in ([assistant("I look.")], [assistant("I look.", "a")], [assistant("Hm.", tool_calls=None)]):
             before = copy.deepcopy(earlier)
 
@@ -175,7 +175,7 @@ class TestResults:
             {"role": "developer", "content": "Note."},
         ]
 
-    def test_a_result_finds_its_call_in_what_was_said_before(self) -> None:
+    def test_a_result_finds_its_call_in_the_earlier_messages(self) -> None:
         earlier = [assistant("Let me see.", "a"), assistant("\n")]
 
         assert messages_of([output("a"), user("So?")], earlier) == [
@@ -294,7 +294,7 @@ class TestAnswers:
 
 
 class TestRefusals:
-    def test_items_that_say_nothing_to_a_model_are_passed_over(self) -> None:
+    def test_items_without_content_for_a_model_are_passed_over(self) -> None:
         silent: list[dict[str, Any]] = [{"type": "additional_tools", "tools": []}, {"type": "configuration_update"}]
 
         assert messages_of([*silent, user("Hello?")]) == [user("Hello?")]

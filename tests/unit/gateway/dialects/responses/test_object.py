@@ -89,7 +89,7 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("details", "cached"), [({}, 7), ({"cached_tokens": None}, 7), ({"cached_tokens": 5}, 5), (None, 7)]
     )
-    def test_cache_hits_beside_the_details_count_where_these_are_silent(self, details: Any, cached: int) -> None:
+    def test_cache_hits_beside_the_details_count_if_the_details_have_none(self, details: Any, cached: int) -> None:
         usage = {"prompt_cache_hit_tokens": 7, "prompt_tokens_details": details}
 
         assert usage_of({"usage": usage})["input_tokens_details"]["cached_tokens"] == cached

@@ -46,7 +46,7 @@ class TestFields:
     def test_a_text_is_a_users_message(self) -> None:
         assert chat() == {"model": "m", "messages": [user("Hello?")]}
 
-    def test_instructions_come_first_whatever_was_said_before(self) -> None:
+    def test_instructions_come_before_the_earlier_messages(self) -> None:
         messages = chat(earlier=[user("One")], instructions="Be brief.")["messages"]
 
         assert messages == [{"role": "system", "content": "Be brief."}, user("One"), user("Hello?")]
@@ -85,7 +85,7 @@ class TestFields:
             "top_k": 20,
         }
 
-    def test_logprobs_are_asked_for_only_where_they_are_included(self) -> None:
+    def test_logprobs_are_requested_only_if_they_are_included(self) -> None:
         assert "logprobs" not in chat(top_logprobs=2)
         assert chat(include=["message.output_text.logprobs"])["logprobs"] is True
 
@@ -110,7 +110,7 @@ class TestFields:
         ],
         ids=lambda fields: next(iter(fields)),
     )
-    def test_fields_that_no_chat_upstream_knows_do_not_reach_it(self, fields: dict[str, Any]) -> None:
+    def test_fields_unknown_to_chat_upstreams_do_not_reach_them(self, fields: dict[str, Any]) -> None:
         assert chat(**fields) == chat()
 
     def test_names_that_mean_nothing_are_listed_without_their_values(self) -> None:
@@ -171,7 +171,7 @@ class TestFields:
         assert read().after({}) == read()
 
     @pytest.mark.parametrize("choice", [None, "auto", "none"])
-    def test_without_tools_nothing_is_said_of_them(self, choice: str | None) -> None:
+    def test_options_of_tools_are_left_out_without_tools(self, choice: str | None) -> None:
         assert chat(tools=[], tool_choice=choice, parallel_tool_calls=True) == chat()
 
     @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ class TestStream:
         assert names(frames) == ["created", "queued", "in_progress"]
         assert [frame["response"]["status"] for frame in frames] == ["queued", "queued", "in_progress"]
 
-    def test_a_response_says_what_was_asked_and_otherwise_the_defaults(self) -> None:
+    def test_a_response_object_has_the_requested_fields_and_otherwise_the_defaults(self) -> None:
         (created,) = reported(QUEUED, metadata={"a": "b"}, asked={"instructions": "Be brief.", "store": False})
         response = created["response"]
 
@@ -133,7 +133,7 @@ class TestStream:
         assert answer.ended
         assert answer.translate(delta({"content": "more"})) == b""
 
-    def test_a_reader_gets_only_what_comes_after_its_number(self) -> None:
+    def test_a_reader_gets_only_the_events_after_its_number(self) -> None:
         events = (QUEUED, STARTED, delta({"content": "a"}), delta({"content": "b"}), completed("stop"))
         frames = reported(*events)
 
@@ -189,7 +189,7 @@ class TestEnds:
         assert answer.failure is not None
 
     @pytest.mark.parametrize("end", [EventType.FAILED, EventType.EXPIRED])
-    def test_a_failed_response_says_why(self, end: EventType) -> None:
+    def test_a_failed_response_contains_its_error(self, end: EventType) -> None:
         answer = stream()
         last = said(answer.translate(ended(end)))[-1]
 
@@ -209,9 +209,7 @@ class TestEnds:
             (None, None),
         ],
     )
-    def test_a_field_that_an_upstream_blames_is_named_as_the_caller_knows_it(
-        self, param: str | None, own: str | None
-    ) -> None:
+    def test_an_error_names_the_blamed_field_by_its_name_in_responses(self, param: str | None, own: str | None) -> None:
         error = {"code": "invalid_request", "message": "It is wrong.", "retryable": False, "param": param}
         failed = ended(EventType.FAILED, error)
         answer, folded = stream(), whole(failed)
@@ -223,14 +221,14 @@ class TestEnds:
 
 
 class TestWhole:
-    def test_it_is_what_the_stream_shows_last(self) -> None:
+    def test_the_body_equals_the_response_in_the_last_event(self) -> None:
         events = (QUEUED, STARTED, delta({"content": "Hel"}), delta({"content": "lo"}), completed("length"))
         folded = whole(*events)
 
         assert folded.ended
         assert folded.body() == reported(*events)[-1]["response"]
 
-    def test_a_rollback_takes_back_what_came_after_its_event(self) -> None:
+    def test_a_rollback_removes_the_output_after_its_target(self) -> None:
         folded = whole(
             delta({"content": "A"}, 1, 2),
             delta({"content": "B"}, 1, 3),
@@ -242,7 +240,7 @@ class TestWhole:
         assert folded.body()["output"][0]["content"][0]["text"] == "AC"
         assert folded.failure is None
 
-    def test_a_gap_takes_back_everything(self) -> None:
+    def test_a_gap_removes_all_output(self) -> None:
         folded = whole(QUEUED, delta({"content": "A"}), GAP, delta({"content": "B"}), completed("stop"))
 
         assert folded.body()["output"][0]["content"][0]["text"] == "B"

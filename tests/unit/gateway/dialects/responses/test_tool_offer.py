@@ -130,7 +130,7 @@ class TestTheChoice:
 
         assert offered([function("run"), AGENTS], choice) == ["spawn", "ask"]
 
-    def test_names_do_not_depend_on_what_is_allowed(self) -> None:
+    def test_names_do_not_depend_on_the_allowed_tools(self) -> None:
         tools = [function("spawn"), AGENTS]
         entry = {"type": "function", "name": "spawn", "namespace": "agents"}
 

@@ -92,7 +92,7 @@ class TestWords:
         assert message["content"][0]["text"] == "\ufffd\ufffd"
 
     @pytest.mark.parametrize("text", ['"', "\\", '"}', '{"content":"', "\n\n", "data: [DONE]"])
-    def test_awkward_texts_stay_what_they_are(self, text: str) -> None:
+    def test_awkward_texts_stay_unchanged(self, text: str) -> None:
         frames = reported(
             delta({"content": "a"}), delta({"content": text}), delta({"content": text}), completed("stop")
         )
@@ -168,7 +168,7 @@ class TestCalls:
             ("b", "g", "2"),
         ]
 
-    def test_words_after_a_call_are_another_message(self) -> None:
+    def test_text_after_a_call_is_another_message(self) -> None:
         items = output({"content": "One"}, calls(call(0, "a", "f", "{}")), {"content": "Two"})
 
         assert [item["type"] for item in items] == ["message", "function_call", "message"]

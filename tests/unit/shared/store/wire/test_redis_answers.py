@@ -87,5 +87,5 @@ def test_an_answer_with_an_error_word_is_distinguished_from_one_without(text: st
         ),
     ],
 )
-def test_a_refusal_is_one_sentence_that_says_what_to_change(answer: str, command: str | None, sentence: str) -> None:
+def test_a_refusal_is_one_sentence_with_the_change_to_make(answer: str, command: str | None, sentence: str) -> None:
     assert sentence_of(answer, command) == sentence

@@ -92,7 +92,7 @@ async def test_a_prompt_in_parts_is_read_whole() -> None:
     assert "“one two”" in text(await play(say(parts)))
 
 
-async def test_a_script_says_how_many_tokens_and_its_seed_says_which() -> None:
+async def test_a_script_sets_the_number_of_tokens_and_its_seed_chooses_them() -> None:
     request = ask(tokens=50, seed=7)
     chunks = await play(request)
     assert sum(len(chunk.deltas) for chunk in chunks) == 50
@@ -101,7 +101,7 @@ async def test_a_script_says_how_many_tokens_and_its_seed_says_which() -> None:
     assert text(chunks) != text(await play(ask(tokens=50, seed=8)))
 
 
-async def test_a_script_says_a_text_to_the_letter() -> None:
+async def test_a_script_plays_a_text_to_the_letter() -> None:
     said = "  one\ntwo  three\t\n"
     chunks = await play(ask(text=said))
     assert text(chunks) == said
@@ -227,7 +227,7 @@ async def test_a_refusal_has_the_code_and_the_sentence_of_the_script(code: str) 
 
 
 @pytest.mark.parametrize(("fault", "error"), [("refuse", ProviderRefused), ("nonsense", ProviderGarbage)])
-async def test_a_fault_comes_after_as_many_deltas_as_the_script_says(fault: str, error: type[Exception]) -> None:
+async def test_a_fault_comes_after_the_scripted_number_of_deltas(fault: str, error: type[Exception]) -> None:
     got: list[Chunk] = []
     with pytest.raises(error):
         await read(ask(tokens=5, fault=fault, after=3), got.append, Scripted())
@@ -241,7 +241,7 @@ async def test_a_truncated_answer_ends_without_a_finish_reason(after: int, delta
     assert finished(chunks) == {}
 
 
-async def test_a_model_whose_name_says_so_is_unknown() -> None:
+async def test_a_model_with_unknown_in_its_name_is_refused() -> None:
     with pytest.raises(ProviderRefused, match="unknown-7b") as refused:
         await play(ask(model="unknown-7b"))
     assert (refused.value.code, refused.value.param) == ("model_not_found", "model")

@@ -148,7 +148,7 @@ def test_an_error_of_a_choice_is_made_by_the_provider() -> None:
         (b'data: {"foo": 1}\n\ndata: [DONE]\n\n', 'data: {"foo": 1}\n\ndata: [DONE]\n\n'),
     ],
 )
-def test_an_answer_of_which_nothing_is_understood_says_how_it_begins(body: bytes, beginning: str) -> None:
+def test_the_error_for_an_unreadable_answer_quotes_its_beginning(body: bytes, beginning: str) -> None:
     with pytest.raises(NotUnderstood, match="not a chat completion") as caught:
         text(body)
 

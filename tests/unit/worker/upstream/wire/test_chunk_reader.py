@@ -60,7 +60,7 @@ class TestDeltas:
     def test_thoughts_have_one_name(self, name: str) -> None:
         assert deltas(delta(**{name: "Hm."})) == [{"reasoning_content": "Hm."}]
 
-    def test_thoughts_that_come_under_two_names_are_said_once(self) -> None:
+    def test_reasoning_under_two_names_is_read_once(self) -> None:
         assert deltas(delta(reasoning="Hm.", reasoning_content="Hm.")) == [{"reasoning_content": "Hm."}]
 
     def test_thoughts_stand_before_the_text(self) -> None:
@@ -105,7 +105,7 @@ class TestDeltas:
         assert said == [{"content": "a", "logprobs": {"content": [{"token": "a", "logprob": None}], "refusal": None}}]
 
     @pytest.mark.parametrize("logprobs", [None, {}, {"content": [], "refusal": None}, "none"])
-    def test_logprobs_that_say_nothing_are_left_out(self, logprobs: object) -> None:
+    def test_empty_logprobs_are_left_out(self, logprobs: object) -> None:
         assert deltas(choice(index=0, delta={}, logprobs=logprobs)) == []
 
 
@@ -167,12 +167,12 @@ class TestWholeMessages:
         pieces = [choice(message={"role": "assistant", "content": text}) for text in ("He", "llo", " you", "!")]
         assert deltas(*pieces, STOP) == [{"content": "He"}, {"content": "llo"}, {"content": " you"}, {"content": "!"}]
 
-    def test_a_message_may_have_no_words(self) -> None:
+    def test_a_message_may_have_no_text(self) -> None:
         audio = {"id": "a1", "data": "UklGRg=="}
         whole = choice(message={"role": "assistant", "content": None, "audio": audio}, finish_reason="stop")
         assert deltas(whole) == [{"audio": audio}]
 
-    def test_an_empty_message_takes_nothing_back(self) -> None:
+    def test_an_empty_message_removes_no_text(self) -> None:
         empty = choice(message={"role": "assistant", "content": ""}, finish_reason="stop")
         assert deltas(choice(message={"content": "Hello"}), empty) == [{"content": "Hello"}]
         assert deltas(choice(message={"content": "Hello"}), choice(message={}, finish_reason="stop")) == [
@@ -283,7 +283,7 @@ class TestFinishReasons:
         with pytest.raises(ProviderRefused, match=r"broke off \(finish reason error\)"):
             reader().read(choice(index=0, delta={"content": "a"}, finish_reason="error"))
 
-    def test_an_error_of_a_choice_fails_with_its_own_words(self) -> None:
+    def test_an_error_of_a_choice_fails_with_its_own_message(self) -> None:
         error = {"code": 502, "message": "Provider returned error"}
         with pytest.raises(ProviderRefused, match="Provider returned error"):
             reader().read(choice(index=0, delta={"content": ""}, finish_reason="error", error=error))

@@ -18,7 +18,7 @@ def shown(refusal: Refusal, **request: object) -> Disclosed:
 
 
 @pytest.mark.parametrize("code", ABOUT_THE_REQUEST)
-def test_words_about_the_request_are_shown_and_not_logged(code: str) -> None:
+def test_a_message_about_the_request_is_shown_and_not_logged(code: str) -> None:
     disclosed = shown(Refusal(code, "n must be 1", 400))
 
     assert str(disclosed.error) == "The provider mock answered with 400: n must be 1"
@@ -26,7 +26,7 @@ def test_words_about_the_request_are_shown_and_not_logged(code: str) -> None:
 
 
 @pytest.mark.parametrize("code", sorted({*REFUSALS, TIMEOUT} - {*ABOUT_THE_REQUEST}))
-def test_other_words_are_a_fixed_sentence_and_only_the_log_has_them(code: str) -> None:
+def test_any_other_message_is_a_fixed_sentence_and_only_the_log_has_it(code: str) -> None:
     disclosed = shown(Refusal(code, f"{PRIVATE} Key: sk-ours-1234", 429))
     other = shown(Refusal(code, "Oops.", 429))
 
@@ -47,14 +47,14 @@ def test_other_words_are_a_fixed_sentence_and_only_the_log_has_them(code: str) -
         "The default project has no subscription.",
     ],
 )
-def test_words_about_the_account_are_not_shown_under_any_code(code: str, words: str) -> None:
+def test_a_message_about_the_account_is_not_shown_under_any_code(code: str, words: str) -> None:
     disclosed = shown(Refusal(code, words, 400))
 
     assert str(disclosed.error) == "The provider mock answered with 400: its reason is in this gateway's log."
     assert disclosed.hidden == words
 
 
-def test_private_parts_are_taken_out_of_words_about_the_request() -> None:
+def test_private_parts_are_removed_from_a_message_about_the_request() -> None:
     disclosed = shown(Refusal("invalid_request", "Bad image at 10.0.0.7, see org-abc123.", 400))
 
     assert str(disclosed.error) == "The provider mock answered with 400: Bad image at ***, see ***."
@@ -70,7 +70,7 @@ def test_an_address_of_the_request_is_shown() -> None:
 
 
 @pytest.mark.parametrize("words", ["Provider returned error", "Overloaded", "Slow down."])
-def test_harmless_words_are_shown(words: str) -> None:
+def test_a_harmless_message_is_shown(words: str) -> None:
     assert str(shown(Refusal("server_error", words, 502)).error) == f"The provider mock answered with 502: {words}"
 
 
@@ -79,7 +79,7 @@ def test_the_finish_reason_of_a_broken_answer_is_shown() -> None:
     assert str(shown(Refusal("server_error", words)).error) == f"The provider mock answered with an error: {words}"
 
 
-def test_a_refusal_without_words_says_that_it_is_one() -> None:
+def test_a_refusal_without_a_message_has_a_fixed_sentence() -> None:
     assert str(shown(Refusal("invalid_request")).error) == "The provider mock answered with an error."
 
 

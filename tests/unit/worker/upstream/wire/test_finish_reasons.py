@@ -23,7 +23,7 @@ from worker.upstream.wire.finish_reasons import BrokenOff, finish_reason
         ("out_of_ideas", "out_of_ideas"),
     ],
 )
-def test_a_reason_is_said_in_openais_words(said: object, meant: str | None) -> None:
+def test_a_finish_reason_is_translated_to_openais(said: object, meant: str | None) -> None:
     assert finish_reason(said) == meant
 
 

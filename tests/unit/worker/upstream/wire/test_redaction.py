@@ -79,7 +79,7 @@ def test_an_address_is_hidden_unless_the_request_has_it(address: str) -> None:
         "Wait...what is meta-llama/Llama-3.1-8B-Instruct?",
     ],
 )
-def test_words_about_a_request_stay(text: str) -> None:
+def test_text_about_a_request_stays(text: str) -> None:
     assert without_private_parts(text, OURS, lambda text: False) == text
 
 

@@ -44,7 +44,7 @@ OVERFLOWS = [
 
 @pytest.mark.parametrize("words", OVERFLOWS)
 @pytest.mark.parametrize("status", [None, 400, 422, 500])
-def test_an_input_that_is_too_long_is_one_in_everybodys_words(words: str, status: int | None) -> None:
+def test_an_input_that_is_too_long_is_recognized_in_each_providers_wording(words: str, status: int | None) -> None:
     assert code_of(status, ["BadRequestError"], words) == "context_length_exceeded"
 
 
@@ -98,7 +98,7 @@ def test_an_error_is_mapped_to_its_code(status: int | None, names: list[str], wo
     assert code_of(status, names, words) == code
 
 
-def test_an_error_that_says_nothing_means_what_its_place_does() -> None:
+def test_an_empty_error_has_the_code_of_its_place() -> None:
     assert code_of(None, [], "", "server_error") == "server_error"
 
 
@@ -137,6 +137,6 @@ def test_most_codes_are_not_a_status(code: object) -> None:
     assert as_status(code) is None
 
 
-def test_words_without_end_are_read_in_no_time() -> None:
+def test_a_very_long_message_is_read_too() -> None:
     assert code_of(400, [], "exceed context too long for " * 400_000) == "context_length_exceeded"
     assert code_of(400, [], "model " * 1_000_000) == "invalid_request"

@@ -180,7 +180,7 @@ def test_data_without_an_error_is_not_a_refusal(data: object) -> None:
     assert refusal_in(data) is None
 
 
-def test_an_error_beside_choices_that_says_nothing_passes() -> None:
+def test_an_unspecific_error_beside_choices_is_a_server_error() -> None:
     refusal = read({"error": {"message": "Provider returned error"}, "choices": [{"delta": {}}]})
 
     assert (refusal.code, refusal.said) == ("server_error", "Provider returned error")
@@ -220,7 +220,7 @@ def test_the_status_of_http_counts_more_than_a_code() -> None:
 
 
 @pytest.mark.parametrize("data", [None, "", 5, {}, [], [[[[[["deep"]]]]]], "<html>oops</html>"])
-def test_an_error_without_words_has_an_empty_text(data: object) -> None:
+def test_an_error_without_a_message_has_an_empty_text(data: object) -> None:
     assert refusal_of(data, 500) == Refusal("server_error", "", 500)
 
 
@@ -228,5 +228,5 @@ def test_a_plain_text_is_the_reason() -> None:
     assert refusal_of("slow down", 429) == Refusal("rate_limit_exceeded", "slow down", 429)
 
 
-def test_the_same_words_are_said_once() -> None:
+def test_a_repeated_message_appears_once() -> None:
     assert refusal_of({"message": "No.", "detail": "No.", "error": {"message": "No."}}, 400).said == "No."

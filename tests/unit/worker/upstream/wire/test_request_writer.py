@@ -50,7 +50,7 @@ def test_the_request_itself_stays_as_it_is() -> None:
         ("yes", {"include_usage": True}),
     ],
 )
-def test_usage_is_asked_for_whatever_the_caller_wants(given: object, sent: dict[str, bool]) -> None:
+def test_usage_is_requested_in_any_case(given: object, sent: dict[str, bool]) -> None:
     assert write_chat({**ASKED, "stream_options": given}, OPENAI)["stream_options"] == sent
 
 
@@ -136,7 +136,7 @@ def test_the_limit_is_given_in_the_field_that_the_provider_has(
     assert {name: value for name, value in body.items() if name in FIELDS} == sent
 
 
-def test_a_developer_becomes_the_system_where_the_provider_knows_no_other() -> None:
+def test_a_developer_message_becomes_a_system_one_if_the_provider_requires_it() -> None:
     messages = [{"role": role, "content": "x"} for role in ("developer", "system", "user")]
     body = write_chat({"messages": messages}, RequestRules(developer_role=DeveloperRole.SYSTEM))
 

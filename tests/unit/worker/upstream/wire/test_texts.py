@@ -31,7 +31,7 @@ def test_half_a_character_waits_for_its_other_half(texts: tuple[str, ...], read:
     assert pieces(*texts) == read
 
 
-def test_a_reader_says_whether_half_a_character_waits() -> None:
+def test_a_reader_reports_whether_half_a_character_waits() -> None:
     reader = TextReader()
     reader.read(HIGH)
     assert reader.waits
