@@ -18,7 +18,7 @@ from gateway.api.jobs import JOB_HEADER, about, events_link, read_limit, show, s
 from gateway.api.services import Services, services_of
 from gateway.http.bodies import AsciiJSONResponse
 from gateway.http.errors import Face, problem
-from gateway.model.auth import Caller, Links
+from gateway.model.auth import Caller
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import (
     BrokenJob,
@@ -94,14 +94,14 @@ async def listing(request: Request) -> Response:
     """
     services, _ = _admitted(request)
     page = await _find(services, _wanted(request))
-    return page.answer([_show(letter, services.links) for letter in page.letters])
+    return page.answer([_show(letter, services) for letter in page.letters])
 
 
 async def get(request: Request) -> Response:
     """Serve `GET /v1/dead-letters/{id}`: the dead letter, with its request and a link to its events."""
     services, caller = _admitted(request)
     letter, asked = await _load(services, _named(request))
-    shown = _show(letter, services.links)
+    shown = _show(letter, services)
     shown["links"]["events"] = events_link(letter.place.job_id, services.links, caller)
     return AsciiJSONResponse({**shown, "request": None if asked is None else asked.request})
 
@@ -283,12 +283,12 @@ def _wanted(request: Request, *, many: bool = False) -> Wanted:
 # Answers.
 
 
-def _show(letter: Letter, links: Links) -> dict[str, Any]:
+def _show(letter: Letter, services: Services) -> dict[str, Any]:
     (job_id, ended_ms), job = letter
-    address = links.address(f"/v1/dead-letters/{job_id}")
+    address = services.links.address(f"/v1/dead-letters/{job_id}")
     shown = {"self": address, "requeue": f"{address}/requeue"}
     if isinstance(job, Job):
-        return {**about(job), "object": "dead_letter", "tenant": job.tenant, "links": shown}
+        return {**about(job, services.kinds), "object": "dead_letter", "tenant": job.tenant, "links": shown}
     ended_at = shown_time(ended_ms)
     return {"id": job_id, "object": "dead_letter", "ended_at": ended_at, "error": problem_of(job), "links": shown}
 

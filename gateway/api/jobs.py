@@ -26,6 +26,7 @@ from gateway.streams.sse import STREAM_HEADERS, EventStream, ReconnectResponse, 
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.model.events import START, EventId, parse_cursor
+from shared.model.job_progress import progress_of
 from shared.model.jobs import ExecutionRecord, Job, is_job_id
 from shared.model.kinds import ResultForm
 from shared.model.lifecycle import State
@@ -264,7 +265,7 @@ def show(services: Services, job: Job, caller: Caller, viewers: int = 0) -> dict
     has_result = services.kinds.result_form(job.kind) is not ResultForm.EVENTS
     result = {"result": f"{address}/result"} if has_result else {}
     return {
-        **about(job, viewers),
+        **about(job, services.kinds, viewers),
         "links": {
             "self": address,
             "events": events,
@@ -279,7 +280,7 @@ def events_link(job_id: str, links: Links, caller: Caller) -> str:
     return links.address(f"/v1/jobs/{job_id}/events?token={links.token(job_id, caller)}")
 
 
-def about(job: Job, viewers: int = 0) -> dict[str, Any]:
+def about(job: Job, kinds: AdmittedKinds, viewers: int = 0) -> dict[str, Any]:
     """Show the fields of a job's record. Times are RFC 3339, in UTC.
 
     `abandon_at` is when the job is abandoned if no viewer comes; it is present only while the job has no viewers.
@@ -306,7 +307,7 @@ def about(job: Job, viewers: int = 0) -> dict[str, Any]:
         "usage": job.outcome.get("usage"),
         "tokens_saved": job.outcome.get("tokens_saved"),
         "error": job.outcome.get("error"),
-        "progress": {"done": job.embedded.done, "total": job.embedded.total} if job.embedded else None,
+        "progress": progress_of(job, streams_text=kinds.streams_text(job.kind)).as_dict(),
         "result": job.outcome.get("result"),
         "events": job.outcome.get("events"),
         "sha256": job.outcome.get("sha256"),

@@ -57,7 +57,7 @@ async def _submit(request: Request, fixed: str | None) -> Response:
     job = await services.admission.submit(await incoming.prepare(prepare_task, kind))
     address = _address(services, job)
     return AsciiJSONResponse(
-        show_task(job, address, partial=_has_part(services, job)), 202, {**_headers(job), "location": address}
+        _show(services, job, partial=_has_part(services, job)), 202, {**_headers(job), "location": address}
     )
 
 
@@ -122,12 +122,12 @@ async def _wait_for_end(request: Request, services: Services, job: Job, wait_s: 
 
 
 async def _answer(services: Services, job: Job) -> Response:
-    address, partial = _address(services, job), _has_part(services, job)
+    partial = _has_part(services, job)
     if not job.ended:
-        return AsciiJSONResponse({**show_task(job, address, partial=partial), "result": None}, headers=_headers(job))
+        return AsciiJSONResponse({**_show(services, job, partial=partial), "result": None}, headers=_headers(job))
     match services.kinds.result_form(job.kind):
         case ResultForm.VECTORS if partial:
-            task, embedded = show_task(job, address, partial=True), job.embedded
+            task, embedded = _show(services, job, partial=True), job.embedded
             listed = EmbeddingList(job.model, embedded, Encoding.FLOAT)
             return EmbeddingsResponse(services, job, embedded, NestedList(task, listed))
         case ResultForm.EVENTS if services.kinds.streams_text(job.kind):
@@ -136,8 +136,12 @@ async def _answer(services: Services, job: Job) -> Response:
             result = job.outcome.get("result")
         case _:
             result = None
-    shown = show_task(job, address, partial=result is not None)
+    shown = _show(services, job, partial=result is not None)
     return AsciiJSONResponse({**shown, "result": result}, headers=_headers(job))
+
+
+def _show(services: Services, job: Job, *, partial: bool) -> dict[str, Any]:
+    return show_task(job, _address(services, job), partial=partial, streams_text=services.kinds.streams_text(job.kind))
 
 
 def _has_part(services: Services, job: Job) -> bool:

@@ -11,7 +11,8 @@ from typing import Any, Final
 from shared.model.errors import BrokenJob
 from shared.model.events import EventId, encode_data
 from shared.model.jobs import Embedded, ExecutionRecord, Job, OnDisconnect, Progress
-from shared.model.lifecycle import State
+from shared.model.lifecycle import TERMINAL, State
+from shared.model.progress_count import ProgressReport
 from shared.model.routes import OnStreamFailure
 
 RECORD_VERSION: Final = 1
@@ -62,6 +63,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             append_only_reader=bool(record.get(b"one_way")),
             owner=record.get(b"owner", b"").decode(),
             progress=_progress(record.get(b"progress", b"{}")),
+            report=_report(record),
             executions=_executions(record),
             requeued_from=_job_id(record, b"requeued_from"),
             requeued_as=_job_id(record, b"requeued_as"),
@@ -100,6 +102,15 @@ def _progress(raw: bytes) -> Progress:
     names = {each.name: _STORED_NAMES.get(each.name, each.name) for each in fields(Progress)}
     # In a rolling deploy, a newer version may have written more fields, and an older one less.
     return Progress(**{name: _frozen(stored[key]) for name, key in names.items() if key in stored})
+
+
+def _report(record: Mapping[bytes, bytes]) -> ProgressReport | None:
+    """Read the last report; one of a former execution counts only if the job has ended."""
+    if b"report" not in record:
+        return None
+    report = ProgressReport.read(json.loads(record[b"report"]))
+    current = report.epoch == int(record[b"epoch"]) or State(record[b"status"].decode()) in TERMINAL
+    return report if current else None
 
 
 def _frozen(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from shared.model.errors import is_request_fault
 from shared.model.events import EventId
 from shared.model.lifecycle import TERMINAL, State
+from shared.model.progress_count import ProgressReport
 from shared.model.routes import OnStreamFailure
 
 KEPT = "tailrace"
@@ -252,6 +253,9 @@ class Progress:
     passes through the chain; `discarded_tokens` deltas were taken back. `crashes` workers were lost in a row while the
     answer had `died_at` deltas. `pauses` holds (target, seconds that the job has left once its pause is over) of
     targets that requested a pause: deadlines are the same for all workers, their clocks are not.
+
+    The last two are for the job's readers: the answer is expected to have `expected_tokens` (0: unknown), and event
+    number `seq` of the last execution is delta number `seq + deltas_offset` of the answer.
     """
 
     failures: int = 0
@@ -264,6 +268,8 @@ class Progress:
     crashes: int = 0
     died_at: int = 0
     pauses: tuple[tuple[int, float], ...] = ()
+    expected_tokens: int = 0
+    deltas_offset: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +304,8 @@ class Job:
     owner: str = ""
     """The execution that may write to the log; empty if none has begun, or if the last one was left."""
     progress: Progress = Progress()
+    report: ProgressReport | None = None
+    """The last report of its function's progress."""
     executions: tuple[ExecutionRecord, ...] = ()
     requeued_from: str | None = None
     """The dead letter that this job repeats."""

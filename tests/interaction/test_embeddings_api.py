@@ -66,7 +66,8 @@ async def test_the_call_is_a_job_that_can_be_looked_at(system: System) -> None:
     answer = await system.client.post(EMBEDDINGS, body(["a", "b"], user="somebody", dimensions=4))
 
     shown = (await system.client.get(f"/v1/jobs/{answer.headers['x-tailrace-job']}")).json()
-    assert (shown["kind"], shown["status"], shown["progress"]) == ("embeddings", "completed", {"done": 2, "total": 2})
+    progress = {"percent": 100, "stage": "completed", "message": "2 of 2 inputs", "done": 2, "total": 2}
+    assert (shown["kind"], shown["status"], shown["progress"]) == ("embeddings", "completed", progress)
     assert shown["usage"]["prompt_tokens"] == 2 and shown["usage"]["source"] == "provider"
     assert shown["result"]["dimensions"] == 4
     assert shown["links"]["result"] == f"/v1/jobs/{shown['id']}/result"

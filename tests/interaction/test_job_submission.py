@@ -54,7 +54,7 @@ async def test_a_job_is_accepted_with_everything_a_client_needs_to_continue(clie
         "finish_reason": None,
         "usage": None,
         "tokens_saved": None,
-        "progress": None,
+        "progress": {"percent": 0, "stage": "queued", "message": None},
         "result": None,
         "error": None,
         "events": None,

@@ -33,6 +33,7 @@ from worker.execution.next_attempt import (
     Plan,
     attempt_input,
     continuable_targets,
+    deltas_offset,
     may_follow,
     refuses_to_continue,
     succession,
@@ -91,7 +92,13 @@ class AttemptSequence:
             given = attempt_input(self._plan, upcoming, permit)
             discarded = 0 if given.partial else upcoming.partial.deltas
             discarded_so_far = upcoming.progress.discarded_tokens + discarded
-            progress = replace(upcoming.progress, target=permit.target, discarded_tokens=discarded_so_far)
+            progress = replace(
+                upcoming.progress,
+                target=permit.target,
+                discarded_tokens=discarded_so_far,
+                expected_tokens=self._expected_tokens(),
+                deltas_offset=deltas_offset(upcoming, given),
+            )
             begun = await retry_until_redis_answers(lambda: self._begin(upcoming, given, permit, progress))
             if not isinstance(begun, BeginRefusal):
                 self._count(upcoming, begun, discarded)
@@ -127,6 +134,11 @@ class AttemptSequence:
             after=succession(upcoming, given),
             progress=progress,
         )
+
+    def _expected_tokens(self) -> int:
+        """Return the tokens that the answer is expected to have; 0 if that is not known."""
+        streams_text = self._services.kinds[self._plan.job.kind].spec.streams_text
+        return self._services.token_estimate.expected(self._plan.request) if streams_text else 0
 
     def _count(self, upcoming: NextAttempt, begun: Execution, discarded: int) -> None:
         job, metrics = self._plan.job, self._services.metrics

@@ -114,6 +114,16 @@ def succession(upcoming: NextAttempt, given: AttemptInput) -> Succession | None:
     return Succession(upcoming.cause or WorkerLost.because_of_silence(), former, resumed_from, upcoming.seen)
 
 
+def deltas_offset(upcoming: NextAttempt, given: AttemptInput) -> int:
+    """Return the difference between an event's number in the attempt and its delta's number in the answer.
+
+    An attempt begins with `started`, after a rollback if deltas were logged that it does not continue.
+    """
+    if given.partial is not None:
+        return given.partial.deltas - 1
+    return -2 if upcoming.partial.deltas else -1
+
+
 def refuses_to_continue(given: AttemptInput, shown: int, error: AttemptFailed) -> bool:
     """Return whether a provider refused to continue an answer before it generated anything."""
     if given.partial is None or shown > given.partial.deltas or not isinstance(error, ProviderRefused):

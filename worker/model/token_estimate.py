@@ -31,9 +31,13 @@ class SavedTokenEstimate:
 
     def of(self, request: Mapping[str, Any], generated: int) -> int:
         """Estimate the tokens that are no longer generated, after `generated` ones; at least 0."""
+        return max(self.expected(request) - generated, 0)
+
+    def expected(self, request: Mapping[str, Any]) -> int:
+        """Estimate the tokens of the whole answer: the request's limit, or the learned length; 0 without either."""
         limit = next(filter(_is_limit, map(request.get, ("max_completion_tokens", "max_tokens"))), None)
         _, mean = self._lengths.get(_model(request), (0, 0.0))
-        return max(round((mean if limit is None else limit) * _choices(request)) - generated, 0)
+        return round((mean if limit is None else limit) * _choices(request))
 
 
 def _model(request: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from shared.model.jobs import (
     new_job_id,
 )
 from shared.model.lifecycle import TERMINAL, State
+from shared.model.progress_count import ReportSequence
 
 NOW_MS = 1_700_000_000_123
 MOST_RANDOM = (1 << 80) - 1
@@ -87,6 +88,17 @@ def test_progress_is_written_with_the_names_that_former_versions_read() -> None:
 def test_progress_of_another_version_is_read_as_far_as_it_is_known() -> None:
     read = job_from_record(JOB, record(progress=b'{"link":1,"new":[2]}')).progress
     assert read == Progress(target=1)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "status", "counts"),
+    [(b"1", b"running", True), (b"2", b"running", False), (b"2", b"failed", True)],
+)
+def test_a_report_counts_for_its_own_execution_and_for_the_end(epoch: bytes, status: bytes, counts: bool) -> None:
+    report = ReportSequence(epoch=1, attempt=1).next(1, 3, "indexing")
+    stored = record(epoch=epoch, status=status, report=encode_data(report.as_record()))
+
+    assert job_from_record(JOB, stored).report == (report if counts else None)
 
 
 def test_a_job_that_failed_by_its_own_request_is_not_a_dead_letter() -> None:

@@ -28,6 +28,7 @@ from worker.execution.next_attempt import (
     attempt_input,
     cause_of_interruption,
     continuable_targets,
+    deltas_offset,
     may_follow,
     refuses_to_continue,
     succession,
@@ -185,3 +186,11 @@ def test_a_provider_refuses_to_continue_only_before_its_first_delta(
     given = AttemptInput({}, CHAIN.targets[1], partial, lambda: None)
 
     assert refuses_to_continue(given, shown, error) is refuses
+
+
+def test_the_deltas_of_an_attempt_follow_its_beginning_and_those_that_it_continues() -> None:
+    continued, started_over = (AttemptInput({}, CHAIN.targets[1], each, lambda: None) for each in (PARTIAL, None))
+
+    assert deltas_offset(upcoming(NOTHING, None), started_over) == -1
+    assert deltas_offset(upcoming(PARTIAL, EventId(1, 9)), continued) == PARTIAL.deltas - 1
+    assert deltas_offset(upcoming(PARTIAL, EventId(1, 9)), started_over) == -2

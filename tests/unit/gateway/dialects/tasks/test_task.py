@@ -11,6 +11,7 @@ from gateway.dialects.embeddings import EmbeddingList, Encoding
 from gateway.dialects.tasks.status import TaskStatus
 from gateway.dialects.tasks.task import NestedList, has_part, show_task
 from shared.model.events import EventId
+from shared.model.job_progress import progress_of
 from shared.model.jobs import Embedded, Job, OnDisconnect, new_job_id
 from shared.model.kinds import CHAT, EMBEDDINGS
 from shared.model.lifecycle import State
@@ -47,7 +48,8 @@ def embeddings(done: int | None, status: State = State.RUNNING) -> Job:
 
 def shown(job: Job) -> dict[str, Any]:
     """Show a job as a task, with the part of its result that its record says."""
-    return show_task(job, ADDRESS, partial=has_part(job, streams_text=job.kind == CHAT))
+    streams_text = job.kind == CHAT
+    return show_task(job, ADDRESS, partial=has_part(job, streams_text=streams_text), streams_text=streams_text)
 
 
 @pytest.mark.parametrize(
@@ -77,24 +79,12 @@ def test_each_status_of_a_job_has_one_of_a_task(job: Job, status: TaskStatus) ->
 def test_a_failed_chat_is_a_partial_success_if_its_log_has_text(partial: bool, status: str) -> None:
     failed = replace(CHAT_JOB, status=State.FAILED, last=EventId(2, 9))
 
-    assert show_task(failed, ADDRESS, partial=partial)["status"] == status
+    assert show_task(failed, ADDRESS, partial=partial, streams_text=True)["status"] == status
 
 
-@pytest.mark.parametrize(
-    ("job", "progress"),
-    [
-        (CHAT_JOB, {"percent": 0, "stage": "queued", "message": None}),
-        (
-            replace(CHAT_JOB, status=State.RUNNING, last=TEXT),
-            {"percent": None, "stage": "running", "message": None},
-        ),
-        (embeddings(1), {"percent": 25, "stage": "running", "message": "1 of 4 inputs"}),
-        (embeddings(4), {"percent": 99, "stage": "running", "message": "4 of 4 inputs"}),
-        (embeddings(4, State.COMPLETED), {"percent": 100, "stage": "completed", "message": "4 of 4 inputs"}),
-    ],
-)
-def test_progress_counts_inputs_and_reaches_100_at_the_end_only(job: Job, progress: dict[str, Any]) -> None:
-    assert shown(job)["progress"] == progress
+def test_a_task_shows_the_progress_of_its_job() -> None:
+    assert shown(embeddings(1))["progress"] == progress_of(embeddings(1), streams_text=False).as_dict()
+    assert shown(replace(CHAT_JOB, status=State.RUNNING, last=TEXT))["progress"]["message"] == "1 token"
 
 
 def test_a_task_has_its_addresses_and_its_error() -> None:
