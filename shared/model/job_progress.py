@@ -1,7 +1,7 @@
 """The progress of a job as its caller sees it, computed from the job's record.
 
 A chat's tokens follow from the id of its last event, so that its progress costs no write. Pure. Not here: the reports
-of functions (progress_count.py), and the progress events of a stream (gateway/streams/progress_source.py).
+of functions (progress_count.py).
 """
 
 from dataclasses import dataclass
