@@ -43,7 +43,11 @@ class JobContext(Protocol):
         ...
 
     async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
-        """Write a `progress` event."""
+        """Report the progress, in an event and in the job's record: at most four times a second, and the last one.
+
+        Raises:
+            ValueError: a value can't be used.
+        """
         ...
 
     async def emit(self, name: str, data: Any) -> None:

@@ -22,9 +22,11 @@ from shared.model.job_record import embedded_from, job_from_record
 from shared.model.jobs import Embedded, Job, JobSpec
 from shared.model.lifecycle import State
 from shared.model.metrics import Metrics
+from shared.model.progress_count import ProgressReport
 from shared.model.stored_request import parse_request
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
 from shared.store.client import Functions
+from shared.store.executions import Execution
 from shared.store.job_counts import JobCounts
 from shared.store.job_records import REMAINS_FIELDS, Remains, parse_job, parse_remains, readable
 from shared.store.keys import Keys
@@ -142,6 +144,11 @@ class JobRecords:
             return embedded_from(raw)
         except (TypeError, ValueError):
             return None
+
+    async def write_report(self, execution: Execution, report: ProgressReport) -> bool:
+        """Write the last report of a function's progress; return whether the execution may still write to its job."""
+        record, data = self._keys.job(execution.job_id).record, encode_data(report.as_record())
+        return bool(await self._functions.call("report", [record], execution.epoch, execution.owner, data))
 
     async def cancel(self, job_id: str, reason: Cancelled) -> CancelAnswer:
         """Cancel a job: at once if it never began, else through its worker."""

@@ -6,6 +6,7 @@ from shared.model.errors import Drained
 from shared.model.events import EventId, EventType, encode_data, encode_frame, is_terminal
 from shared.model.jobs import Abandonment, OnDisconnect
 from shared.model.lifecycle import State
+from shared.model.progress_count import ReportSequence
 from shared.store.executions import Execution, Succession
 from shared.store.function_library import LIBRARY
 from shared.store.wire.answers import Behind, Written
@@ -357,3 +358,16 @@ async def test_the_terminal_event_is_published_once_however_often_it_is_sent(cor
         (received,) = await listener.received()
 
     assert is_terminal(received)
+
+
+async def test_only_the_running_execution_writes_a_report(core: Core) -> None:
+    job_id = await core.queued()
+    first = await core.begin(job_id, "w.1")
+    report = ReportSequence(first.epoch, first.attempt).next(1, 3, "indexing")
+
+    assert await core.store.write_report(first, report)
+    assert (await core.job(job_id)).report == report
+    assert await core.executions.leave(first, DRAINED, costs=False)
+    assert not await core.store.write_report(first, report)
+    await core.begin(job_id, "w.2")
+    assert (await core.job(job_id)).report is None

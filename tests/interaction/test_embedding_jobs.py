@@ -43,7 +43,13 @@ async def test_a_job_reports_its_progress_in_batches_and_a_digest_of_its_result(
 
     assert story.types == ["queued", "started", "progress", "progress", "progress", "completed"]
     assert progress_of(story) == [100, 200, 250]
-    assert story.events[2].json() == {"done": 100, "total": 250, "message": "100 of 250 inputs"}
+    assert story.events[2].json() == {
+        "done": 100,
+        "total": 250,
+        "percent": 40,
+        "stage": "running",
+        "message": "100 of 250 inputs",
+    }
     assert story.end["usage"] == {
         "prompt_tokens": 500,
         "completion_tokens": 0,

@@ -15,6 +15,7 @@ import pytest
 from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.model.events import EventType
+from shared.model.lifecycle import State
 from tests.support.docs import ROOT
 from tests.support.gateway import running_gateway
 from tests.support.own_kinds import CLEANED_UP
@@ -66,8 +67,11 @@ async def test_the_example_of_the_documentation_runs_as_written(
         sys.modules.pop("my_package.kinds", None)
         sys.modules.pop("my_package", None)
 
-    assert story.types == ["queued", "started", "progress", "progress", "progress", "completed"]
-    assert story.events[2].json() == {"done": 1, "total": 3, "message": "indexing"}
+    # Reports that follow each other within a quarter of a second are one.
+    first, *_, last = (event.json() for event in story.events if event.type is EventType.PROGRESS)
+    running = {"total": 3, "stage": "running", "message": "indexing"}
+    assert first == {"done": 1, "percent": 33, **running}
+    assert last == {"done": 3, "percent": 99, **running}
     assert result == {"object": "result", "job": job_id, "status": "completed", "result": RESULT}
     assert [(each["kind"], each["status"], each["result"]) for each in ended] == [
         ("vector-index", "SUCCESS", RESULT)
@@ -192,3 +196,15 @@ async def test_a_module_that_is_unfit_is_refused_at_the_start_of_both(
     with pytest.raises(StartupError, match=sentence):
         async with running_worker(changed):
             raise AssertionError("It started.")
+
+
+async def test_a_worker_that_stops_hands_a_function_without_a_time_of_its_own_on(settings: Settings) -> None:
+    changed = settings.model_copy(update={"kinds": KINDS, "drain_s": 0.1})
+    async with running_system(changed) as system:
+        async with running_worker(changed):
+            job_id = await system.submit(doing("hang"))
+            await system.until(job_id, EventType.PROGRESS)
+        handed_on = await system.job(job_id)
+
+    assert handed_on.status is State.RUNNING
+    assert [each.error and each.error["code"] for each in handed_on.executions] == ["drain"]

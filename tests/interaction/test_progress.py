@@ -1,5 +1,6 @@
 """Test the progress of jobs through gateway and worker. Not here: the count (tests/unit/shared/model)."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -63,3 +64,58 @@ async def test_a_chat_without_a_limit_is_expected_to_be_as_long_as_the_last_ones
         await system.story(job_id)
 
     assert seen == [None, 50]
+
+
+KINDS = ("tests.support.own_kinds",)
+
+
+@pytest.fixture
+async def own_system(settings: Settings) -> AsyncIterator[System]:
+    """Start a gateway and a worker that know the functions of a module."""
+    changed = settings.model_copy(update={"kinds": KINDS})
+    async with running_system(changed) as running, running_worker(changed):
+        yield running
+
+
+def doing(*steps: str, kind: str = "steps") -> dict[str, Any]:
+    return {"kind": kind, "input": {"steps": steps}}
+
+
+async def test_a_function_is_as_far_as_it_says(own_system: System) -> None:
+    job_id = await own_system.submit(doing("hang"))
+    await own_system.until(job_id, EventType.PROGRESS)
+    # The report is in the record shortly after its event is in the log.
+    async with asyncio.timeout(5):
+        while (shown := await progress(own_system, job_id))["message"] is None:
+            pass
+    await own_system.cancel(job_id)
+
+    said = {"message": "hang", "done": 1, "total": 1}
+    assert shown == {"percent": 99, "stage": "running", **said}
+    assert await progress(own_system, job_id) == {"percent": 99, "stage": "cancelled", **said}
+
+
+async def test_a_thousand_reports_are_few_events_of_which_the_last_is_one(own_system: System) -> None:
+    numbers = map(str, range(1, 1001))
+    story = await own_system.story(await own_system.submit(doing(*numbers, kind="count")))
+    reports = [event.json() for event in story.events if event.type is EventType.PROGRESS]
+    percents = [report["percent"] for report in reports]
+
+    assert story.types[-1] == "completed"
+    assert len(reports) < 100
+    assert (reports[0]["done"], reports[-1]["done"]) == (1, 1000)
+    assert percents == sorted(percents)
+
+
+async def test_a_report_that_is_not_a_number_fails_the_attempt(own_system: System) -> None:
+    story = await own_system.story(await own_system.submit(doing("nan", kind="count")))
+
+    assert (story.types, story.code) == (["queued", "started", "failed"], "function_failed")
+
+
+async def test_a_second_attempt_says_that_it_starts_over(own_system: System) -> None:
+    job_id = await own_system.submit(doing("fail once, then hang"))
+    story = await own_system.until(job_id, EventType.PROGRESS)
+    await own_system.cancel(job_id)
+
+    assert story[-1].json()["stage"] == "retrying"

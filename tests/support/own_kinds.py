@@ -42,7 +42,9 @@ async def steps(job: JobContext, data: Steps) -> Any:
                 await job.emit("completed", {})
             case "set":
                 return {1, 2}
-            case "hang":
+            case "fail once, then hang" if job.attempt == 1:
+                raise RuntimeError("a secret of the machine")
+            case "hang" | "fail once, then hang":
                 await job.progress(number, len(data.steps), step)
                 await hang(job)
             case _:
@@ -65,3 +67,10 @@ async def hang(job: JobContext) -> None:
 async def brief(job: JobContext, data: Steps) -> None:
     """Take longer than the kind allows."""
     await asyncio.Event().wait()
+
+
+@kind("count", max_attempts=1)
+async def count(job: JobContext, data: Steps) -> None:
+    """Report each step, a number, of the number of steps."""
+    for step in data.steps:
+        await job.progress(float(step), len(data.steps), "counting")

@@ -17,6 +17,7 @@ from shared.model.errors import AttemptFailed, BrokenJob, OutputTooLarge, Provid
 from shared.model.events import EventId, EventType, encode_data, encode_frame
 from shared.model.jobs import FLOAT_BYTES, Embedded
 from shared.model.metrics import Metrics
+from shared.model.progress_count import ReportSequence
 from shared.process.clock import Clock
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
@@ -69,6 +70,7 @@ class Embedding:
         self._counted = metrics.embedded.of(given.target.name)
         self._scope = CancelScope()
         self._seq = execution.seq
+        self._reports = ReportSequence(execution.epoch, execution.attempt)
         self._embedded: Embedded | None = None
         self._hash = hashlib.sha256()
 
@@ -183,8 +185,8 @@ class Embedding:
             sha256=self._hash.hexdigest(),
         )
         seq = self._seq + 1
-        said = {"done": embedded.done, "total": total, "message": f"{embedded.done} of {total} inputs"}
-        frame = encode_frame(EventType.PROGRESS, encode_data(said), EventId(self.execution.epoch, seq))
+        report = self._reports.next(embedded.done, total, f"{embedded.done} of {total} inputs")
+        frame = encode_frame(EventType.PROGRESS, encode_data(report.as_event()), EventId(self.execution.epoch, seq))
         full = await self._keep_with_retries(seq, frame, place, vectors.data, embedded)
         self._seq, self._embedded = seq, embedded
         if full and embedded.done < total:

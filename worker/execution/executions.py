@@ -97,7 +97,7 @@ def execution_of(own: OwnKind) -> KindExecution:
     """Return the execution of the jobs of a kind that is a function."""
 
     def start(execution: Execution, given: AttemptInput, services: ExecutionServices) -> RunningExecution:
-        return FunctionRun(own, execution, given, services.pump, max_log_bytes=services.max_log_bytes)
+        return FunctionRun(own, execution, given, services.pump, services.store, max_log_bytes=services.max_log_bytes)
 
     return KindExecution(own.spec, start, without_provider(own.max_attempts))
 

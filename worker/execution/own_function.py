@@ -21,10 +21,12 @@ from shared.model.events import EventId, encode_data
 from shared.model.lifecycle import State
 from shared.model.own_kinds import OwnKind
 from shared.store.executions import Execution, Executions
+from shared.store.jobs import JobRecords
 from shared.store.wire.answers import FinishAnswer, StopReason
 from worker.execution.attempt import AttemptInput
 from worker.execution.ending import Ending, ended_badly, finish_with_outbox
 from worker.execution.job_context import RunningJob
+from worker.execution.progress_reports import ProgressReports
 from worker.execution.pump import Pump
 from worker.model.digest import StreamDigest
 
@@ -38,7 +40,14 @@ class FunctionRun:
     """One execution of a function, while it runs. Any task of this process may call `stop`."""
 
     def __init__(
-        self, own: OwnKind, execution: Execution, given: AttemptInput, pump: Pump, *, max_log_bytes: int
+        self,
+        own: OwnKind,
+        execution: Execution,
+        given: AttemptInput,
+        pump: Pump,
+        store: JobRecords,
+        *,
+        max_log_bytes: int,
     ) -> None:
         self.execution = execution
         self.stopped: StopReason | None = None
@@ -50,7 +59,8 @@ class FunctionRun:
         self._deadline = pump.clock.monotonic() + execution.left_ms / 1000
         self._outbox = pump.open(execution, self.stop)
         self._max_log_bytes = max_log_bytes
-        self._job = RunningJob(execution, self._outbox, max_log_bytes)
+        reports = ProgressReports(execution, self._outbox, store, pump.clock)
+        self._job = RunningJob(execution, self._outbox, reports, max_log_bytes)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
 
@@ -76,7 +86,7 @@ class FunctionRun:
     async def run(self) -> Ending | AttemptFailed | None:
         """Run the function to its end; None if it was stopped."""
         outcome = await self._outcome() if self.stopped is None else None
-        self._job.close()
+        await self._job.close()
         await self._outbox.flushed()
         return None if self.stopped is not None else outcome
 
@@ -92,7 +102,7 @@ class FunctionRun:
         """Write the terminal event after all others."""
         return await finish_with_outbox(executions, self._outbox, ending)
 
-    async def _outcome(self) -> Ending | AttemptFailed:
+    async def _outcome(self) -> Ending | AttemptFailed | None:
         try:
             data = self._own.input_model.model_validate(self._input)
         except ValidationError:
@@ -103,7 +113,7 @@ class FunctionRun:
         finally:
             task.cancel()
         if not in_time:
-            return self._too_late()
+            return self._too_late() if self.stopped is None else None
         if task.cancelled():
             return self._failure(asyncio.CancelledError())
         error = task.exception()

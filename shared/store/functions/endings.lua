@@ -93,6 +93,14 @@ local function beat(keys, args)
   return answers
 end
 
+-- KEYS record; ARGV epoch, owner, report JSON -> 1 if the caller may write: the record has its report.
+local function report(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner')
+  if fence(record, args[1], args[2]) then return 0 end
+  redis.call('HSET', keys[1], 'report', args[3])
+  return 1
+end
+
 -- KEYS record; ARGV epoch, owner, cause JSON, attempts that it has cost, progress JSON or '' for as it was
 -- -> 1 if the execution was still the caller's: it comes to no end, and another one follows.
 local function leave(keys, args)
