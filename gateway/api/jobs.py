@@ -22,7 +22,8 @@ from gateway.http.middleware import AFTERWARDS
 from gateway.model.auth import Caller, Links
 from gateway.preparation.job import prepare_job
 from gateway.specs.kinds import AdmittedKinds
-from gateway.streams.sse import STREAM_HEADERS, EventStream, ReconnectResponse, encode_headers
+from gateway.streams.progress_source import ProgressSource
+from gateway.streams.sse import STREAM_HEADERS, EventStream, ReconnectResponse, Source, encode_headers
 from shared.model.bounds import LIST_MOST, LIST_ROUNDS
 from shared.model.errors import BrokenJob, Cancelled, InvalidRequest, JobNotFound, Unauthenticated
 from shared.model.events import START, EventId, parse_cursor
@@ -145,7 +146,7 @@ async def _events(request: Request, services: Services) -> Response:
             raise JobNotFound(f"There is no job {job_id}.")
     else:
         raise Unauthenticated("token is not valid for this job's events; request the job's links again.", param="token")
-    cursor = _cursor(request)
+    cursor, with_progress = _cursor(request), _wants_progress(request)
     headers = {JOB_HEADER: job.id}
     if job.ended and cursor == job.last:
         return Response(status_code=204, headers=headers)
@@ -154,19 +155,24 @@ async def _events(request: Request, services: Services) -> Response:
         response.raw_headers = encode_headers({**STREAM_HEADERS, **headers})
         return response
     services.open_streams.enter(request.scope, job.tenant)
-    return JobEvents(services, job, cursor, headers)
+    return JobEvents(services, job, cursor, headers, with_progress=with_progress)
 
 
 class JobEvents(Response):
-    """Stream one job to one native reader."""
+    """Stream one job to one native reader, `with_progress` if the reader asks for that of a chat."""
 
-    def __init__(self, services: Services, job: Job, cursor: EventId, headers: dict[str, str]) -> None:
+    def __init__(
+        self, services: Services, job: Job, cursor: EventId, headers: dict[str, str], *, with_progress: bool = False
+    ) -> None:
         self.background = None
         self._services = services
         self._job_id = job.id
         self._abandonable = job.abandonable
         self._cursor = cursor
         self._extra = headers
+        # The log of other kinds has their progress.
+        is_counted = with_progress and not job.ended and services.kinds.streams_text(job.kind)
+        self._counted = job if is_counted else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream once the layers above have returned."""
@@ -182,8 +188,18 @@ class JobEvents(Response):
         async with self._services.viewer_heartbeat.reader(
             self._job_id, self._cursor, abandonable=self._abandonable
         ) as reader:
-            stream = EventStream(reader, reader, self._services.clock, headers=self._extra, announce_break=True)
+            source: Source = reader
+            if self._counted is not None:
+                source = ProgressSource(reader, self._counted, self._services.store, self._services.clock)
+            stream = EventStream(source, reader, self._services.clock, headers=self._extra, announce_break=True)
             await stream(scope, receive, send)
+
+
+def _wants_progress(request: Request) -> bool:
+    wanted = request.query_params.get("progress", "false")
+    if wanted not in ("true", "false"):
+        raise InvalidRequest("progress must be true or false.", param="progress")
+    return wanted == "true"
 
 
 def _cursor(request: Request) -> EventId:

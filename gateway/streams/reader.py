@@ -103,6 +103,11 @@ class Reader:
         return self._subscriber.ended
 
     @property
+    def position(self) -> EventId:
+        """Return the last event that `chunk()` has returned."""
+        return self._subscriber.sent
+
+    @property
     def live(self) -> bool:
         """Return whether this reader follows the live feed now."""
         return self._subscriber.phase is Phase.LIVE

@@ -140,10 +140,15 @@ def encode_frame(event: str, data: bytes, event_id: EventId) -> bytes:
     return b"event: %s\ndata: %s\nid: %d-%d\n\n" % (event.encode(), data, *event_id)
 
 
+def encode_unlogged(event: EventType, data: bytes) -> bytes:
+    """Encode a frame that is not in the log. It has no id, because the cursor must not move."""
+    return b"event: %s\ndata: %s\n\n" % (event.encode(), data)
+
+
 def encode_gap(requested: EventId, earliest: EventId, latest: EventId) -> bytes:
-    """Encode the frame for a reader whose cursor can't be served. It has no id, because the cursor must not move."""
+    """Encode the frame for a reader whose cursor can't be served."""
     data = encode_data({"requested": str(requested), "earliest": str(earliest), "latest": str(latest)})
-    return b"event: %s\ndata: %s\n\n" % (EventType.GAP.encode(), data)
+    return encode_unlogged(EventType.GAP, data)
 
 
 class Event(NamedTuple):

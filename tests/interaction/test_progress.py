@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.config.settings import Settings
-from shared.model.events import EventType
+from shared.model.events import EventType, decode_frame
 from tests.support.controlled_provider import ControlledProvider
 from tests.support.system import System, ask, running_system, running_worker
 
@@ -119,3 +119,43 @@ async def test_a_second_attempt_says_that_it_starts_over(own_system: System) -> 
     await own_system.cancel(job_id)
 
     assert story[-1].json()["stage"] == "retrying"
+
+
+async def test_a_reader_that_asks_gets_the_progress_of_a_chat_between_the_events_of_the_log(
+    system: System, provider: ControlledProvider
+) -> None:
+    job_id = await system.submit({**ask(), "max_tokens": 4})
+    call = await provider.call()
+    call.say("Hello")
+    await system.until(job_id, EventType.DELTA)
+    async with system.client.stream("GET", f"/v1/jobs/{job_id}/events?progress=true") as response:
+        frames = []
+        while b"event: progress" not in (frame := await response.frame()):
+            frames.append(frame)
+        shown = decode_frame(frame)
+        call.end()
+        while frame := await response.frame():
+            frames.append(frame)
+    log = await system.client.get(f"/v1/jobs/{job_id}/events")
+
+    assert (shown.id, shown.json()) == (None, {"percent": 25, "stage": "running", "message": "1 token"})
+    assert [decode_frame(each).type for each in frames] == ["queued", "started", "delta", "completed"]
+    assert b"".join(frames) == log.body
+
+
+async def test_a_job_that_has_ended_is_read_without_progress(system: System, provider: ControlledProvider) -> None:
+    job_id = await system.submit({**ask(), "max_tokens": 4})
+    call = await provider.call()
+    call.say("Hello")
+    call.end()
+    await system.story(job_id)
+    log, asked = [await system.client.get(f"/v1/jobs/{job_id}/events{query}") for query in ("", "?progress=true")]
+
+    assert asked.body == log.body
+
+
+async def test_a_malformed_wish_for_progress_is_refused_by_its_name(system: System) -> None:
+    job_id = await system.submit(ask())
+    refused = await system.client.get(f"/v1/jobs/{job_id}/events?progress=yes")
+
+    assert (refused.status, refused.json()["param"]) == (400, "progress")
