@@ -31,6 +31,7 @@ from gateway.api import (
     responses,
     results,
     tasks,
+    webhooks,
 )
 from gateway.api.services import Services
 from gateway.http.cors import Cors
@@ -68,6 +69,7 @@ from shared.store.prompts import Prompts
 from shared.store.server_marker import MarkerWatch
 from shared.store.server_watch import ServerWatch
 from shared.store.viewers import Viewers
+from shared.store.webhook_secrets import WebhookSecrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,7 @@ def _build_services(
         metrics=metrics,
         scrape=Scrape(publisher, backend.fleet, queue, letters, limits.lanes),
         heavy=HeavyWork(metrics),
+        webhook_secrets=WebhookSecrets(backend.clients.queue, keys),
     )
 
 
@@ -227,6 +230,7 @@ def _limits(settings: Settings, bounds: TenantBounds) -> Limits:
         models=settings.served_models,
         lanes=[lane.name for lane in parse_lanes(settings.lanes)],
         bounds=bounds,
+        webhook_targets=settings.webhook_targets,
     )
 
 
@@ -234,6 +238,7 @@ FACES: Final = (
     jobs.face,
     results.face,
     tasks.face,
+    webhooks.face,
     dead_letters.face,
     chat_completions.face,
     completions.face,

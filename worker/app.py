@@ -73,6 +73,7 @@ async def run_worker(
             upstreams.concurrency.run(),
             reaper.run(),
             build.reconciler().run(),
+            build.deliveries.run(),
             ServerWatch(backend.servers, backend.keys, build.clock, metrics).run(),
             *build.model_publishing(upstreams.table, providers),
             *([publisher.run()] if settings.metrics else []),

@@ -24,6 +24,8 @@ from shared.store.permits import ConcurrencyPermits
 from shared.store.record_scan import RecordScan
 from shared.store.replay_log import ReplayLog
 from shared.store.server_marker import MarkerWatch
+from shared.store.webhook_deliveries import DeliveryQueue
+from shared.store.webhook_secrets import WebhookSecrets
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.dispatch.claimed_jobs import ClaimedJobs
 from worker.dispatch.control_messages import handle_control_message
@@ -39,7 +41,7 @@ from worker.execution.job_end import JobEnder
 from worker.execution.pump import Pump
 from worker.execution.run_services import RunLimits, RunServices
 from worker.execution.runs import Runs
-from worker.execution.steps import AddDeadLetter, LogEnd, RemoveQueueEntry
+from worker.execution.steps import AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry
 from worker.model.breaker import Policy
 from worker.model.token_estimate import SavedTokenEstimate
 from worker.model_publisher import publish_models
@@ -49,6 +51,8 @@ from worker.upstream.concurrency import Concurrency
 from worker.upstream.model_lists import ModelLists
 from worker.upstream.providers.base import Provider
 from worker.upstream.selector import ProviderSelector
+from worker.webhooks.deliveries import WebhookDeliveries
+from worker.webhooks.sender import WebhookSender
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +85,24 @@ class Builder:
         self.backend = backend
         self.clock = SystemClock()
         self.token_estimate = SavedTokenEstimate()
-        steps = (AddDeadLetter(backend.dead_letters, metrics), *extra_steps, LogEnd(), RemoveQueueEntry(backend.queue))
+        self.deliveries = self._webhook_deliveries()
+        steps: tuple[CompletionStep, ...] = (
+            AddDeadLetter(backend.dead_letters, metrics),
+            AddWebhookDelivery(self.deliveries),
+            *extra_steps,
+            LogEnd(),
+            RemoveQueueEntry(backend.queue),
+        )
         completions = Completions(backend.clients.jobs, backend.keys, settings.lease_s)
         self.completion_steps = CompletionSteps(steps, completions, backend.queue, backend.store)
         self.ender = JobEnder(backend.store, backend.executions, backend.replay_log, self.token_estimate)
+
+    def _webhook_deliveries(self) -> WebhookDeliveries:
+        client, keys = self.backend.clients.queue, self.backend.keys
+        sender = WebhookSender(self.settings.webhook_targets)
+        return WebhookDeliveries(
+            DeliveryQueue(client, keys), WebhookSecrets(client, keys), sender, self.clock, self.metrics
+        )
 
     def pump(self, writer: Client) -> Pump:
         """Build the pump, which writes the log on a connection of its own."""

@@ -32,6 +32,7 @@ from shared.store.results import Results
 from shared.store.server_watch import ServerWatch
 from shared.store.tenant_lists import TenantLists
 from shared.store.viewers import Viewers
+from shared.store.webhook_secrets import WebhookSecrets
 
 
 @dataclass
@@ -61,6 +62,7 @@ class Services:
     metrics: Metrics
     scrape: Scrape
     heavy: HeavyWork
+    webhook_secrets: WebhookSecrets
     answers: RecentAnswers = field(default_factory=RecentAnswers)
     tasks_kind: str | None = None
     """The kind of tasks whose request names none."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.model.tenant_bounds import UNBOUNDED, TenantBounds
+from shared.model.webhooks.target import PUBLIC_ONLY, AllowedTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +24,4 @@ class Limits:
     models: Sequence[str]
     lanes: Sequence[str]
     bounds: TenantBounds = UNBOUNDED
+    webhook_targets: AllowedTargets = PUBLIC_ONLY

@@ -14,7 +14,16 @@ from gateway.dialects.chat_parameters import CHAT_FIELDS
 from gateway.specs.request_options import ABANDON_HEADER, DISCONNECT_HEADER, LANE_HEADER, STREAM_FAILURE_HEADER
 from shared.model.errors import InvalidRequest
 
-OWN_FIELDS = ("kind", "lane", "timeout_s", "metadata", "on_disconnect", "abandon_after_s", "on_stream_failure")
+OWN_FIELDS = (
+    "kind",
+    "lane",
+    "timeout_s",
+    "metadata",
+    "on_disconnect",
+    "abandon_after_s",
+    "on_stream_failure",
+    "webhook",
+)
 """The fields of `POST /v1/jobs` that are Tailrace's own."""
 
 _KEY = "idempotency_key"

@@ -10,6 +10,7 @@ from typing import Any
 from gateway.model.auth import Caller
 from gateway.specs.brief_request import brief_of
 from gateway.specs.job_request import JobRequest
+from gateway.specs.job_webhook import read_webhook
 from gateway.specs.kinds import AdmittedKinds
 from gateway.specs.limits import Limits
 from gateway.specs.own_fields import OWN_FIELDS, check_foreign, check_native
@@ -35,7 +36,7 @@ from shared.model.routes import OnStreamFailure
 # No caller's Idempotency-Key begins with this: theirs are ASCII.
 _REQUEUE = "↻ "
 # Fields of the job API that are designed but not built: refused, so that no client relies on their being ignored.
-_NOT_YET = ("webhook", "after", "conversation")
+_NOT_YET = ("after", "conversation")
 _NATIVE = frozenset({*OWN_FIELDS, "stream_options", *_NOT_YET})
 
 
@@ -88,6 +89,7 @@ class SpecMaker:
                 on_disconnect, None if abandon_after_s is None else read_seconds(abandon_after_s, "abandon_after_s")
             ),
             on_stream_failure=read_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
+            webhook=read_webhook(body.get("webhook"), self.limits.webhook_targets),
         )
 
     def admit(self, call: JobRequest, caller: Caller, job_id: str) -> JobSpec:
@@ -140,6 +142,7 @@ class SpecMaker:
             metadata=letter.metadata,
             fingerprint="",
             kept=kept or None,
+            webhook=letter.webhook,
         )
         return replace(spec, requeued_from=letter.id, idempotency_key=_REQUEUE + letter.id)
 
@@ -161,6 +164,7 @@ class SpecMaker:
         streaming: bool = False,
         kept: Mapping[str, Any] | None = None,
         continued: bool = False,
+        webhook: bytes = b"",
     ) -> JobSpec:
         model = self._model(body) if self.kinds.calls_provider(kind) else ""
         # `stream_options` stay: a caller that resumes an answer must get the same usage.
@@ -183,6 +187,7 @@ class SpecMaker:
             fingerprint=fingerprint,
             idempotency_key=None if key is None else read_idempotency_key(key),
             on_stream_failure=on_stream_failure,
+            webhook=webhook,
             keep_s=None if stored else self.limits.unstored_s,
             brief=b"" if continued or kept is not None else brief_of(request, len(encoded)),
             # A dialect's stream can't express a rollback, and its job has no other readers. A caller that requests a

@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode
 from shared.config.comma_lists import CommaSeparated, split_by_commas
 from shared.config.secret_settings import KeyEntry, RedisUrl
 from shared.model.api_keys import ApiKey
+from shared.model.webhooks.target import AllowedTargets
 
 # Scheme, host and perhaps a port, in lower case (RFC 6454 §6.2): a path or a final slash would never match.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
@@ -67,6 +68,13 @@ class AccessSettings(BaseModel):
         None, min_length=16, description="key that signs event links; unset: one is created and stored in Redis"
     )
 
+    webhook_allow: CommaSeparated = Field(
+        (),
+        description=(
+            "hosts, addresses and networks that webhooks may call although they are not public, separated by commas, "
+            "as in 127.0.0.0/8"
+        ),
+    )
     metrics: bool = Field(
         True, description="whether processes collect and publish metrics; if not, `/metrics` returns 404"
     )
@@ -99,6 +107,17 @@ class AccessSettings(BaseModel):
                     f"a key must belong to one tenant; one is given to the tenants {tenants[key.key]} and {key.tenant}"
                 )
         return value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_targets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        AllowedTargets.of(value)
+        return value
+
+    @property
+    def webhook_targets(self) -> AllowedTargets:
+        """Return the targets of webhooks that are allowed beside the public ones."""
+        return AllowedTargets.of(self.webhook_allow)
 
     @field_validator("hosts")
     @classmethod

@@ -62,6 +62,7 @@ class EndedJob:
 
     `error_code` is empty if the job completed. `attempts` are those that the job was charged for. `provider` is that of
     the last execution; empty if none has begun. `request_id` names the request that submitted the job.
+    `webhook` is a `JobWebhook` as it is stored, or empty.
     """
 
     id: str
@@ -76,6 +77,7 @@ class EndedJob:
     provider: str = ""
     request_id: str = ""
     times: JobTimes = JobTimes()
+    webhook: bytes = b""
 
     @classmethod
     def completed(
@@ -95,6 +97,7 @@ class EndedJob:
             provider=provider,
             request_id=job.request_id,
             times=times,
+            webhook=job.webhook,
         )
 
     @classmethod
@@ -119,6 +122,7 @@ class EndedJob:
                 started_ms=_number(record, b"started"),
                 ended_ms=_number(record, b"ended"),
             ),
+            webhook=record.get(b"webhook", b""),
         )
 
 

@@ -70,6 +70,7 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             brief=b"keep" in record,
             dismissed=b"dismissed" in record,
             request_id=record.get(b"request_id", b"").decode(),
+            webhook=record.get(b"webhook", b""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenJob(f"The job's record can't be read: {error!r}.") from error

@@ -178,6 +178,7 @@ class JobSpec:
     set, replaces the rule of the model's route. An `append_only_reader` job has a reader that can't take back deltas
     that it has shown. `requeued_from` is the dead letter that this request repeats. `keep_s`, if set, is the longest
     time that the job is kept after its end. `brief`, if set, replaces the request if no answer results from it.
+    `webhook` is a `JobWebhook` as it is stored, or empty.
     """
 
     id: str
@@ -197,6 +198,7 @@ class JobSpec:
     requeued_from: str | None = None
     keep_s: float | None = None
     brief: bytes = b""
+    webhook: bytes = b""
 
 
 class Place(NamedTuple):
@@ -317,6 +319,8 @@ class Job:
     """Whether it was a dead letter and was deleted as one."""
     request_id: str = ""
     """The HTTP request that submitted it; the log names both."""
+    webhook: bytes = b""
+    """Its webhook, as `JobWebhook` stores it; empty without one."""
 
     @property
     def dead_letter(self) -> bool:

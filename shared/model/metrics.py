@@ -213,6 +213,11 @@ class Metrics(_MetricRegistry):
         self.tokens_saved = self._counter(
             "tailrace_tokens_saved_total", "tokens that abandoned jobs would still have cost, as an estimate"
         )
+        self.webhook_attempts = self._counter(
+            "tailrace_webhook_attempts_total",
+            "attempts to deliver a webhook, by what followed: delivered, retry or dead",
+            "status",
+        )
         # Providers.
         self.first_token = self._histogram(
             "tailrace_first_token_seconds", "from the start of an execution to its first delta", _ANSWERS, "provider"

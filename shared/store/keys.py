@@ -210,6 +210,24 @@ class Keys:
         return f"{self.prefix}:walking"
 
     @property
+    def webhook_secrets(self) -> str:
+        """The signing secret of each tenant's webhooks; on the queue's side."""
+        return f"{self.prefix}:webhooks:secrets"
+
+    @property
+    def webhooks_due(self) -> str:
+        """The open deliveries of webhooks, by the time of their next attempt; on the queue's side."""
+        return f"{self.prefix}:webhooks:due"
+
+    def webhook_delivery(self, delivery_id: str) -> str:
+        """A delivery of a webhook."""
+        return f"{self.prefix}:webhooks:delivery:{delivery_id}"
+
+    def webhook_claim(self, delivery_id: str) -> str:
+        """There while a worker makes an attempt at the delivery."""
+        return f"{self.prefix}:webhooks:claim:{delivery_id}"
+
+    @property
     def secret(self) -> str:
         """The secret that signs links, where none is configured."""
         return f"{self.prefix}:secret"

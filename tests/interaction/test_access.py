@@ -49,6 +49,7 @@ TABLE: dict[str, Rule] = {
     "GET /metrics": Rule(Access.ADMIN),
     "GET /v1/models": Rule(Access.KEY),
     "GET /v1/models/{model:path}": Rule(Access.KEY),
+    "GET /v1/webhook_secret": Rule(Access.KEY),
     "POST /v1/jobs": Rule(Access.KEY, ask()),
     "GET /v1/jobs": Rule(Access.KEY),
     "GET /v1/jobs/{job_id}": Rule(Access.OWNER),

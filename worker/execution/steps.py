@@ -1,15 +1,16 @@
-"""The completion steps of every job: its dead letter if it failed, its line in the log, the end of its queue entry.
+"""The completion steps of every job: its dead letter, its webhook, its line in the log, the end of its queue entry.
 
 Not here: their order and the repetition after a crash (completion.py).
 """
 
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from shared.model.ended_job import EndedJob
 from shared.model.lifecycle import State
 from shared.model.metrics import Metrics
+from shared.model.webhooks.delivery import Delivery, delivery_of
 from shared.store.dead_letters import DeadLetters
 from shared.store.queue import Queue
 from worker.execution.reported import ReportedJobs
@@ -43,6 +44,29 @@ class AddDeadLetter:
             lane=letter.lane,
             attempts=letter.attempts,
         )
+
+
+class DeliveryList(Protocol):
+    """The open deliveries of webhooks."""
+
+    async def add(self, delivery: Delivery, due_ms: int) -> None:
+        """Store a delivery whose first attempt is due then, unless it is known."""
+
+
+class AddWebhookDelivery:
+    """Stores the delivery of a job's webhook, if it has one for this end. The attempts follow elsewhere."""
+
+    name: Final = "webhook"
+    repeatable: Final = True
+
+    def __init__(self, deliveries: DeliveryList) -> None:
+        self._deliveries = deliveries
+
+    async def run(self, job: EndedJob) -> None:
+        """Store the delivery."""
+        delivery = delivery_of(job)
+        if delivery is not None:
+            await self._deliveries.add(delivery, job.times.ended_ms)
 
 
 class LogEnd:

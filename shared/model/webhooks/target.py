@@ -63,6 +63,10 @@ class AllowedTargets:
         return _is_public(carried) or any(carried in ip_network(network) for network in self.networks)
 
 
+PUBLIC_ONLY: Final = AllowedTargets()
+"""Nothing is allowed but what is public."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A URL that was checked, in its parts. `address` is set if the URL has one in place of a host's name."""

@@ -14,7 +14,8 @@ end
 -- '1' if its reader is append-only, the dead letter that it is requeued from or '',
 -- the most that it is kept after its end in ms or '', fingerprint and Idempotency-Key or '', '1' if it may have been here and
 -- was lost, the base of its tenant's bytes, bytes up to which new jobs may fill it or '', bytes that all jobs may or '',
--- the brief request that remains without an answer or '', the id of the HTTP request or '' [, gateway, viewer's lease ms]
+-- the brief request that remains without an answer or '', the id of the HTTP request or '',
+-- its webhook or '' [, gateway, viewer's lease ms]
 -- -> {'created' | 'exists', the record} | {'bytes', {}} (the tenant keeps too many; nothing was written)
 -- With a gateway, the caller is the job's first viewer. The epochs of a job that was lost begin behind those that it
 -- had: its readers may return with event ids of a text that is gone.
@@ -24,14 +25,14 @@ local function create(keys, args)
   need('SET', keys[2], 'v')
   local data = '{"job":' .. quoted(args[1]) .. ',"lane":' .. quoted(args[5]) .. ',"position":' .. args[11] .. '}'
   local bytes = frame('queued', data, 0, 1)
-  local size = JOB_BYTES + #args[7] + #args[10] + #args[23] + #args[24] + #bytes
+  local size = JOB_BYTES + #args[7] + #args[10] + #args[23] + #args[24] + #args[25] + #bytes
   if would_pass(args[20], whole_steps(size), args[21]) then return { 'bytes', {} } end
   local now = now_ms()
   local abandon_at = tonumber(args[9]) > 0 and digits(now + tonumber(args[9])) or '0'
   if args[13] ~= '' then redis.call('HSET', keys[1], 'alone', args[13]) end
   if keys[5] then
-    local lease = tonumber(args[26])
-    show(keys[5], keys[6], args[25], 1, now, lease)
+    local lease = tonumber(args[27])
+    show(keys[5], keys[6], args[26], 1, now, lease)
     if args[13] ~= '' then abandon_at = digits(now + lease + tonumber(args[13])) end
   end
   redis.call('HSET', keys[1], 'v', args[2], 'status', 'queued', 'kind', args[3], 'tenant', args[4], 'lane', args[5],
@@ -44,6 +45,7 @@ local function create(keys, args)
   if args[18] ~= '' then redis.call('HSET', keys[1], 'asked_under', args[18]) end
   if args[19] ~= '' then redis.call('HSET', keys[1], 'floor', digits(math.floor((now - EPOCHS_SINCE_MS) / TICK_MS))) end
   if args[23] ~= '' then redis.call('HSET', keys[1], 'brief', args[23], 'spare', #args[7]) end
+  if args[25] ~= '' then redis.call('HSET', keys[1], 'webhook', args[25]) end
   redis.call('SET', keys[2], args[7])
   charge(args[20], keys[1], whole_steps(size), tonumber(args[8]) + UNENDED_MS)
   bound_bytes(args[20], args[22])

@@ -25,7 +25,7 @@ def create_step(
     """Build the call that creates a job; its caller is the first viewer if `spec` names one."""
     keys = all_keys.job(spec.id)
     arguments = _arguments(all_keys, spec, position, again, bounds)
-    step = Step([keys.record, keys.request, keys.log, keys.channel], [*arguments, request_id])
+    step = Step([keys.record, keys.request, keys.log, keys.channel], [*arguments, request_id, spec.webhook])
     if spec.viewer is not None:
         step.keys.extend((keys.viewers, keys.readers))
         step.args.extend((spec.viewer, int(VIEWER_LEASE_S * 1000)))

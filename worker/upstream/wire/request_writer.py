@@ -13,7 +13,7 @@ from worker.upstream.wire.message_state import call_fields, has_thoughts, withou
 from worker.upstream.wire.transport_fields import TransportField
 
 TAILRACE_FIELDS: Final = frozenset(
-    {KEPT, "kind", "lane", "timeout_s", "on_disconnect", "abandon_after_s", "on_stream_failure"}
+    {KEPT, "kind", "lane", "timeout_s", "on_disconnect", "abandon_after_s", "on_stream_failure", "webhook"}
 )
 """Fields that are Tailrace's own, and no upstream's."""
 

@@ -282,7 +282,6 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"abandon_after_s": 604801}, "abandon_after_s", "more than 0 and at most 604800"),
         ({"abandon_after_s": "5"}, "abandon_after_s", "more than 0 and at most 604800"),
         ({"abandon_after_s": True}, "abandon_after_s", "more than 0 and at most 604800"),
-        ({"webhook": {"url": "https://example.com"}}, "webhook", "not available in this version"),
         ({"after": []}, "after", "not available in this version"),
         ({"conversation": None}, "conversation", "not available in this version"),
         ({"on_stream_failure": "end"}, "on_stream_failure", "one of: continue, rollback, fail"),

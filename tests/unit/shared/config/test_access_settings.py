@@ -4,6 +4,7 @@ import pytest
 
 from shared.config.settings import load_settings
 from shared.model.errors import StartupError
+from shared.model.webhooks.target import PUBLIC_ONLY, AllowedTargets
 
 
 @pytest.mark.parametrize("origin", ["https://chat.example", "http://localhost:3000", "http://[::1]:8080", "*"])
@@ -70,4 +71,15 @@ def test_a_path_prefix_is_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("TAILRACE_PATH_PREFIX", "llm/")
     with pytest.raises(StartupError, match=r"TAILRACE_PATH_PREFIX.*begins with /"):
+        load_settings()
+
+
+def test_targets_of_webhooks_are_hosts_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().webhook_targets == PUBLIC_ONLY
+
+    monkeypatch.setenv("TAILRACE_WEBHOOK_ALLOW", "127.0.0.0/8, hooks.internal")
+    assert load_settings().webhook_targets == AllowedTargets(frozenset({"hooks.internal"}), ("127.0.0.0/8",))
+
+    monkeypatch.setenv("TAILRACE_WEBHOOK_ALLOW", "http://hooks.internal")
+    with pytest.raises(StartupError, match=r"TAILRACE_WEBHOOK_ALLOW.*host name, an address or a network"):
         load_settings()

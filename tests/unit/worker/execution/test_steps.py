@@ -1,5 +1,6 @@
 """Test the completion steps of every job: a job that failed becomes a dead letter, and each job leaves the queue."""
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -7,10 +8,13 @@ import pytest
 from shared.model.ended_job import EndedJob, JobTimes
 from shared.model.lifecycle import TERMINAL, State
 from shared.model.metrics import Metrics
+from shared.model.webhooks.delivery import Delivery, delivery_of
+from shared.model.webhooks.event import JOB_EVENTS
+from shared.model.webhooks.job_webhook import JobWebhook
 from shared.store.dead_letters import DeadLetters, NewDeadLetter
 from shared.store.queue import Queue
 from tests.support.core import captured_logs
-from worker.execution.steps import AddDeadLetter, LogEnd, RemoveQueueEntry
+from worker.execution.steps import AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry
 
 LETTER = NewDeadLetter("job", "alice", "low", "server_error", 2)
 
@@ -115,3 +119,31 @@ async def test_the_queue_entry_is_removed_from_the_lane_of_the_job() -> None:
     await RemoveQueueEntry(cast(Queue, Entries())).run(job(State.COMPLETED))
 
     assert removed == [("job", "low")]
+
+
+class DeliveryList:
+    """Record the deliveries that are added, with the times at which they are due."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[Delivery, int]] = []
+
+    async def add(self, delivery: Delivery, due_ms: int) -> None:
+        self.added.append((delivery, due_ms))
+
+
+async def test_the_delivery_of_a_webhook_is_due_at_the_jobs_end() -> None:
+    webhook = JobWebhook("https://hooks.example.com/x", JOB_EVENTS).encode()
+    ended = replace(job(State.CANCELLED), times=JobTimes(ended_ms=7_000), webhook=webhook)
+    deliveries = DeliveryList()
+
+    await AddWebhookDelivery(deliveries).run(ended)
+
+    assert deliveries.added == [(delivery_of(ended), 7_000)]
+
+
+async def test_a_job_without_a_webhook_adds_no_delivery() -> None:
+    deliveries = DeliveryList()
+
+    await AddWebhookDelivery(deliveries).run(job(State.COMPLETED))
+
+    assert deliveries.added == []

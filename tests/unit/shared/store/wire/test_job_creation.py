@@ -39,7 +39,7 @@ def test_an_idempotency_key_is_stored_behind_the_fingerprint() -> None:
 def test_the_request_that_submits_a_job_is_named_before_its_viewer() -> None:
     made = create_step(KEYS, make_spec(id="job_1"), 7, again=False, bounds=UNBOUNDED, request_id="req_1")
     assert made.args[23] == "req_1"
-    assert step(viewer="g.1").args[23:25] == ["", "g.1"]
+    assert step(viewer="g.1").args[23:26] == ["", b"", "g.1"]
 
 
 def test_a_job_that_may_have_been_lost_is_marked() -> None:
