@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from shared.config.settings import Settings
+from shared.model.errors import ProviderUnreachable
 from shared.model.events import EventType, decode_frame
+from shared.model.routes import Continuation
 from tests.support.controlled_provider import ControlledProvider
-from tests.support.system import System, ask, running_system, running_worker
+from tests.support.system import System, ask, reading, running_system, running_worker
 
 
 @pytest.fixture
@@ -64,6 +66,30 @@ async def test_a_chat_without_a_limit_is_expected_to_be_as_long_as_the_last_ones
         await system.story(job_id)
 
     assert seen == [None, 50]
+
+
+@pytest.mark.parametrize(
+    ("continuation", "percent", "message"),
+    [(Continuation.NONE, 25, "1 token"), (Continuation.PREFILL, 75, "3 tokens")],
+)
+async def test_a_second_attempt_says_so_and_starts_over_unless_it_continues(
+    settings: Settings, provider: ControlledProvider, continuation: Continuation, percent: int, message: str
+) -> None:
+    changed = settings.model_copy(update={"upstream_continuation": continuation, "max_attempts": 3})
+    async with running_system(changed) as system, running_worker(changed, provider):
+        job_id = await system.submit({**ask(), "max_tokens": 4})
+        failing = await provider.call()
+        failing.say("Hello")
+        failing.say(" world")
+        failing.fail(ProviderUnreachable("The provider broke off."))
+        (await provider.call(1)).say(" again")
+        async with reading(system.client, job_id) as read:
+            for awaited in (EventType.STARTED, EventType.STARTED, EventType.DELTA):
+                while (await read()).type is not awaited:
+                    pass
+        shown = await progress(system, job_id)
+
+    assert shown == {"percent": percent, "stage": "retrying", "message": message}
 
 
 KINDS = ("tests.support.own_kinds",)
@@ -131,6 +157,7 @@ async def test_a_reader_that_asks_gets_the_progress_of_a_chat_between_the_events
     async with system.client.stream("GET", f"/v1/jobs/{job_id}/events?progress=true") as response:
         frames = []
         while b"event: progress" not in (frame := await response.frame()):
+            assert frame, "the stream ended without progress"
             frames.append(frame)
         shown = decode_frame(frame)
         call.end()
