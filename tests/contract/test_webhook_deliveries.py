@@ -13,10 +13,11 @@ from shared.process.clock import SystemClock
 from shared.store.webhook_deliveries import CLAIM_S, DeliveryQueue
 from shared.store.webhook_secrets import WebhookSecrets
 from tests.support.core import TIMEOUT_S, Core, Watched, captured_logs
+from worker.model.receiver_circuits import FAILURES, SLOTS
 from worker.model.webhook_attempt import ATTEMPTS, Attempted
 from worker.webhooks.deliveries import WebhookDeliveries
 
-SILENT, GOOD = "http://silent.example/", "http://good.example/"
+SILENT, BUSY, GOOD = "http://silent.example/", "http://busy.example/", "http://good.example/"
 FIRST = Delivery("wh_1", "alice", "job_1", "job.completed", GOOD, "{}")
 
 
@@ -26,7 +27,8 @@ def queue(core: Core) -> DeliveryQueue:
 
 
 class RecordedSender:
-    """Records the URLs it is to call; a silent receiver never answers, the others answer with `status`."""
+    """Records the URLs it is to call; a silent receiver never answers, a busy one fails, the others answer with
+    `status`."""
 
     def __init__(self, status: int = 200) -> None:
         self.urls: list[str] = []
@@ -38,10 +40,10 @@ class RecordedSender:
         self._changed.change()
         if url == SILENT:
             await asyncio.Event().wait()
-        return Attempted(self._status)
+        return Attempted(503 if url == BUSY else self._status)
 
-    async def called(self, url: str) -> None:
-        await self._changed.until(lambda: url in self.urls)
+    async def called(self, url: str, times: int = 1) -> None:
+        await self._changed.until(lambda: self.urls.count(url) >= times)
 
 
 @asynccontextmanager
@@ -79,6 +81,7 @@ async def test_only_one_worker_gets_a_delivery_and_it_is_due_again_after_the_cla
     behind = 200 + int(CLAIM_S * 1000)
     assert await queue.due(behind - 1, 10) == []
     assert await queue.due(behind, 10) == [FIRST]
+    assert await queue.claim(FIRST.id, behind) is None  # the first claim has not expired by the server's clock
 
 
 async def test_a_delivery_that_was_put_off_since_it_was_read_is_not_claimed(queue: DeliveryQueue) -> None:
@@ -132,3 +135,17 @@ async def test_a_dead_delivery_is_logged(
     assert (dead.status, dead.attempts) == (DeliveryStatus.DEAD, attempts + 1)
     (line,) = logs.named("webhook.dead")
     assert (line["delivery"], line["job"], line["gone"]) == (FIRST.id, FIRST.job, gone)
+
+
+async def test_a_receiver_that_keeps_failing_is_not_called_again_at_once(core: Core, queue: DeliveryQueue) -> None:
+    for number in range(40):
+        await queue.add(replace(FIRST, id=f"wh_busy_{number}", url=BUSY), 1)
+    sender = RecordedSender()
+    async with delivering(core, queue, sender) as deliveries:
+        await sender.called(BUSY, FAILURES)
+        # A new delivery makes the worker look at all that are due.
+        await deliveries.add(FIRST, 2)
+        assert (await ended(core, FIRST)).status is DeliveryStatus.DELIVERED
+
+    # Attempts that were under way when the circuit opened are made to their end.
+    assert sender.urls.count(BUSY) < FAILURES + SLOTS

@@ -24,12 +24,12 @@ from shared.process.clock import Clock
 from shared.store.client import REDIS_FAULTS
 from shared.store.webhook_deliveries import DeliveryQueue
 from shared.store.webhook_secrets import WebhookSecrets
+from worker.model.receiver_circuits import ReceiverCircuits
 from worker.model.webhook_attempt import Attempted, Dead, Delivered, RetryIn, outcome_of
 
 log = structlog.get_logger()
 
 _SLOTS: Final = 16
-_SLOTS_OF_RECEIVER: Final = 4
 _PAGE: Final = 100
 _SWEEP_S: Final = 1.0
 _PUT_OFF_MS: Final = 1_000
@@ -62,6 +62,7 @@ class WebhookDeliveries:
         self._chance = chance
         self._changed = asyncio.Event()
         self._attempts: set[asyncio.Task[None]] = set()
+        self._circuits = ReceiverCircuits()
         self._of_receiver: Counter[str] = Counter()
 
     async def add(self, delivery: Delivery, due_ms: int) -> None:
@@ -91,7 +92,7 @@ class WebhookDeliveries:
             if len(self._attempts) >= _SLOTS:
                 return
             receiver = urlsplit(found.url).netloc
-            if self._of_receiver[receiver] >= _SLOTS_OF_RECEIVER:
+            if self._of_receiver[receiver] >= self._circuits.slots(receiver, self._clock.monotonic()):
                 skipped.append(found.id)
             elif (delivery := await self._queue.claim(found.id, now_ms)) is not None:
                 self._start(delivery, receiver)
@@ -125,6 +126,7 @@ class WebhookDeliveries:
         secret, body = await self._secrets.of(delivery.tenant), delivery.body.encode()
         headers = signature_headers([secret], delivery.id, self._clock.wall_ms() // 1000, body)
         attempted = await self._sender.send(delivery.url, body, headers)
+        self._circuits.record(urlsplit(delivery.url).netloc, attempted, self._clock.monotonic())
         made = replace(delivery, attempts=delivery.attempts + 1)
         match outcome_of(attempted, made.attempts, self._chance()):
             case Delivered():
