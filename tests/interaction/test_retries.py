@@ -112,7 +112,7 @@ async def test_rolled_back_tokens_count_against_the_budget_of_the_next_attempt(
         story = await system.story(job_id)
 
     assert (story.text, story.code) == ("cd", "provider_unreachable")
-    assert (await system.job(job_id)).progress == Progress(failures=1, rounds=1, discarded_tokens=2)
+    assert (await system.job(job_id)).progress == Progress(failures=1, rounds=1, discarded_tokens=2, deltas_offset=-2)
 
 
 async def test_a_call_that_is_not_streamed_is_started_over_unseen(system: System, provider: ControlledProvider) -> None:
