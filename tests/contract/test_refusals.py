@@ -76,7 +76,7 @@ async def test_a_missing_right_is_one_sentence_with_the_command(
         functions = type(own_core.functions)(client, own_core.keys)
         keys = own_core.keys.job("job_1")
         spec = ("job_1", 1, "chat", "alice", "default", "m", "{}", 1000, 0, "{}", 1, "continue", "", "", "", "", "")
-        kept = ("", "", own_core.keys.kept_bytes("alice"), "", "", "", "")
+        kept = ("", "", own_core.keys.kept_bytes("alice"), "", "", "", "", "")
         with pytest.raises(StartupError, match=rf"^Redis refuses {refused}"), require_redis():
             await functions.call("create", [keys.record, keys.request, keys.log, keys.channel], *spec, *kept)
 
