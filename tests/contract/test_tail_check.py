@@ -15,7 +15,7 @@ from shared.model.events import START
 from shared.model.metrics import Metrics
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store.client import Client
-from tests.contract.test_hub import read, running_hub
+from tests.contract.hub.running import read, running_hub
 from tests.support.core import captured_logs
 from tests.support.forwarder import Forwarder, forwarding
 from tests.support.log_writer import JobSide, job_side

@@ -21,7 +21,7 @@ class Test:
 
 
 def test_tests_of_one_file_stay_together_and_clients_with_all_other_clients() -> None:
-    assert home_of("tests/contract/test_hub.py::test_a[x::y]") == "tests/contract/test_hub.py"
+    assert home_of("tests/contract/hub/test_handoff.py::test_a[x::y]") == "tests/contract/hub/test_handoff.py"
     assert home_of("tests/clients/test_page.py::test_a") == home_of("tests/clients/test_curl.py::test_b")
 
 

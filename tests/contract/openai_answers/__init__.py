@@ -1,0 +1,1 @@
+"""Contract tests of the real openai client with the exact bytes of upstreams that break the format or refuse."""

@@ -1,0 +1,1 @@
+"""Contract tests of the real openai client against an upstream that misbehaves on a real socket."""
