@@ -1,20 +1,17 @@
-"""Test the replay log: the accepted entries, the published messages, and the page of a reader after its cursor."""
+"""Test reads of the replay log: the page of a reader after its cursor, all frames of a log, and its tail."""
 
 import asyncio
 from itertools import pairwise
 
 import pytest
 
-from shared.model.errors import Drained, JobNotFound
-from shared.model.events import START, EventId, EventType, after_cursor, encode_frame, first_id, parse_id
+from shared.model.errors import JobNotFound
+from shared.model.events import START, EventId, after_cursor, first_id, parse_id
 from shared.model.lifecycle import State
 from shared.process.embedded_valkey import EmbeddedValkey
 from shared.store import replay_log as replay
-from shared.store.client import REDIS_FULL
-from shared.store.executions import Execution
-from shared.store.replay_log import FRAMES_AT_ONCE, Entry, Page
-from shared.store.wire.answers import Behind, Busy, Taken, Written
-from tests.support.core import WORKER, Core, frames_of, fresh_job_id, make_spec
+from shared.store.replay_log import FRAMES_AT_ONCE, Page
+from tests.support.core import Core, frames_of, fresh_job_id
 
 ALL = 1 << 30
 
@@ -23,100 +20,6 @@ def ids_of(page: Page) -> list[str]:
     """Return the ids of the page's events."""
     text = b"".join(page.entries).decode()
     return [line.removeprefix("id: ") for line in text.splitlines() if line.startswith("id: ")]
-
-
-# Append.
-
-
-async def test_what_is_accepted_is_logged_and_published_as_it_is(core: Core) -> None:
-    execution = await core.running()
-    one, two = frames_of(execution, 2, "a"), frames_of(execution, 3, "b", "c")
-    async with core.listening(core.keys.channel(execution.job_id)) as listener:
-        assert await core.append(one) == [Written()]
-        assert await core.append(two) == [Written()]
-        assert await listener.received() == [one.frames, two.frames]
-
-    entries = await core.client.xrange(core.keys.job(execution.job_id).log)
-    assert entries[2:] == [(b"1-2", {b"f": one.frames}), (b"1-4", {b"f": two.frames})]
-    assert (await core.job(execution.job_id)).last == EventId(1, 4)
-
-
-async def test_the_identical_entry_sent_again_is_there_already(core: Core) -> None:
-    execution = await core.running()
-    entry = frames_of(execution, 2, "a", "b")
-
-    assert [await core.append(entry) for _ in range(3)] == [
-        [Written()],
-        [Written(repeated=True)],
-        [Written(repeated=True)],
-    ]
-
-    assert (await core.story(execution.job_id))[2:] == ["1-2 delta", "1-3 delta"]
-
-
-async def test_an_entry_that_leaves_a_gap_is_told_where_the_log_ends(core: Core) -> None:
-    execution = await core.running()
-    await core.append(frames_of(execution, 2, "a"))
-
-    assert await core.append(frames_of(execution, 4, "c")) == [Behind(2)]
-    assert (await core.job(execution.job_id)).last == EventId(1, 2)
-
-
-async def test_an_entry_that_begins_in_what_is_there_is_not_logged_twice(core: Core) -> None:
-    execution = await core.running()
-    await core.append(frames_of(execution, 2, "a"))
-
-    assert await core.append(frames_of(execution, 2, "a", "b")) == [Behind(2)]
-    assert await core.append(frames_of(execution, 3, "b")) == [Written()]
-
-
-async def test_the_refusals_say_why_the_execution_is_over(core: Core) -> None:
-    fenced, cancelled, ended = [await core.running() for _ in range(3)]
-    await core.begin(fenced.job_id, "another")
-    await core.cancel(cancelled.job_id)
-    await core.finish(ended, State.COMPLETED)
-    missing = Execution(fresh_job_id(), 1, WORKER, 1, 1, 1, 1)
-
-    answers = await core.append(*(frames_of(each, 3, "late") for each in (fenced, cancelled, ended, missing)))
-
-    assert answers == ["fenced", "cancelled", "ended", "missing"]
-    assert not await core.client.exists(core.keys.job(missing.job_id).log)
-
-
-@pytest.mark.parametrize("change", [{"epoch": 2}, {"epoch": 0}, {"owner": "worker.2"}, {"owner": ""}], ids=str)
-async def test_epoch_and_owner_must_both_be_the_records(core: Core, change: dict[str, str | int]) -> None:
-    execution = await core.running()
-
-    assert await core.append(frames_of(execution, 2, "a")._replace(**change)) == ["fenced"]  # type: ignore[arg-type]
-    assert await core.story(execution.job_id) == ["0-1 queued", "1-1 started"]
-
-
-async def test_nothing_is_accepted_after_the_terminal_event(core: Core) -> None:
-    execution = await core.running()
-    await core.finish(execution, State.COMPLETED, seq=2)
-
-    assert await core.append(frames_of(execution, 3, "late")) == ["ended"]
-    assert (await core.story(execution.job_id))[-1] == "1-2 completed"
-
-
-async def test_the_entries_of_one_call_are_judged_apart_from_each_other(core: Core) -> None:
-    fine, fenced, odd, also_fine = [await core.running() for _ in range(4)]
-    await core.begin(fenced.job_id, "another")
-    await core.client.set(core.keys.job(odd.job_id).log, "not a stream")
-    entries = [frames_of(each, 2, "a") for each in (fine, fenced, odd, also_fine)]
-
-    answers = await core.append(*entries)
-
-    assert (answers[0], answers[1], answers[3]) == (Written(), "fenced", Written())
-    assert isinstance(answers[2], Busy) and answers[2].reason
-    assert [str(tail) for tail in await core.tails(fine.job_id, odd.job_id, also_fine.job_id)] == ["1-2", "1-1", "1-2"]
-
-
-async def test_two_entries_of_one_job_may_share_a_call(core: Core) -> None:
-    execution = await core.running()
-
-    assert await core.append(frames_of(execution, 2, "a"), frames_of(execution, 3, "b")) == [Written(), Written()]
-    assert await core.append() == []
 
 
 async def test_all_frames_of_a_log_come_in_order_over_any_number_of_pages(
@@ -155,92 +58,6 @@ async def test_other_tasks_run_between_the_frames_of_one_page(core: Core) -> Non
     assert max(later - sooner for sooner, later in pairwise([*seen, read])) <= FRAMES_AT_ONCE
 
 
-async def test_a_subscriber_hears_exactly_what_was_accepted(core: Core) -> None:
-    execution = await core.running()
-    good, after = frames_of(execution, 2, "good"), frames_of(execution, 3, "after")
-    async with core.listening(core.keys.channel(execution.job_id)) as listener:
-        await core.append(good, good, frames_of(execution, 5, "gap"), good._replace(owner="zombie"), after)
-        await core.cancel(execution.job_id)
-        await core.append(frames_of(execution, 4, "late"))
-        received = await listener.received()
-
-    assert received == [good.frames, after.frames]
-    assert b"".join(received) == (await core.log_bytes(execution.job_id)).split(b"id: 1-1\n\n")[1]
-
-
-async def test_a_new_execution_announces_itself_on_the_channel(core: Core) -> None:
-    former = await core.running("w.1")
-    async with core.listening(core.keys.channel(former.job_id)) as listener:
-        await core.begin(former.job_id, "w.2")
-        (received,) = await listener.received()
-
-    assert (await core.log_bytes(former.job_id)).endswith(received)
-    assert received.startswith(b"event: rollback\n")
-
-
-@pytest.mark.parametrize(("size", "carried"), [(16_384, True), (16_385, False)])
-async def test_a_large_entry_is_logged_whole_and_the_channel_only_nudges(core: Core, size: int, carried: bool) -> None:
-    execution = await core.running()
-    bare = len(frames_of(execution, 2, "").frames)
-    entry = frames_of(execution, 2, "x" * (size - bare))
-    assert len(entry.frames) == size
-    async with core.listening(core.keys.channel(execution.job_id)) as listener:
-        assert await core.append(entry) == [Written()]
-        assert await listener.received() == [entry.frames if carried else b""]
-
-    assert (await core.log_bytes(execution.job_id)).endswith(entry.frames)
-
-
-async def test_any_bytes_of_a_frame_come_through(core: Core) -> None:
-    execution = await core.running()
-    frames = encode_frame(EventType.DELTA, bytes(range(32, 256)), EventId(1, 2))
-
-    await core.append(Entry(execution.job_id, 1, WORKER, 2, 2, frames))
-
-    assert (await core.log_bytes(execution.job_id)).endswith(frames)
-
-
-async def test_many_large_entries_go_in_one_call(core: Core) -> None:
-    executions = [await core.running() for _ in range(20)]
-    entries = [frames_of(each, 2, "x" * 60_000) for each in executions]
-
-    assert await core.append(*entries) == [Written()] * 20
-
-
-# Memory.
-
-
-async def test_a_server_without_room_refuses_new_work_and_lets_what_there_is_end(own_core: Core) -> None:
-    core = own_core
-    finishing, cancelling, draining = [await core.running() for _ in range(3)]
-    queued, late = await core.queued(), make_spec()
-    await core.queue_admission.admit(make_spec(id=queued), max_depth=9, retention_s=60)
-    await core.queue_admission.release(queued, "default")
-    await core.client.config_set("maxmemory", 1)
-
-    answers = await core.append(frames_of(finishing, 2, "a"), frames_of(cancelling, 2, "b"))
-    assert [type(answer) for answer in answers] == [Busy, Busy]
-    for refused in (core.store.create(late, 1), core.queue_admission.admit(late, max_depth=9, retention_s=60)):
-        with pytest.raises(REDIS_FULL):
-            await refused
-    assert await core.client.exists(core.keys.job(late.id).record, f"arq:job:{late.id}") == 0
-
-    assert await core.finish(finishing, State.FAILED) == Written()
-    assert await core.cancel(cancelling.job_id) == "cancelling"
-    assert await core.finish(cancelling, State.CANCELLED) == Written()
-    assert await core.executions.beat([draining]) == [None]
-    assert await core.executions.leave(draining, Drained("It was stopped."), costs=False)
-    assert isinstance(await core.queue.take(["default"], "w.9", 1.0), Taken)
-    assert (await core.begin(queued)).epoch == 1
-    await core.queue.done(queued, "default")
-
-    await core.client.config_set("maxmemory", 0)
-    assert await core.append(frames_of(await core.begin(draining.job_id, "w.2"), 3, "a")) == [Written()]
-
-
-# Read.
-
-
 async def test_a_reader_from_the_start_gets_the_whole_log(core: Core) -> None:
     execution = await core.running()
     await core.append(frames_of(execution, 2, "a", "b"))
@@ -269,7 +86,7 @@ async def test_a_reader_from_the_start_gets_the_whole_log(core: Core) -> None:
         (EventId(2**64 - 2, 2**64 - 2), []),
     ],
 )
-async def test_a_reader_gets_the_entries_that_hold_what_lies_after_its_cursor(
+async def test_a_reader_gets_the_entries_with_events_after_its_cursor(
     core: Core, cursor: EventId, ids: list[str]
 ) -> None:
     execution = await core.running()
@@ -362,7 +179,7 @@ async def test_a_log_that_was_lost_altogether_is_empty_and_not_an_error(core: Co
     assert page == Page(State.RUNNING, START, START, False, [], False)
 
 
-async def test_a_page_tells_the_jobs_state(core: Core) -> None:
+async def test_a_page_has_the_jobs_state(core: Core) -> None:
     execution = await core.running()
     await core.finish(execution, State.COMPLETED, seq=2)
 
@@ -376,7 +193,7 @@ async def test_the_log_of_a_job_that_is_gone_is_not_found(core: Core) -> None:
         await core.log.read_after(fresh_job_id(), START, max_bytes=ALL)
 
 
-async def test_tails_tell_where_many_logs_stand(core: Core) -> None:
+async def test_tails_are_the_last_ids_of_many_logs(core: Core) -> None:
     running, queued, gone = await core.running(), await core.queued(), fresh_job_id()
     await core.append(frames_of(running, 2, "a", "b"))
 
