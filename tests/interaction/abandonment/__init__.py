@@ -1,0 +1,1 @@
+"""Tests of abandonment: a job without viewers ends, and its upstream's socket is closed."""

@@ -1,0 +1,1 @@
+"""Tests of the reaper: it ends abandoned jobs, finds lost ones, and removes stale queue entries."""
