@@ -39,7 +39,7 @@ async def running_chromium() -> AsyncIterator[Browser]:
 
 
 def script(**script: Any) -> str:
-    """Return the question that makes the upstream do this; see tests/support/upstream.py."""
+    """Return the question that makes the upstream do this; see tests/support/upstream."""
     text = ask(**script)["messages"][0]["content"]
     assert isinstance(text, str)
     return text

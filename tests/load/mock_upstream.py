@@ -4,7 +4,7 @@ The last message of a request holds its order: `{"tokens": 250, "rate": 50}` (`O
 a reader can check that none is missing and none comes twice. As a process: `python -m tests.load.mock_upstream` prints
 its base URL. `GET /observations?open=500` waits until so many streams are open, `GET /closed?name=…` until the client
 of that stream has closed it. Not here: faults of providers
-(tests/support/upstream.py).
+(tests/support/upstream).
 """
 
 import argparse

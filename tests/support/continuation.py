@@ -1,6 +1,6 @@
 """The continuation of a begun answer by an upstream: the request for it, its first token and its chunks. Pure.
 
-Not here: HTTP (upstream.py), and a worker's request for a continuation (worker/model/continuation.py).
+Not here: HTTP (tests/support/upstream), and a worker's request for a continuation (worker/model/continuation.py).
 """
 
 from collections.abc import Iterator, Mapping

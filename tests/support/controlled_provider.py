@@ -2,7 +2,7 @@
 
 `ControlledProvider` is an ordinary provider. `controlled_upstream` serves one to workers that are processes of their
 own. Each request is a `Call`, in which the test decides the next chunk; nothing here takes time. Not here: scripts
-(upstream.py).
+(tests/support/upstream).
 """
 
 import asyncio

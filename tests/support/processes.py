@@ -143,7 +143,7 @@ class Processes:
         return await self._start(Running("worker", (sys.executable, "-P", "-c", doom), self._env(changes)))
 
     async def upstream(self, *options: str, module: str = "tests.support.upstream") -> str:
-        """Start the scripted upstream (upstream.py, or another module's variant) as a process; return its base URL."""
+        """Start the scripted upstream (or another module's variant) as a process; return its base URL."""
         root = Path(__file__).parents[2]
         process = await start_child(
             [sys.executable, "-m", module, *options],

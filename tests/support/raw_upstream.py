@@ -2,7 +2,7 @@
 
 One server stands for several providers: `base_url("main")` and `base_url("other")` are different upstreams. A test
 plays a list of answers to one model of one provider, in turn; the last one is repeated. Not here: scripts that generate
-tokens, and faults of the connection (upstream.py).
+tokens, and faults of the connection (tests/support/upstream).
 """
 
 import asyncio
