@@ -65,4 +65,9 @@ async def memory_of(client: Client) -> int:
 async def _is_full(client: Client) -> bool:
     memory = cast(dict[str, Any], await client.info("memory"))
     most = int(memory.get("maxmemory", 0))
-    return most > 0 and int(memory["used_memory"]) >= most - most // MEMORY_RESERVE
+    return most > 0 and counted(memory) >= most - most // MEMORY_RESERVE
+
+
+def counted(memory: Mapping[str, Any]) -> int:
+    """Return the bytes of `INFO memory` that count against `maxmemory`: buffers of the AOF and of replicas do not."""
+    return int(memory["used_memory"]) - int(memory.get("mem_not_counted_for_evict", 0))

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from gateway.client.model.exit_status import ExitStatus
-from shared.process.ports import free_port
 from tests.clients.commands import (
     NO_SUCH_JOB,
     Ended,
@@ -23,6 +22,7 @@ from tests.clients.commands import (
     submitted,
 )
 from tests.clients.system import ObservedUpstream, System
+from tests.support.ports import reserve_port
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
 
@@ -201,7 +201,7 @@ async def test_a_jobs_link_is_read_without_a_key(tailrace: Tailrace, system: Sys
     path, _, token = job["links"]["events"].partition("?")
     keyless = {"TAILRACE_API_KEYS": "sk-a:a"}  # so that no development key is looked for
 
-    nowhere = Tailrace(f"http://127.0.0.1:{free_port()}", None, **keyless)
+    nowhere = Tailrace(f"http://127.0.0.1:{reserve_port()}", None, **keyless)
     whole, nothing_new, from_here, tampered = await asyncio.gather(
         nowhere("tail", f"{system.url}{path}?{token}"),
         nowhere("tail", f"{system.url}{path}?{token}", "--from", str(end.id)),

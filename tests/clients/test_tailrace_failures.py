@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.client.model.exit_status import ExitStatus
-from shared.process.ports import free_port
 from tests.clients.commands import NO_SUCH_JOB, Ended, Tailrace, answer, one_sentence, screen, script, submitted
 from tests.clients.system import ObservedUpstream, System
 from tests.support.core import open_core
+from tests.support.ports import reserve_port
 from tests.support.processes import Processes
 from tests.support.valkey import fresh_prefix
 
@@ -24,7 +24,7 @@ TEN = "one two three four five six seven eight nine ten"
 async def test_a_gateway_that_is_killed_in_mid_answer_is_waited_for(
     processes: Processes, main_prefix: str, system: System, model: str
 ) -> None:
-    port = free_port()
+    port = reserve_port()
     gateway = await processes.gateway(key_prefix=main_prefix, port=port)
     tailrace = Tailrace(gateway.url)
     prompt = script(text=TEN, rate=4)
@@ -57,7 +57,7 @@ async def test_the_command_gives_up_a_gateway_that_stays_away_and_says_so(
 
 
 async def test_a_gateway_that_is_not_there_is_one_sentence() -> None:
-    port = free_port()
+    port = reserve_port()
 
     ended = await Tailrace(f"http://127.0.0.1:{port}")("submit", "--model", "small", "Hello?")
 
@@ -68,7 +68,7 @@ async def test_a_gateway_that_is_not_there_is_one_sentence() -> None:
 async def test_with_a_retry_window_a_gateway_may_start_later(
     processes: Processes, main_prefix: str, system: System, model: str
 ) -> None:
-    port = free_port()
+    port = reserve_port()
     arguments = ("submit", "--patience", "30", "--model", model, "Hello?")
     async with Tailrace(f"http://127.0.0.1:{port}").running(*arguments) as command:
         await processes.gateway(key_prefix=main_prefix, port=port)
@@ -114,7 +114,7 @@ async def test_an_answer_that_a_killed_worker_began_is_taken_back_wherever_it_ca
 async def test_a_job_that_a_killed_redis_lost_is_submitted_again(
     processes: Processes, upstream: ObservedUpstream, redis_url: str, model: str
 ) -> None:
-    prefix, port = fresh_prefix(), free_port()
+    prefix, port = fresh_prefix(), reserve_port()
     worker, gateway = {"key_prefix": prefix, "upstream_url": upstream.base_url}, {"key_prefix": prefix, "port": port}
     parts = await asyncio.gather(processes.worker(**worker), processes.gateway(**gateway))
     tailrace = Tailrace(f"http://127.0.0.1:{port}")
@@ -186,7 +186,7 @@ async def test_ctrl_c_leaves_the_job_running_and_prints_how_to_continue(
 
 async def test_ctrl_c_before_the_job_is_known_prints_how_to_avoid_a_second_job() -> None:
     arguments = ("submit", "--patience", "30", "--model", "small", "Hello?")
-    async with Tailrace(f"http://127.0.0.1:{free_port()}").running(*arguments, terminal=True) as command:
+    async with Tailrace(f"http://127.0.0.1:{reserve_port()}").running(*arguments, terminal=True) as command:
         await command.until("Trying again")
         command.press_ctrl_c()
         ended = await command.ended()

@@ -7,10 +7,10 @@ from shared.config.settings import Settings
 from shared.model.errors import RedisUnavailable, StartupError
 from shared.model.metrics import Metrics
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.process.ports import free_port
 from shared.store.backend import open_backend, open_connection
 from shared.store.keys import Keys
 from tests.support.core import Core, make_spec
+from tests.support.ports import reserve_port
 
 
 def at(settings: Settings, url: str | None, **changes: object) -> Settings:
@@ -71,7 +71,7 @@ async def test_the_error_of_a_part_without_an_address_names_the_setting(settings
 
 async def test_a_server_that_does_not_answer_is_unavailable(settings: Settings) -> None:
     with pytest.raises(RedisUnavailable):
-        async with open_backend(at(settings, f"redis://127.0.0.1:{free_port()}"), Metrics(), "worker"):
+        async with open_backend(at(settings, f"redis://127.0.0.1:{reserve_port()}"), Metrics(), "worker"):
             pass
 
 

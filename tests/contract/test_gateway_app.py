@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from gateway.app import running
 from shared.config.settings import Settings
 from shared.model.errors import RedisUnavailable, StartupError, TooManyStreams
-from shared.process.ports import free_port
 from tests.support.core import TIMEOUT_S, Core
+from tests.support.ports import reserve_port
 
 
 async def connections(core: Core) -> set[str]:
@@ -59,7 +59,7 @@ async def test_a_gateway_does_not_start_without_an_address_of_redis(settings: Se
 
 
 async def test_a_second_redis_that_does_not_answer_leaves_nothing_behind(settings: Settings, core: Core) -> None:
-    away = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    away = SecretStr(f"redis://127.0.0.1:{reserve_port()}/0")
 
     async with all_released(core):
         with pytest.raises(RedisUnavailable, match=r"^Redis does not answer: .*[^.]\.$"):

@@ -6,14 +6,13 @@ import pytest
 
 from shared.model.errors import MemoryFull
 from shared.model.metrics import Metrics
-from shared.store.memory_watch import MemoryWatch
+from shared.store.memory_watch import MemoryWatch, counted
 from tests.support.core import Core, captured_logs
 
 
 async def limit_to(core: Core, share: float) -> None:
     """Let the server be full to this share."""
-    used = int((await core.client.info("memory"))["used_memory"])
-    await core.client.config_set("maxmemory", int(used / share))
+    await core.client.config_set("maxmemory", int(counted(await core.client.info("memory")) / share))
 
 
 async def test_a_server_with_a_tenth_left_refuses_new_jobs_and_counts_them(own_core: Core) -> None:
@@ -29,6 +28,11 @@ async def test_a_server_with_a_tenth_left_refuses_new_jobs_and_counts_them(own_c
     with pytest.raises(MemoryFull, match="nearly full"):
         await watch.refuse_if_full()
     assert metrics.refused.of("memory").value == 1
+
+
+def test_the_buffers_of_the_aof_and_of_replicas_do_not_count_as_the_server_does_not_count_them() -> None:
+    assert counted({"used_memory": 1_000, "mem_not_counted_for_evict": 300}) == 700
+    assert counted({"used_memory": 1_000}) == 1_000
 
 
 async def test_requests_are_accepted_once_memory_is_free(own_core: Core) -> None:

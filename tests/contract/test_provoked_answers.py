@@ -13,10 +13,10 @@ import pytest
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from shared.process.embedded_valkey import EmbeddedValkey, find_server
-from shared.process.ports import free_port
 from shared.store.client import REDIS_DOWN, Client, open_client
 from shared.store.refusals import PassingRefusal, RefusedByRedis, name_of
 from tests.support.core import TIMEOUT_S, Core, open_core
+from tests.support.ports import reserve_port
 from tests.support.redis_servers import running_redis
 
 ALL_SLOTS, SLOT_OF_A, SLOT_OF_B, SLOT_OF_C = 16_384, 15_495, 3_300, 7_365
@@ -76,7 +76,7 @@ async def test_a_connection_that_is_one_too_many_is_an_outage(own_core: Core, ow
 @asynccontextmanager
 async def node(folder: Path) -> AsyncIterator[Client]:
     """Yield a server that may be a part of a cluster."""
-    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(reserve_port()))
     async with running_redis(find_server(), folder, *options) as url, open_client(url) as client:
         yield client
 

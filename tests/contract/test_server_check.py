@@ -12,7 +12,6 @@ from shared.model.metrics import Metrics
 from shared.process.child import start_child, stop_child
 from shared.process.clock import SystemClock
 from shared.process.embedded_valkey import EmbeddedValkey, find_server
-from shared.process.ports import free_port
 from shared.store.client import Client, open_client
 from shared.store.keys import Keys
 from shared.store.queue_admission import QueueAdmission
@@ -20,6 +19,7 @@ from shared.store.server_check import check_arq_keys, check_server
 from shared.store.server_watch import ServerWatch
 from shared.store.wire.rights import acl_rules
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, captured_logs, make_spec
+from tests.support.ports import reserve_port
 from tests.support.redis_servers import answers, redis_7_0, running_redis
 from tests.support.refusals import demoted, without_the_right
 
@@ -90,7 +90,7 @@ async def test_a_server_that_is_new_enough_is_taken(version: str) -> None:
 
 
 async def test_an_absent_server_raises_another_error_than_an_unfit_one() -> None:
-    async with open_client(f"redis://127.0.0.1:{free_port()}") as client:
+    async with open_client(f"redis://127.0.0.1:{reserve_port()}") as client:
         with pytest.raises(RedisUnavailable, match="does not answer"):
             await check_server(client, Keys())
 
@@ -118,9 +118,9 @@ async def test_a_replica_is_refused_in_one_sentence(own_core: Core, own_valkey: 
 
 
 async def test_a_cluster_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    port = free_port()
+    port = reserve_port()
     # Its second port is by default 10,000 higher, among the ports that the kernel uses for outgoing connections.
-    ports = ("--port", str(port), "--cluster-port", str(free_port()))
+    ports = ("--port", str(port), "--cluster-port", str(reserve_port()))
     arguments = (*ports, "--cluster-enabled", "yes", "--dir", str(tmp_path), "--save", "")
     process = await start_child([str(find_server()), *arguments], output=asyncio.subprocess.DEVNULL)
     try:

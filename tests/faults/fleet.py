@@ -15,7 +15,6 @@ from typing import Any
 
 from shared.config.settings import Settings, load_settings
 from shared.model.errors import StartupError
-from shared.process.ports import free_port
 from shared.store.client import open_client
 from shared.store.keys import Keys
 from tests.faults.http import request
@@ -24,6 +23,7 @@ from tests.faults.servers import Server
 from tests.faults.upstream import CONTINUATION
 from tests.support.clocks import FakedClock, faketime_missing
 from tests.support.endless import endless_keys
+from tests.support.ports import reserve_port
 from tests.support.processes import PYTHON, Processes, Running, as_env
 
 LEASE_S = 2.0
@@ -209,7 +209,7 @@ async def running_fleet(
         members: dict[str, Member] = {}
         for name in (*WORKERS, *GATEWAYS):
             program = ("worker",) if name in WORKERS else ("gateway", "serve")
-            port = {} if name in WORKERS else {"port": free_port()}
+            port = {} if name in WORKERS else {"port": reserve_port()}
             members[name] = Member(name, program, own.model_copy(update=port), logs / f"{name}.log")
             stack.push_async_callback(members[name].stop)
             await members[name].start()

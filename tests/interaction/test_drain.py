@@ -17,11 +17,11 @@ from gateway.streams.hub import Hub
 from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.model.jobs import Job
-from shared.process.ports import free_port
 from shared.store.jobs import JobRecords
 from tests.support.client import TIMEOUT_S, Client
 from tests.support.gateway import Gateway
 from tests.support.log_writer import PROMPT, JobSide
+from tests.support.ports import reserve_port
 from tests.support.processes import Processes, at_peace
 
 RETRY = re.compile(rb"retry: \d{3,4}\n\n")
@@ -56,7 +56,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(settings: Settings, *, status: int = 0, **changes: Any) -> AsyncIterator[Serving]:
-    port, ready = free_port(), asyncio.Event()
+    port, ready = reserve_port(), asyncio.Event()
     task = asyncio.create_task(serve(settings.model_copy(update={"port": port, **changes}), ready=ready.set))
     waiting = asyncio.create_task(ready.wait())
     await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)

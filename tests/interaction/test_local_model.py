@@ -7,7 +7,7 @@ import pytest
 
 from gateway.cli import LOCAL_MODEL
 from gateway.supervisor import Program
-from shared.process.ports import free_port
+from tests.support.ports import reserve_port
 from tests.support.processes import PYTHON, START_S, STOP_S
 from worker.upstream.providers.openai_compatible import OpenAICompatible
 
@@ -19,7 +19,7 @@ QUESTION = {"role": "user", "content": "What is the capital of France? Say one s
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
     """Start the real one and return its address."""
-    port = free_port()
+    port = reserve_port()
     program = Program(
         "local model",
         (*PYTHON, "worker.local_model", "--name", LOCAL_MODEL, "--port", str(port)),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from shared.config.settings import Settings
 from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.memory_watch import counted
 from tests.interaction.test_tenant_bounds import CALLS
 from tests.support.controlled_provider import ControlledProvider
 from tests.support.core import captured_logs
@@ -15,7 +16,7 @@ CEILING = 32 * 1024 * 1024
 async def fill(system: System) -> None:
     """Use nine tenths and a little more of the server's memory."""
     number = 0
-    while int((await system.core.client.info("memory"))["used_memory"]) < CEILING * 92 // 100:
+    while counted(await system.core.client.info("memory")) < CEILING * 92 // 100:
         await system.core.client.set(f"filler:{number}", b"x" * 64 * 1024)
         number += 1
 

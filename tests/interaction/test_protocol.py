@@ -8,11 +8,11 @@ import pytest
 
 from shared.config.settings import Settings
 from shared.model.bounds import HEAD_BYTES, PIPELINED, SPARE_FILES, UNREAD_BODY_BYTES
-from shared.process.ports import free_port
 from tests.support.client import TIMEOUT_S, Client
 from tests.support.core import captured_logs
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.log_writer import JobSide
+from tests.support.ports import reserve_port
 from tests.support.processes import PYTHON, Running, as_env, at_peace
 
 
@@ -269,7 +269,7 @@ async def test_a_reader_is_kept_though_it_has_begun_to_ask_for_more(
 async def test_a_low_limit_on_open_files_allows_fewer_connections_and_those_work(
     settings: Settings,
 ) -> None:
-    files, port = SPARE_FILES + 20, free_port()
+    files, port = SPARE_FILES + 20, reserve_port()
     argv = ("sh", "-c", f'ulimit -Sn 100; ulimit -Hn {files}; exec "$@"', "sh", *PYTHON, "gateway", "serve")
     program = Running("gateway", argv, as_env(settings.model_copy(update={"port": port})))
     held: list[asyncio.StreamWriter] = []

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from shared.config.settings import Settings
-from shared.process.ports import free_port
 from tests.support.client import TIMEOUT_S, Client
 from tests.support.docs import DOCS
 from tests.support.gateway import Gateway, running_gateway, until
 from tests.support.log_writer import PROMPT, JobSide, job_side
+from tests.support.ports import reserve_port
 
 CHAT, JOBS = "/v1/chat/completions", "/v1/jobs"
 BODY: dict[str, Any] = {"model": "scripted", "messages": PROMPT}
@@ -62,7 +62,7 @@ async def running_proxy(name: str, gateways: list[int], folder: Path) -> AsyncIt
     """Start the proxy with the README's settings, before these gateways; provide its client."""
     found = re.search(rf"```{name}\n(.*?)```", DOCS, re.DOTALL)
     assert found is not None
-    port, config = free_port(), found[1]
+    port, config = reserve_port(), found[1]
     for number, gateway in enumerate(gateways, 1):
         config = config.replace(f"10.0.0.{number}:8080", f"127.0.0.1:{gateway}")
     config = re.sub(

@@ -120,6 +120,8 @@ class Disturbances(ServerSteps):
         if hasattr(self, "forwarder"):
             self.forwarder.release()
             self.settle()
+            # Its caller may be cancelled, and the attempt to connect goes on: a cut would then be this attempt's end.
+            self.run(self.read_one(self.names[0]))
             self.forwarder.close()
             assert self.run(self.client.get(self.names[0])) == self.names[0].encode()
         super().teardown()

@@ -24,7 +24,7 @@ from shared.config.settings import Settings
 from shared.model.api_keys import ApiKey
 from shared.process.child import signal_child, start_child, stop_child
 from shared.process.embedded_valkey import EmbeddedValkey
-from shared.process.ports import free_port
+from tests.support.ports import reserve_port
 
 START_S = 30.0
 STOP_S = 10.0
@@ -125,7 +125,7 @@ class Processes:
 
     async def gateway(self, **changes: Any) -> Running:
         """Start a gateway and wait until it is ready, at `url`."""
-        port = changes.setdefault("port", free_port())
+        port = changes.setdefault("port", reserve_port())
         program = Running("gateway", (*PYTHON, "gateway", "serve"), self._env(changes), url=f"http://127.0.0.1:{port}")
         return await self._start(program)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from shared.process.child import start_child, stop_child
-from shared.process.ports import free_port
 from shared.store.client import REDIS_DOWN, Client, open_client
+from tests.support.ports import reserve_port
 
 START_S, STOP_S = 10.0, 5.0
 PASSWORD = "a password for this run only"
@@ -48,7 +48,7 @@ async def running_redis(
 
     It is waited for until it is `ready`: by default until it answers.
     """
-    port = free_port()
+    port = reserve_port()
     arguments: Sequence[str] = ("--port", str(port), "--dir", str(folder), "--save", "", "--requirepass", PASSWORD)
     process = await start_child([str(server), *arguments, *options], env={**os.environ}, output=DEVNULL)
     url = f"redis://:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{port}/0"
