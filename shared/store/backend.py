@@ -127,7 +127,7 @@ def _build(settings: Settings, metrics: Metrics, clients: Clients) -> Backend:
             failed_retention_s=settings.dead_letter_retention_s,
             metrics=metrics,
         ),
-        queue=Queue(clients.queue, keys, metrics),
+        queue=Queue(clients.queue, keys, metrics, has_jobs=settings.stream_redis_url is None),
         queue_admission=QueueAdmission(clients.queue, keys, metrics),
         tenant_lists=TenantLists(clients.queue, keys),
         replay_log=ReplayLog(clients.jobs, keys),

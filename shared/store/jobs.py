@@ -34,6 +34,7 @@ from shared.store.server_check import RedisServer, server_of
 from shared.store.wire.answers import (
     CancelAnswer,
     ForgetAnswer,
+    StoredJob,
 )
 from shared.store.wire.control import CancelJob, JobEnded, encode_message
 from shared.store.wire.job_creation import create_step
@@ -118,6 +119,11 @@ class JobRecords:
         """Read a record, the provider's body, and the dialect's own fields. Raises as `load` and `request` do."""
         job, request = await self.load_with_stored(job_id)
         return job, *parse_request(request)
+
+    def read_taken(self, job_id: str, stored: StoredJob) -> tuple[Job, dict[str, Any]]:
+        """Parse a job that was read when it was taken. Raises as `load_with_request` does."""
+        request, _ = parse_request(stored.request)
+        return parse_job(job_id, stored.record), request
 
     async def load_with_stored(self, job_id: str) -> tuple[Job, bytes]:
         """Read a record, and the request as it is stored; empty if it is gone. Raises as `load` does."""

@@ -75,9 +75,14 @@ class Keys:
         """There if the processes at this prefix have the keys of arq under it, too."""
         return f"{self.prefix}:arq-is-prefixed"
 
+    @property
+    def jobs(self) -> str:
+        """The beginning of every key of a job; its id in braces and a colon follow."""
+        return f"{self.prefix}:"
+
     def job(self, job_id: str) -> JobKeys:
         """The keys of `job_id`."""
-        base = f"{self.prefix}:{{{job_id}}}:"
+        base = f"{self.jobs}{{{job_id}}}:"
         names = ("record", "request", "log", "result", "live", "viewers", "readers")
         return JobKeys(*(base + name for name in names))
 

@@ -48,7 +48,9 @@ class Backlog:
 class Queue:
     """All lanes, and the arq keys of the jobs in them."""
 
-    def __init__(self, client: Redis, keys: Keys, metrics: Metrics | None = None) -> None:
+    def __init__(self, client: Redis, keys: Keys, metrics: Metrics | None = None, *, has_jobs: bool = False) -> None:
+        """Create the queue; `has_jobs` if its server has the jobs' keys too, so that `take` may return them."""
+        self._jobs = keys.jobs if has_jobs else ""
         self._refused = (metrics or Metrics()).refused
         self._client = client
         self._functions = Functions(client, keys)
@@ -60,7 +62,7 @@ class Queue:
     async def take(
         self, lanes: Sequence[str], owner: str, lease_s: float, *, spare: bool = False, slots: int = 0
     ) -> TakeAnswer:
-        """Claim the next ready job of the first lane that has one; within a lane, tenants take turns.
+        """Claim the next ready job of the first lane that has one, and read it; within a lane, tenants take turns.
 
         `slots` are the caller's. With `spare`, jobs that ran before are skipped for one lease: after an outage their
         workers come first.
@@ -78,10 +80,13 @@ class Queue:
             owner,
             int(lease_s * 1000),
             self._arq.in_progress,
-            self._arq.retry if spare else "",
+            self._arq.retry,
+            "1" if spare else "",
             "" if self._ahead_ms is None else int(sent_ms + self._ahead_ms + call_limit_ms),
             self._keys.ledgers,
             slots,
+            self._arq.job,
+            self._jobs,
         )
         if passed:
             self._refused.of("running").add(passed)

@@ -9,6 +9,7 @@ from shared.model.jobs import new_job_id
 from shared.store.client import REDIS_FAULTS
 from shared.store.keys import Keys
 from shared.store.queue_admission import QueueAdmission
+from shared.store.wire.answers import Taken
 from shared.store.wire.arq_messages import message_of, serialize
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, make_spec
 from worker.dispatch.arq_adapter import ArqAdapter
@@ -50,7 +51,7 @@ async def admitted(core: Core) -> str:
 async def test_a_job_with_its_message_is_run_and_its_message_stays(core: Core) -> None:
     job_id, handler = await admitted(core), Handler()
 
-    await adapter_of(core, handler).run(LANE, job_id, 0)
+    await adapter_of(core, handler).run(Taken(LANE, job_id, 0))
 
     assert handler.calls == [("run", job_id)]
     assert await core.queue.has_message(job_id)  # the completion steps remove it
@@ -59,7 +60,7 @@ async def test_a_job_with_its_message_is_run_and_its_message_stays(core: Core) -
 async def test_a_job_whose_message_is_lost_is_unreadable(core: Core) -> None:
     job_id, handler = new_job_id(1, 0), Handler()
 
-    await adapter_of(core, handler).run(LANE, job_id, 0)
+    await adapter_of(core, handler).run(Taken(LANE, job_id, 0))
 
     assert handler.calls == [("unreadable", job_id)]
 
@@ -73,7 +74,7 @@ async def test_a_job_with_another_message_is_unreadable(core: Core, message: byt
     job_id, handler = await admitted(core), Handler()
     await core.client.set(core.keys.arq.job + job_id, message)
 
-    await adapter_of(core, handler).run(LANE, job_id, 0)
+    await adapter_of(core, handler).run(Taken(LANE, job_id, 0))
 
     assert handler.calls == [("unreadable", job_id)]
 
@@ -83,7 +84,7 @@ async def test_a_refused_command_is_raised_before_the_handler_is_called(core: Co
     await core.client.lpush(core.keys.arq.retry + job_id, "no number")  # type: ignore[misc]
 
     with pytest.raises(REDIS_FAULTS):
-        await adapter_of(core, handler).run(LANE, job_id, 0)
+        await adapter_of(core, handler).run(Taken(LANE, job_id, 0))
 
     assert handler.calls == []
 
@@ -93,8 +94,8 @@ async def test_the_adapter_reads_arq_keys_under_the_deployments_prefix(core: Cor
     spec = make_spec(lane=LANE)
     await QueueAdmission(core.client, prefixed).admit(spec, max_depth=10, retention_s=RETENTION_S)
 
-    await adapter_of(core, handler).run(LANE, spec.id, 0)
-    await adapter_of(core, handler, prefixed).run(LANE, spec.id, 0)
+    await adapter_of(core, handler).run(Taken(LANE, spec.id, 0))
+    await adapter_of(core, handler, prefixed).run(Taken(LANE, spec.id, 0))
 
     assert handler.calls == [("unreadable", spec.id), ("run", spec.id)]
 
@@ -105,9 +106,9 @@ async def test_a_job_that_returns_while_its_former_task_ends_is_not_an_error(
     job_id, handler = await admitted(core), Handler(held=True)
     adapter = adapter_of(core, handler)
     async with asyncio.timeout(TIMEOUT_S):
-        first = asyncio.create_task(adapter.run(LANE, job_id, 0))
+        first = asyncio.create_task(adapter.run(Taken(LANE, job_id, 0)))
         end_first = await handler.began.get()
-        second = asyncio.create_task(adapter.run(LANE, job_id, 0))
+        second = asyncio.create_task(adapter.run(Taken(LANE, job_id, 0)))
         end_second = await handler.began.get()
         end_first.set()
         await first

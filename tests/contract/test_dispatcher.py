@@ -11,6 +11,7 @@ from redis.exceptions import ResponseError
 from shared.model.lanes import Lane
 from shared.store.client import Client
 from shared.store.queue import Queue
+from shared.store.wire.answers import Taken
 from tests.support.core import RETENTION_S, TIMEOUT_S, Core, captured_logs, make_spec
 from worker.dispatch import dispatcher as dispatcher_module
 from worker.dispatch.arq_adapter import ArqAdapter
@@ -32,11 +33,11 @@ class Held:
         self.error: Exception | None = None
         self.drains = 0
 
-    async def run(self, lane: str, job_id: str, due_ms: int) -> None:
+    async def run(self, taken: Taken) -> None:
         """Run a job until its event is set."""
-        assert lane == LANE
-        end = self.ends[job_id] = asyncio.Event()
-        self.begun.put_nowait(job_id)
+        assert taken.lane == LANE
+        end = self.ends[taken.job_id] = asyncio.Event()
+        self.begun.put_nowait(taken.job_id)
         if self.error is not None:
             raise self.error
         await end.wait()

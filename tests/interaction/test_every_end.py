@@ -1,6 +1,7 @@
 """Run a registered completion step exactly once for each way in which a job can end, whichever process ended it.
 
-The step is registered here, in the test. Workers are in this process, or real ones that SIGKILL ends.
+The step is registered here, in the test. Workers are in this process, or real ones that SIGKILL ends. Each way is tried
+with the steps of one server, and with those of two.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from tests.support.completion_worker import PROGRAM, CountedStep, counted
 from tests.support.controlled_provider import MODEL, ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, captured_logs, frames_of
 from tests.support.processes import Processes
+from tests.support.short_settings import with_steps_apart
 from tests.support.system import System, running_system, running_worker
 from worker.dispatch import reaper
 
@@ -29,6 +31,12 @@ pytestmark = pytest.mark.usefixtures("an_old_server")
 NEVER_S = 3_600.0
 LONG_S, SHORT_LEASE_S = 60.0, 2.0
 REFUSED = ProviderRefused("Not that.", code="insufficient_quota")
+
+
+@pytest.fixture(params=[False, True], ids=["one server", "steps apart"])
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """Return this test's settings, for one server or as for two."""
+    return with_steps_apart(settings) if request.param else settings
 
 
 @pytest.fixture

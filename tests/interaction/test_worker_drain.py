@@ -19,6 +19,7 @@ from shared.store.wire.answers import TakeAnswer, Taken
 from tests.support.controlled_provider import ControlledProvider, controlled_upstream
 from tests.support.core import TIMEOUT_S, frozen
 from tests.support.processes import Processes, at_peace, gone
+from tests.support.short_settings import with_steps_apart
 from tests.support.system import STOP_S, System, running_system, running_worker
 from worker.execution.runs import Runs
 
@@ -142,11 +143,15 @@ async def test_a_job_that_is_handed_back_again_and_again_spends_no_attempt(
     assert (await system.job(job_id)).attempts == 1
 
 
-@pytest.mark.parametrize(("store", "step"), [(JobRecords, "load_with_request"), (Executions, "begin")])
+@pytest.mark.parametrize(
+    ("store", "step", "apart"),
+    [(JobRecords, "load_with_request", True), (Executions, "begin", True), (Executions, "begin", False)],
+)
 async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
-    system: System, provider: ControlledProvider, store: type, step: str, monkeypatch: pytest.MonkeyPatch
+    system: System, provider: ControlledProvider, store: type, step: str, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = await system.submit()
+    settings = with_steps_apart(system.settings) if apart else system.settings
     taken, drained = asyncio.Event(), asyncio.Event()
     real_step, real_drain = getattr(store, step), Runs.drain
 
@@ -161,7 +166,7 @@ async def test_a_job_that_was_taken_and_had_not_begun_is_handed_back_at_once(
 
     monkeypatch.setattr(store, step, slow_step)
     monkeypatch.setattr(Runs, "drain", drain)
-    async with running_worker(system.settings.model_copy(update={"drain_s": 0.0})) as worker:
+    async with running_worker(settings.model_copy(update={"drain_s": 0.0})) as worker:
         await asyncio.wait_for(taken.wait(), TIMEOUT_S)
         worker.drain()
         await worker.stopped()

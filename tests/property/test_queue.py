@@ -106,7 +106,6 @@ class QueueSteps(ServerSteps):
         assert (found.lane, found.job_id) == (self.places[expected].lane, expected)
         place = self.places[expected]
         place.holder, place.due, place.ran = owner, False, True
-        self.run(self.core.client.incr(ARQ_RETRY + expected))  # as arq does when it runs a job
 
     def next_job(self, lanes: list[str], spare: bool) -> str | None:
         """Return the job that `take` must find; those that it passes over are put off for a lease."""

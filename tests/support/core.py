@@ -204,7 +204,7 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
             JobRecords(client, keys, retention_s=RETENTION_S),
             Executions(client, keys, retention_s=RETENTION_S, failed_retention_s=DEAD_LETTER_RETENTION_S),
             ReplayLog(client, keys),
-            Queue(client, keys),
+            Queue(client, keys, has_jobs=True),
             QueueAdmission(client, keys),
             TenantLists(client, keys),
             Viewers(client, keys),

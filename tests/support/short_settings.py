@@ -46,6 +46,11 @@ def short_settings(redis_url: str, key_prefix: str, data_dir: Path, **changes: A
     return Settings(**{**fields, **changes})
 
 
+def with_steps_apart(settings: Settings) -> Settings:
+    """Name the server twice: queue and jobs then have steps of their own, as on two servers."""
+    return settings.model_copy(update={"stream_redis_url": settings.redis_url})
+
+
 def with_long_holds(settings: Settings, **changes: Any) -> Settings:
     """Hold headers for longer than any test takes; a test that wants them earlier sets it."""
     return settings.model_copy(update={"headers_hold_s": 60.0, "heartbeat_s": 60.0, **changes})

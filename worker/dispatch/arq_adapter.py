@@ -14,7 +14,8 @@ from arq.worker import Function, Worker
 from redis.asyncio.client import Pipeline
 
 from shared.store.client import Client
-from shared.store.keys import ARQ, Keys
+from shared.store.keys import ARQ, ARQ_JOB, Keys
+from shared.store.wire.answers import ArqEntry, Taken
 from shared.store.wire.arq_messages import ARQ_FUNCTION, deserialize, read_message, serialize
 
 # arq's own limits, set so that they never end a job: deadlines and attempts are the store's.
@@ -41,13 +42,15 @@ class ArqAdapter:
         self._slots = slots
         self._workers: dict[str, LaneWorker] = {}
 
-    async def run(self, lane: str, job_id: str, due_ms: int) -> None:
-        """Read the message of a claimed job and pass the job to the handler.
+    async def run(self, taken: Taken) -> None:
+        """Check the message of a claimed job and pass the job to the handler.
 
         Raises:
             RedisError, OSError: the server failed before the handler was called; see `REDIS_FAULTS`.
         """
-        await self._worker(lane).run_job(job_id, due_ms)
+        if taken.entry is not None:
+            self._pool.entries[taken.job_id] = taken.entry
+        await self._worker(taken.lane).run_job(taken.job_id, taken.due_ms)
 
     def _worker(self, lane: str) -> "LaneWorker":
         worker = self._workers.get(lane)
@@ -94,23 +97,40 @@ class LaneWorker(Worker):
 
 
 class _Pool(ArqRedis):
-    """arq's client with Tailrace's names for arq's keys; `run_job` accesses them in a pipeline."""
+    """arq's client with Tailrace's names for arq's keys; `run_job` accesses them in a pipeline.
+
+    `entries` are those of jobs about to run that `take` has read and counted, so that arq need not.
+    """
 
     def __init__(self, client: Client, keys: Keys) -> None:
         super().__init__(connection_pool=client.connection_pool, job_serializer=serialize, job_deserializer=deserialize)
         self._base = keys.arq_base
+        self.entries: dict[str, ArqEntry] = {}
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        return _Pipeline(self._base, self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        options = (self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        return _Pipeline(self._base, self.entries, *options)
 
 
 class _Pipeline(Pipeline):
-    def __init__(self, base: str, *args: Any) -> None:
+    def __init__(self, base: str, entries: dict[str, ArqEntry], *args: Any) -> None:
         super().__init__(*args)
         self._base = base
+        self._entries = entries
+        self._entry: ArqEntry | None = None
 
     def execute_command(self, word: str, name: str, *args: Any, **options: Any) -> Any:
+        if word == "GET":
+            self._entry = self._entries.pop(name.removeprefix(ARQ_JOB), None)
         return super().execute_command(word, self._base + name.removeprefix(ARQ), *args, **options)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Answer from the job's entry if it was read: its message, its tries, and that their count was kept."""
+        if self._entry is None:
+            answers: list[Any] = await super().execute(raise_on_error)
+            return answers
+        self.command_stack.clear()
+        return [self._entry.message, self._entry.tries, True]
 
 
 class _TasksOfJobs(dict[str, "asyncio.Task[Any]"]):

@@ -26,7 +26,8 @@ class ClaimedJobs:
 
     async def run_job(self, job_id: str) -> None:
         """Run a claimed job; give it back if it has not ended and no other worker has it."""
-        if (in_s := await self._runs.run(self._leases.claim_of(job_id))) is not None:
+        claim, stored = self._leases.claim_of(job_id), self._leases.pop_stored(job_id)
+        if (in_s := await self._runs.run(claim, stored)) is not None:
             await self._leases.give_back(job_id, in_s)
 
     async def end_unreadable(self, job_id: str) -> None:

@@ -133,7 +133,7 @@ class Dispatcher:
         answer = await self._queue.take(lanes, owner, self._lease_s, spare=spare, slots=self._slots.count)
         if isinstance(answer, Taken):
             claim = Claim(answer.job_id, answer.lane, owner, asked_at + self._lease_s)
-            if (lease := self._leases.hold(claim)) is not None:
+            if (lease := self._leases.hold(claim, answer.stored)) is not None:
                 self._start(answer, lease)
         return answer
 
@@ -146,7 +146,7 @@ class Dispatcher:
     async def _run_arq(self, taken: Taken) -> None:
         structlog.contextvars.bind_contextvars(job=taken.job_id)
         try:
-            await self._arq.run(taken.lane, taken.job_id, taken.due_ms)
+            await self._arq.run(taken)
         except REDIS_FAULTS as error:
             # Before our own code ran: the claim ends by itself, and the job is taken again.
             log.warning("dispatcher.not_started", error=name_of(error))

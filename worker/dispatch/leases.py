@@ -13,7 +13,7 @@ from shared.store.client import REDIS_FAULTS, Outage
 from shared.store.executions import Executions
 from shared.store.queue import Claim, Queue
 from shared.store.retrying import retry_until_redis_answers
-from shared.store.wire.answers import RenewAnswer, StopReason
+from shared.store.wire.answers import RenewAnswer, StopReason, StoredJob
 from worker.execution.runs import Runs
 
 _RENEWALS_PER_LEASE = 4
@@ -22,9 +22,13 @@ _ALIVE_LEASES = 2
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """The right to run one job; `claim` is the newest one, which may have replaced the first."""
+    """The right to run one job; `claim` is the newest one, which may have replaced the first.
+
+    `stored` is the job as it was taken, until it is run.
+    """
 
     claim: Claim
+    stored: StoredJob | None = None
 
 
 class Leases:
@@ -48,7 +52,7 @@ class Leases:
         """Return a name for the next claim of this process."""
         return next(self._owners)
 
-    def hold(self, claim: Claim) -> Lease | None:
+    def hold(self, claim: Claim, stored: StoredJob | None = None) -> Lease | None:
         """Create the lease of a job that was just claimed; None if the job has one, which then gets the new claim.
 
         The claim of a running job expires while Redis is away. The fence in its record has not changed.
@@ -57,12 +61,18 @@ class Leases:
         if lease is not None:
             lease.claim = claim
             return None
-        lease = self._leases[claim.job_id] = Lease(claim)
+        lease = self._leases[claim.job_id] = Lease(claim, stored)
         return lease
 
     def claim_of(self, job_id: str) -> Claim:
         """Return the newest claim on a job that is held here."""
         return self._leases[job_id].claim
+
+    def pop_stored(self, job_id: str) -> StoredJob | None:
+        """Return the job as it was taken, once; None if it was not read then."""
+        lease = self._leases[job_id]
+        stored, lease.stored = lease.stored, None
+        return stored
 
     def release(self, lease: Lease) -> None:
         """Forget the lease of a job that has left this process.

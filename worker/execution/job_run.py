@@ -5,6 +5,7 @@ and its lease (worker/dispatch).
 """
 
 import asyncio
+from typing import Any
 
 import structlog
 
@@ -16,9 +17,10 @@ from shared.model.errors import (
     TailraceError,
     WorkerLost,
 )
+from shared.model.jobs import Job
 from shared.store.queue import Claim
 from shared.store.retrying import retry_until_redis_answers
-from shared.store.wire.answers import RenewAnswer
+from shared.store.wire.answers import RenewAnswer, StoredJob
 from worker.execution.access import TargetAccess
 from worker.execution.attempt_sequence import AttemptSequence
 from worker.execution.disposition import Disposition, Outcome, disposition
@@ -39,8 +41,12 @@ log = structlog.get_logger()
 class JobRun:
     """One job, from its claim until it ends or leaves this process."""
 
-    def __init__(self, claim: Claim, services: RunServices, *, draining: bool = False) -> None:
+    def __init__(
+        self, claim: Claim, services: RunServices, stored: StoredJob | None = None, *, draining: bool = False
+    ) -> None:
+        """Create the run of a claimed job; without `stored`, the job as it was taken, it is read first."""
         self.claim = claim
+        self._stored = stored
         self.switch = StopSwitch(draining=draining)
         """Stops the attempt that runs now, or the next one."""
         self._services = services
@@ -74,7 +80,7 @@ class JobRun:
             return disposition(await self._services.ender.end(job_id, owner, error))
 
     async def _load(self) -> tuple[Plan, TargetAccess]:
-        job, request = await retry_until_redis_answers(lambda: self._store.load_with_request(self.claim.job_id))
+        job, request = await self._read()
         if job.request_id:
             structlog.contextvars.bind_contextvars(request=job.request_id)
         kind = self._services.kinds.get(job.kind)
@@ -83,8 +89,17 @@ class JobRun:
         access = kind.access or self._services.providers
         return Plan.of(job, request, access.chains.chain(job.model)), access
 
+    async def _read(self) -> tuple[Job, dict[str, Any]]:
+        job_id, stored, self._stored = self.claim.job_id, self._stored, None
+        if stored is not None and self._claim_is_good():
+            return self._store.read_taken(job_id, stored)
+        return await retry_until_redis_answers(lambda: self._store.load_with_request(job_id))
+
+    def _claim_is_good(self) -> bool:
+        return asyncio.get_running_loop().time() < self.claim.good_until
+
     async def _holds(self) -> bool:
-        if asyncio.get_running_loop().time() < self.claim.good_until:
+        if self._claim_is_good():
             return True
         services = self._services
         (answer,) = await retry_until_redis_answers(lambda: services.queue.renew([self.claim], services.lease_s))

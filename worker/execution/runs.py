@@ -10,7 +10,7 @@ from shared.model.errors import InternalError
 from shared.store.client import REDIS_FAULTS
 from shared.store.queue import Claim
 from shared.store.retrying import retry_until_redis_answers
-from shared.store.wire.answers import StopReason
+from shared.store.wire.answers import StopReason, StoredJob
 from worker.execution.completion import CompletionSteps
 from worker.execution.disposition import Disposition, Outcome, disposition
 from worker.execution.executions import RunningExecution
@@ -34,12 +34,12 @@ class Runs:
         self._runs: dict[str, JobRun] = {}
         self._draining = False
 
-    async def run(self, claim: Claim) -> float | None:
-        """Run a claimed job to its end, or until this process loses it.
+    async def run(self, claim: Claim, stored: StoredJob | None = None) -> float | None:
+        """Run a claimed job to its end, or until this process loses it. `stored` is the job as it was taken.
 
         Return the seconds after which any worker may take it. None: it has ended, or another worker runs it.
         """
-        run = JobRun(claim, self._services, draining=self._draining)
+        run = JobRun(claim, self._services, stored, draining=self._draining)
         self._runs[claim.job_id] = run
         try:
             outcome = await run.run()

@@ -1,8 +1,9 @@
 #!lua name=tailrace_@VERSION@
 -- The atomic steps of Tailrace, as Redis Functions. Each is one step of design: it happens whole or not at all.
 -- shared/store/jobs.py and shared/store/replay_log.py call the job side, shared/store/queue.py the queue side. No
--- function touches both, so that the two may live on different servers. Every function's name ends in a hash of this
--- source, which replaces the placeholder: two versions of the library stand side by side, and neither replaces the other.
+-- function needs both, so that the two may live on different servers. Where they are one, `take` reads the job too.
+-- Every function's name ends in a hash of this source, which replaces the placeholder: two versions of the library stand
+-- side by side, and neither replaces the other.
 
 local VERSION = '@VERSION@'
 local NUDGE_OVER = 16384 -- a larger live message would not count against a subscriber's output buffer limit
@@ -11,6 +12,8 @@ local TICK_MS = 50       -- a server takes longer than this to start again
 local EPOCHS_SINCE_MS = 1767225600000 -- 2026: ticks since then are epochs that a lost job has not had, and fit a double
 local BREAKER_STATES_MS = 900000 -- states that were not changed for many of their longest pauses are obsolete
 local LONG_LEASES = 4    -- workers whose settings differ may hold a claim for longer than the one that checks it
+local ARQ_RETRY_S = 88400 -- how long arq keeps a job's count of tries
+local MAX_TAKEN_BYTES = 65536 -- `take` returns no larger request: its answer shares a connection with others
 local MAX_OVER = 100     -- dead letters over the bound are dropped so many at a time
 local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner deleted it while it ran: others may read on
 

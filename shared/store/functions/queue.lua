@@ -127,27 +127,52 @@ local function take_head(lane, owner, lease, now, queue)
   return 'put off'
 end
 
+-- What arq's `run_job` reads of a job that it begins, and counts in the same step: its message, and its tries.
+local function begin_of_arq(job, messages, retries)
+  local tries = redis.call('INCRBY', retries .. job, 1)
+  redis.call('EXPIRE', retries .. job, ARQ_RETRY_S)
+  return redis.call('GET', messages .. job), tries
+end
+
+-- The record and the request of a job; {} if this server does not have them, or if the request is too large.
+local function stored_job(job, jobs)
+  if jobs == '' then return {} end
+  local base = jobs .. '{' .. job .. '}:'
+  local request = redis.call('GETRANGE', base .. 'request', 0, MAX_TAKEN_BYTES)
+  if request == '' or #request > MAX_TAKEN_BYTES then return {} end
+  return { redis.call('HGETALL', base .. 'record'), request }
+end
+
 -- KEYS active, reservations, slots, lane ..., then the wake_ups of each
--- ARGV owner, lease ms, claim prefix, retry prefix or '', valid until (ms) or '', ledgers, the caller's slots
+-- ARGV owner, lease ms, claim prefix, retry prefix, '1' to spare jobs or '', valid until (ms) or '', ledgers, the caller's
+--   slots, arq message prefix, prefix of the jobs' keys or '' if they are on another server
 -- The first lane that has a ready job is served: in which order they are asked is the caller's (shared/model/lanes.py). Within
 -- a lane tenants take turns.
--- With a retry prefix, jobs that ran before stay where they are for one lease: after an outage their workers come first.
+-- To spare jobs, those that ran before stay where they are for one lease: after an outage their workers come first.
 -- A call that waited past its time in a server that was frozen claims nothing: claims have run out meanwhile that their
 -- holders could not renew, and its caller has given it up.
 -- A job of a tenant at its bound is passed over, and woken when one of them ends.
--- -> {lane index from 1, now, jobs passed over, job, due ms} | {-1, now, 0} (too late)
---  | {0, now, jobs passed over, ms until the next is due, or -1}
+-- -> {lane index from 1, now, jobs passed over, job, due ms, tries, message or false [, record, request]}
+--  | {-1, now, 0} (too late) | {0, now, jobs passed over, ms until the next is due, or -1}
+-- Tries are 0 if arq's keys can't be read: the caller then reads them itself, and gets the error.
 -- A taken job stays in its lane, due again when its lease ends: a worker that dies needs no sweeper to be replaced.
 local function take(keys, args)
   local now, lease, nearest, passed = now_ms(), tonumber(args[2]), -1, 0
-  if args[5] ~= '' and now > tonumber(args[5]) then return { -1, digits(now), 0 } end
-  local queue = { active = keys[1], reservations = keys[2], slots = keys[3], claims = args[3], retries = args[4],
-    ledgers = args[6], own_slots = tonumber(args[7]) }
+  if args[6] ~= '' and now > tonumber(args[6]) then return { -1, digits(now), 0 } end
+  local queue = { active = keys[1], reservations = keys[2], slots = keys[3], claims = args[3],
+    retries = args[5] ~= '' and args[4] or '', ledgers = args[7], own_slots = tonumber(args[8]) }
   local lanes = (#keys - 3) / 2
   for lane = 1, lanes do
     while true do
       local found, in_ms = take_head(keys[lane + 3], args[1], lease, now, queue)
-      if type(found) == 'table' then return { lane, digits(now), passed, found[1], found[2] } end
+      if type(found) == 'table' then
+        local job = found[1]
+        local counted, message, tries = pcall(begin_of_arq, job, args[9], args[4])
+        if not counted then return { lane, digits(now), passed, job, found[2], 0, false } end
+        local read, stored = pcall(stored_job, job, args[10])
+        if not read then stored = {} end
+        return { lane, digits(now), passed, job, found[2], tries, message, stored[1], stored[2] }
+      end
       if found == 'none' then
         if in_ms and (nearest < 0 or in_ms < nearest) then nearest = in_ms end
         break

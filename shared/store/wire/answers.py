@@ -4,7 +4,7 @@ Pure. Not here: the calls themselves (shared/store/jobs.py, shared/store/queue.p
 shared/store/results.py), error answers (redis_answers.py).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -108,12 +108,34 @@ class ForgetAnswer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ArqEntry:
+    """The arq message of a job, None if it is lost, and how often workers have taken the job, this time included."""
+
+    message: bytes | None
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredJob:
+    """The record and the request of a job as they were when it was taken."""
+
+    record: Mapping[bytes, bytes]
+    request: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
-    """A job that this worker may run now. `due_ms` is when it was due, in milliseconds since the Unix epoch."""
+    """A job that this worker may run now. `due_ms` is when it was due, in milliseconds since the Unix epoch.
+
+    `entry` is None if arq's keys could not be read. `stored` is None if the jobs are on another server, or if the job's
+    request is large or lost.
+    """
 
     lane: str
     job_id: str
     due_ms: int
+    entry: ArqEntry | None = None
+    stored: StoredJob | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +167,15 @@ class RenewAnswer(StrEnum):
 def parse_take_answer(lanes: Sequence[str], index: int, found: Sequence[Any]) -> TakeAnswer:
     """Parse what `take` found: a job of the lane at `index` (from 1), or the time until the next one is due (ms)."""
     if index:
-        job_id, due_ms = found
-        return Taken(lanes[index - 1], job_id.decode(), int(due_ms))
+        job_id, due_ms, tries, message, *stored = found
+        entry = ArqEntry(message, tries) if tries else None
+        return Taken(lanes[index - 1], job_id.decode(), int(due_ms), entry, _parse_stored_job(*stored))
     (wait_ms,) = found
     return Empty() if wait_ms < 0 else RetryLater(wait_ms / 1000)
+
+
+def _parse_stored_job(record: Sequence[bytes] = (), request: bytes = b"") -> StoredJob | None:
+    return StoredJob(dict(zip(record[::2], record[1::2], strict=True)), request) if request else None
 
 
 def parse_append_answer(raw: bytes) -> AppendAnswer:

@@ -6,6 +6,7 @@ import pytest
 
 from shared.model.errors import TailraceError
 from shared.store.queue import Claim, Queue
+from shared.store.wire.answers import StoredJob
 from worker.dispatch.claimed_jobs import ClaimedJobs
 from worker.dispatch.leases import Leases
 from worker.execution.completion import CompletionSteps
@@ -13,6 +14,7 @@ from worker.execution.job_end import JobEnder
 from worker.execution.runs import Runs
 
 CLAIM = Claim("job", "low", "w.1", 0.0)
+STORED = StoredJob({}, b"{}")
 
 
 class Parts:
@@ -27,6 +29,10 @@ class Parts:
     def claim_of(self, job_id: str) -> Claim:
         assert job_id == CLAIM.job_id
         return CLAIM
+
+    def pop_stored(self, job_id: str) -> StoredJob | None:
+        assert job_id == CLAIM.job_id
+        return STORED
 
     async def give_back(self, job_id: str, in_s: float) -> None:
         self.calls.append(("give back", job_id, in_s))
@@ -48,8 +54,9 @@ class Parts:
             cast(CompletionSteps, _Steps(self)),
         )
 
-    async def run(self, claim: Claim) -> float | None:
+    async def run(self, claim: Claim, stored: StoredJob | None) -> float | None:
         """Record a run."""
+        assert stored is STORED
         self.calls.append(("run", claim.job_id))
         return self._give_back_in_s
 

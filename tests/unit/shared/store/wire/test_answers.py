@@ -3,6 +3,7 @@
 import pytest
 
 from shared.store.wire.answers import (
+    ArqEntry,
     BeginRefusal,
     Behind,
     Busy,
@@ -10,6 +11,7 @@ from shared.store.wire.answers import (
     FinishAnswer,
     RetryLater,
     StopReason,
+    StoredJob,
     TakeAnswer,
     Taken,
     Written,
@@ -43,8 +45,14 @@ def test_a_word_of_a_function_becomes_one_answer(raw: bytes, answer: FinishAnswe
 @pytest.mark.parametrize(
     ("index", "found", "answer"),
     [
-        (1, (b"job", b"1700"), Taken("high", "job", 1700)),
-        (2, (b"job", b"1700"), Taken("low", "job", 1700)),
+        (1, (b"job", b"1700", 2, b"{}"), Taken("high", "job", 1700, ArqEntry(b"{}", 2))),
+        (1, (b"job", b"1700", 1, None), Taken("high", "job", 1700, ArqEntry(None, 1))),
+        (2, (b"job", b"1700", 0, None), Taken("low", "job", 1700)),
+        (
+            2,
+            (b"job", b"1700", 1, b"{}", [b"status", b"queued"], b"[]"),
+            Taken("low", "job", 1700, ArqEntry(b"{}", 1), StoredJob({b"status": b"queued"}, b"[]")),
+        ),
         (0, (1500,), RetryLater(1.5)),
         (0, (0,), RetryLater(0.0)),
         (0, (-1,), Empty()),
