@@ -20,6 +20,7 @@ from shared.model.metrics import Metrics
 from shared.store.client import Functions
 from shared.store.job_counts import JobCounts
 from shared.store.keys import Keys
+from shared.store.replay_log import Entry
 from shared.store.wire.answers import (
     BeginRefusal,
     FinishAnswer,
@@ -139,13 +140,16 @@ class Executions:
         status: State,
         outcome: bytes,
         result: bytes | None = None,
+        last: Entry | None = None,
     ) -> FinishAnswer:
-        """Write the terminal event and everything that ends with it."""
+        """Write the terminal event and everything that ends with it; before it, the `last` frames of the execution."""
         keys = self._keys.job(execution.job_id)
         extra = () if result is None else (result,)
+        frames = () if last is None else (last.first, last.last, last.frames)
         raw: bytes = await self._functions.call(
-            "finish",
+            "finish" if last is None else "finish_with_frames",
             [keys.record, keys.log, keys.channel, keys.request, keys.result],
+            *frames,
             execution.epoch,
             execution.owner,
             seq,

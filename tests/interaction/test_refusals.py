@@ -62,7 +62,9 @@ async def test_a_missing_right_is_a_503_whose_log_names_the_command(own: Own) ->
     assert line["reason"].startswith("Redis refuses the command FCALL (NOPERM ")
 
 
-async def test_a_job_that_runs_while_its_rights_are_missing_ends_once_they_are_back(own: Own) -> None:
+@pytest.mark.parametrize("more", [True, False], ids=["as more is coming", "as it ends"])
+async def test_a_job_that_runs_while_its_rights_are_missing_ends_once_they_are_back(own: Own, more: bool) -> None:
+    lost = "pump.redis_lost" if more else "worker.waits_for_redis"
     provider = ControlledProvider()
     async with running_worker(own.system.settings, provider):
         job_id = await own.system.submit()
@@ -70,9 +72,12 @@ async def test_a_job_that_runs_while_its_rights_are_missing_ends_once_they_are_b
         with captured_logs() as logs:
             async with without_the_right(own.system.core.client, own.valkey.url, own.folder):
                 call.say("still ", "there")
-                call.end()
-                await logs.wait_for("pump.redis_lost")
+                if not more:
+                    call.end()
+                await logs.wait_for(lost)
+                if more:
+                    call.end()
         story = await own.system.story(job_id)
 
     assert (story.types[-1], story.text) == ("completed", "still there")
-    assert {line["error"] for line in logs.named("pump.redis_lost")} == {"NOPERM"}
+    assert {line["error"] for line in logs.named(lost)} == {"NOPERM"}

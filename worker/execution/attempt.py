@@ -86,7 +86,10 @@ class Attempt:
             self._scope.cancel()
 
     async def run(self) -> Ending | AttemptFailed | None:
-        """Generate until the end; None if it was stopped. Everything put is in the log when this returns."""
+        """Generate until the end; None if it was stopped.
+
+        When this returns, everything put is in the log. After a whole answer, `finish` may write the last of it.
+        """
         error: AttemptFailed | None = None
         with self._scope:
             try:
@@ -95,7 +98,8 @@ class Attempt:
             except AttemptFailed as failure:
                 error = failure
                 self._latency.failed(failure)
-            await self._outbox.flushed()
+            if error is not None or not self._outbox.hold_last():
+                await self._outbox.flushed()
         if self.stopped is not None:
             return None
         return error or self._completed()
@@ -110,7 +114,7 @@ class Attempt:
         return ended_badly(error, usage, self._digest)
 
     async def finish(self, executions: Executions, ending: Ending) -> FinishAnswer:
-        """Write the terminal event after all deltas.
+        """Write the terminal event after all deltas, the last of them in the same step.
 
         Events that Redis lost meanwhile are sent again first. If this fails, `stopped` has the reason.
         """

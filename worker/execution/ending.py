@@ -25,7 +25,7 @@ from shared.model.jobs import Embedded, Usage
 from shared.model.lifecycle import State
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
-from shared.store.replay_log import ReplayLog
+from shared.store.replay_log import Entry, ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from shared.store.wire.answers import Behind, FinishAnswer
 from worker.execution.pump import Outbox
@@ -88,22 +88,27 @@ def ended_badly(error: TailraceError, usage: Usage | None, digest: StreamDigest)
     )
 
 
-async def finish(executions: Executions, execution: Execution, ending: Ending, seq: int) -> FinishAnswer:
-    """Write the terminal event as number `seq` of the execution; wait while Redis is unavailable."""
+async def finish(
+    executions: Executions, execution: Execution, ending: Ending, seq: int, last: Entry | None = None
+) -> FinishAnswer:
+    """Write the terminal event as number `seq` of the execution; wait while Redis is unavailable.
+
+    The `last` frames before it are written in the same step.
+    """
     data = encode_data({**ending.data, "events": execution.base + seq})
     frame = encode_frame(EventType(ending.state.value), data, EventId(execution.epoch, seq))
     return await retry_until_redis_answers(
-        lambda: executions.finish(execution, seq=seq, frame=frame, status=ending.state, outcome=data)
+        lambda: executions.finish(execution, seq=seq, frame=frame, status=ending.state, outcome=data, last=last)
     )
 
 
 async def finish_with_outbox(executions: Executions, outbox: Outbox, ending: Ending) -> FinishAnswer:
-    """Write the terminal event after all events of an outbox. Events that Redis lost meanwhile are sent again first.
+    """Write the terminal event after all events of an outbox, those that it withholds included.
 
-    If this fails, the outbox is stopped.
+    Events that Redis lost meanwhile are sent again first. If this fails, the outbox is stopped.
     """
     while True:
-        answer = await finish(executions, outbox.execution, ending, outbox.seq + 1)
+        answer = await finish(executions, outbox.execution, ending, outbox.seq + 1, outbox.held_entry())
         if not isinstance(answer, Behind) or not outbox.send_again(answer.log_end):
             return answer
         await outbox.flushed()

@@ -2,6 +2,7 @@
 
 Self-batching: the next flush starts when the last one is acknowledged, so that a busy process sends large batches and
 an idle one adds no delay. An outbox that is full makes its provider wait.
+An execution's last frames may be withheld, since the step that ends the job can write them too.
 Not here: the content of a frame (attempt.py), and the end of a job (ending.py).
 """
 
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 # Frames are kept for so long, to be sent again: a killed Redis with `appendfsync everysec` may have lost them.
 _KEEP_S = 2.0
 _PAUSE_FIRST_S = 0.05
+# More bytes than these are not withheld for the step that ends the job, which other callers wait for.
+_HELD_BYTES = 8192
 _PAUSE_MOST_S = 1.0
 
 
@@ -48,6 +51,7 @@ class Outbox:
         self._max_bytes = max_bytes
         self._on_stop = on_stop
         self._entry: Entry | None = None
+        self._held = False
         self._room = asyncio.Event()
         self._room.set()
         self._waiting: deque[Sealed] = deque()
@@ -87,6 +91,21 @@ class Outbox:
             self._room.clear()
             await self._room.wait()
 
+    def hold_last(self) -> bool:
+        """Withhold the waiting frames from the pump, so that the step that ends the job writes them.
+
+        Return False if they must be flushed instead: an entry is under way, or they are too many.
+        """
+        if self.stopped is not None or self._entry is not None or self._waiting_bytes > _HELD_BYTES:
+            return False
+        self._held = True
+        self._pump.forget(self)
+        return True
+
+    def held_entry(self) -> Entry | None:
+        """Return the entry of the withheld frames; None if there are none."""
+        return self._make_entry() if self._held and self._waiting else None
+
     def send_again(self, log_ends_at: int) -> bool:
         """Send the kept frames again, before any other, after Redis lost confirmed events and ends at `log_ends_at`.
 
@@ -94,6 +113,7 @@ class Outbox:
         """
         if self.stopped is not None:
             return False
+        self._held = False
         known = self._kept or self._waiting
         if not known or not known[0].seq <= log_ends_at + 1 <= self.seq:
             self.close(StopReason.BEHIND)
@@ -119,12 +139,16 @@ class Outbox:
     @property
     def waits(self) -> bool:
         """Return whether any frame waits for a flush."""
-        return bool(self._waiting) and self.stopped is None
+        return bool(self._waiting) and self.stopped is None and not self._held
 
     def next_entry(self) -> Entry | None:
         """Return an entry of as many waiting frames as fit, and the identical entry again until it is acknowledged."""
-        if self._entry is not None or not self._waiting or self.stopped is not None:
+        if self._entry is not None or not self.waits:
             return self._entry
+        self._entry = self._make_entry()
+        return self._entry
+
+    def _make_entry(self) -> Entry:
         frames: list[bytes] = []
         size = 0
         for sealed in self._waiting:
@@ -134,7 +158,7 @@ class Outbox:
             size += len(sealed.frame)
         first = self._waiting[0].seq
         execution = self.execution
-        self._entry = Entry(
+        return Entry(
             execution.job_id,
             execution.epoch,
             execution.owner,
@@ -142,7 +166,6 @@ class Outbox:
             first + len(frames) - 1,
             b"".join(frames),
         )
-        return self._entry
 
     def acknowledge(self, answer: AppendAnswer, entry: Entry) -> bool:
         """Act on the log's answer; False asks for a pause before the next flush."""
@@ -206,6 +229,10 @@ class Pump:
         """Wake the pump for an outbox that has frames to send."""
         self._dirty[outbox.execution.owner] = outbox
         self._wake_up.set()
+
+    def forget(self, outbox: Outbox) -> None:
+        """Flush an outbox no more until it wakes the pump again."""
+        self._dirty.pop(outbox.execution.owner, None)
 
     async def run(self) -> None:
         """Flush until cancelled."""

@@ -13,9 +13,7 @@ end
 
 -- KEYS record, log, channel, request, result; ARGV epoch, owner, seq, frame, status, outcome, retention ms [, result]
 -- -> 'ok' | 'have' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'refused' | 'missing'
-local function finish(keys, args)
-  need_event(keys[1], keys[2], keys[3])
-  need('PEXPIRE', keys[1], 1)
+local function finish_one(keys, args)
   local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
   local refusal = fence(record, args[1], args[2])
   if refusal == 'ended' and record[2] == args[1] and record[3] == args[2] and record[4] == args[3] then return 'have' end
@@ -31,6 +29,26 @@ local function finish(keys, args)
   local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[7])
   settle_bytes(keys[1], #args[4] + #args[6] - spared, args[8] and #args[8], kept)
   return 'ok'
+end
+
+local function finish(keys, args)
+  need_event(keys[1], keys[2], keys[3])
+  need('PEXPIRE', keys[1], 1)
+  return finish_one(keys, args)
+end
+
+-- KEYS as for finish; ARGV first, last, frames, then as for finish -> as finish
+-- The execution's last frames are logged and published as an entry of their own, as `append` does, then the terminal event.
+local function finish_with_frames(keys, args)
+  need_event(keys[1], keys[2], keys[3])
+  need('PEXPIRE', keys[1], 1)
+  local first, last, frames = table.remove(args, 1), table.remove(args, 1), table.remove(args, 1)
+  local answer = append_one(keys[1], keys[2], keys[3], args[1], args[2], first, last, frames)
+  local word = string.match(answer, '^%l+')
+  if word == 'busy' then error(redis.error_reply(string.sub(answer, 6))) end
+  -- This call may have been answered before: then the job has ended with it.
+  if word ~= 'ok' and word ~= 'have' and word ~= 'ended' then return answer end
+  return finish_one(keys, args)
 end
 
 -- KEYS record, log, channel, request, result

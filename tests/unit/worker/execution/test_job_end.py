@@ -11,7 +11,7 @@ from shared.model.events import EventId, EventType, encode_frame
 from shared.model.lifecycle import State
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
-from shared.store.replay_log import Page, ReplayLog
+from shared.store.replay_log import Entry, Page, ReplayLog
 from shared.store.wire.answers import BeginRefusal, FinishAnswer, StopReason, Written
 from worker.execution.job_end import JobEnder
 from worker.model.token_estimate import SavedTokenEstimate
@@ -50,8 +50,9 @@ class Records:
         return "abandoned", 1
 
     async def finish(
-        self, execution: Execution, *, seq: int, frame: bytes, status: State, outcome: bytes
+        self, execution: Execution, *, seq: int, frame: bytes, status: State, outcome: bytes, last: Entry | None
     ) -> FinishAnswer:
+        assert last is None
         self.ends.append((status, json.loads(outcome), seq))
         return self._answers.pop(0)
 
