@@ -180,6 +180,15 @@ def everything_in(folder: Path) -> list[Path]:
     return [folder, *folder.rglob("*")]
 
 
+def rights_in(folder: Path) -> dict[str, int]:
+    """Return the rights of each file by its name; a file that a rewrite of the AOF removes meanwhile is left out."""
+    found = {}
+    for path in everything_in(folder):
+        with suppress(FileNotFoundError):
+            found[path.name] = path.stat().st_mode & 0o777
+    return found
+
+
 async def test_each_file_is_made_readable_by_its_owner_only(folder: Path) -> None:
     async with running_valkey(folder):
         pass
@@ -189,7 +198,7 @@ async def test_each_file_is_made_readable_by_its_owner_only(folder: Path) -> Non
     async with running_valkey(folder) as valkey, Redis.from_url(valkey.url) as redis:
         await redis.bgrewriteaof()
         await redis.set("kept", "yes")
-        found = {path.name: path.stat().st_mode & 0o777 for path in everything_in(folder)}
+        found = rights_in(folder)
 
     assert {"valkey.password", "valkey.pid", "valkey.log", "valkey.lock", "up.lock"} < set(found)
     assert {name: oct(rights) for name, rights in found.items() if rights & 0o077} == {}
