@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=0, help="go on until so many tokens were expected")
     parser.add_argument("--clients", type=int, default=CLIENTS, help="clients at once")
     parser.add_argument("--median", type=int, default=MEDIAN, help="tokens of an answer: half of them have more")
+    parser.add_argument("--one-server", action="store_true", help="queue and jobs share a Valkey")
     parser.add_argument("--spare-valkey", action="store_true", help="Valkey is never killed: no gap may be sent")
     parser.add_argument(
         "--policy",
@@ -44,6 +45,7 @@ def main() -> int:
                 median=options.median,
                 spare_valkey=options.spare_valkey,
                 policy=options.policy,
+                one_server=options.one_server,
             )
         )
     print(score.table(), flush=True)

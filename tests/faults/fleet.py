@@ -203,8 +203,10 @@ async def running_fleet(
         servers = {name: await _server(processes, where) for name, where in folders.items()}
         planning = ("--seed", str(seed), "--share", str(planned_faults))
         upstream_url = await processes.upstream(*planning, module="tests.faults.upstream")
-        queue_url, jobs_url = servers.get(QUEUE, servers[VALKEY]).url, servers[VALKEY].url
-        urls = {"redis_url": queue_url, "stream_redis_url": jobs_url, "upstream_url": upstream_url}
+        jobs_url = servers[VALKEY].url
+        urls = {"redis_url": jobs_url, "upstream_url": upstream_url}
+        if apart:
+            urls |= {"redis_url": servers[QUEUE].url, "stream_redis_url": jobs_url}
         own = settings.model_copy(update=urls)
         members: dict[str, Member] = {}
         for name in (*WORKERS, *GATEWAYS):

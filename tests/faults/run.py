@@ -12,7 +12,7 @@ from shared.model.routes import OnStreamFailure
 from tests.faults.fault_plan import SHARE
 from tests.faults.fleet import Fleet, running_fleet, settings_of
 from tests.faults.load import MEDIAN, MOST_TOKENS, RATES, Client
-from tests.faults.schedule import LONGEST_S, Fault, plan
+from tests.faults.schedule import LONGEST_S, QUEUE, Fault, plan
 from tests.faults.score import CONTINUE, Score
 from tests.support.clocks import faketime_missing
 
@@ -41,14 +41,20 @@ async def run(
     median: int = MEDIAN,
     spare_valkey: bool = False,
     policy: str = CONTINUE,
+    one_server: bool = False,
 ) -> Score:
-    """Put a fleet under load and under the seed's faults, for `seconds` or longer until `tokens` were expected."""
+    """Put a fleet under load and under the seed's faults, for `seconds` or longer until `tokens` were expected.
+
+    With `one_server`, queue and jobs share theirs, and some steps are taken in one call.
+    """
     score = Score(seed, seconds, policy, stall_bound_s=stall_bound_s(LONGEST_S, settings_of(folder)))
     longest_s = seconds if not tokens else 10 * seconds
     faults = plan(seed, longest_s, spare_valkey=spare_valkey, clocks=not faketime_missing)
+    if one_server:
+        del faults[QUEUE]
     on_stream_failure = OnStreamFailure(policy)
     async with running_fleet(
-        folder, seed=seed, planned_faults=SHARE, apart=True, on_stream_failure=on_stream_failure
+        folder, seed=seed, planned_faults=SHARE, apart=not one_server, on_stream_failure=on_stream_failure
     ) as fleet:
         stop = asyncio.Event()
         crowd = [Client(f"{seed}-{n}", fleet.ports, score, median=median) for n in range(clients)]
