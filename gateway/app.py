@@ -161,9 +161,7 @@ def _build_services(
         dead_letters=letters,
         hub=hub,
         kinds=kinds,
-        admission=Admission(
-            store, queue, backend.queue_admission, clock, limits, publisher.process, strict, process.memory, kinds
-        ),
+        admission=_build_admission(backend, process, limits, strict, kinds),
         viewer_heartbeat=ViewerHeartbeat(hub, viewers, queue, publisher.process, metrics=metrics),
         open_streams=OpenStreams(settings.tenant_bounds, metrics),
         viewers=viewers,
@@ -185,6 +183,7 @@ def _build_admission(
         backend.store,
         backend.queue,
         backend.queue_admission,
+        backend.waiting,
         process.clock,
         limits,
         process.publisher.process,

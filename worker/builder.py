@@ -41,7 +41,7 @@ from worker.execution.job_end import JobEnder
 from worker.execution.pump import Pump
 from worker.execution.run_services import RunLimits, RunServices
 from worker.execution.runs import Runs
-from worker.execution.steps import AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry
+from worker.execution.steps import AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry, SettleChildren
 from worker.model.breaker import Policy
 from worker.model.token_estimate import SavedTokenEstimate
 from worker.model_publisher import publish_models
@@ -89,6 +89,7 @@ class Builder:
         steps: tuple[CompletionStep, ...] = (
             AddDeadLetter(backend.dead_letters, metrics),
             AddWebhookDelivery(self.deliveries),
+            SettleChildren(backend.waiting),
             *extra_steps,
             LogEnd(),
             RemoveQueueEntry(backend.queue),
@@ -147,6 +148,7 @@ class Builder:
             store=backend.store,
             replay_log=backend.replay_log,
             queue=backend.queue,
+            waiting=backend.waiting,
             providers=TargetAccess(upstreams.routes, ProviderSelector(upstreams.breakers, upstreams.concurrency)),
             ender=self.ender,
             kinds=kinds,
@@ -185,6 +187,7 @@ class Builder:
         return Reaper(
             self.backend.store,
             self.backend.queue,
+            self.backend.waiting,
             self.completion_steps,
             self.clock,
             lambda job_id, error: self.ender.end(job_id, owner, error),
@@ -209,6 +212,7 @@ class Builder:
         return Reconciler(
             backend.store,
             backend.queue,
+            backend.waiting,
             backend.tenant_lists,
             record_scan,
             self.completion_steps,

@@ -6,6 +6,7 @@ Not here: making a spec (gateway/specs/spec_maker.py), recording and queueing (i
 import secrets
 
 from gateway.admission.intake import Intake
+from gateway.admission.parent_check import check_parents
 from gateway.admission.strict_models import StrictModels
 from gateway.http.middleware import current_request_id
 from gateway.specs.kinds import ADMITTED_KINDS, AdmittedKinds
@@ -17,6 +18,7 @@ from shared.store.jobs import JobRecords
 from shared.store.memory_watch import MemoryWatch
 from shared.store.queue import Queue
 from shared.store.queue_admission import QueueAdmission
+from shared.store.waiting_jobs import WaitingJobs
 
 _RANDOM_BITS = 80
 
@@ -29,6 +31,7 @@ class Admission:
         store: JobRecords,
         queue: Queue,
         queue_admission: QueueAdmission,
+        waiting: WaitingJobs,
         clock: Clock,
         limits: Limits,
         gateway: str,
@@ -40,11 +43,13 @@ class Admission:
             store,
             queue,
             queue_admission,
+            waiting,
             max_depth=limits.max_depth,
             retention_s=limits.retention_s,
             listed_s=limits.listed_s,
             bounds=limits.bounds,
         )
+        self._store = store
         self._clock = clock
         self._ids = JobIds()
         self.specs = SpecMaker(limits, gateway, kinds)
@@ -64,9 +69,10 @@ class Admission:
         """Record and queue the job; return it, or the one that its Idempotency-Key has made before.
 
         Raises:
-            BoundReached, IdempotencyConflict, ModelNotFound, MemoryFull: nothing was stored.
+            BoundReached, IdempotencyConflict, JobNotFound, ModelNotFound, MemoryFull: nothing was stored.
         """
         if self._memory is not None:
             await self._memory.refuse_if_full()
         await self.check_model(spec)
+        await check_parents(self._store, spec)
         return await self._intake.submit(spec, current_request_id())

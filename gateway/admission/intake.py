@@ -9,10 +9,12 @@ import structlog
 
 from shared.model.errors import JobNotFound, TooManyBytes
 from shared.model.jobs import Job, JobSpec
+from shared.model.lifecycle import State
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.queue_admission import Admitted, QueueAdmission
+from shared.store.waiting_jobs import FIRST_CHECK_S, WaitingJobs
 
 log = structlog.get_logger()
 
@@ -25,6 +27,7 @@ class Intake:
         store: JobRecords,
         queue: Queue,
         queue_admission: QueueAdmission,
+        waiting: WaitingJobs,
         *,
         max_depth: int,
         retention_s: float,
@@ -38,6 +41,7 @@ class Intake:
         self._store = store
         self._queue = queue
         self._queue_admission = queue_admission
+        self._waiting = waiting
         self._max_depth = max_depth
         self._retention_s, self._listed_s = retention_s, listed_s
         self._bounds = bounds
@@ -67,10 +71,12 @@ class Intake:
         except TooManyBytes:
             await self._queue_admission.withdraw(spec)
             raise
-        released = await self._queue_admission.release(spec.id, spec.lane)
         if created.new:
             log.info("job.submitted", job=spec.id, tenant=spec.tenant, lane=spec.lane, kind=spec.kind, model=spec.model)
-        if released:
+        if spec.parents is not None and created.job.status is State.WAITING:
+            await self._waiting.advance(created.job, FIRST_CHECK_S)
+            return await self._store.load(spec.id)
+        if await self._queue_admission.release(spec.id, spec.lane):
             return created.job
         job = await self._store.load(spec.id)
         if not job.ended:

@@ -68,7 +68,8 @@ def add_commands(commands: "argparse._SubParsersAction[ArgumentParser]") -> None
         "list your jobs",
         "List your jobs, newest first: as a table, or as JSON lines.",
     )
-    jobs.add_argument("--status", choices=[state.value for state in State], help="only those with this status")
+    states = [state.value for state in State]
+    jobs.add_argument("--status", choices=states, metavar="STATUS", help=f"only those that are {', '.join(states)}")
     jobs.add_argument("--limit", type=_count, default=LISTED, metavar="N", help=f"at most so many (default: {LISTED})")
     jobs.add_argument("--json", action="store_true", help="one JSON object a line, as GET /v1/jobs/{id} shows it")
     _add_dead_letters(commands, patience)

@@ -23,6 +23,8 @@ OWN_FIELDS = (
     "abandon_after_s",
     "on_stream_failure",
     "webhook",
+    "after",
+    "on_parent_failure",
 )
 """The fields of `POST /v1/jobs` that are Tailrace's own."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.model.auth import Caller
 from gateway.specs.brief_request import brief_of
+from gateway.specs.job_parents import read_parents
 from gateway.specs.job_request import JobRequest
 from gateway.specs.job_webhook import read_webhook
 from gateway.specs.kinds import AdmittedKinds
@@ -31,12 +32,13 @@ from shared.model.events import encode_in_pieces
 from shared.model.jobs import KEPT, Abandonment, Job, JobSpec, OnDisconnect, abandonment
 from shared.model.kinds import CHAT
 from shared.model.lanes import DEFAULT_LANE
+from shared.model.parents import Parents
 from shared.model.routes import OnStreamFailure
 
 # No caller's Idempotency-Key begins with this: theirs are ASCII.
 _REQUEUE = "↻ "
 # Fields of the job API that are designed but not built: refused, so that no client relies on their being ignored.
-_NOT_YET = ("after", "conversation")
+_NOT_YET = ("conversation",)
 _NATIVE = frozenset({*OWN_FIELDS, "stream_options", *_NOT_YET})
 
 
@@ -90,6 +92,7 @@ class SpecMaker:
             ),
             on_stream_failure=read_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
             webhook=read_webhook(body.get("webhook"), self.limits.webhook_targets),
+            parents=read_parents(body),
         )
 
     def admit(self, call: JobRequest, caller: Caller, job_id: str) -> JobSpec:
@@ -138,11 +141,12 @@ class SpecMaker:
             abandonment=Abandonment(),
             lane=letter.lane,
             on_stream_failure=letter.on_stream_failure,
-            timeout_s=(letter.deadline_ms - letter.created_ms) / 1000,
+            timeout_s=letter.timeout_s,
             metadata=letter.metadata,
             fingerprint="",
             kept=kept or None,
             webhook=letter.webhook,
+            parents=letter.parents,
         )
         return replace(spec, requeued_from=letter.id, idempotency_key=_REQUEUE + letter.id)
 
@@ -165,6 +169,7 @@ class SpecMaker:
         kept: Mapping[str, Any] | None = None,
         continued: bool = False,
         webhook: bytes = b"",
+        parents: Parents | None = None,
     ) -> JobSpec:
         model = self._model(body) if self.kinds.calls_provider(kind) else ""
         # `stream_options` stay: a caller that resumes an answer must get the same usage.
@@ -188,6 +193,7 @@ class SpecMaker:
             idempotency_key=None if key is None else read_idempotency_key(key),
             on_stream_failure=on_stream_failure,
             webhook=webhook,
+            parents=parents,
             keep_s=None if stored else self.limits.unstored_s,
             brief=b"" if continued or kept is not None else brief_of(request, len(encoded)),
             # A dialect's stream can't express a rollback, and its job has no other readers. A caller that requests a

@@ -62,7 +62,7 @@ class EndedJob:
 
     `error_code` is empty if the job completed. `attempts` are those that the job was charged for. `provider` is that of
     the last execution; empty if none has begun. `request_id` names the request that submitted the job.
-    `webhook` is a `JobWebhook` as it is stored, or empty.
+    `webhook` is a `JobWebhook` as it is stored, or empty. With `has_children`, jobs that come after it have registered.
     """
 
     id: str
@@ -78,10 +78,18 @@ class EndedJob:
     request_id: str = ""
     times: JobTimes = JobTimes()
     webhook: bytes = b""
+    has_children: bool = False
 
     @classmethod
     def completed(
-        cls, job: Job, attempts: int, usage: Mapping[str, Any] | None, provider: str, times: JobTimes
+        cls,
+        job: Job,
+        attempts: int,
+        usage: Mapping[str, Any] | None,
+        provider: str,
+        times: JobTimes,
+        *,
+        has_children: bool,
     ) -> Self:
         """Return the record of a job that has just completed, from its record before that."""
         return cls(
@@ -98,6 +106,7 @@ class EndedJob:
             request_id=job.request_id,
             times=times,
             webhook=job.webhook,
+            has_children=has_children,
         )
 
     @classmethod
@@ -123,6 +132,7 @@ class EndedJob:
                 ended_ms=_number(record, b"ended"),
             ),
             webhook=record.get(b"webhook", b""),
+            has_children=b"children" in record,
         )
 
 

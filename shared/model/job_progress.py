@@ -12,6 +12,8 @@ from shared.model.jobs import Job
 from shared.model.lifecycle import State
 from shared.model.progress_count import percent_of, stage_of
 
+_NOT_BEGUN = (State.WAITING, State.QUEUED)
+
 
 @dataclass(frozen=True, slots=True)
 class JobProgress:
@@ -38,7 +40,7 @@ def progress_of(job: Job, *, streams_text: bool, at: EventId | None = None) -> J
     percent, message, done, total = _count(job, at, streams_text=streams_text)
     if job.status is State.COMPLETED:
         percent = 100
-    elif job.status is State.QUEUED:
+    elif job.status in _NOT_BEGUN:
         percent = 0
     return JobProgress(percent, _stage(job), message, done, total)
 
@@ -52,7 +54,7 @@ def _count(job: Job, at: EventId | None, *, streams_text: bool) -> _Count:
         return percent_of(made.done, made.total), f"{made.done} of {made.total} inputs", made.done, made.total
     if said := job.report:
         return said.percent, said.message or None, said.done, said.total
-    if not streams_text or job.status is State.QUEUED:
+    if not streams_text or job.status in _NOT_BEGUN:
         return None, None, None, None
     tokens = _ended_tokens(job) if job.ended else _tokens(job, at)
     message = "1 token" if tokens == 1 else f"{tokens} tokens"

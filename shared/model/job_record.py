@@ -12,6 +12,7 @@ from shared.model.errors import BrokenJob
 from shared.model.events import EventId, encode_data
 from shared.model.jobs import Embedded, ExecutionRecord, Job, OnDisconnect, Progress
 from shared.model.lifecycle import TERMINAL, State
+from shared.model.parents import Parents
 from shared.model.progress_count import ProgressReport
 from shared.model.routes import OnStreamFailure
 
@@ -71,6 +72,10 @@ def job_from_record(job_id: str, record: Mapping[bytes, bytes]) -> Job:
             dismissed=b"dismissed" in record,
             request_id=record.get(b"request_id", b"").decode(),
             webhook=record.get(b"webhook", b""),
+            parents=Parents.from_record(record),
+            awaited=tuple(record.get(b"awaited", b"").decode().split()),
+            released_ms=int(record.get(b"released", 0)),
+            has_children=b"children" in record,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise BrokenJob(f"The job's record can't be read: {error!r}.") from error

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from shared.model.errors import is_request_fault
+from shared.model.errors import needs_a_person
 from shared.model.events import EventId
 from shared.model.lifecycle import TERMINAL, State
+from shared.model.parents import Parents
 from shared.model.progress_count import ProgressReport
 from shared.model.routes import OnStreamFailure
 
@@ -199,6 +200,13 @@ class JobSpec:
     keep_s: float | None = None
     brief: bytes = b""
     webhook: bytes = b""
+    parents: Parents | None = None
+    """The jobs that it comes after; None if it may start at once."""
+
+    @property
+    def lifetime_s(self) -> float:
+        """Return the longest time from its submit to its end: a job that waits for others gets its own time later."""
+        return self.timeout_s if self.parents is None else LONGEST_TIMEOUT_S
 
 
 class Place(NamedTuple):
@@ -321,11 +329,29 @@ class Job:
     """The HTTP request that submitted it; the log names both."""
     webhook: bytes = b""
     """Its webhook, as `JobWebhook` stores it; empty without one."""
+    parents: Parents | None = None
+    """The jobs that it comes after."""
+    awaited: tuple[str, ...] = ()
+    """Those of them whose end it has not seen."""
+    released_ms: int = 0
+    """The time at which it stopped waiting for them."""
+    has_children: bool = False
+    """Whether jobs that come after it have registered."""
+
+    @property
+    def ready_ms(self) -> int:
+        """Return the time from which its time-out counts and it waits for a worker."""
+        return self.released_ms or self.created_ms
+
+    @property
+    def timeout_s(self) -> float:
+        """Return the time that it has from `ready_ms` to its end."""
+        return (self.deadline_ms - self.ready_ms) / 1000
 
     @property
     def dead_letter(self) -> bool:
         """Return whether it failed for good, not through its own request, and is stored for a person to examine."""
-        failed = self.status is State.FAILED and not is_request_fault(self.error_code)
+        failed = self.status is State.FAILED and needs_a_person(self.error_code)
         return failed and not (self.hidden or self.dismissed or self.brief)
 
     @property
@@ -351,7 +377,7 @@ class Job:
     @property
     def place(self) -> Place:
         """Return its place in the queue."""
-        return Place(self.id, self.lane, self.status is not State.QUEUED, self.tenant)
+        return Place(self.id, self.lane, self.status not in (State.WAITING, State.QUEUED), self.tenant)
 
 
 def code_in(outcome: Mapping[str, Any]) -> str:

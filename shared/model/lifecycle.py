@@ -13,6 +13,7 @@ from shared.model.errors import TailraceError
 class State(StrEnum):
     """The value of `status` in a job's record."""
 
+    WAITING = "waiting"
     QUEUED = "queued"
     RUNNING = "running"
     CANCELLING = "cancelling"
@@ -25,6 +26,7 @@ class State(StrEnum):
 class Action(StrEnum):
     """The actions that change a job's state."""
 
+    RELEASE = "release"
     BEGIN = "begin"
     CANCEL = "cancel"
     COMPLETE = "complete"
@@ -39,9 +41,14 @@ class IllegalTransition(TailraceError):
 
 TERMINAL: frozenset[State] = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED, State.EXPIRED})
 
+# A job that comes after others is `waiting` until these have ended, and no worker can begin it.
 # A worker that is lost or drains leaves its job `running`: the next `begin` takes it over under a new epoch.
 # Once `cancelling`, only `cancelled` may end the job: a client that has read "stopping" never reads "completed".
 TRANSITIONS: dict[tuple[State, Action], State] = {
+    (State.WAITING, Action.RELEASE): State.QUEUED,
+    (State.WAITING, Action.CANCEL): State.CANCELLED,
+    (State.WAITING, Action.FAIL): State.FAILED,
+    (State.WAITING, Action.EXPIRE): State.EXPIRED,
     (State.QUEUED, Action.BEGIN): State.RUNNING,
     (State.QUEUED, Action.CANCEL): State.CANCELLED,
     (State.QUEUED, Action.FAIL): State.FAILED,

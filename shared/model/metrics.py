@@ -192,8 +192,11 @@ class Metrics(_MetricRegistry):
         super().__init__(silent=silent)
         # The life of jobs; each step is counted once, by the process that made it.
         self.submitted = self._counter("tailrace_jobs_submitted_total", "jobs accepted", "lane")
+        self.released = self._counter(
+            "tailrace_jobs_released_total", "jobs that had waited for others, and wait for a worker now"
+        )
         self.wait = self._histogram(
-            "tailrace_job_wait_seconds", "from submit to the first start of a job", _WAITS, "lane"
+            "tailrace_job_wait_seconds", "from submit, or from its release, to the first start of a job", _WAITS, "lane"
         )
         self.executions = self._counter(
             "tailrace_executions_total", "executions begun; more than jobs are retries, hand-backs and lost workers"

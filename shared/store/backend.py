@@ -12,6 +12,7 @@ from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.model.metrics import Metrics
 from shared.store.catalog import ModelCatalog
+from shared.store.children import Children
 from shared.store.client import Client, open_client, warm
 from shared.store.dead_letters import DeadLetters
 from shared.store.executions import Executions
@@ -24,6 +25,7 @@ from shared.store.replay_log import ReplayLog
 from shared.store.results import Results
 from shared.store.server_check import check_arq_keys, check_server
 from shared.store.tenant_lists import TenantLists
+from shared.store.waiting_jobs import WaitingJobs
 
 Side = Literal["queue", "jobs"]
 """One of the two servers; both may have the same address."""
@@ -51,6 +53,7 @@ class Backend:
     tenant_lists: TenantLists
     replay_log: ReplayLog
     results: Results
+    waiting: WaitingJobs
     dead_letters: DeadLetters
     catalog: ModelCatalog
     fleet: Fleet
@@ -111,15 +114,13 @@ def _address(settings: Settings, side: Side) -> str:
 
 def _build(settings: Settings, metrics: Metrics, clients: Clients) -> Backend:
     keys = Keys(settings.key_prefix, settings.arq_prefixed)
+    store = JobRecords(clients.jobs, keys, retention_s=settings.retention_s, metrics=metrics)
+    queue = Queue(clients.queue, keys, metrics, has_jobs=settings.stream_redis_url is None)
+    children = Children(clients.jobs, keys, retention_s=settings.retention_s, metrics=metrics)
     return Backend(
         clients=clients,
         keys=keys,
-        store=JobRecords(
-            clients.jobs,
-            keys,
-            retention_s=settings.retention_s,
-            metrics=metrics,
-        ),
+        store=store,
         executions=Executions(
             clients.jobs,
             keys,
@@ -127,11 +128,12 @@ def _build(settings: Settings, metrics: Metrics, clients: Clients) -> Backend:
             failed_retention_s=settings.dead_letter_retention_s,
             metrics=metrics,
         ),
-        queue=Queue(clients.queue, keys, metrics, has_jobs=settings.stream_redis_url is None),
+        queue=queue,
         queue_admission=QueueAdmission(clients.queue, keys, metrics),
         tenant_lists=TenantLists(clients.queue, keys),
         replay_log=ReplayLog(clients.jobs, keys),
         results=Results(clients.jobs, keys),
+        waiting=WaitingJobs(clients.queue, keys, children, store, queue),
         dead_letters=DeadLetters(
             clients.jobs,
             keys,

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 
 from redis.asyncio import Redis
 
-from shared.model.errors import BadCursor, is_request_fault
+from shared.model.errors import BadCursor, needs_a_person
 from shared.model.jobs import code_in, is_job_id
 from shared.model.lifecycle import State
 from shared.model.metrics import Metrics
@@ -96,7 +96,7 @@ class DeadLetters:
         record = self._keys.job(job_id).record
         fields = ["status", "ended", "hidden", "dismissed", "keep", "outcome", "tenant", "lane", "attempts"]
         status, ended, hidden, dismissed, keep, outcome, *about = await self._client.hmget(record, fields)  # type: ignore[misc]
-        if status != _FAILED or hidden or dismissed or keep or is_request_fault(code := _code(outcome)):
+        if status != _FAILED or hidden or dismissed or keep or not needs_a_person(code := _code(outcome)):
             return None
         tenant, lane, attempts = ((each or b"").decode("utf-8", "replace") for each in about)
         args = (job_id, ended, self._kept_ms, self._most, tenant, self._keys.dead_letters_of, self._most_of_tenant)
@@ -134,7 +134,7 @@ class DeadLetters:
         """Make a dead letter an ordinary job that has failed; False if it never was one. Idempotent."""
         keys = self._keys.job(job_id)
         outcome: bytes | None = await self._client.hget(keys.record, "outcome")  # type: ignore[misc]
-        if is_request_fault(_code(outcome)):
+        if not needs_a_person(_code(outcome)):
             await self.drop([job_id])
             return False
         every = [keys.record, keys.log, keys.request, keys.result]

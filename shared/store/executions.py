@@ -11,7 +11,7 @@ from typing import Literal
 
 from redis.asyncio import Redis
 
-from shared.model.errors import TailraceError, WorkerLost, is_request_fault, problem_of
+from shared.model.errors import TailraceError, WorkerLost, needs_a_person, problem_of
 from shared.model.events import EventId, encode_data
 from shared.model.job_record import progress_json
 from shared.model.jobs import Progress, code_in
@@ -165,7 +165,7 @@ class Executions:
         return answer
 
     def _kept_ms(self, status: State, outcome: bytes) -> int:
-        is_dead_letter = status is State.FAILED and not is_request_fault(code_in(json.loads(outcome)))
+        is_dead_letter = status is State.FAILED and needs_a_person(code_in(json.loads(outcome)))
         return self._failed_retention_ms if is_dead_letter else self._retention_ms
 
     async def beat(self, executions: Sequence[Execution]) -> list[StopReason | None]:

@@ -19,6 +19,7 @@ _PARTS: Final = (
     "log",
     "endings",
     "completion",
+    "parents",
     "viewers",
     "reading",
     "dead_letters",

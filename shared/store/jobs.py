@@ -84,7 +84,7 @@ class JobRecords:
             TooManyBytes: the tenant stores as many bytes as new jobs may fill; nothing was written.
         """
         step = create_step(self._keys, spec, position, again=again, bounds=bounds, request_id=request_id)
-        answer, record = await self._functions.call("create", step.keys, *step.args)
+        answer, record = await self._functions.call(step.function, step.keys, *step.args)
         if answer == b"bytes":
             self._counts.refused_for_bytes()
             raise TooManyBytes.at(bounds.bytes or 0)

@@ -28,6 +28,8 @@ class JobKeys:
     """The gateways that have readers of it, by the time when they expire."""
     readers: str
     """How many readers each of them has."""
+    children: str
+    """The jobs that come after it and wait for its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Keys:
     def job(self, job_id: str) -> JobKeys:
         """The keys of `job_id`."""
         base = f"{self.jobs}{{{job_id}}}:"
-        names = ("record", "request", "log", "result", "live", "viewers", "readers")
+        names = ("record", "request", "log", "result", "live", "viewers", "readers", "children")
         return JobKeys(*(base + name for name in names))
 
     def channel(self, job_id: str) -> str:

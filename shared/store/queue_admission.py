@@ -112,7 +112,7 @@ class QueueAdmission:
             _ADMITTED_DUE_MS,
             _first_check_ms(spec),
             new_job_id(max(created_ms(spec.id) - listed_ms, 0), 0),
-            int(spec.timeout_s * 1000) + read_ms + LATE_END_MS,
+            int(spec.lifetime_s * 1000) + read_ms + LATE_END_MS,
             listed_ms,
             spec.tenant,
             self._keys.ledgers,

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from shared.model.bounds import SCAN_PAGE
 from shared.model.errors import BrokenJob
 from shared.model.jobs import Job, Listing, Place
+from shared.model.lifecycle import State
 from shared.store.job_records import readable
 from shared.store.jobs import JobRecords
 from shared.store.keys import Keys
@@ -20,9 +21,13 @@ from shared.store.reconcile_marker import ReconcileMarker
 
 
 class ScannedRecords(NamedTuple):
-    """Some jobs: the places of those that have not ended, and the listings of those that can be read."""
+    """Some jobs: the places of those that have not ended, and the listings of those that can be read.
+
+    Jobs that are `waiting` for others have no place in a lane.
+    """
 
     places: list[Place]
+    waiting: list[Job]
     listings: list[Listing]
 
 
@@ -47,7 +52,7 @@ class RecordScan:
             yield await self._read([name.decode().removeprefix(prefix).removesuffix(suffix) for name in names])
 
     async def _read(self, job_ids: list[str]) -> ScannedRecords:
-        page, now_ms = ScannedRecords([], []), await self._store.time_ms()
+        page, now_ms = ScannedRecords([], [], []), await self._store.time_ms()
         async with self._client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hgetall(self._keys.job(job_id).record)
@@ -55,8 +60,9 @@ class RecordScan:
             answers = await pipe.execute(raise_on_error=False)
         for job_id, record, left_ms in zip(job_ids, answers[::2], answers[1::2], strict=True):
             job = readable(job_id, record)
-            place = await self._place(job_id, job)
-            if place is not None:
+            if isinstance(job, Job) and job.status is State.WAITING:
+                page.waiting.append(job)
+            elif (place := await self._place(job_id, job)) is not None:
                 page.places.append(place)
             if isinstance(job, Job) and not job.hidden:
                 page.listings.append(self._listing(job, record, left_ms, now_ms))

@@ -7,11 +7,12 @@ import pytest
 
 from shared.model.errors import Drained
 from shared.model.lifecycle import TERMINAL, TRANSITIONS, Action, IllegalTransition, State, advance
+from shared.model.parents import ParentEnd
 from shared.store.client import Functions
 from shared.store.executions import Execution
 from shared.store.function_library import LIBRARY, Library, read_source
 from shared.store.wire.answers import FinishAnswer, Written
-from tests.support.core import Core
+from tests.support.core import Core, fresh_job_id
 
 ENDINGS = {
     Action.COMPLETE: State.COMPLETED,
@@ -31,6 +32,8 @@ async def job_in(core: Core, state: State) -> str:
     elif state in BY_THEN_ENDED:
         job_id = await job_in(core, BY_THEN_ENDED[state])
         assert await finish(core, job_id, state) == Written()
+    elif state is State.WAITING:
+        job_id = (await core.waiting_for(await core.queued())).id
     else:
         job_id = await core.queued()
         if state is not State.QUEUED:
@@ -52,6 +55,14 @@ async def finish(core: Core, job_id: str, status: State) -> FinishAnswer:
 
 async def act(core: Core, job_id: str, action: Action) -> bool:
     """Carry out an action; return whether it was accepted."""
+    if action is Action.RELEASE:
+        awaited = (await core.job(job_id)).awaited
+        children = [
+            child
+            for parent in awaited or [fresh_job_id()]
+            for child in await core.children.settle(parent, ParentEnd.COMPLETED, [job_id])
+        ]
+        return any(child.changed for child in children)
     if action is Action.BEGIN:
         epoch = (await core.job(job_id)).last.epoch
         begun = await core.executions.begin(job_id, "another", epoch=epoch, model="m", provider="p")
@@ -164,7 +175,7 @@ async def test_only_functions_that_take_in_more_work_are_refused_when_memory_is_
     flags = await library(core)
 
     refused = {name for name, of in flags.items() if not of & {b"allow-oom", b"no-writes"}}
-    takes_in = ("admit", "create", "append", "keep", "chat_begin")
+    takes_in = ("admit", "create", "create_waiting", "append", "keep", "chat_begin")
     assert refused == {LIBRARY.function(name).encode() for name in takes_in}
 
 

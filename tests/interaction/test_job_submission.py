@@ -59,6 +59,8 @@ async def test_a_job_is_accepted_with_everything_a_client_needs_to_continue(clie
         "error": None,
         "events": None,
         "sha256": None,
+        "after": None,
+        "released_at": None,
         "requeued_from": None,
         "requeued_as": None,
     }

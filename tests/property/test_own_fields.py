@@ -13,7 +13,7 @@ from shared.model.errors import InvalidRequest
 from tests.support.known_fields import KNOWN_FIELDS
 
 # A wrong letter makes other words of the short ones.
-LONG = tuple(name for name in OWN_FIELDS if name not in ("kind", "lane", "timeout_s", "webhook"))
+LONG = tuple(name for name in OWN_FIELDS if name not in ("kind", "lane", "timeout_s", "webhook", "after"))
 letters = st.sampled_from(string.ascii_lowercase)
 
 

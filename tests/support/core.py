@@ -21,7 +21,9 @@ from shared.model.events import START, Event, EventId, EventType, decode_frame, 
 from shared.model.jobs import Job, JobIds, JobSpec
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.lifecycle import State
+from shared.model.parents import OnParentFailure, Parents
 from shared.process.embedded_valkey import EmbeddedValkey
+from shared.store.children import Children
 from shared.store.client import Client, Functions, open_client
 from shared.store.dead_letters import DeadLetters
 from shared.store.executions import Execution, Executions
@@ -32,6 +34,7 @@ from shared.store.queue_admission import QueueAdmission
 from shared.store.replay_log import Entry, ReplayLog
 from shared.store.tenant_lists import TenantLists
 from shared.store.viewers import Viewers
+from shared.store.waiting_jobs import WaitingJobs
 from shared.store.wire.answers import AppendAnswer, CancelAnswer, FinishAnswer
 
 TIMEOUT_S = 5.0
@@ -87,6 +90,8 @@ class Core:
     log: ReplayLog
     queue: Queue
     queue_admission: QueueAdmission
+    children: Children
+    waiting: WaitingJobs
     tenant_lists: TenantLists
     viewers: Viewers
     dead_letters: DeadLetters
@@ -96,6 +101,13 @@ class Core:
         spec = make_spec(**changes)
         assert (await self.store.create(spec, 1)).new
         return spec.id
+
+    async def waiting_for(self, *parent_ids: str, **changes: Any) -> Job:
+        """Create a job that waits for these parents, named p0, p1 and so on; it is not in their lists."""
+        jobs = {f"p{number}": parent_id for number, parent_id in enumerate(parent_ids)}
+        policy = changes.pop("on_failure", OnParentFailure.FAIL)
+        spec = make_spec(parents=Parents(jobs, policy), **changes)
+        return (await self.store.create(spec, 1)).job
 
     async def begin(self, job_id: str, owner: str = WORKER, **how: Any) -> Execution:
         """Begin a job that may begin; `how` goes to `Executions.begin`."""
@@ -196,16 +208,20 @@ async def open_core(url: str, prefix: str, **options: Any) -> AsyncIterator[Core
     """The core's objects under a key prefix; `options` go to `open_client`."""
     client = open_client(url, **options)
     keys = Keys(prefix)
+    store, queue = JobRecords(client, keys, retention_s=RETENTION_S), Queue(client, keys, has_jobs=True)
+    children = Children(client, keys, retention_s=RETENTION_S)
     async with client:
         yield Core(
             client,
             keys,
             Functions(client, keys),
-            JobRecords(client, keys, retention_s=RETENTION_S),
+            store,
             Executions(client, keys, retention_s=RETENTION_S, failed_retention_s=DEAD_LETTER_RETENTION_S),
             ReplayLog(client, keys),
-            Queue(client, keys, has_jobs=True),
+            queue,
             QueueAdmission(client, keys),
+            children,
+            WaitingJobs(client, keys, children, store, queue),
             TenantLists(client, keys),
             Viewers(client, keys),
             DeadLetters(

@@ -33,7 +33,7 @@ PYTHON = (sys.executable, "-P", "-m")
 _DOOM = """
 import os, signal, sys
 import {module}
-from {program} import cli
+from {program} import {entry} as cli
 
 async def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -138,9 +138,13 @@ class Processes:
 
         `program` is the module with the worker's command line.
         """
-        module, _, method = step.partition(":")
-        doom = _DOOM.format(module=module, method=method, program=program)
-        return await self._start(Running("worker", (sys.executable, "-P", "-c", doom), self._env(changes)))
+        return await self._start(Running("worker", _doomed(step, program, "cli"), self._env(changes)))
+
+    async def doomed_gateway(self, step: str, **changes: Any) -> Running:
+        """Start a gateway that SIGKILL ends when it comes to this step."""
+        port = changes.setdefault("port", free_port())
+        argv = (*_doomed(step, "gateway.cli", "main"), "serve")
+        return await self._start(Running("gateway", argv, self._env(changes), url=f"http://127.0.0.1:{port}"))
 
     async def upstream(self, *options: str, module: str = "tests.support.upstream") -> str:
         """Start the scripted upstream (or another module's variant) as a process; return its base URL."""
@@ -168,6 +172,13 @@ class Processes:
 
     def _env(self, changes: Mapping[str, Any]) -> dict[str, str]:
         return as_env(self._settings.model_copy(update=dict(changes))) | self._source
+
+
+def _doomed(step: str, program: str, entry: str) -> tuple[str, ...]:
+    """Return the command of a program that ends at a step."""
+    module, _, method = step.partition(":")
+    doom = _DOOM.format(module=module, method=method, program=program, entry=entry)
+    return (sys.executable, "-P", "-c", doom)
 
 
 def as_env(settings: Settings) -> dict[str, str]:

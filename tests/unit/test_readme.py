@@ -26,7 +26,7 @@ from shared.model.metrics import FleetMetrics, Metrics
 from shared.store.keys import Keys
 from shared.store.wire.rights import acl_rules
 from tests.support.docs import DOCS, ROOT, anchors, links
-from worker.execution.steps import AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry
+from worker.execution.steps import AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry, SettleChildren
 from worker.model.breaker import Policy
 from worker.model.retry import CLASSIFICATIONS, FailureClass
 
@@ -81,7 +81,7 @@ def test_the_table_of_completion_steps_is_them() -> None:
 
     assert rows == [
         (f"`{step.name}`", "yes" if step.repeatable else "no")
-        for step in (AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry)
+        for step in (AddDeadLetter, AddWebhookDelivery, SettleChildren, LogEnd, RemoveQueueEntry)
     ]
 
 

@@ -22,6 +22,7 @@ from shared.process.clock import Clock
 from shared.store.client import REDIS_DOWN, REDIS_FAULTS, Outage
 from shared.store.jobs import JobRecords
 from shared.store.queue import JOB_CHECK_S, Queue
+from shared.store.waiting_jobs import WaitingJobs
 from shared.store.wire.answers import CancelAnswer
 from worker.dispatch.reconciler import put_back
 from worker.execution.completion import CompletionSteps
@@ -55,6 +56,7 @@ class Reaper:
         self,
         store: JobRecords,
         queue: Queue,
+        waiting: WaitingJobs,
         completion_steps: CompletionSteps,
         clock: Clock,
         end: EndJob,
@@ -72,6 +74,7 @@ class Reaper:
         """
         self._store = store
         self._queue = queue
+        self._waiting = waiting
         self._completion_steps = completion_steps
         self._clock = clock
         self._end = end
@@ -157,7 +160,10 @@ class Reaper:
             grace_ms = _DEADLINE_GRACE_MS if job.status is State.RUNNING else 0
             over_in_s = (job.deadline_ms + grace_ms - now_ms) / 1000
             in_s = min(max(min(over_in_s, self._abandoned_in_s(job, now_ms)), _CHECK_LEAST_S), JOB_CHECK_S)
-            await self._put_back(job.place, in_s, times)
+            if job.status is State.WAITING:
+                await self._waiting.advance(job, in_s, held_until_ms=times.held_until_ms)
+            else:
+                await self._put_back(job.place, in_s, times)
 
     def _abandoned_in_s(self, job: Job, now_ms: int) -> float:
         """Return the seconds until the job is abandoned for lack of viewers, as far as is known now."""
@@ -171,7 +177,8 @@ class Reaper:
     async def _abandon(self, job: Job) -> bool:
         """Abandon a job without readers; return False if a reader has arrived meanwhile."""
         # The saved tokens of a running job are recorded by its worker, which knows the answer so far.
-        saved = await saved_tokens(self._store, job.id, 0, self._token_estimate) if job.status is State.QUEUED else 0
+        begun = job.status not in (State.WAITING, State.QUEUED)
+        saved = 0 if begun else await saved_tokens(self._store, job.id, 0, self._token_estimate)
         answer = await self._store.abandon(job.id, saved)
         if answer is CancelAnswer.WATCHED:
             return False

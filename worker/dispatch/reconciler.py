@@ -20,6 +20,7 @@ from shared.store.queue import JOB_CHECK_S, Queue
 from shared.store.record_scan import RecordScan
 from shared.store.repeated_check import repeat
 from shared.store.tenant_lists import TenantLists
+from shared.store.waiting_jobs import WaitingJobs
 from worker.execution.completion import CompletionSteps
 
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ class Reconciler:
         self,
         store: JobRecords,
         queue: Queue,
+        waiting_jobs: WaitingJobs,
         tenant_lists: TenantLists,
         record_scan: RecordScan,
         completion_steps: CompletionSteps,
@@ -50,6 +52,7 @@ class Reconciler:
         self._bounds = bounds
         self._store = store
         self._queue = queue
+        self._waiting_jobs = waiting_jobs
         self._tenant_lists = tenant_lists
         self._completion_steps = completion_steps
         self._lease_s = lease_s
@@ -83,6 +86,8 @@ class Reconciler:
         async for page in self._record_scan.pages():
             restored += await self._put_back(place for place in page.places if place.began)
             waiting += [place for place in page.places if not place.began]
+            for job in page.waiting:
+                await self._waiting_jobs.advance(job)
             await self._tenant_lists.relist(page.listings)
         # Those that ran count first against the bounds of their tenants.
         return restored + await self._put_back(waiting)

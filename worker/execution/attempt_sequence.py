@@ -145,13 +145,13 @@ class AttemptSequence:
         if not job.started_ms and upcoming.former is None:
             # Both times are the server's: the start of the execution follows from the time left until the deadline.
             self._started_ms = job.deadline_ms - begun.left_ms
-            metrics.wait.of(job.lane).observe((self._started_ms - job.created_ms) / 1000)
+            metrics.wait.of(job.lane).observe((self._started_ms - job.ready_ms) / 1000)
         metrics.taken_back.of().add(discarded)
 
     async def _refused(self, refusal: BeginRefusal) -> Disposition:
         if refusal.job_has_ended:
             return Disposition.ENDED
-        if refusal is BeginRefusal.STALE:
+        if refusal in (BeginRefusal.STALE, BeginRefusal.WAITING):
             return Disposition.ELSEWHERE
         ender, job_id, owner = self._services.ender, self._claim.job_id, self._claim.owner
         if refusal is BeginRefusal.CANCELLING:
@@ -215,7 +215,8 @@ class AttemptSequence:
             return disposition(await self._services.ender.end_cancelled(execution.execution))
         if completed and isinstance(answer, Written):
             times = JobTimes.by_deadline(plan.job, self._started_ms, execution.left_s, ending.first_token_left_s)
-            return EndedJob.completed(plan.job, execution.execution.attempt, ending.data.get("usage"), provider, times)
+            attempt, usage = execution.execution.attempt, ending.data.get("usage")
+            return EndedJob.completed(plan.job, attempt, usage, provider, times, has_children=answer.has_children)
         return disposition(has_ended(answer))
 
     async def _after_stop(self, execution: RunningExecution) -> Outcome:

@@ -5,6 +5,7 @@ and its lease (worker/dispatch).
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -18,6 +19,7 @@ from shared.model.errors import (
     WorkerLost,
 )
 from shared.model.jobs import Job
+from shared.model.lifecycle import State
 from shared.store.queue import Claim
 from shared.store.retrying import retry_until_redis_answers
 from shared.store.wire.answers import RenewAnswer, StoredJob
@@ -58,9 +60,14 @@ class JobRun:
         if self.switch.draining:
             return 0.0
         try:
-            plan, access = await self._load()
-            if plan.job.ended:
+            job, request = await self._read()
+            if job.request_id:
+                structlog.contextvars.bind_contextvars(request=job.request_id)
+            if job.ended:
                 return Disposition.ENDED
+            if job.status is State.WAITING:
+                return await self._wait(job)
+            plan, access = self._plan(job, request)
             # The epoch of the record counts only if it was read while this process held the job.
             if not await self._holds():
                 return Disposition.ELSEWHERE
@@ -79,10 +86,13 @@ class JobRun:
         except TailraceError as error:
             return disposition(await self._services.ender.end(job_id, owner, error))
 
-    async def _load(self) -> tuple[Plan, TargetAccess]:
-        job, request = await self._read()
-        if job.request_id:
-            structlog.contextvars.bind_contextvars(request=job.request_id)
+    async def _wait(self, job: Job) -> Outcome:
+        """Take a job out of its lane that waits for its parents: the process that submitted it has died, or is slow."""
+        owner = self.claim.owner
+        await retry_until_redis_answers(lambda: self._services.waiting.advance(job, owner=owner))
+        return Disposition.ELSEWHERE
+
+    def _plan(self, job: Job, request: Mapping[str, Any]) -> tuple[Plan, TargetAccess]:
         kind = self._services.kinds.get(job.kind)
         if kind is None:
             raise BrokenJob(f"This version does not support jobs of kind {job.kind!r}.")

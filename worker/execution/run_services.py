@@ -12,6 +12,7 @@ from shared.store.jobs import JobRecords
 from shared.store.queue import Queue
 from shared.store.replay_log import ReplayLog
 from shared.store.retrying import retry_until_redis_answers
+from shared.store.waiting_jobs import WaitingJobs
 from worker.execution.access import TargetAccess
 from worker.execution.ending import read_partial_answer
 from worker.execution.executions import ExecutableKinds, ExecutionServices
@@ -36,6 +37,7 @@ class RunServices:
     executions: Executions
     replay_log: ReplayLog
     queue: Queue
+    waiting: WaitingJobs
     providers: TargetAccess
     ender: JobEnder
     kinds: ExecutableKinds

@@ -10,6 +10,7 @@ import structlog
 from shared.model.ended_job import EndedJob
 from shared.model.lifecycle import State
 from shared.model.metrics import Metrics
+from shared.model.parents import ParentEnd, parent_end_of
 from shared.model.webhooks.delivery import Delivery, delivery_of
 from shared.store.dead_letters import DeadLetters
 from shared.store.queue import Queue
@@ -67,6 +68,29 @@ class AddWebhookDelivery:
         delivery = delivery_of(job)
         if delivery is not None:
             await self._deliveries.add(delivery, job.times.ended_ms)
+
+
+class WaitingChildren(Protocol):
+    """The part of `WaitingJobs` that the step needs."""
+
+    async def settle_children(self, parent_id: str, end: ParentEnd) -> None:
+        """Settle the end of a job with all of its children."""
+
+
+class SettleChildren:
+    """Releases or ends the jobs that come after the job."""
+
+    name: Final = "children"
+    repeatable: Final = True
+
+    def __init__(self, waiting: WaitingChildren) -> None:
+        self._waiting = waiting
+
+    async def run(self, job: EndedJob) -> None:
+        """Settle the job's end with its children."""
+        end = parent_end_of(job.status)
+        if job.has_children and end is not None:
+            await self._waiting.settle_children(job.id, end)
 
 
 class LogEnd:

@@ -28,7 +28,7 @@ class TaskStatus(StrEnum):
 def status_of(job: Job, *, partial: bool) -> TaskStatus:
     """Return the status of a job; `partial` says that there is a part of its result."""
     match job.status:
-        case State.QUEUED:
+        case State.WAITING | State.QUEUED:
             return TaskStatus.PENDING
         case State.COMPLETED:
             return TaskStatus.SUCCESS

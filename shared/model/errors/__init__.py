@@ -48,6 +48,8 @@ This package imports neither of them. An error is a code, a sentence, a status, 
     │   │   └── LogBehind
     │   ├── PoisonJob
     │   ├── BrokenJob
+    │   ├── ParentFailed          a job that it comes after did not complete
+    │   ├── ParentGone            the answer of such a job is not stored any more
     │   ├── DeadlinePassed
     │   ├── Cancelled
     │   │   └── Abandoned
@@ -76,6 +78,8 @@ from shared.model.errors.attempt import (
     Interrupted,
     LogBehind,
     OutputTooLarge,
+    ParentFailed,
+    ParentGone,
     PermanentFailure,
     PoisonJob,
     ProviderGarbage,
@@ -96,7 +100,7 @@ from shared.model.errors.client import (
     GatewayRefused,
     GatewayUnreachable,
 )
-from shared.model.errors.problem import is_provider_fault, is_request_fault, problem_of, status_of
+from shared.model.errors.problem import is_provider_fault, is_request_fault, needs_a_person, problem_of, status_of
 from shared.model.errors.request import (
     BadCursor,
     BodyTooLarge,
@@ -159,6 +163,8 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "OutputTooLarge",
+    "ParentFailed",
+    "ParentGone",
     "PermanentFailure",
     "PoisonJob",
     "ProviderGarbage",
@@ -184,6 +190,7 @@ __all__ = [
     "WorkerLost",
     "is_provider_fault",
     "is_request_fault",
+    "needs_a_person",
     "problem_of",
     "status_of",
 ]

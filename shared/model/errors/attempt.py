@@ -201,8 +201,22 @@ class BrokenJob(AttemptFailed):
     code = "broken_job"
 
 
+class ParentFailed(AttemptFailed):
+    """A job that this one comes after did not complete."""
+
+    code = "parent_failed"
+    status = 424
+
+
+class ParentGone(AttemptFailed):
+    """A job that this one comes after is not stored any more, or its answer is not."""
+
+    code = "parent_gone"
+    status = 410
+
+
 class DeadlinePassed(AttemptFailed):
-    """`timeout_s` went by since submit."""
+    """`timeout_s` passed since the job was submitted, or since the jobs that it comes after had ended."""
 
     code = "deadline_passed"
     status = 504

@@ -5,6 +5,8 @@ Not here: the forms that dialects give it (gateway/dialects).
 
 from shared.model.errors.attempt import (
     REFUSALS,
+    ParentFailed,
+    ParentGone,
     ProviderGarbage,
     ProviderRefused,
     ProviderTimeout,
@@ -47,6 +49,14 @@ def is_provider_fault(error: TailraceError) -> bool:
 def is_request_fault(code: str) -> bool:
     """Return whether this code blames the tenant's request or stored bytes, so that nothing is broken."""
     return code in _REQUEST_FAULTS
+
+
+def needs_a_person(code: str) -> bool:
+    """Return whether a job that failed with this code becomes a dead letter.
+
+    A job that failed because of its parents is repeated with them: the parent is the dead letter.
+    """
+    return not is_request_fault(code) and code not in (ParentFailed.code, ParentGone.code)
 
 
 _REQUEST_FAULTS = frozenset({"invalid_request", "context_length_exceeded", "content_policy_violation", TenantFull.code})

@@ -20,8 +20,8 @@ local HIDDEN_MS = 60000  -- how long a job is kept after its end whose owner del
 -- shared/model/lifecycle.py, TRANSITIONS: a contract test compares the two, pair by pair.
 local ENDS_FROM = {
   completed = { running = true },
-  failed = { queued = true, running = true },
-  expired = { queued = true, running = true },
+  failed = { waiting = true, queued = true, running = true },
+  expired = { waiting = true, queued = true, running = true },
   cancelled = { cancelling = true },
 }
 

@@ -12,11 +12,14 @@ local function retain(keys, retention)
 end
 
 -- KEYS record, log, channel, request, result; ARGV epoch, owner, seq, frame, status, outcome, retention ms [, result]
--- -> 'ok' | 'have' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'refused' | 'missing'
+-- -> 'ok' | 'have' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'refused' | 'missing'; 'ok children' and
+-- 'have children' if jobs that come after it have registered
 local function finish_one(keys, args)
-  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq')
-  local refusal = fence(record, args[1], args[2])
-  if refusal == 'ended' and record[2] == args[1] and record[3] == args[2] and record[4] == args[3] then return 'have' end
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'seq', 'children')
+  local refusal, children = fence(record, args[1], args[2]), record[5] and ' children' or ''
+  if refusal == 'ended' and record[2] == args[1] and record[3] == args[2] and record[4] == args[3] then
+    return 'have' .. children
+  end
   if refusal then return refusal end
   if record[1] == 'cancelling' and args[5] ~= 'cancelled' then return 'cancelled' end
   if not (ENDS_FROM[args[5]] and ENDS_FROM[args[5]][record[1]]) then return 'refused' end
@@ -28,7 +31,22 @@ local function finish_one(keys, args)
   local spared = shorten_request(keys[1], keys[4], UNANSWERED[args[5]])
   local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[7])
   settle_bytes(keys[1], #args[4] + #args[6] - spared, args[8] and #args[8], kept)
-  return 'ok'
+  return 'ok' .. children
+end
+
+-- A job that no worker has begun ends: `data` is its terminal event's, without the count.
+local function end_unbegun(keys, status, data, retention)
+  local epoch, last, base = unpack(redis.call('HMGET', keys[1], 'epoch', 'seq', 'base'))
+  local seq = tonumber(last) + 1
+  local outcome = string.gsub(data, '}$', ',"events":' .. tonumber(base) + seq .. '}')
+  local bytes = frame(status, outcome, epoch, seq)
+  redis.call('XADD', keys[2], epoch .. '-' .. seq, 'f', bytes)
+  redis.call('HSET', keys[1], 'status', status, 'owner', '', 'seq', seq, 'outcome', outcome,
+    'ended', digits(now_ms()), 'uncompleted', '1')
+  publish(keys[3], bytes)
+  local spared = shorten_request(keys[1], keys[4], true)
+  local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, retention)
+  settle_bytes(keys[1], #bytes + #outcome - spared, nil, kept)
 end
 
 local function finish(keys, args)
@@ -57,21 +75,11 @@ end
 local function cancel(keys, args)
   need_event(keys[1], keys[2], keys[3])
   need('PEXPIRE', keys[1], 1)
-  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'seq', 'base')
-  local status = record[1]
+  local status = redis.call('HGET', keys[1], 'status')
   if not status then return 'missing' end
   if is_terminal(status) then return 'ended' end
-  if status == 'queued' then -- a worker that took it over to end it finds it ended
-    local seq = tonumber(record[3]) + 1
-    local data = string.gsub(args[4], '}$', ',"events":' .. tonumber(record[4]) + seq .. '}')
-    local bytes = frame('cancelled', data, record[2], seq)
-    redis.call('XADD', keys[2], record[2] .. '-' .. seq, 'f', bytes)
-    redis.call('HSET', keys[1], 'status', 'cancelled', 'owner', '', 'seq', seq, 'outcome', data,
-      'ended', digits(now_ms()), 'uncompleted', '1')
-    publish(keys[3], bytes)
-    local spared = shorten_request(keys[1], keys[4], true)
-    local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[5])
-    settle_bytes(keys[1], #bytes + #data - spared, nil, kept)
+  if status == 'queued' or status == 'waiting' then -- a worker that took it over to end it finds it ended
+    end_unbegun(keys, 'cancelled', args[4], args[5])
     return 'cancelled'
   end
   if status ~= 'cancelling' then

@@ -71,7 +71,7 @@ end
 -- ARGV owner, 'run' | 'end', epoch (to end: or ''), model JSON, provider JSON, former owner or '', cause JSON, continues from, seq read or '',
 --   progress JSON
 -- -> {'ok', epoch, seq, base, attempt, ms to the deadline}
---  | {'missing' | 'ended' | 'cancelling' | 'expired' | 'stale' | 'moved'}
+--  | {'missing' | 'ended' | 'waiting' | 'cancelling' | 'expired' | 'stale' | 'moved'}
 -- To run, the caller names the epoch that the record had while its claim was good: if another one began since, it is
 -- that one's, and the caller was frozen in between. It `continues from` an event id, which `started` has as
 -- `resumed_from`; or from '' where no delta needs to be forgotten; or it rolls back to '0-1'. The caller has
@@ -91,7 +91,7 @@ local function begin(keys, args)
   local running = args[2] == 'run'
   if not running and args[3] ~= '' and old ~= tonumber(args[3]) then return { 'stale' } end
   if running then
-    if status == 'cancelling' then return { 'cancelling' } end
+    if status == 'cancelling' or status == 'waiting' then return { status } end
     -- An owner begins once: this is the same call, sent again after a lost acknowledgement.
     if status == 'running' and record[8] == args[1] then
       return { 'ok', old, tonumber(record[3]), tonumber(record[4]), attempts, digits(math.max(left, 0)) }

@@ -14,11 +14,13 @@ from typing import Any, Final
 class Written:
     """The entry is in the log; `repeated` if the identical call was sent before.
 
-    `tenant_full`: the job's tenant now keeps more bytes than it may, so the job has to end.
+    `tenant_full`: the job's tenant now keeps more bytes than it may, so the job has to end. `has_children`: the job has
+    ended, and jobs that come after it have registered.
     """
 
     tenant_full: bool = False
     repeated: bool = False
+    has_children: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class BeginRefusal(StrEnum):
 
     MISSING = "missing"
     ENDED = "ended"
+    WAITING = "waiting"
+    """The jobs that it comes after have not ended."""
     CANCELLING = "cancelling"
     EXPIRED = "expired"
     STALE = "stale"
@@ -190,9 +194,9 @@ def parse_finish_answer(raw: bytes) -> FinishAnswer:
     word, _, detail = raw.decode().partition(" ")
     match word:
         case "ok":
-            return Written(tenant_full=detail == "full")
+            return Written(tenant_full=detail == "full", has_children=detail == "children")
         case "have":
-            return Written(repeated=True)
+            return Written(repeated=True, has_children=detail == "children")
         case "behind":
             return Behind(int(detail))
         case _:

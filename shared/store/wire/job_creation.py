@@ -1,4 +1,6 @@
-"""The arguments of the step that creates a job, in the order of shared/store/functions/endings.lua.
+"""The arguments of the step that creates a job, in the order of shared/store/functions/jobs.lua.
+
+A job that waits for others has further ones, in the order of shared/store/functions/parents.lua.
 
 Pure. Not here: the call (shared/store/jobs.py).
 """
@@ -8,15 +10,17 @@ from typing import NamedTuple
 from shared.model.events import encode_data
 from shared.model.job_record import RECORD_VERSION
 from shared.model.jobs import VIEWER_LEASE_S, JobSpec
+from shared.model.parents import Parents
 from shared.model.tenant_bounds import TenantBounds
 from shared.store.keys import Keys
 
 
 class Step(NamedTuple):
-    """The keys and arguments of one call."""
+    """The keys and arguments of one call of a function."""
 
     keys: list[str]
     args: list[str | bytes | int]
+    function: str = "create"
 
 
 def create_step(
@@ -29,7 +33,13 @@ def create_step(
     if spec.viewer is not None:
         step.keys.extend((keys.viewers, keys.readers))
         step.args.extend((spec.viewer, int(VIEWER_LEASE_S * 1000)))
-    return step
+    return step if spec.parents is None else _waiting(step, spec.parents, spec.timeout_s)
+
+
+def _waiting(step: Step, parents: Parents, timeout_s: float) -> Step:
+    """Build the call that creates a job which waits for its parents."""
+    own = (parents.encode(), parents.on_failure.value, " ".join(parents.ids), int(timeout_s * 1000))
+    return Step(step.keys, [*own, *step.args], "create_waiting")
 
 
 def _arguments(
@@ -44,7 +54,7 @@ def _arguments(
         spec.lane,
         spec.model,
         spec.request,
-        int(spec.timeout_s * 1000),
+        int(spec.lifetime_s * 1000),
         0 if abandonment.first_viewer_timeout_s is None else max(int(abandonment.first_viewer_timeout_s * 1000), 1),
         encode_data(dict(spec.metadata)),
         position,

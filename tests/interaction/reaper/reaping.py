@@ -35,7 +35,7 @@ class Reaping:
         self.time = Time()
         lanes = (DEFAULT_LANE,)
         completion_steps = completion_steps_of(core)
-        parts = (core.store, core.queue, completion_steps, self.time, self._end, self.served.append)
+        parts = (core.store, core.queue, core.waiting, completion_steps, self.time, self._end, self.served.append)
         reaper = Reaper(*parts, lanes=lanes, lease_s=lease_s, wait_s=wait_s)
         self.run, self.sweep = reaper.run, reaper.sweep
 

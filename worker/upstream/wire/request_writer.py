@@ -13,7 +13,8 @@ from worker.upstream.wire.message_state import call_fields, has_thoughts, withou
 from worker.upstream.wire.transport_fields import TransportField
 
 TAILRACE_FIELDS: Final = frozenset(
-    {KEPT, "kind", "lane", "timeout_s", "on_disconnect", "abandon_after_s", "on_stream_failure", "webhook"}
+    {KEPT, "kind", "lane", "timeout_s", "on_disconnect", "abandon_after_s", "on_stream_failure", "webhook", "after"}
+    | {"on_parent_failure"}
 )
 """Fields that are Tailrace's own, and no upstream's."""
 

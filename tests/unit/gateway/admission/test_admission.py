@@ -1,5 +1,7 @@
 """Test the ids of admission. Its calls of Redis are tested in tests/interaction."""
 
+from typing import cast
+
 from gateway.admission.admission import Admission
 from gateway.specs.limits import Limits
 from shared.model.jobs import created_ms, is_job_id
@@ -8,6 +10,7 @@ from shared.store.jobs import JobRecords
 from shared.store.keys import Keys
 from shared.store.queue import Queue
 from shared.store.queue_admission import QueueAdmission
+from shared.store.waiting_jobs import WaitingJobs
 
 NOW_MS = 1_700_000_000_000
 LIMITS = Limits(
@@ -39,6 +42,7 @@ def test_each_job_has_its_own_id_that_contains_its_time() -> None:
         JobRecords(client, keys, retention_s=60),
         Queue(client, keys),
         QueueAdmission(client, keys),
+        cast(WaitingJobs, None),
         FixedClock(),
         LIMITS,
         "gateway-1",

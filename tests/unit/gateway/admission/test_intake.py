@@ -10,6 +10,7 @@ from shared.model.tenant_bounds import UNBOUNDED
 from shared.store.jobs import Created, JobRecords
 from shared.store.queue import Queue
 from shared.store.queue_admission import Admitted, QueueAdmission
+from shared.store.waiting_jobs import WaitingJobs
 from tests.support.core import captured_logs, make_spec
 
 JOB = cast(Job, object())
@@ -44,6 +45,7 @@ async def test_the_job_is_logged_only_by_the_call_that_wrote_its_record(new: boo
         cast(JobRecords, records),
         cast(Queue, None),
         cast(QueueAdmission, Lane()),
+        cast(WaitingJobs, None),
         max_depth=1,
         retention_s=1,
         listed_s=1,

@@ -282,7 +282,7 @@ def test_messages_of_every_kind_are_taken(messages: list[Any]) -> None:
         ({"abandon_after_s": 604801}, "abandon_after_s", "more than 0 and at most 604800"),
         ({"abandon_after_s": "5"}, "abandon_after_s", "more than 0 and at most 604800"),
         ({"abandon_after_s": True}, "abandon_after_s", "more than 0 and at most 604800"),
-        ({"after": []}, "after", "not available in this version"),
+        ({"after": []}, "after", "must be an object of 1 to 256 names"),
         ({"conversation": None}, "conversation", "not available in this version"),
         ({"on_stream_failure": "end"}, "on_stream_failure", "one of: continue, rollback, fail"),
     ],

@@ -44,7 +44,7 @@ def test_a_completed_job_has_the_same_fields_whether_it_was_read_or_not() -> Non
 
     times = JobTimes.by_deadline(running, 0, left_s=6.75, first_token_left_s=None)
 
-    completed = EndedJob.completed(running, 2, USAGE, "second", times)
+    completed = EndedJob.completed(running, 2, USAGE, "second", times, has_children=False)
 
     assert completed == EndedJob.from_record(JOB, {**RECORD, b"status": b"completed", b"outcome": outcome})
 

@@ -49,6 +49,7 @@ def shown(job: Job, at: EventId | None = None, *, streams_text: bool = True) -> 
     ("job", "percent", "message"),
     [
         (QUEUED, 0, None),
+        (replace(QUEUED, status=State.WAITING), 0, None),
         (chat(0, 200), 0, "0 tokens"),
         (chat(1, 200), 0, "1 token"),
         (chat(50, 200), 25, "50 tokens"),

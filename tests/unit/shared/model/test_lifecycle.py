@@ -25,7 +25,7 @@ def test_nothing_leads_out_of_a_terminal_state() -> None:
 
 
 def test_every_state_can_be_reached_and_every_action_leads_somewhere() -> None:
-    assert {State.QUEUED, *TRANSITIONS.values()} == set(State)
+    assert {State.WAITING, State.QUEUED, *TRANSITIONS.values()} == set(State)
     assert {action for _, action in TRANSITIONS} == set(Action)
 
 

@@ -8,13 +8,14 @@ import pytest
 from shared.model.ended_job import EndedJob, JobTimes
 from shared.model.lifecycle import TERMINAL, State
 from shared.model.metrics import Metrics
+from shared.model.parents import ParentEnd
 from shared.model.webhooks.delivery import Delivery, delivery_of
 from shared.model.webhooks.event import JOB_EVENTS
 from shared.model.webhooks.job_webhook import JobWebhook
 from shared.store.dead_letters import DeadLetters, NewDeadLetter
 from shared.store.queue import Queue
 from tests.support.core import captured_logs
-from worker.execution.steps import AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry
+from worker.execution.steps import AddDeadLetter, AddWebhookDelivery, LogEnd, RemoveQueueEntry, SettleChildren
 
 LETTER = NewDeadLetter("job", "alice", "low", "server_error", 2)
 
@@ -119,6 +120,33 @@ async def test_the_queue_entry_is_removed_from_the_lane_of_the_job() -> None:
     await RemoveQueueEntry(cast(Queue, Entries())).run(job(State.COMPLETED))
 
     assert removed == [("job", "low")]
+
+
+class Settled:
+    """Record the jobs whose children are settled."""
+
+    def __init__(self) -> None:
+        self.parents: list[tuple[str, ParentEnd]] = []
+
+    async def settle_children(self, parent_id: str, end: ParentEnd) -> None:
+        self.parents.append((parent_id, end))
+
+
+@pytest.mark.parametrize("status", sorted(TERMINAL))
+async def test_the_children_of_a_job_get_its_end(status: State) -> None:
+    settled, end = Settled(), ParentEnd.COMPLETED if status is State.COMPLETED else ParentEnd.FAILED
+
+    await SettleChildren(settled).run(replace(job(status), has_children=True))
+
+    assert settled.parents == [("job", end)]
+
+
+async def test_a_job_without_children_costs_no_call() -> None:
+    settled = Settled()
+
+    await SettleChildren(settled).run(job(State.COMPLETED))
+
+    assert settled.parents == []
 
 
 class DeliveryList:

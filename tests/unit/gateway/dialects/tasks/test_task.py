@@ -56,6 +56,7 @@ def shown(job: Job) -> dict[str, Any]:
     ("job", "status"),
     [
         (CHAT_JOB, TaskStatus.PENDING),
+        (replace(CHAT_JOB, status=State.WAITING), TaskStatus.PENDING),
         (replace(CHAT_JOB, status=State.RUNNING, last=BEGUN), TaskStatus.STARTED),
         (replace(CHAT_JOB, status=State.RUNNING, last=TEXT), TaskStatus.RUNNING),
         (replace(CHAT_JOB, status=State.CANCELLING, last=TEXT), TaskStatus.RUNNING),

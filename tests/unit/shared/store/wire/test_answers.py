@@ -28,7 +28,9 @@ from shared.store.wire.answers import (
     [
         (b"ok", Written()),
         (b"ok full", Written(tenant_full=True)),
+        (b"ok children", Written(has_children=True)),
         (b"have", Written(repeated=True)),
+        (b"have children", Written(repeated=True, has_children=True)),
         (b"have 7", Written(repeated=True)),
         (b"behind 12", Behind(12)),
         (b"fenced", StopReason.FENCED),

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from shared.model.jobs import VIEWER_LEASE_S
+from shared.model.jobs import LONGEST_TIMEOUT_S, VIEWER_LEASE_S
+from shared.model.parents import OnParentFailure, Parents
 from shared.model.tenant_bounds import UNBOUNDED
 from shared.store.keys import Keys
 from shared.store.wire.job_creation import Step, create_step
@@ -46,3 +47,13 @@ def test_a_job_that_may_have_been_lost_is_marked() -> None:
     spec = replace(make_spec(), id="job_1")
     assert create_step(KEYS, spec, 7, again=True, bounds=UNBOUNDED).args[18] == "1"
     assert step().args[18] == ""
+
+
+def test_a_job_with_parents_is_created_by_a_function_of_its_own_and_may_live_for_a_week() -> None:
+    parents = Parents({"a": "job_2", "b": "job_3"}, OnParentFailure.RUN)
+    waiting, plain = step(parents=parents, viewer="g.1"), step(viewer="g.1")
+
+    assert (waiting.function, plain.function) == ("create_waiting", "create")
+    assert waiting.args[:4] == [b'{"a":"job_2","b":"job_3"}', "run", "job_2 job_3", 30_000]
+    week = [*plain.args[:7], int(LONGEST_TIMEOUT_S * 1000), *plain.args[8:]]
+    assert (waiting.keys, waiting.args[4:]) == (plain.keys, week)
