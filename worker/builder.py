@@ -38,6 +38,7 @@ from worker.execution.access import TargetAccess
 from worker.execution.completion import CompletionStep, CompletionSteps
 from worker.execution.executions import ExecutableKinds, ExecutionServices
 from worker.execution.job_end import JobEnder
+from worker.execution.parent_answers import ParentAnswers
 from worker.execution.pump import Pump
 from worker.execution.run_services import RunLimits, RunServices
 from worker.execution.runs import Runs
@@ -149,6 +150,7 @@ class Builder:
             replay_log=backend.replay_log,
             queue=backend.queue,
             waiting=backend.waiting,
+            parents=ParentAnswers(backend.store, backend.replay_log, backend.results),
             providers=TargetAccess(upstreams.routes, ProviderSelector(upstreams.breakers, upstreams.concurrency)),
             ender=self.ender,
             kinds=kinds,

@@ -33,6 +33,7 @@ from shared.model.jobs import KEPT, Abandonment, Job, JobSpec, OnDisconnect, aba
 from shared.model.kinds import CHAT
 from shared.model.lanes import DEFAULT_LANE
 from shared.model.parents import Parents
+from shared.model.references import check_references
 from shared.model.routes import OnStreamFailure
 
 # No caller's Idempotency-Key begins with this: theirs are ASCII.
@@ -77,6 +78,9 @@ class SpecMaker:
         request = self.kinds[kind].read_input(
             body, {name: value for name, value in body.items() if name not in _NATIVE}
         )
+        parents = read_parents(body)
+        if parents is not None:
+            check_references(request, parents.jobs, has_values=not self.kinds.calls_provider(kind))
         return self._spec(
             request,
             job_id,
@@ -92,7 +96,7 @@ class SpecMaker:
             ),
             on_stream_failure=read_on_stream_failure(body.get("on_stream_failure"), "on_stream_failure"),
             webhook=read_webhook(body.get("webhook"), self.limits.webhook_targets),
-            parents=read_parents(body),
+            parents=parents,
         )
 
     def admit(self, call: JobRequest, caller: Caller, job_id: str) -> JobSpec:

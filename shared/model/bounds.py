@@ -55,6 +55,10 @@ the pool, which bounds them."""
 BODY_BYTES: Final = MIB
 """A request's body, by default: the longest contexts are some hundred thousand tokens of about four bytes."""
 
+FILLED_BYTES: Final = 4 * MIB
+"""Characters of the answers that are put into the request of a job that comes after others: four of the largest bodies,
+and more than any model reads."""
+
 CONTAINERS: Final = 65_536
 """Objects and lists in one body: several times as many as the longest conversation of `BODY_BYTES` has. The interpreter
 decodes, encodes and collects all of them in one step, during which no other code runs."""

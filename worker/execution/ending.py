@@ -29,7 +29,7 @@ from shared.store.replay_log import Entry, ReplayLog
 from shared.store.retrying import retry_until_redis_answers
 from shared.store.wire.answers import Behind, FinishAnswer
 from worker.execution.pump import Outbox
-from worker.model.digest import PartialAnswer, StreamDigest
+from worker.model.digest import AnswerText, PartialAnswer, StreamDigest
 from worker.model.token_estimate import SavedTokenEstimate
 
 DigestT = TypeVar("DigestT", bound=StreamDigest)
@@ -154,6 +154,11 @@ async def read_stream_digest(replay_log: ReplayLog, job_id: str) -> tuple[Stream
 async def read_partial_answer(replay_log: ReplayLog, job_id: str) -> tuple[PartialAnswer, EventId]:
     """Read the partial answer that the surviving deltas form, and the log's last id."""
     return await _digest_to(replay_log, job_id, None, PartialAnswer)
+
+
+async def read_answer_text(replay_log: ReplayLog, job_id: str, most: int) -> AnswerText:
+    """Read the text of a job's first choice, up to `most` characters, with the hash of all surviving deltas."""
+    return (await _digest_to(replay_log, job_id, None, lambda: AnswerText(most)))[0]
 
 
 async def _digest_to(

@@ -67,7 +67,7 @@ class JobRun:
                 return Disposition.ENDED
             if job.status is State.WAITING:
                 return await self._wait(job)
-            plan, access = self._plan(job, request)
+            plan, access = self._plan(job, await self._services.parents.fill(job, request))
             # The epoch of the record counts only if it was read while this process held the job.
             if not await self._holds():
                 return Disposition.ELSEWHERE

@@ -17,6 +17,7 @@ from worker.execution.access import TargetAccess
 from worker.execution.ending import read_partial_answer
 from worker.execution.executions import ExecutableKinds, ExecutionServices
 from worker.execution.job_end import JobEnder
+from worker.execution.parent_answers import ParentAnswers
 from worker.model.digest import PartialAnswer
 from worker.model.token_estimate import SavedTokenEstimate
 
@@ -38,6 +39,7 @@ class RunServices:
     replay_log: ReplayLog
     queue: Queue
     waiting: WaitingJobs
+    parents: ParentAnswers
     providers: TargetAccess
     ender: JobEnder
     kinds: ExecutableKinds

@@ -60,3 +60,33 @@ class PartialAnswer(StreamDigest):
     def text(self) -> str:
         """Return the answer so far; empty if it is not `spliceable`."""
         return "".join(self._texts)
+
+
+class AnswerText(StreamDigest):
+    """Count, hash and also collect the text of the first choice, up to `most` characters."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._texts: list[str] = []
+        self._left = most
+
+    def add(self, data: bytes) -> None:
+        """Count a delta that was logged."""
+        super().add(data)
+        delta = json.loads(data)
+        content = delta.get("content")
+        if delta.get("index") or not isinstance(content, str):
+            return
+        self._left -= len(content)
+        if not self.is_too_large:
+            self._texts.append(content)
+
+    @property
+    def is_too_large(self) -> bool:
+        """Return whether the text is longer than its bound."""
+        return self._left < 0
+
+    @property
+    def text(self) -> str:
+        """Return the text so far."""
+        return "".join(self._texts)

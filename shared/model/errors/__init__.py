@@ -50,6 +50,7 @@ This package imports neither of them. An error is a code, a sentence, a status, 
     │   ├── BrokenJob
     │   ├── ParentFailed          a job that it comes after did not complete
     │   ├── ParentGone            the answer of such a job is not stored any more
+    │   ├── ParentsTooLarge       the answers of such jobs do not fit into its request
     │   ├── DeadlinePassed
     │   ├── Cancelled
     │   │   └── Abandoned
@@ -80,6 +81,7 @@ from shared.model.errors.attempt import (
     OutputTooLarge,
     ParentFailed,
     ParentGone,
+    ParentsTooLarge,
     PermanentFailure,
     PoisonJob,
     ProviderGarbage,
@@ -165,6 +167,7 @@ __all__ = [
     "OutputTooLarge",
     "ParentFailed",
     "ParentGone",
+    "ParentsTooLarge",
     "PermanentFailure",
     "PoisonJob",
     "ProviderGarbage",

@@ -215,6 +215,18 @@ class ParentGone(AttemptFailed):
     status = 410
 
 
+class ParentsTooLarge(AttemptFailed):
+    """The answers that a job takes from its parents are too large for its request."""
+
+    code = "parents_too_large"
+    status = 413
+
+    @staticmethod
+    def at(most: int) -> "ParentsTooLarge":
+        """Make the error at a bound."""
+        return ParentsTooLarge(f"The answers that the job takes from others have more than {most} characters.")
+
+
 class DeadlinePassed(AttemptFailed):
     """`timeout_s` passed since the job was submitted, or since the jobs that it comes after had ended."""
 

@@ -7,6 +7,7 @@ from shared.model.errors.attempt import (
     REFUSALS,
     ParentFailed,
     ParentGone,
+    ParentsTooLarge,
     ProviderGarbage,
     ProviderRefused,
     ProviderTimeout,
@@ -56,9 +57,10 @@ def needs_a_person(code: str) -> bool:
 
     A job that failed because of its parents is repeated with them: the parent is the dead letter.
     """
-    return not is_request_fault(code) and code not in (ParentFailed.code, ParentGone.code)
+    return not is_request_fault(code) and code not in _PARENTS
 
 
+_PARENTS = frozenset({ParentFailed.code, ParentGone.code, ParentsTooLarge.code})
 _REQUEST_FAULTS = frozenset({"invalid_request", "context_length_exceeded", "content_policy_violation", TenantFull.code})
 _PROVIDER_FAULTS = (ProviderTimeout, ProviderUnreachable, ProviderRefused, ProviderTruncated, ProviderGarbage)
 

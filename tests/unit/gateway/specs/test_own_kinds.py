@@ -87,3 +87,12 @@ def test_a_job_has_no_other_field() -> None:
         ADMISSION.read_input({}, {"model": "m", "input": GOOD})
 
     assert refused.value.param == "model"
+
+
+def test_an_input_that_takes_a_value_from_another_job_is_checked_by_the_worker() -> None:
+    unknown = {"points": {"$result": "a"}}
+
+    assert ADMISSION.read_input({"after": {"a": "job_1"}}, {"input": unknown}) == {"input": unknown}
+    for body, given in (({}, unknown), ({"after": {"a": "job_1"}}, {"points": "{{a}}"})):
+        with pytest.raises(InvalidRequest, match=r"input\.points is refused"):
+            ADMISSION.read_input(body, {"input": given})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.model.digest import PartialAnswer, StreamDigest
+from worker.model.digest import AnswerText, PartialAnswer, StreamDigest
 
 
 def data(**fields: Any) -> bytes:
@@ -60,3 +60,23 @@ def test_an_answer_of_more_than_text_cannot_be_continued(other: bytes) -> None:
     collected = answer(data(content="a"), other, data(content="c"))
 
     assert (collected.deltas, collected.text, collected.spliceable) == (3, "", False)
+
+
+@pytest.mark.parametrize(
+    ("most", "text", "is_too_large"), [(8, "onetwo", False), (6, "onetwo", False), (5, "one", True)]
+)
+def test_the_text_of_an_answer_is_collected_up_to_a_bound(most: int, text: str, is_too_large: bool) -> None:
+    digest, whole = AnswerText(most), StreamDigest()
+    deltas = [
+        data(content="one"),
+        data(content="other", index=1),
+        data(reasoning_content="Hm."),
+        data(content=[{"type": "text"}]),
+        data(content="two", logprobs=None),
+    ]
+    for delta in deltas:
+        digest.add(delta)
+        whole.add(delta)
+
+    assert (digest.text, digest.is_too_large) == (text, is_too_large)
+    assert (digest.deltas, digest.sha256) == (whole.deltas, whole.sha256)
