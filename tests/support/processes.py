@@ -142,7 +142,7 @@ class Processes:
 
     async def doomed_gateway(self, step: str, **changes: Any) -> Running:
         """Start a gateway that SIGKILL ends when it comes to this step."""
-        port = changes.setdefault("port", free_port())
+        port = changes.setdefault("port", reserve_port())
         argv = (*_doomed(step, "gateway.cli", "main"), "serve")
         return await self._start(Running("gateway", argv, self._env(changes), url=f"http://127.0.0.1:{port}"))
 
