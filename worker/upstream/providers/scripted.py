@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
 import anyio
@@ -28,6 +29,8 @@ UNKNOWN = "unknown"
 _DEFAULT_TOKENS = 16
 _DIMENSIONS = 8
 _ECHOED_CHARS = 200
+_WORD = re.compile(r"\S+\s*|\s+")
+_BLOCK = 256
 # Some of them hold characters that a component on the way may break.
 _WORDS = (
     *("river ", "stone ", "light ", "ever ", "under ", "seven ", "paper ", "cloud ", "garden ", "window "),
@@ -184,7 +187,7 @@ def perform(request: Mapping[str, Any], script: Script) -> Iterator[dict[str, An
         yield _chunk(request, [{**choice, "finish_reason": None}])
     if script.fault and deltas <= script.after:
         yield None
-    ends = [{"index": i, "delta": {}, "finish_reason": _finish(request, script, i)} for i in choices]
+    ends = [{"index": i, "delta": {}, "finish_reason": _finish(request, script)} for i in choices]
     yield _chunk(request, ends)
     if script.usage:
         yield {**_chunk(request, []), "usage": _usage(request, deltas)}
@@ -240,30 +243,42 @@ def _deltas(request: Mapping[str, Any], script: Script, choices: range) -> Itera
                 yield {"index": index, "delta": {"tool_calls": [{"index": position, **part}]}}
 
 
-def _words(request: Mapping[str, Any], script: Script, choice: int) -> list[str]:
-    return _all_words(script, choice)[: _limit(request)]
+def _words(request: Mapping[str, Any], script: Script, choice: int) -> Iterator[str]:
+    return islice(_all_words(script, choice), _limit(request))
 
 
-def _all_words(script: Script, choice: int) -> list[str]:
+def _all_words(script: Script, choice: int) -> Iterator[str]:
     if script.text is not None:
-        return re.findall(r"\S+\s*|\s+", script.text)
-    count = script.tokens
-    if count is None:
-        count = 0 if script.tool_calls else _DEFAULT_TOKENS
-    return random.Random(f"{script.seed}/{choice}").choices(_WORDS, k=count)
+        yield from re.findall(_WORD, script.text)
+        return
+    numbers, missing = random.Random(f"{script.seed}/{choice}"), _count(script)
+    # A block at a time: an answer that is stopped after its first words costs no more than these.
+    while missing:
+        block = numbers.choices(_WORDS, k=min(missing, _BLOCK))
+        yield from block
+        missing -= len(block)
+
+
+def _count(script: Script) -> int:
+    """Return the number of words in the whole text."""
+    if script.text is not None:
+        return len(re.findall(_WORD, script.text))
+    if script.tokens is None:
+        return 0 if script.tool_calls else _DEFAULT_TOKENS
+    return script.tokens
 
 
 def _limit(request: Mapping[str, Any]) -> int | None:
     return _number(request, "max_completion_tokens") or _number(request, "max_tokens")
 
 
-def _finish(request: Mapping[str, Any], script: Script, choice: int) -> str:
+def _finish(request: Mapping[str, Any], script: Script) -> str:
     if script.finish_reason is not None:
         return script.finish_reason
     if script.tool_calls:
         return "tool_calls"
     limit = _limit(request)
-    return "stop" if limit is None or len(_all_words(script, choice)) <= limit else "length"
+    return "stop" if limit is None or _count(script) <= limit else "length"
 
 
 def _call_parts(call: ScriptedToolCall, call_id: str) -> Iterator[dict[str, Any]]:
