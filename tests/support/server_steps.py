@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.support.core import Core, open_core
@@ -16,6 +16,8 @@ from tests.support.valkey import fresh_prefix
 
 T = TypeVar("T")
 STEP_S = 5
+# Not `explain`: it traces each line of Python, so that a failure turns into a time-out that hides it.
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink)
 
 
 class ServerSteps(RuleBasedStateMachine):
@@ -50,6 +52,7 @@ def run_steps(machine: type[ServerSteps], redis_url: str, *, examples: int, step
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
+            phases=_PHASES,
             suppress_health_check=[HealthCheck.too_slow],
             **options,
         ),
