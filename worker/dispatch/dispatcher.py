@@ -5,7 +5,6 @@ Not here: the free slots (slots.py), the claims (leases.py), arq (arq_adapter.py
 """
 
 import asyncio
-from contextlib import suppress
 
 import structlog
 
@@ -17,6 +16,7 @@ from shared.store.wire.answers import Empty, RetryLater, TakeAnswer, Taken
 from worker.dispatch.arq_adapter import ArqAdapter
 from worker.dispatch.leases import Lease, Leases
 from worker.dispatch.slots import Slots
+from worker.dispatch.uninterrupted import run_uninterrupted
 from worker.execution.runs import Runs
 
 log = structlog.get_logger()
@@ -112,19 +112,9 @@ class Dispatcher:
 
     async def _take_once(self) -> TakeAnswer:
         """Take a job and start it, if one is ready; a cancellation does not drop a job that was claimed."""
-        taking = asyncio.create_task(self._take())
-        try:
-            return await asyncio.shield(taking)
-        except asyncio.CancelledError:
-            # A job that this call claims on the server must not be dropped here: it is started, then handed back. If
-            # that takes too long, a second cancellation drops it all the same, and its lease ends.
-            try:
-                await asyncio.wait([taking])
-            finally:
-                taking.cancel()
-            with suppress(*REDIS_FAULTS):
-                taking.result()
-            raise
+        # A job that this call claims on the server must not be dropped here: it is started, then handed back. If that
+        # takes too long, a second cancellation drops it all the same, and its lease ends.
+        return await run_uninterrupted(self._take())
 
     async def _take(self) -> TakeAnswer:
         owner, asked_at = self._leases.next_owner(), self._now()

@@ -21,6 +21,7 @@ from shared.store.record_scan import RecordScan
 from shared.store.repeated_check import repeat
 from shared.store.tenant_lists import TenantLists
 from shared.store.waiting_jobs import WaitingJobs
+from worker.dispatch.uninterrupted import run_uninterrupted
 from worker.execution.completion import CompletionSteps
 
 log = structlog.get_logger()
@@ -124,10 +125,22 @@ async def put_back(
     lease_s: float,
     held_until_ms: int | None = None,
 ) -> bool:
-    """Restore a job that the queue has lost; return whether it had. The arguments are those of `Queue.restore`."""
-    if not await queue.restore(place, check_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
-        return False
-    # The job may have ended since its record was read: then the queue has not lost it but released it.
+    """Restore a job that the queue has lost; return whether it had. The arguments are those of `Queue.restore`.
+
+    A worker that is stopped meanwhile still completes both steps: the entry of an ended job would else wait for another
+    worker to remove it.
+    """
+
+    async def both_steps() -> bool:
+        if not await queue.restore(place, check_in_s, lease_s=lease_s, held_until_ms=held_until_ms):
+            return False
+        return await _still_needed(store, completion_steps, place)
+
+    return await run_uninterrupted(both_steps(), _RELEASE_S)
+
+
+async def _still_needed(store: JobRecords, completion_steps: CompletionSteps, place: Place) -> bool:
+    """Complete a restored job that has ended since its record was read: the queue has not lost it but released it."""
     (now,) = await store.load_many([place.job_id])
     if now is None or (isinstance(now, Job) and now.ended):
         await completion_steps.run(place.job_id, place.lane)
