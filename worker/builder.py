@@ -140,6 +140,7 @@ class Builder:
         execution_services = ExecutionServices(
             backend.store,
             backend.results,
+            backend.checkpoints,
             pump,
             self.metrics,
             max_log_bytes=settings.max_log_bytes,

@@ -193,6 +193,9 @@ RESULT_BYTES: Final = 64 * MIB
 """The result of a job that does not stream, by default: 10,000 vectors of OpenAI's usual 1,536 numbers. Redis holds it;
 no process of Tailrace holds more than a page of it."""
 
+CHECKPOINT_BYTES: Final = 256 * KIB
+"""A checkpoint of a function, as JSON: its job keeps one in Redis."""
+
 EMBEDDED_AT_ONCE: Final = 100
 """Inputs in one request to an upstream: a lost worker costs so many, and the answer must fit into `EVENT_BYTES`."""
 

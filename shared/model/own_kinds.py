@@ -42,6 +42,21 @@ class JobContext(Protocol):
         """Return whether the function is being stopped; it also gets a `CancelledError`."""
         ...
 
+    @property
+    def resume_from(self) -> Any:
+        """Return the data of the last checkpoint of an earlier attempt; None if there is none."""
+        ...
+
+    async def checkpoint(self, data: Any) -> None:
+        """Store how far the function is, durably: the next attempt gets this value of JSON as `resume_from`.
+
+        It returns when the data is stored, and replaces the checkpoint before.
+
+        Raises:
+            ValueError: the data is not a value of JSON, is None, or is larger than `CHECKPOINT_BYTES`.
+        """
+        ...
+
     async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Report the progress, in an event and in the job's record: at most four times a second, and the last one.
 

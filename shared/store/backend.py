@@ -12,6 +12,7 @@ from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.model.metrics import Metrics
 from shared.store.catalog import ModelCatalog
+from shared.store.checkpoints import Checkpoints
 from shared.store.children import Children
 from shared.store.client import Client, open_client, warm
 from shared.store.dead_letters import DeadLetters
@@ -53,6 +54,7 @@ class Backend:
     tenant_lists: TenantLists
     replay_log: ReplayLog
     results: Results
+    checkpoints: Checkpoints
     waiting: WaitingJobs
     dead_letters: DeadLetters
     catalog: ModelCatalog
@@ -133,6 +135,7 @@ def _build(settings: Settings, metrics: Metrics, clients: Clients) -> Backend:
         tenant_lists=TenantLists(clients.queue, keys),
         replay_log=ReplayLog(clients.jobs, keys),
         results=Results(clients.jobs, keys),
+        checkpoints=Checkpoints(clients.jobs, keys),
         waiting=WaitingJobs(clients.queue, keys, children, store, queue),
         dead_letters=DeadLetters(
             clients.jobs,

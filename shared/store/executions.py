@@ -142,7 +142,10 @@ class Executions:
         result: bytes | None = None,
         last: Entry | None = None,
     ) -> FinishAnswer:
-        """Write the terminal event and everything that ends with it; before it, the `last` frames of the execution."""
+        """Write the terminal event and everything that ends with it; before it, the `last` frames of the execution.
+
+        An empty `result` removes what is stored in its place.
+        """
         keys = self._keys.job(execution.job_id)
         extra = () if result is None else (result,)
         frames = () if last is None else (last.first, last.last, last.frames)

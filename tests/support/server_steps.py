@@ -52,8 +52,7 @@ def run_steps(machine: type[ServerSteps], redis_url: str, *, examples: int, step
             max_examples=examples,
             stateful_step_count=steps,
             deadline=None,
-            phases=_PHASES,
             suppress_health_check=[HealthCheck.too_slow],
-            **options,
+            **{"phases": _PHASES, **options},
         ),
     )

@@ -89,7 +89,12 @@ def ended_badly(error: TailraceError, usage: Usage | None, digest: StreamDigest)
 
 
 async def finish(
-    executions: Executions, execution: Execution, ending: Ending, seq: int, last: Entry | None = None
+    executions: Executions,
+    execution: Execution,
+    ending: Ending,
+    seq: int,
+    last: Entry | None = None,
+    result: bytes | None = None,
 ) -> FinishAnswer:
     """Write the terminal event as number `seq` of the execution; wait while Redis is unavailable.
 
@@ -98,17 +103,21 @@ async def finish(
     data = encode_data({**ending.data, "events": execution.base + seq})
     frame = encode_frame(EventType(ending.state.value), data, EventId(execution.epoch, seq))
     return await retry_until_redis_answers(
-        lambda: executions.finish(execution, seq=seq, frame=frame, status=ending.state, outcome=data, last=last)
+        lambda: executions.finish(
+            execution, seq=seq, frame=frame, status=ending.state, outcome=data, result=result, last=last
+        )
     )
 
 
-async def finish_with_outbox(executions: Executions, outbox: Outbox, ending: Ending) -> FinishAnswer:
+async def finish_with_outbox(
+    executions: Executions, outbox: Outbox, ending: Ending, result: bytes | None = None
+) -> FinishAnswer:
     """Write the terminal event after all events of an outbox, those that it withholds included.
 
     Events that Redis lost meanwhile are sent again first. If this fails, the outbox is stopped.
     """
     while True:
-        answer = await finish(executions, outbox.execution, ending, outbox.seq + 1, outbox.held_entry())
+        answer = await finish(executions, outbox.execution, ending, outbox.seq + 1, outbox.held_entry(), result)
         if not isinstance(answer, Behind) or not outbox.send_again(answer.log_end):
             return answer
         await outbox.flushed()

@@ -14,6 +14,7 @@ from shared.model.kinds import CHAT_KIND, EMBEDDINGS_KIND, KindSpec
 from shared.model.metrics import Metrics
 from shared.model.own_kinds import OwnKind
 from shared.model.registry import Registry
+from shared.store.checkpoints import Checkpoints
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.results import Results
@@ -66,6 +67,7 @@ class ExecutionServices:
 
     store: JobRecords
     results: Results
+    checkpoints: Checkpoints
     pump: Pump
     metrics: Metrics
     max_log_bytes: int
@@ -97,7 +99,8 @@ def execution_of(own: OwnKind) -> KindExecution:
     """Return the execution of the jobs of a kind that is a function."""
 
     def start(execution: Execution, given: AttemptInput, services: ExecutionServices) -> RunningExecution:
-        return FunctionRun(own, execution, given, services.pump, services.store, max_log_bytes=services.max_log_bytes)
+        parts = (services.pump, services.store, services.checkpoints)
+        return FunctionRun(own, execution, given, *parts, max_log_bytes=services.max_log_bytes)
 
     return KindExecution(own.spec, start, without_provider(own.max_attempts))
 

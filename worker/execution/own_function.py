@@ -20,6 +20,7 @@ from shared.model.errors import (
 from shared.model.events import EventId, encode_data
 from shared.model.lifecycle import State
 from shared.model.own_kinds import OwnKind
+from shared.store.checkpoints import Checkpoints
 from shared.store.executions import Execution, Executions
 from shared.store.jobs import JobRecords
 from shared.store.wire.answers import FinishAnswer, StopReason
@@ -46,6 +47,7 @@ class FunctionRun:
         given: AttemptInput,
         pump: Pump,
         store: JobRecords,
+        checkpoints: Checkpoints,
         *,
         max_log_bytes: int,
     ) -> None:
@@ -60,7 +62,7 @@ class FunctionRun:
         self._outbox = pump.open(execution, self.stop)
         self._max_log_bytes = max_log_bytes
         reports = ProgressReports(execution, self._outbox, store, pump.clock)
-        self._job = RunningJob(execution, self._outbox, reports, max_log_bytes)
+        self._job = RunningJob(execution, self._outbox, reports, checkpoints, max_log_bytes, self.stop)
         self._stop = asyncio.Event()
         self._task: asyncio.Task[Any] | None = None
 
@@ -100,14 +102,18 @@ class FunctionRun:
 
     async def finish(self, executions: Executions, ending: Ending) -> FinishAnswer:
         """Write the terminal event after all others."""
-        return await finish_with_outbox(executions, self._outbox, ending)
+        removed = b"" if self._job.has_checkpoint and ending.state is State.COMPLETED else None
+        return await finish_with_outbox(executions, self._outbox, ending, removed)
 
     async def _outcome(self) -> Ending | AttemptFailed | None:
         try:
             data = self._own.input_model.model_validate(self._input)
         except ValidationError:
             return PermanentFailure("invalid_request", f"The kind {self._own.name} of this worker refuses the input.")
+        await self._job.resume()
         task = self._task = asyncio.ensure_future(self._call(data))
+        if self._stop.is_set():  # while the checkpoint was read
+            task.cancel()
         try:
             in_time = await self._wait(task)
         finally:

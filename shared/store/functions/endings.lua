@@ -26,7 +26,11 @@ local function finish_one(keys, args)
   if tonumber(args[3]) ~= tonumber(record[4]) + 1 then return 'behind ' .. record[4] end
   redis.call('XADD', keys[2], args[1] .. '-' .. args[3], 'f', args[4])
   redis.call('HSET', keys[1], 'status', args[5], 'seq', args[3], 'outcome', args[6], 'ended', digits(now_ms()))
-  if args[8] then redis.call('SET', keys[5], args[8]) end
+  if args[8] == '' then
+    redis.call('DEL', keys[5])
+  elseif args[8] then
+    redis.call('SET', keys[5], args[8])
+  end
   publish(keys[3], args[4])
   local spared = shorten_request(keys[1], keys[4], UNANSWERED[args[5]])
   local kept = retain({ keys[1], keys[2], keys[4], keys[5] }, args[7])

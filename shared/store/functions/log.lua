@@ -43,6 +43,19 @@ local function append(keys, args)
   return answers
 end
 
+-- KEYS record, result; ARGV epoch, owner, checkpoint -> 'ok' | 'ok full' | 'fenced' | 'cancelled' | 'ended' | 'missing'
+-- The last checkpoint of a function is where its next execution continues.
+local function save_checkpoint(keys, args)
+  local record = redis.call('HMGET', keys[1], 'status', 'epoch', 'owner', 'bytes')
+  local refusal = fence(record, args[1], args[2])
+  if refusal then return refusal end
+  if record[1] == 'cancelling' then return 'cancelled' end
+  redis.call('SET', keys[2], args[3])
+  if not record[4] then return 'ok' end
+  redis.call('HSET', keys[1], 'result_bytes', digits(#args[3]))
+  return grow(keys[1], tonumber(record[4]) + #args[3]) and 'ok full' or 'ok'
+end
+
 -- KEYS record, log, channel, result; ARGV epoch, owner, seq, frame, place (bytes before), part, how far it is then
 -- -> 'ok' | 'ok full' | 'have k' | 'behind k' | 'fenced' | 'cancelled' | 'ended' | 'missing'
 -- A part of the result is stored atomically with its progress event and the result's length.

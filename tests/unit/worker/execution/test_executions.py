@@ -38,7 +38,7 @@ class RecordingPump:
 
 
 def services(pump: RecordingPump) -> ExecutionServices:
-    parts: dict[str, Any] = {"store": None, "results": None, "pump": pump, "metrics": Metrics()}
+    parts: dict[str, Any] = {"store": None, "results": None, "checkpoints": None, "pump": pump, "metrics": Metrics()}
     return ExecutionServices(**parts, max_log_bytes=1000, max_result_bytes=2000)
 
 

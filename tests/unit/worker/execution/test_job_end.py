@@ -50,8 +50,17 @@ class Records:
         return "abandoned", 1
 
     async def finish(
-        self, execution: Execution, *, seq: int, frame: bytes, status: State, outcome: bytes, last: Entry | None
+        self,
+        execution: Execution,
+        *,
+        seq: int,
+        frame: bytes,
+        status: State,
+        outcome: bytes,
+        result: bytes | None,
+        last: Entry | None,
     ) -> FinishAnswer:
+        assert result is None
         assert last is None
         self.ends.append((status, json.loads(outcome), seq))
         return self._answers.pop(0)
