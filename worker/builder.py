@@ -177,9 +177,10 @@ class Builder:
             backend.queue,
             runs,
             leases,
-            Slots(settings.worker_slots, parse_lanes(settings.lanes)),
+            Slots(settings.worker_slots, settings.served_lanes),
             ArqAdapter(backend.clients.queue, backend.keys, jobs, slots=settings.worker_slots),
             wake_up_client=wake_up,
+            only_own_lanes=bool(settings.worker_lanes),
             lease_s=settings.lease_s,
             wait_s=age.wait_s,
         )

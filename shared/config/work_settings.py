@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from shared.config.comma_lists import CommaSeparated
 from shared.model.bounds import WORKER_SLOTS
 from shared.model.jobs import LONGEST_TIMEOUT_S
-from shared.model.lanes import parse_lanes
+from shared.model.lanes import Lane, parse_lanes
 from shared.model.routes import OnStreamFailure
 
 
@@ -25,6 +25,12 @@ class WorkSettings(BaseModel):
         description=(
             "`name:weight` or `name:weight:cap`, separated by commas: the lanes' shares of the slots, and how "
             "many slots of one worker process a lane may hold"
+        ),
+    )
+    worker_lanes: CommaSeparated = Field(
+        (),
+        description=(
+            "the lanes whose jobs a worker runs, separated by commas, as in `high,default`; unset: all of them"
         ),
     )
     kinds: CommaSeparated = Field(
@@ -106,6 +112,20 @@ class WorkSettings(BaseModel):
             "a job of `on_disconnect: cancel`, such as a chat completion's, ends this long after its last viewer left"
         ),
     )
+
+    @field_validator("worker_lanes")
+    @classmethod
+    def _exist(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        known = [lane.name for lane in parse_lanes(info.data["lanes"])] if "lanes" in info.data else list(value)
+        if missing := [name for name in value if name not in known]:
+            raise ValueError(f"{missing[0]} is not one of TAILRACE_LANES: {', '.join(known)}")
+        return value
+
+    @property
+    def served_lanes(self) -> tuple[Lane, ...]:
+        """Return the lanes whose jobs a worker of these settings runs."""
+        lanes = parse_lanes(self.lanes)
+        return tuple(lane for lane in lanes if lane.name in self.worker_lanes) if self.worker_lanes else lanes
 
     @field_validator("lanes")
     @classmethod

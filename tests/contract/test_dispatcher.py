@@ -61,7 +61,9 @@ def held() -> Held:
 
 
 @asynccontextmanager
-async def dispatching(core: Core, held: Held, *, slots: int = 2, cap: int | None = None) -> AsyncIterator[Dispatcher]:
+async def dispatching(
+    core: Core, held: Held, *, slots: int = 2, cap: int | None = None, only_own_lanes: bool = False
+) -> AsyncIterator[Dispatcher]:
     """Run a dispatcher; jobs that remain at the end are dropped."""
     leases = Leases(core.queue, core.executions, cast(Runs, held), slots=slots, lease_s=LEASE_S)
     dispatcher = Dispatcher(
@@ -71,6 +73,7 @@ async def dispatching(core: Core, held: Held, *, slots: int = 2, cap: int | None
         Slots(slots, [Lane(LANE, cap=cap), Lane("other")]),
         cast(ArqAdapter, held),
         wake_up_client=core.client,
+        only_own_lanes=only_own_lanes,
         lease_s=LEASE_S,
     )
     taking = asyncio.create_task(dispatcher.run())
@@ -82,11 +85,11 @@ async def dispatching(core: Core, held: Held, *, slots: int = 2, cap: int | None
         await dispatcher.stopped(0)
 
 
-async def due(core: Core) -> str:
+async def due(core: Core, lane: str = LANE) -> str:
     """Add a job that is due."""
-    spec = make_spec(lane=LANE)
+    spec = make_spec(lane=lane)
     await core.queue_admission.admit(spec, max_depth=10, retention_s=RETENTION_S)
-    await core.queue_admission.release(spec.id, LANE)
+    await core.queue_admission.release(spec.id, lane)
     return spec.id
 
 
@@ -200,6 +203,20 @@ async def test_jobs_that_do_not_stop_are_dropped(core: Core, held: Held) -> None
             assert dispatcher.busy == 0
 
     assert [event["jobs"] for event in logs.named("dispatcher.dropped")] == [1]
+
+
+async def test_a_worker_with_lanes_of_its_own_serves_no_other_one_that_it_finds(core: Core, held: Held) -> None:
+    with captured_logs() as logs:
+        async with dispatching(core, held, only_own_lanes=True) as dispatcher:
+            dispatcher.serve("old")
+            await due(core, "old")
+            served = await due(core)
+            assert await held.next() == served
+            # What was ready before this one would have been taken by now.
+            later = await due(core)
+            assert await held.next() == later
+
+    assert logs.named("dispatcher.lane_not_configured") == logs.named("dispatcher.job_task_failed") == []
 
 
 async def test_a_lane_that_is_not_configured_is_served_and_logged_once(core: Core, held: Held) -> None:

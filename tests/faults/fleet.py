@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -179,8 +180,15 @@ class Fleet:
 
     def tracebacks(self) -> list[str]:
         """Return a sentence for each part that wrote one."""
-        found = ((log.stem, log.read_bytes().count(b"Traceback")) for log in sorted(self._logs.glob("*.log")))
-        return [f"The {name} wrote {count} tracebacks, see {name}.log." for name, count in found if count]
+        found = [(log.stem, _tracebacks_in(log)) for log in sorted(self._logs.glob("*.log"))]
+        return [f"The {name} wrote {len(seen)} tracebacks, see {name}.log: {seen[0]}" for name, seen in found if seen]
+
+
+def _tracebacks_in(log: Path) -> list[str]:
+    """Return the error at the end of each traceback, which may be a text within a line of JSON."""
+    _, *tracebacks = log.read_text("utf-8", "replace").replace("\\n", "\n").split("Traceback")
+    errors = (re.search(r"^[\w.]+(: .*)?$", each.partition("\n")[2], re.MULTILINE) for each in tracebacks)
+    return [error[0][:500] if error else "an error without a name" for error in errors]
 
 
 async def _server(processes: Processes, folder: Path) -> Server:

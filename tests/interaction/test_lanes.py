@@ -320,3 +320,17 @@ async def test_a_job_in_a_lane_that_no_worker_serves_expires(settings: Settings)
         story = await system.story(await system.submit(lane="old", timeout_s=0.3))
         assert (story.types, story.code) == (["queued", "expired"], "deadline_passed")
         assert await system.core.depth("old") == 0
+
+
+async def test_a_worker_with_lanes_of_its_own_leaves_the_others_to_another_worker(system: System) -> None:
+    long_work, rest = (ControlledProvider(on_call=lambda call: call.end()) for _ in range(2))
+    async with running_worker(changed(system, worker_lanes=("low",)), long_work) as worker:
+        await backlog(system, {"high": 1, "default": 1, "low": 2})
+        await long_work.call(1)
+        worker.drain()
+        await worker.stopped()
+        assert [call.model for call in long_work.calls] == ["low", "low"]
+        async with running_worker(changed(system, worker_lanes=("high", "default")), rest):
+            await rest.call(1)
+
+    assert sorted(call.model for call in rest.calls) == ["default", "high"]

@@ -38,16 +38,21 @@ class Dispatcher:
         arq: ArqAdapter,
         *,
         wake_up_client: Client,
+        only_own_lanes: bool = False,
         lease_s: float,
         wait_s: float = 0.0,
     ) -> None:
-        """Create a dispatcher that leaves jobs begun before a restart of the server to their workers for `wait_s`."""
+        """Create a dispatcher that leaves jobs begun before a restart of the server to their workers for `wait_s`.
+
+        With `only_own_lanes`, other workers serve the lanes that `slots` does not have.
+        """
         self._queue = queue
         self._runs = runs
         self._leases = leases
         self._slots = slots
         self._arq = arq
         self._wake_up_client = wake_up_client
+        self._only_own_lanes = only_own_lanes
         self._lease_s = lease_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare_until = self._now() + wait_s
@@ -59,6 +64,8 @@ class Dispatcher:
 
     def serve(self, lane: str) -> None:
         """Serve a lane in which a job was found; if it is not configured (any more), it gets the least weight."""
+        if self._only_own_lanes:
+            return
         if not self._slots.serves(lane):
             log.warning("dispatcher.lane_not_configured", lane=lane)
             self._slots.add(Lane(lane))

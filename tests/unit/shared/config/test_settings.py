@@ -278,3 +278,18 @@ def test_a_terminal_of_no_known_type_is_dumb(value: str | None, dumb: bool, monk
         monkeypatch.setenv("TERM", value)
 
     assert terminal_is_dumb() is dumb
+
+
+def test_a_worker_serves_all_lanes_or_those_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [lane.name for lane in load_settings().served_lanes] == ["high", "default", "low"]
+
+    monkeypatch.setenv("TAILRACE_WORKER_LANES", "low, high")
+    assert [(lane.name, lane.weight) for lane in load_settings().served_lanes] == [("high", 4), ("low", 1)]
+
+
+def test_a_lane_of_a_worker_that_does_not_exist_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_WORKER_LANES", "low,slow")
+    with pytest.raises(
+        StartupError, match=r"TAILRACE_WORKER_LANES: .*slow is not one of TAILRACE_LANES: high, default, low"
+    ):
+        load_settings()
