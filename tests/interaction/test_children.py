@@ -293,7 +293,8 @@ async def test_a_child_starts_once_although_its_parents_worker_is_killed_at_any_
     settings = system.settings.model_copy(update={"lease_s": SHORT_LEASE_S})
     provider = ControlledProvider()
     async with controlled_upstream() as (upstream, url), Processes(settings) as processes:
-        doomed = await processes.doomed_worker(step, upstream_url=url)
+        # With one slot: the worker must not begin the released child itself before it dies.
+        doomed = await processes.doomed_worker(step, upstream_url=url, worker_slots=1)
         # The reconciler of a worker may restore entries at its start, which is a step of the table, too.
         await system.forgo_reconciling()
         parent = await system.submit(model="parent")
