@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from gateway.admission.admission import Admission
 from gateway.admission.shared_links import SharedLinks
 from gateway.admission.strict_models import StrictModels
+from gateway.admission.workflow_admission import WorkflowAdmission
 from gateway.api import (
     ai_sdk,
     chat_completions,
@@ -32,6 +33,8 @@ from gateway.api import (
     results,
     tasks,
     webhooks,
+    workflow_events,
+    workflows,
 )
 from gateway.api.services import Services
 from gateway.http.cors import Cors
@@ -70,6 +73,7 @@ from shared.store.server_marker import MarkerWatch
 from shared.store.server_watch import ServerWatch
 from shared.store.viewers import Viewers
 from shared.store.webhook_secrets import WebhookSecrets
+from shared.store.workflows import Workflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,8 @@ def _build_services(
     keyring, limits = Keyring(settings.api_keys), _limits(settings, tenant_bounds)
     # If the settings name the models, the limits know them without the catalog.
     strict = StrictModels(catalog, clock) if settings.strict_models and not settings.served_models else None
+    admission = _build_admission(backend, process, limits, strict, kinds)
+    stored_workflows = Workflows(job_client, keys, retention_s=limits.listed_s, metrics=metrics)
     return Services(
         settings=settings,
         clock=clock,
@@ -161,7 +167,11 @@ def _build_services(
         dead_letters=letters,
         hub=hub,
         kinds=kinds,
-        admission=_build_admission(backend, process, limits, strict, kinds),
+        admission=admission,
+        workflows=stored_workflows,
+        workflow_admission=WorkflowAdmission(
+            admission, stored_workflows, store, queue, backend.waiting, backend.tenant_lists, limits.bounds
+        ),
         viewer_heartbeat=ViewerHeartbeat(hub, viewers, queue, publisher.process, metrics=metrics),
         open_streams=OpenStreams(settings.tenant_bounds, metrics),
         viewers=viewers,
@@ -238,6 +248,8 @@ FACES: Final = (
     results.face,
     tasks.face,
     webhooks.face,
+    workflows.face,
+    workflow_events.face,
     dead_letters.face,
     chat_completions.face,
     completions.face,

@@ -60,6 +60,11 @@ class Admission:
         """Make an id for a future job."""
         return self._ids.next(self._clock.wall_ms(), secrets.randbits(_RANDOM_BITS))
 
+    async def refuse_if_full(self) -> None:
+        """Raise MemoryFull if the servers have no room for a new job."""
+        if self._memory is not None:
+            await self._memory.refuse_if_full()
+
     async def check_model(self, spec: JobSpec) -> None:
         """Raise ModelNotFound if models are strict, and the job has one that does not exist."""
         if self._strict_models is not None and spec.model:
@@ -71,8 +76,15 @@ class Admission:
         Raises:
             BoundReached, IdempotencyConflict, JobNotFound, ModelNotFound, MemoryFull: nothing was stored.
         """
-        if self._memory is not None:
-            await self._memory.refuse_if_full()
+        await self.refuse_if_full()
         await self.check_model(spec)
         await check_parents(self._store, spec)
+        return await self._intake.submit(spec, current_request_id())
+
+    async def record_step(self, spec: JobSpec) -> Job:
+        """Record a step of a workflow, which waits; the caller has checked its model and its parents.
+
+        Raises:
+            BoundReached: nothing was stored.
+        """
         return await self._intake.submit(spec, current_request_id())

@@ -327,7 +327,7 @@ def about(job: Job, kinds: AdmittedKinds, viewers: int = 0) -> dict[str, Any]:
         "result": job.outcome.get("result"),
         "events": job.outcome.get("events"),
         "sha256": job.outcome.get("sha256"),
-        "after": dict(job.parents.jobs) if job.parents else None,
+        "after": dict(job.parents.jobs) if job.parents and job.parents.jobs else None,
         "released_at": shown_time(job.released_ms),
         "requeued_from": job.requeued_from,
         "requeued_as": job.requeued_as,

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from gateway.admission.admission import Admission
 from gateway.admission.shared_links import SharedLinks
+from gateway.admission.workflow_admission import WorkflowAdmission
 from gateway.dialects.responses.recent_answers import RecentAnswers
 from gateway.http.heavy_work import HeavyWork
 from gateway.http.scrape import Scrape
@@ -33,6 +34,7 @@ from shared.store.server_watch import ServerWatch
 from shared.store.tenant_lists import TenantLists
 from shared.store.viewers import Viewers
 from shared.store.webhook_secrets import WebhookSecrets
+from shared.store.workflows import Workflows
 
 
 @dataclass
@@ -63,6 +65,8 @@ class Services:
     scrape: Scrape
     heavy: HeavyWork
     webhook_secrets: WebhookSecrets
+    workflows: Workflows
+    workflow_admission: WorkflowAdmission
     answers: RecentAnswers = field(default_factory=RecentAnswers)
     tasks_kind: str | None = None
     """The kind of tasks whose request names none."""

@@ -150,7 +150,7 @@ class SpecMaker:
             fingerprint="",
             kept=kept or None,
             webhook=letter.webhook,
-            parents=letter.parents,
+            parents=letter.parents if letter.parents is not None and letter.parents.jobs else None,
         )
         return replace(spec, requeued_from=letter.id, idempotency_key=_REQUEUE + letter.id)
 

@@ -15,6 +15,7 @@ from gateway.model.heartbeat_schedule import HeartbeatSchedule
 from gateway.model.subscriber import read_live
 from gateway.streams.reader import Channel, Reader, StreamBroken
 from gateway.streams.tail_check import TailCheck
+from shared.model.bounds import STEP_READER_BYTES
 from shared.model.errors import BadCursor
 from shared.model.events import EventId
 from shared.model.metrics import Metrics
@@ -71,8 +72,13 @@ class Hub:
         self.tail_check = TailCheck(self._feed, feed_client, replay_log, keys, lambda: self.readers, metrics)
 
     @asynccontextmanager
-    async def reader(self, job_id: str, cursor: EventId, *, resumable: bool = True) -> AsyncIterator[Reader]:
-        """Open a reader from `cursor` on; it counts as long as the context is open."""
+    async def reader(
+        self, job_id: str, cursor: EventId, *, resumable: bool = True, shared_by: int = 1
+    ) -> AsyncIterator[Reader]:
+        """Open a reader from `cursor` on; it counts as long as the context is open.
+
+        Its memory is its share of that of one stream, which is `shared_by` this number of readers.
+        """
         name = self._keys.channel(job_id)
         channel = self._channels.get(name)
         if channel is None:
@@ -85,7 +91,7 @@ class Hub:
             job_id,
             cursor,
             resumable=resumable,
-            max_bytes=self._reader_bytes,
+            max_bytes=max(self._reader_bytes // shared_by, min(self._reader_bytes, STEP_READER_BYTES)),
             gaps=self._gaps,
             number=next(self._numbers),
         )

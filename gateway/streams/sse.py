@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.http.protocol import HALF_CLOSED, PROBES_S
-from gateway.streams.reader import Reader, StreamBroken
+from gateway.streams.reader import StreamBroken
 from shared.model.bounds import PIECE_BYTES
 from shared.model.errors import JobNotFound
 from shared.process.clock import Clock
@@ -41,8 +41,22 @@ class Source(Protocol):
         ...
 
 
+class Recipient(Protocol):
+    """The client of a stream, as the hub's timer sees it: see `reader.Reader`."""
+
+    gone: bool
+    sending_since: float | None
+    timeout: asyncio.Timeout | None
+
+    def leave(self) -> None:
+        """End the stream, because the client has disconnected."""
+
+    def send_heartbeat(self) -> None:
+        """Make the next chunk a heartbeat, if nothing else is pending."""
+
+
 @asynccontextmanager
-async def watching(scope: Scope, receive: Receive, reader: Reader) -> AsyncIterator[None]:
+async def watching(scope: Scope, receive: Receive, reader: Recipient) -> AsyncIterator[None]:
     """Make the reader leave when its client disconnects, as long as the context is open."""
 
     async def watch() -> None:
@@ -72,7 +86,7 @@ class EventStream(EventSourceResponse):
     def __init__(
         self,
         source: Source,
-        reader: Reader,
+        reader: Recipient,
         clock: Clock,
         *,
         headers: Mapping[str, str],

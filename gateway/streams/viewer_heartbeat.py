@@ -47,14 +47,21 @@ class ViewerHeartbeat:
 
     @asynccontextmanager
     async def reader(
-        self, job_id: str, cursor: EventId, *, abandonable: bool, resumable: bool = True, counted: bool = False
+        self,
+        job_id: str,
+        cursor: EventId,
+        *,
+        abandonable: bool,
+        resumable: bool = True,
+        counted: bool = False,
+        shared_by: int = 1,
     ) -> AsyncIterator[Reader]:
         """Open a reader from `cursor` on (see `Hub.reader`); it is a viewer of its job as long as the context is open.
 
         A job that is `abandonable` may be cancelled without a reader: changes are recorded at once. With `counted`,
         Redis has this viewer already: it was recorded with the job.
         """
-        async with self._hub.reader(job_id, cursor, resumable=resumable) as reader:
+        async with self._hub.reader(job_id, cursor, resumable=resumable, shared_by=shared_by) as reader:
             self._readers[job_id] += 1
             if not (counted and self._readers[job_id] == 1):
                 self._record_change(job_id, urgent=abandonable)

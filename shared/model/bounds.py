@@ -59,6 +59,10 @@ FILLED_BYTES: Final = 4 * MIB
 """Characters of the answers that are put into the request of a job that comes after others: four of the largest bodies,
 and more than any model reads."""
 
+WORKFLOW_STEPS: Final = 256
+"""Steps of one workflow, and jobs that one job may come after. The gateway records them one after the other, in about
+half a second."""
+
 CONTAINERS: Final = 65_536
 """Objects and lists in one body: several times as many as the longest conversation of `BODY_BYTES` has. The interpreter
 decodes, encodes and collects all of them in one step, during which no other code runs."""
@@ -117,6 +121,10 @@ MODELS: Final = 10_000
 READER_BYTES: Final = 256 * KIB
 """Frames that wait for one reader, by default; beyond it they are dropped, and it reads the log again. The same amount
 again holds the live messages that arrive meanwhile. A minute of a fast model is about as much."""
+
+STEP_READER_BYTES: Final = 16 * KIB
+"""The least of these bytes for each step of a workflow, whose readers share those of one: smaller pages would read the
+log too often."""
 
 PAGE_BYTES: Final = 256 * KIB
 """Bytes of one read of a log, plus the entry that exceeds them: large enough that a resume takes few round trips."""

@@ -202,6 +202,8 @@ class JobSpec:
     webhook: bytes = b""
     parents: Parents | None = None
     """The jobs that it comes after; None if it may start at once."""
+    gate: str = ""
+    """The workflow for which it waits besides; empty without one."""
 
     @property
     def lifetime_s(self) -> float:

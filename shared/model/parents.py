@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
+from shared.model.bounds import WORKFLOW_STEPS
 from shared.model.events import encode_data
 from shared.model.lifecycle import TERMINAL, State
 
-MAX_PARENTS: Final = 256
+MAX_PARENTS: Final = WORKFLOW_STEPS
 """The jobs that one job may come after: the steps of the largest workflow."""
+
+GATE_PREFIX: Final = "wf_"
+"""The beginning of the id of a workflow, which is a parent of its first steps until all steps are recorded."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -65,6 +65,20 @@ def check_references(request: Mapping[str, Any], names: Mapping[str, str], *, ha
             )
 
 
+def names_mentioned(request: object) -> Iterator[str]:
+    """Yield the names that a request would refer to if its job came after others."""
+    if isinstance(request, str):
+        yield from (found[1] for found in _TEXT.finditer(request))
+    elif isinstance(request, list):
+        for each in request:
+            yield from names_mentioned(each)
+    elif isinstance(request, dict):
+        if isinstance(name := request.get(RESULT), str):
+            yield name
+        for each in request.values():
+            yield from names_mentioned(each)
+
+
 def holds_values(value: object, path: str) -> bool:
     """Return whether the field at this path has a `$result`, so that only the worker can check it.
 

@@ -15,7 +15,7 @@ from shared.model.events import encode_data
 from shared.model.jobs import LONGEST_TIMEOUT_S, Job, Place
 from shared.model.lifecycle import State
 from shared.model.metrics import Metrics
-from shared.model.parents import ParentEnd, parent_end_of
+from shared.model.parents import GATE_PREFIX, ParentEnd, parent_end_of
 from shared.store.client import Functions
 from shared.store.job_counts import JobCounts
 from shared.store.jobs import EMPTY_SHA256
@@ -53,7 +53,7 @@ class Children:
     async def register(self, child: Job) -> dict[str, ParentEnd]:
         """Register a child with the parents that it awaits; return those that have ended. Idempotent."""
         parents = child.awaited
-        keys = [key for job in map(self._keys.job, parents) for key in (job.record, job.children)]
+        keys = [key for parent in parents for key in self._keys.parent(parent)]
         answers = await self._functions.call("register_child", keys, child.id, child.tenant, _LIST_KEPT_MS)
         ends = {parent: _end_of(answer) for parent, answer in zip(parents, answers, strict=True)}
         return {parent: end for parent, end in ends.items() if end is not None}
@@ -101,8 +101,10 @@ def _child_of(child_id: str, answer: Sequence[Any]) -> Child:
 
 def _outcome(parent_id: str, end: ParentEnd) -> bytes:
     """Return the terminal data of a child that fails with its parent, without its count of events."""
-    if end is ParentEnd.GONE:
-        error: ParentGone | ParentFailed = ParentGone(f"The job {parent_id} ({_NAME}) is not stored any more.")
+    if parent_id.startswith(GATE_PREFIX):
+        error: ParentGone | ParentFailed = ParentGone(f"The workflow {parent_id} could not be recorded.")
+    elif end is ParentEnd.GONE:
+        error = ParentGone(f"The job {parent_id} ({_NAME}) is not stored any more.")
     else:
         error = ParentFailed(f"The job {parent_id} ({_NAME}) did not complete.")
     return encode_data({"error": problem_of(error), "usage": None, "sha256": EMPTY_SHA256})

@@ -20,6 +20,7 @@ _PARTS: Final = (
     "endings",
     "completion",
     "parents",
+    "workflows",
     "viewers",
     "reading",
     "dead_letters",

@@ -7,6 +7,8 @@ Pure.
 from dataclasses import dataclass
 from typing import Final
 
+from shared.model.parents import GATE_PREFIX
+
 # arq builds these names itself (arq.constants); they are written here because the atomic steps touch them too.
 ARQ: Final = "arq:"
 ARQ_JOB = ARQ + "job:"
@@ -87,6 +89,19 @@ class Keys:
         base = f"{self.jobs}{{{job_id}}}:"
         names = ("record", "request", "log", "result", "live", "viewers", "readers", "children")
         return JobKeys(*(base + name for name in names))
+
+    def workflow(self, workflow_id: str) -> str:
+        """The record of a workflow."""
+        return f"{self.prefix}:{{{workflow_id}}}:workflow"
+
+    def workflow_idempotency(self, tenant: str, key: str) -> str:
+        """The workflow that a tenant's Idempotency-Key has made."""
+        return f"{self.prefix}:workflow-idem:{tenant}:{key}"
+
+    def parent(self, parent_id: str) -> tuple[str, str]:
+        """The record of a job or a workflow, and the list of its children."""
+        job = self.job(parent_id)
+        return self.workflow(parent_id) if parent_id.startswith(GATE_PREFIX) else job.record, job.children
 
     def channel(self, job_id: str) -> str:
         """The job's live channel."""

@@ -175,7 +175,16 @@ async def test_only_functions_that_take_in_more_work_are_refused_when_memory_is_
     flags = await library(core)
 
     refused = {name for name, of in flags.items() if not of & {b"allow-oom", b"no-writes"}}
-    takes_in = ("admit", "create", "create_waiting", "append", "keep", "save_checkpoint", "chat_begin")
+    takes_in = [
+        "admit",
+        "create",
+        "create_waiting",
+        "create_workflow",
+        "append",
+        "keep",
+        "save_checkpoint",
+        "chat_begin",
+    ]
     assert refused == {LIBRARY.function(name).encode() for name in takes_in}
 
 

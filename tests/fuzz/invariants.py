@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from tests.fuzz.requests import CALLERS, Asked
 from tests.support.client import Answer
 
-_NATIVE = re.compile(r"/v1/(jobs|dead-letters|webhook_secret)(/|$)")
+_NATIVE = re.compile(r"/v1/(jobs|dead-letters|webhook_secret|workflows)(/|$)")
 _ENVELOPE = {"message", "type", "param", "code"}
 _PROBLEM = {"type", "title", "status", "detail", "code"}
 # Written by the processes for themselves, whatever callers do.

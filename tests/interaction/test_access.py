@@ -16,8 +16,12 @@ from starlette.routing import Route
 from gateway.app import ROUTES as GATEWAY_ROUTES
 from shared.config.settings import Settings
 from shared.model.errors import ProviderRefused
+from shared.model.tenant_bounds import UNBOUNDED
+from shared.model.workflows import NewWorkflow
+from shared.store.workflows import Workflows
 from tests.support.client import Answer, Client
 from tests.support.controlled_provider import ControlledProvider
+from tests.support.core import RETENTION_S
 from tests.support.system import System, ask, running_system, running_worker
 
 
@@ -50,6 +54,10 @@ TABLE: dict[str, Rule] = {
     "GET /v1/models": Rule(Access.KEY),
     "GET /v1/models/{model:path}": Rule(Access.KEY),
     "GET /v1/webhook_secret": Rule(Access.KEY),
+    "POST /v1/workflows": Rule(Access.KEY, {"steps": {"a": ask()}}),
+    "GET /v1/workflows/{workflow_id}": Rule(Access.OWNER),
+    "GET /v1/workflows/{workflow_id}/events": Rule(Access.OWNER),
+    "POST /v1/workflows/{workflow_id}/cancel": Rule(Access.OWNER),
     "POST /v1/jobs": Rule(Access.KEY, ask()),
     "GET /v1/jobs": Rule(Access.KEY),
     "GET /v1/jobs/{job_id}": Rule(Access.OWNER),
@@ -116,6 +124,7 @@ def fill(template: str, bare: str) -> str:
         "{model:path}": "mock",
         "{job_id}": f"job_{bare}",
         "{task_id}": f"job_{bare}",
+        "{workflow_id}": f"wf_{bare}",
         "{completion_id}": f"job_{bare}",
         "{response_id}": f"resp_{bare}",
         "{chat_id:path}": "c-1",
@@ -134,10 +143,15 @@ async def call(client: Client, route: str, bare: str, headers: dict[str, str] | 
 
 
 async def ended_job(system: System) -> str:
-    """Return the characters of the id of a job of Alice's that has failed."""
+    """Return the characters of the ids of a job of Alice's that has failed, and of a workflow of this job."""
     job_id = await system.submit()
     await system.over(job_id)
-    return job_id.removeprefix("job_")
+    bare = job_id.removeprefix("job_")
+    workflows = Workflows(system.core.client, system.core.keys, retention_s=RETENTION_S)
+    new = NewWorkflow(f"wf_{bare}", "alice")
+    await workflows.create(new, {"a": job_id}, UNBOUNDED)
+    await workflows.open(new)
+    return bare
 
 
 def told_of(answer: Answer, bare: str) -> tuple[int, str]:

@@ -41,7 +41,7 @@ class ParentAnswers:
             ParentGone: the answer of a parent is not stored any more, or only a part of it.
             ParentsTooLarge: the answers are too large together.
         """
-        if job.parents is None:
+        if job.parents is None or not job.parents.jobs:
             return request
         names = list(dict.fromkeys(reference.name for reference in references_in(request)))
         parents = {name: job.parents.jobs[name] for name in names}

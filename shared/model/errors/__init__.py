@@ -11,6 +11,7 @@ This package imports neither of them. An error is a code, a sentence, a status, 
     │   ├── Forbidden             403
     │   ├── NotFound              404
     │   │   ├── JobNotFound
+    │   │   ├── WorkflowNotFound
     │   │   ├── DeadLetterNotFound
     │   │   ├── ResponseNotFound
     │   │   └── ModelNotFound
@@ -128,6 +129,7 @@ from shared.model.errors.request import (
     TooManyWaiting,
     Unauthenticated,
     Unavailable,
+    WorkflowNotFound,
 )
 
 __all__ = [
@@ -191,6 +193,7 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "WorkerLost",
+    "WorkflowNotFound",
     "is_provider_fault",
     "is_request_fault",
     "needs_a_person",

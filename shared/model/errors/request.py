@@ -59,6 +59,12 @@ class JobNotFound(NotFound):
     code = "job_not_found"
 
 
+class WorkflowNotFound(NotFound):
+    """The workflow is unknown, expired, or another tenant's."""
+
+    code = "workflow_not_found"
+
+
 class DeadLetterNotFound(NotFound):
     """No job of this id has failed for good, or it is not kept as a dead letter any more."""
 

@@ -51,7 +51,8 @@ local function settle_child(keys, parent, ended, outcome, retention)
   if not status then return { 'missing' } end
   local first, last = string.find(awaited, parent, 1, true)
   if status ~= 'waiting' or not first then return { status, lane, tenant, 0 } end
-  if ended ~= 'completed' and record[6] == 'fail' then
+  -- Without its workflow a step never starts, whatever it does without its other parents.
+  if ended ~= 'completed' and (record[6] == 'fail' or string.sub(parent, 1, 3) == 'wf_') then
     end_unbegun(keys, 'failed', string.gsub(outcome, '@NAME@', name_of_parent(record[5], parent)), retention)
     return { 'failed', lane, tenant, 1 }
   end

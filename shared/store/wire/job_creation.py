@@ -33,12 +33,13 @@ def create_step(
     if spec.viewer is not None:
         step.keys.extend((keys.viewers, keys.readers))
         step.args.extend((spec.viewer, int(VIEWER_LEASE_S * 1000)))
-    return step if spec.parents is None else _waiting(step, spec.parents, spec.timeout_s)
+    return step if spec.parents is None else _waiting(step, spec, spec.parents)
 
 
-def _waiting(step: Step, parents: Parents, timeout_s: float) -> Step:
+def _waiting(step: Step, spec: JobSpec, parents: Parents) -> Step:
     """Build the call that creates a job which waits for its parents."""
-    own = (parents.encode(), parents.on_failure.value, " ".join(parents.ids), int(timeout_s * 1000))
+    awaited = (*parents.ids, spec.gate) if spec.gate else parents.ids
+    own = (parents.encode(), parents.on_failure.value, " ".join(awaited), int(spec.timeout_s * 1000))
     return Step(step.keys, [*own, *step.args], "create_waiting")
 
 
