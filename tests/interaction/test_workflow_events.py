@@ -163,15 +163,19 @@ async def test_a_gateway_that_drains_breaks_the_stream_off_and_another_one_resum
     assert by_step(got[:-1]) == await logs(system, workflow)
 
 
-async def test_a_silent_workflow_has_the_heartbeats_of_one_stream(settings: Settings) -> None:
-    async with running_system(settings.model_copy(update={"heartbeat_s": 0.5})) as system:
-        workflow = await submit(system)
-        async with system.client.stream("GET", f"/v1/workflows/{workflow['id']}/events") as stream:
-            await stream.frames(len(NAMES))
-            for _ in range(2):
-                await stream.heartbeat()
-            # Three readers' heartbeats would come together.
-            assert stream.nothing_came()
+async def test_a_silent_workflow_has_the_heartbeats_of_one_stream(system: System) -> None:
+    workflow = await submit(system)
+    async with system.client.stream("GET", f"/v1/workflows/{workflow['id']}/events") as stream:
+        await stream.frames(len(NAMES))
+        readers = system.gateway.services.hub.readers
+        for reader in readers:
+            reader.send_heartbeat()
+        await stream.heartbeat()
+        await system.client.post(f"/v1/workflows/{workflow['id']}/cancel")
+        rest = await stream.rest()
+
+    assert len(readers) == len(NAMES)
+    assert (rest.count(b": hb\n"), rest.endswith(b"id: end\n\n")) == (0, True)
 
 
 async def test_the_readers_of_a_stream_leave_with_its_client(system: System) -> None:
