@@ -33,17 +33,20 @@ COVERING := tests/unit tests/golden
 # The others wait for servers and clocks most of the time: more processes than cores pay.
 PROCESSES ?= 3
 
+# Tests of some minutes each. LONG=yes takes them in, as `make check` does.
+LEFT_OUT = $(if $(LONG),,-m 'not endurance')
+
 # All unit tests are enough for two processes; a part of them, or one test, begins sooner in one.
 SHARED = $(if $(filter tests/unit,$(ARGS)),-n 2)
 
-test: $(DEV_READY) ## Run all tests; ARGS go to pytest, as in ARGS=tests/unit (see tests/README.md)
+test: $(DEV_READY) ## Run all tests but two long ones (LONG=yes: all); ARGS go to pytest, as in ARGS=tests/unit
 ifdef ARGS
 	@$(BIN)/pytest $(SHARED) $(ARGS)
 else
 	@echo "Running the tests: the quick ones, then the others. A few minutes."
 	@$(BIN)/pytest -n 2 --cov --cov-report= $(COVERING)
 	@$(PURE_COVERED)
-	@$(BIN)/pytest -n $(PROCESSES) $(addprefix --ignore=,$(COVERING))
+	@$(BIN)/pytest -n $(PROCESSES) $(LEFT_OUT) $(addprefix --ignore=,$(COVERING))
 endif
 
 coverage: $(DEV_READY) ## Run all tests in all processes under coverage, and print what they miss; takes twice as long
@@ -69,8 +72,8 @@ lint: $(DEV_READY) ## Check format, style, types, architecture and compose.yaml
 		VALKEY_PASSWORD=check TAILRACE_API_KEYS=sk-check:check TAILRACE_UPSTREAM_URL=http://upstream.invalid/v1 docker compose config --quiet; \
 	fi
 
-check: lint ## Everything that must hold before a change is shared: lint, then test
-	@$(MAKE) --no-print-directory test
+check: lint ## Everything that must hold before a change is shared: lint, then all tests, the long ones too
+	@$(MAKE) --no-print-directory test LONG=yes
 
 fix: $(DEV_READY) ## Format the code and mend what can be mended by itself
 	$(BIN)/ruff format .

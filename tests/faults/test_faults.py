@@ -31,6 +31,7 @@ TRUTH = ["one ", "two ", "two "]
 
 @pytest.mark.timeout(SECONDS + ENOUGH_S + 30)
 @pytest.mark.slow(140, "two minutes of faults")
+@pytest.mark.endurance
 async def test_two_minutes_of_faults_lose_nothing_repeat_nothing_and_leave_nothing_unended(tmp_path: Path) -> None:
     score, status = await scored(tmp_path, "--seed", str(SEED), "--seconds", str(SECONDS))
 

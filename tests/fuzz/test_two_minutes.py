@@ -15,6 +15,7 @@ LEAST_REQUESTS = 3_000
 
 @pytest.mark.timeout(240)
 @pytest.mark.slow(120, "two minutes of requests")
+@pytest.mark.endurance
 async def test_nothing_goes_wrong_in_two_minutes(settings: Settings) -> None:
     report = await run(settings.model_copy(update={"retention_s": 2.0}), seed=SEED, seconds=SECONDS)
 
