@@ -16,10 +16,12 @@ from shared.config.settings import Settings
 from shared.model.errors import StartupError
 from shared.model.events import EventType
 from shared.model.lifecycle import State
+from tests.support.core import captured_logs
 from tests.support.docs import ROOT
 from tests.support.gateway import running_gateway
 from tests.support.own_kinds import CLEANED_UP
 from tests.support.system import System, running_system, running_worker
+from worker.execution import own_function
 
 KINDS = ("tests.support.own_kinds",)
 INPUT = {"vector_data": [0.1, 0.2, 0.3], "metadata": {"source": "user"}}
@@ -208,3 +210,15 @@ async def test_a_worker_that_stops_hands_a_function_without_a_time_of_its_own_on
 
     assert handed_on.status is State.RUNNING
     assert [each.error and each.error["code"] for each in handed_on.executions] == ["drain"]
+
+
+async def test_a_function_that_holds_up_the_event_loop_is_named_in_the_log(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_function, "BLOCKED_S", 0.02)
+    with captured_logs() as logs:
+        await system.story(await system.submit({"kind": "block", "input": {"steps": ["one", "two"]}}))
+
+    named = logs.named("function.blocked_the_loop")
+    assert [line["kind"] for line in named] == ["block", "block"]
+    assert all(line["took_s"] >= 0.02 for line in named)

@@ -1,6 +1,7 @@
 """A user's module with kinds of jobs that are functions, for tests of `TAILRACE_KINDS`."""
 
 import asyncio
+import time
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -74,3 +75,11 @@ async def count(job: JobContext, data: Steps) -> None:
     """Report each step, a number, of the number of steps."""
     for step in data.steps:
         await job.progress(float(step), len(data.steps), "counting")
+
+
+@kind("block", max_attempts=1)
+async def block(job: JobContext, data: Steps) -> None:
+    """Hold up the event loop for a moment, once for each step."""
+    for _ in data.steps:
+        time.sleep(0.02)  # noqa: ASYNC251 - the fault of this function
+        await asyncio.sleep(0)

@@ -29,12 +29,15 @@ from worker.execution.ending import Ending, ended_badly, finish_with_outbox
 from worker.execution.job_context import RunningJob
 from worker.execution.progress_reports import ProgressReports
 from worker.execution.pump import Pump
+from worker.execution.timed_steps import TimedSteps
 from worker.model.digest import StreamDigest
 
 log = structlog.get_logger()
 
 CLEAN_UP_S: Final = 5.0
 """How long a function that was cancelled may take to return; then it is not waited for any more."""
+BLOCKED_S: Final = 1.0
+"""A function that runs for so long without a wait is named in the log: meanwhile no token of its worker moves."""
 
 
 class FunctionRun:
@@ -111,7 +114,8 @@ class FunctionRun:
         except ValidationError:
             return PermanentFailure("invalid_request", f"The kind {self._own.name} of this worker refuses the input.")
         await self._job.resume()
-        task = self._task = asyncio.ensure_future(self._call(data))
+        timed = TimedSteps(self._call(data), self._clock.monotonic, BLOCKED_S, self._blocked)
+        task = self._task = asyncio.create_task(timed)
         if self._stop.is_set():  # while the checkpoint was read
             task.cancel()
         try:
@@ -127,6 +131,9 @@ class FunctionRun:
 
     async def _call(self, data: Any) -> Any:
         return await self._own.function(self._job, data)
+
+    def _blocked(self, took_s: float) -> None:
+        log.warning("function.blocked_the_loop", kind=self._own.name, took_s=round(took_s, 3))
 
     async def _wait(self, task: asyncio.Task[Any]) -> bool:
         """Wait for the function, a stop or the end of its time. Return whether the function has ended by itself."""
