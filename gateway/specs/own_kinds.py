@@ -33,7 +33,7 @@ class JobInput:
                 raise InvalidRequest(f"{name} is not a field of a job of kind {self.kind}; use input.", param=name)
         if not isinstance(request.get(_INPUT), dict):
             raise InvalidRequest(f"input must be an object: the input of the kind {self.kind}.", param=_INPUT)
-        # The worker checks an input that takes a value from another job: nobody knows the value yet.
+        # The worker checks an input that takes a value from another job: the value is not known yet.
         if body.get(AFTER) is None or not holds_values(request[_INPUT], _INPUT):
             _check(self.model, request[_INPUT], _INPUT)
         return request

@@ -1,7 +1,7 @@
 """Add the progress of a chat to the stream of one reader that asks for it.
 
-The log has no such events: whoever does not ask reads exactly the log, and resumes byte by byte. The record is read
-once for each execution that begins. Not here: the frames (gateway/model/progress_frames.py).
+The log has no such events: a reader that does not ask gets exactly the log, and resumes byte by byte. The record is
+read once for each execution that begins. Not here: the frames (gateway/model/progress_frames.py).
 """
 
 from gateway.model.progress_frames import ProgressFrames

@@ -37,7 +37,7 @@ class ParentEnd(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     GONE = "gone"
-    """The parent has no record any more, so that nobody knows its end."""
+    """The parent has no record any more, so that its end is unknown."""
 
 
 def parent_end_of(status: State) -> ParentEnd | None:

@@ -1,4 +1,4 @@
-"""The checkpoints of jobs whose kinds are functions: a later execution continues at the last one.
+"""The checkpoints of functions: a later execution continues at the last one.
 
 A checkpoint takes the place of the job's result, which such a job has in its terminal event.
 Not here: the meaning of the bytes (worker/execution/job_context.py).

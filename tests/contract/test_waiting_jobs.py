@@ -1,4 +1,4 @@
-"""Test waiting jobs on both sides: the queue has what the record of a job demands, whoever writes last."""
+"""Test waiting jobs on both sides: the queue follows the record of a job, in any order of the writes."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""One execution of a job whose kind is a function: the function runs in a task of its own, which a stop cancels.
+"""One execution of a function: the function runs in a task of its own, which a stop cancels.
 
 Not here: the decision after a failure (job_run.py), and the job as the function sees it (job_context.py).
 """

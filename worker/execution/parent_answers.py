@@ -1,7 +1,7 @@
 """Read the answers of a job's parents, and put them into its request.
 
 They are read when the job begins and not copied before, and each is checked against the proof in its terminal event.
-Not here: the references (shared/model/references.py), and the release of a job whose parents have ended
+Not here: the references (shared/model/references.py), and the release of a job after its parents
 (shared/store/waiting_jobs.py).
 """
 

@@ -1,4 +1,4 @@
-"""A coroutine whose steps are timed: one that holds up the event loop for too long is reported.
+"""A coroutine with timed steps: one that holds up the event loop for too long is reported.
 
 A step is the code between two points at which the coroutine waits. It is reported when it ends.
 Not here: the bound and the report (own_function.py).

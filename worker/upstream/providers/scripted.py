@@ -24,7 +24,7 @@ from worker.upstream.wire.vectors import Vectors, pack, read_vectors
 
 MODEL = "scripted"
 UNKNOWN = "unknown"
-"""A model whose name starts so does not exist."""
+"""No model has a name with this beginning."""
 
 _DEFAULT_TOKENS = 16
 _DIMENSIONS = 8
