@@ -186,6 +186,7 @@ class AppendProtocol(ServerSteps):
         assert answer.epoch > self.model.epoch
         assert answer.base == len(self.model.log)
         self.model.epoch, self.model.owner, self.model.seq = answer.epoch, owner, 0
+        self.model.left = ""  # a cause is that of the last execution, and this one has none yet
         return answer
 
     @rule(execution=executions)
