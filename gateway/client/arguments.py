@@ -17,6 +17,7 @@ from shared.model.events import EventId, encode_data, parse_cursor
 from shared.model.jobs import is_job_id
 from shared.model.kinds import EMBEDDINGS
 from shared.model.lifecycle import State
+from shared.model.parents import is_parent_name
 
 COMMANDS = ("submit", "tail", "cancel", "jobs", "dead-letters")
 STDIN = "-"
@@ -33,6 +34,7 @@ _NO_PARAM = {
     "timeout_s": "--timeout",
     "on_disconnect": "--on-disconnect",
     "abandon_after_s": "--abandon-after",
+    "after": "--after",
 }
 
 _JOB = "its id (job_..., resp_..., chatcmpl-...), or an address of it"
@@ -174,6 +176,14 @@ def _add_submit(commands: "argparse._SubParsersAction[ArgumentParser]", patience
         help="another field of the job's body, as in temperature=0.2 or 'stop=[\"END\"]'; may be repeated",
     )
     submit.add_argument("--lane", help="the lane to queue in")
+    submit.add_argument(
+        "--after",
+        type=_parent,
+        action=_AddParent,
+        default={},
+        metavar="NAME=JOB",
+        help="start after this job; {{NAME}} in the prompt is its text; may be repeated",
+    )
     submit.add_argument("--timeout", type=_seconds, metavar="SECONDS", help="the job's time from submit to its end")
     submit.add_argument(
         "--on-disconnect", metavar="HOW", help="what becomes of the job when its readers leave: continue or cancel"
@@ -244,8 +254,28 @@ def request_of(options: Namespace, prompt: str, model: str) -> dict[str, Any]:
         "timeout_s": options.timeout,
         "on_disconnect": options.on_disconnect,
         "abandon_after_s": options.abandon_after,
+        "after": options.after or None,
     }
     return request | {name: value for name, value in own.items() if value is not None}
+
+
+class _AddParent(argparse.Action):
+    """Collects the jobs that a job comes after by their names."""
+
+    def __call__(self, parser: ArgumentParser, namespace: Namespace, values: Any, option: str | None = None) -> None:
+        """Add one; a name may be given once."""
+        name, job_id = values
+        parents: dict[str, str] = getattr(namespace, self.dest)
+        if name in parents:
+            raise argparse.ArgumentError(self, f"{name} is given twice")
+        setattr(namespace, self.dest, {**parents, name: job_id})
+
+
+def _parent(text: str) -> tuple[str, str]:
+    name, _, job_id = text.partition("=")
+    if not (is_parent_name(name) and is_job_id(job_id)):
+        raise ArgumentTypeError(f"{text[:100]!r} is not NAME=JOB, as in outline=job_ and 26 characters")
+    return name, job_id
 
 
 def _text(text: str) -> str:

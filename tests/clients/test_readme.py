@@ -137,7 +137,8 @@ async def test_the_command_line_examples_run_as_they_stand(
     printed = (await run(shell, env, within_s=5 * PROGRAM_S)).decode()
 
     answer = answer_to(PROMPT)
-    first, review, tail, rest = printed.split("\n", 3)
+    first, review, chained, tail, rest = printed.split("\n", 4)
+    assert chained.startswith(f"You said: “Sort: {answer}"[:60])
     assert (first, review, tail) == (answer, answer_to("a diff"), answer)
     assert re.search(rf"^{re.escape(answer)} (job_\w+)\n\Z", rest, re.MULTILINE)
     assert re.match(r"job_\w+ completed\n", rest)

@@ -96,9 +96,19 @@ def test_jobs_are_named_by_their_ids_or_by_their_chats() -> None:
     assert parse("cancel", "--chat", "a", "--chat", "b").chat == [Reference(chat_id="a"), Reference(chat_id="b")]
 
 
+def test_a_job_may_come_after_others() -> None:
+    assert request("--after", f"a={JOB}", "--after", f"b={JOB}", "{{a}}")["after"] == {"a": JOB, "b": JOB}
+    assert "after" not in request("Hello?")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (("submit", "--after", "outline"), "argument --after: 'outline' is not NAME=JOB"),
+        (("submit", "--after", f"a b={JOB}"), "argument --after: 'a b="),
+        (("submit", "--after", "a=job_1"), "argument --after: 'a=job_1' is not NAME=JOB"),
+        (("submit", "--after", f"a={JOB}", "--after", f"a={JOB}"), "argument --after: a is given twice"),
+        (("submit", "--param", "after={}"), "argument --param: after is set by --after"),
         (("submit", "--param", "temperature"), "argument --param: 'temperature' is not NAME=JSON"),
         (("submit", "--param", "=1"), "argument --param: '=1' is not NAME=JSON"),
         (
